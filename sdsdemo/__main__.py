@@ -1,0 +1,8 @@
+"""`python -m sdsdemo VERB`."""
+
+import sys
+
+from sdsdemo.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""When a difference between two captions is decided, and how that is said. Knows no model and no page.
+
+    similarity   decided unless it is an exact tie: nothing was sampled
+    denoising    decided when  |difference| > t_{.975, dof} * stderr  of the *paired* difference (`metrics`)
+
+"Decided" means that other noise draws would hardly turn the preference round. It does not mean "right".
+
+Shape suffixes: I image, C caption, T timestep, N noise draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sdsdemo.metrics import paired_difference, student_t_quantile
+from sdsdemo.types import Preference, Scores
+
+NO_NUMBER = {
+    "similarity": "A score of this model is not a finite number, so it is no evidence for either caption.",
+    "denoising": "A loss of this model is not a finite number, so it is no evidence for either caption.",
+}
+TIE = "The best two captions have exactly the same score."
+ONE_DRAW = "One noise draw a timestep does not show the error of the difference: set two or more noise draws."
+NO_LOSSES = "The losses behind these scores were not kept, so the error of the difference is not known: score again."
+
+
+def decide(scores: Scores, image: int = 0) -> Preference:
+    """Which caption one model prefers for one image: the best against the second best.
+
+    Any score or loss of this image that is NaN or infinite leaves no preference at all. In a tie the first of the best
+    is named, and nothing is decided.
+
+    Raises `ValueError` for fewer than two captions, or an image that is not there.
+    """
+    if scores.score_IC.ndim != 2 or scores.score_IC.shape[1] < 2:
+        raise ValueError(f"scores must hold images x at least two captions; score_IC was {scores.score_IC.shape}")
+    if not 0 <= image < len(scores.score_IC):
+        raise ValueError(f"image must be from 0 to {len(scores.score_IC) - 1}; it was {image}")
+    if not _is_finite(scores, image):
+        return Preference(preferred=None, difference=None, stderr=None, decided=False, note=NO_NUMBER[scores.kind])
+    score_C = scores.score_IC[image].astype(np.float64)
+    best, second = (int(c) for c in np.argsort(-score_C, kind="stable")[:2])
+    difference = float(score_C[best] - score_C[second])
+    stderr, needed, note = _error(scores, image, best, second)
+    tie = difference == 0
+    return Preference(
+        preferred=best,
+        difference=difference,
+        stderr=stderr,
+        decided=not tie and needed is not None and difference > needed,
+        tie=tie,
+        note=TIE if tie else note,
+    )
+
+
+def verdict_words(preference: Preference, labels: Sequence[str]) -> str:
+    """The preference in plain words; labels: a name a caption, such as "A" and "B"."""
+    if preference.preferred is None:
+        return "no verdict: a score is not a finite number"
+    if preference.tie:
+        return "a tie"
+    if preference.decided:
+        return f"prefers {labels[preference.preferred]}"
+    if preference.stderr is None:
+        return "undecided: the error of the difference is not known"
+    return "undecided: the difference is within its error"
+
+
+def _error(scores: Scores, image: int, best: int, second: int) -> tuple[float | None, float | None, str]:
+    """Standard error of the difference, what the difference must exceed to be decided (None: nothing will do), note."""
+    if scores.kind == "similarity":
+        return None, 0.0, ""
+    if scores.evidence is None:
+        return None, None, NO_LOSSES
+    loss_CTN = scores.evidence.loss_ICTN[image]
+    paired = paired_difference(loss_CTN[best], loss_CTN[second])
+    if paired.stderr is None or paired.dof is None:
+        return None, None, ONE_DRAW
+    return paired.stderr, student_t_quantile(0.975, paired.dof) * paired.stderr, ""
+
+
+def _is_finite(scores: Scores, image: int) -> bool:
+    if scores.evidence is not None and not np.isfinite(scores.evidence.loss_ICTN[image]).all():
+        return False
+    return bool(np.isfinite(scores.score_IC[image]).all())

@@ -1,0 +1,218 @@
+"""The losses, as pure functions of tensors: the denoising error, L_CLIP and L_SDS. Draws no noise, loads no model.
+
+    noising            x_t = sqrt(abar_t) z + sqrt(1 - abar_t) eps                                  variance preserving
+                       x_t = (1 - sigma_t) z + sigma_t eps                                          rectified flow
+    denoising error    e(z, t, eps, c) = mean over elements of ( eps_hat(x_t, t, c) - eps )^2       space "eps"
+                       e(z, t, eps, c) = mean over elements of ( v_hat(x_t, t, c) - (eps - z) )^2   space "velocity"
+    eps_hat            the output of an epsilon model;  sqrt(abar_t) v_hat + sqrt(1 - abar_t) x_t  of a v model
+    fine-tuning        L = L_CLIP + lambda * L_SDS,    L_SDS = E e(h_w(f(x)), t, eps, c)
+
+`denoising_error` is the only place that computes e. The scorer calls it with z = VAE(image) and no gradient, the
+trainer with z = h_w(f(x)) and a gradient.
+
+Sources: Ho et al. 2020 (2006.11239) eq. 4 and 14; Salimans & Ho 2022 (2202.00512) for v; Liu et al. 2022 (2209.03003)
+for rectified flow; Basu et al. 2023 (2307.09233) for L_SDS; Poole et al. 2022 (2209.14988) eq. 3 for `jacobian=False`.
+
+Shape suffixes: B batch (any shape of latent behind it), D features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from sdsdemo.types import Space
+
+Prediction = Literal["epsilon", "v", "flow"]
+Reduction = Literal["mean", "sum"]
+
+Denoise = Callable[[Tensor, Tensor, Any], Tensor]
+"""(noisy_B, timestep_B, condition_B) -> output_B, shaped like noisy_B. The condition is opaque: a tensor, a tuple..."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NoiseSchedule:
+    """How much noise each timestep holds, and what the network was trained to predict.
+
+    A timestep is an index into `alpha_bar` or `sigma`; noise grows with it. A network that wants another number (flow
+    models take 1000 sigma) is served by its `denoise`.
+    """
+
+    prediction: Prediction
+    alpha_bar: Tensor | None = None
+    """[steps], falling, in 0..1: the share of variance that is signal. For `epsilon` and `v`."""
+    sigma: Tensor | None = None
+    """[steps], rising, in 0..1: the share of noise. For `flow`."""
+
+    def __post_init__(self) -> None:
+        if self.prediction not in ("epsilon", "v", "flow"):
+            raise ValueError(f"prediction must be 'epsilon', 'v' or 'flow'; it was {self.prediction!r}")
+        wanted, other = ("sigma", "alpha_bar") if self.prediction == "flow" else ("alpha_bar", "sigma")
+        if getattr(self, wanted) is None or getattr(self, other) is not None:
+            raise ValueError(f"prediction {self.prediction!r} needs {wanted} and no {other}")
+        _check_levels(wanted, getattr(self, wanted), rising=self.prediction == "flow")
+
+    @property
+    def steps(self) -> int:
+        """Number of timesteps."""
+        return len(self._levels)
+
+    @property
+    def space(self) -> Space:
+        """Where the error is measured: `eps` for epsilon and v models alike, `velocity` for flow."""
+        return "velocity" if self.prediction == "flow" else "eps"
+
+    def levels(self, timestep_B: Tensor, like_B: Tensor) -> Tensor:
+        """`alpha_bar` or `sigma` of each sample as float32, on the device of `like_B` and ready to multiply it."""
+        level_T = self._levels.to(like_B.device, torch.float32)
+        return level_T[timestep_B.to(like_B.device)].reshape(-1, *[1] * (like_B.dim() - 1))
+
+    @property
+    def _levels(self) -> Tensor:
+        level_T = self.sigma if self.prediction == "flow" else self.alpha_bar
+        assert level_T is not None
+        return level_T
+
+
+def add_noise(schedule: NoiseSchedule, latent_B: Tensor, noise_B: Tensor, timestep_B: Tensor) -> Tensor:
+    """x_t of the module's docstring, in float32 whatever the precision of the latent.
+
+    latent_B, noise_B: [B, ...], the same shape. timestep_B: [B], integers from 0 to steps - 1.
+    Raises `ValueError` for shapes or timesteps that do not fit.
+    """
+    _check_batch(schedule, latent_B, noise_B, timestep_B)
+    level_B = schedule.levels(timestep_B, latent_B)
+    if schedule.prediction == "flow":
+        return (1 - level_B) * latent_B.float() + level_B * noise_B.float()
+    return level_B.sqrt() * latent_B.float() + (1 - level_B).sqrt() * noise_B.float()
+
+
+def denoising_error(
+    denoise: Denoise,
+    schedule: NoiseSchedule,
+    latent_B: Tensor,
+    noise_B: Tensor,
+    timestep_B: Tensor,
+    condition_B: Any,
+    *,
+    jacobian: bool = True,
+) -> Tensor:
+    """e(z, t, eps, c) of the module's docstring: error_B, float32, one number a sample.
+
+    latent_B, noise_B: [B, ...], the same shape. timestep_B: [B], integers. condition_B: whatever `denoise` takes.
+    The network meets x_t in the latent's precision; everything else is float32, as differences between captions are
+    smaller than the resolution of half precision.
+
+    jacobian=False gives the same numbers with another gradient, which costs no pass back through the network: that of
+    DreamFusion's SDS. It takes d eps_hat / d x_t for the identity (space "eps") and v_hat for a constant ("velocity"):
+
+        2 sqrt(abar_t) (eps_hat - eps) / elements      2 (v_hat - (eps - z)) / elements
+
+    Both point from the guessed clean latent to z, and an epsilon and a v model that agree have the same gradient.
+
+    Raises `ValueError` for shapes or timesteps that do not fit, an output of another shape than the latent included.
+    """
+    noisy_B = add_noise(schedule, latent_B, noise_B, timestep_B)
+    seen_B = noisy_B if jacobian else noisy_B.detach()
+    with torch.set_grad_enabled(jacobian and torch.is_grad_enabled()):
+        output_B = denoise(seen_B.to(latent_B.dtype), timestep_B, condition_B)
+    if output_B.shape != latent_B.shape:
+        raise ValueError(
+            f"denoise must return the shape of the latent, {_shape(latent_B)}; it returned {_shape(output_B)}"
+        )
+    if schedule.prediction == "flow":
+        residual_B = output_B.float() - (noise_B.float() - latent_B.float())
+    else:
+        residual_B = _noise_guess(schedule, output_B.float(), seen_B, timestep_B) - noise_B.float()
+        if not jacobian:
+            residual_B = residual_B + (noisy_B - seen_B)  # exactly zero: it only lets the gradient pass
+    return residual_B.square().flatten(1).mean(1)
+
+
+def clip_loss(image_features_BD: Tensor, text_features_BD: Tensor, logit_scale: Tensor | float) -> Tensor:
+    """L_CLIP, a scalar: cross-entropy of each image against all texts and of each text against all images, averaged.
+
+        L = ( CE(s F G^T, diagonal) + CE(s G F^T, diagonal) ) / 2
+
+    image_features_BD, text_features_BD: [B, D], L2-normalised; row b of one belongs to row b of the other.
+    logit_scale: s, already exponentiated, as open_clip's models return it. Computed by `open_clip.ClipLoss` in float32.
+    Raises `ValueError` when the two are not matrices of one shape. Source: Radford et al. 2021 (2103.00020), fig. 3.
+    """
+    if image_features_BD.dim() != 2 or image_features_BD.shape != text_features_BD.shape:
+        raise ValueError(
+            "image_features_BD and text_features_BD must be matrices of one shape; "
+            f"they were {_shape(image_features_BD)} and {_shape(text_features_BD)}"
+        )
+    from open_clip import ClipLoss
+
+    return ClipLoss()(image_features_BD.float(), text_features_BD.float(), logit_scale)
+
+
+def sds_loss(
+    denoise: Denoise,
+    schedule: NoiseSchedule,
+    latent_B: Tensor,
+    noise_B: Tensor,
+    timestep_B: Tensor,
+    condition_B: Any,
+    *,
+    reduction: Reduction = "mean",
+    jacobian: bool = True,
+) -> Tensor:
+    """L_SDS before the mean over samples: loss_B, float32, the denoising error of latent_B = h_w(f(x)).
+
+    reduction: over the elements of one latent. The paper leaves it open, and `sum` is `mean` times their number, 16,384
+    for Stable Diffusion: a lambda means nothing without it. The rest is as in `denoising_error`, which computes it.
+    """
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"reduction must be 'mean' or 'sum'; it was {reduction!r}")
+    error_B = denoising_error(denoise, schedule, latent_B, noise_B, timestep_B, condition_B, jacobian=jacobian)
+    return error_B if reduction == "mean" else error_B * latent_B[0].numel()
+
+
+def total_loss(clip: Tensor, sds: Tensor, lam: float) -> Tensor:
+    """L = L_CLIP + lambda * L_SDS, of two scalars. Raises `ValueError` for a lambda below zero, or not finite."""
+    if not math.isfinite(lam) or lam < 0:
+        raise ValueError(f"lam must be a finite number of at least 0; it was {lam!r}")
+    return clip + lam * sds
+
+
+def _noise_guess(schedule: NoiseSchedule, output_B: Tensor, noisy_B: Tensor, timestep_B: Tensor) -> Tensor:
+    """eps_hat of an epsilon or a v model."""
+    if schedule.prediction == "epsilon":
+        return output_B
+    alpha_bar_B = schedule.levels(timestep_B, output_B)
+    return alpha_bar_B.sqrt() * output_B + (1 - alpha_bar_B).sqrt() * noisy_B
+
+
+def _check_levels(name: str, level_T: Tensor, *, rising: bool) -> None:
+    if level_T.dim() != 1 or len(level_T) == 0:
+        raise ValueError(f"{name} must be a vector with a number a timestep; its shape was {_shape(level_T)}")
+    if not bool(((level_T >= 0) & (level_T <= 1)).all()):
+        raise ValueError(f"{name} must lie in 0..1; it ran from {level_T.min():g} to {level_T.max():g}")
+    step_T = level_T.diff() if rising else -level_T.diff()
+    if bool((step_T < 0).any()):
+        raise ValueError(f"{name} must {'rise' if rising else 'fall'} with the timestep, as noise grows with it")
+
+
+def _check_batch(schedule: NoiseSchedule, latent_B: Tensor, noise_B: Tensor, timestep_B: Tensor) -> None:
+    if noise_B.shape != latent_B.shape:
+        raise ValueError(f"noise_B must have the shape of latent_B, {_shape(latent_B)}; it was {_shape(noise_B)}")
+    if timestep_B.shape != latent_B.shape[:1] or timestep_B.is_floating_point():
+        raise ValueError(
+            f"timestep_B must be {len(latent_B)} integers; it was {timestep_B.dtype} of shape {_shape(timestep_B)}"
+        )
+    if len(timestep_B) and not 0 <= int(timestep_B.min()) <= int(timestep_B.max()) < schedule.steps:
+        raise ValueError(
+            f"timestep_B must be from 0 to {schedule.steps - 1}; "
+            f"it ran from {int(timestep_B.min())} to {int(timestep_B.max())}"
+        )
+
+
+def _shape(tensor: Tensor) -> tuple[int, ...]:
+    return tuple(tensor.shape)

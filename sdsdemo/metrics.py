@@ -1,0 +1,281 @@
+"""Verdicts, proportions, paired tests and their errors, from plain arrays. Knows no model, no benchmark and no page.
+
+    text         s(c0,i0) > s(c1,i0)  and  s(c1,i1) > s(c0,i1)
+    image        s(c0,i0) > s(c0,i1)  and  s(c1,i1) > s(c1,i0)
+    group        text and image
+    group match  s(c0,i0) + s(c1,i1) > s(c1,i0) + s(c0,i1)
+
+All strict: a tie is a failure. Thrush et al. 2022 (2204.03162), section 4. Group match cancels whatever a caption or an
+image adds to every score of its own.
+
+Shape suffixes: E example, I image, C caption, T timestep, N noise draw.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+NO_EVIDENCE = "no evidence"
+TIE = "tie"
+RIGHT, ONE, SWAPPED = "right", "one", "swapped"
+
+_MODE_OF = {
+    (RIGHT, RIGHT): "right",
+    (RIGHT, ONE): "one image wins",
+    (ONE, RIGHT): "one caption wins",
+    (ONE, ONE): "one of each wins",
+    (ONE, SWAPPED): "one caption wins, images swapped",
+    (SWAPPED, ONE): "captions swapped, one image wins",
+    (SWAPPED, SWAPPED): "swapped",
+}
+"""(what happens to the captions, what happens to the images) -> mode. Two cells are missing: captions right with images
+swapped would need s00 > s01 > s11 > s10 > s00, and the other way round alike."""
+
+MODES = {
+    "right": "Each image picks its own caption, and each caption picks its own image.",
+    "one image wins": "Each image picks its own caption, but both captions pick the same image.",
+    "one caption wins": "Each caption picks its own image, but both images pick the same caption.",
+    "one of each wins": "Both images pick the same caption, and both captions pick the same image.",
+    "one caption wins, images swapped": "Both images pick the same caption, and each caption picks the other's image.",
+    "captions swapped, one image wins": "Each image picks the other's caption, and both captions pick the same image.",
+    "swapped": "Each image picks the other's caption, and each caption picks the other's image.",
+    TIE: "Two scores that are compared are exactly equal, so at least one of the four picks is not made.",
+    NO_EVIDENCE: "A score is not a finite number, so nothing can be said.",
+}
+"""Every mode that a verdict may have, explained in one line."""
+
+METRICS = ("text", "image", "group", "group_match")
+CHANCE = {"text": 1 / 4, "image": 1 / 4, "group": 1 / 6, "group_match": 1 / 2}
+"""What four independent random scores reach: of their 24 orders 6, 6 and 4 are right; group match is one coin."""
+
+LIKE_NORMAL = 1e7
+"""Beyond so many degrees of freedom T and the normal distribution differ by less than 1e-6."""
+TAIL = 1e-4
+"""Quantiles further out than this are not offered: the quadrature is not good enough there."""
+HALVINGS = 50
+_NODE, _WEIGHT = np.polynomial.legendre.leggauss(64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """How a model did on one pair of pairs."""
+
+    text: bool
+    image: bool
+    group: bool
+    group_match: bool
+    mode: str
+    """A key of `MODES`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proportion:
+    """A share of n with its 95 % interval (Wilson)."""
+
+    value: float
+    """NaN for n = 0."""
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedDifference:
+    """Loss of b minus loss of a over the same (timestep, noise), with Monte-Carlo error only."""
+
+    mean: float
+    stderr: float | None
+    """None where it cannot be known: with a single noise draw a timestep, or a loss that is not finite."""
+    dof: float | None
+    """Degrees of freedom of `stderr`; None where that is None."""
+    mean_T: np.ndarray
+    stderr_T: np.ndarray
+    """NaN where it cannot be known, as are the bands."""
+    low_T: np.ndarray
+    high_T: np.ndarray
+    """95 % band of each timestep by itself."""
+
+
+def verdict(score_IC: np.ndarray) -> Verdict:
+    """Verdict of one pair of pairs: caption k belongs to image k. score_IC: [2, 2], higher is better.
+
+    A score that is NaN or infinite fails everything. Raises `ValueError` for another shape.
+    """
+    score_IC = np.asarray(score_IC, dtype=np.float64)
+    if score_IC.shape != (2, 2):
+        raise ValueError(f"score_IC must be of shape (2, 2); it was {score_IC.shape}")
+    if not np.isfinite(score_IC).all():
+        return Verdict(text=False, image=False, group=False, group_match=False, mode=NO_EVIDENCE)
+    captions, images = _picks(score_IC), _picks(score_IC.T)
+    text, image = captions == RIGHT, images == RIGHT
+    (s00, s01), (s10, s11) = score_IC.tolist()
+    return Verdict(
+        text=text,
+        image=image,
+        group=text and image,
+        group_match=math.fsum((s00, s11, -s01, -s10)) > 0,  # fsum: the sign is exact, however small the margin
+        mode=TIE if TIE in (captions, images) else _MODE_OF[captions, images],
+    )
+
+
+def benchmark_scores(score_EIC: np.ndarray) -> dict[str, Proportion]:
+    """The proportion of examples that are right by each of `METRICS`. score_EIC: [E, 2, 2].
+
+    Examples without evidence count as failures. Raises `ValueError` for another shape.
+    """
+    score_EIC = np.asarray(score_EIC, dtype=np.float64)
+    if score_EIC.ndim != 3 or score_EIC.shape[1:] != (2, 2):
+        raise ValueError(f"score_EIC must be of shape (examples, 2, 2); it was {score_EIC.shape}")
+    verdicts = [verdict(score_IC) for score_IC in score_EIC]
+    return {name: proportion(sum(getattr(v, name) for v in verdicts), len(verdicts)) for name in METRICS}
+
+
+def proportion(successes: int, n: int) -> Proportion:
+    """successes of n with the 95 % Wilson interval; of none, it is anything from 0 to 1."""
+    low, high = wilson(successes, n)
+    return Proportion(value=successes / n if n else math.nan, low=low, high=high, n=n)
+
+
+def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval (low, high) of a proportion p = successes / n.
+
+        ( p + z^2 / 2n  -+  z sqrt( p (1 - p) / n + z^2 / 4n^2 ) ) / (1 + z^2 / n)
+
+    Raises `ValueError` for successes outside 0..n, or a level outside (0, 1). Source: Wilson 1927.
+    """
+    if not 0 <= successes <= n:
+        raise ValueError(f"successes must be from 0 to n = {n}; it was {successes}")
+    if not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1; it was {level}")
+    if n == 0:
+        return 0.0, 1.0
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    p, shrink = successes / n, 1 + z**2 / n
+    middle = (p + z**2 / (2 * n)) / shrink
+    half = z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / shrink
+    return (0.0 if successes == 0 else middle - half), (1.0 if successes == n else middle + half)
+
+
+def mcnemar_exact(only_a: int, only_b: int) -> float:
+    """p value of "a and b are right equally often", from the examples that only one of them got right.
+
+        p = min( 1, 2 P( X <= min(only_a, only_b) ) ),     X ~ Binomial(only_a + only_b, 1/2)
+
+    Exact at any size; 1 where they never differ. Raises `ValueError` for a negative count. Source: McNemar 1947.
+    """
+    if min(only_a, only_b) < 0:
+        raise ValueError(f"only_a and only_b must be at least 0; they were {only_a} and {only_b}")
+    n = only_a + only_b
+    ways, tail = 1, 0
+    for k in range(min(only_a, only_b) + 1):
+        tail += ways
+        ways = ways * (n - k) // (k + 1)
+    return min(1.0, 2 * tail / 2**n)  # a quotient of whole numbers: nothing under- or overflows before it
+
+
+def student_t_quantile(p: float, dof: float) -> float:
+    """The t with P(T <= t) = p for Student's T with dof degrees of freedom (a fraction is allowed, infinity too).
+
+    With t = sqrt(dof) tan(u) the probability from 0 to t is the integral of cos(v)^(dof - 1) for v in 0..u, times
+    Gamma((dof + 1) / 2) / (sqrt(pi) Gamma(dof / 2)): a smooth integral, and t is found by halving. Good to 1e-3.
+
+    Raises `ValueError` for p outside 0.0001..0.9999 or dof below 1.
+    """
+    if not TAIL <= p <= 1 - TAIL:
+        raise ValueError(f"p must be from {TAIL} to {1 - TAIL}; it was {p}")
+    if not dof >= 1:
+        raise ValueError(f"dof must be at least 1; it was {dof}")
+    if p < 0.5:
+        return -student_t_quantile(1 - p, dof)
+    low = NormalDist().inv_cdf(p)  # T has longer tails than the normal distribution, so that t lies beyond
+    if p == 0.5 or dof > LIKE_NORMAL:
+        return low
+    high = 2 * low
+    while _student_t_middle(high, dof) < p - 0.5:
+        low, high = high, 2 * high
+    for _ in range(HALVINGS):
+        half = (low + high) / 2
+        low, high = (half, high) if _student_t_middle(half, dof) < p - 0.5 else (low, half)
+    return (low + high) / 2
+
+
+def paired_difference(loss_a_TN: np.ndarray, loss_b_TN: np.ndarray) -> PairedDifference:
+    """Loss of b minus loss of a, averaged: above zero speaks for a.
+
+        mean   = (1/T) sum_t m_t                       m_t = mean over n of (b - a)
+        stderr = (1/T) sqrt( sum_t s_t^2 )             s_t = standard deviation over n of (b - a) / sqrt(N)
+        dof    = (sum_t s_t^2)^2 / sum_t ( s_t^4 / (N - 1) )                            Satterthwaite 1946
+
+    The timesteps are a fixed grid, so their spread is no error; the draws of all (t, n) must be independent.
+
+    loss_a_TN, loss_b_TN: [T, N], entry (t, n) of both from the same noise. Raises `ValueError` for other shapes.
+    """
+    loss_a_TN, loss_b_TN = np.asarray(loss_a_TN, dtype=np.float64), np.asarray(loss_b_TN, dtype=np.float64)
+    if loss_a_TN.ndim != 2 or loss_a_TN.shape != loss_b_TN.shape or loss_a_TN.size == 0:
+        raise ValueError(
+            "loss_a_TN and loss_b_TN must be of one shape (timesteps, noises); "
+            f"they were {loss_a_TN.shape} and {loss_b_TN.shape}"
+        )
+    with np.errstate(invalid="ignore"):  # infinity minus infinity: the NaN is the answer
+        difference_TN = loss_b_TN - loss_a_TN
+        mean_T, stderr_T = difference_TN.mean(axis=1), _stderr_of_mean(difference_TN)
+    noises = difference_TN.shape[1]
+    reach_T = student_t_quantile(0.975, noises - 1) * stderr_T if noises > 1 else stderr_T
+    stderr, dof = _combined(stderr_T, noises)
+    return PairedDifference(
+        mean=float(mean_T.mean()),
+        stderr=stderr,
+        dof=dof,
+        mean_T=mean_T,
+        stderr_T=stderr_T,
+        low_T=mean_T - reach_T,
+        high_T=mean_T + reach_T,
+    )
+
+
+def grid_stderr(loss_TN: np.ndarray) -> np.ndarray:
+    """Monte-Carlo standard error of the mean of losses over a fixed grid of timesteps, as in `paired_difference`.
+
+    loss_TN: [..., T, N]; the error has the shape in front. NaN with a single noise draw a timestep.
+    """
+    stderr_T = _stderr_of_mean(np.asarray(loss_TN, dtype=np.float64))
+    return np.sqrt(np.square(stderr_T).sum(axis=-1)) / stderr_T.shape[-1]
+
+
+def _picks(score_RC: np.ndarray) -> str:
+    """Which column each of two rows picks: its own, the same one, the other's; or a tie."""
+    (s00, s01), (s10, s11) = score_RC.tolist()
+    if s00 == s01 or s11 == s10:
+        return TIE
+    return (SWAPPED, ONE, RIGHT)[(s00 > s01) + (s11 > s10)]
+
+
+def _stderr_of_mean(value_TN: np.ndarray) -> np.ndarray:
+    """Standard error of the mean over the last axis; NaN for a single value."""
+    noises = value_TN.shape[-1]
+    if noises == 1:
+        return np.full(value_TN.shape[:-1], np.nan)
+    return value_TN.std(axis=-1, ddof=1) / math.sqrt(noises)
+
+
+def _combined(stderr_T: np.ndarray, noises: int) -> tuple[float | None, float | None]:
+    """Standard error of the mean over the grid, and its degrees of freedom."""
+    if not np.isfinite(stderr_T).all():
+        return None, None
+    largest = float(stderr_T.max())
+    if largest == 0:
+        return 0.0, float(len(stderr_T) * (noises - 1))
+    variance_T = np.square(stderr_T / largest)  # scaled: the fourth power of a small error would underflow
+    dof = (noises - 1) * variance_T.sum() ** 2 / np.square(variance_T).sum()
+    return largest * math.sqrt(variance_T.sum()) / len(stderr_T), float(dof)
+
+
+def _student_t_middle(t: float, dof: float) -> float:
+    """P(0 < T < t) by Gauss-Legendre quadrature."""
+    u = math.atan(t / math.sqrt(dof))
+    integral = u / 2 * float(_WEIGHT @ np.cos(u / 2 * (_NODE + 1)) ** (dof - 1))
+    return integral * math.exp(math.lgamma((dof + 1) / 2) - math.lgamma(dof / 2)) / math.sqrt(math.pi)

@@ -1,0 +1,135 @@
+"""Every limit, knob and environment variable: default, range and meaning in one place.
+
+Sliders, command-line flags, checks and `doctor` all read from here. Nothing here touches a model or a file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdsdemo.errors import UserError
+from sdsdemo.types import Budget
+
+ROOT = Path(__file__).resolve().parent.parent
+ASSETS = ROOT / "assets"
+CHECKPOINTS = ROOT / "checkpoints"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Knob:
+    """A number that the user may turn."""
+
+    default: int
+    low: int
+    high: int
+    meaning: str
+
+    def check(self, value: int, name: str) -> int:
+        """The value, or a `UserError` that names the range."""
+        if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+            raise UserError(f"{name} must be a whole number from {self.low} to {self.high}; it was {value!r}.")
+        if not self.low <= value <= self.high:
+            raise UserError(f"{name} must be from {self.low} to {self.high}; it was {int(value)}.")
+        return int(value)
+
+
+TIMESTEPS = Knob(default=8, low=1, high=64, meaning="How many noise levels to test each caption at, evenly spread.")
+NOISES = Knob(
+    default=4, low=1, high=16, meaning="Noise draws a timestep; two or more give the difference its standard error."
+)
+SEED = Knob(default=0, low=0, high=2**31 - 1, meaning="Every caption meets the noise drawn from this seed.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one request may cost; checked on the server and named beside the field."""
+
+    image_bytes: int = 8_000_000
+    image_pixels: int = 24_000_000
+    image_side_kept: int = 1024
+    """Larger pictures are shrunk to this side right after decoding."""
+    image_side_least: int = 8
+    caption_characters: int = 300
+    captions: int = 8
+    models: int = 6
+    queue: int = 16
+    image_formats: tuple[str, ...] = ("PNG", "JPEG", "WEBP")
+    loaded_mb: int = 8_000
+    """Beyond this many megabytes of weights, the models used longest ago are let go."""
+
+
+LIMITS = Limits()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variable:
+    """An environment variable that the app honours."""
+
+    name: str
+    default: str
+    meaning: str
+
+
+VARIABLES = (
+    Variable(
+        name="SDSDEMO_MODELS", default="mini-clip,mini-diffusion,mini-sds-clip", meaning="Cards or specs shown first."
+    ),
+    Variable(name="SDSDEMO_ALLOW_DOWNLOAD", default="off", meaning="on: the page may download the weights of a card."),
+    Variable(
+        name="SDSDEMO_DEVICE", default="auto", meaning="cpu, cuda, mps, or auto: where models other than Mini run."
+    ),
+    Variable(
+        name="GRADIO_SERVER_NAME", default="127.0.0.1", meaning="Address to listen on, where --host is not given."
+    ),
+    Variable(name="GRADIO_SERVER_PORT", default="7860", meaning="Port to listen on, where --port is not given."),
+)
+
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The environment, read once at the start."""
+
+    models: tuple[str, ...]
+    allow_download: bool
+    device: str
+    host: str
+    port: int
+    allow_specs: bool = True
+    """Whether a model may be named by a spec (a folder, a repository) beside the cards: only for a local run."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
+        """Settings from environment variables. Raises `UserError` for a value that means nothing."""
+        raw = {v.name: environment.get(v.name, "").strip() or v.default for v in VARIABLES}
+        if raw["SDSDEMO_ALLOW_DOWNLOAD"].lower() not in ("on", "off"):
+            raise UserError("SDSDEMO_ALLOW_DOWNLOAD must be on or off.")
+        if raw["SDSDEMO_DEVICE"] not in ("auto", "cpu", "cuda", "mps"):
+            raise UserError("SDSDEMO_DEVICE must be auto, cpu, cuda or mps.")
+        if not raw["GRADIO_SERVER_PORT"].isdigit() or not 0 < int(raw["GRADIO_SERVER_PORT"]) < 65536:
+            raise UserError("GRADIO_SERVER_PORT must be a port number from 1 to 65535.")
+        return cls(
+            models=tuple(name.strip() for name in raw["SDSDEMO_MODELS"].split(",") if name.strip()),
+            allow_download=raw["SDSDEMO_ALLOW_DOWNLOAD"].lower() == "on",
+            device=raw["SDSDEMO_DEVICE"],
+            host=raw["GRADIO_SERVER_NAME"],
+            port=int(raw["GRADIO_SERVER_PORT"]),
+            allow_specs=raw["GRADIO_SERVER_NAME"] in LOOPBACK and "SPACE_ID" not in environment,
+        )
+
+
+def budget(
+    timesteps: int = TIMESTEPS.default, noises: int = NOISES.default, seed: int = SEED.default, **options: bool
+) -> Budget:
+    """A checked `Budget`. Raises `UserError` naming the knob and its range."""
+    return Budget(
+        timesteps=TIMESTEPS.check(timesteps, "Timesteps"),
+        noises=NOISES.check(noises, "Noise draws"),
+        seed=SEED.check(seed, "Seed"),
+        **options,
+    )

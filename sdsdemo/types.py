@@ -1,0 +1,176 @@
+"""Records that cross the borders between parts, and the protocols that models are met through. No tensor, no I/O.
+
+Shape suffixes: I image, C caption, T timestep, N noise draw. Arrays are NumPy; a number travels with its uncertainty.
+Scores are "higher is better" everywhere: 100 x cosine for a similarity, minus the mean denoising error otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Kind = Literal["similarity", "denoising"]
+Space = Literal["eps", "velocity"]
+Family = Literal["clip", "diffusion", "sds-clip"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How much a denoising score may spend: timesteps x noise draws denoiser evaluations for each image and caption."""
+
+    timesteps: int
+    noises: int
+    seed: int
+    empty_prompt: bool = False
+    """Also measure the empty prompt with the same (timestep, noise): DiffusionITM's baseline for image retrieval."""
+
+    @property
+    def evaluations(self) -> int:
+        """Denoiser evaluations for one image and one caption."""
+        return self.timesteps * self.noises
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What a denoising score is a mean of."""
+
+    timestep_T: np.ndarray
+    """int64, ascending, in steps of the model's own training schedule."""
+    loss_ICTN: np.ndarray
+    """float32, mean squared error per element, in `space`."""
+    loss_empty_ITN: np.ndarray | None = None
+    space: Space = "eps"
+    seed: int = 0
+    micro_batch: int = 0
+    evaluations: int = 0
+    """Denoiser evaluations really spent: equal captions are computed once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """One model's scores of images I against captions C."""
+
+    kind: Kind
+    score_IC: np.ndarray
+    """float64, higher is better."""
+    stderr_IC: np.ndarray | None = None
+    """Monte-Carlo standard error of each score; None where nothing was sampled."""
+    evidence: Evidence | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preference:
+    """Which caption a model prefers for one image, and whether the evidence decides it."""
+
+    preferred: int | None
+    """Index of the best caption, even when undecided; None when nothing can be said (a NaN or infinite loss)."""
+    difference: float | None
+    """Best minus second best score, >= 0."""
+    stderr: float | None
+    """Monte-Carlo standard error of that *paired* difference; None for a similarity."""
+    decided: bool
+    tie: bool = False
+    note: str = ""
+    """One sentence when there is something to explain: a tie, a loss that is not a number, a single noise draw."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Concern:
+    """Something about an input that a model cannot handle as meant."""
+
+    kind: Literal["unknown-words", "foreign-picture", "truncated", "equal-captions"]
+    text: str
+    """A sentence for the visitor."""
+    blocking: bool
+    """True: a number would mean nothing, so none is computed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """The facts of a model, known without loading it."""
+
+    name: str
+    title: str
+    family: Family
+    spec: str
+    summary: str
+    licence: str
+    size_mb: float
+    pixels: int
+    needs: Literal["cpu", "gpu"]
+    seconds_per_pair: float
+    """One image, two captions, default budget, on what it needs; rough."""
+    download: bool
+    """True when the weights must be fetched first."""
+    revision: str | None = None
+    base: str | None = None
+    """For an SDS-CLIP: the card of the CLIP that it changes."""
+    timestep_range: tuple[float, float] = (0.0, 1.0)
+    """The part of the noise schedule that timesteps are spread over; chosen on a validation set where it is not all."""
+    training: str = ""
+    """What it was trained on, in words."""
+    published: tuple[Mapping[str, object], ...] = ()
+    """Published results: benchmark, metric values, source, sure (read | recalled)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Availability:
+    """Whether a card can run here and now; if not, why, and what to do."""
+
+    can_run: bool
+    reason: str = ""
+    next_step: str = ""
+
+
+class Scorer(Protocol):
+    """Every model, seen from above: images and captions in, scores out."""
+
+    @property
+    def card(self) -> Card: ...
+
+    def concerns(self, images: Sequence[Image], captions: Sequence[str]) -> list[Concern]:
+        """What this model cannot handle as meant: unknown words, a foreign picture, cut or equal captions."""
+        ...
+
+    def score(self, images: Sequence[Image], captions: Sequence[str], budget: Budget) -> Scores:
+        """Scores of every image against every caption. A similarity ignores the budget."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """One row of the Compare tab: what one model says about one picture, or why it says nothing."""
+
+    card: Card
+    scores: Scores | None = None
+    preference: Preference | None = None
+    problem: str = ""
+    """A sentence instead of scores."""
+    fault: bool = False
+    """True when the problem is our own bug, not something that the user can change."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """An image that is opened only when asked for."""
+
+    name: str
+    open: Callable[[], Image] = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One item of a benchmark. Pair of pairs: caption k belongs to image k. One image: the first caption is true."""
+
+    id: str
+    images: tuple[Picture, ...]
+    captions: tuple[str, ...]
+    tags: Mapping[str, str]
