@@ -1,0 +1,57 @@
+"""Adapters: the only owner of weights. Above here nobody sees a tensor, nor knows which library a model comes from.
+
+`cards` says which models there are and whether they can run; `open_scorer` turns a card into a `types.Scorer`. A
+family's library is imported when its first model is loaded.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sdsdemo.errors import UserError
+from sdsdemo.models import sources
+from sdsdemo.types import Card, Scorer
+
+if TYPE_CHECKING:
+    import torch
+
+NO_GPU = "SDSDEMO_DEVICE asks for {device}, which this machine or this build of torch does not have: set it to auto."
+
+
+def open_scorer(card: Card, *, device: str = "auto", allow_download: bool = False) -> Scorer:
+    """Load the model of a card: seconds for Mini, longer for a real one, longer still where it must be downloaded.
+
+    device: auto, cpu, cuda or mps. allow_download: without it nothing reaches the network.
+    Raises `UserError` for weights that are missing, broken or made for another model, and for a missing device.
+    """
+    where = pick_device(device)
+    if card.family == "sds-clip":
+        from sdsdemo.models.delta import load_sds_clip
+
+        return load_sds_clip(card, device=where, allow_download=allow_download)
+    from sdsdemo.models.domain import Domain
+
+    folder = sources.folder_named_by(card.spec)
+    domain = Domain.read(folder) if folder is not None else None
+    if card.family == "clip":
+        from sdsdemo.models.clip import ClipModel, ClipScorer
+
+        return ClipScorer(card, ClipModel.load(card.spec, device=where, allow_download=allow_download), domain)
+    from sdsdemo.models.diffusion import DiffusionScorer, load_diffusion
+
+    model = load_diffusion(card.spec, revision=card.revision, device=where, allow_download=allow_download)
+    return DiffusionScorer(card, model, domain)
+
+
+def pick_device(device: str = "auto") -> torch.device:
+    """The torch device that a setting means. Raises `UserError` for one that is not there."""
+    import torch
+
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return torch.device(next(name for name, is_there in here.items() if is_there))
+    if device not in here:
+        raise ValueError(f"device must be auto, {', '.join(here)}; it was {device!r}")
+    if not here[device]:
+        raise UserError(NO_GPU.format(device=device))
+    return torch.device(device)

@@ -1,0 +1,202 @@
+"""Which models there are, and whether each can run here and now. Loads none: facts are data, in `cards.toml`.
+
+A model without a card is named by a spec (`sources`); its card holds what can be read without loading it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from sdsdemo.errors import UserError
+from sdsdemo.models import sources
+from sdsdemo.settings import Settings
+from sdsdemo.types import Availability, Card, Family
+
+FILE = Path(__file__).parent / "cards.toml"
+INDEX = "model_index.json"
+TYPICAL_MB: dict[Family, float] = {"clip": 600.0, "diffusion": 4300.0, "sds-clip": 34.0}
+"""Taken for the size of a model that is not on this machine yet."""
+SMALL_PIXELS = 128
+"""Diffusion models of at most this many pixels a side answer in seconds on a CPU."""
+HERE = Availability(can_run=True)
+TRAIN_HOURS = "about 6 h on one 48 GB GPU in the paper, more on a smaller one"
+
+
+@cache
+def all_cards() -> dict[str, Card]:
+    """Every card by its name, in the order of the file."""
+    with FILE.open("rb") as file:
+        return {name: _card(name, facts) for name, facts in tomllib.load(file).items()}
+
+
+def resolve(name_or_spec: str) -> Card:
+    """The card of a name, or one made for a spec with the facts that can be read without loading the model.
+
+    Raises `UserError` for an unknown name, listing close ones, and for a text that is no spec.
+    """
+    text = name_or_spec.strip()
+    known = all_cards()
+    if text in known:
+        return known[text]
+    if ":" not in text:
+        raise UserError(f"There is no model called {text!r}. {_suggestion(text)}")
+    family, rest = sources.split_spec(text)
+    same = next((card for card in known.values() if card.spec == text), None)
+    return same or _card_of_spec(text, family, rest)
+
+
+def availability(card: Card, settings: Settings) -> Availability:
+    """Whether a card can run here and now; if not, why, and what to do. Reads no weight, reaches no network."""
+    if card.needs == "gpu" and settings.device in ("auto", "cuda", "mps") and not _has_gpu():
+        return Availability(
+            can_run=False,
+            reason=f"{card.title} needs a GPU, and this machine has none.",
+            next_step="Run it on one that has, or set SDSDEMO_DEVICE=cpu and wait some minutes for each answer.",
+        )
+    if card.family == "sds-clip":
+        return _delta_availability(card, settings)
+    if not card.download:
+        return HERE if _is_complete(card) else _missing(card)
+    if settings.allow_download or is_downloaded(card):
+        return HERE
+    return Availability(
+        can_run=False,
+        reason=f"The weights of {card.title} are not on this machine, and downloads are off.",
+        next_step=f"Run `python -m sdsdemo fetch {card.name}` ({_size(card.size_mb)}), or start with --allow-download.",
+    )
+
+
+def is_downloaded(card: Card) -> bool:
+    """Whether the weights of a card that must be fetched lie in the Hub's cache already."""
+    if card.family == "diffusion":
+        name, asked = sources.split_revision(sources.split_spec(card.spec)[1])
+        files = ("unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors", INDEX)
+        return all(sources.cached_file(name, [file], asked or card.revision) is not None for file in files)
+    from sdsdemo.models.clip import hub_file
+
+    found = hub_file(card.spec)
+    return found is not None and sources.cached_file(*found) is not None
+
+
+def _delta_availability(card: Card, settings: Settings) -> Availability:
+    """A fine-tuned file, and then its base."""
+    if not sources.local_path(sources.split_spec(card.spec)[1]).is_file():
+        return _missing(card)
+    if card.base is None:
+        return HERE
+    base = availability(resolve(card.base), settings)
+    if base.can_run:
+        return HERE
+    reason = f"{card.title} changes another model. {base.reason}"
+    return Availability(can_run=False, reason=reason, next_step=base.next_step)
+
+
+def _missing(card: Card) -> Availability:
+    """Weights that no download brings."""
+    if card.name.startswith("mini-"):
+        return Availability(
+            can_run=False,
+            reason=f"The weights of {card.title} are missing from this copy of the repository.",
+            next_step="Clone it again, or train them with `python -m sdsdemo mini train` (about an hour on 2 cores).",
+        )
+    if card.family == "sds-clip" and card.base is not None:
+        return Availability(
+            can_run=False,
+            reason=f"There is no fine-tuned file of {resolve(card.base).title} here yet.",
+            next_step=f"Name a file that you have as sds-clip:FILE, or train one: {TRAIN_HOURS}.",
+        )
+    return Availability(
+        can_run=False,
+        reason=f"{card.title} is not here, or not whole.",
+        next_step="Check the name of the file or folder.",
+    )
+
+
+def _is_complete(card: Card) -> bool:
+    """Whether the folder of a card holds a config and weights."""
+    folder = sources.folder_named_by(card.spec)
+    if folder is None:
+        return False
+    if card.family == "clip":
+        weights = [*folder.glob("*.safetensors"), *folder.glob("*.bin")] if folder.is_dir() else []
+        return bool(weights) and (folder / "open_clip_config.json").is_file()
+    return (folder / INDEX).is_file() and any((folder / "unet").glob("*.safetensors"))
+
+
+def _card(name: str, facts: dict[str, Any]) -> Card:
+    tuples: dict[str, Any] = {key: tuple(facts[key]) for key in ("published", "timestep_range") if key in facts}
+    return Card(name=name, **(facts | tuples))
+
+
+def _card_of_spec(spec: str, family: Family, rest: str) -> Card:
+    """Named by the spec itself, so that two folders of the same name are two models."""
+    folder = sources.folder_named_by(spec)
+    path = sources.local_path(rest) if family == "sds-clip" else folder
+    pixels = _pixels(family, folder)
+    return Card(
+        name=spec,
+        title=rest if path is None else path.name.removesuffix(".safetensors"),
+        family=family,
+        spec=spec,
+        summary="A model that has no card here: what can be read without loading it is all that is known.",
+        licence="not known: see where it comes from",
+        size_mb=TYPICAL_MB[family] if path is None or not path.exists() else _megabytes(path),
+        pixels=pixels,
+        needs=_needs(family, pixels),
+        seconds_per_pair=1.0,
+        download=path is None,
+    )
+
+
+def _needs(family: Family, pixels: int) -> Literal["cpu", "gpu"]:
+    return "gpu" if family == "diffusion" and not 0 < pixels <= SMALL_PIXELS else "cpu"
+
+
+def _pixels(family: Family, folder: Path | None) -> int:
+    """Native pixels a side from the configs of a folder; 0 where they are not known."""
+    if family == "diffusion" and folder is not None:
+        unet, vae = _json(folder / "unet" / "config.json"), _json(folder / "vae" / "config.json")
+        size, blocks = unet.get("sample_size"), vae.get("block_out_channels", ())
+        return size * 2 ** (len(blocks) - 1) if isinstance(size, int) and blocks else 0
+    if family == "clip":
+        config = _json(folder / "open_clip_config.json").get("model_cfg", {}) if folder is not None else {}
+        size = config.get("vision_cfg", {}).get("image_size", 0)
+        return size if isinstance(size, int) else 0
+    return 0
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """An object from a file, or an empty one where there is none: loading the model will say what is wrong."""
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _megabytes(path: Path) -> float:
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return round(sum(file.stat().st_size for file in files) / 1e6, 1)
+
+
+def _size(megabytes: float) -> str:
+    return f"{megabytes / 1000:.1f} GB" if megabytes >= 100 else f"{megabytes:.0f} MB"
+
+
+def _suggestion(name: str) -> str:
+    known = list(all_cards())
+    close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+    if close:
+        return f"Did you mean {' or '.join(close)}?"
+    return f"Known models: {', '.join(known)}."
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available() or torch.backends.mps.is_available()

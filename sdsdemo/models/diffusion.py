@@ -1,0 +1,397 @@
+"""The denoising diffusion score through diffusers: latent text-to-image pipelines. Knows no CLIP and no cards file.
+
+    d(i, c) = mean over (t, eps) of e(z, t, eps, c),   z = (VAE mean(i) - shift) * scale          score = -d
+
+with e of `sdsdemo.losses`, the only place that computes it. Every image and caption meets the same (t, eps), so that
+what is compared is a paired difference. Li et al. 2023 (arXiv 2303.16203); Basu et al. 2023 (arXiv 2307.09233).
+
+Scaling and shift, latent size, prediction type, noise levels and native resolution are read from the pipeline's own
+config, and the pipeline itself is never changed. Pictures are cropped to a square from the middle, not squashed.
+
+Shape suffixes: I image, C caption, U caption with equal ones once, T timestep, N noise draw, B batch, L token, D width.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import json
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL.Image import Image
+from torch import Tensor, nn
+
+from sdsdemo.errors import UserError
+from sdsdemo.losses import NoiseSchedule, Prediction, denoising_error
+from sdsdemo.models import sources
+from sdsdemo.models.domain import Domain
+from sdsdemo.models.images import fit
+from sdsdemo.models.tokens import TokenRow, caption_concerns, check_ids, check_tokenizer
+from sdsdemo.types import Budget, Card, Concern, Evidence, Scores
+
+log = logging.getLogger(__name__)
+
+INDEX = "model_index.json"
+FILES = (
+    INDEX,
+    "scheduler/*.json",
+    "tokenizer/*",
+    "text_encoder/config.json",
+    "text_encoder/model.safetensors",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.safetensors",
+    "vae/config.json",
+    "vae/diffusion_pytorch_model.safetensors",
+)
+"""What scoring needs of a repository: no safety checker, no second copy in another precision, no pickled weights."""
+LIBRARIES = ("diffusers", "transformers")
+"""Where a part's class may come from: no code of a repository is ever run."""
+PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v"}
+CPU_BYTES = 2_000_000_000
+"""What one call of the denoiser may hold in activations where memory is not asked."""
+BYTES_PER_ELEMENT = 6_000
+"""Activations a latent element and byte of precision; Stable Diffusion 1 needs about this, with memory to spare."""
+MOST_AT_ONCE = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The parts of a pipeline that scoring needs."""
+
+    denoiser: Any
+    vae: Any
+    text_encoder: Any
+    tokenizer: Any
+    scheduler: Any
+
+
+class LatentDiffusion:
+    """A Stable-Diffusion-shaped pipeline: one text encoder, a UNet that predicts epsilon or v. Frozen, in eval mode.
+
+    Single precision on the CPU; half precision on a GPU for denoiser and text encoder, while VAE, noising and errors
+    stay in single. A family with other conditions or flow targets is a subclass with its own `schedule`,
+    `encode_prompts`, `take` and `denoise`, and a line in `FAMILIES`.
+    """
+
+    def __init__(self, parts: Parts, *, name: str, device: torch.device | str = "cpu") -> None:
+        """`parts` keep their precision, mode and flags: what is used here are views that share their weights.
+
+        Raises `UserError` when the parts do not fit together or are of a kind that is not supported.
+        """
+        self.device = torch.device(device)
+        self.dtype = torch.float16 if self.device.type == "cuda" else torch.float32
+        self.name = name
+        self.denoiser = _frozen_view(parts.denoiser, self.device, self.dtype)
+        self.vae = _frozen_view(parts.vae, self.device, torch.float32)  # in half precision some overflow
+        self.text_encoder = _frozen_view(parts.text_encoder, self.device, self.dtype)
+        self.tokenizer = parts.tokenizer
+        self.schedule = _schedule(parts.scheduler, name)
+        self.latent_shape = _latent_shape(parts, name)
+        self.pixels = self.latent_shape[1] * _vae_factor(parts.vae)
+        self.context_length = _context_length(parts)
+        check_tokenizer(self.tokenizer, name)
+        check_ids(int(self.tokenize([""]).max()), self.text_encoder.get_input_embeddings().num_embeddings, name)
+
+    @classmethod
+    def from_pipeline(cls, pipeline: Any, *, device: torch.device | str = "cpu") -> LatentDiffusion:
+        """Scores with the weights of a `StableDiffusionPipeline` that the caller holds; it stays as it was."""
+        parts = Parts(
+            denoiser=pipeline.unet,
+            vae=pipeline.vae,
+            text_encoder=pipeline.text_encoder,
+            tokenizer=pipeline.tokenizer,
+            scheduler=pipeline.scheduler,
+        )
+        return cls(parts, name=type(pipeline).__name__, device=device)
+
+    @classmethod
+    def from_folder(cls, folder: Path, *, name: str, device: torch.device | str = "cpu") -> LatentDiffusion:
+        """Loads the parts one by one with the classes that `model_index.json` names. Raises `UserError`."""
+        index = read_index(folder, name)
+        loaded = {
+            field: _load_part(folder, part, index.get(part), name)
+            for field, part in {"denoiser": "unet", **{p: p for p in PARTS}}.items()
+        }
+        return cls(Parts(**loaded), name=name, device=device)
+
+    def tokenize(self, prompts: Sequence[str]) -> Tensor:
+        """id_CL, int64, padded and cut to `context_length`, as the pipeline does it."""
+        return self._tokenized(prompts)["input_ids"]
+
+    def token_ids(self, caption: str) -> TokenRow:
+        """A caption as the text encoder meets it, and whether its end was cut."""
+        whole = self.tokenizer(caption, truncation=False, verbose=False)["input_ids"]
+        return TokenRow(ids=tuple(self.tokenize([caption])[0].tolist()), cut=len(whole) > self.context_length)
+
+    def encode_images(self, images: Sequence[Image]) -> Tensor:
+        """latent_I, float32 [I, *latent_shape]: mean of the VAE's posterior, shifted and scaled for the denoiser."""
+        pixels_I = torch.stack([_as_input(fit(image, self.pixels, mode="crop")) for image in images])
+        mean_I = torch.cat([self.vae.encode(p[None].to(self.device)).latent_dist.mean for p in pixels_I])
+        config = self.vae.config
+        return (mean_I - (getattr(config, "shift_factor", None) or 0.0)) * config.scaling_factor
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Any:
+        """condition_C: the text encoder's first output, [C, L, D]."""
+        tokens = self._tokenized(prompts)
+        wants_mask = getattr(self.text_encoder.config, "use_attention_mask", False)
+        mask_CL = tokens["attention_mask"].to(self.device) if wants_mask else None
+        return self.text_encoder(tokens["input_ids"].to(self.device), attention_mask=mask_CL)[0]
+
+    def take(self, condition_C: Any, index_B: Tensor) -> Any:
+        """condition_B: row index_B[b] for sample b."""
+        return condition_C[index_B]
+
+    def denoise(self, noisy_B: Tensor, timestep_B: Tensor, condition_B: Any) -> Tensor:
+        """The denoiser's output for a batch, float32; the `denoise` of `losses`."""
+        noisy_B, timestep_B = noisy_B.to(self.device, self.dtype), timestep_B.to(self.device)
+        output = self.denoiser(noisy_B, timestep_B, encoder_hidden_states=condition_B, return_dict=False)
+        return output[0].float()
+
+    def default_micro_batch(self) -> int:
+        """Samples that one call of the denoiser takes: 64 for small latents, fewer as memory asks."""
+        elements = int(np.prod(self.latent_shape))
+        sample = elements * self.dtype.itemsize * BYTES_PER_ELEMENT
+        free = torch.cuda.mem_get_info(self.device)[0] // 2 if self.device.type == "cuda" else CPU_BYTES
+        return max(1, min(MOST_AT_ONCE, free // sample))
+
+    def _tokenized(self, prompts: Sequence[str]) -> Any:
+        return self.tokenizer(
+            list(prompts), padding="max_length", max_length=self.context_length, truncation=True, return_tensors="pt"
+        )
+
+
+PARTS = ("vae", "text_encoder", "tokenizer", "scheduler")
+"""Parts whose field in `Parts` has the name of their folder."""
+FAMILIES: dict[str, type[LatentDiffusion]] = {"StableDiffusionPipeline": LatentDiffusion}
+"""Pipelines that can be scored with, by the class that `model_index.json` names."""
+
+
+def load_diffusion(
+    spec: str, *, revision: str | None = None, device: torch.device | str = "cpu", allow_download: bool = False
+) -> LatentDiffusion:
+    """The model of a `diffusers:` spec; a revision in the spec goes before the argument.
+
+    Raises `UserError` for weights that are not here or broken, and for a pipeline of a family that is not supported.
+    """
+    family, rest = sources.split_spec(spec)
+    if family != "diffusion":
+        raise UserError(f"{spec!r} is no diffusion model. Write one of {sources.SPECS}.")
+    name, asked = sources.split_revision(rest)
+    if sources.is_repo(name):
+        folder = sources.repo_folder(name, FILES, allow_download=allow_download, revision=asked or revision)
+    else:
+        folder, name = sources.local_path(name), Path(name).name
+    return FAMILIES[read_index(folder, name)["_class_name"]].from_folder(folder, name=name, device=device)
+
+
+def read_index(folder: Path, name: str) -> dict[str, Any]:
+    """`model_index.json` of a pipeline that is supported. Raises `UserError`."""
+    try:
+        index = json.loads((folder / INDEX).read_text())
+        kind = index["_class_name"]
+    except FileNotFoundError as error:
+        raise UserError(f"There is no diffusion pipeline called {name!r}: its folder must hold {INDEX}.") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"The {INDEX} of {name!r} cannot be read: fetch or save the pipeline again.") from error
+    if kind not in FAMILIES:
+        raise UserError(f"{name!r} is a {kind}, which cannot score here yet; supported: {', '.join(FAMILIES)}.")
+    return index
+
+
+class DiffusionScorer:
+    """A `types.Scorer`: minus the mean denoising error.
+
+    The noise is drawn once, on the CPU, from the budget's seed, and met by every image and caption. Captions run in the
+    order of their tokens and equal ones once: swapping two captions swaps the answer bit for bit.
+    """
+
+    def __init__(self, card: Card, model: LatentDiffusion, domain: Domain | None = None) -> None:
+        """domain: what a small model knows; None for a model that is taken to know everything."""
+        self.card = card
+        self.model = model
+        self.domain = domain
+        self.micro_batch = model.default_micro_batch()
+        """Samples a call; halved for good when a GPU's memory does not hold them."""
+
+    def concerns(self, images: Sequence[Image], captions: Sequence[str]) -> list[Concern]:
+        """Unknown words and foreign pictures where the model's domain is known; cut and equal captions always."""
+        known = self.domain.concerns(images, captions) if self.domain is not None else []
+        return known + caption_concerns([self.model.token_ids(c) for c in captions], self.model.context_length)
+
+    def score(self, images: Sequence[Image], captions: Sequence[str], budget: Budget) -> Scores:
+        """Scores of every image against every caption, with the losses behind them. Raises `ValueError` for none."""
+        if not images or not captions:
+            raise ValueError(f"images and captions must not be empty; there were {len(images)} and {len(captions)}")
+        start = time.perf_counter()
+        asked = [*captions, ""] if budget.empty_prompt else list(captions)
+        row_C = [tuple(ids) for ids in self.model.tokenize(asked).tolist()]
+        prompt_of = dict(sorted(zip(row_C, asked, strict=True)))
+        timestep_T = spread_timesteps(budget.timesteps, self.card.timestep_range, self.model.schedule.steps)
+        noise_TN = draw_noise(budget, self.model.latent_shape)
+        with torch.inference_mode():
+            latent_I = self.model.encode_images(images)
+            condition_U = self.model.encode_prompts(list(prompt_of.values()))
+            loss_IUTN = self._losses(latent_I, condition_U, len(prompt_of), timestep_T, noise_TN)
+        position = {row: u for u, row in enumerate(prompt_of)}
+        loss_ICTN = loss_IUTN[:, [position[row] for row in row_C]]
+        return _scores(loss_ICTN, timestep_T, budget, self, evaluations=loss_IUTN.size, start=start)
+
+    def _losses(
+        self, latent_I: Tensor, condition_U: Any, captions: int, timestep_T: np.ndarray, noise_TN: Tensor
+    ) -> np.ndarray:
+        """loss_IUTN: all of images x captions x timesteps x noises, as many a call as the micro-batch says."""
+        model = self.model
+        shape = (len(latent_I), captions, *noise_TN.shape[:2])
+        step_T, noise_TN = torch.from_numpy(timestep_T), noise_TN.to(model.device)
+        errors, done, total = [], 0, int(np.prod(shape))
+        while done < total:
+            index_B = torch.arange(done, min(done + self.micro_batch, total))
+            i_B, u_B, t_B, n_B = torch.unravel_index(index_B, shape)
+            latent_B, noise_B, condition_B = latent_I[i_B], noise_TN[t_B, n_B], model.take(condition_U, u_B)
+            try:
+                error_B = denoising_error(model.denoise, model.schedule, latent_B, noise_B, step_T[t_B], condition_B)
+            except torch.cuda.OutOfMemoryError:
+                self._halve()
+                continue
+            errors.append(error_B)
+            done += len(index_B)
+        return torch.cat(errors).cpu().numpy().reshape(shape)
+
+    def _halve(self) -> None:
+        """Half as many samples a call from now on. Raises `UserError` when one alone does not fit."""
+        if self.micro_batch == 1:
+            raise UserError(
+                f"The GPU's memory does not hold one sample of {self.card.title}: close other programs that use it, or "
+                "set SDSDEMO_DEVICE=cpu."
+            )
+        self.micro_batch //= 2
+        log.warning("%s: out of memory, now %d samples a call", self.card.name, self.micro_batch)
+        torch.cuda.empty_cache()
+
+
+def spread_timesteps(count: int, span: tuple[float, float], steps: int) -> np.ndarray:
+    """timestep_T, int64: midpoints of `count` equal parts of the schedule between the two fractions of `span`."""
+    low, high = span
+    share_T = low + (high - low) * (np.arange(count) + 0.5) / count
+    return (share_T * steps).astype(np.int64)
+
+
+def draw_noise(budget: Budget, latent_shape: tuple[int, ...]) -> Tensor:
+    """noise_TN, float32 [T, N, *latent_shape], on the CPU: the same numbers for every device."""
+    generator = torch.Generator().manual_seed(budget.seed)
+    return torch.randn(budget.timesteps, budget.noises, *latent_shape, generator=generator)
+
+
+def _scores(
+    loss_ICTN: np.ndarray,
+    timestep_T: np.ndarray,
+    budget: Budget,
+    scorer: DiffusionScorer,
+    *,
+    evaluations: int,
+    start: float,
+) -> Scores:
+    """The record; the empty prompt, where asked for, is the last of the captions."""
+    empty_ITN = loss_ICTN[:, -1] if budget.empty_prompt else None
+    loss_ICTN = loss_ICTN[:, :-1] if budget.empty_prompt else loss_ICTN
+    return Scores(
+        kind="denoising",
+        score_IC=-loss_ICTN.astype(np.float64).mean(axis=(2, 3)),
+        stderr_IC=monte_carlo_error(loss_ICTN),
+        evidence=Evidence(
+            timestep_T=timestep_T,
+            loss_ICTN=loss_ICTN,
+            loss_empty_ITN=empty_ITN,
+            space=scorer.model.schedule.space,
+            seed=budget.seed,
+            micro_batch=scorer.micro_batch,
+            evaluations=evaluations,
+        ),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def monte_carlo_error(loss_ICTN: np.ndarray) -> np.ndarray:
+    """stderr_IC of the mean over T and N; NaN where a single draw shows no spread.
+
+        sqrt( sum over t of Var_n(loss) / N ) / T
+
+    The timesteps are a fixed grid: the spread across them is not sampling error.
+    """
+    count_T, count_N = loss_ICTN.shape[2:]
+    if count_N < 2:
+        return np.full(loss_ICTN.shape[:2], np.nan)
+    variance_ICT = loss_ICTN.astype(np.float64).var(axis=3, ddof=1)
+    return np.sqrt((variance_ICT / count_N).sum(axis=2)) / count_T
+
+
+def _frozen_view(module: nn.Module, device: torch.device, dtype: torch.dtype) -> Any:
+    """A module of its own with the same weights, without copying them where precision and place are right already.
+
+    Its flags, mode, precision and place can be set without touching the module that was given.
+    """
+    shared: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in module.parameters()}
+    shared |= {id(b): b.detach() for b in module.buffers()}
+    view = copy.deepcopy(module, shared).eval()
+    return nn.Module.to(view, device=device, dtype=dtype)  # diffusers' own `to` warns whenever it meets a precision
+
+
+def _load_part(folder: Path, part: str, named: Any, name: str) -> Any:
+    """One part by the [library, class] that the index names, in single precision, from safetensors only."""
+    library, kind = [str(word) for word in named] if isinstance(named, list) and len(named) == 2 else ("", "None")
+    if library not in LIBRARIES or not hasattr(importlib.import_module(library), kind):
+        raise UserError(f"The {part} of {name!r} is a {kind}, which neither {' nor '.join(LIBRARIES)} provides.")
+    options: dict[str, Any] = {"local_files_only": True}
+    if part not in ("tokenizer", "scheduler"):
+        precision = "torch_dtype" if library == "diffusers" else "dtype"
+        options |= {precision: torch.float32, "use_safetensors": True}
+    try:
+        return getattr(importlib.import_module(library), kind).from_pretrained(folder / part, **options)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise UserError(f"The {part} of {name!r} is missing or broken: fetch or save the model again.") from error
+
+
+def _schedule(scheduler: Any, name: str) -> NoiseSchedule:
+    """The noise levels that the model was trained with. Raises `UserError` for a target that is not supported."""
+    target = scheduler.config.get("prediction_type", "epsilon")
+    alpha_bar_T = getattr(scheduler, "alphas_cumprod", None)
+    if target not in PREDICTIONS or alpha_bar_T is None:
+        kind = type(scheduler).__name__
+        raise UserError(f"{name!r} predicts {target!r} with a {kind}; supported: {', '.join(PREDICTIONS)}.")
+    return NoiseSchedule(prediction=PREDICTIONS[target], alpha_bar=alpha_bar_T.detach().float().clone())
+
+
+def _latent_shape(parts: Parts, name: str) -> tuple[int, int, int]:
+    """(channels, height, width) that the denoiser is at home with."""
+    unet, vae = parts.denoiser.config, parts.vae.config
+    if unet.in_channels != vae.latent_channels:
+        raise UserError(
+            f"The denoiser of {name!r} takes {unet.in_channels} channels where its VAE gives {vae.latent_channels}: it "
+            "is made for another task than text to image, so choose another model."
+        )
+    if not isinstance(unet.sample_size, int):
+        raise UserError(f"The config of {name!r} does not name one native size: choose a model of square pictures.")
+    return (unet.in_channels, unet.sample_size, unet.sample_size)
+
+
+def _vae_factor(vae: Any) -> int:
+    """Pixels a side of a latent's element."""
+    return 2 ** (len(vae.config.block_out_channels) - 1)
+
+
+def _context_length(parts: Parts) -> int:
+    """Tokens that prompts are padded to: the tokenizer's, or the text encoder's where the tokenizer names none."""
+    length = int(parts.tokenizer.model_max_length)
+    return length if length < 100_000 else int(parts.text_encoder.config.max_position_embeddings)
+
+
+def _as_input(image: Image) -> Tensor:
+    """float32 [3, H, W] from -1 to 1."""
+    return torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1) / 127.5 - 1

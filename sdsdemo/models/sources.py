@@ -1,0 +1,119 @@
+"""Where the weights of a spec lie: a folder here, or a repository of the Hugging Face Hub. The only place that fetches.
+
+    open_clip:NAME/TAG   open_clip:hf-hub:ORG/NAME   open_clip:local-dir:PATH
+    diffusers:REPO_OR_PATH[@REVISION]                sds-clip:PATH
+
+Relative paths are looked for in the repository, then where the process runs. Nothing here reads a weight.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from sdsdemo.errors import UserError
+from sdsdemo.settings import ROOT
+from sdsdemo.types import Family
+
+FAMILIES: dict[str, Family] = {"open_clip": "clip", "diffusers": "diffusion", "sds-clip": "sds-clip"}
+LOCAL_DIR, HF_HUB = "local-dir:", "hf-hub:"
+SPECS = (
+    "open_clip:NAME/TAG, open_clip:hf-hub:ORG/NAME, open_clip:local-dir:FOLDER, diffusers:REPOSITORY_OR_FOLDER "
+    "or sds-clip:FILE"
+)
+REPO = re.compile(r"[\w.-]+/[\w.-]+")
+OUR_FOLDERS = ("checkpoints/", "runs/")
+"""Paths of ours that look like the name of a repository."""
+NOT_HERE = (
+    "The weights of {repo} are not on this machine, and downloads are off: allow them (SDSDEMO_ALLOW_DOWNLOAD=on), "
+    "or fetch them with `python -m sdsdemo fetch`."
+)
+NOT_FETCHED = (
+    "The weights of {repo} could not be downloaded: check the name, the network and the free space. If the repository "
+    "asks for its terms to be accepted, do so on its page and set HF_TOKEN."
+)
+
+
+def split_spec(spec: str) -> tuple[Family, str]:
+    """Family and the rest of a spec. Raises `UserError` for a text that is no spec."""
+    kind, _, rest = spec.partition(":")
+    if kind not in FAMILIES or not rest.strip():
+        raise UserError(f"{spec!r} names no model. Write {SPECS}.")
+    return FAMILIES[kind], rest.strip()
+
+
+def split_revision(rest: str) -> tuple[str, str | None]:
+    """`REPO@REVISION` to its two parts; a folder may have an @ in its name."""
+    name, at, revision = rest.rpartition("@")
+    return (name, revision) if at and not local_path(rest).exists() else (rest, None)
+
+
+def local_path(text: str) -> Path:
+    """The path that a text means: absolute, or relative to the repository, or to the current folder."""
+    path = Path(text).expanduser()
+    here = ROOT / path
+    return here if here.exists() or not path.exists() else path.resolve()
+
+
+def is_repo(text: str) -> bool:
+    """Whether a text names a repository of the Hub rather than a folder here."""
+    return bool(REPO.fullmatch(text)) and not text.startswith(OUR_FOLDERS) and not local_path(text).exists()
+
+
+def folder_named_by(spec: str) -> Path | None:
+    """The local folder that a CLIP or a pipeline lies in; None where the spec names no folder."""
+    family, rest = split_spec(spec)
+    if family == "clip":
+        return local_path(rest.removeprefix(LOCAL_DIR)) if rest.startswith(LOCAL_DIR) else None
+    name, _ = split_revision(rest)
+    return local_path(name) if family == "diffusion" and not is_repo(name) else None
+
+
+def cached_file(repo: str, names: Sequence[str], revision: str | None = None) -> Path | None:
+    """The first of these files of a repository that has been downloaded before. Never reaches the network."""
+    from huggingface_hub import try_to_load_from_cache
+
+    for name in names:
+        found = try_to_load_from_cache(repo, name, revision=revision)
+        if isinstance(found, str):
+            return Path(found)
+    return None
+
+
+def repo_file(repo: str, names: Sequence[str], *, allow_download: bool, revision: str | None = None) -> Path:
+    """The first of these files of a repository, downloaded where that is allowed and needed. Raises `UserError`."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+
+    found = cached_file(repo, names, revision)
+    if found is not None:
+        return found
+    if not allow_download:
+        raise UserError(NOT_HERE.format(repo=repo))
+    for name in names:
+        try:
+            return Path(hf_hub_download(repo, name, revision=revision))
+        except EntryNotFoundError:
+            continue
+        except (OSError, ValueError, HfHubHTTPError) as error:
+            raise UserError(NOT_FETCHED.format(repo=repo)) from error
+    raise UserError(f"{repo} holds none of the files {', '.join(names)}: choose another repository.")
+
+
+def repo_folder(repo: str, patterns: Sequence[str], *, allow_download: bool, revision: str | None = None) -> Path:
+    """A folder with the files of a repository that match, downloaded where allowed. Raises `UserError`.
+
+    Without downloads it holds what an earlier download left; whoever reads it must check that nothing is missing.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return Path(
+            snapshot_download(
+                repo, revision=revision, allow_patterns=list(patterns), local_files_only=not allow_download
+            )
+        )
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        raise UserError((NOT_FETCHED if allow_download else NOT_HERE).format(repo=repo)) from error

@@ -1,0 +1,202 @@
+"""Tiny random twins of real models, saved by open_clip and diffusers in the very folder formats of the Hub.
+
+They know nothing; they show whether the wiring fits. Each builder fills a folder and returns it. Weights come from a
+seed, so that two calls give the same model.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from open_clip.tokenizer import default_bpe
+from PIL import Image
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, DistilBertConfig, DistilBertModel
+from transformers import PreTrainedTokenizerFast
+
+WORDS = ("red", "blue", "star", "circle", "left", "right", "above", "and", "the")
+PAD, UNKNOWN, START, END = "<pad>", "<unk>", "<|startoftext|>", "<|endoftext|>"
+VOCABULARY = {word: token for token, word in enumerate((PAD, UNKNOWN, START, *WORDS, END))}
+CONTEXT = 8
+"""Tokens of the word-level tokenizer, start and end included."""
+NOISE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1}
+
+
+def picture(seed: int = 0, size: tuple[int, int] = (48, 48)) -> Image.Image:
+    """Smooth random colours."""
+    generator = torch.Generator().manual_seed(seed)
+    small = torch.randint(0, 256, (4, 4, 3), generator=generator, dtype=torch.uint8).numpy()
+    return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
+
+
+def clip_config(*, words: bool, **changes: Any) -> dict[str, Any]:
+    """What open_clip writes beside a model. words: a word-level tokenizer of its own instead of CLIP's."""
+    text: dict[str, Any] = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
+    if words:
+        text |= {"context_length": CONTEXT, "vocab_size": len(VOCABULARY), "hf_tokenizer_name": "twin-words"}
+    vision = {"image_size": 16, "layers": 1, "width": 16, "head_width": 8, "patch_size": 8}
+    return {"embed_dim": 12, "vision_cfg": vision, "text_cfg": text, **changes}
+
+
+def clip_module(config: dict[str, Any], seed: int = 0) -> open_clip.CLIP:
+    """A CLIP of random weights."""
+    torch.manual_seed(seed)
+    text = {key: value for key, value in config["text_cfg"].items() if key != "hf_tokenizer_name"}
+    return open_clip.CLIP(
+        config["embed_dim"], config["vision_cfg"], text, quick_gelu=config.get("quick_gelu", False)
+    ).eval()
+
+
+def clip_folder(folder: Path, *, words: bool = True, seed: int = 0, **changes: Any) -> Path:
+    """An open_clip folder as on the Hub: config, safetensors and, with `words`, tokenizer files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = clip_config(words=words, **changes)
+    preprocess = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4], "interpolation": "bilinear", "resize_mode": "squash"}
+    described = {"model_cfg": config, "preprocess_cfg": preprocess}
+    (folder / "open_clip_config.json").write_text(json.dumps(described))
+    save_file(clip_module(config, seed).state_dict(), folder / "open_clip_model.safetensors")
+    if words:
+        save_words(folder)
+    return folder
+
+
+def save_words(folder: Path, kind: str = "PreTrainedTokenizerFast") -> None:
+    """Tokenizer files of one token a word; `kind` is the class that they claim."""
+    backend = Tokenizer(models.WordLevel(VOCABULARY, unk_token=UNKNOWN))
+    backend.normalizer = normalizers.Lowercase()
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    special = [(START, VOCABULARY[START]), (END, VOCABULARY[END])]
+    backend.post_processor = processors.TemplateProcessing(single=f"{START} $A {END}", special_tokens=special)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token=PAD,
+        unk_token=UNKNOWN,
+        bos_token=START,
+        eos_token=END,
+        model_max_length=CONTEXT,
+    )
+    tokenizer.save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"tokenizer_class": kind}))
+
+
+def save_bpe(folder: Path) -> None:
+    """The tokenizer files of Stable Diffusion 1 (vocab.json, merges.txt), from the BPE file that open_clip ships."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with gzip.open(default_bpe(), "rt", encoding="utf-8") as file:
+        merges = file.read().split("\n")[1 : 49152 - 256 - 2 + 1]
+    vocabulary = open_clip.SimpleTokenizer().encoder
+    renamed = {"<start_of_text>": START, "<end_of_text>": END}
+    (folder / "vocab.json").write_text(json.dumps({renamed.get(k, k): v for k, v in vocabulary.items()}))
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
+    special = {"bos_token": START, "eos_token": END, "pad_token": END, "unk_token": END}
+    (folder / "special_tokens_map.json").write_text(json.dumps(special))
+    config = {**special, "tokenizer_class": "CLIPTokenizer", "model_max_length": 77, "do_lower_case": True}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+
+
+def sd_folder(folder: Path, *, prediction: str = "epsilon", seed: int = 0, **vae: Any) -> Path:
+    """A folder of the shape of Stable Diffusion 1: 32 px, latents of 4 x 4 x 4, PNDM for epsilon and DDIM for v."""
+    torch.manual_seed(seed)
+    save_bpe(folder / "tokenizer")
+    scheduler = PNDMScheduler if prediction == "epsilon" else DDIMScheduler
+    text = CLIPTextConfig(
+        vocab_size=49408,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=77,
+        bos_token_id=49406,
+        eos_token_id=49407,
+        pad_token_id=1,
+    )
+    pipeline = StableDiffusionPipeline(
+        vae=_vae(**vae),
+        text_encoder=CLIPTextModel(text).eval(),
+        tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+        unet=_unet(16),
+        scheduler=scheduler(prediction_type=prediction, **NOISE),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(folder)
+    for file in (folder / "tokenizer").iterdir():
+        file.unlink()
+    save_bpe(folder / "tokenizer")
+    return folder
+
+
+def mini_folder(folder: Path, seed: int = 0) -> Path:
+    """A folder of the shape of mini-diffusion: DistilBERT reads, words are tokens, v prediction, stored in half."""
+    torch.manual_seed(seed)
+    text = DistilBertConfig(
+        vocab_size=len(VOCABULARY), max_position_embeddings=CONTEXT, n_layers=2, n_heads=2, dim=16, hidden_dim=32
+    )
+    parts = {"vae": _vae(), "text_encoder": DistilBertModel(text).eval(), "unet": _unet(16)}
+    for name, module in parts.items():
+        module.half().save_pretrained(folder / name)
+    DDIMScheduler(prediction_type="v_prediction", **NOISE).save_pretrained(folder / "scheduler")
+    (folder / "tokenizer").mkdir()
+    save_words(folder / "tokenizer")
+    index = {
+        "_class_name": "StableDiffusionPipeline",
+        "_diffusers_version": "0.36.0",
+        "feature_extractor": [None, None],
+        "image_encoder": [None, None],
+        "requires_safety_checker": False,
+        "safety_checker": [None, None],
+        "scheduler": ["diffusers", "DDIMScheduler"],
+        "text_encoder": ["transformers", "DistilBertModel"],
+        "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
+
+
+def in_hub_cache(cache: Path, repo: str, folder: Path) -> None:
+    """Puts a folder into a cache of the Hub as if it had been downloaded."""
+    commit = "0" * 40
+    root = cache / f"models--{repo.replace('/', '--')}"
+    (root / "refs").mkdir(parents=True)
+    (root / "refs" / "main").write_text(commit)
+    (root / "snapshots").mkdir()
+    (root / "snapshots" / commit).symlink_to(folder, target_is_directory=True)
+
+
+def _unet(width: int) -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        sample_size=4,
+        in_channels=4,
+        out_channels=4,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        cross_attention_dim=width,
+        attention_head_dim=4,
+        norm_num_groups=4,
+    ).eval()
+
+
+def _vae(**changes: Any) -> AutoencoderKL:
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(4, 4, 8, 8),
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=32,
+        **changes,
+    ).eval()
