@@ -1,0 +1,91 @@
+"""Benchmarks as lists of examples, read from disk. Opens an image only when asked; scores nothing.
+
+A folder in Winoground's layout holds `examples.jsonl` (id, caption_0, caption_1, image_0, image_1, tag, collapsed_tag,
+...) and the images `ex_<id>_img_<0|1>.png`, packed in `images.zip` or lying in `images/`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile, ZipFile
+
+from PIL import Image
+
+from sdsdemo.errors import UserError
+from sdsdemo.settings import ASSETS
+from sdsdemo.types import Example, Picture
+
+NAMES = ("mini",)
+MINI = ASSETS / "mini" / "benchmark"
+TAG_COLUMNS = ("tag", "secondary_tag", "collapsed_tag")
+COLUMNS = ("id", "caption_0", "caption_1", "image_0", "image_1")
+
+
+def read_benchmark(name: str) -> list[Example]:
+    """The examples of a benchmark by name, or of a folder in Winoground's layout named `folder:PATH`.
+
+    Raises `UserError` for an unknown name, or a folder that cannot be read.
+    """
+    if name == "mini":
+        return read_pairs(MINI)
+    if name.startswith("folder:"):
+        return read_pairs(Path(name.removeprefix("folder:")).expanduser())
+    raise UserError(
+        f"There is no benchmark called '{name}'. There is: {', '.join(NAMES)}; or folder:PATH for your own."
+    )
+
+
+def read_pairs(folder: Path) -> list[Example]:
+    """Pair-of-pairs examples of a folder in Winoground's layout. Raises `UserError` naming file and line."""
+    table = folder / "examples.jsonl"
+    if not table.is_file():
+        raise UserError(f"{table.name} is missing in the benchmark's folder '{folder.name}'.")
+    open_image = _packed(folder / "images.zip") if (folder / "images.zip").is_file() else _unpacked(folder / "images")
+    lines = table.read_text(encoding="utf-8").splitlines()
+    return [_example(line, number, open_image) for number, line in enumerate(lines, start=1) if line.strip()]
+
+
+def _example(line: str, number: int, open_image: Callable[[str], Image.Image]) -> Example:
+    row = _row(line, number)
+    pictures = tuple(
+        Picture(name=f"{row[key]}.png", open=partial(open_image, f"{row[key]}.png")) for key in ("image_0", "image_1")
+    )
+    tags = {key: str(row[key]) for key in TAG_COLUMNS if row.get(key)}
+    return Example(id=str(row["id"]), images=pictures, captions=(row["caption_0"], row["caption_1"]), tags=tags)
+
+
+def _row(line: str, number: int) -> Mapping[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise UserError(f"Line {number} of examples.jsonl is not JSON.") from error
+    missing = [column for column in COLUMNS if not isinstance(row, dict) or column not in row]
+    if missing:
+        raise UserError(f"Line {number} of examples.jsonl has no {', '.join(missing)}.")
+    return row
+
+
+def _packed(path: Path) -> Callable[[str], Image.Image]:
+    def open_image(name: str) -> Image.Image:
+        try:
+            with ZipFile(path) as archive:
+                return Image.open(io.BytesIO(archive.read(name))).convert("RGB")
+        except (KeyError, BadZipFile, OSError) as error:
+            raise UserError(f"{name} cannot be read from {path.name}.") from error
+
+    return open_image
+
+
+def _unpacked(folder: Path) -> Callable[[str], Image.Image]:
+    def open_image(name: str) -> Image.Image:
+        try:
+            return Image.open(folder / name).convert("RGB")
+        except OSError as error:
+            raise UserError(f"{name} cannot be read from the folder {folder.name}.") from error
+
+    return open_image
