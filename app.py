@@ -1,0 +1,63 @@
+"""The page's entry, here and as a Hugging Face Space: reads flags, builds the workbench, launches. No logic."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("GRADIO_SERVER_NAME", "0.0.0.0" if "SPACE_ID" in os.environ else "127.0.0.1")
+
+from sdsdemo.errors import UserError
+from sdsdemo.settings import Settings
+from sdsdemo.ui.page import build_page, launch_options
+from sdsdemo.workbench import Workbench
+
+
+def read_flags(arguments: Sequence[str]) -> Settings:
+    """The environment's settings; a flag goes before the variable that it stands for, and is checked like it."""
+    parser = argparse.ArgumentParser(
+        description="One picture, two captions, three models, in the browser.",
+        epilog="Example: python app.py --port 8000 --models mini-clip mini-diffusion",
+    )
+    parser.add_argument("--host", help="address to listen on; 0.0.0.0 lets others on your network in")
+    parser.add_argument("--port", help="port to listen on")
+    parser.add_argument("--models", nargs="+", default=[], metavar="NAME", help="cards or specs of the rows, in order")
+    parser.add_argument(
+        "--allow-download", action="store_const", const="on", help="let the page download a card's weights"
+    )
+    flags = parser.parse_args(arguments)
+    given = {
+        "GRADIO_SERVER_NAME": flags.host,
+        "GRADIO_SERVER_PORT": flags.port,
+        "SDSDEMO_MODELS": ",".join(flags.models),
+        "SDSDEMO_ALLOW_DOWNLOAD": flags.allow_download,
+    }
+    return Settings.from_environment({**os.environ, **{name: value for name, value in given.items() if value}})
+
+
+def serve(settings: Settings) -> None:
+    """Launches the page, prints its address, and waits. Raises `UserError` when the port is taken."""
+    try:
+        _, address, _ = demo.launch(
+            **launch_options(settings.host, settings.port), quiet=True, prevent_thread_lock=True
+        )
+    except OSError as error:
+        raise UserError(
+            f"Port {settings.port} is already in use. Stop what runs there, or add --port {settings.port + 1}."
+        ) from error
+    print(f"\n  sdsdemo is ready: {address}\n  Stop it with Ctrl+C.\n", flush=True)
+    demo.block_thread()
+
+
+try:
+    settings = read_flags(sys.argv[1:] if __name__ == "__main__" else [])
+    demo = build_page(Workbench(settings), os.environ.get("SPACE_ID", ""))
+    if __name__ == "__main__":
+        serve(settings)
+except UserError as error:
+    print(f"app.py: {error}", file=sys.stderr)
+    sys.exit(2)

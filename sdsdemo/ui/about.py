@@ -1,0 +1,100 @@
+"""The About tab: the method, what the numbers do not say, the models with their licences, privacy, versions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from importlib.metadata import PackageNotFoundError, version
+
+import gradio as gr
+
+from sdsdemo.types import Card
+from sdsdemo.ui.rows import size_words
+from sdsdemo.workbench import Workbench
+
+METHOD = """
+<h2>Three ways to ask one question</h2>
+<p>Given a picture <i>x</i> and captions <i>c</i>, each model gives every caption a number; the caption with the best
+number is the one that it prefers.</p>
+<dl class="method">
+<dt>CLIP</dt>
+<dd><code>s(x, c) = 100 · cos( f(x), g(c) )</code> One encoder reads the picture, another the caption; the score is how
+far their directions agree. Higher is better.</dd>
+<dt>Denoising diffusion score</dt>
+<dd><code>d(x, c) = mean over (t, ε) of ‖ ε<sub>θ</sub>(z<sub>t</sub>, t, c) − ε ‖²</code> Noise ε is added to the
+picture's latent at timestep t; a text-to-image model that reads the caption guesses the noise. Lower is better: the
+right caption helps the guess. All captions meet the same noise, so what is compared is a <i>paired</i> difference.</dd>
+<dt>SDS-CLIP</dt>
+<dd><code>L = L<sub>CLIP</sub> + λ · L<sub>SDS</sub></code> CLIP fine-tuned so that its image embedding, mapped to a
+latent by a linear map, has a low denoising loss under the frozen diffusion model: it is to learn what the diffusion
+model knows, and stays as quick as CLIP. <a href="https://arxiv.org/abs/2307.09233">arXiv 2307.09233</a>.</dd>
+</dl>
+"""
+LIMITS_OF_NUMBERS = """
+<h2>What the numbers do not say</h2>
+<ul>
+<li>“Decided” means that other noise draws would hardly turn the preference round (95 % level). A model can be decided
+and wrong.</li>
+<li>The standard error is that of the noise draws alone. It says nothing about other pictures or other wordings.</li>
+<li>A cosine and a loss have no common scale: compare the verdicts of two rows, not their numbers.</li>
+<li>One picture is an anecdote. <code>python -m sdsdemo evaluate mini</code> scores 400, with intervals.</li>
+<li>The Mini models know a small drawn world and its few words. They show the method at work; they are no stand-in for
+the real models' results.</li>
+</ul>
+"""
+PRIVACY = """
+<h2>Your pictures, and programs</h2>
+<p>A picture that you put in stays in a temporary folder of the server, is deleted when it is a day old, is never part
+of a link and never logged; captions are not logged either. The page loads nothing from other sites.</p>
+<p>Programs use one endpoint, <code>/score</code> (see “Use via API” below the page), or <code>python -m sdsdemo score
+PICTURE "caption A" "caption B" --json</code>; both return the same record.</p>
+"""
+LIBRARIES = ("torch", "open_clip_torch", "diffusers", "transformers", "gradio")
+
+
+def build(workbench: Workbench) -> None:
+    """Lays the tab out. It has no events."""
+    gr.HTML(
+        f'<div class="about">{METHOD}{LIMITS_OF_NUMBERS}{models_html(workbench.cards())}{PRIVACY}'
+        f"<h2>Versions</h2><p>{escape(versions_line())}</p></div>",
+        elem_id="about",
+    )
+
+
+def models_html(cards: list[Card]) -> str:
+    """All cards: what each was trained on, its licence and size, and published results with their source."""
+    entries = "".join(_card_html(card) for card in cards)
+    return f'<h2>Models</h2><div class="cards">{entries}</div>'
+
+
+def versions_line() -> str:
+    """The libraries that compute the numbers."""
+    return " · ".join(f"{name} {_version(name)}" for name in LIBRARIES)
+
+
+def _card_html(card: Card) -> str:
+    where = f"{size_words(card.size_mb)} to download" if card.download else f"{size_words(card.size_mb)}, included"
+    trained = f"<p>{escape(card.training)}</p>" if card.training else ""
+    published = "".join(f"<li>{_published(result)}</li>" for result in card.published)
+    return (
+        f"<article><h3>{escape(card.title)}</h3>"
+        f'<p class="facts"><code>{escape(card.name)}</code> · {escape(card.licence)} · {where}</p>'
+        f"<p>{escape(card.summary)}</p>{trained}"
+        + (f'<ul class="published">{published}</ul>' if published else "")
+        + "</article>"
+    )
+
+
+def _published(result: Mapping[str, object]) -> str:
+    """One published result: never without its source, and marked where it was remembered, not read."""
+    known = {"benchmark", "source", "sure"}
+    values = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in result.items() if key not in known)
+    remembered = "; from memory, not re-read" if result.get("sure") == "recalled" else ""
+    return escape(f"{result.get('benchmark', '')}: {values} ({result.get('source', 'no source')}{remembered})")
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,302 @@
+"""The Compare tab: layout and wiring. What happens on a click is in `ui/asking.py`.
+
+Left: the picture, captions A and B, settings, Score. Right: one row a model. Below: where the difference comes from.
+The only public endpoint is `/score`; the server checks every limit whatever the fields allow.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from html import escape
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from sdsdemo.errors import UserError
+from sdsdemo.settings import LIMITS, NOISES, SEED, TIMESTEPS, Knob
+from sdsdemo.types import Answer
+from sdsdemo.ui import asking, rows
+from sdsdemo.ui.asking import Form, View
+from sdsdemo.ui.examples import ShownExample
+from sdsdemo.ui.picture import safe_image
+from sdsdemo.workbench import Workbench
+
+log = logging.getLogger(__name__)
+
+LEAST_ROWS = 3
+PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+PROGRESS = gr.Progress(track_tqdm=True)
+"""Shows downloads: the libraries report them through tqdm."""
+AT_ONCE = 2
+"""Requests that are scored at the same time; more wait in the queue."""
+
+HOW_TO_READ_LOSS = (
+    "How to read it: noise is added to the picture and the model, reading one caption, guesses that noise. The line "
+    "that lies lower belongs to the caption that helped the guess more."
+)
+HOW_TO_READ_DIFFERENCE = (
+    "How to read it: above zero the model found A more helpful, below zero B. Both met the same noise, and where the "
+    "95 % band touches zero the noise draws do not decide."
+)
+LIMITS_OF_PICTURES = (
+    f"PNG, JPEG or WebP, up to {LIMITS.image_bytes // 1_000_000} MB and {LIMITS.image_pixels // 1_000_000} megapixels. "
+    "A picture of yours stays in a temporary folder of the server for a day at most."
+)
+
+MARK_STALE = "() => { document.getElementById('result')?.classList.add('stale'); }"
+SHOW_ANSWER = """() => {
+  const result = document.getElementById('result');
+  const below = result.getBoundingClientRect().top > 0.75 * window.innerHeight;
+  const calm = window.matchMedia('(prefers-reduced-motion: reduce)').matches;
+  const refused = document.querySelector('#message .message');
+  if (below && !refused) result.scrollIntoView({behavior: calm ? 'auto' : 'smooth'});
+}"""
+"""On a phone the answer is below the form."""
+MARK_FRESH = "() => { document.getElementById('result')?.classList.remove('stale'); }"
+COPY_LINK = """
+element.addEventListener('click', async (event) => {
+  const button = event.target.closest('[data-link]');
+  if (!button) return;
+  const asked = button.dataset.link;
+  const link = asked.startsWith('http') ? asked : window.location.origin + window.location.pathname + asked;
+  if (!asked.startsWith('http')) window.history.replaceState(null, '', asked);
+  try {
+    await navigator.clipboard.writeText(link);
+    button.textContent = 'Link copied';
+  } catch {
+    window.prompt('Copy this link:', link);
+  }
+  setTimeout(() => { button.textContent = 'Copy link'; }, 2000);
+});
+"""
+
+
+class CompareTab:
+    """The components that events and other tabs need."""
+
+    def __init__(
+        self,
+        workbench: Workbench,
+        examples: Sequence[ShownExample],
+        opening: tuple[ShownExample, list[Answer]] | None,
+        space: str,
+    ) -> None:
+        self.workbench, self.examples, self.space = workbench, examples, space
+        view = asking.stored_view(*opening, space) if opening else View(answer=rows.empty_html(), has_charts=False)
+        first = opening[0] if opening else examples[0] if examples else None
+        with gr.Row(elem_id="compare"):
+            with gr.Column(scale=5, min_width=300, elem_id="question"):
+                self._build_question(first)
+            with gr.Column(scale=7, min_width=300, elem_id="result"):
+                self.progress = gr.HTML(elem_id="progress")
+                self.answer = gr.HTML(view.answer, elem_id="answer", js_on_load=COPY_LINK)
+                self.way_on_text = gr.HTML(visible=False, elem_id="way-on")
+                self.way_on = gr.Button(visible=False, elem_id="way-on-button")
+                self.way_on_model = gr.State("")
+        self._build_charts(view)
+        self._build_api()
+        self._wire()
+
+    def _build_question(self, first: ShownExample | None) -> None:
+        self.picture = safe_image(
+            str(first.path) if first else None,
+            label="Picture",
+            alt_text="The picture that the captions are about",
+            height=240,
+            buttons=["fullscreen"],
+            elem_id="picture",
+        )
+        self.strip = gr.Gallery(
+            [(str(example.path), example.title) for example in self.examples],
+            show_label=False,
+            label="Examples",
+            columns=8,
+            height="auto",
+            object_fit="cover",
+            allow_preview=False,
+            interactive=False,
+            buttons=[],
+            visible=bool(self.examples),
+            elem_id="examples",
+        )
+        gr.HTML(f'<p class="hint">{LIMITS_OF_PICTURES}</p>')
+        self.captions = [self._caption(c, first.captions[c] if first else "") for c in (0, 1)]
+        self.message = gr.HTML(elem_id="message")
+        with gr.Row(elem_id="actions"):
+            self.swap = gr.Button("Swap A and B", size="md", elem_id="swap", min_width=120)
+            self.score = gr.Button("Score", variant="primary", size="md", elem_id="score", min_width=120)
+        with gr.Accordion("Settings", open=False, elem_id="settings"):
+            self._build_settings()
+
+    def _caption(self, index: int, value: str) -> gr.Textbox:
+        letter = rows.LETTERS[index]
+        return gr.Textbox(
+            value,
+            label=f"Caption {letter}",
+            lines=1,
+            max_lines=4,
+            max_length=LIMITS.caption_characters,
+            placeholder="One sentence about the picture" if index == 0 else "The same words, differently said",
+            elem_id=f"caption-{letter.lower()}",
+            elem_classes=["caption", f"c{index}"],
+        )
+
+    def _build_settings(self) -> None:
+        names = self.workbench.settings.models
+        count = min(max(LEAST_ROWS, len(names)), LIMITS.models)
+        choices = asking.model_choices(self.workbench)
+        self.models = [
+            gr.Dropdown(
+                choices,
+                value=names[i] if i < len(names) else None,
+                label=f"Row {i + 1}",
+                info="A card, or a spec such as open_clip:ViT-B-32/openai" if i == 0 and not self.space else None,
+                allow_custom_value=not self.space,
+                elem_id=f"model-{i + 1}",
+            )
+            for i in range(count)
+        ]
+        self.model_states = gr.HTML(asking.models_html(self.workbench, names), elem_id="model-states")
+        self.timesteps = _slider(TIMESTEPS, "Timesteps", "timesteps")
+        self.noises = _slider(NOISES, "Noise draws", "noises")
+        self.seed = gr.Number(SEED.default, label="Seed", info=SEED.meaning, precision=0, elem_id="seed")
+        gr.HTML(
+            f'<p class="hint">A caption may have {LIMITS.caption_characters} characters. CLIP reads only the first '
+            "tokens of a long one, and the row says so when it cuts.</p>"
+        )
+
+    def _build_charts(self, view: View) -> None:
+        loss, difference = view.charts or (None, None)
+        with gr.Column(visible=bool(view.has_charts), elem_id="evidence") as self.evidence:
+            gr.HTML("<h2>Where the denoising score comes from</h2>")
+            with gr.Row():
+                with gr.Column(min_width=300):
+                    gr.HTML("<h3>Denoising loss by timestep</h3>")
+                    self.loss = gr.Plot(loss, show_label=False, container=False, elem_id="loss-chart")
+                    gr.HTML(f'<p class="hint">{HOW_TO_READ_LOSS}</p>')
+                with gr.Column(min_width=300):
+                    gr.HTML("<h3>Paired difference by timestep</h3>")
+                    self.difference = gr.Plot(difference, show_label=False, container=False, elem_id="difference-chart")
+                    gr.HTML(f'<p class="hint">{HOW_TO_READ_DIFFERENCE}</p>')
+
+    def _build_api(self) -> None:
+        """Fields that only programs see: `/score` takes lists, and its limits are ours alone."""
+        image = safe_image(label="Image", visible=False)
+        captions = gr.JSON(label="Captions: a list of two or more texts", visible=False)
+        models = gr.JSON(list(self.workbench.settings.models), label="Models: a list of names", visible=False)
+        timesteps = gr.Number(TIMESTEPS.default, label="Timesteps", visible=False)
+        noises = gr.Number(NOISES.default, label="Noise draws", visible=False)
+        seed = gr.Number(SEED.default, label="Seed", visible=False)
+        result = gr.JSON(label="The same answer as score --json", visible=False)
+        gr.Button(visible=False).click(
+            self._score_api,
+            [image, captions, models, timesteps, noises, seed],
+            result,
+            api_name="score",
+            api_description="Scores one picture against two or more captions with every model named.",
+            concurrency_limit=AT_ONCE,
+            concurrency_id="score",
+        )
+
+    def _wire(self) -> None:
+        spend = [self.timesteps, self.noises, self.seed]
+        self.inputs: list[Any] = [self.picture, *self.captions, *spend, *self.models]
+        self.outputs = [
+            self.message, self.answer, self.evidence, self.loss, self.difference,
+            self.way_on_text, self.way_on, self.way_on_model,
+        ]  # fmt: skip
+        run: dict[str, Any] = {
+            "fn": self._score,
+            "inputs": set(self.inputs),
+            "outputs": self.outputs,
+            "concurrency_limit": AT_ONCE,
+            "concurrency_id": "score",
+            "show_progress": "minimal",
+            "show_progress_on": self.progress,
+            **PRIVATE,
+        }
+        quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", **PRIVATE}
+        chosen = self.strip.select(self._choose, None, [self.picture, *self.captions], **quick)
+        taken = self.way_on.click(self._take_way_on, [self.way_on_model, *self.models], self.models, **quick)
+        pressed = gr.on([self.score.click, *(caption.submit for caption in self.captions)], **run)
+        for scored in (chosen.then(**run), taken.then(**run), pressed):
+            scored.then(None, js=SHOW_ANSWER, **PRIVATE)
+        self.answer.change(None, js=MARK_FRESH, **PRIVATE)
+        self.swap.click(asking.swap, self.captions, self.captions, **quick)
+        gr.on([field.change for field in self.inputs], None, js=MARK_STALE, **PRIVATE)
+        self.picture.input(self._check_picture, self.picture, self.message, **quick)
+        gr.on([m.change for m in self.models], self._describe_models, self.models, self.model_states, **quick)
+
+    def open_address(self, request: gr.Request) -> Iterator[list[Any]]:
+        """Fills the form from the page's address and scores it, if the address asks for something."""
+        asked = asking.form_of_address(self.workbench, self.examples, dict(request.query_params))
+        if asked is None:
+            yield [gr.skip()] * (len(self.inputs) + len(self.outputs))
+            return
+        form, _ = asked
+        models = [*form.models, *[None] * len(self.models)][: len(self.models)]
+        filled = [form.image, *form.captions, form.timesteps, form.noises, form.seed, *models]
+        yield filled + self._updates(View(message="" if form.image else asking.NO_PICTURE))
+        if form.image:
+            for view in asking.score(self.workbench, self.examples, form, self.space):
+                yield [gr.skip()] * len(self.inputs) + self._updates(view)
+
+    def _score(self, filled: dict[Component, Any], progress: gr.Progress = PROGRESS) -> Iterator[list[Any]]:
+        form = Form(
+            image=filled[self.picture],
+            captions=[filled[caption] for caption in self.captions],
+            models=[filled[model] for model in self.models],
+            timesteps=filled[self.timesteps],
+            noises=filled[self.noises],
+            seed=filled[self.seed],
+        )
+        for view in asking.score(self.workbench, self.examples, form, self.space):
+            yield self._updates(view)
+
+    def _updates(self, view: View) -> list[Any]:
+        loss, difference = view.charts or (gr.skip(), gr.skip())
+        way = view.way_on
+        return [
+            rows.message_html(view.message),
+            view.answer or gr.skip(),
+            gr.skip() if view.has_charts is None else gr.Column(visible=view.has_charts),
+            loss,
+            difference,
+            gr.HTML(f"<p>{escape(way.sentence)}</p>" if way else "", visible=bool(way and not way.can_run)),
+            gr.Button(way.sentence if way else "", visible=bool(way and way.can_run)),
+            way.card.name if way else "",
+        ]
+
+    def _score_api(
+        self, image: str, captions: list[str], models: list[str], timesteps: float, noises: float, seed: float
+    ) -> dict[str, Any]:
+        """Scores one picture against two or more captions with every model named, as `score --json` does."""
+        form = Form(image=image, captions=captions, models=models, timesteps=timesteps, noises=noises, seed=seed)
+        try:
+            return asking.score_dict(self.workbench, self.examples, form)
+        except UserError as error:
+            raise gr.Error(escape(str(error)), print_exception=False) from error
+        except Exception as error:
+            log.exception("scoring over the API failed")
+            raise gr.Error(asking.OUR_FAULT, print_exception=False) from error
+
+    def _choose(self, event: gr.SelectData) -> tuple[str, str, str]:
+        example = self.examples[event.index]
+        return str(example.path), *example.captions
+
+    def _take_way_on(self, name: str, *models: str | None) -> list[str | None]:
+        return asking.take_way_on(self.workbench, models, name)
+
+    def _check_picture(self, path: str | None) -> str:
+        return rows.message_html(asking.check_picture(path))
+
+    def _describe_models(self, *models: str) -> str:
+        return asking.models_html(self.workbench, models)
+
+
+def _slider(knob: Knob, label: str, elem_id: str) -> gr.Slider:
+    return gr.Slider(
+        knob.low, knob.high, knob.default, step=1, label=label, info=knob.meaning, elem_id=elem_id, precision=0
+    )

@@ -1,0 +1,69 @@
+"""The pictures that the page offers, and whether the truth about a request is known. Knows no model and no page.
+
+`assets/mini/examples.json` lists them: image (below `assets/`), two captions, which of them is true, a title.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdsdemo.settings import ASSETS, LIMITS
+
+EXAMPLES_FILE = "mini/examples.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownExample:
+    """A picture whose true caption is known."""
+
+    name: str
+    """The file's stem; it names the example in an address."""
+    path: Path
+    captions: tuple[str, str]
+    true: int
+    title: str
+
+    def truth(self, captions: Sequence[str]) -> int | None:
+        """Index of the true caption among `captions`; None unless they are the example's own, in either order."""
+        asked, own = [_folded(caption) for caption in captions], [_folded(caption) for caption in self.captions]
+        return asked.index(own[self.true]) if sorted(asked) == sorted(own) else None
+
+
+def read_examples(assets: Path = ASSETS) -> list[ShownExample]:
+    """The examples in the order of the strip; none where the file is missing. Raises `ValueError` for a broken file."""
+    listing = assets / EXAMPLES_FILE
+    if not listing.is_file():
+        return []
+    return [
+        _example(item, assets, f"{EXAMPLES_FILE}, item {i}") for i, item in enumerate(json.loads(listing.read_text()))
+    ]
+
+
+def find_example(examples: Sequence[ShownExample], path: Path) -> ShownExample | None:
+    """The example with the very bytes of this file: also when a visitor saved it and uploads it again."""
+    if path.stat().st_size > LIMITS.image_bytes:
+        return None
+    wanted = _digest(path)
+    return next((example for example in examples if _digest(example.path) == wanted), None)
+
+
+def _example(item: dict, assets: Path, where: str) -> ShownExample:
+    path = assets / item["image"]
+    if not path.is_file():
+        raise ValueError(f"{where}: image must be a file below assets, it was {item['image']!r}")
+    if len(item["captions"]) != 2 or item["true"] not in (0, 1):
+        raise ValueError(f"{where}: captions must be two and true must be 0 or 1")
+    first, second = item["captions"]
+    return ShownExample(name=path.stem, path=path, captions=(first, second), true=item["true"], title=item["title"])
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _folded(caption: str) -> str:
+    return " ".join(caption.casefold().split())

@@ -1,0 +1,76 @@
+"""Assembles the page from its tabs and serves it. A later tab adds a line here and a file beside this one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from sdsdemo.settings import ASSETS, LIMITS
+from sdsdemo.ui import about
+from sdsdemo.ui.compare import CompareTab
+from sdsdemo.ui.examples import read_examples
+from sdsdemo.ui.record import read_opening
+from sdsdemo.ui.theme import make_theme
+from sdsdemo.workbench import Workbench
+
+TITLE = "sdsdemo: CLIP, the denoising score and SDS-CLIP, side by side"
+HEADING = """
+<p class="eyebrow">CLIP · the denoising diffusion score · SDS-CLIP</p>
+"""
+INTRODUCTION = (
+    '<p class="lead">Two captions with the same words, one picture. Does the model know who does what to whom, '
+    "or does it only see the words?</p>"
+)
+CLEAN_EVERY, CLEAN_OLDER = 3600, 86_400
+"""Seconds: pictures of visitors are deleted from the temporary folder once a day old."""
+
+
+def build_page(workbench: Workbench, space: str = "", assets: Path = ASSETS) -> gr.Blocks:
+    """The whole page. `space` is the Space's id (`SPACE_ID`) where it runs as one: there, no free-text model specs."""
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(CLEAN_EVERY, CLEAN_OLDER)) as page:
+        gr.HTML(HEADING + "<h1>Which caption belongs to the picture?</h1>" + INTRODUCTION, elem_id="masthead")
+        with gr.Tabs(elem_id="tabs") as tabs:
+            with gr.Tab("Compare", id="compare"):
+                compare = CompareTab(workbench, read_examples(assets), read_opening(workbench, assets), space)
+            with gr.Tab("About", id="about"):
+                about.build(workbench)
+        page.load(
+            compare.open_address,
+            None,
+            [*compare.inputs, *compare.outputs],
+            api_visibility="private",
+            show_progress="hidden",
+            concurrency_limit=2,
+            concurrency_id="score",
+        )
+        page.load(_tab_of_address, None, tabs, api_visibility="private", show_progress="hidden", queue=False)
+    page.queue(max_size=LIMITS.queue, default_concurrency_limit=4)
+    return page
+
+
+def launch_options(host: str, port: int) -> dict[str, Any]:
+    """Arguments of `Blocks.launch`: nothing leaves the machine, nothing is kept, errors stay on the server."""
+    return {
+        "server_name": host,
+        "server_port": port,
+        "theme": make_theme(),
+        "css_paths": [ASSETS / "style.css"],
+        "favicon_path": ASSETS / "favicon.svg",
+        "max_file_size": LIMITS.image_bytes,
+        "allowed_paths": [str(ASSETS)],
+        "show_error": False,
+        "ssr_mode": False,
+        "run_history": False,
+        "enable_monitoring": False,
+        "mcp_server": False,
+        "share": False,
+        "footer_links": ["api", "settings"],
+        "state_session_capacity": 200,
+    }
+
+
+def _tab_of_address(request: gr.Request) -> Any:
+    asked = request.query_params.get("tab", "compare")
+    return gr.Tabs(selected=asked) if asked in ("compare", "about") else gr.skip()

@@ -1,0 +1,158 @@
+"""An answer outside the page: as JSON, as CSV, as an address; and the stored one that the page opens on.
+
+The record is the dict of `score --json` with, in addition, every single loss, so that the charts can be drawn from it
+again. Reading one back computes the verdict anew from those losses. Knows no Gradio.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import numpy as np
+
+from sdsdemo.deciding import decide
+from sdsdemo.errors import UserError
+from sdsdemo.models.images import open_image
+from sdsdemo.results import answers_as_dict
+from sdsdemo.settings import ASSETS, NOISES, SEED, TIMESTEPS, Knob, Settings, budget
+from sdsdemo.types import Answer, Budget, Evidence, Scores
+from sdsdemo.ui.examples import ShownExample, read_examples
+from sdsdemo.workbench import Workbench
+
+KNOBS = {"timesteps": TIMESTEPS, "noises": NOISES, "seed": SEED}
+OPENING_FILE = "mini/opening.json"
+CSV_COLUMNS = (
+    "image", "model", "kind", "caption", "text", "score", "preferred", "difference", "stderr", "decided", "seconds",
+    "problem",
+)  # fmt: skip
+
+
+def answer_record(image_name: str, captions: Sequence[str], answers: Sequence[Answer]) -> dict[str, Any]:
+    """The dict of `score --json` plus, per model with evidence, `losses` [caption][timestep][noise]."""
+    record = answers_as_dict(image_name, captions, answers)
+    for entry, answer in zip(record["models"], answers, strict=True):
+        if answer.scores and answer.scores.evidence:
+            entry["evidence"]["losses"] = _rounded(answer.scores.evidence.loss_ICTN[0])
+    return record
+
+
+def answers_from(record: Mapping[str, Any], workbench: Workbench) -> list[Answer]:
+    """The answers that a record was made of; verdicts are decided anew. Raises `UserError` for an unknown model."""
+    return [_answer(entry, workbench) for entry in record["models"]]
+
+
+def opening_answer(workbench: Workbench, assets: Path = ASSETS) -> dict[str, Any]:
+    """Computes the answer that the page opens on: the first example, the models shown first, the default budget."""
+    examples = read_examples(assets)
+    if not examples:
+        raise ValueError("assets must hold mini/examples.json with at least one example")
+    example = examples[0]
+    answers = list(workbench.compare(open_image(example.path), example.captions, workbench.settings.models, budget()))
+    return answer_record(example.path.name, example.captions, answers)
+
+
+def read_opening(workbench: Workbench, assets: Path = ASSETS) -> tuple[ShownExample, list[Answer]] | None:
+    """The stored opening answer; None where there is none, or where it is about other models than those shown first."""
+    path = assets / OPENING_FILE
+    if not path.is_file():
+        return None
+    record = json.loads(path.read_text())
+    example = next((e for e in read_examples(assets) if e.path.name == record["image"]), None)
+    models = tuple(entry["model"] for entry in record["models"])
+    if example is None or models != workbench.settings.models or tuple(record["captions"]) != example.captions:
+        return None
+    return example, answers_from(record, workbench)
+
+
+def as_json(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, indent=1, ensure_ascii=False)
+
+
+def as_csv(record: Mapping[str, Any]) -> str:
+    """One line a model and caption. Text that a spreadsheet would run as a formula gets a leading apostrophe."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, CSV_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for entry in record["models"]:
+        for c, text in enumerate(record["captions"]):
+            line = {
+                **{name: entry.get(name) for name in CSV_COLUMNS if name in entry},
+                "image": record["image"],
+                "caption": c,
+                "text": text,
+                "score": entry["scores"][c] if entry.get("scores") else None,
+            }
+            writer.writerow({name: _harmless(value) for name, value in line.items()})
+    return stream.getvalue()
+
+
+def address(
+    example: ShownExample | None, captions: Sequence[str], models: Sequence[str], spend: Budget, space: str = ""
+) -> str:
+    """The address that opens this view for someone else, as a query; with the Space's own address in a Space.
+
+    The picture travels only when it is one of our examples: a visitor's own picture is never part of an address.
+    """
+    fields = {
+        "tab": "compare",
+        **({"example": example.name} if example else {}),
+        "a": captions[0],
+        "b": captions[1],
+        "models": ",".join(models),
+        "timesteps": spend.timesteps,
+        "noises": spend.noises,
+        "seed": spend.seed,
+    }
+    return (f"https://huggingface.co/spaces/{space}" if space else "") + "?" + urlencode(fields)
+
+
+def read_address(query: Mapping[str, str], settings: Settings) -> tuple[str, tuple[str, str], tuple[str, ...], Budget]:
+    """Example, captions, models and budget of an address. A value that means nothing gives way to the default."""
+    models = tuple(name.strip() for name in query.get("models", "").split(",") if name.strip())
+    try:
+        spend = budget(*(_number(query.get(name), knob) for name, knob in KNOBS.items()))
+    except UserError:
+        spend = budget()
+    return query.get("example", ""), (query.get("a", ""), query.get("b", "")), models or settings.models, spend
+
+
+def _number(text: str | None, knob: Knob) -> int:
+    return int(text) if text is not None and text.isdecimal() else knob.default
+
+
+def _answer(entry: Mapping[str, Any], workbench: Workbench) -> Answer:
+    card, notes = workbench.card(entry["model"]), tuple(entry.get("notes", ()))
+    if not entry.get("scores"):
+        return Answer(card=card, problem=entry.get("problem", ""), notes=notes)
+    scores = Scores(
+        kind=entry["kind"],
+        score_IC=np.array([entry["scores"]], dtype=np.float64),
+        evidence=_evidence(entry["evidence"]) if "evidence" in entry else None,
+        seconds=entry["seconds"],
+    )
+    return Answer(card=card, scores=scores, preference=decide(scores), notes=notes)
+
+
+def _evidence(entry: Mapping[str, Any]) -> Evidence:
+    return Evidence(
+        timestep_T=np.array(entry["timesteps"], dtype=np.int64),
+        loss_ICTN=np.array([entry["losses"]], dtype=np.float32),
+        space=entry["space"],
+        seed=entry["seed"],
+        evaluations=entry["unet_evaluations"],
+    )
+
+
+def _rounded(loss_CTN: np.ndarray) -> list[list[list[float]]]:
+    """As lists with nine digits, which bring a float32 back exactly."""
+    return [[[float(f"{loss:.9g}") for loss in loss_N] for loss_N in loss_TN] for loss_TN in loss_CTN.tolist()]
+
+
+def _harmless(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.lstrip().startswith(("=", "+", "-", "@")) else value

@@ -1,0 +1,157 @@
+"""Fixtures that several test files share: example pictures, a page served with fakes, and a real browser on it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import pytest
+from PIL import Image, ImageDraw
+
+from sdsdemo.settings import Settings
+from sdsdemo.workbench import Workbench
+from tests.fakes import FakeScorer
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Page
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+CHROMIUM_FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+WAIT_MS = 10_000
+EXAMPLES = (
+    ("red-blue", "red", "blue", ("a red square left of a blue square", "a blue square left of a red square"), 0),
+    ("green-red", "green", "red", ("a red square left of a green square", "a green square left of a red square"), 1),
+)
+
+
+def fake_workbench(**environment: str) -> Workbench:
+    """A workbench on the shipped cards whose models are fakes."""
+    return Workbench(Settings.from_environment(environment), opener=FakeScorer)
+
+
+@pytest.fixture(scope="session")
+def example_assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder like `assets/` with two example pictures and their list."""
+    assets = tmp_path_factory.mktemp("assets")
+    (assets / "mini" / "examples").mkdir(parents=True)
+    listing = []
+    for name, left, right, captions, true in EXAMPLES:
+        path = f"mini/examples/{name}.png"
+        _two_squares(left, right).save(assets / path)
+        listing.append({"image": path, "captions": captions, "true": true, "title": f"{left} and {right}"})
+    (assets / "mini" / "examples.json").write_text(json.dumps(listing))
+    return assets
+
+
+@dataclass
+class Served:
+    """A page that is being served."""
+
+    address: str
+    workbench: Workbench
+    assets: Path
+
+
+@pytest.fixture(scope="session")
+def served(example_assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The whole page on a free port, with fakes, example pictures and a stored opening answer."""
+    from sdsdemo.ui.page import build_page, launch_options
+    from sdsdemo.ui.record import as_json, opening_answer
+
+    os.environ["GRADIO_TEMP_DIR"] = str(tmp_path_factory.mktemp("gradio"))
+    workbench = fake_workbench()
+    (example_assets / "mini" / "opening.json").write_text(as_json(opening_answer(workbench, example_assets)))
+    page = build_page(workbench, assets=example_assets)
+    options = launch_options("127.0.0.1", _free_port())
+    options["allowed_paths"].append(str(example_assets))
+    _, address, _ = page.launch(**options, quiet=True, prevent_thread_lock=True)
+    yield Served(address, workbench, example_assets)
+    page.close()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A real Chromium. Where there is none: a failure in CI, elsewhere a skip that says why."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        _no_browser("playwright is not installed")
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        _no_browser("no Chromium was found")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, headless=True, args=list(CHROMIUM_FLAGS))
+        yield chromium
+        chromium.close()
+
+
+@dataclass
+class Visit:
+    """A browser page on the served page, with what it asked for and complained about."""
+
+    page: Page
+    requests: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="session")
+def contexts(browser: Browser) -> Iterator[dict[str, BrowserContext]]:
+    """One browser context for each set of options, so that scripts are fetched and compiled once."""
+    made: dict[str, BrowserContext] = {}
+    yield made
+    for context in made.values():
+        context.close()
+
+
+@pytest.fixture
+def visit(browser: Browser, served: Served, contexts: dict[str, BrowserContext]) -> Iterator[Callable[..., Visit]]:
+    """Opens the page: `visit(query="", **context options)`. Every page that was opened is closed afterwards."""
+    pages = []
+
+    def open_page(query: str = "", **options: Any) -> Visit:
+        if str(options) not in contexts:
+            contexts[str(options)] = browser.new_context(**options)
+            contexts[str(options)].set_default_timeout(WAIT_MS)
+        visit = Visit(contexts[str(options)].new_page())
+        pages.append(visit.page)
+        visit.page.on("request", lambda request: visit.requests.append(request.url))
+        visit.page.on("pageerror", lambda error: visit.complaints.append(str(error)))
+        visit.page.on("console", lambda line: visit.complaints.append(line.text) if line.type == "error" else None)
+        visit.page.goto(served.address + query)
+        visit.page.locator("#tabs").wait_for()
+        return visit
+
+    yield open_page
+    for page in pages:
+        page.close()
+
+
+def _no_browser(reason: str) -> NoReturn:
+    if os.environ.get("CI"):
+        pytest.fail(f"{reason}, and CI must run the browser tests")
+    pytest.skip(f"{reason}: the browser tests need Chromium and requirements-dev.txt")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _two_squares(left: str, right: str) -> Image.Image:
+    image = Image.new("RGB", (320, 320), "white")
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((40, 110, 140, 210), fill=left)
+    draw.rectangle((180, 110, 280, 210), fill=right)
+    return image

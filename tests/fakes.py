@@ -1,0 +1,131 @@
+"""Scorers that are instant, deterministic and count their calls: for tests of everything above `models/`.
+
+A fake knows nothing of pictures: its numbers come from a hash of the caption and the picture's mean colour, so that the
+same request gives the same answer in every process and swapping captions swaps it exactly. Fakes live here only;
+nothing in the product can fake a score.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from PIL.Image import Image
+
+from sdsdemo.types import Budget, Card, Concern, Evidence, Kind, Scores
+
+STEPS = 1000
+
+
+def fake_card(
+    name: str = "mini-clip",
+    family: Literal["clip", "diffusion", "sds-clip"] = "clip",
+    *,
+    title: str = "",
+    download: bool = False,
+    size_mb: float = 3.0,
+    base: str | None = None,
+) -> Card:
+    """A complete card that points at nothing."""
+    return Card(
+        name=name,
+        title=title or name.replace("-", " ").capitalize(),
+        family=family,
+        spec=f"open_clip:local-dir:checkpoints/{name}",
+        summary=f"A fake called {name}.",
+        licence="MIT",
+        size_mb=size_mb,
+        pixels=64,
+        needs="cpu",
+        seconds_per_pair=0.1,
+        download=download,
+        base=base,
+    )
+
+
+MINI_CARDS = (
+    fake_card("mini-clip"),
+    fake_card("mini-diffusion", "diffusion"),
+    fake_card("mini-sds-clip", "sds-clip", title="Mini SDS-CLIP", base="mini-clip"),
+)
+
+
+class FakeScorer:
+    """A `types.Scorer` of either kind. `calls` counts `score`, `seen` lists the captions of each call."""
+
+    def __init__(
+        self,
+        card: Card,
+        *,
+        kind: Kind | None = None,
+        concerns: Sequence[Concern] = (),
+        failure: Exception | None = None,
+        loss: float | None = None,
+    ) -> None:
+        """`loss` replaces every loss (NaN, a tie); `failure` is raised by `score`; `concerns` are reported always."""
+        self.card = card
+        self.kind: Kind = kind or ("denoising" if card.family == "diffusion" else "similarity")
+        self.calls = 0
+        self.seen: list[tuple[str, ...]] = []
+        self._concerns = list(concerns)
+        self._failure = failure
+        self._loss = loss
+
+    def concerns(self, images: Sequence[Image], captions: Sequence[str]) -> list[Concern]:
+        return list(self._concerns)
+
+    def score(self, images: Sequence[Image], captions: Sequence[str], budget: Budget) -> Scores:
+        self.calls += 1
+        self.seen.append(tuple(captions))
+        if self._failure is not None:
+            raise self._failure
+        if self.kind == "similarity":
+            score_IC = np.array([[20 + 10 * _unit(_mark(image), text) for text in captions] for image in images])
+            return Scores(kind="similarity", score_IC=score_IC, seconds=0.001)
+        loss_ICTN = np.stack(
+            [np.stack([self._losses(image, text, budget) for text in captions]) for image in images]
+        ).astype(np.float32)
+        means_ICT = loss_ICTN.astype(np.float64).mean(axis=3)
+        variance_ICT = loss_ICTN.var(axis=3, ddof=1) if budget.noises > 1 else np.full(means_ICT.shape, np.nan)
+        stderr_IC = np.sqrt((variance_ICT / budget.noises).sum(axis=2)) / budget.timesteps
+        return Scores(
+            kind="denoising",
+            score_IC=-means_ICT.mean(axis=2),
+            stderr_IC=stderr_IC,
+            evidence=Evidence(
+                timestep_T=timesteps(budget.timesteps),
+                loss_ICTN=loss_ICTN,
+                seed=budget.seed,
+                micro_batch=64,
+                evaluations=int(loss_ICTN.size),
+            ),
+            seconds=0.002,
+        )
+
+    def _losses(self, image: Image, caption: str, budget: Budget) -> np.ndarray:
+        """loss_TN: falls with the timestep, shifted by the caption, with noise that all captions share."""
+        if self._loss is not None:
+            return np.full((budget.timesteps, budget.noises), self._loss)
+        base_T = 0.4 - 0.35 * timesteps(budget.timesteps) / STEPS
+        shared_TN = np.random.default_rng(budget.seed).normal(0, 0.01, (budget.timesteps, budget.noises))
+        own_TN = np.random.default_rng(_number(caption)).normal(0, 0.002, (budget.timesteps, budget.noises))
+        return base_T[:, None] + shared_TN + own_TN + 0.03 * _unit(_mark(image), caption)
+
+
+def timesteps(count: int) -> np.ndarray:
+    """Midpoints of `count` equal parts of the schedule, as the real scorer spreads them."""
+    return ((np.arange(count) + 0.5) * STEPS / count).astype(np.int64)
+
+
+def _mark(image: Image) -> str:
+    return str(image.convert("RGB").resize((1, 1)).getpixel((0, 0)))
+
+
+def _number(*texts: str) -> int:
+    return int.from_bytes(hashlib.sha256("\n".join(texts).encode()).digest()[:6], "big")
+
+
+def _unit(*texts: str) -> float:
+    return _number(*texts) / 2**48

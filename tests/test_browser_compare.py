@@ -1,0 +1,174 @@
+"""The Compare tab in a real browser: what a visitor sees and can do."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("playwright", reason="the browser tests need requirements-dev.txt")
+from playwright.sync_api import Page, expect
+
+pytestmark = pytest.mark.browser
+
+ROWS = "#answer .model-row"
+VERDICTS = "#answer .verdict"
+
+
+def caption(page: Page, letter: str):
+    return page.locator(f"#caption-{letter} textarea")
+
+
+def test_the_page_opens_with_an_answer_and_asks_no_other_site_for_anything(visit, served):
+    opened = visit()
+    expect(opened.page.locator(VERDICTS)).to_have_count(3)
+    expect(opened.page.locator("#loss-chart .js-plotly-plot .scatterlayer")).to_be_visible()
+    expect(opened.page.locator("#difference-chart .js-plotly-plot .scatterlayer")).to_be_visible()
+    foreign = [url for url in opened.requests if not url.startswith((served.address, "data:", "blob:"))]
+    assert foreign == []
+    expect(opened.page.locator("#result.stale")).to_have_count(0)
+    assert opened.complaints == []
+
+
+def test_the_opening_answer_marks_the_true_caption_and_judges_every_decided_row(visit):
+    page = visit().page
+    expect(page.locator("#answer .asked .true")).to_have_count(1)
+    marks = page.locator("#answer .mark")
+    assert marks.count() == page.locator("#answer .verdict:is(.right, .wrong)").count() > 0
+
+
+def test_a_click_on_an_example_scores_it_in_three_rows(visit, served):
+    page = visit().page
+    page.locator("#examples button").nth(1).click()
+    expect(caption(page, "a")).to_have_value("a red square left of a green square")
+    expect(page.locator("#answer .asked")).to_contain_text("a green square left of a red square")
+    expect(page.locator(ROWS)).to_have_count(3)
+    expect(page.locator(VERDICTS)).to_have_count(3)
+    expect(page.locator("#answer .asked p").nth(1)).to_contain_text("belongs to the picture")
+
+
+def test_score_answers_for_the_captions_as_they_are_now(visit):
+    page = visit().page
+    caption(page, "b").fill("two <b>bold</b> squares")
+    expect(page.locator("#result.stale")).to_be_visible()
+    page.locator("#score").click()
+    expect(page.locator("#answer .asked")).to_contain_text("two <b>bold</b> squares")
+    expect(page.locator(VERDICTS)).to_have_count(3)
+    expect(page.locator("#result.stale")).to_have_count(0)
+    expect(page.locator("#answer .mark")).to_have_count(0)
+
+
+def test_enter_in_a_caption_scores(visit):
+    page = visit().page
+    caption(page, "a").fill("a purple square left of a blue square")
+    caption(page, "a").press("Enter")
+    expect(page.locator("#answer .asked")).to_contain_text("a purple square left of a blue square")
+    expect(page.locator(VERDICTS)).to_have_count(3)
+
+
+def test_swap_changes_the_captions_round_and_the_answer_follows(visit):
+    page = visit().page
+    before = caption(page, "a").input_value(), caption(page, "b").input_value()
+    values = page.locator("#answer .value").all_inner_texts()
+    page.locator("#swap").click()
+    expect(caption(page, "a")).to_have_value(before[1])
+    expect(caption(page, "b")).to_have_value(before[0])
+    page.locator("#score").click()
+    expect(page.locator("#answer .asked p").first).to_contain_text(before[1])
+    expect(page.locator(VERDICTS)).to_have_count(3)
+    swapped = page.locator("#answer .value").all_inner_texts()
+    assert swapped == [values[i ^ 1] for i in range(len(values))]
+
+
+def test_an_empty_caption_gets_a_sentence_on_the_page_and_the_answer_stays_marked_as_old(visit):
+    page = visit().page
+    caption(page, "b").fill("")
+    page.locator("#score").click()
+    expect(page.locator("#message [role=alert]")).to_contain_text("B")
+    expect(page.locator("#result.stale")).to_be_visible()
+
+
+def test_a_file_that_is_no_picture_gets_a_sentence_without_a_path_of_the_server(visit, tmp_path: Path):
+    page = visit().page
+    wrong = tmp_path / "holiday.jpg"
+    wrong.write_text("this is not a picture")
+    page.get_by_role("button", name="Remove Image").click()
+    page.locator("#picture input[type=file]").set_input_files(wrong)
+    expect(page.locator("#message [role=alert]")).to_be_visible()
+    page.locator("#score").click()
+    expect(page.locator("#message [role=alert]")).to_be_visible()
+    assert not re.search(r"/\w+/", page.locator("#message").inner_text())
+    expect(page.get_by_test_id("toast-body")).to_have_count(0)
+
+
+def test_an_address_opens_the_same_view_and_scores_it(visit):
+    page = visit("?tab=compare&example=green-red&a=one&b=two&models=mini-diffusion&timesteps=3&noises=2&seed=7").page
+    expect(caption(page, "a")).to_have_value("one")
+    expect(page.locator(VERDICTS)).to_have_count(1)
+    expect(page.locator("#answer .cost")).to_contain_text("12 denoiser calls")
+
+
+def test_an_address_without_our_picture_fills_the_captions_and_asks_for_a_picture(visit):
+    page = visit("?tab=compare&a=one&b=two").page
+    expect(page.locator("#message [role=alert]")).to_contain_text("picture")
+    expect(caption(page, "b")).to_have_value("two")
+
+
+def test_the_copied_link_reopens_the_example_and_the_files_hold_the_scores(visit, served):
+    page = visit(permissions=["clipboard-read", "clipboard-write"]).page
+    page.get_by_role("button", name="Copy link").click()
+    expect(page.get_by_role("button", name="Link copied")).to_be_visible()
+    assert "example=red-blue" in page.evaluate("navigator.clipboard.readText()")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="CSV").click()
+    assert download.value.suggested_filename == "sdsdemo-compare.csv"
+    assert "mini-diffusion" in Path(download.value.path()).read_text()
+
+
+def test_the_address_of_a_tab_opens_that_tab(visit):
+    page = visit("?tab=about").page
+    expect(page.locator("#about h2").first).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_shows_everything_without_scrolling_sideways(visit, scheme):
+    page = visit(viewport={"width": 390, "height": 844}, color_scheme=scheme).page
+    expect(page.locator("#loss-chart .js-plotly-plot .scatterlayer")).to_be_visible()
+    page.locator("#settings > button").click()
+    expect(page.get_by_label("Seed")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.get_by_role("tab", name="About").click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_text_of_the_charts_is_readable_on_the_page_s_own_background(visit, scheme):
+    page = visit(color_scheme=scheme).page
+    text = page.locator("#difference-chart .js-plotly-plot .xtitle")
+    expect(text).to_be_visible()
+    ink = text.evaluate("node => getComputedStyle(node).fill")
+    paper = page.locator("body").evaluate("node => getComputedStyle(node).backgroundColor")
+    background = page.locator("#difference-chart .main-svg").first.evaluate("node => getComputedStyle(node).background")
+    assert "rgba(0, 0, 0, 0)" in background
+    assert contrast(ink, paper) >= 4.5
+
+
+def test_everything_can_be_reached_by_keyboard_and_has_a_name(visit):
+    page = visit().page
+    for name in ("Swap A and B", "Score", "Copy link"):
+        expect(page.get_by_role("button", name=name, exact=True)).to_be_visible()
+    expect(page.get_by_label("Caption A")).to_be_visible()
+    expect(page.get_by_role("heading", level=1)).to_have_count(1)
+
+
+def contrast(first: str, second: str) -> float:
+    """WCAG 2 contrast ratio of two CSS colours."""
+    light, dark = sorted((_luminance(first), _luminance(second)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    channels = [int(value) / 255 for value in re.findall(r"\d+", colour)[:3]]
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

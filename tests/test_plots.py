@@ -1,0 +1,86 @@
+"""Figures from plain records: what is drawn, in which colours, and that it reads on any background."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sdsdemo.metrics import paired_difference
+from sdsdemo.plots import COLOURS, Curves, difference_by_timestep, loss_by_timestep
+
+CAPTIONS = ("a red square", "a blue square")
+
+
+def curves(noises: int = 4, model: str = "Mini diffusion", shift: float = 0.02) -> Curves:
+    shared_TN = np.random.default_rng(0).normal(0.2, 0.01, (5, noises))
+    own_TN = np.random.default_rng(1).normal(shift, 0.002, (5, noises))
+    return Curves(model=model, timestep_T=np.arange(5) * 100, loss_CTN=np.stack([shared_TN, shared_TN + own_TN]))
+
+
+def test_each_caption_has_its_mean_over_noises_in_its_colour_and_its_own_dash():
+    one = curves()
+    traces = loss_by_timestep([one], CAPTIONS).data
+    np.testing.assert_allclose([trace.y for trace in traces], one.loss_CTN.mean(axis=2))
+    assert [trace.line.color for trace in traces] == list(COLOURS[:2]) == ["#2563eb", "#d97706"]
+    assert len({trace.line.dash for trace in traces}) == 2
+
+
+def test_the_difference_is_b_minus_a_with_the_band_of_the_paired_difference():
+    one = curves()
+    paired = paired_difference(*one.loss_CTN)
+    high, low, line = difference_by_timestep([one]).data
+    np.testing.assert_allclose(line.y, (one.loss_CTN[1] - one.loss_CTN[0]).mean(axis=1))
+    np.testing.assert_allclose(low.y, paired.low_T)
+    np.testing.assert_allclose(high.y, paired.high_T)
+    assert low.fill == "tonexty"
+
+
+def test_points_take_the_colour_of_the_caption_that_they_speak_for():
+    for shift, colour in ((0.02, COLOURS[0]), (-0.02, COLOURS[1])):
+        assert set(difference_by_timestep([curves(shift=shift)]).data[-1].marker.color) == {colour}
+
+
+def test_one_noise_draw_gives_no_band_and_says_why():
+    figure = difference_by_timestep([curves(noises=1)])
+    assert len(figure.data) == 1
+    assert any("two noise draws" in note.text for note in figure.layout.annotations)
+
+
+def test_zero_is_always_in_view():
+    for shift in (0.02, -0.02):
+        low, high = difference_by_timestep([curves(shift=shift)]).layout.yaxis.range
+        assert low < 0 < high
+
+
+def test_backgrounds_are_transparent_and_texts_have_no_colour_of_their_own():
+    for figure in (loss_by_timestep([curves()], CAPTIONS), difference_by_timestep([curves()])):
+        assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0,0,0,0)"
+        assert figure.layout.font.color is None
+
+
+def test_two_models_get_a_panel_each_and_one_legend():
+    figure = loss_by_timestep([curves(model="one"), curves(model="two")], CAPTIONS)
+    assert {trace.yaxis for trace in figure.data} == {"y", "y2"}
+    assert sum(trace.showlegend for trace in figure.data) == 2
+    assert [note.text for note in figure.layout.annotations] == ["one", "two"]
+
+
+@pytest.mark.parametrize("factor", [2.0, 1000.0])
+def test_losses_over_decades_get_a_logarithmic_axis(factor):
+    one = curves()
+    wide = Curves(model="m", timestep_T=one.timestep_T, loss_CTN=one.loss_CTN * np.geomspace(1, factor, 5)[:, None])
+    assert (loss_by_timestep([wide], CAPTIONS).layout.yaxis.type == "log") == (factor > 20)
+
+
+def test_a_loss_that_is_no_number_is_drawn_as_a_gap():
+    broken = curves()
+    broken.loss_CTN[0, 2] = np.nan
+    assert np.isnan(loss_by_timestep([broken], CAPTIONS).data[0].y[2])
+    difference_by_timestep([broken])
+
+
+def test_captions_and_model_names_are_escaped_in_figures():
+    figure = loss_by_timestep([curves(model="<a href=x>"), curves()], ["<b>bold", "x" * 200])
+    names = [trace.name for trace in figure.data]
+    assert "<" not in "".join(names) + figure.layout.annotations[0].text
+    assert len(names[1]) < 60
