@@ -219,11 +219,9 @@ def test_a_config_that_forgets_its_tokenizer_is_caught_at_load(tmp_path: Path) -
 def test_an_end_token_that_is_not_the_highest_is_caught_at_load(tmp_path: Path) -> None:
     """The text tower looks for its end at the highest id: it would read another word's features."""
     folder = twins.clip_folder(tmp_path / "twin")
-    tokenizer = json.loads(
-        (folder / "tokenizer.json").read_text().replace(twins.END, "<|end|>").replace("<unk>", twins.END)
-    )
-    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    with pytest.raises(UserError, match="tokenizer"):
+    words = (twins.END, *(word for word in twins.VOCABULARY if word != twins.END))
+    twins.save_words(folder, vocabulary={word: token for token, word in enumerate(words)})
+    with pytest.raises(UserError, match="end of text"):
         scorer_of(f"open_clip:local-dir:{folder}")
 
 

@@ -376,6 +376,15 @@ def test_missing_parts_are_one_sentence_without_a_path(tmp_path: Path, part: str
     assert str(tmp_path) not in str(caught.value)
 
 
+@pytest.mark.parametrize("file", ["unet/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"])
+def test_a_broken_part_is_one_sentence_without_a_path(tmp_path: Path, file: str) -> None:
+    folder = twins.mini_folder(tmp_path / "twin")
+    (folder / file).write_bytes((folder / file).read_bytes()[:1000])
+    with pytest.raises(UserError, match="missing or broken") as caught:
+        load_diffusion(f"diffusers:{folder}")
+    assert str(tmp_path) not in str(caught.value)
+
+
 def test_pickled_weights_are_not_read(tmp_path: Path) -> None:
     folder = twins.mini_folder(tmp_path / "twin")
     safe = folder / "unet" / "diffusion_pytorch_model.safetensors"

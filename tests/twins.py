@@ -67,12 +67,12 @@ def clip_folder(folder: Path, *, words: bool = True, seed: int = 0, **changes: A
     return folder
 
 
-def save_words(folder: Path, kind: str = "PreTrainedTokenizerFast") -> None:
+def save_words(folder: Path, kind: str = "PreTrainedTokenizerFast", vocabulary: dict[str, int] = VOCABULARY) -> None:
     """Tokenizer files of one token a word; `kind` is the class that they claim."""
-    backend = Tokenizer(models.WordLevel(VOCABULARY, unk_token=UNKNOWN))
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     backend.normalizer = normalizers.Lowercase()
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    special = [(START, VOCABULARY[START]), (END, VOCABULARY[END])]
+    special = [(token, vocabulary[token]) for token in (START, END)]
     backend.post_processor = processors.TemplateProcessing(single=f"{START} $A {END}", special_tokens=special)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend,

@@ -24,6 +24,7 @@ from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_mod
 from open_clip.tokenizer import HFTokenizer
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL.Image import Image
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from sdsdemo.errors import UserError
@@ -52,6 +53,10 @@ NO_TEXT_CONFIG = (
     "(SDSDEMO_ALLOW_DOWNLOAD=on)."
 )
 BROKEN = "The weights of {model} do not fit its config, or the file is broken: fetch or save the model again."
+NO_END = (
+    "The text encoder of {model} looks for the end of a caption at its highest token, and its tokenizer gives the end a "
+    "lower one: save the model again with the end of text as the last word of the vocabulary."
+)
 PROBE = "a red star left of a blue circle"
 
 
@@ -105,7 +110,7 @@ class ClipModel:
         text = recipe.config["text_cfg"]
         context_length = int(text.get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH))
         tokenizer = _tokenizer(recipe, context_length, allow_download)
-        check_ids(int(tokenizer([PROBE]).max()), int(text.get("vocab_size", 49408)), spec)
+        _check_tokens(tokenizer, module, int(text.get("vocab_size", 49408)), _called(spec))
         return cls(
             module,
             tokenizer,
@@ -273,7 +278,7 @@ def _build(recipe: _Recipe, spec: str, device: torch.device | str) -> Any:
             force_preprocess_cfg={key: value for key, value in recipe.preprocess.items() if key != "size"},
             require_pretrained=True,
         )
-    except (RuntimeError, OSError, ValueError, KeyError, TypeError) as error:
+    except (SafetensorError, RuntimeError, OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(BROKEN.format(model=_called(spec))) from error
 
 
@@ -294,6 +299,16 @@ def _tokenizer(recipe: _Recipe, context_length: int, allow_download: bool) -> Ca
         raise UserError(f"The tokenizer of {name!r} is missing or broken: fetch or save the model again.") from error
     check_tokenizer(tokenizer.tokenizer, name)
     return tokenizer
+
+
+def _check_tokens(tokenizer: Callable[..., Tensor], module: Any, size: int, name: str) -> None:
+    """Raises `UserError` for ids beyond the table, or an end that a tower that looks for the highest id would miss."""
+    highest = int(tokenizer([PROBE]).max())
+    check_ids(highest, size, name)
+    pool = getattr(module, "text_pool_type", None) or getattr(getattr(module, "text", None), "pool_type", None)
+    end = getattr(getattr(tokenizer, "tokenizer", None), "eos_token_id", None)
+    if pool == "argmax" and end is not None and highest != end:
+        raise UserError(NO_END.format(model=name))
 
 
 def _facts(spec: str, config: dict[str, Any], preprocess: dict[str, Any]) -> dict[str, Any]:

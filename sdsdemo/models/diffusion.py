@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL.Image import Image
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from sdsdemo.errors import UserError
@@ -354,7 +355,7 @@ def _load_part(folder: Path, part: str, named: Any, name: str) -> Any:
         options |= {precision: torch.float32, "use_safetensors": True}
     try:
         return getattr(importlib.import_module(library), kind).from_pretrained(folder / part, **options)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+    except (SafetensorError, OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise UserError(f"The {part} of {name!r} is missing or broken: fetch or save the model again.") from error
 
 

@@ -1,0 +1,213 @@
+"""Cards: complete, found by name or spec, and honest about what can run here."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from sdsdemo.errors import UserError
+from sdsdemo.models import cards, open_scorer, pick_device, sources
+from sdsdemo.settings import ROOT, Settings
+from sdsdemo.types import Card
+from tests import twins
+
+MINI = ("mini-clip", "mini-clip-clean", "mini-diffusion", "mini-sds-clip", "mini-clip-control")
+OFFLINE = Settings.from_environment({})
+ONLINE = Settings.from_environment({"SDSDEMO_ALLOW_DOWNLOAD": "on"})
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees what this machine has downloaded, or reaches the network."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("socket.socket.connect", _no_network)
+
+
+@pytest.mark.parametrize("card", cards.all_cards().values(), ids=lambda card: card.name)
+def test_a_card_is_complete(card: Card) -> None:
+    texts = (card.name, card.title, card.spec, card.summary, card.training, card.licence)
+    assert all(text == text.strip() and text for text in texts)
+    assert card.size_mb > 0 and card.pixels > 0 and card.seconds_per_pair > 0
+    assert card.needs in ("cpu", "gpu")
+    assert sources.split_spec(card.spec)[0] == card.family
+    assert 0 <= card.timestep_range[0] < card.timestep_range[1] <= 1
+    assert (card.base in cards.all_cards()) == (card.family == "sds-clip")
+    assert all(
+        isinstance(getattr(card, field.name), type(None) | str | float | int | bool | tuple) for field in fields(card)
+    )
+
+
+@pytest.mark.parametrize("card", cards.all_cards().values(), ids=lambda card: card.name)
+def test_a_published_number_has_a_source_and_says_how_sure_it_is(card: Card) -> None:
+    for result in card.published:
+        assert result["benchmark"] and result["source"]
+        assert result["sure"] in ("read", "recalled")
+        values = [v for k, v in result.items() if k not in ("benchmark", "source", "sure")]
+        assert values and all(isinstance(value, float) and 0 <= value <= 100 for value in values)
+
+
+def test_the_mini_models_have_cards_that_need_no_download_and_no_gpu() -> None:
+    for name in MINI:
+        card = cards.resolve(name)
+        assert (card.name, card.download, card.needs, card.pixels) == (name, False, "cpu", 64)
+    assert {cards.resolve(name).base for name in ("mini-sds-clip", "mini-clip-control")} == {"mini-clip"}
+    assert cards.resolve("mini-diffusion").timestep_range == (0.2, 0.8)
+
+
+def test_openais_clips_are_named_with_the_activation_that_they_were_trained_with() -> None:
+    specs = [card.spec for card in cards.all_cards().values() if card.spec.endswith("/openai")]
+    assert len(specs) == 5
+    assert all("-quickgelu/" in spec for spec in specs)
+
+
+def test_names_and_tags_are_known_to_open_clip() -> None:
+    import open_clip
+
+    known = {f"open_clip:{name}/{tag}" for name, tag in open_clip.list_pretrained()}
+    assert {c.spec for c in cards.all_cards().values() if c.family == "clip" and c.download} <= known
+
+
+def test_an_unknown_name_lists_close_ones() -> None:
+    with pytest.raises(UserError, match="Did you mean clip-vit-b-32"):
+        cards.resolve("clip-vit-b32")
+    with pytest.raises(UserError, match="mini-diffusion"):
+        cards.resolve("zzz")
+
+
+@pytest.mark.parametrize("text", ["foo:bar", "open_clip:", "diffusers: ", ":"])
+def test_a_text_that_is_no_spec_says_what_specs_look_like(text: str) -> None:
+    with pytest.raises(UserError, match="open_clip:NAME/TAG"):
+        cards.resolve(text)
+
+
+def test_the_spec_of_a_card_is_that_card() -> None:
+    for card in cards.all_cards().values():
+        assert cards.resolve(f" {card.spec} ") is card
+
+
+def test_a_spec_of_a_folder_has_the_facts_of_the_folder(tmp_path: Path) -> None:
+    card = cards.resolve(f"open_clip:local-dir:{twins.clip_folder(tmp_path / 'twin')}")
+    assert (card.title, card.family, card.pixels, card.needs, card.download) == ("twin", "clip", 16, "cpu", False)
+    assert card.size_mb == pytest.approx(sum(f.stat().st_size for f in (tmp_path / "twin").iterdir()) / 1e6, abs=0.06)
+    pipeline = cards.resolve(f"diffusers:{twins.mini_folder(tmp_path / 'small')}")
+    assert (pipeline.family, pipeline.pixels, pipeline.needs) == ("diffusion", 32, "cpu")
+
+
+def test_two_folders_of_one_name_are_two_models(tmp_path: Path) -> None:
+    one, two = (cards.resolve(f"open_clip:local-dir:{tmp_path / place / 'twin'}") for place in "ab")
+    assert (one.title, one.name == two.name) == (two.title, False)
+
+
+def test_a_repository_must_be_downloaded_and_a_folder_must_not(tmp_path: Path) -> None:
+    repo = cards.resolve("diffusers:some-org/some-model@abc123")
+    assert (repo.download, repo.needs, repo.size_mb) == (True, "gpu", 4300.0)
+    assert not cards.resolve("diffusers:checkpoints/not-trained-yet").download
+    assert not cards.resolve(f"diffusers:{tmp_path}").download
+
+
+def test_relative_paths_are_looked_for_in_the_repository() -> None:
+    assert sources.local_path("sdsdemo/models") == ROOT / "sdsdemo" / "models"
+    assert sources.folder_named_by("open_clip:local-dir:checkpoints/mini-clip") == ROOT / "checkpoints" / "mini-clip"
+    assert sources.folder_named_by("open_clip:ViT-B-32/openai") is None
+
+
+def test_a_revision_is_what_stands_behind_the_last_at() -> None:
+    assert sources.split_revision("org/model@fp16") == ("org/model", "fp16")
+    assert sources.split_revision("org/model") == ("org/model", None)
+
+
+def test_weights_that_must_be_fetched_need_leave_to_fetch() -> None:
+    card = cards.resolve("clip-vit-b-32")
+    state = cards.availability(card, OFFLINE)
+    assert not state.can_run
+    assert "fetch clip-vit-b-32" in state.next_step and "0.6 GB" in state.next_step
+    assert cards.availability(card, ONLINE).can_run
+
+
+def test_weights_that_were_fetched_before_need_no_leave(tmp_path: Path) -> None:
+    twins.in_hub_cache(tmp_path / "cache", "timm/vit_base_patch32_clip_224.openai", twins.clip_folder(tmp_path / "x"))
+    assert cards.availability(cards.resolve("clip-vit-b-32"), OFFLINE).can_run
+    assert not cards.availability(cards.resolve("clip-vit-b-16"), OFFLINE).can_run
+
+
+def test_a_pipeline_that_was_fetched_in_part_is_not_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cards, "_has_gpu", lambda: True)
+    folder = twins.mini_folder(tmp_path / "pipeline")
+    twins.in_hub_cache(tmp_path / "cache", "some-org/some-model", folder)
+    card = cards.resolve("diffusers:some-org/some-model")
+    assert cards.availability(card, OFFLINE).can_run
+    (folder / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    assert not cards.availability(card, OFFLINE).can_run
+
+
+def test_a_model_for_a_gpu_does_not_run_without_one_unless_the_cpu_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    card = cards.resolve("sd-v1-4")
+    monkeypatch.setattr(cards, "_has_gpu", lambda: False)
+    state = cards.availability(card, ONLINE)
+    assert not state.can_run and "GPU" in state.reason and "SDSDEMO_DEVICE=cpu" in state.next_step
+    patient = Settings.from_environment({"SDSDEMO_ALLOW_DOWNLOAD": "on", "SDSDEMO_DEVICE": "cpu"})
+    assert cards.availability(card, patient).can_run
+    monkeypatch.setattr(cards, "_has_gpu", lambda: True)
+    assert cards.availability(card, ONLINE).can_run
+
+
+def test_a_real_sds_clip_without_its_file_says_so_and_how_to_get_one() -> None:
+    state = cards.availability(cards.resolve("sds-clip-vit-b-32"), ONLINE)
+    assert not state.can_run
+    assert "no fine-tuned file of CLIP ViT-B/32" in state.reason
+    assert "sds-clip:FILE" in state.next_step and "train one" in state.next_step
+
+
+def test_a_fine_tuned_file_cannot_run_without_its_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "ROOT", tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "sds-clip-vit-b-32.safetensors").write_bytes(b"")
+    card = cards.resolve("sds-clip-vit-b-32")
+    assert cards.availability(card, ONLINE).can_run
+    state = cards.availability(card, OFFLINE)
+    assert not state.can_run and "CLIP ViT-B/32 are not on this machine" in state.reason
+
+
+def test_a_mini_model_without_its_weights_says_how_to_make_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "ROOT", tmp_path)
+    for name in MINI:
+        state = cards.availability(cards.resolve(name), OFFLINE)
+        assert not state.can_run and "mini train" in state.next_step
+    twins.clip_folder(tmp_path / "checkpoints" / "mini-clip")
+    twins.mini_folder(tmp_path / "checkpoints" / "mini-diffusion")
+    assert all(cards.availability(cards.resolve(name), OFFLINE).can_run for name in ("mini-clip", "mini-diffusion"))
+
+
+def test_a_folder_that_is_not_there_cannot_run(tmp_path: Path) -> None:
+    for spec in (f"open_clip:local-dir:{tmp_path}/none", f"diffusers:{tmp_path}/none", f"sds-clip:{tmp_path}/none"):
+        state = cards.availability(cards.resolve(spec), ONLINE)
+        assert not state.can_run and str(tmp_path) not in state.reason + state.next_step
+
+
+def test_a_device_that_is_not_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(UserError, match="cuda"):
+        open_scorer(cards.resolve("mini-clip"), device="cuda")
+    with pytest.raises(ValueError, match="device must be"):
+        pick_device("abacus")
+
+
+def test_reading_the_cards_imports_no_library_of_models() -> None:
+    code = (
+        "import sys; from sdsdemo.models import cards, images, sources; cards.all_cards();"
+        "print([name for name in ('torch', 'open_clip', 'diffusers', 'transformers') if name in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert run.stdout.strip() == "[]"
+
+
+def _no_network(*_: object) -> None:
+    raise AssertionError("the network was reached")
