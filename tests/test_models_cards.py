@@ -23,6 +23,7 @@ ONLINE = Settings.from_environment({"SDSDEMO_ALLOW_DOWNLOAD": "on"})
 @pytest.fixture(autouse=True)
 def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees what this machine has downloaded, or reaches the network."""
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("socket.socket.connect", _no_network)
 
@@ -31,7 +32,9 @@ def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_card_is_complete(card: Card) -> None:
     texts = (card.name, card.title, card.spec, card.summary, card.training, card.licence)
     assert all(text == text.strip() and text for text in texts)
-    assert card.size_mb > 0 and card.pixels > 0 and card.seconds_per_pair > 0
+    assert card.size_mb > 0
+    assert card.pixels > 0
+    assert card.seconds_per_pair > 0
     assert card.needs in ("cpu", "gpu")
     assert sources.split_spec(card.spec)[0] == card.family
     assert 0 <= card.timestep_range[0] < card.timestep_range[1] <= 1
@@ -44,10 +47,12 @@ def test_a_card_is_complete(card: Card) -> None:
 @pytest.mark.parametrize("card", cards.all_cards().values(), ids=lambda card: card.name)
 def test_a_published_number_has_a_source_and_says_how_sure_it_is(card: Card) -> None:
     for result in card.published:
-        assert result["benchmark"] and result["source"]
+        assert result["benchmark"]
+        assert result["source"]
         assert result["sure"] in ("read", "recalled")
         values = [v for k, v in result.items() if k not in ("benchmark", "source", "sure")]
-        assert values and all(isinstance(value, float) and 0 <= value <= 100 for value in values)
+        assert values
+        assert all(isinstance(value, float) and 0 <= value <= 100 for value in values)
 
 
 def test_the_mini_models_have_cards_that_need_no_download_and_no_gpu() -> None:
@@ -124,7 +129,8 @@ def test_weights_that_must_be_fetched_need_leave_to_fetch() -> None:
     card = cards.resolve("clip-vit-b-32")
     state = cards.availability(card, OFFLINE)
     assert not state.can_run
-    assert "fetch clip-vit-b-32" in state.next_step and "0.6 GB" in state.next_step
+    assert "fetch clip-vit-b-32" in state.next_step
+    assert "0.6 GB" in state.next_step
     assert cards.availability(card, ONLINE).can_run
 
 
@@ -150,7 +156,9 @@ def test_a_model_for_a_gpu_does_not_run_without_one_unless_the_cpu_is_asked_for(
     card = cards.resolve("sd-v1-4")
     monkeypatch.setattr(cards, "_has_gpu", lambda: False)
     state = cards.availability(card, ONLINE)
-    assert not state.can_run and "GPU" in state.reason and "SDSDEMO_DEVICE=cpu" in state.next_step
+    assert not state.can_run
+    assert "GPU" in state.reason
+    assert "SDSDEMO_DEVICE=cpu" in state.next_step
     patient = Settings.from_environment({"SDSDEMO_ALLOW_DOWNLOAD": "on", "SDSDEMO_DEVICE": "cpu"})
     assert cards.availability(card, patient).can_run
     monkeypatch.setattr(cards, "_has_gpu", lambda: True)
@@ -161,7 +169,8 @@ def test_a_real_sds_clip_without_its_file_says_so_and_how_to_get_one() -> None:
     state = cards.availability(cards.resolve("sds-clip-vit-b-32"), ONLINE)
     assert not state.can_run
     assert "no fine-tuned file of CLIP ViT-B/32" in state.reason
-    assert "sds-clip:FILE" in state.next_step and "train one" in state.next_step
+    assert "sds-clip:FILE" in state.next_step
+    assert "train one" in state.next_step
 
 
 def test_a_fine_tuned_file_cannot_run_without_its_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +180,8 @@ def test_a_fine_tuned_file_cannot_run_without_its_base(tmp_path: Path, monkeypat
     card = cards.resolve("sds-clip-vit-b-32")
     assert cards.availability(card, ONLINE).can_run
     state = cards.availability(card, OFFLINE)
-    assert not state.can_run and "CLIP ViT-B/32 are not on this machine" in state.reason
+    assert not state.can_run
+    assert "CLIP ViT-B/32 are not on this machine" in state.reason
 
 
 def test_a_mini_model_without_its_weights_says_how_to_make_them(
@@ -180,7 +190,8 @@ def test_a_mini_model_without_its_weights_says_how_to_make_them(
     monkeypatch.setattr(sources, "ROOT", tmp_path)
     for name in MINI:
         state = cards.availability(cards.resolve(name), OFFLINE)
-        assert not state.can_run and "mini train" in state.next_step
+        assert not state.can_run
+        assert "mini train" in state.next_step
     twins.clip_folder(tmp_path / "checkpoints" / "mini-clip")
     twins.mini_folder(tmp_path / "checkpoints" / "mini-diffusion")
     assert all(cards.availability(cards.resolve(name), OFFLINE).can_run for name in ("mini-clip", "mini-diffusion"))
@@ -189,7 +200,8 @@ def test_a_mini_model_without_its_weights_says_how_to_make_them(
 def test_a_folder_that_is_not_there_cannot_run(tmp_path: Path) -> None:
     for spec in (f"open_clip:local-dir:{tmp_path}/none", f"diffusers:{tmp_path}/none", f"sds-clip:{tmp_path}/none"):
         state = cards.availability(cards.resolve(spec), ONLINE)
-        assert not state.can_run and str(tmp_path) not in state.reason + state.next_step
+        assert not state.can_run
+        assert str(tmp_path) not in state.reason + state.next_step
 
 
 def test_a_device_that_is_not_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

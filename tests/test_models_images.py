@@ -51,7 +51,8 @@ def test_a_picture_keeps_its_colours_and_places(kind: str, tmp_path: Path) -> No
     for source in (tmp_path / "picture", str(tmp_path / "picture"), (tmp_path / "picture").read_bytes()):
         image = open_image(source)
         assert (image.mode, image.size) == ("RGB", (60, 40))
-        assert near(image, (10, 20), RED) and near(image, (50, 20), BLUE)
+        assert near(image, (10, 20), RED)
+        assert near(image, (50, 20), BLUE)
 
 
 def test_transparent_parts_become_white_not_black() -> None:
@@ -59,7 +60,8 @@ def test_transparent_parts_become_white_not_black() -> None:
     clear.paste((0, 0, 0, 0), (0, 0, 30, 40))
     for data in (saved(clear), saved(clear, "WEBP", lossless=True)):
         image = open_image(data)
-        assert near(image, (10, 20), (255, 255, 255)) and near(image, (50, 20), BLUE)
+        assert near(image, (10, 20), (255, 255, 255))
+        assert near(image, (50, 20), BLUE)
 
 
 def test_half_transparent_parts_are_blended_with_white() -> None:
@@ -71,7 +73,8 @@ def test_a_palette_with_and_without_a_clear_colour_keeps_its_colours() -> None:
     palette = halves().quantize(2)
     assert near(open_image(saved(palette)), (10, 20), RED)
     clear = open_image(saved(palette, transparency=palette.getpixel((10, 20))))
-    assert near(clear, (10, 20), (255, 255, 255)) and near(clear, (50, 20), BLUE)
+    assert near(clear, (10, 20), (255, 255, 255))
+    assert near(clear, (50, 20), BLUE)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "1"])
@@ -90,7 +93,8 @@ def test_grey_of_16_bits_is_scaled_not_cut() -> None:
 
 def test_cmyk_keeps_its_colours() -> None:
     image = open_image(saved(halves().convert("CMYK"), "JPEG", quality=95))
-    assert near(image, (10, 20), RED, within=20) and near(image, (50, 20), BLUE, within=20)
+    assert near(image, (10, 20), RED, within=20)
+    assert near(image, (50, 20), BLUE, within=20)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
@@ -99,7 +103,8 @@ def test_a_picture_that_is_marked_as_turned_is_turned(kind: str) -> None:
     exif[0x0112] = 6  # to be turned by a quarter, clockwise: what is left comes to the top
     image = open_image(saved(halves(), kind, exif=exif, quality=95))
     assert image.size == (40, 60)
-    assert near(image, (20, 10), RED) and near(image, (20, 50), BLUE)
+    assert near(image, (20, 10), RED)
+    assert near(image, (20, 50), BLUE)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
@@ -113,14 +118,16 @@ def test_nothing_of_a_file_but_its_pixels_is_left() -> None:
     exif = Image.Exif()
     exif[0x010E] = "my garden"
     image = open_image(saved(halves(), "JPEG", exif=exif, comment=b"secret", dpi=(72, 72)))
-    assert image.info == {} and len(image.getexif()) == 0
+    assert image.info == {}
+    assert len(image.getexif()) == 0
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_a_large_picture_is_shrunk_with_its_proportions(kind: str) -> None:
     image = open_image(saved(halves((3000, 1500)), kind))
     assert image.size == (LIMITS.image_side_kept, LIMITS.image_side_kept // 2)
-    assert near(image, (100, 100), RED) and near(image, (900, 100), BLUE)
+    assert near(image, (100, 100), RED)
+    assert near(image, (900, 100), BLUE)
 
 
 def test_too_many_pixels_are_refused_before_any_is_decoded() -> None:
@@ -195,7 +202,9 @@ def test_crop_takes_the_middle_and_squash_takes_all() -> None:
     cropped, squashed = fit(wide, 30, "crop"), fit(wide, 30, "squash")
     assert cropped.size == squashed.size == (30, 30)
     assert all(near(cropped, (x, 15), BLUE) for x in (1, 15, 28))
-    assert near(squashed, (2, 15), RED) and near(squashed, (15, 15), BLUE) and near(squashed, (27, 15), RED)
+    assert near(squashed, (2, 15), RED)
+    assert near(squashed, (15, 15), BLUE)
+    assert near(squashed, (27, 15), RED)
     assert near(fit(wide.rotate(90, expand=True), 30), (15, 1), BLUE)
 
 

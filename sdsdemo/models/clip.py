@@ -54,8 +54,8 @@ NO_TEXT_CONFIG = (
 )
 BROKEN = "The weights of {model} do not fit its config, or the file is broken: fetch or save the model again."
 NO_END = (
-    "The text encoder of {model} looks for the end of a caption at its highest token, and its tokenizer gives the end a "
-    "lower one: save the model again with the end of text as the last word of the vocabulary."
+    "The text encoder of {model} looks for the end of a caption at its highest token, and its tokenizer gives the end "
+    "a lower one: save the model again with the end of text as the last word of the vocabulary."
 )
 PROBE = "a red star left of a blue circle"
 
