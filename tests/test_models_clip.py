@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import open_clip
@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from sdsdemo.errors import UserError
 from sdsdemo.models import cards, open_scorer
 from sdsdemo.models.clip import ClipModel, ClipScorer
+from sdsdemo.models.domain import Domain
 from sdsdemo.types import Budget, Concern
 from tests import twins
 
@@ -167,7 +168,7 @@ def test_what_the_domain_does_not_know_is_passed_on(scorer: ClipScorer) -> None:
         def concerns(self, images: Any, captions: Any) -> list[Concern]:
             return [concern]
 
-    scorer.domain = Known()
+    scorer.domain = cast(Domain, Known())
     assert scorer.concerns(pictures(), CAPTIONS) == [concern]
 
 

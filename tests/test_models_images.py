@@ -211,15 +211,17 @@ def test_crop_takes_the_middle_and_squash_takes_all() -> None:
 def test_fitting_a_long_picture_builds_no_huge_one(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[tuple[int, int]] = []
     resize = Image.Image.resize
-    monkeypatch.setattr(
-        Image.Image,
-        "resize",
-        lambda self, size, *rest, **more: (sizes.append(size), resize(self, size, *rest, **more))[1],
-    )
+
+    def resize_and_note(self: Image.Image, size: tuple[int, int], *rest: Any, **more: Any) -> Image.Image:
+        sizes.append(size)
+        return resize(self, size, *rest, **more)
+
+    monkeypatch.setattr(Image.Image, "resize", resize_and_note)
     fit(Image.new("RGB", (1024, 8)), 512)
     assert sizes == [(512, 512)]
 
 
 def test_an_unknown_way_to_fit_is_a_wrong_argument() -> None:
+    mode: Any = "stretch"
     with pytest.raises(ValueError, match="mode must be"):
-        fit(halves(), 8, "stretch")
+        fit(halves(), 8, mode)

@@ -124,7 +124,7 @@ def sd_folder(folder: Path, *, prediction: str = "epsilon", seed: int = 0, **vae
         eos_token_id=49407,
         pad_token_id=1,
     )
-    pipeline = StableDiffusionPipeline(
+    pipeline: Any = StableDiffusionPipeline(
         vae=_vae(**vae),
         text_encoder=CLIPTextModel(text).eval(),
         tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
@@ -150,7 +150,8 @@ def mini_folder(folder: Path, seed: int = 0) -> Path:
     parts = {"vae": _vae(), "text_encoder": DistilBertModel(text).eval(), "unet": _unet(16)}
     for name, module in parts.items():
         module.half().save_pretrained(folder / name)
-    DDIMScheduler(prediction_type="v_prediction", **NOISE).save_pretrained(folder / "scheduler")
+    scheduler: Any = DDIMScheduler(prediction_type="v_prediction", **NOISE)
+    scheduler.save_pretrained(folder / "scheduler")
     (folder / "tokenizer").mkdir()
     save_words(folder / "tokenizer")
     index = {
@@ -180,8 +181,8 @@ def in_hub_cache(cache: Path, repo: str, folder: Path) -> None:
     (root / "snapshots" / commit).symlink_to(folder, target_is_directory=True)
 
 
-def _unet(width: int) -> UNet2DConditionModel:
-    return UNet2DConditionModel(
+def _unet(width: int) -> Any:
+    unet: Any = UNet2DConditionModel(
         sample_size=4,
         in_channels=4,
         out_channels=4,
@@ -192,11 +193,12 @@ def _unet(width: int) -> UNet2DConditionModel:
         cross_attention_dim=width,
         attention_head_dim=4,
         norm_num_groups=4,
-    ).eval()
+    )
+    return unet.eval()
 
 
-def _vae(**changes: Any) -> AutoencoderKL:
-    return AutoencoderKL(
+def _vae(**changes: Any) -> Any:
+    vae: Any = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
         block_out_channels=(4, 4, 8, 8),
@@ -205,4 +207,5 @@ def _vae(**changes: Any) -> AutoencoderKL:
         norm_num_groups=4,
         sample_size=32,
         **changes,
-    ).eval()
+    )
+    return vae.eval()
