@@ -6,11 +6,12 @@ import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from sdsdemo.errors import UserError
-from sdsdemo.models import cards, open_scorer, pick_device, sources
+from sdsdemo.models import cards, fetch, open_scorer, pick_device, sources
 from sdsdemo.settings import ROOT, Settings
 from sdsdemo.types import Card
 from tests import twins
@@ -204,6 +205,35 @@ def test_a_folder_that_is_not_there_cannot_run(tmp_path: Path) -> None:
         assert str(tmp_path) not in state.reason + state.next_step
 
 
+def test_fetching_downloads_what_is_missing_and_asks_the_disk_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def download(repo: str, *_: object, **__: object) -> str:
+        asked.append(repo)
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    for name in ("clip-vit-b-32", "sds-clip-vit-b-16", "sd-v1-4", "mini-clip"):
+        fetch(cards.resolve(name))
+    openai = [f"timm/vit_base_patch{patch}_clip_224.openai" for patch in (32, 16)]
+    assert asked == [*openai, "CompVis/stable-diffusion-v1-4"]
+    monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=4.5e9))
+    with pytest.raises(UserError, match="free some space"):
+        fetch(cards.resolve("sd-v1-4"))
+    assert len(asked) == 3
+
+
+def test_a_download_that_fails_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", _broken_off)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", _broken_off)
+    for name in ("clip-vit-b-32", "sd-v1-4"):
+        with pytest.raises(UserError, match="could not be downloaded"):
+            fetch(cards.resolve(name))
+
+
 def test_a_device_that_is_not_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(UserError, match="cuda"):
@@ -223,3 +253,7 @@ def test_reading_the_cards_imports_no_library_of_models() -> None:
 
 def _no_network(*_: object) -> None:
     raise AssertionError("the network was reached")
+
+
+def _broken_off(*_: object, **__: object) -> None:
+    raise OSError("connection lost")

@@ -95,7 +95,8 @@ def test_the_hash_sees_values_and_names_and_is_the_same_for_the_same_weights(fol
     with torch.no_grad():
         two.visual.ln_post.bias[0] += 1e-6
     assert hash_of_weights(two) != first
-    assert hash_of_weights(torch.nn.ModuleDict({"a": torch.nn.Linear(1, 1)})) != hash_of_weights(torch.nn.Linear(1, 1))
+    inner = torch.nn.Linear(1, 1)
+    assert hash_of_weights(torch.nn.ModuleDict({"a": inner})) != hash_of_weights(inner)
 
 
 def test_another_base_is_refused_with_a_sentence(base: ClipModel, folder: Path, tmp_path: Path) -> None:
@@ -147,12 +148,17 @@ def test_files_that_are_no_delta_are_one_sentence_without_a_path(base: ClipModel
         assert str(tmp_path) not in str(caught.value)
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(base: ClipModel, tmp_path: Path) -> None:
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
+    base: ClipModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "tuned.safetensors"
     trained(base, path)
     before = path.read_bytes()
     with pytest.raises(ValueError, match="JSON"):
         write_delta(path, {}, base_header(base) | {"loss": float("nan")})
+    monkeypatch.setattr("os.replace", _full_disk)
+    with pytest.raises(OSError, match="full"):
+        write_delta(path, {}, base_header(base))
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
@@ -183,3 +189,7 @@ def test_the_words_that_the_base_knows_bound_the_fine_tuned_model_too(
     write_delta(tmp_path / "zero.safetensors", {}, base_header(base))
     score(f"sds-clip:{tmp_path / 'zero.safetensors'}")
     assert asked == [folder]
+
+
+def _full_disk(*_: object) -> None:
+    raise OSError("the disk is full")

@@ -37,10 +37,11 @@ def near(image: Image.Image, at: tuple[int, int], colour: tuple[int, int, int], 
     return bool(np.abs(np.array(image.getpixel(at)) - colour).max() <= within)
 
 
-def png_of_size(width: int, height: int) -> bytes:
-    """A PNG that claims a size and holds almost nothing."""
+def png_of_size(width: int, height: int, text: bytes = b"") -> bytes:
+    """A PNG that claims a size and holds almost nothing, but a packed text."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"\0" * 1000)), (b"IEND", b"")]
+    words = (b"zTXt", b"words\0\0" + zlib.compress(text))
+    chunks = [(b"IHDR", header), words, (b"IDAT", zlib.compress(b"\0" * 1000)), (b"IEND", b"")]
     body = (struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
     return b"\x89PNG\r\n\x1a\n" + b"".join(body)
 
@@ -175,6 +176,7 @@ def broken_files() -> dict[str, bytes]:
         "png-head": png[:20],
         "png-damaged": png[:60] + b"\0\1\2\3" + png[64:],
         "png-hollow": png_of_size(100, 100),
+        "png-text-bomb": png_of_size(100, 100, text=bytes(3_000_000)),
         "gif": saved(halves(), "GIF"),
         "bmp": saved(halves(), "BMP"),
         "tiff": saved(halves(), "TIFF"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sdsdemo.errors import UserError
-from sdsdemo.models import sources
+from sdsdemo.models import cards, sources
 from sdsdemo.types import Card, Scorer
 
 if TYPE_CHECKING:
@@ -41,6 +41,28 @@ def open_scorer(card: Card, *, device: str = "auto", allow_download: bool = Fals
 
     model = load_diffusion(card.spec, revision=card.revision, device=where, allow_download=allow_download)
     return DiffusionScorer(card, model, domain)
+
+
+def fetch(card: Card) -> None:
+    """Download what a card needs, where it is not here yet, without loading it; a broken-off download is resumed.
+
+    Raises `UserError` for a disk that is too full, and for a download that fails.
+    """
+    if card.family == "sds-clip":
+        if card.base is not None:
+            fetch(cards.resolve(card.base))
+        return
+    if not card.download or cards.is_downloaded(card):
+        return
+    sources.check_disk(card.title, card.size_mb)
+    if card.family == "clip":
+        from sdsdemo.models.clip import fetch_clip
+
+        fetch_clip(card.spec)
+    else:
+        from sdsdemo.models.diffusion import find_pipeline
+
+        find_pipeline(card.spec, revision=card.revision, allow_download=True)
 
 
 def pick_device(device: str = "auto") -> torch.device:

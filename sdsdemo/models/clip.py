@@ -107,10 +107,9 @@ class ClipModel:
         recipe = _recipe(spec, allow_download)
         module = _build(recipe, spec, device)
         settings = PreprocessCfg(**module.visual.preprocess_cfg)
-        text = recipe.config["text_cfg"]
-        context_length = int(text.get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH))
+        context_length = _context_length(recipe)
         tokenizer = _tokenizer(recipe, context_length, allow_download)
-        _check_tokens(tokenizer, module, int(text.get("vocab_size", 49408)), _called(spec))
+        _check_tokens(tokenizer, module, int(recipe.config["text_cfg"].get("vocab_size", 49408)), _called(spec))
         return cls(
             module,
             tokenizer,
@@ -242,6 +241,12 @@ def _named_recipe(rest: str, allow_download: bool) -> _Recipe:
     )
 
 
+def fetch_clip(spec: str) -> None:
+    """Downloads config, weights and tokenizer of a spec, without building the model. Raises `UserError`."""
+    recipe = _recipe(spec, allow_download=True)
+    _tokenizer(recipe, _context_length(recipe), allow_download=True)
+
+
 def hub_file(spec: str) -> tuple[str, tuple[str, ...]] | None:
     """Repository and possible names of the weights of a spec that are on the Hub; None for any other spec."""
     _, rest = sources.split_spec(spec)
@@ -280,6 +285,11 @@ def _build(recipe: _Recipe, spec: str, device: torch.device | str) -> Any:
         )
     except (SafetensorError, RuntimeError, OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(BROKEN.format(model=_called(spec))) from error
+
+
+def _context_length(recipe: _Recipe) -> int:
+    """Tokens of a caption, start and end included."""
+    return int(recipe.config["text_cfg"].get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH))
 
 
 def _tokenizer(recipe: _Recipe, context_length: int, allow_download: bool) -> Callable[..., Tensor]:

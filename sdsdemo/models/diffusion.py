@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from PIL.Image import Image
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -38,6 +39,7 @@ from sdsdemo.models.tokens import TokenRow, caption_concerns, check_ids, check_t
 from sdsdemo.types import Budget, Card, Concern, Evidence, Scores
 
 log = logging.getLogger(__name__)
+transformers.logging.disable_progress_bar()  # its bar over the weights of one small file garbles the shell's own lines
 
 INDEX = "model_index.json"
 FILES = (
@@ -181,15 +183,19 @@ def load_diffusion(
 
     Raises `UserError` for weights that are not here or broken, and for a pipeline of a family that is not supported.
     """
+    folder, name = find_pipeline(spec, revision=revision, allow_download=allow_download)
+    return FAMILIES[read_index(folder, name)["_class_name"]].from_folder(folder, name=name, device=device)
+
+
+def find_pipeline(spec: str, *, revision: str | None = None, allow_download: bool = False) -> tuple[Path, str]:
+    """Folder and name of a `diffusers:` spec, downloaded where that is allowed and needed. Raises `UserError`."""
     family, rest = sources.split_spec(spec)
     if family != "diffusion":
         raise UserError(f"{spec!r} is no diffusion model. Write one of {sources.SPECS}.")
     name, asked = sources.split_revision(rest)
-    if sources.is_repo(name):
-        folder = sources.repo_folder(name, FILES, allow_download=allow_download, revision=asked or revision)
-    else:
-        folder, name = sources.local_path(name), Path(name).name
-    return FAMILIES[read_index(folder, name)["_class_name"]].from_folder(folder, name=name, device=device)
+    if not sources.is_repo(name):
+        return sources.local_path(name), Path(name).name
+    return sources.repo_folder(name, FILES, allow_download=allow_download, revision=asked or revision), name
 
 
 def read_index(folder: Path, name: str) -> dict[str, Any]:

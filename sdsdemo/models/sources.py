@@ -9,6 +9,7 @@ Relative paths are looked for in the repository, then where the process runs. No
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -68,6 +69,20 @@ def folder_named_by(spec: str) -> Path | None:
         return local_path(rest.removeprefix(LOCAL_DIR)) if rest.startswith(LOCAL_DIR) else None
     name, _ = split_revision(rest)
     return local_path(name) if family == "diffusion" and not is_repo(name) else None
+
+
+def check_disk(title: str, megabytes: float) -> None:
+    """Raises `UserError` when the disk of the Hub's cache cannot take a download of this size with a tenth to spare."""
+    from huggingface_hub import constants
+
+    place = Path(constants.HF_HUB_CACHE)
+    existing = next(path for path in (place, *place.parents) if path.exists())
+    free = shutil.disk_usage(existing).free / 1e6
+    if free < 1.1 * megabytes:
+        raise UserError(
+            f"{title} takes {megabytes / 1000:.1f} GB, and the disk has {free / 1000:.1f} GB left: free some space, or "
+            "set HF_HOME to a folder on another disk."
+        )
 
 
 def cached_file(repo: str, names: Sequence[str], revision: str | None = None) -> Path | None:
