@@ -2,6 +2,7 @@
 
 A folder in Winoground's layout holds `examples.jsonl` (id, caption_0, caption_1, image_0, image_1, tag, collapsed_tag,
 ...) and the images `ex_<id>_img_<0|1>.png`, packed in `images.zip` or lying in `images/`.
+The Mini benchmark and its validation set are such folders; Mini retrieval is drawn when it is asked for.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from zipfile import BadZipFile, ZipFile
 
 from PIL import Image
 
+from sdsdemo.data.mini_drawing import draw
+from sdsdemo.data.mini_world import retrieval_sets
 from sdsdemo.errors import UserError
 from sdsdemo.settings import ASSETS
 from sdsdemo.types import Example, Picture
 
-NAMES = ("mini",)
-MINI = ASSETS / "mini" / "benchmark"
+NAMES = ("mini", "mini-validation", "mini-retrieval")
+MINI, VALIDATION = ASSETS / "mini" / "benchmark", ASSETS / "mini" / "validation"
 TAG_COLUMNS = ("tag", "secondary_tag", "collapsed_tag")
 COLUMNS = ("id", "caption_0", "caption_1", "image_0", "image_1")
 
@@ -33,6 +36,10 @@ def read_benchmark(name: str) -> list[Example]:
     """
     if name == "mini":
         return read_pairs(MINI)
+    if name == "mini-validation":
+        return read_pairs(VALIDATION)
+    if name == "mini-retrieval":
+        return retrieval()
     if name.startswith("folder:"):
         return read_pairs(Path(name.removeprefix("folder:")).expanduser())
     raise UserError(
@@ -48,6 +55,26 @@ def read_pairs(folder: Path) -> list[Example]:
     open_image = _packed(folder / "images.zip") if (folder / "images.zip").is_file() else _unpacked(folder / "images")
     lines = table.read_text(encoding="utf-8").splitlines()
     return [_example(line, number, open_image) for number, line in enumerate(lines, start=1) if line.strip()]
+
+
+RETRIEVAL_SEED = 20_002
+
+
+def retrieval(seed: int = RETRIEVAL_SEED, sets: int = 5, size: int = 100) -> list[Example]:
+    """Retrieval among `size` captions: one image and k captions, the true one first; sets x size examples, drawn anew.
+
+    Scenes of combinations that were never trained on; in a set no caption is true of two pictures.
+    """
+    examples = []
+    for number, pairs in enumerate(retrieval_sets(seed, sets, size)):
+        for own, (scene, sentence) in enumerate(pairs):
+            others = tuple(other.text for k, (_, other) in enumerate(pairs) if k != own)
+            picture = Picture(name=f"{number}-{own}.png", open=partial(draw, scene))
+            captions = (sentence.text, *others)
+            examples.append(
+                Example(id=f"{number}-{own}", images=(picture,), captions=captions, tags={"tag": scene.family})
+            )
+    return examples
 
 
 def _example(line: str, number: int, open_image: Callable[[str], Image.Image]) -> Example:

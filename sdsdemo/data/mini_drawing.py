@@ -7,7 +7,7 @@ how the models shrink the pictures shown on screen: what they were trained on an
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -50,7 +50,7 @@ def _placed(outline: np.ndarray, x: float, y: float, radius: float, turn: float)
     return [(float(px), float(py)) for px, py in outline @ rotation * radius + (x, y)]
 
 
-@lru_cache(maxsize=None)
+@cache
 def outlines(shape: str) -> tuple[tuple[np.ndarray, bool], ...]:
     """Polygons of the shape in a unit disc, y downwards: (points, painted?); an unpainted one is a hole."""
     if shape == "ring":
@@ -112,7 +112,11 @@ _OUTLINE = {
     "moon": _moon,
     "cross": _cross,
     "diamond": lambda: _points((0.0, -1.15), (0.78, 0.0), (0.0, 1.15), (-0.78, 0.0)),
-    "arrow": lambda: _points((0, -1.1), (0.95, 0.0), (0.38, 0.0), (0.38, 1.0), (-0.38, 1.0), (-0.38, 0.0), (-0.95, 0.0)),
+    "arrow": lambda: _points(
+        (0, -1.1), (0.95, 0.0), (0.38, 0.0), (0.38, 1.0), (-0.38, 1.0), (-0.38, 0.0), (-0.95, 0.0)
+    ),
     "flower": _flower,
-    "house": lambda: _points((0, -1.1), (1.0, -0.25), (0.75, -0.25), (0.75, 0.9), (-0.75, 0.9), (-0.75, -0.25), (-1.0, -0.25)),
+    "house": lambda: _points(
+        (0, -1.1), (1.0, -0.25), (0.75, -0.25), (0.75, 0.9), (-0.75, 0.9), (-0.75, -0.25), (-1.0, -0.25)
+    ),
 }  # fmt: skip

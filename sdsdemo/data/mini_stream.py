@@ -1,4 +1,4 @@
-"""The training stream of the Mini world: scenes, their pictures at the models' size, and sentences drawn anew each time.
+"""The training stream of the Mini world: scenes, their pictures at the models' size, sentences drawn anew each time.
 
 The pictures are drawn once and kept in a file beside the run. Knows no model and no tokenizer.
 """

@@ -1,6 +1,6 @@
-"""The Mini world: small scenes of coloured shapes, and the sentences that describe them. Draws no pixel, knows no model.
+"""The Mini world: small scenes of coloured shapes, and sentences that describe them. Draws no pixel, knows no model.
 
-A scene holds one or two kinds of *thing* (a shape with a colour, sometimes a size or a number) in a *family* of layouts:
+A scene holds one or two kinds of *thing* (a shape with a colour, maybe a size or a number) in a *family* of layouts:
 
     single   a red star                         and      a red star and a blue circle
     left     a red star left of a blue circle   above    a red star above a blue circle
@@ -21,6 +21,7 @@ from typing import Literal
 import numpy as np
 
 Split = Literal["train", "validation", "benchmark"]
+Size = Literal["", "big", "small"]
 Family = Literal["single", "and", "left", "above", "size", "inside", "count"]
 
 SHAPES = (
@@ -66,7 +67,7 @@ class Thing:
 
     shape: str
     colour: str
-    size: Literal["", "big", "small"] = ""
+    size: Size = ""
     number: int = 1
     place: str = ""
     """Where the caption puts it: one of PLACES, or nothing where the caption does not say."""
@@ -153,15 +154,13 @@ def _random_things(rng: np.random.Generator, family: Family) -> tuple[Thing, ...
     colours = [str(c) for c in rng.choice(COLOURS, size=2, replace=False)]
     a, b = (Thing(shape=s, colour=c) for s, c in zip(shapes, colours, strict=True))
     if family == "single":
-        return (replace(a, size=str(rng.choice(["", "", "big", "small"]))),)
+        return (replace(a, size=SINGLE_SIZES[rng.choice(len(SINGLE_SIZES))]),)
     if family == "size":
-        first, second = ("big", "small") if rng.random() < 0.5 else ("small", "big")
-        return replace(a, size=first), replace(b, size=second)
+        a_is_big = rng.random() < 0.5
+        return replace(a, size="big" if a_is_big else "small"), replace(b, size="small" if a_is_big else "big")
     if family == "count":
-        first, second = [(2, 3), (3, 2), (1, 2), (2, 1), (1, 3), (3, 1)][
-            rng.choice(6, p=[0.3, 0.3, 0.1, 0.1, 0.1, 0.1])
-        ]
-        return replace(a, number=first), replace(b, number=second)
+        a_number, b_number = list(COUNTS)[rng.choice(len(COUNTS), p=list(COUNTS.values()))]
+        return replace(a, number=a_number), replace(b, number=b_number)
     if family in ("left", "above", "inside"):
         place = {"left": ("left", "right"), "above": ("above", "below"), "inside": ("inside",)}[family]
         first_place = str(rng.choice(place))
@@ -169,6 +168,9 @@ def _random_things(rng: np.random.Generator, family: Family) -> tuple[Thing, ...
     return a, b
 
 
+SINGLE_SIZES: tuple[Size, ...] = ("", "", "big", "small")
+COUNTS = {(2, 3): 0.3, (3, 2): 0.3, (1, 2): 0.1, (2, 1): 0.1, (1, 3): 0.1, (3, 1): 0.1}
+"""Numbers of the two things, with their shares."""
 RADII = {"": 0.165, "big": 0.235, "small": 0.105}
 
 
@@ -206,7 +208,7 @@ def _apart_spots(rng: np.random.Generator, things: tuple[Thing, ...]) -> tuple[S
     while True:
         points = [rng.uniform(r + 0.04, 0.96 - r, size=2) for r in radii]
         if np.hypot(*(points[0] - points[1])) > sum(radii) * 1.12 + 0.02:
-            return tuple(_spot(rng, k, *points[k], radii[k]) for k in range(2))
+            return tuple(_spot(rng, k, x, y, radii[k]) for k, (x, y) in enumerate(points))
 
 
 def _nested_spots(rng: np.random.Generator, things: tuple[Thing, ...]) -> tuple[Spot, ...]:
@@ -331,7 +333,9 @@ class SwapRecipe:
 
 SWAPS: dict[SwapKind, SwapRecipe] = {
     "left": SwapRecipe(families=("left",), swapped="things", share=50, tag="Noun left/right", collapsed_tag="Object"),
-    "above": SwapRecipe(families=("above",), swapped="things", share=70, tag="Noun above/below", collapsed_tag="Object"),
+    "above": SwapRecipe(
+        families=("above",), swapped="things", share=70, tag="Noun above/below", collapsed_tag="Object"
+    ),
     "inside": SwapRecipe(families=("inside",), swapped="things", share=50, tag="Noun inside", collapsed_tag="Object"),
     "colour-and": SwapRecipe(
         families=("and",), swapped="colour", share=60, tag="Adjective-Colour", collapsed_tag="Relation"
@@ -369,7 +373,8 @@ def random_pair(rng: np.random.Generator, kind: SwapKind, split: Split) -> Pair:
     prefix, joint = _random_template(rng, first, order)
     says = tuple(sentence_of(scene, order=order, joint=joint, prefix=prefix) for scene in (first, second))
     pair = Pair(kind=kind, scenes=(first, second), sentences=(says[0], says[1]))
-    assert sorted(says[0].words) == sorted(says[1].words) and says[0] != says[1]
+    assert sorted(says[0].words) == sorted(says[1].words)
+    assert says[0] != says[1]
     return pair
 
 
@@ -397,3 +402,20 @@ def benchmark_pairs(seed: int, split: Split, count: int = 400) -> list[Pair]:
         seen.add(key)
         pairs.append(pair)
     return pairs
+
+
+# ------------------------------------------------------------------------------------------------- retrieval
+
+
+def retrieval_sets(seed: int, sets: int, size: int) -> Iterator[list[tuple[Scene, Sentence]]]:
+    """Sets of `size` held-out scenes with a whole sentence each; in a set, no two scenes show the same."""
+    rng = np.random.default_rng((seed, size))
+    families = [family for family in TRAIN_SHARES if family != "single"]
+    shares = np.array([TRAIN_SHARES[family] for family in families])
+    for _ in range(sets):
+        chosen: dict[frozenset[tuple[str, str]], tuple[Scene, Sentence]] = {}
+        while len(chosen) < size:
+            scene = random_scene(rng, families[rng.choice(len(families), p=shares / shares.sum())], "benchmark")
+            shown = frozenset((thing.shape, thing.colour) for thing in scene.things)
+            chosen.setdefault(shown, (scene, describe(rng, scene)))
+        yield list(chosen.values())

@@ -1,7 +1,7 @@
 """The mini CLIPs, trained from nothing with L_CLIP, and the open_clip folders that they are shipped in.
 
-`mini-clip` reads captions as the web writes them: 80 % are replaced by their content words in random order. `mini-clip-clean`
-is the same network on clean captions: the difference between the two is the captions' doing.
+`mini-clip` reads captions as the web writes them: 80 % are replaced by their content words in random order.
+`mini-clip-clean` is the same network on clean captions: the difference between the two is the captions' doing.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from sdsdemo.data.mini_stream import MiniStream
 from sdsdemo.losses import clip_loss
 from sdsdemo.mini import words
 from sdsdemo.mini.autoencoder import as_pixels
+from sdsdemo.objectives import LARGEST_SCALE
 from sdsdemo.training import Course, LossesAt
 
 TAG_SHARE = {"mini-clip": 0.8, "mini-clip-clean": 0.0}
@@ -29,8 +30,6 @@ COURSE = Course(steps=1100, learning_rate=1e-3, warm_up=50, weight_decay=0.05)
 BATCH = 96
 SALT = 4
 WIDTH = 96
-LARGEST_SCALE = 100.0
-"""CLIP's bound on the logit scale (Radford et al. 2021, section 2.5)."""
 
 
 def config() -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The UNet of mini-diffusion, and the pipeline folder that it is shipped in.
 
-    L = E || v_hat(z_t, t, c) - v ||^2 ,   v = sqrt(abar_t) eps - sqrt(1 - abar_t) z        (Salimans & Ho 2022, 2202.00512)
+    L = E || v_hat(z_t, t, c) - v ||^2 ,   v = sqrt(abar_t) eps - sqrt(1 - abar_t) z    (Salimans & Ho 2022, 2202.00512)
 
 computed from the one denoising error of `sdsdemo.losses`, since || v_hat - v ||^2 = || eps_hat - eps ||^2 / abar_t.
 

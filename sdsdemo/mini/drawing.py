@@ -1,22 +1,67 @@
-"""What the Mini world ships to look at: a benchmark in Winoground's layout, and the examples of the page."""
+"""What the Mini world ships to look at: a benchmark in Winoground's layout, a validation set, the page's examples.
+
+Both sets are of one make and of disjoint combinations. Scores nothing: no item is chosen by what a model says to it.
+"""
 
 from __future__ import annotations
 
 import io
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
-from sdsdemo.data.mini_drawing import draw
-from sdsdemo.data.mini_world import SWAPS, Pair, Split, benchmark_pairs
+import numpy as np
 
-BENCHMARK_SEED = 20_001
-VALIDATION_SEED = 10_001
+from sdsdemo.data.mini_drawing import draw as render
+from sdsdemo.data.mini_world import SWAPS, Pair, Split, SwapKind, benchmark_pairs, random_pair
+
+SEED = 20_001
+"""Of what is shipped; never used to train or to choose."""
 EXAMPLES = 400
 EPOCH = (2026, 1, 1, 0, 0, 0)
 """Time stamp of every file in the archive: the same seed gives the same bytes."""
+SHOWN: dict[SwapKind, str] = {
+    "left": "Left or right",
+    "above": "Above or below",
+    "inside": "Inside",
+    "colour-and": "Colours",
+    "colour-relation": "Colours in a relation",
+    "size": "Sizes",
+    "count": "Numbers",
+}
+"""The examples of the page: one a kind of swap, with its title."""
+
+
+def draw(seed: int, out: Path, progress: Callable[[str], None]) -> list[Path]:
+    """Draws `out`/benchmark, /validation, /examples and examples.json from a seed; gives what was written.
+
+    The same seed gives the same bytes.
+    """
+    splits: tuple[Split, ...] = ("benchmark", "validation")
+    for split in splits:
+        progress(f"{split}: {EXAMPLES} examples, {2 * EXAMPLES} pictures")
+        write_benchmark(out / split, seed, split)
+    progress(f"examples: {len(SHOWN)} pictures for the page")
+    write_examples(out, seed)
+    return [*(out / split for split in splits), out / "examples", out / "examples.json"]
+
+
+def write_examples(out: Path, seed: int) -> None:
+    """Pictures of combinations that no model was trained on, and the list that the page reads."""
+    rng = np.random.default_rng((seed, len(SHOWN)))
+    shutil.rmtree(out / "examples", ignore_errors=True)
+    (out / "examples").mkdir(parents=True, exist_ok=True)
+    listing = []
+    for number, (kind, title) in enumerate(SHOWN.items()):
+        pair, true = random_pair(rng, kind, "benchmark"), number % 2
+        first, second = (sentence.text for sentence in pair.sentences)
+        name = first.replace(" ", "-")
+        render(pair.scenes[0]).save(out / "examples" / f"{name}.png", optimize=True)
+        captions = (second, first) if true else (first, second)
+        listing.append({"image": f"mini/examples/{name}.png", "captions": captions, "true": true, "title": title})
+    (out / "examples.json").write_text(json.dumps(listing, indent=1) + "\n")
 
 
 def write_benchmark(folder: Path, seed: int, split: Split, count: int = EXAMPLES) -> None:
@@ -52,5 +97,5 @@ def _write_images(path: Path, pairs: Sequence[Pair]) -> None:
         for number, pair in enumerate(pairs):
             for k, scene in enumerate(pair.scenes):
                 buffer = io.BytesIO()
-                draw(scene).save(buffer, "PNG", optimize=True)
+                render(scene).save(buffer, "PNG", optimize=True)
                 archive.writestr(ZipInfo(f"ex_{number}_img_{k}.png", EPOCH), buffer.getvalue())

@@ -12,13 +12,13 @@ from sdsdemo.errors import UserError
 from sdsdemo.training import Course, Failed, LossesAt, Step, train
 
 Progress = Callable[[str], None]
+Curve = list[dict[str, float]]
+"""Points with a `step` and the mean of each loss since the point before."""
 EVERY = 50
 """Steps between two points of a learning curve: their mean is what is kept."""
 
 
-def run(
-    name: str, module: nn.Module, losses_at: LossesAt, course: Course, *, work: Path, progress: Progress
-) -> list[dict[str, float]]:
+def run(name: str, module: nn.Module, losses_at: LossesAt, course: Course, *, work: Path, progress: Progress) -> Curve:
     """Train to the end, continuing from `work/NAME.run`; leaves the learning curve in `work/NAME.jsonl` and returns it.
 
     Raises `UserError` when the run fails.
@@ -55,7 +55,7 @@ def _append(path: Path, point: dict[str, float]) -> None:
         file.write(json.dumps(point) + "\n")
 
 
-def _curve(path: Path) -> list[dict[str, float]]:
+def _curve(path: Path) -> Curve:
     """The last point of each step: a run that was continued may have made some steps twice."""
     points = [json.loads(line) for line in path.read_text().splitlines()]
     return list({point["step"]: point for point in points}.values())

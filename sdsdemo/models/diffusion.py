@@ -135,8 +135,12 @@ class LatentDiffusion:
 
     def encode_images(self, images: Sequence[Image]) -> Tensor:
         """latent_I, float32 [I, *latent_shape]: mean of the VAE's posterior, shifted and scaled for the denoiser."""
-        pixels_I = torch.stack([_as_input(fit(image, self.pixels, mode="crop")) for image in images])
-        mean_I = torch.cat([self.vae.encode(p[None].to(self.device)).latent_dist.mean for p in pixels_I])
+        pixels_I = [_as_input(fit(image, self.pixels, mode="crop")) for image in images]
+        return torch.cat([self.encode_pixels(pixels[None]) for pixels in pixels_I])
+
+    def encode_pixels(self, pixels_I: Tensor) -> Tensor:
+        """latent_I of float32 [I, 3, H, W] in -1 to 1, all at once."""
+        mean_I = self.vae.encode(pixels_I.to(self.device)).latent_dist.mean
         config = self.vae.config
         return (mean_I - (getattr(config, "shift_factor", None) or 0.0)) * config.scaling_factor
 

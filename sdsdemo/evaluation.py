@@ -1,0 +1,208 @@
+"""Scores a whole benchmark and says how often each model is right, with its doubt. Knows no file and no page.
+
+Pair of pairs (two images, two captions): text, image, group and group-match of `sdsdemo.metrics`, by tag too, and the
+exact McNemar test between any two models. One image and k captions, the first of them true: accuracy.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from sdsdemo.data.benchmarks import read_benchmark
+from sdsdemo.errors import UserError
+from sdsdemo.metrics import CHANCE, METRICS, Proportion, benchmark_scores, mcnemar_exact, proportion, verdict
+from sdsdemo.types import Budget, Example, Scorer
+
+TAGS = ("collapsed_tag", "tag")
+REPORTED_EVERY = 20
+
+
+class Models(Protocol):
+    """Where the scorers come from: the workbench."""
+
+    def scorer(self, name_or_spec: str) -> Scorer: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """One model's scores on every example, as score_IC each."""
+
+    score_E: list[np.ndarray]
+    seconds: float
+
+
+def evaluate(
+    benchmark: str,
+    models: Sequence[str],
+    *,
+    workbench: Models,
+    budget: Budget,
+    limit: int | None = None,
+    progress: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """The dict of `evaluate --json`: by model the share of examples that it gets right, and every two models compared.
+
+    limit: score only so many examples, an even share of each tag. Raises `UserError` for a benchmark that is unknown or
+    cannot be read, and for a model that cannot run here.
+    """
+    every = read_benchmark(benchmark)
+    examples = every if limit is None else stratified(every, limit)
+    if not examples:
+        raise UserError("There is nothing to score: give --limit a number of at least 1.")
+    scored = {name: _score_all(name, examples, workbench.scorer(name), budget, progress) for name in models}
+    pairs = len(examples[0].images) == 2
+    summarise, right_of = (_pair_summary, _pair_right) if pairs else (_choice_summary, _choice_right)
+    return {
+        "benchmark": benchmark,
+        "n": len(examples),
+        "of": len(every),
+        "settings": {"timesteps": budget.timesteps, "noises": budget.noises, "seed": budget.seed},
+        "chance": dict(CHANCE) if pairs else {"accuracy": 1 / len(examples[0].captions)},
+        "models": {name: summarise(examples, s) for name, s in scored.items()},
+        "paired": list(_paired({name: right_of(s.score_E) for name, s in scored.items()})),
+    }
+
+
+def stratified(examples: Sequence[Example], limit: int) -> list[Example]:
+    """`limit` examples, in their order, each tag with the share that it has in all of them as near as can be.
+
+    Every example has a rank within its tag; the ones whose rank is smallest for the size of their tag are taken.
+    """
+    tag_of = [example.tags.get("tag", "") for example in examples]
+    seen: defaultdict[str, int] = defaultdict(int)
+    depth = []
+    for tag in tag_of:
+        depth.append((seen[tag] + 0.5) / tag_of.count(tag))
+        seen[tag] += 1
+    taken = sorted(sorted(range(len(examples)), key=lambda e: depth[e])[: max(0, limit)])
+    return [examples[e] for e in taken]
+
+
+def as_table(result: Mapping[str, Any]) -> str:
+    """The result for people: a line a model, in percent with 95 % intervals, then by tag, then the comparisons."""
+    sampled = f", {result['n']} of {result['of']} examples" if result["n"] < result["of"] else ""
+    metrics = list(result["chance"])
+    head = f"{'':24}" + "".join(f"{metric.replace('_', '-'):>20}" for metric in metrics)
+    rows = [f"{result['benchmark']}: n = {result['n']}{sampled}; percent right, 95 % interval in brackets", "", head]
+    for name, entry in result["models"].items():
+        rows.append(f"{name:24}" + "".join(f"{_percent(entry[metric]):>20}" for metric in metrics))
+    rows.append(f"{'chance':24}" + "".join(f"{100 * result['chance'][metric]:>20.1f}" for metric in metrics))
+    return "\n".join([*rows, *_tag_rows(result, metrics[0]), *_paired_rows(result)])
+
+
+def _score_all(
+    name: str, examples: Sequence[Example], scorer: Scorer, budget: Budget, progress: Callable[[str], None]
+) -> Scored:
+    began, score_E = time.perf_counter(), []
+    for done, example in enumerate(examples, start=1):
+        images = [picture.open() for picture in example.images]
+        score_E.append(scorer.score(images, example.captions, budget).score_IC)
+        if done % REPORTED_EVERY == 0 or done == len(examples):
+            rate = (time.perf_counter() - began) / done
+            progress(f"{name}  {done} of {len(examples)}  {rate * (len(examples) - done):.0f} s left")
+    return Scored(score_E=score_E, seconds=time.perf_counter() - began)
+
+
+def _pair_summary(examples: Sequence[Example], scored: Scored) -> dict[str, Any]:
+    score_EIC = np.stack(scored.score_E)
+    by_tag = {
+        kind: {
+            tag: _as_dicts(benchmark_scores(score_EIC[[e.tags.get(kind) == tag for e in examples]]))
+            for tag in sorted({e.tags[kind] for e in examples if kind in e.tags})
+        }
+        for kind in TAGS
+    }
+    modes = [verdict(score_IC).mode for score_IC in score_EIC]
+    return {
+        **_as_dicts(benchmark_scores(score_EIC)),
+        "by_tag": by_tag,
+        "modes": {mode: modes.count(mode) for mode in sorted(set(modes))},
+        "seconds_per_example": round(scored.seconds / len(examples), 4),
+    }
+
+
+def _choice_summary(examples: Sequence[Example], scored: Scored) -> dict[str, Any]:
+    right_E = _choice_right(scored.score_E)["accuracy"]
+    by_tag = {
+        kind: {
+            tag: {"accuracy": asdict(_share(right_E[[e.tags.get(kind) == tag for e in examples]]))}
+            for tag in sorted({e.tags[kind] for e in examples if kind in e.tags})
+        }
+        for kind in TAGS
+    }
+    return {
+        "accuracy": asdict(_share(right_E)),
+        "by_tag": by_tag,
+        "seconds_per_example": round(scored.seconds / len(examples), 4),
+    }
+
+
+def _pair_right(score_E: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """By metric, which examples are right."""
+    verdicts = [verdict(score_IC) for score_IC in score_E]
+    return {metric: np.array([getattr(v, metric) for v in verdicts]) for metric in METRICS}
+
+
+def _choice_right(score_E: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Right where the first caption beats all others; a tie is a failure, and so is a score that is not a number."""
+    return {"accuracy": np.array([bool((score_IC[0, :1] > score_IC[0, 1:]).all()) for score_IC in score_E])}
+
+
+def _paired(right: Mapping[str, Mapping[str, np.ndarray]]) -> Any:
+    """Every two models by every metric, on the same examples."""
+    for a, b in itertools.combinations(right, 2):
+        for metric in right[a]:
+            a_E, b_E = right[a][metric], right[b][metric]
+            only_a, only_b = int((a_E & ~b_E).sum()), int((b_E & ~a_E).sum())
+            yield {
+                "a": a,
+                "b": b,
+                "metric": metric,
+                "both": int((a_E & b_E).sum()),
+                "only_a": only_a,
+                "only_b": only_b,
+                "neither": int((~a_E & ~b_E).sum()),
+                "p": mcnemar_exact(only_a, only_b),
+            }
+
+
+def _share(right_E: np.ndarray) -> Proportion:
+    return proportion(int(right_E.sum()), len(right_E))
+
+
+def _as_dicts(shares: Mapping[str, Proportion]) -> dict[str, dict[str, float]]:
+    return {metric: asdict(share) for metric, share in shares.items()}
+
+
+def _percent(share: Mapping[str, float]) -> str:
+    return f"{100 * share['value']:.1f} [{100 * share['low']:.0f}, {100 * share['high']:.0f}]"
+
+
+def _tag_rows(result: Mapping[str, Any], metric: str) -> list[str]:
+    tags = sorted({tag for entry in result["models"].values() for tag in entry["by_tag"]["tag"]})
+    if not tags:
+        return []
+    rows = ["", f"{metric} by tag"]
+    for tag in tags:
+        shares = {name: entry["by_tag"]["tag"][tag][metric] for name, entry in result["models"].items()}
+        n = next(iter(shares.values()))["n"]
+        rows.append(f"  {tag} (n = {n}): " + ", ".join(f"{name} {_percent(share)}" for name, share in shares.items()))
+    return rows
+
+
+def _paired_rows(result: Mapping[str, Any]) -> list[str]:
+    metric = next(iter(result["chance"]))
+    rows = [
+        f"  {p['a']} / {p['b']}: only the first {p['only_a']}, only the second {p['only_b']}, both {p['both']}, "
+        f"neither {p['neither']}; p = {p['p']:.2g}"
+        for p in result["paired"]
+        if p["metric"] == metric
+    ]
+    return ["", f"{metric}, right on the same examples (exact McNemar)", *rows] if rows else []

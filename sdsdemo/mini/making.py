@@ -1,0 +1,118 @@
+"""Trains the Mini models in the order in which they need each other, and writes the folders that are shipped.
+
+    mini-clip, mini-clip-clean     L_CLIP on tag-like and on whole captions
+    mini-diffusion                 autoencoder, then text encoder, then UNet
+    mini-sds-clip, -control        mini-clip fine-tuned, with mini-diffusion as the teacher
+
+Every run continues from its file in the work folder when it was stopped, and leaves its learning curve in the output.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sdsdemo.data.mini_stream import MiniStream
+from sdsdemo.errors import UserError
+from sdsdemo.mini import autoencoder, clips, denoiser, prompts, running, students
+from sdsdemo.mini.knowing import write_knows
+
+STREAM_SEED = 0
+PICTURES = 48_000
+CURVES = "curves"
+"""Folder of learning curves, beside the models."""
+
+
+def train(parts: Sequence[str], out: Path, work: Path, progress: running.Progress) -> None:
+    """Train these PARTS, in their order, and write them to `out`; `work` holds pictures and unfinished runs.
+
+    Raises `UserError` for an unknown part, a part whose base or teacher is not in `out` yet, or a run that fails.
+    """
+    unknown = [part for part in parts if part not in PARTS]
+    if unknown:
+        raise UserError(f"There is no part called '{unknown[0]}'. There is: {', '.join(PARTS)}; or all.")
+    work.mkdir(parents=True, exist_ok=True)
+    progress(f"drawing {PICTURES} pictures, or reading those of {work.name}")
+    stream = MiniStream(STREAM_SEED, PICTURES, work)
+    for part in [name for name in PARTS if name in parts]:
+        missing = [need for need in NEEDS.get(part, ()) if not (out / need).is_dir()]
+        if missing:
+            raise UserError(f"{part} is made from {' and '.join(missing)}: train that first, or ask for all.")
+        _MAKERS[part](part, stream, out, work, progress)
+
+
+def _clip(name: str, stream: MiniStream, out: Path, work: Path, progress: running.Progress) -> None:
+    model = clips.fresh()
+    losses = clips.losses_at(model, stream, clips.TAG_SHARE[name])
+    curve = running.run(name, model, losses, clips.COURSE, work=work, progress=progress)
+    clips.save_folder(out / name, model)
+    write_knows(out / name)
+    _keep(curve, out, name)
+
+
+def _diffusion(name: str, stream: MiniStream, out: Path, work: Path, progress: running.Progress) -> None:
+    vae = autoencoder.fresh()
+    curves = {
+        "autoencoder": running.run(
+            "autoencoder", vae, autoencoder.losses_at(vae, stream), autoencoder.COURSE, work=work, progress=progress
+        )
+    }
+    latent_N = _latents(vae, stream, work, progress)
+    vae.register_to_config(scaling_factor=round(1 / float(latent_N.std()), 5))
+    latent_N = latent_N * vae.config.scaling_factor
+
+    encoder = prompts.fresh()
+    curves["prompts"] = running.run(
+        "prompts", encoder, prompts.losses_at(encoder, stream), prompts.COURSE, work=work, progress=progress
+    )
+    unet = denoiser.fresh()
+    losses = denoiser.losses_at(unet, encoder, stream, latent_N)
+    curves["denoiser"] = running.run("denoiser", unet, losses, denoiser.COURSE, work=work, progress=progress)
+
+    aside = out / f"{name}.part"
+    shutil.rmtree(aside, ignore_errors=True)
+    denoiser.save_pipeline(aside, vae, encoder, unet)
+    write_knows(aside)
+    shutil.rmtree(out / name, ignore_errors=True)
+    aside.rename(out / name)
+    for part, curve in curves.items():
+        _keep(curve, out, f"{name}-{part}")
+
+
+def _latents(vae: torch.nn.Module, stream: MiniStream, work: Path, progress: running.Progress) -> Tensor:
+    """Unscaled latents of every picture, encoded once."""
+    path = work / "latents.pt"
+    if not path.exists():
+        progress(f"encoding {len(stream)} pictures")
+        torch.save(autoencoder.encode_all(vae, stream.pictures_N), path)
+    return torch.load(path, weights_only=True)
+
+
+def _student(name: str, stream: MiniStream, out: Path, work: Path, progress: running.Progress) -> None:
+    curve = students.fine_tune(name, stream, out, work, progress)
+    _keep(curve, out, name)
+
+
+def _keep(curve: running.Curve, out: Path, name: str) -> None:
+    folder = out / CURVES
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = ",\n".join(f" {json.dumps(point)}" for point in curve)
+    (folder / f"{name}.json").write_text(f"[\n{lines}\n]\n")
+
+
+Maker = Callable[[str, MiniStream, Path, Path, running.Progress], None]
+_MAKERS: dict[str, Maker] = {
+    "mini-clip": _clip,
+    "mini-clip-clean": _clip,
+    "mini-diffusion": _diffusion,
+    "mini-sds-clip": _student,
+    "mini-clip-control": _student,
+}
+PARTS = tuple(_MAKERS)
+NEEDS = dict.fromkeys(students.LAMBDAS, (students.BASE, students.TEACHER))
+"""What must be there before a part can be made."""

@@ -1,0 +1,104 @@
+"""mini-sds-clip and its control: mini-clip fine-tuned with the paper's objective, and the same with L_CLIP alone.
+
+Both start from the shipped mini-clip, see the same pictures and whole sentences in the same order, make the same steps
+and train the same LayerNorms. So what differs between them is L_SDS, and what differs between the control and mini-clip
+is the fine-tuning itself.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+
+from sdsdemo.data.mini_stream import MiniStream
+from sdsdemo.mini import clips, running, words
+from sdsdemo.models.clip import ClipModel
+from sdsdemo.models.delta import base_header, changed_tensors, write_delta
+from sdsdemo.models.diffusion import LatentDiffusion, load_diffusion
+from sdsdemo.objectives import Batch, BatchAt, Student, clip_objective, sds_objective
+from sdsdemo.training import Course
+
+BASE, TEACHER = "mini-clip", "mini-diffusion"
+LAMBDAS = {"mini-sds-clip": 10.0, "mini-clip-control": 0.0}
+COURSE = Course(steps=400, learning_rate=3e-3, warm_up=40, weight_decay=0.0)
+BATCH = 32
+SALT = 5
+SEED = 0
+FITTED_ON = 4_000
+"""Pictures that h_w is fitted on before the first step."""
+
+
+def fine_tune(name: str, stream: MiniStream, out: Path, work: Path, progress: running.Progress) -> running.Curve:
+    """Train one of LAMBDAS on the base and the teacher in `out`, and write `out/NAME.safetensors`; gives the curve.
+
+    Raises `UserError` for a base or teacher that cannot be read, and for a run that fails.
+    """
+    began = time.monotonic()
+    base = ClipModel.load(f"open_clip:local-dir:{out / BASE}")
+    teacher = load_diffusion(f"diffusers:{out / TEACHER}")
+    header = base_header(base) | {"base": f"open_clip:local-dir:checkpoints/{BASE}"}
+    before = {key: tensor.clone() for key, tensor in base.module.state_dict().items()}
+    torch.manual_seed(SEED)
+    student = Student(base.module, teacher.latent_shape)
+    explained = _fit(student, teacher, stream)
+    progress(f"{name}  h_w fitted on {FITTED_ON} pictures explains {explained:.1%} of the latents' variance")
+
+    lam = LAMBDAS[name]
+    batch_at = _batches(stream, teacher)
+    losses = sds_objective(student, teacher, batch_at, lam=lam, seed=SEED) if lam else clip_objective(student, batch_at)
+    curve = running.run(name, student, losses, COURSE, work=work, progress=progress)
+    tensors = changed_tensors(before, student.clip)
+    if lam:
+        tensors |= {f"h_w.{key}": tensor for key, tensor in student.h_w.state_dict().items()}
+    write_delta(out / f"{name}.safetensors", tensors, header | _story(lam, explained, curve[-1], began))
+    return curve
+
+
+def _fit(student: Student, teacher: LatentDiffusion, stream: MiniStream) -> float:
+    pixels_N = clips.as_inputs(stream, slice(FITTED_ON))
+    with torch.no_grad():
+        features_ND = student.clip.encode_image(pixels_N, normalize=True)
+        latent_N = teacher.encode_pixels(pixels_N)
+    return student.fit(features_ND, latent_N)
+
+
+def _batches(stream: MiniStream, teacher: LatentDiffusion) -> BatchAt:
+    """Whole sentences, as the captions of the paper's data set are, whatever the base was raised on."""
+
+    def batch_at(step: int) -> Batch:
+        index_B, sentences = stream.draw_batch(step, BATCH, salt=SALT)
+        with torch.no_grad():
+            condition_B = teacher.encode_prompts([sentence.text for sentence in sentences])
+        token_BL = words.token_ids(sentences)
+        return Batch(pixels_B=clips.as_inputs(stream, index_B), token_BL=token_BL, condition_B=condition_B)
+
+    return batch_at
+
+
+def _story(lam: float, explained: float, last: dict[str, float], began: float) -> dict[str, Any]:
+    """What the file says about itself, beside its base."""
+    return {
+        "teacher": f"diffusers:checkpoints/{TEACHER}" if lam else None,
+        "objective": "sds" if lam else "clip",
+        "settings": {
+            "lambda": lam,
+            "reduction": "mean",
+            "jacobian": True,
+            "timesteps": "uniform",
+            "h_w": {"fitted_on": FITTED_ON, "r2": round(explained, 4)},
+            "trained": "LayerNorms and h_w" if lam else "LayerNorms",
+            "batch": BATCH,
+            "learning_rate": COURSE.learning_rate,
+            "warm_up": COURSE.warm_up,
+        },
+        "seed": SEED,
+        "data": "Mini training stream, whole sentences",
+        "steps": COURSE.steps,
+        "seconds": round(time.monotonic() - began),
+        "last": last,
+        "versions": {"torch": torch.__version__.split("+")[0], "open_clip": open_clip.__version__},
+    }
