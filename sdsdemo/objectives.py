@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -130,6 +131,6 @@ def _embed(student: Student, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _draw(teacher: Teacher, count: int, seed: int, step: int) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed((seed << 32) + step)
-    timestep_B = torch.randint(teacher.schedule.steps, (count,), generator=generator)
-    return timestep_B, torch.randn(count, *teacher.latent_shape, generator=generator)
+    rng = np.random.default_rng((seed, step))
+    timestep_B = torch.from_numpy(rng.integers(teacher.schedule.steps, size=count))
+    return timestep_B, torch.from_numpy(rng.standard_normal((count, *teacher.latent_shape), dtype=np.float32))
