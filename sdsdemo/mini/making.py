@@ -33,17 +33,22 @@ def train(parts: Sequence[str], out: Path, work: Path, progress: running.Progres
 
     Raises `UserError` for an unknown part, a part whose base or teacher is not in `out` yet, or a run that fails.
     """
-    unknown = [part for part in parts if part not in PARTS]
-    if unknown:
-        raise UserError(f"There is no part called '{unknown[0]}'. There is: {', '.join(PARTS)}; or all.")
+    _check(parts, out)
     work.mkdir(parents=True, exist_ok=True)
     progress(f"drawing {PICTURES} pictures, or reading those of {work.name}")
     stream = MiniStream(STREAM_SEED, PICTURES, work)
     for part in [name for name in PARTS if name in parts]:
-        missing = [need for need in NEEDS.get(part, ()) if not (out / need).is_dir()]
+        _MAKERS[part](part, stream, out, work, progress)
+
+
+def _check(parts: Sequence[str], out: Path) -> None:
+    unknown = [part for part in parts if part not in PARTS]
+    if unknown:
+        raise UserError(f"There is no part called '{unknown[0]}'. There is: {', '.join(PARTS)}; or all.")
+    for part in parts:
+        missing = [need for need in NEEDS.get(part, ()) if need not in parts and not (out / need).is_dir()]
         if missing:
             raise UserError(f"{part} is made from {' and '.join(missing)}: train that first, or ask for all.")
-        _MAKERS[part](part, stream, out, work, progress)
 
 
 def _clip(name: str, stream: MiniStream, out: Path, work: Path, progress: running.Progress) -> None:

@@ -23,6 +23,8 @@ from sdsdemo.objectives import Batch, BatchAt, Student, clip_objective, sds_obje
 from sdsdemo.training import Course
 
 BASE, TEACHER = "mini-clip", "mini-diffusion"
+BASE_SPEC = f"open_clip:local-dir:checkpoints/{BASE}"
+"""What the file names as its base, wherever it was trained."""
 LAMBDAS = {"mini-sds-clip": 10.0, "mini-clip-control": 0.0}
 COURSE = Course(steps=400, learning_rate=3e-3, warm_up=40, weight_decay=0.0)
 BATCH = 32
@@ -40,7 +42,7 @@ def fine_tune(name: str, stream: MiniStream, out: Path, work: Path, progress: ru
     began = time.monotonic()
     base = ClipModel.load(f"open_clip:local-dir:{out / BASE}")
     teacher = load_diffusion(f"diffusers:{out / TEACHER}")
-    header = base_header(base) | {"base": f"open_clip:local-dir:checkpoints/{BASE}"}
+    header = base_header(base) | {"base": BASE_SPEC}
     before = {key: tensor.clone() for key, tensor in base.module.state_dict().items()}
     torch.manual_seed(SEED)
     student = Student(base.module, teacher.latent_shape)

@@ -1,0 +1,115 @@
+"""The Mini models made from nothing, in a few steps: every part is trained, written, and scores when read back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sdsdemo.data.mini_stream import MiniStream
+from sdsdemo.data.mini_world import WORDS, describe, training_stream
+from sdsdemo.errors import UserError
+from sdsdemo.mini import PARTS, autoencoder, clips, denoiser, making, prompts, students, train, words
+from sdsdemo.models import open_scorer
+from sdsdemo.models.delta import read_header
+from sdsdemo.settings import CHECKPOINTS, budget
+from sdsdemo.types import Card
+
+LARGEST_MB = 30
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All parts after two steps each on 64 pictures; `work` beside `out`."""
+    folder = tmp_path_factory.mktemp("mini")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(making, "PICTURES", 64)
+        for module in (autoencoder, clips, denoiser, prompts, students):
+            patch.setattr(module, "COURSE", replace(module.COURSE, steps=2, warm_up=1))
+        patch.setattr(students, "BASE_SPEC", f"open_clip:local-dir:{folder / 'out' / 'mini-clip'}")
+        train(PARTS, folder / "out", folder / "work", lambda line: None)
+    return folder
+
+
+def card_of(name: str, made: Path) -> Card:
+    from sdsdemo.models import cards
+
+    card = cards.resolve(name)
+    return replace(card, spec=card.spec.replace("checkpoints", str(made / "out")))
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_every_part_is_written_and_scores_when_read_back(made: Path, name: str) -> None:
+    scorer = open_scorer(card_of(name, made), device="cpu")
+    from sdsdemo.data.mini_drawing import draw
+
+    picture = draw(next(training_stream(1, 1)))
+    score_IC = scorer.score([picture], ["a red star", "a blue circle"], budget(2, 2, 0)).score_IC
+    assert score_IC.shape == (1, 2)
+    assert np.isfinite(score_IC).all()
+
+
+def test_the_learning_curves_are_kept(made: Path) -> None:
+    curves = {path.stem: json.loads(path.read_text()) for path in (made / "out" / "curves").iterdir()}
+    parts = {"mini-diffusion-autoencoder", "mini-diffusion-prompts", "mini-diffusion-denoiser"}
+    assert set(curves) == (set(PARTS) - {"mini-diffusion"}) | parts
+    assert all(curve[-1]["step"] == 2 for curve in curves.values())
+
+
+def test_a_fine_tuned_file_tells_its_story(made: Path) -> None:
+    paper, control = (read_header(made / "out" / f"{name}.safetensors") for name in students.LAMBDAS)
+    assert paper["objective"] == "sds"
+    assert paper["settings"]["lambda"] > 0
+    assert (control["objective"], control["settings"]["lambda"]) == ("clip", 0.0)
+    same = ("steps", "seed", "data", "base_hash")
+    assert [paper[key] for key in same] == [control[key] for key in same]
+    assert paper["settings"]["batch"] == control["settings"]["batch"]
+
+
+def test_a_part_without_its_base_or_an_unknown_one_is_a_sentence(made: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="train that first"):
+        train(["mini-sds-clip"], tmp_path, made / "work", lambda line: None)
+    with pytest.raises(UserError, match="no part called 'mini-klip'"):
+        train(["mini-klip"], tmp_path, made / "work", lambda line: None)
+
+
+def test_the_tokenizer_gives_the_ids_that_training_used() -> None:
+    rng = np.random.default_rng(0)
+    sentences = [describe(rng, scene) for scene in training_stream(0, 100)]
+    asked = words.tokenizer()([s.text for s in sentences], padding="max_length", max_length=words.CONTEXT)["input_ids"]
+    assert torch.equal(torch.tensor(asked), words.token_ids(sentences))
+    assert max(words.VOCABULARY.values()) == words.VOCABULARY[words.END]
+
+
+def test_the_text_encoder_looks_both_ways() -> None:
+    """The first word's state depends on the last word: with a causal mask it would not."""
+    encoder = prompts.fresh().eval()
+    first, second = (words.token_ids([describe(np.random.default_rng(0), scene)]) for scene in training_stream(3, 2))
+    second = first.clone()
+    second[0, 5] = first[0, 1]
+    states = [encoder(ids).last_hidden_state[0, 1] for ids in (first, second)]
+    assert not torch.allclose(*states)
+
+
+def test_the_lesson_marks_each_things_words_with_its_own_place(tmp_path: Path) -> None:
+    stream = MiniStream(2, 60, tmp_path)
+    rng = np.random.default_rng(0)
+    for scene in stream.scenes:
+        sentence = describe(rng, scene)
+        for word, owner, names in zip(
+            sentence.words, sentence.owner, prompts.names_of_words(scene, sentence), strict=True
+        ):
+            place = scene.things[owner].place if owner >= 0 else ""
+            assert [name for name in names if name.startswith("place:")] == ([f"place:{place}"] if place else [])
+            assert word in names or owner >= 0
+
+
+def test_everything_shipped_fits_and_knows_its_words() -> None:
+    files = [path for path in CHECKPOINTS.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= LARGEST_MB * 1e6
+    for name in ("mini-clip", "mini-clip-clean", "mini-diffusion"):
+        assert json.loads((CHECKPOINTS / name / "knows.json").read_text())["words"] == list(WORDS)
