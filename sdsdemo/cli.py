@@ -1,79 +1,204 @@
-"""The workbench without a browser: `python -m sdsdemo VERB`. Results go to stdout, sentences about trouble to stderr."""
+"""The workbench without a browser: `python -m sdsdemo VERB`. Results go to stdout; progress and trouble to stderr.
+
+Each verb is a parser and a handler of a few lines; what it does lives in the module that it imports when it runs, so
+that `--help` is quick.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from sdsdemo.errors import UserError
+from sdsdemo.settings import ASSETS, CHECKPOINTS, NOISES, SEED, TIMESTEPS, Settings, budget
+from sdsdemo.types import Budget
+
+Handler = Callable[[argparse.Namespace], int]
+STOPPED = 130
+"""What a shell reports for a program stopped with Ctrl-C."""
+DEFAULT_WORK = Path("runs/mini")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0 done, 2 the user must change something, 1 our bug (by its traceback)."""
+    """Exit status: 0 done, 2 the user must change something, 1 our bug (by its traceback), 130 stopped with Ctrl-C."""
     asked = _parser().parse_args(arguments)
     try:
         return asked.run(asked)
     except UserError as error:
-        print(error, file=sys.stderr)
+        _note(str(error))
         return 2
+    except KeyboardInterrupt:
+        _note("Stopped.")
+        return STOPPED
+    except BrokenPipeError:  # the reader of a pipe, such as head, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m sdsdemo", description="Which caption belongs to the picture?")
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
-    score = verbs.add_parser(
-        "score",
-        help="what each model says about a picture",
-        epilog='example: python -m sdsdemo score cat.png "a cat on a mat" "a mat on a cat" --model mini-clip',
+    parser = argparse.ArgumentParser(
+        prog="python -m sdsdemo",
+        description="Which caption belongs to the picture? CLIP, the diffusion score and SDS-CLIP, side by side.",
+        epilog="Each verb explains itself: python -m sdsdemo score --help. The page: python app.py --help.",
     )
-    score.add_argument("image")
-    score.add_argument("captions", nargs="+", metavar="CAPTION")
-    score.add_argument("--model", action="append", default=[], help="a card or a spec; may be repeated")
-    for knob in ("timesteps", "noises", "seed"):
-        score.add_argument(f"--{knob}", type=int)
-    score.add_argument("--json", action="store_true", help="for machines")
-    score.set_defaults(run=_score)
-    models = verbs.add_parser("models", help="every model, and whether it can run here", epilog="example: ... models")
-    models.add_argument("--json", action="store_true", help="for machines")
-    models.set_defaults(run=_models)
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    _add_score(verbs)
+    _add_evaluate(verbs)
+    _add_mini(verbs)
+    _verb(verbs, "models", "every model, and whether it can run here", "models --json", _models)
+    fetch = _verb(verbs, "fetch", "download what a model needs", "fetch clip-vit-b-32", _fetch)
+    fetch.add_argument("model", metavar="CARD", help="a name that `models` lists, or a spec")
+    bench = _verb(verbs, "bench", "speed and memory on this machine", "bench --json", _bench)
+    bench.add_argument("--repeats", type=int, default=5, metavar="N", help="how often each path is timed (default 5)")
+    _verb(verbs, "doctor", "what is here, what is missing, what to do", "doctor", _doctor)
     return parser
 
 
+def _verb(verbs: Any, name: str, says: str, example: str, run: Handler) -> argparse.ArgumentParser:
+    parser = verbs.add_parser(
+        name, help=says, description=f"{says[0].upper()}{says[1:]}.", epilog=f"example: python -m sdsdemo {example}"
+    )
+    parser.add_argument("--json", action="store_true", help="for machines, on stdout")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_score(verbs: Any) -> None:
+    example = 'score cat.png "a cat on a mat" "a mat on a cat" --model mini-clip --model mini-diffusion'
+    score = _verb(verbs, "score", "what each model says about a picture", example, _score)
+    score.add_argument("image", help="a picture: PNG, JPEG or WebP")
+    score.add_argument("captions", nargs="+", metavar="CAPTION", help="two or more captions to choose from")
+    _add_models_and_budget(score)
+
+
+def _add_evaluate(verbs: Any) -> None:
+    evaluate = _verb(verbs, "evaluate", "score a whole benchmark", "evaluate mini --model mini-clip", _evaluate)
+    evaluate.add_argument("benchmark", help="mini, mini-validation, mini-retrieval, or folder:PATH for your own")
+    evaluate.add_argument("--limit", type=int, metavar="N", help="score only N examples, an even share of each tag")
+    _add_models_and_budget(evaluate)
+
+
+def _add_mini(verbs: Any) -> None:
+    mini = verbs.add_parser("mini", help="make the Mini world and its models from nothing")
+    deeds = mini.add_subparsers(required=True, metavar="DEED")
+    draw = _verb(deeds, "draw", "draw a benchmark, a validation set and examples", "mini draw --seed 7", _mini_draw)
+    draw.add_argument("--seed", type=int, help="another seed draws other pictures (default: that of what is shipped)")
+    draw.add_argument("--out", type=Path, metavar="DIR", help="default: runs/mini/seed-N, or assets/mini with no seed")
+    train = _verb(deeds, "train", "train the Mini models, about two hours in all", "mini train all", _mini_train)
+    train.add_argument("parts", nargs="+", metavar="PART", help="all, or names of Mini models")
+    train.add_argument("--out", type=Path, default=CHECKPOINTS, metavar="DIR", help="default: checkpoints/")
+    train.add_argument(
+        "--work", type=Path, default=DEFAULT_WORK, metavar="DIR",
+        help=f"unfinished runs, continued when asked again (default: {DEFAULT_WORK})",
+    )  # fmt: skip
+    _verb(deeds, "opening", "compute the answer that the page opens on", "mini opening", _mini_opening)
+
+
+def _add_models_and_budget(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model", action="append", default=[], metavar="NAME", help="a card or a spec; may be repeated"
+    )
+    for name, knob in (("timesteps", TIMESTEPS), ("noises", NOISES), ("seed", SEED)):
+        says = f"{knob.meaning} From {knob.low} to {knob.high}, default {knob.default}."
+        parser.add_argument(f"--{name}", type=int, default=knob.default, metavar="N", help=says)
+
+
+def _budget(asked: argparse.Namespace) -> Budget:
+    return budget(asked.timesteps, asked.noises, asked.seed)
+
+
 def _score(asked: argparse.Namespace) -> int:
-    from sdsdemo.shell import ask
+    from sdsdemo.shell import as_text, ask
 
     answer = ask(
         asked.image, asked.captions, asked.model, timesteps=asked.timesteps, noises=asked.noises, seed=asked.seed
     )
-    print(json.dumps(answer) if asked.json else "\n".join(_line(entry, asked.captions) for entry in answer["models"]))
-    return 0
+    return _show(asked, answer, as_text)
 
 
-def _line(entry: dict[str, Any], captions: Sequence[str]) -> str:
-    if "scores" not in entry:
-        return f"{entry['model']}: {entry['problem']}"
-    verdict = "cannot say" if entry["preferred"] is None else f'prefers "{captions[entry["preferred"]]}"'
-    doubt = "" if entry["decided"] else " (undecided)"
-    return (
-        f"{entry['model']}: {verdict}{doubt}, scores {', '.join(f'{s:.4f}' for s in entry['scores'] if s is not None)}"
-    )
+def _evaluate(asked: argparse.Namespace) -> int:
+    from sdsdemo.evaluation import as_table, evaluate
+    from sdsdemo.workbench import Workbench
+
+    workbench, spend = Workbench(), _budget(asked)
+    models = asked.model or list(workbench.settings.models)
+    result = evaluate(asked.benchmark, models, workbench=workbench, budget=spend, limit=asked.limit, progress=_progress)
+    return _show(asked, result, as_table)
 
 
 def _models(asked: argparse.Namespace) -> int:
+    from sdsdemo.shell import list_models, models_as_text
     from sdsdemo.workbench import Workbench
 
-    workbench = Workbench()
-    states = [(card, workbench.availability(card)) for card in workbench.cards()]
-    if asked.json:
-        rows = [
-            {"model": c.name, "can_run": s.can_run, "reason": s.reason, "next_step": s.next_step} for c, s in states
-        ]
-        print(json.dumps(rows))
-    else:
-        for card, state in states:
-            said = "runs here" if state.can_run else f"{state.reason} {state.next_step}"
-            print(f"{card.name:18} {said}")
+    return _show(asked, list_models(Workbench()), models_as_text)
+
+
+def _fetch(asked: argparse.Namespace) -> int:
+    from sdsdemo.shell import fetch_model
+    from sdsdemo.workbench import Workbench
+
+    return _show(asked, fetch_model(Workbench(), asked.model, _note), lambda done: done["message"])
+
+
+def _bench(asked: argparse.Namespace) -> int:
+    from sdsdemo.bench import as_text, bench
+
+    return _show(asked, bench(repeats=asked.repeats, progress=_progress), as_text)
+
+
+def _doctor(asked: argparse.Namespace) -> int:
+    from sdsdemo.doctor import as_text, examine
+    from sdsdemo.workbench import Workbench
+
+    return _show(asked, examine(Workbench()), as_text)
+
+
+def _mini_draw(asked: argparse.Namespace) -> int:
+    from sdsdemo.mini import draw
+    from sdsdemo.mini.drawing import SEED as SHIPPED
+
+    seed = SHIPPED if asked.seed is None else SEED.check(asked.seed, "Seed")
+    out = asked.out or (ASSETS / "mini" if asked.seed is None else DEFAULT_WORK / f"seed-{seed}")
+    written = [str(path) for path in draw(seed, out, _progress)]
+    return _show(asked, {"seed": seed, "written": written}, lambda done: "\n".join(done["written"]))
+
+
+def _mini_train(asked: argparse.Namespace) -> int:
+    from sdsdemo.mini import PARTS, train
+
+    parts = list(PARTS) if asked.parts == ["all"] else asked.parts
+    train(parts, asked.out, asked.work, _progress)
+    return _show(asked, {"parts": parts, "out": str(asked.out)}, lambda done: f"written to {done['out']}")
+
+
+def _mini_opening(asked: argparse.Namespace) -> int:
+    from sdsdemo.ui.record import OPENING_FILE, as_json, opening_answer
+    from sdsdemo.workbench import Workbench
+
+    path = ASSETS / OPENING_FILE
+    record = opening_answer(Workbench(Settings.from_environment({})))
+    path.write_text(as_json(record) + "\n")
+    return _show(asked, record, lambda _: f"written to {OPENING_FILE}")
+
+
+def _show(asked: argparse.Namespace, result: Any, as_text: Callable[[Any], str]) -> int:
+    print(json.dumps(result) if asked.json else as_text(result), flush=True)
     return 0
+
+
+def _note(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _progress(line: str) -> None:
+    """One line that is written over itself on a terminal, and a line each elsewhere."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\033[K{line}")
+        sys.stderr.flush()
+    else:
+        _note(line)

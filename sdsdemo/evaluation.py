@@ -97,6 +97,21 @@ def as_table(result: Mapping[str, Any]) -> str:
     return "\n".join([*rows, *_tag_rows(result, metrics[0]), *_paired_rows(result)])
 
 
+def as_markdown(result: Mapping[str, Any]) -> str:
+    """The shares as a table for the README: models by metrics, in percent with 95 % intervals."""
+    metrics = list(result["chance"])
+    rows = [
+        f"| {result['benchmark']}, n = {result['n']} | " + " | ".join(m.replace("_", "-") for m in metrics) + " |",
+        "|---" * (1 + len(metrics)) + "|",
+        *(
+            f"| `{name}` | " + " | ".join(_percent(entry[metric]) for metric in metrics) + " |"
+            for name, entry in result["models"].items()
+        ),
+        "| chance | " + " | ".join(f"{100 * result['chance'][metric]:.1f}" for metric in metrics) + " |",
+    ]
+    return "\n".join(rows)
+
+
 def _score_all(
     name: str, examples: Sequence[Example], scorer: Scorer, budget: Budget, progress: Callable[[str], None]
 ) -> Scored:

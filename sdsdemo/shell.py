@@ -1,17 +1,27 @@
-"""One question asked from Python or from the command line. Knows no page; prints nothing."""
+"""What is asked from Python or from the command line, and how answers read as text. Knows no page; prints nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import string
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL.Image import Image
 
+from sdsdemo import models as adapters
+from sdsdemo.deciding import verdict_words
+from sdsdemo.models import cards
 from sdsdemo.models.images import open_image
 from sdsdemo.results import answers_as_dict
 from sdsdemo.settings import NOISES, SEED, TIMESTEPS, budget
+from sdsdemo.types import Preference
 from sdsdemo.workbench import Workbench
+
+DIRECTION = {
+    "similarity": "similarity, higher is better",
+    "denoising": "denoising loss, lower is better",
+}
 
 
 def ask(
@@ -33,3 +43,80 @@ def ask(
     workbench = Workbench()
     answers = list(workbench.compare(picture, captions, tuple(models) or workbench.settings.models, spend))
     return answers_as_dict(name, captions, answers)
+
+
+def as_text(answer: Mapping[str, Any]) -> str:
+    """An answer as a table: a row a model, losses where the score is a loss."""
+    labels = string.ascii_uppercase[: len(answer["captions"])]
+    rows = [["", *labels, "difference", "says"]]
+    rows += [_row(entry, labels) for entry in answer["models"]]
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]) - 1)]
+    table = ["  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[-1]]).rstrip() for row in rows]
+    captions = [f"{label}  {caption}" for label, caption in zip(labels, answer["captions"], strict=True)]
+    notes = [f"{entry['model']}: {note}" for entry in answer["models"] for note in entry.get("notes", ())]
+    return "\n".join([*captions, "", *table, *([""] if notes else []), *notes])
+
+
+def list_models(workbench: Workbench) -> list[dict[str, Any]]:
+    """Every card with whether it can run here and now, and if not, why and what to do."""
+    rows = []
+    for card in workbench.cards():
+        state = workbench.availability(card)
+        rows.append(
+            {
+                "model": card.name,
+                "title": card.title,
+                "family": card.family,
+                "size_mb": card.size_mb,
+                "licence": card.licence,
+                "can_run": state.can_run,
+                "reason": state.reason,
+                "next_step": state.next_step,
+            }
+        )
+    return rows
+
+
+def models_as_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A line a model."""
+    wide = max(len(row["model"]) for row in rows)
+    return "\n".join(
+        f"{row['model']:{wide}}  {row['size_mb']:>8,.1f} MB  "
+        + ("runs here" if row["can_run"] else f"{row['reason']} {row['next_step']}".strip())
+        for row in rows
+    )
+
+
+def fetch_model(workbench: Workbench, name: str, progress: Callable[[str], None]) -> dict[str, Any]:
+    """Downloads what a model needs. Raises `UserError` for an unknown model, a full disk or a failed download."""
+    card = workbench.card(name)
+    needed = [cards.resolve(card.base), card] if card.base else [card]
+    missing = [part for part in needed if part.download and not cards.is_downloaded(part)]
+    for part in missing:
+        progress(f"{part.title}: {part.size_mb / 1000:.1f} GB; a download that breaks off goes on from where it was.")
+    adapters.fetch(card)
+    what = "is here now" if missing else "needs no download: its weights are here"
+    return {"model": card.name, "downloaded": [part.name for part in missing], "message": f"{card.title} {what}."}
+
+
+def _row(entry: Mapping[str, Any], labels: str) -> list[str]:
+    if "scores" not in entry:
+        return [entry["model"], *[""] * (len(labels) + 1), entry["problem"]]
+    sign = -1 if entry["kind"] == "denoising" else 1
+    scores = [f"{sign * score:.4f}" if score is not None else "not a number" for score in entry["scores"]]
+    preference = Preference(
+        preferred=entry["preferred"],
+        difference=entry["difference"],
+        stderr=entry["stderr"],
+        decided=entry["decided"],
+        tie=entry["difference"] == 0,
+    )
+    said = f"{verdict_words(preference, labels)}  ({DIRECTION[entry['kind']]})"
+    return [entry["model"], *scores, _difference(entry), said]
+
+
+def _difference(entry: Mapping[str, Any]) -> str:
+    if entry["difference"] is None:
+        return ""
+    error = "" if entry["stderr"] is None else f" ± {entry['stderr']:.4f}"
+    return f"{entry['difference']:.4f}{error}"
