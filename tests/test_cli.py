@@ -1,46 +1,205 @@
-"""The command line: exit status, sentences instead of tracebacks, JSON that is JSON."""
+"""The command line: exit status, sentences instead of tracebacks, JSON that is JSON, examples that work."""
+
+from __future__ import annotations
 
 import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from sdsdemo import cli
 from sdsdemo.cli import main
 from sdsdemo.data.mini_drawing import draw
 from sdsdemo.data.mini_world import benchmark_pairs
+from sdsdemo.settings import LIMITS, ROOT, VARIABLES
+
+VERBS = ("score", "evaluate", "mini draw", "mini train", "mini opening", "models", "fetch", "bench", "doctor")
+ASKED = ["a red star", "a blue circle", "--model", "mini-clip"]
 
 
 @pytest.fixture
-def picture(tmp_path):
+def picture(tmp_path: Path) -> str:
     path = tmp_path / "scene.png"
     draw(benchmark_pairs(5, "validation", 7)[0].scenes[0]).save(path)
     return str(path)
 
 
-def test_score_prints_one_json_object_with_a_score_for_each_caption(picture, capsys):
-    assert main(["score", picture, "a red star", "a blue circle", "--model", "mini-clip", "--json"]) == 0
-    (entry,) = json.loads(capsys.readouterr().out)["models"]
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of a command."""
+    status = main(arguments)
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself_with_an_example_that_parses(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([*verb.split(), "--help"])
+    assert stop.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "--json" in text
+    example = re.search(r"example: python -m sdsdemo (.*)$", text)
+    assert example is not None
+    assert cli._parser().parse_args(shlex.split(example.group(1))).run
+
+
+def test_score_prints_one_json_object_with_a_score_for_each_caption(
+    picture: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, _ = said(capsys, "score", picture, *ASKED, "--json")
+    (entry,) = json.loads(out)["models"]
+    assert status == 0
     assert len(entry["scores"]) == 2
     assert entry["preferred"] == max((0, 1), key=lambda k: entry["scores"][k])
 
 
+def test_score_reads_as_a_table_with_directions(picture: str, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = said(capsys, "score", picture, *ASKED, "--model", "mini-diffusion", "--timesteps", "2")
+    assert "A  a red star" in out
+    assert "higher is better" in out
+    assert "lower is better" in out
+    assert "±" in out
+
+
 @pytest.mark.parametrize(
     "arguments",
-    [["a red star", "a red star"], ["a red star", ""], ["a red star", "a blue star", "--noises", "0"]],
-    ids=["equal captions", "an empty caption", "no noise"],
+    [
+        ["a red star", "a red star"],
+        ["a red star", ""],
+        ["a red star", "b" * 5000],
+        ["a red star"],
+        ["a red star", "a blue star", "--noises", "0"],
+        ["a red star", "a blue star", "--model", "mini-klip"],
+    ],
+    ids=["equal captions", "an empty caption", "5,000 characters", "one caption", "no noise", "unknown model"],
 )
-def test_what_the_user_must_change_is_a_sentence_and_exit_2(picture, capsys, arguments):
-    assert main(["score", picture, *arguments]) == 2
-    said = capsys.readouterr()
-    assert said.out == "" and said.err.strip().endswith((".", "?"))
+def test_what_the_user_must_change_is_a_sentence_and_exit_2(
+    picture: str, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    status, out, err = said(capsys, "score", picture, *arguments)
+    assert (status, out) == (2, "")
+    assert err.strip().endswith((".", "?"))
+    assert "Traceback" not in err
 
 
-def test_a_file_that_is_no_picture_is_named_without_its_path(tmp_path, capsys):
-    path = tmp_path / "words.jpg"
-    path.write_text("not a picture")
-    assert main(["score", str(path), "a red star", "a blue star"]) == 2
-    assert str(tmp_path) not in capsys.readouterr().err
+def bad_file(folder: Path, name: str) -> Path:
+    path = folder / name
+    if name == "words.jpg":
+        path.write_text("not a picture")
+    elif name == "cut.png":
+        Image.effect_noise((64, 64), 50).save(path)
+        path.write_bytes(path.read_bytes()[:200])
+    elif name == "dot.png":
+        Image.new("RGB", (1, 1)).save(path)
+    elif name == "huge.png":
+        Image.new("1", (20_000, 20_000)).save(path)
+    return path
 
 
-def test_models_lists_whether_each_can_run(capsys):
-    assert main(["models", "--json"]) == 0
-    assert {row["model"] for row in json.loads(capsys.readouterr().out)} >= {"mini-clip", "mini-diffusion"}
+@pytest.mark.parametrize("name", ["words.jpg", "cut.png", "dot.png", "huge.png", "missing.png"])
+def test_a_bad_file_is_one_sentence_without_its_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    status, out, err = said(capsys, "score", str(bad_file(tmp_path, name)), *ASKED)
+    assert (status, out) == (2, "")
+    assert str(tmp_path) not in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_word_that_the_mini_models_do_not_know_is_named_and_gives_no_number(
+    picture: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, _ = said(capsys, "score", picture, "a piano", "a red star", "--model", "mini-clip", "--json")
+    (entry,) = json.loads(out)["models"]
+    assert status == 0
+    assert "'piano'" in entry["problem"]
+    assert "scores" not in entry
+
+
+def test_evaluate_prints_shares_with_n_and_progress_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["evaluate", "mini-validation", "--model", "mini-clip", "--model", "mini-clip-clean", "--limit", "14"]
+    status, out, err = said(capsys, *command, "--json")
+    result = json.loads(out)
+    assert status == 0
+    assert result["n"] == result["models"]["mini-clip"]["text"]["n"] == 14
+    assert result["paired"][0]["p"] <= 1
+    assert "14 of 14" in err
+    assert said(capsys, "evaluate", "nothing")[0] == 2
+
+
+def test_models_lists_whether_each_can_run(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = {row["model"]: row for row in json.loads(said(capsys, "models", "--json")[1])}
+    assert rows["mini-clip"]["can_run"]
+    assert not rows["clip-vit-b-32"]["can_run"]
+    assert "fetch clip-vit-b-32" in rows["clip-vit-b-32"]["next_step"]
+    assert "runs here" in said(capsys, "models")[1]
+
+
+def test_fetch_of_what_is_here_downloads_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = said(capsys, "fetch", "mini-sds-clip", "--json")
+    assert status == 0
+    assert json.loads(out)["downloaded"] == []
+    assert said(capsys, "fetch", "mini-klip")[0] == 2
+
+
+def test_doctor_names_every_variable_limit_and_model_and_never_a_token(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret_value")
+    status, out, _ = said(capsys, "doctor")
+    found = json.loads(said(capsys, "doctor", "--json")[1])
+    assert status == 0
+    assert found["hub_token"] is True
+    assert "hf_secret" not in out + json.dumps(found)
+    assert {v["name"] for v in found["variables"]} == {v.name for v in VARIABLES}
+    assert found["limits"]["image_bytes"] == LIMITS.image_bytes
+    for word in ("Python", "Shipped weights", "What to do", *(v.name for v in VARIABLES)):
+        assert word in out
+
+
+def test_doctor_says_what_to_do_about_missing_weights(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SDSDEMO_MODELS", "mini-clip,clip-vit-b-32")
+    assert "fetch clip-vit-b-32" in said(capsys, "doctor")[1].split("What to do")[1]
+
+
+def test_draw_writes_a_fresh_benchmark_that_evaluate_reads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sdsdemo.mini.drawing.EXAMPLES", 14)
+    status, out, _ = said(capsys, "mini", "draw", "--seed", "9", "--out", str(tmp_path), "--json")
+    assert status == 0
+    assert json.loads(out)["seed"] == 9
+    evaluated = said(capsys, "evaluate", f"folder:{tmp_path / 'benchmark'}", "--model", "mini-clip", "--json")[1]
+    assert json.loads(evaluated)["n"] == 14
+
+
+def test_stopping_is_a_word_and_not_a_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sdsdemo.shell.list_models", stopped)
+    status, _, err = said(capsys, "models")
+    assert (status, err.strip()) == (130, "Stopped.")
+
+
+def test_help_is_quick_and_loads_no_library_of_models() -> None:
+    code = (
+        "import sys; from sdsdemo import cli; cli._parser(); print({'torch', 'gradio', 'diffusers'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_a_reader_that_has_had_enough_is_no_trouble() -> None:
+    command = f"{shlex.quote(sys.executable)} -m sdsdemo models | head -c 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stderr == ""

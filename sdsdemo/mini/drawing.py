@@ -42,7 +42,7 @@ def draw(seed: int, out: Path, progress: Callable[[str], None]) -> list[Path]:
     splits: tuple[Split, ...] = ("benchmark", "validation")
     for split in splits:
         progress(f"{split}: {EXAMPLES} examples, {2 * EXAMPLES} pictures")
-        write_benchmark(out / split, seed, split)
+        write_benchmark(out / split, seed, split, EXAMPLES)
     progress(f"examples: {len(SHOWN)} pictures for the page")
     write_examples(out, seed)
     return [*(out / split for split in splits), out / "examples", out / "examples.json"]
@@ -64,7 +64,7 @@ def write_examples(out: Path, seed: int) -> None:
     (out / "examples.json").write_text(json.dumps(listing, indent=1) + "\n")
 
 
-def write_benchmark(folder: Path, seed: int, split: Split, count: int = EXAMPLES) -> None:
+def write_benchmark(folder: Path, seed: int, split: Split, count: int) -> None:
     """`examples.jsonl` and `images.zip`, whole or not at all: written aside, then renamed."""
     aside = folder.with_name(folder.name + ".part")
     shutil.rmtree(aside, ignore_errors=True)
