@@ -1,21 +1,26 @@
+# The two commands are `make run` and `make test`; each does all the set-up that is missing.
 PYTHON ?= python3
-PY := .venv/bin/python
-export OMP_NUM_THREADS ?= 1
+ARGS ?=
+VENV_PYTHON := .venv/bin/python
 
-.PHONY: help setup test check
+.PHONY: help run test setup check
+
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
-setup: .venv/ready  ## make .venv with everything that the page and the tests need
+run:  ## set up, then serve the page: make run ARGS="--host 0.0.0.0 --port 8000"
+	@$(PYTHON) setup_env.py
+	@$(VENV_PYTHON) app.py $(ARGS)
 
-.venv/ready: requirements.txt requirements-dev.txt constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "sdsdemo needs Python 3.11 or newer: make PYTHON=python3.11 setup"; exit 1; }
-	@echo "1 of 2: virtual environment"; test -x $(PY) || $(PYTHON) -m venv .venv
-	@echo "2 of 2: packages (minutes, about 6 GB)"; $(PY) -m pip install -q -r requirements-dev.txt -c constraints.txt
-	@touch $@
+test:  ## set up, then run every test
+	@$(PYTHON) setup_env.py --dev
+	OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n 2 $(ARGS)
 
-test: setup  ## set up, then run every test
-	$(PY) -m pytest -n 2
+setup:  ## only the set-up, with what the tests need
+	@$(PYTHON) setup_env.py --dev
 
-check: setup  ## lint and types
-	$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy sdsdemo app.py
+check:  ## lint and types
+	@$(PYTHON) setup_env.py --dev
+	$(VENV_PYTHON) -m ruff check .
+	$(VENV_PYTHON) -m ruff format --check .
+	$(VENV_PYTHON) -m mypy sdsdemo app.py

@@ -1,5 +1,6 @@
-"""Training as a stream of events: one engine for every model that this repository trains. Knows no CLIP, no UNet, no file
-format but its own checkpoint.
+"""Training as a stream of events: one engine for every model that this repository trains.
+
+Knows no CLIP, no UNet, and no file format but its own checkpoint.
 
     for event in train(module, losses_at, course, keep=path): ...
 

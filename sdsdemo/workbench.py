@@ -51,7 +51,7 @@ class Workbench:
         return first + [card for card in cards.all_cards().values() if card.name not in names]
 
     def card(self, name_or_spec: str) -> Card:
-        """The card of a name, or one made for a spec. Raises `UserError` when unknown, or when specs are not allowed."""
+        """The card of a name, or one made for a spec. Raises `UserError` when unknown, or a spec not allowed."""
         known = cards.all_cards()
         if name_or_spec in known:
             return known[name_or_spec]

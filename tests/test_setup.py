@@ -1,0 +1,140 @@
+"""The set-up script with a fake pip: when it does nothing, when it starts anew, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import setup_env
+from sdsdemo.settings import ROOT
+
+
+class Machine:
+    """A folder with requirement files, where making an environment and installing into it is only noted."""
+
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        self.installed: list[str] = []
+        self.made = 0
+        self.alive = True
+        for name in ("requirements.txt", "requirements-dev.txt", "constraints.txt"):
+            (folder / name).write_text(f"{name} 1\n")
+        patch.setattr(setup_env, "ROOT", str(folder))
+        patch.setattr(setup_env, "VENV", str(folder / ".venv"))
+        patch.setattr(setup_env, "STAMP", str(folder / ".venv" / "ready"))
+        patch.setattr(setup_env, "make_venv", self.make)
+        patch.setattr(setup_env, "install", lambda wanted, start: self.installed.append(wanted))
+        patch.setattr(setup_env, "runs", lambda: self.alive)
+
+    def make(self) -> None:
+        self.made += 1
+        (self.folder / ".venv").mkdir(exist_ok=True)
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(tmp_path, monkeypatch)
+
+
+def test_a_second_start_does_nothing(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    assert setup_env.main([]) == 0
+    said = capsys.readouterr().out
+    assert [line[11:17] for line in said.splitlines()] == ["1 of 3", "2 of 3", "3 of 3", "ready"]
+    assert setup_env.main([]) == 0
+    assert machine.installed == ["run"]
+    assert capsys.readouterr().out == ""
+
+
+def test_what_the_tests_need_serves_the_page_too_but_not_the_other_way_round(machine: Machine) -> None:
+    setup_env.main([])
+    setup_env.main(["--dev"])
+    setup_env.main([])
+    assert machine.installed == ["run", "dev"]
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "constraints.txt"])
+def test_changed_requirements_are_installed(machine: Machine, name: str) -> None:
+    setup_env.main([])
+    (machine.folder / name).write_text("other\n")
+    setup_env.main([])
+    assert machine.installed == ["run", "run"]
+
+
+def test_an_environment_that_does_not_start_is_made_anew(machine: Machine) -> None:
+    setup_env.main([])
+    machine.alive = False
+    setup_env.main([])
+    assert machine.made == 2
+
+
+def test_a_full_disk_is_a_sentence_with_both_numbers(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=2.5e9))
+    assert setup_env.main([]) == 2
+    said = capsys.readouterr().err
+    assert "8 GB" in said
+    assert "2.5 GB" in said
+    assert machine.installed == []
+
+
+def test_an_old_python_is_a_sentence_or_gives_way_to_a_newer_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(setup_env.SetupError, match=r"needs Python 3\.11 or newer; this is 3\.9"):
+        setup_env.newest_python((3, 9, 2), "python3")
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}" if name == "python3.12" else None)
+    assert setup_env.newest_python((3, 9, 2), "python3") == "/usr/bin/python3.12"
+    assert setup_env.newest_python((3, 11, 0), "python3") == "python3"
+
+
+def test_an_old_python_can_read_the_script() -> None:
+    ast.parse((ROOT / "setup_env.py").read_text(), feature_version=(3, 6))
+
+
+def fake_pip(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> None:
+    """Runs `script` where pip would run."""
+    real = subprocess.Popen
+    monkeypatch.setattr(setup_env, "ROOT", str(folder))
+    monkeypatch.setattr("subprocess.Popen", lambda command, **options: real([sys.executable, "-c", script], **options))
+
+
+def test_when_pip_fails_its_last_lines_and_a_sentence_are_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_pip(monkeypatch, tmp_path, "print('Collecting torch'); print('no route to host'); raise SystemExit(1)")
+    with pytest.raises(setup_env.SetupError, match="network is down or the disk is full"):
+        setup_env.install("run", 0.0)
+    assert "no route to host" in capsys.readouterr().err
+
+
+def test_while_pip_works_it_is_said_what_it_is_at(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(setup_env, "SAID_EVERY", -1.0)
+    fake_pip(monkeypatch, tmp_path, "print('Collecting torch')")
+    setup_env.install("run", 0.0)
+    assert "Collecting torch" in capsys.readouterr().out
+
+
+def test_without_the_module_for_environments_it_is_said_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(setup_env, "VENV", str(tmp_path / ".venv"))
+    monkeypatch.setattr("subprocess.call", lambda *_, **__: 1)
+    with pytest.raises(setup_env.SetupError, match="python3-venv"):
+        setup_env.make_venv()
+
+
+def test_an_environment_of_another_folder_does_not_count_as_running(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(setup_env, "venv_python", lambda: sys.executable)
+    monkeypatch.setattr(setup_env, "VENV", str(tmp_path))
+    assert not setup_env.runs()
+    monkeypatch.setattr(setup_env, "VENV", sys.prefix)
+    assert setup_env.runs()
