@@ -1,0 +1,97 @@
+"""The architecture as a test: imports point down, each heavy library has its owners, only the command line prints."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sdsdemo.settings import ROOT
+
+PACKAGE = ROOT / "sdsdemo"
+RANKS = (
+    ("types", "errors", "settings"),
+    ("losses", "metrics", "deciding", "inputs"),
+    ("models", "data", "training", "objectives", "results", "plots"),
+    ("evaluation", "bench", "mini"),
+    ("workbench", "shell", "doctor"),
+    ("ui", "cli", "__main__"),
+)
+RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
+BESIDE = {
+    ("settings", "types"), ("settings", "errors"), ("deciding", "metrics"), ("objectives", "training"),
+    ("shell", "workbench"), ("doctor", "workbench"), ("cli", "ui"), ("__main__", "cli"),
+}  # fmt: skip
+"""Who may import whom within a rank."""
+OWNERS = {
+    "gradio": ("ui",),
+    "plotly": ("plots",),
+    "matplotlib": ("plots",),
+    "open_clip": ("models", "mini", "losses"),
+    "diffusers": ("models", "mini"),
+    "transformers": ("models", "mini"),
+    "torch": ("losses", "models", "training", "objectives", "mini", "bench", "doctor"),
+}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def unit(path: Path) -> str:
+    """The module or package right below `sdsdemo` that a file belongs to; empty for `__init__`."""
+    first = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    return "" if first == "__init__" else first
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Dotted names that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: say the whole name"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_every_module_has_a_rank() -> None:
+    assert {unit(path) for path in FILES} - {""} == set(RANK)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_down(path: Path) -> None:
+    own = unit(path)
+    for name in imports(path):
+        parts = name.split(".")
+        other = parts[1] if parts[0] == "sdsdemo" and len(parts) > 1 else ""
+        if own and other in RANK and other != own:
+            assert RANK[other] < RANK[own] or (own, other) in BESIDE, f"{own} imports {other}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_heavy_library_is_imported_by_its_owners_only(path: Path) -> None:
+    for name in imports(path):
+        library = name.partition(".")[0]
+        assert library not in OWNERS or unit(path) in OWNERS[library], f"{path.name} imports {library}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_the_command_line_prints(path: Path) -> None:
+    calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    prints = [call for call in calls if isinstance(call, ast.Name) and call.id == "print"]
+    assert not prints or unit(path) == "cli"
+
+
+@pytest.mark.parametrize("module", ["sdsdemo", "sdsdemo.cli", "sdsdemo.settings", "sdsdemo.models.cards"])
+def test_importing_is_quick(module: str) -> None:
+    code = f"import sys, {module}; print(sorted({{'torch', 'gradio', 'diffusers', 'open_clip'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_nothing_here_names_a_bare_except_or_silences_a_warning() -> None:
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            assert not (isinstance(node, ast.ExceptHandler) and node.type is None), path
+        assert "filterwarnings" not in path.read_text(), path

@@ -1,0 +1,60 @@
+"""The README is true: its commands parse, its example gives what it shows, its tree and settings are the real ones."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from sdsdemo import cli
+from sdsdemo.settings import ROOT, VARIABLES
+from sdsdemo.shell import as_text, ask
+
+README = (ROOT / "README.md").read_text()
+COMMANDS = sorted(set(re.findall(r"^ {4}python -m sdsdemo (.+)$|`python -m sdsdemo ([^`.]+)`", README, re.MULTILINE)))
+
+
+def between(name: str) -> str:
+    return README.split(f"<!-- {name} -->")[1].split(f"<!-- /{name} -->")[0].strip()
+
+
+@pytest.mark.parametrize("command", ["".join(found) for found in COMMANDS])
+def test_every_command_parses(command: str) -> None:
+    assert cli._parser().parse_args(shlex.split(command)).run
+
+
+def test_the_worked_example_gives_the_answer_that_is_shown() -> None:
+    (line,) = re.findall(r"^ {4}python -m sdsdemo (score .+)$", README, re.MULTILINE)
+    asked = cli._parser().parse_args(shlex.split(line))
+    answer = ask(ROOT / asked.image, asked.captions, asked.model)
+    shown = "\n".join(line.removeprefix("    ") for line in README.split("<!-- worked-example -->")[1].splitlines())
+    assert as_text(answer).strip() in shown
+
+
+def test_the_table_of_settings_is_the_one_in_the_code() -> None:
+    table = between("settings")
+    for variable in VARIABLES:
+        assert f"| `{variable.name}` | `{variable.default}` | {variable.meaning} |" in table
+    assert len(table.splitlines()) == len(VARIABLES) + 2
+
+
+def test_the_tree_names_every_module_and_package() -> None:
+    tree = README.split("## The tree")[1].split("## Licence")[0]
+    for path in sorted((ROOT / "sdsdemo").iterdir()):
+        if path.name.startswith("__"):
+            continue
+        name = f"{path.name}/" if path.is_dir() else path.name
+        assert re.search(rf"(`|/){re.escape(name)}`", tree), name
+
+
+def test_every_file_that_is_linked_or_named_in_a_path_is_there() -> None:
+    paths = re.findall(r"\]\((?!https?:)([^)]+)\)|`((?:assets|checkpoints|sdsdemo|tests)/[^`*]*)`", README)
+    missing = [path for found in paths for path in found if path and not Path(ROOT / path).exists()]
+    assert missing == []
+
+
+def test_both_commands_and_the_plain_lines_are_there() -> None:
+    for words in ("make run", "make test", "--host 0.0.0.0", "python -m venv .venv", "6 GB", "minutes"):
+        assert words in README

@@ -1,0 +1,104 @@
+"""The repository as a Hugging Face Space: front matter, requirements, and the app under a Space's environment."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import yaml
+
+from sdsdemo.settings import ROOT
+
+PROVIDED_BY = {"open_clip": "open_clip_torch", "PIL": "pillow", "tokenizers": "transformers", "yaml": "huggingface_hub"}
+"""Imports whose package has another name, or comes with another package."""
+START_SECONDS = 60
+
+
+def front_matter() -> dict:
+    _, block, _ = (ROOT / "README.md").read_text().split("---\n", 2)
+    return yaml.safe_load(block)
+
+
+def test_the_front_matter_is_complete_and_points_at_what_is_there() -> None:
+    facts = front_matter()
+    required = {"title", "emoji", "colorFrom", "colorTo", "sdk", "sdk_version", "python_version", "app_file", "license"}
+    assert required <= set(facts)
+    assert facts["sdk"] == "gradio"
+    assert (ROOT / facts["app_file"]).is_file()
+    assert isinstance(facts["python_version"], str)
+    assert tuple(map(int, facts["python_version"].split("."))) >= (3, 11)
+    assert len(facts["short_description"]) <= 60
+    assert len(facts["emoji"]) == 1
+
+
+def test_the_space_runs_the_gradio_that_was_tested() -> None:
+    tested = re.search(r"^gradio==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert tested is not None
+    assert front_matter()["sdk_version"] == tested.group(1)
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level names that a file imports absolutely."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    named = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}
+    return {name.partition(".")[0] for name in plain | named}
+
+
+def test_requirements_provide_everything_that_is_imported() -> None:
+    required = set(re.findall(r"^([A-Za-z_]+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
+    names = set().union(*(imported(path) for path in [ROOT / "app.py", *(ROOT / "sdsdemo").rglob("*.py")]))
+    foreign = {name for name in names if name not in sys.stdlib_module_names and name != "sdsdemo"}
+    assert {PROVIDED_BY.get(name, name) for name in foreign} <= required
+
+
+def test_the_app_serves_everyone_under_a_spaces_environment(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("HF_", "GRADIO_", "SDSDEMO_"))},
+        "SYSTEM": "spaces",
+        "SPACE_ID": "someone/sdsdemo",
+        "SPACE_HOST": "someone-sdsdemo.hf.space",
+        "SPACE_AUTHOR_NAME": "someone",
+        "GRADIO_SERVER_PORT": str(port),
+        "GRADIO_TEMP_DIR": str(tmp_path),
+        "HF_HUB_OFFLINE": "1",
+    }
+    log = tmp_path / "log"
+    with log.open("w") as file:
+        app = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=file, stderr=file)
+    try:
+        page = _page(f"http://{_own_address()}:{port}/", app, log)
+    finally:
+        app.terminate()
+        app.wait(timeout=20)
+    assert "SDS-CLIP" in page
+    assert "Traceback" not in log.read_text()
+
+
+def _own_address() -> str:
+    """An address of this machine other than the loopback where there is one: a Space is reached from outside."""
+    try:
+        return socket.gethostbyname(socket.gethostname())
+    except OSError:
+        return "127.0.0.1"
+
+
+def _page(address: str, app: subprocess.Popen, log: Path) -> str:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and app.poll() is None:
+        try:
+            with urllib.request.urlopen(address, timeout=5) as answer:
+                return answer.read().decode()
+        except OSError:
+            time.sleep(0.3)
+    raise AssertionError(f"the page did not come: {log.read_text()[-2000:]}")
