@@ -19,6 +19,9 @@ from plotly.subplots import make_subplots
 
 from sdsdemo.metrics import PairedDifference, paired_difference
 
+Figure = go.Figure
+"""What every function here returns."""
+
 COLOURS = ("#2563eb", "#d97706", "#0d9488", "#9333ea", "#dc2626", "#65a30d", "#0891b2", "#64748b")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid", "dash")
 SYMBOLS = ("circle", "diamond", "square", "x", "triangle-up", "cross", "star", "pentagon")

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -65,7 +66,7 @@ class Domain:
         if not path.is_file():
             return None
         known = json.loads(path.read_text())
-        look = {key: _tuples(value) for key, value in known["look"].items()}
+        look: dict[str, Any] = {key: _tuples(value) for key, value in known["look"].items()}
         return cls(words=frozenset(known["words"]), look=Look(**look))
 
     def concerns(self, images: Sequence[Image.Image], captions: Sequence[str]) -> list[Concern]:

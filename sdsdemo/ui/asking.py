@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import plotly.graph_objects as go
 from PIL.Image import Image
 
 from sdsdemo import plots
@@ -81,7 +80,7 @@ class View:
     message: str = ""
     answer: str = ""
     """Empty: the answer on the page stays."""
-    charts: tuple[go.Figure, ...] = ()
+    charts: tuple[plots.Figure, ...] = ()
     """The loss and the difference, or nothing."""
     has_charts: bool | None = None
     """Whether the charts are to be seen; None leaves that as it is."""
