@@ -28,7 +28,7 @@ CHROMIUM_FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
-WAIT_MS = 10_000
+WAIT_MS = 30_000
 EXAMPLES = (
     ("red-blue", "red", "blue", ("a red square left of a blue square", "a blue square left of a red square"), 0),
     ("green-red", "green", "red", ("a red square left of a green square", "a green square left of a red square"), 1),
