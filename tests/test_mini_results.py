@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from sdsdemo.evaluation import as_markdown, evaluate
-from sdsdemo.settings import ASSETS, ROOT, budget
+from sdsdemo.mini.drawing import SEED, write_examples
+from sdsdemo.settings import ASSETS, ROOT, Settings, budget
+from sdsdemo.ui.record import OPENING_FILE, opening_answer, read_opening
 from sdsdemo.workbench import Workbench
 
 RESULTS = ASSETS / "mini" / "results"
@@ -33,6 +37,27 @@ def test_a_sample_scored_anew_gives_the_stored_figures() -> None:
     for name in MODELS:
         for key in ("text", "image", "group", "group_match", "modes"):
             assert fresh["models"][name][key] == expected["models"][name][key]
+
+
+def test_the_answer_that_the_page_opens_on_is_the_one_that_the_code_gives() -> None:
+    workbench = Workbench(Settings.from_environment({}))
+    kept, fresh = json.loads((ASSETS / OPENING_FILE).read_text()), opening_answer(workbench)
+    assert kept["captions"] == list(fresh["captions"])
+    assert read_opening(workbench) is not None
+    for old, new in zip(kept["models"], fresh["models"], strict=True):
+        assert (old["model"], old["preferred"], old["decided"]) == (new["model"], new["preferred"], new["decided"])
+        assert old["scores"] == pytest.approx(new["scores"], abs=1e-4)
+        assert old.get("evidence", {}).get("timesteps") == new.get("evidence", {}).get("timesteps")
+
+
+def test_the_examples_of_the_page_are_those_that_the_seed_draws(tmp_path: Path) -> None:
+    write_examples(tmp_path, SEED)
+    assert (tmp_path / "examples.json").read_bytes() == (ASSETS / "mini" / "examples.json").read_bytes()
+    names = sorted(path.name for path in (tmp_path / "examples").iterdir())
+    assert names == sorted(path.name for path in (ASSETS / "mini" / "examples").iterdir())
+    for name in names:
+        drawn, shipped = (Image.open(folder / "examples" / name) for folder in (tmp_path, ASSETS / "mini"))
+        assert drawn.tobytes() == shipped.tobytes()
 
 
 def test_the_teacher_is_good_enough_to_teach_and_clip_retrieves() -> None:

@@ -1,6 +1,6 @@
 """What the Mini world ships to look at: a benchmark in Winoground's layout, a validation set, the page's examples.
 
-Both sets are of one make and of disjoint combinations. Scores nothing: no item is chosen by what a model says to it.
+Both sets are of one make and of disjoint combinations. Scores nothing: no item of them is chosen by what a model says.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ SHOWN: dict[SwapKind, str] = {
     "size": "Sizes",
     "count": "Numbers",
 }
-"""The examples of the page: one a kind of swap, with its title."""
+"""The examples of the page: one a kind of swap, with its title, drawn in this order."""
+OPENS_ON: SwapKind = "above"
+"""The example that is listed first, and that the page opens on: put there because the models differ on it."""
 
 
 def draw(seed: int, out: Path, progress: Callable[[str], None]) -> list[Path]:
@@ -53,14 +55,15 @@ def write_examples(out: Path, seed: int) -> None:
     rng = np.random.default_rng((seed, len(SHOWN)))
     shutil.rmtree(out / "examples", ignore_errors=True)
     (out / "examples").mkdir(parents=True, exist_ok=True)
-    listing = []
+    listing: list[dict[str, object]] = []
     for number, (kind, title) in enumerate(SHOWN.items()):
         pair, true = random_pair(rng, kind, "benchmark"), number % 2
         first, second = (sentence.text for sentence in pair.sentences)
         name = first.replace(" ", "-")
         render(pair.scenes[0]).save(out / "examples" / f"{name}.png", optimize=True)
         captions = (second, first) if true else (first, second)
-        listing.append({"image": f"mini/examples/{name}.png", "captions": captions, "true": true, "title": title})
+        item = {"image": f"mini/examples/{name}.png", "captions": captions, "true": true, "title": title}
+        listing.insert(0 if kind == OPENS_ON else len(listing), item)
     (out / "examples.json").write_text(json.dumps(listing, indent=1) + "\n")
 
 
