@@ -89,12 +89,13 @@ def as_table(result: Mapping[str, Any]) -> str:
     """The result for people: a line a model, in percent with 95 % intervals, then by tag, then the comparisons."""
     sampled = f", {result['n']} of {result['of']} examples" if result["n"] < result["of"] else ""
     metrics = list(result["chance"])
-    head = f"{'':24}" + "".join(f"{metric.replace('_', '-'):>20}" for metric in metrics)
-    rows = [f"{result['benchmark']}: n = {result['n']}{sampled}; percent right, 95 % interval in brackets", "", head]
-    for name, entry in result["models"].items():
-        rows.append(f"{name:24}" + "".join(f"{_percent(entry[metric]):>20}" for metric in metrics))
-    rows.append(f"{'chance':24}" + "".join(f"{100 * result['chance'][metric]:>20.1f}" for metric in metrics))
-    return "\n".join([*rows, *_tag_rows(result, metrics[0]), *_paired_rows(result)])
+    title = f"{result['benchmark']}: n = {result['n']}{sampled}; percent right, 95 % interval in brackets"
+    grid = [
+        ["", *(metric.replace("_", "-") for metric in metrics)],
+        *([name, *(_percent(entry[metric]) for metric in metrics)] for name, entry in result["models"].items()),
+        ["chance", *(f"{100 * result['chance'][metric]:.1f}" for metric in metrics)],
+    ]
+    return "\n".join([title, "", *_aligned(grid), *_tag_rows(result, metrics[0]), *_paired_rows(result)])
 
 
 def as_markdown(result: Mapping[str, Any]) -> str:
@@ -200,16 +201,25 @@ def _percent(share: Mapping[str, float]) -> str:
     return f"{100 * share['value']:.1f} [{100 * share['low']:.0f}, {100 * share['high']:.0f}]"
 
 
+def _aligned(grid: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of text with columns as wide as they need: the first flush left, the others flush right."""
+    wide = [max(len(row[k]) for row in grid) for k in range(len(grid[0]))]
+    return [
+        "  ".join([row[0].ljust(wide[0]), *(cell.rjust(w) for cell, w in zip(row[1:], wide[1:], strict=True))])
+        for row in grid
+    ]
+
+
 def _tag_rows(result: Mapping[str, Any], metric: str) -> list[str]:
-    tags = sorted({tag for entry in result["models"].values() for tag in entry["by_tag"]["tag"]})
+    models = result["models"]
+    tags = sorted({tag for entry in models.values() for tag in entry["by_tag"]["tag"]})
     if not tags:
         return []
-    rows = ["", f"{metric} by tag"]
+    grid = [[f"{metric} by tag", "n", *models]]
     for tag in tags:
-        shares = {name: entry["by_tag"]["tag"][tag][metric] for name, entry in result["models"].items()}
-        n = next(iter(shares.values()))["n"]
-        rows.append(f"  {tag} (n = {n}): " + ", ".join(f"{name} {_percent(share)}" for name, share in shares.items()))
-    return rows
+        shares = [entry["by_tag"]["tag"][tag][metric] for entry in models.values()]
+        grid.append([tag, str(shares[0]["n"]), *(_percent(share) for share in shares)])
+    return ["", *_aligned(grid)]
 
 
 def _paired_rows(result: Mapping[str, Any]) -> list[str]:
