@@ -90,6 +90,11 @@ def test_an_unknown_word_is_named_and_blocks(domain: Domain, own_pictures: list[
     assert "'star'" not in concern.text
 
 
+def test_a_word_of_a_thousand_letters_does_not_fill_the_page(domain: Domain, own_pictures: list[Image.Image]) -> None:
+    (concern,) = domain.concerns(own_pictures[:1], ["b" * 1000])
+    assert len(concern.text) < 200
+
+
 def test_every_word_of_the_world_is_known_whatever_its_case_and_punctuation(domain: Domain) -> None:
     assert domain.unknown_words([" ".join(WORDS).upper(), "A red star, left of: a blue circle."]) == []
 

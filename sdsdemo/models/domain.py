@@ -26,6 +26,8 @@ FOREIGN = (
     "their numbers would mean nothing."
 )
 UNKNOWN = "{words} not {noun} that the mini models know. They know {count} words, among them {some}."
+LONGEST_SHOWN = 30
+"""Characters of an unknown word that a sentence repeats."""
 SOME = ("star", "heart", "red", "blue", "big", "left", "above", "inside")
 
 
@@ -76,7 +78,7 @@ class Domain:
         if unknown:
             some = ", ".join(word for word in SOME if word in self.words)
             noun, verb = ("a word", "is") if len(unknown) == 1 else ("words", "are")
-            words = " and ".join(f"'{word}'" for word in unknown[:4]) + f" {verb}"
+            words = " and ".join(f"'{shorten(word)}'" for word in unknown[:4]) + f" {verb}"
             text = UNKNOWN.format(words=words, noun=noun, count=len(self.words), some=some)
             found.append(Concern(kind="unknown-words", text=text, blocking=True))
         if any(is_foreign(image, self.look) for image in images):
@@ -87,6 +89,11 @@ class Domain:
         """Words of the captions outside the vocabulary, each once, in order; punctuation and case do not count."""
         words = [word for caption in captions for word in re.findall(r"\w+", caption.lower())]
         return [word for word in dict.fromkeys(words) if word not in self.words]
+
+
+def shorten(word: str) -> str:
+    """A word as a sentence can hold it."""
+    return word if len(word) <= LONGEST_SHOWN else word[: LONGEST_SHOWN - 1] + "…"
 
 
 def _tuples(value: object) -> object:
