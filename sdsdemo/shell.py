@@ -18,6 +18,7 @@ from sdsdemo.settings import NOISES, SEED, TIMESTEPS, budget
 from sdsdemo.types import Preference
 from sdsdemo.workbench import Workbench
 
+DECIMALS = {"similarity": 2, "denoising": 4}
 DIRECTION = {
     "similarity": "similarity, higher is better",
     "denoising": "denoising loss, lower is better",
@@ -102,8 +103,8 @@ def fetch_model(workbench: Workbench, name: str, progress: Callable[[str], None]
 def _row(entry: Mapping[str, Any], labels: str) -> list[str]:
     if "scores" not in entry:
         return [entry["model"], *[""] * (len(labels) + 1), entry["problem"]]
-    sign = -1 if entry["kind"] == "denoising" else 1
-    scores = [f"{sign * score:.4f}" if score is not None else "not a number" for score in entry["scores"]]
+    sign, digits = -1 if entry["kind"] == "denoising" else 1, DECIMALS[entry["kind"]]
+    scores = [f"{sign * score:.{digits}f}" if score is not None else "not a number" for score in entry["scores"]]
     preference = Preference(
         preferred=entry["preferred"],
         difference=entry["difference"],
@@ -118,5 +119,6 @@ def _row(entry: Mapping[str, Any], labels: str) -> list[str]:
 def _difference(entry: Mapping[str, Any]) -> str:
     if entry["difference"] is None:
         return ""
-    error = "" if entry["stderr"] is None else f" ± {entry['stderr']:.4f}"
-    return f"{entry['difference']:.4f}{error}"
+    digits = DECIMALS[entry["kind"]]
+    error = "" if entry["stderr"] is None else f" ± {entry['stderr']:.{digits}f}"
+    return f"{entry['difference']:.{digits}f}{error}"
