@@ -55,15 +55,15 @@ LIBRARIES = ("torch", "open_clip_torch", "diffusers", "transformers", "gradio")
 def build(workbench: Workbench) -> None:
     """Lays the tab out. It has no events."""
     gr.HTML(
-        f'<div class="about">{METHOD}{LIMITS_OF_NUMBERS}{models_html(workbench.cards())}{PRIVACY}'
+        f'<div class="about">{METHOD}{LIMITS_OF_NUMBERS}{models_html(workbench)}{PRIVACY}'
         f"<h2>Versions</h2><p>{escape(versions_line())}</p></div>",
         elem_id="about",
     )
 
 
-def models_html(cards: list[Card]) -> str:
+def models_html(workbench: Workbench) -> str:
     """All cards: what each was trained on, its licence and size, and published results with their source."""
-    entries = "".join(_card_html(card) for card in cards)
+    entries = "".join(_card_html(card, workbench.availability(card).can_run) for card in workbench.cards())
     return f'<h2>Models</h2><div class="cards">{entries}</div>'
 
 
@@ -72,13 +72,14 @@ def versions_line() -> str:
     return " · ".join(f"{name} {_version(name)}" for name in LIBRARIES)
 
 
-def _card_html(card: Card) -> str:
-    where = f"{size_words(card.size_mb)} to download" if card.download else f"{size_words(card.size_mb)}, included"
+def _card_html(card: Card, is_here: bool) -> str:
+    size = size_words(card.size_mb)
+    where = "to download" if card.download else "here" if is_here else "once it is trained"
     trained = f"<p>{escape(card.training)}</p>" if card.training else ""
     published = "".join(f"<li>{_published(result)}</li>" for result in card.published)
     return (
         f"<article><h3>{escape(card.title)}</h3>"
-        f'<p class="facts"><code>{escape(card.name)}</code> · {escape(card.licence)} · {where}</p>'
+        f'<p class="facts"><code>{escape(card.name)}</code> · {escape(card.licence)} · {size} {where}</p>'
         f"<p>{escape(card.summary)}</p>{trained}"
         + (f'<ul class="published">{published}</ul>' if published else "")
         + "</article>"

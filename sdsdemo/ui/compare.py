@@ -40,6 +40,7 @@ HOW_TO_READ_DIFFERENCE = (
     "How to read it: above zero the model found A more helpful, below zero B. Both met the same noise, and where the "
     "95 % band touches zero the noise draws do not decide."
 )
+SPEC_HINT = "A card, or a spec such as open_clip:ViT-B-32-quickgelu/openai"
 LIMITS_OF_PICTURES = (
     f"PNG, JPEG or WebP, up to {LIMITS.image_bytes // 1_000_000} MB and {LIMITS.image_pixels // 1_000_000} megapixels. "
     "A picture of yours stays in a temporary folder of the server for a day at most."
@@ -146,14 +147,14 @@ class CompareTab:
     def _build_settings(self) -> None:
         names = self.workbench.settings.models
         count = min(max(LEAST_ROWS, len(names)), LIMITS.models)
-        choices = asking.model_choices(self.workbench)
+        choices, specs = asking.model_choices(self.workbench), self.workbench.settings.allow_specs
         self.models = [
             gr.Dropdown(
                 choices,
                 value=names[i] if i < len(names) else None,
                 label=f"Row {i + 1}",
-                info="A card, or a spec such as open_clip:ViT-B-32/openai" if i == 0 and not self.space else None,
-                allow_custom_value=not self.space,
+                info=SPEC_HINT if i == 0 and specs else None,
+                allow_custom_value=specs,
                 elem_id=f"model-{i + 1}",
             )
             for i in range(count)

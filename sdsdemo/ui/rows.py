@@ -92,7 +92,9 @@ def tools_html(link: str, own_picture: bool, csv_text: str, json_text: str) -> s
 
 def size_words(megabytes: float) -> str:
     """A download's size as people say it."""
-    return f"{megabytes / 1000:.1f} GB" if megabytes >= 100 else f"{megabytes:.0f} MB"
+    if megabytes >= 100:
+        return f"{megabytes / 1000:.1f} GB"
+    return f"{megabytes:.0f} MB" if megabytes >= 1 else f"{megabytes:.1f} MB"
 
 
 def _asked(index: int, caption: str, truth: int | None) -> str:
