@@ -6,11 +6,13 @@
 It is written so that an old Python can still read it, and say that it is too old.
 """
 
+import collections
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 
 ROOT = os.path.dirname(os.path.abspath(__file__))
@@ -21,7 +23,7 @@ NEWER = ("python3.14", "python3.13", "python3.12", "python3.11")
 NEEDED_GB = 8
 FILES = {"run": "requirements.txt", "dev": "requirements-dev.txt"}
 CONSTRAINTS = "constraints.txt"
-SAID_EVERY = 15.0
+SAID_EVERY = 20.0
 """Seconds between two lines while pip works."""
 
 TOO_OLD = (
@@ -144,15 +146,23 @@ def install(wanted, start):
     command = [venv_python(), "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off"]
     command += ["-r", os.path.join(ROOT, FILES[wanted]), "-c", os.path.join(ROOT, CONSTRAINTS)]
     pip = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
-    last, said = [], time.time()
-    for line in pip.stdout:
-        last = [*last, line.rstrip()][-12:]
-        if time.time() - said > SAID_EVERY and line.startswith(("Collecting", "  Downloading", "Installing")):
-            said = time.time()
-            say(start, "  " + line.strip()[:90])
-    if pip.wait() != 0:
+    last = collections.deque(maxlen=12)
+    reader = threading.Thread(target=last.extend, args=(line.strip() for line in pip.stdout), daemon=True)
+    reader.start()
+    while wait(pip) is None:
+        say(start, "  " + (last[-1] if last else "pip is starting")[:90])
+    reader.join()
+    if pip.returncode != 0:
         sys.stderr.write("\n".join(last) + "\n")
         raise SetupError(NO_PACKAGES)
+
+
+def wait(process):
+    """Its exit status, or None when it is still at work after SAID_EVERY seconds."""
+    try:
+        return process.wait(timeout=SAID_EVERY)
+    except subprocess.TimeoutExpired:
+        return None
 
 
 def say(start, line):

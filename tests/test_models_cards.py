@@ -166,12 +166,17 @@ def test_a_model_for_a_gpu_does_not_run_without_one_unless_the_cpu_is_asked_for(
     assert cards.availability(card, ONLINE).can_run
 
 
-def test_a_real_sds_clip_without_its_file_says_so_and_how_to_get_one() -> None:
+def test_a_real_sds_clip_without_its_file_says_so_and_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cards, "_has_gpu", lambda: False)
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
     state = cards.availability(cards.resolve("sds-clip-vit-b-32"), ONLINE)
     assert not state.can_run
     assert "no fine-tuned file of CLIP ViT-B/32" in state.reason
     assert "sds-clip:FILE" in state.next_step
-    assert "train one" in state.next_step
+    assert "train one: about 900 h on this machine" in state.next_step
+    monkeypatch.setattr(cards, "_has_gpu", lambda: True)
+    gpu = cards.availability(cards.resolve("sds-clip-vit-b-32"), ONLINE)
+    assert "about 6 h" in gpu.next_step
 
 
 def test_a_fine_tuned_file_cannot_run_without_its_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,8 +115,8 @@ def test_when_pip_fails_its_last_lines_and_a_sentence_are_shown(
 def test_while_pip_works_it_is_said_what_it_is_at(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(setup_env, "SAID_EVERY", -1.0)
-    fake_pip(monkeypatch, tmp_path, "print('Collecting torch')")
+    monkeypatch.setattr(setup_env, "SAID_EVERY", 0.2)
+    fake_pip(monkeypatch, tmp_path, "import time; print('Collecting torch', flush=True); time.sleep(1)")
     setup_env.install("run", 0.0)
     assert "Collecting torch" in capsys.readouterr().out
 
