@@ -147,7 +147,8 @@ def install(wanted, start):
     command += ["-r", os.path.join(ROOT, FILES[wanted]), "-c", os.path.join(ROOT, CONSTRAINTS)]
     pip = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
     last = collections.deque(maxlen=12)
-    reader = threading.Thread(target=last.extend, args=(line.strip() for line in pip.stdout), daemon=True)
+    lines = (line.strip() for line in pip.stdout)
+    reader = threading.Thread(target=last.extend, args=(lines,), daemon=True)
     reader.start()
     while wait(pip) is None:
         say(start, "  " + (last[-1] if last else "pip is starting")[:90])

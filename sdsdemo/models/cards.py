@@ -106,7 +106,7 @@ def _missing(card: Card) -> Availability:
         return Availability(
             can_run=False,
             reason=f"The weights of {card.title} are missing from this copy of the repository.",
-            next_step=f"Clone it again, or train it: `python -m sdsdemo mini train {card.name}` (all of them: two hours "
+            next_step=f"Clone it again, or train it: `python -m sdsdemo mini train {card.name}` (all: two hours "
             "on 2 cores).",
         )
     if card.family == "sds-clip" and card.base is not None:
