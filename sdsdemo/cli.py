@@ -89,7 +89,9 @@ def _add_mini(verbs: Any) -> None:
     draw = _verb(deeds, "draw", "draw a benchmark, a validation set and examples", "mini draw --seed 7", _mini_draw)
     draw.add_argument("--seed", type=int, help="another seed draws other pictures (default: that of what is shipped)")
     draw.add_argument("--out", type=Path, metavar="DIR", help="default: runs/mini/seed-N, or assets/mini with no seed")
-    train = _verb(deeds, "train", "train the Mini models, about two hours in all", "mini train all", _mini_train)
+    train = _verb(
+        deeds, "train", "train the Mini models; all together, an hour and a half", "mini train all", _mini_train
+    )
     train.add_argument("parts", nargs="+", metavar="PART", help="all, or names of Mini models")
     train.add_argument("--out", type=Path, default=CHECKPOINTS, metavar="DIR", help="default: checkpoints/")
     train.add_argument(

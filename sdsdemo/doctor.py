@@ -8,9 +8,9 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
+from sdsdemo.models.cards import megabytes
 from sdsdemo.settings import CHECKPOINTS, LIMITS, NOISES, ROOT, SEED, TIMESTEPS, VARIABLES
 from sdsdemo.workbench import Workbench
 
@@ -38,7 +38,7 @@ def examine(workbench: Workbench, environment: Mapping[str, str] = os.environ) -
         "hub_token": _has_token(),
         "versions": versions,
         "models": cards,
-        "checkpoints_mb": {path.name: _megabytes(path) for path in sorted(CHECKPOINTS.iterdir())},
+        "checkpoints_mb": {path.name: megabytes(path) for path in sorted(CHECKPOINTS.iterdir())},
         "variables": [
             {**asdict(variable), "value": environment.get(variable.name, "").strip() or variable.default}
             for variable in VARIABLES
@@ -107,11 +107,6 @@ def _has_token() -> bool:
     from huggingface_hub import get_token
 
     return get_token() is not None
-
-
-def _megabytes(path: Path) -> float:
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    return round(sum(file.stat().st_size for file in files) / 1e6, 1)
 
 
 def _listed(value: Any) -> str:

@@ -106,8 +106,7 @@ def _missing(card: Card) -> Availability:
         return Availability(
             can_run=False,
             reason=f"The weights of {card.title} are missing from this copy of the repository.",
-            next_step=f"Clone it again, or train it: `python -m sdsdemo mini train {card.name}` (all: two hours "
-            "on 2 cores).",
+            next_step=f"Clone it again, or train it: `python -m sdsdemo mini train {card.name}`.",
         )
     if card.family == "sds-clip" and card.base is not None:
         return Availability(
@@ -150,7 +149,7 @@ def _card_of_spec(spec: str, family: Family, rest: str) -> Card:
         spec=spec,
         summary="A model that has no card here: what can be read without loading it is all that is known.",
         licence="not known: see where it comes from",
-        size_mb=TYPICAL_MB[family] if path is None or not path.exists() else _megabytes(path),
+        size_mb=TYPICAL_MB[family] if path is None or not path.exists() else megabytes(path),
         pixels=pixels,
         needs=_needs(family, pixels),
         seconds_per_pair=1.0,
@@ -184,7 +183,8 @@ def _json(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _megabytes(path: Path) -> float:
+def megabytes(path: Path) -> float:
+    """Size of a file, or of all files of a folder."""
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     return round(sum(file.stat().st_size for file in files) / 1e6, 1)
 
