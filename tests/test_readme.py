@@ -38,6 +38,17 @@ def test_the_worked_example_gives_the_answer_that_is_shown() -> None:
             assert float(ours) == pytest.approx(float(theirs), abs=0.011 if float(ours) > 1 else 0.0003)
 
 
+def test_the_python_example_returns_what_the_shell_prints(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    found: dict = {}
+    exec(block, found)
+    answer = found["answer"]
+    assert [entry["model"] for entry in answer["models"]] == ["mini-clip", "mini-diffusion"]
+    assert [entry["preferred"] for entry in answer["models"]] == [1, 0]
+    assert answer["image"] == "a-pink-circle-is-above-an-orange-triangle.png"
+
+
 def test_the_table_of_settings_is_the_one_in_the_code() -> None:
     table = between("settings")
     for variable in VARIABLES:
