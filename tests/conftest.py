@@ -73,7 +73,7 @@ def served(example_assets: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     workbench = fake_workbench()
     (example_assets / "mini" / "opening.json").write_text(as_json(opening_answer(workbench, example_assets)))
     page = build_page(workbench, assets=example_assets)
-    options = launch_options("127.0.0.1", _free_port())
+    options = launch_options("127.0.0.1", free_port())
     options["allowed_paths"].append(str(example_assets))
     _, address, _ = page.launch(**options, quiet=True, prevent_thread_lock=True)
     yield Served(address, workbench, example_assets)
@@ -143,7 +143,7 @@ def _no_browser(reason: str) -> NoReturn:
     pytest.skip(f"{reason}: the browser tests need Chromium and requirements-dev.txt")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
