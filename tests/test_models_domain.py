@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from sdsdemo.data.mini_drawing import draw
 from sdsdemo.data.mini_world import WORDS, benchmark_pairs, random_scene
-from sdsdemo.models.domain import Domain
+from sdsdemo.models.domain import Domain, _areas
 from sdsdemo.settings import CHECKPOINTS
 from tests.pictures import KINDS, foreign_pictures
 
@@ -99,6 +100,22 @@ def test_every_word_of_the_world_is_known_whatever_its_case_and_punctuation(doma
     assert domain.unknown_words([" ".join(WORDS).upper(), "A red star, left of: a blue circle."]) == []
 
 
+@pytest.mark.parametrize(
+    ("drawing", "sizes"),
+    [
+        ("#.#|#.#|###", [7]),
+        ("#..|.#.|..#", [3]),
+        ("#.#.#|.....|##.##", [1, 1, 1, 2, 2]),
+        ("##.##|#...#|#.#.#|#...#|#####", [15, 1]),
+        ("...|...", []),
+    ],
+    ids=["joined at the bottom", "diagonal", "five apart", "joined late, with a dot inside", "nothing"],
+)
+def test_objects_are_counted_by_what_touches(drawing: str, sizes: list[int]) -> None:
+    mask = np.array([[letter == "#" for letter in row] for row in drawing.split("|")])
+    assert sorted(_areas(mask)) == sorted(sizes)
+
+
 def test_a_foreign_picture_is_said_with_a_way_on(domain: Domain) -> None:
     (concern,) = domain.concerns(foreign_pictures(1, 1), ["a red star"])
     assert (concern.kind, concern.blocking) == ("foreign-picture", True)
@@ -109,7 +126,5 @@ def test_a_model_without_bounds_knows_everything() -> None:
 
 
 def test_single_objects_are_at_home_too(domain: Domain) -> None:
-    import numpy as np
-
     rng = np.random.default_rng(5)
     assert flagged(domain, [draw(random_scene(rng, "single", "train")) for _ in range(40)]) <= 0.05

@@ -133,12 +133,17 @@ def _far(pixels: np.ndarray, colour: np.ndarray) -> np.ndarray:
 
 
 def _distances(pixels: np.ndarray, background: np.ndarray, look: Look) -> tuple[np.ndarray, np.ndarray]:
-    """Of each pixel: to the nearest known colour, and to the nearest blend of two of the colours and the background."""
+    """Of each pixel: to the nearest known colour, and to the nearest blend of two of the colours and the background.
+
+    Most pixels have a known colour, and a blend is no farther than its ends: lines are measured for the rest alone.
+    """
     colours = np.array(look.colours, dtype=np.float32)
     pure = np.stack([_far(pixels, colour) for colour in colours]).min(axis=0)
     ends = [*colours, background]
     lines = [(a, b) for k, a in enumerate(ends) for b in ends[k + 1 :]]
-    return pure, np.stack([_far_from_line(pixels, a, b) for a, b in lines]).min(axis=0)
+    blended, rest = pure.copy(), pure > look.colour_within
+    blended[rest] = np.stack([_far_from_line(pixels[rest], a, b) for a, b in lines]).min(axis=0)
+    return pure, blended
 
 
 def _far_from_line(pixels: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
@@ -148,12 +153,37 @@ def _far_from_line(pixels: np.ndarray, start: np.ndarray, end: np.ndarray) -> np
 
 
 def _areas(mask: np.ndarray) -> list[int]:
-    """Pixels of each connected region, diagonals included; the largest label spreads until nothing changes."""
-    label = np.where(mask, np.arange(1, mask.size + 1).reshape(mask.shape), 0)
-    while True:
-        padded = np.pad(label, 1)
-        windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3))
-        spread = np.where(mask, windows.max(axis=(2, 3)), 0)
-        if (spread == label).all():
-            return list(np.unique(label[mask], return_counts=True)[1])
-        label = spread
+    """Pixels of each connected region, diagonals included: runs of a row are joined to those that they touch above."""
+    parent: list[int] = []
+    size: list[int] = []
+    above: list[tuple[int, int, int]] = []
+    for start, stop in _edges(mask):
+        here = []
+        for first, end in zip(start, stop, strict=True):
+            label = len(parent)
+            parent.append(label)
+            size.append(end - first)
+            for other_first, other_end, other in above:
+                if other_first <= end and first <= other_end:
+                    label = _join(parent, size, label, other)
+            here.append((first, end, label))
+        above = here
+    return [size[label] for label in range(len(parent)) if parent[label] == label]
+
+
+def _edges(mask: np.ndarray) -> list[tuple[list[int], list[int]]]:
+    """By row, where its runs start and where they have ended."""
+    change = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    return [(np.flatnonzero(row == 1).tolist(), np.flatnonzero(row == -1).tolist()) for row in change]
+
+
+def _join(parent: list[int], size: list[int], one: int, other: int) -> int:
+    """The root of two regions that are one from now on."""
+    while parent[one] != one:
+        one = parent[one]
+    while parent[other] != other:
+        other = parent[other]
+    if one != other:
+        parent[other] = one
+        size[one] += size[other]
+    return one
