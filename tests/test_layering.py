@@ -90,6 +90,16 @@ def test_importing_is_quick(module: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_building_the_page_loads_no_library_of_models() -> None:
+    code = (
+        "import sys; from sdsdemo.settings import Settings; from sdsdemo.ui.page import build_page; "
+        "from sdsdemo.workbench import Workbench; build_page(Workbench(Settings.from_environment({}))); "
+        "print(sorted({'diffusers', 'open_clip', 'transformers', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip().splitlines()[-1] == "[]"
+
+
 def test_nothing_here_names_a_bare_except_or_silences_a_warning() -> None:
     for path in FILES:
         for node in ast.walk(ast.parse(path.read_text())):

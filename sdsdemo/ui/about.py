@@ -63,7 +63,7 @@ def build(workbench: Workbench) -> None:
 
 def models_html(workbench: Workbench) -> str:
     """All cards: what each was trained on, its licence and size, and published results with their source."""
-    entries = "".join(_card_html(card, workbench.availability(card).can_run) for card in workbench.cards())
+    entries = "".join(_card_html(card, _where(card, workbench)) for card in workbench.cards())
     return f'<h2>Models</h2><div class="cards">{entries}</div>'
 
 
@@ -72,9 +72,15 @@ def versions_line() -> str:
     return " · ".join(f"{name} {_version(name)}" for name in LIBRARIES)
 
 
-def _card_html(card: Card, is_here: bool) -> str:
+def _where(card: Card, workbench: Workbench) -> str:
+    """Where the weights are; what a download would bring is not asked, which would load the libraries at the start."""
+    if card.download:
+        return "to download"
+    return "here" if workbench.availability(card).can_run else "once it is trained"
+
+
+def _card_html(card: Card, where: str) -> str:
     size = size_words(card.size_mb)
-    where = "to download" if card.download else "here" if is_here else "once it is trained"
     trained = f"<p>{escape(card.training)}</p>" if card.training else ""
     published = "".join(f"<li>{_published(result)}</li>" for result in card.published)
     return (
