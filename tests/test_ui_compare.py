@@ -15,11 +15,12 @@ from PIL import Image
 
 from sdsdemo.deciding import decide
 from sdsdemo.errors import UserError
-from sdsdemo.settings import LIMITS, budget
+from sdsdemo.settings import ASSETS, LIMITS, Settings, budget
 from sdsdemo.types import Answer, Concern, Preference, Scores
-from sdsdemo.ui import asking, record, rows
+from sdsdemo.ui import about, asking, record, rows
 from sdsdemo.ui.asking import Form
 from sdsdemo.ui.examples import find_example, read_examples
+from sdsdemo.workbench import Workbench
 from tests.conftest import fake_workbench
 from tests.fakes import MINI_CARDS, FakeScorer, fake_card
 
@@ -370,3 +371,20 @@ def test_a_similarity_has_no_error_and_no_gauge():
     assert "±" not in html
     assert "<svg" not in html
     assert "A ahead by <b>0.4</b>" in html
+
+
+def test_the_about_tab_shows_the_stored_figures_with_n_and_intervals(tmp_path: Path) -> None:
+    html = about.measured_html()
+    stored = json.loads((ASSETS / about.MEASURED_FILE).read_text())
+    assert f"{stored['n']} examples" in html
+    for name, entry in stored["models"].items():
+        assert f"<code>{name}</code>" in html
+        assert f"{100 * entry['text']['value']:.1f} <small>{100 * entry['text']['low']:.0f} to" in html
+    assert about.measured_html(tmp_path) == ""
+
+
+def test_the_about_tab_says_of_each_model_whether_it_is_here() -> None:
+    html = about.models_html(Workbench(Settings.from_environment({})))
+    assert "MB, here" in html
+    assert "GB to download" in html
+    assert "MB, once it is trained" in html

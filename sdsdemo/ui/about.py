@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from html import escape
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import gradio as gr
 
+from sdsdemo.settings import ASSETS
 from sdsdemo.types import Card
 from sdsdemo.ui.rows import size_words
 from sdsdemo.workbench import Workbench
@@ -42,6 +45,15 @@ and wrong.</li>
 the real models' results.</li>
 </ul>
 """
+MEASURED_FILE = "mini/results/mini.json"
+MEASURED = """
+<h2>What we measured</h2>
+<p>The Mini benchmark: {n} examples of two pictures and two captions, of combinations that no model was trained on.
+Percent right, with the 95 % interval (Wilson); {timesteps} timesteps, {noises} noise draws each, seed {seed}. <i>Text</i>: the
+right caption for both pictures. <i>Image</i>: the right picture for both captions. <i>Group</i>: both. Compare
+<code>mini-sds-clip</code> with <code>mini-clip-control</code>, the same fine-tuning without the diffusion model. The
+command is <code>python -m sdsdemo evaluate mini</code>.</p>
+"""
 PRIVACY = """
 <h2>Your pictures, and programs</h2>
 <p>A picture that you put in stays in a temporary folder of the server, is deleted when it is a day old, is never part
@@ -55,9 +67,31 @@ LIBRARIES = ("torch", "open_clip_torch", "diffusers", "transformers", "gradio")
 def build(workbench: Workbench) -> None:
     """Lays the tab out. It has no events."""
     gr.HTML(
-        f'<div class="about">{METHOD}{LIMITS_OF_NUMBERS}{models_html(workbench)}{PRIVACY}'
+        f'<div class="about">{METHOD}{LIMITS_OF_NUMBERS}{measured_html()}{models_html(workbench)}{PRIVACY}'
         f"<h2>Versions</h2><p>{escape(versions_line())}</p></div>",
         elem_id="about",
+    )
+
+
+def measured_html(assets: Path = ASSETS) -> str:
+    """Our own figures on the Mini benchmark, with n and intervals; nothing where they are not shipped."""
+    path = assets / MEASURED_FILE
+    if not path.is_file():
+        return ""
+    result = json.loads(path.read_text())
+    metrics = list(result["chance"])
+    head = "".join(f'<th scope="col">{metric.replace("_", "-")}</th>' for metric in metrics)
+    rows = "".join(
+        f'<tr><th scope="row"><code>{escape(name)}</code></th>'
+        + "".join(f"<td>{_share(entry[metric])}</td>" for metric in metrics)
+        + "</tr>"
+        for name, entry in result["models"].items()
+    )
+    chance = "".join(f"<td>{100 * result['chance'][metric]:.1f}</td>" for metric in metrics)
+    return (
+        MEASURED.format(n=result["n"], **result["settings"])
+        + f'<div class="wide"><table><thead><tr><td></td>{head}</tr></thead>'
+        + f'<tbody>{rows}<tr><th scope="row">chance</th>{chance}</tr></tbody></table></div>'
     )
 
 
@@ -72,11 +106,16 @@ def versions_line() -> str:
     return " · ".join(f"{name} {_version(name)}" for name in LIBRARIES)
 
 
+def _share(share: Mapping[str, float]) -> str:
+    low, high = 100 * share["low"], 100 * share["high"]
+    return f"{100 * share['value']:.1f} <small>{low:.0f} to {high:.0f}</small>"
+
+
 def _where(card: Card, workbench: Workbench) -> str:
     """Where the weights are; what a download would bring is not asked, which would load the libraries at the start."""
     if card.download:
-        return "to download"
-    return "here" if workbench.availability(card).can_run else "once it is trained"
+        return " to download"
+    return ", here" if workbench.availability(card).can_run else ", once it is trained"
 
 
 def _card_html(card: Card, where: str) -> str:
@@ -85,7 +124,7 @@ def _card_html(card: Card, where: str) -> str:
     published = "".join(f"<li>{_published(result)}</li>" for result in card.published)
     return (
         f"<article><h3>{escape(card.title)}</h3>"
-        f'<p class="facts"><code>{escape(card.name)}</code> · {escape(card.licence)} · {size} {where}</p>'
+        f'<p class="facts"><code>{escape(card.name)}</code> · {escape(card.licence)} · {size}{where}</p>'
         f"<p>{escape(card.summary)}</p>{trained}"
         + (f'<ul class="published">{published}</ul>' if published else "")
         + "</article>"
