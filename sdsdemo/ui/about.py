@@ -49,10 +49,10 @@ MEASURED_FILE = "mini/results/mini.json"
 MEASURED = """
 <h2>What we measured</h2>
 <p>The Mini benchmark: {n} examples of two pictures and two captions, of combinations that no model was trained on.
-Percent right, with the 95 % interval (Wilson); {timesteps} timesteps, {noises} noise draws each, seed {seed}. <i>Text</i>: the
-right caption for both pictures. <i>Image</i>: the right picture for both captions. <i>Group</i>: both. Compare
-<code>mini-sds-clip</code> with <code>mini-clip-control</code>, the same fine-tuning without the diffusion model. The
-command is <code>python -m sdsdemo evaluate mini</code>.</p>
+Percent right, with the 95 % interval (Wilson); {timesteps} timesteps, {noises} noise draws each, seed {seed}.
+<i>Text</i>: the right caption for both pictures. <i>Image</i>: the right picture for both captions. <i>Group</i>: both.
+Compare <code>mini-sds-clip</code> with <code>mini-clip-control</code>, the same fine-tuning without the diffusion model.
+The command is <code>python -m sdsdemo evaluate mini</code>.</p>
 """
 PRIVACY = """
 <h2>Your pictures, and programs</h2>
