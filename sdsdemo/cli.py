@@ -120,7 +120,8 @@ def _score(asked: argparse.Namespace) -> int:
     answer = ask(
         asked.image, asked.captions, asked.model, timesteps=asked.timesteps, noises=asked.noises, seed=asked.seed
     )
-    return _show(asked, answer, as_text)
+    _show(asked, answer, as_text)
+    return 0 if any("scores" in entry for entry in answer["models"]) else 2
 
 
 def _evaluate(asked: argparse.Namespace) -> int:

@@ -87,7 +87,7 @@ def stratified(examples: Sequence[Example], limit: int) -> list[Example]:
 
 def as_table(result: Mapping[str, Any]) -> str:
     """The result for people: a line a model, in percent with 95 % intervals, then by tag, then the comparisons."""
-    sampled = f", {result['n']} of {result['of']} examples" if result["n"] < result["of"] else ""
+    sampled = f" of {result['of']}, an even share of each tag" if result["n"] < result["of"] else ""
     metrics = list(result["chance"])
     title = f"{result['benchmark']}: n = {result['n']}{sampled}; percent right, 95 % interval in brackets"
     grid = [

@@ -116,7 +116,7 @@ def test_a_word_that_the_mini_models_do_not_know_is_named_and_gives_no_number(
 ) -> None:
     status, out, _ = said(capsys, "score", picture, "a piano", "a red star", "--model", "mini-clip", "--json")
     (entry,) = json.loads(out)["models"]
-    assert status == 0
+    assert status == 2
     assert "'piano'" in entry["problem"]
     assert "scores" not in entry
 

@@ -86,7 +86,7 @@ def test_a_sample_is_even_over_tags_and_said_in_the_table(monkeypatch: pytest.Mo
     taken = [e.tags["tag"] for e in stratified(EXAMPLES, 8)]
     assert (taken.count("a"), taken.count("b")) == (6, 2)
     sampled = evaluate("mini", ["none"], workbench=Shelf(), budget=budget(), limit=8)
-    assert "8 of 40" in as_table(sampled)
+    assert "n = 8 of 40, an even share of each tag" in as_table(sampled)
     with pytest.raises(UserError, match="at least 1"):
         evaluate("mini", ["none"], workbench=Shelf(), budget=budget(), limit=0)
 
