@@ -10,6 +10,7 @@ Shapes: C caption, T timestep, N noise draw.
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -66,8 +67,14 @@ def loss_by_timestep(curves: Sequence[Curves], captions: Sequence[str]) -> go.Fi
                 col=1,
             )
         if _spans_decades(mean_CT):
-            figure.update_yaxes(type="log", dtick="D2", row=row, col=1)
+            figure.update_yaxes(type="log", tickvals=_log_ticks(mean_CT), tickformat="~g", row=row, col=1)
     return figure
+
+
+def _log_ticks(value: np.ndarray) -> list[float]:
+    """1, 2 and 5 of every decade that the values lie in, written out: Plotly would print a bare 2 and 5."""
+    low, high = (math.floor(math.log10(bound)) for bound in (value.min(), value.max()))
+    return [float(f"{step}e{power}") for power in range(low, high + 1) for step in (1, 2, 5)]
 
 
 def difference_by_timestep(curves: Sequence[Curves]) -> go.Figure:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sdsdemo.metrics import paired_difference
-from sdsdemo.plots import COLOURS, Curves, difference_by_timestep, loss_by_timestep
+from sdsdemo.plots import COLOURS, Curves, _log_ticks, difference_by_timestep, loss_by_timestep
 
 CAPTIONS = ("a red square", "a blue square")
 
@@ -84,3 +84,7 @@ def test_captions_and_model_names_are_escaped_in_figures():
     names = [trace.name for trace in figure.data]
     assert "<" not in "".join(names) + figure.layout.annotations[0].text
     assert len(names[1]) < 60
+
+
+def test_the_ticks_of_a_logarithmic_axis_are_whole_numbers_that_can_be_read() -> None:
+    assert _log_ticks(np.array([0.013, 0.4])) == [0.01, 0.02, 0.05, 0.1, 0.2, 0.5]
