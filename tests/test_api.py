@@ -9,11 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+from PIL import Image
 
-from sdsdemo.settings import LIMITS, TIMESTEPS
+from sdsdemo.models.images import open_image
+from sdsdemo.results import answers_as_dict
+from sdsdemo.settings import LIMITS, TIMESTEPS, budget
 from sdsdemo.ui import asking
 from sdsdemo.ui.asking import Form
 from sdsdemo.ui.examples import read_examples
@@ -73,6 +77,51 @@ def test_what_the_page_would_not_let_through_is_refused_with_a_sentence(client, 
     with pytest.raises(AppError, match=words) as refusal:
         client.predict(**asked, api_name="/score")
     assert "Traceback" not in str(refusal.value)
+
+
+def special_picture(kind: str, path: Path) -> Path:
+    """A red and a blue half in a file of that kind: the left half is red when it is shown as its maker meant."""
+    halves = Image.new("RGB", (64, 64), "red")
+    halves.paste("blue", (32, 0, 64, 64))
+    path = path / f"{kind}.{'jpg' if kind in ('cmyk', 'turned') else 'webp' if kind == 'animated' else 'png'}"
+    if kind == "cmyk":
+        halves.convert("CMYK").save(path, quality=95)
+    elif kind == "palette":
+        halves.convert("P", palette=Image.Palette.ADAPTIVE).save(path)
+    elif kind == "grey of 16 bits":
+        Image.fromarray(np.full((64, 64), 40_000, dtype=np.uint16)).save(path)
+    elif kind == "see-through":
+        Image.new("RGBA", (64, 64), (0, 0, 0, 0)).save(path)
+    elif kind == "turned":
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        halves.rotate(90, expand=True).save(path, exif=exif, quality=95)
+    elif kind == "animated":
+        halves.save(path, save_all=True, append_images=[halves.rotate(90)], duration=50, lossless=True)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["cmyk", "palette", "grey of 16 bits", "see-through", "turned", "animated"])
+def test_a_picture_of_an_unusual_kind_is_answered_over_the_api_as_it_is_in_the_shell(client, served, tmp_path, kind):
+    path = special_picture(kind, tmp_path)
+    got = client.predict(handle_file(str(path)), CAPTIONS, MODELS, 2, 2, 0, api_name="/score")
+    answers = list(served.workbench.compare(open_image(path), CAPTIONS, MODELS, budget(2, 2, 0)))
+    want = answers_as_dict(path.name, CAPTIONS, answers)
+    assert [entry["scores"] for entry in got["models"]] == [entry["scores"] for entry in want["models"]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [("one pixel", "at least 8 pixels"), ("huge", "million pixels"), ("cut", "broken")]
+)
+def test_a_picture_that_cannot_be_taken_is_one_sentence_over_the_api(client, tmp_path: Path, kind: str, words: str):
+    path = tmp_path / "picture.png"
+    size = {"one pixel": (1, 1), "huge": (20_000, 20_000), "cut": (64, 64)}[kind]
+    Image.new("1", size).save(path)
+    if kind == "cut":
+        path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(AppError, match=words) as refusal:
+        client.predict(handle_file(str(path)), CAPTIONS, MODELS, api_name="/score")
+    assert str(tmp_path) not in str(refusal.value)
 
 
 def test_a_file_that_is_no_picture_is_refused_without_a_path_of_the_server(client, tmp_path: Path):
