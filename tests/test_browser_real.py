@@ -88,3 +88,33 @@ def test_an_unknown_word_is_named(page: Page) -> None:
     page.locator("#score").click()
     expect(page.locator("#answer .problem").first).to_contain_text("'piano'", timeout=2 * WAIT_MS)
     expect(page.locator("#caption-a textarea")).to_have_value("a piano left of a red star")
+
+
+def ask(page: Page, first: str, second: str) -> None:
+    for letter, caption in (("a", first), ("b", second)):
+        page.locator(f"#caption-{letter} textarea").fill(caption)
+    page.locator("#score").click()
+
+
+def test_two_visitors_at_once_each_get_their_own_answer(page: Page, browser: Browser, address: str) -> None:
+    other = browser.new_page()
+    other.goto(address)
+    other.locator("#tabs").wait_for()
+    asked = {page: ("a red star", "a blue circle"), other: ("a green house", "a black ring")}
+    for visitor, captions in asked.items():
+        ask(visitor, *captions)
+    for visitor, captions in asked.items():
+        expect(visitor.locator("#answer .asked")).to_contain_text(captions[1], timeout=2 * WAIT_MS)
+        expect(visitor.locator(VERDICTS)).to_have_count(3, timeout=2 * WAIT_MS)
+        expect(visitor.locator("#answer .asked")).to_contain_text(captions[0])
+    other.close()
+
+
+def test_a_reload_in_the_middle_of_a_run_leaves_a_page_that_answers(page: Page) -> None:
+    ask(page, "a red star", "a blue circle")
+    page.reload()
+    page.locator("#tabs").wait_for()
+    expect(page.locator(VERDICTS)).to_have_count(3)
+    ask(page, "a green house", "a black ring")
+    expect(page.locator("#answer .asked")).to_contain_text("a black ring", timeout=2 * WAIT_MS)
+    expect(page.locator(VERDICTS)).to_have_count(3, timeout=2 * WAIT_MS)
