@@ -80,6 +80,9 @@ def _add_evaluate(verbs: Any) -> None:
     evaluate = _verb(verbs, "evaluate", "score a whole benchmark", "evaluate mini --model mini-clip", _evaluate)
     evaluate.add_argument("benchmark", help="mini, mini-validation, mini-retrieval, or folder:PATH for your own")
     evaluate.add_argument("--limit", type=int, metavar="N", help="score only N examples, an even share of each tag")
+    evaluate.add_argument(
+        "--out", type=Path, metavar="DIR", help="keep every score there; a run that was stopped goes on from it"
+    )
     _add_models_and_budget(evaluate)
 
 
@@ -129,8 +132,15 @@ def _evaluate(asked: argparse.Namespace) -> int:
     from sdsdemo.workbench import Workbench
 
     workbench, spend = Workbench(), _budget(asked)
-    models = asked.model or list(workbench.settings.models)
-    result = evaluate(asked.benchmark, models, workbench=workbench, budget=spend, limit=asked.limit, progress=_progress)
+    result = evaluate(
+        asked.benchmark,
+        asked.model or list(workbench.settings.models),
+        workbench=workbench,
+        budget=spend,
+        limit=asked.limit,
+        out=asked.out,
+        progress=_progress,
+    )
     return _show(asked, result, as_table)
 
 

@@ -1,4 +1,4 @@
-"""Scores a whole benchmark and says how often each model is right, with its doubt. Knows no file and no page.
+"""Scores a whole benchmark and says how often each model is right, with its doubt. Knows no file format and no page.
 
 Pair of pairs (two images, two captions): text, image, group and group-match of `sdsdemo.metrics`, by tag too, and the
 exact McNemar test between any two models. One image and k captions, the first of them true: accuracy.
@@ -11,6 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,7 +19,9 @@ import numpy as np
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.errors import UserError
 from sdsdemo.metrics import CHANCE, METRICS, Proportion, benchmark_scores, mcnemar_exact, proportion, verdict
-from sdsdemo.types import Budget, Example, Scorer
+from sdsdemo.models import cards
+from sdsdemo.runs import RunFolder
+from sdsdemo.types import Budget, Example, Scorer, Scores
 
 TAGS = ("collapsed_tag", "tag")
 REPORTED_EVERY = 20
@@ -36,6 +39,7 @@ class Scored:
 
     score_E: list[np.ndarray]
     seconds: float
+    """Of the models alone, in this run and in the ones that it goes on from."""
 
 
 def evaluate(
@@ -45,18 +49,23 @@ def evaluate(
     workbench: Models,
     budget: Budget,
     limit: int | None = None,
+    out: Path | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """The dict of `evaluate --json`: by model the share of examples that it gets right, and every two models compared.
 
-    limit: score only so many examples, an even share of each tag. Raises `UserError` for a benchmark that is unknown or
-    cannot be read, and for a model that cannot run here.
+    limit: score only so many examples, an even share of each tag.
+    out: a folder that keeps every score as it is made; a run that was stopped goes on from it.
+
+    Raises `UserError` for a benchmark that is unknown or cannot be read, a model that cannot run here, and a folder
+    that holds another run.
     """
     every = read_benchmark(benchmark)
     examples = every if limit is None else stratified(every, limit)
     if not examples:
         raise UserError("There is nothing to score: give --limit a number of at least 1.")
-    scored = {name: _score_all(name, examples, workbench.scorer(name), budget, progress) for name in models}
+    run = None if out is None else RunFolder(out, benchmark, examples, budget)
+    scored = {name: _score_all(name, examples, workbench, budget, run, progress) for name in models}
     pairs = len(examples[0].images) == 2
     summarise, right_of = (_pair_summary, _pair_right) if pairs else (_choice_summary, _choice_right)
     return {
@@ -114,16 +123,43 @@ def as_markdown(result: Mapping[str, Any]) -> str:
 
 
 def _score_all(
-    name: str, examples: Sequence[Example], scorer: Scorer, budget: Budget, progress: Callable[[str], None]
+    name: str,
+    examples: Sequence[Example],
+    workbench: Models,
+    budget: Budget,
+    run: RunFolder | None,
+    progress: Callable[[str], None],
 ) -> Scored:
-    began, score_E = time.perf_counter(), []
+    """Every example by one model: from the run's folder where it is there, else computed and added to it."""
+    kept = {e.id: run.scores(name, e.id) for e in examples} if run else {}
+    todo = [example for example in examples if kept.get(example.id) is None]
+    if kept and len(todo) < len(examples):
+        progress(f"{name}  {len(examples) - len(todo)} of {len(examples)} were scored before")
+    fresh = _score_fresh(name, todo, workbench, budget, run, progress) if todo else {}
+    scores = [fresh[e.id] if e.id in fresh else kept[e.id] for e in examples]
+    known = [found for found in scores if found is not None]
+    return Scored(score_E=[found.score_IC for found in known], seconds=sum(found.seconds for found in known))
+
+
+def _score_fresh(
+    name: str,
+    examples: Sequence[Example],
+    workbench: Models,
+    budget: Budget,
+    run: RunFolder | None,
+    progress: Callable[[str], None],
+) -> dict[str, Scores]:
+    scorer, began, found = workbench.scorer(name), time.perf_counter(), {}
+    if run:
+        run.enter(name, cards.fingerprint(scorer.card))
     for done, example in enumerate(examples, start=1):
-        images = [picture.open() for picture in example.images]
-        score_E.append(scorer.score(images, example.captions, budget).score_IC)
+        found[example.id] = scorer.score([picture.open() for picture in example.images], example.captions, budget)
+        if run:
+            run.add(name, example.id, found[example.id])
         if done % REPORTED_EVERY == 0 or done == len(examples):
             rate = (time.perf_counter() - began) / done
             progress(f"{name}  {done} of {len(examples)}  {rate * (len(examples) - done):.0f} s left")
-    return Scored(score_E=score_E, seconds=time.perf_counter() - began)
+    return found
 
 
 def _pair_summary(examples: Sequence[Example], scored: Scored) -> dict[str, Any]:

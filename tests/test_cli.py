@@ -132,6 +132,20 @@ def test_evaluate_prints_shares_with_n_and_progress_goes_to_stderr(capsys: pytes
     assert said(capsys, "evaluate", "nothing")[0] == 2
 
 
+def test_evaluate_keeps_every_score_in_a_folder_and_goes_on_from_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["evaluate", "mini-validation", "--model", "mini-clip", "--limit", "7", "--out", str(tmp_path / "run")]
+    first = said(capsys, *command)
+    second = said(capsys, *command)
+    assert first[0] == second[0] == 0
+    assert first[1] == second[1]
+    assert "7 of 7 were scored before" in second[2]
+    status, _, err = said(capsys, *command, "--seed", "1")
+    assert status == 2
+    assert "other settings" in err
+
+
 def test_models_lists_whether_each_can_run(capsys: pytest.CaptureFixture[str]) -> None:
     rows = {row["model"]: row for row in json.loads(said(capsys, "models", "--json")[1])}
     assert rows["mini-clip"]["can_run"]

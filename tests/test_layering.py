@@ -16,7 +16,7 @@ PACKAGE = ROOT / "sdsdemo"
 RANKS = (
     ("types", "errors", "settings"),
     ("losses", "metrics", "deciding", "inputs"),
-    ("models", "data", "training", "objectives", "results", "plots"),
+    ("models", "data", "training", "objectives", "results", "runs", "plots"),
     ("evaluation", "bench", "mini"),
     ("workbench", "shell", "doctor"),
     ("ui", "cli", "__main__"),

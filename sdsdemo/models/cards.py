@@ -6,6 +6,7 @@ A model without a card is named by a spec (`sources`); its card holds what can b
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import os
 import tomllib
@@ -85,6 +86,19 @@ def is_downloaded(card: Card) -> bool:
 
     found = hub_file(card.spec)
     return found is not None and sources.cached_file(*found) is not None
+
+
+def fingerprint(card: Card) -> str:
+    """What tells the weights of a card from others: a hash of the local files, else spec and revision."""
+    folder = sources.folder_named_by(card.spec)
+    if card.family == "sds-clip":
+        folder = sources.local_path(sources.split_spec(card.spec)[1])
+    if folder is None or not folder.exists():
+        return f"{card.spec}@{card.revision or 'main'}"
+    digest = hashlib.sha256()
+    for path in [folder] if folder.is_file() else sorted(folder.rglob("*.safetensors")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _delta_availability(card: Card, settings: Settings) -> Availability:
