@@ -78,7 +78,10 @@ def _add_score(verbs: Any) -> None:
 
 def _add_evaluate(verbs: Any) -> None:
     evaluate = _verb(verbs, "evaluate", "score a whole benchmark", "evaluate mini --model mini-clip", _evaluate)
-    evaluate.add_argument("benchmark", help="mini, mini-validation, mini-retrieval, or folder:PATH for your own")
+    evaluate.add_argument(
+        "benchmark",
+        help="mini, mini-validation, mini-retrieval, or a copy of your own: folder:, winoground:, sugarcrepe:, aro:PATH",
+    )
     evaluate.add_argument("--limit", type=int, metavar="N", help="score only N examples, an even share of each tag")
     evaluate.add_argument(
         "--out", type=Path, metavar="DIR", help="keep every score there; a run that was stopped goes on from it"

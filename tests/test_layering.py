@@ -24,9 +24,9 @@ RANKS = (
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 BESIDE = {
     ("settings", "types"), ("settings", "errors"), ("deciding", "metrics"), ("objectives", "training"),
-    ("shell", "workbench"), ("doctor", "workbench"), ("cli", "ui"), ("__main__", "cli"),
+    ("data", "models"), ("shell", "workbench"), ("doctor", "workbench"), ("cli", "ui"), ("__main__", "cli"),
 }  # fmt: skip
-"""Who may import whom within a rank."""
+"""Who may import whom within a rank: `data` opens pictures as `models.images` does."""
 OWNERS = {
     "gradio": ("ui",),
     "plotly": ("plots",),
@@ -88,6 +88,15 @@ def test_importing_is_quick(module: str) -> None:
     code = f"import sys, {module}; print(sorted({{'torch', 'gradio', 'diffusers', 'open_clip'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["score", "--help"], ["mini", "train", "--help"]], ids=" ".join)
+def test_help_loads_no_heavy_library(arguments: list[str]) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "sdsdemo", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "sdsdemo.cli" in loaded
+    assert not loaded & {"torch", "gradio", "diffusers", "open_clip", "transformers"}
 
 
 def test_building_the_page_loads_no_library_of_models() -> None:

@@ -17,9 +17,11 @@ from zipfile import BadZipFile, ZipFile
 
 from PIL import Image
 
+from sdsdemo.data.choices import read_aro, read_sugarcrepe
 from sdsdemo.data.mini_drawing import draw
 from sdsdemo.data.mini_world import retrieval_sets
 from sdsdemo.errors import UserError
+from sdsdemo.models.images import plain
 from sdsdemo.settings import ASSETS
 from sdsdemo.types import Example, Picture
 
@@ -30,7 +32,7 @@ COLUMNS = ("id", "caption_0", "caption_1", "image_0", "image_1")
 
 
 def read_benchmark(name: str) -> list[Example]:
-    """The examples of a benchmark by name, or of a folder in Winoground's layout named `folder:PATH`.
+    """The examples of a benchmark by name, or of a copy on this machine: `folder:PATH` and the others of READERS.
 
     Raises `UserError` for an unknown name, or a folder that cannot be read.
     """
@@ -40,10 +42,12 @@ def read_benchmark(name: str) -> list[Example]:
         return read_pairs(VALIDATION)
     if name == "mini-retrieval":
         return retrieval()
-    if name.startswith("folder:"):
-        return read_pairs(Path(name.removeprefix("folder:")).expanduser())
+    source, _, path = name.partition(":")
+    if source in READERS and path:
+        return READERS[source](Path(path).expanduser())
+    copies = ", ".join(f"{source}:PATH" for source in READERS)
     raise UserError(
-        f"There is no benchmark called '{name}'. There is: {', '.join(NAMES)}; or folder:PATH for your own."
+        f"There is no benchmark called '{name}'. There is: {', '.join(NAMES)}; and for a copy of your own {copies}."
     )
 
 
@@ -57,6 +61,18 @@ def read_pairs(folder: Path) -> list[Example]:
     return [_example(line, number, open_image) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
+def read_winoground(folder: Path) -> list[Example]:
+    """A local copy of the Hub's repository: `data/examples.jsonl` with `data/images.zip`. Raises `UserError`."""
+    return read_pairs(folder / "data" if (folder / "data").is_dir() else folder)
+
+
+READERS: dict[str, Callable[[Path], list[Example]]] = {
+    "folder": read_pairs,
+    "winoground": read_winoground,
+    "sugarcrepe": read_sugarcrepe,
+    "aro": read_aro,
+}
+"""By the word before the colon of a benchmark's name."""
 RETRIEVAL_SEED = 20_002
 
 
@@ -101,7 +117,7 @@ def _packed(path: Path) -> Callable[[str], Image.Image]:
     def open_image(name: str) -> Image.Image:
         try:
             with ZipFile(path) as archive:
-                return Image.open(io.BytesIO(archive.read(name))).convert("RGB")
+                return plain(Image.open(io.BytesIO(archive.read(name))))
         except (KeyError, BadZipFile, OSError) as error:
             raise UserError(f"{name} cannot be read from {path.name}.") from error
 
@@ -111,7 +127,7 @@ def _packed(path: Path) -> Callable[[str], Image.Image]:
 def _unpacked(folder: Path) -> Callable[[str], Image.Image]:
     def open_image(name: str) -> Image.Image:
         try:
-            return Image.open(folder / name).convert("RGB")
+            return plain(Image.open(folder / name))
         except OSError as error:
             raise UserError(f"{name} cannot be read from the folder {folder.name}.") from error
 

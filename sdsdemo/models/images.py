@@ -48,6 +48,11 @@ def open_image(source: str | Path | bytes) -> Image.Image:
         raise UserError(NOT_A_PICTURE) from error
 
 
+def plain(image: Image.Image) -> Image.Image:
+    """An opened picture as RGB at its own size: upright, 16-bit grey scaled to 8, transparent parts white."""
+    return _on_white(_eight_bits(ImageOps.exif_transpose(image)))
+
+
 def fit(image: Image.Image, pixels: int, mode: Literal["crop", "squash"] = "crop") -> Image.Image:
     """A square of `pixels` a side, bicubic: the middle of the picture (`crop`), or all of it, distorted (`squash`)."""
     if mode not in ("crop", "squash"):
@@ -74,9 +79,9 @@ def _decode(data: bytes) -> Image.Image:
         kept = (LIMITS.image_side_kept, LIMITS.image_side_kept)
         image.draft(None, kept)
         image.load()
-        plain = _on_white(_eight_bits(ImageOps.exif_transpose(image)))
-        plain.thumbnail(kept, Image.Resampling.BICUBIC)
-        return plain
+        picture = plain(image)
+        picture.thumbnail(kept, Image.Resampling.BICUBIC)
+        return picture
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
