@@ -80,7 +80,7 @@ def _add_evaluate(verbs: Any) -> None:
     evaluate = _verb(verbs, "evaluate", "score a whole benchmark", "evaluate mini --model mini-clip", _evaluate)
     evaluate.add_argument(
         "benchmark",
-        help="mini, mini-validation, mini-retrieval, or a copy of your own: folder:, winoground:, sugarcrepe:, aro:PATH",
+        help="mini, mini-validation, mini-retrieval, or your copy: folder:, winoground:, sugarcrepe: or aro:PATH",
     )
     evaluate.add_argument("--limit", type=int, metavar="N", help="score only N examples, an even share of each tag")
     evaluate.add_argument(

@@ -1,7 +1,7 @@
 """Benchmarks of one image and a true and a false caption, read from the user's own copies. Opens an image when asked.
 
-sugarcrepe:PATH   PATH/data/*.json or PATH/*.json: {number: {"filename", "caption", "negative_caption"}}, one file a kind of
-                  change (Hsieh et al. 2023, 2306.14610); images of COCO val2017 in PATH/val2017 or PATH/images
+sugarcrepe:PATH   PATH/data/*.json or PATH/*.json: {number: {"filename", "caption", "negative_caption"}}, one file
+                  a kind of change (Hsieh et al. 2023, 2306.14610); COCO's val2017 in PATH/val2017 or PATH/images
 aro:PATH          visual_genome_relation.json and visual_genome_attribution.json: a list of {"image_path",
                   "true_caption", "false_caption", "bbox_x", "bbox_y", "bbox_w", "bbox_h", "relation_name" or
                   "attributes"} (Yuksekgonul et al. 2023, 2210.01936); images in PATH/images. Each image is cut to
