@@ -6,7 +6,7 @@ VENV_PYTHON := .venv/bin/python
 .PHONY: help run test setup check
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@awk -F ':  ## ' '/^[a-z]+:  ## / { printf "make %-7s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run:  ## set up, then serve the page: make run ARGS="--host 0.0.0.0 --port 8000"
 	@$(PYTHON) setup_env.py

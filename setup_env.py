@@ -82,9 +82,10 @@ def set_up(wanted):
     say(start, "2 of 3: virtual environment in .venv")
     make_venv()
     say(start, "3 of 3: packages; about 3 minutes and 6 GB the first time, with a fast network")
+    if os.path.exists(STAMP):
+        write_stamp("unfinished")  # until pip is through, no older stamp may vouch for what is there
     install(wanted, start)
-    with open(STAMP, "w") as file:
-        file.write(f"{wanted} {digest(wanted)}\n")
+    write_stamp(f"{wanted} {venv_version()} {digest(wanted)}")
     say(start, "ready")
 
 
@@ -92,11 +93,17 @@ def is_ready(wanted):
     """Whether the stamp fits the requirement files and the environment still runs."""
     try:
         with open(STAMP) as file:
-            kind, found = file.read().split()
+            kind, version, found = file.read().split()
     except (OSError, ValueError):
         return False
-    enough = kind == "dev" or wanted == "run"
-    return enough and found == digest(kind) and runs()
+    enough = kind == "dev" or (kind == "run" and wanted == "run")
+    return enough and found == digest(kind) and version == venv_version()
+
+
+def write_stamp(line):
+    """The one line of the stamp: what was installed, for which Python, and the digest of the requirement files."""
+    with open(STAMP, "w") as file:
+        file.write(line + "\n")
 
 
 def digest(wanted):
@@ -114,14 +121,35 @@ def venv_python():
     return os.path.join(VENV, *parts)
 
 
-def runs():
-    """Whether the environment's Python starts, is the one of this folder, and is new enough."""
-    code = f"import sys; print(sys.prefix); sys.exit(sys.version_info < {OLDEST})"
+def venv_version():
+    """Such as "3.11" where the environment was made here and its Python starts and is new enough; else empty.
+
+    The version counts because packages lie in a folder of that name: after the system's Python went from 3.11 to 3.12
+    the environment still starts, and has no packages.
+    """
+    code = (
+        "import os, sys; here = os.path.realpath(sys.prefix) == os.path.realpath(sys.argv[1]); "
+        f"print('%d.%d' % sys.version_info[:2] if here and sys.version_info >= {OLDEST} else '')"
+    )
+    command = [venv_python(), "-c", code, VENV]
+    if was_moved():
+        return ""
     try:
-        done = subprocess.run([venv_python(), "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    except OSError:
+        return ""
+    return done.stdout.decode("ascii").strip() if done.returncode == 0 else ""
+
+
+def was_moved():
+    """Whether the environment says that it was made elsewhere: its Python still starts, its other programs do not."""
+    try:
+        with open(os.path.join(VENV, "pyvenv.cfg"), encoding="utf-8", errors="replace") as file:
+            made_by = [os.path.normcase(line.strip()) for line in file if line.startswith("command = ")]
     except OSError:
         return False
-    return done.returncode == 0 and os.path.realpath(done.stdout.decode().strip()) == os.path.realpath(VENV)
+    here = (os.path.normcase(VENV), os.path.normcase(os.path.realpath(VENV)))
+    return not all(command.endswith(here) for command in made_by)
 
 
 def check_disk():
@@ -133,7 +161,7 @@ def check_disk():
 
 def make_venv():
     """A new environment, unless one is there that runs; a half-made or moved one is made anew."""
-    if runs() and subprocess.call([venv_python(), "-m", "pip", "--version"], stdout=subprocess.DEVNULL) == 0:
+    if venv_version() and has_pip():
         return
     shutil.rmtree(VENV, ignore_errors=True)
     if subprocess.call([sys.executable, "-m", "venv", VENV]) != 0:
@@ -141,21 +169,31 @@ def make_venv():
         raise SetupError(NO_VENV)
 
 
+def has_pip():
+    """Whether the environment's Python finds its packages; in a half-made environment it does not."""
+    command = [venv_python(), "-m", "pip", "--version"]
+    return subprocess.call(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0
+
+
 def install(wanted, start):
     """pip, with a line now and then about what it is at, and its last lines when it fails."""
     command = [venv_python(), "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off"]
     command += ["-r", os.path.join(ROOT, FILES[wanted]), "-c", os.path.join(ROOT, CONSTRAINTS)]
-    pip = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
-    last = collections.deque(maxlen=12)
-    lines = (line.strip() for line in pip.stdout)
-    reader = threading.Thread(target=last.extend, args=(lines,), daemon=True)
+    pip = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    last: collections.deque[bytes] = collections.deque(maxlen=12)  # bytes: an odd character must not end the reading
+    reader = threading.Thread(target=last.extend, args=(pip.stdout,), daemon=True)
     reader.start()
     while wait(pip) is None:
-        say(start, "  " + (last[-1] if last else "pip is starting")[:90])
+        say(start, "  " + (as_text(last[-1]) if last else "pip is starting")[:90])
     reader.join()
     if pip.returncode != 0:
-        sys.stderr.write("\n".join(last) + "\n")
+        sys.stderr.write("\n".join(as_text(line) for line in last) + "\n")
         raise SetupError(NO_PACKAGES)
+
+
+def as_text(line):
+    """A line of pip's, with a question mark where a terminal might not know the character."""
+    return line.decode("ascii", "replace").strip().replace("\ufffd", "?")
 
 
 def wait(process):

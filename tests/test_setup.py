@@ -21,7 +21,7 @@ class Machine:
         self.folder = folder
         self.installed: list[str] = []
         self.made = 0
-        self.alive = True
+        self.version = "3.11"
         for name in ("requirements.txt", "requirements-dev.txt", "constraints.txt"):
             (folder / name).write_text(f"{name} 1\n")
         patch.setattr(setup_env, "ROOT", str(folder))
@@ -29,7 +29,7 @@ class Machine:
         patch.setattr(setup_env, "STAMP", str(folder / ".venv" / "ready"))
         patch.setattr(setup_env, "make_venv", self.make)
         patch.setattr(setup_env, "install", lambda wanted, start: self.installed.append(wanted))
-        patch.setattr(setup_env, "runs", lambda: self.alive)
+        patch.setattr(setup_env, "venv_version", lambda: self.version)
 
     def make(self) -> None:
         self.made += 1
@@ -65,11 +65,30 @@ def test_changed_requirements_are_installed(machine: Machine, name: str) -> None
     assert machine.installed == ["run", "run"]
 
 
-def test_an_environment_that_does_not_start_is_made_anew(machine: Machine) -> None:
+@pytest.mark.parametrize("version", ["", "3.12"], ids=["it does not start", "its Python is another"])
+def test_an_environment_that_was_overtaken_is_looked_at_anew(machine: Machine, version: str) -> None:
     setup_env.main([])
-    machine.alive = False
+    machine.version = version
     setup_env.main([])
     assert machine.made == 2
+
+
+def test_an_installation_that_broke_off_is_not_vouched_for_by_an_older_stamp(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(wanted: str, start: float) -> None:
+        raise setup_env.SetupError("pip failed")
+
+    requirements = machine.folder / "requirements.txt"
+    setup_env.main([])
+    before = requirements.read_text()
+    requirements.write_text("other\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(setup_env, "install", broken)
+        assert setup_env.main([]) == 2
+    requirements.write_text(before)
+    setup_env.main([])
+    assert machine.installed == ["run", "run"]
 
 
 def test_a_full_disk_is_a_sentence_with_both_numbers(
@@ -90,6 +109,16 @@ def test_an_old_python_is_a_sentence_or_gives_way_to_a_newer_one(monkeypatch: py
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}" if name == "python3.12" else None)
     assert setup_env.newest_python((3, 9, 2), "python3") == "/usr/bin/python3.12"
     assert setup_env.newest_python((3, 11, 0), "python3") == "python3"
+
+
+def test_an_old_python_ends_the_script_before_anything_is_made(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.version_info", (3, 9, 2))
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert setup_env.main([]) == 2
+    assert "needs Python 3.11 or newer" in capsys.readouterr().err
+    assert machine.made == 0
 
 
 def test_an_old_python_can_read_the_script() -> None:
@@ -121,6 +150,36 @@ def test_while_pip_works_it_is_said_what_it_is_at(
     assert "Collecting torch" in capsys.readouterr().out
 
 
+def test_odd_characters_in_what_pip_says_do_not_stop_the_reading(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_pip(monkeypatch, tmp_path, r"import sys; sys.stdout.buffer.write(b'caf\xe9\nthe end\n'); raise SystemExit(1)")
+    with pytest.raises(setup_env.SetupError):
+        setup_env.install("run", 0.0)
+    assert capsys.readouterr().err == "caf?\nthe end\n"
+
+
+@pytest.mark.parametrize(("version", "pip"), [("", 0), ("3.12", 1)], ids=["moved or broken", "without its packages"])
+def test_a_broken_environment_is_removed_and_made_anew(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: str, pip: int
+) -> None:
+    rest = tmp_path / ".venv" / "rest"
+    rest.parent.mkdir()
+    rest.touch()
+    calls: list[list[str]] = []
+
+    def call(command: list[str], **_: object) -> int:
+        calls.append(command)
+        return pip if "pip" in command else 0
+
+    monkeypatch.setattr(setup_env, "VENV", str(rest.parent))
+    monkeypatch.setattr(setup_env, "venv_version", lambda: version)
+    monkeypatch.setattr("subprocess.call", call)
+    setup_env.make_venv()
+    assert calls[-1] == [sys.executable, "-m", "venv", str(rest.parent)]
+    assert not rest.exists()
+
+
 def test_without_the_module_for_environments_it_is_said_what_to_install(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -130,11 +189,24 @@ def test_without_the_module_for_environments_it_is_said_what_to_install(
         setup_env.make_venv()
 
 
-def test_an_environment_of_another_folder_does_not_count_as_running(
+def test_an_environment_that_was_moved_here_does_not_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    venv = tmp_path / "now" / ".venv"
+    venv.mkdir(parents=True)
+    monkeypatch.setattr(setup_env, "VENV", str(venv))
+    for made, moved in ((venv, False), (tmp_path / "before" / ".venv", True)):
+        (venv / "pyvenv.cfg").write_text(f"home = /usr/bin\ncommand = /usr/bin/python3 -m venv {made}\n")
+        assert setup_env.was_moved() == moved
+    (venv / "pyvenv.cfg").write_text("home = /usr/bin\n")
+    assert not setup_env.was_moved()
+
+
+def test_an_environment_of_another_folder_does_not_count_as_this_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(setup_env, "venv_python", lambda: sys.executable)
     monkeypatch.setattr(setup_env, "VENV", str(tmp_path))
-    assert not setup_env.runs()
+    assert setup_env.venv_version() == ""
     monkeypatch.setattr(setup_env, "VENV", sys.prefix)
-    assert setup_env.runs()
+    assert setup_env.venv_version() == f"{sys.version_info.major}.{sys.version_info.minor}"
+    monkeypatch.setattr(setup_env, "was_moved", lambda: True)
+    assert setup_env.venv_version() == ""

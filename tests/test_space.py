@@ -18,6 +18,10 @@ from sdsdemo.settings import ROOT
 
 PROVIDED_BY = {"open_clip": "open_clip_torch", "PIL": "pillow", "tokenizers": "transformers", "yaml": "huggingface_hub"}
 """Imports whose package has another name, or comes with another package."""
+OURS = ("HF_", "HUGGING", "GRADIO_", "SDSDEMO_", "SPACE_")
+"""How the variables begin that a Space sets itself, or that would change what the app does."""
+COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+"""What the reference of the Spaces' front matter allows."""
 START_SECONDS = 60
 
 
@@ -36,6 +40,7 @@ def test_the_front_matter_is_complete_and_points_at_what_is_there() -> None:
     assert tuple(map(int, facts["python_version"].split("."))) >= (3, 11)
     assert len(facts["short_description"]) <= 60
     assert len(facts["emoji"]) == 1
+    assert {facts["colorFrom"], facts["colorTo"]} <= COLOURS
 
 
 def test_the_space_runs_the_gradio_that_was_tested() -> None:
@@ -64,7 +69,7 @@ def test_the_app_serves_everyone_under_a_spaces_environment(tmp_path: Path) -> N
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("HF_", "GRADIO_", "SDSDEMO_"))},
+        **{name: value for name, value in os.environ.items() if not name.startswith(OURS)},
         "SYSTEM": "spaces",
         "SPACE_ID": "someone/sdsdemo",
         "SPACE_HOST": "someone-sdsdemo.hf.space",
@@ -72,6 +77,7 @@ def test_the_app_serves_everyone_under_a_spaces_environment(tmp_path: Path) -> N
         "GRADIO_SERVER_PORT": str(port),
         "GRADIO_TEMP_DIR": str(tmp_path),
         "HF_HUB_OFFLINE": "1",
+        "HF_HOME": str(tmp_path / "hub"),  # an empty one: no token and no weights of whoever runs this test
     }
     log = tmp_path / "log"
     with log.open("w") as file:
@@ -86,7 +92,9 @@ def test_the_app_serves_everyone_under_a_spaces_environment(tmp_path: Path) -> N
 
 
 def _own_address() -> str:
-    """An address of this machine other than the loopback where there is one: a Space is reached from outside."""
+    """An address of this machine other than 127.0.0.1: a Space is reached from outside."""
+    if sys.platform == "linux":
+        return "127.0.0.2"  # Linux answers on all of 127.*, and a server that is bound to 127.0.0.1 does not
     try:
         return socket.gethostbyname(socket.gethostname())
     except OSError:
