@@ -23,4 +23,4 @@ check:  ## lint and types
 	@$(PYTHON) setup_env.py --dev
 	$(VENV_PYTHON) -m ruff check .
 	$(VENV_PYTHON) -m ruff format --check .
-	$(VENV_PYTHON) -m mypy sdsdemo app.py
+	$(VENV_PYTHON) -m mypy sdsdemo app.py setup_env.py

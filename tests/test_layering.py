@@ -36,6 +36,11 @@ OWNERS = {
     "transformers": ("models", "mini"),
     "torch": ("losses", "models", "training", "objectives", "mini", "bench", "doctor"),
 }
+TORCH_AT_THE_TOP = (
+    "losses.py", "training.py", "objectives.py", "bench.py", "mini/*.py",
+    "models/clip.py", "models/diffusion.py", "models/delta.py", "models/domain.py", "models/tokens.py",
+)  # fmt: skip
+"""The files that may load torch as soon as they are imported; the other owners load it where they need it."""
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -74,6 +79,14 @@ def test_a_heavy_library_is_imported_by_its_owners_only(path: Path) -> None:
     for name in imports(path):
         library = name.partition(".")[0]
         assert library not in OWNERS or unit(path) in OWNERS[library], f"{path.name} imports {library}"
+
+
+def test_torch_is_loaded_at_once_only_where_it_is_the_matter_itself() -> None:
+    for path in FILES:
+        top = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
+        names = [node.module or "" if isinstance(node, ast.ImportFrom) else node.names[0].name for node in top]
+        if any(name.partition(".")[0] == "torch" for name in names):
+            assert any(path.relative_to(PACKAGE).match(allowed) for allowed in TORCH_AT_THE_TOP), path
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import ntpath
 import subprocess
 import sys
 from pathlib import Path
@@ -123,6 +124,12 @@ def test_an_old_python_ends_the_script_before_anything_is_made(
 
 def test_an_old_python_can_read_the_script() -> None:
     ast.parse((ROOT / "setup_env.py").read_text(), feature_version=(3, 6))
+
+
+def test_on_windows_the_environments_python_lies_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setup_env, "VENV", r"C:\here\.venv")
+    monkeypatch.setattr(setup_env, "os", SimpleNamespace(name="nt", path=ntpath))
+    assert setup_env.venv_python() == r"C:\here\.venv\Scripts\python.exe"
 
 
 def fake_pip(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> None:
