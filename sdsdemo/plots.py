@@ -142,7 +142,7 @@ def _add_band(figure: go.Figure, x: list[float], low: list[float], high: list[fl
         x=x,
         y=low,
         fill="tonexty",
-        fillcolor="rgba(100, 116, 139, 0.28)",
+        fillcolor="rgba(148, 163, 184, 0.36)",
         name="95 % band",
         showlegend=row == 1,
         **edge,

@@ -269,6 +269,11 @@ def test_everything_foreign_is_escaped():
     assert "<script" not in html
 
 
+def test_what_is_to_be_typed_looks_like_it_and_everything_else_stays_text():
+    assert rows.prose("Run `fetch <x>` & wait.") == "Run <code>fetch &lt;x&gt;</code> &amp; wait."
+    assert rows.prose("one ` alone") == "one ` alone"
+
+
 def test_a_loss_that_is_no_number_gives_a_row_without_a_verdict_for_anyone():
     html = rows.row_html(answer_of("mini-diffusion", loss=float("nan")), truth=0)
     assert "✓" not in html
@@ -278,7 +283,7 @@ def test_a_loss_that_is_no_number_gives_a_row_without_a_verdict_for_anyone():
 
 def test_the_page_says_that_decided_does_not_mean_right(form, examples):
     last = list(asking.score(fake_workbench(), examples, form))[-1]
-    assert "does not mean that it is right" in last.answer
+    assert "“Decided” does not mean “right”." in last.answer
 
 
 # files and addresses

@@ -314,11 +314,11 @@ def _model_line(workbench: Workbench, name: str) -> str:
     try:
         card = workbench.card(name)
     except UserError as error:
-        return f'<li class="no">{rows.escape(str(error))}</li>'
+        return f'<li class="no">{rows.prose(str(error))}</li>'
     state = workbench.availability(card)
     if not state.can_run:
         words = f"{state.reason} {state.next_step}".strip()
-        return f'<li class="no"><b>{rows.escape(card.title)}</b> cannot run here. {rows.escape(words)}</li>'
+        return f'<li class="no"><b>{rows.escape(card.title)}</b> cannot run here. {rows.prose(words)}</li>'
     if workbench.is_loaded(card.name):
         return f'<li class="yes"><b>{rows.escape(card.title)}</b> is loaded.</li>'
     fetch = f", after a download of {rows.size_words(card.size_mb)}" if card.download else ""

@@ -40,7 +40,9 @@ HOW_TO_READ_DIFFERENCE = (
     "How to read it: above zero the model found A more helpful, below zero B. Both met the same noise, and where the "
     "95 % band touches zero the noise draws do not decide."
 )
-SPEC_HINT = "A card, or a spec such as open_clip:ViT-B-32-quickgelu/openai"
+SPEC_HINT = "Choose one, or write where a model is, such as open_clip:ViT-B-32-quickgelu/openai"
+LONGEST_PASTE = 20 * LIMITS.caption_characters
+"""Characters that a caption's field takes: more than are allowed, so that a long text is refused and not cut unseen."""
 LIMITS_OF_PICTURES = (
     f"PNG, JPEG or WebP, up to {LIMITS.image_bytes // 1_000_000} MB and {LIMITS.image_pixels // 1_000_000} megapixels. "
     "A picture of yours stays in a temporary folder of the server for a day at most."
@@ -138,7 +140,7 @@ class CompareTab:
             label=f"Caption {letter}",
             lines=1,
             max_lines=4,
-            max_length=LIMITS.caption_characters,
+            max_length=LONGEST_PASTE,
             placeholder="One sentence about the picture" if index == 0 else "The same words, differently said",
             elem_id=f"caption-{letter.lower()}",
             elem_classes=["caption", f"c{index}"],
@@ -164,8 +166,8 @@ class CompareTab:
         self.noises = _slider(NOISES, "Noise draws", "noises")
         self.seed = gr.Number(SEED.default, label="Seed", info=SEED.meaning, precision=0, elem_id="seed")
         gr.HTML(
-            f'<p class="hint">A caption may have {LIMITS.caption_characters} characters. CLIP reads only the first '
-            "tokens of a long one, and the row says so when it cuts.</p>"
+            f'<p class="hint">A caption may have {LIMITS.caption_characters} characters. A model that reads only the '
+            "beginning of a long one says so in its row.</p>"
         )
 
     def _build_charts(self, view: View) -> None:
@@ -265,7 +267,7 @@ class CompareTab:
             gr.skip() if view.has_charts is None else gr.Column(visible=view.has_charts),
             loss,
             difference,
-            gr.HTML(f"<p>{escape(way.sentence)}</p>" if way else "", visible=bool(way and not way.can_run)),
+            gr.HTML(f"<p>{rows.prose(way.sentence)}</p>" if way else "", visible=bool(way and not way.can_run)),
             gr.Button(way.sentence if way else "", visible=bool(way and way.can_run)),
             way.card.name if way else "",
         ]

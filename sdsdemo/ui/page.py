@@ -17,7 +17,7 @@ from sdsdemo.workbench import Workbench
 
 TITLE = "sdsdemo: CLIP, the denoising score and SDS-CLIP, side by side"
 HEADING = """
-<p class="eyebrow">CLIP · the denoising diffusion score · SDS-CLIP</p>
+<p class="eyebrow">CLIP · the denoising diffusion score · <span>SDS-CLIP</span></p>
 """
 INTRODUCTION = (
     '<p class="lead">Two captions with the same words, one picture. Does the model know who does what to whom, '

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 from collections.abc import Sequence
 from html import escape
 
@@ -19,8 +20,8 @@ DIRECTION = {
     "denoising": ("denoising loss", "lower loss is better"),
 }
 NOT_THE_SAME = (
-    "“Decided” means that other noise draws would hardly turn the preference round (95 % level). "
-    "It does not mean that it is right."
+    "“Prefers” means that the model has decided: other noise draws would hardly turn its preference round (95 % "
+    "level). “Decided” does not mean “right”."
 )
 GAUGE_WIDTH, GAUGE_HEIGHT, GAUGE_REACH = 200, 22, 90
 
@@ -54,15 +55,15 @@ def empty_html() -> str:
 
 def row_html(answer: Answer, truth: int | None = None) -> str:
     """One model's row: scores with their direction, the difference with its error, the verdict in words."""
-    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in answer.notes)
+    notes = "".join(f'<p class="note">{prose(note)}</p>' for note in answer.notes)
     if answer.scores is None or answer.preference is None:
-        problem = f'<p class="problem">{escape(answer.problem)}</p>'
+        problem = f'<p class="problem">{prose(answer.problem)}</p>'
         return (
             f'<article class="model-row without">{_head(answer.card)}<div class="body">{problem}{notes}</div></article>'
         )
     preference = answer.preference
     if preference.note and preference.note not in answer.notes:
-        notes += f'<p class="note">{escape(preference.note)}</p>'
+        notes += f'<p class="note">{prose(preference.note)}</p>'
     return (
         f'<article class="model-row">{_head(answer.card, answer.scores)}'
         f'<div class="body">{_score_bars(answer.scores)}</div>'
@@ -72,7 +73,12 @@ def row_html(answer: Answer, truth: int | None = None) -> str:
 
 def message_html(sentence: str) -> str:
     """A sentence for the visitor that stays until the next action."""
-    return f'<p class="message" role="alert">{escape(sentence)}</p>' if sentence else ""
+    return f'<p class="message" role="alert">{prose(sentence)}</p>' if sentence else ""
+
+
+def prose(sentence: str) -> str:
+    """A sentence as HTML, escaped; what stands between backticks is to be typed, and looks like it."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(sentence))
 
 
 def tools_html(link: str, own_picture: bool, csv_text: str, json_text: str) -> str:
