@@ -16,7 +16,6 @@ from typing import Any
 
 from sdsdemo.errors import UserError
 from sdsdemo.settings import ASSETS, CHECKPOINTS, NOISES, SEED, TIMESTEPS, Settings, budget
-from sdsdemo.types import Budget
 
 Handler = Callable[[argparse.Namespace], int]
 STOPPED = 130
@@ -49,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     _add_score(verbs)
     _add_evaluate(verbs)
+    _add_report(verbs)
     _add_mini(verbs)
     _verb(verbs, "models", "every model, and whether it can run here", "models --json", _models)
     fetch = _verb(verbs, "fetch", "download what a model needs", "fetch clip-vit-b-32", _fetch)
@@ -86,7 +86,25 @@ def _add_evaluate(verbs: Any) -> None:
     evaluate.add_argument(
         "--out", type=Path, metavar="DIR", help="keep every score there; a run that was stopped goes on from it"
     )
+    evaluate.add_argument(
+        "--blind",
+        action="store_true",
+        help="the blind row of one-image sets for denoising models too (32 times as long)",
+    )
+    evaluate.add_argument(
+        "--empty-prompt",
+        action="store_true",
+        help="keep the empty prompt's losses too, which image scores can be corrected by (half as much again to do)",
+    )
     _add_models_and_budget(evaluate)
+
+
+def _add_report(verbs: Any) -> None:
+    report = _verb(verbs, "report", "tables and plots of stored runs", "report runs/mini --out report", _report)
+    report.add_argument("runs", nargs="+", type=Path, metavar="DIR", help="folders that `evaluate --out` wrote")
+    report.add_argument(
+        "--out", type=Path, metavar="DIR", help="write results.json, results.csv and figures (PNG, SVG) there"
+    )
 
 
 def _add_mini(verbs: Any) -> None:
@@ -116,10 +134,6 @@ def _add_models_and_budget(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", type=int, default=knob.default, metavar="N", help=says)
 
 
-def _budget(asked: argparse.Namespace) -> Budget:
-    return budget(asked.timesteps, asked.noises, asked.seed)
-
-
 def _score(asked: argparse.Namespace) -> int:
     from sdsdemo.shell import as_text, ask
 
@@ -131,20 +145,36 @@ def _score(asked: argparse.Namespace) -> int:
 
 
 def _evaluate(asked: argparse.Namespace) -> int:
-    from sdsdemo.evaluation import as_table, evaluate
+    from sdsdemo import processes
+    from sdsdemo.evaluation import evaluate
+    from sdsdemo.reports import as_table, expected_lines
     from sdsdemo.workbench import Workbench
 
-    workbench, spend = Workbench(), _budget(asked)
+    team, workbench = processes.find(), Workbench()
     result = evaluate(
         asked.benchmark,
         asked.model or list(workbench.settings.models),
         workbench=workbench,
-        budget=spend,
+        budget=budget(asked.timesteps, asked.noises, asked.seed, empty_prompt=asked.empty_prompt),
         limit=asked.limit,
         out=asked.out,
-        progress=_progress,
+        blind=asked.blind,
+        progress=_progress if team.is_main else _silent,
+        remark=_note if team.is_main else _silent,
     )
+    if not team.is_main:
+        return 0
+    for line in expected_lines(result, workbench.card):
+        _note(line)
     return _show(asked, result, as_table)
+
+
+def _report(asked: argparse.Namespace) -> int:
+    from sdsdemo.reporting import report
+    from sdsdemo.reports import as_table
+
+    results = report(asked.runs, asked.out, _note)
+    return _show(asked, results, lambda found: "\n\n\n".join(as_table(result) for result in found))
 
 
 def _models(asked: argparse.Namespace) -> int:
@@ -205,6 +235,10 @@ def _mini_opening(asked: argparse.Namespace) -> int:
 def _show(asked: argparse.Namespace, result: Any, as_text: Callable[[Any], str]) -> int:
     print(json.dumps(result) if asked.json else as_text(result), flush=True)
     return 0
+
+
+def _silent(line: str) -> None:
+    """What the processes beside the main one say."""
 
 
 def _note(line: str) -> None:

@@ -62,6 +62,14 @@ class NoiseSchedule:
         """Number of timesteps."""
         return len(self._levels)
 
+    def clean_factor(self, timestep_T: Tensor) -> Tensor:
+        """What turns an error of `space` into that of the clean latent, || z_hat - z ||^2, at each timestep.
+
+        (1 - abar_t) / abar_t = 1 / SNR(t)      space "eps"           sigma_t^2      space "velocity"
+        """
+        level_T = self._levels[timestep_T]
+        return level_T.square() if self.prediction == "flow" else (1 - level_T) / level_T
+
     @property
     def space(self) -> Space:
         """Where the error is measured: `eps` for epsilon and v models alike, `velocity` for flow."""

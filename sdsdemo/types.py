@@ -6,7 +6,7 @@ Scores are "higher is better" everywhere: 100 x cosine for a similarity, minus t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -46,6 +46,10 @@ class Evidence:
     """float32, mean squared error per element, in `space`."""
     loss_empty_ITN: np.ndarray | None = None
     space: Space = "eps"
+    steps: int = 0
+    """Length of the model's training schedule; 0 where it was not kept."""
+    clean_factor_T: np.ndarray | None = None
+    """What turns a loss into the error of the clean latent: 1 / SNR(t) for `eps`, sigma(t)^2 for `velocity`."""
     seed: int = 0
     micro_batch: int = 0
     evaluations: int = 0
@@ -143,6 +147,10 @@ class Scorer(Protocol):
         """Scores of every image against every caption. A similarity ignores the budget."""
         ...
 
+    def score_examples(self, examples: Iterable[Example], budget: Budget) -> Iterator[Scores]:
+        """The scores of each example, in order: as `score` gives them, up to rounding, but many examples at once."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
@@ -164,6 +172,8 @@ class Picture:
 
     name: str
     open: Callable[[], Image] = field(repr=False)
+    key: str = ""
+    """Equal only where the picture is the same, so that it is encoded once; empty where that is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)

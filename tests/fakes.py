@@ -8,13 +8,13 @@ nothing in the product can fake a score.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
 from PIL.Image import Image
 
-from sdsdemo.types import Budget, Card, Concern, Evidence, Kind, Scores
+from sdsdemo.types import Budget, Card, Concern, Evidence, Example, Kind, Scores
 
 STEPS = 1000
 
@@ -52,7 +52,18 @@ MINI_CARDS = (
 )
 
 
-class FakeScorer:
+class OneByOne:
+    """`score_examples` by way of `score`, without concerns: what most fakes need."""
+
+    def concerns(self, images: Sequence[Image], captions: Sequence[str]) -> list[Concern]:
+        return []
+
+    def score_examples(self, examples: Iterable[Example], budget: Budget) -> Iterator[Scores]:
+        for example in examples:
+            yield self.score([picture.open() for picture in example.images], example.captions, budget)  # type: ignore[attr-defined]
+
+
+class FakeScorer(OneByOne):
     """A `types.Scorer` of either kind. `calls` counts `score`, `seen` lists the captions of each call."""
 
     def __init__(

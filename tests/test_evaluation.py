@@ -11,9 +11,11 @@ from PIL import Image
 
 from sdsdemo.data import benchmarks
 from sdsdemo.errors import UserError
-from sdsdemo.evaluation import as_table, evaluate, stratified
+from sdsdemo.evaluation import evaluate, stratified
+from sdsdemo.reports import as_table
 from sdsdemo.settings import budget
 from sdsdemo.types import Budget, Example, Picture, Scores
+from tests.fakes import OneByOne
 
 RIGHT = ((2.0, 1.0), (1.0, 2.0))
 SAME_CAPTION = ((2.0, 1.0), (2.0, 1.0))
@@ -28,7 +30,7 @@ def example(number: int, tag: str) -> Example:
 EXAMPLES = [example(n, "a" if n < 30 else "b") for n in range(40)]
 
 
-class Scripted:
+class Scripted(OneByOne):
     """Right on some examples; elsewhere prefers one caption for both pictures."""
 
     def __init__(self, right: set[int]) -> None:
@@ -98,7 +100,7 @@ def test_progress_ends_at_the_last_example(monkeypatch: pytest.MonkeyPatch) -> N
     assert "40 of 40" in lines[-1]
 
 
-class FirstWins:
+class FirstWins(OneByOne):
     """Gives the captions falling scores, but not to pictures whose width is in `ties`."""
 
     def scorer(self, name: str) -> FirstWins:

@@ -15,9 +15,10 @@ from sdsdemo.settings import ROOT
 PACKAGE = ROOT / "sdsdemo"
 RANKS = (
     ("types", "errors", "settings"),
-    ("losses", "metrics", "deciding", "inputs"),
-    ("models", "data", "training", "objectives", "results", "runs", "plots"),
-    ("evaluation", "bench", "mini"),
+    ("losses", "metrics", "deciding", "inputs", "evidence", "processes"),
+    ("models", "data", "training", "objectives", "results", "runs", "plots", "figures", "reports"),
+    ("summaries",),
+    ("evaluation", "reporting", "bench", "mini"),
     ("workbench", "shell", "doctor"),
     ("ui", "cli", "__main__"),
 )
@@ -30,11 +31,12 @@ BESIDE = {
 OWNERS = {
     "gradio": ("ui",),
     "plotly": ("plots",),
-    "matplotlib": ("plots",),
+    "matplotlib": ("figures",),
+    "accelerate": ("processes",),
     "open_clip": ("models", "mini", "losses"),
     "diffusers": ("models", "mini"),
     "transformers": ("models", "mini"),
-    "torch": ("losses", "models", "training", "objectives", "mini", "bench", "doctor"),
+    "torch": ("losses", "models", "training", "objectives", "mini", "bench", "doctor", "processes"),
 }
 TORCH_AT_THE_TOP = (
     "losses.py", "training.py", "objectives.py", "bench.py", "mini/*.py",

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sdsdemo.evaluation import as_markdown, evaluate
+from sdsdemo.evaluation import evaluate
 from sdsdemo.mini.drawing import SEED, write_examples
+from sdsdemo.reports import as_markdown
 from sdsdemo.settings import ASSETS, ROOT, Settings, budget
 from sdsdemo.ui.record import OPENING_FILE, opening_answer, read_opening
 from sdsdemo.workbench import Workbench

@@ -16,7 +16,7 @@ from sdsdemo.models import cards
 from sdsdemo.runs import HEADER, SCORES, RunFolder
 from sdsdemo.settings import budget
 from sdsdemo.types import Budget, Scores
-from tests.fakes import FakeScorer, fake_card
+from tests.fakes import FakeScorer, OneByOne, fake_card
 from tests.test_evaluation import EXAMPLES
 
 SPEND = budget(3, 2, 0)
@@ -26,7 +26,7 @@ class KilledError(Exception):
     """Stands for a machine that stops in mid-run."""
 
 
-class Shelf:
+class Shelf(OneByOne):
     """Fakes by name; the one whose turn it is dies after `lives` examples."""
 
     def __init__(self, lives: int = 10_000) -> None:
@@ -132,7 +132,7 @@ def test_the_header_names_models_settings_versions_and_machine(tmp_path: Path) -
     run(Shelf(), tmp_path / "run")
     header = json.loads((tmp_path / "run" / HEADER).read_text())
     assert header["models"] == {n: cards.fingerprint(cards.resolve(n)) for n in ("mini-clip", "mini-diffusion")}
-    assert header["settings"] == {"timesteps": 3, "noises": 2, "seed": 0}
+    assert header["settings"] == {"timesteps": 3, "noises": 2, "seed": 0, "empty_prompt": False}
     assert header["examples"] == len(EXAMPLES)
     assert header["versions"]["torch"]
     assert header["machine"]

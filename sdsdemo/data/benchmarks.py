@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from PIL import Image
 from sdsdemo.data.choices import read_aro, read_sugarcrepe
 from sdsdemo.data.mini_drawing import draw
 from sdsdemo.data.mini_world import retrieval_sets
+from sdsdemo.data.official import size_notes
 from sdsdemo.errors import UserError
 from sdsdemo.models.images import plain
 from sdsdemo.settings import ASSETS
@@ -27,7 +28,7 @@ from sdsdemo.types import Example, Picture
 
 NAMES = ("mini", "mini-validation", "mini-retrieval")
 MINI, VALIDATION = ASSETS / "mini" / "benchmark", ASSETS / "mini" / "validation"
-TAG_COLUMNS = ("tag", "secondary_tag", "collapsed_tag")
+TAG_COLUMNS = ("tag", "secondary_tag", "collapsed_tag", "num_main_preds", "category")
 COLUMNS = ("id", "caption_0", "caption_1", "image_0", "image_1")
 
 
@@ -49,6 +50,11 @@ def read_benchmark(name: str) -> list[Example]:
     raise UserError(
         f"There is no benchmark called '{name}'. There is: {', '.join(NAMES)}; and for a copy of your own {copies}."
     )
+
+
+def notes_on(name: str, examples: Sequence[Example]) -> list[str]:
+    """What differs from the published benchmark, in sentences: a copy may be a part of it, or an old one."""
+    return size_notes(name.partition(":")[0], [example.tags for example in examples])
 
 
 def read_pairs(folder: Path) -> list[Example]:
@@ -85,7 +91,9 @@ def retrieval(seed: int = RETRIEVAL_SEED, sets: int = 5, size: int = 100) -> lis
     for number, pairs in enumerate(retrieval_sets(seed, sets, size)):
         for own, (scene, sentence) in enumerate(pairs):
             others = tuple(other.text for k, (_, other) in enumerate(pairs) if k != own)
-            picture = Picture(name=f"{number}-{own}.png", open=partial(draw, scene))
+            picture = Picture(
+                name=f"{number}-{own}.png", open=partial(draw, scene), key=f"retrieval {seed} {number}-{own}"
+            )
             captions = (sentence.text, *others)
             examples.append(
                 Example(id=f"{number}-{own}", images=(picture,), captions=captions, tags={"tag": scene.family})

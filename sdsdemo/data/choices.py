@@ -109,7 +109,7 @@ def _picture(
     box: tuple[int, int, int, int] | None = None,
 ) -> Picture:
     (name,) = _texts(case, (key,), path, number)
-    return Picture(name=name, open=partial(_open, images, name, box))
+    return Picture(name=name, open=partial(_open, images, name, box), key=f"{images / name} {box}")
 
 
 def _open(images: Path, name: str, box: tuple[int, int, int, int] | None) -> Image.Image:

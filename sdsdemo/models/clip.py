@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import open_clip
@@ -30,8 +31,9 @@ from torch import Tensor, nn
 from sdsdemo.errors import UserError
 from sdsdemo.models import sources
 from sdsdemo.models.domain import Domain
+from sdsdemo.models.parts import parts_of
 from sdsdemo.models.tokens import TokenRow, caption_concerns, check_ids, check_tokenizer
-from sdsdemo.types import Budget, Card, Concern, Scores
+from sdsdemo.types import Budget, Card, Concern, Example, Picture, Scores
 
 WEIGHTS = (
     "open_clip_model.safetensors",
@@ -44,6 +46,9 @@ LONG = 2048
 """Tokens that no caption reaches: how a caption looks uncut."""
 BATCH = 64
 """Images or captions that are encoded at once."""
+EXAMPLES_AT_ONCE = 32
+REMEMBERED = 20_000
+"""Images, and captions, whose features are kept while a benchmark is scored: 40 MB each at 512 numbers."""
 GELU = (
     "{name}/{tag} was trained {how} QuickGELU, but the architecture {name} is built {other} it, and every score would "
     "be off: use {better}/{tag}."
@@ -58,6 +63,7 @@ NO_END = (
     "a lower one: save the model again with the end of text as the last word of the vocabulary."
 )
 PROBE = "a red star left of a blue circle"
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,12 +149,20 @@ class ClipModel:
     def encode_images(self, images: Sequence[Image]) -> Tensor:
         """features_ID, float32, L2-normalised. A gradient flows where the caller lets it."""
         batches = [torch.stack([self.preprocess(image) for image in part]) for part in _parts(images)]
-        return torch.cat([self.module.encode_image(b.to(self.device), normalize=True).float() for b in batches])
+        return torch.cat([self._encode(batch) for batch in batches])
+
+    def encode_pictures(self, pictures: Sequence[Picture]) -> Tensor:
+        """As `encode_images`; a picture is opened when it is its turn and let go at once."""
+        parts = _parts(pictures)
+        return torch.cat([self._encode(torch.stack([self.preprocess(p.open()) for p in part])) for part in parts])
 
     def encode_texts(self, captions: Sequence[str]) -> Tensor:
         """features_CD, float32, L2-normalised. A gradient flows where the caller lets it."""
         batches = [self.tokenize(part) for part in _parts(captions)]
         return torch.cat([self.module.encode_text(b.to(self.device), normalize=True).float() for b in batches])
+
+    def _encode(self, input_I: Tensor) -> Tensor:
+        return self.module.encode_image(input_I.to(self.device), normalize=True).float()
 
 
 class ClipScorer:
@@ -179,6 +193,57 @@ class ClipScorer:
             text_UD = self.model.encode_texts(list(caption_of.values())).cpu().numpy().astype(np.float64)
         score_IC = 100 * (image_ID @ text_UD.T)[:, [position[row] for row in row_C]]
         return Scores(kind="similarity", score_IC=score_IC, seconds=time.perf_counter() - start)
+
+    def score_examples(self, examples: Iterable[Example], budget: Budget) -> Iterator[Scores]:
+        """Scores example by example; every picture and caption is encoded once, whichever examples share it."""
+        pictures: _Memory[str] = _Memory()
+        texts: _Memory[tuple[int, ...]] = _Memory()
+        for part in parts_of(examples, EXAMPLES_AT_ONCE):
+            start = time.perf_counter()
+            scores = [100 * image_ID @ text_CD.T for image_ID, text_CD in self._features(part, pictures, texts)]
+            each = (time.perf_counter() - start) / len(part)
+            yield from (Scores(kind="similarity", score_IC=score_IC, seconds=each) for score_IC in scores)
+
+    def _features(
+        self, part: Sequence[Example], pictures: _Memory[str], texts: _Memory[tuple[int, ...]]
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(image_ID, text_CD) of each example, float64; what is remembered is not encoded again."""
+        captions = [caption for example in part for caption in example.captions]
+        row_of = dict(zip(captions, (tuple(ids) for ids in self.model.tokenize(captions).tolist()), strict=True))
+        caption_of = dict(sorted((row, caption) for caption, row in row_of.items()))
+        shown = {p.key or f"{example.id}/{i}": p for example in part for i, p in enumerate(example.images)}
+        with torch.inference_mode():
+            texts.fill(caption_of, lambda found: self.model.encode_texts(found))
+            pictures.fill(shown, lambda found: self.model.encode_pictures(found))
+        return [
+            (
+                pictures.rows([p.key or f"{example.id}/{i}" for i, p in enumerate(example.images)]),
+                texts.rows([row_of[caption] for caption in example.captions]),
+            )
+            for example in part
+        ]
+
+
+class _Memory(Generic[Key]):
+    """Features by key; those used longest ago are forgotten."""
+
+    def __init__(self) -> None:
+        self._features: OrderedDict[Key, np.ndarray] = OrderedDict()
+
+    def fill(self, items: Mapping[Key, Any], encode: Callable[[list[Any]], Tensor]) -> None:
+        """Encode what is not remembered, all at once."""
+        for key in items.keys() & self._features.keys():
+            self._features.move_to_end(key)
+        missing = [key for key in items if key not in self._features]
+        if missing:
+            features_KD = encode([items[key] for key in missing]).cpu().numpy()
+            self._features.update(zip(missing, features_KD, strict=True))
+        while len(self._features) > max(REMEMBERED, len(items)):
+            self._features.popitem(last=False)
+
+    def rows(self, keys: Sequence[Key]) -> np.ndarray:
+        """features_KD, float64."""
+        return np.stack([self._features[key] for key in keys]).astype(np.float64)
 
 
 def _recipe(spec: str, allow_download: bool) -> _Recipe:

@@ -1,0 +1,66 @@
+"""What else the stored losses of a denoising model say, without a new denoiser call. Pure; knows no file and no model.
+
+    squared error             -mean l                      Li et al. 2023 (2303.16203); the score used everywhere else
+    L2 norm                   -mean sqrt(l)                Krojer et al. 2023 (2305.16397)
+    ... minus the empty       -mean (l - l_empty)          Krojer et al. 2023: the same (t, eps) under the empty prompt
+    clean latent, exp(-7t)    -sum_t w_t l_t,  w_t ~ exp(-7 t / T) f_t,  f_t = 1 / SNR(t)
+                                                           Clark & Jaini 2023 (2303.15233), whose error is of the clean
+                                                           image: || eps - eps_hat ||^2 = SNR(t) || z - z_hat ||^2
+
+with l the mean squared error per element, so that the L2 norm is given up to a constant factor, which no comparison
+sees. Subtracting the empty prompt's loss changes only what compares images: captions of one image share it.
+
+Shape suffixes: I image, C caption, T timestep, N noise draw.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sdsdemo.types import Evidence
+
+SQUARED, NORM, CLEAN = "squared error", "L2 norm", "clean latent, exp(-7t)"
+WITHOUT_EMPTY = "{rule} minus the empty prompt's"
+DECAY = 7.0
+RANGES = 4
+"""Equal parts that the tested timesteps are divided into."""
+
+
+def normalised(evidence: Evidence) -> dict[str, np.ndarray]:
+    """score_IC of the same losses by each rule above, as far as they were kept: by its name, higher is better."""
+    loss_ICTN = evidence.loss_ICTN.astype(np.float64)
+    scores = {SQUARED: -_mean(loss_ICTN), NORM: -_mean(np.sqrt(loss_ICTN))}
+    if evidence.loss_empty_ITN is not None:
+        empty_I1TN = evidence.loss_empty_ITN.astype(np.float64)[:, None]
+        scores[WITHOUT_EMPTY.format(rule=SQUARED)] = -_mean(loss_ICTN - empty_I1TN)
+        scores[WITHOUT_EMPTY.format(rule=NORM)] = -_mean(np.sqrt(loss_ICTN) - np.sqrt(empty_I1TN))
+    if evidence.clean_factor_T is not None and evidence.steps:
+        weight_T = np.exp(-DECAY * evidence.timestep_T / evidence.steps) * evidence.clean_factor_T
+        scores[CLEAN] = -(loss_ICTN.mean(axis=3) @ (weight_T / weight_T.sum()))
+    return scores
+
+
+def by_count(evidence: Evidence) -> dict[int, np.ndarray]:
+    """score_IC from 1, 2, 4, ... and all of the timesteps, each set spread evenly over those that were tested."""
+    count_T = len(evidence.timestep_T)
+    counts = sorted({2**k for k in range(count_T.bit_length()) if 2**k <= count_T} | {count_T})
+    return {count: -_mean(evidence.loss_ICTN[:, :, _spread(count, count_T)].astype(np.float64)) for count in counts}
+
+
+def by_range(evidence: Evidence) -> dict[tuple[int, int], np.ndarray]:
+    """score_IC from each quarter of the tested timesteps alone, by its first and last timestep."""
+    parts = np.array_split(np.arange(len(evidence.timestep_T)), min(RANGES, len(evidence.timestep_T)))
+    step_T = evidence.timestep_T
+    return {
+        (int(step_T[part[0]]), int(step_T[part[-1]])): -_mean(evidence.loss_ICTN[:, :, part].astype(np.float64))
+        for part in parts
+    }
+
+
+def _mean(loss_ICTN: np.ndarray) -> np.ndarray:
+    return loss_ICTN.mean(axis=(2, 3))
+
+
+def _spread(count: int, count_T: int) -> np.ndarray:
+    """Which of `count_T` timesteps stand for `count` of them: the one in the middle of each equal part."""
+    return ((np.arange(count) + 0.5) * count_T / count).astype(np.int64)

@@ -1,0 +1,53 @@
+"""The processes that share one run, on one machine or on several: who am I, wait for all, gather from all.
+
+Under `torchrun` or `accelerate launch` they are found through Accelerate's process state; anywhere else there is one.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Processes:
+    """This process among those of its run. The default is to be alone."""
+
+    index: int = 0
+    count: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the one that writes the header, merges and prints."""
+        return self.index == 0
+
+    def wait(self) -> None:
+        """Return when every process has come here."""
+
+    def gather(self, items: list[Any]) -> list[Any]:
+        """The items of all processes, in the order of the processes; all of them must call it."""
+        return items
+
+
+class _Several(Processes):
+    def wait(self) -> None:
+        from accelerate import PartialState
+
+        PartialState().wait_for_everyone()
+
+    def gather(self, items: list[Any]) -> list[Any]:
+        from accelerate.utils import gather_object
+
+        return gather_object(items)
+
+
+def find() -> Processes:
+    """The processes that a launcher started, or this one alone. On GPUs, each process is given its own."""
+    if not os.environ.get("WORLD_SIZE", "1").isdecimal() or int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return Processes()
+    import torch
+    from accelerate import PartialState
+
+    state = PartialState(cpu=not torch.cuda.is_available())
+    return _Several(index=state.process_index, count=state.num_processes)

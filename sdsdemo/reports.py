@@ -1,0 +1,198 @@
+"""Results as people read them: tables as text and Markdown, lines of a spreadsheet. Computes nothing, reads no file.
+
+A result is the dict of `evaluate --json`. Shares are in percent, with the 95 % interval in brackets.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from sdsdemo.types import Card
+
+Result = Mapping[str, Any]
+READINGS = {
+    "by_timesteps": "timesteps used",
+    "by_range": "timesteps from ... to ...",
+    "normalisations": "score made of the losses by",
+}
+CSV_COLUMNS = ("benchmark", "model", "group", "tag", "metric", "value", "low", "high", "n")
+
+
+def as_table(result: Result) -> str:
+    """Everything for people: a line a model, then official averages, tags, pairs of models, modes, losses, cost."""
+    metrics = list(result["chance"])
+    sections = [
+        _shares_grid(result),
+        _official_rows(result),
+        *(_tag_rows(result, kind, metrics[0]) for kind in _tag_kinds(result)),
+        _paired_rows(result),
+        _mode_rows(result),
+        *(_reading_rows(result, reading) for reading in READINGS),
+        _cost_rows(result),
+    ]
+    return "\n\n".join([_title(result), *("\n".join(section) for section in sections if section)])
+
+
+def as_markdown(result: Result) -> str:
+    """The shares as a table for the README: models by metrics."""
+    metrics = list(result["chance"])
+    head = [f"{result['benchmark']}, n = {result['n']}", *(m.replace("_", "-") for m in metrics)]
+    rows = [[f"`{name}`", *(percent(entry[m]) for m in metrics)] for name, entry in result["models"].items()]
+    chance = ["chance", *(f"{100 * result['chance'][m]:.1f}" for m in metrics)]
+    lines = [f"| {' | '.join(row)} |" for row in (head, *rows, chance)]
+    return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])
+
+
+def as_csv(results: Sequence[Result]) -> str:
+    """A line for every share of every model: overall, by tag, and by other readings of the losses."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, CSV_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for result in results:
+        for name, entry in result["models"].items():
+            for group, tag, metric, share in _all_shares(entry, list(result["chance"])):
+                own = {"benchmark": result["benchmark"], "model": name, "group": group, "tag": tag, "metric": metric}
+                writer.writerow({**own, **{key: share[key] for key in ("value", "low", "high", "n")}})
+    return stream.getvalue()
+
+
+def expected_lines(result: Result, card_of: Callable[[str], Card]) -> list[str]:
+    """For a model with a published result that was *read*: what it must come to, and what came.
+
+    Only for the whole benchmark, and never for a number that was merely remembered.
+    """
+    if result["n"] != result["of"]:
+        return []
+    lines = []
+    for name, entry in result["models"].items():
+        for published in card_of(name).published:
+            same = str(published["benchmark"]).lower() == result["benchmark"].partition(":")[0]
+            metrics = [metric for metric in result["chance"] if metric in published]
+            if same and published.get("sure") == "read" and metrics:
+                expected, got = (
+                    " / ".join(_fraction(v) for v in values) for values in _both(published, entry, metrics)
+                )
+                lines.append(f"{name}: {' / '.join(metrics)} expected {expected}, got {got} ({published['source']})")
+    return lines
+
+
+def percent(share: Mapping[str, float]) -> str:
+    """`96.8 [95, 98]`."""
+    return f"{100 * share['value']:.1f} [{100 * share['low']:.0f}, {100 * share['high']:.0f}]"
+
+
+def p_words(p: float) -> str:
+    """A p value as papers write it."""
+    return "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".", 1)
+
+
+def aligned(grid: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of text with columns as wide as they need: the first flush left, the others flush right."""
+    wide = [max(len(row[k]) for row in grid) for k in range(len(grid[0]))]
+    return [
+        "  ".join([row[0].ljust(wide[0]), *(cell.rjust(w) for cell, w in zip(row[1:], wide[1:], strict=True))])
+        for row in grid
+    ]
+
+
+def _title(result: Result) -> str:
+    sampled = f" of {result['of']}, an even share of each tag" if result["n"] < result["of"] else ""
+    return f"{result['benchmark']}: n = {result['n']}{sampled}; percent right, 95 % interval in brackets"
+
+
+def _shares_grid(result: Result) -> list[str]:
+    metrics = list(result["chance"])
+    grid = [["", *(metric.replace("_", "-") for metric in metrics)]]
+    for name, entry in result["models"].items():
+        grid.append([name, *(percent(entry[metric]) for metric in metrics)])
+        if "blind" in entry:
+            grid.append([f"{name}, blind", *(percent(entry["blind"][metric]) for metric in metrics)])
+    grid.append(["chance", *(f"{100 * result['chance'][metric]:.1f}" for metric in metrics)])
+    blind = any("blind" in entry for entry in result["models"].values())
+    note = "blind: each caption's mean score over 32 images that have nothing to do with it"
+    return aligned(grid) + ([note] if blind else [])
+
+
+def _official_rows(result: Result) -> list[str]:
+    rows = [
+        f"  {name}  {part}: {100 * found['value']:.1f} ({found['rule']}; {found['groups']} of {found['of']} groups)"
+        for name, entry in result["models"].items()
+        for part, found in entry.get("official", {}).items()
+    ]
+    return ["official averages, which are not the plain accuracy above", *rows] if rows else []
+
+
+def _tag_kinds(result: Result) -> list[str]:
+    kinds = dict.fromkeys(kind for entry in result["models"].values() for kind, tags in entry["by_tag"].items() if tags)
+    return list(kinds)
+
+
+def _tag_rows(result: Result, kind: str, metric: str) -> list[str]:
+    models = result["models"].values()
+    tags = next(iter(models))["by_tag"][kind]
+    grid = [[f"{metric} by {kind.replace('_', ' ')}", "n", *result["models"]]]
+    for tag, shares in tags.items():
+        row = [percent(entry["by_tag"][kind][tag][metric]) for entry in models]
+        grid.append([tag, str(shares[metric]["n"]), *row])
+    return aligned(grid)
+
+
+def _paired_rows(result: Result) -> list[str]:
+    metric = next(iter(result["chance"]))
+    grid = [[f"{metric}, from / to", "fixed", "broken", "still wrong", "always right", "exact McNemar"]]
+    grid += [
+        [f"{p['a']} / {p['b']}", *(str(p[key]) for key in ("only_b", "only_a", "neither", "both")), p_words(p["p"])]
+        for p in result["paired"]
+        if p["metric"] == metric
+    ]
+    return aligned(grid) if len(grid) > 1 else []
+
+
+def _mode_rows(result: Result) -> list[str]:
+    entries = [entry.get("modes", {}) for entry in result["models"].values()]
+    modes = dict.fromkeys(mode for entry in entries for mode in entry)
+    grid = [["examples by mode", *result["models"]]]
+    grid += [[mode, *(str(entry.get(mode, 0)) for entry in entries)] for mode in modes]
+    return aligned(grid) if modes else []
+
+
+def _reading_rows(result: Result, reading: str) -> list[str]:
+    metrics = list(result["chance"])
+    rows = []
+    for name, entry in result["models"].items():
+        found = entry.get("losses", {}).get(reading, {})
+        grid = [[f"{name}: {READINGS[reading]}", *(metric.replace("_", "-") for metric in metrics)]]
+        grid += [[f"  {label}", *(percent(shares[metric]) for metric in metrics)] for label, shares in found.items()]
+        rows += aligned(grid) if found else []
+    return rows
+
+
+def _cost_rows(result: Result) -> list[str]:
+    grid = [["cost an example", "seconds", "denoiser calls"]]
+    for name, entry in result["models"].items():
+        calls = entry.get("evaluations_per_example")
+        grid.append([name, f"{entry['seconds_per_example']:.3f}", "" if calls is None else f"{calls:g}"])
+    return aligned(grid)
+
+
+def _all_shares(entry: Mapping[str, Any], metrics: Sequence[str]) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
+    """(group, tag, metric, share): everything that one model's entry holds."""
+    groups: list[tuple[str, str, Mapping[str, Any]]] = [("all", "", entry)]
+    groups += [("blind", "", entry["blind"])] if "blind" in entry else []
+    groups += [(kind, tag, shares) for kind, tags in entry["by_tag"].items() for tag, shares in tags.items()]
+    groups += [(kind, tag, shares) for kind, tags in entry.get("losses", {}).items() for tag, shares in tags.items()]
+    for group, tag, shares in groups:
+        yield from ((group, tag, metric, shares[metric]) for metric in metrics)
+
+
+def _both(
+    published: Mapping[str, Any], entry: Mapping[str, Any], metrics: Sequence[str]
+) -> tuple[list[float], list[float]]:
+    return [published[metric] / 100 for metric in metrics], [entry[metric]["value"] for metric in metrics]
+
+
+def _fraction(value: float) -> str:
+    return f"{value:.4f}".lstrip("0")

@@ -1,0 +1,49 @@
+"""One run shared by two processes: both really work, and together they give what one gives."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sdsdemo.mini.drawing import write_benchmark
+from sdsdemo.runs import read_run
+from sdsdemo.settings import ROOT
+
+COUNT = 6
+ALONE = [sys.executable, "-m", "sdsdemo"]
+TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "sdsdemo"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("benchmark") / "small"
+    write_benchmark(folder, seed=1, split="validation", count=COUNT)
+    return folder
+
+
+def evaluate(launcher: list[str], folder: Path, out: Path) -> dict:
+    models = ["--model", "mini-clip", "--model", "mini-diffusion", "--timesteps", "2", "--noises", "2"]
+    command = [*launcher, "evaluate", f"folder:{folder}", "--out", str(out), "--json", *models]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_two_processes_share_a_run_and_give_what_one_gives(folder: Path, tmp_path: Path) -> None:
+    one, two = (evaluate(launcher, folder, tmp_path / name) for launcher, name in ((ALONE, "one"), (TWO, "two")))
+    assert (one["processes"], two["processes"]) == (1, 2)
+    merged, single = read_run(tmp_path / "two"), read_run(tmp_path / "one")
+    assert merged.header["shares"] == [COUNT, COUNT]  # of two models, each process scored its half
+    assert list(merged.scores) == list(single.scores)
+    for key, scores in single.scores.items():
+        np.testing.assert_allclose(merged.scores[key].score_IC, scores.score_IC, atol=1e-5)
+    for model in ("mini-clip", "mini-diffusion"):
+        assert two["models"][model]["text"] == one["models"][model]["text"]
+    assert not list((tmp_path / "two").glob("scores.*.jsonl"))  # the parts were put together
