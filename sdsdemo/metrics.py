@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -177,6 +178,7 @@ def mcnemar_exact(only_a: int, only_b: int) -> float:
     return min(1.0, 2 * tail / 2**n)  # a quotient of whole numbers: nothing under- or overflows before it
 
 
+@lru_cache(maxsize=4096)
 def student_t_quantile(p: float, dof: float) -> float:
     """The t with P(T <= t) = p for Student's T with dof degrees of freedom (a fraction is allowed, infinity too).
 

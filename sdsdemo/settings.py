@@ -82,6 +82,11 @@ VARIABLES = (
         name="SDSDEMO_DEVICE", default="auto", meaning="cpu, cuda, mps, or auto: where models other than Mini run."
     ),
     Variable(
+        name="SDSDEMO_RUNS",
+        default="runs",
+        meaning="Folder whose runs (`evaluate --out`) Browse and Results show beside the shipped ones, locally.",
+    ),
+    Variable(
         name="GRADIO_SERVER_NAME", default="127.0.0.1", meaning="Address to listen on, where --host is not given."
     ),
     Variable(name="GRADIO_SERVER_PORT", default="7860", meaning="Port to listen on, where --port is not given."),
@@ -100,6 +105,8 @@ class Settings:
     device: str
     host: str
     port: int
+    runs: Path = Path("runs")
+    """Where `evaluate --out` wrote; only looked at in a local run."""
     allow_specs: bool = True
     """Whether a model may be named by a spec (a folder, a repository) beside the cards: only for a local run."""
 
@@ -119,6 +126,7 @@ class Settings:
             device=raw["SDSDEMO_DEVICE"],
             host=raw["GRADIO_SERVER_NAME"],
             port=int(raw["GRADIO_SERVER_PORT"]),
+            runs=Path(raw["SDSDEMO_RUNS"]).expanduser(),
             allow_specs=raw["GRADIO_SERVER_NAME"] in LOOPBACK and "SPACE_ID" not in environment,
         )
 

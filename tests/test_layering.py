@@ -18,8 +18,8 @@ RANKS = (
     ("losses", "metrics", "deciding", "inputs", "evidence", "processes"),
     ("models", "data", "training", "objectives", "results", "runs", "plots", "figures", "reports"),
     ("summaries",),
-    ("evaluation", "reporting", "bench", "mini"),
-    ("workbench", "shell", "doctor"),
+    ("evaluation", "reporting", "browsing", "bench", "mini"),
+    ("workbench", "shell", "doctor", "shelf"),
     ("ui", "cli", "__main__"),
 )
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import io
 import json
+import zlib
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
@@ -64,7 +65,7 @@ def read_pairs(folder: Path) -> list[Example]:
         raise UserError(f"{table.name} is missing in the benchmark's folder '{folder.name}'.")
     open_image = _packed(folder / "images.zip") if (folder / "images.zip").is_file() else _unpacked(folder / "images")
     lines = table.read_text(encoding="utf-8").splitlines()
-    return [_example(line, number, open_image) for number, line in enumerate(lines, start=1) if line.strip()]
+    return [_example(line, number, open_image, folder) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
 def read_winoground(folder: Path) -> list[Example]:
@@ -101,10 +102,11 @@ def retrieval(seed: int = RETRIEVAL_SEED, sets: int = 5, size: int = 100) -> lis
     return examples
 
 
-def _example(line: str, number: int, open_image: Callable[[str], Image.Image]) -> Example:
+def _example(line: str, number: int, open_image: Callable[[str], Image.Image], place: Path) -> Example:
     row = _row(line, number)
     pictures = tuple(
-        Picture(name=f"{row[key]}.png", open=partial(open_image, f"{row[key]}.png")) for key in ("image_0", "image_1")
+        Picture(name=f"{row[key]}.png", open=partial(open_image, f"{row[key]}.png"), key=f"{place}/{row[key]}")
+        for key in ("image_0", "image_1")
     )
     tags = {key: str(row[key]) for key in TAG_COLUMNS if row.get(key)}
     return Example(id=str(row["id"]), images=pictures, captions=(row["caption_0"], row["caption_1"]), tags=tags)
@@ -122,12 +124,18 @@ def _row(line: str, number: int) -> Mapping[str, Any]:
 
 
 def _packed(path: Path) -> Callable[[str], Image.Image]:
+    """Opens pictures of a zip file, whose table of contents is read once, when the first is asked for."""
+    archive = lru_cache(maxsize=1)(partial(ZipFile, path))
+
     def open_image(name: str) -> Image.Image:
         try:
-            with ZipFile(path) as archive:
-                return plain(Image.open(io.BytesIO(archive.read(name))))
-        except (KeyError, BadZipFile, OSError) as error:
-            raise UserError(f"{name} cannot be read from {path.name}.") from error
+            return plain(Image.open(io.BytesIO(archive().read(name))))
+        except KeyError as error:
+            raise UserError(f"{name} is missing in {path.name}.") from error
+        except (BadZipFile, zlib.error, OSError, EOFError) as error:
+            raise UserError(
+                f"{name} cannot be read from {path.name}: copy that file again, it may end early."
+            ) from error
 
     return open_image
 

@@ -8,7 +8,9 @@ from typing import Any
 import gradio as gr
 
 from sdsdemo.settings import ASSETS, LIMITS
+from sdsdemo.shelf import Shelf
 from sdsdemo.ui import about
+from sdsdemo.ui.browse import BrowseTab
 from sdsdemo.ui.compare import CompareTab
 from sdsdemo.ui.examples import read_examples
 from sdsdemo.ui.record import read_opening
@@ -23,17 +25,21 @@ INTRODUCTION = (
     '<p class="lead">Two captions with the same words, one picture. Does the model know who does what to whom, '
     "or does it only see the words?</p>"
 )
+TABS = ("compare", "browse", "about")
 CLEAN_EVERY, CLEAN_OLDER = 3600, 86_400
 """Seconds: pictures of visitors are deleted from the temporary folder once a day old."""
 
 
 def build_page(workbench: Workbench, space: str = "", assets: Path = ASSETS) -> gr.Blocks:
     """The whole page. `space` is the Space's id (`SPACE_ID`) where it runs as one: there, no free-text model specs."""
+    shelf = Shelf(workbench.settings, assets)
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(CLEAN_EVERY, CLEAN_OLDER)) as page:
         gr.HTML(HEADING + "<h1>Which caption belongs to the picture?</h1>" + INTRODUCTION, elem_id="masthead")
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Compare", id="compare"):
                 compare = CompareTab(workbench, read_examples(assets), read_opening(workbench, assets), space)
+            with gr.Tab("Browse", id="browse") as browse_tab:
+                browse = BrowseTab(workbench, shelf, space)
             with gr.Tab("About", id="about"):
                 about.build(workbench)
         page.load(
@@ -44,6 +50,15 @@ def build_page(workbench: Workbench, space: str = "", assets: Path = ASSETS) -> 
             show_progress="hidden",
             concurrency_limit=2,
             concurrency_id="score",
+        )
+        browse.wire(browse_tab.select, tabs, compare.picture, compare.captions)
+        page.load(
+            browse.open_address,
+            None,
+            [*browse.choices, *browse.outputs],
+            api_visibility="private",
+            show_progress="hidden",
+            queue=False,
         )
         page.load(_tab_of_address, None, tabs, api_visibility="private", show_progress="hidden", queue=False)
     page.queue(max_size=LIMITS.queue, default_concurrency_limit=4)
@@ -72,5 +87,6 @@ def launch_options(host: str, port: int) -> dict[str, Any]:
 
 
 def _tab_of_address(request: gr.Request) -> Any:
-    asked = request.query_params.get("tab", "compare")
-    return gr.Tabs(selected=asked) if asked in ("compare", "about") else gr.skip()
+    """Only where the address names one: a visitor may have clicked a tab before this answers."""
+    asked = request.query_params.get("tab")
+    return gr.Tabs(selected=asked) if asked in TABS else gr.skip()

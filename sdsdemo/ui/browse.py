@@ -1,0 +1,412 @@
+"""The Browse tab: layout and wiring. What is seen is made in `ui/browsed.py`, from a `browsing.Catalogue`.
+
+Filters above; the count, one example if one is open, and the gallery to the left; what can be clicked to filter to the
+right. Everything that is clicked in HTML comes as `data-kind` and `data-pick`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from threading import Thread
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+import gradio as gr
+
+from sdsdemo.browsing import (
+    ANY,
+    CATEGORY,
+    DECIDED,
+    ORDER,
+    SECONDARY_KINDS,
+    TAG_KINDS,
+    WHO,
+    Catalogue,
+    Filter,
+    by_mode,
+    by_tag,
+    by_transition,
+    select,
+)  # fmt: skip
+from sdsdemo.errors import UserError
+from sdsdemo.metrics import MODES
+from sdsdemo.shelf import Shelf
+from sdsdemo.ui import browsed
+from sdsdemo.workbench import Workbench
+
+log = logging.getLogger(__name__)
+
+OUR_FAULT = "Something went wrong on our side, and it is written in the server's log. Choose another filter or example."
+GATED = """
+<p>Winoground is gated: its pictures may be used for research only and are never shipped or shown here to others. To
+browse it on your own machine:</p>
+<ol><li>Accept its terms at huggingface.co/datasets/facebook/winoground, and log in: <code>hf auth login</code>.</li>
+<li><code>python -m sdsdemo fetch winoground</code>, or name your copy: <code>winoground:PATH</code>.</li>
+<li><code>python -m sdsdemo evaluate winoground --out runs/winoground --model clip-vit-b-32</code>, and reload this
+page.</li></ol>
+<p>Any run of yours in the folder <code>runs/</code> appears under “Run”; without one, this tab shows Mini.</p>
+"""
+HANDS_ON = """
+const hand = (node) => trigger('select', {value: node.dataset.kind, index: node.dataset.pick});
+element.addEventListener('click', async (event) => {
+  const link = event.target.closest('[data-link]');
+  if (link) {
+    const asked = link.dataset.link;
+    const address = asked.startsWith('http') ? asked : window.location.origin + window.location.pathname + asked;
+    if (!asked.startsWith('http')) window.history.replaceState(null, '', asked);
+    try { await navigator.clipboard.writeText(address); link.textContent = 'Link copied'; }
+    catch { window.prompt('Copy this link:', address); }
+    setTimeout(() => { link.textContent = 'Copy link'; }, 2000);
+    return;
+  }
+  const node = event.target.closest('[data-kind]');
+  if (!node || node.disabled) return;
+  window.sdsdemoScore = node.dataset.kind === 'compare';
+  hand(node);
+});
+"""
+KEYS = (
+    HANDS_ON
+    + """
+document.addEventListener('keydown', (event) => {
+  const steps = {j: '1', k: '-1'};
+  const typing = event.target.closest('input, textarea, [contenteditable]');
+  if (!(event.key in steps) || typing || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (!element.offsetParent || !element.querySelector('.example')) return;
+  trigger('select', {value: 'move', index: steps[event.key]});
+});
+"""
+)
+SHOW_EXAMPLE = """() => {
+  if (window.sdsdemoScore) {
+    window.sdsdemoScore = false;
+    window.scrollTo(0, 0);
+    setTimeout(() => document.getElementById('score')?.click(), 250);
+  }
+  const shown = document.querySelector('#browse-example .example');
+  if (shown && shown.getBoundingClientRect().top < 0) shown.scrollIntoView({block: 'start'});
+}"""
+MADE_AHEAD = 400
+"""Examples whose thumbnails are made while nobody waits for them."""
+CLEARED = ("tags", "secondary", "categories", "modes", "who", "decided", "words")
+CHARTS = {"tag": "tags", "mode": "modes", "who": "who"}
+"""What is clicked in a chart, and the filter that it sets."""
+METRICS = ["text", "image", "group", "group_match"]
+
+
+class Asked(NamedTuple):
+    """The values of the filters, in the order of their components."""
+
+    run: str
+    model: str
+    against: str
+    metric: str
+    tags: Sequence[str]
+    secondary: Sequence[str]
+    categories: Sequence[str]
+    modes: Sequence[str]
+    who: str
+    decided: str
+    words: str
+    order: str
+
+
+class Shown(NamedTuple):
+    """What the tab shows, in the order of its components."""
+
+    message: str
+    tally: str
+    example: str
+    gallery: str
+    charts: str
+    scatter: str
+    page: int
+    selected: str
+
+
+class BrowseTab:
+    """The components that events and other tabs need."""
+
+    def __init__(self, workbench: Workbench, shelf: Shelf, space: str) -> None:
+        self.workbench, self.shelf, self.space = workbench, shelf, space
+        self.thumbs = browsed.Thumbnails()
+        runs = shelf.names()
+        with gr.Column(elem_id="browse"):
+            self._build_filters(runs)
+            self.message = gr.HTML(elem_id="browse-message")
+            with gr.Row(elem_id="browse-main"):
+                with gr.Column(scale=7, min_width=300):
+                    self.count = gr.HTML(elem_id="browse-count")
+                    self.example = gr.HTML(elem_id="browse-example", js_on_load=KEYS)
+                    self.gallery = gr.HTML(elem_id="browse-gallery", js_on_load=HANDS_ON)
+                with gr.Column(scale=5, min_width=300):
+                    self.charts = gr.HTML(elem_id="browse-charts", js_on_load=HANDS_ON)
+                    self.scatter = gr.HTML(elem_id="browse-scatter", js_on_load=HANDS_ON)
+            with gr.Accordion("Winoground and your own sets", open=False):
+                gr.HTML(GATED)
+        self.page, self.selected = gr.State(0), gr.State("")
+        self.outputs: list[Any] = [
+            self.message, self.count, self.example, self.gallery, self.charts, self.scatter, self.page, self.selected,
+        ]  # fmt: skip
+
+    def _build_filters(self, runs: Sequence[str]) -> None:
+        models = list(self.workbench.settings.models)
+        with gr.Row(elem_id="browse-models"):
+            self.run = gr.Dropdown(list(runs), value=runs[0] if runs else None, label="Run", min_width=140)
+            self.model = gr.Dropdown(models, value=models[0] if models else None, label="First model ●", min_width=170)
+            second = models[1] if len(models) > 1 else models[0] if models else None
+            self.against = gr.Dropdown(models, value=second, label="Second model ◆", min_width=170)
+            self.metric = gr.Dropdown(METRICS, value="text", label="Right means", min_width=110)
+            self.who = gr.Dropdown([(words, who) for who, words in WHO.items()], value=ANY, label="Who is right")
+            self.order = gr.Dropdown([(words, key) for key, words in ORDER.items()], value="benchmark", label="Sort")
+        with gr.Row(elem_id="browse-filters"):
+            self.tags = gr.Dropdown([], multiselect=True, label="Tag", min_width=170)
+            self.secondary = gr.Dropdown([], multiselect=True, label="Secondary tag", min_width=150)
+            self.categories = gr.Dropdown([], multiselect=True, label="Failure category", min_width=150, visible=False)
+            self.modes = gr.Dropdown(list(MODES), multiselect=True, label="Failure mode, first model", min_width=170)
+            self.decided = gr.Dropdown(
+                [(words, key) for key, words in DECIDED.items()], value=ANY, label="Decided, first model", min_width=150
+            )
+            self.words = gr.Textbox(label="Words in the captions", placeholder="for example: red left", min_width=150)
+            self.clear = gr.Button("Clear", min_width=80, elem_id="browse-clear")
+        self.filters: list[Any] = [
+            self.run, self.model, self.against, self.metric, self.tags, self.secondary, self.categories, self.modes,
+            self.who, self.decided, self.words, self.order,
+        ]  # fmt: skip
+
+    def wire(self, opened: Any, tabs: gr.Tabs, picture: Any, captions: Sequence[Any]) -> None:
+        """opened: the tab's `select` event. picture and captions: the fields of Compare that an example is put in."""
+        quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        state = [self.page, self.selected]
+        opened(self._open, [*self.filters, *state], [*self.choices, *self.outputs], **quick)
+        self.run.input(self._open, [*self.filters, *state], [*self.choices, *self.outputs], **quick)
+        changed = [field.change for field in self.filters if field is not self.run]
+        gr.on(changed, self._refresh, [*self.filters, *state], self.outputs, trigger_mode="always_last", **quick)
+        self.clear.click(self._cleared, None, self.cleared, **quick)
+        for part in (self.gallery, self.charts, self.scatter, self.example):
+            part.select(
+                self._pick, [*self.filters, *state],
+                [*self.cleared, *self.outputs, tabs, picture, *captions],
+                **quick,
+            ).then(None, js=SHOW_EXAMPLE, api_visibility="private")  # fmt: skip
+
+    @property
+    def choices(self) -> list[Any]:
+        """The components whose choices depend on the run."""
+        return [self.run, self.model, self.against, self.tags, self.secondary, self.categories]
+
+    @property
+    def cleared(self) -> list[Any]:
+        """The components that Clear empties and a click on a chart fills."""
+        return [getattr(self, name) for name in CLEARED]
+
+    def open_address(self, request: gr.Request) -> list[Any]:
+        """Fills the tab from the page's address; for `page.load`."""
+        query = dict(request.query_params)
+        if query.get("tab") != "browse":
+            Thread(target=self._warm, daemon=True).start()
+            return [gr.skip()] * (len(self.choices) + len(self.outputs))
+        names = self.shelf.names()
+        run = query.get("run") or (names[0] if names else "")
+        asked = _asked(run, query.get("model", ""), query.get("against", ""))
+        return self._open(*asked, 0, query.get("example", ""))
+
+    def _warm(self) -> None:
+        """Reads the first run and makes its first thumbnails while the visitor still looks at another tab."""
+        names = self.shelf.names()
+        if names and not self.thumbs.busy:
+            self._open(*_asked(names[0], "", ""), 0, "")
+            self.thumbs.make(self.shelf.catalogue(names[0]).examples[:MADE_AHEAD])
+
+    def _open(self, *values: Any) -> list[Any]:
+        """Choices and view of a run; models and tags that it does not know give way."""
+        asked, page, selected = Asked(*values[:-2]), values[-2], values[-1]
+        names = self.shelf.names()
+        run = asked.run if asked.run in names else names[0] if names else ""
+        try:
+            if not run:
+                raise UserError("No run is stored yet: `python -m sdsdemo evaluate mini --out runs/mini` makes one.")
+            catalogue = self.shelf.catalogue(run)
+        except UserError as error:
+            shown = Shown(browsed.problem_html(str(error)), "", "", "", "", "", 0, "")
+            return [gr.Dropdown(names, value=run or None), *[gr.skip()] * 5, *shown]
+        model, against = _two_models(catalogue, asked, self.workbench.settings.models)
+        choices = [(self._title(name), name) for name in catalogue.models]
+        tags, secondary = catalogue.tag_choices(TAG_KINDS), catalogue.tag_choices(SECONDARY_KINDS)
+        asked = asked._replace(
+            run=run,
+            model=model,
+            against=against,
+            tags=[tag for tag in asked.tags if tag in tags],
+            secondary=[tag for tag in asked.secondary if tag in secondary],
+            categories=[],
+        )
+        categories = [text.partition("=")[2] for text in catalogue.tag_choices((CATEGORY,))]
+        return [
+            gr.Dropdown(names, value=run),
+            gr.Dropdown(choices, value=model),
+            gr.Dropdown(choices, value=against),
+            gr.Dropdown(_labelled(tags), value=asked.tags, multiselect=True),
+            gr.Dropdown(_labelled(secondary), value=asked.secondary, multiselect=True),
+            gr.Dropdown(categories, value=[], multiselect=True, visible=bool(categories)),
+            *self.view(asked, page, selected),
+        ]
+
+    def _refresh(self, *values: Any) -> Shown:
+        return self.view(Asked(*values[:-2]), 0, values[-1])
+
+    def _cleared(self) -> list[Any]:
+        return [[], [], [], [], ANY, ANY, ""]
+
+    def _pick(self, event: gr.SelectData, *values: Any) -> list[Any]:
+        """What a click in the tab's HTML does: open, step, page, filter, clear, or go to Compare."""
+        return self.pick(Asked(*values[:-2]), int(values[-2]), str(values[-1]), str(event.value), str(event.index))
+
+    def pick(self, asked: Asked, page: int, selected: str, kind: str, pick: str) -> list[Any]:
+        """As `_pick`, of plain values."""
+        fields: list[Any] = [gr.skip()] * len(self.cleared)
+        elsewhere: list[Any] = [gr.skip()] * 4
+        if kind == "clear":
+            return [*self._cleared(), *[gr.skip()] * len(Shown._fields), *elsewhere]
+        if kind in CHARTS:
+            name = CHARTS[kind]
+            now = _toggled(getattr(asked, name), pick)
+            fields[CLEARED.index(name)] = now
+            return [*fields, *self.view(asked._replace(**{name: now}), 0, selected), *elsewhere]
+        if kind == "compare":
+            return [*fields, *[gr.skip()] * len(Shown._fields), *self._to_compare(asked, selected, pick)]
+        if kind == "example":
+            selected = pick
+        elif kind == "close":
+            selected = ""
+        elif kind == "page":
+            page = int(pick)
+        elif kind == "move":
+            page, selected = self._moved(asked, page, selected, int(pick))
+        return [*fields, *self.view(asked, page, selected), *elsewhere]
+
+    def view(self, asked: Asked, page: int, selected: str) -> Shown:
+        """Everything that the tab shows. Every failure becomes a sentence."""
+        try:
+            return self._view(asked, page, selected)
+        except UserError as error:
+            return Shown(browsed.problem_html(str(error)), "", "", "", "", "", 0, "")
+        except Exception:
+            log.exception("browsing failed")
+            return Shown(browsed.problem_html(OUR_FAULT), "", "", "", "", "", 0, "")
+
+    def _view(self, asked: Asked, page: int, selected: str) -> Shown:
+        catalogue = self.shelf.catalogue(asked.run)
+        wanted = _filter(asked, catalogue)
+        places, titles = select(catalogue, wanted), {name: self._title(name) for name in catalogue.models}
+        last = max(0, (len(places) - 1) // browsed.PER_PAGE)
+        page = min(max(page, 0), last)
+        place = catalogue.place(selected)
+        example = ""
+        if place is not None:
+            among = [int(p) for p in places]
+            position = f"{among.index(place) + 1} of {len(among)}" if place in among else "not among the filtered"
+            link = self._address(asked, selected)
+            example = browsed.example_html(catalogue, place, position, wanted, titles, link, self.thumbs)
+        charts = (
+            browsed.tags_html(by_tag(catalogue, wanted), wanted, titles)
+            + browsed.transitions_html(by_transition(catalogue, wanted), wanted, titles)
+            + browsed.modes_html(by_mode(catalogue, wanted), wanted, titles)
+        )
+        return Shown(
+            message="",
+            tally=browsed.count_html(len(places), len(catalogue.examples)),
+            example=example,
+            gallery=browsed.gallery_html(catalogue, places, page, wanted, selected, self.thumbs),
+            charts=charts,
+            scatter=browsed.scatter_html(catalogue, places, wanted, titles, selected),
+            page=page,
+            selected=selected if place is not None else "",
+        )
+
+    def _moved(self, asked: Asked, page: int, selected: str, step: int) -> tuple[int, str]:
+        """The neighbour in the filtered order, and the page that it is on."""
+        catalogue = self.shelf.catalogue(asked.run)
+        ids = [catalogue.examples[place].id for place in select(catalogue, _filter(asked, catalogue))]
+        if not ids:
+            return page, selected
+        at = min(max(ids.index(selected) + step, 0), len(ids) - 1) if selected in ids else 0
+        return at // browsed.PER_PAGE, ids[at]
+
+    def _to_compare(self, asked: Asked, selected: str, pick: str) -> list[Any]:
+        """The Compare tab with one picture of the example that is open, and both captions."""
+        catalogue = self.shelf.catalogue(asked.run)
+        place = catalogue.place(selected)
+        if place is None:
+            return [gr.skip()] * 4
+        example = catalogue.examples[place]
+        return [gr.Tabs(selected="compare"), example.images[int(pick)].open(), *example.captions]
+
+    def _title(self, model: str) -> str:
+        try:
+            return self.workbench.card(model).title
+        except UserError:
+            return model
+
+    def _address(self, asked: Asked, example: str) -> str:
+        """The address that opens this example for someone else, as a query; with the Space's own in a Space."""
+        fields = {"tab": "browse", "run": asked.run, "example": example, "model": asked.model, "against": asked.against}
+        return (f"https://huggingface.co/spaces/{self.space}" if self.space else "") + "?" + urlencode(fields)
+
+
+def _asked(run: str, model: str, against: str) -> Asked:
+    return Asked(run, model, against, "text", [], [], [], [], ANY, ANY, "", "benchmark")
+
+
+def _two_models(catalogue: Catalogue, asked: Asked, shown_first: Sequence[str]) -> tuple[str, str]:
+    """The two models asked for, as far as the run has them; else those that the page shows first; else the run's."""
+    known = catalogue.models
+    first = next(m for m in (asked.model, *shown_first, *known) if m in known)
+    others = [m for m in (asked.against, *shown_first, *known) if m in known]
+    return first, next((m for m in others if m != first), first)
+
+
+def _filter(asked: Asked, catalogue: Catalogue) -> Filter:
+    """A checked filter. Raises `UserError` for a model that the run does not have, or a value that means nothing."""
+    for model in (asked.model, asked.against):
+        if model not in catalogue.models:
+            raise UserError(f"This run has no scores of '{model}': choose another model.")
+    choices: Mapping[str, tuple[object, Sequence[str]]] = {
+        "Right means": (asked.metric, METRICS),
+        "Who is right": (asked.who, list(WHO)),
+        "Decided": (asked.decided, list(DECIDED)),
+        "Sort": (asked.order, list(ORDER)),
+    }
+    for label, (value, known) in choices.items():
+        if value not in known:
+            raise UserError(f"{label} must be one of {', '.join(known)}.")
+    return Filter(
+        model=asked.model,
+        against=asked.against,
+        metric=asked.metric,
+        tags=tuple(asked.tags or ()),
+        secondary=tuple(asked.secondary or ()),
+        categories=tuple(asked.categories or ()),
+        modes=tuple(asked.modes or ()),
+        who=asked.who,
+        decided=asked.decided,
+        words=(asked.words or "")[:200],
+        order=asked.order,
+    )
+
+
+def _toggled(now: Any, pick: str) -> Any:
+    """A list with the value added or taken out; a single value set or set back."""
+    if isinstance(now, str):
+        return ANY if now == pick else pick
+    return [value for value in now if value != pick] if pick in now else [*now, pick]
+
+
+def _labelled(choices: Sequence[str]) -> list[tuple[str, str]]:
+    return [(_label(text), text) for text in choices]
+
+
+def _label(text: str) -> str:
+    kind, _, tag = text.partition("=")
+    return f"{tag} main predicate{'' if tag == '1' else 's'}" if kind == "num_main_preds" else tag
