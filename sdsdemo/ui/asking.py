@@ -207,7 +207,7 @@ def form_of_address(
     workbench: Workbench, examples: Sequence[ShownExample], query: Mapping[str, str]
 ) -> tuple[Form, ShownExample | None] | None:
     """The form that an address describes; None for an address that asks for nothing."""
-    if not query.keys() & {"example", "a", "b", "models"}:
+    if query.get("tab", "compare") != "compare" or not query.keys() & {"example", "a", "b", "models"}:
         return None
     name, captions, models, spend = record.read_address(query, workbench.settings)
     example = next((example for example in examples if example.name == name), None)

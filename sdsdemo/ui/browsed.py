@@ -131,7 +131,11 @@ def modes_html(counts: Mapping[str, int], wanted: Filter, titles: Titles) -> str
 def transitions_html(counts: Mapping[str, int], wanted: Filter, titles: Titles) -> str:
     """From the first model to the second. A click filters."""
     rows = [_bar_row("who", way, way, WHO[way], n, counts, way == wanted.who) for way, n in counts.items()]
-    return _panel(f"From {titles[wanted.model]} to {titles[wanted.against]}", "".join(rows), f"By the {METRICS[wanted.metric]} score.")
+    return _panel(
+        f"From {titles[wanted.model]} to {titles[wanted.against]}",
+        "".join(rows),
+        f"By the {METRICS[wanted.metric]} score.",
+    )
 
 
 def scatter_html(catalogue: Catalogue, places: np.ndarray, wanted: Filter, titles: Titles, selected: str) -> str:

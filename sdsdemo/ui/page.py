@@ -14,6 +14,7 @@ from sdsdemo.ui.browse import BrowseTab
 from sdsdemo.ui.compare import CompareTab
 from sdsdemo.ui.examples import read_examples
 from sdsdemo.ui.record import read_opening
+from sdsdemo.ui.results import ResultsTab
 from sdsdemo.ui.theme import make_theme
 from sdsdemo.workbench import Workbench
 
@@ -25,7 +26,7 @@ INTRODUCTION = (
     '<p class="lead">Two captions with the same words, one picture. Does the model know who does what to whom, '
     "or does it only see the words?</p>"
 )
-TABS = ("compare", "browse", "about")
+TABS = ("compare", "browse", "results", "about")
 CLEAN_EVERY, CLEAN_OLDER = 3600, 86_400
 """Seconds: pictures of visitors are deleted from the temporary folder once a day old."""
 
@@ -40,6 +41,8 @@ def build_page(workbench: Workbench, space: str = "", assets: Path = ASSETS) -> 
                 compare = CompareTab(workbench, read_examples(assets), read_opening(workbench, assets), space)
             with gr.Tab("Browse", id="browse") as browse_tab:
                 browse = BrowseTab(workbench, shelf, space)
+            with gr.Tab("Results", id="results") as results_tab:
+                results = ResultsTab(shelf, assets)
             with gr.Tab("About", id="about"):
                 about.build(workbench)
         page.load(
@@ -51,6 +54,7 @@ def build_page(workbench: Workbench, space: str = "", assets: Path = ASSETS) -> 
             concurrency_limit=2,
             concurrency_id="score",
         )
+        results.wire(results_tab.select)
         browse.wire(browse_tab.select, tabs, compare.picture, compare.captions)
         page.load(
             browse.open_address,
@@ -59,8 +63,7 @@ def build_page(workbench: Workbench, space: str = "", assets: Path = ASSETS) -> 
             api_visibility="private",
             show_progress="hidden",
             queue=False,
-        )
-        page.load(_tab_of_address, None, tabs, api_visibility="private", show_progress="hidden", queue=False)
+        ).then(_tab_of_address, None, tabs, api_visibility="private", show_progress="hidden", queue=False)
     page.queue(max_size=LIMITS.queue, default_concurrency_limit=4)
     return page
 

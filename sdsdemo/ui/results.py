@@ -1,0 +1,78 @@
+"""The Results tab: one result at a time, in full, with downloads; what others published in a table apart."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from sdsdemo.errors import UserError
+from sdsdemo.reporting import results_of
+from sdsdemo.settings import ASSETS
+from sdsdemo.shelf import Shelf
+from sdsdemo.ui import tables
+from sdsdemo.ui.rows import message_html
+
+log = logging.getLogger(__name__)
+
+SUMMARIES = "mini/results"
+LEFT_OUT = ("mini", "sample")
+"""Summaries that a shipped run holds as well, or that only a test needs."""
+OUR_FAULT = "Something went wrong on our side, and it is written in the server's log. Choose another result."
+
+
+class ResultsTab:
+    """The components that events need."""
+
+    def __init__(self, shelf: Shelf, assets: Path = ASSETS) -> None:
+        self.shelf, self.assets = shelf, assets
+        names = self.names()
+        with gr.Column(elem_id="results"):
+            self.chosen = gr.Dropdown(names, value=names[0] if names else None, label="Result", elem_id="result-name")
+            self.shown = gr.HTML(elem_id="result-shown")
+            with gr.Accordion("Published by others", open=False):
+                gr.HTML(f'<div class="results">{tables.published_html()}</div>')
+
+    def wire(self, opened: Any) -> None:
+        """opened: the tab's `select` event."""
+        quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        opened(self._open, self.chosen, [self.chosen, self.shown], **quick)
+        self.chosen.input(self.show, self.chosen, self.shown, **quick)
+
+    def names(self) -> list[str]:
+        """Every run, then every stored summary."""
+        stored = sorted(path.stem for path in (self.assets / SUMMARIES).glob("*.json") if path.stem not in LEFT_OUT)
+        return [*self.shelf.names(), *stored]
+
+    def show(self, name: str | None) -> str:
+        """One result as HTML. Every failure becomes a sentence."""
+        try:
+            result = self._result(name or "")
+            return tables.result_html(result, figures_of(result))
+        except UserError as error:
+            return message_html(str(error))
+        except Exception:
+            log.exception("a result could not be shown")
+            return message_html(OUR_FAULT)
+
+    def _open(self, name: str | None) -> list[Any]:
+        names = self.names()
+        chosen = name if name in names else names[0] if names else None
+        return [gr.Dropdown(names, value=chosen), self.show(chosen)]
+
+    def _result(self, name: str) -> dict[str, Any]:
+        if name in self.shelf.names():
+            return results_of([self.shelf.run(name)])[0]
+        if name not in self.names():
+            raise UserError("No result is stored yet: `python -m sdsdemo evaluate mini --out runs/mini` makes one.")
+        return json.loads((self.assets / SUMMARIES / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def figures_of(result: dict[str, Any]) -> dict[str, bytes]:
+    """The figure of a result for a paper, by kind of file."""
+    from sdsdemo.figures import save_shares
+
+    return {kind: save_shares(result, kind) for kind in tables.KINDS}

@@ -1,0 +1,204 @@
+"""The Results tab as HTML: tables with intervals and n, pairs of models, cost, published numbers apart. Pure strings.
+
+A result is the dict of `evaluate --json`; everything foreign is escaped here.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from functools import cache
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from sdsdemo import data
+from sdsdemo.reports import as_csv, p_words
+
+Result = Mapping[str, Any]
+PUBLISHED = Path(data.__file__).parent / "published.toml"
+KINDS = {"png": "image/png", "svg": "image/svg+xml"}
+READINGS = {
+    "by_timesteps": "By number of timesteps",
+    "by_range": "By range of timesteps",
+    "normalisations": "By the score that is made of the losses",
+}
+
+
+def result_html(result: Result, figures: Mapping[str, bytes]) -> str:
+    """One result in full. figures: its figure as bytes by kind, `png` and `svg`."""
+    sampled = f" of {result['of']:,}, an even share of each tag" if result["n"] < result["of"] else ""
+    settings = result["settings"]
+    return (
+        f'<section class="results"><p class="hint">{escape(result["benchmark"])}: n = {result["n"]:,}{sampled}. '
+        f"Percent right with the 95 % interval (Wilson). Denoising models: {settings['timesteps']} timesteps, "
+        f"{settings['noises']} noise draws, seed {settings['seed']}.</p>"
+        f"{_shares(result)}{_downloads(result, figures)}{_figure(figures)}"
+        f"{_paired(result)}{_by_tag(result)}{_readings(result)}{_cost(result)}</section>"
+    )
+
+
+def published_html() -> str:
+    """What others published, never mixed with ours: with source, and marked where it was only remembered."""
+    rows = [
+        [
+            escape(one["system"]), escape(one.get("backbone", "")), *_numbers(one.get("winoground", ("", "", ""))),
+            *_numbers(one.get("aro", ("", ""))), escape(one.get("protocol", "")), escape(one["source"]),
+            "read" if one["sure"] == "read" else "recalled, not re-read",
+        ]
+        for one in published()
+    ]  # fmt: skip
+    head = [
+        "",
+        "backbone",
+        "text",
+        "image",
+        "group",
+        "ARO relation",
+        "ARO attribution",
+        "protocol",
+        "source",
+        "how sure",
+    ]
+    return (
+        "<h2>Published by others</h2>"
+        '<p class="hint">Winoground and ARO with real models, in percent. Nothing here was measured by us, and nothing '
+        "that we measured on Mini may be compared with it.</p>" + _table(head, rows)
+    )
+
+
+@cache
+def published() -> tuple[dict[str, Any], ...]:
+    """The entries of `data/published.toml`."""
+    return tuple(tomllib.loads(PUBLISHED.read_text(encoding="utf-8"))["result"])
+
+
+def _numbers(values: Sequence[Any]) -> list[str]:
+    return [f"{value:g}" if value != "" else "" for value in values]
+
+
+def _metrics(result: Result) -> list[str]:
+    return list(result["chance"])
+
+
+def _share(share: Mapping[str, float]) -> str:
+    return f"{100 * share['value']:.1f} <small>{100 * share['low']:.0f} to {100 * share['high']:.0f}</small>"
+
+
+def _called(metric: str) -> str:
+    return metric.replace("_", "-")
+
+
+def _shares(result: Result) -> str:
+    metrics = _metrics(result)
+    rows = []
+    for name, entry in result["models"].items():
+        rows.append([f"<code>{escape(name)}</code>", *(_share(entry[metric]) for metric in metrics)])
+        if "blind" in entry:
+            rows.append([f"{escape(name)}, blind", *(_share(entry["blind"][metric]) for metric in metrics)])
+    rows.append(["chance", *(f"{100 * result['chance'][metric]:.1f}" for metric in metrics)])
+    note = "Blind: each caption's mean score over 32 images that have nothing to do with it."
+    blind = any("blind" in entry for entry in result["models"].values())
+    official = "".join(
+        f"<li><code>{escape(name)}</code>, {escape(part)}: {100 * found['value']:.1f} ({escape(found['rule'])})</li>"
+        for name, entry in result["models"].items()
+        for part, found in entry.get("official", {}).items()
+    )
+    return (
+        _table(["", *map(_called, metrics)], rows)
+        + (f'<p class="hint">{note}</p>' if blind else "")
+        + (f"<p>Official averages, which are not the plain accuracy above:</p><ul>{official}</ul>" if official else "")
+    )
+
+
+def _paired(result: Result) -> str:
+    rows = [
+        [
+            f"<code>{escape(pair['a'])}</code> to <code>{escape(pair['b'])}</code>", _called(pair["metric"]),
+            *(str(pair[key]) for key in ("only_b", "only_a", "neither", "both")), p_words(pair["p"]),
+        ]
+        for pair in result["paired"]
+        if pair["metric"] in _metrics(result)[:3]
+    ]  # fmt: skip
+    if not rows:
+        return ""
+    head = ["from, to", "score", "fixed", "broken", "still wrong", "always right", "exact McNemar"]
+    return f"<h3>On the same examples, model against model</h3>{_table(head, rows)}"
+
+
+def _by_tag(result: Result) -> str:
+    metric, models = _metrics(result)[0], result["models"]
+    blocks = []
+    for kind, tags in next(iter(models.values()))["by_tag"].items():
+        rows = [
+            [escape(tag), str(shares[metric]["n"]), *(_share(m["by_tag"][kind][tag][metric]) for m in models.values())]
+            for tag, shares in tags.items()
+        ]
+        head = [kind.replace("_", " "), "n", *(f"<code>{escape(name)}</code>" for name in models)]
+        blocks += [_table(head, rows)] if rows else []
+    return f"<h3>{_called(metric).capitalize()} by tag</h3>{''.join(blocks)}" if blocks else ""
+
+
+def _readings(result: Result) -> str:
+    metrics = _metrics(result)
+    blocks = []
+    for name, entry in result["models"].items():
+        for reading, title in READINGS.items():
+            found = entry.get("losses", {}).get(reading, {})
+            rows = [[escape(label), *(_share(shares[m]) for m in metrics)] for label, shares in found.items()]
+            blocks += [_table([title, *map(_called, metrics)], rows)] if rows else []
+        if blocks:
+            return (
+                f"<h3>The same losses of <code>{escape(name)}</code>, read otherwise</h3>"
+                '<p class="hint">Computed from the stored losses, without another denoiser call.</p>' + "".join(blocks)
+            )
+    return ""
+
+
+def _cost(result: Result) -> str:
+    rows = [
+        [
+            f"<code>{escape(name)}</code>",
+            f"{entry['seconds_per_example']:.3f}",
+            f"{entry.get('evaluations_per_example', 0):g}",
+            _share(entry[_metrics(result)[0]]),
+        ]
+        for name, entry in result["models"].items()
+    ]
+    head = ["", "seconds an example", "denoiser calls an example", _called(_metrics(result)[0])]
+    return f"<h3>What it costs</h3>{_table(head, rows)}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Cells are HTML already."""
+    top = "".join(f'<th scope="col">{cell}</th>' for cell in head)
+    body = "".join(
+        f'<tr><th scope="row">{row[0]}</th>{"".join(f"<td>{cell}</td>" for cell in row[1:])}</tr>' for row in rows
+    )
+    return f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _figure(figures: Mapping[str, bytes]) -> str:
+    if "svg" not in figures:
+        return ""
+    return f'<img class="figure" alt="The table above as a bar chart" src="{_address(KINDS["svg"], figures["svg"])}">'
+
+
+def _downloads(result: Result, figures: Mapping[str, bytes]) -> str:
+    name = "".join(c if c.isalnum() else "-" for c in result["benchmark"].rpartition("/")[2]).strip("-")
+    files = {
+        "CSV": ("csv", "text/csv", as_csv([result]).encode()),
+        "JSON": ("json", "application/json", json.dumps(result, indent=1).encode()),
+        **{kind.upper(): (kind, KINDS[kind], content) for kind, content in figures.items()},
+    }
+    links = "".join(
+        f'<a download="sdsdemo-{name}.{ending}" href="{_address(kind, content)}">{label}</a>'
+        for label, (ending, kind, content) in files.items()
+    )
+    return f'<p class="tools">Download: {links}</p>'
+
+
+def _address(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
