@@ -51,8 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_report(verbs)
     _add_mini(verbs)
     _verb(verbs, "models", "every model, and whether it can run here", "models --json", _models)
-    fetch = _verb(verbs, "fetch", "download what a model needs", "fetch clip-vit-b-32", _fetch)
-    fetch.add_argument("model", metavar="CARD", help="a name that `models` lists, or a spec")
+    _verb(verbs, "benchmarks", "every benchmark, and whether it is here", "benchmarks", _benchmarks)
+    fetch = _verb(verbs, "fetch", "download a model or a benchmark", "fetch clip-vit-b-32", _fetch)
+    fetch.add_argument("what", metavar="NAME", help="a card or a spec; winoground, winoground-labels")
     bench = _verb(verbs, "bench", "speed and memory on this machine", "bench --json", _bench)
     bench.add_argument("--repeats", type=int, default=5, metavar="N", help="how often each path is timed (default 5)")
     _verb(verbs, "doctor", "what is here, what is missing, what to do", "doctor", _doctor)
@@ -80,7 +81,7 @@ def _add_evaluate(verbs: Any) -> None:
     evaluate = _verb(verbs, "evaluate", "score a whole benchmark", "evaluate mini --model mini-clip", _evaluate)
     evaluate.add_argument(
         "benchmark",
-        help="mini, mini-validation, mini-retrieval, or your copy: folder:, winoground:, sugarcrepe: or aro:PATH",
+        help="a name that `benchmarks` lists, such as mini, winoground or folder:PATH",
     )
     evaluate.add_argument("--limit", type=int, metavar="N", help="score only N examples, an even share of each tag")
     evaluate.add_argument(
@@ -185,10 +186,18 @@ def _models(asked: argparse.Namespace) -> int:
 
 
 def _fetch(asked: argparse.Namespace) -> int:
-    from sdsdemo.shell import fetch_model
+    from sdsdemo.shell import fetch_benchmark, fetch_model
     from sdsdemo.workbench import Workbench
 
-    return _show(asked, fetch_model(Workbench(), asked.model, _note), lambda done: done["message"])
+    fetched = fetch_benchmark(asked.what, _note) or fetch_model(Workbench(), asked.what, _note)
+    return _show(asked, fetched, lambda done: done["message"])
+
+
+def _benchmarks(asked: argparse.Namespace) -> int:
+    from sdsdemo.data.benchmarks import list_benchmarks
+    from sdsdemo.shell import benchmarks_as_text
+
+    return _show(asked, list_benchmarks(), benchmarks_as_text)
 
 
 def _bench(asked: argparse.Namespace) -> int:

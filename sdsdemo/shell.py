@@ -10,6 +10,7 @@ from typing import Any
 from PIL.Image import Image
 
 from sdsdemo import models as adapters
+from sdsdemo.data import winoground
 from sdsdemo.deciding import verdict_words
 from sdsdemo.models import cards
 from sdsdemo.models.images import open_image
@@ -86,6 +87,23 @@ def models_as_text(rows: Sequence[Mapping[str, Any]]) -> str:
         + ("runs here" if row["can_run"] else f"{row['reason']} {row['next_step']}".strip())
         for row in rows
     )
+
+
+def fetch_benchmark(name: str, note: Callable[[str], None]) -> dict[str, Any] | None:
+    """Downloads a benchmark that the user is entitled to; None for a name that is none. Raises `UserError`."""
+    fetchers = {"winoground": winoground.fetch, "winoground-labels": winoground.fetch_labels}
+    return {"benchmark": name, "message": fetchers[name](note)} if name in fetchers else None
+
+
+def benchmarks_as_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A line a benchmark, and what to do where one is not here."""
+    wide = max(len(row["benchmark"]) for row in rows)
+    lines = []
+    for row in rows:
+        size = f"{row['n']:,} examples" if row["n"] else ""
+        lines.append(f"{row['benchmark']:{wide}}  {size:>12}  {row['meaning']}")
+        lines += [f"{'':{wide}}  {'':>12}  {row['next_step']}"] if row["next_step"] else []
+    return "\n".join(lines)
 
 
 def fetch_model(workbench: Workbench, name: str, progress: Callable[[str], None]) -> dict[str, Any]:

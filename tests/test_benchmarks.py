@@ -55,7 +55,7 @@ def test_a_missing_file_or_picture_is_one_sentence(folder: Path, tmp_path: Path)
     with pytest.raises(UserError, match="missing"):
         read_pairs(tmp_path)
     (tmp_path / "examples.jsonl").write_bytes((folder / "examples.jsonl").read_bytes())
-    with pytest.raises(UserError, match="cannot be read from the folder"):
+    with pytest.raises(UserError, match="ex_0_img_0 is missing in the folder"):
         read_pairs(tmp_path)[0].images[0].open()
     with pytest.raises(UserError, match="no benchmark called 'minni'"):
         read_benchmark("minni")

@@ -116,6 +116,6 @@ def test_winoground_is_read_from_a_copy_of_its_repository(tmp_path: Path) -> Non
         archive.write(tmp_path / "clear.png", "ex_0_img_0.png")
         archive.write(tmp_path / "palette.png", "ex_0_img_1.png")
     (example,) = read_benchmark(f"winoground:{tmp_path}")
-    assert example.tags == {"tag": "Adjective-Age", "collapsed_tag": "Relation"}
+    assert example.tags == {"tag": "Adjective-Age", "collapsed_tag": "Relation", "num_main_preds": "1"}
     assert example.images[0].open().getpixel((0, 0)) == (255, 255, 255)
     assert example.images[1].open().mode == "RGB"

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from sdsdemo.evaluation import evaluate
 from sdsdemo.mini.drawing import SEED, write_examples
+from sdsdemo.reporting import results_of
 from sdsdemo.reports import as_markdown
+from sdsdemo.runs import read_run
 from sdsdemo.settings import ASSETS, ROOT, Settings, budget
 from sdsdemo.ui.record import OPENING_FILE, opening_answer, read_opening
 from sdsdemo.workbench import Workbench
@@ -30,14 +33,27 @@ def test_the_readme_shows_the_stored_figures_with_n_and_intervals(name: str) -> 
     assert as_markdown(stored(name)) in (ROOT / "README.md").read_text()
 
 
-def test_a_sample_scored_anew_gives_the_stored_figures() -> None:
-    spend = budget()
-    fresh = evaluate("mini", MODELS, workbench=Workbench(), budget=spend, limit=SAMPLE)
-    expected = stored("sample")
-    assert fresh["settings"] == expected["settings"] == stored("mini")["settings"]
-    for name in MODELS:
-        for key in ("text", "image", "group", "group_match", "modes"):
-            assert fresh["models"][name][key] == expected["models"][name][key]
+def test_a_sample_scored_anew_gives_the_rows_of_the_shipped_run(tmp_path: Path) -> None:
+    """Every model on two examples of each kind of swap: each score, and each loss behind it."""
+    shipped = read_run(ASSETS / "mini" / "runs" / "mini")
+    assert len(shipped.examples) == 400
+    assert shipped.models == MODELS
+    spend = budget(empty_prompt=True)
+    evaluate("mini", MODELS, workbench=Workbench(), budget=spend, limit=SAMPLE, out=tmp_path / "run")
+    fresh = read_run(tmp_path / "run")
+    assert fresh.header["settings"] == shipped.header["settings"]
+    assert len(fresh.scores) == SAMPLE * len(MODELS)
+    for key, scores in fresh.scores.items():
+        np.testing.assert_allclose(scores.score_IC, shipped.scores[key].score_IC, atol=1e-4)
+        if scores.evidence and (kept := shipped.scores[key].evidence):
+            np.testing.assert_allclose(scores.evidence.loss_ICTN, kept.loss_ICTN, atol=1e-4)
+            assert scores.evidence.loss_empty_ITN is not None
+
+
+def test_the_stored_figures_are_what_the_shipped_run_says() -> None:
+    (result,) = results_of([read_run(ASSETS / "mini" / "runs" / "mini")])
+    for key in ("chance", "models", "paired", "settings", "n"):
+        assert json.loads(json.dumps(result[key])) == stored("mini")[key]
 
 
 def test_the_answer_that_the_page_opens_on_is_the_one_that_the_code_gives() -> None:

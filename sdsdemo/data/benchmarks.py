@@ -1,85 +1,23 @@
-"""Benchmarks as lists of examples, read from disk. Opens an image only when asked; scores nothing.
-
-A folder in Winoground's layout holds `examples.jsonl` (id, caption_0, caption_1, image_0, image_1, tag, collapsed_tag,
-...) and the images `ex_<id>_img_<0|1>.png`, packed in `images.zip` or lying in `images/`.
-The Mini benchmark and its validation set are such folders; Mini retrieval is drawn when it is asked for.
-"""
+"""Benchmarks by name: which there are, and their examples as a list. Opens an image only when asked; scores nothing."""
 
 from __future__ import annotations
 
-import io
-import json
-import zlib
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache, partial
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile, ZipFile
-
-from PIL import Image
 
 from sdsdemo.data.choices import read_aro, read_sugarcrepe
 from sdsdemo.data.mini_drawing import draw
 from sdsdemo.data.mini_world import retrieval_sets
 from sdsdemo.data.official import size_notes
+from sdsdemo.data.pairs import read_pairs
+from sdsdemo.data.winoground import read_from_hub, read_winoground
 from sdsdemo.errors import UserError
-from sdsdemo.models.images import plain
 from sdsdemo.settings import ASSETS
 from sdsdemo.types import Example, Picture
 
-NAMES = ("mini", "mini-validation", "mini-retrieval")
 MINI, VALIDATION = ASSETS / "mini" / "benchmark", ASSETS / "mini" / "validation"
-TAG_COLUMNS = ("tag", "secondary_tag", "collapsed_tag", "num_main_preds", "category")
-COLUMNS = ("id", "caption_0", "caption_1", "image_0", "image_1")
-
-
-def read_benchmark(name: str) -> list[Example]:
-    """The examples of a benchmark by name, or of a copy on this machine: `folder:PATH` and the others of READERS.
-
-    Raises `UserError` for an unknown name, or a folder that cannot be read.
-    """
-    if name == "mini":
-        return read_pairs(MINI)
-    if name == "mini-validation":
-        return read_pairs(VALIDATION)
-    if name == "mini-retrieval":
-        return retrieval()
-    source, _, path = name.partition(":")
-    if source in READERS and path:
-        return READERS[source](Path(path).expanduser())
-    copies = ", ".join(f"{source}:PATH" for source in READERS)
-    raise UserError(
-        f"There is no benchmark called '{name}'. There is: {', '.join(NAMES)}; and for a copy of your own {copies}."
-    )
-
-
-def notes_on(name: str, examples: Sequence[Example]) -> list[str]:
-    """What differs from the published benchmark, in sentences: a copy may be a part of it, or an old one."""
-    return size_notes(name.partition(":")[0], [example.tags for example in examples])
-
-
-def read_pairs(folder: Path) -> list[Example]:
-    """Pair-of-pairs examples of a folder in Winoground's layout. Raises `UserError` naming file and line."""
-    table = folder / "examples.jsonl"
-    if not table.is_file():
-        raise UserError(f"{table.name} is missing in the benchmark's folder '{folder.name}'.")
-    open_image = _packed(folder / "images.zip") if (folder / "images.zip").is_file() else _unpacked(folder / "images")
-    lines = table.read_text(encoding="utf-8").splitlines()
-    return [_example(line, number, open_image, folder) for number, line in enumerate(lines, start=1) if line.strip()]
-
-
-def read_winoground(folder: Path) -> list[Example]:
-    """A local copy of the Hub's repository: `data/examples.jsonl` with `data/images.zip`. Raises `UserError`."""
-    return read_pairs(folder / "data" if (folder / "data").is_dir() else folder)
-
-
-READERS: dict[str, Callable[[Path], list[Example]]] = {
-    "folder": read_pairs,
-    "winoground": read_winoground,
-    "sugarcrepe": read_sugarcrepe,
-    "aro": read_aro,
-}
-"""By the word before the colon of a benchmark's name."""
+COLORSWAP = {"caption_0": "caption_1", "caption_1": "caption_2", "image_0": "image_1", "image_1": "image_2"}
 RETRIEVAL_SEED = 20_002
 
 
@@ -102,49 +40,67 @@ def retrieval(seed: int = RETRIEVAL_SEED, sets: int = 5, size: int = 100) -> lis
     return examples
 
 
-def _example(line: str, number: int, open_image: Callable[[str], Image.Image], place: Path) -> Example:
-    row = _row(line, number)
-    pictures = tuple(
-        Picture(name=f"{row[key]}.png", open=partial(open_image, f"{row[key]}.png"), key=f"{place}/{row[key]}")
-        for key in ("image_0", "image_1")
+READERS: dict[str, Callable[[Path], list[Example]]] = {
+    "folder": read_pairs,
+    "winoground": read_winoground,
+    "colorswap": partial(read_pairs, columns=COLORSWAP),
+    "sugarcrepe": read_sugarcrepe,
+    "aro": read_aro,
+}
+"""By the word before the colon of a benchmark's name."""
+NAMED: dict[str, Callable[[], list[Example]]] = {
+    "mini": partial(read_pairs, MINI),
+    "mini-validation": partial(read_pairs, VALIDATION),
+    "mini-retrieval": retrieval,
+    "winoground": read_from_hub,
+}
+MEANING = {
+    "mini": "the Mini world, two images and two captions",
+    "mini-validation": "a set of the same make, for every choice",
+    "mini-retrieval": "one image, its caption among 100",
+    "winoground": "Winoground from the Hub, with your own token",
+    "folder:PATH": "your own pairs of pairs: examples.jsonl, .csv or Parquet, and images",
+    "winoground:PATH": "your copy of Winoground",
+    "colorswap:PATH": "your copy of ColorSwap",
+    "sugarcrepe:PATH": "your copy of SugarCrepe, with COCO's val2017",
+    "aro:PATH": "your copy of ARO: relation, attribution and the two order sets, whichever are there",
+}
+"""Every benchmark in a few words."""
+
+
+def read_benchmark(name: str) -> list[Example]:
+    """The examples of a benchmark by name, or of a copy on this machine: `folder:PATH` and the others of READERS.
+
+    Raises `UserError` for an unknown name, a benchmark that is not here, and one that cannot be read.
+    """
+    if name in NAMED:
+        return NAMED[name]()
+    source, _, path = name.partition(":")
+    if source in READERS and path:
+        folder = Path(path).expanduser()
+        if not folder.is_dir():
+            raise UserError(f"There is no folder '{folder.name}' for {source}: check the path after the colon.")
+        return READERS[source](folder)
+    copies = ", ".join(f"{source}:PATH" for source in READERS)
+    raise UserError(
+        f"There is no benchmark called '{name}'. There is: {', '.join(NAMED)}; and for a copy of your own {copies}."
     )
-    tags = {key: str(row[key]) for key in TAG_COLUMNS if row.get(key)}
-    return Example(id=str(row["id"]), images=pictures, captions=(row["caption_0"], row["caption_1"]), tags=tags)
 
 
-def _row(line: str, number: int) -> Mapping[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise UserError(f"Line {number} of examples.jsonl is not JSON.") from error
-    missing = [column for column in COLUMNS if not isinstance(row, dict) or column not in row]
-    if missing:
-        raise UserError(f"Line {number} of examples.jsonl has no {', '.join(missing)}.")
-    return row
+def list_benchmarks() -> list[dict[str, object]]:
+    """Every benchmark with its size and whether it is here; if not, what to do."""
+    rows: list[dict[str, object]] = []
+    for name, meaning in MEANING.items():
+        row: dict[str, object] = {"benchmark": name, "meaning": meaning, "n": None, "here": None, "next_step": ""}
+        if name in NAMED:
+            try:
+                row |= {"n": len(NAMED[name]()), "here": True}
+            except UserError as error:
+                row |= {"here": False, "next_step": str(error)}
+        rows.append(row)
+    return rows
 
 
-def _packed(path: Path) -> Callable[[str], Image.Image]:
-    """Opens pictures of a zip file, whose table of contents is read once, when the first is asked for."""
-    archive = lru_cache(maxsize=1)(partial(ZipFile, path))
-
-    def open_image(name: str) -> Image.Image:
-        try:
-            return plain(Image.open(io.BytesIO(archive().read(name))))
-        except KeyError as error:
-            raise UserError(f"{name} is missing in {path.name}.") from error
-        except (BadZipFile, zlib.error, OSError, EOFError) as error:
-            raise UserError(
-                f"{name} cannot be read from {path.name}: copy that file again, it may end early."
-            ) from error
-
-    return open_image
-
-
-def _unpacked(folder: Path) -> Callable[[str], Image.Image]:
-    def open_image(name: str) -> Image.Image:
-        try:
-            return plain(Image.open(folder / name))
-        except OSError as error:
-            raise UserError(f"{name} cannot be read from the folder {folder.name}.") from error
-
-    return open_image
+def notes_on(name: str, examples: Sequence[Example]) -> list[str]:
+    """What differs from the published benchmark, in sentences: a copy may be a part of it, or an old one."""
+    return size_notes(name.partition(":")[0], [example.tags for example in examples])

@@ -5,27 +5,31 @@ sugarcrepe:PATH   PATH/data/*.json or PATH/*.json: {number: {"filename", "captio
 aro:PATH          visual_genome_relation.json and visual_genome_attribution.json: a list of {"image_path",
                   "true_caption", "false_caption", "bbox_x", "bbox_y", "bbox_w", "bbox_h", "relation_name" or
                   "attributes"} (Yuksekgonul et al. 2023, 2210.01936); images in PATH/images. Each image is cut to
-                  its box first, as the authors do
+                  its box first, as the authors do. Also coco_karpathy_test.json and flickr30k_test.json, lists of
+                  {"image", "caption": [...]}, for the two order sets
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from sdsdemo.data.official import ATTRIBUTION, COCO_ORDER, FLICKR_ORDER, RELATION
+from sdsdemo.data.orders import plain_caption, shuffled
 from sdsdemo.errors import UserError
 from sdsdemo.models.images import plain
 from sdsdemo.types import Example, Picture
 
 ARO_FILES = {
-    "visual_genome_relation.json": ("VG-Relation", "relation_name"),
-    "visual_genome_attribution.json": ("VG-Attribution", "attributes"),
+    "visual_genome_relation.json": (RELATION, "relation_name"),
+    "visual_genome_attribution.json": (ATTRIBUTION, "attributes"),
 }
+ORDER_FILES = {"coco_karpathy_test.json": COCO_ORDER, "flickr30k_test.json": FLICKR_ORDER}
 """File -> the name of its set, and the column that its cases are grouped by."""
 BOX = ("bbox_x", "bbox_y", "bbox_w", "bbox_h")
 SUGARCREPE_IMAGES, ARO_IMAGES = ("val2017", "images"), ("images",)
@@ -48,15 +52,16 @@ def read_sugarcrepe(folder: Path) -> list[Example]:
 
 
 def read_aro(folder: Path) -> list[Example]:
-    """The relation and attribution sets, whichever are there; `collapsed_tag` is the set, `tag` relation or attributes.
+    """Relation, attribution and order sets, whichever are there; `collapsed_tag` is the set, `tag` what varies in it.
 
     Raises `UserError` naming file and case.
     """
     files = [folder / name for name in ARO_FILES if (folder / name).is_file()]
-    if not files:
-        raise UserError(f"There is neither {' nor '.join(ARO_FILES)} in '{folder.name}'.")
+    orders = [folder / name for name in ORDER_FILES if (folder / name).is_file()]
+    if not files and not orders:
+        raise UserError(f"There is none of {', '.join((*ARO_FILES, *ORDER_FILES))} in '{folder.name}'.")
     images = _images(folder, ARO_IMAGES)
-    examples = []
+    examples = [example for path in orders for example in _order_examples(path, images)]
     for path in files:
         name, group = ARO_FILES[path.name]
         for number, case in _cases(path):
@@ -65,6 +70,21 @@ def read_aro(folder: Path) -> list[Example]:
             tags = {"tag": _joined(case.get(group, "")), "collapsed_tag": name}
             examples.append(Example(id=f"{name}-{number}", images=(picture,), captions=captions, tags=tags))
     return examples
+
+
+def _order_examples(path: Path, images: Path) -> Iterator[Example]:
+    """One example a caption: the caption and its four shuffles."""
+    name = ORDER_FILES[path.name]
+    for number, case in _cases(path):
+        sentences = case.get("caption")
+        sentences = [sentences] if isinstance(sentences, str) else sentences
+        if not isinstance(sentences, list) or not all(isinstance(sentence, str) for sentence in sentences):
+            raise UserError(f"Case {number} of {path.name} has no caption.")
+        picture = _picture(images, case, "image", path, number)
+        for k, sentence in enumerate(sentences):
+            captions = (plain_caption(sentence), *shuffled(sentence))
+            tags = {"tag": name, "collapsed_tag": name}
+            yield Example(id=f"{name}-{number}-{k}", images=(picture,), captions=captions, tags=tags)
 
 
 def _images(folder: Path, names: Sequence[str]) -> Path:

@@ -1,0 +1,80 @@
+"""The word-order sets of ARO: a true caption and four shuffles of it (Yuksekgonul et al. 2023, 2210.01936, sec. 2.2).
+
+    nouns and adjectives      these words change places, all others stay
+    all but these             all other words change places
+    within trigrams           every three words in a row are shuffled among themselves
+    trigrams                  groups of three words change places
+
+The authors draw their shuffles anew with a seed of their own tools; ours are drawn from the caption itself, so that a
+caption always gets the same four: the same test, not the same strings. Words are tagged by spaCy, as they do it.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Sequence
+from functools import cache
+
+from sdsdemo.errors import UserError
+
+NOUNS_AND_ADJECTIVES = ("NN", "NNS", "NNP", "NNPS", "JJ", "JJR", "JJS")
+MODEL = "en_core_web_sm"
+TRIES = 20
+"""How often a shuffle that changed nothing is drawn again."""
+NO_TAGGER = (
+    "The order sets need spaCy to find nouns and adjectives: run `pip install spacy` and "
+    f"`python -m spacy download {MODEL}`, or take the two order files out of the folder."
+)
+
+Tagged = Sequence[tuple[str, str]]
+"""(word, tag of the Penn Treebank) in order."""
+
+
+def shuffled(caption: str, tag: Callable[[str], Tagged] | None = None) -> tuple[str, str, str, str]:
+    """The four shuffles of a caption, in the order above. Raises `UserError` where no tagger is installed."""
+    tagged = (tag or _spacy())(plain_caption(caption))
+    words = [word for word, _ in tagged]
+    chosen = [k for k, (_, kind) in enumerate(tagged) if kind in NOUNS_AND_ADJECTIVES]
+    others = [k for k in range(len(words)) if k not in chosen]
+    draw = random.Random(caption)
+    groups = [words[k : k + 3] for k in range(0, len(words), 3)]
+    return (
+        _redrawn(words, lambda: _moved(words, chosen, draw)),
+        _redrawn(words, lambda: _moved(words, others, draw)),
+        _redrawn(words, lambda: [word for group in groups for word in draw.sample(group, len(group))]),
+        _redrawn(words, lambda: [word for group in draw.sample(groups, len(groups)) for word in group]),
+    )
+
+
+def plain_caption(caption: str, most: int = 30) -> str:
+    """Lower case, without marks, at most 30 words: how the authors' captions are shown to a model."""
+    return " ".join(re.sub(r"[.!\"()*#:;~]", " ", caption.lower()).split()[:most])
+
+
+def _moved(words: Sequence[str], places: Sequence[int], draw: random.Random) -> list[str]:
+    moved = list(words)
+    for place, source in zip(places, draw.sample(list(places), len(places)), strict=True):
+        moved[place] = words[source]
+    return moved
+
+
+def _redrawn(words: Sequence[str], make: Callable[[], list[str]]) -> str:
+    """A shuffle that differs from the caption where one can be found."""
+    found = make()
+    for _ in range(TRIES):
+        if found != list(words):
+            break
+        found = make()
+    return " ".join(found)
+
+
+@cache
+def _spacy() -> Callable[[str], Tagged]:
+    try:
+        import spacy
+
+        language = spacy.load(MODEL, disable=["parser", "ner", "lemmatizer"])
+    except (ImportError, OSError) as error:
+        raise UserError(NO_TAGGER) from error
+    return lambda text: [(token.text, token.tag_) for token in language(text)]

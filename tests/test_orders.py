@@ -1,0 +1,70 @@
+"""The word-order shuffles: which words move, and which never do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sdsdemo.data import orders
+from sdsdemo.data.benchmarks import read_benchmark
+from sdsdemo.data.official import ATTRIBUTION, RELATION, SYMMETRIC, macro_averages
+from sdsdemo.errors import UserError
+
+TAGS = {"small": "JJ", "dog": "NN", "couch": "NN", "red": "JJ"}
+CAPTION = "A small dog sits on a very red couch."
+
+
+def tag(text: str) -> list[tuple[str, str]]:
+    return [(word, TAGS.get(word, "IN")) for word in text.split()]
+
+
+def test_each_shuffle_moves_what_its_name_says() -> None:
+    words = orders.plain_caption(CAPTION).split()
+    nouns, others, within, groups = (text.split() for text in orders.shuffled(CAPTION, tag))
+    for text in (nouns, others, within, groups):
+        assert sorted(text) == sorted(words)
+        assert text != words
+    for k, word in enumerate(words):
+        assert (nouns if word not in TAGS else others)[k] == word
+    assert [sorted(within[k : k + 3]) for k in range(0, 9, 3)] == [sorted(words[k : k + 3]) for k in range(0, 9, 3)]
+    assert {tuple(groups[k : k + 3]) for k in range(0, 9, 3)} == {tuple(words[k : k + 3]) for k in range(0, 9, 3)}
+
+
+def test_a_caption_always_gets_the_same_shuffles() -> None:
+    assert orders.shuffled(CAPTION, tag) == orders.shuffled(CAPTION, tag)
+
+
+def test_a_folder_of_the_order_sets_gives_five_captions_each(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(orders, "_spacy", lambda: tag)
+    (tmp_path / "images" / "val2014").mkdir(parents=True)
+    Image.new("RGB", (30, 30)).save(tmp_path / "images" / "val2014" / "1.jpg")
+    case = {"image": "val2014/1.jpg", "caption": [CAPTION, "A red dog near a small couch"]}
+    (tmp_path / "coco_karpathy_test.json").write_text(json.dumps([case]))
+    examples = read_benchmark(f"aro:{tmp_path}")
+    assert [len(e.captions) for e in examples] == [5, 5]
+    assert examples[0].captions[0] == "a small dog sits on a very red couch"
+    assert examples[0].tags["collapsed_tag"] == "COCO-Order"
+    assert examples[0].images[0].open().size == (30, 30)
+
+
+def test_without_a_tagger_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "spacy", None)
+    orders._spacy.cache_clear()
+    with pytest.raises(UserError, match="pip install spacy"):
+        orders.shuffled(CAPTION)
+
+
+def test_official_averages_leave_out_what_the_authors_leave_out() -> None:
+    assert len(SYMMETRIC) == 157
+    relations = [("behind", True)] * 1 + [("on", False)] * 3 + [("near", False)] * 5
+    attributes = [("big and red", True)] * 25 + [("old and blue", False)] * 24
+    cases = [(RELATION, *case) for case in relations] + [(ATTRIBUTION, *case) for case in attributes]
+    tags = [{"collapsed_tag": name, "tag": group} for name, group, _ in cases]
+    found = macro_averages(tags, np.array([right for *_, right in cases]))
+    assert (found[RELATION]["value"], found[RELATION]["groups"], found[RELATION]["of"]) == (0.5, 2, 3)
+    assert (found[ATTRIBUTION]["value"], found[ATTRIBUTION]["groups"]) == (1.0, 1)
+    assert macro_averages([{"tag": "x"}], np.array([True])) == {}
