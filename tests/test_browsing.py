@@ -1,0 +1,214 @@
+"""Filters, orders and breakdowns on a run made by hand, and what the tab shows of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sdsdemo import browsing
+from sdsdemo.browsing import Catalogue, Filter, by_mode, by_tag, by_transition, read_catalogue, select
+from sdsdemo.errors import UserError
+from sdsdemo.runs import RunFolder, read_run
+from sdsdemo.settings import Settings, budget
+from sdsdemo.shelf import Shelf
+from sdsdemo.types import Evidence, Example, Picture, Scores
+from sdsdemo.ui import browse, browsed, tables
+from sdsdemo.ui.browse import Asked, BrowseTab
+from sdsdemo.workbench import Workbench
+
+RIGHT, ONE, SWAPPED = ((3.0, 1.0), (1.0, 3.0)), ((3.0, 1.0), (2.0, 1.5)), ((1.0, 3.0), (3.0, 1.0))
+SCRIPT = {"mini-clip": [ONE, ONE, RIGHT, SWAPPED, RIGHT, ONE], "mini-diffusion": [RIGHT, ONE, RIGHT, RIGHT, ONE, RIGHT]}
+TAGS = ["Noun", "Noun", "Size", "Size", "Colour", "Colour"]
+SPEND = budget(2, 2, 0)
+
+
+def example(number: int) -> Example:
+    pictures = tuple(
+        Picture(name=f"{number}-{k}", open=lambda: Image.new("RGB", (60, 40), "red"), key=f"{number}-{k}")
+        for k in (0, 1)
+    )
+    words = ("a <b>red</b> star", "a star", "Ein ROTER Stern", "star red", "blue", "红色的星星")[number]
+    tags = {"tag": TAGS[number], "collapsed_tag": "Object", "category": "Unusual Text, Hard" if number == 3 else ""}
+    return Example(id=f"e{number}", images=pictures, captions=(f"{words} one", f"{words} two"), tags=tags)
+
+
+EXAMPLES = [example(number) for number in range(6)]
+
+
+def scores_of(model: str, number: int) -> Scores:
+    score_IC = np.array(SCRIPT[model][number])
+    if model == "mini-clip":
+        return Scores(kind="similarity", score_IC=score_IC)
+    noise_TN = np.array([[0.1, -0.1], [0.2, -0.2]]) * (number == 1)  # on example 1 the draws decide nothing
+    loss_ICTN = -score_IC[..., None, None] + noise_TN * 40 * np.arange(4).reshape(2, 2, 1, 1)
+    found = Evidence(timestep_T=np.array([250, 750]), loss_ICTN=loss_ICTN.astype(np.float32), evaluations=16)
+    return Scores(kind="denoising", score_IC=score_IC, evidence=found)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    run = RunFolder(tmp_path / "runs" / "made", "mini", EXAMPLES, SPEND)
+    for model in SCRIPT:
+        run.enter(model, "x")
+        for number in range(6):
+            run.add(model, f"e{number}", scores_of(model, number))
+    monkeypatch.setattr("sdsdemo.shelf.read_catalogue", lambda run: read_catalogue(run, lambda name: EXAMPLES))
+    return tmp_path
+
+
+@pytest.fixture
+def catalogue(folder: Path) -> Catalogue:
+    return read_catalogue(read_run(folder / "runs" / "made"), lambda name: EXAMPLES)
+
+
+BASE = Filter(model="mini-clip", against="mini-diffusion")
+
+
+@pytest.mark.parametrize(
+    ("change", "places"),
+    [
+        ({}, [0, 1, 2, 3, 4, 5]),
+        ({"tags": ("tag=Noun",)}, [0, 1]),
+        ({"tags": ("tag=Noun", "tag=Size")}, [0, 1, 2, 3]),
+        ({"tags": ("tag=Noun", "tag=Size"), "who": "fixed"}, [0, 3]),
+        ({"who": "broken"}, [4]),
+        ({"who": "always right"}, [2]),
+        ({"who": "still wrong"}, [1]),
+        ({"categories": ("Hard",)}, [3]),
+        ({"modes": ("swapped",)}, [3]),
+        ({"words": "RED star"}, [0, 3]),
+        ({"words": "红色"}, [5]),
+        ({"model": "mini-diffusion", "decided": "undecided"}, [1]),
+        ({"order": "worst"}, [3, 0, 1, 5, 2, 4]),
+        ({"order": "best"}, [2, 4, 0, 1, 5, 3]),
+        ({"words": "nowhere"}, []),
+    ],
+)
+def test_filters_widen_within_a_field_and_narrow_across_fields(
+    catalogue: Catalogue, change: dict, places: list
+) -> None:
+    assert select(catalogue, replace(BASE, **change)).tolist() == places
+
+
+def test_breakdowns_count_what_the_other_filters_leave(catalogue: Catalogue) -> None:
+    assert by_transition(catalogue, BASE) == {"fixed": 3, "broken": 1, "still wrong": 1, "always right": 1}
+    assert by_transition(catalogue, replace(BASE, who="fixed", tags=("tag=Noun",)))["still wrong"] == 1
+    assert by_mode(catalogue, BASE) == {"right": 2, "one caption wins": 3, "swapped": 1}
+    first, second = by_tag(catalogue, replace(BASE, tags=("tag=Noun",)))["tag=Size"]
+    assert (first.value, second.value, first.n) == (0.5, 1.0, 2)
+
+
+def test_a_benchmark_that_changed_or_has_one_image_is_told(folder: Path) -> None:
+    run = read_run(folder / "runs" / "made")
+    with pytest.raises(UserError, match="has no example e0 any more"):
+        read_catalogue(run, lambda name: EXAMPLES[1:])
+    single = replace(run, examples=tuple(replace(e, images=1) for e in run.examples))
+    with pytest.raises(UserError, match="one image an example"):
+        read_catalogue(single)
+
+
+@pytest.fixture
+def tab(folder: Path) -> BrowseTab:
+    import gradio as gr
+
+    settings = Settings.from_environment({"SDSDEMO_RUNS": str(folder / "runs")})
+    with gr.Blocks():
+        return BrowseTab(Workbench(settings), Shelf(settings, assets=folder), "")
+
+
+ASKED = Asked("runs/made", "mini-clip", "mini-diffusion", "text", [], [], [], [], "any", "any", "", "benchmark")
+
+
+def test_one_example_shows_four_scores_marks_mode_and_curves_of_every_model(tab: BrowseTab) -> None:
+    shown = tab.view(ASKED, 0, "e1")
+    assert "2 of 6" in shown.example
+    assert shown.example.count("<table>") == 2
+    assert "One caption wins." in shown.example
+    assert "not decided by its noise draws" in shown.example
+    assert shown.example.count('class="line c0"') == 2
+    assert "text ✗" in shown.example
+
+
+def test_everything_foreign_is_escaped(tab: BrowseTab) -> None:
+    shown = tab.view(ASKED, 0, "e0")
+    assert "<b>red</b>" not in "".join(map(str, shown))
+    assert "&lt;b&gt;red&lt;/b&gt;" in shown.gallery
+    link = browse.Asked(*ASKED[:-3], "decided", '"><script>', "benchmark")
+    assert "<script>" not in "".join(map(str, tab.view(link._replace(decided="any"), 0, "e0")))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ASKED._replace(run="../../etc"),
+        ASKED._replace(model="no-model"),
+        ASKED._replace(who="nobody"),
+        ASKED._replace(order="sideways"),
+    ],
+)
+def test_a_value_that_means_nothing_is_one_sentence(tab: BrowseTab, asked: Asked) -> None:
+    shown = tab.view(asked, 0, "")
+    assert 'role="alert"' in shown.message
+    assert not shown.gallery
+
+
+def test_clicks_toggle_filters_and_steps_follow_the_filtered_order(tab: BrowseTab) -> None:
+    filters = browse.CLEARED
+    fields = tab.pick(ASKED, 0, "", "tag", "tag=Noun")
+    assert fields[filters.index("tags")] == ["tag=Noun"]
+    assert "<b>2</b> of 6" in fields[len(filters) + 1]
+    chosen = ASKED._replace(tags=["tag=Noun", "tag=Colour"])
+    assert tab.pick(chosen, 0, "", "tag", "tag=Noun")[filters.index("tags")] == ["tag=Colour"]
+    assert tab.pick(chosen, 0, "e1", "move", "1")[-5] == "e4"
+    assert tab.pick(chosen, 0, "e5", "move", "1")[-5] == "e5"
+    compared = tab.pick(ASKED, 0, "e2", "compare", "1")
+    assert compared[-2:] == list(EXAMPLES[2].captions)
+
+
+def test_nothing_left_offers_to_clear(tab: BrowseTab) -> None:
+    shown = tab.view(ASKED._replace(words="nowhere"), 0, "")
+    assert 'data-kind="clear"' in shown.gallery
+    assert "<b>0</b> of 6" in shown.tally
+
+
+def test_thumbnails_are_small_and_made_once() -> None:
+    opened = []
+    big = Picture(name="x", open=lambda: opened.append(1) or Image.new("RGB", (1500, 1500)), key="x")
+    thumbs = browsed.Thumbnails()
+    assert thumbs.of(big, 112) == thumbs.of(big, 112)
+    assert len(opened) == 1
+    assert len(thumbs.of(big, 112)) < 4_000
+
+
+def test_own_runs_are_shown_only_where_the_page_runs_for_its_user_alone(folder: Path) -> None:
+    alone = Settings.from_environment({"SDSDEMO_RUNS": str(folder / "runs")})
+    public = Settings.from_environment({"SDSDEMO_RUNS": str(folder / "runs"), "GRADIO_SERVER_NAME": "0.0.0.0"})
+    assert Shelf(alone, folder).names() == ["runs/made"]
+    assert Shelf(public, folder).names() == []
+
+
+def test_published_numbers_stand_apart_with_their_source_and_how_sure_they_are() -> None:
+    html = tables.published_html()
+    assert all(one["source"] and one["sure"] in ("read", "recalled") for one in tables.published())
+    assert html.count("recalled, not re-read") == sum(one["sure"] == "recalled" for one in tables.published())
+    assert "mini-clip" not in html
+
+
+def test_a_result_is_shown_with_its_downloads() -> None:
+    stored = json.loads((Path(browsing.__file__).parent.parent / "assets/mini/results/mini.json").read_text())
+    html = tables.result_html(stored, {"svg": b"<svg/>", "png": b"x"})
+    for words in (
+        "n = 400",
+        "96.8 <small>95 to 98</small>",
+        "exact McNemar",
+        "By number of timesteps",
+        "What it costs",
+    ):
+        assert words in html
+    for ending in ("csv", "json", "png", "svg"):
+        assert f'download="sdsdemo-mini.{ending}"' in html
