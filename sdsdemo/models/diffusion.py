@@ -281,38 +281,41 @@ class DiffusionScorer:
         """The scores of several (images, captions), each with all of its own images against all of its captions."""
         start = time.perf_counter()
         model = self.model
-        asked = [[*captions, ""] if budget.empty_prompt else list(captions) for _, captions in items]
-        rows = [[tuple(ids) for ids in model.tokenize(captions).tolist()] for captions in asked]
-        prompt_of = {
-            row: text for own, texts in zip(rows, asked, strict=True) for row, text in zip(own, texts, strict=True)
-        }
-        prompt_of = dict(sorted(prompt_of.items()))
-        position = {row: u for u, row in enumerate(prompt_of)}
+        prompts, blocks = self._layout(items, budget)
         timestep_T = spread_timesteps(budget.timesteps, self.card.timestep_range, model.schedule.steps)
+        pair_P = torch.tensor([pair for block in blocks for pair in block.pairs])
+        with torch.inference_mode():
+            latent_I = model.encode_images([image for images, _ in items for image in images])
+            loss_PTN = self._losses(latent_I, model.encode_prompts(prompts), pair_P, timestep_T, noise_TN)
+        seconds = (time.perf_counter() - start) / len(items)
+        scores, done = [], 0
+        for block in blocks:
+            shape = (block.images, len(block.unique), *noise_TN.shape[:2])
+            loss_IUTN = loss_PTN[done : done + len(block.pairs)].reshape(shape)
+            done += len(block.pairs)
+            loss_ICTN, spent = loss_IUTN[:, block.column], loss_IUTN.size
+            scores.append(_scores(loss_ICTN, timestep_T, budget, self, evaluations=spent, seconds=seconds))
+        return scores
+
+    def _layout(
+        self, items: Sequence[tuple[Sequence[Image], Sequence[str]]], budget: Budget
+    ) -> tuple[list[str], list[_Block]]:
+        """All prompts, equal ones once and in the order of their tokens, and where each item's pairs are."""
+        prompt_of: dict[tuple[int, ...], str] = {}
+        rows = []
+        for _, captions in items:
+            asked = [*captions, ""] if budget.empty_prompt else list(captions)
+            own = [tuple(ids) for ids in self.model.tokenize(asked).tolist()]
+            prompt_of.update(zip(own, asked, strict=True))
+            rows.append(own)
+        position = {row: u for u, row in enumerate(sorted(prompt_of))}
         blocks, first = [], 0
         for (images, _), own in zip(items, rows, strict=True):
             unique = sorted({position[row] for row in own})
-            blocks.append(
-                _Block(
-                    first=first, images=len(images), unique=unique, column=[unique.index(position[row]) for row in own]
-                )
-            )
+            column = [unique.index(position[row]) for row in own]
+            blocks.append(_Block(first=first, images=len(images), unique=unique, column=column))
             first += len(images)
-        pair_P = [pair for block in blocks for pair in block.pairs]
-        with torch.inference_mode():
-            latent_I = model.encode_images([image for images, _ in items for image in images])
-            condition_U = model.encode_prompts(list(prompt_of.values()))
-            loss_PTN = self._losses(latent_I, condition_U, torch.tensor(pair_P), timestep_T, noise_TN)
-        each = (time.perf_counter() - start) / len(items)
-        scores, done = [], 0
-        for block in blocks:
-            size = block.images * len(block.unique)
-            loss_IUTN = loss_PTN[done : done + size].reshape(block.images, len(block.unique), *loss_PTN.shape[1:])
-            done += size
-            scores.append(
-                _scores(loss_IUTN[:, block.column], timestep_T, budget, self, evaluations=loss_IUTN.size, seconds=each)
-            )
-        return scores
+        return [prompt_of[row] for row in position], blocks
 
     def _losses(
         self, latent_I: Tensor, condition_U: Any, pair_P: Tensor, timestep_T: np.ndarray, noise_TN: Tensor

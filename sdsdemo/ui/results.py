@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import gradio as gr
 
 from sdsdemo.errors import UserError
 from sdsdemo.reporting import results_of
+from sdsdemo.runs import StoredRun
 from sdsdemo.settings import ASSETS
 from sdsdemo.shelf import Shelf
 from sdsdemo.ui import tables
@@ -29,8 +31,12 @@ class ResultsTab:
 
     def __init__(self, shelf: Shelf, assets: Path = ASSETS) -> None:
         self.shelf, self.assets = shelf, assets
+        self._summed: dict[str, tuple[StoredRun, dict[str, Any]]] = {}
         names = self.names()
         with gr.Column(elem_id="results"):
+            gr.HTML("<h2>Models against benchmarks</h2>")
+            self.overview = gr.HTML(elem_id="result-overview")
+            gr.HTML("<h2>One benchmark in full</h2>")
             self.chosen = gr.Dropdown(names, value=names[0] if names else None, label="Result", elem_id="result-name")
             self.shown = gr.HTML(elem_id="result-shown")
             with gr.Accordion("Published by others", open=False):
@@ -39,7 +45,7 @@ class ResultsTab:
     def wire(self, opened: Any) -> None:
         """opened: the tab's `select` event."""
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-        opened(self._open, self.chosen, [self.chosen, self.shown], **quick)
+        opened(self._open, self.chosen, [self.chosen, self.overview, self.shown], **quick)
         self.chosen.input(self.show, self.chosen, self.shown, **quick)
 
     def names(self) -> list[str]:
@@ -61,14 +67,31 @@ class ResultsTab:
     def _open(self, name: str | None) -> list[Any]:
         names = self.names()
         chosen = name if name in names else names[0] if names else None
-        return [gr.Dropdown(names, value=chosen), self.show(chosen)]
+        return [gr.Dropdown(names, value=chosen), self.overview_html(names), self.show(chosen)]
+
+    def overview_html(self, names: Sequence[str]) -> str:
+        """Every result that can be read in one table."""
+        results = {}
+        for name in names:
+            try:
+                results[name] = self._result(name)
+            except UserError as error:
+                log.warning("%s is left out of the overview: %s", name, error)
+        return tables.overview_html(results) if results else ""
 
     def _result(self, name: str) -> dict[str, Any]:
         if name in self.shelf.names():
-            return results_of([self.shelf.run(name)])[0]
+            return self._of_run(name)
         if name not in self.names():
             raise UserError("No result is stored yet: `python -m sdsdemo evaluate mini --out runs/mini` makes one.")
         return json.loads((self.assets / SUMMARIES / f"{name}.json").read_text(encoding="utf-8"))
+
+    def _of_run(self, name: str) -> dict[str, Any]:
+        """Summed up once for each state of a run."""
+        run = self.shelf.run(name)
+        if self._summed.get(name, (None, {}))[0] is not run:
+            self._summed[name] = run, results_of([run])[0]
+        return self._summed[name][1]
 
 
 def figures_of(result: dict[str, Any]) -> dict[str, bytes]:

@@ -40,6 +40,31 @@ def result_html(result: Result, figures: Mapping[str, bytes]) -> str:
     )
 
 
+def overview_html(results: Mapping[str, Result]) -> str:
+    """Models against benchmarks: the first score of each, with interval and n."""
+    models = dict.fromkeys(model for result in results.values() for model in result["models"])
+    head = ["", *(f"{escape(name)}<br><small>{_first(result)}</small>" for name, result in results.items())]
+    rows = [
+        [
+            f"<code>{escape(model)}</code>",
+            *(
+                _share(result["models"][model][_metrics(result)[0]]) if model in result["models"] else ""
+                for result in results.values()
+            ),
+        ]
+        for model in models
+    ]
+    chance = ["chance", *(f"{100 * result['chance'][_metrics(result)[0]]:.1f}" for result in results.values())]
+    return (
+        '<section class="results"><p class="hint">Percent right by the first score of each benchmark, with the 95 % '
+        f"interval (Wilson).</p>{_table(head, [*rows, chance])}</section>"
+    )
+
+
+def _first(result: Result) -> str:
+    return f"{_called(_metrics(result)[0])}, n = {result['n']:,}"
+
+
 def published_html() -> str:
     """What others published, never mixed with ours: with source, and marked where it was only remembered."""
     rows = [
