@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sdsdemo.evaluation import evaluate
 from sdsdemo.mini.drawing import write_benchmark
 from sdsdemo.runs import read_run
-from sdsdemo.settings import ROOT
+from sdsdemo.settings import ROOT, budget
+from sdsdemo.workbench import Workbench
 
-COUNT = 6
-ALONE = [sys.executable, "-m", "sdsdemo"]
+COUNT = 4
+MODELS = ["mini-clip", "mini-diffusion"]
 TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "sdsdemo"]
 
 
@@ -27,23 +29,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def evaluate(launcher: list[str], folder: Path, out: Path) -> dict:
-    models = ["--model", "mini-clip", "--model", "mini-diffusion", "--timesteps", "2", "--noises", "2"]
-    command = [*launcher, "evaluate", f"folder:{folder}", "--out", str(out), "--json", *models]
+def with_two(folder: Path, out: Path) -> dict:
+    models = [word for model in MODELS for word in ("--model", model)]
+    command = [*TWO, "evaluate", f"folder:{folder}", "--out", str(out), "--json", *models]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+    done = subprocess.run(
+        [*command, "--timesteps", "2", "--noises", "2"], cwd=ROOT, capture_output=True, text=True, env=environment
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
 def test_two_processes_share_a_run_and_give_what_one_gives(folder: Path, tmp_path: Path) -> None:
-    one, two = (evaluate(launcher, folder, tmp_path / name) for launcher, name in ((ALONE, "one"), (TWO, "two")))
+    spend = budget(2, 2, 0)
+    one = evaluate(f"folder:{folder}", MODELS, workbench=Workbench(), budget=spend, out=tmp_path / "one")
+    two = with_two(folder, tmp_path / "two")
     assert (one["processes"], two["processes"]) == (1, 2)
     merged, single = read_run(tmp_path / "two"), read_run(tmp_path / "one")
     assert merged.header["shares"] == [COUNT, COUNT]  # of two models, each process scored its half
     assert list(merged.scores) == list(single.scores)
     for key, scores in single.scores.items():
         np.testing.assert_allclose(merged.scores[key].score_IC, scores.score_IC, atol=1e-5)
-    for model in ("mini-clip", "mini-diffusion"):
+    for model in MODELS:
         assert two["models"][model]["text"] == one["models"][model]["text"]
     assert not list((tmp_path / "two").glob("scores.*.jsonl"))  # the parts were put together
