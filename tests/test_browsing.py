@@ -99,6 +99,7 @@ def test_breakdowns_count_what_the_other_filters_leave(catalogue: Catalogue) -> 
     assert by_transition(catalogue, BASE) == {"fixed": 3, "broken": 1, "still wrong": 1, "always right": 1}
     assert by_transition(catalogue, replace(BASE, who="fixed", tags=("tag=Noun",)))["still wrong"] == 1
     assert by_mode(catalogue, BASE) == {"right": 2, "one caption wins": 3, "swapped": 1}
+    assert by_mode(catalogue, replace(BASE, tags=("tag=Noun",), modes=("swapped",))) == {"one caption wins": 2}
     first, second = by_tag(catalogue, replace(BASE, tags=("tag=Noun",)))["tag=Size"]
     assert (first.value, second.value, first.n) == (0.5, 1.0, 2)
 
