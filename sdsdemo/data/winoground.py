@@ -16,6 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sdsdemo.data.pairs import read_pairs
 from sdsdemo.errors import UserError
 from sdsdemo.types import Example
@@ -112,3 +114,24 @@ def read_labels_text(text: str) -> dict[str, list[str]]:
         return {str(key): [str(label) for label in labels] for key, labels in found.items()}
     except (ValueError, AttributeError, TypeError) as error:
         raise UserError(f"{LABELS} is not an object from ids to lists of labels: fetch it again.") from error
+
+
+def read_published_scores(path: Path) -> dict[str, np.ndarray]:
+    """score_IC [2, 2] of each example, from lines as in the dataset's `statistics/model_scores/clip.jsonl`.
+
+    A line is {"label": "<id>_c<caption>_i<image>", "score": number}. Raises `UserError` naming the line, or an example
+    that lacks one of its four scores.
+    """
+    found: dict[str, np.ndarray] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            row = json.loads(line)
+            example, caption, image = str(row["label"]).rsplit("_", 2)
+            place = int(image.removeprefix("i")), int(caption.removeprefix("c"))
+            found.setdefault(example, np.full((2, 2), np.nan))[place] = float(row["score"])
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise UserError(f"Line {number} of {path.name} is no score of Winoground's format.") from error
+    lacking = next((example for example, score_IC in found.items() if np.isnan(score_IC).any()), None)
+    if lacking is not None:
+        raise UserError(f"{path.name} lacks a score of example {lacking}: copy the file again.")
+    return found
