@@ -84,12 +84,13 @@ def served(example_assets: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 def browser() -> Iterator[Browser]:
     """A real Chromium. Where there is none: a failure in CI, elsewhere a skip that says why."""
     try:
-        from playwright.sync_api import sync_playwright
+        from playwright.sync_api import expect, sync_playwright
     except ImportError:
         _no_browser("playwright is not installed")
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if path is None:
         _no_browser("no Chromium was found")
+    expect.set_options(timeout=WAIT_MS)  # a busy machine is slow, which is no fault of the page
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=path, headless=True, args=list(CHROMIUM_FLAGS))
         yield chromium

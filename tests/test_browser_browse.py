@@ -34,7 +34,6 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def page(browser: Browser, address: str) -> Iterator[Page]:
     page = browser.new_page(viewport={"width": 1300, "height": 900})
     page.set_default_timeout(WAIT_MS)
-    expect.set_options(timeout=WAIT_MS // 2)
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
     foreign: list[str] = []
