@@ -67,7 +67,7 @@ def evaluate(
         raise UserError("There is nothing to score: give --limit a number of at least 1.")
     for note in notes_on(benchmark, every):
         remark(note)
-    run = None if out is None else RunFolder(out, benchmark, examples, budget, team)
+    run = None if out is None else RunFolder(out, benchmark, examples, budget, team, of=len(every))
     work = _Work(workbench, budget, run, team, progress, remark)
     scored = {name: work.all_scores(name, examples, blind) for name in models}
     if run is not None:

@@ -39,6 +39,7 @@ MUST_AGREE = {"format": "another format", "benchmark_hash": "another benchmark",
 DIGITS = 9
 """Significant digits of a stored loss: they bring a float32 back exactly."""
 BLIND = "blind"
+ALONE = Processes()
 
 Key = tuple[str, str, str]
 """Model, example, and "" or `BLIND`."""
@@ -98,13 +99,18 @@ class RunFolder:
         benchmark: str,
         examples: Sequence[Example],
         budget: Budget,
-        processes: Processes = Processes(),  # noqa: B008  (frozen)
+        processes: Processes = ALONE,
+        *,
+        of: int | None = None,
     ) -> None:
-        """Opens the folder, or makes it. Raises `UserError` where it holds another run, or cannot be written."""
+        """Opens the folder, or makes it. of: how many examples the benchmark has, where these are a sample of it.
+
+        Raises `UserError` where it holds another run, or cannot be written.
+        """
         self.path, self._processes = path, processes
         self._order = {example.id: number for number, example in enumerate(examples)}
         self._file = path / (SCORES if processes.count == 1 else PARTS.replace("*", str(processes.index)))
-        header = _header(benchmark, examples, budget)
+        header = _header(benchmark, examples, budget) | {"of": of or len(examples)}
         if processes.is_main:
             if (path / HEADER).is_file():
                 _check_agreement(_read_header(path), header, path)

@@ -55,6 +55,12 @@ def test_a_stored_run_gives_the_result_again_and_runs_of_one_benchmark_are_compa
     assert {(pair["a"], pair["b"]) for pair in both["paired"]} == {("mini-clip", "mini-diffusion")}
 
 
+def test_a_stored_sample_is_still_called_a_sample(tmp_path: Path) -> None:
+    evaluate("mini", ["mini-clip"], workbench=Shelf(), budget=SPEND, limit=8, out=tmp_path / "a")
+    (result,) = report([tmp_path / "a"], None, lambda line: None)
+    assert "n = 8 of 40, an even share of each tag" in as_table(result)
+
+
 def test_a_report_is_written_as_json_csv_and_figures(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     run(tmp_path / "a", "mini-clip", "mini-diffusion")
     assert main(["report", str(tmp_path / "a"), "--out", str(tmp_path / "out"), "--json"]) == 0

@@ -288,12 +288,10 @@ def _curves(evidence: Evidence) -> str:
     step_T = evidence.timestep_T.astype(float)
     low, high = float(mean_ICT.min()), float(mean_ICT.max())
     x_T = 34 + (CURVE_WIDTH - 42) * (step_T - step_T[0]) / (step_T[-1] - step_T[0])
-    height: Callable[[np.ndarray], np.ndarray] = lambda loss_T: (  # noqa: E731
-        8 + (CURVE_HEIGHT - 34) * (1 - (loss_T - low) / max(high - low, 1e-12))
-    )
+    y_ICT = 8 + (CURVE_HEIGHT - 34) * (1 - (mean_ICT - low) / max(high - low, 1e-12))
     panels = []
     for i in range(2):
-        lines = "".join(_line(x_T, height(mean_ICT[i, c]), c) for c in range(2))
+        lines = "".join(_line(x_T, y_ICT[i, c], c) for c in range(2))
         name = f"Denoising loss by timestep, picture {i + 1}, captions A and B"
         panels.append(
             f'<svg viewBox="0 0 {CURVE_WIDTH} {CURVE_HEIGHT}" role="img" aria-label="{name}">'
