@@ -6,8 +6,13 @@ Under `torchrun` or `accelerate launch` they are found through Accelerate's proc
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Parameter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +34,17 @@ class Processes:
         """The items of all processes, in the order of the processes; all of them must call it."""
         return items
 
+    def gather_rows(self, rows: Tensor) -> Tensor:
+        """The rows of all processes, in the order of the processes, without a gradient; each gives equally many."""
+        return rows.detach()
+
+    def sum_gradients(self, parameters: Iterable[Parameter]) -> None:
+        """Replace each gradient by the sum over the processes."""
+
+    def sum_numbers(self, numbers: Mapping[str, float]) -> dict[str, float]:
+        """Each number summed over the processes."""
+        return dict(numbers)
+
 
 class _Several(Processes):
     def wait(self) -> None:
@@ -40,6 +56,24 @@ class _Several(Processes):
         from accelerate.utils import gather_object
 
         return gather_object(items)
+
+    def gather_rows(self, rows: Tensor) -> Tensor:
+        from accelerate.utils import gather
+
+        return gather(rows.detach().contiguous())
+
+    def sum_gradients(self, parameters: Iterable[Parameter]) -> None:
+        import torch
+        from accelerate.utils import reduce
+
+        with torch.no_grad():
+            for parameter in parameters:
+                own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                parameter.grad = reduce(own, "sum")
+
+    def sum_numbers(self, numbers: Mapping[str, float]) -> dict[str, float]:
+        shares = self.gather([dict(numbers)])
+        return {name: sum(share[name] for share in shares) for name in numbers}
 
 
 def find() -> Processes:

@@ -4,8 +4,10 @@ Knows no CLIP, no UNet, and no file format but its own checkpoint.
 
     for event in train(module, losses_at, course, keep=path): ...
 
-`losses_at(step)` gives the losses of that step, and must depend on nothing but the step and the weights: all randomness
-comes from (seed, step), so that a run that was stopped and continued equals one that was not.
+`losses_at(step)` gives the losses of that step, whole or in micro-batches whose losses add up, and must depend on
+nothing but the step and the weights: all randomness comes from (seed, step), so that a run that was stopped and
+continued equals one that was not, bit for bit on the CPU. Several processes each do a part of every step; their
+gradients are summed.
 
 L_CLIP and L_SDS as objectives are in `sdsdemo.objectives`; their formulas in `sdsdemo.losses`.
 """
@@ -13,7 +15,9 @@ L_CLIP and L_SDS as objectives are in `sdsdemo.objectives`; their formulas in `s
 from __future__ import annotations
 
 import math
+import pickle
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +26,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-LossesAt = Callable[[int], Mapping[str, Tensor]]
-"""step -> named scalars; the one called "loss" is minimised, the others are only logged."""
+from sdsdemo.processes import Processes
+
+Losses = Mapping[str, Tensor]
+"""Named scalars; the one called "loss" is minimised, the others are only logged."""
+LossesAt = Callable[[int], Losses | Iterator[Losses]]
+"""step -> the losses of the step, or those of its micro-batches one by one, which add up to them."""
+ALONE = Processes()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +47,8 @@ class Course:
     """`late`: constant, then linear to zero over the last tenth."""
     weight_decay: float = 0.01
     clip_norm: float = 1.0
+    autocast: Literal["bfloat16"] | None = None
+    """Precision of the forward pass where it is not that of the weights; for devices that have it."""
     ema: float | None = None
     """Decay of the exponential moving average of the weights, which is what a finished run leaves in the module."""
 
@@ -69,6 +80,13 @@ class Kept:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Stopped:
+    """The run was asked to stop, and kept; the module holds the weights so far."""
+
+    step: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finished:
     """All steps were made; the module holds the result."""
 
@@ -83,30 +101,55 @@ class Failed:
     reason: str
 
 
-Event = Step | Kept | Finished | Failed
+Event = Step | Kept | Stopped | Finished | Failed
 NOT_A_NUMBER = (
     "The loss of step {step} is not a number. Try a lower learning rate; the weights of step {good} were kept."
 )
+NO_GRADIENT = (
+    "The gradient of step {step} is not a number. Try a lower learning rate; the weights of step {good} were kept."
+)
+
+
+class StopAsked(Exception):
+    """Raised by `losses_at` when it learns in the middle of a step that the run is to stop."""
+
+
+def never() -> bool:
+    """Nobody asks to stop."""
+    return False
 
 
 def train(
-    module: nn.Module, losses_at: LossesAt, course: Course, *, keep: Path | None = None, keep_every: int = 200
+    module: nn.Module,
+    losses_at: LossesAt,
+    course: Course,
+    *,
+    keep: Path | None = None,
+    keep_every: int = 200,
+    stop: Callable[[], bool] = never,
+    team: Processes = ALONE,
 ) -> Iterator[Event]:
-    """Train the parameters of `module` that require a gradient; stop by closing the generator.
+    """Train the parameters of `module` that require a gradient; stop by `stop`, or by closing the generator.
 
-    keep: a checkpoint that is written every `keep_every` steps and continued from when it is there.
+    keep: a checkpoint that is written every `keep_every` steps, and when the run stops, and continued from when it is
+    there. stop: asked before every micro-batch; a step that was begun is then forgotten. Nothing thread-local is held
+    across a yield. Raises `CheckpointError` for a checkpoint that does not fit.
     """
-    run = _Run(module, course)
+    run = _Run(module, course, team)
     if keep is not None and keep.exists():
         run.load(keep)
     start = time.monotonic()
     while run.done < course.steps:
-        losses = losses_at(run.done)
-        if not math.isfinite(float(losses["loss"].detach())):
-            yield Failed(step=run.done, reason=NOT_A_NUMBER.format(step=run.done + 1, good=run.done))
+        try:
+            values, norm = run.advance(losses_at, stop)
+        except StopAsked:
+            run.save(keep)
+            yield Stopped(step=run.done)
             return
-        norm = run.advance(losses["loss"])
-        values = {name: float(value.detach()) for name, value in losses.items()}
+        except _NotFinite as error:
+            run.save(keep)
+            yield Failed(step=run.done, reason=error.args[0].format(step=run.done + 1, good=run.done))
+            return
         yield Step(step=run.done, losses=values, gradient_norm=norm, seconds=time.monotonic() - start)
         if keep is not None and (run.done % keep_every == 0 or run.done == course.steps):
             run.save(keep)
@@ -115,11 +158,19 @@ def train(
     yield Finished(step=run.done)
 
 
+class CheckpointError(Exception):
+    """A checkpoint is broken, or of another run."""
+
+
+class _NotFinite(Exception):
+    """A loss or a gradient is not a number; the weights were not touched."""
+
+
 class _Run:
     """The state of a run: parameters, their moving average, the optimiser, and how many steps were made."""
 
-    def __init__(self, module: nn.Module, course: Course) -> None:
-        self.course = course
+    def __init__(self, module: nn.Module, course: Course, team: Processes) -> None:
+        self.course, self.team = course, team
         self.done = 0
         self.parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
         self.average = {name: p.detach().clone() for name, p in self.parameters.items()} if course.ema else {}
@@ -127,13 +178,26 @@ class _Run:
             self.parameters.values(), lr=course.learning_rate, weight_decay=course.weight_decay, betas=(0.9, 0.98)
         )
 
-    def advance(self, loss: Tensor) -> float:
-        """One optimiser step; gives the norm of the gradient before clipping."""
+    def advance(self, losses_at: LossesAt, stop: Callable[[], bool]) -> tuple[dict[str, float], float]:
+        """One optimiser step: the losses by name, and the norm of the gradient before clipping.
+
+        Raises `StopAsked` or `_NotFinite`, and then leaves the weights as they were.
+        """
+        self.optimiser.zero_grad(set_to_none=True)
+        values: defaultdict[str, float] = defaultdict(float)
+        for losses in self._micro_batches(losses_at, stop):
+            for name, value in losses.items():
+                values[name] += float(value.detach())
+            losses["loss"].backward()
+        summed = self.team.sum_numbers(values)
+        if not math.isfinite(summed["loss"]):
+            raise _NotFinite(NOT_A_NUMBER)
+        self.team.sum_gradients(self.parameters.values())
+        norm = float(nn.utils.clip_grad_norm_(self.parameters.values(), self.course.clip_norm))
+        if not math.isfinite(norm):
+            raise _NotFinite(NO_GRADIENT)
         for group in self.optimiser.param_groups:
             group["lr"] = self.course.rate(self.done)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.course.clip_norm)
         self.optimiser.step()
         self.done += 1
         if self.course.ema:
@@ -141,7 +205,23 @@ class _Run:
             with torch.no_grad():
                 for name, parameter in self.parameters.items():
                     self.average[name].lerp_(parameter, 1 - decay)
-        return float(norm)
+        return summed, norm
+
+    def _micro_batches(self, losses_at: LossesAt, stop: Callable[[], bool]) -> Iterator[Losses]:
+        """The losses of the step's parts, each computed in the course's precision, the question to stop before it."""
+        found: Iterator[Losses] | None = None
+        device = next(iter(self.parameters.values())).device.type
+        while True:
+            if (found is None or self.team.count == 1) and any(self.team.gather([stop()])):  # all stop, or none
+                raise StopAsked
+            with torch.autocast(device, dtype=torch.bfloat16, enabled=self.course.autocast is not None):
+                if found is None:
+                    first = losses_at(self.done)
+                    found = iter([first]) if isinstance(first, Mapping) else first
+                losses = next(found, None)
+            if losses is None:
+                return
+            yield losses
 
     def settle(self) -> None:
         """Leave the moving average in the module, where there is one."""
@@ -149,7 +229,10 @@ class _Run:
             for name, value in self.average.items():
                 self.parameters[name].copy_(value)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | None) -> None:
+        """Written aside, then renamed; by the main process."""
+        if path is None or not self.team.is_main:
+            return
         state = {
             "done": self.done,
             "parameters": {name: p.detach() for name, p in self.parameters.items()},
@@ -162,10 +245,18 @@ class _Run:
         aside.replace(path)
 
     def load(self, path: Path) -> None:
-        state = torch.load(path, weights_only=True)
-        self.done = state["done"]
-        self.average = state["average"]
-        self.optimiser.load_state_dict(state["optimiser"])
+        """Raises `CheckpointError` for a file that is broken or of other parameters; nothing is changed then."""
+        try:
+            state = torch.load(path, weights_only=True, map_location="cpu")
+            kept = {name: tensor.shape for name, tensor in state["parameters"].items()}
+            done, average, optimiser = state["done"], state["average"], state["optimiser"]
+        except (OSError, RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+            raise CheckpointError(f"{path.name} cannot be read") from error
+        if kept != {name: p.shape for name, p in self.parameters.items()}:
+            raise CheckpointError(f"{path.name} holds other parameters")
+        self.done = done
+        self.average = {name: tensor.to(self.parameters[name].device) for name, tensor in average.items()}
+        self.optimiser.load_state_dict(optimiser)
         with torch.no_grad():
             for name, value in state["parameters"].items():
                 self.parameters[name].copy_(value)
