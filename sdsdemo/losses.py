@@ -6,6 +6,7 @@
                        e(z, t, eps, c) = mean over elements of ( v_hat(x_t, t, c) - (eps - z) )^2   space "velocity"
     eps_hat            the output of an epsilon model;  sqrt(abar_t) v_hat + sqrt(1 - abar_t) x_t  of a v model
     fine-tuning        L = L_CLIP + lambda * L_SDS,    L_SDS = E e(h_w(f(x)), t, eps, c)
+    its rivals         swapped captions c' as hard negatives in L_CLIP;   a teacher's preference of c over c'
 
 `denoising_error` is the only place that computes e. The scorer calls it with z = VAE(image) and no gradient, the
 trainer with z = h_w(f(x)) and a gradient.
@@ -25,6 +26,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from sdsdemo.types import Space
 
@@ -159,6 +161,60 @@ def clip_loss(image_features_BD: Tensor, text_features_BD: Tensor, logit_scale: 
     from open_clip import ClipLoss
 
     return ClipLoss()(image_features_BD.float(), text_features_BD.float(), logit_scale)
+
+
+def negatives_loss(
+    image_features_BD: Tensor, text_features_BD: Tensor, twin_features_BD: Tensor, logit_scale: Tensor | float
+) -> Tensor:
+    """L_CLIP with swapped captions as hard negatives, a scalar: each image chooses among 2B texts, each text among B.
+
+        L = ( CE(s F [G; G']^T, own caption) + CE(s G F^T, own image) ) / 2
+
+    twin_features_BD: G', [B, D], L2-normalised: row b is the swapped twin of caption b. A swapped caption has no image,
+    so it chooses none. The rest is as in `clip_loss`. Source: NegCLIP (Yuksekgonul et al. 2023, 2210.01936).
+    """
+    shapes = {tuple(t.shape) for t in (image_features_BD, text_features_BD, twin_features_BD)}
+    if len(shapes) != 1 or image_features_BD.dim() != 2:
+        raise ValueError(f"the three matrices of features must have one shape; they had {sorted(shapes)}")
+    image_BD, text_BD, twin_BD = image_features_BD.float(), text_features_BD.float(), twin_features_BD.float()
+    own_B = torch.arange(len(image_BD), device=image_BD.device)
+    by_image = functional.cross_entropy(logit_scale * image_BD @ torch.cat([text_BD, twin_BD]).T, own_B)
+    by_text = functional.cross_entropy(logit_scale * text_BD @ image_BD.T, own_B)
+    return (by_image + by_text) / 2
+
+
+def preference_loss(
+    image_features_BD: Tensor,
+    text_features_BD: Tensor,
+    twin_features_BD: Tensor,
+    preference_B: Tensor,
+    logit_scale: Tensor | float,
+) -> Tensor:
+    """Binary cross-entropy of a student's choice between a caption and its twin with a teacher's: loss_B.
+
+        q = sigmoid( s f . (g - g') )          loss = -w [ p log q + (1 - p) log(1 - q) ],   w = | 2 p - 1 |
+
+    preference_B: p, the teacher's probability that caption b rather than its twin belongs to image b, in 0..1. It
+    counts for as much as the teacher is sure: p = 1/2 says nothing. NaN: there is no twin, and the loss is zero.
+    Raises `ValueError` for shapes that do not fit, or a p outside 0..1.
+    """
+    known_B = torch.isfinite(preference_B)
+    p_B = torch.where(known_B, preference_B, torch.full_like(preference_B, 0.5)).float()
+    if preference_B.shape != image_features_BD.shape[:1] or bool(((p_B < 0) | (p_B > 1)).any()):
+        raise ValueError("preference_B must hold a number from 0 to 1 an image, or NaN")
+    gap_B = logit_scale * (image_features_BD.float() * (text_features_BD - twin_features_BD).float()).sum(1)
+    loss_B = functional.binary_cross_entropy_with_logits(gap_B, p_B, reduction="none")
+    return (2 * p_B - 1).abs() * loss_B
+
+
+def features_loss(guess_BW: Tensor, feature_BW: Tensor) -> Tensor:
+    """Mean squared error per element between a map of CLIP's image embedding and frozen features: loss_B, float32.
+
+    feature_BW: internal features of the frozen denoiser, standardised, so that 1 is what the mean alone reaches.
+    """
+    if guess_BW.shape != feature_BW.shape:
+        raise ValueError(f"guess and feature must have one shape; they were {_shape(guess_BW)}, {_shape(feature_BW)}")
+    return (guess_BW.float() - feature_BW.float()).square().flatten(1).mean(1)
 
 
 def sds_loss(

@@ -1,85 +1,153 @@
-"""What is minimised when a CLIP is fine-tuned: L_CLIP alone, or the paper's sum. Knows no data set and no optimiser.
+"""What is minimised when a CLIP is fine-tuned. Knows no data set, no file and no optimiser.
 
-    clip    L = L_CLIP
-    sds     L = L_CLIP + lambda L_SDS,      L_SDS = E e( h_w(f(x)), t, eps, c )           (Basu et al. 2023, 2307.09233)
+    clip         L = L_CLIP
+    sds          L = L_CLIP + lambda L_SDS,     L_SDS = E e( h_w(f(x)), t, eps, c )       (Basu et al. 2023, 2307.09233)
+    negatives    L = L_CLIP with the swapped captions among the texts that an image chooses from (as NegCLIP)
+    preference   L = L_CLIP + lambda L_PREF,    L_PREF = E w BCE( student prefers c to c', teacher's p )
+    labels       as preference with p = 1: told which caption is true. A bound to compare with, no distillation
+    features     L = L_CLIP + lambda E || h_f(f(x)) - u(z_t, t, c) ||^2,   u: the frozen denoiser's inner features
 
-f(x) is the normalised image embedding, h_w one linear layer to the teacher's latent, e the denoising error of
-`sdsdemo.losses`: the one that the scorer computes too. Trained are the LayerNorms of both towers and h_w, nothing else.
-The teacher's own text encoder reads the caption, so that L_SDS reaches the image tower only.
+f(x) is the normalised image embedding, h_w and h_f one linear layer each, e the denoising error of `sdsdemo.losses`:
+the one that the scorer computes too. The teacher is frozen, and its own text encoder reads the caption, so that L_SDS
+reaches the image tower only. c' is the swapped twin of c. The logit scale stays as it is.
 
-What the paper leaves open is decided so: t is uniform over the schedule, the error a mean over the latent's elements,
-the denoiser's Jacobian is kept, and h_w starts at the least-squares fit from embeddings to latents.
+What the paper leaves open is an option of `Aim`, with what it is set to in the run's record.
 
-Shape suffixes: B batch, L tokens, D features, N pictures.
+A step may be cut into micro-batches and shared by processes, and still is the step of the whole batch: the features of
+the other rows are computed first, without a gradient, and the contrastive loss sees all of them.
+
+Shape suffixes: B batch, R rows of a micro-batch, L tokens, D features, W inner features, N pictures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from itertools import pairwise
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sdsdemo.losses import NoiseSchedule, clip_loss, sds_loss, total_loss
-from sdsdemo.training import LossesAt
+from sdsdemo.errors import UserError
+from sdsdemo.losses import (
+    NoiseSchedule,
+    Reduction,
+    add_noise,
+    clip_loss,
+    features_loss,
+    negatives_loss,
+    preference_loss,
+    sds_loss,
+    total_loss,
+)
+from sdsdemo.processes import Processes
+from sdsdemo.training import Losses
 
 LARGEST_SCALE = 100.0
 """CLIP's bound on the logit scale (Radford et al. 2021, section 2.5)."""
 RIDGE = 1e-3
 """Added to the diagonal of the least squares, in units of its mean, so that it has one answer."""
+Name = Literal["clip", "sds", "negatives", "preference", "labels", "features"]
+NAMES: tuple[Name, ...] = ("clip", "sds", "negatives", "preference", "labels", "features")
+WITH_TEACHER_IN_LOOP = ("sds", "features")
+WITH_TWINS = ("negatives", "preference", "labels")
+Towers = Literal["both", "image", "text"]
+TOWERS: tuple[Towers, ...] = ("both", "image", "text")
+Trained = Literal["norms", "all"]
+ALONE = Processes()
 
 
 class Teacher(Protocol):
-    """What L_SDS needs of a frozen diffusion model."""
+    """What is needed of a frozen diffusion model."""
 
     schedule: NoiseSchedule
     latent_shape: tuple[int, int, int]
 
     def denoise(self, noisy_B: Tensor, timestep_B: Tensor, condition_B: Any) -> Tensor: ...
 
+    def inner_features(self, noisy_B: Tensor, timestep_B: Tensor, condition_B: Any) -> Tensor:
+        """feature_BW of the denoiser's middle; only `features` asks for it."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Batch:
-    """The pictures and captions of one step; row b of each belongs together."""
+    """Some rows of a step's pictures and captions; row r of each belongs together."""
 
-    pixels_B: Tensor
-    """As CLIP's image tower takes them: [B, 3, H, W], normalised."""
-    token_BL: Tensor
+    pixels_R: Tensor
+    """As CLIP's image tower takes them: [R, 3, H, W], normalised."""
+    token_RL: Tensor
     """As CLIP's text tower takes them."""
-    condition_B: Any = None
-    """The captions as the teacher's text encoder gives them; not needed by `clip`."""
+    twin_token_RL: Tensor | None = None
+    """The swapped twin of each caption, or a caption of another row where it has none."""
+    condition_R: Any = None
+    """The captions as the teacher's text encoder gives them."""
+    latent_R: Tensor | None = None
+    """The true latents, scaled for the denoiser."""
+    preference_R: Tensor | None = None
+    """The teacher's probability of caption against twin; NaN where there is no twin."""
 
 
-BatchAt = Callable[[int], Batch]
-"""step -> batch; depends on nothing but the step."""
+class Batches(Protocol):
+    """Where a step's rows come from; what they are depends on nothing but step and rows."""
+
+    size: int
+
+    def rows(self, step: int, rows: slice) -> Batch: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aim:
+    """What to minimise."""
+
+    name: Name = "sds"
+    lam: float = 1.0
+    """Weight of the second term."""
+    reduction: Reduction = "mean"
+    """Over the elements of a latent; `sum` is `mean` times their number."""
+    jacobian: bool = True
+    """Back through the whole denoiser, or DreamFusion's gradient without it."""
+    timesteps: tuple[float, float] = (0.0, 1.0)
+    """Part of the schedule that t is drawn from, uniformly."""
 
 
 class Student(nn.Module):
-    """A CLIP whose LayerNorms are trained, and h_w."""
+    """A CLIP, the parameters of it that are trained, and the linear maps from its image embedding."""
 
-    def __init__(self, clip: Any, latent_shape: tuple[int, int, int]) -> None:
-        """clip: an open_clip model, changed in place. latent_shape: the teacher's (channels, height, width).
+    def __init__(
+        self,
+        clip: Any,
+        latent_shape: tuple[int, int, int] | None = None,
+        *,
+        trained: Trained = "norms",
+        towers: Towers = "both",
+        inner_width: int | None = None,
+        unit_variance: bool = False,
+        map_scale: float = 1.0,
+    ) -> None:
+        """clip: an open_clip model, changed in place; its parameters are frozen but for those that are trained.
 
-        Raises `ValueError` for a CLIP without a LayerNorm.
+        latent_shape: the teacher's (channels, height, width), for h_w. inner_width: of its inner features, for h_f.
+        unit_variance, map_scale: h_w's output is brought to unit variance a latent, and multiplied.
+        Raises `UserError` for a CLIP that has nothing of the kind to train.
         """
         super().__init__()
-        norms = [module for module in clip.modules() if isinstance(module, nn.LayerNorm)]
-        if not norms:
-            raise ValueError("clip must have LayerNorms to train; it has none")
         self.clip = clip.requires_grad_(False)
-        for norm in norms:
-            norm.requires_grad_(True)
-        width = int(clip.encode_text(torch.zeros(1, clip.context_length, dtype=torch.long)).shape[-1])
-        elements = latent_shape[0] * latent_shape[1] * latent_shape[2]
-        self.latent_shape = latent_shape
-        self.h_w = nn.Linear(width, elements)
+        self.says = _thaw(clip, trained, towers)
+        self.latent_shape, self.unit_variance, self.map_scale = latent_shape, unit_variance, map_scale
+        width = embedding_width(clip)
+        self.h_w = nn.Linear(width, int(np.prod(latent_shape))) if latent_shape is not None else None
+        self.h_f = nn.Linear(width, inner_width) if inner_width is not None else None
 
     def latents(self, features_BD: Tensor) -> Tensor:
         """h_w(f(x)): [B, channels, height, width]."""
-        return self.h_w(features_BD).unflatten(1, self.latent_shape)
+        assert self.h_w is not None
+        latent_BE = self.h_w(features_BD)
+        if self.unit_variance:
+            latent_BE = nn.functional.layer_norm(latent_BE, latent_BE.shape[1:])
+        return self.map_scale * latent_BE.unflatten(1, self.latent_shape)
 
     @torch.no_grad()
     def fit(self, features_ND: Tensor, latent_N: Tensor) -> float:
@@ -87,50 +155,221 @@ class Student(nn.Module):
 
         features_ND: [N, D]. latent_N: [N, channels, height, width], scaled as the denoiser meets them.
         """
+        assert self.h_w is not None
         x_ND, y_NE = features_ND.double(), latent_N.flatten(1).double()
         x_D, y_E = x_ND.mean(0), y_NE.mean(0)
         x_ND, y_NE = x_ND - x_D, y_NE - y_E
         square_DD = x_ND.T @ x_ND
-        square_DD += RIDGE * square_DD.diagonal().mean() * torch.eye(len(square_DD), dtype=torch.float64)
+        square_DD += RIDGE * square_DD.diagonal().mean() * torch.eye(len(square_DD), dtype=torch.float64).to(x_ND)
         weight_DE = torch.linalg.solve(square_DD, x_ND.T @ y_NE)
         self.h_w.weight.copy_(weight_DE.T)
         self.h_w.bias.copy_(y_E - x_D @ weight_DE)
         return float(1 - (y_NE - x_ND @ weight_DE).square().sum() / y_NE.square().sum())
 
-
-def clip_objective(student: Student, batch_at: BatchAt) -> LossesAt:
-    """L_CLIP alone: what `sds` is at lambda = 0, without a pass through the denoiser."""
-
-    def losses(step: int) -> Mapping[str, Tensor]:
-        image_BD, text_BD, scale = _embed(student, batch_at(step))
-        return {"loss": clip_loss(image_BD, text_BD, scale)}
-
-    return losses
+    @property
+    def thawed(self) -> list[nn.Parameter]:
+        """The parameters of CLIP that are trained, without the maps."""
+        return [parameter for parameter in self.clip.parameters() if parameter.requires_grad]
 
 
-def sds_objective(student: Student, teacher: Teacher, batch_at: BatchAt, *, lam: float, seed: int) -> LossesAt:
-    """The paper's sum; the timesteps and noises of a step are drawn from (seed, step)."""
+class Objective:
+    """`training.LossesAt` of an aim: the losses of a step, micro-batch by micro-batch."""
 
-    def losses(step: int) -> Mapping[str, Tensor]:
-        batch = batch_at(step)
-        image_BD, text_BD, scale = _embed(student, batch)
-        timestep_B, noise_B = _draw(teacher, len(image_BD), seed, step)
-        sds = sds_loss(
-            teacher.denoise, teacher.schedule, student.latents(image_BD), noise_B, timestep_B, batch.condition_B
-        ).mean()
-        contrastive = clip_loss(image_BD, text_BD, scale)
-        return {"loss": total_loss(contrastive, sds, lam), "clip": contrastive, "sds": sds}
+    def __init__(
+        self,
+        student: Student,
+        batches: Batches,
+        aim: Aim,
+        *,
+        teacher: Teacher | None = None,
+        seed: int = 0,
+        parts: int = 1,
+        team: Processes = ALONE,
+    ) -> None:
+        """parts: micro-batches that a process cuts its rows into.
 
-    return losses
+        Raises `ValueError` for a bad lambda, a batch that the processes cannot share evenly, a missing teacher.
+        """
+        total_loss(torch.zeros(()), torch.zeros(()), aim.lam)  # checks lambda
+        if batches.size % team.count:
+            raise ValueError(f"the batch of {batches.size} must be a multiple of the {team.count} processes")
+        if aim.name in WITH_TEACHER_IN_LOOP and teacher is None:
+            raise ValueError(f"objective {aim.name!r} needs a teacher")
+        self.student, self.batches, self.aim, self.teacher = student, batches, aim, teacher
+        self.seed, self.team, self.parts = seed, team, parts
+
+    @property
+    def rows(self) -> list[slice]:
+        """The rows of each of this process's micro-batches."""
+        own = self.batches.size // self.team.count
+        start = own * self.team.index
+        edges = np.linspace(0, own, min(self.parts, own) + 1).astype(int)
+        return [slice(start + int(a), start + int(b)) for a, b in pairwise(edges)]
+
+    def __call__(self, step: int) -> Iterator[Losses]:
+        cuts = self.rows
+        read = [self.batches.rows(step, rows) for rows in cuts]
+        alone = len(cuts) == 1 and self.team.count == 1
+        whole = None if alone else self._all_features(read)
+        for rows, batch in zip(cuts, read, strict=True):
+            own = self._embed(batch)
+            features = (
+                own if whole is None else [_spliced(all_, rows, part) for all_, part in zip(whole, own, strict=True)]
+            )
+            yield self._losses(batch, rows, features, own, step)
+
+    def _losses(
+        self, batch: Batch, rows: slice, features: list[Tensor], own: list[Tensor], step: int
+    ) -> Mapping[str, Tensor]:
+        """What these rows add to the losses of the step."""
+        scale = self.student.clip.logit_scale.exp().clamp(max=LARGEST_SCALE)
+        share = (rows.stop - rows.start) / self.batches.size
+        contrastive = (
+            negatives_loss(*features, scale) if self.aim.name == "negatives" else clip_loss(*features[:2], scale)
+        )
+        contrastive = contrastive - contrastive.detach() * (
+            1 - share
+        )  # the value of a share, the gradient of the whole
+        if self.aim.name in ("clip", "negatives"):
+            return {"loss": contrastive}
+        second = share * self._second(batch, rows, own, scale, step)
+        return {"loss": total_loss(contrastive, second, self.aim.lam), "clip": contrastive, self.aim.name: second}
+
+    def _second(self, batch: Batch, rows: slice, own: list[Tensor], scale: Tensor, step: int) -> Tensor:
+        """The term that lambda weighs, as a mean over these rows."""
+        if self.aim.name == "sds":
+            return self.sds(batch, rows, own[0], step)
+        if self.aim.name == "features":
+            return self._features(batch, rows, own[0], step)
+        assert batch.preference_R is not None
+        return preference_loss(*own, batch.preference_R, scale).mean()
+
+    def sds(self, batch: Batch, rows: slice, image_RD: Tensor, step: int) -> Tensor:
+        """L_SDS of these rows; the timesteps and noises of a step are drawn from (seed, step)."""
+        assert self.teacher is not None
+        timestep_R, noise_R = self.draw(step, rows)
+        latent_R = self.student.latents(image_RD)
+        return sds_loss(
+            self.teacher.denoise, self.teacher.schedule, latent_R, noise_R.to(latent_R.device), timestep_R,
+            batch.condition_R, reduction=self.aim.reduction, jacobian=self.aim.jacobian,
+        ).mean()  # fmt: skip
+
+    def _features(self, batch: Batch, rows: slice, image_RD: Tensor, step: int) -> Tensor:
+        assert self.teacher is not None
+        assert self.student.h_f is not None
+        assert batch.latent_R is not None
+        timestep_R, noise_R = self.draw(step, rows)
+        with torch.no_grad():
+            noisy_R = add_noise(self.teacher.schedule, batch.latent_R, noise_R.to(batch.latent_R.device), timestep_R)
+            inner_RW = self.teacher.inner_features(noisy_R, timestep_R, batch.condition_R).float()
+            inner_RW = nn.functional.layer_norm(inner_RW, inner_RW.shape[1:])
+        return features_loss(self.student.h_f(image_RD), inner_RW).mean()
+
+    def draw(self, step: int, rows: slice) -> tuple[Tensor, Tensor]:
+        """timestep_R and noise_R of these rows, on the CPU: the same however the step is cut."""
+        assert self.teacher is not None
+        rng = np.random.default_rng((self.seed, step))
+        low, high = (round(share * self.teacher.schedule.steps) for share in self.aim.timesteps)
+        timestep_B = torch.from_numpy(rng.integers(low, max(high, low + 1), size=self.batches.size))
+        noise_B = rng.standard_normal((self.batches.size, *self.teacher.latent_shape), dtype=np.float32)
+        return timestep_B[rows], torch.from_numpy(noise_B[rows])
+
+    def _embed(self, batch: Batch) -> list[Tensor]:
+        """features_RD of images, captions, and twins where the aim needs them."""
+        clip = self.student.clip
+        found = [clip.encode_image(batch.pixels_R, normalize=True), clip.encode_text(batch.token_RL, normalize=True)]
+        if self.aim.name in WITH_TWINS:
+            found.append(clip.encode_text(batch.twin_token_RL, normalize=True))
+        return found
+
+    def _all_features(self, read: list[Batch]) -> list[Tensor]:
+        """features_BD of the whole step, of all processes, without a gradient."""
+        with torch.no_grad():
+            parts = [self._embed(batch) for batch in read]
+        return [self.team.gather_rows(torch.cat(part)) for part in zip(*parts, strict=True)]
 
 
-def _embed(student: Student, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    image_BD = student.clip.encode_image(batch.pixels_B, normalize=True)
-    text_BD = student.clip.encode_text(batch.token_BL, normalize=True)
-    return image_BD, text_BD, student.clip.logit_scale.exp().clamp(max=LARGEST_SCALE)
+@torch.no_grad()
+def sds_controls(objective: Objective, batch: Batch, rows: slice, step: int) -> dict[str, float]:
+    """What L_SDS is for the student's latents beside what it is for others: does it see the picture, and the caption?
+
+    Keys `student`, `true`, `zero` (h_w(0)), `other` (the student's latents of other pictures), each also with the
+    captions of other rows, `... shuffled`; all with the same (t, eps). Needs the true latents in the batch.
+    """
+    student, teacher = objective.student, objective.teacher
+    assert teacher is not None
+    assert batch.latent_R is not None
+    image_RD = student.clip.encode_image(batch.pixels_R, normalize=True)
+    latent_R = student.latents(image_RD)
+    latents = {
+        "student": latent_R,
+        "true": batch.latent_R.to(latent_R),
+        "zero": student.latents(torch.zeros_like(image_RD)),
+        "other": latent_R.roll(1, 0),
+    }
+    timestep_R, noise_R = objective.draw(step, rows)
+    turned = batch.condition_R.roll(1, 0)
+    found = {}
+    for name, one_R in latents.items():
+        for words, condition_R in (("", batch.condition_R), (" shuffled", turned)):
+            error_R = sds_loss(
+                teacher.denoise, teacher.schedule, one_R, noise_R.to(one_R.device), timestep_R, condition_R,
+                reduction=objective.aim.reduction,
+            )  # fmt: skip
+            found[name + words] = float(error_R.mean())
+    return found
 
 
-def _draw(teacher: Teacher, count: int, seed: int, step: int) -> tuple[Tensor, Tensor]:
-    rng = np.random.default_rng((seed, step))
-    timestep_B = torch.from_numpy(rng.integers(teacher.schedule.steps, size=count))
-    return timestep_B, torch.from_numpy(rng.standard_normal((count, *teacher.latent_shape), dtype=np.float32))
+def sds_gradient(objective: Objective, batch: Batch, rows: slice, step: int) -> list[Tensor]:
+    """The gradient of L_SDS (without lambda) that reaches each trained parameter of CLIP."""
+    image_RD = objective.student.clip.encode_image(batch.pixels_R, normalize=True)
+    parameters = objective.student.thawed
+    found = torch.autograd.grad(objective.sds(batch, rows, image_RD, step), parameters, allow_unused=True)
+    return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
+
+
+def embedding_width(clip: Any) -> int:
+    """D of the embedding that images and captions share."""
+    length = int(getattr(clip, "context_length", 77))
+    device = next(clip.parameters()).device
+    with torch.no_grad():
+        return int(clip.encode_text(torch.zeros(1, length, dtype=torch.long, device=device)).shape[-1])
+
+
+def _thaw(clip: Any, trained: Trained, towers: Towers) -> str:
+    """Let the parameters that are trained have a gradient; says which they are. Raises `UserError` for none."""
+    sides = {"image": [clip.visual], "text": [m for name, m in clip.named_children() if name != "visual"]}
+    wanted = [side for side in sides if towers in ("both", side)]
+    if trained == "all":
+        for side in wanted:
+            _ = [module.requires_grad_(True) for module in sides[side]]
+            _ = [
+                getattr(clip, name).requires_grad_(True)
+                for name in TEXT_PARAMETERS
+                if side == "text" and hasattr(clip, name)
+            ]
+        clip.logit_scale.requires_grad_(False)
+        return f"every parameter of the {' and the '.join(wanted)} tower, without the logit scale"
+    said = []
+    for side in wanted:
+        modules = [module for root in sides[side] for module in root.modules()]
+        norms = [module for module in modules if isinstance(module, nn.LayerNorm)]
+        batch_norms = [module for module in modules if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        if not norms and not batch_norms:
+            raise UserError(f"The {side} tower has neither LayerNorms nor BatchNorms: train all parameters instead.")
+        for norm in norms or batch_norms:
+            norm.requires_grad_(True)
+        what = f"{len(norms)} LayerNorms" if norms else (
+            f"{len(batch_norms)} BatchNorms, as it has no LayerNorm: their scale and shift, with frozen statistics"
+        )  # fmt: skip
+        said.append(f"{what} of the {side} tower")
+    return " and ".join(said)
+
+
+TEXT_PARAMETERS = ("positional_embedding", "text_projection")
+"""Parameters of open_clip's text tower that lie in no module of their own."""
+
+
+def _spliced(all_BD: Tensor, rows: slice, own_RD: Tensor) -> Tensor:
+    """The features of the whole step with these rows in place, and a gradient through them alone."""
+    return torch.cat([all_BD[: rows.start], own_RD.to(all_BD.dtype), all_BD[rows.stop :]])

@@ -110,7 +110,7 @@ NO_GRADIENT = (
 )
 
 
-class StopAsked(Exception):
+class StopAskedError(Exception):
     """Raised by `losses_at` when it learns in the middle of a step that the run is to stop."""
 
 
@@ -142,11 +142,11 @@ def train(
     while run.done < course.steps:
         try:
             values, norm = run.advance(losses_at, stop)
-        except StopAsked:
+        except StopAskedError:
             run.save(keep)
             yield Stopped(step=run.done)
             return
-        except _NotFinite as error:
+        except _NotFiniteError as error:
             run.save(keep)
             yield Failed(step=run.done, reason=error.args[0].format(step=run.done + 1, good=run.done))
             return
@@ -162,7 +162,7 @@ class CheckpointError(Exception):
     """A checkpoint is broken, or of another run."""
 
 
-class _NotFinite(Exception):
+class _NotFiniteError(Exception):
     """A loss or a gradient is not a number; the weights were not touched."""
 
 
@@ -181,7 +181,7 @@ class _Run:
     def advance(self, losses_at: LossesAt, stop: Callable[[], bool]) -> tuple[dict[str, float], float]:
         """One optimiser step: the losses by name, and the norm of the gradient before clipping.
 
-        Raises `StopAsked` or `_NotFinite`, and then leaves the weights as they were.
+        Raises `StopAskedError` or `_NotFiniteError`, and then leaves the weights as they were.
         """
         self.optimiser.zero_grad(set_to_none=True)
         values: defaultdict[str, float] = defaultdict(float)
@@ -191,11 +191,11 @@ class _Run:
             losses["loss"].backward()
         summed = self.team.sum_numbers(values)
         if not math.isfinite(summed["loss"]):
-            raise _NotFinite(NOT_A_NUMBER)
+            raise _NotFiniteError(NOT_A_NUMBER)
         self.team.sum_gradients(self.parameters.values())
         norm = float(nn.utils.clip_grad_norm_(self.parameters.values(), self.course.clip_norm))
         if not math.isfinite(norm):
-            raise _NotFinite(NO_GRADIENT)
+            raise _NotFiniteError(NO_GRADIENT)
         for group in self.optimiser.param_groups:
             group["lr"] = self.course.rate(self.done)
         self.optimiser.step()
@@ -213,7 +213,7 @@ class _Run:
         device = next(iter(self.parameters.values())).device.type
         while True:
             if (found is None or self.team.count == 1) and any(self.team.gather([stop()])):  # all stop, or none
-                raise StopAsked
+                raise StopAskedError
             with torch.autocast(device, dtype=torch.bfloat16, enabled=self.course.autocast is not None):
                 if found is None:
                     first = losses_at(self.done)

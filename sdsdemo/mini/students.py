@@ -19,7 +19,7 @@ from sdsdemo.mini import clips, running, words
 from sdsdemo.models.clip import ClipModel
 from sdsdemo.models.delta import base_header, changed_tensors, write_delta
 from sdsdemo.models.diffusion import LatentDiffusion, load_diffusion
-from sdsdemo.objectives import Batch, BatchAt, Student, clip_objective, sds_objective
+from sdsdemo.objectives import Aim, Batch, Objective, Student
 from sdsdemo.training import Course
 
 BASE, TEACHER = "mini-clip", "mini-diffusion"
@@ -53,11 +53,12 @@ def fine_tune(name: str, stream: MiniStream, out: Path, work: Path, progress: ru
     progress(f"{name}  h_w fitted on {FITTED_ON} pictures explains {explained:.1%} of the latents' variance")
 
     lam = LAMBDAS[name]
-    batch_at = _batches(stream, teacher)
-    losses = sds_objective(student, teacher, batch_at, lam=lam, seed=SEED) if lam else clip_objective(student, batch_at)
+    aim = Aim(name="sds", lam=lam) if lam else Aim(name="clip")
+    losses = Objective(student, _Sentences(stream, teacher), aim, teacher=teacher, seed=SEED)
     curve = running.run(name, student, losses, COURSE, work=work, progress=progress)
     tensors = changed_tensors(before, student.clip)
     if lam:
+        assert student.h_w is not None
         tensors |= {f"h_w.{key}": tensor for key, tensor in student.h_w.state_dict().items()}
     write_delta(out / f"{name}.safetensors", tensors, header | _story(lam, explained, curve[-1], began))
     return curve
@@ -71,17 +72,20 @@ def _fit(student: Student, teacher: LatentDiffusion, stream: MiniStream) -> floa
     return student.fit(features_ND, latent_N)
 
 
-def _batches(stream: MiniStream, teacher: LatentDiffusion) -> BatchAt:
+class _Sentences:
     """Whole sentences, as the captions of the paper's data set are, whatever the base was raised on."""
 
-    def batch_at(step: int) -> Batch:
-        index_B, sentences = stream.draw_batch(step, BATCH, salt=SALT)
-        with torch.no_grad():
-            condition_B = teacher.encode_prompts([sentence.text for sentence in sentences])
-        token_BL = words.token_ids(sentences)
-        return Batch(pixels_B=clips.as_inputs(stream, index_B), token_BL=token_BL, condition_B=condition_B)
+    size = BATCH
 
-    return batch_at
+    def __init__(self, stream: MiniStream, teacher: LatentDiffusion) -> None:
+        self._stream, self._teacher = stream, teacher
+
+    def rows(self, step: int, rows: slice) -> Batch:
+        index_B, sentences = self._stream.draw_batch(step, BATCH, salt=SALT)
+        with torch.no_grad():
+            condition_R = self._teacher.encode_prompts([sentence.text for sentence in sentences[rows]])
+        token_RL = words.token_ids(sentences[rows])
+        return Batch(pixels_R=clips.as_inputs(self._stream, index_B[rows]), token_RL=token_RL, condition_R=condition_R)
 
 
 def _story(lam: float, explained: float, last: dict[str, float], began: float) -> dict[str, Any]:

@@ -183,6 +183,21 @@ class LatentDiffusion:
         output = self.denoiser(noisy_B, timestep_B, encoder_hidden_states=condition_B, return_dict=False)
         return output[0].float()
 
+    @property
+    def inner_width(self) -> int:
+        """W of `inner_features`."""
+        return int(self.denoiser.config.block_out_channels[-1])
+
+    def inner_features(self, noisy_B: Tensor, timestep_B: Tensor, condition_B: Any) -> Tensor:
+        """feature_BW: the output of the denoiser's middle block, a mean over places, float32."""
+        found: list[Tensor] = []
+        hook = self.denoiser.mid_block.register_forward_hook(lambda module, given, output: found.append(output))
+        try:
+            self.denoise(noisy_B, timestep_B, condition_B)
+        finally:
+            hook.remove()
+        return found[0].float().mean(dim=(2, 3))
+
     def default_micro_batch(self) -> int:
         """Samples that one call of the denoiser takes: 64 for small latents, fewer as memory asks."""
         elements = int(np.prod(self.latent_shape))
