@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -43,19 +43,13 @@ from sdsdemo.losses import (
     total_loss,
 )
 from sdsdemo.processes import Processes
+from sdsdemo.recipes import WITH_TEACHER_IN_LOOP, WITH_TWINS, Name, Towers, Trained
 from sdsdemo.training import Losses
 
 LARGEST_SCALE = 100.0
 """CLIP's bound on the logit scale (Radford et al. 2021, section 2.5)."""
 RIDGE = 1e-3
 """Added to the diagonal of the least squares, in units of its mean, so that it has one answer."""
-Name = Literal["clip", "sds", "negatives", "preference", "labels", "features"]
-NAMES: tuple[Name, ...] = ("clip", "sds", "negatives", "preference", "labels", "features")
-WITH_TEACHER_IN_LOOP = ("sds", "features")
-WITH_TWINS = ("negatives", "preference", "labels")
-Towers = Literal["both", "image", "text"]
-TOWERS: tuple[Towers, ...] = ("both", "image", "text")
-Trained = Literal["norms", "all"]
 ALONE = Processes()
 
 
@@ -225,7 +219,9 @@ class Objective:
         scale = self.student.clip.logit_scale.exp().clamp(max=LARGEST_SCALE)
         share = (rows.stop - rows.start) / self.batches.size
         contrastive = (
-            negatives_loss(*features, scale) if self.aim.name == "negatives" else clip_loss(*features[:2], scale)
+            negatives_loss(features[0], features[1], features[2], scale)
+            if self.aim.name == "negatives"
+            else clip_loss(features[0], features[1], scale)
         )
         contrastive = contrastive - contrastive.detach() * (
             1 - share
@@ -242,7 +238,7 @@ class Objective:
         if self.aim.name == "features":
             return self._features(batch, rows, own[0], step)
         assert batch.preference_R is not None
-        return preference_loss(*own, batch.preference_R, scale).mean()
+        return preference_loss(own[0], own[1], own[2], batch.preference_R, scale).mean()
 
     def sds(self, batch: Batch, rows: slice, image_RD: Tensor, step: int) -> Tensor:
         """L_SDS of these rows; the timesteps and noises of a step are drawn from (seed, step)."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sdsdemo.errors import UserError
@@ -16,6 +16,7 @@ from sdsdemo.types import Budget
 ROOT = Path(__file__).resolve().parent.parent
 ASSETS = ROOT / "assets"
 CHECKPOINTS = ROOT / "checkpoints"
+CACHE = Path("~/.cache/sdsdemo").expanduser()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +66,52 @@ LIMITS = Limits()
 
 
 @dataclass(frozen=True, kw_only=True)
+class FineTuning:
+    """What a fine-tuning run may ask for, and what one started from the page may cost."""
+
+    ranges: Mapping[str, tuple[float, float]] = field(
+        default_factory=lambda: {
+            "steps": (0, 1_000_000),
+            "batch": (2, 65_536),
+            "micro_batch": (0, 65_536),
+            "learning_rate": (1e-8, 1.0),
+            "warm_up": (0, 100_000),
+            "weight_decay": (0.0, 10.0),
+            "clip_norm": (1e-6, 1e6),
+            "ema": (0.0, 0.99999),
+            "lam": (0.0, 1e6),
+            "timestep_low": (0.0, 1.0),
+            "timestep_high": (0.0, 1.0),
+            "h_w_scale": (1e-6, 1e6),
+            "fitted_on": (2, 1_000_000),
+            "pool": (0, 10_000_000),
+            "teacher_timesteps": (1, 64),
+            "teacher_noises": (1, 16),
+            "sharpness": (1e-3, 1e3),
+            "seed": (0, 2**31 - 1),
+            "measure_every": (0, 1_000_000),
+            "keep_every": (1, 1_000_000),
+            "held_out": (20, 100_000),
+        }
+    )
+    """Lowest and highest value of each number of a recipe."""
+    page_steps: int = 2_000
+    page_batch: int = 128
+    page_pool: int = 8_000
+    page_seconds: int = 900
+    """Wall-clock time after which a run from the page stops and keeps what it has."""
+    page_waiting: int = 4
+    """Runs that may wait for the one that runs."""
+    page_kept: int = 20
+    """Finished runs whose files stay on the server; the oldest go first."""
+    page_hours: float = 24.0
+    """Age at which the files of a run from the page are deleted."""
+
+
+FINETUNING = FineTuning()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Variable:
     """An environment variable that the app honours."""
 
@@ -87,6 +134,16 @@ VARIABLES = (
         meaning="Folder whose runs (`evaluate --out`) Browse and Results show beside the shipped ones, locally.",
     ),
     Variable(
+        name="SDSDEMO_TRAINING",
+        default="auto",
+        meaning="on, off, or auto: whether the page may fine-tune; auto: on locally, off in a Space without a GPU.",
+    ),
+    Variable(
+        name="SDSDEMO_CACHE",
+        default="~/.cache/sdsdemo",
+        meaning="Folder of what was computed or fetched once: the teachers' preferences, Winoground's labels.",
+    ),
+    Variable(
         name="GRADIO_SERVER_NAME", default="127.0.0.1", meaning="Address to listen on, where --host is not given."
     ),
     Variable(name="GRADIO_SERVER_PORT", default="7860", meaning="Port to listen on, where --port is not given."),
@@ -107,6 +164,9 @@ class Settings:
     port: int
     runs: Path = Path("runs")
     """Where `evaluate --out` wrote; only looked at in a local run."""
+    cache: Path = CACHE
+    training: str = "auto"
+    """on, off or auto."""
     allow_specs: bool = True
     """Whether a model may be named by a spec (a folder, a repository) beside the cards: only for a local run."""
 
@@ -118,6 +178,8 @@ class Settings:
             raise UserError("SDSDEMO_ALLOW_DOWNLOAD must be on or off.")
         if raw["SDSDEMO_DEVICE"] not in ("auto", "cpu", "cuda", "mps"):
             raise UserError("SDSDEMO_DEVICE must be auto, cpu, cuda or mps.")
+        if raw["SDSDEMO_TRAINING"].lower() not in ("on", "off", "auto"):
+            raise UserError("SDSDEMO_TRAINING must be on, off or auto.")
         if not raw["GRADIO_SERVER_PORT"].isdigit() or not 0 < int(raw["GRADIO_SERVER_PORT"]) < 65536:
             raise UserError("GRADIO_SERVER_PORT must be a port number from 1 to 65535.")
         return cls(
@@ -127,6 +189,8 @@ class Settings:
             host=raw["GRADIO_SERVER_NAME"],
             port=int(raw["GRADIO_SERVER_PORT"]),
             runs=Path(raw["SDSDEMO_RUNS"]).expanduser(),
+            cache=Path(raw["SDSDEMO_CACHE"]).expanduser(),
+            training=raw["SDSDEMO_TRAINING"].lower(),
             allow_specs=raw["GRADIO_SERVER_NAME"] in LOOPBACK and "SPACE_ID" not in environment,
         )
 

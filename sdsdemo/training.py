@@ -114,8 +114,14 @@ class StopAskedError(Exception):
     """Raised by `losses_at` when it learns in the middle of a step that the run is to stop."""
 
 
+NO_MEMORY = (
+    "The device's memory does not hold a step: try a smaller --micro-batch, which changes nothing of what is computed; "
+    "the weights of step {good} were kept."
+)
+
+
 def never() -> bool:
-    """Nobody asks to stop."""
+    """Nobody asks to stop, and nothing gives memory back."""
     return False
 
 
@@ -127,13 +133,15 @@ def train(
     keep: Path | None = None,
     keep_every: int = 200,
     stop: Callable[[], bool] = never,
+    relief: Callable[[], bool] = never,
     team: Processes = ALONE,
 ) -> Iterator[Event]:
     """Train the parameters of `module` that require a gradient; stop by `stop`, or by closing the generator.
 
     keep: a checkpoint that is written every `keep_every` steps, and when the run stops, and continued from when it is
-    there. stop: asked before every micro-batch; a step that was begun is then forgotten. Nothing thread-local is held
-    across a yield. Raises `CheckpointError` for a checkpoint that does not fit.
+    there. stop: asked before every micro-batch; a step that was begun is then forgotten. relief: asked when the device
+    is out of memory; True where the step is worth another try. Nothing thread-local is held across a yield.
+    Raises `CheckpointError` for a checkpoint that does not fit, or cannot be written.
     """
     run = _Run(module, course, team)
     if keep is not None and keep.exists():
@@ -145,6 +153,12 @@ def train(
         except StopAskedError:
             run.save(keep)
             yield Stopped(step=run.done)
+            return
+        except torch.OutOfMemoryError:
+            if relief():
+                continue
+            run.save(keep)
+            yield Failed(step=run.done, reason=NO_MEMORY.format(good=run.done))
             return
         except _NotFiniteError as error:
             run.save(keep)
@@ -241,8 +255,12 @@ class _Run:
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_suffix(".part")
-        torch.save(state, aside)
-        aside.replace(path)
+        try:
+            torch.save(state, aside)
+            aside.replace(path)
+        except (OSError, RuntimeError) as error:
+            aside.unlink(missing_ok=True)
+            raise CheckpointError(f"{path.name} cannot be written") from error
 
     def load(self, path: Path) -> None:
         """Raises `CheckpointError` for a file that is broken or of other parameters; nothing is changed then."""

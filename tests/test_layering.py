@@ -15,17 +15,18 @@ from sdsdemo.settings import ROOT
 PACKAGE = ROOT / "sdsdemo"
 RANKS = (
     ("types", "errors", "settings"),
-    ("losses", "metrics", "deciding", "inputs", "evidence", "processes"),
+    ("losses", "metrics", "deciding", "inputs", "evidence", "processes", "swaps", "recipes"),
     ("models", "data", "training", "objectives", "results", "runs", "plots", "figures", "reports"),
     ("summaries",),
-    ("evaluation", "reporting", "browsing", "bench", "mini"),
+    ("evaluation", "reporting", "browsing", "bench", "mini", "finetuning"),
     ("workbench", "shell", "doctor", "shelf"),
     ("ui", "cli", "__main__"),
 )
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 BESIDE = {
     ("settings", "types"), ("settings", "errors"), ("deciding", "metrics"), ("objectives", "training"),
-    ("data", "models"), ("shell", "workbench"), ("doctor", "workbench"), ("cli", "ui"), ("__main__", "cli"),
+    ("data", "models"), ("recipes", "swaps"), ("shell", "workbench"), ("doctor", "workbench"), ("cli", "ui"),
+    ("__main__", "cli"),
 }  # fmt: skip
 """Who may import whom within a rank: `data` opens pictures as `models.images` does."""
 OWNERS = {
@@ -36,10 +37,10 @@ OWNERS = {
     "open_clip": ("models", "mini", "losses"),
     "diffusers": ("models", "mini"),
     "transformers": ("models", "mini"),
-    "torch": ("losses", "models", "training", "objectives", "mini", "bench", "doctor", "processes"),
+    "torch": ("losses", "models", "training", "objectives", "finetuning", "mini", "bench", "doctor", "processes"),
 }
 TORCH_AT_THE_TOP = (
-    "losses.py", "training.py", "objectives.py", "bench.py", "mini/*.py",
+    "losses.py", "training.py", "objectives.py", "bench.py", "mini/*.py", "finetuning/*.py",
     "models/clip.py", "models/diffusion.py", "models/delta.py", "models/domain.py", "models/tokens.py",
 )  # fmt: skip
 """The files that may load torch as soon as they are imported; the other owners load it where they need it."""

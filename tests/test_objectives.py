@@ -1,4 +1,4 @@
-"""What fine-tuning minimises: which parameters move, that L_SDS is the scorer's error, that a cut step is a whole one."""
+"""What fine-tuning minimises: which parameters move, that L_SDS is the scorer's error, that a cut step is whole."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from sdsdemo.errors import UserError
 from sdsdemo.losses import NoiseSchedule, add_noise, clip_loss, denoising_error, negatives_loss, preference_loss
 from sdsdemo.mini import clips
-from sdsdemo.objectives import NAMES, Aim, Batch, Objective, Student, sds_controls, sds_gradient
+from sdsdemo.objectives import Aim, Batch, Objective, Student, sds_controls, sds_gradient
+from sdsdemo.recipes import NAMES
 from sdsdemo.training import Course, train
 
 LATENT = (4, 2, 2)

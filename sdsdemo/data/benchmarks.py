@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from sdsdemo.data.choices import read_aro, read_sugarcrepe
-from sdsdemo.data.mini_drawing import draw
-from sdsdemo.data.mini_world import retrieval_sets
+from sdsdemo.data.mini_drawing import SCREEN_PIXELS, draw
+from sdsdemo.data.mini_world import retrieval_sets, single_choices
 from sdsdemo.data.official import size_notes
 from sdsdemo.data.pairs import read_pairs
 from sdsdemo.data.winoground import read_from_hub, read_winoground
@@ -19,9 +19,10 @@ from sdsdemo.types import Example, Picture
 MINI, VALIDATION = ASSETS / "mini" / "benchmark", ASSETS / "mini" / "validation"
 COLORSWAP = {"caption_0": "caption_1", "caption_1": "caption_2", "image_0": "image_1", "image_1": "image_2"}
 RETRIEVAL_SEED = 20_002
+ZERO_SHOT_SEED = 20_004
 
 
-def retrieval(seed: int = RETRIEVAL_SEED, sets: int = 5, size: int = 100) -> list[Example]:
+def retrieval(seed: int = RETRIEVAL_SEED, sets: int = 5, size: int = 100, pixels: int = SCREEN_PIXELS) -> list[Example]:
     """Retrieval among `size` captions: one image and k captions, the true one first; sets x size examples, drawn anew.
 
     Scenes of combinations that were never trained on; in a set no caption is true of two pictures.
@@ -31,13 +32,28 @@ def retrieval(seed: int = RETRIEVAL_SEED, sets: int = 5, size: int = 100) -> lis
         for own, (scene, sentence) in enumerate(pairs):
             others = tuple(other.text for k, (_, other) in enumerate(pairs) if k != own)
             picture = Picture(
-                name=f"{number}-{own}.png", open=partial(draw, scene), key=f"retrieval {seed} {number}-{own}"
+                name=f"{number}-{own}.png", open=partial(draw, scene, pixels), key=f"retrieval {seed} {number}-{own}"
             )
             captions = (sentence.text, *others)
             examples.append(
                 Example(id=f"{number}-{own}", images=(picture,), captions=captions, tags={"tag": scene.family})
             )
     return examples
+
+
+def zero_shot(seed: int = ZERO_SHOT_SEED, count: int = 500, pixels: int = SCREEN_PIXELS) -> list[Example]:
+    """Zero-shot classification: one object, and captions that name it and others; the true one first; drawn anew."""
+    return [
+        Example(
+            id=str(number),
+            images=(
+                Picture(name=f"{number}.png", open=partial(draw, scene, pixels), key=f"zero-shot {seed} {number}"),
+            ),
+            captions=captions,
+            tags={"tag": scene.things[0].shape},
+        )
+        for number, (scene, captions) in enumerate(single_choices(seed, count))
+    ]
 
 
 READERS: dict[str, Callable[[Path], list[Example]]] = {
@@ -52,12 +68,14 @@ NAMED: dict[str, Callable[[], list[Example]]] = {
     "mini": partial(read_pairs, MINI),
     "mini-validation": partial(read_pairs, VALIDATION),
     "mini-retrieval": retrieval,
+    "mini-zero-shot": zero_shot,
     "winoground": read_from_hub,
 }
 MEANING = {
     "mini": "the Mini world, two images and two captions",
     "mini-validation": "a set of the same make, for every choice",
     "mini-retrieval": "one image, its caption among 100",
+    "mini-zero-shot": "one object, its name among those of other objects",
     "winoground": "Winoground from the Hub, with your own token",
     "folder:PATH": "your own pairs of pairs: examples.jsonl, .csv or Parquet, and images",
     "winoground:PATH": "your copy of Winoground",

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sdsdemo.data.mini_world import COLOURS, NUMBERS, PLURALS, SHAPES, Scene, Sentence, Spot, Thing
+from sdsdemo.swaps import KINDS
 
-KINDS = ("noun", "colour", "size", "number")
 SIZES = ("big", "small")
 COUNTED = {word: number for number, word in NUMBERS.items()}
 SINGULAR = {plural: shape for shape, plural in PLURALS.items()}

@@ -419,3 +419,20 @@ def retrieval_sets(seed: int, sets: int, size: int) -> Iterator[list[tuple[Scene
             shown = frozenset((thing.shape, thing.colour) for thing in scene.things)
             chosen.setdefault(shown, (scene, describe(rng, scene)))
         yield list(chosen.values())
+
+
+# -------------------------------------------------------------------------------------- zero-shot classification
+
+OTHERS = 2
+"""Names of other objects beside the true one: other shapes of the same colour, the harder part of what is named."""
+
+
+def single_choices(seed: int, count: int) -> Iterator[tuple[Scene, tuple[str, ...]]]:
+    """Scenes of one object with its name, first, and the names of OTHERS other shapes in the same colour."""
+    rng = np.random.default_rng((seed, count))
+    for _ in range(count):
+        scene = random_scene(rng, "single", "train")
+        thing = replace(scene.things[0], size="")
+        others = rng.permutation([shape for shape in SHAPES if shape != thing.shape])[:OTHERS]
+        named = [thing, *(replace(thing, shape=str(shape)) for shape in others)]
+        yield scene, tuple(" ".join(["a", "picture", "of", *_phrase(one, True, "a")]) for one in named)

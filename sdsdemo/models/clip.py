@@ -208,7 +208,7 @@ class ClipScorer:
         self, part: Sequence[Example], pictures: _Memory[str], texts: _Memory[tuple[int, ...]]
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """(image_ID, text_CD) of each example, float64; what is remembered is not encoded again."""
-        captions = [caption for example in part for caption in example.captions]
+        captions = list(dict.fromkeys(caption for example in part for caption in example.captions))
         row_of = dict(zip(captions, (tuple(ids) for ids in self.model.tokenize(captions).tolist()), strict=True))
         caption_of = dict(sorted((row, caption) for caption, row in row_of.items()))
         shown = {p.key or f"{example.id}/{i}": p for example in part for i, p in enumerate(example.images)}

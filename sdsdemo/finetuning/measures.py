@@ -1,0 +1,256 @@
+"""Before and after: what a run changed, on data that it never trained on, with the doubt that belongs to it.
+
+    pairs       text, image, group on a pair-of-pairs benchmark; of free data, each held-out caption against its swap
+    choices     zero-shot classification and retrieval: is what CLIP could do *kept*?
+    cosine      median cosine of the two captions, and of the two images, of an example: in which tower are they alike?
+
+*Kept*: the lower end of the change's 95 % interval is above -2 points, on a set where the base is right 50 to 90 % of
+the time. All comparisons are paired: the same examples before and after.
+
+Shape suffixes: E example, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sdsdemo.data.benchmarks import read_benchmark, retrieval, zero_shot
+from sdsdemo.data.mini_drawing import MODEL_PIXELS
+from sdsdemo.errors import UserError
+from sdsdemo.finetuning.pairs import Pair, Source
+from sdsdemo.metrics import Change, paired_change, proportion
+from sdsdemo.models.clip import ClipModel
+from sdsdemo.recipes import Recipe
+from sdsdemo.summaries import pair_right, tag_rows
+from sdsdemo.types import Example, Picture
+
+KEPT_LOSS = 0.02
+"""Points (as a share) that the lower end of the interval may lie below zero for "kept"."""
+MEANT_FOR = (0.5, 0.9)
+"""Where the base must be for "kept" to mean something: neither lost nor at the ceiling."""
+HELD_BYTES = 300_000_000
+"""Images are kept as CLIP's inputs up to this size in all; larger sets are opened again at each look."""
+AT_ONCE = 64
+AMONG = 100
+"""Captions that an image of the user's own data is retrieved among."""
+FLIPPED = 24
+"""Examples by id whose answer changed that are kept for the record, each way."""
+MINI_TAGS = {
+    "Adjective-Colour": "colour",
+    "Adjective-Colour in a relation": "colour",
+    "Adjective-Size": "size",
+    "Determiner-Number": "number",
+    "Noun left/right": "noun",
+    "Noun above/below": "noun",
+    "Noun inside": "noun",
+}
+"""Which kind of swap a tag of the Mini benchmarks is."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Look:
+    """How a model did on each set at one moment."""
+
+    right: Mapping[str, Mapping[str, np.ndarray]]
+    """By set and metric: right or not, by example."""
+    cosine: Mapping[str, float] = field(default_factory=dict)
+    """`captions` and `images`: median over the examples of the first set."""
+
+    @property
+    def headline(self) -> tuple[str, np.ndarray]:
+        """The metric that is watched during the run: text score, or the share of captions told from their swaps."""
+        name = next(iter(self.right))
+        metric = next(iter(self.right[name]))
+        return metric, self.right[name][metric]
+
+
+class Measures:
+    """The sets of a run, and a model's looks at them."""
+
+    def __init__(self, recipe: Recipe, source: Source, base: ClipModel) -> None:
+        """Raises `UserError` for a benchmark that is not here, or cannot be used to measure."""
+        self._base = base
+        self.sets = _sets(recipe, source)
+        self.first = next(iter(self.sets))
+        self._pixels: dict[str, Tensor] = {}
+        pictures = sum(len(example.images) for examples in self.sets.values() for example in examples)
+        side = base.preprocess(_any_picture(self.sets).open()).numel() * 4
+        self._keep = pictures * side <= HELD_BYTES
+
+    def look(self, sets: Sequence[str] = ()) -> Look:
+        """The base as it is now, on these sets, or on all of them."""
+        right: dict[str, dict[str, np.ndarray]] = {}
+        cosine: dict[str, float] = {}
+        for name in sets or self.sets:
+            examples = self.sets[name]
+            image_ED, text_ED = self._features(examples)
+            scores = [i @ t.T for i, t in zip(image_ED, text_ED, strict=True)]
+            right[name] = _right(scores)
+            if name == self.first and all(len(example.captions) == 2 for example in examples):
+                cosine["captions"] = float(np.median([t[0] @ t[1] for t in text_ED]))
+                if len(examples[0].images) == 2:
+                    cosine["images"] = float(np.median([i[0] @ i[1] for i in image_ED]))
+        return Look(right=right, cosine=cosine)
+
+    def _features(self, examples: Sequence[Example]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Normalised features of each example's images and captions; every caption and image is encoded once."""
+        base, device = self._base, self._base.device
+        captions = list(dict.fromkeys(c for example in examples for c in example.captions))
+        pictures = {_key(example, i): p for example in examples for i, p in enumerate(example.images)}
+        with torch.no_grad():
+            text = [
+                base.module.encode_text(base.tokenize(captions[k : k + AT_ONCE]).to(device), normalize=True)
+                for k in range(0, len(captions), AT_ONCE)
+            ]
+            keys = list(pictures)
+            image = [
+                base.module.encode_image(
+                    torch.stack([self._input(key, pictures[key]) for key in keys[k : k + AT_ONCE]]).to(device),
+                    normalize=True,
+                )
+                for k in range(0, len(keys), AT_ONCE)
+            ]
+        text_of = dict(zip(captions, torch.cat(text).cpu().double().numpy(), strict=True))
+        image_of = dict(zip(keys, torch.cat(image).cpu().double().numpy(), strict=True))
+        return (
+            [np.stack([image_of[_key(e, i)] for i in range(len(e.images))]) for e in examples],
+            [np.stack([text_of[caption] for caption in e.captions]) for e in examples],
+        )
+
+    def _input(self, key: str, picture: Picture) -> Tensor:
+        found = self._pixels.get(key)
+        if found is None:
+            found = self._base.preprocess(picture.open())
+            if self._keep:
+                self._pixels[key] = found
+        return found
+
+    def compare(self, before: Look, after: Look, recipe: Recipe) -> dict[str, Any]:
+        """What changed, as JSON can hold it."""
+        record: dict[str, Any] = {"benchmark": self.first, "sets": {}, "cosine": {}}
+        for name, found in before.right.items():
+            rows = {metric: _row(found[metric], after.right[name][metric]) for metric in found}
+            record["sets"][name] = {"n": len(self.sets[name]), "metrics": rows}
+            if name != self.first:
+                record["sets"][name] |= _kept(next(iter(rows.values())))
+        metric, was_E = before.headline
+        _, is_E = after.headline
+        record["by_tag"] = self._by_tag(was_E, is_E)
+        record["withheld"] = self._withheld(was_E, is_E, recipe)
+        record["cosine"] = {
+            name: [round(before.cosine[name], 4), round(after.cosine[name], 4)] for name in before.cosine
+        }
+        ids = [example.id for example in self.sets[self.first]]
+        record["flipped"] = {
+            "metric": metric,
+            "fixed": [ids[e] for e in np.flatnonzero(is_E & ~was_E)[:FLIPPED]],
+            "broken": [ids[e] for e in np.flatnonzero(was_E & ~is_E)[:FLIPPED]],
+        }
+        return record
+
+    def _by_tag(self, was_E: np.ndarray, is_E: np.ndarray) -> dict[str, Any]:
+        """The watched metric by tag: exploratory, as no test was declared for it."""
+        rows = tag_rows(self.sets[self.first], "tag")
+        return {tag: _row(was_E[places], is_E[places]) for tag, places in rows.items()}
+
+    def _withheld(self, was_E: np.ndarray, is_E: np.ndarray, recipe: Recipe) -> dict[str, Any]:
+        """Swaps never trained: the kind, and the captions with the words, that the recipe withheld."""
+        examples = self.sets[self.first]
+        kinds = np.array([_kind(example) == recipe.withheld_kind != "" for example in examples])
+        words = f" {recipe.withheld_words.strip().lower()} "
+        template = np.array([bool(words.strip()) and words in f" {e.captions[0].lower()} " for e in examples])
+        found = {"kind": (recipe.withheld_kind, kinds), "words": (recipe.withheld_words, template)}
+        return {
+            what: {"withheld": value, **_row(was_E[chosen], is_E[chosen])}
+            for what, (value, chosen) in found.items()
+            if chosen.any()
+        }
+
+
+def _sets(recipe: Recipe, source: Source) -> dict[str, list[Example]]:
+    """The first set is the one that is watched and compared by tag."""
+    if recipe.is_mini:
+        name = recipe.measure or "mini-validation"
+        return {
+            name: _with_pairs(name),
+            "mini-zero-shot": zero_shot(pixels=MODEL_PIXELS),
+            "mini-retrieval": retrieval(pixels=MODEL_PIXELS),
+        }
+    held_out = source.held_out
+    swaps = [pair for pair in held_out if pair.twin is not None]
+    sets = {recipe.measure: _with_pairs(recipe.measure)} if recipe.measure else {}
+    if len(swaps) >= 2:
+        sets["held-out swaps"] = [_choice(k, pair, (pair.twin or "",)) for k, pair in enumerate(swaps)]
+    others = _distinct(held_out)[:AMONG]
+    if len(others) >= 2:
+        sets[f"retrieval among {len(others)}"] = [
+            _choice(k, pair, tuple(o.caption for o in others if o is not pair)) for k, pair in enumerate(others)
+        ]
+    if not sets:
+        raise UserError("Too few images are left to measure before and after: give more data, or name a --measure.")
+    return sets
+
+
+def _with_pairs(name: str) -> list[Example]:
+    examples = read_benchmark(name)
+    if not examples or any((len(e.images), len(e.captions)) != (2, 2) for e in examples):
+        raise UserError(f"'{name}' is not a benchmark of two images and two captions: name another one with --measure.")
+    return examples
+
+
+def _choice(number: int, pair: Pair, others: tuple[str, ...]) -> Example:
+    return Example(id=str(number), images=(pair.picture,), captions=(pair.caption, *others), tags={"tag": pair.kind})
+
+
+def _distinct(pairs: Sequence[Pair]) -> list[Pair]:
+    return list({pair.caption.lower(): pair for pair in pairs}.values())
+
+
+def _any_picture(sets: Mapping[str, Sequence[Example]]) -> Picture:
+    return next(iter(sets.values()))[0].images[0]
+
+
+def _key(example: Example, image: int) -> str:
+    return example.images[image].key or f"{example.id}/{image}"
+
+
+def _right(scores: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """By metric, whether each example is right: text, image, group for 2 x 2, else the first caption as the choice."""
+    if scores[0].shape == (2, 2):
+        return dict(pair_right(scores))
+    return {"accuracy": np.array([s[0, 0] > s[0, 1:].max() for s in scores])}
+
+
+def _row(was_E: np.ndarray, is_E: np.ndarray) -> dict[str, Any]:
+    """Before, after and change of one metric."""
+    return {
+        "before": asdict(proportion(int(was_E.sum()), len(was_E))),
+        "after": asdict(proportion(int(is_E.sum()), len(is_E))),
+        "change": asdict(paired_change(was_E, is_E)),
+    }
+
+
+def _kept(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Whether a choice set says that a skill was kept: True, False, or None where the set does not suit the base."""
+    low, high = MEANT_FOR
+    if not low <= row["before"]["value"] <= high:
+        return {"kept": None}
+    return {"kept": row["change"]["low"] > -KEPT_LOSS}
+
+
+def change_words(change: Mapping[str, Any] | Change) -> str:
+    """A change with its doubt, as "+3.1 points, 95 % interval -0.9 to +7.0, n = 400: not distinguishable from ..."."""
+    found = asdict(change) if isinstance(change, Change) else change
+    low, high = 100 * found["low"], 100 * found["high"]
+    said = f"{100 * found['value']:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}, n = {found['n']}"
+    return said + (": not distinguishable from no change" if low <= 0 <= high else "")
+
+
+def _kind(example: Example) -> str:
+    return MINI_TAGS.get(example.tags.get("tag", ""), example.tags.get("tag", ""))

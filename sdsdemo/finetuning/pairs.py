@@ -1,0 +1,190 @@
+"""What a run is trained on: images, each with one caption and its swapped twin. Knows no model and no tensor.
+
+Mini's twins are checked to be false of their scenes; those of free text follow the rules of `swaps`. An image has one
+caption and one twin for the whole run, whatever the objective, so that rivals see the same and a teacher is asked once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
+from typing import Any, Protocol
+
+import numpy as np
+
+from sdsdemo.data.captions import Captioned, Captions, read_captions
+from sdsdemo.data.mini_drawing import MODEL_PIXELS, draw
+from sdsdemo.data.mini_twins import false_twin
+from sdsdemo.data.mini_world import Scene, training_sentence, training_stream
+from sdsdemo.recipes import Recipe
+from sdsdemo.settings import FINETUNING
+from sdsdemo.swaps import swap
+from sdsdemo.types import Picture
+
+SALT = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """An image, what is true of it, and what is not."""
+
+    picture: Picture
+    caption: str
+    twin: str | None
+    """None where the caption has no swap, or none that may be trained."""
+    kind: str = ""
+    """What was swapped: one of `swaps.KINDS`."""
+
+
+class Source(Protocol):
+    """Where pairs come from."""
+
+    @property
+    def held_out(self) -> list[Pair]:
+        """Pairs that are never drawn."""
+        ...
+
+    def draw(self, step: int, size: int) -> list[Pair]:
+        """`size` pairs; depends on nothing but the source, step and size. Raises `UserError` where too many are bad."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Plain values for the run's record."""
+        ...
+
+    def steps(self, size: int, most: int) -> int:
+        """How many steps of that size meet every pair once, but at most `most`."""
+        ...
+
+
+def read_source(recipe: Recipe) -> Source:
+    """The pairs that a recipe names. Raises `UserError` for data that is missing or cannot be used."""
+    if recipe.is_mini:
+        return MiniPairs(recipe)
+    return FreePairs(
+        read_captions(
+            recipe.data,
+            image_column=recipe.image_column,
+            caption_column=recipe.caption_column or None,
+            held_out=recipe.held_out,
+        ),
+        recipe,
+    )
+
+
+class MiniPairs:
+    """`pool` scenes of the Mini world's training split, drawn from the seed; small pictures, kept as they are drawn."""
+
+    held_out: list[Pair] = []  # noqa: RUF012 the benchmarks of the world are held out by its combinations
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._count = count = recipe.pool or FINETUNING.page_pool
+        self.seed, self.withheld, self.words = recipe.seed, recipe.withheld_kind, recipe.withheld_words
+        rng = np.random.default_rng((recipe.seed, SALT))
+        self._pairs = [self._pair(rng, k, scene) for k, scene in enumerate(training_stream(recipe.seed + 1, count))]
+
+    def draw(self, step: int, size: int) -> list[Pair]:
+        """By epochs: a permutation of the pool each."""
+        places = range(step * size, (step + 1) * size)
+        return [self._pairs[_permuted(self.seed, place, len(self._pairs))] for place in places]
+
+    def steps(self, size: int, most: int) -> int:
+        """How many steps of that size meet every pair once, but at most `most`."""
+        return min(most, -(-len(self._pairs) // size))
+
+    def describe(self) -> dict[str, Any]:
+        """Plain values for the run's record."""
+        return {"kind": "mini", "items": len(self._pairs), "bad_rows": None, **_swap_shares(self._pairs)}
+
+    def _pair(self, rng: np.random.Generator, number: int, scene: Scene) -> Pair:
+        sentence = training_sentence(rng, scene)
+        twin = None
+        if not _has_words(sentence.text, self.words):
+            twin = false_twin(rng, scene, sentence, without=(self.withheld,))
+        return Pair(
+            picture=Picture(
+                name=f"scene {number}",
+                open=lru_cache(maxsize=1)(partial(draw, scene, MODEL_PIXELS)),
+                key=f"mini {self.seed} {self._count} {number}",
+            ),
+            caption=sentence.text,
+            twin=None if twin is None else twin.sentence.text,
+            kind="" if twin is None else twin.kind,
+        )
+
+
+class FreePairs:
+    """Images and captions of the user's own, with twins by rule."""
+
+    def __init__(self, captions: Captions, recipe: Recipe) -> None:
+        self._captions, self._recipe = captions, recipe
+        self._seen: dict[str, bool] = {}
+
+    @property
+    def held_out(self) -> list[Pair]:
+        """Pairs that are never drawn, with any kind of swap: those withheld from training too."""
+        return [self._pair(item, withheld=("", "")) for item in self._captions.held_out]
+
+    def draw(self, step: int, size: int) -> list[Pair]:
+        """As the source draws them; of several captions one, by the image's name and the seed."""
+        count = self._known
+        if self._recipe.pool and (count is None or self._recipe.pool < count):
+            step %= max(1, self._recipe.pool // size)
+        withheld = (self._recipe.withheld_kind, self._recipe.withheld_words)
+        found = [self._pair(item, withheld) for item in self._captions.draw(step, size, self._recipe.seed)]
+        self._seen.update({pair.picture.key or pair.picture.name: pair.twin is not None for pair in found})
+        return found
+
+    def steps(self, size: int, most: int) -> int:
+        """How many steps of that size meet every pair once, but at most `most`."""
+        count = min(self._known or self._recipe.pool or most * size, self._recipe.pool or most * size)
+        return max(1, min(most, -(-count // size)))
+
+    @property
+    def _known(self) -> int | None:
+        described = self._captions.describe()
+        items, held = described.get("items"), described.get("held_out")
+        return int(str(items)) - int(str(held or 0)) if items else None
+
+    def describe(self) -> dict[str, Any]:
+        """Plain values for the run's record; the share without a swap is of the images met so far."""
+        met = len(self._seen)
+        share = round(1 - sum(self._seen.values()) / met, 4) if met else None
+        return {**self._captions.describe(), "met": met, "without_swap": share, "bad_rows": asdict(self._captions.bad)}
+
+    def _pair(self, item: Captioned, withheld: tuple[str, str]) -> Pair:
+        key = f"{self._recipe.seed} {item.picture.name} {item.captions}"
+        rng = np.random.default_rng(int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big"))
+        caption = item.captions[rng.integers(len(item.captions))]
+        kind, words = withheld
+        found = None if _has_words(caption, words) else swap(caption, rng, without=(kind,))
+        return Pair(
+            picture=item.picture,
+            caption=caption,
+            twin=None if found is None else found.text,
+            kind="" if found is None else found.kind,
+        )
+
+
+def _swap_shares(pairs: list[Pair]) -> dict[str, Any]:
+    kinds = Counter(pair.kind for pair in pairs)
+    return {
+        "without_swap": round(kinds[""] / len(pairs), 4),
+        "swaps": {kind: round(count / len(pairs), 4) for kind, count in sorted(kinds.items()) if kind},
+    }
+
+
+def _has_words(caption: str, words: str) -> bool:
+    return bool(words.strip()) and f" {words.strip().lower()} " in f" {caption.lower()} "
+
+
+def _permuted(seed: int, place: int, count: int) -> int:
+    """Which item comes at a place of the endless order of epochs."""
+    return int(_order(seed, place // count, count)[place % count])
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, count: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch, SALT)).permutation(count)
