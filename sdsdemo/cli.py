@@ -11,10 +11,12 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from sdsdemo.errors import UserError
+from sdsdemo.recipes import PRESET_WORDS, Recipe, called, made
 from sdsdemo.settings import ASSETS, CHECKPOINTS, NOISES, SEED, TIMESTEPS, Settings, budget
 
 Handler = Callable[[argparse.Namespace], int]
@@ -49,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_score(verbs)
     _add_evaluate(verbs)
     _add_report(verbs)
+    _add_finetune(verbs)
     _add_mini(verbs)
     _verb(verbs, "models", "every model, and whether it can run here", "models --json", _models)
     _verb(verbs, "benchmarks", "every benchmark, and whether it is here", "benchmarks", _benchmarks)
@@ -106,6 +109,28 @@ def _add_report(verbs: Any) -> None:
     report.add_argument(
         "--out", type=Path, metavar="DIR", help="write results.json, results.csv and figures (PNG, SVG) there"
     )
+
+
+def _add_finetune(verbs: Any) -> None:
+    example = "finetune --preset quick --objective preference --out runs/try"
+    tune = _verb(verbs, "finetune", "fine-tune a CLIP, with or without a teacher", example, _finetune)
+    tune.add_argument("--out", type=Path, metavar="DIR", help="where weights, log and checkpoint go")
+    presets = "; ".join(f"{name}: {words}" for name, words in PRESET_WORDS.items())
+    tune.add_argument("--preset", default="mini", metavar="NAME", help=f"settings to start from ({presets})")
+    tune.add_argument("--resume", action="store_true", help="go on with the run in --out, which was stopped")
+    tune.add_argument("--show", action="store_true", help="print the whole recipe, as JSON, and train nothing")
+    for setting in fields(Recipe):
+        flag, default = called(setting.name), setting.default
+        says = f"{setting.metadata['meaning']} Default: {default if default != '' else 'nothing'}."
+        options: dict[str, Any] = {"dest": setting.name, "default": None, "help": says.replace("%", "%%")}
+        if isinstance(default, bool):
+            tune.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
+        else:
+            tune.add_argument(flag, type=type(default), metavar=_letter(default), **options)
+
+
+def _letter(default: object) -> str:
+    return "NAME" if isinstance(default, str) else "X" if isinstance(default, float) else "N"
 
 
 def _add_mini(verbs: Any) -> None:
@@ -168,6 +193,24 @@ def _evaluate(asked: argparse.Namespace) -> int:
     for line in expected_lines(result, workbench.card):
         _note(line)
     return _show(asked, result, as_table)
+
+
+def _finetune(asked: argparse.Namespace) -> int:
+    changes = {s.name: value for s in fields(Recipe) if (value := getattr(asked, s.name)) is not None}
+    recipe = made(asked.preset, changes)
+    if asked.show:
+        print(json.dumps(recipe.as_dict(), indent=1))
+        return 0
+    if asked.out is None:
+        raise UserError("Name a folder for the run with --out.")
+    from sdsdemo.finetuning.telling import as_text, run_in_shell
+    from sdsdemo.workbench import Workbench
+
+    record = run_in_shell(recipe, asked.out, workbench=Workbench(), resume=asked.resume, progress=_progress, note=_note)
+    if record is None:
+        return 0
+    _show(asked, record, as_text)
+    return 2 if record["state"] == "failed" else 0
 
 
 def _report(asked: argparse.Namespace) -> int:

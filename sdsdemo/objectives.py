@@ -289,8 +289,8 @@ class Objective:
 def sds_controls(objective: Objective, batch: Batch, rows: slice, step: int) -> dict[str, float]:
     """What L_SDS is for the student's latents beside what it is for others: does it see the picture, and the caption?
 
-    Keys `student`, `true`, `zero` (h_w(0)), `other` (the student's latents of other pictures), each also with the
-    captions of other rows, `... shuffled`; all with the same (t, eps). Needs the true latents in the batch.
+    Keys `student`, `true`, `zero` (h_w(0)), `other` (the student's latents of other pictures), each also with captions
+    of further rows, `... shuffled`; all with the same (t, eps). Needs the true latents in the batch, and three rows.
     """
     student, teacher = objective.student, objective.teacher
     assert teacher is not None
@@ -304,7 +304,7 @@ def sds_controls(objective: Objective, batch: Batch, rows: slice, step: int) -> 
         "other": latent_R.roll(1, 0),
     }
     timestep_R, noise_R = objective.draw(step, rows)
-    turned = batch.condition_R.roll(1, 0)
+    turned = batch.condition_R.roll(2, 0)  # those of neither the own nor the other images
     found = {}
     for name, one_R in latents.items():
         for words, condition_R in (("", batch.condition_R), (" shuffled", turned)):

@@ -86,7 +86,7 @@ class Recipe:
     permuted: bool = _is(False, "Control of preference: the teacher's preferences are dealt to other images.")
     seed: int = _is(0, "Of the data's order, the noise and the maps.")
     measure: str = _is("", "Benchmark for before and after; empty: mini-validation for Mini, else held-out data.")
-    measure_every: int = _is(0, "Steps between two looks at held-out accuracy; 0: ten looks a run.")
+    measure_every: int = _is(0, "Steps between two looks at held-out accuracy; 0: five looks a run.")
     keep_every: int = _is(100, "Steps between two checkpoints.")
     held_out: int = _is(500, "Images of your own data kept for before and after.")
     image_column: str = _is("image", "Column of the images, of a Hub data set.")
@@ -97,7 +97,7 @@ class Recipe:
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 said = ", ".join(word or "nothing" for word in allowed)
-                raise UserError(f"{_called(name)} must be one of {said}; it was {getattr(self, name)!r}.")
+                raise UserError(f"{called(name)} must be one of {said}; it was {getattr(self, name)!r}.")
         for name, (low, high) in FINETUNING.ranges.items():
             _check_number(name, getattr(self, name), low, high)
         if self.timestep_low >= self.timestep_high:
@@ -135,13 +135,13 @@ class Recipe:
         for setting in fields(self):
             value = getattr(self, setting.name)
             if value != setting.default:
-                flag = _called(setting.name)
+                flag = called(setting.name)
                 words += ([flag] if value else ["--no-" + flag[2:]]) if isinstance(value, bool) else [flag, str(value)]
         return shlex.join([*words, "--out", out])
 
 
 PRESETS: dict[str, Recipe] = {
-    "quick": Recipe(steps=60, batch=32, warm_up=10, pool=1_000, fitted_on=1_000),
+    "quick": Recipe(steps=50, batch=32, warm_up=10, pool=800, fitted_on=500),
     "mini": Recipe(lam=10.0),
     "paper-vit-b-16": Recipe(
         base="clip-vit-b-16",
@@ -178,11 +178,11 @@ def made(preset: str, changes: Mapping[str, Any]) -> Recipe:
 
 def _check_number(name: str, value: Any, low: float, high: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise UserError(f"{_called(name)} must be a number from {low:g} to {high:g}; it was {value!r}.")
+        raise UserError(f"{called(name)} must be a number from {low:g} to {high:g}; it was {value!r}.")
     if not low <= value <= high:
-        raise UserError(f"{_called(name)} must be from {low:g} to {high:g}; it was {value:g}.")
+        raise UserError(f"{called(name)} must be from {low:g} to {high:g}; it was {value:g}.")
 
 
-def _called(name: str) -> str:
+def called(name: str) -> str:
     """A setting as the command line calls it."""
     return "--" + ("lambda" if name == "lam" else name.replace("_", "-"))

@@ -223,7 +223,7 @@ def test_the_controls_of_the_regulariser_are_its_own_value_for_other_latents_and
     timestep_R, noise_R = aim.draw(0, WHOLE)
     teacher = TinyTeacher()
     true_R = denoising_error(
-        teacher.denoise, teacher.schedule, batch.latent_R, noise_R, timestep_R, batch.condition_R.roll(1, 0)
+        teacher.denoise, teacher.schedule, batch.latent_R, noise_R, timestep_R, batch.condition_R.roll(2, 0)
     )
     assert found["true shuffled"] == pytest.approx(float(true_R.mean()), rel=1e-5)
 

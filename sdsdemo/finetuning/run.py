@@ -43,7 +43,7 @@ from sdsdemo.training import CheckpointError, Course, Failed, Finished, Kept, St
 from sdsdemo.types import Availability, Budget, Card
 
 ALONE = Processes()
-LOOKS = 10
+LOOKS = 5
 """Looks at held-out accuracy a run, where the recipe does not say how often."""
 FIT_AT_ONCE = 64
 CONTROL_ROWS = 32
@@ -262,6 +262,7 @@ class _Run:
                     yield Told(text="Memory was short: micro-batches are half as large now; the batch is the same.")
                 if event.step % every == 0 and event.step < recipe.steps:
                     yield self._looked(event.step, self.measures.look([self.measures.first]))
+                if event.step == recipe.steps // 2:
                     yield from self._controls(event.step)
             elif isinstance(event, Kept):
                 self._save("running")
