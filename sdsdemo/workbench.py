@@ -37,6 +37,8 @@ class Workbench:
         """
         self.settings = settings or Settings.from_environment()
         self._opener = opener or self._open
+        self._lent: dict[str, Card] = {}
+        """Models of visitors, by names that cannot be guessed."""
         self._loaded: OrderedDict[str, tuple[Card, Scorer]] = OrderedDict()
         """Least recently used first."""
         self._table = Lock()
@@ -55,9 +57,22 @@ class Workbench:
         known = cards.all_cards()
         if name_or_spec in known:
             return known[name_or_spec]
+        lent = self._lent.get(name_or_spec)
+        if lent is not None:
+            return lent
         if ":" in name_or_spec and not self.settings.allow_specs and name_or_spec not in self.settings.models:
             raise UserError(NO_SPECS.format(names=", ".join(known)))
         return cards.resolve(name_or_spec)
+
+    def lend(self, card: Card) -> None:
+        """Make a model known under its card's name, to whoever knows that name; it is in no list."""
+        self._lent[card.name] = card
+
+    def forget(self, name: str) -> None:
+        """A lent model is known no longer."""
+        self._lent.pop(name, None)
+        with self._table:
+            self._loaded.pop(name, None)
 
     def availability(self, card: Card) -> Availability:
         """Whether a card can run here and now; if not, why, and what to do."""

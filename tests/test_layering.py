@@ -19,14 +19,14 @@ RANKS = (
     ("models", "data", "training", "objectives", "results", "runs", "plots", "figures", "reports"),
     ("summaries",),
     ("evaluation", "reporting", "browsing", "bench", "mini", "finetuning"),
-    ("workbench", "shell", "doctor", "shelf"),
+    ("workbench", "shell", "doctor", "shelf", "tunings"),
     ("ui", "cli", "__main__"),
 )
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 BESIDE = {
     ("settings", "types"), ("settings", "errors"), ("deciding", "metrics"), ("objectives", "training"),
-    ("data", "models"), ("recipes", "swaps"), ("shell", "workbench"), ("doctor", "workbench"), ("cli", "ui"),
-    ("__main__", "cli"),
+    ("data", "models"), ("recipes", "swaps"), ("shell", "workbench"), ("tunings", "workbench"), ("doctor", "workbench"),
+    ("cli", "ui"), ("__main__", "cli"),
 }  # fmt: skip
 """Who may import whom within a rank: `data` opens pictures as `models.images` does."""
 OWNERS = {

@@ -89,10 +89,10 @@ def finetune(
     if folder.exists and not resume:
         raise UserError(THERE.format(name=out.name))
     with folder.held():
-        yield from _Run(recipe, folder, workbench, seconds, team).events()
+        yield from Run(recipe, folder, workbench, seconds, team).events()
 
 
-class _Run:
+class Run:
     """The parts of one run, and what is known of it so far."""
 
     def __init__(
@@ -130,23 +130,27 @@ class _Run:
 
     def _events(self) -> Iterator[Event]:
         self._save("preparing")
+        yield from self.load()
+        self.measures = Measures(self.recipe, self.source, self.base)
+        self.stop_if_asked()
+        yield Preparing(text="a look before")
+        self.before = self.measures.look()
+        yield self._looked(0, self.before)
+        yield from self.prepare_teacher()
+        yield from self._train()
+
+    # ---------------------------------------------------------------------------------------------- preparation
+
+    def load(self) -> Iterator[Event]:
+        """Base and data."""
         yield Preparing(text=f"loading {self.base_card.title}")
         self.base = ClipModel.load(self.base_card.spec, device=self.device, allow_download=self.settings.allow_download)
         self.header = base_header(self.base)
         self.before_weights = {key: tensor.clone() for key, tensor in self.base.module.state_dict().items()}
         yield Preparing(text="reading the data")
         self.source = read_source(self.recipe)
-        self.measures = Measures(self.recipe, self.source, self.base)
-        self.stop_if_asked()
-        yield Preparing(text="a look before")
-        self.before = self.measures.look()
-        yield self._looked(0, self.before)
-        yield from self._prepare_teacher()
-        yield from self._train()
 
-    # ---------------------------------------------------------------------------------------------- preparation
-
-    def _prepare_teacher(self) -> Iterator[Event]:
+    def prepare_teacher(self) -> Iterator[Event]:
         """Student, teacher, h_w and preferences, whichever the objective needs."""
         recipe, preference = self.recipe, None
         if self.teacher_card is not None:
@@ -227,17 +231,7 @@ class _Run:
 
     def _train(self) -> Iterator[Event]:
         recipe = self.recipe
-        aim = Aim(
-            name=recipe.objective,
-            lam=recipe.lam,
-            reduction=recipe.reduction,
-            jacobian=recipe.jacobian,
-            timesteps=(recipe.timestep_low, recipe.timestep_high),
-        )
-        self.objective = Objective(
-            self.student, self.batches, aim,
-            teacher=self.teacher, seed=recipe.seed, parts=self.parts, team=self.team,
-        )  # fmt: skip
+        self.objective = self.new_objective()
         course = Course(
             steps=recipe.steps,
             learning_rate=recipe.learning_rate,
@@ -273,6 +267,21 @@ class _Run:
             elif isinstance(event, Finished):
                 yield from self._controls(event.step)
                 yield from self._end("finished")
+
+    def new_objective(self) -> Objective:
+        """The losses of the recipe's steps."""
+        recipe = self.recipe
+        aim = Aim(
+            name=recipe.objective,
+            lam=recipe.lam,
+            reduction=recipe.reduction,
+            jacobian=recipe.jacobian,
+            timesteps=(recipe.timestep_low, recipe.timestep_high),
+        )
+        return Objective(
+            self.student, self.batches, aim,
+            teacher=self.teacher, seed=recipe.seed, parts=self.parts, team=self.team,
+        )  # fmt: skip
 
     def _log(self, event: Step) -> None:
         self.record["steps_done"] = event.step

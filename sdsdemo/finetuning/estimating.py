@@ -1,0 +1,142 @@
+"""How long a run would take here: measured on this machine by a few steps of the very recipe. Keeps nothing.
+
+seconds = preparing + steps x (seconds a step) + looks x (seconds a look)
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections import deque
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from sdsdemo.finetuning.events import Told
+from sdsdemo.finetuning.folder import TuningFolder
+from sdsdemo.finetuning.measures import Measures
+from sdsdemo.finetuning.run import LOOKS, Models, Run
+from sdsdemo.processes import Processes
+from sdsdemo.recipes import Recipe
+from sdsdemo.training import Course, Step, train
+
+STEPS = 3
+"""Steps that are made; the first one, which is slow, does not count."""
+SAMPLE = 32
+"""Images that are fitted, or asked the teacher about, to see how long one takes."""
+DEPENDS_ON = ("base", "teacher", "objective", "batch", "micro_batch", "jacobian", "trained", "towers", "data",
+              "teacher_timesteps", "teacher_noises")  # fmt: skip
+"""Settings that change how long a step takes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """Wall-clock seconds of the parts of a run, as they were measured here."""
+
+    loading: float
+    item: float
+    """For one image that h_w is fitted on, or that the teacher is asked about; 0 where neither is done."""
+    step: float
+    image: float
+    """For one image of the first look, which opens it."""
+    image_again: float
+    """For one image of a later look."""
+    images: int
+    """Images of a whole look."""
+    first_images: int
+    """Of a look at held-out accuracy alone."""
+
+    def total(self, recipe: Recipe) -> float:
+        """Seconds of the whole run; pairs that the teacher was asked about before take less."""
+        items = recipe.fitted_on if recipe.objective == "sds" else 0
+        if recipe.objective == "preference":
+            items = min(recipe.pool or recipe.steps * recipe.batch, recipe.steps * recipe.batch)
+        again = self.images + (LOOKS - 1) * self.first_images
+        looks = self.images * self.image + again * self.image_again
+        return self.loading + items * self.item + recipe.steps * self.step + looks
+
+    def words(self, recipe: Recipe) -> str:
+        """The estimate in a sentence."""
+        return (
+            f"About {duration(self.total(recipe))} on this machine: {self.step:.2g} s a step, measured by "
+            f"{STEPS - 1} steps just now."
+        )
+
+
+def key(recipe: Recipe) -> tuple[object, ...]:
+    """Recipes of equal keys take equally long a step."""
+    return tuple(getattr(recipe, name) for name in DEPENDS_ON)
+
+
+def estimate(recipe: Recipe, workbench: Models) -> Estimate:
+    """Makes a few steps and forgets them. Raises `UserError` for a recipe that cannot run here."""
+    rows = STEPS * recipe.batch
+    tiny = replace(recipe, steps=STEPS, pool=rows if recipe.is_mini else recipe.pool, fitted_on=SAMPLE, ema=0.0)
+    if tiny.objective == "preference":
+        tiny = replace(tiny, objective="labels")  # the same step, without asking the teacher about all of it
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        run = Run(tiny, TuningFolder(Path(folder) / "run"), workbench, None, Processes())
+        deque(run.load(), maxlen=0)
+        loaded = time.perf_counter()
+        ready = loaded
+        for event in run.prepare_teacher():
+            ready = time.perf_counter() if isinstance(event, Told) and ready == loaded else ready
+        fitted = time.perf_counter()
+        marks = [fitted]
+        for event in train(run.student, run.new_objective(), Course(steps=STEPS, learning_rate=1e-8)):
+            marks += [time.perf_counter()] if isinstance(event, Step) else []
+        item = (fitted - ready) / SAMPLE if tiny.objective == "sds" else 0.0
+        if recipe.objective == "preference":
+            item = _asking(recipe, run, workbench)
+        cold, warm, images, first = _looking(run)
+    return Estimate(
+        loading=ready - start,
+        item=item,
+        step=(marks[-1] - marks[1]) / (STEPS - 1),
+        image=cold,
+        image_again=warm,
+        images=images,
+        first_images=first,
+    )
+
+
+def _asking(recipe: Recipe, run: Run, workbench: Models) -> float:
+    """Seconds that the teacher takes for one caption and its swap."""
+    from sdsdemo.finetuning.preferences import Preferences
+    from sdsdemo.models import pick_device
+    from sdsdemo.models.diffusion import DiffusionScorer, load_diffusion
+    from sdsdemo.types import Budget
+
+    card = workbench.card(recipe.teacher)
+    device = torch.device("cpu") if run.device.type == "cpu" else pick_device(workbench.settings.device)
+    scorer = DiffusionScorer(card, load_diffusion(card.spec, revision=card.revision, device=device))
+    budget = Budget(timesteps=recipe.teacher_timesteps, noises=recipe.teacher_noises, seed=0)
+    with tempfile.TemporaryDirectory() as folder:
+        asked = Preferences(Path(folder), "estimate", budget)
+        pairs = run.source.draw(0, min(SAMPLE, recipe.batch))
+        start = time.perf_counter()
+        deque(asked.ask(scorer, pairs, lambda: False), maxlen=0)
+        return (time.perf_counter() - start) / len(pairs)
+
+
+def _looking(run: Run) -> tuple[float, float, int, int]:
+    """Seconds for one image of the first look, and of a later one; images of a whole look, and of its first set."""
+    measures = Measures(run.recipe, run.source, run.base)
+    counts = [sum(len(example.images) for example in examples) for examples in measures.sets.values()]
+    sample = measures.sets[measures.first][:SAMPLE]
+    measures.sets[measures.first] = sample
+    marks = [time.perf_counter()]
+    for _ in range(2):
+        measures.look([measures.first])
+        marks.append(time.perf_counter())
+    count = sum(len(example.images) for example in sample)
+    return (marks[1] - marks[0]) / count, (marks[2] - marks[1]) / count, sum(counts), counts[0]
+
+
+def duration(seconds: float) -> str:
+    """A time for people: 40 s, 3 min, 5.5 h."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
