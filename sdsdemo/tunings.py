@@ -293,7 +293,7 @@ WORDS = {"steps": "steps", "batch": "images a step", "pool": "images to train on
 
 
 def _finetune(*arguments: Any, **options: Any) -> Iterator[Any]:
-    from sdsdemo.finetuning import finetune
+    from sdsdemo.finetuning.run import finetune
 
     yield from finetune(*arguments, **options)
 

@@ -1,7 +1,4 @@
-"""Fine-tuning CLIP with a diffusion teacher, its rivals and controls: from a recipe to a file with its story."""
+"""Fine-tuning CLIP with a diffusion teacher, its rivals and controls: from a recipe to a file with its story.
 
-from __future__ import annotations
-
-from sdsdemo.finetuning.run import finetune
-
-__all__ = ["finetune"]
+`run.finetune` is the deed; importing this package alone loads nothing heavy.
+"""

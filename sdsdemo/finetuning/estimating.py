@@ -17,6 +17,7 @@ from sdsdemo.finetuning.events import Told
 from sdsdemo.finetuning.folder import TuningFolder
 from sdsdemo.finetuning.measures import Measures
 from sdsdemo.finetuning.run import LOOKS, Models, Run
+from sdsdemo.finetuning.words import duration
 from sdsdemo.processes import Processes
 from sdsdemo.recipes import Recipe
 from sdsdemo.training import Course, Step, train
@@ -81,8 +82,8 @@ def estimate(recipe: Recipe, workbench: Models) -> Estimate:
         deque(run.load(), maxlen=0)
         loaded = time.perf_counter()
         ready = loaded
-        for event in run.prepare_teacher():
-            ready = time.perf_counter() if isinstance(event, Told) and ready == loaded else ready
+        for told in run.prepare_teacher():
+            ready = time.perf_counter() if isinstance(told, Told) and ready == loaded else ready
         fitted = time.perf_counter()
         marks = [fitted]
         for event in train(run.student, run.new_objective(), Course(steps=STEPS, learning_rate=1e-8)):
@@ -133,10 +134,3 @@ def _looking(run: Run) -> tuple[float, float, int, int]:
         marks.append(time.perf_counter())
     count = sum(len(example.images) for example in sample)
     return (marks[1] - marks[0]) / count, (marks[2] - marks[1]) / count, sum(counts), counts[0]
-
-
-def duration(seconds: float) -> str:
-    """A time for people: 40 s, 3 min, 5.5 h."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

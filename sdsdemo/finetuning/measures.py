@@ -24,7 +24,7 @@ from sdsdemo.data.benchmarks import read_benchmark, retrieval, zero_shot
 from sdsdemo.data.mini_drawing import MODEL_PIXELS
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.pairs import Pair, Source
-from sdsdemo.metrics import Change, paired_change, proportion
+from sdsdemo.metrics import paired_change, proportion
 from sdsdemo.models.clip import ClipModel
 from sdsdemo.recipes import Recipe
 from sdsdemo.summaries import pair_right, tag_rows
@@ -242,14 +242,6 @@ def _kept(row: Mapping[str, Any]) -> dict[str, Any]:
     if not low <= row["before"]["value"] <= high:
         return {"kept": None}
     return {"kept": row["change"]["low"] > -KEPT_LOSS}
-
-
-def change_words(change: Mapping[str, Any] | Change) -> str:
-    """A change with its doubt, as "+3.1 points, 95 % interval -0.9 to +7.0, n = 400: not distinguishable from ..."."""
-    found = asdict(change) if isinstance(change, Change) else change
-    low, high = 100 * found["low"], 100 * found["high"]
-    said = f"{100 * found['value']:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}, n = {found['n']}"
-    return said + (": not distinguishable from no change" if low <= 0 <= high else "")
 
 
 def _kind(example: Example) -> str:

@@ -13,8 +13,8 @@ from typing import Any
 from sdsdemo import processes
 from sdsdemo.finetuning.events import Done, Looked, Preparing, Told
 from sdsdemo.finetuning.folder import TuningFolder
-from sdsdemo.finetuning.measures import change_words
 from sdsdemo.finetuning.run import Models, finetune
+from sdsdemo.finetuning.words import KEPT, SHOWN, change_words
 from sdsdemo.recipes import Recipe
 from sdsdemo.training import Step
 
@@ -27,12 +27,6 @@ STATES = {
     "stopped": "Stopped after {done} of {steps} steps, {seconds:.0f} s; what was learned until then is kept.",
     "failed": "Failed after {done} of {steps} steps: {reason}",
 }
-KEPT = {
-    True: "kept",
-    False: "not shown to be kept",
-    None: "says nothing, as the base is not right 50 to 90 % of the time",
-}
-SHOWN = ("text", "image", "group", "accuracy")
 
 
 def run_in_shell(

@@ -1,0 +1,28 @@
+"""How a run's numbers are said, to page and shell alike. Plain values; loads nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+SHOWN = ("text", "image", "group", "accuracy")
+"""Metrics that are shown, in this order."""
+KEPT = {
+    True: "kept",
+    False: "not shown to be kept",
+    None: "not a test of what was kept: the base is not right 50 to 90 % of the time",
+}
+
+
+def change_words(change: Mapping[str, Any]) -> str:
+    """A change with its doubt, as "+3.1 points, 95 % interval -0.9 to +7.0, n = 400: not distinguishable from ..."."""
+    low, high = 100 * change["low"], 100 * change["high"]
+    said = f"{100 * change['value']:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}, n = {change['n']}"
+    return said + (": not distinguishable from no change" if low <= 0 <= high else "")
+
+
+def duration(seconds: float) -> str:
+    """A time for people: 40 s, 3 min, 5.5 h."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
