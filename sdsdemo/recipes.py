@@ -141,7 +141,7 @@ class Recipe:
 
 
 PRESETS: dict[str, Recipe] = {
-    "quick": Recipe(steps=50, batch=32, warm_up=10, pool=800, fitted_on=500),
+    "quick": Recipe(steps=40, batch=32, warm_up=10, pool=800, fitted_on=256, measure_every=10),
     "mini": Recipe(lam=10.0),
     "paper-vit-b-16": Recipe(
         base="clip-vit-b-16",
@@ -158,8 +158,8 @@ PRESETS: dict[str, Recipe] = {
     ),
 }
 PRESET_WORDS = {
-    "quick": "a look at how it goes, about half a minute: too short to change much",
-    "mini": "the shipped Mini SDS-CLIP's settings, some minutes",
+    "quick": "a look, about half a minute",
+    "mini": "as Mini SDS-CLIP was made, minutes",
     "paper-vit-b-16": "the paper's settings as far as they are known; about 6 h on a GPU of 48 GB (recalled)",
 }
 

@@ -10,7 +10,7 @@ from threading import Lock
 
 from sdsdemo.browsing import Catalogue, read_catalogue
 from sdsdemo.errors import UserError
-from sdsdemo.runs import HEADER, SCORES, StoredRun, read_run
+from sdsdemo.runs import EXAMPLES, SCORES, StoredRun, read_run
 from sdsdemo.settings import ASSETS, Settings
 
 SHIPPED = "mini/runs"
@@ -23,11 +23,21 @@ class Shelf:
         self._shipped, self._own = assets / SHIPPED, settings.runs if settings.allow_specs else None
         self._read: dict[str, tuple[float, StoredRun]] = {}
         self._catalogues: dict[str, tuple[float, Catalogue]] = {}
+        self._lent: dict[str, Path] = {}
+        """Runs of visitors, by names that cannot be guessed; in no list."""
         self._lock = Lock()
 
     def names(self) -> list[str]:
         """The runs that are there now, the shipped ones first."""
         return list(self._folders())
+
+    def lend(self, name: str, folder: Path) -> None:
+        """Make a run known to whoever knows its name."""
+        self._lent[name] = folder
+
+    def has(self, name: str) -> bool:
+        """Whether a run of this name can be asked for, listed or lent."""
+        return name in self._lent or name in self._folders()
 
     def run(self, name: str) -> StoredRun:
         """Raises `UserError` for a run that is not there or cannot be read."""
@@ -47,15 +57,15 @@ class Shelf:
             return self._catalogues[name][1]
 
     def _found(self, name: str) -> tuple[Path, float]:
-        folder = self._folders().get(name)
+        folder = self._lent.get(name) or self._folders().get(name)
         if folder is None:
             raise UserError(f"There is no run called '{name}': choose another one.")
         scores = folder / SCORES
         return folder, scores.stat().st_mtime if scores.is_file() else 0.0
 
     def _folders(self) -> dict[str, Path]:
-        shipped = {path.parent.name: path.parent for path in sorted(self._shipped.glob(f"*/{HEADER}"))}
+        shipped = {path.parent.name: path.parent for path in sorted(self._shipped.glob(f"*/{EXAMPLES}"))}
         if self._own is None:
             return shipped
-        own = {f"runs/{path.parent.name}": path.parent for path in sorted(self._own.glob(f"*/{HEADER}"))}
+        own = {f"runs/{path.parent.name}": path.parent for path in sorted(self._own.glob(f"*/{EXAMPLES}"))}
         return shipped | own

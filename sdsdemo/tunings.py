@@ -22,7 +22,7 @@ from typing import Any
 
 from sdsdemo.errors import UserError
 from sdsdemo.recipes import MINI, Recipe
-from sdsdemo.settings import FINETUNING
+from sdsdemo.settings import ASSETS, FINETUNING, budget
 from sdsdemo.types import Card
 from sdsdemo.workbench import Workbench
 
@@ -34,6 +34,7 @@ TUNED = "tuned:"
 """How the name of a visitor's model begins."""
 MOST_POINTS = 500
 """Points of the loss curve that are kept for the page; beyond, every second one goes."""
+SHIPPED_RUN = "mini/runs/mini"
 NOT_YOURS = "This run is not known here: its files are deleted after a day, or the server was started anew."
 FULL = "{count} runs are waiting already: try again in some minutes, or run the command on your own machine."
 OFF = (
@@ -122,6 +123,7 @@ class Tunings:
         self._waiting: deque[str] = deque()
         self._running = ""
         self._changed = threading.Condition()
+        self._evaluating = threading.Lock()
         self._worker: threading.Thread | None = None
 
     @property
@@ -211,6 +213,28 @@ class Tunings:
         name = f"{TUNED}{id_}"
         self.workbench.lend(_card(name, path, base, self._runs[id_]))
         return name
+
+    def evaluated(self, id_: str) -> tuple[str, Path]:
+        """Score the Mini benchmark with the run's model, beside the shipped models: the model's name, and the folder.
+
+        Raises `UserError` where the run has no model, or one that cannot read the Mini world.
+        """
+        from sdsdemo.evaluation import evaluate
+
+        name, folder = self.model(id_), self.root / id_ / "evaluated"
+        with self._evaluating:
+            if not folder.is_dir():
+                aside = folder.with_name("evaluated.part")
+                shutil.rmtree(aside, ignore_errors=True)
+                shutil.copytree(ASSETS / SHIPPED_RUN, aside)
+                evaluate("mini", [name], workbench=self.workbench, budget=budget(empty_prompt=True), out=aside)
+                aside.rename(folder)
+        return name, folder
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a run trains now."""
+        return bool(self._running)
 
     def tidy(self) -> None:
         """Delete the files of runs that are too old or too many; ended ones only."""

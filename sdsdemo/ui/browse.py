@@ -223,6 +223,8 @@ class BrowseTab:
         """Choices and view of a run; models and tags that it does not know give way."""
         asked, page, selected = Asked(*values[:-2]), values[-2], values[-1]
         names = self.shelf.names()
+        if asked.run not in names and self.shelf.has(asked.run):
+            names.append(asked.run)
         run = asked.run if asked.run in names else names[0] if names else ""
         try:
             if not run:
@@ -244,7 +246,7 @@ class BrowseTab:
         )
         categories = [text.partition("=")[2] for text in catalogue.tag_choices((CATEGORY,))]
         return [
-            gr.Dropdown(names, value=run),
+            gr.Dropdown([(self._title(name), name) for name in names], value=run),
             gr.Dropdown(choices, value=model),
             gr.Dropdown(choices, value=against),
             gr.Dropdown(_labelled(tags), value=asked.tags, multiselect=True),
@@ -252,6 +254,10 @@ class BrowseTab:
             gr.Dropdown(categories, value=[], multiselect=True, visible=bool(categories)),
             *self.view(asked, page, selected),
         ]
+
+    def open_with(self, *values: Any) -> list[Any]:
+        """As when the tab is opened, with these filters; for the other tabs."""
+        return self._open(*values)
 
     def _refresh(self, *values: Any) -> Shown:
         return self.view(Asked(*values[:-2]), 0, values[-1])

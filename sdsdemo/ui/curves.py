@@ -53,15 +53,26 @@ def looks_svg(looks: Sequence[LookPoint], steps: int) -> str:
 def _figure(name: str, body: str, low: float, high: float, steps: int, legend: Sequence[tuple[str, str]]) -> str:
     bottom = HEIGHT - BOTTOM
     items = "".join(f'<span class="{key}"><i></i>{words}</span>' for key, words in legend)
+    grid = "".join(
+        f'<path class="grid" d="M{LEFT} {_y(tick, low, high):.1f}H{WIDTH - RIGHT}"/>'
+        f'<text x="{LEFT - 6}" y="{_y(tick, low, high) + 4:.1f}" text-anchor="end">{tick:g}</text>'
+        for tick in _ticks(low, high)
+    )
     return (
         f'<figure class="run-curve"><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{name}">'
-        f'<path class="axis" d="M{LEFT} {TOP}V{bottom}H{WIDTH - RIGHT}"/>{body}'
-        f'<text x="{LEFT - 6}" y="{TOP + 8}" text-anchor="end">{high:.3g}</text>'
-        f'<text x="{LEFT - 6}" y="{bottom}" text-anchor="end">{low:.3g}</text>'
+        f'{grid}<path class="axis" d="M{LEFT} {TOP}V{bottom}H{WIDTH - RIGHT}"/>{body}'
         f'<text x="{LEFT}" y="{bottom + 18}">step 0</text>'
         f'<text x="{WIDTH - RIGHT}" y="{bottom + 18}" text-anchor="end">{steps:,}</text></svg>'
         f"<figcaption>{items}</figcaption></figure>"
     )
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Two to five round numbers between the ends."""
+    step = 10 ** math.floor(math.log10(max(high - low, 1e-12)))
+    step = next((step * part for part in (2, 1, 0.5, 0.2) if (high - low) / (step * part) >= 2), step)
+    first = math.ceil(low / step - 1e-9)
+    return [round(k * step, 10) for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
 def _path(kind: str, points: Sequence[Point], values: Sequence[float], steps: int, low: float, high: float) -> str:

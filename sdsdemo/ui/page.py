@@ -9,10 +9,12 @@ import gradio as gr
 
 from sdsdemo.settings import ASSETS, LIMITS
 from sdsdemo.shelf import Shelf
+from sdsdemo.tunings import Tunings
 from sdsdemo.ui import about
 from sdsdemo.ui.browse import BrowseTab
 from sdsdemo.ui.compare import CompareTab
 from sdsdemo.ui.examples import read_examples
+from sdsdemo.ui.finetune import FinetuneTab
 from sdsdemo.ui.record import read_opening
 from sdsdemo.ui.results import ResultsTab
 from sdsdemo.ui.theme import make_theme
@@ -26,12 +28,14 @@ INTRODUCTION = (
     '<p class="lead">Two captions with the same words, one picture. Does the model know who does what to whom, '
     "or does it only see the words?</p>"
 )
-TABS = ("compare", "browse", "results", "about")
+TABS = ("compare", "browse", "finetune", "results", "about")
 CLEAN_EVERY, CLEAN_OLDER = 3600, 86_400
 """Seconds: pictures of visitors are deleted from the temporary folder once a day old."""
 
 
-def build_page(workbench: Workbench, space: str = "", assets: Path = ASSETS) -> gr.Blocks:
+def build_page(
+    workbench: Workbench, space: str = "", assets: Path = ASSETS, tunings: Tunings | None = None
+) -> gr.Blocks:
     """The whole page. `space` is the Space's id (`SPACE_ID`) where it runs as one: there, no free-text model specs."""
     shelf = Shelf(workbench.settings, assets)
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(CLEAN_EVERY, CLEAN_OLDER)) as page:
@@ -41,6 +45,8 @@ def build_page(workbench: Workbench, space: str = "", assets: Path = ASSETS) -> 
                 compare = CompareTab(workbench, read_examples(assets), read_opening(workbench, assets), space)
             with gr.Tab("Browse", id="browse") as browse_tab:
                 browse = BrowseTab(workbench, shelf, space)
+            with gr.Tab("Fine-tune", id="finetune") as finetune_tab:
+                finetune = FinetuneTab(workbench, tunings or Tunings(workbench), shelf)
             with gr.Tab("Results", id="results") as results_tab:
                 results = ResultsTab(shelf, assets)
             with gr.Tab("About", id="about"):
@@ -56,6 +62,7 @@ def build_page(workbench: Workbench, space: str = "", assets: Path = ASSETS) -> 
         )
         results.wire(results_tab.select)
         browse.wire(browse_tab.select, tabs, compare.picture, compare.captions)
+        finetune.wire(finetune_tab.select, page, tabs, compare, browse, results)
         page.load(
             browse.open_address,
             None,

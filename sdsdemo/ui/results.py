@@ -66,6 +66,8 @@ class ResultsTab:
 
     def _open(self, name: str | None) -> list[Any]:
         names = self.names()
+        if name and name not in names and self.shelf.has(name):
+            names.append(name)
         chosen = name if name in names else names[0] if names else None
         return [gr.Dropdown(names, value=chosen), self.overview_html(names), self.show(chosen)]
 
@@ -80,7 +82,7 @@ class ResultsTab:
         return tables.overview_html(results) if results else ""
 
     def _result(self, name: str) -> dict[str, Any]:
-        if name in self.shelf.names():
+        if self.shelf.has(name):
             return self._of_run(name)
         if name not in self.names():
             raise UserError("No result is stored yet: `python -m sdsdemo evaluate mini --out runs/mini` makes one.")

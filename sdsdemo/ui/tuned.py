@@ -79,7 +79,7 @@ def result_html(run: Tuning | None) -> str:
         for k, (metric, row) in enumerate((m, r) for m, r in found["metrics"].items() if m in SHOWN)
     )
     withheld = "".join(
-        f"<p>Swaps never trained ({escape(what)} <i>{escape(str(row['withheld']))}</i>): {change_words(row['change'])}.</p>"
+        f"<p>Swaps never trained ({what} <i>{escape(str(row['withheld']))}</i>): {change_words(row['change'])}.</p>"
         for what, row in measured.get("withheld", {}).items()
     )
     cosine = measured.get("cosine", {})
@@ -93,7 +93,7 @@ def result_html(run: Tuning | None) -> str:
         '<th scope="col">after</th><th scope="col">change</th><th scope="col">paired test</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div>{withheld}{towers}{_teacher(run.record)}"
         f'<p class="hint">{SHORT}</p>'
-        f"<h3>The same in the shell</h3><pre class='command'>{escape(run.record.get('command', ''))}</pre></section>"
+        f"<h3>The same in the shell</h3><pre class='command'>{escape(run.recipe.command('runs/mine'))}</pre></section>"
     )
 
 
@@ -119,8 +119,8 @@ def _teacher(record: Mapping[str, Any]) -> str:
     right = found.get("teacher_right")
     said = f"; it prefers the caption to its swap in {_share(right)} % of {found['pairs']:,} pairs" if right else ""
     return (
-        f"<p>The teacher was asked about {found['asked']:,} pairs anew, {found['evaluations']:,} denoiser evaluations in "
-        f"{duration(found['seconds'])}{said}. No label of which caption is true was used.</p>"
+        f"<p>The teacher was asked about {found['asked']:,} pairs anew, {found['evaluations']:,} denoiser evaluations "
+        f"in {duration(found['seconds'])}{said}. No label of which caption is true was used.</p>"
     )
 
 

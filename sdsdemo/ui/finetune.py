@@ -1,0 +1,348 @@
+"""The Fine-tune tab: layout and wiring. Runs are `sdsdemo.tunings`; what is said of them is in `ui/tuned.py`.
+
+A visitor's run is known by an id that the browser keeps: closing or reloading the page ends nothing, and the view is
+taken up again. Which buttons work is decided by the state of the run on the server, never by what was clicked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from sdsdemo.data.benchmarks import read_benchmark
+from sdsdemo.errors import UserError
+from sdsdemo.finetuning.words import duration
+from sdsdemo.recipes import CHOICES, MINI, OBJECTIVES, PRESET_WORDS, PRESETS, Recipe, meaning
+from sdsdemo.settings import FINETUNING
+from sdsdemo.shelf import Shelf
+from sdsdemo.tunings import Tuning, Tunings
+from sdsdemo.types import Example
+from sdsdemo.ui import curves, tuned
+from sdsdemo.ui.browsed import THUMB, Thumbnails
+from sdsdemo.ui.rows import message_html
+from sdsdemo.workbench import Workbench
+
+log = logging.getLogger(__name__)
+
+POLL = 0.5
+"""Seconds between two looks at the run; the page is never drawn more often."""
+STORAGE_KEY, SECRET = "sdsdemo-run", "sdsdemo"
+"""Of the browser's storage. Nothing confidential is in it but the id of the visitor's own run."""
+INTRODUCTION = """
+<p class="lead">Teach CLIP what the diffusion model knows, or see that it does not take. Every run is measured before
+and after on data that it never saw, and each objective has its control.</p>
+"""
+OUR_FAULT = "Something went wrong on our side, and it is written in the server's log. Your settings are kept."
+PLAIN = ("base", "teacher", "objective", "data")
+ADVANCED = (
+    ("Course", ("steps", "batch", "learning_rate", "warm_up", "weight_decay", "ema", "micro_batch", "seed")),
+    ("What is trained, on what", ("trained", "towers", "pool", "withheld_kind", "withheld_words", "measure_every")),
+    (
+        "L_SDS",
+        ("lam", "reduction", "timestep_low", "timestep_high", "h_w", "h_w_scale", "fitted_on", "jacobian", "h_w_unit",
+         "shuffled"),
+    ),
+    ("The teacher's preference", ("teacher_timesteps", "teacher_noises", "sharpness", "permuted")),
+)  # fmt: skip
+LABELS = {
+    "base": "CLIP to start from", "teacher": "Teacher", "objective": "Objective", "data": "Images and captions",
+    "steps": "Steps", "batch": "Batch", "learning_rate": "Learning rate", "warm_up": "Warm-up steps",
+    "weight_decay": "Weight decay", "ema": "Moving average", "micro_batch": "Micro-batch", "seed": "Seed",
+    "trained": "Trained", "towers": "Towers", "pool": "Images", "withheld_kind": "Swap never trained",
+    "withheld_words": "Template never trained", "measure_every": "Steps between looks", "lam": "Lambda",
+    "reduction": "L_SDS is a", "timestep_low": "Timesteps from", "timestep_high": "Timesteps to", "h_w": "h_w starts",
+    "h_w_scale": "h_w scale", "fitted_on": "h_w fitted on", "jacobian": "Through the whole denoiser",
+    "h_w_unit": "h_w unit variance", "shuffled": "Control: shuffled captions", "teacher_timesteps": "Timesteps",
+    "teacher_noises": "Noise draws", "sharpness": "Sharpness", "permuted": "Control: permuted preferences",
+}  # fmt: skip
+
+
+class FinetuneTab:
+    """The components that events and other tabs need."""
+
+    def __init__(self, workbench: Workbench, tunings: Tunings, shelf: Shelf) -> None:
+        self.workbench, self.tunings, self.shelf = workbench, tunings, shelf
+        self.thumbs = Thumbnails()
+        self._estimates: dict[tuple[object, ...], Any] = {}
+        first = PRESETS["quick"]
+        with gr.Column(elem_id="finetune"):
+            gr.HTML(INTRODUCTION)
+            with gr.Row(elem_id="finetune-main"):
+                with gr.Column(scale=5, min_width=300, elem_id="finetune-form"):
+                    self._build_form(first)
+                with gr.Column(scale=7, min_width=300, elem_id="finetune-run"):
+                    self._build_run()
+        self.run_id = gr.BrowserState("", storage_key=STORAGE_KEY, secret=SECRET)
+
+    def _build_form(self, first: Recipe) -> None:
+        self.preset = gr.Dropdown(
+            [(f"{name}: {words}", name) for name, words in PRESET_WORDS.items() if not name.startswith("paper")],
+            value="quick", label="Preset", elem_id="ft-preset",
+        )  # fmt: skip
+        self.fields: dict[str, Any] = {}
+        for name in PLAIN:
+            self.fields[name] = self._field(name, first)
+        with gr.Accordion("Advanced", open=False, elem_id="ft-advanced"):
+            for title, names in ADVANCED:
+                gr.HTML(f"<h3>{title}</h3>")
+                with gr.Row(elem_classes=["ft-fields"]):
+                    for name in names:
+                        self.fields[name] = self._field(name, first)
+        self.estimate = gr.HTML(elem_id="ft-estimate")
+        self.message = gr.HTML(elem_id="ft-message")
+        with gr.Row(elem_id="ft-actions"):
+            self.start = gr.Button("Start", variant="primary", elem_id="ft-start", min_width=120)
+            self.stop = gr.Button("Stop and keep", variant="stop", elem_id="ft-stop", min_width=120, interactive=False)
+        gr.HTML(
+            f'<p class="hint">From the page: at most {FINETUNING.page_steps:,} steps of {FINETUNING.page_batch} '
+            f"images, {duration(FINETUNING.page_seconds)} in all, one run at a time and {FINETUNING.page_waiting} "
+            "waiting. In the shell there is no such limit: <code>python -m sdsdemo finetune --help</code>.</p>"
+        )
+
+    def _build_run(self) -> None:
+        self.status = gr.HTML(tuned.NOTHING, elem_id="ft-status")
+        self.losses = gr.HTML(elem_id="ft-losses")
+        self.looks = gr.HTML(elem_id="ft-looks")
+        with gr.Row(visible=False, elem_id="ft-use") as self.use:
+            self.to_compare = gr.Button("Use in Compare", min_width=130)
+            self.to_browse = gr.Button("Use in Browse", min_width=130)
+            self.to_results = gr.Button("Use in Results", min_width=130)
+            self.weights = gr.DownloadButton("Weights (.safetensors)", min_width=150)
+            self.story = gr.DownloadButton("Record (run.json)", min_width=130)
+        self.result = gr.HTML(elem_id="ft-result")
+        self.flips = gr.HTML(elem_id="ft-flips")
+
+    def _field(self, name: str, first: Recipe) -> Any:
+        """The component of a setting: what it may be comes from the recipe."""
+        value = getattr(first, name)
+        common: dict[str, Any] = {"label": LABELS[name], "info": meaning(name), "elem_id": f"ft-{name}"}
+        wide: dict[str, Any] = {**common, "min_width": 150}
+        if name == "objective":
+            choices = [(f"{key}: {words}", key) for key, words in OBJECTIVES.items()]
+            return gr.Dropdown(choices, value=value, label=LABELS[name], elem_id="ft-objective")
+        if name in ("base", "teacher"):
+            family = "clip" if name == "base" else "diffusion"
+            cards = [(card.title, card.name) for card in self.workbench.cards() if card.family == family]
+            own = self.workbench.settings.allow_specs
+            return gr.Dropdown(cards, value=value, label=LABELS[name], allow_custom_value=own, elem_id=f"ft-{name}")
+        if name == "data":
+            return gr.Textbox(value, **common, max_length=300, visible=self.workbench.settings.allow_specs)
+        if isinstance(value, bool):
+            return gr.Checkbox(value, **wide)
+        if name in CHOICES:
+            return gr.Dropdown([(choice or "none", choice) for choice in CHOICES[name]], value=value, **wide)
+        if isinstance(value, str):
+            return gr.Textbox(value, **wide, max_length=100)
+        return gr.Number(value, **wide, precision=0 if isinstance(value, int) else None)
+
+    def wire(self, opened: Any, page: gr.Blocks, tabs: gr.Tabs, compare: Any, browse: Any, results: Any) -> None:
+        """opened: the tab's `select` event. compare, browse, results: the tabs that a finished run is used in."""
+        quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        watching: dict[str, Any] = {
+            "show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None,
+        }  # fmt: skip
+        form = list(self.fields.values())
+        measuring: dict[str, Any] = {
+            "show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 1,
+            "concurrency_id": "estimate",
+        }  # fmt: skip
+        self.preset.input(self._take_preset, self.preset, form, **quick)
+        opened(self._estimate, form, self.estimate, **measuring)
+        gr.on(
+            [field.change for field in form], self._estimate, form, self.estimate,
+            trigger_mode="always_last", **measuring,
+        )  # fmt: skip
+        started = self.start.click(self._begin, form, [self.message, self.run_id, self.start, self.stop], **quick)
+        started.then(self._watch, self.run_id, self.outputs, **watching)
+        self.stop.click(self._stop, self.run_id, [self.message, self.stop], **quick)
+        page.load(self._watch, self.run_id, self.outputs, **watching)
+        self.to_compare.click(self._use_in_compare, self.run_id, [self.message, tabs, compare.models[-1]], **quick)
+        evaluated = self.to_browse.click(
+            self._evaluate, self.run_id, [self.message, browse.run, browse.model, browse.against], **watching
+        )
+        evaluated.success(
+            browse.open_with,
+            [*browse.filters, browse.page, browse.selected],
+            [*browse.choices, *browse.outputs],
+            **quick,
+        ).then(lambda: gr.Tabs(selected="browse"), None, tabs, **quick)
+        self.to_results.click(self._to_results, self.run_id, [self.message, results.chosen], **watching).success(
+            results.show, results.chosen, results.shown, **quick
+        ).then(lambda: gr.Tabs(selected="results"), None, tabs, **quick)
+
+    @property
+    def outputs(self) -> list[Any]:
+        """What a run's state is drawn into."""
+        return [
+            self.status, self.losses, self.looks, self.result, self.flips, self.start, self.stop, self.use,
+            self.weights, self.story,
+        ]  # fmt: skip
+
+    # --------------------------------------------------------------------------------------------------- handlers
+
+    def _take_preset(self, name: str) -> list[Any]:
+        recipe = PRESETS.get(name, PRESETS["quick"])
+        return [getattr(recipe, field) for field in self.fields]
+
+    def recipe(self, values: Sequence[Any]) -> Recipe:
+        """What the form asks for. Raises `UserError` for a field that is empty or of the wrong kind."""
+        return recipe_of(dict(zip(self.fields, values, strict=True)))
+
+    def _estimate(self, *values: Any) -> str:
+        """How long it would take, in a sentence; measured once for each kind of step."""
+        try:
+            recipe = self.recipe(values)
+            self.tunings.check(recipe)
+            return f'<p class="hint">{escape(self._estimated(recipe))}</p>'
+        except UserError as error:
+            return f'<p class="hint">{escape(str(error))}</p>'
+        except Exception:
+            log.exception("an estimate failed")
+            return ""
+
+    def _estimated(self, recipe: Recipe) -> str:
+        if not self.tunings.is_on:
+            return "Fine-tuning is off on this page."
+        from sdsdemo.finetuning.estimating import estimate, key
+
+        known = self._estimates.get(key(recipe))
+        if known is None:
+            if self.tunings.is_busy:
+                return "How long it takes is measured when the run that is going on has ended."
+            known = self._estimates[key(recipe)] = estimate(recipe, self.workbench)
+        return known.words(recipe)
+
+    def _begin(self, *values: Any) -> list[Any]:
+        """Queue the run; whatever is wrong becomes a sentence, and nothing that was typed is lost."""
+        try:
+            id_ = self.tunings.start(self.recipe(values))
+        except UserError as error:
+            return [message_html(str(error)), gr.skip(), gr.skip(), gr.skip()]
+        except Exception:
+            log.exception("a run could not be started")
+            return [message_html(OUR_FAULT), gr.skip(), gr.skip(), gr.skip()]
+        return ["", id_, gr.Button("Start", interactive=False), gr.Button("Stop and keep", interactive=True)]
+
+    def _stop(self, id_: str) -> list[Any]:
+        try:
+            self.tunings.stop(id_)
+        except UserError as error:
+            return [message_html(str(error)), gr.skip()]
+        return ["", gr.Button("Stopping", interactive=False)]
+
+    async def _watch(self, id_: str) -> AsyncIterator[list[Any]]:
+        """The run as it goes on, at most twice a second, until it is over."""
+        if not id_:
+            yield [gr.skip()] * len(self.outputs)
+            return
+        seen: tuple[int, int] = (-1, -1)
+        while True:
+            try:
+                run = self.tunings.get(id_)
+            except UserError:
+                yield self._drawn(None)
+                return
+            if (run.version, run.place) != seen:
+                seen = run.version, run.place
+                yield self._drawn(run)
+            if run.is_over:
+                return
+            await asyncio.sleep(POLL)
+
+    def _drawn(self, run: Tuning | None) -> list[Any]:
+        going = run is not None and not run.is_over
+        usable = run is not None and run.is_over and run.written
+        files = self._files(run) if usable else (None, None)
+        steps = run.recipe.steps if run else 1
+        return [
+            tuned.status_html(run),
+            curves.losses_svg(run.points, steps) if run and (run.points or going) else "",
+            curves.looks_svg(run.looks, steps) if run and (run.looks or going) else "",
+            tuned.result_html(run),
+            tuned.flipped_html(run, self._pictures(run)) if usable else "",
+            gr.Button("Start", interactive=not going),
+            gr.Button("Stop and keep", interactive=bool(run and going and run.state != "stopping")),
+            gr.Row(visible=usable),
+            *(gr.DownloadButton(value=path) if path else gr.skip() for path in files),
+        ]
+
+    def _files(self, run: Tuning | None) -> tuple[str | None, str | None]:
+        assert run is not None
+        folder = self.tunings.folder(run.id)
+        found = [folder / "model.safetensors", folder / "run.json"]
+        weights, story = (str(path) if path.is_file() else None for path in found)
+        return weights, story
+
+    def _pictures(self, run: Tuning | None) -> Mapping[str, str]:
+        """HTML of the examples whose answer changed, by id."""
+        if run is None or "measured" not in run.record or run.recipe.data != MINI:
+            return {}
+        flipped = run.record["measured"]["flipped"]
+        wanted = {*flipped["fixed"][:6], *flipped["broken"][:6]}
+        examples = read_benchmark(run.record["measured"]["benchmark"])
+        return {example.id: self._pictured(example) for example in examples if example.id in wanted}
+
+    def _pictured(self, example: Example) -> str:
+        images = "".join(
+            f'<img src="{self.thumbs.of(picture, THUMB)}" alt="{escape(caption)}">'
+            for picture, caption in zip(example.images, example.captions, strict=False)
+        )
+        captions = "".join(
+            f'<span class="c{c}"><b>{"AB"[c]}</b> {escape(text)}</span>' for c, text in enumerate(example.captions[:2])
+        )
+        return f'<div class="flip"><span class="thumbs">{images}</span><span class="words">{captions}</span></div>'
+
+    def _use_in_compare(self, id_: str) -> list[Any]:
+        """The last row of Compare becomes the visitor's own model; nobody else is shown it."""
+        try:
+            name = self.tunings.model(id_)
+        except UserError as error:
+            return [message_html(str(error)), gr.skip(), gr.skip()]
+        choices = [(self.workbench.card(name).title, name)]
+        choices += [(card.title, card.name) for card in self.workbench.cards()]
+        return ["", gr.Tabs(selected="compare"), gr.Dropdown(choices, value=name)]
+
+    def _evaluate(self, id_: str) -> list[Any]:
+        """Score the Mini benchmark with the visitor's model, beside the shipped ones, in a run of the visitor's own."""
+        try:
+            name, folder = self.tunings.evaluated(id_)
+        except UserError as error:
+            raise gr.Error(escape(str(error)), print_exception=False) from error
+        except Exception as error:
+            log.exception("a visitor's model could not be evaluated")
+            raise gr.Error(OUR_FAULT, print_exception=False) from error
+        self.shelf.lend(name, folder)
+        base = self.tunings.get(id_).recipe.base
+        titles = [(card.title, card.name) for card in self.workbench.cards()]
+        own = (self.workbench.card(name).title, name)
+        return [
+            "",
+            gr.Dropdown([*self.shelf.names(), ("your run", name)], value=name),
+            gr.Dropdown([own, *titles], value=base),
+            gr.Dropdown([own, *titles], value=name),
+        ]
+
+    def _to_results(self, id_: str) -> list[Any]:
+        message, run, *_ = self._evaluate(id_)
+        return [message, run]
+
+
+def recipe_of(values: Mapping[str, Any]) -> Recipe:
+    """A recipe from a form's values. Raises `UserError` for a field that is empty or of another kind."""
+    found: dict[str, Any] = {}
+    first = Recipe()
+    for name, value in values.items():
+        default = getattr(first, name)
+        if value is None:
+            raise UserError(f"{LABELS[name]} is empty: give it a value, or choose a preset again.")
+        if isinstance(default, int) and not isinstance(default, bool):
+            if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+                raise UserError(f"{LABELS[name]} must be a whole number; it was {value!r}.")
+            value = int(value)
+        found[name] = value.strip() if isinstance(value, str) else value
+    return Recipe(**found).check()
