@@ -202,7 +202,7 @@ def _header(benchmark: str, examples: Sequence[Example], budget: Budget) -> dict
     return {
         "format": FORMAT,
         "benchmark": benchmark,
-        "benchmark_hash": _hash_of(examples),
+        "benchmark_hash": hash_of(examples),
         "examples": len(examples),
         "settings": settings_of(budget),
         "models": {},
@@ -221,7 +221,7 @@ def settings_of(budget: Budget) -> dict[str, Any]:
     }
 
 
-def _hash_of(examples: Sequence[Example]) -> str:
+def hash_of(examples: Sequence[Example]) -> str:
     """Of names and captions: pictures are not opened for it."""
     digest = hashlib.sha256()
     for example in examples:

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.evaluation import evaluate
 from sdsdemo.mini.drawing import SEED, write_examples
 from sdsdemo.reporting import results_of
 from sdsdemo.reports import as_markdown
-from sdsdemo.runs import read_run
+from sdsdemo.runs import hash_of, read_run
 from sdsdemo.settings import ASSETS, ROOT, Settings, budget
 from sdsdemo.ui.record import OPENING_FILE, opening_answer, read_opening
 from sdsdemo.workbench import Workbench
@@ -84,6 +85,11 @@ def test_the_teacher_is_good_enough_to_teach_and_clip_retrieves() -> None:
     for tag in ("Noun left/right", "Noun above/below"):
         assert teacher["by_tag"]["tag"][tag]["text"]["value"] >= 0.70
     assert stored("mini-retrieval")["models"]["mini-clip"]["accuracy"]["value"] >= 0.75
+
+
+def test_the_shipped_run_is_of_the_benchmark_that_is_here_so_that_a_model_can_be_added_to_it() -> None:
+    run = read_run(ASSETS / "mini" / "runs" / "mini")
+    assert run.header["benchmark_hash"] == hash_of(read_benchmark("mini"))
 
 
 @pytest.mark.parametrize("seed", [31001, 31002, 31003])

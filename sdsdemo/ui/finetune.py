@@ -37,6 +37,7 @@ INTRODUCTION = """
 <p class="lead">Teach CLIP what the diffusion model knows, or see that it does not take. Every run is measured before
 and after on data that it never saw, and each objective has its control.</p>
 """
+SCORING = '<p class="hint" role="status">Scoring the Mini benchmark with your model: some seconds.</p>'
 OUR_FAULT = "Something went wrong on our side, and it is written in the server's log. Your settings are kept."
 PLAIN = ("base", "teacher", "objective", "data")
 ADVANCED = (
@@ -65,8 +66,9 @@ LABELS = {
 class FinetuneTab:
     """The components that events and other tabs need."""
 
-    def __init__(self, workbench: Workbench, tunings: Tunings, shelf: Shelf) -> None:
-        self.workbench, self.tunings, self.shelf = workbench, tunings, shelf
+    def __init__(self, workbench: Workbench, tunings: Tunings, shelf: Shelf, run_id: gr.BrowserState) -> None:
+        """run_id: made outside the tabs, as what is inside one has no value before the tab is first seen."""
+        self.workbench, self.tunings, self.shelf, self.run_id = workbench, tunings, shelf, run_id
         self.thumbs = Thumbnails()
         self._estimates: dict[tuple[object, ...], Any] = {}
         first = PRESETS["quick"]
@@ -77,7 +79,11 @@ class FinetuneTab:
                     self._build_form(first)
                 with gr.Column(scale=7, min_width=300, elem_id="finetune-run"):
                     self._build_run()
-        self.run_id = gr.BrowserState("", storage_key=STORAGE_KEY, secret=SECRET)
+
+    @staticmethod
+    def new_run_id() -> gr.BrowserState:
+        """Where the browser keeps the id of its run."""
+        return gr.BrowserState("", storage_key=STORAGE_KEY, secret=SECRET)
 
     def _build_form(self, first: Recipe) -> None:
         self.preset = gr.Dropdown(
@@ -160,20 +166,24 @@ class FinetuneTab:
         started = self.start.click(self._begin, form, [self.message, self.run_id, self.start, self.stop], **quick)
         started.then(self._watch, self.run_id, self.outputs, **watching)
         self.stop.click(self._stop, self.run_id, [self.message, self.stop], **quick)
+        page.load(self._estimate_at_address, form, self.estimate, **measuring)
         page.load(self._watch, self.run_id, self.outputs, **watching)
         self.to_compare.click(self._use_in_compare, self.run_id, [self.message, tabs, compare.models[-1]], **quick)
-        evaluated = self.to_browse.click(
+        scored = self.to_browse.click(lambda: SCORING, None, self.message, **quick).then(
             self._evaluate, self.run_id, [self.message, browse.run, browse.model, browse.against], **watching
         )
-        evaluated.success(
+        scored.success(
             browse.open_with,
             [*browse.filters, browse.page, browse.selected],
             [*browse.choices, *browse.outputs],
             **quick,
         ).then(lambda: gr.Tabs(selected="browse"), None, tabs, **quick)
-        self.to_results.click(self._to_results, self.run_id, [self.message, results.chosen], **watching).success(
-            results.show, results.chosen, results.shown, **quick
-        ).then(lambda: gr.Tabs(selected="results"), None, tabs, **quick)
+        summed = self.to_results.click(lambda: SCORING, None, self.message, **quick).then(
+            self._to_results, self.run_id, [self.message, results.chosen], **watching
+        )
+        summed.success(results.show, results.chosen, results.shown, **quick).then(
+            lambda: gr.Tabs(selected="results"), None, tabs, **quick
+        )
 
     @property
     def outputs(self) -> list[Any]:
@@ -204,6 +214,10 @@ class FinetuneTab:
         except Exception:
             log.exception("an estimate failed")
             return ""
+
+    def _estimate_at_address(self, request: gr.Request, *values: Any) -> str:
+        """As `_estimate`, where the page's address opens this tab."""
+        return self._estimate(*values) if request.query_params.get("tab") == "finetune" else ""
 
     def _estimated(self, recipe: Recipe) -> str:
         if not self.tunings.is_on:

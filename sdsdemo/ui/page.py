@@ -40,13 +40,14 @@ def build_page(
     shelf = Shelf(workbench.settings, assets)
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(CLEAN_EVERY, CLEAN_OLDER)) as page:
         gr.HTML(HEADING + "<h1>Which caption belongs to the picture?</h1>" + INTRODUCTION, elem_id="masthead")
+        run_id = FinetuneTab.new_run_id()
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Compare", id="compare"):
                 compare = CompareTab(workbench, read_examples(assets), read_opening(workbench, assets), space)
             with gr.Tab("Browse", id="browse") as browse_tab:
                 browse = BrowseTab(workbench, shelf, space)
             with gr.Tab("Fine-tune", id="finetune") as finetune_tab:
-                finetune = FinetuneTab(workbench, tunings or Tunings(workbench), shelf)
+                finetune = FinetuneTab(workbench, tunings or Tunings(workbench), shelf, run_id)
             with gr.Tab("Results", id="results") as results_tab:
                 results = ResultsTab(shelf, assets)
             with gr.Tab("About", id="about"):

@@ -18,6 +18,7 @@ STATES = {
     "stopped": "Stopped, and kept",
     "failed": "Failed",
 }
+SHELL_OUT = "runs/mine"
 NOTHING = (
     '<p class="hint">Nothing runs yet. A run goes on when you close this page, and is shown again when you come back '
     "with the same browser.</p>"
@@ -93,7 +94,7 @@ def result_html(run: Tuning | None) -> str:
         '<th scope="col">after</th><th scope="col">change</th><th scope="col">paired test</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div>{withheld}{towers}{_teacher(run.record)}"
         f'<p class="hint">{SHORT}</p>'
-        f"<h3>The same in the shell</h3><pre class='command'>{escape(run.recipe.command('runs/mine'))}</pre></section>"
+        f"<h3>The same in the shell</h3><pre class='command'>{escape(run.recipe.command(SHELL_OUT))}</pre></section>"
     )
 
 
