@@ -36,6 +36,8 @@ MEANT_FOR = (0.5, 0.9)
 """Where the base must be for "kept" to mean something: neither lost nor at the ceiling."""
 HELD_BYTES = 300_000_000
 """Images are kept as CLIP's inputs up to this size in all; larger sets are opened again at each look."""
+ZERO_SHOT, RETRIEVAL = 500, (5, 100)
+"""Examples of zero-shot classification; sets, and captions a set, of retrieval."""
 AT_ONCE = 64
 AMONG = 100
 """Captions that an image of the user's own data is retrieved among."""
@@ -179,8 +181,8 @@ def _sets(recipe: Recipe, source: Source) -> dict[str, list[Example]]:
         name = recipe.measure or "mini-validation"
         return {
             name: _with_pairs(name),
-            "mini-zero-shot": zero_shot(pixels=MODEL_PIXELS),
-            "mini-retrieval": retrieval(pixels=MODEL_PIXELS),
+            "mini-zero-shot": zero_shot(count=ZERO_SHOT, pixels=MODEL_PIXELS),
+            "mini-retrieval": retrieval(sets=RETRIEVAL[0], size=RETRIEVAL[1], pixels=MODEL_PIXELS),
         }
     held_out = source.held_out
     swaps = [pair for pair in held_out if pair.twin is not None]

@@ -159,7 +159,7 @@ class FreePairs:
         rng = np.random.default_rng(int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big"))
         caption = item.captions[rng.integers(len(item.captions))]
         kind, words = withheld
-        found = None if _has_words(caption, words) else swap(caption, rng, without=(kind,))
+        found = None if _has_words(caption, words) else swap(caption, rng, without=(kind,) if kind else ())
         return Pair(
             picture=item.picture,
             caption=caption,

@@ -15,6 +15,7 @@ from sdsdemo.reporting import results_of
 from sdsdemo.runs import StoredRun
 from sdsdemo.settings import ASSETS
 from sdsdemo.shelf import Shelf
+from sdsdemo.tunings import TUNED
 from sdsdemo.ui import tables
 from sdsdemo.ui.rows import message_html
 
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 SUMMARIES = "mini/results"
 LEFT_OUT = ("mini", "sample")
 """Summaries that a shipped run holds as well, or that only a test needs."""
+YOURS = "your run"
+"""What a visitor's own model and its run are called."""
 OUR_FAULT = "Something went wrong on our side, and it is written in the server's log. Choose another result."
 
 
@@ -69,19 +72,22 @@ class ResultsTab:
         if name and name not in names and self.shelf.has(name):
             names.append(name)
         chosen = name if name in names else names[0] if names else None
-        return [gr.Dropdown(names, value=chosen), self.overview_html(names), self.show(chosen)]
+        labelled = [(YOURS if name.startswith(TUNED) else name, name) for name in names]
+        return [gr.Dropdown(labelled, value=chosen), self.overview_html(names), self.show(chosen)]
 
     def overview_html(self, names: Sequence[str]) -> str:
         """Every result that can be read in one table."""
         results = {}
         for name in names:
             try:
-                results[name] = self._result(name)
+                results[YOURS if name.startswith(TUNED) else name] = self._result(name)
             except UserError as error:
                 log.warning("%s is left out of the overview: %s", name, error)
         return tables.overview_html(results) if results else ""
 
     def _result(self, name: str) -> dict[str, Any]:
+        if name.startswith(TUNED) and self.shelf.has(name):
+            return json.loads(json.dumps(self._of_run(name)).replace(name, YOURS))
         if self.shelf.has(name):
             return self._of_run(name)
         if name not in self.names():

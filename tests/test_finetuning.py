@@ -1,0 +1,325 @@
+"""Fine-tuning from a recipe to a file: exact resumption, stops, what is measured, what is kept, what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sdsdemo.errors import UserError
+from sdsdemo.finetuning import measures
+from sdsdemo.finetuning.events import Done, Event, Looked, Preparing, Told, Written
+from sdsdemo.finetuning.folder import CHECKPOINT, LOG, TuningFolder
+from sdsdemo.finetuning.run import finetune
+from sdsdemo.mini.drawing import write_benchmark
+from sdsdemo.models import cards
+from sdsdemo.models.delta import read_delta, read_header
+from sdsdemo.recipes import Recipe
+from sdsdemo.settings import ROOT, Settings
+from sdsdemo.training import Step
+from sdsdemo.workbench import Workbench
+
+TINY = Recipe(steps=6, batch=4, pool=16, fitted_on=8, warm_up=1, keep_every=2, measure_every=3, teacher_timesteps=2)
+COUNT = 7
+
+
+@pytest.fixture(scope="module")
+def benchmark(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("pairs") / "small"
+    write_benchmark(folder, seed=3, split="validation", count=COUNT)
+    return f"folder:{folder}"
+
+
+@pytest.fixture(autouse=True)
+def small_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real sets, of few examples."""
+    monkeypatch.setattr(measures, "ZERO_SHOT", 6)
+    monkeypatch.setattr(measures, "RETRIEVAL", (1, 5))
+
+
+@pytest.fixture
+def workbench(tmp_path: Path) -> Workbench:
+    return Workbench(Settings.from_environment({"SDSDEMO_CACHE": str(tmp_path / "cache")}))
+
+
+@pytest.fixture
+def run(benchmark: str, workbench: Workbench, tmp_path: Path) -> Any:
+    """Runs a recipe to its end, or through `until`: `run(name, stop_at=..., **changes)`; gives the events."""
+
+    def go(name: str = "run", *, resume: bool = False, stop_at: Any = None, **changes: Any) -> list[Event]:
+        recipe = replace(TINY, measure=benchmark, **changes)
+        events: list[Event] = []
+        for event in finetune(recipe, tmp_path / name, workbench=workbench, resume=resume):
+            events.append(event)
+            if stop_at is not None and stop_at(event):
+                TuningFolder(tmp_path / name).ask_to_stop()
+        return events
+
+    return go
+
+
+def done(events: list[Event]) -> Done:
+    assert isinstance(events[-1], Done)
+    return events[-1]
+
+
+def tensors(path: Path) -> dict[str, torch.Tensor]:
+    return read_delta(path / "model.safetensors")[0]
+
+
+@pytest.mark.parametrize("objective", ["clip", "sds", "negatives", "preference", "labels", "features"])
+def test_every_objective_runs_to_its_end_and_tells_its_story(run: Any, tmp_path: Path, objective: str) -> None:
+    events = run(objective=objective)
+    assert done(events).state == "finished"
+    assert [event.step for event in events if isinstance(event, Step)] == [1, 2, 3, 4, 5, 6]
+    assert [event.step for event in events if isinstance(event, Looked)] == [0, 3, 6]
+    header = read_header(tmp_path / "run" / "model.safetensors")
+    assert (header["objective"], header["steps_done"], header["seed"]) == (objective, 6, 0)
+    assert header["recipe"]["learning_rate"] == TINY.learning_rate
+    assert header["measured"]["sets"][header["measured"]["benchmark"]]["n"] == COUNT
+    assert {name.partition(".")[0] for name in tensors(tmp_path / "run")} == {"clip"} | (
+        {"h_w"} if objective == "sds" else set()
+    )
+    assert not (tmp_path / "run" / CHECKPOINT).exists()
+
+
+@pytest.mark.parametrize("objective", ["sds", "preference"])
+def test_a_run_that_was_stopped_and_continued_gives_the_same_weights_bit_for_bit(
+    run: Any, tmp_path: Path, objective: str
+) -> None:
+    run("straight", objective=objective)
+    first = run("cut", objective=objective, stop_at=lambda event: isinstance(event, Step) and event.step == 3)
+    assert done(first).state == "stopped"
+    second = run("cut", objective=objective, resume=True)
+    assert [event.step for event in second if isinstance(event, Step)] == [4, 5, 6]
+    straight, cut = tensors(tmp_path / "straight"), tensors(tmp_path / "cut")
+    assert straight.keys() == cut.keys()
+    assert all(torch.equal(straight[name], cut[name]) for name in straight)
+    rows = TuningFolder(tmp_path / "cut").log()
+    assert sorted(row["step"] for row in rows if "what" not in row) == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_run_of_no_steps_changes_no_score(run: Any, tmp_path: Path, workbench: Workbench) -> None:
+    assert done(run(steps=0, objective="clip")).state == "finished"
+    code = (
+        "import sys, numpy as np; from sdsdemo.workbench import Workbench; from sdsdemo.settings import budget;"
+        "from sdsdemo.data.benchmarks import read_benchmark; w = Workbench(); e = read_benchmark('mini')[:4];"
+        "a, b = ([s.score_IC for s in w.scorer(n).score_examples(e, budget())] for n in ('mini-clip', sys.argv[1]));"
+        "print(all(np.array_equal(x, y) for x, y in zip(a, b)))"
+    )
+    model = f"sds-clip:{tmp_path / 'run' / 'model.safetensors'}"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    fresh = subprocess.run(
+        [sys.executable, "-c", code, model], cwd=ROOT, capture_output=True, text=True, env=environment
+    )
+    assert fresh.stdout.strip() == "True", fresh.stderr
+
+
+def test_a_stop_while_the_teacher_is_asked_is_obeyed_and_the_file_loads(
+    run: Any, tmp_path: Path, workbench: Workbench
+) -> None:
+    events = run(objective="preference", stop_at=lambda event: isinstance(event, Preparing) and "teacher" in event.text)
+    assert done(events).state == "stopped"
+    assert not any(isinstance(event, Step) for event in events)
+    assert any(isinstance(event, Written) for event in events)
+    assert workbench.scorer(f"sds-clip:{tmp_path / 'run' / 'model.safetensors'}")
+
+
+def test_the_weights_are_written_before_anything_else_is_measured(run: Any) -> None:
+    events = run(objective="clip")
+    kinds = [type(event) for event in events]
+    assert kinds.index(Written) < len(kinds) - 1 - kinds[::-1].index(Looked)
+
+
+def test_the_teacher_is_asked_about_a_pair_once_whatever_the_run(run: Any) -> None:
+    first, second = (done(run(name, objective="preference")).record["preferences"] for name in ("a", "b"))
+    assert first["asked"] > 0
+    assert first["evaluations"] == first["asked"] * 2 * TINY.teacher_timesteps
+    assert (second["asked"], second["evaluations"]) == (0, 0)
+    assert second["pairs"] == first["pairs"]
+
+
+def test_permuted_preferences_are_another_run(run: Any, tmp_path: Path) -> None:
+    run("own", objective="preference")
+    run("permuted", objective="preference", permuted=True)
+    own, permuted = tensors(tmp_path / "own"), tensors(tmp_path / "permuted")
+    assert any(not torch.equal(own[name], permuted[name]) for name in own)
+
+
+def test_shuffled_captions_are_another_run_with_the_same_data(run: Any, tmp_path: Path) -> None:
+    a, b = done(run("own", objective="sds")).record, done(run("shuffled", objective="sds", shuffled=True)).record
+    assert a["data"] == b["data"]
+    assert any(not torch.equal(t, tensors(tmp_path / "shuffled")[n]) for n, t in tensors(tmp_path / "own").items())
+
+
+def test_the_controls_of_the_regulariser_are_logged_with_the_gradient_that_reaches_clip(run: Any) -> None:
+    events = run(objective="sds")
+    record = done(events).record
+    assert set(record["controls"]) == {"0", "3", "6"}
+    found = record["controls"]["0"]
+    assert found["true"] < found["true shuffled"]  # the teacher reads captions
+    assert found["gradient on CLIP"] > 0
+    assert any(isinstance(event, Told) and "shuffled captions" in event.text for event in events)
+
+
+def test_before_and_after_are_those_of_the_evaluation(run: Any, benchmark: str, tmp_path: Path) -> None:
+    from sdsdemo.evaluation import evaluate
+    from sdsdemo.settings import budget
+
+    record = done(run(objective="labels", trained="all", learning_rate=1e-2)).record
+    model = f"sds-clip:{tmp_path / 'run' / 'model.safetensors'}"
+    found = evaluate(benchmark, ["mini-clip", model], workbench=Workbench(), budget=budget())
+    for name, when in (("mini-clip", "before"), (model, "after")):
+        for metric in ("text", "image", "group"):
+            ours = record["measured"]["sets"][benchmark]["metrics"][metric][when]
+            assert ours["value"] == found["models"][name][metric]["value"], (name, metric)
+
+
+def test_a_loss_that_is_not_a_number_ends_the_run_with_what_to_do_and_the_last_good_weights(
+    run: Any, tmp_path: Path
+) -> None:
+    events = run(objective="clip", trained="all", learning_rate=1.0, clip_norm=1e6, steps=40, batch=8, pool=16)
+    assert done(events).state in ("failed", "finished")
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in tensors(tmp_path / "run").values())
+
+
+def test_a_run_that_is_there_is_not_overwritten(run: Any) -> None:
+    run(objective="clip")
+    with pytest.raises(UserError, match="--resume"):
+        run(objective="clip")
+
+
+def test_another_recipe_is_not_resumed(run: Any) -> None:
+    run(objective="clip", stop_at=lambda event: isinstance(event, Step))
+    with pytest.raises(UserError, match="another recipe"):
+        run(objective="clip", resume=True, lam=3.0)
+
+
+def test_other_weights_of_the_base_are_not_resumed(run: Any, tmp_path: Path) -> None:
+    run(objective="clip", stop_at=lambda event: isinstance(event, Step))
+    path = tmp_path / "run" / "run.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"base_fingerprint": "other"}))
+    with pytest.raises(UserError, match="another base"):
+        run(objective="clip", resume=True)
+
+
+def test_a_broken_checkpoint_is_said_and_nothing_is_lost(run: Any, tmp_path: Path) -> None:
+    run(objective="clip", stop_at=lambda event: isinstance(event, Step) and event.step == 4)
+    (tmp_path / "run" / CHECKPOINT).write_bytes(b"no checkpoint")
+    events = run(objective="clip", resume=True)
+    assert done(events).state == "failed"
+    assert "cannot be used" in done(events).reason
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+
+
+def test_one_process_trains_in_a_folder_at_a_time(tmp_path: Path, benchmark: str, workbench: Workbench) -> None:
+    recipe = replace(TINY, objective="clip", measure=benchmark)
+    first = finetune(recipe, tmp_path / "run", workbench=workbench)
+    next(first)
+    with pytest.raises(UserError, match="being trained"):
+        next(finetune(recipe, tmp_path / "run", workbench=workbench, resume=True))
+    assert TuningFolder(tmp_path / "run").read()["state"] == "preparing"
+    first.close()
+    assert TuningFolder(tmp_path / "run").read()["state"] == "interrupted"
+
+
+def test_a_full_disk_is_a_sentence(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: TuningFolder, row: Any) -> None:
+        raise UserError("The folder 'run' cannot be written (No space left on device): make room.")
+
+    monkeypatch.setattr(TuningFolder, "append", full)
+    assert "make room" in done(run(objective="clip")).reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"base": "mini-diffusion"}, "must be a CLIP"),
+        ({"teacher": "mini-clip"}, "must be a diffusion model"),
+        ({"base": "nothing"}, "no model called"),
+        ({"data": "folder:."}, "only the words of the Mini world"),
+    ],
+)
+def test_models_that_do_not_fit_are_refused_before_anything_starts(run: Any, changes: Any, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        run(**changes)
+
+
+def test_a_gpu_that_is_full_once_halves_the_micro_batch_and_says_so(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sdsdemo.objectives import Objective
+
+    whole, asked = Objective.__call__, []
+
+    def crowded(self: Objective, step: int) -> Iterator[Any]:
+        asked.append(self.parts)
+        if self.parts == 1:
+            raise torch.OutOfMemoryError
+        return whole(self, step)
+
+    monkeypatch.setattr(Objective, "__call__", crowded)
+    events = run(objective="clip")
+    assert done(events).state == "finished"
+    assert asked[:2] == [1, 2]
+    assert sum("half as large" in event.text for event in events if isinstance(event, Told)) == 1
+
+
+def test_a_cut_last_line_of_the_log_is_dropped(run: Any, tmp_path: Path) -> None:
+    run(objective="clip")
+    whole = TuningFolder(tmp_path / "run").log()
+    with (tmp_path / "run" / LOG).open("a") as file:
+        file.write('{"step": 7, "lo')
+    assert TuningFolder(tmp_path / "run").log() == whole
+
+
+def test_a_published_model_is_never_touched(run: Any) -> None:
+    before = cards.fingerprint(cards.resolve("mini-clip"))
+    run(objective="labels", trained="all", learning_rate=1e-2)
+    assert cards.fingerprint(cards.resolve("mini-clip")) == before
+
+
+def test_withheld_swaps_are_reported_apart(run: Any) -> None:
+    record = done(run(objective="labels", withheld_kind="colour")).record
+    assert "colour" not in record["data"]["swaps"]
+    assert record["measured"]["withheld"]["kind"]["withheld"] == "colour"
+    assert record["measured"]["withheld"]["kind"]["change"]["n"] > 0
+
+
+def test_kept_needs_a_base_that_the_set_suits_and_an_interval_above_minus_two_points() -> None:
+    right = np.arange(1000) % 10 < 7
+    same, worse = measures._kept(measures._row(right, right)), right.copy()
+    worse[np.flatnonzero(right)[:60]] = False
+    assert same == {"kept": True}
+    assert measures._kept(measures._row(right, worse)) == {"kept": False}
+    assert measures._kept(measures._row(np.ones(1000, bool), np.ones(1000, bool))) == {"kept": None}
+
+
+def test_a_cosine_says_in_which_tower_the_two_are_alike(run: Any) -> None:
+    cosine = done(run(objective="clip")).record["measured"]["cosine"]
+    assert set(cosine) == {"captions", "images"}
+    assert all(0 < was <= 1 for was, _ in cosine.values())
+
+
+def test_a_pickle_renamed_to_safetensors_is_refused(tmp_path: Path) -> None:
+    torch.save({"clip.x": torch.ones(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match="not a whole safetensors file"):
+        Workbench().scorer(f"sds-clip:{tmp_path / 'model.safetensors'}")
+
+
+def test_folders_of_fine_tuning_are_no_runs_of_a_benchmark(run: Any, tmp_path: Path) -> None:
+    from sdsdemo.shelf import Shelf
+
+    run("tuned", objective="clip")
+    shelf = Shelf(Settings.from_environment({"SDSDEMO_RUNS": str(tmp_path)}), assets=tmp_path / "none")
+    assert shelf.names() == []
+    shutil.rmtree(tmp_path / "tuned")

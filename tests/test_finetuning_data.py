@@ -1,0 +1,164 @@
+"""What a run is trained on, and what the teacher is asked: pairs with one twin each, answers kept by content."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sdsdemo.errors import UserError
+from sdsdemo.finetuning.pairs import FreePairs, MiniPairs, Pair, read_source
+from sdsdemo.finetuning.preferences import Preferences
+from sdsdemo.recipes import Recipe
+from sdsdemo.types import Budget, Evidence, Example, Picture, Scores
+
+RECIPE = Recipe(pool=40, batch=8)
+BUDGET = Budget(timesteps=2, noises=1, seed=0)
+
+
+class Judge:
+    """Prefers the caption by its length, and counts what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def score_examples(self, examples: Iterable[Example], budget: Budget) -> Iterator[Scores]:
+        for example in examples:
+            self.asked += 1
+            score_IC = np.array([[0.001 * len(example.captions[0]), 0.0]])
+            loss = np.zeros((1, 2, budget.timesteps, budget.noises), dtype=np.float32)
+            evidence = Evidence(timestep_T=np.arange(budget.timesteps), loss_ICTN=loss, evaluations=4)
+            yield Scores(kind="denoising", score_IC=score_IC, evidence=evidence)
+
+
+def picture(shade: int, name: str) -> Picture:
+    return Picture(name=name, open=lambda: Image.new("RGB", (4, 4), (shade, 0, 0)), key=name)
+
+
+def pairs(count: int = 5) -> list[Pair]:
+    return [Pair(picture=picture(k, f"p{k}"), caption="a" * (k + 1), twin="b", kind="noun") for k in range(count)]
+
+
+def ask(kept: Preferences, judge: Judge, asked: list[Pair]) -> list[int]:
+    return list(kept.ask(judge, asked, lambda: False))  # type: ignore[arg-type]
+
+
+def test_an_epoch_meets_every_scene_once_and_the_next_in_another_order() -> None:
+    source = MiniPairs(RECIPE)
+    epochs = [[p.picture.name for step in range(5) for p in source.draw(step + 5 * e, 8)] for e in range(2)]
+    assert len(set(epochs[0])) == 40
+    assert sorted(epochs[0]) == sorted(epochs[1])
+    assert epochs[0] != epochs[1]
+
+
+def test_a_scene_has_one_caption_and_one_twin_whatever_the_objective() -> None:
+    a, b = (MiniPairs(replace(RECIPE, objective=name)) for name in ("sds", "preference"))
+    for step in range(6):
+        assert [(p.caption, p.twin) for p in a.draw(step, 8)] == [(p.caption, p.twin) for p in b.draw(step, 8)]
+
+
+def test_another_seed_is_another_pool() -> None:
+    captions = [[p.caption for p in MiniPairs(replace(RECIPE, seed=seed)).draw(0, 40)] for seed in (0, 1)]
+    assert sorted(captions[0]) != sorted(captions[1])
+
+
+def test_a_withheld_kind_and_template_are_never_twins() -> None:
+    found = MiniPairs(replace(RECIPE, pool=400, withheld_kind="colour", withheld_words="to the")).draw(0, 400)
+    assert {p.kind for p in found} == {"", "noun", "size", "number"}
+    assert all(p.twin is None for p in found if " to the " in p.caption)
+    assert any(" to the " in p.caption for p in found)
+
+
+def test_the_share_without_a_swap_is_told() -> None:
+    source = MiniPairs(replace(RECIPE, pool=400))
+    found = source.draw(0, 400)
+    assert source.describe()["without_swap"] == pytest.approx(sum(p.twin is None for p in found) / 400)
+
+
+def folder_of(tmp_path: Path, captions: list[str]) -> str:
+    for k, _ in enumerate(captions):
+        Image.new("RGB", (8, 8), (k, 0, 0)).save(tmp_path / f"{k}.png")
+    rows = [json.dumps({"file_name": f"{k}.png", "caption": caption}) for k, caption in enumerate(captions)]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(rows) + "\n")
+    return f"folder:{tmp_path}"
+
+
+def test_free_captions_get_their_twins_by_rule_and_keep_them(tmp_path: Path) -> None:
+    captions = ["a red car next to a blue truck", "a dog on a couch", "a sunset", *["a cat under a table"] * 22]
+    recipe = replace(RECIPE, data=folder_of(tmp_path, captions), held_out=20, pool=0)
+    source = read_source(recipe)
+    assert isinstance(source, FreePairs)
+    twins = {p.caption: p.twin for step in range(3) for p in source.draw(step, 2)}
+    again = {p.caption: p.twin for step in range(3) for p in read_source(recipe).draw(step, 2)}
+    assert twins == again
+    every = twins | {p.caption: p.twin for p in source.held_out}
+    assert every["a red car next to a blue truck"] == "a blue car next to a red truck"
+    assert every["a dog on a couch"] == "a couch on a dog"
+    assert every["a sunset"] is None
+    assert source.describe()["without_swap"] is not None
+
+
+def test_an_answer_is_kept_on_the_disk_and_found_again_by_content(tmp_path: Path) -> None:
+    judge = Judge()
+    assert ask(Preferences(tmp_path, "teacher", BUDGET), judge, pairs()) == [5]
+    later = Preferences(tmp_path, "teacher", BUDGET)
+    renamed = [replace(p, picture=replace(p.picture, name="new", key=f"new {k}")) for k, p in enumerate(pairs())]
+    assert later.missing(renamed) == []
+    repainted = [replace(p, picture=picture(200 + k, f"q{k}")) for k, p in enumerate(pairs())]
+    assert len(later.missing(repainted)) == 5
+    assert judge.asked == 5
+
+
+@pytest.mark.parametrize(("teacher", "budget"), [("other", BUDGET), ("teacher", replace(BUDGET, timesteps=4))])
+def test_another_teacher_or_budget_is_asked_anew(tmp_path: Path, teacher: str, budget: Budget) -> None:
+    ask(Preferences(tmp_path, "teacher", BUDGET), Judge(), pairs())
+    assert len(Preferences(tmp_path, teacher, budget).missing(pairs())) == 5
+
+
+def test_a_stopped_pass_goes_on_where_it_was_and_a_cut_line_is_dropped(tmp_path: Path) -> None:
+    many, judge = pairs(70), Judge()
+    kept = Preferences(tmp_path, "teacher", BUDGET)
+    stops = iter([False, True])
+    assert list(kept.ask(judge, many, lambda: next(stops))) == [32]  # type: ignore[arg-type]
+    with kept.path.open("a") as file:
+        file.write('{"pair": "half')
+    later = Preferences(tmp_path, "teacher", BUDGET)
+    assert len(later.missing(many)) == 38
+    ask(later, judge, many)
+    assert judge.asked == 70
+    assert len(Preferences(tmp_path, "teacher", BUDGET)) == 70
+
+
+def test_a_preference_is_the_sigmoid_of_the_gap_in_units_of_the_usual_one(tmp_path: Path) -> None:
+    kept = Preferences(tmp_path, "teacher", BUDGET)
+    ask(kept, Judge(), pairs())
+    found = list(kept.probabilities(pairs(), 2.0).values())
+    np.testing.assert_allclose(found, [1 / (1 + np.exp(-2.0 * (k + 1) / 3)) for k in range(5)], rtol=1e-6)
+
+
+def test_permuting_deals_the_same_preferences_to_other_pairs(tmp_path: Path) -> None:
+    kept = Preferences(tmp_path, "teacher", BUDGET)
+    ask(kept, Judge(), pairs())
+    own, dealt = kept.probabilities(pairs(), 2.0), kept.probabilities(pairs(), 2.0, permuted=1)
+    assert sorted(own.values()) == pytest.approx(sorted(dealt.values()))
+    assert list(own.values()) != list(dealt.values())
+
+
+def test_a_pair_without_a_twin_is_not_asked_about(tmp_path: Path) -> None:
+    judge, kept = Judge(), Preferences(tmp_path, "teacher", BUDGET)
+    ask(kept, judge, [replace(p, twin=None) for p in pairs()])
+    assert judge.asked == 0
+    assert kept.right(pairs()) == (0, 0)
+
+
+def test_a_broken_cache_names_its_line(tmp_path: Path) -> None:
+    kept = Preferences(tmp_path, "teacher", BUDGET)
+    ask(kept, Judge(), pairs())
+    kept.path.write_text(kept.path.read_text() + "nonsense\n")
+    with pytest.raises(UserError, match="Line 6"):
+        Preferences(tmp_path, "teacher", BUDGET)

@@ -1,0 +1,82 @@
+"""Recipes: every setting is checked with a sentence, presets are whole, and the command line gives the recipe back."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+
+from sdsdemo import cli
+from sdsdemo.errors import UserError
+from sdsdemo.recipes import OBJECTIVES, PRESET_WORDS, PRESETS, Recipe, made, meaning
+from sdsdemo.settings import FINETUNING
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_makes_sense_and_has_words(name: str) -> None:
+    assert PRESETS[name].check() is PRESETS[name]
+    assert PRESET_WORDS[name]
+
+
+def test_every_setting_has_a_meaning_and_every_number_a_range() -> None:
+    for setting in fields(Recipe):
+        assert meaning(setting.name).endswith("."), setting.name
+        number = isinstance(setting.default, int | float) and not isinstance(setting.default, bool)
+        assert number == (setting.name in FINETUNING.ranges), setting.name
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"lam": -1.0}, "--lambda must be from 0 to 1e+06; it was -1"),
+        ({"lam": float("nan")}, "--lambda must be a number"),
+        ({"steps": 10**9}, "--steps must be from 0 to 1e+06; it was 1e+09"),
+        ({"steps": True}, "--steps must be a number"),
+        ({"objective": "magic"}, "--objective must be one of clip, sds"),
+        ({"batch": 1}, "--batch must be from 2"),
+        ({"micro_batch": 64}, "--micro-batch must be at most the batch, 32"),
+        ({"timestep_low": 0.7, "timestep_high": 0.3}, "must be below"),
+        ({"teacher": ""}, "needs a teacher"),
+        ({"withheld_kind": "verb"}, "--withheld-kind must be one of nothing, noun"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_named_with_what_it_may_be(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        made("mini", changes)
+    assert said in str(caught.value)
+
+
+def test_an_unknown_preset_names_those_that_there_are() -> None:
+    with pytest.raises(UserError, match="quick, mini, paper-vit-b-16"):
+        made("best", {})
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(),
+        replace(PRESETS["quick"], objective="preference", permuted=True, lam=0.5),
+        replace(PRESETS["paper-vit-b-16"], data="folder:my pictures", jacobian=False),
+    ],
+)
+def test_the_command_line_gives_the_recipe_back(recipe: Recipe) -> None:
+    words = shlex.split(recipe.command("runs/x"))
+    assert words[:4] == ["python", "-m", "sdsdemo", "finetune"]
+    asked = cli._parser().parse_args([*words[3:], "--preset", "mini"])
+    given = {f.name: v for f in fields(Recipe) if (v := getattr(asked, f.name)) is not None}
+    assert replace(Recipe(), **given) == recipe
+    assert str(asked.out) == "runs/x"
+
+
+def test_show_prints_the_whole_recipe_of_a_preset(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["finetune", "--preset", "paper-vit-b-16", "--show"]) == 0
+    shown = capsys.readouterr().out
+    assert '"base": "clip-vit-b-16"' in shown
+    assert '"lam": 0.001' in shown
+    assert shown.count(":") >= len(fields(Recipe))
+
+
+def test_every_objective_has_words() -> None:
+    assert set(OBJECTIVES) == set(__import__("sdsdemo.recipes", fromlist=["NAMES"]).NAMES)
