@@ -1,0 +1,97 @@
+"""Kills a fine-tuning run again and again, half of the time inside a write, for test_finetuning_kill: prints what came.
+
+python -m tests.killed_training FOLDER BENCHMARK KILLS
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sdsdemo.finetuning import measures
+from sdsdemo.finetuning.events import Done
+from sdsdemo.finetuning.folder import TuningFolder
+from sdsdemo.finetuning.run import finetune
+from sdsdemo.models.delta import read_delta
+from sdsdemo.recipes import Recipe
+from sdsdemo.workbench import Workbench
+
+measures.ZERO_SHOT, measures.RETRIEVAL = 3, (1, 3)  # type: ignore[assignment]
+STEPS = 60
+SLOW = 0.05
+"""Seconds that a write takes at least, so that a kill lands in it."""
+torch.set_num_threads(1)
+really_save = torch.save
+
+
+def slow_save(state: Any, path: Path) -> None:
+    """Half of the file, a pause, then all of it, with a mark beside it meanwhile."""
+    mark = Path(f"{path}.writing")
+    mark.touch()
+    really_save(state, path)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    time.sleep(SLOW)
+    path.write_bytes(content)
+    mark.unlink()
+
+
+def train(out: Path, benchmark: str) -> str:
+    torch.save = slow_save  # type: ignore[assignment]
+    recipe = Recipe(
+        objective="clip", steps=STEPS, batch=4, pool=16, keep_every=1, measure=benchmark, measure_every=1000
+    )
+    state = ""
+    for event in finetune(recipe, out, workbench=Workbench(), resume=True):
+        state = event.state if isinstance(event, Done) else state
+    return state
+
+
+def killed(out: Path, benchmark: str, inside: bool, draw: random.Random) -> bool:
+    """Fork a run, and kill it at a random moment, or inside a write; whether it was inside one."""
+    child = os.fork()
+    if not child:
+        train(out, benchmark)
+        os._exit(0)
+    mark, started = out / "checkpoint.part.writing", time.monotonic()
+    wait = draw.uniform(0.2, 3.0)
+    while time.monotonic() - started < (60 if inside else wait):
+        if inside and time.monotonic() - started > wait and mark.exists():
+            time.sleep(SLOW / 3)
+            break
+        time.sleep(0.001)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    was = mark.exists()
+    mark.unlink(missing_ok=True)
+    return was
+
+
+def main(folder: Path, benchmark: str, kills: int) -> None:
+    draw, out = random.Random(7), folder / "cut"
+    train(folder / "whole", benchmark)
+    found = {"kills": kills, "inside": 0, "states": [], "steps": []}
+    for number in range(kills):
+        found["inside"] += killed(out, benchmark, number % 2 == 0, draw)
+        run = TuningFolder(out)
+        found["states"].append(run.read()["state"] if run.exists else "none")
+        whole = run.checkpoint.exists() and torch.load(run.checkpoint, weights_only=True)["done"]
+        found["steps"].append(int(whole))
+        if whole == STEPS:
+            break
+    found["end"] = train(out, benchmark)
+    a, b = (read_delta(folder / name / "model.safetensors")[0] for name in ("whole", "cut"))
+    found["equal"] = a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
