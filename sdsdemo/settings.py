@@ -100,6 +100,8 @@ class FineTuning:
     page_pool: int = 8_000
     page_seconds: int = 900
     """Wall-clock time after which a run from the page stops and keeps what it has."""
+    zerogpu_seconds: int = 110
+    """GPU time that a run on ZeroGPU asks for: a visitor who is not signed in has 120 s a day."""
     page_waiting: int = 4
     """Runs that may wait for the one that runs."""
     page_kept: int = 20
@@ -167,6 +169,8 @@ class Settings:
     cache: Path = CACHE
     training: str = "auto"
     """on, off or auto."""
+    sign_in: bool = False
+    """Whether visitors can sign in with their own account: in a Space that has `hf_oauth`."""
     allow_specs: bool = True
     """Whether a model may be named by a spec (a folder, a repository) beside the cards: only for a local run."""
 
@@ -191,6 +195,7 @@ class Settings:
             runs=Path(raw["SDSDEMO_RUNS"]).expanduser(),
             cache=Path(raw["SDSDEMO_CACHE"]).expanduser(),
             training=raw["SDSDEMO_TRAINING"].lower(),
+            sign_in=bool(environment.get("SPACE_ID") and environment.get("OAUTH_CLIENT_ID")),
             allow_specs=raw["GRADIO_SERVER_NAME"] in LOOPBACK and "SPACE_ID" not in environment,
         )
 

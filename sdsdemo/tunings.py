@@ -20,9 +20,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from sdsdemo import zerogpu
 from sdsdemo.errors import UserError
+from sdsdemo.models.cards import has_gpu
 from sdsdemo.recipes import MINI, Recipe
-from sdsdemo.settings import ASSETS, FINETUNING, budget
+from sdsdemo.settings import ASSETS, FINETUNING, Settings, budget
 from sdsdemo.types import Card
 from sdsdemo.workbench import Workbench
 
@@ -31,6 +33,7 @@ log = logging.getLogger(__name__)
 ROOT = Path(tempfile.gettempdir()) / "sdsdemo-runs"
 ENDED = ("finished", "stopped", "failed")
 TUNED = "tuned:"
+MINI_CARD = "mini-"
 """How the name of a visitor's model begins."""
 MOST_POINTS = 500
 """Points of the loss curve that are kept for the page; beyond, every second one goes."""
@@ -132,7 +135,7 @@ class Tunings:
         settings = self.workbench.settings
         if settings.training != "auto":
             return settings.training == "on"
-        return settings.allow_specs or _has_gpu()
+        return settings.allow_specs or has_gpu()
 
     def start(self, recipe: Recipe) -> str:
         """Queue a run; its id. Raises `UserError` for a recipe that is too much for a page, or too many runs."""
@@ -270,7 +273,10 @@ class Tunings:
         folder = self.root / id_
         folder.mkdir(parents=True, exist_ok=True)
         recipe = self._runs[id_].recipe
-        events = self._runner(recipe, folder, workbench=self.workbench, seconds=FINETUNING.page_seconds)
+        if zerogpu.is_here() and not self.workbench.card(recipe.base).name.startswith(MINI_CARD):
+            events = _finetune_on_gpu(recipe, str(folder), self.workbench.settings)
+        else:
+            events = self._runner(recipe, folder, workbench=self.workbench, seconds=FINETUNING.page_seconds)
         for event in events:
             with self._changed:
                 self._take(id_, event)
@@ -322,6 +328,14 @@ def _finetune(*arguments: Any, **options: Any) -> Iterator[Any]:
     yield from finetune(*arguments, **options)
 
 
+def _finetune_apart(recipe: Recipe, folder: str, settings: Settings) -> Iterator[Any]:
+    """As `_finetune`, of what can be pickled: for a fork."""
+    yield from _finetune(recipe, Path(folder), workbench=Workbench(settings), seconds=FINETUNING.zerogpu_seconds - 20)
+
+
+_finetune_on_gpu = zerogpu.on_gpu(_finetune_apart, FINETUNING.zerogpu_seconds)
+
+
 def _card(name: str, path: Path, base: Card, run: Tuning) -> Card:
     """The card of a visitor's model."""
     return replace(
@@ -335,9 +349,3 @@ def _card(name: str, path: Path, base: Card, run: Tuning) -> Card:
         download=False,
         published=(),
     )
-
-
-def _has_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()

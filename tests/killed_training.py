@@ -11,6 +11,7 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from sdsdemo.recipes import Recipe
 from sdsdemo.workbench import Workbench
 
 measures.ZERO_SHOT, measures.RETRIEVAL = 3, (1, 3)  # type: ignore[assignment]
-STEPS = 60
+STEPS_A_KILL = 8
 SLOW = 0.05
 """Seconds that a write takes at least, so that a kill lands in it."""
 torch.set_num_threads(1)
@@ -44,10 +45,10 @@ def slow_save(state: Any, path: Path) -> None:
     mark.unlink()
 
 
-def train(out: Path, benchmark: str) -> str:
+def train(out: Path, benchmark: str, steps: int) -> str:
     torch.save = slow_save  # type: ignore[assignment]
     recipe = Recipe(
-        objective="clip", steps=STEPS, batch=4, pool=16, keep_every=1, measure=benchmark, measure_every=1000
+        objective="clip", steps=steps, batch=4, pool=16, keep_every=1, measure=benchmark, measure_every=10_000
     )
     state = ""
     for event in finetune(recipe, out, workbench=Workbench(), resume=True):
@@ -55,19 +56,19 @@ def train(out: Path, benchmark: str) -> str:
     return state
 
 
-def killed(out: Path, benchmark: str, inside: bool, draw: random.Random) -> bool:
-    """Fork a run, and kill it at a random moment, or inside a write; whether it was inside one."""
+def killed(out: Path, benchmark: str, steps: int, inside: bool, draw: random.Random) -> bool:
+    """Fork a run, and kill it some writes later, inside one or not; whether it was inside."""
     child = os.fork()
     if not child:
-        train(out, benchmark)
+        train(out, benchmark, steps)
         os._exit(0)
-    mark, started = out / "checkpoint.part.writing", time.monotonic()
-    wait = draw.uniform(0.2, 3.0)
-    while time.monotonic() - started < (60 if inside else wait):
-        if inside and time.monotonic() - started > wait and mark.exists():
-            time.sleep(SLOW / 3)
-            break
-        time.sleep(0.001)
+    mark, deadline = out / "checkpoint.part.writing", time.monotonic() + 60
+    for _ in range(draw.randrange(2, STEPS_A_KILL)):
+        _until(lambda: not mark.exists(), deadline)
+        _until(mark.exists, deadline)
+    if not inside:
+        _until(lambda: not mark.exists(), deadline)
+    time.sleep(draw.uniform(0, SLOW / 3))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     was = mark.exists()
@@ -75,19 +76,21 @@ def killed(out: Path, benchmark: str, inside: bool, draw: random.Random) -> bool
     return was
 
 
+def _until(holds: Callable[[], bool], deadline: float) -> None:
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.0005)
+
+
 def main(folder: Path, benchmark: str, kills: int) -> None:
-    draw, out = random.Random(7), folder / "cut"
-    train(folder / "whole", benchmark)
-    found = {"kills": kills, "inside": 0, "states": [], "steps": []}
+    draw, out, steps = random.Random(7), folder / "cut", STEPS_A_KILL * kills
+    train(folder / "whole", benchmark, steps)
+    found: dict[str, Any] = {"kills": kills, "inside": 0, "states": [], "steps": [0]}
     for number in range(kills):
-        found["inside"] += killed(out, benchmark, number % 2 == 0, draw)
+        found["inside"] += killed(out, benchmark, steps, number % 2 == 0, draw)
         run = TuningFolder(out)
-        found["states"].append(run.read()["state"] if run.exists else "none")
-        whole = run.checkpoint.exists() and torch.load(run.checkpoint, weights_only=True)["done"]
-        found["steps"].append(int(whole))
-        if whole == STEPS:
-            break
-    found["end"] = train(out, benchmark)
+        found["states"].append(run.read()["state"])
+        found["steps"].append(int(torch.load(run.checkpoint, weights_only=True)["done"]))
+    found["end"] = train(out, benchmark, steps)
     a, b = (read_delta(folder / name / "model.safetensors")[0] for name in ("whole", "cut"))
     found["equal"] = a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
     print(json.dumps(found))

@@ -15,11 +15,11 @@ from sdsdemo.settings import ROOT
 PACKAGE = ROOT / "sdsdemo"
 RANKS = (
     ("types", "errors", "settings"),
-    ("losses", "metrics", "deciding", "inputs", "evidence", "processes", "swaps", "recipes"),
+    ("losses", "metrics", "deciding", "inputs", "evidence", "processes", "swaps", "recipes", "zerogpu"),
     ("models", "data", "training", "objectives", "results", "runs", "plots", "figures", "reports"),
     ("summaries",),
     ("evaluation", "reporting", "browsing", "bench", "mini", "finetuning"),
-    ("workbench", "shell", "doctor", "shelf", "tunings"),
+    ("workbench", "shell", "doctor", "shelf", "tunings", "publishing"),
     ("ui", "cli", "__main__"),
 )
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}

@@ -16,9 +16,15 @@ import yaml
 
 from sdsdemo.settings import ROOT
 
-ON_REQUEST = ("spacy",)
+ON_REQUEST = ("spacy", "spaces")
 """Asked for, with a sentence, only by who reads the order sets of ARO."""
-PROVIDED_BY = {"open_clip": "open_clip_torch", "PIL": "pillow", "tokenizers": "transformers", "yaml": "huggingface_hub"}
+PROVIDED_BY = {
+    "open_clip": "open_clip_torch",
+    "fsspec": "datasets",
+    "PIL": "pillow",
+    "tokenizers": "transformers",
+    "yaml": "huggingface_hub",
+}
 """Imports whose package has another name, or comes with another package."""
 OURS = ("HF_", "HUGGING", "GRADIO_", "SDSDEMO_", "SPACE_")
 """How the variables begin that a Space sets itself, or that would change what the app does."""

@@ -57,7 +57,7 @@ def resolve(name_or_spec: str) -> Card:
 
 def availability(card: Card, settings: Settings) -> Availability:
     """Whether a card can run here and now; if not, why, and what to do. Reads no weight, reaches no network."""
-    if card.needs == "gpu" and settings.device in ("auto", "cuda", "mps") and not _has_gpu():
+    if card.needs == "gpu" and settings.device in ("auto", "cuda", "mps") and not has_gpu():
         return Availability(
             can_run=False,
             reason=f"{card.title} needs a GPU, and this machine has none.",
@@ -218,13 +218,14 @@ def _suggestion(name: str) -> str:
 def _train_words() -> str:
     """How long the paper's fine-tuning would take on this machine."""
     paper = f"about {PAPER_HOURS} h on the paper's GPU"
-    if _has_gpu():
+    if has_gpu():
         return f"{paper} (48 GB), by that measure on the one here"
     hours = PAPER_HOURS * CORES_OF_PAPER / (os.cpu_count() or 1)
     return f"about {hours:,.0f} h on this machine, which has no GPU, and {paper}"
 
 
-def _has_gpu() -> bool:
+def has_gpu() -> bool:
+    """Whether this machine has one that torch can use."""
     import torch
 
     return torch.cuda.is_available() or torch.backends.mps.is_available()

@@ -17,6 +17,7 @@ import gradio as gr
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.words import duration
+from sdsdemo.publishing import push
 from sdsdemo.recipes import CHOICES, MINI, OBJECTIVES, PRESET_WORDS, PRESETS, Recipe, meaning
 from sdsdemo.settings import FINETUNING
 from sdsdemo.shelf import Shelf
@@ -120,8 +121,18 @@ class FinetuneTab:
             self.to_results = gr.Button("Use in Results", min_width=130)
             self.weights = gr.DownloadButton("Weights (.safetensors)", min_width=150)
             self.story = gr.DownloadButton("Record (run.json)", min_width=130)
+        if self.workbench.settings.sign_in:
+            self._build_push()
         self.result = gr.HTML(elem_id="ft-result")
         self.flips = gr.HTML(elem_id="ft-flips")
+
+    def _build_push(self) -> None:
+        """Only in a Space: elsewhere the sign-in would be that of the machine."""
+        with gr.Accordion("Put it on the Hub, under your own account", open=False):
+            gr.LoginButton(size="sm")
+            self.push_name = gr.Textbox("my-sds-clip", label="Name of the model", max_length=96)
+            self.push = gr.Button("Push", size="sm")
+            self.pushed = gr.HTML()
 
     def _field(self, name: str, first: Recipe) -> Any:
         """The component of a setting: what it may be comes from the recipe."""
@@ -169,6 +180,8 @@ class FinetuneTab:
         page.load(self._estimate_at_address, form, self.estimate, **measuring)
         page.load(self._watch, self.run_id, self.outputs, **watching)
         self.to_compare.click(self._use_in_compare, self.run_id, [self.message, tabs, compare.models[-1]], **quick)
+        if self.workbench.settings.sign_in:
+            self.push.click(self._push, [self.run_id, self.push_name], self.pushed, api_visibility="private")
         scored = self.to_browse.click(lambda: SCORING, None, self.message, **quick).then(
             self._evaluate, self.run_id, [self.message, browse.run, browse.model, browse.against], **watching
         )
@@ -194,6 +207,16 @@ class FinetuneTab:
         ]  # fmt: skip
 
     # --------------------------------------------------------------------------------------------------- handlers
+
+    def _push(self, id_: str, name: str, token: gr.OAuthToken | None) -> str:
+        """The run's files on the Hub, with the visitor's own sign-in."""
+        if token is None:
+            return message_html("Sign in first, with the button above.")
+        try:
+            address = push(self.tunings.folder(id_), name, token.token)
+        except UserError as error:
+            return message_html(str(error))
+        return f'<p>It is at <a href="{escape(address)}" target="_blank" rel="noopener">{escape(address)}</a>.</p>'
 
     def _take_preset(self, name: str) -> list[Any]:
         recipe = PRESETS.get(name, PRESETS["quick"])
