@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import urllib.request
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +21,7 @@ import numpy as np
 
 from sdsdemo.data.pairs import read_pairs
 from sdsdemo.errors import UserError
+from sdsdemo.settings import CACHE
 from sdsdemo.types import Example
 
 REPO = "facebook/winoground"
@@ -28,7 +30,7 @@ TERMS = f"https://huggingface.co/datasets/{REPO}"
 SIZE_MB = 370
 LABELS = "new_tag_assignments.json"
 LABELS_ADDRESS = f"https://raw.githubusercontent.com/ajd12342/why-winoground-hard/main/{LABELS}"
-LABELS_FOLDER = Path("~/.cache/sdsdemo")
+LABELS_FOLDER = Path(os.environ.get("SDSDEMO_CACHE", "").strip() or CACHE)
 LABELS_BYTES = 1_000_000
 NOT_HERE = (
     f"Winoground is not on this machine. It is gated: accept its terms at {TERMS}, log in with `hf auth login`, and "

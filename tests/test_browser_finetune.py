@@ -1,0 +1,128 @@
+"""Fine-tuning in a real browser: a real run of the shipped models, stopped; reload in mid-run; two visitors at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("playwright", reason="the browser tests need requirements-dev.txt")
+from playwright.sync_api import Browser, Page, expect
+
+from sdsdemo.settings import Settings
+from sdsdemo.tunings import Tunings
+from sdsdemo.ui.finetune import FinetuneTab
+from sdsdemo.workbench import Workbench
+from tests.conftest import WAIT_MS, free_port
+from tests.test_tunings import Trainer
+
+pytestmark = pytest.mark.browser
+STATE = ".run-status .state"
+LONG = 3 * WAIT_MS
+
+
+def serve(tmp: Path, tunings: Tunings, workbench: Workbench) -> Iterator[str]:
+    from sdsdemo.ui.page import build_page, launch_options
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp / "gradio"))
+        page = build_page(workbench, tunings=tunings)
+        _, address, _ = page.launch(**launch_options("127.0.0.1", free_port()), quiet=True, prevent_thread_lock=True)
+        yield address
+        page.close()
+
+
+@pytest.fixture
+def trainer() -> Trainer:
+    return Trainer()
+
+
+@pytest.fixture
+def staged(trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The page with a stand-in for the training itself, which waits until it is let go; nothing is estimated."""
+    monkeypatch.setattr(FinetuneTab, "_estimated", lambda tab, recipe: "About a minute.")
+    workbench = Workbench(Settings.from_environment({}))
+    yield from serve(tmp_path, Tunings(workbench, root=tmp_path / "runs", runner=trainer), workbench)
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Iterator[str]:
+    workbench = Workbench(Settings.from_environment({"SDSDEMO_CACHE": str(tmp_path)}))
+    yield from serve(tmp_path, Tunings(workbench, root=tmp_path / "runs"), workbench)
+
+
+def visitor(browser: Browser, address: str, **options: object) -> Page:
+    page = browser.new_context(viewport={"width": 1300, "height": 900}, **options).new_page()  # type: ignore[arg-type]
+    page.set_default_timeout(WAIT_MS)
+    page.goto(address + "?tab=finetune")
+    page.locator("#ft-start").wait_for()
+    return page
+
+
+def test_a_real_run_is_stopped_and_kept_and_its_model_answers_in_compare(browser: Browser, real: str) -> None:
+    page = visitor(browser, real)
+    expect(page.locator("#ft-estimate")).to_contain_text("on this machine", timeout=LONG)
+    page.locator("#ft-start").click()
+    expect(page.locator(STATE)).to_have_text(re.compile("Preparing|Training"), timeout=WAIT_MS)
+    expect(page.locator(STATE)).to_have_text("Training", timeout=LONG)
+    expect(page.locator("#ft-start")).to_be_disabled()
+    page.locator("#ft-stop").click()
+    expect(page.locator(STATE)).to_have_text("Stopped, and kept", timeout=LONG)
+    expect(page.locator("#ft-result")).to_contain_text("95 % interval")
+    expect(page.locator("#ft-start")).to_be_enabled()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Weights (.safetensors)").click()
+    assert download.value.suggested_filename == "model.safetensors"
+    page.get_by_role("button", name="Use in Compare").click()
+    page.locator("#score").click()
+    expect(page.locator("#answer")).to_contain_text("Your run: sds", timeout=LONG)
+    page.context.close()
+
+
+def test_a_run_survives_a_reload_and_another_visitor_waits_and_sees_nothing_of_it(
+    browser: Browser, staged: str, trainer: Trainer
+) -> None:
+    trainer.go.clear()
+    first = visitor(browser, staged)
+    first.locator("#ft-start").click()
+    expect(first.locator(STATE)).to_have_text("Preparing")
+    first.reload()
+    first.locator("#ft-start").wait_for()
+    expect(first.locator(STATE)).to_have_text("Preparing")
+    expect(first.locator("#ft-start")).to_be_disabled()
+
+    second = visitor(browser, staged)
+    expect(second.locator("#ft-status")).to_contain_text("Nothing runs yet")
+    second.locator("#ft-start").click()
+    expect(second.locator(STATE)).to_have_text("Waiting")
+    expect(second.locator(".run-status")).to_contain_text("1 before you")
+    expect(second.locator(".run-status")).not_to_contain_text("<note>")
+
+    trainer.go.set()
+    for page in (first, second):
+        expect(page.locator(STATE)).to_have_text("Finished", timeout=LONG)
+        expect(page.locator(".run-curve").first).to_be_visible()
+        page.context.close()
+
+
+def test_a_bad_setting_is_a_sentence_and_the_form_keeps_its_values(browser: Browser, staged: str) -> None:
+    page = visitor(browser, staged)
+    page.locator("#ft-advanced button").first.click()
+    page.locator("#ft-lam input").fill("-1")
+    page.locator("#ft-start").click()
+    expect(page.locator("#ft-message")).to_contain_text("--lambda must be from 0")
+    expect(page.locator("#ft-lam input")).to_have_value("-1")
+    expect(page.locator("#ft-start")).to_be_enabled()
+    page.context.close()
+
+
+def test_on_a_phone_nothing_is_wider_than_the_screen(browser: Browser, staged: str) -> None:
+    page = visitor(browser, staged)
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.locator("#ft-advanced button").first.click()
+    page.locator("#ft-start").click()
+    expect(page.locator(STATE)).to_have_text("Finished", timeout=LONG)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.context.close()
