@@ -88,6 +88,7 @@ class Tuning:
     step: int = 0
     seconds: float = 0.0
     """Wall-clock time of the steps so far."""
+    device: str = ""
     points: tuple[Point, ...] = ()
     looks: tuple[LookPoint, ...] = ()
     told: tuple[str, ...] = ()
@@ -285,7 +286,9 @@ class Tunings:
         """What one event changes; with the lock held."""
         run, kind = self._runs[id_], type(event).__name__
         stopping = run.state == "stopping"
-        if kind == "Preparing":
+        if kind == "Placed":
+            self._set(id_, device=event.device)
+        elif kind == "Preparing":
             state = "stopping" if stopping else "preparing"
             self._set(id_, state=state, text=event.text, done=event.done, total=event.total)
         elif kind == "Step":

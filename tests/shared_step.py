@@ -1,17 +1,31 @@
-"""One training step as `torchrun` starts it, for test_finetuning_processes: prints losses and a sum of the gradient."""
+"""Training as `torchrun` starts it, for test_finetuning_processes: prints losses and a sum of the weights.
+
+python -m tests.shared_step FOLDER BENCHMARK
+"""
 
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
+from typing import Any
 
 from sdsdemo import processes
+from sdsdemo.finetuning import measures
+from sdsdemo.finetuning.events import Done
+from sdsdemo.finetuning.folder import TuningFolder
+from sdsdemo.finetuning.run import finetune
 from sdsdemo.objectives import Aim, Objective
+from sdsdemo.recipes import Recipe
+from sdsdemo.settings import Settings
 from sdsdemo.training import Course, Step, train
+from sdsdemo.workbench import Workbench
 from tests.test_objectives import SIZE, Drawn, TinyTeacher, student
 
 
 def main() -> None:
     team = processes.find()
+    tuned = run(team, Path(sys.argv[1]), sys.argv[2])
     found = {}
     for name in ("clip", "sds", "negatives", "preference"):
         model = student()
@@ -22,7 +36,23 @@ def main() -> None:
         found[name] = {"losses": [dict(s.losses) for s in steps], "norm": steps[0].gradient_norm, "weights": weights}
     rows = team.gather([[r.start, r.stop] for r in aim.rows])
     if team.is_main:
-        print(json.dumps({"world": team.count, "rows": rows, "size": SIZE, "found": found}))
+        print(json.dumps({"world": team.count, "rows": rows, "size": SIZE, "found": found, "tuned": tuned}))
+
+
+def run(team: processes.Processes, folder: Path, benchmark: str) -> list[dict[str, Any]]:
+    """A whole run of `preference`, and one of `sds`: their logs."""
+    measures.ZERO_SHOT, measures.RETRIEVAL = 3, (1, 3)  # type: ignore[assignment]
+    workbench = Workbench(Settings.from_environment({"SDSDEMO_CACHE": str(folder / "cache")}))
+    found = []
+    for objective in ("preference", "sds"):
+        recipe = Recipe(objective=objective, steps=3, batch=4, pool=8, fitted_on=8, warm_up=1, measure=benchmark)  # type: ignore[arg-type]
+        out = folder / objective
+        *_, last = finetune(recipe, out, workbench=workbench, team=team)
+        assert isinstance(last, Done)
+        assert last.state == "finished", last.reason
+        if team.is_main:
+            found.append({"log": TuningFolder(out).log(), "preferences": last.record.get("preferences", {})})
+    return found
 
 
 main()

@@ -142,7 +142,7 @@ def test_weights_that_were_fetched_before_need_no_leave(tmp_path: Path) -> None:
 
 
 def test_a_pipeline_that_was_fetched_in_part_is_not_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cards, "_has_gpu", lambda: True)
+    monkeypatch.setattr(cards, "has_gpu", lambda: True)
     folder = twins.mini_folder(tmp_path / "pipeline")
     twins.in_hub_cache(tmp_path / "cache", "some-org/some-model", folder)
     card = cards.resolve("diffusers:some-org/some-model")
@@ -155,26 +155,26 @@ def test_a_model_for_a_gpu_does_not_run_without_one_unless_the_cpu_is_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     card = cards.resolve("sd-v1-4")
-    monkeypatch.setattr(cards, "_has_gpu", lambda: False)
+    monkeypatch.setattr(cards, "has_gpu", lambda: False)
     state = cards.availability(card, ONLINE)
     assert not state.can_run
     assert "GPU" in state.reason
     assert "SDSDEMO_DEVICE=cpu" in state.next_step
     patient = Settings.from_environment({"SDSDEMO_ALLOW_DOWNLOAD": "on", "SDSDEMO_DEVICE": "cpu"})
     assert cards.availability(card, patient).can_run
-    monkeypatch.setattr(cards, "_has_gpu", lambda: True)
+    monkeypatch.setattr(cards, "has_gpu", lambda: True)
     assert cards.availability(card, ONLINE).can_run
 
 
 def test_a_real_sds_clip_without_its_file_says_so_and_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cards, "_has_gpu", lambda: False)
+    monkeypatch.setattr(cards, "has_gpu", lambda: False)
     monkeypatch.setattr("os.cpu_count", lambda: 4)
     state = cards.availability(cards.resolve("sds-clip-vit-b-32"), ONLINE)
     assert not state.can_run
     assert "no fine-tuned file of CLIP ViT-B/32" in state.reason
     assert "sds-clip:FILE" in state.next_step
     assert "train one: about 900 h on this machine" in state.next_step
-    monkeypatch.setattr(cards, "_has_gpu", lambda: True)
+    monkeypatch.setattr(cards, "has_gpu", lambda: True)
     gpu = cards.availability(cards.resolve("sds-clip-vit-b-32"), ONLINE)
     assert "about 6 h" in gpu.next_step
 

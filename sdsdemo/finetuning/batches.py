@@ -19,6 +19,10 @@ from sdsdemo.objectives import Batch
 from sdsdemo.recipes import WITH_TWINS, Recipe
 
 
+HELD_BYTES = 400_000_000
+"""Inputs of CLIP that are kept: all of Mini's, some of a large set's."""
+
+
 class PairBatches:
     """`objectives.Batches` of a recipe."""
 
@@ -35,13 +39,15 @@ class PairBatches:
         self._recipe, self._source, self._base, self._teacher = recipe, source, base, teacher
         self._preference = preference or {}
         self._drawn: tuple[int, list[Pair]] = (-1, [])
+        self._pixels: dict[tuple[str, str, str], Tensor] = {}
+        self._held = 0
 
     def rows(self, step: int, rows: slice) -> Batch:
         """These rows of a step. Raises `UserError` where too many images are bad."""
         pairs = self._pairs(step)
         own, device = pairs[rows], self._base.device
         return Batch(
-            pixels_R=torch.stack([self._base.preprocess(pair.picture.open()) for pair in own]).to(device),
+            pixels_R=torch.stack([self._input(pair) for pair in own]).to(device),
             token_RL=self._base.tokenize([pair.caption for pair in own]).to(device),
             twin_token_RL=self._twins(pairs, rows) if self._recipe.objective in WITH_TWINS else None,
             condition_R=self._conditions(pairs, rows, step) if self._teacher is not None else None,
@@ -65,6 +71,17 @@ class PairBatches:
         assert self._teacher is not None
         with torch.no_grad():
             return self._teacher.encode_images([pair.picture.open() for pair in pairs])
+
+    def _input(self, pair: Pair) -> Tensor:
+        """An image as CLIP takes it; kept for the next epoch while there is room."""
+        key = told_apart(pair)
+        found = self._pixels.get(key)
+        if found is None:
+            found = self._base.preprocess(pair.picture.open())
+            if self._held + found.nbytes <= HELD_BYTES:
+                self._held += found.nbytes
+                self._pixels[key] = found
+        return found
 
     def _pairs(self, step: int) -> list[Pair]:
         if self._drawn[0] != step:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from sdsdemo import zerogpu
 from sdsdemo.finetuning.events import Told
 from sdsdemo.finetuning.folder import TuningFolder
 from sdsdemo.finetuning.measures import Measures
@@ -59,8 +60,9 @@ class Estimate:
 
     def words(self, recipe: Recipe) -> str:
         """The estimate in a sentence."""
+        quota = " of your GPU quota" if zerogpu.is_here() else ""
         return (
-            f"About {duration(self.total(recipe))} on this machine: {self.step:.2g} s a step, measured by "
+            f"About {duration(self.total(recipe))}{quota} on this machine: {self.step:.2g} s a step, measured by "
             f"{STEPS - 1} steps just now."
         )
 

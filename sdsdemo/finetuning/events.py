@@ -21,6 +21,13 @@ class Preparing:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Placed:
+    """Where it is computed."""
+
+    device: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Told:
     """A sentence that should stay."""
 
@@ -53,4 +60,4 @@ class Done:
     """What to do, where it failed."""
 
 
-Event = Preparing | Told | Looked | Step | Written | Done
+Event = Placed | Preparing | Told | Looked | Step | Written | Done

@@ -41,6 +41,15 @@ class Preferences:
     def __len__(self) -> int:
         return len(self._gaps)
 
+    @property
+    def answers(self) -> dict[str, float]:
+        """The gap of every pair that is known, by the pair's hash."""
+        return self._gaps
+
+    def take(self, answers: Mapping[str, float]) -> None:
+        """Answers that another process was given, which may have another disk."""
+        self._gaps.update(answers)
+
     def missing(self, pairs: Sequence[Pair]) -> list[Pair]:
         """Pairs with a twin that the teacher was not asked about yet."""
         return [pair for pair in pairs if pair.twin is not None and self._key(pair) not in self._gaps]

@@ -15,16 +15,18 @@ import contextlib
 import platform
 import time
 from collections.abc import Generator, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.batches import PairBatches
-from sdsdemo.finetuning.events import Done, Event, Looked, Preparing, Told, Written
+from sdsdemo.finetuning.events import Done, Event, Looked, Placed, Preparing, Told, Written
 from sdsdemo.finetuning.folder import TuningFolder
 from sdsdemo.finetuning.measures import Look, Measures
 from sdsdemo.finetuning.pairs import read_source
@@ -86,9 +88,10 @@ def finetune(
     """
     recipe.check()
     folder = TuningFolder(out)
-    if folder.exists and not resume:
+    if team.is_main and folder.exists and not resume:
         raise UserError(THERE.format(name=out.name))
-    with folder.held():
+    with folder.held() if team.is_main else nullcontext():
+        team.wait()
         yield from Run(recipe, folder, workbench, seconds, team).events()
 
 
@@ -114,7 +117,10 @@ class Run:
         self.record: dict[str, Any] = self._new_record()
         if folder.exists:
             self._go_on(folder.read())
-        folder.clear_stop()
+        team.wait()  # nobody changes the folder before everybody has read it
+        if team.is_main:
+            folder.forget_after(self.record["steps_done"])
+            folder.clear_stop()
 
     def events(self) -> Iterator[Event]:
         """Everything, in order."""
@@ -130,6 +136,7 @@ class Run:
 
     def _events(self) -> Iterator[Event]:
         self._save("preparing")
+        yield Placed(device=self.record["device"])
         yield from self.load()
         self.measures = Measures(self.recipe, self.source, self.base)
         self.stop_if_asked()
@@ -194,9 +201,12 @@ class Run:
             pairs += self.source.draw(step, recipe.batch)
             self.stop_if_asked()
         missing = len(kept.missing(pairs))
-        for done in kept.ask(scorer, pairs, self._asked_to_stop):
-            yield Preparing(text="asking the teacher about each caption and its swap", done=done, total=missing)
+        if self.team.is_main:
+            for done in kept.ask(scorer, pairs, self._asked_to_stop):
+                yield Preparing(text="asking the teacher about each caption and its swap", done=done, total=missing)
         self.stop_if_asked()
+        for answers in self.team.gather([kept.answers if self.team.is_main else {}]):
+            kept.take(answers)
         right, of = kept.right(pairs)
         self.record["preferences"] = {
             "pairs": of,
@@ -242,6 +252,8 @@ class Run:
             autocast="bfloat16" if self._has_bfloat16 else None,
         )
         self._save("running")
+        if recipe.objective == "sds":
+            yield Told(text=self._reduction_words())
         yield from self._controls(0)
         every = recipe.measure_every or max(1, recipe.steps // LOOKS)
         for event in train(
@@ -267,6 +279,19 @@ class Run:
             elif isinstance(event, Finished):
                 yield from self._controls(event.step)
                 yield from self._end("finished")
+
+    def _reduction_words(self) -> str:
+        """What lambda weighs."""
+        assert self.teacher is not None
+        count = int(np.prod(self.teacher.latent_shape))
+        other = (
+            f"a sum would be {count} times as much" if self.recipe.reduction == "mean" else f"{count} times the mean"
+        )
+        jacobian = "through the whole denoiser" if self.recipe.jacobian else "without the denoiser's Jacobian"
+        return (
+            f"L_SDS is a {self.recipe.reduction} over the {count} elements of a latent ({other}); its gradient goes "
+            f"{jacobian}; timesteps are uniform from {self.recipe.timestep_low:g} to {self.recipe.timestep_high:g}."
+        )
 
     def new_objective(self) -> Objective:
         """The losses of the recipe's steps."""
@@ -376,8 +401,8 @@ class Run:
     # --------------------------------------------------------------------------------------------------- the rest
 
     def stop_if_asked(self) -> None:
-        """Raises `StopAsked` where the visitor stopped, or the time is up."""
-        if self._asked_to_stop():
+        """Raises `StopAsked` where the visitor stopped, or the time is up: in all processes, or in none."""
+        if any(self.team.gather([self._asked_to_stop()])):
             raise StopAsked
 
     def _asked_to_stop(self) -> bool:
@@ -414,7 +439,6 @@ class Run:
                 raise UserError(ANOTHER.format(name=self.folder.path.name, what=what))
         kept = {key: stored[key] for key in ("preferences", "h_w_r2", "controls") if key in stored}
         done = _steps_of(self.folder.checkpoint)
-        self.folder.forget_after(done)
         self.record |= kept | {"steps_done": done, "seconds_before": stored.get("seconds", 0.0)}
 
 
@@ -451,5 +475,6 @@ def _runnable(workbench: Models, name: str, family: str, what: str) -> Card:
         raise UserError(f"The {what} must be {wanted}; {card.title} is none: choose another one.")
     state = workbench.availability(card)
     if not state.can_run:
-        raise UserError(f"{state.reason} {state.next_step}".strip())
+        hours = f" Fine-tuning takes {cards.train_words()}." if card.needs == "gpu" else ""
+        raise UserError(f"{state.reason} {state.next_step}".strip() + hours)
     return card

@@ -126,7 +126,7 @@ def _missing(card: Card) -> Availability:
         return Availability(
             can_run=False,
             reason=f"There is no fine-tuned file of {resolve(card.base).title} here yet.",
-            next_step=f"Pick a file that you have: write sds-clip:FILE as the model. Or train one: {_train_words()}.",
+            next_step=f"Pick a file that you have: write sds-clip:FILE as the model. Or train one: {train_words()}.",
         )
     return Availability(
         can_run=False,
@@ -215,7 +215,7 @@ def _suggestion(name: str) -> str:
     return f"Known models: {', '.join(known)}."
 
 
-def _train_words() -> str:
+def train_words() -> str:
     """How long the paper's fine-tuning would take on this machine."""
     paper = f"about {PAPER_HOURS} h on the paper's GPU"
     if has_gpu():

@@ -18,6 +18,7 @@ STATES = {
     "stopped": "Stopped, and kept",
     "failed": "Failed",
 }
+DEVICES = {"cpu": "the processor"}
 SHELL_OUT = "runs/mine"
 NOTHING = (
     '<p class="hint">Nothing runs yet. A run goes on when you close this page, and is shown again when you come back '
@@ -37,7 +38,8 @@ def status_html(run: Tuning | None) -> str:
     share = 100 * (run.step / max(1, run.recipe.steps)) if run.step else 100 * run.done / run.total if run.total else 0
     if run.state == "finished":
         share = 100
-    mark = f'<b class="state {run.state}">{STATES[run.state]}</b>'
+    state = "stopped" if run.state == "stopping" and run.written else run.state
+    mark = f'<b class="state {state}">{STATES[state]}</b>'
     told = "".join(f"<li>{escape(text)}</li>" for text in run.told)
     reason = f'<p class="message">{escape(run.reason)}</p>' if run.reason else ""
     return (
@@ -58,12 +60,13 @@ def _parts(run: Tuning) -> list[str]:
         found.append(f"step {run.step:,} of {run.recipe.steps:,}")
     if run.rate and not run.is_over:
         found.append(f"{run.rate:.1f} steps a second" if run.rate >= 1 else f"{1 / run.rate:.1f} s a step")
-    if run.left is not None and run.state == "running":
-        found.append(f"{duration(run.left)} left" if not run.written else "measuring what changed")
+    if run.written and not run.is_over:
+        found.append("measuring what changed")
+    elif run.left is not None and run.state == "running":
+        found.append(f"{duration(run.left)} left")
     if "seconds" in run.record:
         found.append(f"{duration(run.record['seconds'])} in all")
-    device = run.record.get("device")
-    found += [f"on {escape(str(device))}"] if device else []
+    found += [f"on {escape(DEVICES.get(run.device, run.device))}"] if run.device else []
     if run.record.get("out_of_time"):
         found.append("the time for a run from the page was up")
     return found
