@@ -148,6 +148,15 @@ def _add_mini(verbs: Any) -> None:
         "--work", type=Path, default=DEFAULT_WORK, metavar="DIR",
         help=f"unfinished runs, continued when asked again (default: {DEFAULT_WORK})",
     )  # fmt: skip
+    compare = _verb(
+        deeds, "rivals", "fine-tune with every rival objective and say what each gains and costs", "mini rivals",
+        _mini_rivals,
+    )  # fmt: skip
+    compare.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each objective (default 3)")
+    compare.add_argument(
+        "--work", type=Path, default=DEFAULT_WORK / "rivals", metavar="DIR", help="the runs; finished ones are kept"
+    )
+    compare.add_argument("--out", type=Path, metavar="FILE", help="write the result there, as JSON")
     _verb(deeds, "opening", "compute the answer that the page opens on", "mini opening", _mini_opening)
 
 
@@ -272,6 +281,16 @@ def _mini_train(asked: argparse.Namespace) -> int:
     parts = list(PARTS) if asked.parts == ["all"] else asked.parts
     train(parts, asked.out, asked.work, _progress)
     return _show(asked, {"parts": parts, "out": str(asked.out)}, lambda done: f"written to {done['out']}")
+
+
+def _mini_rivals(asked: argparse.Namespace) -> int:
+    from sdsdemo.mini.rivals import as_text, rivals, write
+    from sdsdemo.workbench import Workbench
+
+    found = rivals(asked.seeds, asked.work, Workbench(), _progress, _note)
+    if asked.out is not None:
+        write(asked.out, found)
+    return _show(asked, found, as_text)
 
 
 def _mini_opening(asked: argparse.Namespace) -> int:

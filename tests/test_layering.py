@@ -25,7 +25,8 @@ RANKS = (
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 BESIDE = {
     ("settings", "types"), ("settings", "errors"), ("deciding", "metrics"), ("objectives", "training"),
-    ("data", "models"), ("recipes", "swaps"), ("shell", "workbench"), ("tunings", "workbench"), ("doctor", "workbench"),
+    ("data", "models"), ("recipes", "swaps"), ("mini", "finetuning"), ("mini", "evaluation"),
+    ("shell", "workbench"), ("tunings", "workbench"), ("doctor", "workbench"),
     ("cli", "ui"), ("__main__", "cli"),
 }  # fmt: skip
 """Who may import whom within a rank: `data` opens pictures as `models.images` does."""

@@ -18,7 +18,6 @@ from sdsdemo.models.diffusion import LatentDiffusion
 from sdsdemo.objectives import Batch
 from sdsdemo.recipes import WITH_TWINS, Recipe
 
-
 HELD_BYTES = 400_000_000
 """Inputs of CLIP that are kept: all of Mini's, some of a large set's."""
 
