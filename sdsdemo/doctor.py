@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from sdsdemo.models.cards import megabytes
-from sdsdemo.settings import CHECKPOINTS, LIMITS, NOISES, ROOT, SEED, TIMESTEPS, VARIABLES
+from sdsdemo.settings import CHECKPOINTS, FINETUNING, LIMITS, NOISES, ROOT, SEED, TIMESTEPS, VARIABLES
 from sdsdemo.workbench import Workbench
 
 PACKAGES = (
@@ -44,7 +44,7 @@ def examine(workbench: Workbench, environment: Mapping[str, str] = os.environ) -
             for variable in VARIABLES
         ],
         "knobs": {name: asdict(knob) for name, knob in _knobs().items()},
-        "limits": asdict(LIMITS),
+        "limits": asdict(LIMITS) | FINETUNING.of_the_page,
         "advice": [
             *(ADVICE_PACKAGE.format(name=name) for name, found in versions.items() if found is None),
             *([ADVICE_DISK.format(free=free_gb)] if free_gb < LITTLE_DISK_GB else []),

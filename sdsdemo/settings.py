@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from sdsdemo.errors import UserError
@@ -109,6 +109,11 @@ class FineTuning:
     page_hours: float = 24.0
     """Age at which the files of a run from the page are deleted."""
 
+    @property
+    def of_the_page(self) -> dict[str, float]:
+        """What a run from the page may cost, by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name.startswith(("page", "zerogpu"))}
+
 
 FINETUNING = FineTuning()
 
@@ -169,6 +174,8 @@ class Settings:
     cache: Path = CACHE
     training: str = "auto"
     """on, off or auto."""
+    in_space: bool = False
+    """Whether this is a Hugging Face Space."""
     sign_in: bool = False
     """Whether visitors can sign in with their own account: in a Space that has `hf_oauth`."""
     allow_specs: bool = True
@@ -195,6 +202,7 @@ class Settings:
             runs=Path(raw["SDSDEMO_RUNS"]).expanduser(),
             cache=Path(raw["SDSDEMO_CACHE"]).expanduser(),
             training=raw["SDSDEMO_TRAINING"].lower(),
+            in_space=bool(environment.get("SPACE_ID")),
             sign_in=bool(environment.get("SPACE_ID") and environment.get("OAUTH_CLIENT_ID")),
             allow_specs=raw["GRADIO_SERVER_NAME"] in LOOPBACK and "SPACE_ID" not in environment,
         )

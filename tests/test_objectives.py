@@ -328,3 +328,55 @@ def test_a_clip_without_norms_is_refused_with_what_to_do() -> None:
 def test_the_student_changes_the_clip_that_it_was_given() -> None:
     clip: CLIP = clips.fresh()
     assert Student(clip, LATENT).clip is clip
+
+
+class UNetTeacher:
+    """A tiny UNet of diffusers in double precision, with cross-attention."""
+
+    latent_shape = (4, 4, 4)
+    schedule = NoiseSchedule(prediction="epsilon", alpha_bar=torch.linspace(0.99, 0.01, 50, dtype=torch.float64))
+
+    def __init__(self) -> None:
+        from diffusers import UNet2DConditionModel
+
+        torch.manual_seed(1)
+        self.unet = UNet2DConditionModel(
+            sample_size=4, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(8, 8),
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+            cross_attention_dim=6, norm_num_groups=4, attention_head_dim=2,
+        ).double().requires_grad_(False)  # fmt: skip
+
+    def denoise(self, noisy_B: Tensor, timestep_B: Tensor, condition_B: Any) -> Tensor:
+        return self.unet(noisy_B, timestep_B, encoder_hidden_states=condition_B, return_dict=False)[0]
+
+    inner_features = TinyTeacher.inner_features
+
+
+class Worded(Doubled):
+    def rows(self, step: int, rows: slice) -> Batch:
+        found = super().rows(step, rows)
+        words_BLD = torch.randn(SIZE, 3, 6, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+        return Batch(pixels_R=found.pixels_R, token_RL=found.token_RL, condition_R=words_BLD[rows])
+
+
+@pytest.mark.usefixtures("in_double")
+def test_the_full_jacobian_through_a_unet_is_that_of_finite_differences() -> None:
+    teacher = UNetTeacher()
+    torch.manual_seed(0)
+    model = Student(clips.fresh(), teacher.latent_shape, map_scale=3.0).double()
+    aim = DoubleObjective(model, Worded(), Aim(name="sds"), teacher=teacher)
+    batch = aim.batches.rows(0, WHOLE)
+    weight = model.clip.visual.ln_post.weight
+    place = next(k for k, thawed in enumerate(model.thawed) if thawed is weight)
+    found = sds_gradient(aim, batch, WHOLE, 0)[place]
+
+    def value(change: float) -> float:
+        with torch.no_grad():
+            weight[17] += change
+            error = float(aim.sds(batch, WHOLE, model.clip.encode_image(batch.pixels_R, normalize=True), 0))
+            weight[17] -= change
+        return error
+
+    assert float(found[17]) == pytest.approx((value(1e-5) - value(-1e-5)) / 2e-5, abs=1e-6, rel=1e-6)
+    assert abs(float(found[17])) > 1e-5  # there is something to agree on

@@ -21,7 +21,7 @@ from sdsdemo.publishing import push
 from sdsdemo.recipes import CHOICES, MINI, OBJECTIVES, PRESET_WORDS, PRESETS, Recipe, meaning
 from sdsdemo.settings import FINETUNING
 from sdsdemo.shelf import Shelf
-from sdsdemo.tunings import Tuning, Tunings
+from sdsdemo.tunings import OFF, Tuning, Tunings
 from sdsdemo.types import Example
 from sdsdemo.ui import curves, tuned
 from sdsdemo.ui.browsed import THUMB, Thumbnails
@@ -75,6 +75,10 @@ class FinetuneTab:
         first = PRESETS["quick"]
         with gr.Column(elem_id="finetune"):
             gr.HTML(INTRODUCTION)
+            if not tunings.is_on:
+                gr.HTML(message_html(OFF))
+                if workbench.settings.in_space:
+                    gr.DuplicateButton("Duplicate this Space", size="sm")
             with gr.Row(elem_id="finetune-main"):
                 with gr.Column(scale=5, min_width=300, elem_id="finetune-form"):
                     self._build_form(first)
@@ -103,7 +107,9 @@ class FinetuneTab:
         self.estimate = gr.HTML(elem_id="ft-estimate")
         self.message = gr.HTML(elem_id="ft-message")
         with gr.Row(elem_id="ft-actions"):
-            self.start = gr.Button("Start", variant="primary", elem_id="ft-start", min_width=120)
+            self.start = gr.Button(
+                "Start", variant="primary", elem_id="ft-start", min_width=120, interactive=self.tunings.is_on
+            )
             self.stop = gr.Button("Stop and keep", variant="stop", elem_id="ft-stop", min_width=120, interactive=False)
         gr.HTML(
             f'<p class="hint">From the page: at most {FINETUNING.page_steps:,} steps of {FINETUNING.page_batch} '
@@ -302,7 +308,7 @@ class FinetuneTab:
             curves.looks_svg(run.looks, steps) if run and (run.looks or going) else "",
             tuned.result_html(run),
             tuned.flipped_html(run, self._pictures(run)) if usable else "",
-            gr.Button("Start", interactive=not going),
+            gr.Button("Start", interactive=not going and self.tunings.is_on),
             gr.Button("Stop and keep", interactive=bool(run and going and run.state != "stopping")),
             gr.Row(visible=usable),
             *(gr.DownloadButton(value=path) if path else gr.skip() for path in files),
