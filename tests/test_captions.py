@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from sdsdemo.data import captions as module
+from sdsdemo.data import caption_folders as module
 from sdsdemo.data.captions import Captioned, Captions, read_captions
 from sdsdemo.errors import UserError
 

@@ -184,6 +184,25 @@ def as_text(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def as_markdown(found: Mapping[str, Any]) -> str:
+    """The table of the README."""
+    lines = [
+        "| objective | text score by seed | mean | against `clip` | s a step | denoiser: forward + with backward |",
+        "|---|---|---|---|---|---|",
+    ]
+    for cell, row in found["cells"].items():
+        effect, spent = row["effect"], row["denoiser_evaluations"][0]
+        against = "" if cell == CONTROL else (
+            f"{100 * effect['value']:+.1f} [{100 * effect['low']:+.1f}, {100 * effect['high']:+.1f}]"
+        )  # fmt: skip
+        scores = ", ".join(f"{100 * value:.1f}" for value in row["text"])
+        lines.append(
+            f"| `{cell}` | {scores} | {100 * row['mean']:.1f} | {against} | {np.mean(row['step_seconds']):.2f} | "
+            f"{spent['forward']:,} + {spent['forward_and_back']:,} |"
+        )
+    return "\n".join(lines)
+
+
 def write(path: Path, found: Mapping[str, Any]) -> None:
     """As JSON, a line a key at the top."""
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,188 @@
+"""What every source of captions is made of: items, images opened safely, the tally of bad rows. Reads no table."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from PIL import Image
+
+from sdsdemo.errors import UserError
+from sdsdemo.models.images import plain
+from sdsdemo.settings import LIMITS
+from sdsdemo.types import Picture
+
+WRITE_SO = "Name the captions as folder:PATH, coco:PATH or hub:ORG/NAME[@SPLIT]."
+MOST_BAD = 0.05
+NAMED_ROWS = 5
+THREADS = min(8, os.cpu_count() or 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Captioned:
+    """An image and what is said of it."""
+
+    picture: Picture
+    captions: tuple[str, ...]
+    """One or more, none empty, without spaces at their ends."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadRows:
+    """What was skipped."""
+
+    count: int
+    of: int
+    """Rows that were looked at: lines of a table, annotations of COCO, rows of a stream."""
+    first: tuple[str, ...]
+    """Some by name, as "line 17 of metadata.csv: no caption"."""
+
+
+class Captions(Protocol):
+    """What training meets."""
+
+    name: str
+    """As the user wrote it, but of a path the last name only."""
+
+    @property
+    def held_out(self) -> list[Captioned]:
+        """What `draw` never gives."""
+        ...
+
+    @property
+    def bad(self) -> BadRows: ...
+
+    def draw(self, step: int, size: int, seed: int) -> list[Captioned]:
+        """`size` items whose images can be opened; depends on nothing but step, size and seed."""
+        ...
+
+    def describe(self) -> dict[str, object]:
+        """Plain values for the record of a run."""
+        ...
+
+
+class BadRowError(Exception):
+    """Why one row cannot be used, in a few words."""
+
+
+class Tally:
+    """Counts rows and the bad ones among them."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.of = self.count = 0
+        self.first: list[str] = []
+
+    def add(self, row: str, rows: int = 1) -> None:
+        self.count += rows
+        if len(self.first) < NAMED_ROWS:
+            self.first.append(row)
+
+    def check(self, least: int = 0) -> None:
+        """Raises `UserError` when more than `MOST_BAD` of the rows, of `least` at least, are bad."""
+        if self.count <= MOST_BAD * max(self.of, least):
+            return
+        share, most = 100 * self.count / max(self.of, 1), f"{100 * MOST_BAD:.0f} %"
+        raise UserError(
+            f"{self.count} of {self.of} rows of {self.name} cannot be used, {share:.1f} % where {most} may be: "
+            f"{'; '.join(self.first)}{'; ...' if self.count > len(self.first) else ''}. "
+            "Put these rows right or take them out, then start again."
+        )
+
+    def record(self) -> BadRows:
+        return BadRows(count=self.count, of=self.of, first=tuple(self.first))
+
+
+def captions_in(value: object) -> tuple[str, ...]:
+    """The captions of a cell, which is a text or a list of texts; empty ones of a list are left out."""
+    texts = value if isinstance(value, list | tuple | np.ndarray) else [value]
+    if any(not isinstance(text, str) for text in texts if text is not None):
+        raise BadRowError("the caption is no text")
+    captions = tuple(dict.fromkeys(str(text).strip() for text in texts if text and str(text).strip()))
+    if not captions:
+        raise BadRowError("no caption")
+    return captions
+
+
+def open_safely(name: str, read: Callable[[str], bytes]) -> Image.Image:
+    """RGB, upright, on white, at most `LIMITS.image_side_kept` pixels a side, as all pictures here."""
+    kept = (LIMITS.image_side_kept, LIMITS.image_side_kept)
+    try:
+        with Image.open(io.BytesIO(read(name))) as opened:
+            opened.draft(None, kept)
+            picture = plain(opened)
+    except Exception as error:  # decoders answer a broken file with errors of every kind; to the user they are one
+        raise UserError(f"{name} is no picture, or it is broken.") from error
+    picture.thumbnail(kept, Image.Resampling.BICUBIC)
+    return picture
+
+
+class Item(NamedTuple):
+    """An image whose row is good."""
+
+    name: str
+    captions: tuple[str, ...]
+    where: str
+    """Its row, in words; its first one where there are several."""
+    rows: int
+    read: Callable[[str], bytes]
+    """The file's bytes by the name; one function for all items of a folder."""
+    source: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.source}/{self.name}"
+
+
+def captioned(item: Item) -> Captioned:
+    picture = Picture(name=item.name, open=partial(open_safely, item.name, item.read), key=item.key)
+    return Captioned(picture=picture, captions=item.captions)
+
+
+def _tried(item: Item, most_bytes: int) -> Captioned | str:
+    """The item with its image decoded, or why that cannot be. An image of more bytes is let go, and opened again."""
+    whole = captioned(item)
+    try:
+        image = whole.picture.open()
+    except UserError as error:
+        return f"{item.where}: {str(error).removesuffix('.')}"
+    if 3 * image.width * image.height > most_bytes:
+        return whole
+    return Captioned(picture=Picture(name=item.name, open=image.copy, key=item.key), captions=item.captions)
+
+
+def all_tried(items: Sequence[Item], most_bytes: int) -> list[Captioned | str]:
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(partial(_tried, most_bytes=most_bytes), items))
+
+
+def check_draw(step: int, size: int) -> None:
+    if step < 0 or size < 1:
+        raise ValueError(f"step must be 0 or more and size 1 or more; they were {step} and {size}")
+
+
+def digest_of(name: str) -> bytes:
+    return hashlib.sha256(name.encode(errors="surrogatepass")).digest()
+
+
+def hash_of(named: Iterable[tuple[str, tuple[str, ...]]]) -> str:
+    """Of names and captions in their order."""
+    digest = hashlib.sha256()
+    for pair in named:
+        digest.update(json.dumps(pair).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def check_columns(name: str, there: Sequence[str], wanted: Sequence[str], meaning: str) -> None:
+    if there and not set(wanted) & set(there):
+        raise UserError(
+            f"{name} has no column {' or '.join(wanted)} for {meaning}: its columns are {', '.join(map(str, there))}."
+        )

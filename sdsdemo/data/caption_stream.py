@@ -1,0 +1,232 @@
+"""Captions of a data set of the Hub, as a stream: read in its own order, never whole."""
+
+from __future__ import annotations
+
+import posixpath
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sdsdemo.data.caption_items import (
+    WRITE_SO,
+    BadRowError,
+    BadRows,
+    Captioned,
+    Item,
+    Tally,
+    all_tried,
+    captions_in,
+    check_columns,
+    check_draw,
+    hash_of,
+)
+from sdsdemo.errors import UserError
+
+LEAST_STREAMED = 100
+"""Rows of a stream below which a share says nothing yet: five of them may be bad."""
+HELD_BYTES = 2_000_000_000
+"""Drawn images are kept decoded up to this many bytes a draw; larger ones are decoded again when they are opened."""
+NO_DATASETS = "Reading a data set from the Hub needs the package datasets: pip install datasets."
+
+
+class _Endless:
+    """The rows of a stream from row `start` on, again and again, each with its number."""
+
+    def __init__(self, stream: Iterable[Any], name: str) -> None:
+        self._stream, self._name = stream, name
+        self.start = 0
+        self.total: int | None = None
+        """Rows of the stream, known when its end was met."""
+        self._rows = self._once()
+
+    def restart(self) -> None:
+        self._rows = self._once()
+
+    def take(self) -> tuple[int, Mapping[str, Any]]:
+        for _ in range(2):
+            for numbered in self._rows:
+                return numbered
+            self.restart()
+        raise UserError(f"{self._name} has {self.total} rows, and {self.start} of them are held out: none is left.")
+
+    def _once(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        number = -1
+        try:
+            for number, row in enumerate(self._stream):
+                if number >= self.start:
+                    yield number, row
+        except Exception as error:  # a network, a server and a broken file fail in ways of their own
+            raise UserError(
+                f"{self._name} broke off after {number + 1} rows: check the network, then start again."
+            ) from error
+        self.total = number + 1
+
+
+class Streamed:
+    """A data set that is read in order and never whole. One thread at a time may draw."""
+
+    def __init__(self, written: str, image_column: str, columns: Sequence[str], held_out: int) -> None:
+        self._id, split = _id_and_split(written)
+        self._title = Path(self._id).resolve().name if Path(self._id).is_dir() else self._id
+        self.name = f"hub:{self._title}" + (f"@{split}" if written.endswith(f"@{split}") else "")
+        self._tally = Tally(self.name)
+        stream, self._caption = _stream(self._id, self._title, split, image_column, columns)
+        self._image, self._split = image_column, split
+        self._endless = _Endless(stream, self.name)
+        self._counted_to, self._broken = 0, set[int]()
+        self._ahead: deque[tuple[int, Mapping[str, Any]]] = deque()
+        self._place: int | None = 0
+        """The place that is read next; None where a draw did not end well."""
+        first, rows = self._take(max(held_out, 1), 0)
+        total = self._endless.total
+        if total is not None:
+            raise UserError(f"{held_out} rows of {self.name} are to be held out, but it has {total}: hold out fewer.")
+        if held_out:
+            self._endless.start = rows[-1][0] + 1
+        else:
+            self._ahead.extend(rows)
+        self.held_out = first[:held_out]
+        self._sha256 = hash_of((item.picture.name, item.captions) for item in first)
+
+    @property
+    def bad(self) -> BadRows:
+        return self._tally.record()
+
+    def draw(self, step: int, size: int, seed: int) -> list[Captioned]:
+        """The seed changes nothing: a stream has one order. A step that is not the next one may read from its start."""
+        check_draw(step, size)
+        self._seek(step * size)
+        self._place = None
+        drawn, rows = self._take(size, HELD_BYTES // size)
+        self._ahead.extendleft(reversed(rows[size:]))
+        self._place = (step + 1) * size
+        return drawn
+
+    def describe(self) -> dict[str, object]:
+        """items is None until the stream's end was met; the hash is of the rows held out, or of the first good one."""
+        return {
+            "kind": "hub",
+            "name": self.name,
+            "items": self._endless.total,
+            "held_out": len(self.held_out),
+            "split": self._split,
+            "columns": [self._image, self._caption],
+            "bad_rows": asdict(self.bad),
+            "sha256": self._sha256,
+        }
+
+    def _seek(self, place: int) -> None:
+        if self._place is None or place < self._place:
+            self._endless.restart()
+            self._ahead.clear()
+            self._place = 0
+        away = place - self._place
+        if self._endless.total is not None:
+            away %= max(self._endless.total - self._endless.start, 1)
+        self._place = None
+        for _ in range(away):
+            self._next()
+
+    def _next(self) -> tuple[int, Mapping[str, Any]]:
+        return self._ahead.popleft() if self._ahead else self._endless.take()
+
+    def _take(self, size: int, most_bytes: int) -> tuple[list[Captioned], list[tuple[int, Mapping[str, Any]]]]:
+        """The next `size` good items, and all rows that were read for them; the last of these is good."""
+        drawn: list[Captioned] = []
+        rows: list[tuple[int, Mapping[str, Any]]] = []
+        while len(drawn) < size:
+            new = [self._next() for _ in range(size - len(drawn))]
+            drawn += self._good(new, most_bytes)
+            rows += new
+            if not drawn and self._endless.total is not None and len(rows) >= self._endless.total:
+                raise UserError(f"No row of {self.name} can be used besides those held out: hold out fewer.")
+        return drawn, rows
+
+    def _good(self, rows: Sequence[tuple[int, Mapping[str, Any]]], most_bytes: int) -> list[Captioned]:
+        items, problems = dict[int, Item](), dict[int, str]()
+        for number, row in rows:
+            try:
+                items[number] = self._item(number, row)
+            except BadRowError as bad:
+                problems[number] = f"row {number} of {self._title}: {bad}"
+        answers = dict(zip(items, all_tried(list(items.values()), most_bytes), strict=True))
+        problems |= {number: answer for number, answer in answers.items() if isinstance(answer, str)}
+        self._count([number for number, _ in rows], problems)
+        in_order = [answers.get(number) for number, _ in rows]
+        return [answer for answer in in_order if isinstance(answer, Captioned)]
+
+    def _count(self, numbers: Iterable[int], problems: Mapping[int, str]) -> None:
+        """Each row once, however often the stream goes round."""
+        for number in sorted(set(numbers)):
+            if number >= self._counted_to:
+                self._tally.of, self._counted_to = self._tally.of + 1, number + 1
+            if number in problems and number not in self._broken:
+                self._broken.add(number)
+                self._tally.add(problems[number])
+        total = self._endless.total
+        self._tally.check(LEAST_STREAMED if total is None else min(total, LEAST_STREAMED))
+
+    def _item(self, number: int, row: Mapping[str, Any]) -> Item:
+        cell = row.get(self._image)
+        data, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
+        name = posixpath.basename(path) if isinstance(path, str) and path else f"row {number}"
+        if isinstance(data, bytes):
+            read = partial(_given, data)
+        elif data is None and isinstance(path, str) and path:
+            read = partial(_fetched, path)
+        else:
+            raise BadRowError(f"no image in {self._image}")
+        source = f"{self._id}@{self._split}/{number}"
+        return Item(name, captions_in(row.get(self._caption)), f"row {number} of {self._title}", 1, read, source)
+
+
+def _id_and_split(written: str) -> tuple[str, str]:
+    """A data set's id, or a folder's path, and its split."""
+    head, at, split = written.rpartition("@")
+    if not at or not head or "/" in split:
+        head, split = written, "train"
+    if not split:
+        raise UserError(f"After @ comes the name of a split, as @train. {WRITE_SO}")
+    folder = Path(head).expanduser()
+    return (str(folder), split) if folder.is_dir() else (head, split)
+
+
+def _stream(name: str, title: str, split: str, image: str, columns: Sequence[str]) -> tuple[Iterable[Any], str]:
+    """The rows of a data set with images as bytes or paths, and the name of the column of captions."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise UserError(NO_DATASETS) from error
+    try:
+        splits = datasets.load_dataset(name, streaming=True)
+    except Exception as error:  # a wrong name, a closed door, no network: errors of many libraries
+        raise UserError(
+            f"The data set {title} cannot be opened: check its name and the network; "
+            "for one that asks for your consent, give it on its page and log in with `hf auth login`."
+        ) from error
+    if split not in splits:
+        raise UserError(f"{title} has no split {split}: its splits are {', '.join(map(str, splits))}.")
+    stream = splits[split]
+    there = stream.column_names or list(next(iter(stream), {}))
+    check_columns(title, there, (image,), "the images")
+    check_columns(title, there, columns, "the captions")
+    caption = next((column for column in columns if column in there), columns[0])
+    stream = stream.select_columns([image, caption]) if there else stream
+    if stream.features and isinstance(stream.features.get(image), datasets.Image):
+        stream = stream.cast_column(image, datasets.Image(decode=False))
+    return stream, caption
+
+
+def _given(data: bytes, name: str) -> bytes:
+    return data
+
+
+def _fetched(path: str, name: str) -> bytes:
+    """What lies at a path or an address that `datasets` gave instead of an image's bytes."""
+    import fsspec
+
+    with fsspec.open(path, "rb") as file:
+        return file.read()
