@@ -38,6 +38,8 @@ MINI_CARD = "mini-"
 MOST_POINTS = 500
 """Points of the loss curve that are kept for the page; beyond, every second one goes."""
 SHIPPED_RUN = "mini/runs/mini"
+PAST = 0.9
+"""Weight of the past in the smoothed loss."""
 NOT_YOURS = "This run is not known here: its files are deleted after a day, or the server was started anew."
 FULL = "{count} runs are waiting already: try again in some minutes, or run the command on your own machine."
 OFF = (
@@ -284,33 +286,31 @@ class Tunings:
 
     def _take(self, id_: str, event: Any) -> None:
         """What one event changes; with the lock held."""
-        run, kind = self._runs[id_], type(event).__name__
+        from sdsdemo.finetuning import events
+
+        run = self._runs[id_]
         stopping = run.state == "stopping"
-        if kind == "Placed":
-            self._set(id_, device=event.device)
-        elif kind == "Preparing":
-            state = "stopping" if stopping else "preparing"
-            self._set(id_, state=state, text=event.text, done=event.done, total=event.total)
-        elif kind == "Step":
-            last = run.points[-1].smoothed if run.points else event.losses["loss"]
-            point = Point(step=event.step, losses=dict(event.losses), smoothed=0.9 * last + 0.1 * event.losses["loss"])
-            points = (*run.points, point)
-            self._set(
-                id_, state="stopping" if stopping else "running", step=event.step, seconds=event.seconds,
-                points=points if len(points) <= MOST_POINTS else (*points[:-1:2], point),
-            )  # fmt: skip
-        elif kind == "Looked":
-            share = event.share
-            look = LookPoint(
-                step=event.step, value=share.value, low=share.low, high=share.high, n=share.n, metric=event.metric
-            )
-            self._set(id_, looks=(*run.looks, look))
-        elif kind == "Told":
-            self._set(id_, told=(*run.told, event.text))
-        elif kind == "Written":
-            self._set(id_, written=True, text="measuring what changed")
-        elif kind == "Done":
-            self._set(id_, state=event.state, record=dict(event.record), reason=event.reason)
+        match event:
+            case events.Placed():
+                self._set(id_, device=event.device)
+            case events.Preparing():
+                state = "stopping" if stopping else "preparing"
+                self._set(id_, state=state, text=event.text, done=event.done, total=event.total)
+            case events.Step():
+                state = "stopping" if stopping else "running"
+                points = _longer(run.points, event.step, event.losses)
+                self._set(id_, state=state, step=event.step, seconds=event.seconds, points=points)
+            case events.Looked(share=share):
+                look = LookPoint(
+                    step=event.step, value=share.value, low=share.low, high=share.high, n=share.n, metric=event.metric
+                )
+                self._set(id_, looks=(*run.looks, look))
+            case events.Told():
+                self._set(id_, told=(*run.told, event.text))
+            case events.Written():
+                self._set(id_, written=True)
+            case events.Done():
+                self._set(id_, state=event.state, record=dict(event.record), reason=event.reason)
 
     def _fail(self, id_: str, reason: str) -> None:
         with self._changed:
@@ -323,6 +323,13 @@ class Tunings:
 
 
 WORDS = {"steps": "steps", "batch": "images a step", "pool": "images to train on"}
+
+
+def _longer(points: tuple[Point, ...], step: int, losses: Mapping[str, float]) -> tuple[Point, ...]:
+    """The curve with one more step, smoothed, and thinned where it would be too long."""
+    last = points[-1].smoothed if points else losses["loss"]
+    point = Point(step=step, losses=dict(losses), smoothed=PAST * last + (1 - PAST) * losses["loss"])
+    return (*points, point) if len(points) < MOST_POINTS else (*points[::2], point)
 
 
 def _finetune(*arguments: Any, **options: Any) -> Iterator[Any]:

@@ -15,11 +15,10 @@ import torch
 
 from sdsdemo import zerogpu
 from sdsdemo.finetuning.events import Told
-from sdsdemo.finetuning.folder import TuningFolder
 from sdsdemo.finetuning.measures import Measures
-from sdsdemo.finetuning.run import LOOKS, Models, Run
+from sdsdemo.finetuning.preparing import Models, Preparation
+from sdsdemo.finetuning.run import LOOKS
 from sdsdemo.finetuning.words import duration
-from sdsdemo.processes import Processes
 from sdsdemo.recipes import Recipe
 from sdsdemo.training import Course, Step, train
 
@@ -78,22 +77,21 @@ def estimate(recipe: Recipe, workbench: Models) -> Estimate:
     tiny = replace(recipe, steps=STEPS, pool=rows if recipe.is_mini else recipe.pool, fitted_on=SAMPLE, ema=0.0)
     if tiny.objective == "preference":
         tiny = replace(tiny, objective="labels")  # the same step, without asking the teacher about all of it
-    with tempfile.TemporaryDirectory() as folder:
-        start = time.perf_counter()
-        run = Run(tiny, TuningFolder(Path(folder) / "run"), workbench, None, Processes())
-        deque(run.load(), maxlen=0)
-        loaded = time.perf_counter()
-        ready = loaded
-        for told in run.prepare_teacher():
-            ready = time.perf_counter() if isinstance(told, Told) and ready == loaded else ready
-        fitted = time.perf_counter()
-        marks = [fitted]
-        for event in train(run.student, run.new_objective(), Course(steps=STEPS, learning_rate=1e-8)):
-            marks += [time.perf_counter()] if isinstance(event, Step) else []
-        item = (fitted - ready) / SAMPLE if tiny.objective == "sds" else 0.0
-        if recipe.objective == "preference":
-            item = _asking(recipe, run, workbench)
-        cold, warm, images, first = _looking(run)
+    start = time.perf_counter()
+    run = Preparation(tiny, workbench)
+    deque(run.load(), maxlen=0)
+    loaded = time.perf_counter()
+    ready = loaded
+    for told in run.prepare_teacher():
+        ready = time.perf_counter() if isinstance(told, Told) and ready == loaded else ready
+    fitted = time.perf_counter()
+    marks = [fitted]
+    for event in train(run.student, run.new_objective(), Course(steps=STEPS, learning_rate=1e-8)):
+        marks += [time.perf_counter()] if isinstance(event, Step) else []
+    item = (fitted - ready) / SAMPLE if tiny.objective == "sds" else 0.0
+    if recipe.objective == "preference":
+        item = _asking(recipe, run, workbench)
+    cold, warm, images, first = _looking(run)
     return Estimate(
         loading=ready - start,
         item=item,
@@ -105,7 +103,7 @@ def estimate(recipe: Recipe, workbench: Models) -> Estimate:
     )
 
 
-def _asking(recipe: Recipe, run: Run, workbench: Models) -> float:
+def _asking(recipe: Recipe, run: Preparation, workbench: Models) -> float:
     """Seconds that the teacher takes for one caption and its swap."""
     from sdsdemo.finetuning.preferences import Preferences
     from sdsdemo.models import pick_device
@@ -124,7 +122,7 @@ def _asking(recipe: Recipe, run: Run, workbench: Models) -> float:
         return (time.perf_counter() - start) / len(pairs)
 
 
-def _looking(run: Run) -> tuple[float, float, int, int]:
+def _looking(run: Preparation) -> tuple[float, float, int, int]:
     """Seconds for one image of the first look, and of a later one; images of a whole look, and of its first set."""
     measures = Measures(run.recipe, run.source, run.base)
     counts = [sum(len(example.images) for example in examples) for examples in measures.sets.values()]

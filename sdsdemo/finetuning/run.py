@@ -14,62 +14,39 @@ from __future__ import annotations
 import contextlib
 import platform
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 
 from sdsdemo.errors import UserError
-from sdsdemo.finetuning.batches import PairBatches
 from sdsdemo.finetuning.events import Done, Event, Looked, Placed, Preparing, Told, Written
 from sdsdemo.finetuning.folder import TuningFolder
 from sdsdemo.finetuning.measures import Look, Measures
-from sdsdemo.finetuning.pairs import read_source
-from sdsdemo.finetuning.preferences import Preferences
+from sdsdemo.finetuning.preparing import Models, Preparation, StopAsked
 from sdsdemo.metrics import proportion
-from sdsdemo.models import cards, pick_device, sources
-from sdsdemo.models.clip import ClipModel
-from sdsdemo.models.delta import base_header, changed_tensors, write_delta
-from sdsdemo.models.diffusion import DiffusionScorer, LatentDiffusion, load_diffusion
-from sdsdemo.models.domain import Domain
-from sdsdemo.objectives import Aim, Objective, Student, sds_controls, sds_gradient
+from sdsdemo.models import cards
+from sdsdemo.models.delta import changed_tensors, write_delta
+from sdsdemo.objectives import sds_controls, sds_gradient
 from sdsdemo.processes import Processes
 from sdsdemo.recipes import Recipe
-from sdsdemo.settings import Settings
 from sdsdemo.training import CheckpointError, Course, Failed, Finished, Kept, Step, Stopped, train
-from sdsdemo.types import Availability, Budget, Card
 
 ALONE = Processes()
 LOOKS = 5
 """Looks at held-out accuracy a run, where the recipe does not say how often."""
-FIT_AT_ONCE = 64
 CONTROL_ROWS = 32
 """Rows of the batch that the controls of L_SDS are computed on."""
-PREFERENCE_SEED = 0
 LIBRARIES = ("torch", "open_clip_torch", "diffusers", "numpy")
 ANOTHER = "'{name}' holds a run with another {what}: name another --out, or ask for the same again."
 THERE = "There is a run in '{name}' already: add --resume to go on with it, or name another --out."
 BROKEN = "The checkpoint of '{name}' cannot be used ({why}): name another --out and start again."
 NO_ROOM = "The run cannot be written ({why}): make room on the disk, then go on with --resume."
-
-
-class Models(Protocol):
-    """Where cards and what may run come from: the workbench."""
-
-    settings: Settings
-
-    def card(self, name_or_spec: str) -> Card: ...
-
-    def availability(self, card: Card) -> Availability: ...
-
-
-class StopAsked(Exception):  # noqa: N818 a wish, no error
-    """The visitor stopped while the run was being prepared."""
 
 
 def finetune(
@@ -95,25 +72,16 @@ def finetune(
         yield from Run(recipe, folder, workbench, seconds, team).events()
 
 
-class Run:
-    """The parts of one run, and what is known of it so far."""
+class Run(Preparation):
+    """A run that is trained, measured and kept."""
 
     def __init__(
         self, recipe: Recipe, folder: TuningFolder, workbench: Models, seconds: float | None, team: Processes
     ) -> None:
-        self.recipe, self.folder, self.team = recipe, folder, team
-        self.base_card = _runnable(workbench, recipe.base, "clip", "base")
-        self.teacher_card = None
-        if recipe.uses_teacher:
-            self.teacher_card = _runnable(workbench, recipe.teacher, "diffusion", "teacher")
-        _check_words(self.base_card, recipe)
-        mini = self.base_card.name.startswith("mini-")
-        self.device = torch.device("cpu") if mini else pick_device(workbench.settings.device)
-        self.settings = workbench.settings
+        super().__init__(recipe, workbench, team)
+        self.folder = folder
         self.began, self.seconds = time.monotonic(), seconds
-        self.parts = 1 if not recipe.micro_batch else -(-recipe.batch // team.count // recipe.micro_batch)
         self.halved = False
-        self.teacher: LatentDiffusion | None = None
         self.record: dict[str, Any] = self._new_record()
         if folder.exists:
             self._go_on(folder.read())
@@ -144,98 +112,8 @@ class Run:
         self.before = self.measures.look()
         yield self._looked(0, self.before)
         yield from self.prepare_teacher()
+        self.record |= self.facts
         yield from self._train()
-
-    # ---------------------------------------------------------------------------------------------- preparation
-
-    def load(self) -> Iterator[Event]:
-        """Base and data."""
-        yield Preparing(text=f"loading {self.base_card.title}")
-        self.base = ClipModel.load(self.base_card.spec, device=self.device, allow_download=self.settings.allow_download)
-        self.header = base_header(self.base)
-        self.before_weights = {key: tensor.clone() for key, tensor in self.base.module.state_dict().items()}
-        yield Preparing(text="reading the data")
-        self.source = read_source(self.recipe)
-
-    def prepare_teacher(self) -> Iterator[Event]:
-        """Student, teacher, h_w and preferences, whichever the objective needs."""
-        recipe, preference = self.recipe, None
-        if self.teacher_card is not None:
-            yield Preparing(text=f"loading {self.teacher_card.title}")
-            self.teacher = load_diffusion(
-                self.teacher_card.spec,
-                revision=self.teacher_card.revision,
-                device=self.device,
-                allow_download=self.settings.allow_download,
-            )
-        in_loop = self.teacher if recipe.teacher_in_loop else None
-        torch.manual_seed(recipe.seed)
-        self.student = Student(
-            self.base.module,
-            in_loop.latent_shape if in_loop is not None and recipe.objective == "sds" else None,
-            trained=recipe.trained,
-            towers=recipe.towers,
-            inner_width=in_loop.inner_width if in_loop is not None and recipe.objective == "features" else None,
-            unit_variance=recipe.h_w_unit,
-            map_scale=recipe.h_w_scale,
-        ).to(self.device)
-        self.record["trained"] = self.student.says
-        yield Told(text=f"Trained: {self.student.says}.")
-        if recipe.objective == "preference":
-            assert self.teacher_card is not None
-            assert self.teacher is not None
-            preference = yield from self._preferences(DiffusionScorer(self.teacher_card, self.teacher))
-        self.batches = PairBatches(recipe, self.source, self.base, in_loop, preference)
-        if recipe.objective == "sds":
-            yield from self._fit()
-
-    def _preferences(self, scorer: DiffusionScorer) -> Generator[Event, None, dict[tuple[str, str, str], float]]:
-        """The teacher's answer on every pair of the run; yields events, returns p by pair."""
-        recipe = self.recipe
-        budget = Budget(timesteps=recipe.teacher_timesteps, noises=recipe.teacher_noises, seed=PREFERENCE_SEED)
-        kept = Preferences(self.settings.cache, cards.fingerprint(scorer.card), budget)
-        began, pairs = time.monotonic(), []
-        steps = self.source.steps(recipe.batch, recipe.steps)
-        yield Preparing(text="finding the pairs that the teacher was not asked about yet")
-        for step in range(steps):
-            pairs += self.source.draw(step, recipe.batch)
-            self.stop_if_asked()
-        missing = len(kept.missing(pairs))
-        if self.team.is_main:
-            for done in kept.ask(scorer, pairs, self._asked_to_stop):
-                yield Preparing(text="asking the teacher about each caption and its swap", done=done, total=missing)
-        self.stop_if_asked()
-        for answers in self.team.gather([kept.answers if self.team.is_main else {}]):
-            kept.take(answers)
-        right, of = kept.right(pairs)
-        self.record["preferences"] = {
-            "pairs": of,
-            "asked": missing,
-            "evaluations": kept.spent,
-            "seconds": round(time.monotonic() - began, 2),
-            "teacher_right": asdict(proportion(right, of)) if of else None,
-        }
-        yield Told(text=f"The teacher prefers the caption to its swap in {right} of {of} pairs.")
-        return kept.probabilities(pairs, recipe.sharpness, permuted=recipe.seed if recipe.permuted else None)
-
-    def _fit(self) -> Iterator[Event]:
-        """h_w at the least-squares map, where the recipe asks for it."""
-        if self.recipe.h_w != "fit":
-            return
-        features, latents, met = [], [], 0
-        step = 0
-        while met < self.recipe.fitted_on:
-            size = min(FIT_AT_ONCE, self.recipe.fitted_on - met)
-            pairs = self.source.draw(step, size)
-            with torch.no_grad():
-                features.append(self.base.encode_images([pair.picture.open() for pair in pairs]))
-            latents.append(self.batches.latents(pairs))
-            met, step = met + size, step + 1
-            self.stop_if_asked()
-            yield Preparing(text="fitting h_w to true latents", done=met, total=self.recipe.fitted_on)
-        explained = self.student.fit(torch.cat(features), torch.cat(latents).to(self.device))
-        self.record["h_w_r2"] = round(explained, 4)
-        yield Told(text=f"h_w explains {explained:.1%} of the latents' variance before the first step.")
 
     # ------------------------------------------------------------------------------------------------- training
 
@@ -258,7 +136,7 @@ class Run:
         every = recipe.measure_every or max(1, recipe.steps // LOOKS)
         for event in train(
             self.student, self.objective, course, keep=self.folder.checkpoint, keep_every=recipe.keep_every,
-            stop=self._asked_to_stop, relief=self._relief, team=self.team,
+            stop=self.asked_to_stop, relief=self._relief, team=self.team,
         ):  # fmt: skip
             if isinstance(event, Step):
                 self._log(event)
@@ -292,21 +170,6 @@ class Run:
             f"L_SDS is a {self.recipe.reduction} over the {count} elements of a latent ({other}); its gradient goes "
             f"{jacobian}; timesteps are uniform from {self.recipe.timestep_low:g} to {self.recipe.timestep_high:g}."
         )
-
-    def new_objective(self) -> Objective:
-        """The losses of the recipe's steps."""
-        recipe = self.recipe
-        aim = Aim(
-            name=recipe.objective,
-            lam=recipe.lam,
-            reduction=recipe.reduction,
-            jacobian=recipe.jacobian,
-            timesteps=(recipe.timestep_low, recipe.timestep_high),
-        )
-        return Objective(
-            self.student, self.batches, aim,
-            teacher=self.teacher, seed=recipe.seed, parts=self.parts, team=self.team,
-        )  # fmt: skip
 
     def _log(self, event: Step) -> None:
         self.record["steps_done"] = event.step
@@ -400,12 +263,7 @@ class Run:
 
     # --------------------------------------------------------------------------------------------------- the rest
 
-    def stop_if_asked(self) -> None:
-        """Raises `StopAsked` where the visitor stopped, or the time is up: in all processes, or in none."""
-        if any(self.team.gather([self._asked_to_stop()])):
-            raise StopAsked
-
-    def _asked_to_stop(self) -> bool:
+    def asked_to_stop(self) -> bool:
         if self.seconds is not None and time.monotonic() - self.began > self.seconds:
             self.record["out_of_time"] = True
             return True
@@ -458,23 +316,3 @@ def _steps_of(checkpoint: Path) -> int:
         return int(torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)["done"])
     except Exception:  # whatever is wrong with it is said when the run loads it
         return 0
-
-
-def _check_words(base: Card, recipe: Recipe) -> None:
-    """Raises `UserError` where a model of the Mini world would read other words."""
-    folder = sources.folder_named_by(base.spec)
-    if folder is not None and Domain.read(folder) is not None and not recipe.is_mini:
-        raise UserError(f"{base.title} knows only the words of the Mini world: train it with --data mini.")
-
-
-def _runnable(workbench: Models, name: str, family: str, what: str) -> Card:
-    """The card of a model that can run here. Raises `UserError` with what to do where it cannot."""
-    card = workbench.card(name)
-    if card.family != family:
-        wanted = {"clip": "a CLIP", "diffusion": "a diffusion model"}[family]
-        raise UserError(f"The {what} must be {wanted}; {card.title} is none: choose another one.")
-    state = workbench.availability(card)
-    if not state.can_run:
-        hours = f" Fine-tuning takes {cards.train_words()}." if card.needs == "gpu" else ""
-        raise UserError(f"{state.reason} {state.next_step}".strip() + hours)
-    return card

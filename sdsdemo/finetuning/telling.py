@@ -13,7 +13,8 @@ from typing import Any
 from sdsdemo import processes
 from sdsdemo.finetuning.events import Done, Looked, Preparing, Told
 from sdsdemo.finetuning.folder import TuningFolder
-from sdsdemo.finetuning.run import Models, finetune
+from sdsdemo.finetuning.preparing import Models
+from sdsdemo.finetuning.run import finetune
 from sdsdemo.finetuning.words import KEPT, SHOWN, change_words
 from sdsdemo.recipes import Recipe
 from sdsdemo.training import Step

@@ -26,7 +26,8 @@ from sdsdemo.errors import UserError
 from sdsdemo.evaluation import evaluate
 from sdsdemo.finetuning.events import Done
 from sdsdemo.finetuning.folder import TuningFolder
-from sdsdemo.finetuning.run import Models, finetune
+from sdsdemo.finetuning.preparing import Models
+from sdsdemo.finetuning.run import finetune
 from sdsdemo.recipes import Recipe
 from sdsdemo.runs import read_run
 from sdsdemo.settings import budget
@@ -165,9 +166,7 @@ def as_text(found: Mapping[str, Any]) -> str:
     lines = [head]
     for cell, row in found["cells"].items():
         effect = row["effect"]
-        against = "" if cell == CONTROL else (
-            f"{100 * effect['value']:+.1f} [{100 * effect['low']:+.1f}, {100 * effect['high']:+.1f}]"
-        )  # fmt: skip
+        against = "" if cell == CONTROL else _with_interval(effect)
         scores = "  ".join(f"{100 * value:.1f}" for value in row["text"])
         lines.append(
             f"{cell:12}{scores:>24}{100 * row['mean']:8.1f}{against:>28}{np.mean(row['step_seconds']):10.2f}"
@@ -192,15 +191,17 @@ def as_markdown(found: Mapping[str, Any]) -> str:
     ]
     for cell, row in found["cells"].items():
         effect, spent = row["effect"], row["denoiser_evaluations"][0]
-        against = "" if cell == CONTROL else (
-            f"{100 * effect['value']:+.1f} [{100 * effect['low']:+.1f}, {100 * effect['high']:+.1f}]"
-        )  # fmt: skip
+        against = "" if cell == CONTROL else _with_interval(effect)
         scores = ", ".join(f"{100 * value:.1f}" for value in row["text"])
         lines.append(
             f"| `{cell}` | {scores} | {100 * row['mean']:.1f} | {against} | {np.mean(row['step_seconds']):.2f} | "
             f"{spent['forward']:,} + {spent['forward_and_back']:,} |"
         )
     return "\n".join(lines)
+
+
+def _with_interval(effect: Mapping[str, float]) -> str:
+    return f"{100 * effect['value']:+.1f} [{100 * effect['low']:+.1f}, {100 * effect['high']:+.1f}]"
 
 
 def write(path: Path, found: Mapping[str, Any]) -> None:
