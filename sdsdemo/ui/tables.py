@@ -18,6 +18,7 @@ from sdsdemo import data
 from sdsdemo.reports import as_csv, p_words
 
 Result = Mapping[str, Any]
+RIVALS = "mini/rivals.json"
 PUBLISHED = Path(data.__file__).parent / "published.toml"
 KINDS = {"png": "image/png", "svg": "image/svg+xml"}
 READINGS = {
@@ -63,6 +64,38 @@ def overview_html(results: Mapping[str, Result]) -> str:
 
 def _first(result: Result) -> str:
     return f"{_called(_metrics(result)[0])}, n = {result['n']:,}"
+
+
+def rivals_html(assets: Path) -> str:
+    """What each objective gained on the Mini benchmark, and what it cost; empty where that is not stored."""
+    path = assets / RIVALS
+    if not path.is_file():
+        return ""
+    found: Result = json.loads(path.read_text(encoding="utf-8"))
+    rows = ""
+    for cell, row in found["cells"].items():
+        effect, spent = row["effect"], row["denoiser_evaluations"][0]
+        against = f"{100 * effect['value']:+.1f} [{100 * effect['low']:+.1f}, {100 * effect['high']:+.1f}]"
+        scores = ", ".join(f"{100 * value:.1f}" for value in row["text"])
+        seconds = sum(row["step_seconds"]) / len(row["step_seconds"])
+        rows += (
+            f'<tr><th scope="row"><code>{escape(cell)}</code></th><td>{scores}</td><td>{100 * row["mean"]:.1f}</td>'
+            f"<td>{against if effect['value'] or effect['high'] else ''}</td><td>{seconds:.2f}</td>"
+            f"<td>{spent['forward']:,} + {spent['forward_and_back']:,}</td></tr>"
+        )
+    cheaper = found["cheaper"]
+    return (
+        f'<p class="hint">Text score on the Mini benchmark in percent, n = {found["n"]}, {found["seeds"]} seeds each; '
+        "the difference to <code>clip</code>, the same fine-tuning without a teacher, with its 95 % interval "
+        "(bootstrap over examples and seeds). Every choice was made on the validation set.</p>"
+        '<div class="wide"><table><thead><tr><th scope="col">objective</th><th scope="col">text score by seed</th>'
+        '<th scope="col">mean</th><th scope="col">against clip</th><th scope="col">s a step</th>'
+        '<th scope="col">denoiser: forward + with backward</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
+        f'<p class="hint">In the loop <code>preference</code> makes {cheaper["loop_ratio"]:.1f} times as many steps a '
+        f"second as <code>sds</code>; with the teacher's answers included it is cheaper from {cheaper['steps']:,} "
+        "steps on.</p>"
+    )
 
 
 def published_html() -> str:
