@@ -16,6 +16,7 @@ from sdsdemo.metrics import (
     benchmark_scores,
     grid_stderr,
     mcnemar_exact,
+    paired_change,
     paired_difference,
     proportion,
     student_t_quantile,
@@ -335,3 +336,26 @@ def test_the_error_of_one_score_is_that_of_its_difference_from_nothing():
     assert stderr_IC.shape == (2, 3)
     assert stderr_IC[1, 2] == pytest.approx(paired_difference(np.zeros((8, 4)), loss_ICTN[1, 2]).stderr)
     assert np.isnan(grid_stderr(loss_ICTN[..., :1])).all()
+
+
+def test_a_paired_change_is_bonett_and_price_s_by_hand() -> None:
+    before_E = np.array([True] * 4 + [False] * 6)
+    after_E = np.array([True] * 3 + [False] + [True] * 3 + [False] * 3)
+    found = paired_change(before_E, after_E)
+    assert (found.gained, found.lost, found.n) == (3, 1, 10)
+    assert found.value == pytest.approx(0.2)
+    assert (found.low, found.high) == pytest.approx((-0.2221, 0.5555), abs=1e-4)
+    assert found.p == mcnemar_exact(1, 3)
+
+
+def test_a_paired_change_of_nothing_is_none_with_doubt() -> None:
+    same_E = np.arange(400) % 3 == 0
+    found = paired_change(same_E, same_E)
+    assert (found.value, found.p) == (0.0, 1.0)
+    assert -0.02 < found.low < 0 < found.high < 0.02
+
+
+@pytest.mark.parametrize(("before", "after"), [([], []), ([True], [True, False])])
+def test_a_paired_change_needs_the_same_examples(before: list[bool], after: list[bool]) -> None:
+    with pytest.raises(ValueError, match="equally long"):
+        paired_change(np.array(before, dtype=bool), np.array(after, dtype=bool))
