@@ -323,3 +323,23 @@ def test_folders_of_fine_tuning_are_no_runs_of_a_benchmark(run: Any, tmp_path: P
     shelf = Shelf(Settings.from_environment({"SDSDEMO_RUNS": str(tmp_path)}), assets=tmp_path / "none")
     assert shelf.names() == []
     shutil.rmtree(tmp_path / "tuned")
+
+
+def test_a_stop_during_a_look_is_obeyed_before_the_look_is_over(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measures, "AT_ONCE", 1)
+    opened: list[str] = []
+    whole = measures.Measures._input
+
+    def counted(self: Any, key: str, picture: Any) -> Any:
+        opened.append(key)
+        return whole(self, key, picture)
+
+    monkeypatch.setattr(measures.Measures, "_input", counted)
+    before = run(
+        "before", objective="clip", stop_at=lambda event: isinstance(event, Preparing) and "look" in event.text
+    )
+    assert done(before).state == "stopped"
+    assert opened == []
+    on_the_way = run("way", objective="clip", stop_at=lambda event: isinstance(event, Step) and event.step == 3)
+    assert done(on_the_way).state == "stopped"
+    assert [event.step for event in on_the_way if isinstance(event, Looked)] == [0, 3]  # the last one is the look after

@@ -12,7 +12,7 @@ Shape suffixes: E example, D features.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -85,13 +85,13 @@ class Measures:
         side = base.preprocess(_any_picture(self.sets).open()).numel() * 4
         self._keep = pictures * side <= HELD_BYTES
 
-    def look(self, sets: Sequence[str] = ()) -> Look:
-        """The base as it is now, on these sets, or on all of them."""
+    def look(self, sets: Sequence[str] = (), check: Callable[[], None] = lambda: None) -> Look:
+        """The base as it is now, on these sets, or on all of them. check: called often, and may raise."""
         right: dict[str, dict[str, np.ndarray]] = {}
         cosine: dict[str, float] = {}
         for name in sets or self.sets:
             examples = self.sets[name]
-            image_ED, text_ED = self._features(examples)
+            image_ED, text_ED = self._features(examples, check)
             scores = [i @ t.T for i, t in zip(image_ED, text_ED, strict=True)]
             right[name] = _right(scores)
             if name == self.first and all(len(example.captions) == 2 for example in examples):
@@ -100,23 +100,27 @@ class Measures:
                     cosine["images"] = float(np.median([i[0] @ i[1] for i in image_ED]))
         return Look(right=right, cosine=cosine)
 
-    def _features(self, examples: Sequence[Example]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    def _features(
+        self, examples: Sequence[Example], check: Callable[[], None]
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Normalised features of each example's images and captions; every caption and image is encoded once."""
         base, device = self._base, self._base.device
         captions = list(dict.fromkeys(c for example in examples for c in example.captions))
         pictures = {_key(example, i): p for example in examples for i, p in enumerate(example.images)}
+
+        def cut(items: Sequence[str]) -> Iterator[Sequence[str]]:
+            for start in range(0, len(items), AT_ONCE):
+                check()
+                yield items[start : start + AT_ONCE]
+
         with torch.no_grad():
-            text = [
-                base.module.encode_text(base.tokenize(captions[k : k + AT_ONCE]).to(device), normalize=True)
-                for k in range(0, len(captions), AT_ONCE)
-            ]
+            text = [base.module.encode_text(base.tokenize(part).to(device), normalize=True) for part in cut(captions)]
             keys = list(pictures)
             image = [
                 base.module.encode_image(
-                    torch.stack([self._input(key, pictures[key]) for key in keys[k : k + AT_ONCE]]).to(device),
-                    normalize=True,
+                    torch.stack([self._input(key, pictures[key]) for key in part]).to(device), normalize=True
                 )
-                for k in range(0, len(keys), AT_ONCE)
+                for part in cut(keys)
             ]
         text_of = dict(zip(captions, torch.cat(text).cpu().double().numpy(), strict=True))
         image_of = dict(zip(keys, torch.cat(image).cpu().double().numpy(), strict=True))

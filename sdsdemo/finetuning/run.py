@@ -109,7 +109,7 @@ class Run(Preparation):
         self.measures = Measures(self.recipe, self.source, self.base)
         self.stop_if_asked()
         yield Preparing(text="a look before")
-        self.before = self.measures.look()
+        self.before = self.measures.look(check=self.stop_if_asked)
         yield self._looked(0, self.before)
         yield from self.prepare_teacher()
         self.record |= self.facts
@@ -145,7 +145,7 @@ class Run(Preparation):
                     self.record["halved"] = True
                     yield Told(text="Memory was short: micro-batches are half as large now; the batch is the same.")
                 if event.step % every == 0 and event.step < recipe.steps:
-                    yield self._looked(event.step, self.measures.look([self.measures.first]))
+                    yield from self._look_on_the_way(event.step)
                 if event.step == recipe.steps // 2:
                     yield from self._controls(event.step)
             elif isinstance(event, Kept):
@@ -192,6 +192,11 @@ class Run(Preparation):
         self.folder.append({"what": "controls", "step": step, **rounded})
         self.record.setdefault("controls", {})[str(step)] = rounded
         yield Told(text=controls_words(rounded))
+
+    def _look_on_the_way(self, step: int) -> Iterator[Event]:
+        """Held-out accuracy; nothing where the visitor stops meanwhile, which the next step learns too."""
+        with contextlib.suppress(StopAsked):
+            yield self._looked(step, self.measures.look([self.measures.first], self.stop_if_asked))
 
     def _looked(self, step: int, look: Look) -> Looked:
         metric, right_E = look.headline
