@@ -14,17 +14,27 @@ Where the rules are unsure there is no swap, so the captions that have one are n
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from sdsdemo.swap_words import (
+    adverb,
+    among,
+    colour_groups,
+    content,
+    describes,
+    determiner,
+    finite,
+    is_plural,
+    lists,
+    size_sides,
+    split,
+    verb_form,
+)
+
 KINDS = ("noun", "colour", "size", "number")
-WORDS = Path(__file__).with_suffix(".toml")
 MOST_WORDS = 5
 """A noun phrase with more words after its determiner is not understood."""
 MOST_BETWEEN = 4
@@ -91,95 +101,6 @@ def swap(caption: str, rng: np.random.Generator, without: Collection[str] = ()) 
     return swaps[rng.integers(len(swaps))] if swaps else None
 
 
-# --- the words
-
-
-@cache
-def _lists() -> dict[str, Any]:
-    """The lists of `swaps.toml`: a string becomes a set of words, a list stays one."""
-    lists = tomllib.loads(WORDS.read_text(encoding="utf-8"))
-    return {name: frozenset(entry.split()) if isinstance(entry, str) else entry for name, entry in lists.items()}
-
-
-@cache
-def _union(*names: str) -> frozenset[str]:
-    return frozenset().union(*(_lists()[name] for name in names))
-
-
-@cache
-def _split(name: str) -> dict[str, list[tuple[str, ...]]]:
-    """The phrases of a list by their first word, the longest first."""
-    phrases: dict[str, list[tuple[str, ...]]] = {}
-    for phrase in sorted((tuple(entry.split()) for entry in _lists()[name]), key=len, reverse=True):
-        phrases.setdefault(phrase[0], []).append(phrase)
-    return phrases
-
-
-def _in(word: str, *names: str) -> bool:
-    return word in _union(*names)
-
-
-@cache
-def _colour_groups() -> dict[str, int]:
-    return {word: k for k, entry in enumerate(_lists()["colours"]) for word in entry.split()}
-
-
-@cache
-def _size_sides() -> dict[str, frozenset[tuple[int, int]]]:
-    """size word -> {(scale, side)}."""
-    sides: dict[str, set[tuple[int, int]]] = {}
-    for scale, pair in enumerate(_lists()["sizes"]):
-        for side, entry in enumerate(pair):
-            for word in entry.split():
-                sides.setdefault(word, set()).add((scale, side))
-    return {word: frozenset(found) for word, found in sides.items()}
-
-
-def _determiner(word: str) -> bool:
-    return _in(word, "singular_determiners", "plural_determiners", "open_determiners")
-
-
-@cache
-def _heads_of_prepositions() -> frozenset[str]:
-    """Prepositions that end a phrase by themselves: "left" and "right" are often adjectives."""
-    return frozenset(_split("prepositions")) - {"left", "right"}
-
-
-def _verb_form(word: str) -> bool:
-    """A participle such as "sitting" or "parked"; before a noun it may be an adjective."""
-    if word.endswith("ing"):
-        return len(word) > 4 and not _in(word, "ing_nouns")
-    return word.endswith("ed") and len(word) > 4 and not _in(word, "ed_nouns")
-
-
-def _adverb(word: str) -> bool:
-    return len(word) > 4 and word.endswith("ly") and not (word.endswith("fly") or _in(word, "ly_nouns"))
-
-
-def _finite(word: str) -> bool:
-    return _in(word, "be", "transitive_finite", "intransitive_finite", "finite") or word in ("has", "have")
-
-
-def _content(word: str) -> bool:
-    """May the word be part of a noun phrase after its determiner?"""
-    if not word[0].isalpha() or _determiner(word) or _finite(word) or _adverb(word):
-        return False
-    return not (_in(word, "stops") or word in _heads_of_prepositions() or _in(word, "particles"))
-
-
-def _plural(word: str) -> bool | None:
-    """The noun's number by its form; None for "sheep"."""
-    if _in(word, "invariant"):
-        return None
-    if _in(word, "plurals") or (word.endswith("men") and len(word) > 4):
-        return True
-    return word.endswith("s") and not word.endswith(("ss", "us", "is", "'s", "’s")) and not _in(word, "singular_s")
-
-
-def _describes(word: str) -> bool:
-    return _in(word, "adjectives") or word in _colour_groups() or word in _size_sides()
-
-
 # --- phrases and relations
 
 
@@ -197,20 +118,20 @@ def _run(words: Sequence[str], start: int) -> int:
         if _both_colours(words, end):
             end += 2
             continue
-        if not _content(word) or (_verb_form(word) and (noun or not _leads_on(words, end))):
+        if not content(word) or (verb_form(word) and (noun or not _leads_on(words, end))):
             break
-        noun = noun or not (_describes(word) or _verb_form(word))
+        noun = noun or not (describes(word) or verb_form(word))
         end += 1
     return end
 
 
 def _both_colours(words: Sequence[str], k: int) -> bool:
     """ "black and" of "a black and white cat"."""
-    return k + 2 < len(words) and words[k + 1] == "and" and {words[k], words[k + 2]} <= _colour_groups().keys()
+    return k + 2 < len(words) and words[k + 1] == "and" and {words[k], words[k + 2]} <= colour_groups().keys()
 
 
 def _leads_on(words: Sequence[str], k: int) -> bool:
-    return k + 1 < len(words) and _content(words[k + 1])
+    return k + 1 < len(words) and content(words[k + 1])
 
 
 def _noun_ends(words: Sequence[str], start: int, end: int) -> bool:
@@ -218,9 +139,9 @@ def _noun_ends(words: Sequence[str], start: int, end: int) -> bool:
     if not 0 < end - start <= MOST_WORDS:
         return False
     head = words[end - 1]
-    if (_describes(head) and head != "orange") or _verb_form(head):
+    if (describes(head) and head != "orange") or verb_form(head):
         return False
-    return not any(_plural(word) for word in words[start : end - 1] if word != "and")
+    return not any(is_plural(word) for word in words[start : end - 1] if word != "and")
 
 
 def _simple(words: Sequence[str], start: int) -> _Phrase | None:
@@ -229,18 +150,18 @@ def _simple(words: Sequence[str], start: int) -> _Phrase | None:
         return None
     first = words[start]
     few = first == "a" and words[start + 1 : start + 2] == ["few"]
-    inner = start + few + _determiner(first)
-    if first == "the" and inner < len(words) and _in(words[inner], "plural_determiners"):
+    inner = start + few + determiner(first)
+    if first == "the" and inner < len(words) and among(words[inner], "plural_determiners"):
         first, inner = words[inner], inner + 1
     end = _run(words, inner)
     if not _noun_ends(words, inner, end):
         return None
-    head, plural = words[end - 1], _plural(words[end - 1])
-    if few or _in(first, "plural_determiners"):
+    head, plural = words[end - 1], is_plural(words[end - 1])
+    if few or among(first, "plural_determiners"):
         return None if plural is False else _Phrase(start=start, end=end, plural=True)
-    if _in(first, "singular_determiners"):
-        return None if plural else _Phrase(start=start, end=end, plural=None if _in(head, "collectives") else False)
-    if inner == start and not (plural or _in(head, "mass")):
+    if among(first, "singular_determiners"):
+        return None if plural else _Phrase(start=start, end=end, plural=None if among(head, "collectives") else False)
+    if inner == start and not (plural or among(head, "mass")):
         return None
     return _Phrase(start=start, end=end, plural=plural)
 
@@ -253,8 +174,8 @@ def _with_of(words: Sequence[str], start: int) -> _Phrase | None:
     head = words[phrase.end - 1]
     inner = phrase.end + (words[phrase.end : phrase.end + 1] == ["full"]) + 1
     if words[inner - 1 : inner] != ["of"]:
-        return None if _in(head, "not_things") else phrase
-    if _in(head, "pictures"):
+        return None if among(head, "not_things") else phrase
+    if among(head, "pictures"):
         return None
     if (of := _simple(words, inner)) is not None:
         return _Phrase(start=start, end=of.end, plural=phrase.plural)
@@ -268,7 +189,7 @@ def _whole(words: Sequence[str], start: int) -> _Phrase | None:
     if phrase is None or words[phrase.end : phrase.end + 1] not in (["and"], ["or"]):
         return phrase
     inner = phrase.end + 1
-    if inner < len(words) and (_verb_form(words[inner]) or _finite(words[inner])):
+    if inner < len(words) and (verb_form(words[inner]) or finite(words[inner])):
         return phrase  # "a man on a horse and holding a flag": only the verbs are joined
     second = _with_of(words, inner)
     if second is None:
@@ -293,7 +214,7 @@ def _listed(words: Sequence[str], start: int, name: str) -> int:
     """How many words of an entry of the list stand at `start`."""
     if start >= len(words):
         return 0
-    for phrase in _split(name).get(words[start], ()):
+    for phrase in split(name).get(words[start], ()):
         if tuple(words[start : start + len(phrase)]) == phrase:
             return len(phrase)
     return 0
@@ -305,12 +226,12 @@ def _relation(words: Sequence[str], start: int) -> tuple[int, bool]:
     while k < len(words) and k - start <= MOST_BETWEEN:
         word = words[k]
         if size := _listed(words, k, "relations") or _listed(words, k, "prepositions"):
-            return k + size, finite or _finite(word)
-        if _in(word, "transitive", "transitive_finite") and _determined(words, k + 1):
-            return k + 1, finite or _finite(word)
-        if not (_in(word, "be", "intransitive_finite", "particles") or _adverb(word) or _verb_form(word)):
+            return k + size, finite or finite(word)
+        if among(word, "transitive", "transitive_finite") and _determined(words, k + 1):
+            return k + 1, finite or finite(word)
+        if not (among(word, "be", "intransitive_finite", "particles") or adverb(word) or verb_form(word)):
             return 0, finite
-        finite = finite or _finite(word)
+        finite = finite or finite(word)
         k += 1
     return 0, finite
 
@@ -332,7 +253,7 @@ def _relations(words: Sequence[str]) -> Iterator[tuple[_Phrase, _Phrase]]:
         end, finite = _relation(words, x.end)
         if with_ and _listed(words, x.end, "prepositions") != end - x.end:
             continue
-        if with_ and " ".join(words[x.end : end]) not in _lists()["on_things"]:
+        if with_ and " ".join(words[x.end : end]) not in lists()["on_things"]:
             continue
         y = _object(words, end) if end else None
         if y is None:
@@ -349,24 +270,24 @@ def _begins(words: Sequence[str], start: int) -> bool:
         return True
     last, before = words[start - 1], words[start - 2] if start > 1 else ""
     if last == "of":
-        return _in(before, "pictures")
-    return last in (".", ";", "!", "?", '"', "“", "while", "where", "as") or (before == "there" and _in(last, "be"))
+        return among(before, "pictures")
+    return last in (".", ";", "!", "?", '"', "“", "while", "where", "as") or (before == "there" and among(last, "be"))
 
 
 def _number_shows(words: Sequence[str], x: _Phrase, y: _Phrase) -> bool:
     """Does "there is" before X, "is waving" after Y, or an "its" or "their" further on agree with X?"""
-    if (x.start > 0 and _in(words[x.start - 1], "be")) or (y.end < len(words) and _finite(words[y.end])):
+    if (x.start > 0 and among(words[x.start - 1], "be")) or (y.end < len(words) and finite(words[y.end])):
         return True
-    return any(_in(word, "pronouns") for word in words[y.end : y.end + REACH + MOST_WORDS])
+    return any(among(word, "pronouns") for word in words[y.end : y.end + REACH + MOST_WORDS])
 
 
 def _may_change_places(words: Sequence[str], x: _Phrase, y: _Phrase) -> bool:
     """False where it stays true ("a dog behind a brown dog") or what follows would hang on another noun."""
-    if y.end < len(words) and _in(words[y.end], "leading_on"):
+    if y.end < len(words) and among(words[y.end], "leading_on"):
         return False
-    if x.start > 0 and _in(words[x.start - 1], "be") and words[y.start] in ("the", "this", "these", "those"):
+    if x.start > 0 and among(words[x.start - 1], "be") and words[y.start] in ("the", "this", "these", "those"):
         return False  # "there is the table on a cup"
-    rests = [{word for word in words[p.start : p.end] if not _determiner(word)} for p in (x, y)]
+    rests = [{word for word in words[p.start : p.end] if not determiner(word)} for p in (x, y)]
     return not (rests[0] <= rests[1] or rests[1] <= rests[0])
 
 
@@ -380,7 +301,7 @@ def _pairs(
     find, may = {"colour": (_colour, _colours_may), "size": (_size, _sizes_may), "number": (_number, _numbers_may)}[
         kind
     ]
-    if kind == "number" and any(_finite(word) for word in words) and "one" in words:
+    if kind == "number" and any(finite(word) for word in words) and "one" in words:
         return
     found = [attribute for k in range(len(words)) if (attribute := find(words, k)) is not None]
     for k, a in enumerate(found):
@@ -397,62 +318,62 @@ def _apart(a: _Attribute, b: _Attribute, related: Sequence[tuple[_Phrase, _Phras
 def _attribute(words: Sequence[str], start: int, end: int) -> _Attribute | None:
     """The attribute at words start..end with the words that follow; None where no noun follows."""
     stop = _run(words, end)
-    if stop == end or not _content(words[end]) or words[stop - 1] in ("looking", "colored", "coloured"):
+    if stop == end or not content(words[end]) or words[stop - 1] in ("looking", "colored", "coloured"):
         return None
     first = start
-    while first > 0 and start - first < MOST_WORDS and (_content(words[first - 1]) or _counts(words[first - 1])):
+    while first > 0 and start - first < MOST_WORDS and (content(words[first - 1]) or _counts(words[first - 1])):
         first -= 1
     rest = (*words[first:start], *words[end:stop])
     return _Attribute(start=start, end=end, word=words[end - 1], rest=rest)
 
 
 def _counts(word: str) -> bool:
-    return _in(word, "numbers", "plural_determiners")
+    return among(word, "numbers", "plural_determiners")
 
 
 def _colour(words: Sequence[str], k: int) -> _Attribute | None:
     """The colour at k with its shade ("dark blue"); None for one of several on the same noun, or for a person's."""
-    if words[k] not in _colour_groups():
+    if words[k] not in colour_groups():
         return None
-    start = k - 1 if k > 0 and _in(words[k - 1], "shades") else k
+    start = k - 1 if k > 0 and among(words[k - 1], "shades") else k
     before = [word for word in words[max(0, start - 4) : start] if word not in ("and", "or", ",", "&")]
-    joined = start > 0 and (words[start - 1] in ("and", "or", ",", "&") or words[start - 1] in _colour_groups())
-    if joined and before and before[-1] in _colour_groups():
+    joined = start > 0 and (words[start - 1] in ("and", "or", ",", "&") or words[start - 1] in colour_groups())
+    if joined and before and before[-1] in colour_groups():
         return None
     attribute = _attribute(words, start, k + 1)
-    if attribute is None or any(word in _colour_groups() for word in attribute.rest):
+    if attribute is None or any(word in colour_groups() for word in attribute.rest):
         return None
-    return None if any(_in(word, "people") for word in attribute.rest) else attribute
+    return None if any(among(word, "people") for word in attribute.rest) else attribute
 
 
 def _colours_may(a: _Attribute, b: _Attribute) -> bool:
-    return _colour_groups()[a.word] != _colour_groups()[b.word]
+    return colour_groups()[a.word] != colour_groups()[b.word]
 
 
 def _size(words: Sequence[str], k: int) -> _Attribute | None:
-    if words[k] not in _size_sides() or (k > 0 and words[k - 1] in _size_sides()):
+    if words[k] not in size_sides() or (k > 0 and words[k - 1] in size_sides()):
         return None
     attribute = _attribute(words, k, k + 1)
-    if attribute is None or any(word in _size_sides() or _in(word, "size_idioms") for word in attribute.rest):
+    if attribute is None or any(word in size_sides() or among(word, "size_idioms") for word in attribute.rest):
         return None
     return attribute
 
 
 def _sizes_may(a: _Attribute, b: _Attribute) -> bool:
     """Opposite ends of one scale; hair is long or short, and never tall."""
-    scales = {s for s, side in _size_sides()[a.word] for t, other in _size_sides()[b.word] if s == t and side != other}
-    by_length = [any(_in(word, "measured_by_length") for word in attribute.rest) for attribute in (a, b)]
+    scales = {s for s, side in size_sides()[a.word] for t, other in size_sides()[b.word] if s == t and side != other}
+    by_length = [any(among(word, "measured_by_length") for word in attribute.rest) for attribute in (a, b)]
     return bool(scales) and (not any(by_length) or {a.word, b.word} == {"long", "short"})
 
 
 def _number(words: Sequence[str], k: int) -> _Attribute | None:
     """The number at k of a noun in the plural; of "sheep", also "one"."""
-    if not _in(words[k], "numbers") or (k > 0 and _in(words[k - 1], "singular_determiners", "numbers")):
+    if not among(words[k], "numbers") or (k > 0 and among(words[k - 1], "singular_determiners", "numbers")):
         return None
     end = _run(words, k + 1)
-    if not _noun_ends(words, k + 1, end) or any(_in(word, "not_counted") for word in words[k + 1 : end]):
+    if not _noun_ends(words, k + 1, end) or any(among(word, "not_counted") for word in words[k + 1 : end]):
         return None
-    plural = _plural(words[end - 1])
+    plural = is_plural(words[end - 1])
     if plural is False or (plural and words[k] == "one"):
         return None
     return _Attribute(start=k, end=k + 1, word=words[k], rest=tuple(words[k + 1 : end]))
@@ -461,7 +382,7 @@ def _number(words: Sequence[str], k: int) -> _Attribute | None:
 def _numbers_may(a: _Attribute, b: _Attribute) -> bool:
     if a.word == b.word:
         return False
-    return "one" not in (a.word, b.word) or all(_plural(x.rest[-1]) is None for x in (a, b))
+    return "one" not in (a.word, b.word) or all(is_plural(x.rest[-1]) is None for x in (a, b))
 
 
 # --- the text

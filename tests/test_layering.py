@@ -15,7 +15,7 @@ from sdsdemo.settings import ROOT
 PACKAGE = ROOT / "sdsdemo"
 RANKS = (
     ("types", "errors", "settings"),
-    ("losses", "metrics", "deciding", "inputs", "evidence", "processes", "swaps", "recipes", "zerogpu"),
+    ("losses", "metrics", "deciding", "inputs", "evidence", "processes", "swaps", "swap_words", "recipes", "zerogpu"),
     ("models", "data", "training", "objectives", "results", "runs", "plots", "figures", "reports"),
     ("summaries",),
     ("evaluation", "reporting", "browsing", "bench", "mini", "finetuning"),
@@ -25,7 +25,7 @@ RANKS = (
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 BESIDE = {
     ("settings", "types"), ("settings", "errors"), ("deciding", "metrics"), ("objectives", "training"),
-    ("data", "models"), ("recipes", "swaps"), ("mini", "finetuning"), ("mini", "evaluation"),
+    ("data", "models"), ("recipes", "swaps"), ("swaps", "swap_words"), ("mini", "finetuning"), ("mini", "evaluation"),
     ("shell", "workbench"), ("tunings", "workbench"), ("doctor", "workbench"),
     ("cli", "ui"), ("__main__", "cli"),
 }  # fmt: skip
