@@ -72,13 +72,13 @@ def adverb(word: str) -> bool:
     return len(word) > 4 and word.endswith("ly") and not (word.endswith("fly") or among(word, "ly_nouns"))
 
 
-def finite(word: str) -> bool:
+def is_finite(word: str) -> bool:
     return among(word, "be", "transitive_finite", "intransitive_finite", "finite") or word in ("has", "have")
 
 
 def content(word: str) -> bool:
     """May the word be part of a noun phrase after its determiner?"""
-    if not word[0].isalpha() or determiner(word) or finite(word) or adverb(word):
+    if not word[0].isalpha() or determiner(word) or is_finite(word) or adverb(word):
         return False
     return not (among(word, "stops") or word in heads_of_prepositions() or among(word, "particles"))
 

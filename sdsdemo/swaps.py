@@ -26,7 +26,7 @@ from sdsdemo.swap_words import (
     content,
     describes,
     determiner,
-    finite,
+    is_finite,
     is_plural,
     lists,
     size_sides,
@@ -189,7 +189,7 @@ def _whole(words: Sequence[str], start: int) -> _Phrase | None:
     if phrase is None or words[phrase.end : phrase.end + 1] not in (["and"], ["or"]):
         return phrase
     inner = phrase.end + 1
-    if inner < len(words) and (verb_form(words[inner]) or finite(words[inner])):
+    if inner < len(words) and (verb_form(words[inner]) or is_finite(words[inner])):
         return phrase  # "a man on a horse and holding a flag": only the verbs are joined
     second = _with_of(words, inner)
     if second is None:
@@ -226,12 +226,12 @@ def _relation(words: Sequence[str], start: int) -> tuple[int, bool]:
     while k < len(words) and k - start <= MOST_BETWEEN:
         word = words[k]
         if size := _listed(words, k, "relations") or _listed(words, k, "prepositions"):
-            return k + size, finite or finite(word)
+            return k + size, finite or is_finite(word)
         if among(word, "transitive", "transitive_finite") and _determined(words, k + 1):
-            return k + 1, finite or finite(word)
+            return k + 1, finite or is_finite(word)
         if not (among(word, "be", "intransitive_finite", "particles") or adverb(word) or verb_form(word)):
             return 0, finite
-        finite = finite or finite(word)
+        finite = finite or is_finite(word)
         k += 1
     return 0, finite
 
@@ -276,7 +276,7 @@ def _begins(words: Sequence[str], start: int) -> bool:
 
 def _number_shows(words: Sequence[str], x: _Phrase, y: _Phrase) -> bool:
     """Does "there is" before X, "is waving" after Y, or an "its" or "their" further on agree with X?"""
-    if (x.start > 0 and among(words[x.start - 1], "be")) or (y.end < len(words) and finite(words[y.end])):
+    if (x.start > 0 and among(words[x.start - 1], "be")) or (y.end < len(words) and is_finite(words[y.end])):
         return True
     return any(among(word, "pronouns") for word in words[y.end : y.end + REACH + MOST_WORDS])
 
@@ -301,7 +301,7 @@ def _pairs(
     find, may = {"colour": (_colour, _colours_may), "size": (_size, _sizes_may), "number": (_number, _numbers_may)}[
         kind
     ]
-    if kind == "number" and any(finite(word) for word in words) and "one" in words:
+    if kind == "number" and any(is_finite(word) for word in words) and "one" in words:
         return
     found = [attribute for k in range(len(words)) if (attribute := find(words, k)) is not None]
     for k, a in enumerate(found):
