@@ -114,6 +114,7 @@ def _add_report(verbs: Any) -> None:
 def _add_finetune(verbs: Any) -> None:
     example = "finetune --preset quick --objective preference --out runs/try"
     tune = _verb(verbs, "finetune", "fine-tune a CLIP, with or without a teacher", example, _finetune)
+    tune.description = f"{tune.description} A preset may set other values than the defaults below: see --show."
     tune.add_argument("--out", type=Path, metavar="DIR", help="where weights, log and checkpoint go")
     presets = "; ".join(f"{name}: {words}" for name, words in PRESET_WORDS.items())
     tune.add_argument("--preset", default="mini", metavar="NAME", help=f"settings to start from ({presets})")
@@ -121,7 +122,7 @@ def _add_finetune(verbs: Any) -> None:
     tune.add_argument("--show", action="store_true", help="print the whole recipe, as JSON, and train nothing")
     for setting in fields(Recipe):
         flag, default = called(setting.name), setting.default
-        says = f"{setting.metadata['meaning']} Default: {default if default != '' else 'nothing'}."
+        says = setting.metadata["meaning"] + (f" Default: {default}." if default != "" else "")
         options: dict[str, Any] = {"dest": setting.name, "default": None, "help": says.replace("%", "%%")}
         if isinstance(default, bool):
             tune.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
@@ -218,7 +219,7 @@ def _finetune(asked: argparse.Namespace) -> int:
     record = run_in_shell(recipe, asked.out, workbench=Workbench(), resume=asked.resume, progress=_progress, note=_note)
     if record is None:
         return 0
-    _show(asked, record, as_text)
+    _show(asked, record, lambda found: as_text(found, asked.out))
     return 2 if record["state"] == "failed" else 0
 
 

@@ -72,6 +72,7 @@ def evaluate(
     scored = {name: work.all_scores(name, examples, blind) for name in models}
     if run is not None:
         run.finish(work.from_others, work.shares if team.count > 1 else ())
+        remark(f"Every score is kept in {out}: python -m sdsdemo report {out}")
     return {
         "benchmark": benchmark,
         "n": len(examples),

@@ -158,7 +158,7 @@ PRESETS: dict[str, Recipe] = {
     ),
 }
 PRESET_WORDS = {
-    "quick": "a look, about half a minute",
+    "quick": "a look, about a minute",
     "mini": "as Mini SDS-CLIP was made, minutes",
     "paper-vit-b-16": "the paper's settings as far as they are known; about 6 h on a GPU of 48 GB (recalled)",
 }

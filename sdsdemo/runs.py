@@ -39,6 +39,10 @@ MUST_AGREE = {"format": "another format", "benchmark_hash": "another benchmark",
 DIGITS = 9
 """Significant digits of a stored loss: they bring a float32 back exactly."""
 BLIND = "blind"
+FINE_TUNED = (
+    "'{name}' is a fine-tuning run, which has no scores yet: `python -m sdsdemo evaluate mini --model sds-clip:FILE` "
+    "scores its model.safetensors."
+)
 ALONE = Processes()
 
 Key = tuple[str, str, str]
@@ -239,6 +243,8 @@ def _version(package: str) -> str | None:
 def _read_header(path: Path) -> dict[str, Any]:
     try:
         header = json.loads((path / HEADER).read_text(encoding="utf-8"))
+        if header.get("kind") == "fine-tune":
+            raise UserError(FINE_TUNED.format(name=path.name))
         return {**header, "models": dict(header["models"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{HEADER} in '{path.name}' cannot be read: name another folder.") from error
@@ -249,8 +255,17 @@ def _check_agreement(stored: Mapping[str, Any], asked: Mapping[str, Any], path: 
     if other:
         raise UserError(
             f"The folder '{path.name}' holds a run with {' and '.join(other)}: name another folder, or ask for "
-            f"what it holds ({stored.get('benchmark')}, {stored.get('settings')})."
+            f"what it holds: {_held(stored)}."
         )
+
+
+def _held(header: Mapping[str, Any]) -> str:
+    """What a stored run is of, in the words of the command line."""
+    settings, count = header.get("settings", {}), header.get("examples")
+    sample = f" --limit {count}" if count != header.get("of", count) else ""
+    flags = " ".join(f"--{name} {settings[name]}" for name in ("timesteps", "noises", "seed") if name in settings)
+    empty = " --empty-prompt" if settings.get("empty_prompt") else ""
+    return f"{header.get('benchmark')}{sample} {flags}{empty}".strip()
 
 
 def _write(path: Path, name: str, text: str) -> None:

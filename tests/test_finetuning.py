@@ -199,10 +199,40 @@ def test_a_run_that_is_there_is_not_overwritten(run: Any) -> None:
         run(objective="clip")
 
 
-def test_another_recipe_is_not_resumed(run: Any) -> None:
+@pytest.mark.parametrize("resume", [True, False])
+def test_another_recipe_is_not_resumed(run: Any, resume: bool) -> None:
     run(objective="clip", stop_at=lambda event: isinstance(event, Step))
     with pytest.raises(UserError, match="another recipe"):
-        run(objective="clip", resume=True, lam=3.0)
+        run(objective="clip", resume=resume, lam=3.0)
+
+
+def test_a_finished_run_is_not_made_again(run: Any) -> None:
+    first = done(run(objective="clip")).record
+    again = run(objective="clip", resume=True)
+    assert not any(isinstance(event, Step) for event in again)
+    assert done(again).record["seconds"] == first["seconds"]
+    assert any(isinstance(event, Told) and "finished already" in event.text for event in again)
+
+
+def test_a_folder_of_something_else_is_named_as_such(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text('{"benchmark": "mini"}')
+    with pytest.raises(UserError, match="fine-tuning run: name another --out"):
+        run(objective="clip")
+
+
+def test_a_refused_run_leaves_no_folder_behind(run: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError):
+        run(base="nothing")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_fine_tuning_run_is_no_evaluation_and_says_what_to_do(run: Any, tmp_path: Path) -> None:
+    from sdsdemo.runs import read_run
+
+    run(objective="clip")
+    with pytest.raises(UserError, match="sds-clip:FILE"):
+        read_run(tmp_path / "run")
 
 
 def test_other_weights_of_the_base_are_not_resumed(run: Any, tmp_path: Path) -> None:
@@ -249,6 +279,7 @@ def test_a_full_disk_is_a_sentence(run: Any, monkeypatch: pytest.MonkeyPatch) ->
         ({"teacher": "mini-clip"}, "must be a diffusion model"),
         ({"base": "nothing"}, "no model called"),
         ({"data": "folder:."}, "only the words of the Mini world"),
+        ({"data": "folder:nowhere"}, "no folder 'nowhere'"),
     ],
 )
 def test_models_that_do_not_fit_are_refused_before_anything_starts(run: Any, changes: Any, said: str) -> None:

@@ -61,7 +61,9 @@ class TuningFolder:
                 f"There is no run in '{self.path.name}': name a folder that `finetune --out` wrote."
             ) from error
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{HEADER} in '{self.path.name}' is not that of a fine-tuning run.") from error
+            raise UserError(
+                f"'{self.path.name}' holds something else than a fine-tuning run: name another --out."
+            ) from error
         if record["state"] in RUNNING and not self.is_locked:
             record["state"] = INTERRUPTED
         return record
@@ -119,7 +121,18 @@ class TuningFolder:
                 raise UserError(
                     f"'{self.path.name}' is being trained right now: wait, or name another --out."
                 ) from error
+            with self._left_clean():
+                yield
+
+    @contextmanager
+    def _left_clean(self) -> Iterator[None]:
+        """A folder in which nothing was written is removed again."""
+        try:
             yield
+        finally:
+            if not self.exists and {path.name for path in self.path.iterdir()} == {LOCK}:
+                (self.path / LOCK).unlink()
+                self.path.rmdir()
 
     @property
     def is_locked(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -181,10 +182,15 @@ class Preparation:
 
 
 def _check_words(base: Card, recipe: Recipe) -> None:
-    """Raises `UserError` where a model of the Mini world would read other words."""
+    """Raises `UserError` for a folder that is not there, and where a model of the Mini world would read other words."""
+    kind, _, path = recipe.data.partition(":")
+    if kind in ("folder", "coco") and not Path(path).expanduser().is_dir():
+        raise UserError(f"There is no folder '{Path(path).name}' for {kind}: check the path after the colon.")
     folder = sources.folder_named_by(base.spec)
     if folder is not None and Domain.read(folder) is not None and not recipe.is_mini:
-        raise UserError(f"{base.title} knows only the words of the Mini world: train it with --data mini.")
+        raise UserError(
+            f"{base.title} knows only the words of the Mini world: train it with --data mini, or name another --base."
+        )
 
 
 def _runnable(workbench: Models, name: str, family: str, what: str) -> Card:

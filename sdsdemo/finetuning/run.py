@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
 from importlib.metadata import version
@@ -65,11 +65,26 @@ def finetune(
     """
     recipe.check()
     folder = TuningFolder(out)
-    if team.is_main and folder.exists and not resume:
-        raise UserError(THERE.format(name=out.name))
+    stored = folder.read() if folder.exists else None
+    if stored is not None:
+        _check_same(stored, recipe, out, resume)
+        if stored["state"] == "finished":
+            yield Told(text="This run has finished already: nothing is left to do.")
+            yield Done(state="finished", record=stored)
+            return
+    elif resume:
+        yield Told(text=f"There is nothing to go on with in '{out.name}': a new run begins.")
     with folder.held() if team.is_main else nullcontext():
         team.wait()
         yield from Run(recipe, folder, workbench, seconds, team).events()
+
+
+def _check_same(stored: Mapping[str, Any], recipe: Recipe, out: Path, resume: bool) -> None:
+    """Raises `UserError` for a folder of another run, and for one that nobody asked to go on with."""
+    if stored["recipe"] != recipe.as_dict():
+        raise UserError(ANOTHER.format(name=out.name, what="recipe"))
+    if not resume:
+        raise UserError(THERE.format(name=out.name))
 
 
 class Run(Preparation):

@@ -64,8 +64,8 @@ def run_in_shell(
     return record if team.is_main else None
 
 
-def as_text(record: Mapping[str, Any]) -> str:
-    """What came of a run, for people."""
+def as_text(record: Mapping[str, Any], out: Path) -> str:
+    """What came of a run, for people. out: the folder as it was named."""
     words = STATES.get(record["state"], record["state"])
     lines = [
         words.format(
@@ -79,8 +79,7 @@ def as_text(record: Mapping[str, Any]) -> str:
     if measured:
         lines += ["", *measured_lines(measured)]
     if record["state"] != "failed" and "seconds" in record:
-        folder = record["command"].rpartition("--out ")[2]
-        lines += ["", f"Use it: python -m sdsdemo evaluate mini --model sds-clip:{folder}/model.safetensors"]
+        lines += ["", f"Use it: python -m sdsdemo evaluate mini --model sds-clip:{out / 'model.safetensors'}"]
     return "\n".join(lines)
 
 
@@ -126,9 +125,9 @@ class _Line:
         assert self._first is not None
         made = event.step - self._first.step
         rate = made / max(event.seconds - self._first.seconds, 1e-9)
-        left = f"{(self._steps - event.step) / rate:.0f} s left" if made else ""
+        pace = f"{rate:.1f} steps a second  {(self._steps - event.step) / rate:.0f} s left" if made else ""
         terms = "  ".join(f"{name} {value:.4f}" for name, value in event.losses.items() if name != "loss")
-        return f"step {event.step} of {self._steps}  loss {self._loss:.4f}  {terms}  {rate:.1f} steps a second  {left}"
+        return f"step {event.step} of {self._steps}  loss {self._loss:.4f}  {terms}  {pace}"
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from typing import Any
 SHOWN = ("text", "image", "group", "accuracy")
 """Metrics that are shown, in this order."""
 KEPT = {
-    True: "kept",
-    False: "not shown to be kept",
+    True: "kept: not more than 2 points lost",
+    False: "not shown to be kept: more than 2 points may be lost",
     None: "not a test of what was kept: the base is not right 50 to 90 % of the time",
 }
 
