@@ -71,10 +71,13 @@ def key(recipe: Recipe) -> tuple[object, ...]:
     return tuple(getattr(recipe, name) for name in DEPENDS_ON)
 
 
-def estimate(recipe: Recipe, workbench: Models) -> Estimate:
-    """Makes a few steps and forgets them. Raises `UserError` for a recipe that cannot run here."""
-    rows = STEPS * recipe.batch
-    tiny = replace(recipe, steps=STEPS, pool=rows if recipe.is_mini else recipe.pool, fitted_on=SAMPLE, ema=0.0)
+def estimate(recipe: Recipe, workbench: Models, steps: int = STEPS) -> Estimate:
+    """Makes a few steps and forgets them; the first does not count.
+
+    Raises `UserError` for a recipe that cannot run here.
+    """
+    rows = steps * recipe.batch
+    tiny = replace(recipe, steps=steps, pool=rows if recipe.is_mini else recipe.pool, fitted_on=SAMPLE, ema=0.0)
     if tiny.objective == "preference":
         tiny = replace(tiny, objective="labels")  # the same step, without asking the teacher about all of it
     start = time.perf_counter()
@@ -86,7 +89,7 @@ def estimate(recipe: Recipe, workbench: Models) -> Estimate:
         ready = time.perf_counter() if isinstance(told, Told) and ready == loaded else ready
     fitted = time.perf_counter()
     marks = [fitted]
-    for event in train(run.student, run.new_objective(), Course(steps=STEPS, learning_rate=1e-8)):
+    for event in train(run.student, run.new_objective(), Course(steps=steps, learning_rate=1e-8)):
         marks += [time.perf_counter()] if isinstance(event, Step) else []
     item = (fitted - ready) / SAMPLE if tiny.objective == "sds" else 0.0
     if recipe.objective == "preference":
@@ -95,7 +98,7 @@ def estimate(recipe: Recipe, workbench: Models) -> Estimate:
     return Estimate(
         loading=ready - start,
         item=item,
-        step=(marks[-1] - marks[1]) / (STEPS - 1),
+        step=(marks[-1] - marks[1]) / (steps - 1),
         image=cold,
         image_again=warm,
         images=images,

@@ -77,10 +77,9 @@ def rivals_html(assets: Path) -> str:
         effect, spent = row["effect"], row["denoiser_evaluations"][0]
         against = f"{100 * effect['value']:+.1f} [{100 * effect['low']:+.1f}, {100 * effect['high']:+.1f}]"
         scores = ", ".join(f"{100 * value:.1f}" for value in row["text"])
-        seconds = sum(row["step_seconds"]) / len(row["step_seconds"])
         rows += (
             f'<tr><th scope="row"><code>{escape(cell)}</code></th><td>{scores}</td><td>{100 * row["mean"]:.1f}</td>'
-            f"<td>{against if effect['value'] or effect['high'] else ''}</td><td>{seconds:.2f}</td>"
+            f"<td>{against if effect['value'] or effect['high'] else ''}</td><td>{row['step_seconds']:.2f}</td>"
             f"<td>{spent['forward']:,} + {spent['forward_and_back']:,}</td></tr>"
         )
     cheaper = found["cheaper"]
