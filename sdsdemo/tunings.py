@@ -191,18 +191,18 @@ class Tunings:
 
     def stop(self, id_: str) -> None:
         """Ask a run to stop and keep what it has; a waiting one is taken from the queue. Raises `UserError`."""
-        run = self.get(id_)
+        self.get(id_)
         with self._changed:
             if id_ in self._waiting:
                 self._waiting.remove(id_)
                 self._set(id_, state="stopped", reason="")
                 self._ended.append((time.time(), id_))
                 return
-        if not run.is_over:
-            self.folder(id_).mkdir(parents=True, exist_ok=True)
-            (self.folder(id_) / "STOP").touch()
-            with self._changed:
-                self._set(id_, state="stopping")
+            if self._runs[id_].is_over:  # it may have ended just now
+                return
+            self._set(id_, state="stopping")
+        self.folder(id_).mkdir(parents=True, exist_ok=True)
+        (self.folder(id_) / "STOP").touch()
 
     def folder(self, id_: str) -> Path:
         """The files of a run. Raises `UserError` for an id that is not known."""
