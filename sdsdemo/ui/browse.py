@@ -260,7 +260,9 @@ class BrowseTab:
         return self._open(*values)
 
     def _refresh(self, *values: Any) -> Shown:
-        return self.view(Asked(*values[:-2]), 0, values[-1])
+        """With no example open it leaves that part alone: one may have been clicked since this was asked."""
+        shown = self.view(Asked(*values[:-2]), 0, values[-1])
+        return shown if values[-1] else shown._replace(example=gr.skip(), selected=gr.skip())
 
     def _cleared(self) -> list[Any]:
         return [[], [], [], [], ANY, ANY, ""]
