@@ -213,3 +213,11 @@ def test_a_result_is_shown_with_its_downloads() -> None:
         assert words in html
     for ending in ("csv", "json", "png", "svg"):
         assert f'download="sdsdemo-mini.{ending}"' in html
+
+
+def test_a_refresh_that_knows_no_example_leaves_the_open_one_alone(tab: BrowseTab) -> None:
+    import gradio as gr
+
+    late = tab._refresh(*ASKED, 0, "")
+    assert (late.example, late.selected) == (gr.skip(), gr.skip())
+    assert tab._refresh(*ASKED, 0, "e1").selected == "e1"
