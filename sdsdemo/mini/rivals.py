@@ -6,7 +6,8 @@
     preference    the teacher asked once beforehand
 
 Settings were chosen on the validation set with one seed, and not with equal care: three of `preference` were tried
-(sharpness 2, 4, 8), one of each rival. The benchmark is scored once for each final model. An effect is the difference to `clip` at the same seed; its interval resamples examples and seeds.
+(sharpness 2, 4, 8), one of each rival. The benchmark is scored once for each final model. An effect is the difference
+to `clip` at the same seed; its interval resamples examples and seeds.
 
     steps after which `preference` is cheaper than `sds`  =  seconds of asking / (seconds a step of sds - of preference)
 
