@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -131,3 +132,22 @@ def test_nothing_here_names_a_bare_except_or_silences_a_warning() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             assert not (isinstance(node, ast.ExceptHandler) and node.type is None), path
         assert "filterwarnings" not in path.read_text(), path
+
+
+def test_a_component_is_made_only_while_the_page_is_built() -> None:
+    """A handler changes components by `gr.update`: one that makes a new one would put it into a page being built."""
+    makers = {"HTML", "Markdown", "Row", "Column", "Group", "Tabs", "Dropdown", "Textbox", "Number", "Plot", "Image"}
+    makers |= {"Gallery", "State", "Button", "DownloadButton", "Checkbox", "Slider", "Accordion", "JSON", "File"}
+    building = re.compile(r"__init__|_?build\w*|_caption|_field|_slider|_memory|safe_image")
+    found = []
+    for path in PACKAGE.glob("ui/*.py"):
+        for function in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) or building.fullmatch(function.name):
+                continue
+            made = [n for n in ast.walk(function) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)]
+            found += [f"{path.name}: {function.name}" for n in made if n.func.attr in makers and _is_gradio(n.func)]
+    assert not found
+
+
+def _is_gradio(called: ast.Attribute) -> bool:
+    return isinstance(called.value, ast.Name) and called.value.id == "gr"

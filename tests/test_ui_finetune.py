@@ -177,12 +177,12 @@ def test_an_unknown_id_is_a_sentence_everywhere(tab: Any) -> None:
 
 def test_buttons_follow_the_state_of_the_run(tab: Any) -> None:
     running = tab._drawn(Tuning(id="x", recipe=QUICK, state="running", step=1, seconds=1.0))
-    assert (running[5].interactive, running[6].interactive, running[7].visible) == (False, True, False)
+    assert [running[5]["interactive"], running[6]["interactive"], running[7]["visible"]] == [False, True, False]
     stopping = tab._drawn(Tuning(id="x", recipe=QUICK, state="stopping"))
-    assert (stopping[5].interactive, stopping[6].interactive) == (False, False)
+    assert (stopping[5]["interactive"], stopping[6]["interactive"]) == (False, False)
     idle = tab._drawn(None)
-    assert (idle[5].interactive, idle[6].interactive) == (True, False)
-    assert idle[5].value == "Start"  # a button without a value would lose its words
+    assert (idle[5]["interactive"], idle[6]["interactive"]) == (True, False)
+    assert idle[5]["value"] == "Start"  # a button without a value would lose its words
 
 
 def test_an_estimate_says_what_is_wrong_instead_where_the_recipe_cannot_run(tab: Any) -> None:

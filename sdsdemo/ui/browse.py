@@ -232,7 +232,7 @@ class BrowseTab:
             catalogue = self.shelf.catalogue(run)
         except UserError as error:
             shown = Shown(browsed.problem_html(str(error)), "", "", "", "", "", 0, "")
-            return [gr.Dropdown(names, value=run or None), *[gr.skip()] * 5, *shown]
+            return [gr.update(choices=names, value=run or None), *[gr.skip()] * 5, *shown]
         model, against = _two_models(catalogue, asked, self.workbench.settings.models)
         choices = [(self._title(name), name) for name in catalogue.models]
         tags, secondary = catalogue.tag_choices(TAG_KINDS), catalogue.tag_choices(SECONDARY_KINDS)
@@ -246,12 +246,12 @@ class BrowseTab:
         )
         categories = [text.partition("=")[2] for text in catalogue.tag_choices((CATEGORY,))]
         return [
-            gr.Dropdown([(self._title(name), name) for name in names], value=run),
-            gr.Dropdown(choices, value=model),
-            gr.Dropdown(choices, value=against),
-            gr.Dropdown(_labelled(tags), value=asked.tags, multiselect=True),
-            gr.Dropdown(_labelled(secondary), value=asked.secondary, multiselect=True),
-            gr.Dropdown(categories, value=[], multiselect=True, visible=bool(categories)),
+            gr.update(choices=[(self._title(name), name) for name in names], value=run),
+            gr.update(choices=choices, value=model),
+            gr.update(choices=choices, value=against),
+            gr.update(choices=_labelled(tags), value=asked.tags),
+            gr.update(choices=_labelled(secondary), value=asked.secondary),
+            gr.update(choices=categories, value=[], visible=bool(categories)),
             *self.view(asked, page, selected),
         ]
 
@@ -349,7 +349,7 @@ class BrowseTab:
         if place is None:
             return [gr.skip()] * 4
         example = catalogue.examples[place]
-        return [gr.Tabs(selected="compare"), example.images[int(pick)].open(), *example.captions]
+        return [gr.update(selected="compare"), example.images[int(pick)].open(), *example.captions]
 
     def _title(self, model: str) -> str:
         try:

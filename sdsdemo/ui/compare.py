@@ -264,11 +264,11 @@ class CompareTab:
         return [
             rows.message_html(view.message),
             view.answer or gr.skip(),
-            gr.skip() if view.has_charts is None else gr.Column(visible=view.has_charts),
+            gr.skip() if view.has_charts is None else gr.update(visible=view.has_charts),
             loss,
             difference,
-            gr.HTML(f"<p>{rows.prose(way.sentence)}</p>" if way else "", visible=bool(way and not way.can_run)),
-            gr.Button(way.sentence if way else "", visible=bool(way and way.can_run)),
+            gr.update(value=f"<p>{rows.prose(way.sentence)}</p>" if way else "", visible=bool(way and not way.can_run)),
+            gr.update(value=way.sentence if way else "", visible=bool(way and way.can_run)),
             way.card.name if way else "",
         ]
 

@@ -196,12 +196,12 @@ class FinetuneTab:
             [*browse.filters, browse.page, browse.selected],
             [*browse.choices, *browse.outputs],
             **quick,
-        ).then(lambda: gr.Tabs(selected="browse"), None, tabs, **quick)
+        ).then(lambda: gr.update(selected="browse"), None, tabs, **quick)
         summed = self.to_results.click(lambda: SCORING, None, self.message, **quick).then(
             self._to_results, self.run_id, [self.message, results.chosen], **watching
         )
         summed.success(results.show, results.chosen, results.shown, **quick).then(
-            lambda: gr.Tabs(selected="results"), None, tabs, **quick
+            lambda: gr.update(selected="results"), None, tabs, **quick
         )
 
     @property
@@ -269,14 +269,19 @@ class FinetuneTab:
         except Exception:
             log.exception("a run could not be started")
             return [message_html(OUR_FAULT), gr.skip(), gr.skip(), gr.skip()]
-        return ["", id_, gr.Button("Start", interactive=False), gr.Button("Stop and keep", interactive=True)]
+        return [
+            "",
+            id_,
+            gr.update(value="Start", interactive=False),
+            gr.update(value="Stop and keep", interactive=True),
+        ]
 
     def _stop(self, id_: str) -> list[Any]:
         try:
             self.tunings.stop(id_)
         except UserError as error:
             return [message_html(str(error)), gr.skip()]
-        return ["", gr.Button("Stopping", interactive=False)]
+        return ["", gr.update(value="Stopping", interactive=False)]
 
     async def _watch(self, id_: str) -> AsyncIterator[list[Any]]:
         """The run as it goes on, at most twice a second, until it is over."""
@@ -308,10 +313,10 @@ class FinetuneTab:
             curves.looks_svg(run.looks, steps) if run and (run.looks or going) else "",
             tuned.result_html(run),
             tuned.flipped_html(run, self._pictures(run)) if usable else "",
-            gr.Button("Start", interactive=not going and self.tunings.is_on),
-            gr.Button("Stop and keep", interactive=bool(run and going and run.state != "stopping")),
-            gr.Row(visible=usable),
-            *(gr.DownloadButton(value=path) if path else gr.skip() for path in files),
+            gr.update(value="Start", interactive=not going and self.tunings.is_on),
+            gr.update(value="Stop and keep", interactive=bool(run and going and run.state != "stopping")),
+            gr.update(visible=usable),
+            *(gr.update(value=path) if path else gr.skip() for path in files),
         ]
 
     def _files(self, run: Tuning | None) -> tuple[str | None, str | None]:
@@ -348,7 +353,7 @@ class FinetuneTab:
             return [message_html(str(error)), gr.skip(), gr.skip()]
         choices = [(self.workbench.card(name).title, name)]
         choices += [(card.title, card.name) for card in self.workbench.cards()]
-        return ["", gr.Tabs(selected="compare"), gr.Dropdown(choices, value=name)]
+        return ["", gr.update(selected="compare"), gr.update(choices=choices, value=name)]
 
     def _evaluate(self, id_: str) -> list[Any]:
         """Score the Mini benchmark with the visitor's model, beside the shipped ones, in a run of the visitor's own."""
@@ -365,9 +370,9 @@ class FinetuneTab:
         own = (self.workbench.card(name).title, name)
         return [
             "",
-            gr.Dropdown([*self.shelf.names(), ("your run", name)], value=name),
-            gr.Dropdown([own, *titles], value=base),
-            gr.Dropdown([own, *titles], value=name),
+            gr.update(choices=[*self.shelf.names(), ("your run", name)], value=name),
+            gr.update(choices=[own, *titles], value=base),
+            gr.update(choices=[own, *titles], value=name),
         ]
 
     def _to_results(self, id_: str) -> list[Any]:

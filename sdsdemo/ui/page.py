@@ -100,4 +100,4 @@ def launch_options(host: str, port: int) -> dict[str, Any]:
 def _tab_of_address(request: gr.Request) -> Any:
     """Only where the address names one: a visitor may have clicked a tab before this answers."""
     asked = request.query_params.get("tab")
-    return gr.Tabs(selected=asked) if asked in TABS else gr.skip()
+    return gr.update(selected=asked) if asked in TABS else gr.skip()

@@ -76,7 +76,7 @@ class ResultsTab:
             names.append(name)
         chosen = name if name in names else names[0] if names else None
         labelled = [(YOURS if name.startswith(TUNED) else name, name) for name in names]
-        return [gr.Dropdown(labelled, value=chosen), self.overview_html(names), self.show(chosen)]
+        return [gr.update(choices=labelled, value=chosen), self.overview_html(names), self.show(chosen)]
 
     def overview_html(self, names: Sequence[str]) -> str:
         """Every result that can be read in one table."""
