@@ -22,7 +22,7 @@ Shape suffixes: B batch, R rows of a micro-batch, L tokens, D features, W inner 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -322,6 +322,17 @@ def sds_gradient(objective: Objective, batch: Batch, rows: slice, step: int) -> 
     parameters = objective.student.thawed
     found = torch.autograd.grad(objective.sds(batch, rows, image_RD, step), parameters, allow_unused=True)
     return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
+
+
+def sds_gradient_controls(objective: Objective, batch: Batch, rows: slice, step: int) -> dict[str, float]:
+    """`gradient on CLIP`, its norm; `cosine with shuffled`, with the one that captions of other rows give.
+
+    A cosine of 1 would mean that what reaches CLIP does not depend on the captions.
+    """
+    turned = replace(batch, condition_R=batch.condition_R.roll(2, 0))
+    own, other = (torch.cat([g.flatten() for g in sds_gradient(objective, one, rows, step)]) for one in (batch, turned))
+    cosine = nn.functional.cosine_similarity(own, other, dim=0)
+    return {"gradient on CLIP": float(own.norm()), "cosine with shuffled": float(cosine)}
 
 
 def embedding_width(clip: Any) -> int:

@@ -169,6 +169,7 @@ def test_the_controls_of_the_regulariser_are_logged_with_the_gradient_that_reach
     found = record["controls"]["0"]
     assert found["true"] < found["true shuffled"]  # the teacher reads captions
     assert found["gradient on CLIP"] > 0
+    assert -1 <= found["cosine with shuffled"] < 1
     assert any(isinstance(event, Told) and "shuffled captions" in event.text for event in events)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sdsdemo.errors import UserError
 from sdsdemo.losses import NoiseSchedule, add_noise, clip_loss, denoising_error, negatives_loss, preference_loss
 from sdsdemo.mini import clips
-from sdsdemo.objectives import Aim, Batch, Objective, Student, sds_controls, sds_gradient
+from sdsdemo.objectives import Aim, Batch, Objective, Student, sds_controls, sds_gradient, sds_gradient_controls
 from sdsdemo.recipes import NAMES
 from sdsdemo.training import Course, train
 
@@ -226,6 +226,21 @@ def test_the_controls_of_the_regulariser_are_its_own_value_for_other_latents_and
         teacher.denoise, teacher.schedule, batch.latent_R, noise_R, timestep_R, batch.condition_R.roll(2, 0)
     )
     assert found["true shuffled"] == pytest.approx(float(true_R.mean()), rel=1e-5)
+
+
+def test_the_gradient_s_cosine_tells_a_teacher_that_reads_captions_from_one_that_does_not() -> None:
+    class Blind(TinyTeacher):
+        def denoise(self, noisy_B: Tensor, timestep_B: Tensor, condition_B: Any) -> Tensor:
+            return noisy_B.tanh()
+
+    model, batch = student(), Drawn().rows(0, WHOLE)
+    reads = objective(model)
+    blind = Objective(model, Drawn(), Aim(name="sds"), teacher=Blind())
+    found = sds_gradient_controls(reads, batch, WHOLE, 0)
+    assert found["cosine with shuffled"] < 0.99
+    assert sds_gradient_controls(blind, batch, WHOLE, 0)["cosine with shuffled"] == pytest.approx(1.0)
+    norm = torch.cat([g.flatten() for g in sds_gradient(reads, batch, WHOLE, 0)]).norm()
+    assert found["gradient on CLIP"] == pytest.approx(float(norm))
 
 
 def double() -> Student:

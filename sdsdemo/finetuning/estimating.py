@@ -15,7 +15,7 @@ import torch
 
 from sdsdemo import zerogpu
 from sdsdemo.finetuning.events import Told
-from sdsdemo.finetuning.measures import Measures
+from sdsdemo.finetuning.measures import Measures, sets_of
 from sdsdemo.finetuning.preparing import Models, Preparation
 from sdsdemo.finetuning.run import LOOKS
 from sdsdemo.finetuning.words import duration
@@ -127,7 +127,7 @@ def _asking(recipe: Recipe, run: Preparation, workbench: Models) -> float:
 
 def _looking(run: Preparation) -> tuple[float, float, int, int]:
     """Seconds for one image of the first look, and of a later one; images of a whole look, and of its first set."""
-    measures = Measures(run.recipe, run.source, run.base)
+    measures = Measures(sets_of(run.recipe, run.source), run.base)
     counts = [sum(len(example.images) for example in examples) for examples in measures.sets.values()]
     sample = measures.sets[measures.first][:SAMPLE]
     measures.sets[measures.first] = sample

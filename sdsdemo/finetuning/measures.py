@@ -22,6 +22,7 @@ from torch import Tensor
 
 from sdsdemo.data.benchmarks import read_benchmark, retrieval, zero_shot
 from sdsdemo.data.mini_drawing import MODEL_PIXELS
+from sdsdemo.data.mini_sets import SWAPS
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.pairs import Pair, Source
 from sdsdemo.metrics import paired_change, proportion
@@ -44,13 +45,8 @@ AMONG = 100
 FLIPPED = 24
 """Examples by id whose answer changed that are kept for the record, each way."""
 MINI_TAGS = {
-    "Adjective-Colour": "colour",
-    "Adjective-Colour in a relation": "colour",
-    "Adjective-Size": "size",
-    "Determiner-Number": "number",
-    "Noun left/right": "noun",
-    "Noun above/below": "noun",
-    "Noun inside": "noun",
+    recipe.tag: "both" if recipe.turned else "noun" if recipe.swapped == "things" else recipe.swapped
+    for recipe in SWAPS.values()
 }
 """Which kind of swap a tag of the Mini benchmarks is."""
 
@@ -75,10 +71,10 @@ class Look:
 class Measures:
     """The sets of a run, and a model's looks at them."""
 
-    def __init__(self, recipe: Recipe, source: Source, base: ClipModel) -> None:
-        """Raises `UserError` for a benchmark that is not here, or cannot be used to measure."""
+    def __init__(self, sets: Mapping[str, list[Example]], base: ClipModel) -> None:
+        """sets: as `sets_of` gives them; the first is the one that is watched and compared by tag."""
         self._base = base
-        self.sets = _sets(recipe, source)
+        self.sets = dict(sets)
         self.first = next(iter(self.sets))
         self._pixels: dict[str, Tensor] = {}
         pictures = sum(len(example.images) for examples in self.sets.values() for example in examples)
@@ -179,15 +175,22 @@ class Measures:
         }
 
 
-def _sets(recipe: Recipe, source: Source) -> dict[str, list[Example]]:
-    """The first set is the one that is watched and compared by tag."""
+def mini_sets(name: str) -> dict[str, list[Example]]:
+    """A pair-of-pairs set of the Mini world, and the two that say what is kept."""
+    return {
+        name: _with_pairs(name),
+        "mini-zero-shot": zero_shot(count=ZERO_SHOT, pixels=MODEL_PIXELS),
+        "mini-retrieval": retrieval(sets=RETRIEVAL[0], size=RETRIEVAL[1], pixels=MODEL_PIXELS),
+    }
+
+
+def sets_of(recipe: Recipe, source: Source) -> dict[str, list[Example]]:
+    """What a run is measured on, the watched set first.
+
+    Raises `UserError` for a benchmark that is not here, or cannot be used to measure.
+    """
     if recipe.is_mini:
-        name = recipe.measure or "mini-validation"
-        return {
-            name: _with_pairs(name),
-            "mini-zero-shot": zero_shot(count=ZERO_SHOT, pixels=MODEL_PIXELS),
-            "mini-retrieval": retrieval(sets=RETRIEVAL[0], size=RETRIEVAL[1], pixels=MODEL_PIXELS),
-        }
+        return mini_sets(recipe.measure or "mini-validation")
     held_out = source.held_out
     swaps = [pair for pair in held_out if pair.twin is not None]
     sets = {recipe.measure: _with_pairs(recipe.measure)} if recipe.measure else {}

@@ -27,12 +27,12 @@ import torch
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.events import Done, Event, Looked, Placed, Preparing, Told, Written
 from sdsdemo.finetuning.folder import TuningFolder
-from sdsdemo.finetuning.measures import Look, Measures
+from sdsdemo.finetuning.measures import Look, Measures, sets_of
 from sdsdemo.finetuning.preparing import Models, Preparation, StopAsked
 from sdsdemo.metrics import proportion
 from sdsdemo.models import cards
 from sdsdemo.models.delta import changed_tensors, write_delta
-from sdsdemo.objectives import sds_controls, sds_gradient
+from sdsdemo.objectives import sds_controls, sds_gradient_controls
 from sdsdemo.processes import Processes
 from sdsdemo.recipes import Recipe
 from sdsdemo.training import CheckpointError, Course, Failed, Finished, Kept, Step, Stopped, train
@@ -121,7 +121,7 @@ class Run(Preparation):
         self._save("preparing")
         yield Placed(device=self.record["device"])
         yield from self.load()
-        self.measures = Measures(self.recipe, self.source, self.base)
+        self.measures = Measures(sets_of(self.recipe, self.source), self.base)
         self.stop_if_asked()
         yield Preparing(text="a look before")
         self.before = self.measures.look(check=self.stop_if_asked)
@@ -201,8 +201,7 @@ class Run(Preparation):
         rows = slice(0, min(self.recipe.batch, CONTROL_ROWS))
         batch = self.batches.control_batch(0, rows)
         found = sds_controls(self.objective, batch, rows, 0)
-        gradient = torch.cat([g.flatten() for g in sds_gradient(self.objective, batch, rows, 0)])
-        found["gradient on CLIP"] = float(gradient.norm())
+        found |= sds_gradient_controls(self.objective, batch, rows, 0)
         rounded = {name: round(value, 6) for name, value in found.items()}
         self.folder.append({"what": "controls", "step": step, **rounded})
         self.record.setdefault("controls", {})[str(step)] = rounded
@@ -326,7 +325,7 @@ def controls_words(found: dict[str, float]) -> str:
     parts = [f"{words} {found[name]:.3f} / {found[name + ' shuffled']:.3f}" for name, words in names.items()]
     return (
         f"L_SDS with right / shuffled captions: {', '.join(parts)}; its gradient on CLIP has norm "
-        f"{found['gradient on CLIP']:.2g}."
+        f"{found['gradient on CLIP']:.2g}, and cosine {found['cosine with shuffled']:.3f} between the two."
     )
 
 
