@@ -24,7 +24,7 @@ import torch
 from PIL.Image import Image
 
 from sdsdemo.data.mini_drawing import draw
-from sdsdemo.data.mini_world import benchmark_pairs
+from sdsdemo.data.mini_sets import benchmark_pairs
 from sdsdemo.deciding import decide
 from sdsdemo.errors import UserError
 from sdsdemo.losses import denoising_error

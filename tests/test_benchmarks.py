@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 from zipfile import ZipFile
 
+import numpy as np
 import pytest
 
 from sdsdemo.data.benchmarks import MINI, VALIDATION, read_benchmark, read_pairs
-from sdsdemo.data.mini_world import SWAPS
+from sdsdemo.data.mini_sets import SWAPS
 from sdsdemo.errors import UserError
 from sdsdemo.mini.drawing import SEED, write_benchmark
 
@@ -72,11 +73,12 @@ def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
 def test_what_is_shipped_is_what_the_seed_gives(shipped: Path, split: str, tmp_path: Path) -> None:
     """Rows of all 400; pictures of every fiftieth, since drawing takes a while."""
     from sdsdemo.data.mini_drawing import draw
-    from sdsdemo.data.mini_world import benchmark_pairs
+    from sdsdemo.data.mini_sets import benchmark_pairs
 
     examples, pairs = read_pairs(shipped), benchmark_pairs(SEED, split, 400)
     assert [e.captions for e in examples] == [tuple(s.text for s in pair.sentences) for pair in pairs]
     assert [e.tags["tag"] for e in examples] == [SWAPS[pair.kind].tag for pair in pairs]
     for number in range(0, 400, 50):
         for picture, scene in zip(examples[number].images, pairs[number].scenes, strict=True):
-            assert picture.open().tobytes() == draw(scene).tobytes()
+            gap = np.abs(np.asarray(picture.open(), dtype=int) - np.asarray(draw(scene), dtype=int))
+            assert gap.mean() < 0.3  # a palette of 128 colours

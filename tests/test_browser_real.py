@@ -12,7 +12,7 @@ pytest.importorskip("playwright", reason="the browser tests need requirements-de
 from playwright.sync_api import Browser, Page, expect
 
 from sdsdemo.data.mini_drawing import draw
-from sdsdemo.data.mini_world import benchmark_pairs
+from sdsdemo.data.mini_sets import benchmark_pairs
 from sdsdemo.settings import ASSETS, Settings
 from sdsdemo.workbench import Workbench
 from tests.conftest import WAIT_MS, free_port

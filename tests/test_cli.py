@@ -15,7 +15,7 @@ from PIL import Image
 from sdsdemo import cli
 from sdsdemo.cli import main
 from sdsdemo.data.mini_drawing import draw
-from sdsdemo.data.mini_world import benchmark_pairs
+from sdsdemo.data.mini_sets import benchmark_pairs
 from sdsdemo.settings import LIMITS, ROOT, VARIABLES
 
 VERBS = ("score", "evaluate", "mini draw", "mini train", "mini opening", "models", "fetch", "bench", "doctor")

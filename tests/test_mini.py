@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from sdsdemo.data.mini_sentences import WORDS, describe
 from sdsdemo.data.mini_stream import MiniStream
-from sdsdemo.data.mini_world import WORDS, describe, training_stream
+from sdsdemo.data.mini_world import training_stream
 from sdsdemo.errors import UserError
 from sdsdemo.mini import PARTS, autoencoder, clips, denoiser, making, prompts, students, train, words
 from sdsdemo.models import open_scorer
@@ -28,8 +29,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mini")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(making, "PICTURES", 64)
-        for module in (autoencoder, clips, denoiser, prompts, students):
+        for module in (autoencoder, clips, prompts, students):
             patch.setattr(module, "COURSE", replace(module.COURSE, steps=2, warm_up=1))
+        for name, stage in denoiser.STAGES.items():
+            short = replace(stage, course=replace(stage.course, steps=2, warm_up=1))
+            patch.setitem(denoiser.STAGES, name, short)
         patch.setattr(students, "BASE_SPEC", f"open_clip:local-dir:{folder / 'out' / 'mini-clip'}")
         train(PARTS, folder / "out", folder / "work", lambda line: None)
     return folder
@@ -55,7 +59,7 @@ def test_every_part_is_written_and_scores_when_read_back(made: Path, name: str) 
 
 def test_the_learning_curves_are_kept(made: Path) -> None:
     curves = {path.stem: json.loads(path.read_text()) for path in (made / "out" / "curves").iterdir()}
-    parts = {"mini-diffusion-autoencoder", "mini-diffusion-prompts", "mini-diffusion-denoiser"}
+    parts = {f"mini-diffusion-{part}" for part in ("autoencoder", "prompts", *denoiser.STAGES)}
     assert set(curves) == (set(PARTS) - {"mini-diffusion"}) | parts
     assert all(curve[-1]["step"] == 2 for curve in curves.values())
 
@@ -68,6 +72,41 @@ def test_a_fine_tuned_file_tells_its_story(made: Path) -> None:
     same = ("steps", "seed", "data", "base_hash")
     assert [paper[key] for key in same] == [control[key] for key in same]
     assert paper["settings"]["batch"] == control["settings"]["batch"]
+
+
+def test_each_seed_is_another_network_and_the_sweep_leaves_the_shipped_folder_alone(made: Path) -> None:
+    weights = [(made / "out" / name / "open_clip_model.safetensors").read_bytes() for name in clips.BASES]
+    assert len(set(weights)) == len(clips.BASES)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(making, "PICTURES", 64)
+        patch.setattr(clips, "COURSE", replace(clips.COURSE, steps=2, warm_up=1))
+        making.train_sweep(made / "sweep", made / "work", lambda line: None)
+        said: list[str] = []
+        making.train_sweep(made / "sweep", made / "work", said.append)
+    assert said == []
+    assert {path.name for path in (made / "sweep").iterdir()} == {*clips.SWEEP, "curves"}
+    assert not {*clips.SWEEP} & {path.name for path in (made / "out").iterdir()}
+
+
+def test_the_second_stage_of_the_denoiser_sees_more_of_what_is_counted(tmp_path: Path) -> None:
+    stream = MiniStream(4, 400, tmp_path)
+    latent_N = torch.zeros(400, 4, 8, 8)
+    families: dict[str, list[str]] = {}
+    for name, stage in denoiser.STAGES.items():
+        seen: list[str] = []
+        counting = type("Counting", (), {"scenes": stream.scenes, "seed": 0})()
+        counting.sentences = lambda rng, index_B, seen=seen: (
+            seen.extend(stream.scenes[i].family for i in index_B),
+            stream.sentences(rng, index_B),
+        )[1]
+        losses = denoiser.losses_at(denoiser.fresh(), prompts.fresh(), counting, latent_N, stage)
+        for step in range(4):
+            losses(step)
+        families[name] = seen
+    shares = {name: [sum(f in group for f in seen) / len(seen) for group in (denoiser.PLACED, denoiser.COUNTED)]
+              for name, seen in families.items()}  # fmt: skip
+    assert shares["denoiser"] == pytest.approx([0.6, 0.05], abs=0.08)
+    assert shares["denoiser-2"] == pytest.approx([0.3, 0.4], abs=0.08)
 
 
 def test_a_part_without_its_base_or_an_unknown_one_is_a_sentence(made: Path, tmp_path: Path) -> None:
@@ -111,5 +150,5 @@ def test_the_lesson_marks_each_things_words_with_its_own_place(tmp_path: Path) -
 def test_everything_shipped_fits_and_knows_its_words() -> None:
     files = [path for path in CHECKPOINTS.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= LARGEST_MB * 1e6
-    for name in ("mini-clip", "mini-clip-clean", "mini-diffusion"):
+    for name in (*clips.BASES, "mini-diffusion"):
         assert json.loads((CHECKPOINTS / name / "knows.json").read_text())["words"] == list(WORDS)

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from sdsdemo.data.benchmarks import MINI
+from sdsdemo.data.mini_sentences import Sentence, training_sentence
+from sdsdemo.data.mini_sets import benchmark_pairs
 from sdsdemo.data.mini_twins import KINDS, false_twin, is_true, twins_of
-from sdsdemo.data.mini_world import Sentence, benchmark_pairs, training_sentence, training_stream
+from sdsdemo.data.mini_world import training_stream
 from sdsdemo.data.pairs import read_pairs
 
 SEED, COUNT = 7, 600

@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 
 from sdsdemo.data.mini_drawing import draw
-from sdsdemo.data.mini_world import WORDS, benchmark_pairs, random_scene
+from sdsdemo.data.mini_sentences import WORDS
+from sdsdemo.data.mini_sets import benchmark_pairs
+from sdsdemo.data.mini_world import random_scene
 from sdsdemo.models.domain import Domain, _areas
 from sdsdemo.settings import CHECKPOINTS
 from tests.pictures import KINDS, foreign_pictures

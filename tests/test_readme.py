@@ -46,7 +46,7 @@ def test_the_python_example_returns_what_the_shell_prints(monkeypatch: pytest.Mo
     answer = found["answer"]
     assert [entry["model"] for entry in answer["models"]] == ["mini-clip", "mini-diffusion"]
     assert [entry["preferred"] for entry in answer["models"]] == [1, 0]
-    assert answer["image"] == "a-pink-circle-is-above-an-orange-triangle.png"
+    assert answer["image"] == "this-is-a-blue-arrow-and-an-orange-star.png"
 
 
 def test_the_table_of_settings_is_the_one_in_the_code() -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
 from sdsdemo.data.choices import read_aro, read_sugarcrepe
 from sdsdemo.data.mini_drawing import SCREEN_PIXELS, draw
-from sdsdemo.data.mini_world import retrieval_sets, single_choices
+from sdsdemo.data.mini_sets import Choice, order_choices, retrieval_sets, single_choices, swap_choices
 from sdsdemo.data.official import size_notes
 from sdsdemo.data.pairs import read_pairs
 from sdsdemo.data.winoground import read_from_hub, read_winoground
@@ -20,6 +20,8 @@ MINI, VALIDATION = ASSETS / "mini" / "benchmark", ASSETS / "mini" / "validation"
 COLORSWAP = {"caption_0": "caption_1", "caption_1": "caption_2", "image_0": "image_1", "image_1": "image_2"}
 RETRIEVAL_SEED = 20_002
 ZERO_SHOT_SEED = 20_004
+SWAPS_SEED = 20_006
+ORDERS_SEED = 20_007
 
 
 def retrieval(seed: int = RETRIEVAL_SEED, sets: int = 5, size: int = 100, pixels: int = SCREEN_PIXELS) -> list[Example]:
@@ -56,6 +58,32 @@ def zero_shot(seed: int = ZERO_SHOT_SEED, count: int = 500, pixels: int = SCREEN
     ]
 
 
+def swaps(seed: int = SWAPS_SEED, count: int = 300, pixels: int = SCREEN_PIXELS) -> list[Example]:
+    """As ARO's attribution and relation sets: a true caption and a swapped one, `count` of each; drawn anew."""
+    return _chosen(f"swaps {seed}", swap_choices(seed, count), pixels)
+
+
+def orders(seed: int = ORDERS_SEED, count: int = 200, pixels: int = SCREEN_PIXELS) -> list[Example]:
+    """As ARO's order sets: a true caption and four shuffles of its words; drawn anew."""
+    return _chosen(f"orders {seed}", order_choices(seed, count), pixels)
+
+
+def _chosen(name: str, choices: Iterable[Choice], pixels: int) -> list[Example]:
+    return [
+        Example(
+            id=str(number),
+            images=(
+                Picture(
+                    name=f"{number}.png", open=partial(draw, choice.scene, pixels), key=f"{name} {number} {pixels}"
+                ),
+            ),
+            captions=choice.captions,
+            tags={"tag": choice.tag, "collapsed_tag": choice.collapsed_tag},
+        )
+        for number, choice in enumerate(choices)
+    ]
+
+
 READERS: dict[str, Callable[[Path], list[Example]]] = {
     "folder": read_pairs,
     "winoground": read_winoground,
@@ -69,6 +97,8 @@ NAMED: dict[str, Callable[[], list[Example]]] = {
     "mini-validation": partial(read_pairs, VALIDATION),
     "mini-retrieval": retrieval,
     "mini-zero-shot": zero_shot,
+    "mini-swaps": swaps,
+    "mini-orders": orders,
     "winoground": read_from_hub,
 }
 MEANING = {
@@ -76,6 +106,8 @@ MEANING = {
     "mini-validation": "a set of the same make, for every choice",
     "mini-retrieval": "one image, its caption among 100",
     "mini-zero-shot": "one object, its name among those of other objects",
+    "mini-swaps": "one image, its caption and a swapped one, as ARO's attribution and relation",
+    "mini-orders": "one image, its caption among four shuffles of it, as ARO's orders",
     "winoground": "Winoground from the Hub, with your own token",
     "folder:PATH": "your own pairs of pairs: examples.jsonl, .csv or Parquet, and images",
     "winoground:PATH": "your copy of Winoground",

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from sdsdemo.data.mini_drawing import MODEL_PIXELS, draw
-from sdsdemo.data.mini_world import Scene, Sentence, tags_of, training_sentence, training_stream
+from sdsdemo.data.mini_sentences import Sentence, tags_of, training_sentence
+from sdsdemo.data.mini_world import Scene, training_stream
 
 
 class MiniStream:

@@ -12,15 +12,17 @@ sentence was made, so that "A and B" turned into "B and A" is found to be no swa
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from sdsdemo.data.mini_world import COLOURS, NUMBERS, PLURALS, SHAPES, Scene, Sentence, Spot, Thing
+from sdsdemo.data.mini_sentences import NUMBERS, PLURALS, SIZES, Sentence
+from sdsdemo.data.mini_world import COLOURS, SHAPES, Scene, Spot, Thing
 from sdsdemo.swaps import KINDS
 
-SIZES = ("big", "small")
 COUNTED = {word: number for number, word in NUMBERS.items()}
+JOINTS = ("left", "right", "above", "below", "inside")
 SINGULAR = {plural: shape for shape, plural in PLURALS.items()}
 TOLERANCE = 0.02
 """Centres closer than this along an axis, in units of the picture's side, are not left of or above one another."""
@@ -110,26 +112,35 @@ def _with_articles(words: list[str]) -> list[str]:
 
 
 def _read(words: Sequence[str]) -> tuple[list[_Named], str]:
-    """The things that are named, in their order, and how the first stands to the second."""
+    """The things that are named, and how the first stands to the second; `is red` tells of the thing before it.
+
+    A sentence that begins with the place tells of the second thing first, and is turned round.
+    """
     named: list[_Named] = []
-    colour: str | None = None
-    size: str | None = None
-    number, joint = 1, ""
-    for word in words:
-        if word in COLOURS:
-            colour = word
-        elif word in SIZES:
-            size = word
-        elif word in COUNTED:
-            number = COUNTED[word]
-        elif word in ("left", "right", "above", "below", "inside"):
-            joint = word
+    said: dict[str, Any] = {}
+    joint, fronted = "", False
+    for before, word in zip(("", *words), words, strict=False):
+        attribute = _attribute(word)
+        if attribute and before == "is" and named:
+            named[-1] = replace(named[-1], **attribute)
+        elif attribute:
+            said |= attribute
+        elif word in JOINTS:
+            joint, fronted = word, not named
         elif word in SHAPES or word in SINGULAR:
-            named.append(_Named(shape=SINGULAR.get(word, word), colour=colour, size=size, number=number))
-            colour, size, number = None, None, 1
+            named.append(_Named(shape=SINGULAR.get(word, word), **said))
+            said = {}
     if not 1 <= len(named) <= 2:
         raise ValueError(f"words must name one or two things; they were {' '.join(words)!r}")
-    return named, joint
+    return named[::-1] if fronted else named, joint
+
+
+def _attribute(word: str) -> dict[str, Any]:
+    if word in COLOURS:
+        return {"colour": word}
+    if word in SIZES:
+        return {"size": word}
+    return {"number": COUNTED[word]} if word in COUNTED else {}
 
 
 def _fits(thing: Thing, named: _Named, scene: Scene) -> bool:

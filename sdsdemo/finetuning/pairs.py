@@ -16,8 +16,9 @@ import numpy as np
 
 from sdsdemo.data.captions import Captioned, Captions, read_captions
 from sdsdemo.data.mini_drawing import MODEL_PIXELS, draw
+from sdsdemo.data.mini_sentences import training_sentence
 from sdsdemo.data.mini_twins import false_twin
-from sdsdemo.data.mini_world import Scene, training_sentence, training_stream
+from sdsdemo.data.mini_world import Scene, training_stream
 from sdsdemo.recipes import Recipe
 from sdsdemo.settings import FINETUNING
 from sdsdemo.swaps import swap

@@ -6,12 +6,15 @@ computed from the one denoising error of `sdsdemo.losses`, since || v_hat - v ||
 
 Timesteps: the layout of a picture shows in the noised latent itself until t is high, so scenes with places are trained
 at 450 to 960 with probability 0.8; everything else at 200 to 900 with probability 0.7, else at any t.
+
+Two stages: the second goes on from the first's weights and sees more of what is counted, which is learned last.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,18 +23,39 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
 from transformers import DistilBertModel
 
+from sdsdemo.data.mini_sentences import Sentence
 from sdsdemo.data.mini_stream import MiniStream
-from sdsdemo.data.mini_world import Scene, Sentence
+from sdsdemo.data.mini_world import Scene
 from sdsdemo.losses import NoiseSchedule, denoising_error
 from sdsdemo.mini import prompts, words
 from sdsdemo.training import Course, LossesAt
 
-COURSE = Course(steps=3000, learning_rate=1e-3, warm_up=100, decay="late", ema=0.998)
 BATCH = 64
-SALT = 3
 CAPTION_DROPOUT = 0.08
-RELATION_SHARE = 0.6
-"""Share of a batch that is drawn from scenes with a left, right, above or below."""
+PLACED, COUNTED = ("left", "above"), ("count",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One course, and the shares of a batch that are drawn from some families; the rest comes from all others."""
+
+    course: Course
+    shares: Mapping[tuple[str, ...], float]
+    salt: int
+
+
+STAGES = {
+    "denoiser": Stage(
+        course=Course(steps=3000, learning_rate=1e-3, warm_up=100, decay="late", ema=0.998),
+        shares={PLACED: 0.6},
+        salt=3,
+    ),
+    "denoiser-2": Stage(
+        course=Course(steps=1500, learning_rate=8e-4, warm_up=100, decay="late", ema=0.998),
+        shares={PLACED: 0.3, COUNTED: 0.4},
+        salt=8,
+    ),
+}
 
 
 def fresh() -> UNet2DConditionModel:
@@ -63,11 +87,16 @@ def scheduler() -> DDIMScheduler:
     )
 
 
-def losses_at(unet: UNet2DConditionModel, encoder: DistilBertModel, stream: MiniStream, latent_N: Tensor) -> LossesAt:
+def losses_at(
+    unet: UNet2DConditionModel, encoder: DistilBertModel, stream: MiniStream, latent_N: Tensor, stage: Stage
+) -> LossesAt:
     """latent_N: every picture of the stream, scaled. Logged apart: scenes with places, where learning is slow."""
     schedule = NoiseSchedule(prediction="v", alpha_bar=scheduler().alphas_cumprod)
-    placed_N = np.array([scene.family in ("left", "above") for scene in stream.scenes])
-    pools = np.flatnonzero(placed_N), np.flatnonzero(~placed_N)
+    family_N = np.array([scene.family for scene in stream.scenes])
+    placed_N = np.isin(family_N, PLACED)
+    pools = [np.flatnonzero(np.isin(family_N, families)) for families in stage.shares]
+    pools.append(np.flatnonzero(~np.isin(family_N, [family for families in stage.shares for family in families])))
+    edges = np.cumsum(list(stage.shares.values()))
     assert schedule.alpha_bar is not None
     alpha_bar_T = schedule.alpha_bar
 
@@ -75,8 +104,8 @@ def losses_at(unet: UNet2DConditionModel, encoder: DistilBertModel, stream: Mini
         return unet(noisy_B, timestep_B, encoder_hidden_states=state_BLD).sample
 
     def losses(step: int) -> Mapping[str, Tensor]:
-        rng = np.random.default_rng((stream.seed, SALT, step))
-        index_B = np.array([rng.choice(pools[0 if rng.random() < RELATION_SHARE else 1]) for _ in range(BATCH)])
+        rng = np.random.default_rng((stream.seed, stage.salt, step))
+        index_B = np.array([rng.choice(pools[np.searchsorted(edges, rng.random(), "right")]) for _ in range(BATCH)])
         sentences = stream.sentences(rng, index_B)
         token_BL = words.token_ids(sentences)
         token_BL[torch.from_numpy(rng.random(BATCH) < CAPTION_DROPOUT)] = words.token_ids([NOTHING])
@@ -97,7 +126,7 @@ NOTHING = Sentence(words=(), owner=())
 
 
 def _timestep(rng: np.random.Generator, scene: Scene) -> int:
-    if scene.family in ("left", "above") and rng.random() < 0.8:
+    if scene.family in PLACED and rng.random() < 0.8:
         return int(rng.integers(450, 960))
     return int(rng.integers(200, 900)) if rng.random() < 0.7 else int(rng.integers(1000))
 

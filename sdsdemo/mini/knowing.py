@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from sdsdemo.data.mini_drawing import BACKGROUND_RGB, COLOUR_RGB
-from sdsdemo.data.mini_world import WORDS
+from sdsdemo.data.mini_sentences import WORDS
 from sdsdemo.models.domain import FILE, Look
 
 LOOK = Look(

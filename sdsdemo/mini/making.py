@@ -1,6 +1,6 @@
 """Trains the Mini models in the order in which they need each other, and writes the folders that are shipped.
 
-    mini-clip, mini-clip-clean     L_CLIP on tag-like and on whole captions
+    mini-clip, -2, -3, -clean      L_CLIP on tag-like captions, from three seeds, and on whole ones
     mini-diffusion                 autoencoder, then text encoder, then UNet
     mini-sds-clip, -control        mini-clip fine-tuned, with mini-diffusion as the teacher
 
@@ -41,6 +41,15 @@ def train(parts: Sequence[str], out: Path, work: Path, progress: running.Progres
         _MAKERS[part](part, stream, out, work, progress)
 
 
+def train_sweep(out: Path, work: Path, progress: running.Progress) -> None:
+    """The CLIPs of other tag shares, for the curve of text score against it; those in `out` are not trained again."""
+    missing = {name: base for name, base in clips.SWEEP.items() if not (out / name).is_dir()}
+    if missing:
+        stream = MiniStream(STREAM_SEED, PICTURES, work)
+        for name, base in missing.items():
+            _train_clip(name, base, stream, out, work, progress)
+
+
 def _check(parts: Sequence[str], out: Path) -> None:
     unknown = [part for part in parts if part not in PARTS]
     if unknown:
@@ -52,8 +61,14 @@ def _check(parts: Sequence[str], out: Path) -> None:
 
 
 def _clip(name: str, stream: MiniStream, out: Path, work: Path, progress: running.Progress) -> None:
-    model = clips.fresh()
-    losses = clips.losses_at(model, stream, clips.TAG_SHARE[name])
+    _train_clip(name, clips.BASES[name], stream, out, work, progress)
+
+
+def _train_clip(
+    name: str, base: clips.Base, stream: MiniStream, out: Path, work: Path, progress: running.Progress
+) -> None:
+    model = clips.fresh(base.seed)
+    losses = clips.losses_at(model, stream, base)
     curve = running.run(name, model, losses, clips.COURSE, work=work, progress=progress)
     clips.save_folder(out / name, model)
     write_knows(out / name)
@@ -76,8 +91,10 @@ def _diffusion(name: str, stream: MiniStream, out: Path, work: Path, progress: r
         "prompts", encoder, prompts.losses_at(encoder, stream), prompts.COURSE, work=work, progress=progress
     )
     unet = denoiser.fresh()
-    losses = denoiser.losses_at(unet, encoder, stream, latent_N)
-    curves["denoiser"] = running.run("denoiser", unet, losses, denoiser.COURSE, work=work, progress=progress)
+    for stage, what in denoiser.STAGES.items():
+        losses = denoiser.losses_at(unet, encoder, stream, latent_N, what)
+        unet.requires_grad_(True).train()
+        curves[stage] = running.run(stage, unet, losses, what.course, work=work, progress=progress)
 
     aside = out / f"{name}.part"
     shutil.rmtree(aside, ignore_errors=True)
@@ -112,8 +129,7 @@ def _keep(curve: running.Curve, out: Path, name: str) -> None:
 
 Maker = Callable[[str, MiniStream, Path, Path, running.Progress], None]
 _MAKERS: dict[str, Maker] = {
-    "mini-clip": _clip,
-    "mini-clip-clean": _clip,
+    **dict.fromkeys(clips.BASES, _clip),
     "mini-diffusion": _diffusion,
     "mini-sds-clip": _student,
     "mini-clip-control": _student,

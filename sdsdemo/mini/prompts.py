@@ -19,8 +19,9 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import DistilBertConfig, DistilBertModel
 
+from sdsdemo.data.mini_sentences import PLACES, PLURALS, Sentence
 from sdsdemo.data.mini_stream import MiniStream
-from sdsdemo.data.mini_world import PLACES, PLURALS, Scene, Sentence
+from sdsdemo.data.mini_world import Scene
 from sdsdemo.mini.words import CONTEXT, END, PAD, START, VOCABULARY, token_ids
 from sdsdemo.training import Course, LossesAt
 
@@ -59,9 +60,12 @@ def codes() -> Tensor:
 def names_of_words(scene: Scene, sentence: Sentence) -> list[list[str]]:
     """For each word, the names of the codes that its target is the sum of."""
     said: dict[int, list[str]] = {}
+    tells_places = set(sentence.owner) >= {0, 1}
     for k, thing in enumerate(scene.things):
         words = {SINGULAR.get(w, w) for w, owner in zip(sentence.words, sentence.owner, strict=True) if owner == k}
-        said[k] = sorted(words - {"a", "an", "the"}) + [f"place:{thing.place}"] * bool(thing.place)
+        said[k] = sorted(words - {"a", "an", "the", "is"}) + [f"place:{thing.place}"] * bool(
+            thing.place and tells_places
+        )
     return [[word] if owner < 0 else said[owner] for word, owner in zip(sentence.words, sentence.owner, strict=True)]
 
 

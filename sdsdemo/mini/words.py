@@ -12,7 +12,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, pr
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from sdsdemo.data.mini_world import WORDS, Sentence
+from sdsdemo.data.mini_sentences import WORDS, Sentence
 
 CONTEXT = 20
 """Tokens of a caption, start and end included; the longest caption of the world has 17."""
