@@ -23,6 +23,7 @@ Handler = Callable[[argparse.Namespace], int]
 STOPPED = 130
 """What a shell reports for a program stopped with Ctrl-C."""
 DEFAULT_WORK = Path("runs/mini")
+STUDY_LINES = ASSETS / "mini" / "results" / "experiment"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -140,6 +141,7 @@ def _add_mini(verbs: Any) -> None:
     draw = _verb(deeds, "draw", "draw a benchmark, a validation set and examples", "mini draw --seed 7", _mini_draw)
     draw.add_argument("--seed", type=int, help="another seed draws other pictures (default: that of what is shipped)")
     draw.add_argument("--out", type=Path, metavar="DIR", help="default: runs/mini/seed-N, or assets/mini with no seed")
+    draw.add_argument("--sheets", action="store_true", help="contact sheets to check by eye, and nothing else")
     train = _verb(
         deeds, "train", "train the Mini models; all together, an hour and a half", "mini train all", _mini_train
     )
@@ -158,6 +160,24 @@ def _add_mini(verbs: Any) -> None:
         "--work", type=Path, default=DEFAULT_WORK / "rivals", metavar="DIR", help="the runs; finished ones are kept"
     )
     compare.add_argument("--out", type=Path, metavar="FILE", help="write the result there, as JSON")
+    study = _verb(
+        deeds, "study", "make the runs of a study of the experiment that are not made yet", "mini study control",
+        _mini_study,
+    )  # fmt: skip
+    study.add_argument("names", nargs="+", metavar="STUDY", help="control, screen, confirm; or all")
+    study.add_argument("--part", default="0/1", metavar="K/N", help="make the K-th of N shares of the runs (from 0)")
+    study.add_argument("--out", type=Path, default=STUDY_LINES, metavar="DIR", help="a line a run goes there")
+    study.add_argument("--work", type=Path, default=DEFAULT_WORK / "studies", metavar="DIR", help="unfinished runs")
+    study.add_argument("--checkpoints", type=Path, metavar="DIR", help="Mini models of another folder")
+    check = _verb(
+        deeds, "verify", "check that the shipped Mini figures are what the shipped weights give", "mini verify",
+        _mini_verify,
+    )  # fmt: skip
+    check.add_argument(
+        "--from-scratch", action="store_true", help="train and run everything again, some hours; resumable"
+    )
+    check.add_argument("--work", type=Path, default=DEFAULT_WORK / "verify", metavar="DIR", help="what is being made")
+    _verb(deeds, "document", "write the experiment's tables into docs/mini.md", "mini document", _mini_document)
     _verb(deeds, "opening", "compute the answer that the page opens on", "mini opening", _mini_opening)
 
 
@@ -267,12 +287,12 @@ def _doctor(asked: argparse.Namespace) -> int:
 
 
 def _mini_draw(asked: argparse.Namespace) -> int:
-    from sdsdemo.mini import draw
     from sdsdemo.mini.drawing import SEED as SHIPPED
+    from sdsdemo.mini.drawing import draw, draw_sheets
 
     seed = SHIPPED if asked.seed is None else SEED.check(asked.seed, "Seed")
     out = asked.out or (ASSETS / "mini" if asked.seed is None else DEFAULT_WORK / f"seed-{seed}")
-    written = [str(path) for path in draw(seed, out, _progress)]
+    written = [str(path) for path in (draw_sheets(seed, out) if asked.sheets else draw(seed, out, _progress))]
     return _show(asked, {"seed": seed, "written": written}, lambda done: "\n".join(done["written"]))
 
 
@@ -292,6 +312,40 @@ def _mini_rivals(asked: argparse.Namespace) -> int:
     if asked.out is not None:
         write(asked.out, found)
     return _show(asked, found, as_text)
+
+
+def _mini_study(asked: argparse.Namespace) -> int:
+    from sdsdemo.mini.studies import STUDIES
+    from sdsdemo.mini.verify import Elsewhere, make_studies
+    from sdsdemo.workbench import Workbench
+
+    names = [*STUDIES] if asked.names == ["all"] else asked.names
+    workbench: Any = Workbench() if asked.checkpoints is None else Elsewhere(Workbench(), asked.checkpoints)
+    make_studies(names, asked.out, asked.work, workbench, _progress, _part(asked.part))
+    return _show(asked, {"studies": names, "out": str(asked.out)}, lambda done: f"lines are in {done['out']}")
+
+
+def _part(text: str) -> tuple[int, int]:
+    """`K/N` with 0 <= K < N. Raises `UserError`."""
+    part, _, of = text.partition("/")
+    if not (part.isdecimal() and of.isdecimal() and int(part) < int(of)):
+        raise UserError(f"--part takes a share such as 0/2, the first of two; it was '{text}'.")
+    return int(part), int(of)
+
+
+def _mini_verify(asked: argparse.Namespace) -> int:
+    from sdsdemo.mini.verify import as_text, from_scratch, verify
+    from sdsdemo.workbench import Workbench
+
+    found = (from_scratch if asked.from_scratch else verify)(asked.work, Workbench(), _progress)
+    _show(asked, found, as_text)
+    return 0 if found["same"] else 2
+
+
+def _mini_document(asked: argparse.Namespace) -> int:
+    from sdsdemo.mini.document import write
+
+    return _show(asked, {"written": str(write())}, lambda done: f"written to {done['written']}")
 
 
 def _mini_opening(asked: argparse.Namespace) -> int:

@@ -16,8 +16,20 @@ from sdsdemo.settings import ROOT
 PACKAGE = ROOT / "sdsdemo"
 RANKS = (
     ("types", "errors", "settings"),
-    ("losses", "metrics", "deciding", "inputs", "evidence", "processes", "swaps", "swap_words", "recipes", "zerogpu"),
-    ("models", "data", "training", "objectives", "results", "runs", "plots", "figures", "reports"),
+    (
+        "losses",
+        "metrics",
+        "effects",
+        "deciding",
+        "inputs",
+        "evidence",
+        "processes",
+        "swaps",
+        "swap_words",
+        "recipes",
+        "zerogpu",
+    ),
+    ("models", "data", "training", "objectives", "results", "runs", "plots", "figures", "reports", "study_tables"),
     ("summaries",),
     ("evaluation", "reporting", "browsing", "bench", "mini", "finetuning"),
     ("workbench", "shell", "doctor", "shelf", "tunings", "publishing"),

@@ -22,8 +22,8 @@ from sdsdemo.ui.rows import message_html
 log = logging.getLogger(__name__)
 
 SUMMARIES = "mini/results"
-LEFT_OUT = ("mini", "sample")
-"""Summaries that a shipped run holds as well, or that only a test needs."""
+LEFT_OUT = ("mini", "sample", "experiment")
+"""Summaries that a shipped run holds as well, that only a test needs, or that have a place of their own."""
 YOURS = "your run"
 """What a visitor's own model and its run are called."""
 OUR_FAULT = "Something went wrong on our side, and it is written in the server's log. Choose another result."
@@ -43,8 +43,11 @@ class ResultsTab:
             self.chosen = gr.Dropdown(names, value=names[0] if names else None, label="Result", elem_id="result-name")
             self.shown = gr.HTML(elem_id="result-shown")
             rivals = tables.rivals_html(assets)
+            experiment = tables.experiment_html(assets)
+            if experiment:
+                gr.HTML(f'<h2>The experiment on Mini</h2><div class="results">{experiment}</div>')
             if rivals:
-                gr.HTML(f'<h2>What fine-tuning gained on Mini</h2><div class="results">{rivals}</div>')
+                gr.HTML(f'<h2>What fine-tuning gained on the first Mini world</h2><div class="results">{rivals}</div>')
             with gr.Accordion("Published by others", open=False):
                 gr.HTML(f'<div class="results">{tables.published_html()}</div>')
 

@@ -14,11 +14,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from sdsdemo import data
+from sdsdemo import data, study_tables
 from sdsdemo.reports import as_csv, p_words
 
 Result = Mapping[str, Any]
 RIVALS = "mini/rivals.json"
+EXPERIMENT = "mini/results/experiment.json"
 PUBLISHED = Path(data.__file__).parent / "published.toml"
 KINDS = {"png": "image/png", "svg": "image/svg+xml"}
 READINGS = {
@@ -66,6 +67,29 @@ def _first(result: Result) -> str:
     return f"{_called(_metrics(result)[0])}, n = {result['n']:,}"
 
 
+def experiment_html(assets: Path) -> str:
+    """The studies of the experiment: effects on the text score with their doubt; empty where none is stored."""
+    path = assets / EXPERIMENT
+    if not path.is_file():
+        return ""
+    found: Result = json.loads(path.read_text(encoding="utf-8"))
+    parts = [
+        '<p class="hint">Points of text score against the cell that differs in its treatment alone, at the same base '
+        "and seed. The interval draws bases, seeds and examples again; p is corrected after Holm. "
+        "<code>docs/mini.md</code> tells the rest.</p>"
+    ]
+    for name, title in study_tables.TITLES.items():
+        parts.append(f"<h3>{title}</h3><p>{escape(study_tables.made_words(found[name]))}</p>")
+        if found[name]["seeds"]:
+            parts += [_grid(study_tables.contrasts_grid(found[name])), _grid(study_tables.cells_grid(found[name]))]
+    return "".join(parts)
+
+
+def _grid(grid: Sequence[Sequence[str]]) -> str:
+    head, *rows = ([escape(text) for text in row] for row in grid)
+    return _table(head, rows)
+
+
 def rivals_html(assets: Path) -> str:
     """What each objective gained on the Mini benchmark, and what it cost; empty where that is not stored."""
     path = assets / RIVALS
@@ -84,7 +108,8 @@ def rivals_html(assets: Path) -> str:
         )
     cheaper = found["cheaper"]
     return (
-        f'<p class="hint">Text score on the Mini benchmark in percent, n = {found["n"]}, {found["seeds"]} seeds each; '
+        '<p class="hint">Measured on the first version of the Mini world, which was simpler; the second is measured '
+        f"above, as far as it has come. Text score in percent, n = {found['n']}, {found['seeds']} seeds each; "
         "the difference to <code>clip</code>, the same fine-tuning without a teacher, with its 95 % interval "
         "(bootstrap over examples and seeds). Every choice was made on the validation set.</p>"
         '<div class="wide"><table><thead><tr><th scope="col">objective</th><th scope="col">text score by seed</th>'

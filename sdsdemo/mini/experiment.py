@@ -1,0 +1,197 @@
+"""The experiment of the Mini world: declared runs, each trained by its recipe and measured; a line a run in a file.
+
+    control   the positive control: told which caption is true, can these parameters move this base at all?
+    screen    choices for L_SDS, made on the validation set with one base
+    confirm   five declared objectives on three bases with five seeds each; the benchmark is scored once a final model
+
+A run's line keeps, for every set, which examples were right, so that every figure and interval can be computed again.
+Several processes may share a study: each takes every n-th run, and what has its line already is not made again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sdsdemo.data.benchmarks import orders, swaps
+from sdsdemo.data.mini_drawing import MODEL_PIXELS
+from sdsdemo.errors import UserError
+from sdsdemo.finetuning.events import Done
+from sdsdemo.finetuning.folder import TuningFolder
+from sdsdemo.finetuning.measures import Measures, mini_sets
+from sdsdemo.finetuning.preparing import Models
+from sdsdemo.finetuning.run import finetune
+from sdsdemo.models import cards, open_scorer
+from sdsdemo.models.clip import ClipModel, ClipScorer
+from sdsdemo.recipes import Recipe
+from sdsdemo.types import Example
+
+BASES = ("mini-clip", "mini-clip-2", "mini-clip-3")
+TEACHER = "mini-diffusion"
+BENCHMARK, VALIDATION = "mini", "mini-validation"
+KEPT_FACTS = ("h_w_r2", "controls", "preferences", "trained", "seconds")
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """Runs that belong together: every cell with every base and seed."""
+
+    cells: Mapping[str, Recipe]
+    bases: tuple[str, ...] = BASES[:1]
+    seeds: tuple[int, ...] = (0, 1, 2)
+    measure: str = VALIDATION
+
+    def runs(self) -> Iterator[tuple[str, Recipe]]:
+        """Name and recipe of each run, all cells of a seed and base together."""
+        for seed in self.seeds:
+            for base in self.bases:
+                for cell, recipe in self.cells.items():
+                    yield f"{cell} {base} {seed}", replace(recipe, base=base, seed=seed)
+
+
+def run_study(
+    name: str,
+    study: Study,
+    *,
+    store: Path,
+    work: Path,
+    workbench: Models,
+    progress: Progress,
+    part: tuple[int, int] = (0, 1),
+    keep: Path | None = None,
+) -> None:
+    """Make the runs of a study that have no line in `store` yet; of them this process's part (which, of how many).
+
+    keep: where the weights of every run are copied to. Raises `UserError` for a run that fails.
+    """
+    store.parent.mkdir(parents=True, exist_ok=True)
+    for number, (run, recipe) in enumerate(study.runs()):
+        if number % part[1] != part[0] or run in {row["run"] for row in read_rows(store)}:
+            continue
+        progress(f"{name}: {run}")
+        folder = work / name / run.replace(" ", "_")
+        record = _trained(recipe, folder, workbench, progress)
+        row = {"run": run, **_measured(recipe, folder / "model.safetensors", study, workbench)}
+        row |= {fact: record[fact] for fact in KEPT_FACTS if fact in record}
+        keep_row(store, row)
+        if keep is not None:
+            keep.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / "model.safetensors", keep / f"{run.replace(' ', '_')}.safetensors")
+
+
+def _trained(recipe: Recipe, out: Path, workbench: Models, progress: Progress) -> dict[str, Any]:
+    """The record of a finished run, made or continued where it is not finished."""
+    folder = TuningFolder(out)
+    if not folder.exists or folder.read()["state"] != "finished":
+        for event in finetune(recipe, out, workbench=workbench, resume=folder.exists):
+            progress(f"{out.name}  {type(event).__name__.lower()} {getattr(event, 'step', '')}")
+            if isinstance(event, Done) and event.state != "finished":
+                raise UserError(f"{out.name}: {event.reason or event.state}")
+    return folder.read()
+
+
+def _measured(recipe: Recipe, model: Path, study: Study, workbench: Models) -> dict[str, Any]:
+    """Right or not on every set, and the cosines; of the fine-tuned model. Its base has a line of its own."""
+    scorer = open_scorer(workbench.card(f"sds-clip:{model}"), device="cpu")
+    assert isinstance(scorer, ClipScorer)
+    return look_at(scorer.model, study.measure) | {
+        "base": recipe.base,
+        "base_fingerprint": cards.fingerprint(workbench.card(recipe.base)),
+        "teacher_fingerprint": cards.fingerprint(workbench.card(recipe.teacher)),
+        "recipe": {k: v for k, v in recipe.as_dict().items() if v != Recipe().as_dict()[k]},
+    }
+
+
+def base_row(base: str, workbench: Models) -> dict[str, Any]:
+    """The same figures of a CLIP as it is, on the validation set and on the benchmark."""
+    card = workbench.card(base)
+    model = ClipModel.load(card.spec)
+    found = look_at(model, VALIDATION, BENCHMARK)
+    return {"run": f"base {base}", "base": base, "base_fingerprint": cards.fingerprint(card), **found}
+
+
+def look_at(model: ClipModel, *pairs: str) -> dict[str, Any]:
+    """On pair-of-pairs sets and the others: `right`, a string of bits by set and metric; `n` by set; `cosine`."""
+    sets = {name: examples for one in pairs for name, examples in mini_sets(one).items()}
+    measures = Measures(sets | _choice_sets(), model)
+    found = measures.look()
+    return {
+        "right": {name: {k: _packed(v) for k, v in by.items()} for name, by in found.right.items()},
+        "n": {name: len(examples) for name, examples in measures.sets.items()},
+        "cosine": {name: round(value, 4) for name, value in found.cosine.items()},
+    }
+
+
+@lru_cache(maxsize=1)
+def _choice_sets() -> dict[str, list[Example]]:
+    found: dict[str, list[Example]] = {}
+    for example in (*swaps(pixels=MODEL_PIXELS), *orders(pixels=MODEL_PIXELS)):
+        found.setdefault(f"mini-{example.tags['collapsed_tag']}", []).append(example)
+    return found
+
+
+def _packed(right_E: np.ndarray) -> str:
+    return np.packbits(right_E.astype(bool)).tobytes().hex()
+
+
+def unpacked(bits: str, n: int) -> np.ndarray:
+    """The booleans that a line keeps as hexadecimal digits."""
+    return np.unpackbits(np.frombuffer(bytes.fromhex(bits), dtype=np.uint8))[:n].astype(bool)
+
+
+def read_rows(store: Path) -> list[dict[str, Any]]:
+    """The lines of a study so far; one that was cut off is left out."""
+    rows = []
+    for line in store.read_text().splitlines() if store.exists() else ():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return rows
+
+
+def keep_row(store: Path, row: Mapping[str, Any]) -> None:
+    """Add a line, in one write, so that processes which share the file never mix their lines."""
+    store.parent.mkdir(parents=True, exist_ok=True)
+    line = (json.dumps(row) + "\n").encode()
+    descriptor = os.open(store, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        os.write(descriptor, line)
+    finally:
+        os.close(descriptor)
+
+
+# ------------------------------------------------------------------------------------------------------ figures
+
+
+def right_of(row: Mapping[str, Any], name: str, metric: str) -> np.ndarray:
+    """right_E of a line on one set."""
+    return unpacked(row["right"][name][metric], row["n"][name])
+
+
+def differences(
+    rows: Sequence[Mapping[str, Any]], cell: str, control: str, bases: Sequence[str], seeds: Sequence[int],
+    name: str, metric: str = "text",
+) -> np.ndarray:  # fmt: skip
+    """difference_BSE in -1, 0, 1 of a cell to its control, at the same base and seed. Raises `KeyError` for a gap."""
+    by_run = {row["run"]: row for row in rows}
+    return np.array(
+        [
+            [
+                right_of(by_run[f"{cell} {base} {seed}"], name, metric).astype(float)
+                - right_of(by_run[f"{control} {base} {seed}"], name, metric)
+                for seed in seeds
+            ]
+            for base in bases
+        ]
+    )

@@ -1,0 +1,140 @@
+"""What the experiment's lines say: effects with their doubt, what was kept, where the failure sits. Trains nothing.
+
+Every figure is computed from the lines' bits, so that whoever has the lines can check it, or ask another question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from sdsdemo.effects import Effect, holm, nested_effect
+from sdsdemo.finetuning.measures import KEPT_LOSS, MEANT_FOR
+from sdsdemo.metrics import proportion
+from sdsdemo.mini.experiment import Study, differences, right_of
+from sdsdemo.mini.studies import CONTRASTS, CONTROLS, SCREENED, STUDIES
+
+SKILLS = {"zero_shot": "mini-zero-shot", "retrieval": "mini-retrieval"}
+"""What fine-tuning must keep, and the sets that say so."""
+ASIDE = {"attribute": "mini-attribute", "relation": "mini-relation", "order": "mini-order"}
+"""Further sets of one image and k captions."""
+Rows = Sequence[Mapping[str, Any]]
+
+
+def findings(bases: Rows, studies: Mapping[str, Rows]) -> dict[str, Any]:
+    """Everything that is shown of the experiment, as JSON can hold it. bases: the lines of the bases themselves."""
+    found: dict[str, Any] = {"bases": {row["base"]: _levels(row) for row in bases}}
+    for name, rows in studies.items():
+        found[name] = _study(STUDIES[name], rows, bases, pairs_of(name, STUDIES[name]))
+    return found
+
+
+def pairs_of(name: str, study: Study) -> list[tuple[str, str]]:
+    """(treated, control) of a study."""
+    if name == "confirm":
+        return list(CONTRASTS)
+    against = {**CONTROLS, **SCREENED}
+    controls = {*against.values(), "clip"}
+    return [(cell, against.get(cell, "clip")) for cell in study.cells if cell not in controls]
+
+
+def complete(study: Study, rows: Rows) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Bases and seeds of which every cell has been made: as many seeds as possible of all bases, else of some."""
+    made = {row["run"] for row in rows}
+
+    def whole(base: str, seed: int) -> bool:
+        return all(f"{cell} {base} {seed}" in made for cell in study.cells)
+
+    seeds = tuple(seed for seed in study.seeds if all(whole(base, seed) for base in study.bases))
+    if seeds:
+        return study.bases, seeds
+    seeds = tuple(seed for seed in study.seeds if any(whole(base, seed) for base in study.bases))[:1]
+    return tuple(base for base in study.bases if seeds and whole(base, seeds[0])), seeds
+
+
+def _study(study: Study, rows: Rows, base_rows: Rows, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    bases, seeds = complete(study, rows)
+    declared = {"bases": len(study.bases), "seeds": len(study.seeds)}
+    if not bases:
+        return {"declared": declared, "bases": [], "seeds": []}
+    chosen = [row for row in rows if row["base"] in bases and int(row["run"].rpartition(" ")[2]) in seeds]
+    effects = {
+        (cell, control): nested_effect(differences(chosen, cell, control, bases, seeds, study.measure))
+        for cell, control in pairs
+    }
+    adjusted = holm({f"{cell} - {control}": effect.p for (cell, control), effect in effects.items()})
+    return {
+        "declared": declared,
+        "bases": list(bases),
+        "seeds": list(seeds),
+        "benchmark": study.measure,
+        "n": chosen[0]["n"][study.measure],
+        "cells": {cell: _cell(cell, study, chosen, base_rows, bases, seeds) for cell in study.cells},
+        "contrasts": [
+            {"cell": cell, "control": control, **_effect(effect), "holm": round(adjusted[f"{cell} - {control}"], 4)}
+            for (cell, control), effect in effects.items()
+        ],
+    }
+
+
+def _cell(
+    cell: str, study: Study, rows: Rows, base_rows: Rows, bases: Sequence[str], seeds: Sequence[int]
+) -> dict[str, Any]:
+    """Levels of a cell as means over its runs, and what was kept of its bases' skills."""
+    own = {row["run"]: row for row in rows if row["run"].rpartition(" ")[0].rpartition(" ")[0] == cell}
+    runs = [own[f"{cell} {base} {seed}"] for base in bases for seed in seeds]
+    before = {row["base"]: row for row in base_rows}
+    found: dict[str, Any] = {
+        metric: round(float(np.mean([right_of(run, study.measure, metric).mean() for run in runs])), 4)
+        for metric in ("text", "image", "group")
+    }
+    found["text_by_run"] = [round(float(right_of(run, study.measure, "text").mean()), 4) for run in runs]
+    for name, of in ASIDE.items():
+        found[name] = round(float(np.mean([right_of(run, of, "accuracy").mean() for run in runs])), 4)
+    for name, of in SKILLS.items():
+        change_BSE = np.array(
+            [
+                [
+                    right_of(own[f"{cell} {base} {seed}"], of, "accuracy").astype(float)
+                    - right_of(before[base], of, "accuracy")
+                    for seed in seeds
+                ]
+                for base in bases
+            ]
+        )
+        level = float(np.mean([right_of(before[base], of, "accuracy").mean() for base in bases]))
+        effect = nested_effect(change_BSE)
+        suits = MEANT_FOR[0] <= level <= MEANT_FOR[1]
+        found[name] = {"before": round(level, 4), **_effect(effect), "kept": effect.low > -KEPT_LOSS if suits else None}
+    found["cosine"] = {
+        side: round(float(np.mean([run["cosine"][side] for run in runs])), 4) for side in ("captions", "images")
+    }
+    for key in ("h_w_r2",):
+        if all(key in run for run in runs):
+            found[key] = round(float(np.mean([run[key] for run in runs])), 4)
+    if all("controls" in run for run in runs):
+        at_start = [run["controls"]["0"]["cosine with shuffled"] for run in runs]
+        found["gradient_cosine"] = round(float(np.mean(at_start)), 4)
+    if all("preferences" in run for run in runs):
+        right = [run["preferences"]["teacher_right"] for run in runs]
+        found["teacher_right"] = round(float(np.mean([share["value"] for share in right])), 4)
+    found["seconds"] = round(float(np.mean([run["seconds"] for run in runs])), 1)
+    return found
+
+
+def _effect(effect: Effect) -> dict[str, Any]:
+    rounded = {key: round(getattr(effect, key), 4) for key in ("value", "low", "high", "p")}
+    return rounded | {"by_base": [round(value, 4) for value in effect.by_base]}
+
+
+def _levels(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Every share of a line with its Wilson interval."""
+    return {
+        name: {
+            metric: asdict(proportion(int(right_of(row, name, metric).sum()), row["n"][name])) for metric in by_metric
+        }
+        for name, by_metric in row["right"].items()
+    } | {"cosine": row["cosine"]}

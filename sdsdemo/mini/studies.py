@@ -1,0 +1,84 @@
+"""What the experiment of the Mini world declares: its studies, their cells, and what is compared with what.
+
+Declared before the benchmark was scored; every choice in them was made on the validation set. The cells of a study
+differ in what they name and in nothing else: pictures, captions, swaps, steps, batches and seeds are shared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sdsdemo.mini.experiment import BASES, BENCHMARK, Study
+from sdsdemo.recipes import Recipe
+
+NORMS = Recipe(
+    objective="clip", trained="norms", learning_rate=1e-2, steps=800, batch=32, pool=8_000, measure_every=800,
+    withheld_words="is left of",
+)  # fmt: skip
+"""The parameters that the paper trains. `is left of` is a template that no swap is ever made of in training."""
+EVERYTHING = replace(NORMS, trained="all", learning_rate=1e-3, steps=400, measure_every=400)
+SDS_LAMBDA = 10.0
+PREFERENCE_LAMBDA, SHARPNESS = 3.0, 4.0
+
+CONTROL = Study(
+    cells={
+        "clip": NORMS,
+        "labels": replace(NORMS, objective="labels", lam=3.0),
+        "clip, text frozen": replace(NORMS, towers="image"),
+        "labels, text frozen": replace(NORMS, objective="labels", lam=3.0, towers="image"),
+        "clip, all": EVERYTHING,
+        "labels, all": replace(EVERYTHING, objective="labels", lam=3.0),
+    },
+)
+"""The positive control: told the truth, do these parameters move this base?"""
+CONTROLS = {
+    "labels": "clip",
+    "labels, text frozen": "clip, text frozen",
+    "labels, all": "clip, all",
+}
+"""Cell -> what it is compared with."""
+
+SCREEN = Study(
+    cells={
+        "clip": NORMS,
+        **{f"sds {lam:g}": replace(NORMS, objective="sds", lam=lam) for lam in (0.1, 1.0, 10.0, 100.0)},
+        "sds 10, shuffled": replace(NORMS, objective="sds", lam=10.0, shuffled=True),
+        "sds 10, no Jacobian": replace(NORMS, objective="sds", lam=10.0, jacobian=False),
+        "sds 10, h_w at random": replace(NORMS, objective="sds", lam=10.0, h_w="default"),
+        "sds 10, h_w of unit variance": replace(NORMS, objective="sds", lam=10.0, h_w_unit=True),
+        "sds 10, 3,000 steps": replace(NORMS, objective="sds", lam=10.0, steps=3_000, measure_every=3_000),
+        "clip, 3,000 steps": replace(NORMS, steps=3_000, measure_every=3_000),
+        "clip, all": EVERYTHING,
+        "sds 10, all": replace(EVERYTHING, objective="sds", lam=10.0),
+        "features 1": replace(NORMS, objective="features", lam=1.0),
+    },
+)
+"""Choices for L_SDS, on the validation set with one base."""
+SCREENED = {
+    "sds 10, 3,000 steps": "clip, 3,000 steps",
+    "sds 10, all": "clip, all",
+}
+"""Cells that are not compared with `clip`."""
+
+CONFIRM = Study(
+    cells={
+        "clip": NORMS,
+        "sds": replace(NORMS, objective="sds", lam=SDS_LAMBDA),
+        "sds, shuffled": replace(NORMS, objective="sds", lam=SDS_LAMBDA, shuffled=True),
+        "negatives": replace(NORMS, objective="negatives"),
+        "preference": replace(NORMS, objective="preference", lam=PREFERENCE_LAMBDA, sharpness=SHARPNESS),
+    },
+    bases=BASES,
+    seeds=(0, 1, 2, 3, 4),
+    measure=BENCHMARK,
+)
+"""The five declared objectives; the benchmark is scored once for each final model."""
+CONTRASTS = (
+    ("sds", "clip"),
+    ("sds", "sds, shuffled"),
+    ("negatives", "clip"),
+    ("preference", "clip"),
+    ("preference", "negatives"),
+)
+"""Treated and control, corrected for their number after Holm."""
+STUDIES = {"control": CONTROL, "screen": SCREEN, "confirm": CONFIRM}

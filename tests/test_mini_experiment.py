@@ -1,0 +1,180 @@
+"""The experiment: declared runs are made once, shared by processes, and every figure comes from the lines' bits."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sdsdemo import study_tables
+from sdsdemo.finetuning import measures
+from sdsdemo.mini import document, experiment, verify
+from sdsdemo.mini.experiment import Study, base_row, differences, read_rows, right_of, run_study, unpacked
+from sdsdemo.mini.findings import complete, findings, pairs_of
+from sdsdemo.mini.studies import CONFIRM, CONTRASTS, CONTROL, SCREEN, STUDIES
+from sdsdemo.recipes import Recipe
+from sdsdemo.settings import Settings
+from sdsdemo.workbench import Workbench
+
+SETS = {
+    "mini": 40,
+    "mini-zero-shot": 20,
+    "mini-retrieval": 20,
+    "mini-attribute": 8,
+    "mini-relation": 8,
+    "mini-order": 8,
+}
+CELLS = tuple(CONFIRM.cells)
+
+
+def line(cell: str, base: str, seed: int, text: float, skill: float = 0.7) -> dict[str, Any]:
+    """A run that is right on the first `text` of the benchmark, and on `skill` of the rest."""
+    share = {name: {"accuracy": skill} for name in SETS}
+    share["mini"] = {"text": text, "image": text / 2, "group": text / 4}
+    return {
+        "run": f"{cell} {base} {seed}",
+        "base": base,
+        "right": {
+            name: {k: experiment._packed(np.arange(SETS[name]) < value * SETS[name]) for k, value in by.items()}
+            for name, by in share.items()
+        },
+        "n": SETS,
+        "cosine": {"captions": 0.9, "images": 0.8},
+        "seconds": 10.0,
+    }
+
+
+def confirmed(gain: dict[str, float]) -> list[dict[str, Any]]:
+    return [
+        line(cell, base, seed, 0.25 + gain.get(cell, 0.0))
+        for cell in CELLS
+        for base in CONFIRM.bases
+        for seed in CONFIRM.seeds
+    ]
+
+
+BASE_ROWS = [line("base", base, 0, 0.2) | {"run": f"base {base}"} for base in CONFIRM.bases]
+
+
+def test_the_cells_of_a_study_share_everything_but_what_they_name() -> None:
+    own = {"objective", "lam", "sharpness", "shuffled"}
+    first = CONFIRM.cells["clip"].as_dict()
+    for recipe in CONFIRM.cells.values():
+        assert {field.name for field in fields(Recipe) if recipe.as_dict()[field.name] != first[field.name]} <= own
+    assert CONFIRM.cells["sds"] == replace(CONFIRM.cells["sds, shuffled"], shuffled=False)
+    assert all(recipe.check() for study in STUDIES.values() for recipe in study.cells.values())
+
+
+def test_choices_are_made_on_validation_and_only_the_declared_cells_meet_the_benchmark() -> None:
+    assert {CONTROL.measure, SCREEN.measure} == {"mini-validation"}
+    assert (CONFIRM.measure, len(CONFIRM.bases), len(CONFIRM.seeds), len(CONFIRM.cells)) == ("mini", 3, 5, 5)
+    assert len(list(CONFIRM.runs())) == 75
+
+
+def test_each_cell_is_compared_with_the_one_that_differs_in_its_treatment_alone() -> None:
+    for name in ("control", "screen"):
+        for cell, control in pairs_of(name, STUDIES[name]):
+            treated, plain = STUDIES[name].cells[cell], STUDIES[name].cells[control]
+            assert plain.objective == "clip"
+            assert (treated.trained, treated.towers, treated.steps) == (plain.trained, plain.towers, plain.steps)
+
+
+def test_the_bits_of_a_line_are_the_booleans_that_went_in() -> None:
+    right_E = np.random.default_rng(0).random(403) < 0.3
+    assert np.array_equal(unpacked(experiment._packed(right_E), 403), right_E)
+
+
+def test_an_effect_is_that_of_the_bits_at_the_same_base_and_seed() -> None:
+    rows = confirmed({"preference": 0.2})
+    found = differences(rows, "preference", "clip", CONFIRM.bases, CONFIRM.seeds, "mini")
+    assert found.shape == (3, 5, 40)
+    assert found.mean() == pytest.approx(0.2)
+    with pytest.raises(KeyError):
+        differences(rows[:-1], CELLS[-1], "clip", CONFIRM.bases, CONFIRM.seeds, "mini")
+
+
+def test_findings_name_every_declared_contrast_with_its_interval_and_its_correction() -> None:
+    found = findings(BASE_ROWS, {"confirm": confirmed({"preference": 0.4, "negatives": 0.05})})["confirm"]
+    assert [(row["cell"], row["control"]) for row in found["contrasts"]] == list(CONTRASTS)
+    by_pair = {(row["cell"], row["control"]): row for row in found["contrasts"]}
+    strong = by_pair["preference", "clip"]
+    assert strong["value"] == pytest.approx(0.4)
+    assert 0 < strong["low"] < 0.4 < strong["high"]
+    assert by_pair["sds", "clip"]["value"] == 0
+    assert all(row["holm"] >= row["p"] for row in found["contrasts"])
+    assert found["cells"]["clip"]["retrieval"]["kept"] is True
+
+
+def test_a_skill_that_was_lost_is_not_called_kept_and_a_base_at_the_ceiling_says_nothing() -> None:
+    rows = [{**row, "right": {**row["right"], "mini-retrieval": line("x", "y", 0, 0, 0.5)["right"]["mini-retrieval"]}}
+            for row in confirmed({})]  # fmt: skip
+    cells = findings(BASE_ROWS, {"confirm": rows})["confirm"]["cells"]
+    assert cells["clip"]["retrieval"]["kept"] is False
+    high = [line("base", base, 0, 0.2, skill=1.0) | {"run": f"base {base}"} for base in CONFIRM.bases]
+    assert findings(high, {"confirm": rows})["confirm"]["cells"]["clip"]["zero_shot"]["kept"] is None
+
+
+def test_only_whole_seeds_count_while_a_study_is_under_way() -> None:
+    rows = confirmed({})
+    assert complete(CONFIRM, rows) == (CONFIRM.bases, CONFIRM.seeds)
+    without = [row for row in rows if row["run"] != f"sds {CONFIRM.bases[1]} 3"]
+    assert complete(CONFIRM, without)[1] == (0, 1, 2, 4)
+    first = [row for row in rows if row["run"].endswith(" 0") and row["base"] != CONFIRM.bases[2]]
+    assert complete(CONFIRM, first) == (CONFIRM.bases[:2], (0,))
+    assert findings(BASE_ROWS, {"confirm": []})["confirm"]["seeds"] == []
+
+
+def test_runs_are_made_once_measured_and_shared_by_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measures, "ZERO_SHOT", 4)
+    monkeypatch.setattr(measures, "RETRIEVAL", (1, 4))
+    monkeypatch.setattr(experiment, "_choice_sets", dict)
+    tiny = Recipe(objective="clip", steps=2, batch=4, pool=8, fitted_on=4, teacher_timesteps=2, warm_up=1)
+    study = Study(cells={"clip": tiny, "sds": replace(tiny, objective="sds")}, seeds=(0,))
+    workbench = Workbench(Settings.from_environment({"SDSDEMO_CACHE": str(tmp_path / "cache")}))
+    said: list[str] = []
+    common = {"store": tmp_path / "lines.jsonl", "work": tmp_path / "work", "workbench": workbench}
+    for part in ((1, 2), (0, 2), (0, 1)):
+        run_study("tiny", study, **common, progress=said.append, part=part, keep=tmp_path / "kept")
+    rows = read_rows(tmp_path / "lines.jsonl")
+    assert [row["run"] for row in rows] == ["sds mini-clip 0", "clip mini-clip 0"]
+    assert sum(text.startswith("tiny: ") for text in said) == 2
+    assert right_of(rows[0], "mini-validation", "text").shape == (400,)
+    assert -1 <= rows[0]["controls"]["0"]["cosine with shuffled"] <= 1
+    assert {path.name for path in (tmp_path / "kept").iterdir()} == {
+        f"{r['run'].replace(' ', '_')}.safetensors" for r in rows
+    }
+    assert base_row("mini-clip", workbench)["n"]["mini"] == 400
+    with (tmp_path / "lines.jsonl").open("a") as file:
+        file.write('{"run": "half')
+    assert read_rows(tmp_path / "lines.jsonl") == rows
+    json.dumps(rows)
+
+
+def test_the_document_shows_what_the_shipped_lines_say() -> None:
+    found = json.loads(verify.FINDINGS.read_text())
+    assert json.loads(json.dumps(verify.read_findings(verify.EXPERIMENT))) == found
+    text = document.DOCUMENT.read_text()
+    assert document.filled(text, document.blocks(found)) == text
+    for part in document.blocks(found).values():
+        assert part in text
+
+
+def test_a_block_is_written_between_its_own_markers_alone() -> None:
+    text = "a\n<!-- one -->\nold\n<!-- /one -->\n<!-- two -->\n<!-- /two -->\nb"
+    assert document.filled(text, {"one": "x | y"}) == text.replace("old", "x | y")
+
+
+def test_the_tables_say_how_much_of_a_study_there_is() -> None:
+    found = findings(BASE_ROWS, {"confirm": confirmed({"preference": 0.4}), "control": []})
+    assert study_tables.made_words(found["confirm"]) == "3 bases, 5 seeds, n = 40 of mini."
+    assert study_tables.made_words(found["control"]).startswith("Not run yet: 1 base with 3 seeds")
+    part = findings(BASE_ROWS, {"confirm": [row for row in confirmed({}) if row["run"].endswith(" 1")]})
+    assert "under way" in study_tables.made_words(part["confirm"])
+    rows = study_tables.contrasts_grid(found["confirm"])
+    assert rows[4][:3] == ["preference", "clip", "+40.0"]
+    assert study_tables.as_markdown(rows).count("\n") == len(rows)
+    assert ", kept" in study_tables.cells_grid(found["confirm"])[1][5]
