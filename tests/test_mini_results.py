@@ -84,7 +84,9 @@ def test_the_teacher_is_good_enough_to_teach_and_clip_retrieves() -> None:
     assert teacher["text"]["value"] >= 0.85
     for tag in ("Noun left/right", "Noun above/below"):
         assert teacher["by_tag"]["tag"][tag]["text"]["value"] >= 0.70
-    assert 0.5 < stored("mini-retrieval")["models"]["mini-clip"]["accuracy"]["value"] < 0.9  # so that "kept" can be said
+    assert (
+        0.5 < stored("mini-retrieval")["models"]["mini-clip"]["accuracy"]["value"] < 0.9
+    )  # so that "kept" can be said
 
 
 def test_the_shipped_run_is_of_the_benchmark_that_is_here_so_that_a_model_can_be_added_to_it() -> None:

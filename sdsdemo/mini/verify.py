@@ -14,7 +14,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,11 +52,19 @@ def verify(work: Path, workbench: Any, progress: Progress) -> dict[str, Any]:
         for metric in METRICS
     ]
     shipped, now = json.loads(FINDINGS.read_text()), read_findings(EXPERIMENT)
-    for name in STUDIES:
-        for old, new in zip(shipped[name].get("contrasts", []), now[name].get("contrasts", []), strict=True):
-            what = f"{name}: {old['cell']} against {old['control']}"
-            rows.append(_row(what, old["value"], new["value"], 1e-6))
+    for what, old, new in _contrasts(shipped, now):
+        rows.append(_row(what, old["value"], new["value"], 1e-6))
     return {"rows": rows, "same": all(row["same"] for row in rows)}
+
+
+def _contrasts(
+    shipped: Mapping[str, Any], now: Mapping[str, Any]
+) -> Iterator[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
+    """In words, each contrast that is shipped, and the same one now. Raises `KeyError` for one that is gone."""
+    for name in STUDIES:
+        found = {(row["cell"], row["control"]): row for row in now[name].get("contrasts", [])}
+        for old in shipped[name].get("contrasts", []):
+            yield f"{name}: {old['cell']} against {old['control']}", old, found[old["cell"], old["control"]]
 
 
 def _row(what: str, shipped: float, now: float, tolerance: float) -> dict[str, Any]:
@@ -155,10 +163,8 @@ def from_scratch(work: Path, workbench: Any, progress: Progress) -> dict[str, An
     now = json.loads(write_findings(experiment).read_text())
     shipped = json.loads(FINDINGS.read_text())
     rows = []
-    for name in STUDIES:
-        for old, new in zip(shipped[name].get("contrasts", []), now[name]["contrasts"], strict=True):
-            row = _row(f"{name}: {old['cell']} against {old['control']}", old["value"], new["value"], 0)
-            rows.append(row | {"same": old["low"] <= new["value"] <= old["high"]})
+    for what, old, new in _contrasts(shipped, now):
+        rows.append(_row(what, old["value"], new["value"], 0) | {"same": old["low"] <= new["value"] <= old["high"]})
     return {"rows": rows, "same": all(row["same"] for row in rows)}
 
 
