@@ -10,12 +10,14 @@ import pytest
 pytest.importorskip("playwright", reason="the browser tests need requirements-dev.txt")
 from playwright.sync_api import Browser, Page, expect
 
+from sdsdemo.data.mini_sets import SWAPS
 from sdsdemo.settings import Settings
 from sdsdemo.workbench import Workbench
 from tests.conftest import WAIT_MS, free_port
 
 pytestmark = pytest.mark.browser
 COUNT = "#browse-count .count"
+INSIDE = SWAPS["inside"].share
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +55,20 @@ def test_a_bar_filters_the_gallery_and_clear_brings_everything_back(page: Page, 
     browse(page, address)
     expect(page.locator(COUNT)).to_have_text("400 of 400")
     page.locator(".tag-row", has_text="Noun inside").click()
-    expect(page.locator(COUNT)).to_have_text("50 of 400")
+    expect(page.locator(COUNT)).to_have_text(f"{INSIDE} of 400")
     page.locator(".bar-row", has_text="fixed").click()
-    expect(page.locator(COUNT)).not_to_have_text("50 of 400")
+    expect(page.locator(COUNT)).not_to_have_text(f"{INSIDE} of 400")
     expect(page.locator(COUNT)).to_have_text(re.compile(r"^\d+ of 400$"))
     page.locator("#browse-clear").click()
     expect(page.locator(COUNT)).to_have_text("400 of 400")
+
+
+def test_the_failure_categories_of_mini_filter_the_gallery(page: Page, address: str) -> None:
+    browse(page, address)
+    page.get_by_label("Failure category").click()
+    page.get_by_role("option", name="small object").click()
+    small = sum(recipe.categories.get("small object", 0) for recipe in SWAPS.values())
+    expect(page.locator(COUNT)).to_have_text(f"{small} of 400")
 
 
 def test_an_example_opens_with_all_models_and_j_and_k_step_through(page: Page, address: str) -> None:
