@@ -80,7 +80,7 @@ def run_study(
             continue
         progress(f"{name}: {run}")
         folder = work / name / run.replace(" ", "_")
-        record = _trained(recipe, folder, workbench, progress)
+        record = trained_run(recipe, folder, workbench, progress)
         row = {"run": run, **_measured(recipe, folder / "model.safetensors", study, workbench)}
         row |= {fact: record[fact] for fact in KEPT_FACTS if fact in record}
         keep_row(store, row)
@@ -89,8 +89,8 @@ def run_study(
             shutil.copyfile(folder / "model.safetensors", keep / f"{run.replace(' ', '_')}.safetensors")
 
 
-def _trained(recipe: Recipe, out: Path, workbench: Models, progress: Progress) -> dict[str, Any]:
-    """The record of a finished run, made or continued where it is not finished."""
+def trained_run(recipe: Recipe, out: Path, workbench: Models, progress: Progress) -> dict[str, Any]:
+    """The record of a finished run, made or continued where it is not finished. Raises `UserError` where it fails."""
     folder = TuningFolder(out)
     if not folder.exists or folder.read()["state"] != "finished":
         for event in finetune(recipe, out, workbench=workbench, resume=folder.exists):

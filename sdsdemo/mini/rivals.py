@@ -25,13 +25,9 @@ from typing import Any
 import numpy as np
 
 from sdsdemo.data.benchmarks import read_benchmark
-from sdsdemo.errors import UserError
 from sdsdemo.evaluation import evaluate
 from sdsdemo.finetuning.estimating import Estimate, estimate
-from sdsdemo.finetuning.events import Done
-from sdsdemo.finetuning.folder import TuningFolder
-from sdsdemo.finetuning.preparing import Models
-from sdsdemo.finetuning.run import finetune
+from sdsdemo.mini.experiment import trained_run
 from sdsdemo.recipes import Recipe
 from sdsdemo.runs import read_run
 from sdsdemo.settings import budget
@@ -60,7 +56,7 @@ def rivals(
     Raises `UserError` where a run fails.
     """
     trained = {
-        (cell, seed): _trained(replace(recipe, seed=seed), work / f"{cell}-{seed}", workbench, progress)
+        (cell, seed): trained_run(replace(recipe, seed=seed), work / f"{cell}-{seed}", workbench, progress)
         for seed in range(seeds)
         for cell, recipe in CELLS.items()
     }
@@ -86,17 +82,6 @@ def rivals(
         "cheaper": _cheaper(times, trained["preference", 0]["preferences"]["pairs"]),
         "machine": next(iter(trained.values()))["machine"],
     }
-
-
-def _trained(recipe: Recipe, out: Path, workbench: Models, progress: Callable[[str], None]) -> dict[str, Any]:
-    """The record of a finished run, made where it is not there, with what a step takes."""
-    folder = TuningFolder(out)
-    if not folder.exists or folder.read()["state"] != "finished":
-        for event in finetune(recipe, out, workbench=workbench, resume=folder.exists):
-            progress(f"{out.name}  {type(event).__name__.lower()} {getattr(event, 'step', '')}")
-            if isinstance(event, Done) and event.state != "finished":
-                raise UserError(f"{out.name}: {event.reason or event.state}")
-    return folder.read()
 
 
 def _cell(
