@@ -15,6 +15,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from sdsdemo.arguments import Parser
 from sdsdemo.errors import UserError
 from sdsdemo.recipes import PRESET_WORDS, Recipe, called, made
 from sdsdemo.settings import ASSETS, CHECKPOINTS, NOISES, SEED, TIMESTEPS, Settings, budget
@@ -28,9 +29,10 @@ STUDY_LINES = ASSETS / "mini" / "results" / "experiment"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 the user must change something, 1 our bug (by its traceback), 130 stopped with Ctrl-C."""
-    asked = _parser().parse_args(arguments)
     try:
-        return asked.run(asked)
+        asked = _parser().parse_args(arguments)
+        status: int = asked.run(asked)
+        return status
     except UserError as error:
         _note(str(error))
         return 2
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m sdsdemo",
         description="Which caption belongs to the picture? CLIP, the diffusion score and SDS-CLIP, side by side.",
         epilog="Each verb explains itself: python -m sdsdemo score --help. The page: python app.py --help.",

@@ -18,7 +18,10 @@ from sdsdemo.data.mini_drawing import draw
 from sdsdemo.data.mini_sets import benchmark_pairs
 from sdsdemo.settings import LIMITS, ROOT, VARIABLES
 
-VERBS = ("score", "evaluate", "mini draw", "mini train", "mini opening", "models", "fetch", "bench", "doctor")
+VERBS = (
+    "score", "evaluate", "mini draw", "mini train", "mini study", "mini verify", "mini document", "mini opening",
+    "models", "fetch", "bench", "doctor",
+)  # fmt: skip
 ASKED = ["a red star", "a blue circle", "--model", "mini-clip"]
 
 
@@ -217,3 +220,27 @@ def test_a_reader_that_has_had_enough_is_no_trouble() -> None:
     command = f"{shlex.quote(sys.executable)} -m sdsdemo models | head -c 1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("finetune --steps ten", ["--steps takes a whole number", "'ten'"]),
+        ("finetune --lambda much", ["--lambda takes a number", "'much'"]),
+        ("finetun", ["no verb 'finetun'", "did you mean finetune?"]),
+        ("mini drow", ["no deed 'drow'", "did you mean draw?", "mini --help"]),
+        ("evaluate mini --limt 3", ["no option --limt", "did you mean --limit?"]),
+        ("evaluate mini --limt=3", ["no option --limt", "did you mean --limit?"]),
+        ("evaluate", ["Still missing: benchmark", "evaluate --help"]),
+        ("evaluate mini --out", ["--out needs a value"]),
+        ("doctor now", ["'now' is one word too many"]),
+    ],
+)
+def test_a_command_line_that_cannot_be_read_gets_one_sentence_on_stderr(
+    arguments: str, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, err = said(capsys, *arguments.split())
+    assert (status, out) == (2, "")
+    assert all(word in err for word in words)
+    assert "usage" not in err
+    assert err.count("\n") == 1

@@ -1,0 +1,63 @@
+"""Command lines that cannot be read, in sentences that say what to do. Knows no verb of its own."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator
+from difflib import get_close_matches
+from typing import Any, NoReturn
+
+from sdsdemo.errors import UserError
+
+NUMBER = re.compile(r"argument (?P<flag>[^:]+): invalid (?P<kind>int|float) value: '(?P<said>.*)'")
+CHOICE = re.compile(r"argument (?P<what>[^:]+): invalid choice: '(?P<said>.*?)' \(choose from (?P<known>.*)\)")
+MISSING = re.compile(r"the following arguments are required: (?P<names>.*)")
+NO_VALUE = re.compile(r"argument (?P<flag>[^:]+): expected (?:one|at least one) argument")
+UNKNOWN = re.compile(r"unrecognized arguments: (?P<said>\S+)")
+KINDS = {"int": "a whole number, such as 400", "float": "a number, such as 0.5"}
+
+
+class Parser(argparse.ArgumentParser):
+    """As argparse's, but what is wrong is raised as a `UserError` with a sentence, and nothing is printed."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(self.in_words(message))
+
+    def in_words(self, message: str) -> str:
+        """What argparse says, for people."""
+        help_ = f"`{self.prog} --help` lists what there is."
+        if found := NUMBER.fullmatch(message):
+            return f"{_flag(found['flag'])} takes {KINDS[found['kind']]}; it was '{found['said']}'."
+        if found := CHOICE.fullmatch(message):
+            known = re.findall(r"[\w-]+", found["known"])
+            return f"There is no {found['what'].lower()} '{found['said']}'{_guess(found['said'], known)}. {help_}"
+        if found := MISSING.fullmatch(message):
+            return f"Still missing: {found['names']}. {help_}"
+        if found := NO_VALUE.fullmatch(message):
+            return f"{_flag(found['flag'])} needs a value after it. {help_}"
+        if found := UNKNOWN.match(message):
+            said = found["said"].partition("=")[0]
+            if said.startswith("-"):
+                return f"There is no option {said} here{_guess(said, sorted(set(_options(self))))}. {help_}"
+            return f"'{said}' is one word too many: put what belongs together in quotes. {help_}"
+        return f"{message[:1].upper()}{message[1:]}. {help_}"
+
+
+def _flag(name: str) -> str:
+    """The longest of `-h/--help`."""
+    return max(name.split("/"), key=len)
+
+
+def _guess(said: str, known: list[str]) -> str:
+    close = get_close_matches(said, known, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """Every option of a parser and of those below it."""
+    for action in parser._actions:
+        yield from action.option_strings
+        children: Any = action.choices if isinstance(action, argparse._SubParsersAction) else {}
+        for child in children.values():
+            yield from _options(child)
