@@ -17,24 +17,15 @@ PACKAGE = ROOT / "sdsdemo"
 RANKS = (
     ("types", "errors", "settings"),
     (
-        "losses",
-        "metrics",
-        "effects",
-        "deciding",
-        "inputs",
-        "evidence",
-        "processes",
-        "swaps",
-        "swap_words",
-        "recipes",
-        "zerogpu",
+        "arguments", "losses", "metrics", "effects", "deciding", "inputs", "evidence", "processes", "swaps",
+        "swap_words", "recipes", "zerogpu",
     ),
     ("models", "data", "training", "objectives", "results", "runs", "plots", "figures", "reports", "study_tables"),
     ("summaries",),
     ("evaluation", "reporting", "browsing", "bench", "mini", "finetuning"),
     ("workbench", "shell", "doctor", "shelf", "tunings", "publishing"),
     ("ui", "cli", "__main__"),
-)
+)  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 BESIDE = {
     ("settings", "types"), ("settings", "errors"), ("deciding", "metrics"), ("objectives", "training"),
