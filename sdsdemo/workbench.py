@@ -139,8 +139,13 @@ class Workbench:
 
 
 def _ask(scorer: Scorer, image: Image, captions: list[str], budget: Budget) -> Answer:
-    """One model's answer. Where a concern blocks, no number is computed: it would mean nothing."""
+    """One model's answer. Where a concern blocks, no number is computed: it would mean nothing.
+
+    All unknown words are one to a tokenizer, so that captions with any are not said to be equal.
+    """
     concerns = scorer.concerns([image], captions)
+    if any(concern.kind == "unknown-words" for concern in concerns):
+        concerns = [concern for concern in concerns if concern.kind != "equal-captions"]
     blocking = _sentences(concern for concern in concerns if concern.blocking)
     notes = _sentences(concern for concern in concerns if not concern.blocking)
     if blocking:

@@ -117,9 +117,10 @@ def test_a_bad_file_is_one_sentence_without_its_folder(
 def test_a_word_that_the_mini_models_do_not_know_is_named_and_gives_no_number(
     picture: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status, out, _ = said(capsys, "score", picture, "a piano", "a red star", "--model", "mini-clip", "--json")
+    status, out, _ = said(capsys, "score", picture, "a piano", "a guitar", "--model", "mini-clip", "--json")
     (entry,) = json.loads(out)["models"]
     assert status == 2
+    assert "notes" not in entry
     assert "'piano'" in entry["problem"]
     assert "scores" not in entry
 

@@ -18,6 +18,7 @@ from tests.fakes import FakeScorer, fake_card
 PICTURE = Image.new("RGB", (32, 32), "red")
 CAPTIONS = ("a red star", "a blue circle")
 BLOCKING = Concern(kind="unknown-words", text="'piano' is not known.", blocking=True)
+EQUAL = Concern(kind="equal-captions", text="Captions A and B are the same.", blocking=False)
 REMARK = Concern(kind="truncated", text="The end was cut.", blocking=False)
 
 
@@ -87,6 +88,14 @@ def test_where_a_number_would_mean_nothing_none_is_computed() -> None:
     assert answer.problem == BLOCKING.text
     assert answer.notes == (REMARK.text,)
     assert fake.calls == 0
+
+
+@pytest.mark.parametrize(("known", "notes"), [(True, (EQUAL.text,)), (False, ())])
+def test_captions_are_said_to_be_equal_only_where_their_words_are_known(known: bool, notes: tuple[str, ...]) -> None:
+    fake = FakeScorer(fake_card(), concerns=[EQUAL] if known else [BLOCKING, EQUAL])
+    workbench, _ = bench_of(mini_clip=fake)
+    (answer,) = workbench.compare(PICTURE, CAPTIONS, ["mini-clip"], budget())
+    assert answer.notes == notes
 
 
 def test_a_remark_stands_beside_the_scores() -> None:
