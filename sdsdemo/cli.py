@@ -11,13 +11,13 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
 from sdsdemo.arguments import Parser
 from sdsdemo.errors import UserError
-from sdsdemo.recipes import PRESET_WORDS, Recipe, called, made
+from sdsdemo.recipes import PRESET_WORDS, Recipe, called, headings, made
 from sdsdemo.settings import ASSETS, CHECKPOINTS, NOISES, SEED, TIMESTEPS, Settings, budget
 
 Handler = Callable[[argparse.Namespace], int]
@@ -117,20 +117,28 @@ def _add_report(verbs: Any) -> None:
 def _add_finetune(verbs: Any) -> None:
     example = "finetune --preset quick --objective preference --out runs/try"
     tune = _verb(verbs, "finetune", "fine-tune a CLIP, with or without a teacher", example, _finetune)
+    tune.usage, tune.epilog = f"%(prog)s --out DIR [options]\n{tune.epilog}", None
     tune.description = f"{tune.description} A preset may set other values than the defaults below: see --show."
     tune.add_argument("--out", type=Path, metavar="DIR", help="where weights, log and checkpoint go")
     presets = "; ".join(f"{name}: {words}" for name, words in PRESET_WORDS.items())
     tune.add_argument("--preset", default="mini", metavar="NAME", help=f"settings to start from ({presets})")
     tune.add_argument("--resume", action="store_true", help="go on with the run in --out, which was stopped")
     tune.add_argument("--show", action="store_true", help="print the whole recipe, as JSON, and train nothing")
-    for setting in fields(Recipe):
-        flag, default = called(setting.name), setting.default
-        says = setting.metadata["meaning"] + (f" Default: {default}." if default != "" else "")
-        options: dict[str, Any] = {"dest": setting.name, "default": None, "help": says.replace("%", "%%")}
-        if isinstance(default, bool):
-            tune.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
-        else:
-            tune.add_argument(flag, type=type(default), metavar=_letter(default), **options)
+    for heading, settings in headings().items():
+        group = tune.add_argument_group(heading)
+        for setting in settings:
+            _add_setting(group, setting)
+
+
+def _add_setting(group: Any, setting: Field[Any]) -> None:
+    default: Any = setting.default
+    says = setting.metadata["meaning"] + (f" Default: {default}." if default != "" else "")
+    options: dict[str, Any] = {"dest": setting.name, "default": None, "help": says.replace("%", "%%")}
+    if isinstance(default, bool):
+        options["action"] = argparse.BooleanOptionalAction
+    else:
+        options |= {"type": type(default), "metavar": _letter(default)}
+    group.add_argument(called(setting.name), **options)
 
 
 def _letter(default: object) -> str:

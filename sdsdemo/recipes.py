@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 from sdsdemo.errors import UserError
@@ -43,54 +43,65 @@ OBJECTIVES = {
 """Every objective in a few words."""
 
 
-def _is(default: Any, meaning: str) -> Any:
-    return field(default=default, metadata={"meaning": meaning})
+def _is(default: Any, meaning: str, heading: str = "") -> Any:
+    """heading: of the settings from this one on."""
+    return field(default=default, metadata={"meaning": meaning, "heading": heading})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One run. `check` says whether it makes sense."""
+    """One run. `check` says whether it makes sense. Settings stand under headings, those most used first."""
 
-    base: str = _is("mini-clip", "CLIP to start from: a card or a spec.")
-    teacher: str = _is("mini-diffusion", "Diffusion model to learn from: a card or a spec.")
-    data: str = _is(MINI, "mini, folder:PATH, coco:PATH, or hub:ORG/NAME.")
-    objective: Name = _is("sds", "What is minimised: " + ", ".join(NAMES) + ".")
-    steps: int = _is(400, "Optimiser steps.")
+    objective: Name = _is("sds", "What is minimised: " + ", ".join(NAMES) + ".", heading="the objective")
+    lam: float = _is(1.0, "Lambda, the weight of the second term.")
+    shuffled: bool = _is(False, "Control of sds: the teacher reads the captions of other images.")
+    permuted: bool = _is(False, "Control of preference: the teacher's preferences are dealt to other images.")
+    base: str = _is("mini-clip", "CLIP to start from: a card or a spec.", heading="what is trained")
+    trained: Trained = _is("norms", "norms: LayerNorms, as the paper; all: every parameter but the logit scale.")
+    towers: Towers = _is("both", "Which towers are trained: both, image or text.")
+    data: str = _is(MINI, "mini, folder:PATH, coco:PATH, or hub:ORG/NAME.", heading="the data")
+    pool: int = _is(4_000, "Images to train on, again and again; of Mini they are drawn.")
+    held_out: int = _is(500, "Images of your own data kept for before and after.")
+    withheld_kind: str = _is("", "A kind of swap that is never trained: " + ", ".join(KINDS) + ".")
+    withheld_words: str = _is("", "Captions with these words get no swap: a template that is never trained.")
+    image_column: str = _is("image", "Column of the images, of a Hub data set.")
+    caption_column: str = _is("", "Column of the captions, where it is not found by itself.")
+    steps: int = _is(400, "Optimiser steps.", heading="the steps")
     batch: int = _is(32, "Images and captions a step.")
-    micro_batch: int = _is(0, "Rows at once, where memory asks for fewer than the batch; 0: all. The step is the same.")
     learning_rate: float = _is(3e-3, "Highest learning rate; it rises over the warm-up and falls as a cosine.")
     warm_up: int = _is(40, "Steps over which the learning rate rises.")
+    seed: int = _is(0, "Of the data's order, the noise and the maps.")
+    micro_batch: int = _is(0, "Rows at once, where memory asks for fewer than the batch; 0: all. The step is the same.")
     weight_decay: float = _is(0.0, "Of AdamW.")
     clip_norm: float = _is(1.0, "The gradient's norm is cut to this.")
     ema: float = _is(0.0, "Decay of a moving average of the weights; 0: off.")
-    lam: float = _is(1.0, "Lambda, the weight of the second term.")
+    teacher: str = _is(
+        "mini-diffusion",
+        "Diffusion model to learn from: a card or a spec.",
+        heading="the teacher",
+    )
+    sharpness: float = _is(2.0, "How sure a teacher's usual preference is: p = sigmoid(sharpness x gap / median gap).")
+    teacher_timesteps: int = _is(4, "Noise levels at which the teacher compares a caption with its swap.")
+    teacher_noises: int = _is(1, "Noise draws a level for that.")
     reduction: Reduction = _is(
-        "mean", "Of L_SDS over a latent's elements: mean, or sum, which is mean times their number."
+        "mean",
+        "Of L_SDS over a latent's elements: mean, or sum, which is mean times their number.",
+        heading="the teacher in every step",
     )
     jacobian: bool = _is(True, "Whether the gradient of L_SDS goes back through the whole denoiser.")
     timestep_low: float = _is(0.0, "Where in the schedule timesteps begin, from 0 to 1.")
     timestep_high: float = _is(1.0, "Where in the schedule timesteps end.")
-    shuffled: bool = _is(False, "Control of sds: the teacher reads the captions of other images.")
     h_w: str = _is("fit", "How h_w starts: fit, by least squares to true latents, or default, at random.")
     h_w_unit: bool = _is(False, "Whether h_w's output is brought to unit variance a latent.")
     h_w_scale: float = _is(1.0, "What h_w's output is multiplied with.")
     fitted_on: int = _is(2_000, "Images that h_w is fitted on.")
-    trained: Trained = _is("norms", "norms: LayerNorms, as the paper; all: every parameter but the logit scale.")
-    towers: Towers = _is("both", "Which towers are trained: both, image or text.")
-    pool: int = _is(4_000, "Images to train on, again and again; of Mini they are drawn.")
-    withheld_kind: str = _is("", "A kind of swap that is never trained: " + ", ".join(KINDS) + ".")
-    withheld_words: str = _is("", "Captions with these words get no swap: a template that is never trained.")
-    teacher_timesteps: int = _is(4, "Noise levels at which the teacher compares a caption with its swap.")
-    teacher_noises: int = _is(1, "Noise draws a level for that.")
-    sharpness: float = _is(2.0, "How sure a teacher's usual preference is: p = sigmoid(sharpness x gap / median gap).")
-    permuted: bool = _is(False, "Control of preference: the teacher's preferences are dealt to other images.")
-    seed: int = _is(0, "Of the data's order, the noise and the maps.")
-    measure: str = _is("", "Benchmark for before and after; empty: mini-validation for Mini, else held-out data.")
+    measure: str = _is(
+        "",
+        "Benchmark for before and after; empty: mini-validation for Mini, else held-out data.",
+        heading="what is measured and kept",
+    )
     measure_every: int = _is(0, "Steps between two looks at held-out accuracy; 0: five looks a run.")
     keep_every: int = _is(100, "Steps between two checkpoints.")
-    held_out: int = _is(500, "Images of your own data kept for before and after.")
-    image_column: str = _is("image", "Column of the images, of a Hub data set.")
-    caption_column: str = _is("", "Column of the captions, where it is not found by itself.")
 
     def check(self) -> Recipe:
         """The recipe itself. Raises `UserError` naming the first setting that makes no sense, and its range."""
@@ -167,6 +178,16 @@ PRESET_WORDS = {
 def meaning(name: str) -> str:
     """What a setting means, in a sentence."""
     return next(setting.metadata["meaning"] for setting in fields(Recipe) if setting.name == name)
+
+
+def headings() -> dict[str, list[Field[Any]]]:
+    """The settings under each heading."""
+    found: dict[str, list[Field[Any]]] = {}
+    heading = ""
+    for setting in fields(Recipe):
+        heading = setting.metadata["heading"] or heading
+        found.setdefault(heading, []).append(setting)
+    return found
 
 
 def made(preset: str, changes: Mapping[str, Any]) -> Recipe:

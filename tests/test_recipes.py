@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import fields, replace
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from sdsdemo import cli
 from sdsdemo.errors import UserError
-from sdsdemo.recipes import OBJECTIVES, PRESET_WORDS, PRESETS, Recipe, made, meaning
+from sdsdemo.recipes import OBJECTIVES, PRESET_WORDS, PRESETS, Recipe, called, headings, made, meaning
 from sdsdemo.settings import FINETUNING
 
 
@@ -68,6 +69,27 @@ def test_the_command_line_gives_the_recipe_back(recipe: Recipe) -> None:
     given = {f.name: v for f in fields(Recipe) if (v := getattr(asked, f.name)) is not None}
     assert replace(Recipe(), **given) == recipe
     assert str(asked.out) == "runs/x"
+
+
+def test_every_setting_is_under_one_heading_and_the_help_shows_it_there(capsys: pytest.CaptureFixture[str]) -> None:
+    found = headings()
+    assert all(found)
+    assert sorted(s.name for settings in found.values() for s in settings) == sorted(f.name for f in fields(Recipe))
+    with pytest.raises(SystemExit):
+        cli.main(["finetune", "--help"])
+    shown = capsys.readouterr().out
+    blocks = dict(block.split(":\n", 1) for block in shown.split("\n\n")[2:])
+    assert list(blocks)[1:] == list(found)
+    for heading, settings in found.items():
+        assert re.findall(r"^  (--[\w-]+)", blocks[heading], re.MULTILINE) == [called(s.name) for s in settings]
+
+
+def test_the_help_of_finetune_begins_with_an_example_that_parses(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["finetune", "--help"])
+    first, second, *_ = capsys.readouterr().out.splitlines()
+    assert len(first) < 80
+    assert cli._parser().parse_args(shlex.split(second.removeprefix("example: python -m sdsdemo "))).out
 
 
 def test_show_prints_the_whole_recipe_of_a_preset(capsys: pytest.CaptureFixture[str]) -> None:
