@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import Field, fields
@@ -293,7 +294,7 @@ def _doctor(asked: argparse.Namespace) -> int:
     from sdsdemo.doctor import as_text, examine
     from sdsdemo.workbench import Workbench
 
-    return _show(asked, examine(Workbench()), as_text)
+    return _show(asked, examine(Workbench()), lambda found: as_text(found, _columns()))
 
 
 def _mini_draw(asked: argparse.Namespace) -> int:
@@ -371,6 +372,11 @@ def _mini_opening(asked: argparse.Namespace) -> int:
 def _show(asked: argparse.Namespace, result: Any, as_text: Callable[[Any], str]) -> int:
     print(json.dumps(result) if asked.json else as_text(result), flush=True)
     return 0
+
+
+def _columns() -> int:
+    """Of the terminal; 80 where there is none."""
+    return shutil.get_terminal_size().columns
 
 
 def _silent(line: str) -> None:

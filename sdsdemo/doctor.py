@@ -11,8 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from sdsdemo.models.cards import megabytes
-from sdsdemo.settings import CHECKPOINTS, FINETUNING, LIMITS, NOISES, ROOT, SEED, TIMESTEPS, VARIABLES
+from sdsdemo.settings import CHECKPOINTS, FINETUNING, LIMITS, NOISES, ROOT, SEED, TIMESTEPS, VARIABLES, limit_words
 from sdsdemo.workbench import Workbench
+from sdsdemo.wrapping import wrapped
 
 PACKAGES = (
     "torch", "torchvision", "open_clip_torch", "diffusers", "transformers", "gradio", "plotly", "matplotlib", "numpy",
@@ -21,6 +22,8 @@ PACKAGES = (
 ADVICE_PACKAGE = "{name} is not installed: run the set-up again (make setup, or pip install -r requirements.txt)."
 ADVICE_DISK = "The disk has {free:.1f} GB left: real models take 1 to 10 GB each."
 LITTLE_DISK_GB = 2.0
+HANG = {"Models": " " * 23}
+"""What stands before the later lines of an entry where it is not four spaces."""
 
 
 def examine(workbench: Workbench, environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
@@ -53,8 +56,8 @@ def examine(workbench: Workbench, environment: Mapping[str, str] = os.environ) -
     }
 
 
-def as_text(found: Mapping[str, Any]) -> str:
-    """The report for people."""
+def as_text(found: Mapping[str, Any], width: int) -> str:
+    """The report for people, on a terminal of that width."""
     blocks = {
         "This machine": [
             f"Python {found['python']} on {found['system']}, {found['processors']} processors",
@@ -64,7 +67,8 @@ def as_text(found: Mapping[str, Any]) -> str:
         ],
         "Packages": [f"{name:18} {number or 'missing'}" for name, number in found["versions"].items()],
         "Models": [
-            f"{card['model']:20} {'runs here' if card['can_run'] else card['reason']}" for card in found["models"]
+            *(f"{card['model']:20} {'runs here' if card['can_run'] else card['reason']}" for card in found["models"]),
+            "`python -m sdsdemo models` says what to do about each.",
         ],
         "Shipped weights": [f"{name:32} {size:5.1f} MB" for name, size in found["checkpoints_mb"].items()],
         "Environment variables": [
@@ -74,10 +78,13 @@ def as_text(found: Mapping[str, Any]) -> str:
             f"{name}: {knob['default']}, from {knob['low']} to {knob['high']}. {knob['meaning']}"
             for name, knob in found["knobs"].items()
         ],
-        "Limits": [f"{name.replace('_', ' ')}: {_listed(value)}" for name, value in found["limits"].items()],
+        "Limits": [limit_words(name, _listed(value)) for name, value in found["limits"].items()],
         "What to do": found["advice"] or ["Nothing: all that the page shows first can run here."],
     }
-    return "\n\n".join("\n".join([title, *(f"  {line}" for line in lines)]) for title, lines in blocks.items())
+    return "\n\n".join(
+        "\n".join([title, *(wrapped(line, width, "  ", HANG.get(title, "    ")) for line in lines)])
+        for title, lines in blocks.items()
+    )
 
 
 def _card(workbench: Workbench, card: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from sdsdemo.errors import UserError
 from sdsdemo.types import Budget
@@ -44,22 +45,25 @@ NOISES = Knob(
 SEED = Knob(default=0, low=0, high=2**31 - 1, meaning="Every caption meets the noise drawn from this seed.")
 
 
+def _limit(default: Any, says: str) -> Any:
+    """says: the limit in a sentence, with {} for its value."""
+    return field(default=default, metadata={"says": says})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """What one request may cost; checked on the server and named beside the field."""
 
-    image_bytes: int = 8_000_000
-    image_pixels: int = 24_000_000
-    image_side_kept: int = 1024
-    """Larger pictures are shrunk to this side right after decoding."""
-    image_side_least: int = 8
-    caption_characters: int = 300
-    captions: int = 8
-    models: int = 6
-    queue: int = 16
-    image_formats: tuple[str, ...] = ("PNG", "JPEG", "WEBP")
-    loaded_mb: int = 8_000
-    """Beyond this many megabytes of weights, the models used longest ago are let go."""
+    image_bytes: int = _limit(8_000_000, "A picture file may have up to {} bytes.")
+    image_pixels: int = _limit(24_000_000, "A picture may have up to {} pixels.")
+    image_side_kept: int = _limit(1024, "Larger pictures are shrunk to {} pixels a side right after decoding.")
+    image_side_least: int = _limit(8, "A picture must have at least {} pixels a side.")
+    caption_characters: int = _limit(300, "A caption may have up to {} characters.")
+    captions: int = _limit(8, "A question may have up to {} captions.")
+    models: int = _limit(6, "A question on the page may go to up to {} models.")
+    queue: int = _limit(16, "Up to {} questions from the page may wait for an answer.")
+    image_formats: tuple[str, ...] = _limit(("PNG", "JPEG", "WEBP"), "Pictures are read as {}.")
+    loaded_mb: int = _limit(8_000, "Beyond {} MB of weights, the models used longest ago are let go.")
 
 
 LIMITS = Limits()
@@ -95,19 +99,16 @@ class FineTuning:
         }
     )
     """Lowest and highest value of each number of a recipe."""
-    page_steps: int = 2_000
-    page_batch: int = 128
-    page_pool: int = 8_000
-    page_seconds: int = 900
-    """Wall-clock time after which a run from the page stops and keeps what it has."""
-    zerogpu_seconds: int = 110
-    """GPU time that a run on ZeroGPU asks for: a visitor who is not signed in has 120 s a day."""
-    page_waiting: int = 4
-    """Runs that may wait for the one that runs."""
-    page_kept: int = 20
-    """Finished runs whose files stay on the server; the oldest go first."""
-    page_hours: float = 24.0
-    """Age at which the files of a run from the page are deleted."""
+    page_steps: int = _limit(2_000, "A fine-tuning run from the page may make up to {} steps.")
+    page_batch: int = _limit(128, "A run from the page may take up to {} images a step.")
+    page_pool: int = _limit(8_000, "A run from the page may train on up to {} images.")
+    page_seconds: int = _limit(900, "A run from the page stops after {} seconds, and keeps what it has.")
+    zerogpu_seconds: int = _limit(
+        110, "A run on ZeroGPU asks for {} seconds of GPU: a visitor who is not signed in has 120 a day."
+    )
+    page_waiting: int = _limit(4, "Up to {} runs from the page may wait for the one that runs.")
+    page_kept: int = _limit(20, "The files of {} finished runs from the page stay on the server; the oldest go first.")
+    page_hours: float = _limit(24, "The files of a run from the page are deleted {} hours after its end.")
 
     @property
     def of_the_page(self) -> dict[str, float]:
@@ -116,6 +117,12 @@ class FineTuning:
 
 
 FINETUNING = FineTuning()
+
+
+def limit_words(name: str, value: str) -> str:
+    """What a limit of that value means, in a sentence."""
+    known = {limit.name: limit for limit in (*fields(Limits), *fields(FineTuning))}
+    return known[name].metadata["says"].format(value)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,8 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,8 @@ from sdsdemo import cli
 from sdsdemo.cli import main
 from sdsdemo.data.mini_drawing import draw
 from sdsdemo.data.mini_sets import benchmark_pairs
-from sdsdemo.settings import LIMITS, ROOT, VARIABLES
+from sdsdemo.errors import UserError
+from sdsdemo.settings import FINETUNING, LIMITS, ROOT, VARIABLES
 
 VERBS = (
     "score", "evaluate", "mini draw", "mini train", "mini study", "mini verify", "mini document", "mini opening",
@@ -178,6 +181,31 @@ def test_doctor_names_every_variable_limit_and_model_and_never_a_token(
     assert found["limits"]["image_bytes"] == LIMITS.image_bytes
     for word in ("Python", "Shipped weights", "What to do", *(v.name for v in VARIABLES)):
         assert word in out
+
+
+def test_doctor_says_each_limit_in_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    block = said(capsys, "doctor")[1].split("\nLimits\n")[1].split("\n\n")[0]
+    sentences = " ".join(block.split()).split(". ")
+    limits = asdict(LIMITS) | FINETUNING.of_the_page
+    assert len(sentences) == len(limits)
+    for sentence, (name, value) in zip(sentences, limits.items(), strict=True):
+        shown = ", ".join(value) if isinstance(value, tuple) else f"{value:,}"
+        assert shown in sentence, name
+        assert len(sentence.split()) > 4
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_doctor_is_wrapped_to_the_terminal_and_nothing_is_cut(
+    columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("SDSDEMO_MODELS", "mini-clip,clip-vit-b-32")
+    out = said(capsys, "doctor")[1]
+    assert max(map(len, out.splitlines())) <= columns
+    found = json.loads(said(capsys, "doctor", "--json")[1])
+    words = " ".join(out.split())
+    for sentence in (*found["advice"], *(v["meaning"] for v in found["variables"])):
+        assert " ".join(sentence.split()) in words
 
 
 def test_doctor_says_what_to_do_about_missing_weights(

@@ -15,7 +15,7 @@ from sdsdemo.settings import ROOT
 
 PACKAGE = ROOT / "sdsdemo"
 RANKS = (
-    ("types", "errors", "settings"),
+    ("types", "errors", "settings", "wrapping"),
     (
         "arguments", "losses", "metrics", "effects", "deciding", "inputs", "evidence", "processes", "swaps",
         "swap_words", "recipes", "zerogpu",
