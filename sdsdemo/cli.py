@@ -266,7 +266,7 @@ def _models(asked: argparse.Namespace) -> int:
     from sdsdemo.shell import list_models, models_as_text
     from sdsdemo.workbench import Workbench
 
-    return _show(asked, list_models(Workbench()), models_as_text)
+    return _show(asked, list_models(Workbench()), lambda rows: models_as_text(rows, _columns()))
 
 
 def _fetch(asked: argparse.Namespace) -> int:
@@ -281,7 +281,7 @@ def _benchmarks(asked: argparse.Namespace) -> int:
     from sdsdemo.data.benchmarks import list_benchmarks
     from sdsdemo.shell import benchmarks_as_text
 
-    return _show(asked, list_benchmarks(), benchmarks_as_text)
+    return _show(asked, list_benchmarks(), lambda rows: benchmarks_as_text(rows, _columns()))
 
 
 def _bench(asked: argparse.Namespace) -> int:

@@ -18,12 +18,16 @@ from sdsdemo.results import answers_as_dict
 from sdsdemo.settings import NOISES, SEED, TIMESTEPS, budget
 from sdsdemo.types import Preference
 from sdsdemo.workbench import Workbench
+from sdsdemo.wrapping import wrapped
 
 DECIMALS = {"similarity": 2, "denoising": 4}
 DIRECTION = {
     "similarity": "similarity, higher is better",
     "denoising": "denoising loss, lower is better",
 }
+RUNS = {True: "runs here", False: "does not run here yet"}
+HANGING = ("    ", "    ")
+"""What stands before the lines about the name above."""
 
 
 def ask(
@@ -79,14 +83,14 @@ def list_models(workbench: Workbench) -> list[dict[str, Any]]:
     return rows
 
 
-def models_as_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A line a model."""
+def models_as_text(rows: Sequence[Mapping[str, Any]], width: int) -> str:
+    """A line a model, and below it why one cannot run and what to do, on a terminal of that width."""
     wide = max(len(row["model"]) for row in rows)
-    return "\n".join(
-        f"{row['model']:{wide}}  {row['size_mb']:>8,.1f} MB  "
-        + ("runs here" if row["can_run"] else f"{row['reason']} {row['next_step']}".strip())
-        for row in rows
-    )
+    lines = []
+    for row in rows:
+        lines.append(f"{row['model']:{wide}}  {row['size_mb']:>8,.1f} MB  {RUNS[row['can_run']]}")
+        lines += [wrapped(f"{row['reason']} {row['next_step']}".strip(), width, *HANGING)] if row["reason"] else []
+    return "\n".join(lines)
 
 
 def fetch_benchmark(name: str, note: Callable[[str], None]) -> dict[str, Any] | None:
@@ -95,14 +99,15 @@ def fetch_benchmark(name: str, note: Callable[[str], None]) -> dict[str, Any] | 
     return {"benchmark": name, "message": fetchers[name](note)} if name in fetchers else None
 
 
-def benchmarks_as_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A line a benchmark, and what to do where one is not here."""
+def benchmarks_as_text(rows: Sequence[Mapping[str, Any]], width: int) -> str:
+    """A line a benchmark, and what to do where one is not here, on a terminal of that width."""
     wide = max(len(row["benchmark"]) for row in rows)
     lines = []
     for row in rows:
         size = f"{row['n']:,} examples" if row["n"] else ""
-        lines.append(f"{row['benchmark']:{wide}}  {size:>12}  {row['meaning']}")
-        lines += [f"{'':{wide}}  {'':>12}  {row['next_step']}"] if row["next_step"] else []
+        first = f"{row['benchmark']:{wide}}  {size:>12}  "
+        lines.append(wrapped(row["meaning"], width, first, " " * len(first)))
+        lines += [wrapped(row["next_step"], width, *HANGING)] if row["next_step"] else []
     return "\n".join(lines)
 
 

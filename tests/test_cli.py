@@ -161,6 +161,21 @@ def test_models_lists_whether_each_can_run(capsys: pytest.CaptureFixture[str]) -
     assert "runs here" in said(capsys, "models")[1]
 
 
+@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("verb", ["models", "benchmarks"])
+def test_a_list_fits_the_terminal_and_every_word_of_it_is_there(
+    verb: str, columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    out = said(capsys, verb)[1]
+    assert max(map(len, out.splitlines())) <= columns
+    words = " ".join(out.split())
+    for row in json.loads(said(capsys, verb, "--json")[1]):
+        for sentence in (row.get("reason", ""), row["next_step"], *re.findall("`[^`]*`", row["next_step"])):
+            assert sentence in words
+        assert re.search(rf"^{row[verb.removesuffix('s')]} ", out, re.MULTILINE)
+
+
 def test_fetch_of_what_is_here_downloads_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = said(capsys, "fetch", "mini-sds-clip", "--json")
     assert status == 0
