@@ -7,7 +7,6 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from sdsdemo import cli
 from sdsdemo.cli import main
 from sdsdemo.data.mini_drawing import draw
 from sdsdemo.data.mini_sets import benchmark_pairs
-from sdsdemo.errors import UserError
 from sdsdemo.settings import FINETUNING, LIMITS, ROOT, VARIABLES
 
 VERBS = (
