@@ -218,9 +218,11 @@ def _evaluate(asked: argparse.Namespace) -> int:
     from sdsdemo.workbench import Workbench
 
     team, workbench = processes.find(), Workbench()
+    models = asked.model or list(workbench.settings.models)
+    workbench.check(models)
     result = evaluate(
         asked.benchmark,
-        asked.model or list(workbench.settings.models),
+        models,
         workbench=workbench,
         budget=budget(asked.timesteps, asked.noises, asked.seed, empty_prompt=asked.empty_prompt),
         limit=asked.limit,

@@ -24,6 +24,8 @@ TOWERS: tuple[Towers, ...] = get_args(Towers)
 WITH_TEACHER_IN_LOOP = ("sds", "features")
 WITH_TWINS = ("negatives", "preference", "labels")
 MINI = "mini"
+SOURCES = ("folder", "coco", "hub")
+"""What stands before the colon of other data."""
 CHOICES: dict[str, tuple[str, ...]] = {
     "objective": tuple(NAMES),
     "reduction": ("mean", "sum"),
@@ -111,6 +113,8 @@ class Recipe:
                 raise UserError(f"{called(name)} must be one of {said}; it was {getattr(self, name)!r}.")
         for name, (low, high) in FINETUNING.ranges.items():
             _check_number(name, getattr(self, name), low, high)
+        if not self.is_mini and self.data.partition(":")[0] not in SOURCES:
+            raise UserError(f"--data must be mini, folder:PATH, coco:PATH or hub:ORG/NAME; it was {self.data!r}.")
         if self.timestep_low >= self.timestep_high:
             raise UserError("--timestep-low must be below --timestep-high.")
         if self.micro_batch > self.batch:

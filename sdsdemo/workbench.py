@@ -78,6 +78,11 @@ class Workbench:
         """Whether a card can run here and now; if not, why, and what to do."""
         return cards.availability(card, self.settings)
 
+    def check(self, models: Sequence[str]) -> None:
+        """Raises `UserError` for the first of these that is unknown or cannot run here, before hours go to another."""
+        for name in models:
+            self._check(self.card(name))
+
     def is_loaded(self, name: str) -> bool:
         """Whether this model answers without loading first."""
         with self._table:
@@ -130,10 +135,13 @@ class Workbench:
         while len(self._loaded) > 1 and sum(card.size_mb for card, _ in self._loaded.values()) > megabytes:
             self._loaded.popitem(last=False)
 
-    def _open(self, card: Card) -> Scorer:
+    def _check(self, card: Card) -> None:
         state = self.availability(card)
         if not state.can_run:
             raise UserError(f"{state.reason} {state.next_step}".strip())
+
+    def _open(self, card: Card) -> Scorer:
+        self._check(card)
         device = "cpu" if card.name.startswith(MINI) else self.settings.device
         return open_scorer(card, device=device, allow_download=self.settings.allow_download)
 

@@ -137,6 +137,13 @@ def test_evaluate_prints_shares_with_n_and_progress_goes_to_stderr(capsys: pytes
     assert said(capsys, "evaluate", "nothing")[0] == 2
 
 
+def test_evaluate_refuses_an_unknown_model_before_it_scores_a_known_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "mini", "--limit", "2", "--model", "mini-clip", "--model", "mini-nothing"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("There is no model called 'mini-nothing'.")
+    assert "2 of 2" not in said
+
+
 def test_evaluate_keeps_every_score_in_a_folder_and_goes_on_from_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,6 +40,7 @@ def test_every_setting_has_a_meaning_and_every_number_a_range() -> None:
         ({"micro_batch": 64}, "--micro-batch must be at most the batch, 32"),
         ({"timestep_low": 0.7, "timestep_high": 0.3}, "must be below"),
         ({"teacher": ""}, "needs a teacher"),
+        ({"data": "what"}, "--data must be mini, folder:PATH, coco:PATH or hub:ORG/NAME; it was 'what'"),
         ({"withheld_kind": "verb"}, "--withheld-kind must be one of nothing, noun"),
     ],
 )

@@ -129,7 +129,7 @@ def read_benchmark(name: str) -> list[Example]:
     if source in READERS and path:
         folder = Path(path).expanduser()
         if not folder.is_dir():
-            raise UserError(f"There is no folder '{folder.name}' for {source}: check the path after the colon.")
+            raise UserError(f"There is no folder '{folder.name}': check the path after '{source}:'.")
         return READERS[source](folder)
     copies = ", ".join(f"{source}:PATH" for source in READERS)
     raise UserError(
