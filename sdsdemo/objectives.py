@@ -70,12 +70,18 @@ class Teacher(Protocol):
 class Batch:
     """Some rows of a step's pictures and captions; row r of each belongs together."""
 
-    pixels_R: Tensor
-    """As CLIP's image tower takes them: [R, 3, H, W], normalised."""
-    token_RL: Tensor
-    """As CLIP's text tower takes them."""
+    pixels_R: Tensor | None = None
+    """As CLIP's image tower takes them: [R, 3, H, W], normalised. None where `image_RD` is there."""
+    token_RL: Tensor | None = None
+    """As CLIP's text tower takes them. None where `text_RD` is there."""
     twin_token_RL: Tensor | None = None
     """The swapped twin of each caption, or a caption of another row where it has none."""
+    image_RD: Tensor | None = None
+    """Normalised features of the images, computed beforehand because their tower is frozen."""
+    text_RD: Tensor | None = None
+    """The same of the captions."""
+    twin_RD: Tensor | None = None
+    """The same of the twins."""
     condition_R: Any = None
     """The captions as the teacher's text encoder gives them."""
     latent_R: Tensor | None = None
@@ -273,9 +279,17 @@ class Objective:
     def _embed(self, batch: Batch) -> list[Tensor]:
         """features_RD of images, captions, and twins where the aim needs them."""
         clip = self.student.clip
-        found = [clip.encode_image(batch.pixels_R, normalize=True), clip.encode_text(batch.token_RL, normalize=True)]
+
+        def text(known_RD: Tensor | None, token_RL: Tensor | None) -> Tensor:
+            features_RD: Tensor = clip.encode_text(token_RL, normalize=True) if known_RD is None else known_RD
+            return features_RD
+
+        image_RD = batch.image_RD
+        if image_RD is None:
+            image_RD = clip.encode_image(batch.pixels_R, normalize=True)
+        found = [image_RD, text(batch.text_RD, batch.token_RL)]
         if self.aim.name in WITH_TWINS:
-            found.append(clip.encode_text(batch.twin_token_RL, normalize=True))
+            found.append(text(batch.twin_RD, batch.twin_token_RL))
         return found
 
     def _all_features(self, read: list[Batch]) -> list[Tensor]:
@@ -295,6 +309,7 @@ def sds_controls(objective: Objective, batch: Batch, rows: slice, step: int) -> 
     student, teacher = objective.student, objective.teacher
     assert teacher is not None
     assert batch.latent_R is not None
+    assert batch.pixels_R is not None
     image_RD = student.clip.encode_image(batch.pixels_R, normalize=True)
     latent_R = student.latents(image_RD)
     latents = {

@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from open_clip import CLIP
 
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning import measures
 from sdsdemo.finetuning.events import Done, Event, Looked, Preparing, Told, Written
 from sdsdemo.finetuning.folder import CHECKPOINT, LOG, TuningFolder
+from sdsdemo.finetuning.preparing import Preparation
 from sdsdemo.finetuning.run import finetune
 from sdsdemo.mini.drawing import write_benchmark
 from sdsdemo.models import cards
@@ -93,20 +95,45 @@ def test_every_objective_runs_to_its_end_and_tells_its_story(run: Any, tmp_path:
     assert not (tmp_path / "run" / CHECKPOINT).exists()
 
 
-@pytest.mark.parametrize("objective", ["sds", "preference"])
+@pytest.mark.parametrize(("objective", "towers"), [("sds", "both"), ("preference", "both"), ("preference", "text")])
 def test_a_run_that_was_stopped_and_continued_gives_the_same_weights_bit_for_bit(
-    run: Any, tmp_path: Path, objective: str
+    run: Any, tmp_path: Path, objective: str, towers: str
 ) -> None:
-    run("straight", objective=objective)
-    first = run("cut", objective=objective, stop_at=lambda event: isinstance(event, Step) and event.step == 3)
+    recipe = {"objective": objective, "towers": towers}
+    run("straight", **recipe)
+    first = run("cut", **recipe, stop_at=lambda event: isinstance(event, Step) and event.step == 3)
     assert done(first).state == "stopped"
-    second = run("cut", objective=objective, resume=True)
+    second = run("cut", **recipe, resume=True)
     assert [event.step for event in second if isinstance(event, Step)] == [4, 5, 6]
     straight, cut = tensors(tmp_path / "straight"), tensors(tmp_path / "cut")
     assert straight.keys() == cut.keys()
     assert all(torch.equal(straight[name], cut[name]) for name in straight)
     rows = TuningFolder(tmp_path / "cut").log()
     assert sorted(row["step"] for row in rows if "what" not in row) == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("towers", ["text", "image"])
+def test_a_frozen_tower_is_run_once_an_image_or_caption_and_its_features_change_nothing(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, towers: str
+) -> None:
+    recipe = {"objective": "labels", "towers": towers, "steps": 8}  # two epochs
+    met: list[int] = []
+    name = {"text": "encode_image", "image": "encode_text"}[towers]
+    real = getattr(CLIP, name)
+    monkeypatch.setattr(CLIP, name, lambda self, rows, **more: met.append(len(rows)) or real(self, rows, **more))
+    looked: list[int] = []
+
+    def count(event: Event) -> bool:
+        looked.append(sum(met)) if isinstance(event, Step) else None
+        return False
+
+    run("once", **recipe, measure_every=8, stop_at=count)
+    assert looked[0] == looked[-1], "a step ran the frozen tower"
+    monkeypatch.setattr(Preparation, "_encode_frozen", lambda self: iter(()))
+    run("always", **recipe)
+    once, always = tensors(tmp_path / "once"), tensors(tmp_path / "always")
+    assert once.keys() == always.keys()
+    assert all(torch.allclose(once[key], always[key], atol=1e-4) for key in once)
 
 
 def test_a_run_of_no_steps_changes_no_score(run: Any, tmp_path: Path, workbench: Workbench) -> None:

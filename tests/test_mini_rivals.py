@@ -34,7 +34,7 @@ def test_an_effect_is_the_mean_difference_and_its_interval_covers_it() -> None:
 
 
 def timed(step: float, item: float = 0.0) -> Estimate:
-    return Estimate(loading=0.0, item=item, step=step, image=0.0, image_again=0.0, images=0, first_images=0)
+    return Estimate(loading=0.0, item=item, frozen=0.0, step=step, image=0.0, image_again=0.0, images=0, first_images=0)
 
 
 def test_asking_once_is_paid_back_by_the_quicker_steps() -> None:

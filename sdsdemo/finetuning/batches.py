@@ -40,15 +40,48 @@ class PairBatches:
         self._drawn: tuple[int, list[Pair]] = (-1, [])
         self._pixels: dict[tuple[str, str, str], Tensor] = {}
         self._held = 0
+        self._known: dict[str, Tensor] = {}
+        """Features of a frozen tower: of images by `_image_key`, of captions by their words."""
+
+    @torch.no_grad()
+    def encode_frozen(self, step: int) -> dict[str, Tensor]:
+        """Features, on the CPU, of what a step meets of a frozen tower and is not kept yet: give them to `keep`.
+
+        They depend on the steps that were asked for before, so that a run which is resumed gets the same bits.
+        """
+        pairs = self._pairs(step)
+        found: dict[str, Tensor] = {}
+        if self._recipe.towers == "text":
+            todo = {_image_key(pair): pair for pair in pairs if _image_key(pair) not in self._known}
+            if todo:
+                images = [pair.picture.open() for pair in todo.values()]
+                found |= dict(zip(todo, self._base.encode_images(images).cpu(), strict=True))
+        if self._recipe.towers == "image":
+            said = dict.fromkeys(text for pair in pairs for text in (pair.caption, pair.twin) if text)
+            new = [text for text in said if text not in self._known]
+            if new:
+                found |= dict(zip(new, self._base.encode_texts(new).cpu(), strict=True))
+        return found
+
+    def keep(self, features: Mapping[str, Tensor]) -> None:
+        """Features that no step has to compute."""
+        self._known.update(features)
 
     def rows(self, step: int, rows: slice) -> Batch:
         """These rows of a step. Raises `UserError` where too many images are bad."""
         pairs = self._pairs(step)
         own, device = pairs[rows], self._base.device
+        captions = [pair.caption for pair in own]
+        twins = self._twins(pairs, rows) if self._recipe.objective in WITH_TWINS else None
+        image_RD = self._features([_image_key(pair) for pair in own])
+        text_RD, twin_RD = self._features(captions), None if twins is None else self._features(twins)
         return Batch(
-            pixels_R=torch.stack([self._input(pair) for pair in own]).to(device),
-            token_RL=self._base.tokenize([pair.caption for pair in own]).to(device),
-            twin_token_RL=self._twins(pairs, rows) if self._recipe.objective in WITH_TWINS else None,
+            pixels_R=self._inputs(own) if image_RD is None else None,
+            image_RD=image_RD,
+            token_RL=self._tokens(captions) if text_RD is None else None,
+            text_RD=text_RD,
+            twin_token_RL=self._tokens(twins) if twins is not None and twin_RD is None else None,
+            twin_RD=twin_RD,
             condition_R=self._conditions(pairs, rows, step) if self._teacher is not None else None,
             latent_R=self.latents(own) if self._recipe.objective == "features" else None,
             preference_R=self._preferences(own).to(device),
@@ -60,16 +93,25 @@ class PairBatches:
         assert self._teacher is not None
         with torch.no_grad():
             condition_R = self._teacher.encode_prompts([pair.caption for pair in pairs])
-        found = self.rows(step, rows)
-        return Batch(
-            pixels_R=found.pixels_R, token_RL=found.token_RL, condition_R=condition_R, latent_R=self.latents(pairs)
-        )
+        return Batch(pixels_R=self._inputs(pairs), condition_R=condition_R, latent_R=self.latents(pairs))
 
     def latents(self, pairs: Sequence[Pair]) -> Tensor:
         """The true latents of the images, as the denoiser meets them."""
         assert self._teacher is not None
         with torch.no_grad():
             return self._teacher.encode_images([pair.picture.open() for pair in pairs])
+
+    def _features(self, keys: Sequence[str]) -> Tensor | None:
+        """features_RD that are kept; None where one is not, as of a tower that is trained."""
+        if not all(key in self._known for key in keys):
+            return None
+        return torch.stack([self._known[key] for key in keys]).to(self._base.device)
+
+    def _inputs(self, pairs: Sequence[Pair]) -> Tensor:
+        return torch.stack([self._input(pair) for pair in pairs]).to(self._base.device)
+
+    def _tokens(self, captions: Sequence[str]) -> Tensor:
+        return self._base.tokenize(captions).to(self._base.device)
 
     def _input(self, pair: Pair) -> Tensor:
         """An image as CLIP takes it; kept for the next epoch while there is room."""
@@ -87,13 +129,9 @@ class PairBatches:
             self._drawn = step, self._source.draw(step, self.size)
         return self._drawn[1]
 
-    def _twins(self, pairs: Sequence[Pair], rows: slice) -> Tensor:
+    def _twins(self, pairs: Sequence[Pair], rows: slice) -> list[str]:
         """The swapped captions; for a caption without one, that of the next image in the batch."""
-        said = []
-        for row in range(len(pairs))[rows]:
-            after = pairs[(row + 1) % len(pairs)].caption
-            said.append(pairs[row].twin or after)
-        return self._base.tokenize(said).to(self._base.device)
+        return [pairs[row].twin or pairs[(row + 1) % len(pairs)].caption for row in range(len(pairs))[rows]]
 
     def _conditions(self, pairs: Sequence[Pair], rows: slice, step: int) -> Tensor:
         """The captions as the teacher reads them; of other images where they are shuffled as a control."""
@@ -113,3 +151,8 @@ class PairBatches:
             for pair in pairs
         ]
         return torch.tensor(found, dtype=torch.float32)
+
+
+def _image_key(pair: Pair) -> str:
+    """What tells an image from the others, and from every caption."""
+    return f"\0{pair.picture.key or pair.picture.name}"

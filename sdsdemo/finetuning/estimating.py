@@ -38,6 +38,8 @@ class Estimate:
     loading: float
     item: float
     """For one image that h_w is fitted on, or that the teacher is asked about; 0 where neither is done."""
+    frozen: float
+    """For one pair whose features of a frozen tower are computed once; 0 where both towers are trained."""
     step: float
     image: float
     """For one image of the first look, which opens it."""
@@ -50,12 +52,11 @@ class Estimate:
 
     def total(self, recipe: Recipe) -> float:
         """Seconds of the whole run; pairs that the teacher was asked about before take less."""
-        items = recipe.fitted_on if recipe.objective == "sds" else 0
-        if recipe.objective == "preference":
-            items = min(recipe.pool or recipe.steps * recipe.batch, recipe.steps * recipe.batch)
+        pairs = min(recipe.pool or recipe.steps * recipe.batch, recipe.steps * recipe.batch)
+        items = {"sds": recipe.fitted_on, "preference": pairs}.get(recipe.objective, 0)
         again = self.images + (LOOKS - 1) * self.first_images
         looks = self.images * self.image + again * self.image_again
-        return self.loading + items * self.item + recipe.steps * self.step + looks
+        return self.loading + items * self.item + pairs * self.frozen + recipe.steps * self.step + looks
 
     def words(self, recipe: Recipe) -> str:
         """The estimate in a sentence."""
@@ -91,13 +92,15 @@ def estimate(recipe: Recipe, workbench: Models, steps: int = STEPS) -> Estimate:
     marks = [fitted]
     for event in train(run.student, run.new_objective(), Course(steps=steps, learning_rate=1e-8)):
         marks += [time.perf_counter()] if isinstance(event, Step) else []
-    item = (fitted - ready) / SAMPLE if tiny.objective == "sds" else 0.0
+    encoding = run.facts.get("frozen_seconds", 0.0)
+    item = (fitted - ready - encoding) / SAMPLE if tiny.objective == "sds" else 0.0
     if recipe.objective == "preference":
         item = _asking(recipe, run, workbench)
     cold, warm, images, first = _looking(run)
     return Estimate(
         loading=ready - start,
         item=item,
+        frozen=encoding / rows,
         step=(marks[-1] - marks[1]) / (steps - 1),
         image=cold,
         image_again=warm,

@@ -109,6 +109,8 @@ class Preparation:
             assert self.teacher is not None
             preference = yield from self._preferences(DiffusionScorer(self.teacher_card, self.teacher))
         self.batches = PairBatches(recipe, self.source, self.base, in_loop, preference)
+        if recipe.towers != "both":
+            yield from self._encode_frozen()
         if recipe.objective == "sds":
             yield from self._fit()
 
@@ -140,6 +142,19 @@ class Preparation:
         }
         yield Told(text=f"The teacher prefers the caption to its swap in {right} of {of} pairs.")
         return kept.probabilities(pairs, recipe.sharpness, permuted=recipe.seed if recipe.permuted else None)
+
+    def _encode_frozen(self) -> Iterator[Event]:
+        """Features of the frozen tower, once for the whole run: a step then costs the other tower alone."""
+        recipe, began = self.recipe, time.monotonic()
+        what = {"text": "images", "image": "captions"}[recipe.towers]
+        steps = self.source.steps(recipe.batch, recipe.steps)
+        for step in range(steps):
+            found = self.batches.encode_frozen(step) if step % self.team.count == self.team.index else {}
+            for features in self.team.gather([found]):
+                self.batches.keep(features)
+            self.stop_if_asked()
+            yield Preparing(text=f"encoding the {what} once, as their tower is frozen", done=step + 1, total=steps)
+        self.facts["frozen_seconds"] = round(time.monotonic() - began, 2)
 
     def _fit(self) -> Iterator[Event]:
         """h_w at the least-squares map, where the recipe asks for it."""
