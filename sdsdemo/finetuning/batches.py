@@ -21,6 +21,9 @@ from sdsdemo.recipes import WITH_TWINS, Recipe
 HELD_BYTES = 400_000_000
 """Inputs of CLIP that are kept: all of Mini's, some of a large set's."""
 
+KEPT_CAPTIONS = 100_000
+"""Captions whose tokens are kept; with more, those of earlier steps are let go."""
+
 
 class PairBatches:
     """`objectives.Batches` of a recipe."""
@@ -40,6 +43,8 @@ class PairBatches:
         self._drawn: tuple[int, list[Pair]] = (-1, [])
         self._pixels: dict[tuple[str, str, str], Tensor] = {}
         self._held = 0
+        self._token_L: dict[str, Tensor] = {}
+        """By caption."""
         self._known: dict[str, Tensor] = {}
         """Features of a frozen tower: of images by `_image_key`, of captions by their words."""
 
@@ -111,7 +116,13 @@ class PairBatches:
         return torch.stack([self._input(pair) for pair in pairs]).to(self._base.device)
 
     def _tokens(self, captions: Sequence[str]) -> Tensor:
-        return self._base.tokenize(captions).to(self._base.device)
+        """token_RL; what was met before is not tokenized again, which costs more than its rows in a small tower."""
+        new = list(dict.fromkeys(caption for caption in captions if caption not in self._token_L))
+        if new:
+            if len(self._token_L) > KEPT_CAPTIONS:
+                self._token_L = {caption: self._token_L[caption] for caption in captions if caption in self._token_L}
+            self._token_L.update(zip(new, self._base.tokenize(new), strict=True))
+        return torch.stack([self._token_L[caption] for caption in captions]).to(self._base.device)
 
     def _input(self, pair: Pair) -> Tensor:
         """An image as CLIP takes it; kept for the next epoch while there is room."""
