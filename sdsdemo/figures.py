@@ -6,13 +6,15 @@ Objects only, never pyplot: its current figure would be shared by every visitor.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 COLOURS = ("#2563eb", "#d97706", "#0d9488", "#9333ea", "#64748b", "#dc2626", "#65a30d", "#0891b2")
 HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo", "--")
+STYLES = ("-", "--", ":", "-.")
 """Models differ by more than colour."""
 
 
@@ -47,9 +49,54 @@ def shares_figure(result: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def save_shares(result: Mapping[str, Any], kind: str) -> bytes:
-    """`shares_figure` as the bytes of a `png` (300 dpi) or an `svg` file."""
+def curves_figure(panels: Mapping[str, Mapping[str, Sequence[Mapping[str, float]]]]) -> Figure:
+    """Learning curves: a panel a title, in it the loss of each model by step, on a logarithmic axis."""
+    across = min(3, len(panels))
+    down = -(-len(panels) // across)
+    figure = Figure(figsize=(3.3 * across, 2.7 * down), layout="constrained")
+    every = figure.subplots(down, across, squeeze=False).flatten()
+    _ = [axes.set_axis_off() for axes in every[len(panels) :]]
+    for axes, (title, curves) in zip(every, panels.items(), strict=False):
+        for k, (name, points) in enumerate(curves.items()):
+            step, loss = [point["step"] for point in points], [point["loss"] for point in points]
+            axes.plot(step, loss, color=COLOURS[k % len(COLOURS)], ls=STYLES[k % len(STYLES)], lw=1.3, label=name)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
+        axes.yaxis.set_minor_formatter(StrMethodFormatter("{x:g}"))
+        axes.set_title(title, fontsize=9)
+        axes.set_xlabel("step", fontsize=8)
+        axes.tick_params(labelsize=7, which="both")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=7)
+    return figure
+
+
+def by_share_figure(rows: Sequence[Mapping[str, Any]], chance: float) -> Figure:
+    """Text score against the share of tag-like captions. rows: `share`, and `value`, `low`, `high` of a proportion."""
+    figure = Figure(figsize=(4.2, 3.0), layout="constrained")
+    axes = figure.add_subplot()
+    x, y = [100 * row["share"] for row in rows], [100 * row["value"] for row in rows]
+    error = [[100 * (row["value"] - row["low"]) for row in rows], [100 * (row["high"] - row["value"]) for row in rows]]
+    axes.errorbar(x, y, yerr=error, color=COLOURS[0], marker="o", ms=4, lw=1.3, capsize=2)
+    axes.axhline(100 * chance, ls="--", lw=1, color="#0f172a")
+    axes.annotate("chance", (max(x), 100 * chance), ha="right", va="bottom", fontsize=8)
+    axes.set_xlabel("percent of the captions that are tags in random order", fontsize=8)
+    axes.set_ylabel(f"text score, n = {rows[0]['n']}", fontsize=8)
+    axes.set_ylim(0, None)
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def saved(figure: Figure, kind: str, dpi: int = 300) -> bytes:
+    """A figure as the bytes of a `png` or an `svg` file, without what tells when it was made."""
     stream = io.BytesIO()
     metadata = {"Software": None} if kind == "png" else {"Date": None}
-    shares_figure(result).savefig(stream, format=kind, dpi=300, metadata=metadata)
+    figure.savefig(stream, format=kind, dpi=dpi, metadata=metadata)
     return stream.getvalue()
+
+
+def save_shares(result: Mapping[str, Any], kind: str) -> bytes:
+    """`shares_figure` as the bytes of a `png` (300 dpi) or an `svg` file."""
+    return saved(shares_figure(result), kind)

@@ -1,15 +1,21 @@
-"""Writes the experiment's tables into `docs/mini.md`, between its markers. Computes and trains nothing."""
+"""Writes the experiment's tables into `docs/mini.md`, between its markers, and its plots beside it. Trains nothing."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sdsdemo.mini.verify import FINDINGS
-from sdsdemo.settings import ROOT
+from sdsdemo.figures import by_share_figure, curves_figure, saved
+from sdsdemo.metrics import proportion
+from sdsdemo.mini import clips
+from sdsdemo.mini.experiment import read_rows, right_of
+from sdsdemo.mini.making import CURVES
+from sdsdemo.mini.verify import EXPERIMENT, FINDINGS
+from sdsdemo.settings import CHECKPOINTS, ROOT
 from sdsdemo.study_tables import TITLES, as_markdown, bases_grid, study_markdown
 
 DOCUMENT = ROOT / "docs" / "mini.md"
@@ -28,8 +34,49 @@ def filled(text: str, parts: Mapping[str, str]) -> str:
     return text
 
 
+PANELS = {
+    "CLIPs: L_CLIP": {name: name for name in clips.BASES},
+    "teacher's autoencoder: loss": {"mini-diffusion-autoencoder": "autoencoder"},
+    "teacher's text encoder: loss": {"mini-diffusion-prompts": "text encoder"},
+    "teacher's UNet: loss": {"mini-diffusion-denoiser": "stage 1", "mini-diffusion-denoiser-2": "stage 2"},
+    "students: total loss": {"mini-sds-clip": "mini-sds-clip", "mini-clip-control": "mini-clip-control"},
+}
+"""By title, the learning curves that a panel shows, with what they are called in it."""
+DPI = 110
+CHANCE = 0.25
+"""Of the text score."""
+
+
+def learning_curves(folder: Path = CHECKPOINTS / CURVES) -> dict[str, dict[str, list[dict[str, float]]]]:
+    """The curves that are there, by panel and name."""
+    found = {
+        title: {
+            called: json.loads((folder / f"{name}.json").read_text())
+            for name, called in curves.items()
+            if (folder / f"{name}.json").exists()
+        }
+        for title, curves in PANELS.items()
+    }
+    return {title: curves for title, curves in found.items() if curves}
+
+
+def shares(rows: Sequence[Mapping[str, Any]], benchmark: str = "mini") -> list[dict[str, Any]]:
+    """Text score by tag share, of the lines of the sweep."""
+    found = []
+    for row in sorted(rows, key=lambda row: row["tag_share"]):
+        right_E = right_of(row, benchmark, "text")
+        found.append({"share": row["tag_share"], **asdict(proportion(int(right_E.sum()), len(right_E)))})
+    return found
+
+
 def write(path: Path = DOCUMENT) -> Path:
-    """The document with today's findings."""
+    """The document with today's findings and plots."""
+    plots = path.parent / path.stem
+    plots.mkdir(exist_ok=True)
+    (plots / "learning-curves.png").write_bytes(saved(curves_figure(learning_curves()), "png", DPI))
+    swept = read_rows(EXPERIMENT / "tags.jsonl")
+    if swept:
+        (plots / "tag-share.png").write_bytes(saved(by_share_figure(shares(swept), CHANCE), "png", DPI))
     found = json.loads(FINDINGS.read_text())
     path.write_text(filled(path.read_text(encoding="utf-8"), blocks(found)), encoding="utf-8")
     return path
