@@ -120,6 +120,10 @@ class Card:
     """The part of the noise schedule that timesteps are spread over; chosen on a validation set where it is not all."""
     training: str = ""
     """What it was trained on, in words."""
+    caption_stream: str = ""
+    """What the captions of its training were like."""
+    limits: str = ""
+    """What it cannot do, in words."""
     published: tuple[Mapping[str, object], ...] = ()
     """Published results: benchmark, metric values, source, sure (read | recalled)."""
 

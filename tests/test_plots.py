@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sdsdemo import figures
 from sdsdemo.metrics import paired_difference
 from sdsdemo.plots import COLOURS, Curves, _log_ticks, difference_by_timestep, loss_by_timestep
 
@@ -77,6 +78,24 @@ def test_a_loss_that_is_no_number_is_drawn_as_a_gap():
     broken.loss_CTN[0, 2] = np.nan
     assert np.isnan(loss_by_timestep([broken], CAPTIONS).data[0].y[2])
     difference_by_timestep([broken])
+
+
+def test_learning_curves_have_a_panel_a_title_and_a_line_a_model():
+    points = [{"step": 50, "loss": 2.0}, {"step": 100, "loss": 1.0}]
+    figure = figures.curves_figure({title: {"one": points, "two": points} for title in "abcd"})
+    shown = [axes for axes in figure.axes if axes.axison]
+    assert [axes.get_title() for axes in shown] == list("abcd")
+    assert [len(axes.lines) for axes in shown] == [2] * 4
+    assert shown[0].lines[0].get_ydata().tolist() == [2.0, 1.0]
+
+
+def test_the_curve_over_tag_shares_has_every_interval():
+    rows = [{"share": s, "value": v, "low": v - 0.1, "high": v + 0.2, "n": 9} for s, v in ((0.0, 0.5), (0.8, 0.2))]
+    axes = figures.by_share_figure(rows, 0.25).axes[0]
+    (bars,) = axes.containers
+    ends = [segment[:, 1].tolist() for segment in bars.lines[2][0].get_segments()]
+    assert ends == [pytest.approx([40, 70]), pytest.approx([10, 40])]
+    assert bars.lines[0].get_xdata().tolist() == [0.0, 80.0]
 
 
 def test_captions_and_model_names_are_escaped_in_figures():

@@ -388,6 +388,25 @@ def test_the_about_tab_shows_the_stored_figures_with_n_and_intervals(tmp_path: P
     assert about.measured_html(tmp_path) == ""
 
 
+def test_a_card_of_ours_quotes_cost_and_scores_from_the_files_that_training_and_scoring_left(tmp_path: Path) -> None:
+    share = {"value": 0.5, "low": 0.25, "high": 0.75}
+    result = {"benchmark": "mini", "n": 8, "chance": {"text": 0.25}, "models": {"mini-clip": {"text": share}}}
+    (tmp_path / "mini" / "results").mkdir(parents=True)
+    (tmp_path / about.MEASURED_FILE).write_text(json.dumps(result))
+    for name, steps in (("mini-clip", 7), ("mini-clip-2", 9), ("mini-diffusion-vae", 10), ("mini-diffusion-unet", 20)):
+        (tmp_path / f"{name}.json").write_text(json.dumps([{"step": 1}, {"step": steps}]))
+    assert about.measured_card("mini-clip", tmp_path, tmp_path) == [
+        "Cost: 7 steps of training.",
+        "Measured on mini, n = 8: text 50.0 (25 to 75) percent.",
+    ]
+    assert about.measured_card("mini-diffusion", tmp_path, tmp_path) == ["Cost: 30 steps of training in 2 parts."]
+    assert about.measured_card("mini-unheard-of", tmp_path, tmp_path) == []
+    html = about.models_html(Workbench(Settings.from_environment({})))
+    assert "Captions: whole sentences only" in html
+    assert "Limits: " in html
+    assert "Measured on mini, n = 400: text " in html
+
+
 def test_the_about_tab_says_of_each_model_whether_it_is_here() -> None:
     html = about.models_html(Workbench(Settings.from_environment({})))
     assert "MB, here" in html

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from sdsdemo.settings import ASSETS
+from sdsdemo.settings import ASSETS, CHECKPOINTS
 from sdsdemo.types import Card
 from sdsdemo.ui.rows import size_words
 from sdsdemo.workbench import Workbench
@@ -46,6 +46,8 @@ the real models' results.</li>
 </ul>
 """
 MEASURED_FILE = "mini/results/mini.json"
+SCORED_FILES = (MEASURED_FILE, "mini/results/mini-retrieval.json")
+"""What the card of a model of ours quotes."""
 MEASURED = """
 <h2>What we measured</h2>
 <p>The Mini benchmark: {n} examples of two pictures and two captions, of combinations that no model was trained on.
@@ -101,6 +103,28 @@ def models_html(workbench: Workbench) -> str:
     return f'<h2>Models</h2><div class="cards">{entries}</div>'
 
 
+def measured_card(name: str, assets: Path = ASSETS, curves: Path = CHECKPOINTS / "curves") -> list[str]:
+    """What it cost to train a model of ours, and how it does: read from the files that training and scoring left."""
+    own = curves / f"{name}.json"
+    parts = [own] if own.is_file() else sorted(curves.glob(f"{name}-*.json"))
+    steps = sum(int(json.loads(path.read_text())[-1]["step"]) for path in parts)
+    said = (
+        [f"Cost: {steps:,} steps of training" + (f" in {len(parts)} parts." if len(parts) > 1 else ".")]
+        if steps
+        else []
+    )
+    for file in SCORED_FILES:
+        path = assets / file
+        result = json.loads(path.read_text()) if path.is_file() else {"models": {}}
+        entry = result["models"].get(name)
+        if entry is not None:
+            shares = ", ".join(
+                f"{metric.replace('_', '-')} {_plain_share(entry[metric])}" for metric in result["chance"]
+            )
+            said.append(f"Measured on {result['benchmark']}, n = {result['n']}: {shares} percent.")
+    return said
+
+
 def versions_line() -> str:
     """The libraries that compute the numbers."""
     return " · ".join(f"{name} {_version(name)}" for name in LIBRARIES)
@@ -109,6 +133,10 @@ def versions_line() -> str:
 def _share(share: Mapping[str, float]) -> str:
     low, high = 100 * share["low"], 100 * share["high"]
     return f"{100 * share['value']:.1f} <small>{low:.0f} to {high:.0f}</small>"
+
+
+def _plain_share(share: Mapping[str, float]) -> str:
+    return f"{100 * share['value']:.1f} ({100 * share['low']:.0f} to {100 * share['high']:.0f})"
 
 
 def _where(card: Card, workbench: Workbench) -> str:
@@ -120,12 +148,15 @@ def _where(card: Card, workbench: Workbench) -> str:
 
 def _card_html(card: Card, where: str) -> str:
     size = size_words(card.size_mb)
-    trained = f"<p>{escape(card.training)}</p>" if card.training else ""
+    own = measured_card(card.name) if card.name.startswith("mini-") else []
+    captions = f"Captions: {card.caption_stream}" if card.caption_stream else ""
+    limits = f"Limits: {card.limits}" if card.limits else ""
+    said = "".join(f"<p>{escape(line)}</p>" for line in (card.training, captions, *own, limits) if line)
     published = "".join(f"<li>{_published(result)}</li>" for result in card.published)
     return (
         f"<article><h3>{escape(card.title)}</h3>"
         f'<p class="facts"><code>{escape(card.name)}</code> · {escape(card.licence)} · {size}{where}</p>'
-        f"<p>{escape(card.summary)}</p>{trained}"
+        f"<p>{escape(card.summary)}</p>{said}"
         + (f'<ul class="published">{published}</ul>' if published else "")
         + "</article>"
     )
