@@ -52,6 +52,19 @@ def contrasts_grid(study: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
+def withheld_grid(study: Mapping[str, Any]) -> list[list[str]]:
+    """Head and a row a contrast: points of text score on swaps that no run was trained on, and on the rest."""
+    first = study["contrasts"][0].get("withheld", {}) if study.get("contrasts") else {}
+    if not first:
+        return []
+    titles = {"kind": "{of} swaps, never trained", "words": "captions with '{of}', never trained", "rest": "the rest"}
+    head = [f"{titles[what].format(of=found['of'])} (n = {found['n']})" for what, found in first.items()]
+    rows = [["cell", "against", *head]]
+    for contrast in study["contrasts"]:
+        rows.append([contrast["cell"], contrast["control"], *(_points(one) for one in contrast["withheld"].values())])
+    return rows
+
+
 def bases_grid(bases: Mapping[str, Any], benchmark: str = "mini") -> list[list[str]]:
     """Head and a row a base: percent with its 95 % interval."""
     rows = [list(BASE_HEAD)]
@@ -72,13 +85,18 @@ def study_markdown(study: Mapping[str, Any]) -> str:
     """How much there is of it, its contrasts and its cells."""
     if not study["seeds"]:
         return made_words(study)
-    return "\n\n".join([made_words(study), as_markdown(contrasts_grid(study)), as_markdown(cells_grid(study))])
+    grids = [contrasts_grid(study), withheld_grid(study), cells_grid(study)]
+    return "\n\n".join([made_words(study), *(as_markdown(grid) for grid in grids if grid)])
 
 
 def _kept(found: Mapping[str, Any]) -> str:
     """`-0.4 [-1.2, +0.4], kept`."""
     said = {True: ", kept", False: "", None: ", no measure"}[found["kept"]]
-    return f"{100 * found['value']:+.1f} [{100 * found['low']:+.1f}, {100 * found['high']:+.1f}]{said}"
+    return _points(found) + said
+
+
+def _points(found: Mapping[str, float]) -> str:
+    return f"{100 * found['value']:+.1f} [{100 * found['low']:+.1f}, {100 * found['high']:+.1f}]"
 
 
 def _share(found: Mapping[str, float]) -> str:

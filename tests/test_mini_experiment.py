@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from sdsdemo import study_tables
+from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.finetuning import measures
 from sdsdemo.mini import document, experiment, verify
+from sdsdemo.mini import findings as module
 from sdsdemo.mini.experiment import Study, base_row, differences, read_rows, right_of, run_study, unpacked
 from sdsdemo.mini.findings import complete, findings, pairs_of
 from sdsdemo.mini.studies import CONFIRM, CONTRASTS, CONTROL, SCREEN, STUDIES
@@ -58,6 +60,33 @@ def confirmed(gain: dict[str, float]) -> list[dict[str, Any]]:
 
 
 BASE_ROWS = [line("base", base, 0, 0.2) | {"run": f"base {base}"} for base in CONFIRM.bases]
+
+
+@pytest.fixture(autouse=True)
+def small_benchmarks(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """The declared benchmarks with as many examples as these lines have, but where the shipped lines are read."""
+    if "shipped" not in request.node.name:
+        by_tag = {example.tags["tag"]: example for example in read_benchmark("mini")}
+        few = tuple(by_tag.values())
+        monkeypatch.setattr(module, "_examples", lambda name: (few * 40)[:40])
+
+
+def test_swaps_that_were_never_trained_are_reported_apart_and_the_rest_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = next(e for e in read_benchmark("mini") if e.tags["tag"] == "Adjective-Size")
+    words = next(e for e in read_benchmark("mini") if " left of " in e.captions[0])
+    other = next(e for e in read_benchmark("mini") if e.tags["tag"] == "Noun inside")
+    monkeypatch.setattr(module, "_examples", lambda name: (kind,) * 10 + (words,) * 10 + (other,) * 20)
+    found = findings(BASE_ROWS, {"confirm": confirmed({"preference": 0.5})})["confirm"]  # 10 to 29 become right
+    contrast = next(row for row in found["contrasts"] if (row["cell"], row["control"]) == ("preference", "clip"))
+    withheld = contrast["withheld"]
+    assert [(what, row["n"], row["value"]) for what, row in withheld.items()] == [
+        ("kind", 10, 0.0), ("words", 10, 1.0), ("rest", 20, 0.5),
+    ]  # fmt: skip
+    head, *rows = study_tables.withheld_grid(found)
+    assert head[2:] == [
+        "size swaps, never trained (n = 10)", "captions with 'left of', never trained (n = 10)", "the rest (n = 20)",
+    ]  # fmt: skip
+    assert len(rows) == len(found["contrasts"])
 
 
 def test_the_cells_of_a_study_share_everything_but_what_they_name() -> None:

@@ -163,16 +163,18 @@ class Measures:
 
     def _withheld(self, was_E: np.ndarray, is_E: np.ndarray, recipe: Recipe) -> dict[str, Any]:
         """Swaps never trained: the kind, and the captions with the words, that the recipe withheld."""
-        examples = self.sets[self.first]
-        kinds = np.array([_kind(example) == recipe.withheld_kind != "" for example in examples])
-        words = f" {recipe.withheld_words.strip().lower()} "
-        template = np.array([bool(words.strip()) and words in f" {e.captions[0].lower()} " for e in examples])
-        found = {"kind": (recipe.withheld_kind, kinds), "words": (recipe.withheld_words, template)}
         return {
-            what: {"withheld": value, **_row(was_E[chosen], is_E[chosen])}
-            for what, (value, chosen) in found.items()
-            if chosen.any()
+            what: {"withheld": getattr(recipe, f"withheld_{what}"), **_row(was_E[chosen_E], is_E[chosen_E])}
+            for what, chosen_E in withheld_rows(self.sets[self.first], recipe).items()
         }
+
+
+def withheld_rows(examples: Sequence[Example], recipe: Recipe) -> dict[str, np.ndarray]:
+    """chosen_E of the examples whose swap the recipe never trains: of its `kind`, with its `words`; none empty."""
+    kind_E = np.array([_kind(example) == recipe.withheld_kind != "" for example in examples])
+    words = f" {recipe.withheld_words.strip().lower()} "
+    words_E = np.array([bool(words.strip()) and words in f" {e.captions[0].lower()} " for e in examples])
+    return {what: chosen_E for what, chosen_E in (("kind", kind_E), ("words", words_E)) if chosen_E.any()}
 
 
 def mini_sets(name: str) -> dict[str, list[Example]]:

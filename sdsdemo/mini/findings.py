@@ -7,15 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.effects import Effect, holm, nested_effect
-from sdsdemo.finetuning.measures import KEPT_LOSS, MEANT_FOR
+from sdsdemo.finetuning.measures import KEPT_LOSS, MEANT_FOR, withheld_rows
 from sdsdemo.metrics import proportion
 from sdsdemo.mini.experiment import Study, differences, right_of
 from sdsdemo.mini.studies import CONTRASTS, CONTROLS, SCREENED, STUDIES
+from sdsdemo.recipes import Recipe
+from sdsdemo.types import Example
 
 SKILLS = {"zero_shot": "mini-zero-shot", "retrieval": "mini-retrieval"}
 """What fine-tuning must keep, and the sets that say so."""
@@ -61,10 +65,10 @@ def _study(study: Study, rows: Rows, base_rows: Rows, pairs: Sequence[tuple[str,
     if not bases:
         return {"declared": declared, "bases": [], "seeds": []}
     chosen = [row for row in rows if row["base"] in bases and int(row["run"].rpartition(" ")[2]) in seeds]
-    effects = {
-        (cell, control): nested_effect(differences(chosen, cell, control, bases, seeds, study.measure))
-        for cell, control in pairs
+    difference = {
+        (cell, control): differences(chosen, cell, control, bases, seeds, study.measure) for cell, control in pairs
     }
+    effects = {pair: nested_effect(difference_BSE) for pair, difference_BSE in difference.items()}
     adjusted = holm({f"{cell} - {control}": effect.p for (cell, control), effect in effects.items()})
     return {
         "declared": declared,
@@ -74,10 +78,34 @@ def _study(study: Study, rows: Rows, base_rows: Rows, pairs: Sequence[tuple[str,
         "n": chosen[0]["n"][study.measure],
         "cells": {cell: _cell(cell, study, chosen, base_rows, bases, seeds) for cell in study.cells},
         "contrasts": [
-            {"cell": cell, "control": control, **_effect(effect), "holm": round(adjusted[f"{cell} - {control}"], 4)}
+            {
+                "cell": cell,
+                "control": control,
+                **_effect(effect),
+                "holm": round(adjusted[f"{cell} - {control}"], 4),
+                "withheld": _withheld(study, study.cells[cell], difference[cell, control]),
+            }
             for (cell, control), effect in effects.items()
         ],
     }
+
+
+def _withheld(study: Study, recipe: Recipe, difference_BSE: np.ndarray) -> dict[str, Any]:
+    """The effect on the examples whose swap was never trained, and on the rest."""
+    chosen = withheld_rows(_examples(study.measure), recipe)
+    if not chosen:
+        return {}
+    rest_E = ~np.any(list(chosen.values()), axis=0)
+    return {
+        what: {"of": getattr(recipe, f"withheld_{what}", ""), "n": int(chosen_E.sum())}
+        | _effect(nested_effect(difference_BSE[..., chosen_E]))
+        for what, chosen_E in (chosen | {"rest": rest_E}).items()
+    }
+
+
+@lru_cache(maxsize=2)
+def _examples(benchmark: str) -> tuple[Example, ...]:
+    return tuple(read_benchmark(benchmark))
 
 
 def _cell(

@@ -13,9 +13,9 @@ from sdsdemo.recipes import Recipe
 
 NORMS = Recipe(
     objective="clip", trained="norms", learning_rate=1e-2, steps=800, batch=32, pool=8_000, measure_every=800,
-    withheld_words="is left of",
+    withheld_kind="size", withheld_words="left of",
 )  # fmt: skip
-"""The parameters that the paper trains. `is left of` is a template that no swap is ever made of in training."""
+"""The parameters that the paper trains. Sizes, and what is left of what, are swaps that no run is ever trained on."""
 EVERYTHING = replace(NORMS, trained="all", learning_rate=1e-3, steps=400, measure_every=400)
 SDS_LAMBDA = 10.0
 PREFERENCE_LAMBDA, SHARPNESS = 3.0, 4.0

@@ -81,7 +81,8 @@ def experiment_html(assets: Path) -> str:
     for name, title in study_tables.TITLES.items():
         parts.append(f"<h3>{title}</h3><p>{escape(study_tables.made_words(found[name]))}</p>")
         if found[name]["seeds"]:
-            parts += [_grid(study_tables.contrasts_grid(found[name])), _grid(study_tables.cells_grid(found[name]))]
+            grids = (study_tables.contrasts_grid, study_tables.withheld_grid, study_tables.cells_grid)
+            parts += [_grid(rows) for grid in grids if (rows := grid(found[name]))]
     return "".join(parts)
 
 
