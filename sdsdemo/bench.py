@@ -6,6 +6,9 @@ plain    as one writes it first: a caption at a time, a timestep at a time, a no
          caption are encoded once a caption
 
 over_floor_mini = ours / floor            plain_over_ours = plain / ours
+
+And a fine-tuning step of 32 images with the denoiser in it (`sds`) against one of `preference`, with both towers and
+with the text tower alone, where the image features are computed beforehand. Asking the teacher once is in no step.
 """
 
 from __future__ import annotations
@@ -15,8 +18,9 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +31,27 @@ from sdsdemo.data.mini_drawing import draw
 from sdsdemo.data.mini_sets import benchmark_pairs
 from sdsdemo.deciding import decide
 from sdsdemo.errors import UserError
+from sdsdemo.finetuning.preparing import Preparation
 from sdsdemo.losses import denoising_error
 from sdsdemo.models import cards, open_scorer
 from sdsdemo.models.diffusion import DiffusionScorer, draw_noise, spread_timesteps
 from sdsdemo.models.images import open_image
+from sdsdemo.recipes import Recipe
 from sdsdemo.settings import CHECKPOINTS, budget
+from sdsdemo.training import Course, Step, train
 from sdsdemo.types import Budget, Scorer
+from sdsdemo.workbench import Workbench
 
 CARD = "mini-diffusion"
 SHOWN = ("mini-clip", CARD, "mini-sds-clip")
 """The models of the page's first view."""
+SHARED = Recipe(batch=32, steps=1_000, pool=256, fitted_on=64)
+TRAINED = {
+    "sds": replace(SHARED, objective="sds"),
+    "preference": replace(SHARED, objective="labels"),
+    "preference, text": replace(SHARED, objective="labels", towers="text"),
+}
+"""Recipes whose steps are timed; `labels` is the step of `preference` without having asked the teacher."""
 SEED = 20_003
 MEGABYTE = 1e6
 Clock = Callable[[], float]
@@ -57,7 +72,9 @@ def bench(
     """The dict of `bench --json`: `ratios` with median, low, high and repeats each, the seconds behind them, memory.
 
     The paths are timed in turn, once unmeasured and then `repeats` times, so that a machine that grows slower does so
-    for all of them. Raises `UserError` for repeats below 1, and for weights that are not here.
+    for all of them. clock: of the scoring paths.
+
+    Raises `UserError` for repeats below 1, and for weights that are not here.
     """
     if repeats < 1:
         raise UserError(f"Repeats must be at least 1; it was {repeats}.")
@@ -72,11 +89,14 @@ def bench(
         }
         seconds = _timed(paths, repeats, progress, clock)
         page = _page_seconds(question, clock)
+    steps = _timed(steppers(), repeats, lambda line: progress(f"fine-tuning steps, {line}"), time.perf_counter)
     return {
         "ratios": {
             "over_floor_mini": _ratio(seconds["ours"], seconds["floor"]),
             "plain_over_ours": _ratio(seconds["plain"], seconds["ours"]),
+            **{f"sds_over_{name}": _ratio(steps["sds"], steps[name]) for name in steps if name != "sds"},
         },
+        "step_seconds": {name: _summary(values) for name, values in steps.items()},
         "seconds": {name: _summary(values) for name, values in seconds.items()},
         "answer_seconds": page,
         "evaluations": 2 * question.spend.evaluations,
@@ -135,18 +155,31 @@ def plain(scorer: DiffusionScorer, question: Question) -> int:
     return means.index(min(means))
 
 
+def steppers() -> dict[str, Callable[[], object]]:
+    """A step of each recipe of `TRAINED`, one more at each call."""
+    return {name: _stepper(recipe) for name, recipe in TRAINED.items()}
+
+
+def _stepper(recipe: Recipe) -> Callable[[], object]:
+    run = Preparation(recipe, Workbench())
+    deque(run.load(), maxlen=0)
+    deque(run.prepare_teacher(), maxlen=0)
+    events = train(run.student, run.new_objective(), Course(steps=recipe.steps, learning_rate=1e-8))
+    return lambda: next(event for event in events if isinstance(event, Step))
+
+
 def as_text(result: Mapping[str, Any]) -> str:
     """The result for people."""
     lines = [
         f"two captions, {result['evaluations']} denoiser evaluations, {result['threads']} threads, "
         f"torch {result['torch']}"
     ]
-    for name, found in result["seconds"].items():
+    for name, found in (result["seconds"] | {f"step, {k}": v for k, v in result["step_seconds"].items()}).items():
         low, high = 1000 * found["low"], 1000 * found["high"]
-        lines.append(f"{name:16} {1000 * found['median']:8.1f} ms  ({low:.1f} to {high:.1f})")
+        lines.append(f"{name:26} {1000 * found['median']:8.1f} ms  ({low:.1f} to {high:.1f})")
     for name, found in result["ratios"].items():
         spread = f"({found['low']:.2f} to {found['high']:.2f}, {found['repeats']} repeats)"
-        lines.append(f"{name:16} {found['median']:8.2f}     {spread}")
+        lines.append(f"{name:26} {found['median']:8.2f}     {spread}")
     lines += [f"warm answer of {name}: {1000 * value:.0f} ms" for name, value in result["answer_seconds"].items()]
     lines.append(f"peak memory {result['peak_memory_mb']:.0f} MB, shipped weights {result['weights_mb']} MB")
     return "\n".join(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,12 +29,23 @@ def scorer() -> DiffusionScorer:
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_module, "budget", lambda: SPEND)
+    few = {name: replace(recipe, batch=4, pool=8, fitted_on=8) for name, recipe in bench_module.TRAINED.items()}
+    monkeypatch.setattr(bench_module, "TRAINED", few)
 
 
 def test_ratios_are_those_of_the_seconds_of_one_turn() -> None:
     result = bench(repeats=3, clock=_clock_of((2.0, 1.0, 10.0)))
     assert result["ratios"]["over_floor_mini"] == {"median": 2.0, "low": 2.0, "high": 2.0, "repeats": 3}
     assert result["ratios"]["plain_over_ours"] == {"median": 5.0, "low": 5.0, "high": 5.0, "repeats": 3}
+
+
+def test_the_steps_are_of_the_declared_objectives_and_go_on() -> None:
+    paths = bench_module.steppers()
+    assert list(paths) == ["sds", "preference", "preference, text"]
+    for path in paths.values():
+        assert [path().step for _ in range(3)] == [1, 2, 3]
+    assert "sds" in paths["sds"]().losses
+    assert "labels" in paths["preference, text"]().losses
 
 
 def _clock_of(seconds: tuple[float, ...]) -> Callable[[], float]:
@@ -79,7 +91,7 @@ def test_the_result_is_json_and_reads_as_text() -> None:
     result = bench(repeats=1)
     assert json.loads(json.dumps(result))["evaluations"] == 2 * SPEND.evaluations
     text = as_text(result)
-    for word in ("over_floor_mini", "plain_over_ours", "peak memory", "shipped weights"):
+    for word in ("over_floor_mini", "plain_over_ours", "peak memory", "shipped weights", "sds_over_preference, text"):
         assert word in text
 
 

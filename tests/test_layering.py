@@ -22,15 +22,15 @@ RANKS = (
     ),
     ("models", "data", "training", "objectives", "results", "runs", "plots", "figures", "reports", "study_tables"),
     ("summaries",),
-    ("evaluation", "reporting", "browsing", "bench", "mini", "finetuning"),
-    ("workbench", "shell", "doctor", "shelf", "tunings", "publishing"),
+    ("evaluation", "reporting", "browsing", "mini", "finetuning"),
+    ("workbench", "shell", "doctor", "bench", "shelf", "tunings", "publishing"),
     ("ui", "cli", "__main__"),
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 BESIDE = {
     ("settings", "types"), ("settings", "errors"), ("deciding", "metrics"), ("objectives", "training"),
     ("data", "models"), ("recipes", "swaps"), ("swaps", "swap_words"), ("mini", "finetuning"), ("mini", "evaluation"),
-    ("shell", "workbench"), ("tunings", "workbench"), ("doctor", "workbench"),
+    ("shell", "workbench"), ("tunings", "workbench"), ("doctor", "workbench"), ("bench", "workbench"),
     ("cli", "ui"), ("__main__", "cli"),
 }  # fmt: skip
 """Who may import whom within a rank: `data` opens pictures as `models.images` does."""
