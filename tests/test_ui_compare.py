@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -15,7 +16,7 @@ from PIL import Image
 
 from sdsdemo.deciding import decide
 from sdsdemo.errors import UserError
-from sdsdemo.settings import ASSETS, LIMITS, Settings, budget
+from sdsdemo.settings import ASSETS, LIMITS, ROOT, Settings, budget
 from sdsdemo.types import Answer, Concern, Preference, Scores
 from sdsdemo.ui import about, asking, record, rows
 from sdsdemo.ui.asking import Form
@@ -386,6 +387,13 @@ def test_the_about_tab_shows_the_stored_figures_with_n_and_intervals(tmp_path: P
         assert f"<code>{name}</code>" in html
         assert f"{100 * entry['text']['value']:.1f} <small>{100 * entry['text']['low']:.0f} to" in html
     assert about.measured_html(tmp_path) == ""
+    base, clean, teacher = (stored["models"][f"mini-{name}"] for name in ("clip", "clip-clean", "diffusion"))
+    said = re.findall(r"(\d+) of (\d+) points of (\w+) score", html)
+    assert [metric for *_, metric in said] == ["text", "image", "group"]
+    for gain, gap, metric in said:
+        assert int(gain) == pytest.approx(100 * (clean[metric]["value"] - base[metric]["value"]), abs=0.51)
+        assert int(gap) == pytest.approx(100 * (teacher[metric]["value"] - base[metric]["value"]), abs=0.51)
+        assert metric == "group" or f"{gain} of {gap}" in (ROOT / "README.md").read_text()
 
 
 def test_a_card_of_ours_quotes_cost_and_scores_from_the_files_that_training_and_scoring_left(tmp_path: Path) -> None:

@@ -94,6 +94,23 @@ def measured_html(assets: Path = ASSETS) -> str:
         MEASURED.format(n=result["n"], **result["settings"])
         + f'<div class="wide"><table><thead><tr><td></td>{head}</tr></thead>'
         + f'<tbody>{rows}<tr><th scope="row">chance</th>{chance}</tr></tbody></table></div>'
+        + f"<p>{captions_words(result['models'])}</p>"
+    )
+
+
+def captions_words(models: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+    """Which share of the gap between CLIP and the diffusion score is the captions' doing; empty without a model."""
+    if not {"mini-clip", "mini-clip-clean", "mini-diffusion"} <= models.keys():
+        return ""
+    shares = []
+    for metric in ("text", "image", "group"):
+        low, clean, high = (
+            100 * models[f"mini-{name}"][metric]["value"] for name in ("clip", "clip-clean", "diffusion")
+        )
+        shares.append(f"{clean - low:.0f} of {high - low:.0f} points of {metric} score")
+    return (
+        "Of the gap between <code>mini-clip</code> and <code>mini-diffusion</code>, the captions that CLIP was raised "
+        f"on are {', '.join(shares)}: so much <code>mini-clip-clean</code> gains, the same network on whole sentences."
     )
 
 
