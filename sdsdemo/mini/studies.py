@@ -42,6 +42,14 @@ SCREEN = Study(
     cells={
         "clip": NORMS,
         **{f"sds {lam:g}": replace(NORMS, objective="sds", lam=lam) for lam in (0.1, 1.0, 10.0, 100.0)},
+        "negatives": replace(NORMS, objective="negatives"),
+        **{
+            f"preference {lam:g}, sharpness {sharpness:g}": replace(
+                NORMS, objective="preference", lam=lam, sharpness=sharpness
+            )
+            for lam, sharpness in ((3.0, 4.0), (3.0, 1.0), (10.0, 4.0))
+        },
+        "preference 3, permuted": replace(NORMS, objective="preference", lam=3.0, sharpness=4.0, permuted=True),
         "sds 10, shuffled": replace(NORMS, objective="sds", lam=10.0, shuffled=True),
         "sds 10, no Jacobian": replace(NORMS, objective="sds", lam=10.0, jacobian=False),
         "sds 10, h_w at random": replace(NORMS, objective="sds", lam=10.0, h_w="default"),
@@ -53,7 +61,7 @@ SCREEN = Study(
         "features 1": replace(NORMS, objective="features", lam=1.0),
     },
 )
-"""Choices for L_SDS, on the validation set with one base."""
+"""Choices for L_SDS and `preference`, on the validation set with one base."""
 SCREENED = {
     "sds 10, 3,000 steps": "clip, 3,000 steps",
     "sds 10, all": "clip, all",
