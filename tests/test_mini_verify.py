@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from sdsdemo import cli
+from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.errors import UserError
-from sdsdemo.mini import verify
+from sdsdemo.mini import findings, verify
 from sdsdemo.mini.experiment import read_rows
 from sdsdemo.mini.studies import STUDIES
 from sdsdemo.settings import CHECKPOINTS, Settings
@@ -53,7 +54,14 @@ def test_one_example_more_is_rounding_and_two_are_a_difference(
     assert "differs" in verify.as_text(found)
 
 
-@pytest.mark.usefixtures("stored")
+@pytest.fixture
+def few_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many examples as the made-up lines have."""
+    few = tuple(read_benchmark("mini"))[:40]
+    monkeypatch.setattr(findings, "_examples", lambda name: few)
+
+
+@pytest.mark.usefixtures("stored", "few_examples")
 def test_a_figure_of_the_experiment_that_its_lines_do_not_give_is_seen(
     workbench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -73,6 +81,7 @@ def write_lines(folder: Path, gain: float) -> None:
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+@pytest.mark.usefixtures("few_examples")
 @pytest.mark.parametrize(("gain", "same"), [(0.2, True), (0.6, False)])
 def test_from_scratch_holds_new_effects_against_the_shipped_intervals(
     workbench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gain: float, same: bool
