@@ -278,19 +278,20 @@ class Objective:
 
     def _embed(self, batch: Batch) -> list[Tensor]:
         """features_RD of images, captions, and twins where the aim needs them."""
-        clip = self.student.clip
-
-        def text(known_RD: Tensor | None, token_RL: Tensor | None) -> Tensor:
-            features_RD: Tensor = clip.encode_text(token_RL, normalize=True) if known_RD is None else known_RD
-            return features_RD
-
+        clip, twins = self.student.clip, self.aim.name in WITH_TWINS
         image_RD = batch.image_RD
         if image_RD is None:
             image_RD = clip.encode_image(batch.pixels_R, normalize=True)
-        found = [image_RD, text(batch.text_RD, batch.token_RL)]
-        if self.aim.name in WITH_TWINS:
-            found.append(text(batch.twin_RD, batch.twin_token_RL))
-        return found
+        known = [batch.text_RD, batch.twin_RD] if twins else [batch.text_RD]
+        said = [batch.token_RL, batch.twin_token_RL] if twins else [batch.token_RL]
+        new = [
+            token_RL
+            for token_RL, features_RD in zip(said, known, strict=True)
+            if features_RD is None and token_RL is not None
+        ]
+        # in one call: a small tower spends much of its time on being called
+        fresh = iter(clip.encode_text(torch.cat(new), normalize=True).chunk(len(new)) if new else ())
+        return [image_RD, *(next(fresh) if features_RD is None else features_RD for features_RD in known)]
 
     def _all_features(self, read: list[Batch]) -> list[Tensor]:
         """features_BD of the whole step, of all processes, without a gradient."""
