@@ -1,7 +1,7 @@
 """The mini CLIPs, trained from nothing with L_CLIP, and the open_clip folders that they are shipped in.
 
 `mini-clip` reads captions as the web writes them: 20 % are replaced by their content words in random order. With that
-share it stands where real CLIPs stand on Winoground: the text score at chance, image and group scores below.
+share the three seeds stand near real CLIPs on Winoground: text at chance or somewhat above, image and group below.
 `mini-clip-2` and `mini-clip-3` are the same from other seeds: other first weights, other batches.
 `mini-clip-clean` is the same network on clean captions: the difference to the others is the captions' doing.
 """
