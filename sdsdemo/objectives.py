@@ -44,6 +44,7 @@ from sdsdemo.losses import (
 )
 from sdsdemo.processes import Processes
 from sdsdemo.recipes import WITH_TEACHER_IN_LOOP, WITH_TWINS, Name, Towers, Trained
+from sdsdemo.text_tower import encode_captions
 from sdsdemo.training import Losses
 
 LARGEST_SCALE = 100.0
@@ -290,7 +291,7 @@ class Objective:
             if features_RD is None and token_RL is not None
         ]
         # in one call: a small tower spends much of its time on being called
-        fresh = iter(clip.encode_text(torch.cat(new), normalize=True).chunk(len(new)) if new else ())
+        fresh = iter(encode_captions(clip, torch.cat(new)).chunk(len(new)) if new else ())
         return [image_RD, *(next(fresh) if features_RD is None else features_RD for features_RD in known)]
 
     def _all_features(self, read: list[Batch]) -> list[Tensor]:

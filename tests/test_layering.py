@@ -18,7 +18,7 @@ RANKS = (
     ("types", "errors", "settings", "wrapping"),
     (
         "arguments", "losses", "metrics", "effects", "deciding", "inputs", "evidence", "processes", "swaps",
-        "swap_words", "recipes", "zerogpu",
+        "swap_words", "recipes", "zerogpu", "text_tower",
     ),
     ("models", "data", "training", "objectives", "results", "runs", "plots", "figures", "reports", "study_tables"),
     ("summaries",),
@@ -42,10 +42,21 @@ OWNERS = {
     "open_clip": ("models", "mini", "losses"),
     "diffusers": ("models", "mini"),
     "transformers": ("models", "mini"),
-    "torch": ("losses", "models", "training", "objectives", "finetuning", "mini", "bench", "doctor", "processes"),
+    "torch": (
+        "losses",
+        "text_tower",
+        "models",
+        "training",
+        "objectives",
+        "finetuning",
+        "mini",
+        "bench",
+        "doctor",
+        "processes",
+    ),
 }
 TORCH_AT_THE_TOP = (
-    "losses.py", "training.py", "objectives.py", "bench.py", "mini/*.py", "finetuning/*.py",
+    "losses.py", "text_tower.py", "training.py", "objectives.py", "bench.py", "mini/*.py", "finetuning/*.py",
     "models/clip.py", "models/diffusion.py", "models/delta.py", "models/domain.py", "models/tokens.py",
 )  # fmt: skip
 """The files that may load torch as soon as they are imported; the other owners load it where they need it."""

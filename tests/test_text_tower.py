@@ -1,0 +1,78 @@
+"""Captions without their padding: the features and gradients that open_clip gives, from a shorter run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import open_clip
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sdsdemo.text_tower import encode_captions, longest
+
+CONTEXT, END, LENGTHS = 24, 30, (5, 9, 7)
+TEXT = {"context_length": CONTEXT, "vocab_size": END + 1, "width": 16, "heads": 2, "layers": 2}
+VISION = {"image_size": 16, "layers": 1, "width": 16, "head_width": 8, "patch_size": 8}
+CAUSAL = {
+    "CLIP": (open_clip.CLIP, {}),
+    "CLIP, end by its own token": (open_clip.CLIP, {"pool_type": "eos", "eos_id": 7}),
+    "text tower of its own": (open_clip.CustomTextCLIP, {}),
+    "text tower of its own, end by its token": (open_clip.CustomTextCLIP, {"pool_type": "eos", "eos_id": 7}),
+}
+OTHERS = {
+    "sees both ways": (open_clip.CLIP, {"no_causal_mask": True}),
+    "takes the last place": (open_clip.CLIP, {"pool_type": "last"}),
+    "has a class token": (open_clip.CustomTextCLIP, {"embed_cls": True}),
+}
+
+
+def clip_of(make: type, changes: dict[str, Any], **settings: Any) -> nn.Module:
+    torch.manual_seed(0)
+    return make(12, VISION, TEXT | changes, **settings).eval()
+
+
+def tokens(end: int = END) -> Tensor:
+    """Three captions of random words, each with its end and padding behind it."""
+    generator = torch.Generator().manual_seed(1)
+    token_CL = torch.zeros(len(LENGTHS), CONTEXT, dtype=torch.long)
+    for caption, length in enumerate(LENGTHS):
+        token_CL[caption, : length - 1] = torch.randint(8, END - 1, (length - 1,), generator=generator)
+        token_CL[caption, length - 1] = end
+    return token_CL
+
+
+def gradients(clip: nn.Module, feature_CD: Tensor) -> list[Tensor]:
+    used = [p for name, p in clip.named_parameters() if not name.startswith(("visual", "logit"))]
+    target_CD = torch.randn(feature_CD.shape, generator=torch.Generator().manual_seed(2))
+    return list(torch.autograd.grad((feature_CD * target_CD).sum(), used))
+
+
+@pytest.mark.parametrize("output_dict", [False, True])
+@pytest.mark.parametrize("kind", CAUSAL)
+def test_captions_without_their_padding_have_the_same_features_and_gradients(kind: str, output_dict: bool) -> None:
+    make, changes = CAUSAL[kind]
+    clip, token_CL = clip_of(make, changes, output_dict=output_dict), tokens(changes.get("eos_id", END))
+    whole_CD, cut_CD = clip.encode_text(token_CL, normalize=True), encode_captions(clip, token_CL)
+    torch.testing.assert_close(cut_CD, whole_CD, rtol=1e-5, atol=1e-6)
+    for cut, whole in zip(gradients(clip, cut_CD), gradients(clip, whole_CD), strict=True):
+        torch.testing.assert_close(cut, whole, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", CAUSAL)
+def test_the_tower_runs_at_the_length_of_the_longest_caption(kind: str) -> None:
+    make, changes = CAUSAL[kind]
+    clip, token_CL = clip_of(make, changes), tokens(changes.get("eos_id", END))
+    seen: list[int] = []
+    final = getattr(clip, "text", clip).ln_final
+    final.register_forward_hook(lambda module, given, output: seen.append(output.shape[1]))
+    encode_captions(clip, token_CL)
+    assert seen == [max(LENGTHS)]
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_tower_that_may_look_behind_the_end_runs_as_it_is(kind: str) -> None:
+    make, changes = OTHERS[kind]
+    clip, token_CL = clip_of(make, changes), tokens()
+    assert longest(clip, token_CL) is None
+    torch.testing.assert_close(encode_captions(clip, token_CL), clip.encode_text(token_CL, normalize=True))
