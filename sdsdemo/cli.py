@@ -162,15 +162,7 @@ def _add_mini(verbs: Any) -> None:
         "--work", type=Path, default=DEFAULT_WORK, metavar="DIR",
         help=f"unfinished runs, continued when asked again (default: {DEFAULT_WORK})",
     )  # fmt: skip
-    compare = _verb(
-        deeds, "rivals", "fine-tune with every rival objective and say what each gains and costs", "mini rivals",
-        _mini_rivals,
-    )  # fmt: skip
-    compare.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each objective (default 3)")
-    compare.add_argument(
-        "--work", type=Path, default=DEFAULT_WORK / "rivals", metavar="DIR", help="the runs; finished ones are kept"
-    )
-    compare.add_argument("--out", type=Path, metavar="FILE", help="write the result there, as JSON")
+    _verb(deeds, "costs", "time a step of every declared objective on this machine", "mini costs", _mini_costs)
     study = _verb(
         deeds, "study", "make the runs of a study of the experiment that are not made yet", "mini study control",
         _mini_study,
@@ -317,14 +309,16 @@ def _mini_train(asked: argparse.Namespace) -> int:
     return _show(asked, {"parts": parts, "out": str(asked.out)}, lambda done: f"written to {done['out']}")
 
 
-def _mini_rivals(asked: argparse.Namespace) -> int:
-    from sdsdemo.mini.rivals import as_text, rivals, write
+def _mini_costs(asked: argparse.Namespace) -> int:
+    from sdsdemo.mini.costs import measured, write
+    from sdsdemo.mini.experiment import read_rows
+    from sdsdemo.mini.verify import COSTS
+    from sdsdemo.study_tables import costs_words
     from sdsdemo.workbench import Workbench
 
-    found = rivals(asked.seeds, asked.work, Workbench(), _progress, _note)
-    if asked.out is not None:
-        write(asked.out, found)
-    return _show(asked, found, as_text)
+    found = measured(read_rows(STUDY_LINES / "confirm.jsonl"), Workbench(), _note)
+    write(COSTS, found)
+    return _show(asked, found, costs_words)
 
 
 def _mini_study(asked: argparse.Namespace) -> int:

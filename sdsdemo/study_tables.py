@@ -10,11 +10,14 @@ Grid = Sequence[Sequence[str]]
 TITLES = {
     "control": "Positive control: told which caption is true",
     "screen": "Screen: choices for L_SDS, on the validation set",
-    "confirm": "Confirmation: five declared objectives on the benchmark",
+    "confirm": "Confirmation: declared objectives on the benchmark",
 }
 CELL_HEAD = ("cell", "text", "image", "group", "zero-shot", "retrieval", "cosine of captions", "of images")
 CONTRAST_HEAD = ("cell", "against", "text score", "95 % interval", "by base", "p, Holm")
 BASE_HEAD = ("base", "text", "image", "group", "zero-shot", "retrieval", "attribute", "relation", "order")
+COST_HEAD = (
+    "objective", "text score", "against clip", "s a step", "a whole run, s", "denoiser, forward", "and back",
+)  # fmt: skip
 BASE_SETS = ("mini-zero-shot", "mini-retrieval", "mini-attribute", "mini-relation", "mini-order")
 
 
@@ -25,6 +28,10 @@ def made_words(study: Mapping[str, Any]) -> str:
         return f"Not run yet: {_of(declared['bases'], 'base')} with {_of(declared['seeds'], 'seed')} are declared."
     bases, seeds = len(study["bases"]), len(study["seeds"])
     words = f"{_of(bases, 'base')}, {_of(seeds, 'seed')}, n = {study['n']} of {study['benchmark']}"
+    if study["exploratory"]:
+        return (
+            f"{_of(bases, 'base')}, up to {_of(seeds, 'seed')}, n = {study['n']} of {study['benchmark']}; exploratory."
+        )
     if (bases, seeds) == (declared["bases"], declared["seeds"]):
         return words + "."
     return f"{words}, of {_of(declared['bases'], 'base')} and {_of(declared['seeds'], 'seed')} declared: under way."
@@ -32,23 +39,24 @@ def made_words(study: Mapping[str, Any]) -> str:
 
 def cells_grid(study: Mapping[str, Any]) -> list[list[str]]:
     """Head and a row a cell: means over its runs in percent; zero-shot and retrieval as changes, with what was kept."""
-    rows = [list(CELL_HEAD)]
+    rows = [[CELL_HEAD[0], *_seeds_head(study), *CELL_HEAD[1:]]]
     for cell, found in study.get("cells", {}).items():
         levels = [f"{100 * found[metric]:.1f}" for metric in ("text", "image", "group")]
         cosines = [f"{found['cosine'][side]:.3f}" for side in ("captions", "images")]
-        rows.append([cell, *levels, _kept(found["zero_shot"]), _kept(found["retrieval"]), *cosines])
+        rows.append(
+            [cell, *_seeds(study, found), *levels, _kept(found["zero_shot"]), _kept(found["retrieval"]), *cosines]
+        )
     return rows
 
 
 def contrasts_grid(study: Mapping[str, Any]) -> list[list[str]]:
     """Head and a row a contrast: points of text score."""
-    rows = [list(CONTRAST_HEAD)]
+    rows = [[*CONTRAST_HEAD[:2], *_seeds_head(study), *CONTRAST_HEAD[2:]]]
     for found in study.get("contrasts", []):
         by_base = ", ".join(f"{100 * value:+.1f}" for value in found["by_base"])
         interval = f"{100 * found['low']:+.1f} to {100 * found['high']:+.1f}"
-        rows.append(
-            [found["cell"], found["control"], f"{100 * found['value']:+.1f}", interval, by_base, f"{found['holm']:.3f}"]
-        )
+        measured = [f"{100 * found['value']:+.1f}", interval, by_base, f"{found['holm']:.3f}"]
+        rows.append([found["cell"], found["control"], *_seeds(study, found), *measured])
     return rows
 
 
@@ -59,9 +67,10 @@ def withheld_grid(study: Mapping[str, Any]) -> list[list[str]]:
         return []
     titles = {"kind": "{of} swaps, never trained", "words": "captions with '{of}', never trained", "rest": "the rest"}
     head = [f"{titles[what].format(of=found['of'])} (n = {found['n']})" for what, found in first.items()]
-    rows = [["cell", "against", *head]]
+    rows = [["cell", "against", *_seeds_head(study), *head]]
     for contrast in study["contrasts"]:
-        rows.append([contrast["cell"], contrast["control"], *(_points(one) for one in contrast["withheld"].values())])
+        points = [_points(one) for one in contrast["withheld"].values()]
+        rows.append([contrast["cell"], contrast["control"], *_seeds(study, contrast), *points])
     return rows
 
 
@@ -69,9 +78,34 @@ def bases_grid(bases: Mapping[str, Any], benchmark: str = "mini") -> list[list[s
     """Head and a row a base: percent with its 95 % interval."""
     rows = [list(BASE_HEAD)]
     for base, found in bases.items():
-        own = [_share(found[benchmark][metric]) for metric in ("text", "image", "group")]
-        rows.append([base, *own, *(_share(found[name]["accuracy"]) for name in BASE_SETS)])
+        own = [share_words(found[benchmark][metric]) for metric in ("text", "image", "group")]
+        rows.append([base, *own, *(share_words(found[name]["accuracy"]) for name in BASE_SETS)])
     return rows
+
+
+def costs_grid(study: Mapping[str, Any], costs: Mapping[str, Any]) -> list[list[str]]:
+    """Head and a row an objective: what the confirmation says it gains, and what it costs."""
+    gains = {row["cell"]: row for row in study.get("contrasts", []) if row["control"] == "clip"}
+    rows = [list(COST_HEAD)]
+    for cell, cost in costs["cells"].items():
+        found = study.get("cells", {}).get(cell)
+        level = f"{100 * found['text']:.1f}" if found else ""
+        gain = _points(gains[cell]) if cell in gains else ""
+        spent = [f"{cost['step_seconds']:.3f}", f"{cost['run_seconds']:.0f}"]
+        rows.append([cell, level, gain, *spent, f"{cost['forward']:,}", f"{cost['forward_and_back']:,}"])
+    return rows
+
+
+def costs_words(costs: Mapping[str, Any]) -> str:
+    """From when on asking the teacher beforehand is the cheaper way."""
+    cheaper = costs["cheaper"]
+    return (
+        f"In the loop, preference makes {cheaper['loop_ratio']:.1f} times as many steps a second as sds, and "
+        f"{cheaper['loop_ratio_text']:.1f} times with the text tower alone ({costs['machine']}, batch of "
+        f"{costs['batch']}). Asking the teacher about {cheaper['pairs']:,} pairs takes {cheaper['asking_seconds']:.0f} "
+        f"s, once: preference is the cheaper one from {cheaper['steps']:,} steps on, which are {cheaper['epochs']:g} "
+        f"epochs or {cheaper['students']:g} students of {costs['steps']:,} steps."
+    )
 
 
 def as_markdown(grid: Grid) -> str:
@@ -89,6 +123,15 @@ def study_markdown(study: Mapping[str, Any]) -> str:
     return "\n\n".join([made_words(study), *(as_markdown(grid) for grid in grids if grid)])
 
 
+def _seeds_head(study: Mapping[str, Any]) -> list[str]:
+    """A column of its own where rows may differ in their seeds."""
+    return ["seeds"] if study["exploratory"] else []
+
+
+def _seeds(study: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    return [str(found["seeds"])] if study["exploratory"] else []
+
+
 def _kept(found: Mapping[str, Any]) -> str:
     """`-0.4 [-1.2, +0.4], kept`."""
     said = {True: ", kept", False: "", None: ", no measure"}[found["kept"]]
@@ -99,7 +142,8 @@ def _points(found: Mapping[str, float]) -> str:
     return f"{100 * found['value']:+.1f} [{100 * found['low']:+.1f}, {100 * found['high']:+.1f}]"
 
 
-def _share(found: Mapping[str, float]) -> str:
+def share_words(found: Mapping[str, float]) -> str:
+    """`37.0 [32, 42]`, in percent."""
     return f"{100 * found['value']:.1f} [{100 * found['low']:.0f}, {100 * found['high']:.0f}]"
 
 

@@ -91,8 +91,8 @@ def test_swaps_that_were_never_trained_are_reported_apart_and_the_rest_too(monke
 
 def test_the_cells_of_a_study_share_everything_but_what_they_name() -> None:
     own = {"objective", "lam", "sharpness", "shuffled"}
-    first = CONFIRM.cells["clip"].as_dict()
-    for recipe in CONFIRM.cells.values():
+    for cell, recipe in CONFIRM.cells.items():
+        first = CONFIRM.cells["clip, all" if cell.endswith(", all") else "clip"].as_dict()
         assert {field.name for field in fields(Recipe) if recipe.as_dict()[field.name] != first[field.name]} <= own
     assert CONFIRM.cells["sds"] == replace(CONFIRM.cells["sds, shuffled"], shuffled=False)
     assert all(recipe.check() for study in STUDIES.values() for recipe in study.cells.values())
@@ -100,8 +100,8 @@ def test_the_cells_of_a_study_share_everything_but_what_they_name() -> None:
 
 def test_choices_are_made_on_validation_and_only_the_declared_cells_meet_the_benchmark() -> None:
     assert {CONTROL.measure, SCREEN.measure} == {"mini-validation"}
-    assert (CONFIRM.measure, len(CONFIRM.bases), len(CONFIRM.seeds), len(CONFIRM.cells)) == ("mini", 3, 5, 5)
-    assert len(list(CONFIRM.runs())) == 75
+    assert (CONFIRM.measure, len(CONFIRM.bases), len(CONFIRM.seeds), len(CONFIRM.cells)) == ("mini", 3, 5, 7)
+    assert len(list(CONFIRM.runs())) == 105
 
 
 def test_each_cell_is_compared_with_the_one_that_differs_in_its_treatment_alone() -> None:
@@ -157,6 +157,21 @@ def test_only_whole_seeds_count_while_a_study_is_under_way() -> None:
     assert findings(BASE_ROWS, {"confirm": []})["confirm"]["seeds"] == []
 
 
+def test_cells_of_an_exploratory_study_count_with_the_seeds_that_there_are() -> None:
+    study = replace(CONFIRM, bases=CONFIRM.bases[:1], exploratory=True)
+    base = study.bases[0]
+    rows = [row for row in confirmed({"sds": 0.1}) if row["base"] == base]
+    rows = [row for row in rows if not row["run"].startswith(("preference", "sds, shuffled", "clip, all"))]
+    rows = [row for row in rows if row["run"] not in (f"clip {base} 4", f"sds {base} 2")]
+    found = module._study(study, rows, BASE_ROWS, list(CONTRASTS))
+    assert {row["cell"]: row["seeds"] for row in found["contrasts"]} == {"sds": 3, "negatives": 4}
+    assert {cell: row["seeds"] for cell, row in found["cells"].items()} == {"clip": 4, "sds": 4, "negatives": 5}
+    assert study_tables.contrasts_grid(found)[0][2] == study_tables.cells_grid(found)[0][1] == "seeds"
+    assert study_tables.contrasts_grid(found)[1][2:4] == ["3", "+10.0"]
+    assert "up to 5 seeds" in study_tables.made_words(found)
+    assert module._study(study, rows[:1], BASE_ROWS, list(CONTRASTS))["seeds"] == []
+
+
 def test_runs_are_made_once_measured_and_shared_by_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measures, "ZERO_SHOT", 4)
     monkeypatch.setattr(measures, "RETRIEVAL", (1, 4))
@@ -186,8 +201,10 @@ def test_runs_are_made_once_measured_and_shared_by_processes(tmp_path: Path, mon
 def test_the_document_shows_what_the_shipped_lines_say() -> None:
     found = json.loads(verify.FINDINGS.read_text())
     assert json.loads(json.dumps(verify.read_findings(verify.EXPERIMENT))) == found
+    for file in (document.DOCUMENT, document.README):
+        text = file.read_text()
+        assert document.filled(text, document.blocks(found)) == text
     text = document.DOCUMENT.read_text()
-    assert document.filled(text, document.blocks(found)) == text
     for part in document.blocks(found).values():
         assert part in text
 

@@ -1,4 +1,4 @@
-"""Writes the experiment's tables into `docs/mini.md`, between its markers, and its plots beside it. Trains nothing."""
+"""Writes the experiment's tables into `docs/mini.md` and the README, between markers, and its plots. Trains nothing."""
 
 from __future__ import annotations
 
@@ -12,18 +12,43 @@ from typing import Any
 from sdsdemo.figures import by_share_figure, curves_figure, saved
 from sdsdemo.metrics import proportion
 from sdsdemo.mini import clips
-from sdsdemo.mini.experiment import read_rows, right_of
+from sdsdemo.mini.experiment import TEACHER, read_rows, right_of
 from sdsdemo.mini.making import CURVES
-from sdsdemo.mini.verify import EXPERIMENT, FINDINGS
+from sdsdemo.mini.verify import COSTS, EXPERIMENT, FINDINGS, MEASURED
 from sdsdemo.settings import CHECKPOINTS, ROOT
-from sdsdemo.study_tables import TITLES, as_markdown, bases_grid, study_markdown
+from sdsdemo.study_tables import (
+    TITLES,
+    as_markdown,
+    bases_grid,
+    costs_grid,
+    costs_words,
+    share_words,
+    study_markdown,
+)
 
-DOCUMENT = ROOT / "docs" / "mini.md"
+DOCUMENT, README = ROOT / "docs" / "mini.md", ROOT / "README.md"
 
 
 def blocks(found: Mapping[str, Any]) -> dict[str, str]:
     """What stands between the markers of each name."""
-    return {"bases": as_markdown(bases_grid(found["bases"])), **{name: study_markdown(found[name]) for name in TITLES}}
+    parts = {"bases": as_markdown(bases_grid(found["bases"])), **{name: study_markdown(found[name]) for name in TITLES}}
+    parts["teacher"] = teacher_markdown(json.loads(MEASURED.read_text(encoding="utf-8")))
+    if COSTS.is_file():
+        costs = json.loads(COSTS.read_text(encoding="utf-8"))
+        parts["costs"] = f"{as_markdown(costs_grid(found['confirm'], costs))}\n\n{costs_words(costs)}"
+    return parts
+
+
+def teacher_markdown(result: Mapping[str, Any], model: str = TEACHER) -> str:
+    """The teacher's scores from fewer timesteps and from parts of them, of the losses that were stored."""
+    losses = result["models"][model]["losses"]
+    grids = []
+    for reading, title in (("by_timesteps", "timesteps"), ("by_range", "range of t")):
+        rows = [[title, "text", "image", "group"]]
+        for label, shares in losses[reading].items():
+            rows.append([label, *(share_words(shares[metric]) for metric in ("text", "image", "group"))])
+        grids.append(as_markdown(rows))
+    return "\n\n".join(grids)
 
 
 def filled(text: str, parts: Mapping[str, str]) -> str:
@@ -69,7 +94,7 @@ def shares(rows: Sequence[Mapping[str, Any]], benchmark: str = "mini") -> list[d
     return found
 
 
-def write(path: Path = DOCUMENT) -> Path:
+def write(path: Path = DOCUMENT, readme: Path = README) -> Path:
     """The document with today's findings and plots."""
     plots = path.parent / path.stem
     plots.mkdir(exist_ok=True)
@@ -78,5 +103,6 @@ def write(path: Path = DOCUMENT) -> Path:
     if swept:
         (plots / "tag-share.png").write_bytes(saved(by_share_figure(shares(swept), CHANCE), "png", DPI))
     found = json.loads(FINDINGS.read_text())
-    path.write_text(filled(path.read_text(encoding="utf-8"), blocks(found)), encoding="utf-8")
+    for file in (path, readme):
+        file.write_text(filled(file.read_text(encoding="utf-8"), blocks(found)), encoding="utf-8")
     return path

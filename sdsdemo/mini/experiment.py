@@ -2,7 +2,7 @@
 
     control   the positive control: told which caption is true, can these parameters move this base at all?
     screen    choices for L_SDS, made on the validation set with one base
-    confirm   five declared objectives on three bases with five seeds each; the benchmark is scored once a final model
+    confirm   declared objectives on three bases with five seeds each; the benchmark is scored once a final model
 
 A run's line keeps, for every set, which examples were right, so that every figure and interval can be computed again.
 Several processes may share a study: each takes every n-th run, and what has its line already is not made again.
@@ -50,6 +50,9 @@ class Study:
     bases: tuple[str, ...] = BASES[:1]
     seeds: tuple[int, ...] = (0, 1, 2)
     measure: str = VALIDATION
+    exploratory: bool = False
+    """Each cell counts with the seeds that were made of it and of its control, and says how many. Else only seeds of
+    which every cell was made count."""
 
     def runs(self) -> Iterator[tuple[str, Recipe]]:
         """Name and recipe of each run, all cells of a seed and base together."""

@@ -61,26 +61,44 @@ def complete(study: Study, rows: Rows) -> tuple[tuple[str, ...], tuple[int, ...]
 
 def _study(study: Study, rows: Rows, base_rows: Rows, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     bases, seeds = complete(study, rows)
+    made = {row["run"] for row in rows}
+    if study.exploratory:
+        bases = study.bases
+
+    def seeds_of(*cells: str) -> tuple[int, ...]:
+        """The seeds that these cells count with."""
+        if not study.exploratory:
+            return seeds
+        return tuple(s for s in study.seeds if all(f"{cell} {base} {s}" in made for cell in cells for base in bases))
+
+    pairs = [pair for pair in pairs if seeds_of(*pair)]
     declared = {"bases": len(study.bases), "seeds": len(study.seeds)}
-    if not bases:
+    if not bases or not pairs:
         return {"declared": declared, "bases": [], "seeds": []}
-    chosen = [row for row in rows if row["base"] in bases and int(row["run"].rpartition(" ")[2]) in seeds]
     difference = {
-        (cell, control): differences(chosen, cell, control, bases, seeds, study.measure) for cell, control in pairs
+        (cell, control): differences(rows, cell, control, bases, seeds_of(cell, control), study.measure)
+        for cell, control in pairs
     }
     effects = {pair: nested_effect(difference_BSE) for pair, difference_BSE in difference.items()}
     adjusted = holm({f"{cell} - {control}": effect.p for (cell, control), effect in effects.items()})
+    cells = {cell: seeds_of(cell) for cell in study.cells}
     return {
         "declared": declared,
+        "exploratory": study.exploratory,
         "bases": list(bases),
-        "seeds": list(seeds),
+        "seeds": sorted({seed for own in cells.values() for seed in own}),
         "benchmark": study.measure,
-        "n": chosen[0]["n"][study.measure],
-        "cells": {cell: _cell(cell, study, chosen, base_rows, bases, seeds) for cell in study.cells},
+        "n": rows[0]["n"][study.measure],
+        "cells": {
+            cell: _cell(cell, study, rows, base_rows, bases, own) | {"seeds": len(own)}
+            for cell, own in cells.items()
+            if own
+        },
         "contrasts": [
             {
                 "cell": cell,
                 "control": control,
+                "seeds": len(seeds_of(cell, control)),
                 **_effect(effect),
                 "holm": round(adjusted[f"{cell} - {control}"], 4),
                 "withheld": _withheld(study, study.cells[cell], difference[cell, control]),

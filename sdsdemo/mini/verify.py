@@ -31,6 +31,8 @@ from sdsdemo.types import Availability, Card, Scorer
 RESULTS = ASSETS / "mini" / "results"
 EXPERIMENT = RESULTS / "experiment"
 FINDINGS = RESULTS / "experiment.json"
+COSTS = EXPERIMENT / "costs.json"
+MEASURED = RESULTS / "mini.json"
 TOLERANCE = 1 / 400
 """A share may differ by one example: other processors round otherwise, and some margins are very small."""
 METRICS = ("text", "image", "group", "group_match")
@@ -42,7 +44,7 @@ Progress = Callable[[str], None]
 
 def verify(work: Path, workbench: Any, progress: Progress) -> dict[str, Any]:
     """Compare what is shipped with what the code and the weights give now: rows of `what`, `shipped`, `now`, `same`."""
-    stored = json.loads((RESULTS / "mini.json").read_text())
+    stored = json.loads(MEASURED.read_text())
     settings = stored["settings"]
     spend = budget(settings["timesteps"], settings["noises"], settings["seed"])
     again = evaluate("mini", list(stored["models"]), workbench=workbench, budget=spend, out=work, progress=progress)

@@ -42,12 +42,9 @@ class ResultsTab:
             gr.HTML("<h2>One benchmark in full</h2>")
             self.chosen = gr.Dropdown(names, value=names[0] if names else None, label="Result", elem_id="result-name")
             self.shown = gr.HTML(elem_id="result-shown")
-            rivals = tables.rivals_html(assets)
             experiment = tables.experiment_html(assets)
             if experiment:
                 gr.HTML(f'<h2>The experiment on Mini</h2><div class="results">{experiment}</div>')
-            if rivals:
-                gr.HTML(f'<h2>What fine-tuning gained on the first Mini world</h2><div class="results">{rivals}</div>')
             with gr.Accordion("Published by others", open=False):
                 gr.HTML(f'<div class="results">{tables.published_html()}</div>')
 

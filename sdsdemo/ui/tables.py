@@ -18,8 +18,8 @@ from sdsdemo import data, study_tables
 from sdsdemo.reports import as_csv, p_words
 
 Result = Mapping[str, Any]
-RIVALS = "mini/rivals.json"
 EXPERIMENT = "mini/results/experiment.json"
+COSTS = "mini/results/experiment/costs.json"
 PUBLISHED = Path(data.__file__).parent / "published.toml"
 KINDS = {"png": "image/png", "svg": "image/svg+xml"}
 READINGS = {
@@ -83,44 +83,16 @@ def experiment_html(assets: Path) -> str:
         if found[name]["seeds"]:
             grids = (study_tables.contrasts_grid, study_tables.withheld_grid, study_tables.cells_grid)
             parts += [_grid(rows) for grid in grids if (rows := grid(found[name]))]
+    if (assets / COSTS).is_file():
+        costs = json.loads((assets / COSTS).read_text(encoding="utf-8"))
+        parts.append(f"<h3>What they gain, and what they cost</h3><p>{escape(study_tables.costs_words(costs))}</p>")
+        parts.append(_grid(study_tables.costs_grid(found["confirm"], costs)))
     return "".join(parts)
 
 
 def _grid(grid: Sequence[Sequence[str]]) -> str:
     head, *rows = ([escape(text) for text in row] for row in grid)
     return _table(head, rows)
-
-
-def rivals_html(assets: Path) -> str:
-    """What each objective gained on the Mini benchmark, and what it cost; empty where that is not stored."""
-    path = assets / RIVALS
-    if not path.is_file():
-        return ""
-    found: Result = json.loads(path.read_text(encoding="utf-8"))
-    rows = ""
-    for cell, row in found["cells"].items():
-        effect, spent = row["effect"], row["denoiser_evaluations"][0]
-        against = f"{100 * effect['value']:+.1f} [{100 * effect['low']:+.1f}, {100 * effect['high']:+.1f}]"
-        scores = ", ".join(f"{100 * value:.1f}" for value in row["text"])
-        rows += (
-            f'<tr><th scope="row"><code>{escape(cell)}</code></th><td>{scores}</td><td>{100 * row["mean"]:.1f}</td>'
-            f"<td>{against if effect['value'] or effect['high'] else ''}</td><td>{row['step_seconds']:.2f}</td>"
-            f"<td>{spent['forward']:,} + {spent['forward_and_back']:,}</td></tr>"
-        )
-    cheaper = found["cheaper"]
-    return (
-        '<p class="hint">Measured on the first version of the Mini world, which was simpler; the second is measured '
-        f"above, as far as it has come. Text score in percent, n = {found['n']}, {found['seeds']} seeds each; "
-        "the difference to <code>clip</code>, the same fine-tuning without a teacher, with its 95 % interval "
-        "(bootstrap over examples and seeds). Every choice was made on the validation set.</p>"
-        '<div class="wide"><table><thead><tr><th scope="col">objective</th><th scope="col">text score by seed</th>'
-        '<th scope="col">mean</th><th scope="col">against clip</th><th scope="col">s a step</th>'
-        '<th scope="col">denoiser: forward + with backward</th></tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>"
-        f'<p class="hint">In the loop <code>preference</code> makes {cheaper["loop_ratio"]:.1f} times as many steps a '
-        f"second as <code>sds</code>; with the teacher's answers included it is cheaper from {cheaper['steps']:,} "
-        "steps on.</p>"
-    )
 
 
 def published_html() -> str:

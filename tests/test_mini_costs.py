@@ -1,0 +1,78 @@
+"""What the objectives cost: counted from their recipes, timed apart, and shown as the file says."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sdsdemo import study_tables
+from sdsdemo.errors import UserError
+from sdsdemo.finetuning import measures
+from sdsdemo.finetuning.estimating import Estimate
+from sdsdemo.mini import costs as module
+from sdsdemo.mini.costs import BEFOREHAND, IN_LOOP, TEXT_ALONE, measured, recipes, summed
+from sdsdemo.mini.studies import CONFIRM
+from sdsdemo.settings import Settings
+from sdsdemo.workbench import Workbench
+
+PAIRS = 2_000
+
+
+def timed(step: float, item: float = 0.0) -> Estimate:
+    return Estimate(loading=0.0, item=item, frozen=0.0, step=step, image=0.0, image_again=0.0, images=0, first_images=0)
+
+
+def times() -> dict[str, Estimate]:
+    own = {IN_LOOP: timed(0.5), BEFOREHAND: timed(0.1, item=0.05), TEXT_ALONE: timed(0.025, item=0.05)}
+    return {cell: own.get(cell, timed(0.08)) for cell in recipes()}
+
+
+def test_asking_once_is_paid_back_by_the_quicker_steps() -> None:
+    cheaper = summed(times(), PAIRS)["cheaper"]
+    assert (cheaper["loop_ratio"], cheaper["loop_ratio_text"]) == (5.0, 20.0)
+    assert (cheaper["asking_seconds"], cheaper["steps"]) == (100.0, 250)
+    recipe = CONFIRM.cells[BEFOREHAND]
+    assert cheaper["epochs"] == pytest.approx(250 * recipe.batch / recipe.pool)
+    assert cheaper["students"] == pytest.approx(250 / recipe.steps, abs=0.01)
+
+
+def test_a_run_costs_its_steps_and_what_the_teacher_is_asked() -> None:
+    cells, recipe = summed(times(), PAIRS)["cells"], CONFIRM.cells[BEFOREHAND]
+    each = 2 * recipe.teacher_timesteps * recipe.teacher_noises
+    assert cells[BEFOREHAND]["run_seconds"] == pytest.approx(recipe.steps * 0.1 + 100)
+    assert (cells[BEFOREHAND]["forward"], cells[BEFOREHAND]["forward_and_back"]) == (PAIRS * each, 0)
+    assert (cells[IN_LOOP]["forward"], cells[IN_LOOP]["forward_and_back"]) == (0, recipe.steps * recipe.batch)
+    assert (cells["clip"]["forward"], cells["clip"]["forward_and_back"]) == (0, 0)
+
+
+def test_the_recipes_of_the_confirmation_are_timed_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measures, "ZERO_SHOT", 3)
+    monkeypatch.setattr(measures, "RETRIEVAL", (1, 3))
+    monkeypatch.setattr(module, "TIMED_STEPS", 2)
+    tiny = {"steps": 3, "batch": 4, "pool": 8, "fitted_on": 4, "teacher_timesteps": 2}
+    cells = {cell: replace(CONFIRM.cells[cell], **tiny) for cell in (IN_LOOP, BEFOREHAND)}
+    monkeypatch.setattr(module, "CONFIRM", replace(CONFIRM, cells=cells))
+    workbench = Workbench(Settings.from_environment({"SDSDEMO_CACHE": str(tmp_path / "cache")}))
+    with pytest.raises(UserError, match="mini study confirm"):
+        measured([], workbench, lambda line: None)
+    said: list[str] = []
+    found = measured([{"preferences": {"pairs": 8}}], workbench, said.append)
+    assert len(said) == len(found["cells"]) == 3
+    assert all(cell["step_seconds"] > 0 for cell in found["cells"].values())
+    json.dumps(found)
+
+
+def test_the_table_joins_what_is_gained_with_what_it_costs() -> None:
+    effect = {"value": 0.1, "low": 0.05, "high": 0.15}
+    study = {
+        "cells": {cell: {"text": 0.3} for cell in CONFIRM.cells},
+        "contrasts": [{"cell": BEFOREHAND, "control": "clip", **effect}, {"cell": IN_LOOP, "control": "x", **effect}],
+    }
+    found = summed(times(), PAIRS) | {"machine": "this one"}
+    rows = {row[0]: row for row in study_tables.costs_grid(study, found)}
+    assert rows[BEFOREHAND][1:4] == ["30.0", "+10.0 [+5.0, +15.0]", "0.100"]
+    assert rows[IN_LOOP][2] == rows[TEXT_ALONE][1] == ""
+    assert "cheaper one from 250 steps on" in study_tables.costs_words(found)
