@@ -34,7 +34,7 @@ from sdsdemo.errors import UserError
 from sdsdemo.finetuning.preparing import Preparation
 from sdsdemo.losses import denoising_error
 from sdsdemo.models import cards, open_scorer
-from sdsdemo.models.diffusion import DiffusionScorer, draw_noise, spread_timesteps
+from sdsdemo.models.denoising import DiffusionScorer, draw_noise, spread_timesteps
 from sdsdemo.models.images import open_image
 from sdsdemo.recipes import Recipe
 from sdsdemo.settings import CHECKPOINTS, budget

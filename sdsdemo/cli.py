@@ -238,10 +238,14 @@ def _finetune(asked: argparse.Namespace) -> int:
         return 0
     if asked.out is None:
         raise UserError("Name a folder for the run with --out.")
-    from sdsdemo.finetuning.telling import as_text, run_in_shell
     from sdsdemo.workbench import Workbench
 
-    record = run_in_shell(recipe, asked.out, workbench=Workbench(), resume=asked.resume, progress=_progress, note=_note)
+    workbench = Workbench()
+    for name in (recipe.base, recipe.teacher):
+        workbench.card(name)  # an unknown one is refused before anything heavy is loaded
+    from sdsdemo.finetuning.telling import as_text, run_in_shell
+
+    record = run_in_shell(recipe, asked.out, workbench=workbench, resume=asked.resume, progress=_progress, note=_note)
     if record is None:
         return 0
     _show(asked, record, lambda found: as_text(found, asked.out))

@@ -42,7 +42,7 @@ def longest(clip: Any, token_CL: Tensor) -> int | None:
         return None
     if not torch.equal(torch.isneginf(mask_LL), torch.ones_like(mask_LL).triu(1).bool()):
         return None
-    end = getattr(tower, "text_eos_id", getattr(tower, "eos_id", None))
+    end: Any = getattr(tower, "text_eos_id", getattr(tower, "eos_id", None))
     place_C = token_CL.argmax(1) if pool == "argmax" else token_CL.eq(end).int().argmax(1)
     return int(place_C.max()) + 1
 

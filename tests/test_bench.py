@@ -13,7 +13,7 @@ from sdsdemo import bench as bench_module
 from sdsdemo.bench import answer, as_text, bench, floor, plain
 from sdsdemo.errors import UserError
 from sdsdemo.models import cards, open_scorer
-from sdsdemo.models.diffusion import DiffusionScorer
+from sdsdemo.models.denoising import DiffusionScorer
 from sdsdemo.settings import budget
 
 SPEND = budget(3, 2, 0)

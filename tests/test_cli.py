@@ -21,7 +21,7 @@ from sdsdemo.settings import FINETUNING, LIMITS, ROOT, VARIABLES
 
 VERBS = (
     "score", "evaluate", "mini draw", "mini train", "mini study", "mini verify", "mini document", "mini opening",
-    "models", "fetch", "bench", "doctor",
+    "mini costs", "models", "fetch", "bench", "doctor",
 )  # fmt: skip
 ASKED = ["a red star", "a blue circle", "--model", "mini-clip"]
 
@@ -293,3 +293,16 @@ def test_a_command_line_that_cannot_be_read_gets_one_sentence_on_stderr(
     assert all(word in err for word in words)
     assert "usage" not in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("flag", ["--base", "--teacher"])
+def test_finetune_refuses_an_unknown_model_before_torch_is_loaded(tmp_path: Path, flag: str) -> None:
+    code = (
+        "import sys; from sdsdemo import cli; "
+        f"status = cli.main(['finetune', '{flag}', 'mini-klip', '--out', {str(tmp_path / 'run')!r}]); "
+        "print(status, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.split() == ["2", "False"]
+    assert "mini-klip" in done.stderr
+    assert not (tmp_path / "run").exists()

@@ -14,7 +14,9 @@ from sdsdemo.data.mini_sentences import WORDS, describe
 from sdsdemo.data.mini_stream import MiniStream
 from sdsdemo.data.mini_world import training_stream
 from sdsdemo.errors import UserError
-from sdsdemo.mini import PARTS, autoencoder, clips, denoiser, making, prompts, students, train, words
+from sdsdemo.finetuning import measures
+from sdsdemo.mini import PARTS, autoencoder, clips, denoiser, making, preferring, prompts, students, train, words
+from sdsdemo.mini.studies import CONFIRM
 from sdsdemo.models import open_scorer
 from sdsdemo.models.delta import read_header
 from sdsdemo.settings import CHECKPOINTS, budget
@@ -34,6 +36,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, stage in denoiser.STAGES.items():
             short = replace(stage, course=replace(stage.course, steps=2, warm_up=1))
             patch.setitem(denoiser.STAGES, name, short)
+        tiny = {"steps": 2, "warm_up": 1, "batch": 4, "pool": 8, "teacher_timesteps": 2, "measure_every": 2}
+        patch.setattr(preferring, "RECIPE", replace(preferring.RECIPE, **tiny))
+        patch.setenv("SDSDEMO_CACHE", str(folder / "cache"))
+        patch.setattr(measures, "ZERO_SHOT", 4)
+        patch.setattr(measures, "RETRIEVAL", (1, 4))
         patch.setattr(students, "BASE_SPEC", f"open_clip:local-dir:{folder / 'out' / 'mini-clip'}")
         train(PARTS, folder / "out", folder / "work", lambda line: None)
     return folder
@@ -86,6 +93,24 @@ def test_each_seed_is_another_network_and_the_sweep_leaves_the_shipped_folder_al
     assert said == []
     assert {path.name for path in (made / "sweep").iterdir()} == {*clips.SWEEP, "curves"}
     assert not {*clips.SWEEP} & {path.name for path in (made / "out").iterdir()}
+
+
+def test_the_student_of_preferences_is_the_run_that_the_confirmation_declares(made: Path) -> None:
+    header = read_header(made / "out" / f"{preferring.NAME}.safetensors")
+    assert (header["objective"], header["base"]) == ("preference", f"open_clip:local-dir:{made / 'out' / 'mini-clip'}")
+    first = CONFIRM.cells["preference, every parameter"]
+    assert replace(first, base="mini-clip", seed=0) == preferring.RECIPE
+    shipped = read_header(CHECKPOINTS / f"{preferring.NAME}.safetensors")
+    assert shipped["recipe"] == preferring.RECIPE.as_dict()
+    assert shipped["base"] == students.BASE_SPEC
+
+
+def test_a_curve_is_the_mean_of_every_few_steps_of_the_last_time_they_were_made(tmp_path: Path) -> None:
+    rows = [{"what": "look", "step": 0, "value": 0.3}]
+    rows += [{"step": step, "loss": 9.0, "gradient": 1.0, "s": 1.0} for step in (50, 51, 52)]
+    rows += [{"step": step, "loss": float(step > 50), "gradient": 1.0, "s": 1.0} for step in range(1, 61)]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert preferring._curve(tmp_path / "log.jsonl") == [{"step": 50, "loss": 0.0}, {"step": 60, "loss": 1.0}]
 
 
 def test_the_second_stage_of_the_denoiser_sees_more_of_what_is_counted(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from sdsdemo.finetuning.estimating import Estimate
 from sdsdemo.mini import costs as module
 from sdsdemo.mini.costs import BEFOREHAND, IN_LOOP, TEXT_ALONE, measured, recipes, summed
 from sdsdemo.mini.studies import CONFIRM
-from sdsdemo.settings import Settings
+from sdsdemo.settings import ASSETS, Settings
+from sdsdemo.ui import tables
 from sdsdemo.workbench import Workbench
 
 PAIRS = 2_000
@@ -76,3 +77,16 @@ def test_the_table_joins_what_is_gained_with_what_it_costs() -> None:
     assert rows[BEFOREHAND][1:4] == ["30.0", "+10.0 [+5.0, +15.0]", "0.100"]
     assert rows[IN_LOOP][2] == rows[TEXT_ALONE][1] == ""
     assert "cheaper one from 250 steps on" in study_tables.costs_words(found)
+
+
+def test_results_show_the_costs_where_they_were_measured(tmp_path: Path) -> None:
+    (tmp_path / tables.EXPERIMENT).parent.mkdir(parents=True)
+    (tmp_path / tables.EXPERIMENT).write_text((ASSETS / tables.EXPERIMENT).read_text())
+    without = tables.experiment_html(tmp_path)
+    (tmp_path / tables.COSTS).parent.mkdir()
+    (tmp_path / tables.COSTS).write_text(json.dumps(summed(times(), PAIRS) | {"machine": "<this>"}))
+    shown = tables.experiment_html(tmp_path)
+    assert "what they cost" not in without
+    assert "cheaper one from 250 steps on" in shown
+    assert "&lt;this&gt;" in shown
+    assert f"{PAIRS * 2 * CONFIRM.cells[BEFOREHAND].teacher_timesteps:,}" in shown

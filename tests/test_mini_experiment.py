@@ -91,8 +91,8 @@ def test_swaps_that_were_never_trained_are_reported_apart_and_the_rest_too(monke
 
 def test_the_cells_of_a_study_share_everything_but_what_they_name() -> None:
     own = {"objective", "lam", "sharpness", "shuffled"}
-    for cell, recipe in CONFIRM.cells.items():
-        first = CONFIRM.cells["clip, all" if cell.endswith(", all") else "clip"].as_dict()
+    for recipe in CONFIRM.cells.values():
+        first = CONFIRM.cells["clip, every parameter" if recipe.trained == "all" else "clip"].as_dict()
         assert {field.name for field in fields(Recipe) if recipe.as_dict()[field.name] != first[field.name]} <= own
     assert CONFIRM.cells["sds"] == replace(CONFIRM.cells["sds, shuffled"], shuffled=False)
     assert all(recipe.check() for study in STUDIES.values() for recipe in study.cells.values())
@@ -161,7 +161,7 @@ def test_cells_of_an_exploratory_study_count_with_the_seeds_that_there_are() -> 
     study = replace(CONFIRM, bases=CONFIRM.bases[:1], exploratory=True)
     base = study.bases[0]
     rows = [row for row in confirmed({"sds": 0.1}) if row["base"] == base]
-    rows = [row for row in rows if not row["run"].startswith(("preference", "sds, shuffled", "clip, all"))]
+    rows = [row for row in rows if not row["run"].startswith(("preference", "sds, shuffled", "clip, every"))]
     rows = [row for row in rows if row["run"] not in (f"clip {base} 4", f"sds {base} 2")]
     found = module._study(study, rows, BASE_ROWS, list(CONTRASTS))
     assert {row["cell"]: row["seeds"] for row in found["contrasts"]} == {"sds": 3, "negatives": 4}

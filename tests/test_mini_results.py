@@ -20,7 +20,9 @@ from sdsdemo.ui.record import OPENING_FILE, opening_answer, read_opening
 from sdsdemo.workbench import Workbench
 
 RESULTS = ASSETS / "mini" / "results"
-MODELS = ["mini-clip", "mini-clip-clean", "mini-diffusion", "mini-sds-clip", "mini-clip-control"]
+MODELS = [
+    "mini-clip", "mini-clip-clean", "mini-diffusion", "mini-sds-clip", "mini-clip-control", "mini-preference-clip",
+]  # fmt: skip
 SAMPLE = 18
 """Two of each kind of swap: scored anew in every run of the tests."""
 

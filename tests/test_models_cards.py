@@ -16,7 +16,8 @@ from sdsdemo.settings import ROOT, Settings
 from sdsdemo.types import Card
 from tests import twins
 
-MINI = ("mini-clip", "mini-clip-clean", "mini-diffusion", "mini-sds-clip", "mini-clip-control")
+STUDENTS = ("mini-sds-clip", "mini-clip-control", "mini-preference-clip")
+MINI = ("mini-clip", "mini-clip-clean", "mini-diffusion", *STUDENTS)
 OFFLINE = Settings.from_environment({})
 ONLINE = Settings.from_environment({"SDSDEMO_ALLOW_DOWNLOAD": "on"})
 
@@ -60,7 +61,7 @@ def test_the_mini_models_have_cards_that_need_no_download_and_no_gpu() -> None:
     for name in MINI:
         card = cards.resolve(name)
         assert (card.name, card.download, card.needs, card.pixels) == (name, False, "cpu", 64)
-    assert {cards.resolve(name).base for name in ("mini-sds-clip", "mini-clip-control")} == {"mini-clip"}
+    assert {cards.resolve(name).base for name in STUDENTS} == {"mini-clip"}
     assert cards.resolve("mini-diffusion").timestep_range == (0.2, 0.8)
 
 

@@ -18,14 +18,8 @@ from transformers import CLIPTokenizer
 
 from sdsdemo.errors import UserError
 from sdsdemo.models import cards, open_scorer
-from sdsdemo.models.diffusion import (
-    DiffusionScorer,
-    LatentDiffusion,
-    draw_noise,
-    load_diffusion,
-    monte_carlo_error,
-    spread_timesteps,
-)
+from sdsdemo.models.denoising import DiffusionScorer, draw_noise, monte_carlo_error, spread_timesteps
+from sdsdemo.models.diffusion import LatentDiffusion, load_diffusion
 from sdsdemo.models.domain import Domain
 from sdsdemo.settings import ROOT
 from sdsdemo.types import Budget, Concern, Evidence, Scores

@@ -13,7 +13,7 @@ import torch
 from sdsdemo.losses import NoiseSchedule
 from sdsdemo.models import cards, open_scorer
 from sdsdemo.models.clip import ClipScorer
-from sdsdemo.models.diffusion import DiffusionScorer
+from sdsdemo.models.denoising import DiffusionScorer
 from sdsdemo.types import Budget, Example, Picture
 from tests import twins
 

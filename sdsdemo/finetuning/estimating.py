@@ -113,7 +113,8 @@ def _asking(recipe: Recipe, run: Preparation, workbench: Models) -> float:
     """Seconds that the teacher takes for one caption and its swap."""
     from sdsdemo.finetuning.preferences import Preferences
     from sdsdemo.models import pick_device
-    from sdsdemo.models.diffusion import DiffusionScorer, load_diffusion
+    from sdsdemo.models.denoising import DiffusionScorer
+    from sdsdemo.models.diffusion import load_diffusion
     from sdsdemo.types import Budget
 
     card = workbench.card(recipe.teacher)

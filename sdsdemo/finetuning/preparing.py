@@ -22,7 +22,8 @@ from sdsdemo.metrics import proportion
 from sdsdemo.models import cards, pick_device, sources
 from sdsdemo.models.clip import ClipModel
 from sdsdemo.models.delta import base_header
-from sdsdemo.models.diffusion import DiffusionScorer, LatentDiffusion, load_diffusion
+from sdsdemo.models.denoising import DiffusionScorer
+from sdsdemo.models.diffusion import LatentDiffusion, load_diffusion
 from sdsdemo.models.domain import Domain
 from sdsdemo.objectives import Aim, Objective, Student
 from sdsdemo.processes import Processes

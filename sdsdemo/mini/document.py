@@ -64,7 +64,7 @@ PANELS = {
     "teacher's autoencoder: loss": {"mini-diffusion-autoencoder": "autoencoder"},
     "teacher's text encoder: loss": {"mini-diffusion-prompts": "text encoder"},
     "teacher's UNet: loss": {"mini-diffusion-denoiser": "stage 1", "mini-diffusion-denoiser-2": "stage 2"},
-    "students: total loss": {"mini-sds-clip": "mini-sds-clip", "mini-clip-control": "mini-clip-control"},
+    "students: total loss": {name: name for name in ("mini-sds-clip", "mini-clip-control", "mini-preference-clip")},
 }
 """By title, the learning curves that a panel shows, with what they are called in it."""
 DPI = 110

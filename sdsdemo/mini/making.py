@@ -2,7 +2,8 @@
 
     mini-clip, -2, -3, -clean      L_CLIP on tag-like captions, from three seeds, and on whole ones
     mini-diffusion                 autoencoder, then text encoder, then UNet
-    mini-sds-clip, -control        mini-clip fine-tuned, with mini-diffusion as the teacher
+    mini-sds-clip, -clip-control   mini-clip fine-tuned, with mini-diffusion as the teacher and without it
+    mini-preference-clip           mini-clip fine-tuned with what mini-diffusion prefers between captions
 
 Every run continues from its file in the work folder when it was stopped, and leaves its learning curve in the output.
 """
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from sdsdemo.data.mini_stream import MiniStream
 from sdsdemo.errors import UserError
-from sdsdemo.mini import autoencoder, clips, denoiser, prompts, running, students
+from sdsdemo.mini import autoencoder, clips, denoiser, preferring, prompts, running, students
 from sdsdemo.mini.knowing import write_knows
 
 STREAM_SEED = 0
@@ -120,6 +121,10 @@ def _student(name: str, stream: MiniStream, out: Path, work: Path, progress: run
     _keep(curve, out, name)
 
 
+def _preference(name: str, stream: MiniStream, out: Path, work: Path, progress: running.Progress) -> None:
+    _keep(preferring.fine_tune(out, work, progress), out, name)
+
+
 def _keep(curve: running.Curve, out: Path, name: str) -> None:
     folder = out / CURVES
     folder.mkdir(parents=True, exist_ok=True)
@@ -133,7 +138,8 @@ _MAKERS: dict[str, Maker] = {
     "mini-diffusion": _diffusion,
     "mini-sds-clip": _student,
     "mini-clip-control": _student,
+    preferring.NAME: _preference,
 }
 PARTS = tuple(_MAKERS)
-NEEDS = dict.fromkeys(students.LAMBDAS, (students.BASE, students.TEACHER))
+NEEDS = dict.fromkeys((*students.LAMBDAS, preferring.NAME), (students.BASE, students.TEACHER))
 """What must be there before a part can be made."""

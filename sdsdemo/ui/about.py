@@ -53,8 +53,9 @@ MEASURED = """
 <p>The Mini benchmark: {n} examples of two pictures and two captions, of combinations that no model was trained on.
 Percent right, with the 95 % interval (Wilson); {timesteps} timesteps, {noises} noise draws each, seed {seed}.
 <i>Text</i>: the right caption for both pictures. <i>Image</i>: the right picture for both captions. <i>Group</i>: both.
-Compare <code>mini-sds-clip</code> with <code>mini-clip-control</code>, the same fine-tuning without the teacher. The
-command is <code>python -m sdsdemo evaluate mini</code>.</p>
+Compare <code>mini-sds-clip</code> with <code>mini-clip-control</code>, the same fine-tuning without the teacher;
+<code>mini-preference-clip</code> was taught by what the teacher prefers, and its control is in the experiment on
+Results. The command is <code>python -m sdsdemo evaluate mini</code>.</p>
 """
 PRIVACY = """
 <h2>Your pictures, and programs</h2>
