@@ -15,6 +15,10 @@ TITLES = {
 CELL_HEAD = ("cell", "text", "image", "group", "zero-shot", "retrieval", "cosine of captions", "of images")
 CONTRAST_HEAD = ("cell", "against", "text score", "95 % interval", "by base", "p, Holm")
 BASE_HEAD = ("base", "text", "image", "group", "zero-shot", "retrieval", "attribute", "relation", "order")
+CONTROLS_HEAD = (
+    "L_SDS with the right captions, with wrong ones", "student, before", "student, after", "true latents",
+    "another image's, after", "cosine of the two gradients, before, after", "R2 of h_w",
+)  # fmt: skip
 COST_HEAD = (
     "objective", "text score", "against clip", "s a step", "a whole run, s", "denoiser, forward", "and back",
 )  # fmt: skip
@@ -27,14 +31,15 @@ def made_words(study: Mapping[str, Any]) -> str:
     if not study["seeds"]:
         return f"Not run yet: {_of(declared['bases'], 'base')} with {_of(declared['seeds'], 'seed')} are declared."
     bases, seeds = len(study["bases"]), len(study["seeds"])
-    words = f"{_of(bases, 'base')}, {_of(seeds, 'seed')}, n = {study['n']} of {study['benchmark']}"
+    skills = sorted({cell["zero_shot"]["n"] for cell in study["cells"].values()})
+    of = f"n = {study['n']} of {study['benchmark']}, {' or '.join(f'{n:,}' for n in skills)} of each skill"
     if study["exploratory"]:
-        return (
-            f"{_of(bases, 'base')}, up to {_of(seeds, 'seed')}, n = {study['n']} of {study['benchmark']}; exploratory."
-        )
+        alone = "where there is one seed, the interval knows of examples alone"
+        return f"{_of(bases, 'base')}, up to {_of(seeds, 'seed')}, {of}. Exploratory: {alone}."
+    words = f"{_of(bases, 'base')}, {_of(seeds, 'seed')}, {of}"
     if (bases, seeds) == (declared["bases"], declared["seeds"]):
         return words + "."
-    return f"{words}, of {_of(declared['bases'], 'base')} and {_of(declared['seeds'], 'seed')} declared: under way."
+    return f"{words}; of {_of(declared['bases'], 'base')} and {_of(declared['seeds'], 'seed')} declared: under way."
 
 
 def cells_grid(study: Mapping[str, Any]) -> list[list[str]]:
@@ -83,6 +88,27 @@ def bases_grid(bases: Mapping[str, Any], benchmark: str = "mini") -> list[list[s
     return rows
 
 
+def controls_grid(study: Mapping[str, Any]) -> list[list[str]]:
+    """Head and a row a cell with L_SDS: what the same loss is for other latents and with the captions of other images.
+
+    Means over runs, of one batch, before the first step and after the last one. Empty where no cell has them.
+    """
+    rows = []
+    for cell, found in study.get("cells", {}).items():
+        if "controls" not in found:
+            continue
+        before, after = found["controls"]["before"], found["controls"]["after"]
+        losses = [f"{one['student']:.3f}, {one['student shuffled']:.3f}" for one in (before, after)]
+        others = [f"{after['true']:.3f}, {after['true shuffled']:.3f}", f"{after['other']:.3f}"]
+        cosines = f"{before['cosine with shuffled']:.2f}, {after['cosine with shuffled']:.2f}"
+        rows.append([cell, *losses, *others, cosines, f"{found['h_w_r2']:.2f}"])
+    return [list(CONTROLS_HEAD), *rows] if rows else []
+
+
+GRIDS = (contrasts_grid, withheld_grid, cells_grid, controls_grid)
+"""Of a study, in the order in which they are read."""
+
+
 def costs_grid(study: Mapping[str, Any], costs: Mapping[str, Any]) -> list[list[str]]:
     """Head and a row an objective: what the confirmation says it gains, and what it costs."""
     gains = {row["cell"]: row for row in study.get("contrasts", []) if row["control"] == "clip"}
@@ -116,11 +142,10 @@ def as_markdown(grid: Grid) -> str:
 
 
 def study_markdown(study: Mapping[str, Any]) -> str:
-    """How much there is of it, its contrasts and its cells."""
+    """How much there is of it, its contrasts, its cells, and the controls of L_SDS."""
     if not study["seeds"]:
         return made_words(study)
-    grids = [contrasts_grid(study), withheld_grid(study), cells_grid(study)]
-    return "\n\n".join([made_words(study), *(as_markdown(grid) for grid in grids if grid)])
+    return "\n\n".join([made_words(study), *(as_markdown(rows) for grid in GRIDS if (rows := grid(study)))])
 
 
 def _seeds_head(study: Mapping[str, Any]) -> list[str]:

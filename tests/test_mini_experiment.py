@@ -147,6 +147,21 @@ def test_a_skill_that_was_lost_is_not_called_kept_and_a_base_at_the_ceiling_says
     assert findings(high, {"confirm": rows})["confirm"]["cells"]["clip"]["zero_shot"]["kept"] is None
 
 
+def test_a_skill_is_of_the_larger_set_where_every_line_and_base_has_it() -> None:
+    def with_larger(row: dict[str, Any], share: float) -> dict[str, Any]:
+        bits = experiment._packed(np.arange(100) < 100 * share)
+        sets = {"mini-zero-shot-4000": {"accuracy": bits}}
+        return row | {"right": row["right"] | sets, "n": row["n"] | {"mini-zero-shot-4000": 100}}
+
+    bases = [with_larger(row, 0.7) for row in BASE_ROWS]
+    rows = [with_larger(row, 0.65) for row in confirmed({})]
+    found = findings(bases, {"confirm": rows})["confirm"]["cells"]["clip"]
+    assert (found["zero_shot"]["n"], found["zero_shot"]["value"]) == (100, pytest.approx(-0.05))
+    assert (found["retrieval"]["n"], found["retrieval"]["value"]) == (20, 0)
+    first = findings(bases, {"confirm": [*confirmed({})[:1], *rows[1:]]})["confirm"]["cells"]
+    assert (first["clip"]["zero_shot"]["n"], first["sds"]["zero_shot"]["n"]) == (20, 100)
+
+
 def test_only_whole_seeds_count_while_a_study_is_under_way() -> None:
     rows = confirmed({})
     assert complete(CONFIRM, rows) == (CONFIRM.bases, CONFIRM.seeds)
@@ -169,13 +184,37 @@ def test_cells_of_an_exploratory_study_count_with_the_seeds_that_there_are() -> 
     assert study_tables.contrasts_grid(found)[0][2] == study_tables.cells_grid(found)[0][1] == "seeds"
     assert study_tables.contrasts_grid(found)[1][2:4] == ["3", "+10.0"]
     assert "up to 5 seeds" in study_tables.made_words(found)
+    assert "Exploratory" in study_tables.made_words(found)
     assert module._study(study, rows[:1], BASE_ROWS, list(CONTRASTS))["seeds"] == []
+
+
+def test_the_controls_of_the_regulariser_are_means_before_the_first_and_after_the_last_step() -> None:
+    names = ("student", "student shuffled", "true", "true shuffled", "other", "cosine with shuffled")
+    rows = confirmed({})
+    for row in rows:
+        if row["run"].startswith("sds "):
+            level = 0.2 if row["run"].endswith(" 0") else 0.1
+            row |= {
+                "h_w_r2": 0.3,
+                "controls": {"0": dict.fromkeys(names, level), "90": {}, "800": dict.fromkeys(names, 2 * level)},
+            }
+    found = findings(BASE_ROWS, {"confirm": rows})["confirm"]
+    assert {cell for cell, of in found["cells"].items() if "controls" in of} == {"sds"}
+    controls = found["cells"]["sds"]["controls"]
+    assert controls["before"]["student"] == pytest.approx(0.12)
+    assert controls["after"]["true"] == pytest.approx(0.24)
+    _, row = study_tables.controls_grid(found)
+    assert row == ["sds", "0.120, 0.120", "0.240, 0.240", "0.240, 0.240", "0.240", "0.12, 0.24", "0.30"]
+    assert study_tables.controls_grid({"cells": {}}) == []
 
 
 def test_runs_are_made_once_measured_and_shared_by_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measures, "ZERO_SHOT", 4)
     monkeypatch.setattr(measures, "RETRIEVAL", (1, 4))
     monkeypatch.setattr(experiment, "_choice_sets", dict)
+    monkeypatch.setattr(experiment, "LARGER", 8)
+    monkeypatch.setattr(experiment, "AMONG", 4)
+    experiment.larger_sets.cache_clear()
     tiny = Recipe(objective="clip", steps=2, batch=4, pool=8, fitted_on=4, teacher_timesteps=2, warm_up=1)
     study = Study(cells={"clip": tiny, "sds": replace(tiny, objective="sds")}, seeds=(0,))
     workbench = Workbench(Settings.from_environment({"SDSDEMO_CACHE": str(tmp_path / "cache")}))
@@ -191,7 +230,11 @@ def test_runs_are_made_once_measured_and_shared_by_processes(tmp_path: Path, mon
     assert {path.name for path in (tmp_path / "kept").iterdir()} == {
         f"{r['run'].replace(' ', '_')}.safetensors" for r in rows
     }
-    assert base_row("mini-clip", workbench)["n"]["mini"] == 400
+    of_base = base_row("mini-clip", workbench)
+    assert of_base["n"]["mini"] == 400
+    assert of_base["n"]["mini-zero-shot-8"] == of_base["n"]["mini-retrieval-8"] == 8
+    assert "mini-zero-shot-8" not in rows[0]["n"]
+    experiment.larger_sets.cache_clear()
     with (tmp_path / "lines.jsonl").open("a") as file:
         file.write('{"run": "half')
     assert read_rows(tmp_path / "lines.jsonl") == rows
@@ -216,7 +259,7 @@ def test_a_block_is_written_between_its_own_markers_alone() -> None:
 
 def test_the_tables_say_how_much_of_a_study_there_is() -> None:
     found = findings(BASE_ROWS, {"confirm": confirmed({"preference": 0.4}), "control": []})
-    assert study_tables.made_words(found["confirm"]) == "3 bases, 5 seeds, n = 40 of mini."
+    assert study_tables.made_words(found["confirm"]) == "3 bases, 5 seeds, n = 40 of mini, 20 of each skill."
     assert study_tables.made_words(found["control"]).startswith("Not run yet: 1 base with 3 seeds")
     part = findings(BASE_ROWS, {"confirm": [row for row in confirmed({}) if row["run"].endswith(" 1")]})
     assert "under way" in study_tables.made_words(part["confirm"])

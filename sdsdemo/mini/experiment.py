@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from sdsdemo.data.benchmarks import orders, swaps
+from sdsdemo.data.benchmarks import orders, retrieval, swaps, zero_shot
 from sdsdemo.data.mini_drawing import MODEL_PIXELS
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.events import Done
@@ -37,6 +37,9 @@ from sdsdemo.types import Example
 BASES = ("mini-clip", "mini-clip-2", "mini-clip-3")
 TEACHER = "mini-diffusion"
 BENCHMARK, VALIDATION = "mini", "mini-validation"
+LARGER, AMONG = 4_000, 100
+"""Examples each of the larger sets for zero-shot and retrieval, and captions that an image is retrieved among: with the
+500 of every run, two points of change cannot be told from none."""
 KEPT_FACTS = ("h_w_r2", "controls", "preferences", "trained", "seconds")
 
 Progress = Callable[[str], None]
@@ -50,6 +53,8 @@ class Study:
     bases: tuple[str, ...] = BASES[:1]
     seeds: tuple[int, ...] = (0, 1, 2)
     measure: str = VALIDATION
+    larger: bool = False
+    """Zero-shot and retrieval on the larger sets too."""
     exploratory: bool = False
     """Each cell counts with the seeds that were made of it and of its control, and says how many. Else only seeds of
     which every cell was made count."""
@@ -107,7 +112,7 @@ def _measured(recipe: Recipe, model: Path, study: Study, workbench: Models) -> d
     """Right or not on every set, and the cosines; of the fine-tuned model. Its base has a line of its own."""
     scorer = open_scorer(workbench.card(f"sds-clip:{model}"), device="cpu")
     assert isinstance(scorer, ClipScorer)
-    return look_at(scorer.model, study.measure) | {
+    return look_at(scorer.model, study.measure, larger=study.larger) | {
         "base": recipe.base,
         "base_fingerprint": cards.fingerprint(workbench.card(recipe.base)),
         "teacher_fingerprint": cards.fingerprint(workbench.card(recipe.teacher)),
@@ -119,14 +124,15 @@ def base_row(base: str, workbench: Models) -> dict[str, Any]:
     """The same figures of a CLIP as it is, on the validation set and on the benchmark."""
     card = workbench.card(base)
     model = ClipModel.load(card.spec)
-    found = look_at(model, VALIDATION, BENCHMARK)
+    found = look_at(model, VALIDATION, BENCHMARK, larger=True)
     return {"run": f"base {base}", "base": base, "base_fingerprint": cards.fingerprint(card), **found}
 
 
-def look_at(model: ClipModel, *pairs: str) -> dict[str, Any]:
+def look_at(model: ClipModel, *pairs: str, larger: bool = False) -> dict[str, Any]:
     """On pair-of-pairs sets and the others: `right`, a string of bits by set and metric; `n` by set; `cosine`."""
     sets = {name: examples for one in pairs for name, examples in mini_sets(one).items()}
-    measures = Measures(sets | _choice_sets(), model)
+    sets |= _choice_sets() | (larger_sets() if larger else {})
+    measures = Measures(sets, model)
     found = measures.look()
     return {
         "right": {name: {k: _packed(v) for k, v in by.items()} for name, by in found.right.items()},
@@ -141,6 +147,20 @@ def _choice_sets() -> dict[str, list[Example]]:
     for example in (*swaps(pixels=MODEL_PIXELS), *orders(pixels=MODEL_PIXELS)):
         found.setdefault(f"mini-{example.tags['collapsed_tag']}", []).append(example)
     return found
+
+
+@lru_cache(maxsize=1)
+def larger_sets() -> dict[str, list[Example]]:
+    """Zero-shot and retrieval with LARGER examples each, drawn anew."""
+    return {
+        larger("mini-zero-shot"): zero_shot(count=LARGER, pixels=MODEL_PIXELS),
+        larger("mini-retrieval"): retrieval(sets=LARGER // AMONG, size=AMONG, pixels=MODEL_PIXELS),
+    }
+
+
+def larger(name: str) -> str:
+    """What the larger set of a kind is called."""
+    return f"{name}-{LARGER}"
 
 
 def _packed(right_E: np.ndarray) -> str:

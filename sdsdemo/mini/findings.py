@@ -16,7 +16,7 @@ from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.effects import Effect, holm, nested_effect
 from sdsdemo.finetuning.measures import KEPT_LOSS, MEANT_FOR, withheld_rows
 from sdsdemo.metrics import proportion
-from sdsdemo.mini.experiment import Study, differences, right_of
+from sdsdemo.mini.experiment import Study, differences, larger, right_of
 from sdsdemo.mini.studies import CONTRASTS, CONTROLS, SCREENED, STUDIES
 from sdsdemo.recipes import Recipe
 from sdsdemo.types import Example
@@ -132,7 +132,6 @@ def _cell(
     """Levels of a cell as means over its runs, and what was kept of its bases' skills."""
     own = {row["run"]: row for row in rows if row["run"].rpartition(" ")[0].rpartition(" ")[0] == cell}
     runs = [own[f"{cell} {base} {seed}"] for base in bases for seed in seeds]
-    before = {row["base"]: row for row in base_rows}
     found: dict[str, Any] = {
         metric: round(float(np.mean([right_of(run, study.measure, metric).mean() for run in runs])), 4)
         for metric in ("text", "image", "group")
@@ -141,34 +140,52 @@ def _cell(
     for name, of in ASIDE.items():
         found[name] = round(float(np.mean([right_of(run, of, "accuracy").mean() for run in runs])), 4)
     for name, of in SKILLS.items():
-        change_BSE = np.array(
-            [
-                [
-                    right_of(own[f"{cell} {base} {seed}"], of, "accuracy").astype(float)
-                    - right_of(before[base], of, "accuracy")
-                    for seed in seeds
-                ]
-                for base in bases
-            ]
-        )
-        level = float(np.mean([right_of(before[base], of, "accuracy").mean() for base in bases]))
-        effect = nested_effect(change_BSE)
-        suits = MEANT_FOR[0] <= level <= MEANT_FOR[1]
-        found[name] = {"before": round(level, 4), **_effect(effect), "kept": effect.low > -KEPT_LOSS if suits else None}
+        found[name] = _skill(of, [[own[f"{cell} {base} {seed}"] for seed in seeds] for base in bases], base_rows)
     found["cosine"] = {
         side: round(float(np.mean([run["cosine"][side] for run in runs])), 4) for side in ("captions", "images")
     }
-    for key in ("h_w_r2",):
-        if all(key in run for run in runs):
-            found[key] = round(float(np.mean([run[key] for run in runs])), 4)
+    if all("h_w_r2" in run for run in runs):
+        found["h_w_r2"] = round(float(np.mean([run["h_w_r2"] for run in runs])), 4)
     if all("controls" in run for run in runs):
-        at_start = [run["controls"]["0"]["cosine with shuffled"] for run in runs]
-        found["gradient_cosine"] = round(float(np.mean(at_start)), 4)
+        found["controls"] = {
+            "before": _mean_of([run["controls"]["0"] for run in runs]),
+            "after": _mean_of([run["controls"][max(run["controls"], key=int)] for run in runs]),
+        }
     if all("preferences" in run for run in runs):
         right = [run["preferences"]["teacher_right"] for run in runs]
         found["teacher_right"] = round(float(np.mean([share["value"] for share in right])), 4)
     found["seconds"] = round(float(np.mean([run["seconds"] for run in runs])), 1)
     return found
+
+
+def _skill(of: str, runs_BS: Sequence[Rows], base_rows: Rows) -> dict[str, Any]:
+    """The change of a skill and whether it was kept; of the larger set where every line has it."""
+    before = {row["base"]: row for row in base_rows}
+    everywhere = [run for runs_S in runs_BS for run in (*runs_S, before[runs_S[0]["base"]])]
+    if all(larger(of) in run["right"] for run in everywhere):
+        of = larger(of)
+    change_BSE = np.array(
+        [
+            [
+                right_of(run, of, "accuracy").astype(float) - right_of(before[run["base"]], of, "accuracy")
+                for run in runs_S
+            ]
+            for runs_S in runs_BS
+        ]
+    )
+    level = float(np.mean([right_of(before[runs_S[0]["base"]], of, "accuracy").mean() for runs_S in runs_BS]))
+    effect = nested_effect(change_BSE)
+    suits = MEANT_FOR[0] <= level <= MEANT_FOR[1]
+    return {
+        "n": change_BSE.shape[-1],
+        "before": round(level, 4),
+        **_effect(effect),
+        "kept": effect.low > -KEPT_LOSS if suits else None,
+    }
+
+
+def _mean_of(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {key: round(float(np.mean([one[key] for one in found])), 4) for key in found[0]}
 
 
 def _effect(effect: Effect) -> dict[str, Any]:

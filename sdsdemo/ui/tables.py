@@ -81,8 +81,7 @@ def experiment_html(assets: Path) -> str:
     for name, title in study_tables.TITLES.items():
         parts.append(f"<h3>{title}</h3><p>{escape(study_tables.made_words(found[name]))}</p>")
         if found[name]["seeds"]:
-            grids = (study_tables.contrasts_grid, study_tables.withheld_grid, study_tables.cells_grid)
-            parts += [_grid(rows) for grid in grids if (rows := grid(found[name]))]
+            parts += [_grid(rows) for grid in study_tables.GRIDS if (rows := grid(found[name]))]
     if (assets / COSTS).is_file():
         costs = json.loads((assets / COSTS).read_text(encoding="utf-8"))
         parts.append(f"<h3>What they gain, and what they cost</h3><p>{escape(study_tables.costs_words(costs))}</p>")
