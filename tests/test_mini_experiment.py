@@ -208,6 +208,19 @@ def test_the_controls_of_the_regulariser_are_means_before_the_first_and_after_th
     assert study_tables.controls_grid({"cells": {}}) == []
 
 
+def test_the_verdict_names_the_papers_term_and_the_preference_with_what_was_kept() -> None:
+    found = findings(BASE_ROWS, {"confirm": confirmed({"preference": 0.2, "preference, every parameter": 0.4})})
+    words = study_tables.verdict_words(found["confirm"])
+    assert "Over 3 bases and 5 seeds (n = 40), the paper's term changes the text score by +0.0 [" in words
+    assert "by +20.0 [" in words
+    assert "by +40.0 [" in words
+    assert "zero-shot and retrieval are kept" in words
+    lost = found["confirm"]
+    lost["cells"]["preference, every parameter"]["retrieval"]["kept"] = False
+    assert "are not shown to be kept" in study_tables.verdict_words(lost)
+    assert study_tables.verdict_words({"declared": {}, "bases": [], "seeds": []}) == ""
+
+
 def test_runs_are_made_once_measured_and_shared_by_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measures, "ZERO_SHOT", 4)
     monkeypatch.setattr(measures, "RETRIEVAL", (1, 4))

@@ -18,7 +18,7 @@ from sdsdemo.deciding import decide
 from sdsdemo.errors import UserError
 from sdsdemo.settings import ASSETS, LIMITS, ROOT, Settings, budget
 from sdsdemo.types import Answer, Concern, Preference, Scores
-from sdsdemo.ui import about, asking, record, rows
+from sdsdemo.ui import about, asking, record, rows, tables
 from sdsdemo.ui.asking import Form
 from sdsdemo.ui.examples import find_example, read_examples
 from sdsdemo.workbench import Workbench
@@ -413,6 +413,18 @@ def test_a_card_of_ours_quotes_cost_and_scores_from_the_files_that_training_and_
     assert "Captions: whole sentences only" in html
     assert "Limits: " in html
     assert "Measured on mini, n = 400: text " in html
+
+
+def test_the_about_tab_says_what_fine_tuning_does_from_the_experiments_file(tmp_path: Path) -> None:
+    found = json.loads((ASSETS / tables.EXPERIMENT).read_text())
+    first = next(row for row in found["confirm"]["contrasts"] if (row["cell"], row["control"]) == ("sds", "clip"))
+    html = about.experiment_html()
+    assert f"{100 * first['value']:+.1f} [{100 * first['low']:+.1f}, {100 * first['high']:+.1f}] points" in html
+    assert html in about.measured_html()
+    assert about.experiment_html(tmp_path) == ""
+    (tmp_path / tables.EXPERIMENT).parent.mkdir(parents=True)
+    (tmp_path / tables.EXPERIMENT).write_text(json.dumps({"confirm": {"declared": {}, "bases": [], "seeds": []}}))
+    assert about.experiment_html(tmp_path) == ""
 
 
 def test_the_about_tab_says_of_each_model_whether_it_is_here() -> None:

@@ -24,6 +24,7 @@ from sdsdemo.study_tables import (
     costs_words,
     share_words,
     study_markdown,
+    verdict_words,
 )
 
 DOCUMENT, README = ROOT / "docs" / "mini.md", ROOT / "README.md"
@@ -32,6 +33,7 @@ DOCUMENT, README = ROOT / "docs" / "mini.md", ROOT / "README.md"
 def blocks(found: Mapping[str, Any]) -> dict[str, str]:
     """What stands between the markers of each name."""
     parts = {"bases": as_markdown(bases_grid(found["bases"])), **{name: study_markdown(found[name]) for name in TITLES}}
+    parts["verdict"] = verdict_words(found["confirm"])
     parts["teacher"] = teacher_markdown(json.loads(MEASURED.read_text(encoding="utf-8")))
     if COSTS.is_file():
         costs = json.loads(COSTS.read_text(encoding="utf-8"))

@@ -11,8 +11,10 @@ from pathlib import Path
 import gradio as gr
 
 from sdsdemo.settings import ASSETS, CHECKPOINTS
+from sdsdemo.study_tables import verdict_words
 from sdsdemo.types import Card
 from sdsdemo.ui.rows import size_words
+from sdsdemo.ui.tables import EXPERIMENT
 from sdsdemo.workbench import Workbench
 
 METHOD = """
@@ -96,7 +98,15 @@ def measured_html(assets: Path = ASSETS) -> str:
         + f'<div class="wide"><table><thead><tr><td></td>{head}</tr></thead>'
         + f'<tbody>{rows}<tr><th scope="row">chance</th>{chance}</tr></tbody></table></div>'
         + f"<p>{captions_words(result['models'])}</p>"
+        + experiment_html(assets)
     )
+
+
+def experiment_html(assets: Path = ASSETS) -> str:
+    """What fine-tuning does in the experiment, as its file says; nothing where it is not shipped or has not begun."""
+    path = assets / EXPERIMENT
+    words = verdict_words(json.loads(path.read_text(encoding="utf-8"))["confirm"]) if path.is_file() else ""
+    return f"<h3>Does fine-tuning help?</h3><p>{escape(words)} Results has the whole experiment.</p>" if words else ""
 
 
 def captions_words(models: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
