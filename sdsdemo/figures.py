@@ -89,6 +89,25 @@ def by_share_figure(rows: Sequence[Mapping[str, Any]], chance: float) -> Figure:
     return figure
 
 
+def effects_figure(contrasts: Sequence[Mapping[str, Any]]) -> Figure:
+    """Effects on the text score with their 95 % intervals, a row a contrast, and each base's own as a small mark."""
+    figure = Figure(figsize=(6.4, 0.6 + 0.42 * len(contrasts)), layout="constrained")
+    axes = figure.add_subplot()
+    for row, found in enumerate(contrasts):
+        value, low, high = (100 * found[key] for key in ("value", "low", "high"))
+        axes.plot([100 * own for own in found["by_base"]], [row] * len(found["by_base"]), "|", ms=9, color="#94a3b8")
+        axes.errorbar(value, row, xerr=[[value - low], [high - value]], color=COLOURS[0], marker="o", ms=5, capsize=2.5)
+    axes.axvline(0, lw=1, color="#0f172a")
+    axes.set_yticks(
+        range(len(contrasts)), [f"{found['cell']}  -  {found['control']}" for found in contrasts], fontsize=8
+    )
+    axes.set_ylim(len(contrasts) - 0.5, -0.5)
+    axes.set_xlabel("points of text score, 95 % interval; marks: each base", fontsize=8)
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    return figure
+
+
 def saved(figure: Figure, kind: str, dpi: int = 300) -> bytes:
     """A figure as the bytes of a `png` or an `svg` file, without what tells when it was made."""
     stream = io.BytesIO()

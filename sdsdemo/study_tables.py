@@ -58,9 +58,9 @@ def contrasts_grid(study: Mapping[str, Any]) -> list[list[str]]:
     """Head and a row a contrast: points of text score."""
     rows = [[*CONTRAST_HEAD[:2], *_seeds_head(study), *CONTRAST_HEAD[2:]]]
     for found in study.get("contrasts", []):
-        by_base = ", ".join(f"{100 * value:+.1f}" for value in found["by_base"])
-        interval = f"{100 * found['low']:+.1f} to {100 * found['high']:+.1f}"
-        measured = [f"{100 * found['value']:+.1f}", interval, by_base, f"{found['holm']:.3f}"]
+        by_base = ", ".join(_signed(value) for value in found["by_base"])
+        interval = f"{_signed(found['low'])} to {_signed(found['high'])}"
+        measured = [_signed(found["value"]), interval, by_base, f"{found['holm']:.3f}"]
         rows.append([found["cell"], found["control"], *_seeds(study, found), *measured])
     return rows
 
@@ -182,7 +182,12 @@ def _kept(found: Mapping[str, Any]) -> str:
 
 
 def _points(found: Mapping[str, float]) -> str:
-    return f"{100 * found['value']:+.1f} [{100 * found['low']:+.1f}, {100 * found['high']:+.1f}]"
+    return f"{_signed(found['value'])} [{_signed(found['low'])}, {_signed(found['high'])}]"
+
+
+def _signed(share: float) -> str:
+    """In points with a sign; nothing is +0.0."""
+    return f"{round(100 * share, 1) + 0.0:+.1f}"
 
 
 def share_words(found: Mapping[str, float]) -> str:

@@ -107,3 +107,13 @@ def test_captions_and_model_names_are_escaped_in_figures():
 
 def test_the_ticks_of_a_logarithmic_axis_are_whole_numbers_that_can_be_read() -> None:
     assert _log_ticks(np.array([0.013, 0.4])) == [0.01, 0.02, 0.05, 0.1, 0.2, 0.5]
+
+
+def test_effects_stand_at_their_value_with_their_interval_and_each_base() -> None:
+    one = {"cell": "a", "control": "b", "value": 0.1, "low": 0.05, "high": 0.2, "by_base": [0.08, 0.12]}
+    axes = figures.effects_figure([one, one | {"cell": "c", "value": -0.1, "low": -0.2, "high": 0.0}]).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a  -  b", "c  -  b"]
+    assert [bar.lines[0].get_xdata()[0] for bar in axes.containers] == pytest.approx([10, -10])
+    ends = [[end.get_xdata()[0] for end in bar.lines[1]] for bar in axes.containers]
+    assert ends == [pytest.approx([5, 20]), pytest.approx([-20, 0])]
+    assert list(axes.lines[0].get_xdata()) == pytest.approx([8, 12])

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sdsdemo.figures import by_share_figure, curves_figure, saved
+from sdsdemo.figures import by_share_figure, curves_figure, effects_figure, saved
 from sdsdemo.metrics import proportion
 from sdsdemo.mini import clips
 from sdsdemo.mini.experiment import TEACHER, read_rows, right_of
@@ -105,6 +105,9 @@ def write(path: Path = DOCUMENT, readme: Path = README) -> Path:
     if swept:
         (plots / "tag-share.png").write_bytes(saved(by_share_figure(shares(swept), CHANCE), "png", DPI))
     found = json.loads(FINDINGS.read_text())
+    contrasts = found["confirm"].get("contrasts", [])
+    if contrasts:
+        (plots / "effects.png").write_bytes(saved(effects_figure(contrasts), "png", DPI))
     for file in (path, readme):
         file.write_text(filled(file.read_text(encoding="utf-8"), blocks(found)), encoding="utf-8")
     return path
