@@ -108,9 +108,9 @@ def test_the_student_of_preferences_is_the_run_that_the_confirmation_declares(ma
 def test_a_curve_is_the_mean_of_every_few_steps_of_the_last_time_they_were_made(tmp_path: Path) -> None:
     rows = [{"what": "look", "step": 0, "value": 0.3}]
     rows += [{"step": step, "loss": 9.0, "gradient": 1.0, "s": 1.0} for step in (50, 51, 52)]
-    rows += [{"step": step, "loss": float(step > 50), "gradient": 1.0, "s": 1.0} for step in range(1, 61)]
+    rows += [{"step": step, "loss": float(step), "gradient": 1.0, "s": 1.0} for step in range(1, 61)]
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert preferring._curve(tmp_path / "log.jsonl") == [{"step": 50, "loss": 0.0}, {"step": 60, "loss": 1.0}]
+    assert preferring._curve(tmp_path / "log.jsonl") == [{"step": 50, "loss": 25.5}, {"step": 60, "loss": 55.5}]
 
 
 def test_the_second_stage_of_the_denoiser_sees_more_of_what_is_counted(tmp_path: Path) -> None:

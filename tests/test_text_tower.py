@@ -76,3 +76,10 @@ def test_a_tower_that_may_look_behind_the_end_runs_as_it_is(kind: str) -> None:
     clip, token_CL = clip_of(make, changes), tokens()
     assert longest(clip, token_CL) is None
     torch.testing.assert_close(encode_captions(clip, token_CL), clip.encode_text(token_CL, normalize=True))
+
+
+def test_a_mask_that_hides_nothing_behind_a_place_is_not_taken_for_a_causal_one() -> None:
+    clip, token_CL = clip_of(open_clip.CLIP, {}), tokens()
+    clip.attn_mask = torch.zeros_like(clip.attn_mask)
+    assert longest(clip, token_CL) is None
+    torch.testing.assert_close(encode_captions(clip, token_CL), clip.encode_text(token_CL, normalize=True))
