@@ -44,7 +44,7 @@ class ResultsTab:
             self.shown = gr.HTML(elem_id="result-shown")
             experiment = tables.experiment_html(assets)
             if experiment:
-                gr.HTML(f'<h2>The experiment on Mini</h2><div class="results">{experiment}</div>')
+                gr.HTML(f'<h2>The experiment on Mini</h2><div class="results experiment">{experiment}</div>')
             with gr.Accordion("Published by others", open=False):
                 gr.HTML(f'<div class="results">{tables.published_html()}</div>')
 
