@@ -11,7 +11,8 @@ pytest.importorskip("playwright", reason="the browser tests need requirements-de
 from playwright.sync_api import Browser, Page, expect
 
 from sdsdemo.data.mini_sets import SWAPS
-from sdsdemo.settings import Settings
+from sdsdemo.runs import read_run
+from sdsdemo.settings import ASSETS, Settings
 from sdsdemo.workbench import Workbench
 from tests.conftest import WAIT_MS, free_port
 
@@ -75,7 +76,7 @@ def test_an_example_opens_with_all_models_and_j_and_k_step_through(page: Page, a
     browse(page, address)
     page.locator(".pair-card").nth(2).click()
     expect(page.locator(".example h2")).to_have_text("Example 2")
-    expect(page.locator(".example .matrix")).to_have_count(5)
+    expect(page.locator(".example .matrix")).to_have_count(len(read_run(ASSETS / "mini" / "runs" / "mini").models))
     page.keyboard.press("j")
     expect(page.locator(".example h2")).to_have_text("Example 3")
     page.keyboard.press("k")
