@@ -162,6 +162,11 @@ def _add_mini(verbs: Any) -> None:
         "--work", type=Path, default=DEFAULT_WORK, metavar="DIR",
         help=f"unfinished runs, continued when asked again (default: {DEFAULT_WORK})",
     )  # fmt: skip
+    variants = _verb(
+        deeds, "variants", "train and measure CLIPs of other tag shares and teachers of other making", "mini variants",
+        _mini_variants,
+    )  # fmt: skip
+    variants.add_argument("--work", type=Path, default=DEFAULT_WORK, metavar="DIR", help="unfinished runs, continued")
     _verb(deeds, "costs", "time a step of every declared objective on this machine", "mini costs", _mini_costs)
     study = _verb(
         deeds, "study", "make the runs of a study of the experiment that are not made yet", "mini study control",
@@ -313,6 +318,14 @@ def _mini_train(asked: argparse.Namespace) -> int:
     return _show(asked, {"parts": parts, "out": str(asked.out)}, lambda done: f"written to {done['out']}")
 
 
+def _mini_variants(asked: argparse.Namespace) -> int:
+    from sdsdemo.mini.variants import make_variants
+    from sdsdemo.workbench import Workbench
+
+    make_variants(CHECKPOINTS, STUDY_LINES, asked.work, Workbench(), _progress)
+    return _show(asked, {"out": str(STUDY_LINES)}, lambda done: f"lines are in {done['out']}")
+
+
 def _mini_costs(asked: argparse.Namespace) -> int:
     from sdsdemo.mini.costs import measured, write
     from sdsdemo.mini.experiment import read_rows
@@ -326,8 +339,9 @@ def _mini_costs(asked: argparse.Namespace) -> int:
 
 
 def _mini_study(asked: argparse.Namespace) -> int:
+    from sdsdemo.mini.elsewhere import Elsewhere
     from sdsdemo.mini.studies import STUDIES
-    from sdsdemo.mini.verify import Elsewhere, make_studies
+    from sdsdemo.mini.verify import make_studies
     from sdsdemo.workbench import Workbench
 
     names = [*STUDIES] if asked.names == ["all"] else asked.names

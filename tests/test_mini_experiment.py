@@ -41,7 +41,7 @@ def line(cell: str, base: str, seed: int, text: float, skill: float = 0.7) -> di
         "run": f"{cell} {base} {seed}",
         "base": base,
         "right": {
-            name: {k: experiment._packed(np.arange(SETS[name]) < value * SETS[name]) for k, value in by.items()}
+            name: {k: experiment.packed(np.arange(SETS[name]) < value * SETS[name]) for k, value in by.items()}
             for name, by in share.items()
         },
         "n": SETS,
@@ -114,7 +114,7 @@ def test_each_cell_is_compared_with_the_one_that_differs_in_its_treatment_alone(
 
 def test_the_bits_of_a_line_are_the_booleans_that_went_in() -> None:
     right_E = np.random.default_rng(0).random(403) < 0.3
-    assert np.array_equal(unpacked(experiment._packed(right_E), 403), right_E)
+    assert np.array_equal(unpacked(experiment.packed(right_E), 403), right_E)
 
 
 def test_an_effect_is_that_of_the_bits_at_the_same_base_and_seed() -> None:
@@ -149,7 +149,7 @@ def test_a_skill_that_was_lost_is_not_called_kept_and_a_base_at_the_ceiling_says
 
 def test_a_skill_is_of_the_larger_set_where_every_line_and_base_has_it() -> None:
     def with_larger(row: dict[str, Any], share: float) -> dict[str, Any]:
-        bits = experiment._packed(np.arange(100) < 100 * share)
+        bits = experiment.packed(np.arange(100) < 100 * share)
         sets = {"mini-zero-shot-4000": {"accuracy": bits}}
         return row | {"right": row["right"] | sets, "n": row["n"] | {"mini-zero-shot-4000": 100}}
 

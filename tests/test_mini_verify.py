@@ -14,7 +14,7 @@ from sdsdemo import cli
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.errors import UserError
 from sdsdemo.mini import findings, verify
-from sdsdemo.mini.experiment import read_rows
+from sdsdemo.mini.elsewhere import Elsewhere
 from sdsdemo.mini.studies import STUDIES
 from sdsdemo.settings import CHECKPOINTS, Settings
 from sdsdemo.workbench import Workbench
@@ -91,33 +91,20 @@ def test_from_scratch_holds_new_effects_against_the_shipped_intervals(
     monkeypatch.setattr(verify, "FINDINGS", verify.write_findings(tmp_path / "shipped"))
     asked: list[Any] = []
     monkeypatch.setattr(verify, "train", lambda parts, *_: asked.append(list(parts)))
-    monkeypatch.setattr(verify, "train_sweep", lambda *_: asked.append("sweep"))
-    monkeypatch.setattr(verify, "measure_sweep", lambda *_: asked.append("curve"))
+    monkeypatch.setattr(verify, "make_variants", lambda *_: asked.append("variants"))
     monkeypatch.setattr(verify, "_in_processes", lambda names, out, *_: (asked.append(names), write_lines(out, gain)))
     found = verify.from_scratch(tmp_path / "work", workbench, lambda line: None)
-    assert asked == [list(verify.PARTS), "sweep", "curve", [*STUDIES]]
+    assert asked == [list(verify.PARTS), "variants", [*STUDIES]]
     assert found["same"] == same
 
 
 def test_models_of_another_folder_are_opened_from_there(workbench: Workbench, tmp_path: Path) -> None:
     shutil.copytree(CHECKPOINTS / "mini-clip", tmp_path / "mini-clip")
-    moved = verify.Elsewhere(workbench, tmp_path)
+    moved = Elsewhere(workbench, tmp_path)
     assert moved.card("mini-clip").spec == f"open_clip:local-dir:{tmp_path.resolve() / 'mini-clip'}"
     assert moved.availability(moved.card("mini-clip")).can_run
     assert moved.scorer("mini-clip").card.name == "mini-clip"
     assert moved.card("clip-vit-b-32") == workbench.card("clip-vit-b-32")
-
-
-def test_the_sweep_has_a_line_a_share_made_once(workbench: Workbench, tmp_path: Path) -> None:
-    from sdsdemo.mini.clips import SWEEP
-
-    for name in SWEEP:
-        shutil.copytree(CHECKPOINTS / "mini-clip", tmp_path / name)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verify, "base_row", lambda model, _: {"run": f"base {model}"})
-        for _ in range(2):
-            verify.measure_sweep(tmp_path, tmp_path / "tags.jsonl", workbench)
-    assert [row["tag_share"] for row in read_rows(tmp_path / "tags.jsonl")] == [0.0, 0.2, 0.4, 0.6, 0.8]
 
 
 def test_an_unknown_study_and_a_part_that_is_none_are_sentences(workbench: Workbench, tmp_path: Path) -> None:

@@ -88,9 +88,17 @@ def scheduler() -> DDIMScheduler:
 
 
 def losses_at(
-    unet: UNet2DConditionModel, encoder: DistilBertModel, stream: MiniStream, latent_N: Tensor, stage: Stage
+    unet: UNet2DConditionModel,
+    encoder: DistilBertModel,
+    stream: MiniStream,
+    latent_N: Tensor,
+    stage: Stage,
+    tag_share: float = 0.0,
 ) -> LossesAt:
-    """latent_N: every picture of the stream, scaled. Logged apart: scenes with places, where learning is slow."""
+    """latent_N: every picture of the stream, scaled. Logged apart: scenes with places, where learning is slow.
+
+    An encoder that is not frozen learns with the UNet. tag_share: of the captions, as `MiniStream` has it.
+    """
     schedule = NoiseSchedule(prediction="v", alpha_bar=scheduler().alphas_cumprod)
     family_N = np.array([scene.family for scene in stream.scenes])
     placed_N = np.isin(family_N, PLACED)
@@ -106,11 +114,10 @@ def losses_at(
     def losses(step: int) -> Mapping[str, Tensor]:
         rng = np.random.default_rng((stream.seed, stage.salt, step))
         index_B = np.array([rng.choice(pools[np.searchsorted(edges, rng.random(), "right")]) for _ in range(BATCH)])
-        sentences = stream.sentences(rng, index_B)
+        sentences = stream.sentences(rng, index_B, tag_share)
         token_BL = words.token_ids(sentences)
         token_BL[torch.from_numpy(rng.random(BATCH) < CAPTION_DROPOUT)] = words.token_ids([NOTHING])
-        with torch.no_grad():
-            state_BLD = encoder(token_BL).last_hidden_state
+        state_BLD = encoder(token_BL).last_hidden_state
         timestep_B = torch.tensor([_timestep(rng, stream.scenes[i]) for i in index_B])
         noise_B = torch.from_numpy(rng.standard_normal((BATCH, *latent_N.shape[1:]), dtype=np.float32))
         error_B = denoising_error(denoise, schedule, latent_N[index_B], noise_B, timestep_B, state_BLD)

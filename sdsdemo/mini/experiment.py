@@ -135,7 +135,7 @@ def look_at(model: ClipModel, *pairs: str, larger: bool = False) -> dict[str, An
     measures = Measures(sets, model)
     found = measures.look()
     return {
-        "right": {name: {k: _packed(v) for k, v in by.items()} for name, by in found.right.items()},
+        "right": {name: {k: packed(v) for k, v in by.items()} for name, by in found.right.items()},
         "n": {name: len(examples) for name, examples in measures.sets.items()},
         "cosine": {name: round(value, 4) for name, value in found.cosine.items()},
     }
@@ -163,7 +163,8 @@ def larger(name: str) -> str:
     return f"{name}-{LARGER}"
 
 
-def _packed(right_E: np.ndarray) -> str:
+def packed(right_E: np.ndarray) -> str:
+    """Booleans as hexadecimal digits, as a line keeps them."""
     return np.packbits(right_E.astype(bool)).tobytes().hex()
 
 

@@ -35,20 +35,16 @@ def train(parts: Sequence[str], out: Path, work: Path, progress: running.Progres
     Raises `UserError` for an unknown part, a part whose base or teacher is not in `out` yet, or a run that fails.
     """
     _check(parts, out)
-    work.mkdir(parents=True, exist_ok=True)
     progress(f"drawing {PICTURES} pictures, or reading those of {work.name}")
-    stream = MiniStream(STREAM_SEED, PICTURES, work)
+    stream = stream_of(work)
     for part in [name for name in PARTS if name in parts]:
         _MAKERS[part](part, stream, out, work, progress)
 
 
-def train_sweep(out: Path, work: Path, progress: running.Progress) -> None:
-    """The CLIPs of other tag shares, for the curve of text score against it; those in `out` are not trained again."""
-    missing = {name: base for name, base in clips.SWEEP.items() if not (out / name).is_dir()}
-    if missing:
-        stream = MiniStream(STREAM_SEED, PICTURES, work)
-        for name, base in missing.items():
-            _train_clip(name, base, stream, out, work, progress)
+def stream_of(work: Path) -> MiniStream:
+    """The pictures and scenes that every Mini model is trained on; `work` keeps the pictures."""
+    work.mkdir(parents=True, exist_ok=True)
+    return MiniStream(STREAM_SEED, PICTURES, work)
 
 
 def _check(parts: Sequence[str], out: Path) -> None:
@@ -62,12 +58,13 @@ def _check(parts: Sequence[str], out: Path) -> None:
 
 
 def _clip(name: str, stream: MiniStream, out: Path, work: Path, progress: running.Progress) -> None:
-    _train_clip(name, clips.BASES[name], stream, out, work, progress)
+    train_clip(name, clips.BASES[name], stream, out, work, progress)
 
 
-def _train_clip(
+def train_clip(
     name: str, base: clips.Base, stream: MiniStream, out: Path, work: Path, progress: running.Progress
 ) -> None:
+    """A CLIP of the Mini world as a folder in `out`, with its learning curve."""
     model = clips.fresh(base.seed)
     losses = clips.losses_at(model, stream, base)
     curve = running.run(name, model, losses, clips.COURSE, work=work, progress=progress)
@@ -83,7 +80,7 @@ def _diffusion(name: str, stream: MiniStream, out: Path, work: Path, progress: r
             "autoencoder", vae, autoencoder.losses_at(vae, stream), autoencoder.COURSE, work=work, progress=progress
         )
     }
-    latent_N = _latents(vae, stream, work, progress)
+    latent_N = latents(vae, stream, work, progress)
     vae.register_to_config(scaling_factor=round(1 / float(latent_N.std()), 5))
     latent_N = latent_N * vae.config.scaling_factor
 
@@ -107,7 +104,7 @@ def _diffusion(name: str, stream: MiniStream, out: Path, work: Path, progress: r
         _keep(curve, out, f"{name}-{part}")
 
 
-def _latents(vae: torch.nn.Module, stream: MiniStream, work: Path, progress: running.Progress) -> Tensor:
+def latents(vae: torch.nn.Module, stream: MiniStream, work: Path, progress: running.Progress) -> Tensor:
     """Unscaled latents of every picture, encoded once."""
     path = work / "latents.pt"
     if not path.exists():

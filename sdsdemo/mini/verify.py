@@ -2,7 +2,7 @@
 
     quick          the shipped weights score the benchmark again, and the experiment's figures are computed again from
                    its lines: both must be what the files say
-    from scratch   trains every model and the sweep over tag shares, runs every study, and holds the new effects against
+    from scratch   trains every model and its variants, runs every study, and holds the new effects against
                    the shipped intervals
 
 Everything is resumable: what is in the work folder is not made again.
@@ -15,18 +15,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation import evaluate
+from sdsdemo.mini.elsewhere import Elsewhere
 from sdsdemo.mini.experiment import BASES, base_row, keep_row, read_rows, run_study
 from sdsdemo.mini.findings import findings
-from sdsdemo.mini.making import PARTS, train, train_sweep
+from sdsdemo.mini.making import PARTS, train
 from sdsdemo.mini.studies import STUDIES
+from sdsdemo.mini.variants import make_variants
 from sdsdemo.settings import ASSETS, ROOT, budget
-from sdsdemo.types import Availability, Card, Scorer
 
 RESULTS = ASSETS / "mini" / "results"
 EXPERIMENT = RESULTS / "experiment"
@@ -127,30 +127,6 @@ def write_findings(lines: Path) -> Path:
     return path
 
 
-class Elsewhere:
-    """A workbench whose shipped Mini models lie in another folder than `checkpoints/`."""
-
-    def __init__(self, workbench: Any, folder: Path) -> None:
-        self._workbench, self._folder = workbench, folder.resolve()
-        self.settings = workbench.settings
-
-    def card(self, name_or_spec: str) -> Card:
-        """The card, with its weights in the folder."""
-        card: Card = self._workbench.card(name_or_spec)
-        return replace(card, spec=card.spec.replace(":checkpoints/", f":{self._folder}/"))
-
-    def availability(self, card: Card) -> Availability:
-        """As the workbench says."""
-        found: Availability = self._workbench.availability(card)
-        return found
-
-    def scorer(self, name_or_spec: str) -> Scorer:
-        """Opened anew each time."""
-        from sdsdemo.models import open_scorer
-
-        return open_scorer(self.card(name_or_spec), device="cpu")
-
-
 # -------------------------------------------------------------------------------------------------- from scratch
 
 
@@ -159,8 +135,7 @@ def from_scratch(work: Path, workbench: Any, progress: Progress) -> dict[str, An
     checkpoints, experiment = work / "checkpoints", work / "experiment"
     missing = [part for part in PARTS if not (checkpoints / "curves" / f"{part}.json").exists()]
     train([part for part in PARTS if part in missing or part == "mini-diffusion"], checkpoints, work, progress)
-    train_sweep(work / "sweep", work, progress)
-    measure_sweep(work / "sweep", experiment / "tags.jsonl", Elsewhere(workbench, checkpoints))
+    make_variants(checkpoints, experiment, work, Elsewhere(workbench, checkpoints), progress)
     _in_processes([*STUDIES], experiment, work / "studies", checkpoints)
     now = json.loads(write_findings(experiment).read_text())
     shipped = json.loads(FINDINGS.read_text())
@@ -168,19 +143,6 @@ def from_scratch(work: Path, workbench: Any, progress: Progress) -> dict[str, An
     for what, old, new in _contrasts(shipped, now):
         rows.append(_row(what, old["value"], new["value"], 0) | {"same": old["low"] <= new["value"] <= old["high"]})
     return {"rows": rows, "same": all(row["same"] for row in rows)}
-
-
-def measure_sweep(sweep: Path, store: Path, workbench: Any) -> None:
-    """A line for each tag share: the swept CLIPs and the two shares that are shipped."""
-    from sdsdemo.mini.clips import BASES as TRAINED
-    from sdsdemo.mini.clips import SWEEP
-
-    measured = {row["tag_share"] for row in read_rows(store)}
-    models = {SWEEP[name].tag_share: f"open_clip:local-dir:{sweep / name}" for name in SWEEP}
-    models |= {TRAINED[name].tag_share: name for name in ("mini-clip-clean", "mini-clip")}
-    for share, model in sorted(models.items()):
-        if share not in measured:
-            keep_row(store, {"tag_share": share, **base_row(model, workbench)})
 
 
 def _in_processes(names: Sequence[str], out: Path, work: Path, checkpoints: Path) -> None:

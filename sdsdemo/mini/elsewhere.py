@@ -1,0 +1,33 @@
+"""The Mini models of another folder than the one that is shipped, under the same names."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sdsdemo.types import Availability, Card, Scorer
+
+
+class Elsewhere:
+    """A workbench whose shipped Mini models lie in another folder than `checkpoints/`."""
+
+    def __init__(self, workbench: Any, folder: Path) -> None:
+        self._workbench, self._folder = workbench, folder.resolve()
+        self.settings = workbench.settings
+
+    def card(self, name_or_spec: str) -> Card:
+        """The card, with its weights in the folder."""
+        card: Card = self._workbench.card(name_or_spec)
+        return replace(card, spec=card.spec.replace(":checkpoints/", f":{self._folder}/"))
+
+    def availability(self, card: Card) -> Availability:
+        """As the workbench says."""
+        found: Availability = self._workbench.availability(card)
+        return found
+
+    def scorer(self, name_or_spec: str) -> Scorer:
+        """Opened anew each time."""
+        from sdsdemo.models import open_scorer
+
+        return open_scorer(self.card(name_or_spec), device="cpu")

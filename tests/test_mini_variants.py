@@ -1,0 +1,153 @@
+"""Models of other making: the sweep over tag shares, and teachers without one of mini-diffusion's advantages."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sdsdemo.data.benchmarks import read_benchmark
+from sdsdemo.data.mini_sentences import PLACES, Sentence
+from sdsdemo.data.mini_stream import MiniStream
+from sdsdemo.mini import clips, denoiser, making, prompts, variants
+from sdsdemo.mini.experiment import read_rows, right_of
+from sdsdemo.mini.variants import SHORT, TEACHERS, make_teacher, measure_sweep, places_read, train_sweep
+from sdsdemo.settings import CHECKPOINTS
+from sdsdemo.workbench import Workbench
+
+EXAMPLES = 3
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder of runs of two steps on 64 pictures."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(making, "PICTURES", 64)
+        patch.setattr(clips, "COURSE", replace(clips.COURSE, steps=2, warm_up=1))
+        patch.setattr(variants, "COURSE", replace(variants.COURSE, steps=2, warm_up=1))
+        patch.setattr(variants, "READ", 8)
+        patch.setattr(variants, "ASKED", 4)
+        patch.setattr(variants, "read_benchmark", lambda name: read_benchmark(name)[:EXAMPLES])
+        yield tmp_path_factory.mktemp("variants")
+
+
+def test_the_sweep_is_trained_once_and_apart_from_what_is_shipped(work: Path) -> None:
+    said: list[str] = []
+    train_sweep(work / "sweep", work, said.append)
+    trained = len(said)
+    train_sweep(work / "sweep", work, said.append)
+    assert len(said) == trained > 0
+    assert {path.name for path in (work / "sweep").iterdir()} == {*clips.SWEEP, "curves"}
+
+
+def test_the_sweep_has_a_line_a_share_made_once(tmp_path: Path) -> None:
+    for name in clips.SWEEP:
+        shutil.copytree(CHECKPOINTS / "mini-clip", tmp_path / name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(variants, "base_row", lambda model, _: {"run": f"base {model}"})
+        for _ in range(2):
+            measure_sweep(tmp_path, tmp_path / "tags.jsonl", Workbench())
+    assert [row["tag_share"] for row in read_rows(tmp_path / "tags.jsonl")] == [0.0, 0.2, 0.4, 0.6, 0.8]
+
+
+@pytest.fixture(scope="module")
+def lines(work: Path) -> list[dict[str, Any]]:
+    """The lines of all teachers, each asked for twice."""
+    store = work / "lines" / "teachers.jsonl"
+    for name in (*TEACHERS, *TEACHERS):
+        make_teacher(name, CHECKPOINTS, store, work, Workbench(), lambda line: None)
+    return read_rows(store)
+
+
+def test_every_teacher_has_one_line_with_its_score(lines: list[dict[str, Any]]) -> None:
+    assert [line["teacher"] for line in lines] == [*TEACHERS]
+    for line in lines:
+        assert line["n"] == {"mini": EXAMPLES}
+        assert len(right_of(line, "mini", "text")) == EXAMPLES
+        assert 0 <= line["places_read"] <= 1
+    assert [(line["tag_share"], line["lesson"]) for line in lines] == [(0.0, True), (0.2, True), (0.0, False)]
+
+
+def of(work: Path, name: str, part: str) -> dict[str, torch.Tensor]:
+    folder = work / "teachers" / name.replace(" ", "-") / "mini-diffusion"
+    return load_file(next((folder / part).glob("*.safetensors")))
+
+
+@pytest.mark.usefixtures("lines")
+def test_teachers_differ_in_what_they_name_and_share_the_rest(work: Path) -> None:
+    shipped = load_file(CHECKPOINTS / "mini-diffusion" / "text_encoder" / "model.safetensors")
+    untrained = prompts.fresh().half().state_dict()
+    for name, kind in TEACHERS.items():
+        text = of(work, name, "text_encoder")
+        assert all(torch.equal(text[key], shipped[key]) for key in shipped) == kind.lesson, name
+        assert not all(torch.equal(text[key], untrained[key]) for key in text), f"{name}: the encoder never learned"
+        assert json.loads(
+            (work / "teachers" / name.replace(" ", "-") / "mini-diffusion" / "vae" / "config.json").read_text()
+        )["scaling_factor"] == pytest.approx(
+            json.loads((CHECKPOINTS / "mini-diffusion" / "vae" / "config.json").read_text())["scaling_factor"]
+        )
+    unets = [of(work, name, "unet") for name in TEACHERS]
+    key = "conv_in.weight"
+    assert not any(torch.equal(unets[0][key], other[key]) for other in unets[1:])
+
+
+def test_the_denoiser_meets_tags_at_the_share_that_it_is_given(tmp_path: Path) -> None:
+    stream = MiniStream(4, 64, tmp_path)
+    latent_N = torch.zeros(64, 4, 8, 8)
+    shares: list[float] = []
+    asked = SimpleNamespace(
+        scenes=stream.scenes,
+        seed=0,
+        sentences=lambda rng, index_B, share: (shares.append(share), stream.sentences(rng, index_B, share))[1],
+    )
+    stage = denoiser.STAGES["denoiser"]
+    given = [
+        denoiser.losses_at(denoiser.fresh(), prompts.fresh(), asked, latent_N, stage, share)(0)["loss"].item()
+        for share in (0.0, 1.0)
+    ]
+    assert shares == [0.0, 1.0]
+    assert given[0] != given[1]
+
+
+class Knowing:
+    """An encoder whose states hold the place of each word's thing, or nothing."""
+
+    def __init__(self, stream: MiniStream, knows: bool) -> None:
+        self.stream, self.knows = stream, knows
+        self.said: list[tuple[Any, Sentence]] = []
+
+    def __call__(self, token_BL: torch.Tensor) -> SimpleNamespace:
+        state_BLD = torch.randn(*token_BL.shape, len(PLACES) + 2, generator=torch.Generator().manual_seed(0))
+        if self.knows:
+            for b, (scene, sentence) in enumerate(self.said):
+                for word, owner in enumerate(sentence.owner):
+                    if owner >= 0 and scene.things[owner].place:
+                        state_BLD[b, word + 1, PLACES.index(scene.things[owner].place)] += 20
+        return SimpleNamespace(last_hidden_state=state_BLD)
+
+
+@pytest.mark.parametrize(("knows", "low", "high"), [(True, 0.97, 1.0), (False, 0.1, 0.4)])
+def test_places_are_read_where_they_are_and_at_chance_where_they_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, knows: bool, low: float, high: float
+) -> None:
+    stream = MiniStream(5, 600, tmp_path)
+    encoder = Knowing(stream, knows)
+    describe = variants.describe
+    monkeypatch.setattr(
+        variants, "describe", lambda rng, scene: (encoder.said.append((scene, s := describe(rng, scene))), s)[1]
+    )
+    monkeypatch.setattr(variants, "READ", 120)
+    monkeypatch.setattr(variants, "ASKED", 60)
+    assert low <= places_read(encoder, stream) <= high  # type: ignore[arg-type]
+
+
+def test_the_short_teacher_is_made_as_the_shipped_one_is() -> None:
+    assert TEACHERS[SHORT] == variants.Making(tag_share=0.0, lesson=True)
