@@ -74,7 +74,7 @@ def withheld_grid(study: Mapping[str, Any]) -> list[list[str]]:
     head = [f"{titles[what].format(of=found['of'])} (n = {found['n']})" for what, found in first.items()]
     rows = [["cell", "against", *_seeds_head(study), *head]]
     for contrast in study["contrasts"]:
-        points = [_points(one) for one in contrast["withheld"].values()]
+        points = [points_words(one) for one in contrast["withheld"].values()]
         rows.append([contrast["cell"], contrast["control"], *_seeds(study, contrast), *points])
     return rows
 
@@ -116,10 +116,10 @@ def verdict_words(study: Mapping[str, Any]) -> str:
     kept = "are kept" if all(skills) else "are not shown to be kept"
     return (
         f"Over {_of(len(study['bases']), 'base')} and {_of(len(study['seeds']), 'seed')} (n = {study['n']}), the "
-        f"paper's term changes the text score by {_points(term)} points against L_CLIP alone, and by "
-        f"{_points(captions)} against itself with the captions of other images. The teacher's preference changes it by "
-        f"{_points(found['preference', 'clip'])} with LayerNorms and by {_points(found[every])} with every parameter, "
-        f"where zero-shot and retrieval {kept}. The intervals draw bases, seeds and examples again."
+        f"paper's term changes the text score by {points_words(term)} points against L_CLIP alone, and by "
+        f"{points_words(captions)} against itself with the captions of other images. The teacher's preference changes "
+        f"it by {points_words(found['preference', 'clip'])} with LayerNorms and by {points_words(found[every])} with "
+        f"every parameter, where zero-shot and retrieval {kept}. The intervals draw bases, seeds and examples again."
     )
 
 
@@ -134,7 +134,7 @@ def costs_grid(study: Mapping[str, Any], costs: Mapping[str, Any]) -> list[list[
     for cell, cost in costs["cells"].items():
         found = study.get("cells", {}).get(cell)
         level = f"{100 * found['text']:.1f}" if found else ""
-        gain = _points(gains[cell]) if cell in gains else ""
+        gain = points_words(gains[cell]) if cell in gains else ""
         spent = [f"{cost['step_seconds']:.3f}", f"{cost['run_seconds']:.0f}"]
         rows.append([cell, level, gain, *spent, f"{cost['forward']:,}", f"{cost['forward_and_back']:,}"])
     return rows
@@ -178,10 +178,11 @@ def _seeds(study: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
 def _kept(found: Mapping[str, Any]) -> str:
     """`-0.4 [-1.2, +0.4], kept`."""
     said = {True: ", kept", False: "", None: ", no measure"}[found["kept"]]
-    return _points(found) + said
+    return points_words(found) + said
 
 
-def _points(found: Mapping[str, float]) -> str:
+def points_words(found: Mapping[str, float]) -> str:
+    """`+0.6 [-1.5, +2.6]`, in points."""
     return f"{_signed(found['value'])} [{_signed(found['low'])}, {_signed(found['high'])}]"
 
 

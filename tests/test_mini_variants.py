@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -18,7 +19,8 @@ from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.data.mini_sentences import PLACES, Sentence
 from sdsdemo.data.mini_stream import MiniStream
 from sdsdemo.mini import clips, denoiser, making, prompts, variants
-from sdsdemo.mini.experiment import read_rows, right_of
+from sdsdemo.mini.document import KINDS, shares_grid, teachers_grid
+from sdsdemo.mini.experiment import packed, read_rows, right_of
 from sdsdemo.mini.variants import SHORT, TEACHERS, make_teacher, measure_sweep, places_read, train_sweep
 from sdsdemo.settings import CHECKPOINTS
 from sdsdemo.workbench import Workbench
@@ -151,3 +153,38 @@ def test_places_are_read_where_they_are_and_at_chance_where_they_are_not(
 
 def test_the_short_teacher_is_made_as_the_shipped_one_is() -> None:
     assert TEACHERS[SHORT] == variants.Making(tag_share=0.0, lesson=True)
+
+
+def bits(right_E: np.ndarray) -> dict[str, str]:
+    return dict.fromkeys(("text", "image", "group", "accuracy"), packed(right_E))
+
+
+def test_the_table_of_teachers_tells_kinds_of_swap_apart_and_compares_with_the_usual_one() -> None:
+    examples = read_benchmark("mini")
+    placed_E = np.array([example.tags["tag"] in KINDS["places"] for example in examples])
+    rows = [
+        {"teacher": name, "right": {"mini": bits(right_E)}, "n": {"mini": 400}, "places_read": 0.51}
+        for name, right_E in ((SHORT, np.ones(400, bool)), ("without the lesson", ~placed_E))
+    ]
+    head, usual, other = teachers_grid(rows, examples)
+    assert head[5] == "places (n = 100)"
+    assert usual[4:10] == ["", "100", "100", "100", "100", "100"]
+    assert other[1].startswith("75.0 [")
+    assert other[4].startswith("-25.0 [-29")
+    assert other[5:7] == ["0", "100"]
+    assert other[-1] == "51 %"
+
+
+def test_the_table_of_the_sweep_is_in_the_order_of_the_shares() -> None:
+    sets = ("mini", "mini-retrieval", "mini-order")
+    rows = [
+        {
+            "tag_share": share,
+            "right": {name: bits(np.arange(100) < hits) for name in sets},
+            "n": dict.fromkeys(sets, 100),
+        }
+        for share, hits in ((0.4, 20), (0.0, 50))
+    ]
+    head, clean, tagged = shares_grid(rows)
+    assert (clean[0], clean[1][:4], tagged[0], tagged[1][:4]) == ("0", "50.0", "40", "20.0")
+    assert len(head) == len(clean) == 6

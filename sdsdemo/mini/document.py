@@ -9,11 +9,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.figures import by_share_figure, curves_figure, effects_figure, saved
-from sdsdemo.metrics import proportion
+from sdsdemo.metrics import paired_change, proportion
 from sdsdemo.mini import clips
-from sdsdemo.mini.experiment import TEACHER, read_rows, right_of
+from sdsdemo.mini.experiment import BENCHMARK, TEACHER, read_rows, right_of
 from sdsdemo.mini.making import CURVES
+from sdsdemo.mini.variants import SHORT
 from sdsdemo.mini.verify import COSTS, EXPERIMENT, FINDINGS, MEASURED
 from sdsdemo.settings import CHECKPOINTS, ROOT
 from sdsdemo.study_tables import (
@@ -22,10 +26,13 @@ from sdsdemo.study_tables import (
     bases_grid,
     costs_grid,
     costs_words,
+    points_words,
     share_words,
     study_markdown,
     verdict_words,
 )
+from sdsdemo.summaries import tag_rows
+from sdsdemo.types import Example
 
 DOCUMENT, README = ROOT / "docs" / "mini.md", ROOT / "README.md"
 
@@ -35,6 +42,11 @@ def blocks(found: Mapping[str, Any]) -> dict[str, str]:
     parts = {"bases": as_markdown(bases_grid(found["bases"])), **{name: study_markdown(found[name]) for name in TITLES}}
     parts["verdict"] = verdict_words(found["confirm"])
     parts["teacher"] = teacher_markdown(json.loads(MEASURED.read_text(encoding="utf-8")))
+    swept, teachers = (read_rows(EXPERIMENT / f"{name}.jsonl") for name in ("tags", "teachers"))
+    if swept:
+        parts["tags"] = as_markdown(shares_grid(swept))
+    if teachers:
+        parts["teachers"] = as_markdown(teachers_grid(teachers, read_benchmark(BENCHMARK)))
     if COSTS.is_file():
         costs = json.loads(COSTS.read_text(encoding="utf-8"))
         parts["costs"] = f"{as_markdown(costs_grid(found['confirm'], costs))}\n\n{costs_words(costs)}"
@@ -51,6 +63,48 @@ def teacher_markdown(result: Mapping[str, Any], model: str = TEACHER) -> str:
             rows.append([label, *(share_words(shares[metric]) for metric in ("text", "image", "group"))])
         grids.append(as_markdown(rows))
     return "\n\n".join(grids)
+
+
+def shares_grid(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Head and a row a share of tag-like captions, of the lines of the sweep."""
+    grid = [["tags, percent", "text", "image", "group", "retrieval", "order"]]
+    for row in sorted(rows, key=lambda row: row["tag_share"]):
+        own = [_words(right_of(row, BENCHMARK, metric)) for metric in ("text", "image", "group")]
+        others = [_words(right_of(row, name, "accuracy")) for name in ("mini-retrieval", "mini-order")]
+        grid.append([f"{100 * row['tag_share']:.0f}", *own, *others])
+    return grid
+
+
+KINDS = {
+    "places": ("Noun left/right", "Noun above/below"),
+    "inside": ("Noun inside",),
+    "colours": ("Adjective-Colour", "Adjective-Colour in a relation"),
+    "sizes": ("Adjective-Size",),
+    "numbers": ("Determiner-Number",),
+}
+"""Swaps that a teacher is told apart by, with the tags that they have."""
+
+
+def teachers_grid(rows: Sequence[Mapping[str, Any]], examples: Sequence[Example]) -> list[list[str]]:
+    """Head and a row a teacher of a short course: its scores, its text score by kind of swap, and what its text encoder
+    tells of places; the difference is to the one that is made as the shipped one is."""
+    tag_of = tag_rows(examples, "tag")
+    chosen = {kind: np.concatenate([tag_of[tag] for tag in tags]) for kind, tags in KINDS.items()}
+    heads = [f"{kind} (n = {len(index_K)})" for kind, index_K in chosen.items()]
+    grid = [["teacher", "text", "image", "group", "difference", *heads, "places read from the text"]]
+    usual_E = next(right_of(row, BENCHMARK, "text") for row in rows if row["teacher"] == SHORT)
+    for row in rows:
+        text_E, image_E, group_E = (right_of(row, BENCHMARK, metric) for metric in ("text", "image", "group"))
+        change = paired_change(usual_E, text_E)
+        difference = "" if row["teacher"] == SHORT else points_words(asdict(change))
+        kinds = [f"{100 * text_E[index_K].mean():.0f}" for index_K in chosen.values()]
+        scores = [_words(right_E) for right_E in (text_E, image_E, group_E)]
+        grid.append([row["teacher"], *scores, difference, *kinds, f"{100 * row['places_read']:.0f} %"])
+    return grid
+
+
+def _words(right_E: np.ndarray) -> str:
+    return share_words(asdict(proportion(int(right_E.sum()), len(right_E))))
 
 
 def filled(text: str, parts: Mapping[str, str]) -> str:
@@ -87,7 +141,7 @@ def learning_curves(folder: Path = CHECKPOINTS / CURVES) -> dict[str, dict[str, 
     return {title: curves for title, curves in found.items() if curves}
 
 
-def shares(rows: Sequence[Mapping[str, Any]], benchmark: str = "mini") -> list[dict[str, Any]]:
+def shares(rows: Sequence[Mapping[str, Any]], benchmark: str = BENCHMARK) -> list[dict[str, Any]]:
     """Text score by tag share, of the lines of the sweep."""
     found = []
     for row in sorted(rows, key=lambda row: row["tag_share"]):
