@@ -7,13 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from sdsdemo import study_tables
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning import measures
 from sdsdemo.finetuning.estimating import Estimate
+from sdsdemo.mini import clips, denoiser, operations, prompts
 from sdsdemo.mini import costs as module
 from sdsdemo.mini.costs import BEFOREHAND, IN_LOOP, TEXT_ALONE, measured, recipes, summed
+from sdsdemo.mini.operations import counted
 from sdsdemo.mini.studies import CONFIRM
 from sdsdemo.settings import ASSETS, Settings
 from sdsdemo.ui import tables
@@ -53,6 +56,7 @@ def test_the_recipes_of_the_confirmation_are_timed_here(tmp_path: Path, monkeypa
     monkeypatch.setattr(measures, "ZERO_SHOT", 3)
     monkeypatch.setattr(measures, "RETRIEVAL", (1, 3))
     monkeypatch.setattr(module, "TIMED_STEPS", 2)
+    monkeypatch.setattr(module, "operations", lambda note: {"mini": {}})
     tiny = {"steps": 3, "batch": 4, "pool": 8, "fitted_on": 4, "teacher_timesteps": 2}
     cells = {cell: replace(CONFIRM.cells[cell], **tiny) for cell in (IN_LOOP, BEFOREHAND)}
     monkeypatch.setattr(module, "CONFIRM", replace(CONFIRM, cells=cells))
@@ -64,6 +68,46 @@ def test_the_recipes_of_the_confirmation_are_timed_here(tmp_path: Path, monkeypa
     assert len(said) == len(found["cells"]) == 3
     assert all(cell["step_seconds"] > 0 for cell in found["cells"].values())
     json.dumps(found)
+
+
+def test_operations_are_those_of_the_networks_that_a_step_runs() -> None:
+    """A matrix product forward and back; the denoiser is there in `sds` alone, and the images are not read twice."""
+    with torch.device("meta"):
+        clip, unet = clips.fresh(), denoiser.fresh()
+    found = counted(clip, unet)
+    of = operations.PAIRS
+    unet_alone = operations._count(
+        lambda: (
+            unet(
+                torch.empty(of, 4, 8, 8, device="meta", requires_grad=True),
+                torch.zeros(of, device="meta"),
+                encoder_hidden_states=torch.empty(of, clip.context_length, prompts.WIDTH, device="meta"),
+            )
+            .sample.square()
+            .mean()
+        )
+    )
+    pixels = torch.empty(of, 3, 64, 64, device="meta")
+    image = operations._count(lambda: clip.encode_image(pixels).sum())
+    text = found["preference, text tower alone"] / 2
+    assert found["preference"] == pytest.approx(image + 2 * text, rel=0.02)
+    assert found["sds"] == pytest.approx(image + text + unet_alone, rel=0.02)
+    linear = torch.nn.Linear(10, 20, device="meta")
+    assert operations._count(lambda: linear(torch.empty(3, 10, device="meta")).sum()) * of * 1e9 == pytest.approx(
+        2 * 2 * 3 * 10 * 20, rel=1e-6, abs=of * 1e6
+    )
+
+
+def test_the_words_say_what_the_size_of_the_denoiser_does() -> None:
+    found = summed(times(), PAIRS) | {"machine": "this one"}
+    assert "operations" not in study_tables.costs_words(found)
+    sizes = {"mini": (4.0, 2.0, 1.0), "paper": (190.0, 10.0, 2.5)}
+    names = ("sds", "preference", "preference, text tower alone")
+    said = study_tables.costs_words(
+        found | {"operations": {size: dict(zip(names, values, strict=True)) for size, values in sizes.items()}}
+    )
+    assert "it is 2.0 and 4.0 times here" in said
+    assert "19 and 76 times for a ViT-B/16" in said
 
 
 def test_the_table_joins_what_is_gained_with_what_it_costs() -> None:

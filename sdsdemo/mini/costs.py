@@ -3,7 +3,9 @@
     steps after which `preference` is cheaper than `sds`  =  seconds of asking / (seconds a step of sds - of preference)
 
 Times are measured apart from the confirmation, by some steps of each recipe one after the other on a machine that does
-nothing else: the long runs shared theirs. Asking is counted in full, as for the first student of a teacher.
+nothing else: the long runs shared theirs. Asking is counted in full, as for the first student of a teacher. The ratio
+of two steps depends on how much larger than CLIP the denoiser is, so the operations of a step are counted as well, of
+the Mini networks and of the paper's.
 """
 
 from __future__ import annotations
@@ -16,9 +18,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.estimating import Estimate, estimate
 from sdsdemo.finetuning.preparing import Models
+from sdsdemo.mini import clips, denoiser
+from sdsdemo.mini.operations import counted
 from sdsdemo.mini.studies import CONFIRM
 from sdsdemo.recipes import Recipe
 
@@ -47,7 +53,16 @@ def measured(rows: Sequence[Mapping[str, Any]], workbench: Models, note: Callabl
     return summed(times, round(sum(pairs) / len(pairs))) | {
         "timed_steps": TIMED_STEPS,
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
+        "operations": operations(note),
     }
+
+
+def operations(note: Callable[[str], None]) -> dict[str, dict[str, float]]:
+    """By size, the operations of a step of `sds` and of `preference`, in 1e9 a pair: `counted`."""
+    note("counting operations")
+    with torch.device("meta"):
+        clip, unet = clips.fresh(), denoiser.fresh()
+    return {"mini": counted(clip, unet), "paper": counted()}
 
 
 def summed(times: Mapping[str, Estimate], pairs: int) -> dict[str, Any]:
