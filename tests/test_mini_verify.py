@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sdsdemo import cli
+from sdsdemo import cli_mini
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.errors import UserError
 from sdsdemo.mini import findings, verify
@@ -112,5 +112,5 @@ def test_an_unknown_study_and_a_part_that_is_none_are_sentences(workbench: Workb
         verify.make_studies(["confrim"], tmp_path, tmp_path, workbench, lambda line: None)
     for part in ("2/2", "a/2", "1"):
         with pytest.raises(UserError, match="--part takes a share"):
-            cli._part(part)
-    assert cli._part("1/2") == (1, 2)
+            cli_mini._part(part)
+    assert cli_mini._part("1/2") == (1, 2)
