@@ -64,6 +64,8 @@ SCREEN = Study(
         "preference 3, all": replace(EVERYTHING, objective="preference", lam=3.0, sharpness=4.0),
         "clip, all at 3e-4": GENTLY,
         "preference 3, all at 3e-4": replace(GENTLY, objective="preference", lam=3.0, sharpness=4.0),
+        "clip, image frozen": replace(NORMS, towers="text"),
+        "preference 3, image frozen": replace(NORMS, objective="preference", lam=3.0, sharpness=4.0, towers="text"),
         "features 1": replace(NORMS, objective="features", lam=1.0),
     },
     exploratory=True,
@@ -74,6 +76,7 @@ SCREENED = {
     "sds 10, all": "clip, all",
     "preference 3, all": "clip, all",
     "preference 3, all at 3e-4": "clip, all at 3e-4",
+    "preference 3, image frozen": "clip, image frozen",
 }
 """Cells that are not compared with `clip`."""
 
