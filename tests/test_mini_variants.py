@@ -19,9 +19,10 @@ from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.data.mini_sentences import PLACES, Sentence
 from sdsdemo.data.mini_stream import MiniStream
 from sdsdemo.mini import clips, denoiser, making, prompts, variants
-from sdsdemo.mini.document import KINDS, shares_grid, teachers_grid
+from sdsdemo.mini.document import KINDS, shares_grid, teacher_markdown, teachers_grid
 from sdsdemo.mini.experiment import packed, read_rows, right_of
 from sdsdemo.mini.variants import SHORT, TEACHERS, make_teacher, measure_sweep, places_read, train_sweep
+from sdsdemo.mini.verify import MEASURED
 from sdsdemo.settings import CHECKPOINTS
 from sdsdemo.workbench import Workbench
 
@@ -188,3 +189,15 @@ def test_the_table_of_the_sweep_is_in_the_order_of_the_shares() -> None:
     head, clean, tagged = shares_grid(rows)
     assert (clean[0], clean[1][:4], tagged[0], tagged[1][:4]) == ("0", "50.0", "40", "20.0")
     assert len(head) == len(clean) == 6
+
+
+def test_a_longer_run_of_the_teacher_is_a_row_of_its_own() -> None:
+    shipped = json.loads(MEASURED.read_text())
+    share = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 400}
+    longer = {
+        "settings": {"timesteps": 16},
+        "models": {"mini-diffusion": dict.fromkeys(("text", "image", "group"), share)},
+    }
+    by_count, by_range = teacher_markdown(shipped, longer).split("\n\n")
+    assert by_count.splitlines()[-1] == "| 16, another run | 50.0 [40, 60] | 50.0 [40, 60] | 50.0 [40, 60] |"
+    assert teacher_markdown(shipped).split("\n\n") == ["\n".join(by_count.splitlines()[:-1]), by_range]

@@ -18,7 +18,7 @@ from sdsdemo.mini import clips
 from sdsdemo.mini.experiment import BENCHMARK, TEACHER, read_rows, right_of
 from sdsdemo.mini.making import CURVES
 from sdsdemo.mini.variants import SHORT
-from sdsdemo.mini.verify import COSTS, EXPERIMENT, FINDINGS, MEASURED
+from sdsdemo.mini.verify import COSTS, EXPERIMENT, FINDINGS, MEASURED, RESULTS
 from sdsdemo.settings import CHECKPOINTS, ROOT
 from sdsdemo.study_tables import (
     TITLES,
@@ -34,6 +34,8 @@ from sdsdemo.study_tables import (
 from sdsdemo.summaries import tag_rows
 from sdsdemo.types import Example
 
+LONGER = RESULTS / "mini-16.json"
+"""What `evaluate mini --model mini-diffusion --timesteps 16 --json` says."""
 DOCUMENT, README = ROOT / "docs" / "mini.md", ROOT / "README.md"
 
 
@@ -41,7 +43,8 @@ def blocks(found: Mapping[str, Any]) -> dict[str, str]:
     """What stands between the markers of each name."""
     parts = {"bases": as_markdown(bases_grid(found["bases"])), **{name: study_markdown(found[name]) for name in TITLES}}
     parts["verdict"] = verdict_words(found["confirm"])
-    parts["teacher"] = teacher_markdown(json.loads(MEASURED.read_text(encoding="utf-8")))
+    measured = [json.loads(path.read_text(encoding="utf-8")) for path in (MEASURED, LONGER) if path.is_file()]
+    parts["teacher"] = teacher_markdown(*measured)
     swept, teachers = (read_rows(EXPERIMENT / f"{name}.jsonl") for name in ("tags", "teachers"))
     if swept:
         parts["tags"] = as_markdown(shares_grid(swept))
@@ -53,13 +56,19 @@ def blocks(found: Mapping[str, Any]) -> dict[str, str]:
     return parts
 
 
-def teacher_markdown(result: Mapping[str, Any], model: str = TEACHER) -> str:
-    """The teacher's scores from fewer timesteps and from parts of them, of the losses that were stored."""
-    losses = result["models"][model]["losses"]
+def teacher_markdown(result: Mapping[str, Any], *longer: Mapping[str, Any]) -> str:
+    """The teacher's scores from fewer timesteps and from parts of them, of the losses that were stored.
+
+    longer: results with more timesteps, a row each.
+    """
+    losses = result["models"][TEACHER]["losses"]
+    by_count = losses["by_timesteps"] | {
+        f"{more['settings']['timesteps']}, another run": more["models"][TEACHER] for more in longer
+    }
     grids = []
-    for reading, title in (("by_timesteps", "timesteps"), ("by_range", "range of t")):
+    for title, by_label in (("timesteps", by_count), ("range of t", losses["by_range"])):
         rows = [[title, "text", "image", "group"]]
-        for label, shares in losses[reading].items():
+        for label, shares in by_label.items():
             rows.append([label, *(share_words(shares[metric]) for metric in ("text", "image", "group"))])
         grids.append(as_markdown(rows))
     return "\n\n".join(grids)
