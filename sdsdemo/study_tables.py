@@ -22,6 +22,8 @@ CONTROLS_HEAD = (
 COST_HEAD = (
     "objective", "text score", "against L_CLIP alone", "s a step", "a whole run, s", "denoiser, forward", "and back",
 )  # fmt: skip
+SKILLS = {"zero_shot": "zero-shot", "retrieval": "retrieval"}
+"""Of a study, what they are called."""
 BASE_SETS = ("mini-zero-shot", "mini-retrieval", "mini-attribute", "mini-relation", "mini-order")
 
 
@@ -112,18 +114,46 @@ def verdict_words(study: Mapping[str, Any]) -> str:
         return ""
     term, captions = found["sds", "clip"], found["sds", "sds, shuffled"]
     every = ("preference, every parameter", "clip, every parameter")
-    skills = [study["cells"][every[0]][name]["kept"] for name in ("zero_shot", "retrieval")]
-    kept = "are kept" if all(skills) else "are not shown to be kept"
+    norms_words, every_words = (
+        f"{points_words(found[pair])} with {what}, where {_skills_words(study['cells'][pair[0]], found[pair])}"
+        for pair, what in ((("preference", "clip"), "LayerNorms"), (every, "every parameter"))
+    )
     return (
         f"Over {_of(len(study['bases']), 'base')} and {_of(len(study['seeds']), 'seed')} (n = {study['n']}), the "
         f"paper's term changes the text score by {points_words(term)} points against L_CLIP alone, and by "
         f"{points_words(captions)} against itself with the captions of other images. The teacher's preference changes "
-        f"it by {points_words(found['preference', 'clip'])} with LayerNorms and by {points_words(found[every])} with "
-        f"every parameter, where zero-shot and retrieval {kept}. The intervals draw bases, seeds and examples again."
+        f"it by {norms_words}, and by {every_words}. The intervals draw bases, seeds and examples again."
     )
 
 
-GRIDS = (contrasts_grid, withheld_grid, cells_grid, controls_grid)
+def _skills_words(cell: Mapping[str, Any], contrast: Mapping[str, Any]) -> str:
+    """What became of zero-shot and retrieval; where one is not shown to be kept, by how much it changed."""
+    lost = [name for name in SKILLS if not cell[name]["kept"]]
+    if not lost:
+        return "zero-shot and retrieval are kept"
+    kept = [f"{SKILLS[name]} is kept" for name in SKILLS if name not in lost]
+    changed = [
+        f"{SKILLS[name]} is not shown to be kept: it changes by {points_words(cell[name])}, against its control by "
+        f"{points_words(contrast['skills'][name])}"
+        for name in lost
+    ]
+    return " and ".join([*kept, *changed])
+
+
+def skills_grid(study: Mapping[str, Any]) -> list[list[str]]:
+    """Head and a row a contrast: points of zero-shot and of retrieval against the control at the same base and seed."""
+    contrasts = study.get("contrasts", [])
+    if not contrasts:
+        return []
+    head = [f"{called} (n = {contrasts[0]['skills'][name]['n']:,})" for name, called in SKILLS.items()]
+    rows = [["cell", "against", *_seeds_head(study), *head]]
+    for found in contrasts:
+        points = [points_words(found["skills"][name]) for name in SKILLS]
+        rows.append([found["cell"], found["control"], *_seeds(study, found), *points])
+    return rows
+
+
+GRIDS = (contrasts_grid, skills_grid, withheld_grid, cells_grid, controls_grid)
 """Of a study, in the order in which they are read."""
 
 

@@ -89,6 +89,25 @@ def test_swaps_that_were_never_trained_are_reported_apart_and_the_rest_too(monke
     assert len(rows) == len(found["contrasts"])
 
 
+def test_skills_are_compared_with_the_control_which_may_have_drifted_from_the_base_too() -> None:
+    skill = {"preference": 0.6, "clip": 0.5}
+    lines = [
+        line(cell, base, seed, 0.25, skill.get(cell, 0.7))
+        for cell in CELLS
+        for base in CONFIRM.bases
+        for seed in CONFIRM.seeds
+    ]
+    found = findings(BASE_ROWS, {"confirm": lines})["confirm"]
+    contrast = next(row for row in found["contrasts"] if (row["cell"], row["control"]) == ("preference", "clip"))
+    for name in ("zero_shot", "retrieval"):
+        assert contrast["skills"][name]["value"] == pytest.approx(0.1)
+        assert found["cells"]["preference"][name]["value"] == pytest.approx(-0.1)
+    head, *rows = study_tables.skills_grid(found)
+    assert head == ["cell", "against", "zero-shot (n = 20)", "retrieval (n = 20)"]
+    row = next(row for row in rows if row[:2] == ["preference", "clip"])
+    assert [points.split()[0] for points in row[2:]] == ["+10.0", "+10.0"]
+
+
 def test_the_cells_of_a_study_share_everything_but_what_they_name() -> None:
     own = {"objective", "lam", "sharpness", "shuffled"}
     for recipe in CONFIRM.cells.values():
@@ -215,9 +234,13 @@ def test_the_verdict_names_the_papers_term_and_the_preference_with_what_was_kept
     assert "by +20.0 [" in words
     assert "by +40.0 [" in words
     assert "zero-shot and retrieval are kept" in words
+    assert words.count("zero-shot and retrieval are kept") == 2
     lost = found["confirm"]
     lost["cells"]["preference, every parameter"]["retrieval"]["kept"] = False
-    assert "are not shown to be kept" in study_tables.verdict_words(lost)
+    said = study_tables.verdict_words(lost)
+    assert said.count("zero-shot and retrieval are kept") == 1
+    assert "zero-shot is kept and retrieval is not shown to be kept: it changes by +0.0 [" in said
+    assert "], against its control by +0.0 [" in said
     assert study_tables.verdict_words({"declared": {}, "bases": [], "seeds": []}) == ""
 
 

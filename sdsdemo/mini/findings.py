@@ -102,6 +102,7 @@ def _study(study: Study, rows: Rows, base_rows: Rows, pairs: Sequence[tuple[str,
                 **_effect(effect),
                 "holm": round(adjusted[f"{cell} - {control}"], 4),
                 "withheld": _withheld(study, study.cells[cell], difference[cell, control]),
+                "skills": _skills(rows, cell, control, bases, seeds_of(cell, control)),
             }
             for (cell, control), effect in effects.items()
         ],
@@ -119,6 +120,25 @@ def _withheld(study: Study, recipe: Recipe, difference_BSE: np.ndarray) -> dict[
         | _effect(nested_effect(difference_BSE[..., chosen_E]))
         for what, chosen_E in (chosen | {"rest": rest_E}).items()
     }
+
+
+def _skills(
+    rows: Rows, cell: str, control: str, bases: Sequence[str], seeds: Sequence[int]
+) -> dict[str, dict[str, Any]]:
+    """By skill, the effect on it against the control, which has drifted from the base too."""
+    runs = {f"{one} {base} {seed}" for one in (cell, control) for base in bases for seed in seeds}
+    own = [row for row in rows if row["run"] in runs]
+    found = {}
+    for name, of in SKILLS.items():
+        set_ = _largest(of, own)
+        effect = nested_effect(differences(own, cell, control, bases, seeds, set_, "accuracy"))
+        found[name] = {"n": effect.shape[-1], **_effect(effect)}
+    return found
+
+
+def _largest(of: str, runs: Rows) -> str:
+    """The larger set of a skill where every line has it."""
+    return larger(of) if all(larger(of) in run["right"] for run in runs) else of
 
 
 @lru_cache(maxsize=2)
@@ -161,9 +181,7 @@ def _cell(
 def _skill(of: str, runs_BS: Sequence[Rows], base_rows: Rows) -> dict[str, Any]:
     """The change of a skill and whether it was kept; of the larger set where every line has it."""
     before = {row["base"]: row for row in base_rows}
-    everywhere = [run for runs_S in runs_BS for run in (*runs_S, before[runs_S[0]["base"]])]
-    if all(larger(of) in run["right"] for run in everywhere):
-        of = larger(of)
+    of = _largest(of, [run for runs_S in runs_BS for run in (*runs_S, before[runs_S[0]["base"]])])
     change_BSE = np.array(
         [
             [
