@@ -77,6 +77,7 @@ class Recipe:
     weight_decay: float = _is(0.0, "Of AdamW.")
     clip_norm: float = _is(1.0, "The gradient's norm is cut to this.")
     ema: float = _is(0.0, "Decay of a moving average of the weights; 0: off.")
+    wise_ft: float = _is(1.0, "Share of the way from the base's weights to the trained ones that is kept; 1: all.")
     teacher: str = _is(
         "mini-diffusion",
         "Diffusion model to learn from: a card or a spec.",
@@ -199,6 +200,11 @@ def made(preset: str, changes: Mapping[str, Any]) -> Recipe:
     if preset not in PRESETS:
         raise UserError(f"There is no preset called '{preset}'. There is: {', '.join(PRESETS)}.")
     return replace(PRESETS[preset], **changes).check()
+
+
+def filled(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe from a record, with what was added since then as it is by default."""
+    return Recipe().as_dict() | dict(stored)
 
 
 def _check_number(name: str, value: Any, low: float, high: float) -> None:

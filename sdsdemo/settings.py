@@ -83,6 +83,7 @@ class FineTuning:
             "weight_decay": (0.0, 10.0),
             "clip_norm": (1e-6, 1e6),
             "ema": (0.0, 0.99999),
+            "wise_ft": (0.0, 1.0),
             "lam": (0.0, 1e6),
             "timestep_low": (0.0, 1.0),
             "timestep_high": (0.0, 1.0),

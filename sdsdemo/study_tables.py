@@ -11,6 +11,7 @@ TITLES = {
     "control": "Positive control: told which caption is true",
     "screen": "Screen: choices for L_SDS, on the validation set",
     "confirm": "Confirmation: declared objectives on the benchmark",
+    "return": "A part of the way back: WiSE-FT, declared after the confirmation",
 }
 CELL_HEAD = ("cell", "text", "image", "group", "zero-shot", "retrieval", "cosine of captions", "of images")
 CONTRAST_HEAD = ("cell", "against", "text score", "95 % interval", "by base", "p, Holm")
@@ -107,8 +108,9 @@ def controls_grid(study: Mapping[str, Any]) -> list[list[str]]:
     return [list(CONTROLS_HEAD), *rows] if rows else []
 
 
-def verdict_words(study: Mapping[str, Any]) -> str:
-    """What the confirmation says of the paper's term and of the teacher's preference; empty before it has begun."""
+def verdict_words(experiment: Mapping[str, Any]) -> str:
+    """What the experiment says of the paper's term and of the teacher's preference; empty before it was confirmed."""
+    study = experiment["confirm"]
     found = {(row["cell"], row["control"]): row for row in study.get("contrasts", [])}
     if not found:
         return ""
@@ -122,7 +124,21 @@ def verdict_words(study: Mapping[str, Any]) -> str:
         f"Over {_of(len(study['bases']), 'base')} and {_of(len(study['seeds']), 'seed')} (n = {study['n']}), the "
         f"paper's term changes the text score by {points_words(term)} points against L_CLIP alone, and by "
         f"{points_words(captions)} against itself with the captions of other images. The teacher's preference changes "
-        f"it by {norms_words}, and by {every_words}. The intervals draw bases, seeds and examples again."
+        f"it by {norms_words}, and by {every_words}. {_return_words(experiment.get('return', {}))}The intervals draw "
+        f"bases, seeds and examples again."
+    )
+
+
+def _return_words(study: Mapping[str, Any]) -> str:
+    """What became of it with the weights brought a part of the way back; empty before that was run."""
+    if not study.get("contrasts"):
+        return ""
+    (found,) = study["contrasts"]
+    made = f"{_of(len(study['bases']), 'base')}, {_of(len(study['seeds']), 'seed')}"
+    return (
+        f"With those weights brought a part of the way back to the base's (WiSE-FT, declared afterwards; {made}) it is "
+        f"{points_words(found)} against the same of L_CLIP alone, where "
+        f"{_skills_words(study['cells'][found['cell']], found)}. "
     )
 
 

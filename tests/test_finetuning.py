@@ -25,6 +25,7 @@ from sdsdemo.finetuning.preparing import Preparation
 from sdsdemo.finetuning.run import finetune
 from sdsdemo.mini.drawing import write_benchmark
 from sdsdemo.models import cards
+from sdsdemo.models.clip import ClipModel
 from sdsdemo.models.delta import read_delta, read_header
 from sdsdemo.recipes import Recipe
 from sdsdemo.settings import ROOT, Settings
@@ -110,6 +111,38 @@ def test_a_run_that_was_stopped_and_continued_gives_the_same_weights_bit_for_bit
     assert all(torch.equal(straight[name], cut[name]) for name in straight)
     rows = TuningFolder(tmp_path / "cut").log()
     assert sorted(row["step"] for row in rows if "what" not in row) == [1, 2, 3, 4, 5, 6]
+
+
+def test_wise_ft_keeps_a_share_of_the_way_from_the_base(run: Any, tmp_path: Path, workbench: Workbench) -> None:
+    for name, share in (("whole", 1.0), ("part", 0.25), ("none", 0.0)):
+        run(name, objective="clip", trained="all", wise_ft=share)
+    base = ClipModel.load(workbench.card("mini-clip").spec).module.state_dict()
+    whole, part = tensors(tmp_path / "whole"), tensors(tmp_path / "part")
+    assert whole.keys() == part.keys()
+    for name, tensor in whole.items():
+        began = base[name.removeprefix("clip.")]
+        torch.testing.assert_close(part[name], began + 0.25 * (tensor - began))
+    assert not tensors(tmp_path / "none")
+    flipped = TuningFolder(tmp_path / "none").read()["measured"]["flipped"]
+    assert flipped["fixed"] == flipped["broken"] == []
+
+
+def test_a_run_that_was_stopped_goes_on_from_what_was_trained_not_from_a_share_of_it(run: Any, tmp_path: Path) -> None:
+    recipe = {"objective": "clip", "wise_ft": 0.5}
+    run("straight", **recipe)
+    run("cut", **recipe, stop_at=lambda event: isinstance(event, Step) and event.step == 3)
+    run("cut", **recipe, resume=True)
+    straight, cut = tensors(tmp_path / "straight"), tensors(tmp_path / "cut")
+    assert all(torch.equal(straight[name], cut[name]) for name in straight)
+
+
+def test_a_run_from_before_a_setting_was_added_can_be_continued(run: Any, tmp_path: Path) -> None:
+    run("run", objective="clip", stop_at=lambda event: isinstance(event, Step) and event.step == 3)
+    path = tmp_path / "run" / "run.json"
+    record = json.loads(path.read_text())
+    del record["recipe"]["wise_ft"]
+    path.write_text(json.dumps(record))
+    assert done(run("run", objective="clip", resume=True)).state == "finished"
 
 
 @pytest.mark.parametrize("towers", ["text", "image"])

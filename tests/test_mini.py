@@ -19,6 +19,7 @@ from sdsdemo.mini import PARTS, autoencoder, clips, denoiser, making, preferring
 from sdsdemo.mini.studies import CONFIRM
 from sdsdemo.models import open_scorer
 from sdsdemo.models.delta import read_header
+from sdsdemo.recipes import filled
 from sdsdemo.settings import CHECKPOINTS, budget
 from sdsdemo.types import Card
 
@@ -92,7 +93,7 @@ def test_the_student_of_preferences_is_the_run_that_the_confirmation_declares(ma
     first = CONFIRM.cells["preference, every parameter"]
     assert replace(first, base="mini-clip", seed=0) == preferring.RECIPE
     shipped = read_header(CHECKPOINTS / f"{preferring.NAME}.safetensors")
-    assert shipped["recipe"] == preferring.RECIPE.as_dict()
+    assert filled(shipped["recipe"]) == preferring.RECIPE.as_dict()
     assert shipped["base"] == students.BASE_SPEC
 
 

@@ -17,7 +17,7 @@ from sdsdemo.mini import document, experiment, verify
 from sdsdemo.mini import findings as module
 from sdsdemo.mini.experiment import Study, base_row, differences, read_rows, right_of, run_study, unpacked
 from sdsdemo.mini.findings import complete, findings, pairs_of
-from sdsdemo.mini.studies import CONFIRM, CONTRASTS, CONTROL, SCREEN, STUDIES
+from sdsdemo.mini.studies import CONFIRM, CONTRASTS, CONTROL, RETURN, SCREEN, STUDIES
 from sdsdemo.recipes import Recipe
 from sdsdemo.settings import Settings
 from sdsdemo.workbench import Workbench
@@ -229,19 +229,36 @@ def test_the_controls_of_the_regulariser_are_means_before_the_first_and_after_th
 
 def test_the_verdict_names_the_papers_term_and_the_preference_with_what_was_kept() -> None:
     found = findings(BASE_ROWS, {"confirm": confirmed({"preference": 0.2, "preference, every parameter": 0.4})})
-    words = study_tables.verdict_words(found["confirm"])
+    words = study_tables.verdict_words(found)
     assert "Over 3 bases and 5 seeds (n = 40), the paper's term changes the text score by +0.0 [" in words
     assert "by +20.0 [" in words
     assert "by +40.0 [" in words
-    assert "zero-shot and retrieval are kept" in words
     assert words.count("zero-shot and retrieval are kept") == 2
-    lost = found["confirm"]
-    lost["cells"]["preference, every parameter"]["retrieval"]["kept"] = False
-    said = study_tables.verdict_words(lost)
+    assert "WiSE-FT" not in words
+    found["confirm"]["cells"]["preference, every parameter"]["retrieval"]["kept"] = False
+    said = study_tables.verdict_words(found)
     assert said.count("zero-shot and retrieval are kept") == 1
     assert "zero-shot is kept and retrieval is not shown to be kept: it changes by +0.0 [" in said
     assert "], against its control by +0.0 [" in said
-    assert study_tables.verdict_words({"declared": {}, "bases": [], "seeds": []}) == ""
+    assert study_tables.verdict_words({"confirm": {"declared": {}, "bases": [], "seeds": []}}) == ""
+
+
+def test_the_verdict_says_what_became_of_it_a_part_of_the_way_back() -> None:
+    gains = {"clip, every parameter, WiSE-FT": 0.0, "preference, every parameter, WiSE-FT": 0.3}
+    lines = [
+        line(cell, base, seed, 0.25 + gain) for cell, gain in gains.items() for base in CONFIRM.bases for seed in (0, 1)
+    ]
+    words = study_tables.verdict_words(findings(BASE_ROWS, {"confirm": confirmed({}), "return": lines}))
+    assert "(WiSE-FT, declared afterwards; 3 bases, 2 seeds) it is +30.0 [" in words
+    assert words.count("zero-shot and retrieval are kept") == 3
+
+
+def test_the_cells_that_go_a_part_of_the_way_back_are_those_of_the_confirmation_otherwise() -> None:
+    for cell, recipe in RETURN.cells.items():
+        assert replace(recipe, wise_ft=1.0) == CONFIRM.cells[cell.removesuffix(", WiSE-FT")]
+        assert 0 < recipe.wise_ft < 1
+    assert (RETURN.measure, RETURN.bases, RETURN.seeds) == (CONFIRM.measure, CONFIRM.bases, CONFIRM.seeds)
+    assert pairs_of("return", RETURN) == [tuple(reversed([*RETURN.cells]))]
 
 
 def test_runs_are_made_once_measured_and_shared_by_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

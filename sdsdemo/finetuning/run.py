@@ -34,7 +34,7 @@ from sdsdemo.models import cards
 from sdsdemo.models.delta import changed_tensors, write_delta
 from sdsdemo.objectives import sds_controls, sds_gradient_controls
 from sdsdemo.processes import Processes
-from sdsdemo.recipes import Recipe
+from sdsdemo.recipes import Recipe, filled
 from sdsdemo.training import CheckpointError, Course, Failed, Finished, Kept, Step, Stopped, train
 
 ALONE = Processes()
@@ -81,7 +81,7 @@ def finetune(
 
 def _check_same(stored: Mapping[str, Any], recipe: Recipe, out: Path, resume: bool) -> None:
     """Raises `UserError` for a folder of another run, and for one that nobody asked to go on with."""
-    if stored["recipe"] != recipe.as_dict():
+    if filled(stored["recipe"]) != recipe.as_dict():
         raise UserError(ANOTHER.format(name=out.name, what="recipe"))
     if not resume:
         raise UserError(THERE.format(name=out.name))
@@ -242,6 +242,7 @@ class Run(Preparation):
         if hasattr(self, "header"):
             self.record["seconds"] = round(time.monotonic() - self.began + self.record.get("seconds_before", 0.0), 1)
             self._save("stopping" if state == "stopped" else "running")
+            self._go_back_a_part()
             self._write_model(state)
             yield Written(step=self.record["steps_done"])
             if self.record["steps_done"] and hasattr(self, "before"):
@@ -255,6 +256,19 @@ class Run(Preparation):
         if state == "finished":
             self.folder.checkpoint.unlink(missing_ok=True)
         yield Done(state=state, record=self.record, reason=reason)
+
+    @torch.no_grad()
+    def _go_back_a_part(self) -> None:
+        """base + share (trained - base) in place of the trained weights, which the checkpoint keeps.
+
+        With a share below 1 much of what was learned stays and what the base could do comes back: WiSE-FT, Wortsman et
+        al. 2022, arXiv 2109.01903.
+        """
+        share = self.recipe.wise_ft
+        if share < 1:
+            for key, tensor in self.base.module.state_dict().items():
+                if tensor.is_floating_point():
+                    tensor.copy_(torch.lerp(self.before_weights[key], tensor, share))
 
     def _write_model(self, state: str) -> None:
         student = getattr(self, "student", None)
@@ -312,7 +326,7 @@ class Run(Preparation):
     def _go_on(self, stored: dict[str, Any]) -> None:
         """Take over what an earlier part of the run knew. Raises `UserError` for another recipe or other weights."""
         for key, what in (("recipe", "recipe"), ("base_fingerprint", "base"), ("teacher_fingerprint", "teacher")):
-            if stored.get(key) != self.record[key]:
+            if (filled(stored[key]) if key == "recipe" else stored.get(key)) != self.record[key]:
                 raise UserError(ANOTHER.format(name=self.folder.path.name, what=what))
         kept = {key: stored[key] for key in ("preferences", "h_w_r2", "controls") if key in stored}
         done = _steps_of(self.folder.checkpoint)

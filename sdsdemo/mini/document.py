@@ -42,7 +42,7 @@ DOCUMENT, README = ROOT / "docs" / "mini.md", ROOT / "README.md"
 def blocks(found: Mapping[str, Any]) -> dict[str, str]:
     """What stands between the markers of each name."""
     parts = {"bases": as_markdown(bases_grid(found["bases"])), **{name: study_markdown(found[name]) for name in TITLES}}
-    parts["verdict"] = verdict_words(found["confirm"])
+    parts["verdict"] = verdict_words(found)
     measured = [json.loads(path.read_text(encoding="utf-8")) for path in (MEASURED, LONGER) if path.is_file()]
     parts["teacher"] = teacher_markdown(*measured)
     swept, teachers = (read_rows(EXPERIMENT / f"{name}.jsonl") for name in ("tags", "teachers"))

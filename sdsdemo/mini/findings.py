@@ -17,7 +17,7 @@ from sdsdemo.effects import Effect, holm, nested_effect
 from sdsdemo.finetuning.measures import KEPT_LOSS, MEANT_FOR, withheld_rows
 from sdsdemo.metrics import proportion
 from sdsdemo.mini.experiment import Study, differences, larger, right_of
-from sdsdemo.mini.studies import CONTRASTS, CONTROLS, SCREENED, STUDIES
+from sdsdemo.mini.studies import CONTROLS, DECLARED, SCREENED, STUDIES
 from sdsdemo.recipes import Recipe
 from sdsdemo.types import Example
 
@@ -38,8 +38,8 @@ def findings(bases: Rows, studies: Mapping[str, Rows]) -> dict[str, Any]:
 
 def pairs_of(name: str, study: Study) -> list[tuple[str, str]]:
     """(treated, control) of a study."""
-    if name == "confirm":
-        return list(CONTRASTS)
+    if name in DECLARED:
+        return list(DECLARED[name])
     against = {**CONTROLS, **SCREENED}
     controls = {*against.values(), "clip"}
     return [(cell, against.get(cell, "clip")) for cell in study.cells if cell not in controls]

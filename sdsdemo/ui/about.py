@@ -105,7 +105,7 @@ def measured_html(assets: Path = ASSETS) -> str:
 def experiment_html(assets: Path = ASSETS) -> str:
     """What fine-tuning does in the experiment, as its file says; nothing where it is not shipped or has not begun."""
     path = assets / EXPERIMENT
-    words = verdict_words(json.loads(path.read_text(encoding="utf-8"))["confirm"]) if path.is_file() else ""
+    words = verdict_words(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else ""
     return f"<h3>Does fine-tuning help?</h3><p>{escape(words)} Results has the whole experiment.</p>" if words else ""
 
 

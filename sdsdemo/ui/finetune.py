@@ -42,7 +42,7 @@ SCORING = '<p class="hint" role="status">Scoring the Mini benchmark with your mo
 OUR_FAULT = "Something went wrong on our side, and it is written in the server's log. Your settings are kept."
 PLAIN = ("base", "teacher", "objective", "data")
 ADVANCED = (
-    ("Course", ("steps", "batch", "learning_rate", "warm_up", "weight_decay", "ema", "micro_batch", "seed")),
+    ("Course", ("steps", "batch", "learning_rate", "warm_up", "weight_decay", "ema", "wise_ft", "micro_batch", "seed")),
     ("What is trained, on what", ("trained", "towers", "pool", "withheld_kind", "withheld_words", "measure_every")),
     (
         "L_SDS",
@@ -54,7 +54,8 @@ ADVANCED = (
 LABELS = {
     "base": "CLIP to start from", "teacher": "Teacher", "objective": "Objective", "data": "Images and captions",
     "steps": "Steps", "batch": "Batch", "learning_rate": "Learning rate", "warm_up": "Warm-up steps",
-    "weight_decay": "Weight decay", "ema": "Moving average", "micro_batch": "Micro-batch", "seed": "Seed",
+    "weight_decay": "Weight decay", "ema": "Moving average", "wise_ft": "WiSE-FT share", "micro_batch": "Micro-batch",
+    "seed": "Seed",
     "trained": "Trained", "towers": "Towers", "pool": "Images", "withheld_kind": "Swap never trained",
     "withheld_words": "Template never trained", "measure_every": "Steps between looks", "lam": "Lambda",
     "reduction": "L_SDS is a", "timestep_low": "Timesteps from", "timestep_high": "Timesteps to", "h_w": "h_w starts",

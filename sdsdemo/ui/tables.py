@@ -78,7 +78,7 @@ def experiment_html(assets: Path) -> str:
         "and seed. The interval draws bases, seeds and examples again; p is corrected after Holm. "
         "<code>docs/mini.md</code> tells the rest.</p>"
     ]
-    parts.append(f"<p>{escape(study_tables.verdict_words(found['confirm']))}</p>")
+    parts.append(f"<p>{escape(study_tables.verdict_words(found))}</p>")
     for name, title in study_tables.TITLES.items():
         parts.append(f"<h3>{title}</h3><p>{escape(study_tables.made_words(found[name]))}</p>")
         if found[name]["seeds"]:
