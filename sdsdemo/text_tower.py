@@ -60,12 +60,10 @@ def _tower(clip: Any) -> tuple[Any, str]:
 def _is_plain(transformer: Any) -> bool:
     """Whether its last block is the usual one: attention, then an MLP, each after a norm and added to what it read."""
     last = transformer.resblocks[-1]
-    usual = all(hasattr(last, part) for part in ("ln_1", "ls_1", "ln_2", "mlp", "ls_2")) and not hasattr(
-        last, "ln_1_kv"
-    )
     attention = getattr(last, "attn", None)
-    is_own = isinstance(attention, nn.MultiheadAttention) and attention.batch_first
-    return usual and is_own and not transformer.grad_checkpointing
+    if not isinstance(attention, nn.MultiheadAttention) or not attention.batch_first or transformer.grad_checkpointing:
+        return False
+    return {name for name, _ in last.named_children()} == PARTS
 
 
 def _features_at(tower: Any, token_CL: Tensor, end_C: Tensor) -> Tensor:
