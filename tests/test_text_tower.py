@@ -100,6 +100,15 @@ def test_a_tower_that_gives_memory_back_runs_every_block_whole() -> None:
     torch.testing.assert_close(cut_CD, clip.encode_text(token_CL, normalize=True), rtol=1e-5, atol=1e-6)
 
 
+def test_a_block_with_parts_that_are_not_known_here_runs_whole() -> None:
+    clip, token_CL = clip_of(open_clip.CLIP, {}), tokens()
+    last = blocks_of(clip)[-1]
+    last.add_module("ln_attn", nn.LayerNorm(TEXT["width"]))
+    last.register_forward_hook(lambda module, given, output: module.ln_attn(2 * output))
+    cut_CD, whole_CD = encode_captions(clip, token_CL), clip.encode_text(token_CL, normalize=True)
+    torch.testing.assert_close(cut_CD, whole_CD, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("kind", OTHERS)
 def test_a_tower_that_may_look_behind_the_end_runs_as_it_is(kind: str) -> None:
     make, changes = OTHERS[kind]
