@@ -208,9 +208,9 @@ def _operations_words(costs: Mapping[str, Any]) -> str:
     }
     (mini, mini_text), (paper, paper_text) = ratios["mini"], ratios["paper"]
     return (
-        f"By operations, counted and not timed, it is {mini:.1f} and {mini_text:.1f} times here, where the denoiser is "
-        f"hardly larger than CLIP, and {paper:.0f} and {paper_text:.0f} times for a ViT-B/16 and the UNet of Stable "
-        f"Diffusion 1.4."
+        f"By operations, counted over the whole context and not timed, it is {mini:.1f} and {mini_text:.1f} times "
+        f"here, where the denoiser is hardly larger than CLIP, and {paper:.0f} and {paper_text:.0f} times for a "
+        f"ViT-B/16 and the UNet of Stable Diffusion 1.4."
     )
 
 

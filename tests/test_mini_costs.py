@@ -106,7 +106,7 @@ def test_the_words_say_what_the_size_of_the_denoiser_does() -> None:
     said = study_tables.costs_words(
         found | {"operations": {size: dict(zip(names, values, strict=True)) for size, values in sizes.items()}}
     )
-    assert "it is 2.0 and 4.0 times here" in said
+    assert "it is 2.0 and 4.0 times here, where" in said
     assert "19 and 76 times for a ViT-B/16" in said
 
 
