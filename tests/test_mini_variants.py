@@ -22,7 +22,7 @@ from sdsdemo.mini import clips, denoiser, making, prompts, variants
 from sdsdemo.mini.document import KINDS, shares_grid, teacher_markdown, teachers_grid
 from sdsdemo.mini.experiment import packed, read_rows, right_of
 from sdsdemo.mini.variants import SHORT, TEACHERS, make_teacher, measure_sweep, places_read, train_sweep
-from sdsdemo.mini.verify import MEASURED
+from sdsdemo.mini.verify import EXPERIMENT, MEASURED
 from sdsdemo.settings import CHECKPOINTS
 from sdsdemo.workbench import Workbench
 
@@ -59,6 +59,16 @@ def test_the_sweep_has_a_line_a_share_made_once(tmp_path: Path) -> None:
         for _ in range(2):
             measure_sweep(tmp_path, tmp_path / "tags.jsonl", Workbench())
     assert [row["tag_share"] for row in read_rows(tmp_path / "tags.jsonl")] == [0.0, 0.2, 0.4, 0.6, 0.8]
+
+
+def test_variants_that_have_their_lines_are_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the shipped lines are there in a fresh clone, whose work folder is empty."""
+    for name in ("tags", "teachers"):
+        shutil.copyfile(EXPERIMENT / f"{name}.jsonl", tmp_path / f"{name}.jsonl")
+    monkeypatch.setattr(variants.making, "stream_of", lambda work: pytest.fail("something is trained again"))
+    variants.make_variants(CHECKPOINTS, tmp_path, tmp_path / "work", Workbench(), lambda line: None)
+    for name in ("tags", "teachers"):
+        assert read_rows(tmp_path / f"{name}.jsonl") == read_rows(EXPERIMENT / f"{name}.jsonl")
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +159,7 @@ def test_places_are_read_where_they_are_and_at_chance_where_they_are_not(
     )
     monkeypatch.setattr(variants, "READ", 120)
     monkeypatch.setattr(variants, "ASKED", 60)
-    assert low <= places_read(encoder, stream) <= high  # type: ignore[arg-type]
+    assert low <= places_read(encoder, stream) <= high
 
 
 def test_the_short_teacher_is_made_as_the_shipped_one_is() -> None:

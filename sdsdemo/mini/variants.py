@@ -10,7 +10,7 @@ A line a model in `tags.jsonl` and `teachers.jsonl`; what has its line is not ma
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,8 @@ TEACHERS = {
 
 def make_variants(checkpoints: Path, lines: Path, work: Path, workbench: Any, progress: running.Progress) -> None:
     """Train and measure what has no line yet. checkpoints: where mini-diffusion and the bases are."""
-    train_sweep(work / "sweep", work, progress)
+    if {base.tag_share for base in clips.SWEEP.values()} - _shares(lines / "tags.jsonl"):
+        train_sweep(work / "sweep", work, progress)
     measure_sweep(work / "sweep", lines / "tags.jsonl", workbench)
     for name in TEACHERS:
         make_teacher(name, checkpoints, lines / "teachers.jsonl", work, workbench, progress)
@@ -79,12 +80,17 @@ def train_sweep(out: Path, work: Path, progress: running.Progress) -> None:
 
 def measure_sweep(sweep: Path, store: Path, workbench: Any) -> None:
     """A line for each tag share: the swept CLIPs and the two shares that are shipped."""
-    measured = {row["tag_share"] for row in read_rows(store)}
+    measured = _shares(store)
     models = {base.tag_share: f"open_clip:local-dir:{sweep / name}" for name, base in clips.SWEEP.items()}
     models |= {clips.BASES[name].tag_share: name for name in ("mini-clip-clean", "mini-clip")}
     for share, model in sorted(models.items()):
         if share not in measured:
             keep_row(store, {"tag_share": share, **base_row(model, workbench)})
+
+
+def _shares(store: Path) -> set[float]:
+    """Those that have their line."""
+    return {row["tag_share"] for row in read_rows(store)}
 
 
 # ---------------------------------------------------------------------------------------------------- the teachers
@@ -132,7 +138,7 @@ def train_teacher(
 
 
 @torch.inference_mode()
-def places_read(encoder: DistilBertModel, stream: MiniStream) -> float:
+def places_read(encoder: Callable[[torch.Tensor], Any], stream: MiniStream) -> float:
     """How often a linear reader finds the place of a thing in the states of its words, in sentences it never saw.
 
     Ridge regression onto the places of two things beside or above one another, so chance is 25 %.
