@@ -398,6 +398,18 @@ def test_a_stream_is_read_in_order_and_starts_over(fake_hub) -> None:
     assert read_captions("hub:org/name@val").name == "hub:org/name@val"
 
 
+def test_beside_a_caption_of_a_stream_is_the_row_before_whichever_round_it_is(fake_hub) -> None:
+    rows: list[object] = [hub_row(n) for n in range(30)]
+    rows[6] = hub_row(6, caption=None)
+    fake_hub(rows)
+    found = read_captions("hub:org/name", held_out=2)
+    met = [item for step in (0, 1, 2, 0, 5, 3) for item in found.draw(step, 8, 0)]
+    beside = {int(item.picture.name.removesuffix(".png")): item.beside for item in met}
+    expected = {n: tuple(texts(n - 1)) if n not in (2, 7) else () for n in range(2, 30) if n != 6}
+    assert beside == expected, "the first that is drawn, and the one after a row without a caption, stand beside none"
+    assert len({(item.picture.name, item.beside) for item in met}) == len(expected)
+
+
 def test_a_step_of_a_stream_does_not_depend_on_the_steps_before(fake_hub) -> None:
     rows: list[object] = [hub_row(n) for n in range(40)]
     rows[5] = hub_row(5, caption=None)

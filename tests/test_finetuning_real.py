@@ -71,6 +71,8 @@ def test_a_real_shaped_clip_is_fine_tuned_and_its_file_scores(
     sets = last.record["measured"]["sets"]
     assert set(sets) == {"held-out swaps", "retrieval among 6"}
     assert 0 < last.record["data"]["without_swap"] < 1
+    if objective == "preference":
+        assert last.record["preferences"]["stand_ins"] > 0
     scorer = workbench.scorer(f"sds-clip:{tmp_path / 'run' / 'model.safetensors'}")
     example = Example(
         id="0", images=(Picture(name="0", open=lambda: twins.picture(0)),), captions=CAPTIONS[:2], tags={}

@@ -68,6 +68,7 @@ class Listed:
         self._held_out = [item for index, item in enumerate(items) if index in kept_out]
         self._broken: set[str] = set()
         self._permutation = lru_cache(maxsize=2)(self._new_permutation)
+        self._before = lru_cache(maxsize=1)(self._new_before)
 
     @property
     def bad(self) -> BadRows:
@@ -84,7 +85,7 @@ class Listed:
         place, drawn = step * size, list[Captioned]()
         while len(drawn) < size:
             after = place + size - len(drawn)
-            items = [self._items[self._index(p, seed)] for p in range(place, after)]
+            items = [self._item(p, seed) for p in range(place, after)]
             drawn += self._good(items, HELD_BYTES // size)
             if not drawn and after - step * size >= len(self._items):
                 raise UserError(f"No image of {self.name} can be opened besides those held out: hold out fewer.")
@@ -101,12 +102,21 @@ class Listed:
             "sha256": self._sha256,
         }
 
-    def _index(self, place: int, seed: int) -> int:
+    def _item(self, place: int, seed: int) -> Item:
         epoch, within = divmod(place, len(self._items))
-        return int(self._permutation(seed, epoch)[within])
+        index = self._permutation(seed, epoch)[within]
+        before = self._items[self._before(seed)[index]]
+        return self._items[index]._replace(beside=before.captions)
 
     def _new_permutation(self, seed: int, epoch: int) -> np.ndarray:
         return np.random.default_rng((seed, epoch)).permutation(len(self._items))
+
+    def _new_before(self, seed: int) -> np.ndarray:
+        """Which item comes before each in the first epoch; before the first one, the last."""
+        order = self._permutation(seed, 0)
+        before = np.empty_like(order)
+        before[order] = np.roll(order, 1)
+        return before
 
     def _good(self, items: Sequence[Item], most_bytes: int) -> list[Captioned]:
         """Those that can be opened; the others are counted, each once."""

@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple, Protocol
 
@@ -33,6 +33,8 @@ class Captioned:
     picture: Picture
     captions: tuple[str, ...]
     """One or more, none empty, without spaces at their ends."""
+    beside: tuple[str, ...] = ()
+    """Those of the image before it in the first epoch, whichever epoch it is drawn in; empty where there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +138,7 @@ class Item(NamedTuple):
     read: Callable[[str], bytes]
     """The file's bytes by the name; one function for all items of a folder."""
     source: str
+    beside: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -144,7 +147,7 @@ class Item(NamedTuple):
 
 def captioned(item: Item) -> Captioned:
     picture = Picture(name=item.name, open=partial(open_safely, item.name, item.read), key=item.key)
-    return Captioned(picture=picture, captions=item.captions)
+    return Captioned(picture=picture, captions=item.captions, beside=item.beside)
 
 
 def _tried(item: Item, most_bytes: int) -> Captioned | str:
@@ -156,7 +159,7 @@ def _tried(item: Item, most_bytes: int) -> Captioned | str:
         return f"{item.where}: {str(error).removesuffix('.')}"
     if 3 * image.width * image.height > most_bytes:
         return whole
-    return Captioned(picture=Picture(name=item.name, open=image.copy, key=item.key), captions=item.captions)
+    return replace(whole, picture=replace(whole.picture, open=image.copy))
 
 
 def all_tried(items: Sequence[Item], most_bytes: int) -> list[Captioned | str]:

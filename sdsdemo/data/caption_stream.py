@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sdsdemo.data.caption_items import (
     WRITE_SO,
@@ -32,11 +32,21 @@ HELD_BYTES = 2_000_000_000
 NO_DATASETS = "Reading a data set from the Hub needs the package datasets: pip install datasets."
 
 
-class _Endless:
-    """The rows of a stream from row `start` on, again and again, each with its number."""
+class _Row(NamedTuple):
+    """A row of a stream."""
 
-    def __init__(self, stream: Iterable[Any], name: str) -> None:
-        self._stream, self._name = stream, name
+    number: int
+    content: Mapping[str, Any]
+    said_before: object
+    """The cell of captions of the row before; None of the first row."""
+
+
+class _Endless:
+    """The rows of a stream from row `start` on, again and again."""
+
+    def __init__(self, stream: Iterable[Any], name: str, column: str) -> None:
+        """column: of the captions."""
+        self._stream, self._name, self._column = stream, name, column
         self.start = 0
         self.total: int | None = None
         """Rows of the stream, known when its end was met."""
@@ -45,19 +55,20 @@ class _Endless:
     def restart(self) -> None:
         self._rows = self._once()
 
-    def take(self) -> tuple[int, Mapping[str, Any]]:
+    def take(self) -> _Row:
         for _ in range(2):
-            for numbered in self._rows:
-                return numbered
+            for row in self._rows:
+                return row
             self.restart()
         raise UserError(f"{self._name} has {self.total} rows, and {self.start} of them are held out: none is left.")
 
-    def _once(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
-        number = -1
+    def _once(self) -> Iterator[_Row]:
+        number, said = -1, None
         try:
-            for number, row in enumerate(self._stream):
+            for number, content in enumerate(self._stream):
                 if number >= self.start:
-                    yield number, row
+                    yield _Row(number, content, said)
+                said = content.get(self._column)
         except Exception as error:  # a network, a server and a broken file fail in ways of their own
             raise UserError(
                 f"{self._name} broke off after {number + 1} rows: check the network, then start again."
@@ -75,9 +86,9 @@ class Streamed:
         self._tally = Tally(self.name)
         stream, self._caption = _stream(self._id, self._title, split, image_column, columns)
         self._image, self._split = image_column, split
-        self._endless = _Endless(stream, self.name)
+        self._endless = _Endless(stream, self.name, self._caption)
         self._counted_to, self._broken = 0, set[int]()
-        self._ahead: deque[tuple[int, Mapping[str, Any]]] = deque()
+        self._ahead: deque[_Row] = deque()
         self._place: int | None = 0
         """The place that is read next; None where a draw did not end well."""
         first, rows = self._take(max(held_out, 1), 0)
@@ -85,7 +96,7 @@ class Streamed:
         if total is not None:
             raise UserError(f"{held_out} rows of {self.name} are to be held out, but it has {total}: hold out fewer.")
         if held_out:
-            self._endless.start = rows[-1][0] + 1
+            self._endless.start = rows[-1].number + 1
         else:
             self._ahead.extend(rows)
         self.held_out = first[:held_out]
@@ -130,13 +141,13 @@ class Streamed:
         for _ in range(away):
             self._next()
 
-    def _next(self) -> tuple[int, Mapping[str, Any]]:
+    def _next(self) -> _Row:
         return self._ahead.popleft() if self._ahead else self._endless.take()
 
-    def _take(self, size: int, most_bytes: int) -> tuple[list[Captioned], list[tuple[int, Mapping[str, Any]]]]:
+    def _take(self, size: int, most_bytes: int) -> tuple[list[Captioned], list[_Row]]:
         """The next `size` good items, and all rows that were read for them; the last of these is good."""
         drawn: list[Captioned] = []
-        rows: list[tuple[int, Mapping[str, Any]]] = []
+        rows: list[_Row] = []
         while len(drawn) < size:
             new = [self._next() for _ in range(size - len(drawn))]
             drawn += self._good(new, most_bytes)
@@ -145,17 +156,17 @@ class Streamed:
                 raise UserError(f"No row of {self.name} can be used besides those held out: hold out fewer.")
         return drawn, rows
 
-    def _good(self, rows: Sequence[tuple[int, Mapping[str, Any]]], most_bytes: int) -> list[Captioned]:
+    def _good(self, rows: Sequence[_Row], most_bytes: int) -> list[Captioned]:
         items, problems = dict[int, Item](), dict[int, str]()
-        for number, row in rows:
+        for row in rows:
             try:
-                items[number] = self._item(number, row)
+                items[row.number] = self._item(row)
             except BadRowError as bad:
-                problems[number] = f"row {number} of {self._title}: {bad}"
+                problems[row.number] = f"row {row.number} of {self._title}: {bad}"
         answers = dict(zip(items, all_tried(list(items.values()), most_bytes), strict=True))
         problems |= {number: answer for number, answer in answers.items() if isinstance(answer, str)}
-        self._count([number for number, _ in rows], problems)
-        in_order = [answers.get(number) for number, _ in rows]
+        self._count([row.number for row in rows], problems)
+        in_order = [answers.get(row.number) for row in rows]
         return [answer for answer in in_order if isinstance(answer, Captioned)]
 
     def _count(self, numbers: Iterable[int], problems: Mapping[int, str]) -> None:
@@ -169,8 +180,9 @@ class Streamed:
         total = self._endless.total
         self._tally.check(LEAST_STREAMED if total is None else min(total, LEAST_STREAMED))
 
-    def _item(self, number: int, row: Mapping[str, Any]) -> Item:
-        cell = row.get(self._image)
+    def _item(self, row: _Row) -> Item:
+        number, content, _ = row
+        cell = content.get(self._image)
         data, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
         name = posixpath.basename(path) if isinstance(path, str) and path else f"row {number}"
         if isinstance(data, bytes):
@@ -180,7 +192,17 @@ class Streamed:
         else:
             raise BadRowError(f"no image in {self._image}")
         source = f"{self._id}@{self._split}/{number}"
-        return Item(name, captions_in(row.get(self._caption)), f"row {number} of {self._title}", 1, read, source)
+        captions = captions_in(content.get(self._caption))
+        return Item(name, captions, f"row {number} of {self._title}", 1, read, source, self._beside(row))
+
+    def _beside(self, row: _Row) -> tuple[str, ...]:
+        """The captions of the row before; none of the first that is drawn, and of one that has no good ones."""
+        if row.number == self._endless.start:
+            return ()
+        try:
+            return captions_in(row.said_before)
+        except BadRowError:
+            return ()
 
 
 def _id_and_split(written: str) -> tuple[str, str]:

@@ -36,7 +36,9 @@ class Pair:
     twin: str | None
     """None where the caption has no swap, or none that may be trained."""
     kind: str = ""
-    """What was swapped: one of `swaps.KINDS`."""
+    """What was swapped: one of `swaps.KINDS`; empty where nothing was."""
+    stand_in: bool = False
+    """The twin is no swap of the caption, but a caption of another image."""
 
 
 class Source(Protocol):
@@ -117,7 +119,11 @@ class MiniPairs:
 
 
 class FreePairs:
-    """Images and captions of the user's own, with twins by rule."""
+    """Images and captions of the user's own, with twins by rule.
+
+    A caption without a swap is set against one of the image before it in the first epoch: of the same batch, but for
+    its first row. It stays the same for the whole run, so that a teacher is asked about it once.
+    """
 
     def __init__(self, captions: Captions, recipe: Recipe) -> None:
         self._captions, self._recipe = captions, recipe
@@ -134,8 +140,8 @@ class FreePairs:
         if self._recipe.pool and (count is None or self._recipe.pool < count):
             step %= max(1, self._recipe.pool // size)
         withheld = (self._recipe.withheld_kind, self._recipe.withheld_words)
-        found = [self._pair(item, withheld) for item in self._captions.draw(step, size, self._recipe.seed)]
-        self._seen.update({pair.picture.key or pair.picture.name: pair.twin is not None for pair in found})
+        found = [self._pair(item, withheld, item.beside) for item in self._captions.draw(step, size, self._recipe.seed)]
+        self._seen.update({pair.picture.key or pair.picture.name: bool(pair.kind) for pair in found})
         return found
 
     def steps(self, size: int, most: int) -> int:
@@ -155,18 +161,19 @@ class FreePairs:
         share = round(1 - sum(self._seen.values()) / met, 4) if met else None
         return {**self._captions.describe(), "met": met, "without_swap": share, "bad_rows": asdict(self._captions.bad)}
 
-    def _pair(self, item: Captioned, withheld: tuple[str, str]) -> Pair:
+    def _pair(self, item: Captioned, withheld: tuple[str, str], others: tuple[str, ...] = ()) -> Pair:
+        """others: what stands in where the caption has no swap that may be trained."""
         key = f"{self._recipe.seed} {item.picture.name} {item.captions}"
         rng = np.random.default_rng(int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big"))
         caption = item.captions[rng.integers(len(item.captions))]
         kind, words = withheld
         found = None if _has_words(caption, words) else swap(caption, rng, without=(kind,) if kind else ())
-        return Pair(
-            picture=item.picture,
-            caption=caption,
-            twin=None if found is None else found.text,
-            kind="" if found is None else found.kind,
-        )
+        if found is not None:
+            return Pair(picture=item.picture, caption=caption, twin=found.text, kind=found.kind)
+        said = {text.casefold() for text in item.captions}
+        others = tuple(text for text in others if text.casefold() not in said)
+        other = others[rng.integers(len(others))] if others else None
+        return Pair(picture=item.picture, caption=caption, twin=other, stand_in=other is not None)
 
 
 def _swap_shares(pairs: list[Pair]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the teacher prefers: each caption against its swapped twin, scored once, kept on disk, used in any later run.
+"""What the teacher prefers: each caption against its twin, scored once, kept on disk, used in any later run.
 
     gap = d(i, c') - d(i, c)                            > 0 where the teacher prefers c; same (t, eps) for both
     p   = sigmoid( sharpness * gap / median |gap| )     what the student is asked to prefer
@@ -75,22 +75,28 @@ class Preferences:
     ) -> dict[tuple[str, str, str], float]:
         """p of each pair that has a twin, by `told_apart`. permuted: a seed that deals the gaps to other pairs.
 
-        The median is over all these pairs: ask for the whole pool at once.
+        The median is over the swaps among these pairs: ask for the whole pool at once. Captions of other images are
+        told apart more easily: their gaps are measured in the same unit, and dealt among themselves.
         """
-        known = {told_apart(pair): self._gaps[self._key(pair)] for pair in pairs if pair.twin and self._has(pair)}
-        gaps = np.array(list(known.values()))
+        known = {told_apart(pair): pair for pair in pairs if pair.twin and self._has(pair)}
+        gap_P = np.array([self._gaps[self._key(pair)] for pair in known.values()])
+        swap_P = np.array([not pair.stand_in for pair in known.values()], dtype=bool)
         if permuted is not None:
-            gaps = np.random.default_rng(permuted).permutation(gaps)
-        usual = max(float(np.median(np.abs(gaps))), 1e-12) if len(gaps) else 1.0
-        p = 1 / (1 + np.exp(-np.clip(sharpness * gaps / usual, -500, 500)))
-        return dict(zip(known, p.tolist(), strict=True))
+            rng = np.random.default_rng(permuted)
+            for group_P in (swap_P, ~swap_P):
+                gap_P[group_P] = rng.permutation(gap_P[group_P])
+        unit_of = gap_P[swap_P] if swap_P.any() else gap_P
+        usual = max(float(np.median(np.abs(unit_of))), 1e-12) if len(unit_of) else 1.0
+        p_P = 1 / (1 + np.exp(-np.clip(sharpness * gap_P / usual, -500, 500)))
+        return dict(zip(known, p_P.tolist(), strict=True))
 
     def right(self, pairs: Sequence[Pair]) -> tuple[int, int]:
-        """For how many pairs with a known preference the teacher prefers the caption to its twin, and of how many.
+        """For how many swaps with a known preference the teacher prefers the caption, and of how many.
 
         No training looks at it: it is the teacher's quality on this pool.
         """
-        gaps = [self._gaps[self._key(pair)] for pair in pairs if pair.twin and self._has(pair)]
+        swaps = [pair for pair in pairs if pair.twin and not pair.stand_in]
+        gaps = [self._gaps[self._key(pair)] for pair in swaps if self._has(pair)]
         return sum(gap > 0 for gap in gaps), len(gaps)
 
     def _has(self, pair: Pair) -> bool:

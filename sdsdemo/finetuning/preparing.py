@@ -129,19 +129,22 @@ class Preparation:
         missing = len(kept.missing(pairs))
         if self.team.is_main:
             for done in kept.ask(scorer, pairs, self.asked_to_stop):
-                yield Preparing(text="asking the teacher about each caption and its swap", done=done, total=missing)
+                yield Preparing(text="asking the teacher about each caption and its twin", done=done, total=missing)
         self.stop_if_asked()
         for answers in self.team.gather([kept.answers if self.team.is_main else {}]):
             kept.take(answers)
         right, of = kept.right(pairs)
+        stand_ins = sum(pair.stand_in for pair in dict.fromkeys(pairs))
         self.facts["preferences"] = {
             "pairs": of,
+            "stand_ins": stand_ins,
             "asked": missing,
             "evaluations": kept.spent,
             "seconds": round(time.monotonic() - began, 2),
             "teacher_right": asdict(proportion(right, of)) if of else None,
         }
-        yield Told(text=f"The teacher prefers the caption to its swap in {right} of {of} pairs.")
+        others = f" {stand_ins} captions without a swap were set against another image's." if stand_ins else ""
+        yield Told(text=f"The teacher prefers the caption to its swap in {right} of {of} pairs.{others}")
         return kept.probabilities(pairs, recipe.sharpness, permuted=recipe.seed if recipe.permuted else None)
 
     def _encode_frozen(self) -> Iterator[Event]:

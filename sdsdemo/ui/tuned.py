@@ -122,9 +122,11 @@ def _teacher(record: Mapping[str, Any]) -> str:
         return ""
     right = found.get("teacher_right")
     said = f"; it prefers the caption to its swap in {_share(right)} % of {found['pairs']:,} pairs" if right else ""
+    alone = found.get("stand_ins")
+    others = f" {alone:,} captions without a swap were set against another image's." if alone else ""
     return (
         f"<p>The teacher was asked about {found['asked']:,} pairs anew, {found['evaluations']:,} denoiser evaluations "
-        f"in {duration(found['seconds'])}{said}. No label of which caption is true was used.</p>"
+        f"in {duration(found['seconds'])}{said}.{others} No label of which caption is true was used.</p>"
     )
 
 
