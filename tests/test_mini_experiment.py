@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from sdsdemo import study_tables
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.finetuning import measures
-from sdsdemo.mini import document, experiment, verify
+from sdsdemo.finetuning import run as training
+from sdsdemo.mini import document, experiment, tuning, verify
 from sdsdemo.mini import findings as module
 from sdsdemo.mini.experiment import Study, base_row, differences, read_rows, right_of, run_study, unpacked
 from sdsdemo.mini.findings import complete, findings, pairs_of
@@ -261,10 +264,16 @@ def test_the_cells_that_go_a_part_of_the_way_back_are_those_of_the_confirmation_
     assert pairs_of("return", RETURN) == [tuple(reversed([*RETURN.cells]))]
 
 
-def test_runs_are_made_once_measured_and_shared_by_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def few_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs that are measured on little, so that they end soon."""
     monkeypatch.setattr(measures, "ZERO_SHOT", 4)
     monkeypatch.setattr(measures, "RETRIEVAL", (1, 4))
     monkeypatch.setattr(experiment, "_choice_sets", dict)
+
+
+@pytest.mark.usefixtures("few_measured")
+def test_runs_are_made_once_measured_and_shared_by_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(experiment, "LARGER", 8)
     monkeypatch.setattr(experiment, "AMONG", 4)
     experiment.larger_sets.cache_clear()
@@ -292,6 +301,54 @@ def test_runs_are_made_once_measured_and_shared_by_processes(tmp_path: Path, mon
         file.write('{"run": "half')
     assert read_rows(tmp_path / "lines.jsonl") == rows
     json.dumps(rows)
+
+
+@pytest.mark.usefixtures("few_measured")
+def test_what_another_study_has_trained_is_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measures, "read_benchmark", lambda name: read_benchmark(name)[::40])
+    recipe = Recipe(objective="clip", steps=2, batch=4, pool=8, warm_up=1, trained="all")
+    trained: list[str] = []
+
+    def finetune(asked: Recipe, out: Path, **options: Any) -> Any:
+        trained.append(out.name)
+        return training.finetune(asked, out, **options)
+
+    monkeypatch.setattr(tuning, "finetune", finetune)
+    workbench = Workbench(Settings.from_environment({"SDSDEMO_CACHE": str(tmp_path / "cache")}))
+    common = {"work": tmp_path / "work", "workbench": workbench, "progress": lambda line: None}
+    cells = {
+        "first": {"clip": recipe},
+        "second": {"again": recipe, "part": replace(recipe, wise_ft=0.5), "longer": replace(recipe, steps=3)},
+        "anew": {"part": replace(recipe, wise_ft=0.5)},
+    }
+    for name, of in cells.items():
+        work = {"work": tmp_path / "other"} if name == "anew" else {}
+        run_study(
+            name, Study(cells=of, seeds=(0,)), store=tmp_path / f"{name}.jsonl", keep=tmp_path / name, **common | work
+        )
+    assert trained == ["clip_mini-clip_0", "longer_mini-clip_0", "part_mini-clip_0"]
+    (whole,), (again, part, _), (anew,) = (read_rows(tmp_path / f"{name}.jsonl") for name in cells)
+    assert again["right"] == whole["right"]
+    assert part["recipe"]["wise_ft"] == 0.5
+    assert part["right"] == anew["right"]
+    mixed, direct = (load_file(tmp_path / name / "part_mini-clip_0.safetensors") for name in ("second", "anew"))
+    assert mixed.keys() == direct.keys()
+    assert all(torch.equal(mixed[name], direct[name]) for name in mixed)
+
+
+@pytest.mark.usefixtures("few_measured")
+def test_a_run_of_other_weights_is_not_taken_for_the_same(tmp_path: Path) -> None:
+    recipe = Recipe(objective="clip", steps=1, batch=4, pool=8, warm_up=1)
+    workbench = Workbench(Settings.from_environment({"SDSDEMO_CACHE": str(tmp_path / "cache")}))
+    out = tmp_path / "work" / "first" / "run"
+    tuning.trained_run(recipe, out, workbench, lambda line: None)
+    found = tuning._same_training(recipe, tmp_path / "work", workbench)
+    assert found is not None
+    assert found.path == out
+    record = json.loads((out / "run.json").read_text())
+    for change in ({"base_fingerprint": "another"}, {"state": "stopped"}):
+        (out / "run.json").write_text(json.dumps(record | change))
+        assert tuning._same_training(recipe, tmp_path / "work", workbench) is None
 
 
 def test_the_document_shows_what_the_shipped_lines_say() -> None:

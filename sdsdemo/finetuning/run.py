@@ -31,7 +31,7 @@ from sdsdemo.finetuning.measures import Look, Measures, sets_of
 from sdsdemo.finetuning.preparing import Models, Preparation, StopAsked
 from sdsdemo.metrics import proportion
 from sdsdemo.models import cards
-from sdsdemo.models.delta import changed_tensors, write_delta
+from sdsdemo.models.delta import changed_tensors, part_of_the_way, write_delta
 from sdsdemo.objectives import sds_controls, sds_gradient_controls
 from sdsdemo.processes import Processes
 from sdsdemo.recipes import Recipe, filled
@@ -259,16 +259,11 @@ class Run(Preparation):
 
     @torch.no_grad()
     def _go_back_a_part(self) -> None:
-        """base + share (trained - base) in place of the trained weights, which the checkpoint keeps.
-
-        With a share below 1 much of what was learned stays and what the base could do comes back: WiSE-FT, Wortsman et
-        al. 2022, arXiv 2109.01903.
-        """
-        share = self.recipe.wise_ft
-        if share < 1:
-            for key, tensor in self.base.module.state_dict().items():
-                if tensor.is_floating_point():
-                    tensor.copy_(torch.lerp(self.before_weights[key], tensor, share))
+        """A part of the way from the base in place of the trained weights, which the checkpoint keeps."""
+        if self.recipe.wise_ft < 1:
+            own = self.base.module.state_dict()
+            for name, tensor in part_of_the_way(self.before_weights, own, self.recipe.wise_ft).items():
+                own[name].copy_(tensor)
 
     def _write_model(self, state: str) -> None:
         student = getattr(self, "student", None)

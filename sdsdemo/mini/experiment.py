@@ -6,7 +6,8 @@
     return    the run that gained most and its control, their weights brought a part of the way back to the base's
 
 A run's line keeps, for every set, which examples were right, so that every figure and interval can be computed again.
-Several processes may share a study: each takes every n-th run, and what has its line already is not made again.
+Several processes may share a study: each takes every n-th run, and what has its line already is not made again. Nor is
+a run trained again that another study has trained.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -24,12 +25,9 @@ import numpy as np
 
 from sdsdemo.data.benchmarks import orders, retrieval, swaps, zero_shot
 from sdsdemo.data.mini_drawing import MODEL_PIXELS
-from sdsdemo.errors import UserError
-from sdsdemo.finetuning.events import Done
-from sdsdemo.finetuning.folder import TuningFolder
 from sdsdemo.finetuning.measures import Measures, mini_sets
 from sdsdemo.finetuning.preparing import Models
-from sdsdemo.finetuning.run import finetune
+from sdsdemo.mini.tuning import Progress, tuned
 from sdsdemo.models import cards, open_scorer
 from sdsdemo.models.clip import ClipModel, ClipScorer
 from sdsdemo.recipes import Recipe
@@ -42,8 +40,6 @@ LARGER, AMONG = 4_000, 100
 """Examples each of the larger sets for zero-shot and retrieval, and captions that an image is retrieved among: with the
 500 of every run, two points of change cannot be told from none."""
 KEPT_FACTS = ("h_w_r2", "controls", "preferences", "trained", "seconds")
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,24 +85,13 @@ def run_study(
             continue
         progress(f"{name}: {run}")
         folder = work / name / run.replace(" ", "_")
-        record = trained_run(recipe, folder, workbench, progress)
-        row = {"run": run, **_measured(recipe, folder / "model.safetensors", study, workbench)}
+        record, model = tuned(recipe, folder, work, workbench, progress)
+        row = {"run": run, **_measured(recipe, model, study, workbench)}
         row |= {fact: record[fact] for fact in KEPT_FACTS if fact in record}
         keep_row(store, row)
         if keep is not None:
             keep.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(folder / "model.safetensors", keep / f"{run.replace(' ', '_')}.safetensors")
-
-
-def trained_run(recipe: Recipe, out: Path, workbench: Models, progress: Progress) -> dict[str, Any]:
-    """The record of a finished run, made or continued where it is not finished. Raises `UserError` where it fails."""
-    folder = TuningFolder(out)
-    if not folder.exists or folder.read()["state"] != "finished":
-        for event in finetune(recipe, out, workbench=workbench, resume=folder.exists):
-            progress(f"{out.name}  {type(event).__name__.lower()} {getattr(event, 'step', '')}")
-            if isinstance(event, Done) and event.state != "finished":
-                raise UserError(f"{out.name}: {event.reason or event.state}")
-    return folder.read()
+            shutil.copyfile(model, keep / f"{run.replace(' ', '_')}.safetensors")
 
 
 def _measured(recipe: Recipe, model: Path, study: Study, workbench: Models) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from sdsdemo.finetuning.folder import LOG
 from sdsdemo.mini import running, students
-from sdsdemo.mini.experiment import trained_run
 from sdsdemo.mini.studies import CONFIRM
+from sdsdemo.mini.tuning import trained_run
 from sdsdemo.models import cards
 from sdsdemo.models.delta import read_delta, write_delta
 from sdsdemo.settings import Settings
