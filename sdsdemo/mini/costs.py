@@ -14,7 +14,6 @@ import json
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from sdsdemo.finetuning.estimating import Estimate, estimate
 from sdsdemo.finetuning.preparing import Models
 from sdsdemo.mini import clips, denoiser
 from sdsdemo.mini.operations import counted
-from sdsdemo.mini.studies import CONFIRM
+from sdsdemo.mini.studies import CONFIRM, TOWER, TOWERED
 from sdsdemo.recipes import Recipe
 
 TIMED_STEPS = 24
@@ -35,7 +34,7 @@ TEXT_ALONE = "preference, text tower alone"
 
 def recipes() -> dict[str, Recipe]:
     """What is timed: the cells of the confirmation, and `preference` with the image tower frozen."""
-    return {**CONFIRM.cells, TEXT_ALONE: replace(CONFIRM.cells[BEFOREHAND], towers="text")}
+    return {**CONFIRM.cells, **{cell: TOWER.cells[cell] for cell, _ in TOWERED}}
 
 
 def measured(rows: Sequence[Mapping[str, Any]], workbench: Models, note: Callable[[str], None]) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def blocks(found: Mapping[str, Any]) -> dict[str, str]:
         parts["teachers"] = as_markdown(teachers_grid(teachers, read_benchmark(BENCHMARK)))
     if COSTS.is_file():
         costs = json.loads(COSTS.read_text(encoding="utf-8"))
-        parts["costs"] = f"{as_markdown(costs_grid(found['confirm'], costs))}\n\n{costs_words(costs)}"
+        parts["costs"] = f"{as_markdown(costs_grid(found, costs))}\n\n{costs_words(costs)}"
     return parts
 
 

@@ -86,7 +86,7 @@ def experiment_html(assets: Path) -> str:
     if (assets / COSTS).is_file():
         costs = json.loads((assets / COSTS).read_text(encoding="utf-8"))
         parts.append(f"<h3>What they gain, and what they cost</h3><p>{escape(study_tables.costs_words(costs))}</p>")
-        parts.append(_grid(study_tables.costs_grid(found["confirm"], costs)))
+        parts.append(_grid(study_tables.costs_grid(found, costs)))
     return "".join(parts)
 
 
