@@ -170,8 +170,18 @@ def skills_grid(study: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
-GRIDS = (contrasts_grid, skills_grid, withheld_grid, cells_grid, controls_grid)
-"""Of a study, in the order in which they are read."""
+FURTHER = {
+    "Zero-shot and retrieval, against the same control": skills_grid,
+    "Text score on swaps that were never trained": withheld_grid,
+    "Every cell as it is": cells_grid,
+    "L_SDS itself, on one batch": controls_grid,
+}
+"""Tables of a study after that of its effects, in the order in which they are read."""
+
+
+def further_grids(study: Mapping[str, Any]) -> dict[str, list[list[str]]]:
+    """Those that a study has, by title."""
+    return {title: rows for title, grid in FURTHER.items() if (rows := grid(study))}
 
 
 def costs_grid(experiment: Mapping[str, Any], costs: Mapping[str, Any]) -> list[list[str]]:
@@ -229,7 +239,8 @@ def study_markdown(study: Mapping[str, Any]) -> str:
     """How much there is of it, its contrasts, its cells, and the controls of L_SDS."""
     if not study["seeds"]:
         return made_words(study)
-    return "\n\n".join([made_words(study), *(as_markdown(rows) for grid in GRIDS if (rows := grid(study)))])
+    further = [f"{title}:\n\n{as_markdown(rows)}" for title, rows in further_grids(study).items()]
+    return "\n\n".join([made_words(study), as_markdown(contrasts_grid(study)), *further])
 
 
 def _seeds_head(study: Mapping[str, Any]) -> list[str]:

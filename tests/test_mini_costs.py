@@ -117,9 +117,15 @@ def test_the_table_joins_what_is_gained_with_what_it_costs() -> None:
         "contrasts": [{"cell": BEFOREHAND, "control": "clip", **effect}, {"cell": IN_LOOP, "control": "x", **effect}],
     }
     found = summed(times(), PAIRS) | {"machine": "this one"}
-    rows = {row[0]: row for row in study_tables.costs_grid(study, found)}
+    rows = {row[0]: row for row in study_tables.costs_grid({"confirm": study}, found)}
     assert rows[BEFOREHAND][1:4] == ["30.0", "+10.0 [+5.0, +15.0]", "0.100"]
     assert rows[IN_LOOP][2] == rows[TEXT_ALONE][1] == ""
+    tower = {
+        "cells": {TEXT_ALONE: {"text": 0.2}},
+        "contrasts": [{"cell": TEXT_ALONE, "control": "clip, text tower alone", **effect}],
+    }
+    rows = {row[0]: row for row in study_tables.costs_grid({"confirm": study, "tower": tower}, found)}
+    assert rows[TEXT_ALONE][1:4] == ["20.0", "+10.0 [+5.0, +15.0]", "0.025"]
     assert "cheaper one from 250 steps on" in study_tables.costs_words(found)
 
 

@@ -80,14 +80,24 @@ def experiment_html(assets: Path) -> str:
     ]
     parts.append(f"<p>{escape(study_tables.verdict_words(found))}</p>")
     for name, title in study_tables.TITLES.items():
-        parts.append(f"<h3>{title}</h3><p>{escape(study_tables.made_words(found[name]))}</p>")
-        if found[name]["seeds"]:
-            parts += [_grid(rows) for grid in study_tables.GRIDS if (rows := grid(found[name]))]
+        if name in found:
+            parts.append(f"<h3>{title}</h3>{_study(found[name])}")
     if (assets / COSTS).is_file():
         costs = json.loads((assets / COSTS).read_text(encoding="utf-8"))
         parts.append(f"<h3>What they gain, and what they cost</h3><p>{escape(study_tables.costs_words(costs))}</p>")
         parts.append(_grid(study_tables.costs_grid(found, costs)))
     return "".join(parts)
+
+
+def _study(study: Mapping[str, Any]) -> str:
+    """Its effects, and folded what else it says."""
+    made = f"<p>{escape(study_tables.made_words(study))}</p>"
+    if not study["seeds"]:
+        return made
+    further = study_tables.further_grids(study)
+    tables = "".join(f"<h4>{title}</h4>{_grid(rows)}" for title, rows in further.items())
+    kinds = "Zero-shot, retrieval, swaps never trained, every cell"
+    return f"{made}{_grid(study_tables.contrasts_grid(study))}<details><summary>{kinds}</summary>{tables}</details>"
 
 
 def _grid(grid: Sequence[Sequence[str]]) -> str:
