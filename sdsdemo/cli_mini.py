@@ -36,7 +36,7 @@ def add_mini(verbs: Any) -> None:
         _mini_variants,
     )  # fmt: skip
     variants.add_argument("--work", type=Path, default=DEFAULT_WORK, metavar="DIR", help="unfinished runs, continued")
-    verb(deeds, "costs", "time a step of every declared objective on this machine", "mini costs", _mini_costs)
+    verb(deeds, "costs", "time a step of every objective, and all of it from scratch", "mini costs", _mini_costs)
     study = verb(
         deeds, "study", "make the runs of a study of the experiment that are not made yet", "mini study control",
         _mini_study,
@@ -87,13 +87,17 @@ def _mini_variants(asked: argparse.Namespace) -> int:
 def _mini_costs(asked: argparse.Namespace) -> int:
     from sdsdemo.mini.costs import measured, write
     from sdsdemo.mini.experiment import read_rows
-    from sdsdemo.mini.verify import COSTS
-    from sdsdemo.study_tables import costs_words
+    from sdsdemo.mini.studies import STUDIES
+    from sdsdemo.mini.verify import COSTS, PROCESSES
+    from sdsdemo.mini.whole import hours
+    from sdsdemo.study_tables import costs_words, whole_words
     from sdsdemo.workbench import Workbench
 
-    found = measured(read_rows(STUDY_LINES / "confirm.jsonl"), Workbench(), note)
+    rows, workbench = {name: read_rows(STUDY_LINES / f"{name}.jsonl") for name in STUDIES}, Workbench()
+    found = measured(rows["confirm"], workbench, note)
+    found["whole"] = hours(rows, found["cells"], workbench, PROCESSES, note)
     write(COSTS, found)
-    return show(asked, found, costs_words)
+    return show(asked, found, lambda costs: f"{costs_words(costs)}\n{whole_words(costs)}")
 
 
 def _mini_study(asked: argparse.Namespace) -> int:

@@ -212,6 +212,18 @@ def costs_words(costs: Mapping[str, Any]) -> str:
     ).rstrip()
 
 
+def whole_words(costs: Mapping[str, Any]) -> str:
+    """How long all of it from scratch takes; empty where it was not timed."""
+    if "whole" not in costs:
+        return ""
+    hours = costs["whole"]
+    return (
+        f"From scratch all of it takes about {hours['whole']:.1f} hours ({costs['machine']}): {hours['models']:.1f} "
+        f"for the models, {hours['variants']:.1f} for CLIPs and teachers of other making, {hours['studies']:.1f} for "
+        f"the studies, a core each. Every course was timed by some of its steps, the studies by their own runs."
+    )
+
+
 def _operations_words(costs: Mapping[str, Any]) -> str:
     """How much of the ratio of two steps is the networks' size; empty where it was not counted."""
     if "operations" not in costs:

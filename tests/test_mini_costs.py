@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,11 +14,11 @@ from sdsdemo import study_tables
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning import measures
 from sdsdemo.finetuning.estimating import Estimate
-from sdsdemo.mini import clips, denoiser, operations, prompts
+from sdsdemo.mini import clips, denoiser, operations, prompts, whole
 from sdsdemo.mini import costs as module
 from sdsdemo.mini.costs import BEFOREHAND, IN_LOOP, TEXT_ALONE, measured, recipes, summed
 from sdsdemo.mini.operations import counted
-from sdsdemo.mini.studies import CONFIRM
+from sdsdemo.mini.studies import CONFIRM, RETURN, STUDIES, TOWER, TOWERED
 from sdsdemo.settings import ASSETS, Settings
 from sdsdemo.ui import tables
 from sdsdemo.workbench import Workbench
@@ -60,6 +61,9 @@ def test_the_recipes_of_the_confirmation_are_timed_here(tmp_path: Path, monkeypa
     tiny = {"steps": 3, "batch": 4, "pool": 8, "fitted_on": 4, "teacher_timesteps": 2}
     cells = {cell: replace(CONFIRM.cells[cell], **tiny) for cell in (IN_LOOP, BEFOREHAND)}
     monkeypatch.setattr(module, "CONFIRM", replace(CONFIRM, cells=cells))
+    alone = {cell: replace(TOWER.cells[cell], **tiny) for cell in TOWERED[0]}
+    monkeypatch.setattr(module, "TOWER", replace(TOWER, cells=alone))
+    monkeypatch.setattr(module, "TOWERED", TOWERED[:1])
     workbench = Workbench(Settings.from_environment({"SDSDEMO_CACHE": str(tmp_path / "cache")}))
     with pytest.raises(UserError, match="mini study confirm"):
         measured([], workbench, lambda line: None)
@@ -68,6 +72,36 @@ def test_the_recipes_of_the_confirmation_are_timed_here(tmp_path: Path, monkeypa
     assert len(said) == len(found["cells"]) == 3
     assert all(cell["step_seconds"] > 0 for cell in found["cells"].values())
     json.dumps(found)
+
+
+def lines_of(name: str, seconds: float) -> list[dict[str, Any]]:
+    return [{"run": run, "seconds": seconds} for run, _ in STUDIES[name].runs()]
+
+
+def test_a_training_that_several_studies_need_takes_its_time_once() -> None:
+    alone = whole.training_seconds({"confirm": lines_of("confirm", 100.0)})
+    assert sum(alone.values()) == 100 * 105
+    back = whole.training_seconds({"confirm": lines_of("confirm", 100.0), "return": lines_of("return", 7.0)})
+    assert back == alone, "a part of the way costs no training"
+    assert sum(whole.training_seconds({"return": lines_of("return", 7.0)}).values()) == 7 * len(list(RETURN.runs()))
+    more = whole.training_seconds({name: lines_of(name, 100.0) for name in ("confirm", "screen")})
+    assert 105 < len(more) < 105 + len(lines_of("screen", 0.0))
+
+
+def test_everything_from_scratch_is_timed_by_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(whole, "STEPS", 3)
+    monkeypatch.setattr(whole, "PICTURES", 60)
+    monkeypatch.setattr(whole, "look_at", lambda *_, **__: None)
+    cells = {cell: {"step_seconds": 0.0, "run_seconds": 0.0} for cell in CONFIRM.cells}
+    rows = {"confirm": lines_of("confirm", 3600.0)}
+    workbench = Workbench(Settings.from_environment({}))
+    found = whole.hours(rows, cells, workbench, 2, lambda line: None)
+    assert found["studies"] == pytest.approx(105 / 2, abs=0.01)
+    assert found["whole"] == pytest.approx(found["models"] + found["variants"] + found["studies"], abs=0.02)
+    assert 0.05 < found["variants"] < found["models"]
+    said = study_tables.whole_words({"machine": "this one", "whole": found})
+    assert f"takes about {found['whole']:.1f} hours (this one)" in said
+    assert study_tables.whole_words({}) == ""
 
 
 def test_operations_are_those_of_the_networks_that_a_step_runs() -> None:

@@ -30,6 +30,7 @@ from sdsdemo.study_tables import (
     share_words,
     study_markdown,
     verdict_words,
+    whole_words,
 )
 from sdsdemo.summaries import tag_rows
 from sdsdemo.types import Example
@@ -53,6 +54,7 @@ def blocks(found: Mapping[str, Any]) -> dict[str, str]:
     if COSTS.is_file():
         costs = json.loads(COSTS.read_text(encoding="utf-8"))
         parts["costs"] = f"{as_markdown(costs_grid(found, costs))}\n\n{costs_words(costs)}"
+        parts["whole"] = whole_words(costs)
     return parts
 
 
