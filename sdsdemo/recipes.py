@@ -58,6 +58,7 @@ class Recipe:
     lam: float = _is(1.0, "Lambda, the weight of the second term.")
     shuffled: bool = _is(False, "Control of sds: the teacher reads the captions of other images.")
     permuted: bool = _is(False, "Control of preference: the teacher's preferences are dealt to other images.")
+    unordered: bool = _is(False, "Control of preference: as permuted, and which caption is preferred is drawn by lot.")
     base: str = _is("mini-clip", "CLIP to start from: a card or a spec.", heading="what is trained")
     trained: Trained = _is("norms", "norms: LayerNorms, as the paper; all: every parameter but the logit scale.")
     towers: Towers = _is("both", "Which towers are trained: both, image or text.")

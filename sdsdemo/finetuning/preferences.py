@@ -71,9 +71,10 @@ class Preferences:
             yield start + len(part)
 
     def probabilities(
-        self, pairs: Sequence[Pair], sharpness: float, *, permuted: int | None = None
+        self, pairs: Sequence[Pair], sharpness: float, *, permuted: int | None = None, unordered: bool = False
     ) -> dict[tuple[str, str, str], float]:
-        """p of each pair that has a twin, by `told_apart`. permuted: a seed that deals the gaps to other pairs.
+        """p of each pair that has a twin, by `told_apart`. permuted: a seed that deals the gaps to other pairs,
+        most of which still prefer the caption; unordered: and draws by lot which of the two is preferred.
 
         The median is over the swaps among these pairs: ask for the whole pool at once. Captions of other images are
         told apart more easily: their gaps are measured in the same unit, and dealt among themselves.
@@ -85,6 +86,8 @@ class Preferences:
             rng = np.random.default_rng(permuted)
             for group_P in (swap_P, ~swap_P):
                 gap_P[group_P] = rng.permutation(gap_P[group_P])
+            if unordered:
+                gap_P *= rng.choice([-1.0, 1.0], size=len(gap_P))
         unit_of = gap_P[swap_P] if swap_P.any() else gap_P
         usual = max(float(np.median(np.abs(unit_of))), 1e-12) if len(unit_of) else 1.0
         p_P = 1 / (1 + np.exp(-np.clip(sharpness * gap_P / usual, -500, 500)))

@@ -145,7 +145,8 @@ class Preparation:
         }
         others = f" {stand_ins} captions without a swap were set against another image's." if stand_ins else ""
         yield Told(text=f"The teacher prefers the caption to its swap in {right} of {of} pairs.{others}")
-        return kept.probabilities(pairs, recipe.sharpness, permuted=recipe.seed if recipe.permuted else None)
+        dealt = recipe.seed if recipe.permuted or recipe.unordered else None
+        return kept.probabilities(pairs, recipe.sharpness, permuted=dealt, unordered=recipe.unordered)
 
     def _encode_frozen(self) -> Iterator[Event]:
         """Features of the frozen tower, once for the whole run: a step then costs the other tower alone."""

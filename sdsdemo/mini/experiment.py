@@ -5,6 +5,7 @@
     confirm   declared objectives on three bases with five seeds each; the benchmark is scored once a final model
     return    the run that gained most and its control, their weights brought a part of the way back to the base's
     tower     `preference` and its control with the image tower frozen
+    dealt     controls of `preference`: told the truth, and preferences that belong to other pairs
 
 A run's line keeps, for every set, which examples were right, so that every figure and interval can be computed again.
 Several processes may share a study: each takes every n-th run, and what has its line already is not made again. Nor is

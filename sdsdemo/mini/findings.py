@@ -17,8 +17,7 @@ from sdsdemo.effects import Effect, holm, nested_effect
 from sdsdemo.finetuning.measures import KEPT_LOSS, MEANT_FOR, withheld_rows
 from sdsdemo.metrics import proportion
 from sdsdemo.mini.experiment import Study, differences, larger, right_of
-from sdsdemo.mini.studies import CONTROLS, DECLARED, SCREENED, STUDIES
-from sdsdemo.recipes import Recipe
+from sdsdemo.mini.studies import BESIDE, CONTROLS, DECLARED, SCREENED, STUDIES
 from sdsdemo.types import Example
 
 SKILLS = {"zero_shot": "mini-zero-shot", "retrieval": "mini-retrieval"}
@@ -32,7 +31,8 @@ def findings(bases: Rows, studies: Mapping[str, Rows]) -> dict[str, Any]:
     """Everything that is shown of the experiment, as JSON can hold it. bases: the lines of the bases themselves."""
     found: dict[str, Any] = {"bases": {row["base"]: _levels(row) for row in bases}}
     for name, rows in studies.items():
-        found[name] = _study(STUDIES[name], rows, bases, pairs_of(name, STUDIES[name]))
+        beside = studies.get(BESIDE.get(name, ""), ())
+        found[name] = _study(STUDIES[name], rows, bases, pairs_of(name, STUDIES[name]), beside)
     return found
 
 
@@ -59,9 +59,12 @@ def complete(study: Study, rows: Rows) -> tuple[tuple[str, ...], tuple[int, ...]
     return tuple(base for base in study.bases if seeds and whole(base, seeds[0])), seeds
 
 
-def _study(study: Study, rows: Rows, base_rows: Rows, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+def _study(
+    study: Study, rows: Rows, base_rows: Rows, pairs: Sequence[tuple[str, str]], beside: Rows = ()
+) -> dict[str, Any]:
+    """beside: lines of another study, whose cells the contrasts may name."""
     bases, seeds = complete(study, rows)
-    made = {row["run"] for row in rows}
+    made, both = {row["run"] for row in rows}, [*beside, *rows]
     if study.exploratory:
         bases = study.bases
 
@@ -76,7 +79,7 @@ def _study(study: Study, rows: Rows, base_rows: Rows, pairs: Sequence[tuple[str,
     if not bases or not pairs:
         return {"declared": declared, "bases": [], "seeds": []}
     difference = {
-        (cell, control): differences(rows, cell, control, bases, seeds_of(cell, control), study.measure)
+        (cell, control): differences(both, cell, control, bases, seeds_of(cell, control), study.measure)
         for cell, control in pairs
     }
     effects = {pair: nested_effect(difference_BSE) for pair, difference_BSE in difference.items()}
@@ -101,16 +104,17 @@ def _study(study: Study, rows: Rows, base_rows: Rows, pairs: Sequence[tuple[str,
                 "seeds": len(seeds_of(cell, control)),
                 **_effect(effect),
                 "holm": round(adjusted[f"{cell} - {control}"], 4),
-                "withheld": _withheld(study, study.cells[cell], difference[cell, control]),
-                "skills": _skills(rows, cell, control, bases, seeds_of(cell, control)),
+                "withheld": _withheld(study, difference[cell, control]),
+                "skills": _skills(both, cell, control, bases, seeds_of(cell, control)),
             }
             for (cell, control), effect in effects.items()
         ],
     }
 
 
-def _withheld(study: Study, recipe: Recipe, difference_BSE: np.ndarray) -> dict[str, Any]:
-    """The effect on the examples whose swap was never trained, and on the rest."""
+def _withheld(study: Study, difference_BSE: np.ndarray) -> dict[str, Any]:
+    """The effect on the examples whose swap was never trained in this study, and on the rest."""
+    recipe = next(iter(study.cells.values()))
     chosen = withheld_rows(_examples(study.measure), recipe)
     if not chosen:
         return {}

@@ -137,6 +137,32 @@ TOWER = Study(
 """Declared after the confirmation: its settings with the image tower frozen, whose features are then computed once, so
 that a step costs a tenth of one of L_SDS. No setting was chosen for it."""
 TOWERED = tuple((f"preference, {what}", f"clip, {what}") for what in ALONE)
-STUDIES = {"control": CONTROL, "screen": SCREEN, "confirm": CONFIRM, "return": RETURN, "tower": TOWER}
-DECLARED = {"confirm": CONTRASTS, "return": RETURNED, "tower": TOWERED}
+DEALT = Study(
+    cells={
+        "labels": replace(CONFIRM.cells["preference"], objective="labels"),
+        "preference, permuted": replace(CONFIRM.cells["preference"], permuted=True),
+        "preference, sides by lot": replace(CONFIRM.cells["preference"], unordered=True),
+    },
+    bases=BASES,
+    measure=BENCHMARK,
+)
+"""Declared after the first permuted run of the screen had gained nearly what `preference` gains: how much of the gain is
+the teacher's judgement of each pair, how much that the own caption is preferred at all, how much the loss."""
+JUDGED = (
+    ("preference", "preference, permuted"),
+    ("preference", "labels"),
+    ("preference, permuted", "clip"),
+    ("preference, sides by lot", "clip"),
+)
+STUDIES = {
+    "control": CONTROL,
+    "screen": SCREEN,
+    "confirm": CONFIRM,
+    "return": RETURN,
+    "tower": TOWER,
+    "dealt": DEALT,
+}
+BESIDE = {"dealt": "confirm"}
+"""Studies whose contrasts are with cells of another one too, at the same bases and seeds."""
+DECLARED = {"confirm": CONTRASTS, "return": RETURNED, "tower": TOWERED, "dealt": JUDGED}
 """Contrasts of the studies that meet the benchmark."""

@@ -49,7 +49,7 @@ ADVANCED = (
         ("lam", "reduction", "timestep_low", "timestep_high", "h_w", "h_w_scale", "fitted_on", "jacobian", "h_w_unit",
          "shuffled"),
     ),
-    ("The teacher's preference", ("teacher_timesteps", "teacher_noises", "sharpness", "permuted")),
+    ("The teacher's preference", ("teacher_timesteps", "teacher_noises", "sharpness", "permuted", "unordered")),
 )  # fmt: skip
 LABELS = {
     "base": "CLIP to start from", "teacher": "Teacher", "objective": "Objective", "data": "Images and captions",
@@ -62,6 +62,7 @@ LABELS = {
     "h_w_scale": "h_w scale", "fitted_on": "h_w fitted on", "jacobian": "Through the whole denoiser",
     "h_w_unit": "h_w unit variance", "shuffled": "Control: shuffled captions", "teacher_timesteps": "Timesteps",
     "teacher_noises": "Noise draws", "sharpness": "Sharpness", "permuted": "Control: permuted preferences",
+    "unordered": "Control: permuted, sides by lot",
 }  # fmt: skip
 
 
