@@ -180,6 +180,19 @@ def test_permuting_deals_the_same_preferences_to_other_pairs(tmp_path: Path) -> 
     assert list(own.values()) != list(dealt.values())
 
 
+def test_by_lot_the_twin_is_preferred_as_often_and_as_surely(tmp_path: Path) -> None:
+    many = pairs(200)
+    kept = Preferences(tmp_path, "teacher", BUDGET)
+    ask(kept, Judge(), many)
+    own = np.array(list(kept.probabilities(many, 2.0).values()))
+    permuted = np.array(list(kept.probabilities(many, 2.0, permuted=1).values()))
+    lot = np.array(list(kept.probabilities(many, 2.0, permuted=1, unordered=True).values()))
+    assert (own > 0.5).all()
+    assert (permuted > 0.5).all(), "dealt to other pairs, the own caption is preferred as often as before"
+    assert 0.4 < (lot > 0.5).mean() < 0.6
+    np.testing.assert_allclose(np.sort(np.abs(lot - 0.5)), np.sort(np.abs(own - 0.5)), atol=1e-12)
+
+
 def test_captions_of_other_images_say_nothing_of_how_well_the_teacher_tells_swaps(tmp_path: Path) -> None:
     swaps = pairs()
     others = [replace(p, caption=f"other {k}", stand_in=True) for k, p in enumerate(pairs(9))]

@@ -20,7 +20,7 @@ from sdsdemo.mini import document, experiment, tuning, verify
 from sdsdemo.mini import findings as module
 from sdsdemo.mini.experiment import Study, base_row, differences, read_rows, right_of, run_study, unpacked
 from sdsdemo.mini.findings import complete, findings, pairs_of
-from sdsdemo.mini.studies import CONFIRM, CONTRASTS, CONTROL, RETURN, SCREEN, STUDIES
+from sdsdemo.mini.studies import CONFIRM, CONTRASTS, CONTROL, DEALT, RETURN, SCREEN, STUDIES
 from sdsdemo.recipes import Recipe
 from sdsdemo.settings import Settings
 from sdsdemo.workbench import Workbench
@@ -244,6 +244,23 @@ def test_the_verdict_names_the_papers_term_and_the_preference_with_what_was_kept
     assert "zero-shot is kept and retrieval is not shown to be kept: it changes by +0.0 [" in said
     assert "], against its control by +0.0 [" in said
     assert study_tables.verdict_words({"confirm": {"declared": {}, "bases": [], "seeds": []}}) == ""
+
+
+def test_controls_of_the_preference_are_held_against_the_cells_of_the_confirmation() -> None:
+    level = {"labels": 0.5, "preference, permuted": 0.4, "preference, sides by lot": 0.25}
+    lines = [
+        line(cell, base, seed, text) for cell, text in level.items() for base in DEALT.bases for seed in DEALT.seeds
+    ]
+    found = findings(BASE_ROWS, {"confirm": confirmed({"preference": 0.2}), "dealt": lines})["dealt"]
+    by_pair = {(row["cell"], row["control"]): row["value"] for row in found["contrasts"]}
+    assert by_pair == pytest.approx({
+        ("preference", "preference, permuted"): 0.05,
+        ("preference", "labels"): -0.05,
+        ("preference, permuted", "clip"): 0.15,
+        ("preference, sides by lot", "clip"): 0.0,
+    })  # fmt: skip
+    assert list(found["cells"]) == list(DEALT.cells)
+    assert (found["bases"], found["seeds"]) == (list(DEALT.bases), list(DEALT.seeds))
 
 
 def test_the_verdict_says_what_became_of_it_a_part_of_the_way_back() -> None:

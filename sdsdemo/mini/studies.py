@@ -146,8 +146,8 @@ DEALT = Study(
     bases=BASES,
     measure=BENCHMARK,
 )
-"""Declared after the first permuted run of the screen had gained nearly what `preference` gains: how much of that is the
-teacher's judgement of each pair, how much that the own caption is preferred at all, how much the loss."""
+"""Declared after the first permuted run of the screen had gained nearly what `preference` gains: how much of that is
+the teacher's judgement of each pair, how much that the own caption is preferred at all, how much the loss."""
 JUDGED = (
     ("preference", "preference, permuted"),
     ("preference", "labels"),
