@@ -126,8 +126,8 @@ def verdict_words(experiment: Mapping[str, Any]) -> str:
         f"Over {_of(len(study['bases']), 'base')} and {_of(len(study['seeds']), 'seed')} (n = {study['n']}), the "
         f"paper's term changes the text score by {points_words(term)} points against L_CLIP alone, and by "
         f"{points_words(captions)} against itself with the captions of other images. The teacher's preference changes "
-        f"it by {norms_words}, and by {every_words}. {_return_words(experiment.get('return', {}))}The intervals draw "
-        f"bases, seeds and examples again."
+        f"it by {norms_words}, and by {every_words}. {_return_words(experiment.get('return', {}))}"
+        f"{_dealt_words(experiment.get('dealt', {}))}The intervals draw bases, seeds and examples again."
     )
 
 
@@ -141,6 +141,22 @@ def _return_words(study: Mapping[str, Any]) -> str:
         f"With those weights brought a part of the way back to the base's (WiSE-FT, declared afterwards; {made}) it is "
         f"{points_words(found)} against the same of L_CLIP alone, where "
         f"{_skills_words(study['cells'][found['cell']], found)}. "
+    )
+
+
+def _dealt_words(study: Mapping[str, Any]) -> str:
+    """What the teacher's judgement of each pair is worth; empty before its controls were run."""
+    found = {(row["cell"], row["control"]): row for row in study.get("contrasts", [])}
+    if not found:
+        return ""
+    made = f"{_of(len(study['bases']), 'base')}, {_of(len(study['seeds']), 'seed')}"
+    return (
+        f"Preferences that belong to other pairs, most of which prefer the own caption too, change it by "
+        f"{points_words(found['preference, permuted', 'clip'])}: the teacher's own answers are worth "
+        f"{points_words(found['preference', 'preference, permuted'])} beside them, and "
+        f"{points_words(found['preference', 'labels'])} beside being told the truth. With the preferred side drawn by "
+        f"lot the change is {points_words(found['preference, sides by lot', 'clip'])} (LayerNorms, declared "
+        f"afterwards; {made}). "
     )
 
 

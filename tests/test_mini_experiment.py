@@ -251,7 +251,8 @@ def test_controls_of_the_preference_are_held_against_the_cells_of_the_confirmati
     lines = [
         line(cell, base, seed, text) for cell, text in level.items() for base in DEALT.bases for seed in DEALT.seeds
     ]
-    found = findings(BASE_ROWS, {"confirm": confirmed({"preference": 0.2}), "dealt": lines})["dealt"]
+    whole = findings(BASE_ROWS, {"confirm": confirmed({"preference": 0.2}), "dealt": lines})
+    found = whole["dealt"]
     by_pair = {(row["cell"], row["control"]): row["value"] for row in found["contrasts"]}
     assert by_pair == pytest.approx({
         ("preference", "preference, permuted"): 0.05,
@@ -260,6 +261,11 @@ def test_controls_of_the_preference_are_held_against_the_cells_of_the_confirmati
         ("preference, sides by lot", "clip"): 0.0,
     })  # fmt: skip
     assert list(found["cells"]) == list(DEALT.cells)
+    words = study_tables.verdict_words(whole)
+    assert "the teacher's own answers are worth +5.0 [" in words
+    assert "and -5.0 [" in words
+    assert "by lot the change is +0.0 [" in words
+    assert "(LayerNorms, declared afterwards; 3 bases, 3 seeds). The intervals draw" in words
     assert (found["bases"], found["seeds"]) == (list(DEALT.bases), list(DEALT.seeds))
 
 
