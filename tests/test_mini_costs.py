@@ -81,9 +81,11 @@ def lines_of(name: str, seconds: float) -> list[dict[str, Any]]:
 def test_a_training_that_several_studies_need_takes_its_time_once() -> None:
     alone = whole.training_seconds({"confirm": lines_of("confirm", 100.0)})
     assert sum(alone.values()) == 100 * 105
-    back = whole.training_seconds({"confirm": lines_of("confirm", 100.0), "return": lines_of("return", 7.0)})
+    back = whole.training_seconds({"confirm": lines_of("confirm", 100.0), "return": lines_of("return", 300.0)})
     assert back == alone, "a part of the way costs no training"
     assert sum(whole.training_seconds({"return": lines_of("return", 7.0)}).values()) == 7 * len(list(RETURN.runs()))
+    beside = [*lines_of("confirm", 100.0), {"run": "sds mini-clip 0", "seconds": 40.0}]
+    assert sum(whole.training_seconds({"confirm": beside}).values()) == 100 * 90 + 40 * 15, "the quickest of a cell"
     more = whole.training_seconds({name: lines_of(name, 100.0) for name in ("confirm", "screen")})
     assert 105 < len(more) < 105 + len(lines_of("screen", 0.0))
 

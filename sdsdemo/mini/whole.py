@@ -1,14 +1,15 @@
 """How long everything from scratch takes on this machine, by its parts. Keeps nothing that it trains.
 
     hours  =  drawing and encoding  +  sum over courses of steps x (seconds a step)
-              + sum over trainings of the studies of (their own seconds) + runs x (seconds a look), by processes
+              + sum over trainings of the studies of (their seconds) + runs x (seconds a look), by processes
 
-Every course is timed by some of its steps; the studies' seconds are those of the lines, made as from scratch: a core a
-process. A training that several studies need counts once.
+Every course is timed by some of its steps; a training of the studies takes what the quickest run of its cell took, as
+the lines were made beside other work. A training that several studies need counts once.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -72,13 +73,17 @@ def hours(
 
 
 def training_seconds(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[Recipe, float]:
-    """Seconds of each training of the studies that have lines, once."""
+    """Seconds of each training of the studies that have lines, once: those of the quickest run of its cell."""
     found: dict[Recipe, float] = {}
     for name, study in STUDIES.items():
-        own = {row["run"]: row["seconds"] for row in rows.get(name, ())}
+        quickest: dict[str, float] = {}
+        for row in rows.get(name, ()):
+            cell = row["run"].rsplit(" ", 2)[0]
+            quickest[cell] = min(row["seconds"], quickest.get(cell, math.inf))
         for run, recipe in study.runs():
-            if run in own:
-                found.setdefault(replace(recipe, wise_ft=1.0), own[run])
+            cell, training = run.rsplit(" ", 2)[0], replace(recipe, wise_ft=1.0)
+            if cell in quickest:
+                found[training] = min(quickest[cell], found.get(training, math.inf))
     return found
 
 
