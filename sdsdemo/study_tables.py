@@ -110,25 +110,28 @@ def controls_grid(study: Mapping[str, Any]) -> list[list[str]]:
     return [list(CONTROLS_HEAD), *rows] if rows else []
 
 
-def verdict_words(experiment: Mapping[str, Any]) -> str:
+def verdict(experiment: Mapping[str, Any]) -> list[str]:
     """What the experiment says of the paper's term and of the teacher's preference; empty before it was confirmed."""
     study = experiment["confirm"]
     found = {(row["cell"], row["control"]): row for row in study.get("contrasts", [])}
     if not found:
-        return ""
+        return []
     term, captions = found["sds", "clip"], found["sds", "sds, shuffled"]
     every = ("preference, every parameter", "clip, every parameter")
     norms_words, every_words = (
         f"{points_words(found[pair])} with {what}, where {_skills_words(study['cells'][pair[0]], found[pair])}"
         for pair, what in ((("preference", "clip"), "LayerNorms"), (every, "every parameter"))
     )
-    return (
+    said = [
         f"Over {_of(len(study['bases']), 'base')} and {_of(len(study['seeds']), 'seed')} (n = {study['n']}), the "
         f"paper's term changes the text score by {points_words(term)} points against L_CLIP alone, and by "
-        f"{points_words(captions)} against itself with the captions of other images. The teacher's preference changes "
-        f"it by {norms_words}, and by {every_words}. {_return_words(experiment.get('return', {}))}"
-        f"{_dealt_words(experiment.get('dealt', {}))}The intervals draw bases, seeds and examples again."
-    )
+        f"{points_words(captions)} against itself with the captions of other images.",
+        f"The teacher's preference changes it by {norms_words}, and by {every_words}.",
+        _return_words(experiment.get("return", {})),
+        _dealt_words(experiment.get("dealt", {})),
+        "The intervals draw bases, seeds and examples again.",
+    ]
+    return [part for part in said if part]
 
 
 def _return_words(study: Mapping[str, Any]) -> str:
@@ -140,7 +143,7 @@ def _return_words(study: Mapping[str, Any]) -> str:
     return (
         f"With those weights brought a part of the way back to the base's (WiSE-FT, declared afterwards; {made}) it is "
         f"{points_words(found)} against the same of L_CLIP alone, where "
-        f"{_skills_words(study['cells'][found['cell']], found)}. "
+        f"{_skills_words(study['cells'][found['cell']], found)}."
     )
 
 
@@ -156,7 +159,7 @@ def _dealt_words(study: Mapping[str, Any]) -> str:
         f"{points_words(found['preference', 'preference, permuted'])} beside them, and "
         f"{points_words(found['preference', 'labels'])} beside being told the truth. With the preferred side drawn by "
         f"lot the change is {points_words(found['preference, sides by lot', 'clip'])} (LayerNorms, declared "
-        f"afterwards; {made}). "
+        f"afterwards; {made})."
     )
 
 

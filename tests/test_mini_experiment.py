@@ -232,18 +232,18 @@ def test_the_controls_of_the_regulariser_are_means_before_the_first_and_after_th
 
 def test_the_verdict_names_the_papers_term_and_the_preference_with_what_was_kept() -> None:
     found = findings(BASE_ROWS, {"confirm": confirmed({"preference": 0.2, "preference, every parameter": 0.4})})
-    words = study_tables.verdict_words(found)
+    words = " ".join(study_tables.verdict(found))
     assert "Over 3 bases and 5 seeds (n = 40), the paper's term changes the text score by +0.0 [" in words
     assert "by +20.0 [" in words
     assert "by +40.0 [" in words
     assert words.count("zero-shot and retrieval are kept") == 2
     assert "WiSE-FT" not in words
     found["confirm"]["cells"]["preference, every parameter"]["retrieval"]["kept"] = False
-    said = study_tables.verdict_words(found)
+    said = " ".join(study_tables.verdict(found))
     assert said.count("zero-shot and retrieval are kept") == 1
     assert "zero-shot is kept and retrieval is not shown to be kept: it changes by +0.0 [" in said
     assert "], against its control by +0.0 [" in said
-    assert study_tables.verdict_words({"confirm": {"declared": {}, "bases": [], "seeds": []}}) == ""
+    assert study_tables.verdict({"confirm": {"declared": {}, "bases": [], "seeds": []}}) == []
 
 
 def test_controls_of_the_preference_are_held_against_the_cells_of_the_confirmation() -> None:
@@ -261,7 +261,7 @@ def test_controls_of_the_preference_are_held_against_the_cells_of_the_confirmati
         ("preference, sides by lot", "clip"): 0.0,
     })  # fmt: skip
     assert list(found["cells"]) == list(DEALT.cells)
-    words = study_tables.verdict_words(whole)
+    words = " ".join(study_tables.verdict(whole))
     assert "the teacher's own answers are worth +5.0 [" in words
     assert "and -5.0 [" in words
     assert "by lot the change is +0.0 [" in words
@@ -274,7 +274,7 @@ def test_the_verdict_says_what_became_of_it_a_part_of_the_way_back() -> None:
     lines = [
         line(cell, base, seed, 0.25 + gain) for cell, gain in gains.items() for base in CONFIRM.bases for seed in (0, 1)
     ]
-    words = study_tables.verdict_words(findings(BASE_ROWS, {"confirm": confirmed({}), "return": lines}))
+    words = " ".join(study_tables.verdict(findings(BASE_ROWS, {"confirm": confirmed({}), "return": lines})))
     assert "(WiSE-FT, declared afterwards; 3 bases, 2 seeds) it is +30.0 [" in words
     assert words.count("zero-shot and retrieval are kept") == 3
 

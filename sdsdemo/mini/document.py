@@ -29,7 +29,7 @@ from sdsdemo.study_tables import (
     points_words,
     share_words,
     study_markdown,
-    verdict_words,
+    verdict,
     whole_words,
 )
 from sdsdemo.summaries import tag_rows
@@ -43,7 +43,7 @@ DOCUMENT, README = ROOT / "docs" / "mini.md", ROOT / "README.md"
 def blocks(found: Mapping[str, Any]) -> dict[str, str]:
     """What stands between the markers of each name."""
     parts = {"bases": as_markdown(bases_grid(found["bases"])), **{name: study_markdown(found[name]) for name in TITLES}}
-    parts["verdict"] = verdict_words(found)
+    parts["verdict"] = "\n".join(f"- {said}" for said in verdict(found))
     measured = [json.loads(path.read_text(encoding="utf-8")) for path in (MEASURED, LONGER) if path.is_file()]
     parts["teacher"] = teacher_markdown(*measured)
     swept, teachers = (read_rows(EXPERIMENT / f"{name}.jsonl") for name in ("tags", "teachers"))

@@ -11,7 +11,7 @@ from pathlib import Path
 import gradio as gr
 
 from sdsdemo.settings import ASSETS, CHECKPOINTS
-from sdsdemo.study_tables import verdict_words
+from sdsdemo.study_tables import verdict
 from sdsdemo.types import Card
 from sdsdemo.ui.rows import size_words
 from sdsdemo.ui.tables import EXPERIMENT
@@ -105,8 +105,9 @@ def measured_html(assets: Path = ASSETS) -> str:
 def experiment_html(assets: Path = ASSETS) -> str:
     """What fine-tuning does in the experiment, as its file says; nothing where it is not shipped or has not begun."""
     path = assets / EXPERIMENT
-    words = verdict_words(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else ""
-    return f"<h3>Does fine-tuning help?</h3><p>{escape(words)} Results has the whole experiment.</p>" if words else ""
+    said = verdict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else []
+    points = "".join(f"<li>{escape(point)}</li>" for point in said)
+    return f"<h3>Does fine-tuning help?</h3><ul>{points}</ul><p>Results has the whole experiment.</p>" if said else ""
 
 
 def captions_words(models: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:

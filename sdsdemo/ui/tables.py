@@ -28,6 +28,9 @@ READINGS = {
     "normalisations": "By the score that is made of the losses",
 }
 
+FURTHER = "Zero-shot, retrieval, swaps never trained, every cell"
+"""What is folded of a study."""
+
 
 def result_html(result: Result, figures: Mapping[str, bytes]) -> str:
     """One result in full. figures: its figure as bytes by kind, `png` and `svg`."""
@@ -38,7 +41,7 @@ def result_html(result: Result, figures: Mapping[str, bytes]) -> str:
         f"Percent right with the 95 % interval (Wilson). Denoising models: {settings['timesteps']} timesteps, "
         f"{settings['noises']} noise draws, seed {settings['seed']}.</p>"
         f"{_shares(result)}{_downloads(result, figures)}{_figure(figures)}"
-        f"{_paired(result)}{_by_tag(result)}{_readings(result)}{_cost(result)}</section>"
+        f"{_by_tag(result)}{_paired(result)}{_readings(result)}{_cost(result)}</section>"
     )
 
 
@@ -78,7 +81,9 @@ def experiment_html(assets: Path) -> str:
         "and seed. The interval draws bases, seeds and examples again; p is corrected after Holm. "
         "<code>docs/mini.md</code> tells the rest.</p>"
     ]
-    parts.append(f"<p>{escape(study_tables.verdict_words(found))}</p>")
+    parts.append(
+        f'<ul class="verdict">{"".join(f"<li>{escape(said)}</li>" for said in study_tables.verdict(found))}</ul>'
+    )
     for name, title in study_tables.TITLES.items():
         if name in found:
             parts.append(f"<h3>{title}</h3>{_study(found[name])}")
@@ -96,8 +101,7 @@ def _study(study: Mapping[str, Any]) -> str:
         return made
     further = study_tables.further_grids(study)
     tables = "".join(f"<h4>{title}</h4>{_grid(rows)}" for title, rows in further.items())
-    kinds = "Zero-shot, retrieval, swaps never trained, every cell"
-    return f"{made}{_grid(study_tables.contrasts_grid(study))}<details><summary>{kinds}</summary>{tables}</details>"
+    return made + _grid(study_tables.contrasts_grid(study)) + _folded(FURTHER, tables)
 
 
 def _grid(grid: Sequence[Sequence[str]]) -> str:
@@ -190,7 +194,7 @@ def _paired(result: Result) -> str:
     if not rows:
         return ""
     head = ["from, to", "score", "fixed", "broken", "still wrong", "always right", "exact McNemar"]
-    return f"<h3>On the same examples, model against model</h3>{_table(head, rows)}"
+    return _folded("On the same examples, model against model", _table(head, rows))
 
 
 def _by_tag(result: Result) -> str:
@@ -215,10 +219,8 @@ def _readings(result: Result) -> str:
             rows = [[escape(label), *(_share(shares[m]) for m in metrics)] for label, shares in found.items()]
             blocks += [_table([title, *map(_called, metrics)], rows)] if rows else []
         if blocks:
-            return (
-                f"<h3>The same losses of <code>{escape(name)}</code>, read otherwise</h3>"
-                '<p class="hint">Computed from the stored losses, without another denoiser call.</p>' + "".join(blocks)
-            )
+            hint = '<p class="hint">Computed from the stored losses, without another denoiser call.</p>'
+            return _folded(f"The same losses of <code>{escape(name)}</code>, read otherwise", hint + "".join(blocks))
     return ""
 
 
@@ -233,7 +235,12 @@ def _cost(result: Result) -> str:
         for name, entry in result["models"].items()
     ]
     head = ["", "seconds an example", "denoiser calls an example", _called(_metrics(result)[0])]
-    return f"<h3>What it costs</h3>{_table(head, rows)}"
+    return _folded("What it costs", _table(head, rows))
+
+
+def _folded(title: str, content: str) -> str:
+    """A part that opens on a click. title, content: HTML."""
+    return f"<details><summary>{title}</summary>{content}</details>"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
