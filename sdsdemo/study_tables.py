@@ -12,7 +12,7 @@ TITLES = {
     "screen": "Screen: choices for L_SDS, on the validation set",
     "confirm": "Confirmation: declared objectives on the benchmark",
     "return": "A part of the way back: WiSE-FT, declared after the confirmation",
-    "tower": "The text tower alone, ten times quicker a step, declared after the confirmation",
+    "tower": "The text tower alone, about ten times quicker a step, declared after the confirmation",
     "dealt": "What the teacher's judgement is worth, declared after the confirmation",
 }
 CELL_HEAD = ("cell", "text", "image", "group", "zero-shot", "retrieval", "cosine of captions", "of images")

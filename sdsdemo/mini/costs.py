@@ -27,7 +27,7 @@ from sdsdemo.mini.operations import counted
 from sdsdemo.mini.studies import CONFIRM, TOWER, TOWERED
 from sdsdemo.recipes import Recipe
 
-TIMED_STEPS = 24
+TIMED_STEPS = 48
 IN_LOOP, BEFOREHAND = "sds", "preference"
 TEXT_ALONE = "preference, text tower alone"
 
