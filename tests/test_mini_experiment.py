@@ -227,6 +227,8 @@ def test_the_controls_of_the_regulariser_are_means_before_the_first_and_after_th
     assert controls["after"]["true"] == pytest.approx(0.24)
     _, row = study_tables.controls_grid(found)
     assert row == ["sds", "0.120, 0.120", "0.240, 0.240", "0.240, 0.240", "0.240", "0.12, 0.24", "0.30"]
+    del found["cells"]["sds"]["h_w_r2"]
+    assert study_tables.controls_grid(found)[1][-1] == "at random"
     assert study_tables.controls_grid({"cells": {}}) == []
 
 
