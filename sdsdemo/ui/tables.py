@@ -82,7 +82,7 @@ def experiment_html(assets: Path) -> str:
         "<code>docs/mini.md</code> tells the rest.</p>"
     ]
     parts.append(
-        f'<ul class="verdict">{"".join(f"<li>{escape(said)}</li>" for said in study_tables.verdict(found))}</ul>'
+        f'<ul class="findings">{"".join(f"<li>{escape(said)}</li>" for said in study_tables.verdict(found))}</ul>'
     )
     for name, title in study_tables.TITLES.items():
         if name in found:
