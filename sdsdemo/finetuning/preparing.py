@@ -17,7 +17,7 @@ from sdsdemo.errors import UserError
 from sdsdemo.finetuning.batches import PairBatches
 from sdsdemo.finetuning.events import Event, Preparing, Told
 from sdsdemo.finetuning.pairs import read_source
-from sdsdemo.finetuning.preferences import Preferences
+from sdsdemo.finetuning.preferences import Preferences, told_apart
 from sdsdemo.metrics import proportion
 from sdsdemo.models import cards, pick_device, sources
 from sdsdemo.models.clip import ClipModel
@@ -134,7 +134,7 @@ class Preparation:
         for answers in self.team.gather([kept.answers if self.team.is_main else {}]):
             kept.take(answers)
         right, of = kept.right(pairs)
-        stand_ins = sum(pair.stand_in for pair in dict.fromkeys(pairs))
+        stand_ins = len({told_apart(pair) for pair in pairs if pair.stand_in})
         self.facts["preferences"] = {
             "pairs": of,
             "stand_ins": stand_ins,

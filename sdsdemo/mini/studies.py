@@ -135,7 +135,7 @@ TOWER = Study(
     larger=True,
 )
 """Declared after the confirmation: its settings with the image tower frozen, whose features are then computed once, so
-that a step costs a tenth of one of L_SDS. No setting was chosen for it."""
+that a step costs about a tenth of one of L_SDS. No setting was chosen for it."""
 TOWERED = tuple((f"preference, {what}", f"clip, {what}") for what in ALONE)
 DEALT = Study(
     cells={
