@@ -5,6 +5,7 @@ Under `torchrun` or `accelerate launch` they are found through Accelerate's proc
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -77,11 +78,16 @@ class _Several(Processes):
 
 
 def find() -> Processes:
-    """The processes that a launcher started, or this one alone. On GPUs, each process is given its own."""
+    """The processes that a launcher started, or this one alone. On GPUs, each process is given its own.
+
+    They part when the interpreter ends: a process that ends with the connections still open is now and then aborted,
+    after its work is done, by a thread of theirs, and the launcher then says that the whole run failed.
+    """
     if not os.environ.get("WORLD_SIZE", "1").isdecimal() or int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return Processes()
     import torch
     from accelerate import PartialState
 
     state = PartialState(cpu=not torch.cuda.is_available())
+    atexit.register(state.destroy_process_group)
     return _Several(index=state.process_index, count=state.num_processes)

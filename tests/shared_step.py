@@ -5,10 +5,14 @@ python -m tests.shared_step FOLDER BENCHMARK
 
 from __future__ import annotations
 
+import atexit
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
+
+import torch.distributed
 
 from sdsdemo import processes
 from sdsdemo.finetuning import measures
@@ -22,8 +26,11 @@ from sdsdemo.training import Course, Step, train
 from sdsdemo.workbench import Workbench
 from tests.test_objectives import SIZE, Drawn, TinyTeacher, student
 
+NOT_PARTED = 3
+
 
 def main() -> None:
+    atexit.register(parted)
     team = processes.find()
     tuned = run(team, Path(sys.argv[1]), sys.argv[2])
     found = {}
@@ -53,6 +60,12 @@ def run(team: processes.Processes, folder: Path, benchmark: str) -> list[dict[st
         if team.is_main:
             found.append({"log": TuningFolder(out).log(), "preferences": last.record.get("preferences", {})})
     return found
+
+
+def parted() -> None:
+    """End with NOT_PARTED where the processes still hold on to each other when everything else is over."""
+    if torch.distributed.is_initialized():
+        os._exit(NOT_PARTED)
 
 
 main()

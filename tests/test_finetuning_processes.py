@@ -18,7 +18,7 @@ from sdsdemo.settings import ROOT
 def ran(command: list[str]) -> dict[str, Any]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stderr  # 3: the processes did not part, and would abort now and then
     return json.loads(done.stdout)
 
 
