@@ -67,6 +67,7 @@ class Recipe:
     held_out: int = _is(500, "Images of your own data kept for before and after.")
     withheld_kind: str = _is("", "A kind of swap that is never trained: " + ", ".join(KINDS) + ".")
     withheld_words: str = _is("", "Captions with these words get no swap: a template that is never trained.")
+    mislabelled: float = _is(0.0, "Share of swaps that change places with their caption: the false one is the label.")
     image_column: str = _is("image", "Column of the images, of a Hub data set.")
     caption_column: str = _is("", "Column of the captions, where it is not found by itself.")
     steps: int = _is(400, "Optimiser steps.", heading="the steps")

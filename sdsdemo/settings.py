@@ -97,6 +97,7 @@ class FineTuning:
             "measure_every": (0, 1_000_000),
             "keep_every": (1, 1_000_000),
             "held_out": (20, 100_000),
+            "mislabelled": (0.0, 1.0),
         }
     )
     """Lowest and highest value of each number of a recipe."""

@@ -14,6 +14,7 @@ TITLES = {
     "return": "A part of the way back: WiSE-FT, declared after the confirmation",
     "tower": "The text tower alone, about ten times quicker a step, declared after the confirmation",
     "dealt": "What the teacher's judgement is worth, declared after the confirmation",
+    "mislabelled": "Where half of the labels are wrong, declared after the confirmation",
 }
 CELL_HEAD = ("cell", "text", "image", "group", "zero-shot", "retrieval", "cosine of captions", "of images")
 CONTRAST_HEAD = ("cell", "against", "text score", "95 % interval", "by base", "p, Holm")

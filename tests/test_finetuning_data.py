@@ -134,6 +134,31 @@ def test_a_caption_that_says_the_same_is_no_stand_in(tmp_path: Path) -> None:
     assert {p.twin for p in read_source(recipe).draw(0, 4)} == {None}
 
 
+def test_a_share_of_the_swaps_is_mislabelled_and_nothing_else_changes(tmp_path: Path) -> None:
+    data = folder_of(tmp_path, [*(f"a red car next to a blue truck {k}" for k in range(40)), *FREE, *FREE])
+    for recipe in (replace(RECIPE, pool=400), replace(RECIPE, data=data, held_out=20, pool=0)):
+        size = 400 if recipe.is_mini else 44
+        own, half, most = (
+            read_source(replace(recipe, mislabelled=share)).draw(0, size) for share in (0.0, 0.5, 0.9)
+        )  # fmt: skip
+        assert not any(p.mislabelled for p in own)
+        assert [p.truth for p in half] == [p.truth for p in most] == [p.caption for p in own]
+        assert [{p.caption, p.twin} for p in half] == [{p.caption, p.twin} for p in own]
+        assert all((p.caption, p.twin) == (o.twin, o.caption) for p, o in zip(half, own, strict=True) if p.mislabelled)
+        assert all(b.mislabelled for a, b in zip(half, most, strict=True) if a.mislabelled), "more of the same"
+        swaps = [p for p in half if p.kind]
+        assert 0.3 < sum(p.mislabelled for p in swaps) / len(swaps) < 0.7
+        assert not any(p.mislabelled for p in half if not p.kind)
+        again = read_source(replace(recipe, mislabelled=0.5, objective="labels")).draw(0, size)
+        assert [(p.caption, p.twin) for p in again] == [(p.caption, p.twin) for p in half]
+
+
+def test_what_is_held_out_is_never_mislabelled(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, data=folder_of(tmp_path, FREE), held_out=10, pool=0)
+    own, wrong = (read_source(replace(recipe, mislabelled=share)).held_out for share in (0.0, 1.0))
+    assert [(p.caption, p.twin) for p in wrong] == [(p.caption, p.twin) for p in own]
+
+
 def test_an_answer_is_kept_on_the_disk_and_found_again_by_content(tmp_path: Path) -> None:
     judge = Judge()
     assert ask(Preferences(tmp_path, "teacher", BUDGET), judge, pairs()) == [5]
@@ -205,6 +230,14 @@ def test_captions_of_other_images_say_nothing_of_how_well_the_teacher_tells_swap
     dealt = kept.probabilities(swaps + others, 2.0, permuted=1)
     assert sorted(dealt[key] for key in alone) == sorted(alone.values())
     assert dealt != together
+
+
+def test_of_a_mislabelled_pair_the_teacher_is_right_where_it_prefers_the_swap(tmp_path: Path) -> None:
+    kept, wrong = Preferences(tmp_path, "teacher", BUDGET), [replace(p, mislabelled=True) for p in pairs()]
+    ask(kept, Judge(), wrong)
+    assert kept.right(wrong) == (0, 5)
+    assert kept.right(pairs()) == (5, 5)
+    assert kept.probabilities(wrong, 2.0) == kept.probabilities(pairs(), 2.0), "nothing that is trained on knows of it"
 
 
 def test_a_pair_without_a_twin_is_not_asked_about(tmp_path: Path) -> None:

@@ -93,11 +93,11 @@ class PairBatches:
         )
 
     def control_batch(self, step: int, rows: slice) -> Batch:
-        """As `rows`, with the true latents and the right captions: for the controls of L_SDS."""
+        """As `rows`, with the true latents and the true captions: for the controls of L_SDS."""
         pairs = self._pairs(step)[rows]
         assert self._teacher is not None
         with torch.no_grad():
-            condition_R = self._teacher.encode_prompts([pair.caption for pair in pairs])
+            condition_R = self._teacher.encode_prompts([pair.truth for pair in pairs])
         return Batch(pixels_R=self._inputs(pairs), condition_R=condition_R, latent_R=self.latents(pairs))
 
     def latents(self, pairs: Sequence[Pair]) -> Tensor:

@@ -2,13 +2,14 @@
 
 Mini's twins are checked to be false of their scenes; those of free text follow the rules of `swaps`. An image has one
 caption and one twin for the whole run, whatever the objective, so that rivals see the same and a teacher is asked once.
+A share of the swaps may be mislabelled, to see what objectives do where nobody knows which caption is true.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from typing import Any, Protocol
 
@@ -25,6 +26,8 @@ from sdsdemo.swaps import swap
 from sdsdemo.types import Picture
 
 SALT = 6
+MISLABELLED = 7
+"""Of the draw that says whether a swap and its caption change places."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,13 @@ class Pair:
     """What was swapped: one of `swaps.KINDS`; empty where nothing was."""
     stand_in: bool = False
     """The twin is no swap of the caption, but a caption of another image."""
+    mislabelled: bool = False
+    """Caption and twin have changed places: no objective is told so."""
+
+    @property
+    def truth(self) -> str:
+        """The caption that the image came with, for what is reported and never trained on."""
+        return self.twin if self.mislabelled and self.twin is not None else self.caption
 
 
 class Source(Protocol):
@@ -85,6 +95,7 @@ class MiniPairs:
     def __init__(self, recipe: Recipe) -> None:
         self._count = count = recipe.pool or FINETUNING.page_pool
         self.seed, self.withheld, self.words = recipe.seed, recipe.withheld_kind, recipe.withheld_words
+        self._mislabelled = recipe.mislabelled
         rng = np.random.default_rng((recipe.seed, SALT))
         self._pairs = [self._pair(rng, k, scene) for k, scene in enumerate(training_stream(recipe.seed + 1, count))]
 
@@ -106,7 +117,7 @@ class MiniPairs:
         twin = None
         if not _has_words(sentence.text, self.words):
             twin = false_twin(rng, scene, sentence, without=(self.withheld,))
-        return Pair(
+        pair = Pair(
             picture=Picture(
                 name=f"scene {number}",
                 open=lru_cache(maxsize=1)(partial(draw, scene, MODEL_PIXELS)),
@@ -116,6 +127,7 @@ class MiniPairs:
             twin=None if twin is None else twin.sentence.text,
             kind="" if twin is None else twin.kind,
         )
+        return _labelled(pair, np.random.default_rng((self.seed, MISLABELLED, number)), self._mislabelled)
 
 
 class FreePairs:
@@ -140,7 +152,8 @@ class FreePairs:
         if self._recipe.pool and (count is None or self._recipe.pool < count):
             step %= max(1, self._recipe.pool // size)
         withheld = (self._recipe.withheld_kind, self._recipe.withheld_words)
-        found = [self._pair(item, withheld, item.beside) for item in self._captions.draw(step, size, self._recipe.seed)]
+        drawn = self._captions.draw(step, size, self._recipe.seed)
+        found = [self._pair(item, withheld, item.beside, self._recipe.mislabelled) for item in drawn]
         self._seen.update({pair.picture.key or pair.picture.name: bool(pair.kind) for pair in found})
         return found
 
@@ -161,19 +174,30 @@ class FreePairs:
         share = round(1 - sum(self._seen.values()) / met, 4) if met else None
         return {**self._captions.describe(), "met": met, "without_swap": share, "bad_rows": asdict(self._captions.bad)}
 
-    def _pair(self, item: Captioned, withheld: tuple[str, str], others: tuple[str, ...] = ()) -> Pair:
-        """others: what stands in where the caption has no swap that may be trained."""
+    def _pair(
+        self, item: Captioned, withheld: tuple[str, str], others: tuple[str, ...] = (), mislabelled: float = 0.0
+    ) -> Pair:
+        """others: what stands in where the caption has no swap that may be trained. mislabelled: share of swaps."""
         key = f"{self._recipe.seed} {item.picture.name} {item.captions}"
         rng = np.random.default_rng(int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big"))
         caption = item.captions[rng.integers(len(item.captions))]
         kind, words = withheld
         found = None if _has_words(caption, words) else swap(caption, rng, without=(kind,) if kind else ())
         if found is not None:
-            return Pair(picture=item.picture, caption=caption, twin=found.text, kind=found.kind)
+            pair = Pair(picture=item.picture, caption=caption, twin=found.text, kind=found.kind)
+            return _labelled(pair, rng, mislabelled)
         said = {text.casefold() for text in item.captions}
         others = tuple(text for text in others if text.casefold() not in said)
         other = others[rng.integers(len(others))] if others else None
         return Pair(picture=item.picture, caption=caption, twin=other, stand_in=other is not None)
+
+
+def _labelled(pair: Pair, rng: np.random.Generator, mislabelled: float) -> Pair:
+    """The pair, or with this probability its caption and its swap in each other's place; one draw, so that what is
+    mislabelled at a share stays so at any higher one."""
+    if pair.twin is None or rng.random() >= mislabelled:
+        return pair
+    return replace(pair, caption=pair.twin, twin=pair.caption, mislabelled=True)
 
 
 def _swap_shares(pairs: list[Pair]) -> dict[str, Any]:

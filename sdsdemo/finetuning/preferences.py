@@ -94,12 +94,12 @@ class Preferences:
         return dict(zip(known, p_P.tolist(), strict=True))
 
     def right(self, pairs: Sequence[Pair]) -> tuple[int, int]:
-        """For how many swaps with a known preference the teacher prefers the caption, and of how many.
+        """For how many swaps with a known preference the teacher prefers the true caption, and of how many.
 
         No training looks at it: it is the teacher's quality on this pool.
         """
         swaps = [pair for pair in pairs if pair.twin and not pair.stand_in]
-        gaps = [self._gaps[self._key(pair)] for pair in swaps if self._has(pair)]
+        gaps = [self._gaps[self._key(pair)] * (-1 if pair.mislabelled else 1) for pair in swaps if self._has(pair)]
         return sum(gap > 0 for gap in gaps), len(gaps)
 
     def _has(self, pair: Pair) -> bool:

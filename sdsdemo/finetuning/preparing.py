@@ -144,7 +144,7 @@ class Preparation:
             "teacher_right": asdict(proportion(right, of)) if of else None,
         }
         others = f" {stand_ins} captions without a swap were set against another image's." if stand_ins else ""
-        yield Told(text=f"The teacher prefers the caption to its swap in {right} of {of} pairs.{others}")
+        yield Told(text=f"The teacher prefers the image's caption to its swap in {right} of {of} pairs.{others}")
         dealt = recipe.seed if recipe.permuted or recipe.unordered else None
         return kept.probabilities(pairs, recipe.sharpness, permuted=dealt, unordered=recipe.unordered)
 

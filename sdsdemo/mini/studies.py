@@ -154,6 +154,26 @@ JUDGED = (
     ("preference, permuted", "clip"),
     ("preference, sides by lot", "clip"),
 )
+HALF = "half mislabelled"
+MISLABELLED = Study(
+    cells={
+        f"{cell}, {HALF}": replace(recipe, mislabelled=0.5)
+        for cell, recipe in {
+            "clip": CONFIRM.cells["clip"],
+            "labels": DEALT.cells["labels"],
+            "preference": CONFIRM.cells["preference"],
+            "preference, permuted": DEALT.cells["preference, permuted"],
+        }.items()
+    },
+    bases=BASES,
+    measure=BENCHMARK,
+)
+"""Declared after `dealt`, in which every label was true and the teacher's judgement of the single pair had nothing to
+add: of each two captions the false one is as often the label as the true one, in L_CLIP as well, and nobody is told."""
+UNTOLD = (
+    *((f"preference, {HALF}", f"{control}, {HALF}") for control in ("clip", "labels", "preference, permuted")),
+    (f"preference, {HALF}", "preference"),
+)
 STUDIES = {
     "control": CONTROL,
     "screen": SCREEN,
@@ -161,8 +181,9 @@ STUDIES = {
     "return": RETURN,
     "tower": TOWER,
     "dealt": DEALT,
+    "mislabelled": MISLABELLED,
 }
-BESIDE = {"dealt": "confirm"}
+BESIDE = {"dealt": "confirm", "mislabelled": "confirm"}
 """Studies whose contrasts are with cells of another one too, at the same bases and seeds."""
-DECLARED = {"confirm": CONTRASTS, "return": RETURNED, "tower": TOWERED, "dealt": JUDGED}
+DECLARED = {"confirm": CONTRASTS, "return": RETURNED, "tower": TOWERED, "dealt": JUDGED, "mislabelled": UNTOLD}
 """Contrasts of the studies that meet the benchmark."""

@@ -43,7 +43,10 @@ OUR_FAULT = "Something went wrong on our side, and it is written in the server's
 PLAIN = ("base", "teacher", "objective", "data")
 ADVANCED = (
     ("Course", ("steps", "batch", "learning_rate", "warm_up", "weight_decay", "ema", "wise_ft", "micro_batch", "seed")),
-    ("What is trained, on what", ("trained", "towers", "pool", "withheld_kind", "withheld_words", "measure_every")),
+    (
+        "What is trained, on what",
+        ("trained", "towers", "pool", "withheld_kind", "withheld_words", "mislabelled", "measure_every"),
+    ),
     (
         "L_SDS",
         ("lam", "reduction", "timestep_low", "timestep_high", "h_w", "h_w_scale", "fitted_on", "jacobian", "h_w_unit",
@@ -57,7 +60,8 @@ LABELS = {
     "weight_decay": "Weight decay", "ema": "Moving average", "wise_ft": "WiSE-FT share", "micro_batch": "Micro-batch",
     "seed": "Seed",
     "trained": "Trained", "towers": "Towers", "pool": "Images", "withheld_kind": "Swap never trained",
-    "withheld_words": "Template never trained", "measure_every": "Steps between looks", "lam": "Lambda",
+    "withheld_words": "Template never trained", "mislabelled": "Share mislabelled",
+    "measure_every": "Steps between looks", "lam": "Lambda",
     "reduction": "L_SDS is a", "timestep_low": "Timesteps from", "timestep_high": "Timesteps to", "h_w": "h_w starts",
     "h_w_scale": "h_w scale", "fitted_on": "h_w fitted on", "jacobian": "Through the whole denoiser",
     "h_w_unit": "h_w unit variance", "shuffled": "Control: shuffled captions", "teacher_timesteps": "Timesteps",

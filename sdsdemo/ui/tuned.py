@@ -121,7 +121,8 @@ def _teacher(record: Mapping[str, Any]) -> str:
     if not found:
         return ""
     right = found.get("teacher_right")
-    said = f"; it prefers the caption to its swap in {_share(right)} % of {found['pairs']:,} pairs" if right else ""
+    of = f"{found['pairs']:,} pairs"
+    said = f"; it prefers the image's caption to its swap in {_share(right)} % of {of}" if right else ""
     alone = found.get("stand_ins")
     others = f" {alone:,} captions without a swap were set against another image's." if alone else ""
     return (
