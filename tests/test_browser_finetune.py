@@ -118,6 +118,19 @@ def test_a_bad_setting_is_a_sentence_and_the_form_keeps_its_values(browser: Brow
     page.context.close()
 
 
+def test_the_settings_of_other_objectives_are_out_of_sight_and_keep_their_values(browser: Browser, staged: str) -> None:
+    page = visitor(browser, staged)
+    page.locator("#ft-advanced button").first.click()
+    page.locator("#ft-fitted_on input").fill("128")
+    for objective, seen in {"preference": (False, True), "clip": (False, False), "sds": (True, False)}.items():
+        page.locator("#ft-objective input").click()
+        page.get_by_role("option", name=re.compile(f"^{objective}:")).click()
+        for group, is_seen in zip(("#ft-in-loop", "#ft-asked"), seen, strict=True):
+            expect(page.locator(group)).to_be_visible(visible=is_seen)
+    expect(page.locator("#ft-fitted_on input")).to_have_value("128")
+    page.context.close()
+
+
 def test_on_a_phone_nothing_is_wider_than_the_screen(browser: Browser, staged: str) -> None:
     page = visitor(browser, staged)
     page.set_viewport_size({"width": 390, "height": 800})

@@ -23,7 +23,7 @@ from tests.fakes import FakeScorer
 from tests.test_tunings import Trainer
 
 QUICK = PRESETS["quick"]
-FIELDS = [*PLAIN, *(name for _, names in ADVANCED for name in names)]
+FIELDS = [*PLAIN, *(name for _, _, names in ADVANCED for name in names)]
 
 
 def form(recipe: Recipe = QUICK, **changes: Any) -> dict[str, Any]:

@@ -42,18 +42,26 @@ SCORING = '<p class="hint" role="status">Scoring the Mini benchmark with your mo
 OUR_FAULT = "Something went wrong on our side, and it is written in the server's log. Your settings are kept."
 PLAIN = ("base", "teacher", "objective", "data")
 ADVANCED = (
-    ("Course", ("steps", "batch", "learning_rate", "warm_up", "weight_decay", "ema", "wise_ft", "micro_batch", "seed")),
     (
-        "What is trained, on what",
+        "Course", "ft-course",
+        ("steps", "batch", "lam", "learning_rate", "warm_up", "weight_decay", "ema", "wise_ft", "micro_batch", "seed"),
+    ),
+    (
+        "What is trained, on what", "ft-trained-on",
         ("trained", "towers", "pool", "withheld_kind", "withheld_words", "mislabelled", "measure_every"),
     ),
     (
-        "L_SDS",
-        ("lam", "reduction", "timestep_low", "timestep_high", "h_w", "h_w_scale", "fitted_on", "jacobian", "h_w_unit",
+        "The teacher in every step", "ft-in-loop",
+        ("reduction", "timestep_low", "timestep_high", "h_w", "h_w_scale", "fitted_on", "jacobian", "h_w_unit",
          "shuffled"),
     ),
-    ("The teacher's preference", ("teacher_timesteps", "teacher_noises", "sharpness", "permuted", "unordered")),
+    (
+        "The teacher's preference", "ft-asked",
+        ("teacher_timesteps", "teacher_noises", "sharpness", "permuted", "unordered"),
+    ),
 )  # fmt: skip
+MARK_OBJECTIVE = "(objective) => { document.documentElement.dataset.objective = objective; }"
+"""For the style sheet, which hides the settings of other objectives; they keep their values."""
 LABELS = {
     "base": "CLIP to start from", "teacher": "Teacher", "objective": "Objective", "data": "Images and captions",
     "steps": "Steps", "batch": "Batch", "learning_rate": "Learning rate", "warm_up": "Warm-up steps",
@@ -105,11 +113,12 @@ class FinetuneTab:
         for name in PLAIN:
             self.fields[name] = self._field(name, first)
         with gr.Accordion("Advanced", open=False, elem_id="ft-advanced"):
-            for title, names in ADVANCED:
-                gr.HTML(f"<h3>{title}</h3>")
-                with gr.Row(elem_classes=["ft-fields"]):
-                    for name in names:
-                        self.fields[name] = self._field(name, first)
+            for title, group, names in ADVANCED:
+                with gr.Column(elem_id=group, elem_classes=["ft-group"]):
+                    gr.HTML(f"<h3>{title}</h3>")
+                    with gr.Row(elem_classes=["ft-fields"]):
+                        for name in names:
+                            self.fields[name] = self._field(name, first)
         self.estimate = gr.HTML(elem_id="ft-estimate")
         self.message = gr.HTML(elem_id="ft-message")
         with gr.Row(elem_id="ft-actions"):
@@ -180,6 +189,9 @@ class FinetuneTab:
             "show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 1,
             "concurrency_id": "estimate",
         }  # fmt: skip
+        objective = self.fields["objective"]
+        for event in (page.load, opened, objective.change):
+            event(None, objective, None, js=MARK_OBJECTIVE, api_visibility="private")
         self.preset.input(self._take_preset, self.preset, form, **quick)
         opened(self._estimate, form, self.estimate, **measuring)
         gr.on(
