@@ -39,12 +39,12 @@ def made_words(study: Mapping[str, Any]) -> str:
     bases, seeds = len(study["bases"]), len(study["seeds"])
     skills = sorted({cell["zero_shot"]["n"] for cell in study["cells"].values()})
     of = f"n = {study['n']} of {study['benchmark']}, {' or '.join(f'{n:,}' for n in skills)} of each skill"
-    if study["exploratory"]:
+    if _is_uneven(study):
         alone = "where there is one seed, the interval knows of examples alone"
         return f"{_of(bases, 'base')}, up to {_of(seeds, 'seed')}, {of}. Exploratory: {alone}."
     words = f"{_of(bases, 'base')}, {_of(seeds, 'seed')}, {of}"
     if (bases, seeds) == (declared["bases"], declared["seeds"]):
-        return words + "."
+        return f"{words}. Exploratory." if study["exploratory"] else f"{words}."
     return f"{words}; of {_of(declared['bases'], 'base')} and {_of(declared['seeds'], 'seed')} declared: under way."
 
 
@@ -278,12 +278,17 @@ def study_markdown(study: Mapping[str, Any]) -> str:
 
 
 def _seeds_head(study: Mapping[str, Any]) -> list[str]:
-    """A column of its own where rows may differ in their seeds."""
-    return ["seeds"] if study["exploratory"] else []
+    """A column of its own where rows differ in their seeds."""
+    return ["seeds"] if _is_uneven(study) else []
 
 
 def _seeds(study: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    return [str(found["seeds"])] if study["exploratory"] else []
+    return [str(found["seeds"])] if _is_uneven(study) else []
+
+
+def _is_uneven(study: Mapping[str, Any]) -> bool:
+    """Whether some cells of a study that explores have fewer seeds than others."""
+    return study["exploratory"] and any(cell["seeds"] != len(study["seeds"]) for cell in study["cells"].values())
 
 
 def _kept(found: Mapping[str, Any]) -> str:

@@ -210,6 +210,18 @@ def test_cells_of_an_exploratory_study_count_with_the_seeds_that_there_are() -> 
     assert module._study(study, rows[:1], BASE_ROWS, list(CONTRASTS))["seeds"] == []
 
 
+def test_an_exploratory_study_that_is_whole_needs_no_column_of_seeds() -> None:
+    study = replace(CONFIRM, bases=CONFIRM.bases[:1], exploratory=True)
+    rows = [row for row in confirmed({}) if row["base"] == study.bases[0]]
+    found = module._study(study, rows, BASE_ROWS, list(CONTRASTS))
+    for grid in (study_tables.contrasts_grid, study_tables.cells_grid, study_tables.skills_grid):
+        assert "seeds" not in grid(found)[0]
+        assert len({len(row) for row in grid(found)}) == 1
+    words = study_tables.made_words(found)
+    assert words.startswith("1 base, 5 seeds, ")
+    assert words.endswith(" Exploratory.")
+
+
 def test_the_controls_of_the_regulariser_are_means_before_the_first_and_after_the_last_step() -> None:
     names = ("student", "student shuffled", "true", "true shuffled", "other", "cosine with shuffled")
     rows = confirmed({})
