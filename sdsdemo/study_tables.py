@@ -131,6 +131,7 @@ def verdict(experiment: Mapping[str, Any]) -> list[str]:
         f"The teacher's preference changes it by {norms_words}, and by {every_words}.",
         _return_words(experiment.get("return", {})),
         _dealt_words(experiment.get("dealt", {})),
+        _mislabelled_words(experiment.get("mislabelled", {})),
         "The intervals draw bases, seeds and examples again.",
     ]
     return [part for part in said if part]
@@ -162,6 +163,20 @@ def _dealt_words(study: Mapping[str, Any]) -> str:
         f"{points_words(found['preference', 'labels'])} beside being told the truth. With the preferred side drawn by "
         f"lot the change is {points_words(found['preference, sides by lot', 'clip'])} (LayerNorms, declared "
         f"afterwards; {made})."
+    )
+
+
+def _mislabelled_words(study: Mapping[str, Any]) -> str:
+    """What it is worth where half of the labels are wrong; empty before that was run."""
+    if not study.get("contrasts"):
+        return ""
+    made = f"{_of(len(study['bases']), 'base')}, {_of(len(study['seeds']), 'seed')}"
+    words = {row["control"].removesuffix(", half mislabelled"): points_words(row) for row in study["contrasts"]}
+    return (
+        f"Where half of the swaps stand in the place of their captions, in every objective, the teacher's preference "
+        f"changes it by {words['clip']} against L_CLIP alone, by {words['labels']} against the labels, by "
+        f"{words['preference, permuted']} against preferences that belong to other pairs, and by {words['preference']} "
+        f"against itself with every label right (LayerNorms, declared afterwards; {made})."
     )
 
 

@@ -20,7 +20,7 @@ from sdsdemo.mini import document, experiment, tuning, verify
 from sdsdemo.mini import findings as module
 from sdsdemo.mini.experiment import Study, base_row, differences, read_rows, right_of, run_study, unpacked
 from sdsdemo.mini.findings import complete, findings, pairs_of
-from sdsdemo.mini.studies import CONFIRM, CONTRASTS, CONTROL, DEALT, RETURN, SCREEN, STUDIES
+from sdsdemo.mini.studies import CONFIRM, CONTRASTS, CONTROL, DEALT, MISLABELLED, RETURN, SCREEN, STUDIES
 from sdsdemo.recipes import Recipe
 from sdsdemo.settings import Settings
 from sdsdemo.workbench import Workbench
@@ -281,6 +281,35 @@ def test_controls_of_the_preference_are_held_against_the_cells_of_the_confirmati
     assert "by lot the change is +0.0 [" in words
     assert "(LayerNorms, declared afterwards; 3 bases, 3 seeds). The intervals draw" in words
     assert (found["bases"], found["seeds"]) == (list(DEALT.bases), list(DEALT.seeds))
+
+
+def test_where_half_of_the_labels_are_wrong_the_preference_is_held_against_all_that_would_believe_them() -> None:
+    level = {"clip": 0.25, "labels": 0.2, "preference": 0.4, "preference, permuted": 0.3}
+    lines = [
+        line(f"{cell}, half mislabelled", base, seed, text)
+        for cell, text in level.items()
+        for base in MISLABELLED.bases
+        for seed in MISLABELLED.seeds
+    ]
+    whole = findings(BASE_ROWS, {"confirm": confirmed({"preference": 0.2}), "mislabelled": lines})
+    found = [row["value"] for row in whole["mislabelled"]["contrasts"]]
+    assert found == pytest.approx([0.15, 0.2, 0.1, -0.05])
+    words = " ".join(study_tables.verdict(whole))
+    assert "by +15.0 [" in words
+    assert "alone, by +20.0 [" in words
+    assert "the labels, by +10.0 [" in words
+    assert "and by -5.0 [" in words
+    assert "(LayerNorms, declared afterwards; 3 bases, 3 seeds)" in words
+
+
+def test_the_cells_with_wrong_labels_differ_from_the_confirmations_in_them_alone() -> None:
+    pairs = {"clip": CONFIRM, "preference": CONFIRM, "labels": DEALT, "preference, permuted": DEALT}
+    for cell, study in pairs.items():
+        recipe = MISLABELLED.cells[f"{cell}, half mislabelled"]
+        assert replace(recipe, mislabelled=0.0) == study.cells[cell]
+        assert recipe.mislabelled == 0.5
+    assert (MISLABELLED.measure, MISLABELLED.bases) == (CONFIRM.measure, CONFIRM.bases)
+    assert set(MISLABELLED.seeds) <= set(CONFIRM.seeds)
 
 
 def test_the_verdict_says_what_became_of_it_a_part_of_the_way_back() -> None:
