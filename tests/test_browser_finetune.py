@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("playwright", reason="the browser tests need requirements-dev.txt")
 from playwright.sync_api import Browser, Page, expect
 
+from sdsdemo.recipes import PRESETS
 from sdsdemo.settings import Settings
 from sdsdemo.tunings import Tunings
 from sdsdemo.ui.finetune import FinetuneTab
@@ -115,6 +116,16 @@ def test_a_bad_setting_is_a_sentence_and_the_form_keeps_its_values(browser: Brow
     expect(page.locator("#ft-message")).to_contain_text("--lambda must be from 0")
     expect(page.locator("#ft-lam input")).to_have_value("-1")
     expect(page.locator("#ft-start")).to_be_enabled()
+    page.context.close()
+
+
+def test_a_preset_fills_the_form(browser: Browser, staged: str) -> None:
+    page = visitor(browser, staged)
+    page.locator("#ft-advanced button").first.click()
+    page.locator("#ft-preset input").click()
+    page.get_by_role("option", name=re.compile("^mini:")).click()
+    expect(page.locator("#ft-lam input")).to_have_value("10")
+    expect(page.locator("#ft-steps input")).to_have_value(str(PRESETS["mini"].steps))
     page.context.close()
 
 

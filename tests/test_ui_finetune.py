@@ -17,7 +17,7 @@ from sdsdemo.recipes import PRESETS, Recipe
 from sdsdemo.settings import Settings
 from sdsdemo.tunings import LookPoint, Point, Tuning, Tunings
 from sdsdemo.ui import curves, tuned
-from sdsdemo.ui.finetune import ADVANCED, LABELS, PLAIN, recipe_of
+from sdsdemo.ui.recipe_form import ADVANCED, LABELS, PLAIN, recipe_of
 from sdsdemo.workbench import Workbench
 from tests.fakes import FakeScorer
 from tests.test_tunings import Trainer

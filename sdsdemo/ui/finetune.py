@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from html import escape
 from typing import Any
 
@@ -18,13 +18,14 @@ from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.words import duration
 from sdsdemo.publishing import push
-from sdsdemo.recipes import CHOICES, MINI, OBJECTIVES, PRESET_WORDS, PRESETS, Recipe, meaning
+from sdsdemo.recipes import MINI, Recipe
 from sdsdemo.settings import FINETUNING
 from sdsdemo.shelf import Shelf
 from sdsdemo.tunings import OFF, Tuning, Tunings
 from sdsdemo.types import Example
 from sdsdemo.ui import curves, tuned
 from sdsdemo.ui.browsed import THUMB, Thumbnails
+from sdsdemo.ui.recipe_form import RecipeForm
 from sdsdemo.ui.rows import message_html
 from sdsdemo.workbench import Workbench
 
@@ -40,42 +41,6 @@ and after on data that it never saw, and each objective has its control.</p>
 """
 SCORING = '<p class="hint" role="status">Scoring the Mini benchmark with your model: some seconds.</p>'
 OUR_FAULT = "Something went wrong on our side, and it is written in the server's log. Your settings are kept."
-PLAIN = ("base", "teacher", "objective", "data")
-ADVANCED = (
-    (
-        "Course", "ft-course",
-        ("steps", "batch", "lam", "learning_rate", "warm_up", "weight_decay", "ema", "wise_ft", "micro_batch", "seed"),
-    ),
-    (
-        "What is trained, on what", "ft-trained-on",
-        ("trained", "towers", "pool", "withheld_kind", "withheld_words", "mislabelled", "measure_every"),
-    ),
-    (
-        "The teacher in every step", "ft-in-loop",
-        ("reduction", "timestep_low", "timestep_high", "h_w", "h_w_scale", "fitted_on", "jacobian", "h_w_unit",
-         "shuffled"),
-    ),
-    (
-        "The teacher's preference", "ft-asked",
-        ("teacher_timesteps", "teacher_noises", "sharpness", "permuted", "unordered"),
-    ),
-)  # fmt: skip
-MARK_OBJECTIVE = "(objective) => { document.documentElement.dataset.objective = objective; }"
-"""For the style sheet, which hides the settings of other objectives; they keep their values."""
-LABELS = {
-    "base": "CLIP to start from", "teacher": "Teacher", "objective": "Objective", "data": "Images and captions",
-    "steps": "Steps", "batch": "Batch", "learning_rate": "Learning rate", "warm_up": "Warm-up steps",
-    "weight_decay": "Weight decay", "ema": "Moving average", "wise_ft": "WiSE-FT share", "micro_batch": "Micro-batch",
-    "seed": "Seed",
-    "trained": "Trained", "towers": "Towers", "pool": "Images", "withheld_kind": "Swap never trained",
-    "withheld_words": "Template never trained", "mislabelled": "Share mislabelled",
-    "measure_every": "Steps between looks", "lam": "Lambda",
-    "reduction": "L_SDS is a", "timestep_low": "Timesteps from", "timestep_high": "Timesteps to", "h_w": "h_w starts",
-    "h_w_scale": "h_w scale", "fitted_on": "h_w fitted on", "jacobian": "Through the whole denoiser",
-    "h_w_unit": "h_w unit variance", "shuffled": "Control: shuffled captions", "teacher_timesteps": "Timesteps",
-    "teacher_noises": "Noise draws", "sharpness": "Sharpness", "permuted": "Control: permuted preferences",
-    "unordered": "Control: permuted, sides by lot",
-}  # fmt: skip
 
 
 class FinetuneTab:
@@ -86,7 +51,6 @@ class FinetuneTab:
         self.workbench, self.tunings, self.shelf, self.run_id = workbench, tunings, shelf, run_id
         self.thumbs = Thumbnails()
         self._estimates: dict[tuple[object, ...], Any] = {}
-        first = PRESETS["quick"]
         with gr.Column(elem_id="finetune"):
             gr.HTML(INTRODUCTION)
             if not tunings.is_on:
@@ -95,7 +59,7 @@ class FinetuneTab:
                     gr.DuplicateButton("Duplicate this Space", size="sm")
             with gr.Row(elem_id="finetune-main"):
                 with gr.Column(scale=5, min_width=300, elem_id="finetune-form"):
-                    self._build_form(first)
+                    self._build_form()
                 with gr.Column(scale=7, min_width=300, elem_id="finetune-run"):
                     self._build_run()
 
@@ -104,21 +68,8 @@ class FinetuneTab:
         """Where the browser keeps the id of its run."""
         return gr.BrowserState("", storage_key=STORAGE_KEY, secret=SECRET)
 
-    def _build_form(self, first: Recipe) -> None:
-        self.preset = gr.Dropdown(
-            [(f"{name}: {words}", name) for name, words in PRESET_WORDS.items() if not name.startswith("paper")],
-            value="quick", label="Preset", elem_id="ft-preset",
-        )  # fmt: skip
-        self.fields: dict[str, Any] = {}
-        for name in PLAIN:
-            self.fields[name] = self._field(name, first)
-        with gr.Accordion("Advanced", open=False, elem_id="ft-advanced"):
-            for title, group, names in ADVANCED:
-                with gr.Column(elem_id=group, elem_classes=["ft-group"]):
-                    gr.HTML(f"<h3>{title}</h3>")
-                    with gr.Row(elem_classes=["ft-fields"]):
-                        for name in names:
-                            self.fields[name] = self._field(name, first)
+    def _build_form(self) -> None:
+        self.form = RecipeForm(self.workbench)
         self.estimate = gr.HTML(elem_id="ft-estimate")
         self.message = gr.HTML(elem_id="ft-message")
         with gr.Row(elem_id="ft-actions"):
@@ -155,47 +106,21 @@ class FinetuneTab:
             self.push = gr.Button("Push", size="sm")
             self.pushed = gr.HTML()
 
-    def _field(self, name: str, first: Recipe) -> Any:
-        """The component of a setting: what it may be comes from the recipe."""
-        value = getattr(first, name)
-        common: dict[str, Any] = {"label": LABELS[name], "info": meaning(name), "elem_id": f"ft-{name}"}
-        wide: dict[str, Any] = {**common, "min_width": 150}
-        if name == "objective":
-            choices = [(f"{key}: {words}", key) for key, words in OBJECTIVES.items()]
-            return gr.Dropdown(choices, value=value, label=LABELS[name], elem_id="ft-objective")
-        if name in ("base", "teacher"):
-            family = "clip" if name == "base" else "diffusion"
-            cards = [(card.title, card.name) for card in self.workbench.cards() if card.family == family]
-            own = self.workbench.settings.allow_specs
-            return gr.Dropdown(cards, value=value, label=LABELS[name], allow_custom_value=own, elem_id=f"ft-{name}")
-        if name == "data":
-            return gr.Textbox(value, **common, max_length=300, visible=self.workbench.settings.allow_specs)
-        if isinstance(value, bool):
-            return gr.Checkbox(value, **wide)
-        if name in CHOICES:
-            return gr.Dropdown([(choice or "none", choice) for choice in CHOICES[name]], value=value, **wide)
-        if isinstance(value, str):
-            return gr.Textbox(value, **wide, max_length=100)
-        return gr.Number(value, **wide, precision=0 if isinstance(value, int) else None)
-
     def wire(self, opened: Any, page: gr.Blocks, tabs: gr.Tabs, compare: Any, browse: Any, results: Any) -> None:
         """opened: the tab's `select` event. compare, browse, results: the tabs that a finished run is used in."""
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         watching: dict[str, Any] = {
             "show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None,
         }  # fmt: skip
-        form = list(self.fields.values())
+        form = self.form.components
         measuring: dict[str, Any] = {
             "show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 1,
             "concurrency_id": "estimate",
         }  # fmt: skip
-        objective = self.fields["objective"]
-        for event in (page.load, opened, objective.change):
-            event(None, objective, None, js=MARK_OBJECTIVE, api_visibility="private")
-        self.preset.input(self._take_preset, self.preset, form, **quick)
+        self.form.wire(page.load, opened)
         opened(self._estimate, form, self.estimate, **measuring)
         gr.on(
-            [field.change for field in form], self._estimate, form, self.estimate,
+            [component.change for component in form], self._estimate, form, self.estimate,
             trigger_mode="always_last", **measuring,
         )  # fmt: skip
         started = self.start.click(self._begin, form, [self.message, self.run_id, self.start, self.stop], **quick)
@@ -242,18 +167,10 @@ class FinetuneTab:
             return message_html(str(error))
         return f'<p>It is at <a href="{escape(address)}" target="_blank" rel="noopener">{escape(address)}</a>.</p>'
 
-    def _take_preset(self, name: str) -> list[Any]:
-        recipe = PRESETS.get(name, PRESETS["quick"])
-        return [getattr(recipe, field) for field in self.fields]
-
-    def recipe(self, values: Sequence[Any]) -> Recipe:
-        """What the form asks for. Raises `UserError` for a field that is empty or of the wrong kind."""
-        return recipe_of(dict(zip(self.fields, values, strict=True)))
-
     def _estimate(self, *values: Any) -> str:
         """How long it would take, in a sentence; measured once for each kind of step."""
         try:
-            recipe = self.recipe(values)
+            recipe = self.form.recipe(values)
             self.tunings.check(recipe)
             return f'<p class="hint">{escape(self._estimated(recipe))}</p>'
         except UserError as error:
@@ -281,7 +198,7 @@ class FinetuneTab:
     def _begin(self, *values: Any) -> list[Any]:
         """Queue the run; whatever is wrong becomes a sentence, and nothing that was typed is lost."""
         try:
-            id_ = self.tunings.start(self.recipe(values))
+            id_ = self.tunings.start(self.form.recipe(values))
         except UserError as error:
             return [message_html(str(error)), gr.skip(), gr.skip(), gr.skip()]
         except Exception:
@@ -396,19 +313,3 @@ class FinetuneTab:
     def _to_results(self, id_: str) -> list[Any]:
         message, run, *_ = self._evaluate(id_)
         return [message, run]
-
-
-def recipe_of(values: Mapping[str, Any]) -> Recipe:
-    """A recipe from a form's values. Raises `UserError` for a field that is empty or of another kind."""
-    found: dict[str, Any] = {}
-    first = Recipe()
-    for name, value in values.items():
-        default = getattr(first, name)
-        if value is None:
-            raise UserError(f"{LABELS[name]} is empty: give it a value, or choose a preset again.")
-        if isinstance(default, int) and not isinstance(default, bool):
-            if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
-                raise UserError(f"{LABELS[name]} must be a whole number; it was {value!r}.")
-            value = int(value)
-        found[name] = value.strip() if isinstance(value, str) else value
-    return Recipe(**found).check()

@@ -1,0 +1,134 @@
+"""The form of the Fine-tune tab: a preset, the settings of a recipe as components, and the recipe that they ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gradio as gr
+
+from sdsdemo.errors import UserError
+from sdsdemo.recipes import CHOICES, OBJECTIVES, PRESET_WORDS, PRESETS, Recipe, meaning
+from sdsdemo.workbench import Workbench
+
+FIRST = "quick"
+"""The preset that is there when the page opens."""
+PLAIN = ("base", "teacher", "objective", "data")
+ADVANCED = (
+    (
+        "Course", "ft-course",
+        ("steps", "batch", "lam", "learning_rate", "warm_up", "weight_decay", "ema", "wise_ft", "micro_batch", "seed"),
+    ),
+    (
+        "What is trained, on what", "ft-trained-on",
+        ("trained", "towers", "pool", "withheld_kind", "withheld_words", "mislabelled", "measure_every"),
+    ),
+    (
+        "The teacher in every step", "ft-in-loop",
+        ("reduction", "timestep_low", "timestep_high", "h_w", "h_w_scale", "fitted_on", "jacobian", "h_w_unit",
+         "shuffled"),
+    ),
+    (
+        "The teacher's preference", "ft-asked",
+        ("teacher_timesteps", "teacher_noises", "sharpness", "permuted", "unordered"),
+    ),
+)  # fmt: skip
+MARK_OBJECTIVE = "(objective) => { document.documentElement.dataset.objective = objective; }"
+"""For the style sheet, which hides the settings of other objectives; they keep their values."""
+LABELS = {
+    "base": "CLIP to start from", "teacher": "Teacher", "objective": "Objective", "data": "Images and captions",
+    "steps": "Steps", "batch": "Batch", "learning_rate": "Learning rate", "warm_up": "Warm-up steps",
+    "weight_decay": "Weight decay", "ema": "Moving average", "wise_ft": "WiSE-FT share", "micro_batch": "Micro-batch",
+    "seed": "Seed",
+    "trained": "Trained", "towers": "Towers", "pool": "Images", "withheld_kind": "Swap never trained",
+    "withheld_words": "Template never trained", "mislabelled": "Share mislabelled",
+    "measure_every": "Steps between looks", "lam": "Lambda",
+    "reduction": "L_SDS is a", "timestep_low": "Timesteps from", "timestep_high": "Timesteps to", "h_w": "h_w starts",
+    "h_w_scale": "h_w scale", "fitted_on": "h_w fitted on", "jacobian": "Through the whole denoiser",
+    "h_w_unit": "h_w unit variance", "shuffled": "Control: shuffled captions", "teacher_timesteps": "Timesteps",
+    "teacher_noises": "Noise draws", "sharpness": "Sharpness", "permuted": "Control: permuted preferences",
+    "unordered": "Control: permuted, sides by lot",
+}  # fmt: skip
+
+
+class RecipeForm:
+    """The components of a recipe, by setting, where they are built."""
+
+    def __init__(self, workbench: Workbench) -> None:
+        self._workbench, first = workbench, PRESETS[FIRST]
+        self.preset = gr.Dropdown(
+            [(f"{name}: {words}", name) for name, words in PRESET_WORDS.items() if not name.startswith("paper")],
+            value=FIRST, label="Preset", elem_id="ft-preset",
+        )  # fmt: skip
+        self.fields: dict[str, Any] = {}
+        for name in PLAIN:
+            self.fields[name] = self._field(name, first)
+        with gr.Accordion("Advanced", open=False, elem_id="ft-advanced"):
+            for title, group, names in ADVANCED:
+                with gr.Column(elem_id=group, elem_classes=["ft-group"]):
+                    gr.HTML(f"<h3>{title}</h3>")
+                    with gr.Row(elem_classes=["ft-fields"]):
+                        for name in names:
+                            self.fields[name] = self._field(name, first)
+
+    @property
+    def components(self) -> list[Any]:
+        """In the order of the values that `recipe` takes."""
+        return list(self.fields.values())
+
+    def wire(self, loaded: Any, opened: Any) -> None:
+        """loaded, opened: the events of the page and of the tab."""
+        objective = self.fields["objective"]
+        for event in (loaded, opened, objective.change):
+            event(None, objective, None, js=MARK_OBJECTIVE, api_visibility="private")
+        self.preset.input(
+            self._take_preset, self.preset, self.components,
+            queue=False, show_progress="hidden", api_visibility="private",
+        )  # fmt: skip
+
+    def recipe(self, values: Sequence[Any]) -> Recipe:
+        """What the form asks for. Raises `UserError` for a field that is empty or of the wrong kind."""
+        return recipe_of(dict(zip(self.fields, values, strict=True)))
+
+    def _take_preset(self, name: str) -> list[Any]:
+        recipe = PRESETS.get(name, PRESETS[FIRST])
+        return [getattr(recipe, field) for field in self.fields]
+
+    def _field(self, name: str, first: Recipe) -> Any:
+        """The component of a setting: what it may be comes from the recipe."""
+        value = getattr(first, name)
+        common: dict[str, Any] = {"label": LABELS[name], "info": meaning(name), "elem_id": f"ft-{name}"}
+        wide: dict[str, Any] = {**common, "min_width": 150}
+        if name == "objective":
+            choices = [(f"{key}: {words}", key) for key, words in OBJECTIVES.items()]
+            return gr.Dropdown(choices, value=value, label=LABELS[name], elem_id="ft-objective")
+        if name in ("base", "teacher"):
+            family = "clip" if name == "base" else "diffusion"
+            cards = [(card.title, card.name) for card in self._workbench.cards() if card.family == family]
+            own = self._workbench.settings.allow_specs
+            return gr.Dropdown(cards, value=value, label=LABELS[name], allow_custom_value=own, elem_id=f"ft-{name}")
+        if name == "data":
+            return gr.Textbox(value, **common, max_length=300, visible=self._workbench.settings.allow_specs)
+        if isinstance(value, bool):
+            return gr.Checkbox(value, **wide)
+        if name in CHOICES:
+            return gr.Dropdown([(choice or "none", choice) for choice in CHOICES[name]], value=value, **wide)
+        if isinstance(value, str):
+            return gr.Textbox(value, **wide, max_length=100)
+        return gr.Number(value, **wide, precision=0 if isinstance(value, int) else None)
+
+
+def recipe_of(values: Mapping[str, Any]) -> Recipe:
+    """A recipe from a form's values. Raises `UserError` for a field that is empty or of another kind."""
+    found: dict[str, Any] = {}
+    first = Recipe()
+    for name, value in values.items():
+        default = getattr(first, name)
+        if value is None:
+            raise UserError(f"{LABELS[name]} is empty: give it a value, or choose a preset again.")
+        if isinstance(default, int) and not isinstance(default, bool):
+            if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+                raise UserError(f"{LABELS[name]} must be a whole number; it was {value!r}.")
+            value = int(value)
+        found[name] = value.strip() if isinstance(value, str) else value
+    return Recipe(**found).check()
