@@ -57,7 +57,7 @@ def fetch(card: Card) -> None:
         return
     sources.check_disk(card.title, card.size_mb)
     if card.family == "clip":
-        from sdsdemo.models.clip import fetch_clip
+        from sdsdemo.models.clip_files import fetch_clip
 
         fetch_clip(card.spec)
     else:

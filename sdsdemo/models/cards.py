@@ -82,7 +82,7 @@ def is_downloaded(card: Card) -> bool:
         name, asked = sources.split_revision(sources.split_spec(card.spec)[1])
         files = ("unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors", INDEX)
         return all(sources.cached_file(name, [file], asked or card.revision) is not None for file in files)
-    from sdsdemo.models.clip import hub_file
+    from sdsdemo.models.clip_files import hub_file
 
     found = hub_file(card.spec)
     return found is not None and sources.cached_file(*found) is not None
