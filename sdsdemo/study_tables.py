@@ -173,8 +173,8 @@ def _mislabelled_words(study: Mapping[str, Any]) -> str:
     made = f"{_of(len(study['bases']), 'base')}, {_of(len(study['seeds']), 'seed')}"
     words = {row["control"].removesuffix(", half mislabelled"): points_words(row) for row in study["contrasts"]}
     return (
-        f"Where half of the swaps stand in the place of their captions, in every objective, the teacher's preference "
-        f"changes it by {words['clip']} against L_CLIP alone, by {words['labels']} against the labels, by "
+        f"Where half of the swaps stand in the place of their captions, so that no label helps, the teacher's "
+        f"preference changes it by {words['clip']} against L_CLIP alone, by {words['labels']} against the labels, by "
         f"{words['preference, permuted']} against preferences that belong to other pairs, and by {words['preference']} "
         f"against itself with every label right (LayerNorms, declared afterwards; {made})."
     )
