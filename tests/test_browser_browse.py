@@ -89,6 +89,15 @@ def test_an_example_opens_with_all_models_and_j_and_k_step_through(page: Page, a
     expect(page.locator(COUNT)).to_have_text("400 of 400")
 
 
+def test_on_a_slow_network_the_last_click_counts(page: Page, address: str) -> None:
+    browse(page, address)
+    page.route("**/gradio_api/run/**", lambda route: (page.wait_for_timeout(1_000), route.continue_()))
+    page.locator(".pair-card").nth(2).click()
+    page.locator(".pair-card").nth(4).click()
+    expect(page.locator(".example h2")).to_have_text("Example 4")
+    page.unroute_all(behavior="wait")
+
+
 def test_a_link_opens_the_same_example_and_a_dot_opens_its_own(page: Page, address: str) -> None:
     browse(page, address, "?tab=browse&run=mini&example=17&model=mini-sds-clip&against=mini-clip")
     expect(page.locator(".example h2")).to_have_text("Example 17")

@@ -102,6 +102,17 @@ def test_a_file_that_is_no_picture_gets_a_sentence_without_a_path_of_the_server(
     expect(page.get_by_test_id("toast-body")).to_have_count(0)
 
 
+def test_on_a_slow_network_the_last_picture_is_looked_at_and_not_the_one_before(visit, tmp_path: Path):
+    page = visit().page
+    wrong = tmp_path / "holiday.jpg"
+    wrong.write_text("this is not a picture")
+    page.route("**/gradio_api/run/**", lambda route: (page.wait_for_timeout(1_500), route.continue_()))
+    page.get_by_role("button", name="Remove Image").click()
+    page.locator("#picture input[type=file]").set_input_files(wrong)
+    expect(page.locator("#message [role=alert]")).to_be_visible()
+    page.unroute_all(behavior="wait")
+
+
 def test_an_address_opens_the_same_view_and_scores_it(visit):
     page = visit("?tab=compare&example=green-red&a=one&b=two&models=mini-diffusion&timesteps=3&noises=2&seed=7").page
     expect(caption(page, "a")).to_have_value("one")

@@ -178,16 +178,18 @@ class BrowseTab:
     def wire(self, opened: Any, tabs: gr.Tabs, picture: Any, captions: Sequence[Any]) -> None:
         """opened: the tab's `select` event. picture and captions: the fields of Compare that an example is put in."""
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        last: dict[str, Any] = {**quick, "trigger_mode": "always_last"}
         state = [self.page, self.selected]
         opened(self._open, [*self.filters, *state], [*self.choices, *self.outputs], **quick)
-        self.run.input(self._open, [*self.filters, *state], [*self.choices, *self.outputs], **quick)
+        self.run.input(self._open, [*self.filters, *state], [*self.choices, *self.outputs], **last)
         changed = [field.change for field in self.filters if field is not self.run]
-        gr.on(changed, self._refresh, [*self.filters, *state], self.outputs, trigger_mode="always_last", **quick)
+        gr.on(changed, self._refresh, [*self.filters, *state], self.outputs, **last)
         self.clear.click(self._cleared, None, self.cleared, **quick)
         for part in (self.gallery, self.charts, self.scatter, self.example):
             part.select(
                 self._pick, [*self.filters, *state],
                 [*self.cleared, *self.outputs, tabs, picture, *captions],
+                trigger_mode="multiple",  # with "always_last" the later click would be sent with what the first picked
                 **quick,
             ).then(None, js=SHOW_EXAMPLE, api_visibility="private")  # fmt: skip
 

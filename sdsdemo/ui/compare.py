@@ -229,7 +229,7 @@ class CompareTab:
         self.answer.change(None, js=MARK_FRESH, **PRIVATE)
         self.swap.click(asking.swap, self.captions, self.captions, **quick)
         gr.on([field.change for field in self.inputs], None, js=MARK_STALE, **PRIVATE)
-        self.picture.input(self._check_picture, self.picture, self.message, **quick)
+        self.picture.input(self._check_picture, self.picture, self.message, trigger_mode="always_last", **quick)
         gr.on([m.change for m in self.models], self._describe_models, self.models, self.model_states, **quick)
 
     def open_address(self, request: gr.Request) -> Iterator[list[Any]]:

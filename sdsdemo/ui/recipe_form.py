@@ -83,7 +83,7 @@ class RecipeForm:
             event(None, objective, None, js=MARK_OBJECTIVE, api_visibility="private")
         self.preset.input(
             self._take_preset, self.preset, self.components,
-            queue=False, show_progress="hidden", api_visibility="private",
+            queue=False, show_progress="hidden", api_visibility="private", trigger_mode="always_last",
         )  # fmt: skip
 
     def recipe(self, values: Sequence[Any]) -> Recipe:

@@ -52,7 +52,7 @@ class ResultsTab:
         """opened: the tab's `select` event."""
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         opened(self._open, self.chosen, [self.chosen, self.overview, self.shown], **quick)
-        self.chosen.input(self.show, self.chosen, self.shown, **quick)
+        self.chosen.input(self.show, self.chosen, self.shown, trigger_mode="always_last", **quick)
 
     def names(self) -> list[str]:
         """Every run, then every stored summary."""
