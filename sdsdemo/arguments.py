@@ -24,6 +24,13 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UserError(self.in_words(message))
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's; what a verb does not know is said by that verb, which knows what it takes."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown and self._subparsers is None:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
+
     def in_words(self, message: str) -> str:
         """What argparse says, for people."""
         help_ = f"`{self.prog} --help` lists what there is."
@@ -50,8 +57,14 @@ def _flag(name: str) -> str:
 
 
 def _guess(said: str, known: list[str]) -> str:
-    close = get_close_matches(said, known, n=1)
+    """What was meant: the first letters of its words, or nearly the same letters."""
+    short = [word for word in known if "-" in word.strip("-") and _initials(word) == said.lstrip("-")]
+    close = short or get_close_matches(said, known, n=1, cutoff=0.7)
     return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _initials(word: str) -> str:
+    return "".join(part[:1] for part in word.strip("-").split("-"))
 
 
 def _options(parser: argparse.ArgumentParser) -> Iterator[str]:

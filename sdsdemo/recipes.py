@@ -23,6 +23,12 @@ NAMES: tuple[Name, ...] = get_args(Name)
 TOWERS: tuple[Towers, ...] = get_args(Towers)
 WITH_TEACHER_IN_LOOP = ("sds", "features")
 WITH_TWINS = ("negatives", "preference", "labels")
+CONTROLS: dict[str, tuple[Name, ...]] = {
+    "shuffled": ("sds",),
+    "permuted": ("preference",),
+    "unordered": ("preference",),
+}
+"""Settings that make a control of a run, with the objectives that they are a control of."""
 MINI = "mini"
 SOURCES = ("folder", "coco", "hub")
 """What stands before the colon of other data."""
@@ -120,6 +126,12 @@ class Recipe:
             raise UserError(f"--data must be mini, folder:PATH, coco:PATH or hub:ORG/NAME; it was {self.data!r}.")
         if self.timestep_low >= self.timestep_high:
             raise UserError("--timestep-low must be below --timestep-high.")
+        for name, objectives in CONTROLS.items():
+            if getattr(self, name) and self.objective not in objectives:
+                raise UserError(
+                    f"{called(name)} is a control of {' and '.join(objectives)}, and does nothing to the objective "
+                    f"{self.objective}: leave it out."
+                )
         if self.micro_batch > self.batch:
             raise UserError(f"--micro-batch must be at most the batch, {self.batch}; it was {self.micro_batch}.")
         if self.objective in WITH_TWINS and self.batch < 2:

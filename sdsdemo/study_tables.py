@@ -24,7 +24,8 @@ CONTROLS_HEAD = (
     "another image's, after", "cosine of the two gradients, before, after", "R2 of h_w",
 )  # fmt: skip
 COST_HEAD = (
-    "objective", "text score", "against L_CLIP alone", "s a step", "a whole run, s", "denoiser, forward", "and back",
+    "objective", "text score", "against the same with L_CLIP alone", "s a step", "a whole run, s",
+    "denoiser, forward", "and back",
 )  # fmt: skip
 SKILLS = {"zero_shot": "zero-shot", "retrieval": "retrieval"}
 """Of a study, what they are called."""
@@ -157,12 +158,12 @@ def _dealt_words(study: Mapping[str, Any]) -> str:
         return ""
     made = f"{_of(len(study['bases']), 'base')}, {_of(len(study['seeds']), 'seed')}"
     return (
-        f"Preferences that belong to other pairs, most of which prefer the own caption too, change it by "
-        f"{points_words(found['preference, permuted', 'clip'])}: the teacher's own answers are worth "
+        f"As a control each pair is given the preference of another one, which mostly favours the own caption too: "
+        f"that changes it by {points_words(found['preference, permuted', 'clip'])}: the teacher's own answers are worth "
         f"{points_words(found['preference', 'preference, permuted'])} beside them, and "
         f"{points_words(found['preference', 'labels'])} beside being told the truth. With the preferred side drawn by "
         f"lot the change is {points_words(found['preference, sides by lot', 'clip'])} (LayerNorms, declared "
-        f"afterwards; {made})."
+        f"afterwards; {made}, the first of those above)."
     )
 
 
@@ -244,8 +245,8 @@ def costs_words(costs: Mapping[str, Any]) -> str:
         f"In the loop, preference makes {cheaper['loop_ratio']:.1f} times as many steps a second as sds, and "
         f"{cheaper['loop_ratio_text']:.1f} times with the text tower alone ({costs['machine']}, batch of "
         f"{costs['batch']}). Asking the teacher about {cheaper['pairs']:,} pairs takes {cheaper['asking_seconds']:.0f} "
-        f"s, once: preference is the cheaper one from {cheaper['steps']:,} steps on, which are {cheaper['epochs']:g} "
-        f"epochs or {cheaper['students']:g} students of {costs['steps']:,} steps. {_operations_words(costs)}"
+        f"s, once: preference is the cheaper one from {cheaper['steps']:,} steps on ({cheaper['epochs']:g} epochs, or "
+        f"{cheaper['students']:g} of a student's {costs['steps']:,} steps). {_operations_words(costs)}"
     ).rstrip()
 
 

@@ -280,6 +280,8 @@ def test_a_reader_that_has_had_enough_is_no_trouble() -> None:
         ("mini drow", ["no deed 'drow'", "did you mean draw?", "mini --help"]),
         ("evaluate mini --limt 3", ["no option --limt", "did you mean --limit?"]),
         ("evaluate mini --limt=3", ["no option --limt", "did you mean --limit?"]),
+        ("finetune --lr 3", ["no option --lr", "did you mean --learning-rate?", "finetune --help"]),
+        ("evaluate mini --work 3", ["no option --work here. ", "evaluate --help"]),
         ("evaluate", ["Still missing: benchmark", "evaluate --help"]),
         ("evaluate mini --out", ["--out needs a value"]),
         ("doctor now", ["'now' is one word too many"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from dataclasses import fields
@@ -238,6 +239,21 @@ def test_a_download_that_fails_is_a_sentence(monkeypatch: pytest.MonkeyPatch) ->
     for name in ("clip-vit-b-32", "sd-v1-4"):
         with pytest.raises(UserError, match="could not be downloaded"):
             fetch(cards.resolve(name))
+
+
+def test_a_hub_that_is_not_reached_is_called_so_and_not_a_repository_without_weights(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def unreachable(*_: object, **__: object) -> str:
+        logging.getLogger("huggingface_hub.utils._http").warning("Retrying in 8s")
+        raise LocalEntryNotFoundError("no connection")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", unreachable)
+    with pytest.raises(UserError, match="was not reached"):
+        fetch(cards.resolve("clip-vit-b-32"))
+    assert not caplog.records
 
 
 def test_a_device_that_is_not_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

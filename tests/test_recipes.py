@@ -41,6 +41,12 @@ def test_every_setting_has_a_meaning_and_every_number_a_range() -> None:
         ({"timestep_low": 0.7, "timestep_high": 0.3}, "must be below"),
         ({"teacher": ""}, "needs a teacher"),
         ({"data": "what"}, "--data must be mini, folder:PATH, coco:PATH or hub:ORG/NAME; it was 'what'"),
+        (
+            {"objective": "clip", "shuffled": True},
+            "--shuffled is a control of sds, and does nothing to the objective clip",
+        ),
+        ({"objective": "negatives", "permuted": True}, "--permuted is a control of preference"),
+        ({"objective": "labels", "unordered": True}, "--unordered is a control of preference"),
         ({"withheld_kind": "verb"}, "--withheld-kind must be one of nothing, noun"),
     ],
 )

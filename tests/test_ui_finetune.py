@@ -168,6 +168,14 @@ def test_a_bad_form_starts_nothing_and_keeps_what_was_typed(tab: Any) -> None:
     assert all(value == gr.skip() for value in rest)
 
 
+def test_a_control_that_is_out_of_sight_is_not_meant(tab: Any) -> None:
+    asked = {"objective": "clip", "shuffled": True, "permuted": True}
+    recipe = tab.form.recipe(list(form(**asked).values()))
+    assert not recipe.shuffled
+    assert not recipe.permuted
+    assert tab.form.recipe(list(form(objective="sds", shuffled=True).values())).shuffled
+
+
 def test_an_unknown_id_is_a_sentence_everywhere(tab: Any) -> None:
     assert "not known here" in tab._stop("guessed")[0]
     assert "not known here" in tab._use_in_compare("guessed")[0]
@@ -186,5 +194,7 @@ def test_buttons_follow_the_state_of_the_run(tab: Any) -> None:
 
 
 def test_an_estimate_says_what_is_wrong_instead_where_the_recipe_cannot_run(tab: Any) -> None:
-    assert "downloads are off" in tab._estimate(*form(base="clip-vit-b-32").values())
-    assert "at most 2,000 steps" in tab._estimate(*form(steps=5_000).values())
+    for changes, said in (({"base": "clip-vit-b-32"}, "downloads are off"), ({"steps": 5_000}, "at most 2,000 steps")):
+        first, last = tab._estimate(*form(**changes).values())
+        assert "Measuring" in first
+        assert said in last

@@ -126,7 +126,7 @@ class Preparation:
         for step in range(steps):
             pairs += self.source.draw(step, recipe.batch)
             self.stop_if_asked()
-        missing = len(kept.missing(pairs))
+        missing = len({told_apart(pair) for pair in kept.missing(pairs)})
         if self.team.is_main:
             for done in kept.ask(scorer, pairs, self.asked_to_stop):
                 yield Preparing(text="asking the teacher about each caption and its twin", done=done, total=missing)
@@ -144,7 +144,10 @@ class Preparation:
             "teacher_right": asdict(proportion(right, of)) if of else None,
         }
         others = f" {stand_ins} captions without a swap were set against another image's." if stand_ins else ""
-        yield Told(text=f"The teacher prefers the image's caption to its swap in {right} of {of} pairs.{others}")
+        before = len({told_apart(pair) for pair in pairs if pair.twin}) - missing
+        known = f" It had been asked about {before} of them before." if before else ""
+        which = "true" if recipe.mislabelled else "image's"
+        yield Told(text=f"The teacher prefers the {which} caption to its swap in {right} of {of} pairs.{known}{others}")
         dealt = recipe.seed if recipe.permuted or recipe.unordered else None
         return kept.probabilities(pairs, recipe.sharpness, permuted=dealt, unordered=recipe.unordered)
 

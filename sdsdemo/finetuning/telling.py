@@ -16,7 +16,7 @@ from sdsdemo.finetuning.folder import TuningFolder
 from sdsdemo.finetuning.preparing import Models
 from sdsdemo.finetuning.run import finetune
 from sdsdemo.finetuning.words import KEPT, SHOWN, change_words
-from sdsdemo.recipes import Recipe
+from sdsdemo.recipes import MINI, Recipe
 from sdsdemo.training import Step
 
 EVERY = 1.0
@@ -79,7 +79,8 @@ def as_text(record: Mapping[str, Any], out: Path) -> str:
     if measured:
         lines += ["", *measured_lines(measured)]
     if record["state"] != "failed" and "seconds" in record:
-        lines += ["", f"Use it: python -m sdsdemo evaluate mini --model sds-clip:{out / 'model.safetensors'}"]
+        on = "mini-validation" if record["recipe"]["data"] == MINI else "winoground"
+        lines += ["", f"Use it: python -m sdsdemo evaluate {on} --model sds-clip:{out / 'model.safetensors'}"]
     return "\n".join(lines)
 
 
@@ -127,7 +128,7 @@ class _Line:
         rate = made / max(event.seconds - self._first.seconds, 1e-9)
         pace = f"{rate:.1f} steps a second  {(self._steps - event.step) / rate:.0f} s left" if made else ""
         terms = "  ".join(f"{name} {value:.4f}" for name, value in event.losses.items() if name != "loss")
-        return f"step {event.step} of {self._steps}  loss {self._loss:.4f}  {terms}  {pace}"
+        return f"step {event.step} of {self._steps}  loss, smoothed {self._loss:.4f}  {terms}  {pace}"
 
 
 @contextmanager

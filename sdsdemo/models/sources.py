@@ -8,9 +8,11 @@ Relative paths are looked for in the repository, then where the process runs. No
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from sdsdemo.errors import UserError
@@ -33,6 +35,11 @@ NOT_HERE = (
 NOT_FETCHED = (
     "The weights of {repo} could not be downloaded: check the name, the network and the free space. If the repository "
     "asks for its terms to be accepted, do so on its page and set HF_TOKEN."
+)
+
+NOT_REACHED = (
+    "The weights of {repo} could not be downloaded, as the Hugging Face Hub was not reached: check the network, and "
+    "HTTPS_PROXY or HF_ENDPOINT where yours needs them."
 )
 
 
@@ -99,7 +106,7 @@ def cached_file(repo: str, names: Sequence[str], revision: str | None = None) ->
 def repo_file(repo: str, names: Sequence[str], *, allow_download: bool, revision: str | None = None) -> Path:
     """The first of these files of a repository, downloaded where that is allowed and needed. Raises `UserError`."""
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
     found = cached_file(repo, names, revision)
     if found is not None:
@@ -108,12 +115,27 @@ def repo_file(repo: str, names: Sequence[str], *, allow_download: bool, revision
         raise UserError(NOT_HERE.format(repo=repo))
     for name in names:
         try:
-            return Path(hf_hub_download(repo, name, revision=revision))
+            with _without_its_warnings():
+                return Path(hf_hub_download(repo, name, revision=revision))
+        except LocalEntryNotFoundError as error:  # the Hub was not reached: nobody knows what the repository holds
+            raise UserError(NOT_REACHED.format(repo=repo)) from error
         except EntryNotFoundError:
             continue
         except (OSError, ValueError, HfHubHTTPError) as error:
             raise UserError(NOT_FETCHED.format(repo=repo)) from error
     raise UserError(f"{repo} holds none of the files {', '.join(names)}: choose another repository.")
+
+
+@contextmanager
+def _without_its_warnings() -> Iterator[None]:
+    """The Hub's client warns of each of its many attempts; what came of them is said once, by us."""
+    logger = logging.getLogger("huggingface_hub")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def repo_folder(repo: str, patterns: Sequence[str], *, allow_download: bool, revision: str | None = None) -> Path:
@@ -125,10 +147,11 @@ def repo_folder(repo: str, patterns: Sequence[str], *, allow_download: bool, rev
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        return Path(
-            snapshot_download(
-                repo, revision=revision, allow_patterns=list(patterns), local_files_only=not allow_download
+        with _without_its_warnings():
+            return Path(
+                snapshot_download(
+                    repo, revision=revision, allow_patterns=list(patterns), local_files_only=not allow_download
+                )
             )
-        )
     except (OSError, ValueError, HfHubHTTPError) as error:
         raise UserError((NOT_FETCHED if allow_download else NOT_HERE).format(repo=repo)) from error

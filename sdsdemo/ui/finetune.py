@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from html import escape
 from typing import Any
 
@@ -39,6 +39,7 @@ INTRODUCTION = """
 <p class="lead">Teach CLIP what the diffusion model knows, or see that it does not take. Every run is measured before
 and after on data that it never saw, and each objective has its control.</p>
 """
+MEASURING = '<p class="hint" role="status">Measuring how long a step takes here.</p>'
 SCORING = '<p class="hint" role="status">Scoring the Mini benchmark with your model: some seconds.</p>'
 OUR_FAULT = "Something went wrong on our side, and it is written in the server's log. Your settings are kept."
 
@@ -167,21 +168,25 @@ class FinetuneTab:
             return message_html(str(error))
         return f'<p>It is at <a href="{escape(address)}" target="_blank" rel="noopener">{escape(address)}</a>.</p>'
 
-    def _estimate(self, *values: Any) -> str:
-        """How long it would take, in a sentence; measured once for each kind of step."""
+    def _estimate(self, *values: Any) -> Iterator[str]:
+        """How long it would take, in a sentence; measured once for each kind of step, which is said meanwhile."""
+        yield MEASURING
         try:
             recipe = self.form.recipe(values)
             self.tunings.check(recipe)
-            return f'<p class="hint">{escape(self._estimated(recipe))}</p>'
+            yield f'<p class="hint">{escape(self._estimated(recipe))}</p>'
         except UserError as error:
-            return f'<p class="hint">{escape(str(error))}</p>'
+            yield f'<p class="hint">{escape(str(error))}</p>'
         except Exception:
             log.exception("an estimate failed")
-            return ""
+            yield ""
 
-    def _estimate_at_address(self, request: gr.Request, *values: Any) -> str:
+    def _estimate_at_address(self, request: gr.Request, *values: Any) -> Iterator[str]:
         """As `_estimate`, where the page's address opens this tab."""
-        return self._estimate(*values) if request.query_params.get("tab") == "finetune" else ""
+        if request.query_params.get("tab") == "finetune":
+            yield from self._estimate(*values)
+        else:
+            yield ""
 
     def _estimated(self, recipe: Recipe) -> str:
         if not self.tunings.is_on:

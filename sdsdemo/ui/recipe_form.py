@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from sdsdemo.errors import UserError
-from sdsdemo.recipes import CHOICES, OBJECTIVES, PRESET_WORDS, PRESETS, Recipe, meaning
+from sdsdemo.recipes import CHOICES, CONTROLS, OBJECTIVES, PRESET_WORDS, PRESETS, Recipe, meaning
 from sdsdemo.workbench import Workbench
 
 FIRST = "quick"
@@ -87,8 +87,13 @@ class RecipeForm:
         )  # fmt: skip
 
     def recipe(self, values: Sequence[Any]) -> Recipe:
-        """What the form asks for. Raises `UserError` for a field that is empty or of the wrong kind."""
-        return recipe_of(dict(zip(self.fields, values, strict=True)))
+        """What the form asks for; a control of another objective is out of sight and not meant.
+
+        Raises `UserError` for a field that is empty or of the wrong kind.
+        """
+        asked = dict(zip(self.fields, values, strict=True))
+        unmeant = {name: False for name, objectives in CONTROLS.items() if asked["objective"] not in objectives}
+        return recipe_of(asked | unmeant)
 
     def _take_preset(self, name: str) -> list[Any]:
         recipe = PRESETS.get(name, PRESETS[FIRST])

@@ -20,8 +20,9 @@ DIRECTION = {
     "denoising": ("denoising loss", "lower loss is better"),
 }
 NOT_THE_SAME = (
-    "“Prefers” means that the model has decided: other noise draws would hardly turn its preference round (95 % "
-    "level). “Decided” does not mean “right”."
+    "“Prefers” means that the model has decided. With a denoising loss: other noise draws would hardly turn its "
+    "preference round (95 % level). A similarity draws no noise, so any difference decides. “Decided” does not mean "
+    "“right”."
 )
 GAUGE_WIDTH, GAUGE_HEIGHT, GAUGE_REACH = 200, 22, 90
 
