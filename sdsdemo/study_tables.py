@@ -159,8 +159,8 @@ def _dealt_words(study: Mapping[str, Any]) -> str:
     made = f"{_of(len(study['bases']), 'base')}, {_of(len(study['seeds']), 'seed')}"
     return (
         f"As a control each pair is given the preference of another one, which mostly favours the own caption too: "
-        f"that changes it by {points_words(found['preference, permuted', 'clip'])}: the teacher's own answers are worth "
-        f"{points_words(found['preference', 'preference, permuted'])} beside them, and "
+        f"that changes it by {points_words(found['preference, permuted', 'clip'])}. The teacher's own answers are "
+        f"worth {points_words(found['preference', 'preference, permuted'])} beside them, and "
         f"{points_words(found['preference', 'labels'])} beside being told the truth. With the preferred side drawn by "
         f"lot the change is {points_words(found['preference, sides by lot', 'clip'])} (LayerNorms, declared "
         f"afterwards; {made}, the first of those above)."

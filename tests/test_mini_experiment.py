@@ -276,7 +276,7 @@ def test_controls_of_the_preference_are_held_against_the_cells_of_the_confirmati
     })  # fmt: skip
     assert list(found["cells"]) == list(DEALT.cells)
     words = " ".join(study_tables.verdict(whole))
-    assert "the teacher's own answers are worth +5.0 [" in words
+    assert "The teacher's own answers are worth +5.0 [" in words
     assert "and -5.0 [" in words
     assert "by lot the change is +0.0 [" in words
     assert "(LayerNorms, declared afterwards; 3 bases, 3 seeds, the first of those above). The intervals draw" in words
