@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from sdsdemo import study_tables
 from sdsdemo.data.benchmarks import read_benchmark
-from sdsdemo.finetuning import measures
-from sdsdemo.finetuning import run as training
-from sdsdemo.mini import document, experiment, tuning, verify
+from sdsdemo.mini import document, experiment, verify
 from sdsdemo.mini import findings as module
-from sdsdemo.mini.experiment import Study, base_row, differences, read_rows, right_of, run_study, unpacked
+from sdsdemo.mini.experiment import differences, unpacked
 from sdsdemo.mini.findings import complete, findings, pairs_of
 from sdsdemo.mini.studies import CONFIRM, CONTRASTS, CONTROL, DEALT, MISLABELLED, RETURN, SCREEN, STUDIES
 from sdsdemo.recipes import Recipe
-from sdsdemo.settings import Settings
-from sdsdemo.workbench import Workbench
 
 SETS = {
     "mini": 40,
@@ -328,93 +321,6 @@ def test_the_cells_that_go_a_part_of_the_way_back_are_those_of_the_confirmation_
         assert 0 < recipe.wise_ft < 1
     assert (RETURN.measure, RETURN.bases, RETURN.seeds) == (CONFIRM.measure, CONFIRM.bases, CONFIRM.seeds)
     assert pairs_of("return", RETURN) == [tuple(reversed([*RETURN.cells]))]
-
-
-@pytest.fixture
-def few_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs that are measured on little, so that they end soon."""
-    monkeypatch.setattr(measures, "ZERO_SHOT", 4)
-    monkeypatch.setattr(measures, "RETRIEVAL", (1, 4))
-    monkeypatch.setattr(experiment, "_choice_sets", dict)
-
-
-@pytest.mark.usefixtures("few_measured")
-def test_runs_are_made_once_measured_and_shared_by_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(experiment, "LARGER", 8)
-    monkeypatch.setattr(experiment, "AMONG", 4)
-    experiment.larger_sets.cache_clear()
-    tiny = Recipe(objective="clip", steps=2, batch=4, pool=8, fitted_on=4, teacher_timesteps=2, warm_up=1)
-    study = Study(cells={"clip": tiny, "sds": replace(tiny, objective="sds")}, seeds=(0,))
-    workbench = Workbench(Settings.from_environment({"SDSDEMO_CACHE": str(tmp_path / "cache")}))
-    said: list[str] = []
-    common = {"store": tmp_path / "lines.jsonl", "work": tmp_path / "work", "workbench": workbench}
-    for part in ((1, 2), (0, 2), (0, 1)):
-        run_study("tiny", study, **common, progress=said.append, part=part, keep=tmp_path / "kept")
-    rows = read_rows(tmp_path / "lines.jsonl")
-    assert [row["run"] for row in rows] == ["sds mini-clip 0", "clip mini-clip 0"]
-    assert sum(text.startswith("tiny: ") for text in said) == 2
-    assert right_of(rows[0], "mini-validation", "text").shape == (400,)
-    assert -1 <= rows[0]["controls"]["0"]["cosine with shuffled"] <= 1
-    assert {path.name for path in (tmp_path / "kept").iterdir()} == {
-        f"{r['run'].replace(' ', '_')}.safetensors" for r in rows
-    }
-    of_base = base_row("mini-clip", workbench)
-    assert of_base["n"]["mini"] == 400
-    assert of_base["n"]["mini-zero-shot-8"] == of_base["n"]["mini-retrieval-8"] == 8
-    assert "mini-zero-shot-8" not in rows[0]["n"]
-    experiment.larger_sets.cache_clear()
-    with (tmp_path / "lines.jsonl").open("a") as file:
-        file.write('{"run": "half')
-    assert read_rows(tmp_path / "lines.jsonl") == rows
-    json.dumps(rows)
-
-
-@pytest.mark.usefixtures("few_measured")
-def test_what_another_study_has_trained_is_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measures, "read_benchmark", lambda name: read_benchmark(name)[::40])
-    recipe = Recipe(objective="clip", steps=2, batch=4, pool=8, warm_up=1, trained="all")
-    trained: list[str] = []
-
-    def finetune(asked: Recipe, out: Path, **options: Any) -> Any:
-        trained.append(out.name)
-        return training.finetune(asked, out, **options)
-
-    monkeypatch.setattr(tuning, "finetune", finetune)
-    workbench = Workbench(Settings.from_environment({"SDSDEMO_CACHE": str(tmp_path / "cache")}))
-    common = {"work": tmp_path / "work", "workbench": workbench, "progress": lambda line: None}
-    cells = {
-        "first": {"clip": recipe},
-        "second": {"again": recipe, "part": replace(recipe, wise_ft=0.5), "longer": replace(recipe, steps=3)},
-        "anew": {"part": replace(recipe, wise_ft=0.5)},
-    }
-    for name, of in cells.items():
-        work = {"work": tmp_path / "other"} if name == "anew" else {}
-        run_study(
-            name, Study(cells=of, seeds=(0,)), store=tmp_path / f"{name}.jsonl", keep=tmp_path / name, **common | work
-        )
-    assert trained == ["clip_mini-clip_0", "longer_mini-clip_0", "part_mini-clip_0"]
-    (whole,), (again, part, _), (anew,) = (read_rows(tmp_path / f"{name}.jsonl") for name in cells)
-    assert again["right"] == whole["right"]
-    assert part["recipe"]["wise_ft"] == 0.5
-    assert part["right"] == anew["right"]
-    mixed, direct = (load_file(tmp_path / name / "part_mini-clip_0.safetensors") for name in ("second", "anew"))
-    assert mixed.keys() == direct.keys()
-    assert all(torch.equal(mixed[name], direct[name]) for name in mixed)
-
-
-@pytest.mark.usefixtures("few_measured")
-def test_a_run_of_other_weights_is_not_taken_for_the_same(tmp_path: Path) -> None:
-    recipe = Recipe(objective="clip", steps=1, batch=4, pool=8, warm_up=1)
-    workbench = Workbench(Settings.from_environment({"SDSDEMO_CACHE": str(tmp_path / "cache")}))
-    out = tmp_path / "work" / "first" / "run"
-    tuning.trained_run(recipe, out, workbench, lambda line: None)
-    found = tuning._same_training(recipe, tmp_path / "work", workbench)
-    assert found is not None
-    assert found.path == out
-    record = json.loads((out / "run.json").read_text())
-    for change in ({"base_fingerprint": "another"}, {"state": "stopped"}):
-        (out / "run.json").write_text(json.dumps(record | change))
-        assert tuning._same_training(recipe, tmp_path / "work", workbench) is None
 
 
 def test_the_document_shows_what_the_shipped_lines_say() -> None:
