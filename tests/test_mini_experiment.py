@@ -1,4 +1,4 @@
-"""The experiment: declared runs are made once, shared by processes, and every figure comes from the lines' bits."""
+"""The experiment: what its studies declare, and that every figure comes from the bits of their lines."""
 
 from __future__ import annotations
 
