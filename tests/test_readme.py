@@ -45,7 +45,7 @@ def test_the_python_example_returns_what_the_shell_prints(monkeypatch: pytest.Mo
     exec(block, found)
     answer = found["answer"]
     assert [entry["model"] for entry in answer["models"]] == ["mini-clip", "mini-diffusion"]
-    assert [entry["preferred"] for entry in answer["models"]] == [1, 0]
+    assert [entry["preferred"] for entry in answer["models"]] == [0, 1]
     assert answer["image"] == "this-is-a-blue-arrow-and-an-orange-star.png"
 
 
