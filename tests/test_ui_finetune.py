@@ -168,11 +168,11 @@ def test_a_bad_form_starts_nothing_and_keeps_what_was_typed(tab: Any) -> None:
     assert all(value == gr.skip() for value in rest)
 
 
-def test_a_control_that_is_out_of_sight_is_not_meant(tab: Any) -> None:
-    asked = {"objective": "clip", "shuffled": True, "permuted": True}
+def test_what_is_out_of_sight_is_not_meant(tab: Any) -> None:
+    asked = {"objective": "clip", "shuffled": True, "permuted": True, "lam": -1, "sharpness": None, "fitted_on": 0}
     recipe = tab.form.recipe(list(form(**asked).values()))
-    assert not recipe.shuffled
-    assert not recipe.permuted
+    for name in asked.keys() - {"objective"}:
+        assert getattr(recipe, name) == getattr(Recipe(), name), name
     assert tab.form.recipe(list(form(objective="sds", shuffled=True).values())).shuffled
 
 

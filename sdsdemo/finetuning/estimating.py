@@ -82,9 +82,8 @@ def estimate(recipe: Recipe, workbench: Models, steps: int = STEPS) -> Estimate:
     rows = steps * recipe.batch
     tiny = replace(recipe, steps=steps, pool=rows if recipe.is_mini else recipe.pool, fitted_on=SAMPLE, ema=0.0)
     if tiny.objective == "preference":
-        tiny = replace(
-            tiny, objective="labels", permuted=False, unordered=False
-        )  # the same step, without asking the teacher about all of it
+        # the same step, without asking the teacher about all of it
+        tiny = replace(tiny, objective="labels", permuted=False, unordered=False)
     start = time.perf_counter()
     run = Preparation(tiny, workbench)
     deque(run.load(), maxlen=0)

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from sdsdemo.errors import UserError
-from sdsdemo.recipes import CHOICES, CONTROLS, OBJECTIVES, PRESET_WORDS, PRESETS, Recipe, meaning
+from sdsdemo.recipes import CHOICES, NAMES, OBJECTIVES, PRESET_WORDS, PRESETS, WITH_TEACHER_IN_LOOP, Recipe, meaning
 from sdsdemo.workbench import Workbench
 
 FIRST = "quick"
@@ -33,6 +33,12 @@ ADVANCED = (
         ("teacher_timesteps", "teacher_noises", "sharpness", "permuted", "unordered"),
     ),
 )  # fmt: skip
+NEEDED_BY: dict[str, tuple[str, ...]] = {
+    "lam": tuple(name for name in NAMES if name not in ("clip", "negatives")),
+    **{name: WITH_TEACHER_IN_LOOP for _, group, names in ADVANCED if group == "ft-in-loop" for name in names},
+    **{name: ("preference",) for _, group, names in ADVANCED if group == "ft-asked" for name in names},
+}
+"""Settings that not every objective uses, with those that do. Out of sight, they are not meant."""
 MARK_OBJECTIVE = "(objective) => { document.documentElement.dataset.objective = objective; }"
 """For the style sheet, which hides the settings of other objectives; they keep their values."""
 LABELS = {
@@ -87,13 +93,14 @@ class RecipeForm:
         )  # fmt: skip
 
     def recipe(self, values: Sequence[Any]) -> Recipe:
-        """What the form asks for; a control of another objective is out of sight and not meant.
+        """What the form asks for, with settings that its objective does not use as they are by default.
 
         Raises `UserError` for a field that is empty or of the wrong kind.
         """
         asked = dict(zip(self.fields, values, strict=True))
-        unmeant = {name: False for name, objectives in CONTROLS.items() if asked["objective"] not in objectives}
-        return recipe_of(asked | unmeant)
+        default = Recipe()
+        unmeant = [name for name, objectives in NEEDED_BY.items() if asked["objective"] not in objectives]
+        return recipe_of(asked | {name: getattr(default, name) for name in unmeant})
 
     def _take_preset(self, name: str) -> list[Any]:
         recipe = PRESETS.get(name, PRESETS[FIRST])
