@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,6 +72,14 @@ def test_an_uploaded_picture_gets_three_answers_and_the_teacher_is_right(page: P
     expect(page.locator(VERDICTS)).to_have_count(3, timeout=2 * WAIT_MS)
     expect(page.locator(VERDICTS).nth(1)).to_contain_text("prefers A")
     expect(page.locator("#answer .mark")).to_have_count(0)  # nobody told the page which caption is true
+
+
+def test_the_settings_say_of_a_model_that_has_answered_that_it_is_loaded(page: Page) -> None:
+    ask(page, "a red star", "a blue circle")
+    expect(page.locator("#answer .asked")).to_contain_text("a red star", timeout=2 * WAIT_MS)
+    expect(page.locator(VERDICTS)).to_have_count(3, timeout=2 * WAIT_MS)
+    page.locator("#settings button").first.click()
+    expect(page.locator("#model-states .yes")).to_have_text([re.compile("is loaded")] * 3)
 
 
 def test_a_foreign_picture_stays_in_the_form_and_gets_no_number(page: Page, tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ class CompareTab:
         with gr.Row(elem_id="actions"):
             self.swap = gr.Button("Swap A and B", size="md", elem_id="swap", min_width=120)
             self.score = gr.Button("Score", variant="primary", size="md", elem_id="score", min_width=120)
-        with gr.Accordion("Settings", open=False, elem_id="settings"):
+        with gr.Accordion("Settings", open=False, elem_id="settings") as self.settings:
             self._build_settings()
 
     def _caption(self, index: int, value: str) -> gr.Textbox:
@@ -221,16 +221,20 @@ class CompareTab:
             **PRIVATE,
         }
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", **PRIVATE}
+        describe: dict[str, Any] = {
+            "fn": self._describe_models, "inputs": self.models, "outputs": self.model_states, **quick
+        }  # fmt: skip
         chosen = self.strip.select(self._choose, None, [self.picture, *self.captions], **quick)
         taken = self.way_on.click(self._take_way_on, [self.way_on_model, *self.models], self.models, **quick)
         pressed = gr.on([self.score.click, *(caption.submit for caption in self.captions)], **run)
         for scored in (chosen.then(**run), taken.then(**run), pressed):
             scored.then(None, js=SHOW_ANSWER, **PRIVATE)
+            scored.then(**describe)
         self.answer.change(None, js=MARK_FRESH, **PRIVATE)
         self.swap.click(asking.swap, self.captions, self.captions, **quick)
         gr.on([field.change for field in self.inputs], None, js=MARK_STALE, **PRIVATE)
         self.picture.input(self._check_picture, self.picture, self.message, trigger_mode="always_last", **quick)
-        gr.on([m.change for m in self.models], self._describe_models, self.models, self.model_states, **quick)
+        gr.on([self.settings.expand, *(model.change for model in self.models)], **describe)
 
     def open_address(self, request: gr.Request) -> Iterator[list[Any]]:
         """Fills the form from the page's address and scores it, if the address asks for something."""
