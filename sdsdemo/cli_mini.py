@@ -41,7 +41,7 @@ def add_mini(verbs: Any) -> None:
         deeds, "study", "make the runs of a study of the experiment that are not made yet", "mini study control",
         _mini_study,
     )  # fmt: skip
-    study.add_argument("names", nargs="+", metavar="STUDY", help="control, screen, confirm, return; or all")
+    study.add_argument("names", nargs="+", metavar="STUDY", help="one of the experiment's, such as confirm; or all")
     study.add_argument("--part", default="0/1", metavar="K/N", help="make the K-th of N shares of the runs (from 0)")
     study.add_argument("--out", type=Path, default=STUDY_LINES, metavar="DIR", help="a line a run goes there")
     study.add_argument("--work", type=Path, default=DEFAULT_WORK / "studies", metavar="DIR", help="unfinished runs")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from sdsdemo.data.mini_sentences import WORDS, describe
 from sdsdemo.data.mini_stream import MiniStream
@@ -37,6 +38,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, stage in denoiser.STAGES.items():
             short = replace(stage, course=replace(stage.course, steps=2, warm_up=1))
             patch.setitem(denoiser.STAGES, name, short)
+        short = replace(denoiser.LONGER, course=replace(denoiser.LONGER.course, steps=2, warm_up=1))
+        patch.setattr(denoiser, "LONGER", short)
         tiny = {"steps": 2, "warm_up": 1, "batch": 4, "pool": 8, "teacher_timesteps": 2, "measure_every": 2}
         patch.setattr(preferring, "RECIPE", replace(preferring.RECIPE, **tiny))
         patch.setenv("SDSDEMO_CACHE", str(folder / "cache"))
@@ -67,9 +70,23 @@ def test_every_part_is_written_and_scores_when_read_back(made: Path, name: str) 
 
 def test_the_learning_curves_are_kept(made: Path) -> None:
     curves = {path.stem: json.loads(path.read_text()) for path in (made / "out" / "curves").iterdir()}
-    parts = {f"mini-diffusion-{part}" for part in ("autoencoder", "prompts", *denoiser.STAGES)}
-    assert set(curves) == (set(PARTS) - {"mini-diffusion"}) | parts
+    parts = {f"mini-diffusion-short-{part}" for part in ("autoencoder", "prompts", *denoiser.STAGES)}
+    assert set(curves) == (set(PARTS) - {"mini-diffusion-short"}) | parts
     assert all(curve[-1]["step"] == 2 for curve in curves.values())
+
+
+def test_the_longer_course_goes_on_from_the_files_of_the_short_one_and_changes_its_unet_alone(made: Path) -> None:
+    def weights(name: str, part: str) -> dict[str, torch.Tensor]:
+        (file,) = (made / "out" / name / part).glob("*.safetensors")
+        return load_file(file)
+
+    names = ("mini-diffusion-short", "mini-diffusion")
+    for part in ("vae", "text_encoder", "unet"):
+        short, longer = (weights(name, part) for name in names)
+        assert str(made) not in (made / "out" / names[1] / part / "config.json").read_text()
+        assert all(torch.equal(short[key], longer[key]) for key in short) == (part != "unet"), part
+    moved = [(short[key].float() - longer[key].float()).abs().max().item() for key in short]
+    assert 0 < max(moved) < 0.01  # two steps from there, and not from a fresh network
 
 
 def test_a_fine_tuned_file_tells_its_story(made: Path) -> None:
@@ -105,11 +122,11 @@ def test_a_curve_is_the_mean_of_every_few_steps_of_the_last_time_they_were_made(
     assert preferring._curve(tmp_path / "log.jsonl") == [{"step": 50, "loss": 25.5}, {"step": 60, "loss": 55.5}]
 
 
-def test_the_second_stage_of_the_denoiser_sees_more_of_what_is_counted(tmp_path: Path) -> None:
+def test_each_stage_of_the_denoiser_sees_its_shares_of_what_is_learned_late(tmp_path: Path) -> None:
     stream = MiniStream(4, 400, tmp_path)
     latent_N = torch.zeros(400, 4, 8, 8)
     families: dict[str, list[str]] = {}
-    for name, stage in denoiser.STAGES.items():
+    for name, stage in {**denoiser.STAGES, "longer": denoiser.LONGER}.items():
         seen: list[str] = []
         counting = type("Counting", (), {"scenes": stream.scenes, "seed": 0})()
         counting.sentences = lambda rng, index_B, tag_share, seen=seen: (
@@ -124,11 +141,15 @@ def test_the_second_stage_of_the_denoiser_sees_more_of_what_is_counted(tmp_path:
               for name, seen in families.items()}  # fmt: skip
     assert shares["denoiser"] == pytest.approx([0.6, 0.05], abs=0.08)
     assert shares["denoiser-2"] == pytest.approx([0.3, 0.4], abs=0.08)
+    assert shares["longer"] == pytest.approx([0.2, 0.2], abs=0.08)
+    assert np.mean([family == "and" for family in families["longer"]]) == pytest.approx(0.4, abs=0.08)
 
 
 def test_a_part_without_its_base_or_an_unknown_one_is_a_sentence(made: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="train that first"):
         train(["mini-sds-clip"], tmp_path, made / "work", lambda line: None)
+    with pytest.raises(UserError, match="made from mini-diffusion-short: train that first"):
+        train(["mini-diffusion"], tmp_path, made / "work", lambda line: None)
     with pytest.raises(UserError, match="no part called 'mini-klip'"):
         train(["mini-klip"], tmp_path, made / "work", lambda line: None)
 
@@ -167,5 +188,5 @@ def test_the_lesson_marks_each_things_words_with_its_own_place(tmp_path: Path) -
 def test_everything_shipped_fits_and_knows_its_words() -> None:
     files = [path for path in CHECKPOINTS.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= LARGEST_MB * 1e6
-    for name in (*clips.BASES, "mini-diffusion"):
+    for name in (*clips.BASES, "mini-diffusion-short", "mini-diffusion"):
         assert json.loads((CHECKPOINTS / name / "knows.json").read_text())["words"] == list(WORDS)

@@ -21,7 +21,8 @@ from sdsdemo.workbench import Workbench
 
 RESULTS = ASSETS / "mini" / "results"
 MODELS = [
-    "mini-clip", "mini-clip-clean", "mini-diffusion", "mini-sds-clip", "mini-clip-control", "mini-preference-clip",
+    "mini-clip", "mini-clip-clean", "mini-diffusion", "mini-diffusion-short", "mini-sds-clip", "mini-clip-control",
+    "mini-preference-clip",
 ]  # fmt: skip
 SAMPLE = 18
 """Two of each kind of swap: scored anew in every run of the tests."""

@@ -90,22 +90,22 @@ def test_every_teacher_has_one_line_with_its_score(lines: list[dict[str, Any]]) 
 
 
 def of(work: Path, name: str, part: str) -> dict[str, torch.Tensor]:
-    folder = work / "teachers" / name.replace(" ", "-") / "mini-diffusion"
+    folder = work / "teachers" / name.replace(" ", "-") / "mini-diffusion-short"
     return load_file(next((folder / part).glob("*.safetensors")))
 
 
 @pytest.mark.usefixtures("lines")
 def test_teachers_differ_in_what_they_name_and_share_the_rest(work: Path) -> None:
-    shipped = load_file(CHECKPOINTS / "mini-diffusion" / "text_encoder" / "model.safetensors")
+    shipped = load_file(CHECKPOINTS / "mini-diffusion-short" / "text_encoder" / "model.safetensors")
     untrained = prompts.fresh().half().state_dict()
     for name, kind in TEACHERS.items():
         text = of(work, name, "text_encoder")
         assert all(torch.equal(text[key], shipped[key]) for key in shipped) == kind.lesson, name
         assert not all(torch.equal(text[key], untrained[key]) for key in text), f"{name}: the encoder never learned"
         assert json.loads(
-            (work / "teachers" / name.replace(" ", "-") / "mini-diffusion" / "vae" / "config.json").read_text()
+            (work / "teachers" / name.replace(" ", "-") / "mini-diffusion-short" / "vae" / "config.json").read_text()
         )["scaling_factor"] == pytest.approx(
-            json.loads((CHECKPOINTS / "mini-diffusion" / "vae" / "config.json").read_text())["scaling_factor"]
+            json.loads((CHECKPOINTS / "mini-diffusion-short" / "vae" / "config.json").read_text())["scaling_factor"]
         )
     unets = [of(work, name, "unet") for name in TEACHERS]
     key = "conv_in.weight"

@@ -1,4 +1,4 @@
-"""The autoencoder of mini-diffusion: 64 x 64 pictures to latents of 4 x 8 x 8 and back.
+"""The autoencoder of the Mini teachers: 64 x 64 pictures to latents of 4 x 8 x 8 and back.
 
     L = ||x_hat - x||^2 + 0.3 |x_hat - x| + 1e-6 KL( q(z | x) || N(0, I) )
 

@@ -15,8 +15,9 @@ from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.figures import by_share_figure, curves_figure, effects_figure, saved
 from sdsdemo.metrics import paired_change, proportion
 from sdsdemo.mini import clips
-from sdsdemo.mini.experiment import BENCHMARK, TEACHER, read_rows, right_of
+from sdsdemo.mini.experiment import BENCHMARK, read_rows, right_of
 from sdsdemo.mini.making import CURVES
+from sdsdemo.mini.studies import BETTER_TEACHER as TEACHER
 from sdsdemo.mini.variants import SHORT
 from sdsdemo.mini.verify import COSTS, EXPERIMENT, FINDINGS, MEASURED, RESULTS
 from sdsdemo.settings import CHECKPOINTS, ROOT
@@ -128,9 +129,13 @@ def filled(text: str, parts: Mapping[str, str]) -> str:
 
 PANELS = {
     "CLIPs: L_CLIP": {name: name for name in clips.BASES},
-    "teacher's autoencoder: loss": {"mini-diffusion-autoencoder": "autoencoder"},
-    "teacher's text encoder: loss": {"mini-diffusion-prompts": "text encoder"},
-    "teacher's UNet: loss": {"mini-diffusion-denoiser": "stage 1", "mini-diffusion-denoiser-2": "stage 2"},
+    "teacher's autoencoder: loss": {"mini-diffusion-short-autoencoder": "autoencoder"},
+    "teacher's text encoder: loss": {"mini-diffusion-short-prompts": "text encoder"},
+    "teacher's UNet: loss": {
+        "mini-diffusion-short-denoiser": "stage 1",
+        "mini-diffusion-short-denoiser-2": "stage 2",
+        "mini-diffusion": "longer course",
+    },
     "students: total loss": {name: name for name in ("mini-sds-clip", "mini-clip-control", "mini-preference-clip")},
 }
 """By title, the learning curves that a panel shows, with what they are called in it."""

@@ -1,9 +1,10 @@
 """Trains the Mini models in the order in which they need each other, and writes the folders that are shipped.
 
     mini-clip, -2, -3, -clean      L_CLIP on tag-like captions, from three seeds, and on whole ones
-    mini-diffusion                 autoencoder, then text encoder, then UNet
+    mini-diffusion-short           autoencoder, then text encoder, then UNet
+    mini-diffusion                 its UNet after a longer course
     mini-sds-clip, -clip-control   mini-clip fine-tuned, with mini-diffusion as the teacher and without it
-    mini-preference-clip           mini-clip fine-tuned with what mini-diffusion prefers between captions
+    mini-preference-clip           mini-clip fine-tuned with what mini-diffusion-short prefers between captions
 
 Every run continues from its file in the work folder when it was stopped, and leaves its learning curve in the output.
 """
@@ -16,11 +17,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
+from transformers import DistilBertModel
 
 from sdsdemo.data.mini_stream import MiniStream
 from sdsdemo.errors import UserError
 from sdsdemo.mini import autoencoder, clips, denoiser, preferring, prompts, running, students
+from sdsdemo.mini.experiment import TEACHER as SHORT
 from sdsdemo.mini.knowing import write_knows
 
 STREAM_SEED = 0
@@ -94,19 +98,37 @@ def _diffusion(name: str, stream: MiniStream, out: Path, work: Path, progress: r
         unet.requires_grad_(True).train()
         curves[stage] = running.run(stage, unet, losses, what.course, work=work, progress=progress)
 
-    aside = out / f"{name}.part"
-    shutil.rmtree(aside, ignore_errors=True)
-    denoiser.save_pipeline(aside, vae, encoder, unet)
-    write_knows(aside)
-    shutil.rmtree(out / name, ignore_errors=True)
-    aside.rename(out / name)
+    _write_pipeline(out / name, vae, encoder, unet)
     for part, curve in curves.items():
         _keep(curve, out, f"{name}-{part}")
 
 
-def latents(vae: torch.nn.Module, stream: MiniStream, work: Path, progress: running.Progress) -> Tensor:
-    """Unscaled latents of every picture, encoded once."""
-    path = work / "latents.pt"
+def _longer(name: str, stream: MiniStream, out: Path, work: Path, progress: running.Progress) -> None:
+    """From the files of the short course alone, so that it can be made without that course."""
+    vae, encoder, unet = denoiser.read_pipeline(out / SHORT)
+    latent_N = latents(vae, stream, work, progress, f"latents-{name}.pt") * vae.config.scaling_factor
+    losses = denoiser.losses_at(unet, encoder, stream, latent_N, denoiser.LONGER)
+    unet.requires_grad_(True).train()
+    curve = running.run(name, unet, losses, denoiser.LONGER.course, work=work, progress=progress)
+    _write_pipeline(out / name, vae, encoder, unet)
+    _keep(curve, out, name)
+
+
+def _write_pipeline(folder: Path, vae: AutoencoderKL, encoder: DistilBertModel, unet: UNet2DConditionModel) -> None:
+    """Written aside, then renamed."""
+    aside = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(aside, ignore_errors=True)
+    denoiser.save_pipeline(aside, vae, encoder, unet)
+    write_knows(aside)
+    shutil.rmtree(folder, ignore_errors=True)
+    aside.rename(folder)
+
+
+def latents(
+    vae: torch.nn.Module, stream: MiniStream, work: Path, progress: running.Progress, file: str = "latents.pt"
+) -> Tensor:
+    """Unscaled latents of every picture, encoded once and kept in that file of `work`."""
+    path = work / file
     if not path.exists():
         progress(f"encoding {len(stream)} pictures")
         torch.save(autoencoder.encode_all(vae, stream.pictures_N), path)
@@ -132,11 +154,16 @@ def _keep(curve: running.Curve, out: Path, name: str) -> None:
 Maker = Callable[[str, MiniStream, Path, Path, running.Progress], None]
 _MAKERS: dict[str, Maker] = {
     **dict.fromkeys(clips.BASES, _clip),
-    "mini-diffusion": _diffusion,
+    SHORT: _diffusion,
+    students.TEACHER: _longer,
     "mini-sds-clip": _student,
     "mini-clip-control": _student,
     preferring.NAME: _preference,
 }
 PARTS = tuple(_MAKERS)
-NEEDS = dict.fromkeys((*students.LAMBDAS, preferring.NAME), (students.BASE, students.TEACHER))
+NEEDS = {
+    students.TEACHER: (SHORT,),
+    **dict.fromkeys(students.LAMBDAS, (students.BASE, students.TEACHER)),
+    preferring.NAME: (students.BASE, SHORT),
+}
 """What must be there before a part can be made."""

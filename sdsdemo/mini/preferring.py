@@ -22,19 +22,22 @@ from sdsdemo.types import Availability, Card
 
 NAME = "mini-preference-clip"
 CELL = "preference, every parameter"
-RECIPE = replace(CONFIRM.cells[CELL], base=students.BASE, teacher=students.TEACHER, seed=CONFIRM.seeds[0])
+RECIPE = replace(CONFIRM.cells[CELL], base=students.BASE, seed=CONFIRM.seeds[0])
 NO_LOSS = ("step", "gradient", "s")
 
 
 def fine_tune(out: Path, work: Path, progress: running.Progress) -> running.Curve:
-    """Train it from the base and the teacher in `out`, and write `out/NAME.safetensors`; gives the curve.
+    """Train it from the base and the teacher in `out`, and write `out/NAME.safetensors`, in half precision.
+
+    Gives the curve.
 
     Raises `UserError` for a base or teacher that cannot be read, and for a run that fails.
     """
     folder = work / NAME
     trained_run(RECIPE, folder, Trained(out), progress)
     tensors, header = read_delta(folder / "model.safetensors")
-    write_delta(out / f"{NAME}.safetensors", tensors, header | {"base": students.BASE_SPEC})
+    halves = {name: tensor.half() for name, tensor in tensors.items()}
+    write_delta(out / f"{NAME}.safetensors", halves, header | {"base": students.BASE_SPEC})
     return _curve(folder / LOG)
 
 

@@ -1,4 +1,4 @@
-"""The text encoder of mini-diffusion, taught from text alone what each word's thing is like; then frozen.
+"""The text encoder of the Mini teachers, taught from text alone what each word's thing is like; then frozen.
 
 A text encoder that learns from the denoising loss alone never marks which thing has which place (the layout shows in
 the noised latent, so the word earns nothing). Real pipelines use encoders raised on far more text than their pictures;

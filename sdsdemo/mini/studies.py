@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sdsdemo.mini.experiment import BASES, BENCHMARK, Study
+from sdsdemo.mini.experiment import BASES, BENCHMARK, TEACHER, Study
 from sdsdemo.recipes import Recipe
 
 NORMS = Recipe(
     objective="clip", trained="norms", learning_rate=1e-2, steps=800, batch=32, pool=8_000, measure_every=800,
-    withheld_kind="size", withheld_words="left of",
+    withheld_kind="size", withheld_words="left of", teacher=TEACHER,
 )  # fmt: skip
 """The parameters that the paper trains. Sizes, and what is left of what, are swaps that no run is ever trained on."""
 EVERYTHING = replace(NORMS, trained="all", learning_rate=1e-3, steps=400, measure_every=400)
@@ -174,6 +174,26 @@ UNTOLD = (
     *((f"preference, {HALF}", f"{control}, {HALF}") for control in ("clip", "labels", "preference, permuted")),
     (f"preference, {HALF}", "preference"),
 )
+BETTER_TEACHER = "mini-diffusion"
+BETTER = Study(
+    cells={
+        f"{cell}, better teacher": replace(recipe, teacher=BETTER_TEACHER)
+        for cell, recipe in {
+            "sds": CONFIRM.cells["sds"],
+            "preference": CONFIRM.cells["preference"],
+            f"preference, {HALF}": MISLABELLED.cells[f"preference, {HALF}"],
+        }.items()
+    },
+    bases=BASES,
+    measure=BENCHMARK,
+)
+"""Declared when the teacher's course had been made longer, before any student of it was measured: would a teacher that
+errs less have changed what the paper's term does, or what its preferences are worth?"""
+SURER = (
+    ("sds, better teacher", "clip"),
+    ("preference, better teacher", "preference"),
+    (f"preference, {HALF}, better teacher", f"preference, {HALF}"),
+)
 STUDIES = {
     "control": CONTROL,
     "screen": SCREEN,
@@ -182,8 +202,16 @@ STUDIES = {
     "tower": TOWER,
     "dealt": DEALT,
     "mislabelled": MISLABELLED,
+    "better": BETTER,
 }
-BESIDE = {"dealt": "confirm", "mislabelled": "confirm"}
-"""Studies whose contrasts are with cells of another one too, at the same bases and seeds."""
-DECLARED = {"confirm": CONTRASTS, "return": RETURNED, "tower": TOWERED, "dealt": JUDGED, "mislabelled": UNTOLD}
+BESIDE = {"dealt": ("confirm",), "mislabelled": ("confirm",), "better": ("confirm", "mislabelled")}
+"""Studies whose contrasts are with cells of others too, at the same bases and seeds."""
+DECLARED = {
+    "confirm": CONTRASTS,
+    "return": RETURNED,
+    "tower": TOWERED,
+    "dealt": JUDGED,
+    "mislabelled": UNTOLD,
+    "better": SURER,
+}
 """Contrasts of the studies that meet the benchmark."""

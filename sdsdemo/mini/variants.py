@@ -1,9 +1,9 @@
 """Models of the Mini world of other making, trained to be measured: they say what its choices are worth. Not shipped.
 
     CLIPs      raised with other shares of tag-like captions than the bases
-    teachers   three denoisers of one short course, with the autoencoder, pictures and batches of mini-diffusion: made
-               as it is; on the captions of mini-clip, a share of them tags; and without the lesson of `prompts`, the
-               text encoder learning together with the UNet from the denoising loss alone
+    teachers   three denoisers of a third of a course, with the autoencoder, pictures and batches of
+               mini-diffusion-short: made as it is; on the captions of mini-clip, a share of them tags; and without the
+               lesson of `prompts`, the text encoder learning together with the UNet from the denoising loss alone
 
 A line a model in `tags.jsonl` and `teachers.jsonl`; what has its line is not made again, and what was begun goes on.
 """
@@ -33,7 +33,7 @@ from sdsdemo.summaries import pair_right
 from sdsdemo.training import Course
 
 COURSE = Course(steps=1500, learning_rate=1e-3, warm_up=100, decay="late", ema=0.998)
-"""Half of the first stage of mini-diffusion."""
+"""Half of the first stage of mini-diffusion-short."""
 READ, ASKED = 3_000, 1_000
 """Sentences that the reader of places is fitted on, and others that it is asked about."""
 RIDGE = 1e-3
@@ -58,7 +58,7 @@ TEACHERS = {
 
 
 def make_variants(checkpoints: Path, lines: Path, work: Path, workbench: Any, progress: running.Progress) -> None:
-    """Train and measure what has no line yet. checkpoints: where mini-diffusion and the bases are."""
+    """Train and measure what has no line yet. checkpoints: where mini-diffusion-short and the bases are."""
     if {base.tag_share for base in clips.SWEEP.values()} - _shares(lines / "tags.jsonl"):
         train_sweep(work / "sweep", work, progress)
     measure_sweep(work / "sweep", lines / "tags.jsonl", workbench)

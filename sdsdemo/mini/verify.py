@@ -134,7 +134,7 @@ def from_scratch(work: Path, workbench: Any, progress: Progress) -> dict[str, An
     """Everything again in `work`, hours of it; then the new effects against the shipped intervals."""
     checkpoints, experiment = work / "checkpoints", work / "experiment"
     missing = [part for part in PARTS if not (checkpoints / "curves" / f"{part}.json").exists()]
-    train([part for part in PARTS if part in missing or part == "mini-diffusion"], checkpoints, work, progress)
+    train(missing, checkpoints, work, progress)
     make_variants(checkpoints, experiment, work, Elsewhere(workbench, checkpoints), progress)
     _in_processes([*STUDIES], experiment, work / "studies", checkpoints)
     now = json.loads(write_findings(experiment).read_text())

@@ -51,9 +51,9 @@ def hours(
     note("timing some steps of every course")
     with TemporaryDirectory() as folder:
         second = dict(_seconds(Path(folder)))
-    unet = sum(stage.course.steps for stage in denoiser.STAGES.values())
+    unet = sum(stage.course.steps for stage in (*denoiser.STAGES.values(), denoiser.LONGER))
     models = (
-        making.PICTURES * (second["drawing"] + second["encoding"])
+        making.PICTURES * (second["drawing"] + 2 * second["encoding"])
         + len(clips.BASES) * clips.COURSE.steps * second["clip"]
         + autoencoder.COURSE.steps * second["autoencoder"]
         + prompts.COURSE.steps * second["prompts"]
