@@ -22,9 +22,7 @@ def add_mini(verbs: Any) -> None:
     draw.add_argument("--seed", type=int, help="another seed draws other pictures (default: that of what is shipped)")
     draw.add_argument("--out", type=Path, metavar="DIR", help="default: runs/mini/seed-N, or assets/mini with no seed")
     draw.add_argument("--sheets", action="store_true", help="contact sheets to check by eye, and nothing else")
-    train = verb(
-        deeds, "train", "train the Mini models; all together, an hour and a half", "mini train all", _mini_train
-    )
+    train = verb(deeds, "train", "train the Mini models; all together, two hours", "mini train all", _mini_train)
     train.add_argument("parts", nargs="+", metavar="PART", help="all, or names of Mini models")
     train.add_argument("--out", type=Path, default=CHECKPOINTS, metavar="DIR", help="default: checkpoints/")
     train.add_argument(

@@ -35,11 +35,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(making, "PICTURES", 64)
         for module in (autoencoder, clips, prompts, students):
             patch.setattr(module, "COURSE", replace(module.COURSE, steps=2, warm_up=1))
-        for name, stage in denoiser.STAGES.items():
-            short = replace(stage, course=replace(stage.course, steps=2, warm_up=1))
-            patch.setitem(denoiser.STAGES, name, short)
-        short = replace(denoiser.LONGER, course=replace(denoiser.LONGER.course, steps=2, warm_up=1))
-        patch.setattr(denoiser, "LONGER", short)
+        for stages in (denoiser.STAGES, denoiser.LONGER):
+            for name, stage in stages.items():
+                short = replace(stage, course=replace(stage.course, steps=2, warm_up=1))
+                patch.setitem(stages, name, short)
         tiny = {"steps": 2, "warm_up": 1, "batch": 4, "pool": 8, "teacher_timesteps": 2, "measure_every": 2}
         patch.setattr(preferring, "RECIPE", replace(preferring.RECIPE, **tiny))
         patch.setenv("SDSDEMO_CACHE", str(folder / "cache"))
@@ -71,11 +70,12 @@ def test_every_part_is_written_and_scores_when_read_back(made: Path, name: str) 
 def test_the_learning_curves_are_kept(made: Path) -> None:
     curves = {path.stem: json.loads(path.read_text()) for path in (made / "out" / "curves").iterdir()}
     parts = {f"mini-diffusion-short-{part}" for part in ("autoencoder", "prompts", *denoiser.STAGES)}
-    assert set(curves) == (set(PARTS) - {"mini-diffusion-short"}) | parts
+    parts |= {f"mini-diffusion-{stage}" for stage in denoiser.LONGER}
+    assert set(curves) == (set(PARTS) - {"mini-diffusion-short", "mini-diffusion"}) | parts
     assert all(curve[-1]["step"] == 2 for curve in curves.values())
 
 
-def test_the_longer_course_goes_on_from_the_files_of_the_short_one_and_changes_its_unet_alone(made: Path) -> None:
+def test_the_longer_courses_go_on_from_the_files_of_the_short_one_and_change_its_unet_alone(made: Path) -> None:
     def weights(name: str, part: str) -> dict[str, torch.Tensor]:
         (file,) = (made / "out" / name / part).glob("*.safetensors")
         return load_file(file)
@@ -86,7 +86,7 @@ def test_the_longer_course_goes_on_from_the_files_of_the_short_one_and_changes_i
         assert str(made) not in (made / "out" / names[1] / part / "config.json").read_text()
         assert all(torch.equal(short[key], longer[key]) for key in short) == (part != "unet"), part
     moved = [(short[key].float() - longer[key].float()).abs().max().item() for key in short]
-    assert 0 < max(moved) < 0.01  # two steps from there, and not from a fresh network
+    assert 0 < max(moved) < 0.01  # a few steps from there, and not from a fresh network
 
 
 def test_a_fine_tuned_file_tells_its_story(made: Path) -> None:
@@ -126,7 +126,7 @@ def test_each_stage_of_the_denoiser_sees_its_shares_of_what_is_learned_late(tmp_
     stream = MiniStream(4, 400, tmp_path)
     latent_N = torch.zeros(400, 4, 8, 8)
     families: dict[str, list[str]] = {}
-    for name, stage in {**denoiser.STAGES, "longer": denoiser.LONGER}.items():
+    for name, stage in {**denoiser.STAGES, **denoiser.LONGER}.items():
         seen: list[str] = []
         counting = type("Counting", (), {"scenes": stream.scenes, "seed": 0})()
         counting.sentences = lambda rng, index_B, tag_share, seen=seen: (
@@ -141,8 +141,9 @@ def test_each_stage_of_the_denoiser_sees_its_shares_of_what_is_learned_late(tmp_
               for name, seen in families.items()}  # fmt: skip
     assert shares["denoiser"] == pytest.approx([0.6, 0.05], abs=0.08)
     assert shares["denoiser-2"] == pytest.approx([0.3, 0.4], abs=0.08)
-    assert shares["longer"] == pytest.approx([0.2, 0.2], abs=0.08)
-    assert np.mean([family == "and" for family in families["longer"]]) == pytest.approx(0.4, abs=0.08)
+    for stage in denoiser.LONGER:
+        assert shares[stage] == pytest.approx([0.2, 0.2], abs=0.08)
+        assert np.mean([family == "and" for family in families[stage]]) == pytest.approx(0.4, abs=0.08)
 
 
 def test_a_part_without_its_base_or_an_unknown_one_is_a_sentence(made: Path, tmp_path: Path) -> None:

@@ -82,11 +82,12 @@ def test_the_examples_of_the_page_are_those_that_the_seed_draws(tmp_path: Path) 
 
 
 def test_the_teacher_is_good_enough_to_teach_and_clip_retrieves() -> None:
-    """On the swaps that were hard to learn too: left and right, above and below."""
-    teacher = stored("mini")["models"]["mini-diffusion"]
-    assert teacher["text"]["value"] >= 0.85
-    for tag in ("Noun left/right", "Noun above/below"):
-        assert teacher["by_tag"]["tag"][tag]["text"]["value"] >= 0.70
+    """On every kind of swap, those too that are learned last; at least as well as the studies' own."""
+    models = stored("mini")["models"]
+    teacher, studied = models["mini-diffusion"], models["mini-diffusion-short"]
+    assert teacher["text"]["value"] >= studied["text"]["value"] >= 0.93
+    assert teacher["group"]["value"] >= studied["group"]["value"] >= 0.75
+    assert all(found["text"]["value"] >= 0.75 for found in teacher["by_tag"]["tag"].values())
     assert (
         0.5 < stored("mini-retrieval")["models"]["mini-clip"]["accuracy"]["value"] < 0.9
     )  # so that "kept" can be said
@@ -101,7 +102,8 @@ def test_the_shipped_run_is_of_the_benchmark_that_is_here_so_that_a_model_can_be
 def test_a_fresh_benchmark_of_a_seed_that_nobody_chose_on_gives_figures_like_the_shipped_ones(seed: int) -> None:
     """The intervals of both meet, and the teacher's text score lies inside the shipped interval."""
     shipped, fresh = stored("mini")["models"], stored(f"fresh-{seed}")["models"]
-    for name in MODELS:
+    assert set(fresh) == {*MODELS} - {"mini-diffusion-short"}
+    for name in fresh:
         for metric in ("text", "image", "group"):
             ours, theirs = shipped[name][metric], fresh[name][metric]
             assert theirs["low"] <= ours["high"], (name, metric)

@@ -8,7 +8,7 @@ Timesteps: the layout of a picture shows in the noised latent itself until t is 
 at 450 to 960 with probability 0.8; everything else at 200 to 900 with probability 0.7, else at any t.
 
 Two stages make mini-diffusion-short: the second goes on from the first's weights and sees more of what is counted,
-which is learned late. A longer course goes on from its files and makes mini-diffusion: it sees more of two things that
+which is learned late. Two longer ones go on from its files and make mini-diffusion: they see more of two things that
 stand beside one another, where which of them has which colour is learned last.
 """
 
@@ -58,12 +58,15 @@ STAGES = {
         salt=8,
     ),
 }
-LONGER = Stage(
-    course=Course(steps=4500, learning_rate=8e-4, warm_up=100, decay="late", ema=0.998),
-    shares={PLACED: 0.2, COUNTED: 0.2, BESIDE: 0.4},
-    salt=9,
-)
-"""Its shares were chosen for the kinds of swap that the short course's model gets wrong on fresh validation pairs."""
+LONGER = {
+    f"denoiser-{number}": Stage(
+        course=Course(steps=steps, learning_rate=8e-4, warm_up=100, decay="late", ema=0.998),
+        shares={PLACED: 0.2, COUNTED: 0.2, BESIDE: 0.4},
+        salt=salt,
+    )
+    for number, steps, salt in ((3, 4500, 9), (4, 4000, 10))
+}
+"""Their shares were chosen for the kinds of swap that the short course's model gets wrong on fresh validation pairs."""
 
 
 def fresh() -> UNet2DConditionModel:

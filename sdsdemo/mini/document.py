@@ -17,7 +17,7 @@ from sdsdemo.metrics import paired_change, proportion
 from sdsdemo.mini import clips
 from sdsdemo.mini.experiment import BENCHMARK, read_rows, right_of
 from sdsdemo.mini.making import CURVES
-from sdsdemo.mini.studies import BETTER_TEACHER as TEACHER
+from sdsdemo.mini.students import TEACHER
 from sdsdemo.mini.variants import SHORT
 from sdsdemo.mini.verify import COSTS, EXPERIMENT, FINDINGS, MEASURED, RESULTS
 from sdsdemo.settings import CHECKPOINTS, ROOT
@@ -134,7 +134,8 @@ PANELS = {
     "teacher's UNet: loss": {
         "mini-diffusion-short-denoiser": "stage 1",
         "mini-diffusion-short-denoiser-2": "stage 2",
-        "mini-diffusion": "longer course",
+        "mini-diffusion-denoiser-3": "stage 3",
+        "mini-diffusion-denoiser-4": "stage 4",
     },
     "students: total loss": {name: name for name in ("mini-sds-clip", "mini-clip-control", "mini-preference-clip")},
 }

@@ -2,7 +2,7 @@
 
     mini-clip, -2, -3, -clean      L_CLIP on tag-like captions, from three seeds, and on whole ones
     mini-diffusion-short           autoencoder, then text encoder, then UNet
-    mini-diffusion                 its UNet after a longer course
+    mini-diffusion                 its UNet after two longer courses
     mini-sds-clip, -clip-control   mini-clip fine-tuned, with mini-diffusion as the teacher and without it
     mini-preference-clip           mini-clip fine-tuned with what mini-diffusion-short prefers between captions
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -93,11 +93,7 @@ def _diffusion(name: str, stream: MiniStream, out: Path, work: Path, progress: r
         "prompts", encoder, prompts.losses_at(encoder, stream), prompts.COURSE, work=work, progress=progress
     )
     unet = denoiser.fresh()
-    for stage, what in denoiser.STAGES.items():
-        losses = denoiser.losses_at(unet, encoder, stream, latent_N, what)
-        unet.requires_grad_(True).train()
-        curves[stage] = running.run(stage, unet, losses, what.course, work=work, progress=progress)
-
+    curves |= _stages(denoiser.STAGES, unet, encoder, stream, latent_N, work, progress)
     _write_pipeline(out / name, vae, encoder, unet)
     for part, curve in curves.items():
         _keep(curve, out, f"{name}-{part}")
@@ -107,11 +103,28 @@ def _longer(name: str, stream: MiniStream, out: Path, work: Path, progress: runn
     """From the files of the short course alone, so that it can be made without that course."""
     vae, encoder, unet = denoiser.read_pipeline(out / SHORT)
     latent_N = latents(vae, stream, work, progress, f"latents-{name}.pt") * vae.config.scaling_factor
-    losses = denoiser.losses_at(unet, encoder, stream, latent_N, denoiser.LONGER)
-    unet.requires_grad_(True).train()
-    curve = running.run(name, unet, losses, denoiser.LONGER.course, work=work, progress=progress)
+    curves = _stages(denoiser.LONGER, unet, encoder, stream, latent_N, work, progress)
     _write_pipeline(out / name, vae, encoder, unet)
-    _keep(curve, out, name)
+    for part, curve in curves.items():
+        _keep(curve, out, f"{name}-{part}")
+
+
+def _stages(
+    stages: Mapping[str, denoiser.Stage],
+    unet: UNet2DConditionModel,
+    encoder: DistilBertModel,
+    stream: MiniStream,
+    latent_N: Tensor,
+    work: Path,
+    progress: running.Progress,
+) -> dict[str, running.Curve]:
+    """Trains the UNet one stage after the other; the curve of each."""
+    curves = {}
+    for stage, what in stages.items():
+        losses = denoiser.losses_at(unet, encoder, stream, latent_N, what)
+        unet.requires_grad_(True).train()
+        curves[stage] = running.run(stage, unet, losses, what.course, work=work, progress=progress)
+    return curves
 
 
 def _write_pipeline(folder: Path, vae: AutoencoderKL, encoder: DistilBertModel, unet: UNet2DConditionModel) -> None:

@@ -174,26 +174,6 @@ UNTOLD = (
     *((f"preference, {HALF}", f"{control}, {HALF}") for control in ("clip", "labels", "preference, permuted")),
     (f"preference, {HALF}", "preference"),
 )
-BETTER_TEACHER = "mini-diffusion"
-BETTER = Study(
-    cells={
-        f"{cell}, better teacher": replace(recipe, teacher=BETTER_TEACHER)
-        for cell, recipe in {
-            "sds": CONFIRM.cells["sds"],
-            "preference": CONFIRM.cells["preference"],
-            f"preference, {HALF}": MISLABELLED.cells[f"preference, {HALF}"],
-        }.items()
-    },
-    bases=BASES,
-    measure=BENCHMARK,
-)
-"""Declared when the teacher's course had been made longer, before any student of it was measured: would a teacher that
-errs less have changed what the paper's term does, or what its preferences are worth?"""
-SURER = (
-    ("sds, better teacher", "clip"),
-    ("preference, better teacher", "preference"),
-    (f"preference, {HALF}, better teacher", f"preference, {HALF}"),
-)
 STUDIES = {
     "control": CONTROL,
     "screen": SCREEN,
@@ -202,16 +182,8 @@ STUDIES = {
     "tower": TOWER,
     "dealt": DEALT,
     "mislabelled": MISLABELLED,
-    "better": BETTER,
 }
-BESIDE = {"dealt": ("confirm",), "mislabelled": ("confirm",), "better": ("confirm", "mislabelled")}
-"""Studies whose contrasts are with cells of others too, at the same bases and seeds."""
-DECLARED = {
-    "confirm": CONTRASTS,
-    "return": RETURNED,
-    "tower": TOWERED,
-    "dealt": JUDGED,
-    "mislabelled": UNTOLD,
-    "better": SURER,
-}
+BESIDE = {"dealt": "confirm", "mislabelled": "confirm"}
+"""Studies whose contrasts are with cells of another one too, at the same bases and seeds."""
+DECLARED = {"confirm": CONTRASTS, "return": RETURNED, "tower": TOWERED, "dealt": JUDGED, "mislabelled": UNTOLD}
 """Contrasts of the studies that meet the benchmark."""

@@ -51,7 +51,7 @@ def hours(
     note("timing some steps of every course")
     with TemporaryDirectory() as folder:
         second = dict(_seconds(Path(folder)))
-    unet = sum(stage.course.steps for stage in (*denoiser.STAGES.values(), denoiser.LONGER))
+    unet = sum(stage.course.steps for stage in (*denoiser.STAGES.values(), *denoiser.LONGER.values()))
     models = (
         making.PICTURES * (second["drawing"] + 2 * second["encoding"])
         + len(clips.BASES) * clips.COURSE.steps * second["clip"]
