@@ -9,7 +9,7 @@ from zipfile import ZipFile
 import numpy as np
 import pytest
 
-from sdsdemo.data.benchmarks import MINI, VALIDATION, read_benchmark, read_pairs
+from sdsdemo.data.benchmarks import MINI, VALIDATION, orders, read_benchmark, read_pairs, retrieval, swaps, zero_shot
 from sdsdemo.data.mini_sets import SWAPS
 from sdsdemo.errors import UserError
 from sdsdemo.mini.drawing import SEED, write_benchmark
@@ -82,3 +82,13 @@ def test_what_is_shipped_is_what_the_seed_gives(shipped: Path, split: str, tmp_p
         for picture, scene in zip(examples[number].images, pairs[number].scenes, strict=True):
             gap = np.abs(np.asarray(picture.open(), dtype=int) - np.asarray(draw(scene), dtype=int))
             assert gap.mean() < 0.3  # a palette of 128 colours
+
+
+def test_pictures_of_one_key_are_the_same_whatever_set_they_are_drawn_for() -> None:
+    """Whoever keeps them by key may meet several sets."""
+    drawn: dict[str, bytes] = {}
+    makers = ((zero_shot, "count"), (retrieval, "size"), (swaps, "count"), (orders, "count"))
+    sets = [make(pixels=pixels, **{size: n}) for make, size in makers for n in (3, 5) for pixels in (32, 64)]
+    for picture in (image for examples in sets for example in examples for image in example.images):
+        assert drawn.setdefault(picture.key or "", picture.open().tobytes()) == picture.open().tobytes(), picture.key
+    assert len(drawn) > 100

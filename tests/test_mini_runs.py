@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.finetuning import measures
 from sdsdemo.finetuning import run as training
 from sdsdemo.mini import experiment, tuning
-from sdsdemo.mini.experiment import Study, base_row, read_rows, right_of, run_study
+from sdsdemo.mini.experiment import Study, base_row, look_at, read_rows, right_of, run_study
+from sdsdemo.models.clip import ClipModel
 from sdsdemo.recipes import Recipe
 from sdsdemo.settings import Settings
 from sdsdemo.workbench import Workbench
@@ -27,6 +29,7 @@ def few_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measures, "ZERO_SHOT", 4)
     monkeypatch.setattr(measures, "RETRIEVAL", (1, 4))
     monkeypatch.setattr(experiment, "_choice_sets", dict)
+    monkeypatch.setattr(experiment, "_mini_sets", lru_cache(measures.mini_sets))
 
 
 @pytest.mark.usefixtures("few_measured")
@@ -106,3 +109,26 @@ def test_a_run_of_other_weights_is_not_taken_for_the_same(tmp_path: Path) -> Non
     for change in ({"base_fingerprint": "another"}, {"state": "stopped"}):
         (out / "run.json").write_text(json.dumps(record | change))
         assert tuning._same_training(recipe, tmp_path / "work", workbench) is None
+
+
+@pytest.mark.usefixtures("few_measured")
+def test_what_a_process_has_drawn_for_one_look_it_has_for_the_next_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measures, "read_benchmark", lambda name: read_benchmark(name)[::40])
+    monkeypatch.setattr(experiment, "_INPUTS", {})
+    workbench, opened = Workbench(Settings.from_environment({})), []
+
+    def load(name: str, shade: float) -> ClipModel:
+        model = ClipModel.load(workbench.card(name).spec)
+        own = model.preprocess
+        model.preprocess = lambda image: opened.append(image) or shade * own(image)
+        return model
+
+    model = load("mini-clip", 1.0)
+    first = look_at(model, "mini")
+    assert len(opened) >= 28
+    opened.clear()
+    assert look_at(model, "mini") == first
+    assert len(opened) <= 1, "one picture tells how large they are"
+    darker = load("mini-clip", 0.0)
+    assert look_at(darker, "mini") != first
+    assert len(opened) >= 28, "another way of preparing them has inputs of its own"

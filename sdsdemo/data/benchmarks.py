@@ -34,7 +34,9 @@ def retrieval(seed: int = RETRIEVAL_SEED, sets: int = 5, size: int = 100, pixels
         for own, (scene, sentence) in enumerate(pairs):
             others = tuple(other.text for k, (_, other) in enumerate(pairs) if k != own)
             picture = Picture(
-                name=f"{number}-{own}.png", open=partial(draw, scene, pixels), key=f"retrieval {seed} {number}-{own}"
+                name=f"{number}-{own}.png",
+                open=partial(draw, scene, pixels),
+                key=f"retrieval {seed} {sets}x{size} {number}-{own} {pixels}",
             )
             captions = (sentence.text, *others)
             examples.append(
@@ -49,7 +51,11 @@ def zero_shot(seed: int = ZERO_SHOT_SEED, count: int = 500, pixels: int = SCREEN
         Example(
             id=str(number),
             images=(
-                Picture(name=f"{number}.png", open=partial(draw, scene, pixels), key=f"zero-shot {seed} {number}"),
+                Picture(
+                    name=f"{number}.png",
+                    open=partial(draw, scene, pixels),
+                    key=f"zero-shot {seed} {count} {number} {pixels}",
+                ),
             ),
             captions=captions,
             tags={"tag": scene.things[0].shape},
@@ -60,12 +66,12 @@ def zero_shot(seed: int = ZERO_SHOT_SEED, count: int = 500, pixels: int = SCREEN
 
 def swaps(seed: int = SWAPS_SEED, count: int = 300, pixels: int = SCREEN_PIXELS) -> list[Example]:
     """As ARO's attribution and relation sets: a true caption and a swapped one, `count` of each; drawn anew."""
-    return _chosen(f"swaps {seed}", swap_choices(seed, count), pixels)
+    return _chosen(f"swaps {seed} {count}", swap_choices(seed, count), pixels)
 
 
 def orders(seed: int = ORDERS_SEED, count: int = 200, pixels: int = SCREEN_PIXELS) -> list[Example]:
     """As ARO's order sets: a true caption and four shuffles of its words; drawn anew."""
-    return _chosen(f"orders {seed}", order_choices(seed, count), pixels)
+    return _chosen(f"orders {seed} {count}", order_choices(seed, count), pixels)
 
 
 def _chosen(name: str, choices: Iterable[Choice], pixels: int) -> list[Example]:

@@ -71,15 +71,20 @@ class Look:
 class Measures:
     """The sets of a run, and a model's looks at them."""
 
-    def __init__(self, sets: Mapping[str, list[Example]], base: ClipModel) -> None:
-        """sets: as `sets_of` gives them; the first is the one that is watched and compared by tag."""
+    def __init__(
+        self, sets: Mapping[str, list[Example]], base: ClipModel, inputs: dict[str, Tensor] | None = None
+    ) -> None:
+        """sets: as `sets_of` gives them; the first is the one that is watched and compared by tag.
+
+        inputs: CLIP's of images, by key, that models prepared in the same way may share; all that are met are added.
+        """
         self._base = base
         self.sets = dict(sets)
         self.first = next(iter(self.sets))
-        self._pixels: dict[str, Tensor] = {}
+        self._inputs: dict[str, Tensor] = {} if inputs is None else inputs
         pictures = sum(len(example.images) for examples in self.sets.values() for example in examples)
         side = base.preprocess(_any_picture(self.sets).open()).numel() * 4
-        self._keep = pictures * side <= HELD_BYTES
+        self._keep = inputs is not None or pictures * side <= HELD_BYTES
 
     def look(self, sets: Sequence[str] = (), check: Callable[[], None] = lambda: None) -> Look:
         """The base as it is now, on these sets, or on all of them. check: called often, and may raise."""
@@ -126,11 +131,11 @@ class Measures:
         )
 
     def _input(self, key: str, picture: Picture) -> Tensor:
-        found = self._pixels.get(key)
+        found = self._inputs.get(key)
         if found is None:
             found = self._base.preprocess(picture.open())
             if self._keep:
-                self._pixels[key] = found
+                self._inputs[key] = found
         return found
 
     def compare(self, before: Look, after: Look, recipe: Recipe) -> dict[str, Any]:

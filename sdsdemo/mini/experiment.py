@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from sdsdemo.data.benchmarks import orders, retrieval, swaps, zero_shot
 from sdsdemo.data.mini_drawing import MODEL_PIXELS
@@ -118,11 +119,16 @@ def base_row(base: str, workbench: Models) -> dict[str, Any]:
     return {"run": f"base {base}", "base": base, "base_fingerprint": cards.fingerprint(card), **found}
 
 
+_INPUTS: dict[str, dict[str, Tensor]] = {}
+"""Images of all sets as CLIP takes them, by key, for each way of preparing them: a process looks hundreds of times."""
+_mini_sets = lru_cache(maxsize=2)(mini_sets)
+
+
 def look_at(model: ClipModel, *pairs: str, larger: bool = False) -> dict[str, Any]:
     """On pair-of-pairs sets and the others: `right`, a string of bits by set and metric; `n` by set; `cosine`."""
-    sets = {name: examples for one in pairs for name, examples in mini_sets(one).items()}
+    sets = {name: examples for one in pairs for name, examples in _mini_sets(one).items()}
     sets |= _choice_sets() | (larger_sets() if larger else {})
-    measures = Measures(sets, model)
+    measures = Measures(sets, model, _INPUTS.setdefault(str(model.preprocess), {}))
     found = measures.look()
     return {
         "right": {name: {k: packed(v) for k, v in by.items()} for name, by in found.right.items()},

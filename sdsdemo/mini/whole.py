@@ -1,7 +1,7 @@
 """How long everything from scratch takes on this machine, by its parts. Keeps nothing that it trains.
 
     hours  =  drawing and encoding  +  sum over courses of steps x (seconds a step)
-              + sum over trainings of the studies of (their seconds) + runs x (seconds a look), by processes
+              + sum over trainings of the studies of (their seconds) + sum over runs of (seconds a look), by processes
 
 Every course is timed by some of its steps; a training of the studies takes what the quickest run of its cell took, as
 the lines were made beside other work. A training that several studies need counts once.
@@ -66,8 +66,9 @@ def hours(
         second["denoiser" if lesson else "both"] for lesson in lessons
     )
     note("timing a look at every set")
-    runs = sum(1 for study in STUDIES.values() for _ in study.runs())
-    studied = (sum(training_seconds(rows).values()) + runs * _look_seconds(workbench)) / processes
+    look = {larger: _look_seconds(workbench, larger) for larger in (True, False)}
+    looks = sum(look[study.larger] for study in STUDIES.values() for _ in study.runs())
+    studied = (sum(training_seconds(rows).values()) + looks) / processes
     found = {"models": models, "variants": others, "studies": studied, "whole": models + others + studied}
     return {name: round(seconds / HOUR, 2) for name, seconds in found.items()}
 
@@ -115,15 +116,15 @@ def _step_seconds(module: nn.Module, losses: LossesAt, course: Course) -> float:
     return (marks[-1] - marks[1]) / (len(marks) - 2)
 
 
-def _look_seconds(workbench: Any) -> float:
-    """Of a look that a run's line needs, on one core; the sets are drawn before."""
+def _look_seconds(workbench: Any, larger: bool) -> float:
+    """Of a look that a run's line needs, on one core; the sets are drawn before. larger: at the larger sets too."""
     model = ClipModel.load(workbench.card("mini-clip").spec)
-    look_at(model, BENCHMARK, larger=True)
+    look_at(model, BENCHMARK, larger=larger)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         began = time.monotonic()
-        look_at(model, BENCHMARK, larger=True)
+        look_at(model, BENCHMARK, larger=larger)
         return time.monotonic() - began
     finally:
         torch.set_num_threads(threads)
