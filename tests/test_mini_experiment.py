@@ -15,7 +15,7 @@ from sdsdemo.mini import document, experiment, verify
 from sdsdemo.mini import findings as module
 from sdsdemo.mini.experiment import differences, unpacked
 from sdsdemo.mini.findings import complete, findings, pairs_of
-from sdsdemo.mini.studies import CONFIRM, CONTRASTS, CONTROL, DEALT, MISLABELLED, RETURN, SCREEN, STUDIES
+from sdsdemo.mini.studies import BETTER, CONFIRM, CONTRASTS, CONTROL, DEALT, MISLABELLED, RETURN, SCREEN, STUDIES
 from sdsdemo.recipes import Recipe
 
 SETS = {
@@ -303,6 +303,29 @@ def test_the_cells_with_wrong_labels_differ_from_the_confirmations_in_them_alone
         assert recipe.mislabelled == 0.5
     assert (MISLABELLED.measure, MISLABELLED.bases) == (CONFIRM.measure, CONFIRM.bases)
     assert set(MISLABELLED.seeds) <= set(CONFIRM.seeds)
+
+
+def test_the_cells_with_a_better_teacher_differ_in_it_alone_and_are_held_against_what_the_first_one_gave() -> None:
+    same = {**CONFIRM.cells, **MISLABELLED.cells}
+    for cell, recipe in BETTER.cells.items():
+        first = same[cell.removesuffix(", better teacher")]
+        assert replace(recipe, teacher=first.teacher) == first
+        assert (first.teacher, recipe.teacher) == ("mini-diffusion-short", "mini-diffusion")
+    level = {"sds": 0.25, "preference": 0.5, "preference, half mislabelled": 0.4}
+    better = [
+        line(f"{cell}, better teacher", base, seed, text)
+        for cell, text in level.items()
+        for base in BETTER.bases
+        for seed in BETTER.seeds
+    ]
+    half = [line(cell, base, seed, 0.3) for cell in MISLABELLED.cells for base in BETTER.bases for seed in BETTER.seeds]
+    rows = {"confirm": confirmed({"preference": 0.2}), "mislabelled": half, "better": better}
+    whole = findings(BASE_ROWS, rows)
+    assert [row["value"] for row in whole["better"]["contrasts"]] == pytest.approx([0.0, 0.05, 0.1])
+    words = " ".join(study_tables.verdict(whole))
+    assert "errs less, the paper's term changes it by +0.0 [" in words
+    assert "preference by +5.0 [" in words
+    assert "and by +10.0 [" in words
 
 
 def test_the_verdict_says_what_became_of_it_a_part_of_the_way_back() -> None:

@@ -7,6 +7,7 @@
     tower     `preference` and its control with the image tower frozen
     dealt     controls of `preference`: told the truth, and preferences that belong to other pairs
     mislabelled  `preference` and its controls where half of the labels are wrong
+    better    L_SDS and `preference` with a teacher that errs less
 
 A run's line keeps, for every set, which examples were right, so that every figure and interval can be computed again.
 Several processes may share a study: each takes every n-th run, and what has its line already is not made again. Nor is
@@ -39,7 +40,7 @@ from sdsdemo.types import Example
 
 BASES = ("mini-clip", "mini-clip-2", "mini-clip-3")
 TEACHER = "mini-diffusion-short"
-"""Of every study: the better one is younger than they are."""
+"""Of every study but `better`: the better teacher is younger than they are."""
 BENCHMARK, VALIDATION = "mini", "mini-validation"
 LARGER, AMONG = 4_000, 100
 """Examples each of the larger sets for zero-shot and retrieval, and captions that an image is retrieved among: with the

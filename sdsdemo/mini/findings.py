@@ -31,7 +31,7 @@ def findings(bases: Rows, studies: Mapping[str, Rows]) -> dict[str, Any]:
     """Everything that is shown of the experiment, as JSON can hold it. bases: the lines of the bases themselves."""
     found: dict[str, Any] = {"bases": {row["base"]: _levels(row) for row in bases}}
     for name, rows in studies.items():
-        beside = studies.get(BESIDE.get(name, ""), ())
+        beside = [row for other in BESIDE.get(name, ()) for row in studies.get(other, ())]
         found[name] = _study(STUDIES[name], rows, bases, pairs_of(name, STUDIES[name]), beside)
     return found
 
@@ -62,7 +62,7 @@ def complete(study: Study, rows: Rows) -> tuple[tuple[str, ...], tuple[int, ...]
 def _study(
     study: Study, rows: Rows, base_rows: Rows, pairs: Sequence[tuple[str, str]], beside: Rows = ()
 ) -> dict[str, Any]:
-    """beside: lines of another study, whose cells the contrasts may name."""
+    """beside: lines of other studies, whose cells the contrasts may name."""
     bases, seeds = complete(study, rows)
     made, both = {row["run"] for row in rows}, [*beside, *rows]
     if study.exploratory:

@@ -174,6 +174,26 @@ UNTOLD = (
     *((f"preference, {HALF}", f"{control}, {HALF}") for control in ("clip", "labels", "preference, permuted")),
     (f"preference, {HALF}", "preference"),
 )
+BETTER_TEACHER = "mini-diffusion"
+BETTER = Study(
+    cells={
+        f"{cell}, better teacher": replace(recipe, teacher=BETTER_TEACHER)
+        for cell, recipe in {
+            "sds": CONFIRM.cells["sds"],
+            "preference": CONFIRM.cells["preference"],
+            f"preference, {HALF}": MISLABELLED.cells[f"preference, {HALF}"],
+        }.items()
+    },
+    bases=BASES,
+    measure=BENCHMARK,
+)
+"""Declared after a longer course had made the better teacher, and after `mini-sds-clip` had been trained with it: would
+it have changed what the paper's term does, or what its preferences are worth?"""
+SURER = (
+    ("sds, better teacher", "clip"),
+    ("preference, better teacher", "preference"),
+    (f"preference, {HALF}, better teacher", f"preference, {HALF}"),
+)
 STUDIES = {
     "control": CONTROL,
     "screen": SCREEN,
@@ -182,8 +202,16 @@ STUDIES = {
     "tower": TOWER,
     "dealt": DEALT,
     "mislabelled": MISLABELLED,
+    "better": BETTER,
 }
-BESIDE = {"dealt": "confirm", "mislabelled": "confirm"}
-"""Studies whose contrasts are with cells of another one too, at the same bases and seeds."""
-DECLARED = {"confirm": CONTRASTS, "return": RETURNED, "tower": TOWERED, "dealt": JUDGED, "mislabelled": UNTOLD}
+BESIDE = {"dealt": ("confirm",), "mislabelled": ("confirm",), "better": ("confirm", "mislabelled")}
+"""Studies whose contrasts are with cells of others too, at the same bases and seeds."""
+DECLARED = {
+    "confirm": CONTRASTS,
+    "return": RETURNED,
+    "tower": TOWERED,
+    "dealt": JUDGED,
+    "mislabelled": UNTOLD,
+    "better": SURER,
+}
 """Contrasts of the studies that meet the benchmark."""
