@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sdsdemo.errors import UserError
-from sdsdemo.finetuning.events import Done
+from sdsdemo.finetuning.events import Done, Event, Looked, Preparing, Told
 from sdsdemo.finetuning.folder import HEADER, TuningFolder
 from sdsdemo.finetuning.preparing import Models
 from sdsdemo.finetuning.run import finetune
@@ -20,8 +20,11 @@ from sdsdemo.models import cards
 from sdsdemo.models.clip import ClipModel
 from sdsdemo.models.delta import CLIP, part_of_the_way, read_delta, write_delta
 from sdsdemo.recipes import Recipe, filled
+from sdsdemo.training import Step
 
 Progress = Callable[[str], None]
+EVERY = 100
+"""Steps between two lines of progress: a study has hundreds of runs."""
 
 
 def tuned(recipe: Recipe, out: Path, made: Path, workbench: Models, progress: Progress) -> tuple[dict[str, Any], Path]:
@@ -45,10 +48,22 @@ def trained_run(recipe: Recipe, out: Path, workbench: Models, progress: Progress
     folder = TuningFolder(out)
     if not folder.exists or folder.read()["state"] != "finished":
         for event in finetune(recipe, out, workbench=workbench, resume=folder.exists):
-            progress(f"{out.name}  {type(event).__name__.lower()} {getattr(event, 'step', '')}")
+            for line in _lines(event, recipe.steps):
+                progress(f"{out.name}  {line}")
             if isinstance(event, Done) and event.state != "finished":
                 raise UserError(f"{out.name}: {event.reason or event.state}")
     return folder.read()
+
+
+def _lines(event: Event, steps: int) -> list[str]:
+    """What a log says of an event: nothing of most, as it is kept for hours."""
+    if isinstance(event, Told) or (isinstance(event, Preparing) and event.done == event.total):
+        return [event.text]
+    if isinstance(event, Looked):
+        return [f"step {event.step}  {event.metric} {100 * event.share.value:.1f}, n = {event.share.n}"]
+    if isinstance(event, Step) and (event.step % EVERY == 0 or event.step == steps):
+        return [f"step {event.step} of {steps}  loss {event.losses['loss']:.4f}"]
+    return []
 
 
 def _same_training(recipe: Recipe, made: Path, workbench: Models) -> TuningFolder | None:
