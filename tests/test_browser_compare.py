@@ -151,6 +151,8 @@ def test_a_phone_shows_everything_without_scrolling_sideways(visit, scheme):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.get_by_role("tab", name="About").click()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    expect(page.locator("footer .divider").first).to_be_hidden()
+    expect(page.locator(".gradio-container > .main")).to_have_css("padding-left", "16px")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -255,7 +255,8 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _figure(figures: Mapping[str, bytes]) -> str:
     if "svg" not in figures:
         return ""
-    return f'<img class="figure" alt="The table above as a bar chart" src="{_address(KINDS["svg"], figures["svg"])}">'
+    source = _address(KINDS["svg"], figures["svg"])
+    return f'<div class="wide"><img class="figure" alt="The table above as a bar chart" src="{source}"></div>'
 
 
 def _downloads(result: Result, figures: Mapping[str, bytes]) -> str:
