@@ -24,6 +24,7 @@ from sdsdemo.ui import tables
 from sdsdemo.workbench import Workbench
 
 PAIRS = 2_000
+COURSES = ("drawing", "autoencoder", "encoding", "clip", "prompts", "both", "denoiser")
 
 
 def timed(step: float, item: float = 0.0) -> Estimate:
@@ -93,14 +94,22 @@ def test_a_training_that_several_studies_need_takes_its_time_once() -> None:
 def test_everything_from_scratch_is_timed_by_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(whole, "STEPS", 3)
     monkeypatch.setattr(whole, "PICTURES", 60)
-    monkeypatch.setattr(whole, "look_at", lambda *_, **__: None)
+    looked: list[bool] = []
+    monkeypatch.setattr(whole, "look_at", lambda *_, larger: looked.append(larger))
     cells = {cell: {"step_seconds": 0.0, "run_seconds": 0.0} for cell in CONFIRM.cells}
     rows = {"confirm": lines_of("confirm", 3600.0)}
     workbench = Workbench(Settings.from_environment({}))
     found = whole.hours(rows, cells, workbench, 2, lambda line: None)
     assert found["studies"] == pytest.approx(105 / 2, abs=0.01)
+    assert looked == [True, True, False, False], "once to draw the sets, once for the time, of either kind"
     assert found["whole"] == pytest.approx(found["models"] + found["variants"] + found["studies"], abs=0.02)
     assert 0.05 < found["variants"] < found["models"]
+    monkeypatch.setattr(whole, "_seconds", lambda work: ((name, 0.0) for name in COURSES))
+    monkeypatch.setattr(whole, "_look_seconds", lambda workbench, larger: 3600.0 if larger else 36.0)
+    runs = [study.larger for study in STUDIES.values() for _ in study.runs()]
+    looks = {larger: runs.count(larger) for larger in (True, False)}
+    longer = whole.hours(rows, cells, workbench, 2, lambda line: None)
+    assert longer["studies"] == pytest.approx((105 + looks[True] + looks[False] / 100) / 2, abs=0.01)
     said = study_tables.whole_words({"machine": "this one", "whole": found})
     assert f"takes about {found['whole']:.1f} hours (this one)" in said
     assert study_tables.whole_words({}) == ""
