@@ -91,6 +91,20 @@ def test_a_training_that_several_studies_need_takes_its_time_once() -> None:
     assert 105 < len(more) < 105 + len(lines_of("screen", 0.0))
 
 
+def test_a_teacher_is_asked_once_about_the_pairs_of_a_seed_and_share_of_wrong_labels() -> None:
+    def told(name: str, run: str, asked: int, seconds: float) -> dict[str, list[dict[str, Any]]]:
+        return {name: [{"run": run, "seconds": 9.0, "preferences": {"asked": asked, "seconds": seconds}}]}
+
+    own = told("confirm", "preference mini-clip 0", 5, 100.0)
+    assert sum(whole.asking_seconds(own).values()) == 100
+    again = told("dealt", "preference, permuted mini-clip 0", 5, 120.0)
+    assert sum(whole.asking_seconds(own | again).values()) == 120, "the same pairs; the longer one counts"
+    assert whole.asking_seconds(told("confirm", "preference mini-clip 0", 0, 3.0)) == {}, "found on the disk"
+    other = told("better", "preference, better teacher mini-clip 0", 5, 60.0)
+    half = told("mislabelled", "preference, half mislabelled mini-clip 0", 5, 30.0)
+    assert sum(whole.asking_seconds(own | other | half).values()) == 190
+
+
 def test_everything_from_scratch_is_timed_by_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(whole, "STEPS", 3)
     monkeypatch.setattr(whole, "PICTURES", 60)

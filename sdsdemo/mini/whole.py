@@ -1,10 +1,12 @@
 """How long everything from scratch takes on this machine, by its parts. Keeps nothing that it trains.
 
     hours  =  drawing and encoding  +  sum over courses of steps x (seconds a step)
-              + sum over trainings of the studies of (their seconds) + sum over runs of (seconds a look), by processes
+              + sum over trainings of the studies of (their seconds) + askings of a teacher
+              + sum over runs of (seconds a look), by processes
 
 Every course is timed by some of its steps; a training of the studies takes what the quickest run of its cell took, as
-the lines were made beside other work. A training that several studies need counts once.
+the lines were made beside other work. A training that several studies need counts once. The quickest run of a cell has
+found the teacher's answers on the disk, so that asking is counted apart.
 """
 
 from __future__ import annotations
@@ -68,7 +70,8 @@ def hours(
     note("timing a look at every set")
     look = {larger: _look_seconds(workbench, larger) for larger in (True, False)}
     looks = sum(look[study.larger] for study in STUDIES.values() for _ in study.runs())
-    studied = (sum(training_seconds(rows).values()) + looks) / processes
+    trained, asked = sum(training_seconds(rows).values()), sum(asking_seconds(rows).values())
+    studied = (trained + asked + looks) / processes
     found = {"models": models, "variants": others, "studies": studied, "whole": models + others + studied}
     return {name: round(seconds / HOUR, 2) for name, seconds in found.items()}
 
@@ -85,6 +88,20 @@ def training_seconds(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[Re
             cell, training = run.rsplit(" ", 2)[0], replace(recipe, wise_ft=1.0)
             if cell in quickest:
                 found[training] = min(quickest[cell], found.get(training, math.inf))
+    return found
+
+
+def asking_seconds(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[tuple[str, int, float], float]:
+    """Of each teacher, seed and share of wrong labels, whose pairs are their own, the longest asking of a line."""
+    found: dict[tuple[str, int, float], float] = {}
+    for name, study in STUDIES.items():
+        recipes = dict(study.runs())
+        for row in rows.get(name, ()):
+            told = row.get("preferences", {})
+            if told.get("asked") and row["run"] in recipes:
+                recipe = recipes[row["run"]]
+                key = recipe.teacher, recipe.seed, recipe.mislabelled
+                found[key] = max(told["seconds"], found.get(key, 0.0))
     return found
 
 
