@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from sdsdemo.errors import UserError
-from sdsdemo.finetuning.pairs import FreePairs, MiniPairs, Pair, read_source
+from sdsdemo.finetuning.pairs import FreePairs, Pair, read_source
 from sdsdemo.finetuning.preferences import Preferences
 from sdsdemo.recipes import Recipe
 from sdsdemo.types import Budget, Evidence, Example, Picture, Scores
@@ -49,7 +49,7 @@ def ask(kept: Preferences, judge: Judge, asked: list[Pair]) -> list[int]:
 
 
 def test_an_epoch_meets_every_scene_once_and_the_next_in_another_order() -> None:
-    source = MiniPairs(RECIPE)
+    source = read_source(RECIPE)
     epochs = [[p.picture.name for step in range(5) for p in source.draw(step + 5 * e, 8)] for e in range(2)]
     assert len(set(epochs[0])) == 40
     assert sorted(epochs[0]) == sorted(epochs[1])
@@ -57,25 +57,25 @@ def test_an_epoch_meets_every_scene_once_and_the_next_in_another_order() -> None
 
 
 def test_a_scene_has_one_caption_and_one_twin_whatever_the_objective() -> None:
-    a, b = (MiniPairs(replace(RECIPE, objective=name)) for name in ("sds", "preference"))
+    a, b = (read_source(replace(RECIPE, objective=name)) for name in ("sds", "preference"))
     for step in range(6):
         assert [(p.caption, p.twin) for p in a.draw(step, 8)] == [(p.caption, p.twin) for p in b.draw(step, 8)]
 
 
 def test_another_seed_is_another_pool() -> None:
-    captions = [[p.caption for p in MiniPairs(replace(RECIPE, seed=seed)).draw(0, 40)] for seed in (0, 1)]
+    captions = [[p.caption for p in read_source(replace(RECIPE, seed=seed)).draw(0, 40)] for seed in (0, 1)]
     assert sorted(captions[0]) != sorted(captions[1])
 
 
 def test_a_withheld_kind_and_template_are_never_twins() -> None:
-    found = MiniPairs(replace(RECIPE, pool=400, withheld_kind="colour", withheld_words="to the")).draw(0, 400)
+    found = read_source(replace(RECIPE, pool=400, withheld_kind="colour", withheld_words="to the")).draw(0, 400)
     assert {p.kind for p in found} == {"", "noun", "size", "number"}
     assert all(p.twin is None for p in found if " to the " in p.caption)
     assert any(" to the " in p.caption for p in found)
 
 
 def test_the_share_without_a_swap_is_told() -> None:
-    source = MiniPairs(replace(RECIPE, pool=400))
+    source = read_source(replace(RECIPE, pool=400))
     found = source.draw(0, 400)
     assert source.describe()["without_swap"] == pytest.approx(sum(p.twin is None for p in found) / 400)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,15 @@ import torch
 from safetensors.torch import load_file
 
 from sdsdemo.data.benchmarks import read_benchmark
-from sdsdemo.finetuning import measures
+from sdsdemo.finetuning import measures, pairs
 from sdsdemo.finetuning import run as training
+from sdsdemo.finetuning.drawn import Drawn
 from sdsdemo.mini import experiment, tuning
 from sdsdemo.mini.experiment import Study, base_row, look_at, read_rows, right_of, run_study
 from sdsdemo.models.clip import ClipModel
 from sdsdemo.recipes import Recipe
 from sdsdemo.settings import Settings
+from sdsdemo.types import Picture
 from sdsdemo.workbench import Workbench
 
 
@@ -29,7 +30,7 @@ def few_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measures, "ZERO_SHOT", 4)
     monkeypatch.setattr(measures, "RETRIEVAL", (1, 4))
     monkeypatch.setattr(experiment, "_choice_sets", dict)
-    monkeypatch.setattr(experiment, "_mini_sets", lru_cache(measures.mini_sets))
+    monkeypatch.setattr(experiment, "_DRAWN", Drawn())
 
 
 @pytest.mark.usefixtures("few_measured")
@@ -116,9 +117,48 @@ def test_a_run_of_other_weights_is_not_taken_for_the_same(tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("few_measured")
+def test_what_one_run_has_drawn_the_next_one_finds_and_trains_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measures, "ZERO_SHOT", 4)
+    monkeypatch.setattr(measures, "RETRIEVAL", (1, 4))
+    monkeypatch.setattr(measures, "read_benchmark", lambda name: read_benchmark(name)[::40])
+    drawn: list[object] = []
+    draw, prepare = pairs.draw, measures.Measures._input
+    monkeypatch.setattr(pairs, "draw", lambda *of: drawn.append(of) or draw(*of))
+    monkeypatch.setattr(measures.Measures, "_input", lambda self, key, picture: prepare(self, key, noting(picture)))
+
+    def noting(picture: Picture) -> Picture:
+        return replace(picture, open=lambda: drawn.append(picture.key) or picture.open())
+
+    workbench = Workbench(Settings.from_environment({"SDSDEMO_CACHE": str(tmp_path / "cache")}))
+    recipe = Recipe(objective="clip", steps=3, batch=4, pool=8, warm_up=1)
+    common = Drawn()
+
+    def run(name: str, recipe: Recipe, drawn_before: Drawn | None = common) -> dict[str, torch.Tensor]:
+        drawn.clear()
+        tuning.trained_run(recipe, tmp_path / name, workbench, lambda line: None, drawn_before)
+        return load_file(tmp_path / name / "model.safetensors")
+
+    first, count = run("first", recipe), len(drawn)
+    assert count > 8 + 20, "the pool, and the sets before the run; after it they are there"
+    again = run("again", replace(recipe, objective="labels"))
+    assert drawn == []
+    alone = run("alone", replace(recipe, objective="labels"), None)
+    assert len(drawn) == count
+    assert again.keys() == alone.keys() == first.keys()
+    assert all(torch.equal(again[name], alone[name]) for name in alone)
+    assert not all(torch.equal(again[name], first[name]) for name in first)
+    for change in ({"seed": 1}, {"pool": 9}, {"withheld_kind": "size"}, {"mislabelled": 0.5}):
+        other = replace(recipe, **change)  # type: ignore[arg-type]
+        assert [p.caption for p in common.source(other).draw(0, 8)] == [
+            p.caption for p in pairs.read_source(other).draw(0, 8)
+        ], "pairs of other settings are other pairs"
+
+
 def test_what_a_process_has_drawn_for_one_look_it_has_for_the_next_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measures, "read_benchmark", lambda name: read_benchmark(name)[::40])
-    monkeypatch.setattr(experiment, "_INPUTS", {})
+    monkeypatch.setattr(experiment, "_DRAWN", Drawn())
     workbench, opened = Workbench(Settings.from_environment({})), []
 
     def load(name: str, shade: float) -> ClipModel:

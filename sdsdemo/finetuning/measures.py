@@ -182,6 +182,11 @@ def withheld_rows(examples: Sequence[Example], recipe: Recipe) -> dict[str, np.n
     return {what: chosen_E for what, chosen_E in (("kind", kind_E), ("words", words_E)) if chosen_E.any()}
 
 
+def mini_measure(recipe: Recipe) -> str:
+    """The pair-of-pairs set that a run on the Mini world is measured on."""
+    return recipe.measure or "mini-validation"
+
+
 def mini_sets(name: str) -> dict[str, list[Example]]:
     """A pair-of-pairs set of the Mini world, and the two that say what is kept."""
     return {
@@ -197,7 +202,7 @@ def sets_of(recipe: Recipe, source: Source) -> dict[str, list[Example]]:
     Raises `UserError` for a benchmark that is not here, or cannot be used to measure.
     """
     if recipe.is_mini:
-        return mini_sets(recipe.measure or "mini-validation")
+        return mini_sets(mini_measure(recipe))
     held_out = source.held_out
     swaps = [pair for pair in held_out if pair.twin is not None]
     sets = {recipe.measure: _with_pairs(recipe.measure)} if recipe.measure else {}

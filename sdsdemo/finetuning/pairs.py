@@ -26,6 +26,8 @@ from sdsdemo.swaps import swap
 from sdsdemo.types import Picture
 
 SALT = 6
+MINI_SETTINGS = ("seed", "pool", "withheld_kind", "withheld_words", "mislabelled")
+"""Settings of a recipe that make the pairs of the Mini world what they are."""
 MISLABELLED = 7
 """Of the draw that says whether a swap and its caption change places."""
 
@@ -75,7 +77,7 @@ class Source(Protocol):
 def read_source(recipe: Recipe) -> Source:
     """The pairs that a recipe names. Raises `UserError` for data that is missing or cannot be used."""
     if recipe.is_mini:
-        return MiniPairs(recipe)
+        return MiniPairs(**{name: getattr(recipe, name) for name in MINI_SETTINGS})
     return FreePairs(
         read_captions(
             recipe.data,
@@ -92,12 +94,15 @@ class MiniPairs:
 
     held_out: list[Pair] = []  # noqa: RUF012 the benchmarks of the world are held out by its combinations
 
-    def __init__(self, recipe: Recipe) -> None:
-        self._count = count = recipe.pool or FINETUNING.page_pool
-        self.seed, self.withheld, self.words = recipe.seed, recipe.withheld_kind, recipe.withheld_words
-        self._mislabelled = recipe.mislabelled
-        rng = np.random.default_rng((recipe.seed, SALT))
-        self._pairs = [self._pair(rng, k, scene) for k, scene in enumerate(training_stream(recipe.seed + 1, count))]
+    def __init__(
+        self, *, seed: int, pool: int, withheld_kind: str, withheld_words: str, mislabelled: float = 0.0
+    ) -> None:
+        """As the settings of a recipe that are called so."""
+        self._count = count = pool or FINETUNING.page_pool
+        self.seed, self.withheld, self.words = seed, withheld_kind, withheld_words
+        self._mislabelled = mislabelled
+        rng = np.random.default_rng((seed, SALT))
+        self._pairs = [self._pair(rng, k, scene) for k, scene in enumerate(training_stream(seed + 1, count))]
 
     def draw(self, step: int, size: int) -> list[Pair]:
         """By epochs: a permutation of the pool each."""

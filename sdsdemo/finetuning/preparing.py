@@ -15,6 +15,7 @@ import torch
 
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.batches import PairBatches
+from sdsdemo.finetuning.drawn import Drawn
 from sdsdemo.finetuning.events import Event, Preparing, Told
 from sdsdemo.finetuning.pairs import read_source
 from sdsdemo.finetuning.preferences import Preferences, told_apart
@@ -53,9 +54,12 @@ class StopAsked(Exception):  # noqa: N818 a wish, no error
 class Preparation:
     """The parts of a run, as they are made one after the other, and what is learned of them meanwhile."""
 
-    def __init__(self, recipe: Recipe, workbench: Models, team: Processes = ALONE) -> None:
-        """Raises `UserError` for models that cannot run here, or do not go together."""
-        self.recipe, self.team, self.settings = recipe, team, workbench.settings
+    def __init__(self, recipe: Recipe, workbench: Models, team: Processes = ALONE, drawn: Drawn | None = None) -> None:
+        """drawn: what other runs of this process drew already.
+
+        Raises `UserError` for models that cannot run here, or do not go together.
+        """
+        self.recipe, self.team, self.settings, self.drawn = recipe, team, workbench.settings, drawn
         self.base_card = _runnable(workbench, recipe.base, "clip", "base")
         self.teacher_card = None
         if recipe.uses_teacher:
@@ -79,7 +83,7 @@ class Preparation:
         self.header = base_header(self.base)
         self.before_weights = {key: tensor.clone() for key, tensor in self.base.module.state_dict().items()}
         yield Preparing(text="reading the data")
-        self.source = read_source(self.recipe)
+        self.source = read_source(self.recipe) if self.drawn is None else self.drawn.source(self.recipe)
 
     def prepare_teacher(self) -> Iterator[Event]:
         """Student, teacher, h_w and preferences, whichever the objective needs."""

@@ -25,9 +25,10 @@ import numpy as np
 import torch
 
 from sdsdemo.errors import UserError
+from sdsdemo.finetuning.drawn import Drawn
 from sdsdemo.finetuning.events import Done, Event, Looked, Placed, Preparing, Told, Written
 from sdsdemo.finetuning.folder import TuningFolder
-from sdsdemo.finetuning.measures import Look, Measures, sets_of
+from sdsdemo.finetuning.measures import Look, Measures, mini_measure, sets_of
 from sdsdemo.finetuning.preparing import Models, Preparation, StopAsked
 from sdsdemo.metrics import proportion
 from sdsdemo.models import cards
@@ -57,10 +58,12 @@ def finetune(
     resume: bool = False,
     seconds: float | None = None,
     team: Processes = ALONE,
+    drawn: Drawn | None = None,
 ) -> Iterator[Event]:
     """Run a recipe; its files go to `out`. Stop it with `TuningFolder(out).ask_to_stop()`, or by closing the generator.
 
     resume: go on with the run in `out`, which must have the same recipe. seconds: the longest it may train.
+    drawn: what other runs of this process drew already; what this one draws is there for them.
     Yields `Done` last, also where it failed. Raises `UserError` before the first event for what must change first.
     """
     recipe.check()
@@ -76,7 +79,7 @@ def finetune(
         yield Told(text=f"There is nothing to go on with in '{out.name}': a new run begins.")
     with folder.held() if team.is_main else nullcontext():
         team.wait()
-        yield from Run(recipe, folder, workbench, seconds, team).events()
+        yield from Run(recipe, folder, workbench, seconds, team, drawn).events()
 
 
 def _check_same(stored: Mapping[str, Any], recipe: Recipe, out: Path, resume: bool) -> None:
@@ -91,9 +94,10 @@ class Run(Preparation):
     """A run that is trained, measured and kept."""
 
     def __init__(
-        self, recipe: Recipe, folder: TuningFolder, workbench: Models, seconds: float | None, team: Processes
-    ) -> None:
-        super().__init__(recipe, workbench, team)
+        self, recipe: Recipe, folder: TuningFolder, workbench: Models, seconds: float | None, team: Processes,
+        drawn: Drawn | None,
+    ) -> None:  # fmt: skip
+        super().__init__(recipe, workbench, team, drawn)
         self.folder = folder
         self.began, self.seconds = time.monotonic(), seconds
         self.halved = False
@@ -121,7 +125,7 @@ class Run(Preparation):
         self._save("preparing")
         yield Placed(device=self.record["device"])
         yield from self.load()
-        self.measures = Measures(sets_of(self.recipe, self.source), self.base)
+        self.measures = self._new_measures()
         self.stop_if_asked()
         yield Preparing(text="a look before")
         self.before = self.measures.look(check=self.stop_if_asked)
@@ -129,6 +133,11 @@ class Run(Preparation):
         yield from self.prepare_teacher()
         self.record |= self.facts
         yield from self._train()
+
+    def _new_measures(self) -> Measures:
+        if self.drawn is None or not self.recipe.is_mini:
+            return Measures(sets_of(self.recipe, self.source), self.base)
+        return Measures(self.drawn.sets(mini_measure(self.recipe)), self.base, self.drawn.inputs(self.base))
 
     # ------------------------------------------------------------------------------------------------- training
 

@@ -26,11 +26,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from sdsdemo.data.benchmarks import orders, retrieval, swaps, zero_shot
 from sdsdemo.data.mini_drawing import MODEL_PIXELS
-from sdsdemo.finetuning.measures import Measures, mini_sets
+from sdsdemo.finetuning.drawn import Drawn
+from sdsdemo.finetuning.measures import Measures
 from sdsdemo.finetuning.preparing import Models
 from sdsdemo.mini.tuning import Progress, tuned
 from sdsdemo.models import cards, open_scorer
@@ -91,7 +91,7 @@ def run_study(
             continue
         progress(f"{name}: {run}")
         folder = work / name / run.replace(" ", "_")
-        record, model = tuned(recipe, folder, work, workbench, progress)
+        record, model = tuned(recipe, folder, work, workbench, progress, _DRAWN)
         row = {"run": run, **_measured(recipe, model, study, workbench)}
         row |= {fact: record[fact] for fact in KEPT_FACTS if fact in record}
         keep_row(store, row)
@@ -120,16 +120,15 @@ def base_row(base: str, workbench: Models) -> dict[str, Any]:
     return {"run": f"base {base}", "base": base, "base_fingerprint": cards.fingerprint(card), **found}
 
 
-_INPUTS: dict[str, dict[str, Tensor]] = {}
-"""Images of all sets as CLIP takes them, by key, for each way of preparing them: a process looks hundreds of times."""
-_mini_sets = lru_cache(maxsize=2)(mini_sets)
+_DRAWN = Drawn()
+"""A process makes hundreds of runs, and looks at each of them."""
 
 
 def look_at(model: ClipModel, *pairs: str, larger: bool = False) -> dict[str, Any]:
     """On pair-of-pairs sets and the others: `right`, a string of bits by set and metric; `n` by set; `cosine`."""
-    sets = {name: examples for one in pairs for name, examples in _mini_sets(one).items()}
+    sets = {name: examples for one in pairs for name, examples in _DRAWN.sets(one).items()}
     sets |= _choice_sets() | (larger_sets() if larger else {})
-    measures = Measures(sets, model, _INPUTS.setdefault(str(model.preprocess), {}))
+    measures = Measures(sets, model, _DRAWN.inputs(model))
     found = measures.look()
     return {
         "right": {name: {k: packed(v) for k, v in by.items()} for name, by in found.right.items()},

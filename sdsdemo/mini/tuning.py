@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sdsdemo.errors import UserError
+from sdsdemo.finetuning.drawn import Drawn
 from sdsdemo.finetuning.events import Done, Event, Looked, Preparing, Told
 from sdsdemo.finetuning.folder import HEADER, TuningFolder
 from sdsdemo.finetuning.preparing import Models
@@ -27,7 +28,9 @@ EVERY = 100
 """Steps between two lines of progress: a study has hundreds of runs."""
 
 
-def tuned(recipe: Recipe, out: Path, made: Path, workbench: Models, progress: Progress) -> tuple[dict[str, Any], Path]:
+def tuned(
+    recipe: Recipe, out: Path, made: Path, workbench: Models, progress: Progress, drawn: Drawn
+) -> tuple[dict[str, Any], Path]:
     """Record and weights of a recipe's run: of one in the folders of `made` that trained the same, else made in `out`.
 
     Raises `UserError` where it fails.
@@ -35,7 +38,7 @@ def tuned(recipe: Recipe, out: Path, made: Path, workbench: Models, progress: Pr
     own = TuningFolder(out)
     found = None if own.exists else _same_training(recipe, made, workbench)
     if found is None:
-        return trained_run(recipe, out, workbench, progress), own.model
+        return trained_run(recipe, out, workbench, progress, drawn), own.model
     progress(f"{out.name}  was trained as {found.path.parent.name} {found.path.name}")
     if filled(found.read()["recipe"]) != recipe.as_dict():
         _write_part(recipe, found.model, own.model, workbench)
@@ -43,11 +46,13 @@ def tuned(recipe: Recipe, out: Path, made: Path, workbench: Models, progress: Pr
     return found.read(), found.model
 
 
-def trained_run(recipe: Recipe, out: Path, workbench: Models, progress: Progress) -> dict[str, Any]:
+def trained_run(
+    recipe: Recipe, out: Path, workbench: Models, progress: Progress, drawn: Drawn | None = None
+) -> dict[str, Any]:
     """The record of a finished run, made or continued where it is not finished. Raises `UserError` where it fails."""
     folder = TuningFolder(out)
     if not folder.exists or folder.read()["state"] != "finished":
-        for event in finetune(recipe, out, workbench=workbench, resume=folder.exists):
+        for event in finetune(recipe, out, workbench=workbench, resume=folder.exists, drawn=drawn):
             for line in _lines(event, recipe.steps):
                 progress(f"{out.name}  {line}")
             if isinstance(event, Done) and event.state != "finished":
