@@ -85,15 +85,13 @@ def _mini_variants(asked: argparse.Namespace) -> int:
 def _mini_costs(asked: argparse.Namespace) -> int:
     from sdsdemo.mini.costs import measured, write
     from sdsdemo.mini.experiment import read_rows
-    from sdsdemo.mini.studies import STUDIES
     from sdsdemo.mini.verify import COSTS, PROCESSES
     from sdsdemo.mini.whole import hours
     from sdsdemo.study_tables import costs_words, whole_words
     from sdsdemo.workbench import Workbench
 
-    rows, workbench = {name: read_rows(STUDY_LINES / f"{name}.jsonl") for name in STUDIES}, Workbench()
-    found = measured(rows["confirm"], workbench, note)
-    found["whole"] = hours(rows, found["cells"], workbench, PROCESSES, note)
+    found = measured(read_rows(STUDY_LINES / "confirm.jsonl"), Workbench(), note)
+    found["whole"] = hours(found, PROCESSES, note)
     write(COSTS, found)
     return show(asked, found, lambda costs: f"{costs_words(costs)}\n{whole_words(costs)}")
 

@@ -274,8 +274,8 @@ def whole_words(costs: Mapping[str, Any]) -> str:
     return (
         f"From scratch all of it takes about {hours['whole']:.1f} hours ({costs['machine']}): {hours['models']:.1f} "
         f"for the models, {hours['variants']:.1f} for CLIPs and teachers of other making, {hours['studies']:.1f} for "
-        f"the studies, a core each. It is a count, and no run of all of it: every course was timed by some of its "
-        f"steps, the studies by the quickest of the runs that their lines tell of, wherever those were made."
+        f"the studies, a core each. It is a count, and no run of all of it: every course and every kind of run was "
+        f"timed by some of its steps, those of the studies in as many processes at once as share them."
     )
 
 

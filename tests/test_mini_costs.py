@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,13 +12,14 @@ import torch
 from sdsdemo import study_tables
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning import measures
-from sdsdemo.finetuning.estimating import Estimate
-from sdsdemo.mini import clips, denoiser, operations, prompts, whole
+from sdsdemo.finetuning.estimating import Estimate, key
+from sdsdemo.mini import clips, denoiser, operations, prompts, timing, whole
 from sdsdemo.mini import costs as module
 from sdsdemo.mini.costs import BEFOREHAND, IN_LOOP, TEXT_ALONE, measured, recipes, summed
 from sdsdemo.mini.operations import counted
-from sdsdemo.mini.studies import CONFIRM, RETURN, STUDIES, TOWER, TOWERED
-from sdsdemo.settings import ASSETS, Settings
+from sdsdemo.mini.studies import CONFIRM, STUDIES, TOWER, TOWERED
+from sdsdemo.mini.timing import Times
+from sdsdemo.settings import ASSETS, Settings, budget
 from sdsdemo.ui import tables
 from sdsdemo.workbench import Workbench
 
@@ -75,55 +75,28 @@ def test_the_recipes_of_the_confirmation_are_timed_here(tmp_path: Path, monkeypa
     json.dumps(found)
 
 
-def lines_of(name: str, seconds: float) -> list[dict[str, Any]]:
-    return [{"run": run, "seconds": seconds} for run, _ in STUDIES[name].runs()]
-
-
-def test_a_training_that_several_studies_need_takes_its_time_once() -> None:
-    alone = whole.training_seconds({"confirm": lines_of("confirm", 100.0)})
-    assert sum(alone.values()) == 100 * 105
-    back = whole.training_seconds({"confirm": lines_of("confirm", 100.0), "return": lines_of("return", 300.0)})
-    assert back == alone, "a part of the way costs no training"
-    assert sum(whole.training_seconds({"return": lines_of("return", 7.0)}).values()) == 7 * len(list(RETURN.runs()))
-    beside = [*lines_of("confirm", 100.0), {"run": "sds mini-clip 0", "seconds": 40.0}]
-    assert sum(whole.training_seconds({"confirm": beside}).values()) == 100 * 90 + 40 * 15, "the quickest of a cell"
-    more = whole.training_seconds({name: lines_of(name, 100.0) for name in ("confirm", "screen")})
-    assert 105 < len(more) < 105 + len(lines_of("screen", 0.0))
-
-
-def test_a_teacher_is_asked_once_about_the_pairs_of_a_seed_and_share_of_wrong_labels() -> None:
-    def told(name: str, run: str, asked: int, seconds: float) -> dict[str, list[dict[str, Any]]]:
-        return {name: [{"run": run, "seconds": 9.0, "preferences": {"asked": asked, "seconds": seconds}}]}
-
-    own = told("confirm", "preference mini-clip 0", 5, 100.0)
-    assert sum(whole.asking_seconds(own).values()) == 100
-    again = told("dealt", "preference, permuted mini-clip 0", 5, 120.0)
-    assert sum(whole.asking_seconds(own | again).values()) == 120, "the same pairs; the longer one counts"
-    assert whole.asking_seconds(told("confirm", "preference mini-clip 0", 0, 3.0)) == {}, "found on the disk"
-    other = told("better", "preference, better teacher mini-clip 0", 5, 60.0)
-    half = told("mislabelled", "preference, half mislabelled mini-clip 0", 5, 30.0)
-    assert sum(whole.asking_seconds(own | other | half).values()) == 190
-
-
 def test_everything_from_scratch_is_timed_by_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(whole, "STEPS", 3)
     monkeypatch.setattr(whole, "PICTURES", 60)
-    looked: list[bool] = []
-    monkeypatch.setattr(whole, "look_at", lambda *_, larger: looked.append(larger))
+    kinds = [key(timing.kind(recipe)) for study in STUDIES.values() for _, recipe in study.runs()]
+    times = Times(
+        around=dict.fromkeys(kinds, 0.0), step=dict.fromkeys(kinds, 0.1), look={True: 0.0, False: 0.0},
+        pairs=0.0, asking=0.0,
+    )  # fmt: skip
+    shared: list[int] = []
+    monkeypatch.setattr(timing, "measured", lambda processes: shared.append(processes) or times)
     cells = {cell: {"step_seconds": 0.0, "run_seconds": 0.0} for cell in CONFIRM.cells}
-    rows = {"confirm": lines_of("confirm", 3600.0)}
-    workbench = Workbench(Settings.from_environment({}))
-    found = whole.hours(rows, cells, workbench, 2, lambda line: None)
-    assert found["studies"] == pytest.approx(105 / 2, abs=0.01)
-    assert looked == [True, True, False, False], "once to draw the sets, once for the time, of either kind"
+    costs = {"cells": cells, "cheaper": {"pairs": PAIRS}}
+    found = whole.hours(costs, 2, lambda line: None)
+    assert shared == [2]
+    assert found["studies"] == pytest.approx(timing.study_seconds(times, PAIRS, 2) / 3600, abs=0.01)
     assert found["whole"] == pytest.approx(found["models"] + found["variants"] + found["studies"], abs=0.02)
     assert 0.05 < found["variants"] < found["models"]
+    slower = replace(times, look={True: 3600.0, False: 0.0}, asking=1.0)
+    monkeypatch.setattr(timing, "measured", lambda processes: slower)
+    teachers = 3 * timing.scoring_seconds(slower, budget(), 400) / 3600
     monkeypatch.setattr(whole, "_seconds", lambda work: ((name, 0.0) for name in COURSES))
-    monkeypatch.setattr(whole, "_look_seconds", lambda workbench, larger: 3600.0 if larger else 36.0)
-    runs = [study.larger for study in STUDIES.values() for _ in study.runs()]
-    looks = {larger: runs.count(larger) for larger in (True, False)}
-    longer = whole.hours(rows, cells, workbench, 2, lambda line: None)
-    assert longer["studies"] == pytest.approx((105 + looks[True] + looks[False] / 100) / 2, abs=0.01)
+    assert whole.hours(costs, 2, lambda line: None)["variants"] == pytest.approx(3 + teachers, abs=0.01)
     said = study_tables.whole_words({"machine": "this one", "whole": found})
     assert f"takes about {found['whole']:.1f} hours (this one)" in said
     assert study_tables.whole_words({}) == ""

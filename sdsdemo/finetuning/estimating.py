@@ -98,7 +98,7 @@ def estimate(recipe: Recipe, workbench: Models, steps: int = STEPS) -> Estimate:
     encoding = run.facts.get("frozen_seconds", 0.0)
     item = (fitted - ready - encoding) / SAMPLE if tiny.objective == "sds" else 0.0
     if recipe.objective == "preference":
-        item = _asking(recipe, run, workbench)
+        item = asking_seconds(recipe, workbench, run)
     cold, warm, images, first = _looking(run)
     return Estimate(
         loading=ready - start,
@@ -112,14 +112,17 @@ def estimate(recipe: Recipe, workbench: Models, steps: int = STEPS) -> Estimate:
     )
 
 
-def _asking(recipe: Recipe, run: Preparation, workbench: Models) -> float:
-    """Seconds that the teacher takes for one caption and its swap."""
+def asking_seconds(recipe: Recipe, workbench: Models, run: Preparation | None = None) -> float:
+    """Seconds that the teacher takes for one caption and its swap. run: of the recipe, where it was loaded already."""
     from sdsdemo.finetuning.preferences import Preferences
     from sdsdemo.models import pick_device
     from sdsdemo.models.denoising import DiffusionScorer
     from sdsdemo.models.diffusion import load_diffusion
     from sdsdemo.types import Budget
 
+    if run is None:
+        run = Preparation(recipe, workbench)
+        deque(run.load(), maxlen=0)
     card = workbench.card(recipe.teacher)
     device = torch.device("cpu") if run.device.type == "cpu" else pick_device(workbench.settings.device)
     scorer = DiffusionScorer(card, load_diffusion(card.spec, revision=card.revision, device=device))
