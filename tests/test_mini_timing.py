@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.finetuning import measures
+from sdsdemo.finetuning.drawn import Drawn
 from sdsdemo.finetuning.estimating import key
+from sdsdemo.finetuning.events import Done, Event
 from sdsdemo.mini import timing
 from sdsdemo.mini.experiment import BASES
 from sdsdemo.mini.preferring import Trained
@@ -18,6 +22,7 @@ from sdsdemo.mini.studies import BETTER, CONFIRM, DEALT, NORMS, RETURN, SCREEN, 
 from sdsdemo.mini.timing import Times, kind, study_seconds
 from sdsdemo.recipes import Recipe
 from sdsdemo.settings import CHECKPOINTS
+from sdsdemo.training import Step
 from sdsdemo.types import Budget
 
 RUNS = [(study, recipe) for study in STUDIES.values() for _, recipe in study.runs()]
@@ -72,47 +77,72 @@ def test_kinds_are_what_a_step_takes_long_by() -> None:
     assert len({key(kind(recipe)) for recipe in (preference, *others)}) == 1 + len(others)
 
 
+def test_a_short_run_says_what_a_whole_one_takes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    now = [0.0]
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
+    asked: list[Recipe] = []
+
+    def finetune(recipe: Recipe, *_: object, **__: object) -> Iterator[Event]:
+        """Five seconds before the steps, of which the first takes four and others two; three after them."""
+        asked.append(recipe)
+        now[0] += 5.0
+        for step in range(recipe.steps):
+            now[0] += 2.0 if step else 4.0
+            yield Step(step=step + 1, losses={}, gradient_norm=0.0, seconds=0.0)
+        now[0] += 3.0
+        yield Done(state="finished", record={"frozen_seconds": 0.5} if recipe.towers == "text" else {})
+
+    monkeypatch.setattr(timing, "finetune", finetune)
+    recipe = Recipe(steps=800, batch=32, pool=8_000)
+    around = 5.0 + 3.0 + 2.0
+    assert timing._run(recipe, tmp_path, Trained(CHECKPOINTS), Drawn()) == (around, 2.0)
+    pool = 8_000 / (timing.STEPS * 32)
+    frozen = timing._run(replace(recipe, towers="text"), tmp_path, Trained(CHECKPOINTS), Drawn())
+    assert frozen == (pytest.approx(around + 0.5 * (pool - 1)), 2.0), "all of the pool is encoded, and once"
+    assert {one.steps for one in asked} == {timing.STEPS}
+
+
 def test_kinds_are_timed_by_short_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "STEPS", 3)
     monkeypatch.setattr(timing, "PICTURES", 4)
     monkeypatch.setattr(timing, "NORMS", replace(NORMS, pool=8))
     monkeypatch.setattr(measures, "ZERO_SHOT", 3)
     monkeypatch.setattr(measures, "RETRIEVAL", (1, 3))
+    monkeypatch.setattr(measures, "read_benchmark", lambda name: read_benchmark(name)[::40])
     looked: list[bool] = []
     monkeypatch.setattr(timing, "look_at", lambda *_, larger: looked.append(larger))
-    tiny = Recipe(objective="clip", steps=300, batch=4, pool=1200, fitted_on=4, teacher_timesteps=2)
+    tiny = Recipe(objective="clip", steps=300, batch=4, pool=12, fitted_on=4, teacher_timesteps=2)
     monkeypatch.setattr(timing, "PREFERENCE", replace(tiny, objective="preference"))
-    runs = {"clip": tiny, "frozen": replace(tiny, towers="text"), "sds": replace(tiny, objective="sds")}
-    encoding = 1.0
-    whole = timing.finetune
-
-    def slowly(recipe: Recipe, *where: Path, **options: object) -> object:
-        for event in whole(recipe, *where, **options):  # type: ignore[arg-type]
-            if isinstance(event, timing.Done) and recipe.towers == "text":
-                event.record["frozen_seconds"] = encoding
-            yield event
-
-    monkeypatch.setattr(timing, "finetune", slowly)
-    found = timing.timed({(name,): recipe for name, recipe in runs.items()}, Trained(CHECKPOINTS))
+    runs = {("clip",): replace(tiny, towers="text"), ("sds",): replace(tiny, objective="sds")}
+    found = timing.timed(runs, Trained(CHECKPOINTS))
     assert looked == [True, True, False, False], "once to draw the sets, once for the time, of either kind"
-    assert found.around.keys() == found.step.keys() == {(name,) for name in runs}
+    assert found.around.keys() == found.step.keys() == runs.keys()
     assert min(*found.step.values(), found.pairs, found.asking) > 0
-    assert found.around["sds",] > found.around["clip",] > 0, "a teacher is loaded, and h_w fitted"
-    assert 99 < found.around["frozen",] < 120, "300 steps encode a hundred times what 3 do"
-    both = timing.scoring_seconds(found, Budget(timesteps=4, noises=3, seed=0), 10)
-    evaluations = (10 * 2 * 2 * 4 * 3) / (2 * 2 * timing.PREFERENCE.teacher_noises)
-    assert both == pytest.approx(evaluations * found.asking)
 
 
-def alone(number: int) -> Times:
-    """What a process of the test below finds: when it worked, and that it is one of its own."""
-    began = time.time()
-    time.sleep(2.0)
-    return times(around=float(os.getpid()), look=began, larger=time.time(), pairs=float(number))
+def test_a_teacher_scores_by_what_an_answer_takes_it() -> None:
+    spend = Budget(timesteps=4, noises=3, seed=0)
+    preference = timing.PREFERENCE
+    answer = 2 * preference.teacher_timesteps * preference.teacher_noises
+    assert timing.scoring_seconds(times(asking=answer), spend, 10) == 10 * 2 * 2 * spend.timesteps * spend.noises
 
 
-def test_processes_are_timed_at_the_same_time() -> None:
-    found = timing.measured(2, alone)
-    assert found.pairs == 0.5, "the mean"
-    assert found.look[True] - found.look[False] >= 2.0
-    assert set(found.around.values()) != {float(os.getpid())}
+MEETING = "SDSDEMO_TEST_MEETING"
+
+
+def met(number: int) -> Times:
+    """What a process of the test below finds: how many are there before it has waited too long for the other."""
+    place = Path(os.environ[MEETING])
+    (place / str(number)).touch()
+    patience = time.monotonic() + 60
+    while len(list(place.iterdir())) < 2 and time.monotonic() < patience:
+        time.sleep(0.05)
+    return times(pairs=float(number), asking=float(time.monotonic() < patience), look=float(os.getpid()))
+
+
+def test_processes_are_timed_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(MEETING, str(tmp_path))
+    found = timing.measured(2, met)
+    assert found.asking == 1.0, "neither waited in vain"
+    assert found.pairs == 0.5, "the mean of both"
+    assert found.look[False] != os.getpid()
