@@ -151,6 +151,7 @@ def test_what_one_run_has_drawn_the_next_one_finds_and_trains_the_same(
     assert not all(torch.equal(again[name], first[name]) for name in first)
     for change in ({"seed": 1}, {"pool": 9}, {"withheld_kind": "size"}, {"mislabelled": 0.5}):
         other = replace(recipe, **change)  # type: ignore[arg-type]
+        common.source(recipe)
         assert [p.caption for p in common.source(other).draw(0, 8)] == [
             p.caption for p in pairs.read_source(other).draw(0, 8)
         ], "pairs of other settings are other pairs"
