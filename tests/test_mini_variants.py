@@ -15,14 +15,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sdsdemo import models
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.data.mini_sentences import PLACES, Sentence
 from sdsdemo.data.mini_stream import MiniStream
 from sdsdemo.mini import clips, denoiser, making, prompts, variants
 from sdsdemo.mini.document import KINDS, shares_grid, teacher_markdown, teachers_grid
+from sdsdemo.mini.elsewhere import Elsewhere
 from sdsdemo.mini.experiment import packed, read_rows, right_of
 from sdsdemo.mini.variants import SHORT, TEACHERS, make_teacher, measure_sweep, places_read, train_sweep
 from sdsdemo.mini.verify import EXPERIMENT, MEASURED
+from sdsdemo.models import open_scorer
 from sdsdemo.settings import CHECKPOINTS
 from sdsdemo.workbench import Workbench
 
@@ -71,12 +74,18 @@ def test_variants_that_have_their_lines_are_not_made_again(tmp_path: Path, monke
         assert read_rows(tmp_path / f"{name}.jsonl") == read_rows(EXPERIMENT / f"{name}.jsonl")
 
 
-@pytest.fixture(scope="module")
-def lines(work: Path) -> list[dict[str, Any]]:
-    """The lines of all teachers, each asked for twice."""
-    store = work / "lines" / "teachers.jsonl"
-    for name in (*TEACHERS, *TEACHERS):
-        make_teacher(name, CHECKPOINTS, store, work, Workbench(), lambda line: None)
+@pytest.fixture(scope="module", params=["shipped", "from scratch"])
+def lines(work: Path, request: pytest.FixtureRequest) -> list[dict[str, Any]]:
+    """The lines of all teachers, each asked for twice: beside the shipped models, and with the models elsewhere."""
+    workbench: Any = Workbench() if request.param == "shipped" else Elsewhere(Workbench(), CHECKPOINTS)
+    store = work / request.param / "teachers.jsonl"
+    opened: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "open_scorer", lambda card, **how: opened.append(card.spec) or open_scorer(card, **how))
+        for name in (*TEACHERS, *TEACHERS):
+            make_teacher(name, CHECKPOINTS, store, work, workbench, lambda line: None)
+    folders = [work.resolve() / "teachers" / name.replace(" ", "-") / "mini-diffusion-short" for name in TEACHERS]
+    assert opened == [f"diffusers:{folder}" for folder in folders], "each is scored, once, and not another one"
     return read_rows(store)
 
 

@@ -110,6 +110,8 @@ def test_models_of_another_folder_are_opened_from_there(workbench: Workbench, tm
     assert moved.availability(moved.card("mini-clip")).can_run
     assert moved.scorer("mini-clip").card.name == "mini-clip"
     assert moved.card("clip-vit-b-32") == workbench.card("clip-vit-b-32")
+    again = Elsewhere(moved, tmp_path / "further")
+    assert again.card("mini-clip") == Elsewhere(workbench, tmp_path / "further").card("mini-clip")
 
 
 def test_an_unknown_study_and_a_part_that_is_none_are_sentences(workbench: Workbench, tmp_path: Path) -> None:

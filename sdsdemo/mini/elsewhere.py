@@ -13,7 +13,9 @@ class Elsewhere:
     """A workbench whose shipped Mini models lie in another folder than `checkpoints/`."""
 
     def __init__(self, workbench: Any, folder: Path) -> None:
-        self._workbench, self._folder = workbench, folder.resolve()
+        """workbench: one that is elsewhere already is asked for what it stands on, so that this folder is the one."""
+        self._workbench: Any = workbench._workbench if isinstance(workbench, Elsewhere) else workbench
+        self._folder = folder.resolve()
         self.settings = workbench.settings
 
     def card(self, name_or_spec: str) -> Card:
