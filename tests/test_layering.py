@@ -15,7 +15,7 @@ from sdsdemo.settings import ROOT
 
 PACKAGE = ROOT / "sdsdemo"
 RANKS = (
-    ("types", "errors", "settings", "wrapping"),
+    ("types", "errors", "settings", "wrapping", "runtime"),
     (
         "arguments", "losses", "metrics", "effects", "deciding", "inputs", "evidence", "processes", "swaps",
         "swap_words", "recipes", "zerogpu", "text_tower", "console",
@@ -28,7 +28,7 @@ RANKS = (
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 BESIDE = {
-    ("settings", "types"), ("settings", "errors"), ("deciding", "metrics"), ("objectives", "training"),
+    ("settings", "types"), ("settings", "errors"),  ("deciding", "metrics"), ("objectives", "training"),
     ("data", "models"), ("recipes", "swaps"), ("swaps", "swap_words"), ("mini", "finetuning"), ("mini", "evaluation"),
     ("shell", "workbench"), ("tunings", "workbench"), ("doctor", "workbench"), ("bench", "workbench"),
     ("cli", "ui"), ("cli", "cli_mini"), ("cli_mini", "ui"), ("__main__", "cli"),
@@ -39,6 +39,8 @@ OWNERS = {
     "plotly": ("plots",),
     "matplotlib": ("figures",),
     "accelerate": ("processes",),
+    "filelock": ("runtime",),
+    "pydantic": ("runtime",),
     "open_clip": ("models", "mini", "losses"),
     "diffusers": ("models", "mini"),
     "transformers": ("models", "mini"),

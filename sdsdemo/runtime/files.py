@@ -1,0 +1,143 @@
+"""Files that survive a kill, and locks that end with their process: the one place that writes, appends and locks.
+
+    write_whole   a file is there as it was, or as it is meant to be: written aside, synced, renamed
+    append        lines that are on the disk when this returns
+    whole_lines   every line that was written to its end; a last one that was cut is left out
+    hold          a lock between processes (`filelock`): released when its process ends, however it ends
+
+A line ends at a line feed and nowhere else: captions may hold U+2028 and whatever else `str.splitlines` cuts at.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+MOST_DIGITS = 400
+"""Digits of a whole number in JSON: more than any float has, and few enough to be read at once."""
+
+
+class BusyError(Exception):
+    """Another process holds the lock."""
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all; folders above it are made. Raises `OSError`, and then leaves what was there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with write_aside(path) as aside:
+        aside.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+@contextmanager
+def write_aside(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write to; renamed to it at the end of the block, removed where the block fails."""
+    aside = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(3)}.part")
+    try:
+        yield aside
+        _sync(aside)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def append(path: Path, lines: Iterable[str]) -> None:
+    """Append lines, given without their ends. They are on the disk when this returns. Raises `OSError`."""
+    with path.open("ab") as file:
+        file.write("".join(f"{line}\n" for line in lines).encode("utf-8"))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def whole_lines(path: Path) -> list[str]:
+    """Every line that ends in a line feed; none where there is no file. What is no UTF-8 becomes U+FFFD."""
+    if not path.is_file():
+        return []
+    return path.read_bytes().decode("utf-8", errors="replace").split("\n")[:-1]
+
+
+def cut_unfinished_line(path: Path) -> None:
+    """Take away a last line without its end, so that the next one starts afresh. Only with the file's lock held."""
+    if not path.is_file():
+        return
+    with path.open("r+b") as file:
+        content = file.read()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            file.truncate(whole)
+
+
+def to_json(value: Any, **options: Any) -> str:
+    """Strict JSON. Raises `ValueError` for NaN and the infinities: say None where a number is missing."""
+    return json.dumps(value, allow_nan=False, **options)
+
+
+def from_json(text: str | bytes, *, allow_nan: bool = False) -> Any:
+    """What JSON text holds. Raises `ValueError` for anything that cannot be used as data.
+
+    That is broken text, text that is no UTF-8, nesting too deep to read, a number of more than 400 digits, one that no
+    float can hold, and NaN or an infinity unless `allow_nan`, as old files of ours have them.
+    """
+    special = float if allow_nan else _refuse_constant
+    try:
+        return json.loads(text, parse_constant=special, parse_float=_finite_float, parse_int=_short_int)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+@contextmanager
+def hold(path: Path, *, wait: float = 0.0) -> Iterator[None]:
+    """The lock of the file `path`, for the length of the block. The file itself stays, empty.
+
+    wait: seconds to wait for another process; a negative number waits for ever.
+    Raises `BusyError` where it is still held then, and `OSError` where the file cannot be made.
+    """
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, timeout=wait)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise BusyError(str(path)) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_held(path: Path) -> bool:
+    """Whether a living process holds the lock of this file."""
+    if not path.is_file():
+        return False
+    try:
+        with hold(path):
+            return False
+    except BusyError:
+        return True
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _finite_float(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise ValueError(f"the number {text[:20]} is too large")
+    return value
+
+
+def _short_int(text: str) -> int:
+    if len(text) > MOST_DIGITS:
+        raise ValueError(f"a number has {len(text):,} digits")
+    return int(text)
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number in JSON")

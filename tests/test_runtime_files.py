@@ -1,0 +1,83 @@
+"""Files that survive a kill, locks that end with their process, and JSON as data."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import NotRequired
+
+import pytest
+from typing_extensions import TypedDict
+
+from sdsdemo.runtime import files
+from sdsdemo.runtime.shapes import shaped
+from sdsdemo.settings import ROOT
+
+
+class Header(TypedDict):
+    models: dict[str, str]
+    n: NotRequired[int]
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "below" / "kept.txt"
+    files.write_whole(path, "old")
+    with pytest.raises(TypeError), files.write_aside(path) as aside:
+        aside.write_text(None)  # type: ignore[arg-type]
+    assert path.read_text() == "old"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_lines_end_at_line_feeds_alone_and_cut_ones_are_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    files.append(path, ["a\u2028b", "c\x85d\r"])
+    with path.open("a") as file:
+        file.write("cut")
+    assert files.whole_lines(path) == ["a\u2028b", "c\x85d\r"]
+    files.cut_unfinished_line(path)
+    files.append(path, ["e"])
+    assert files.whole_lines(path)[-2:] == ["c\x85d\r", "e"]
+
+
+@pytest.mark.parametrize(
+    "text", ["NaN", "-Infinity", "[1e999]", "1" * 5000, "[" * 100_000, "{", "", b"\xff", '{"a": -1' + "0" * 500 + "}"]
+)
+def test_json_that_is_no_data_is_a_value_error(text: str | bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 the kind is the promise; the words are the reader's
+        files.from_json(text)
+
+
+def test_strict_json_is_written_and_old_nan_can_still_be_read() -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        files.to_json({"loss": float("nan")})
+    assert files.from_json("[NaN, 1, 2.5]", allow_nan=True)[1:] == [1, 2.5]
+
+
+@pytest.mark.parametrize("value", [[], {}, {"models": 3}, {"models": {"a": 1}}, {"models": {}, "n": "3"}])
+def test_another_shape_is_a_value_error(value: object) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        shaped(value, Header)
+
+
+def test_a_key_that_a_shape_does_not_name_stays() -> None:
+    assert shaped({"models": {"a": "b"}, "more": [1]}, Header) == {"models": {"a": "b"}, "more": [1]}
+
+
+def test_a_lock_is_free_again_when_its_process_is_killed(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    code = (
+        "import sys, time; from pathlib import Path; from sdsdemo.runtime import files\n"
+        "with files.hold(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, str(lock)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    assert files.is_held(lock)
+    with pytest.raises(files.BusyError), files.hold(lock):
+        pass
+    holder.kill()
+    holder.wait()
+    assert not files.is_held(lock)
+    with files.hold(lock):
+        assert lock.is_file()
