@@ -178,6 +178,8 @@ class Picture:
     open: Callable[[], Image] = field(repr=False)
     key: str = ""
     """Equal only where the picture is the same, so that it is encoded once; empty where that is not known."""
+    content: Callable[[], str] | None = field(default=None, repr=False)
+    """What it is made of, without decoding it (`data.contents`): changes where the picture is replaced."""
 
 
 @dataclass(frozen=True, kw_only=True)

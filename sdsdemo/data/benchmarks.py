@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
+from PIL.Image import Image
+
+from sdsdemo.data import contents
 from sdsdemo.data.choices import read_aro, read_sugarcrepe
 from sdsdemo.data.mini_drawing import SCREEN_PIXELS, draw
 from sdsdemo.data.mini_sets import Choice, order_choices, retrieval_sets, single_choices, swap_choices
@@ -33,11 +36,8 @@ def retrieval(seed: int = RETRIEVAL_SEED, sets: int = 5, size: int = 100, pixels
     for number, pairs in enumerate(retrieval_sets(seed, sets, size)):
         for own, (scene, sentence) in enumerate(pairs):
             others = tuple(other.text for k, (_, other) in enumerate(pairs) if k != own)
-            picture = Picture(
-                name=f"{number}-{own}.png",
-                open=partial(draw, scene, pixels),
-                key=f"retrieval {seed} {sets}x{size} {number}-{own} {pixels}",
-            )
+            key = f"retrieval {seed} {sets}x{size} {number}-{own} {pixels}"
+            picture = _drawn(f"{number}-{own}.png", partial(draw, scene, pixels), key)
             captions = (sentence.text, *others)
             examples.append(
                 Example(id=f"{number}-{own}", images=(picture,), captions=captions, tags={"tag": scene.family})
@@ -51,11 +51,7 @@ def zero_shot(seed: int = ZERO_SHOT_SEED, count: int = 500, pixels: int = SCREEN
         Example(
             id=str(number),
             images=(
-                Picture(
-                    name=f"{number}.png",
-                    open=partial(draw, scene, pixels),
-                    key=f"zero-shot {seed} {count} {number} {pixels}",
-                ),
+                _drawn(f"{number}.png", partial(draw, scene, pixels), f"zero-shot {seed} {count} {number} {pixels}"),
             ),
             captions=captions,
             tags={"tag": scene.things[0].shape},
@@ -74,15 +70,15 @@ def orders(seed: int = ORDERS_SEED, count: int = 200, pixels: int = SCREEN_PIXEL
     return _chosen(f"orders {seed} {count}", order_choices(seed, count), pixels)
 
 
+def _drawn(name: str, open_: Callable[[], Image], key: str) -> Picture:
+    return Picture(name=name, open=open_, key=key, content=partial(contents.of_text, key))
+
+
 def _chosen(name: str, choices: Iterable[Choice], pixels: int) -> list[Example]:
     return [
         Example(
             id=str(number),
-            images=(
-                Picture(
-                    name=f"{number}.png", open=partial(draw, choice.scene, pixels), key=f"{name} {number} {pixels}"
-                ),
-            ),
+            images=(_drawn(f"{number}.png", partial(draw, choice.scene, pixels), f"{name} {number} {pixels}"),),
             captions=choice.captions,
             tags={"tag": choice.tag, "collapsed_tag": choice.collapsed_tag},
         )

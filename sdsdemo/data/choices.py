@@ -19,6 +19,7 @@ from typing import Any
 
 from PIL import Image
 
+from sdsdemo.data import contents
 from sdsdemo.data.official import ATTRIBUTION, COCO_ORDER, FLICKR_ORDER, RELATION
 from sdsdemo.data.orders import plain_caption, shuffled
 from sdsdemo.errors import UserError
@@ -129,7 +130,12 @@ def _picture(
     box: tuple[int, int, int, int] | None = None,
 ) -> Picture:
     (name,) = _texts(case, (key,), path, number)
-    return Picture(name=name, open=partial(_open, images, name, box), key=f"{images / name} {box}")
+    return Picture(
+        name=name,
+        open=partial(_open, images, name, box),
+        key=f"{images / name} {box}",
+        content=partial(contents.of_file, images / name, str(box or "")),
+    )
 
 
 def _open(images: Path, name: str, box: tuple[int, int, int, int] | None) -> Image.Image:

@@ -20,6 +20,7 @@ from zipfile import BadZipFile, ZipFile
 
 from PIL import Image
 
+from sdsdemo.data import contents
 from sdsdemo.errors import UserError
 from sdsdemo.models.images import plain
 from sdsdemo.types import Example, Picture
@@ -105,8 +106,12 @@ def _parquet_rows(files: Sequence[Path]) -> Iterator[tuple[str, Mapping[str, Any
             raise UserError(f"{path.name} cannot be read: copy that file again.") from error
 
 
-@lru_cache(maxsize=2)
 def _parquet_column(path: Path, group: int, name: str) -> Any:
+    return _column_of(path, contents.state_of(path), group, name)
+
+
+@lru_cache(maxsize=2)
+def _column_of(path: Path, state: contents.State, group: int, name: str) -> Any:
     from pyarrow.parquet import ParquetFile
 
     return ParquetFile(path).read_row_group(group, columns=[name]).column(name)
@@ -147,10 +152,38 @@ def _picture(value: Any, where: str, opener: Callable[[], Opener], folder: Path)
     """value: a name, or what opens the image."""
     if callable(value):
         return Picture(
-            name=f"image of {where[0].lower()}{where[1:]}", open=value, key=f"{folder}/{where}/{value.args[2]}"
+            name=f"image of {where[0].lower()}{where[1:]}",
+            open=value,
+            key=f"{folder}/{where}/{value.args[2]}",
+            content=partial(_parquet_content, *value.args),
         )
     name = str(value)
-    return Picture(name=name, open=lambda: opener()(name), key=f"{folder}/{name}")
+    return Picture(
+        name=name,
+        open=lambda: opener()(name),
+        key=f"{folder}/{name}",
+        content=partial(_content, folder, name),
+    )
+
+
+def _content(folder: Path, name: str) -> str:
+    """What the picture of a name is made of, found as `_images_of` finds it."""
+    packed = folder / "images.zip"
+    inside = folder / "images" if (folder / "images").is_dir() else folder
+    for ending in ENDINGS:
+        if packed.is_file():
+            found = contents.of_member(packed, f"{name}{ending}")
+            if found != contents.MISSING:
+                return found
+        elif (inside / f"{name}{ending}").is_file():
+            return contents.of_file(inside / f"{name}{ending}")
+    return contents.MISSING
+
+
+def _parquet_content(path: Path, group: int, name: str, place: int) -> str:
+    return contents.of_cell(
+        path, f"{group} {name} {place}", lambda: _parquet_column(path, group, name)[place].as_py()["bytes"]
+    )
 
 
 def _images_of(folder: Path) -> Opener:

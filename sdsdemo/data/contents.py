@@ -1,0 +1,91 @@
+"""What a picture is made of, in a few letters, so that one that was replaced is known. Decodes nothing.
+
+    a file            SHA-256 of its bytes; read again only where size, times or inode have changed
+    in a zip file     CRC-32 and size, as its table of contents has them
+    in Parquet        SHA-256 of the cell's bytes; read again only where the file has changed
+    drawn             the key that it is drawn from
+
+A file that is not there has a content of its own, so that a picture that is missing and comes back is known too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from zipfile import BadZipFile, ZipFile
+
+from sdsdemo.types import Picture
+
+LETTERS = 16
+"""64 bits: enough to tell the pictures of a benchmark apart."""
+MISSING = "missing"
+State = tuple[int, int, int, int]
+"""Size, nanoseconds of the last change of content and of entry, inode."""
+
+
+def content_of(picture: Picture) -> str:
+    """The content of a picture; by its pixels where nothing cheaper is known, `MISSING` where it cannot be opened."""
+    try:
+        return picture.content() if picture.content is not None else _of_pixels(picture)
+    except Exception:  # whatever is wrong with a picture is said where it is opened to be scored
+        return MISSING
+
+
+def of_text(text: str) -> str:
+    """For what is known by a text: a key, a caption."""
+    return hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).hexdigest()[:LETTERS]
+
+
+def of_file(path: Path, part: str = "") -> str:
+    """For a picture file. part: what is cut out of it, in words."""
+    found = _hashed(path, state_of(path))
+    return f"{found}{part and '-' + of_text(part)}"
+
+
+def of_member(archive: Path, name: str) -> str:
+    """For a picture in a zip file, by its whole name there or the last part of it."""
+    return _members(archive, state_of(archive)).get(name, MISSING)
+
+
+def of_cell(path: Path, place: str, read: Callable[[], bytes]) -> str:
+    """For a picture in a table file. place: which cell, in words. read: its bytes."""
+    return _cell(path, place, state_of(path), read)
+
+
+def state_of(path: Path) -> State:
+    """What changes with every change of a file: a copy or `touch -d` cannot set the third back. Raises `OSError`."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+
+
+@lru_cache(maxsize=200_000)
+def _hashed(path: Path, state: State) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:LETTERS]
+
+
+@lru_cache(maxsize=8)
+def _members(archive: Path, state: State) -> dict[str, str]:
+    try:
+        with ZipFile(archive) as opened:
+            found = {member.filename: f"{member.CRC:08x}-{member.file_size}" for member in opened.infolist()}
+    except BadZipFile:
+        return {}
+    return {name.rpartition("/")[2]: content for name, content in found.items()} | found
+
+
+_cells: dict[tuple[Path, str], tuple[State, str]] = {}
+
+
+def _cell(path: Path, place: str, state: State, read: Callable[[], bytes]) -> str:
+    kept = _cells.get((path, place))
+    if kept is None or kept[0] != state:
+        kept = _cells[path, place] = state, hashlib.sha256(read()).hexdigest()[:LETTERS]
+    return kept[1]
+
+
+def _of_pixels(picture: Picture) -> str:
+    image = picture.open()
+    return hashlib.sha256(f"{image.mode} {image.size}".encode() + image.tobytes()).hexdigest()[:LETTERS]
