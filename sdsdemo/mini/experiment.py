@@ -106,8 +106,8 @@ def _measured(recipe: Recipe, model: Path, study: Study, workbench: Models) -> d
     assert isinstance(scorer, ClipScorer)
     return look_at(scorer.model, study.measure, larger=study.larger) | {
         "base": recipe.base,
-        "base_fingerprint": cards.fingerprint(workbench.card(recipe.base)),
-        "teacher_fingerprint": cards.fingerprint(workbench.card(recipe.teacher)),
+        "base_fingerprint": cards.weights_fingerprint(workbench.card(recipe.base)),
+        "teacher_fingerprint": cards.weights_fingerprint(workbench.card(recipe.teacher)),
         "recipe": {k: v for k, v in recipe.as_dict().items() if v != Recipe().as_dict()[k]},
     }
 
@@ -117,7 +117,7 @@ def base_row(base: str, workbench: Models) -> dict[str, Any]:
     card = workbench.card(base)
     model = ClipModel.load(card.spec)
     found = look_at(model, VALIDATION, BENCHMARK, larger=True)
-    return {"run": f"base {base}", "base": base, "base_fingerprint": cards.fingerprint(card), **found}
+    return {"run": f"base {base}", "base": base, "base_fingerprint": cards.weights_fingerprint(card), **found}
 
 
 _DRAWN = Drawn()

@@ -6,16 +6,16 @@ A model without a card is named by a spec (`sources`); its card holds what can b
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 import os
 import tomllib
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from sdsdemo.errors import UserError
-from sdsdemo.models import sources
+from sdsdemo.models import fingerprints, sources
 from sdsdemo.settings import Settings
 from sdsdemo.types import Availability, Card, Family
 
@@ -89,16 +89,33 @@ def is_downloaded(card: Card) -> bool:
 
 
 def fingerprint(card: Card) -> str:
-    """What tells the weights of a card from others: a hash of the local files, else spec and revision."""
+    """What tells a model whose scores are the same from any other: a digest of all that its scores depend on.
+
+    Spec and revision where its files are not here, so that nothing can be read of them. Raises `UserError` for a file
+    that is no such file. `fingerprint_parts` says what is in it.
+    """
+    parts = fingerprint_parts(card)
+    return fingerprints.whole(parts) if parts else f"{card.spec}@{card.revision or 'main'}"
+
+
+def fingerprint_parts(card: Card) -> dict[str, str]:
+    """Digests of what a model's scores depend on: weights, preprocessing, tokenizer and so on; empty where not here."""
+    return fingerprints.parts_of(card, resolve)
+
+
+def what_changed(old: Mapping[str, str], new: Mapping[str, str]) -> str:
+    """In words, which of two models' `fingerprint_parts` differ: "preprocessing and tokenizer"."""
+    return fingerprints.what_changed(old, new)
+
+
+def weights_fingerprint(card: Card) -> str:
+    """Of the weights alone, which is what the lines of the experiment name their models by."""
     folder = sources.folder_named_by(card.spec)
     if card.family == "sds-clip":
         folder = sources.local_path(sources.split_spec(card.spec)[1])
     if folder is None or not folder.exists():
         return f"{card.spec}@{card.revision or 'main'}"
-    digest = hashlib.sha256()
-    for path in [folder] if folder.is_file() else sorted(folder.rglob("*.safetensors")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    return fingerprints.digest_of_weights([folder] if folder.is_file() else sorted(folder.rglob("*.safetensors")))
 
 
 def _delta_availability(card: Card, settings: Settings) -> Availability:

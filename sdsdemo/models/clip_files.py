@@ -141,6 +141,15 @@ def _hub_file(facts: dict[str, Any]) -> tuple[str, tuple[str, ...]] | None:
     return repo, (str(Path(file).with_suffix(".safetensors")), file) if file else WEIGHTS
 
 
+def named_here(spec: str) -> tuple[Path, dict[str, Any], dict[str, Any]] | None:
+    """Weights, architecture and facts of NAME/TAG where the weights are on this machine. Reaches no network."""
+    name, _, tag = sources.split_spec(spec)[1].partition("/")
+    config, facts = open_clip.get_model_config(name), get_pretrained_cfg(name, tag)
+    on_hub = _hub_file(facts)
+    file = None if on_hub is None else sources.cached_file(*on_hub)
+    return None if config is None or file is None else (file, config, facts)
+
+
 def _tagged_weights(rest: str, facts: dict[str, Any], allow_download: bool) -> Path:
     on_hub = _hub_file(facts)
     if on_hub is None:

@@ -24,14 +24,11 @@ from torch import Tensor, nn
 from sdsdemo.errors import UserError
 from sdsdemo.models import sources
 from sdsdemo.models.clip import ClipModel, ClipScorer
+from sdsdemo.models.delta_header import FORMAT, KEY, REQUIRED, read_header
 from sdsdemo.models.domain import Domain
 from sdsdemo.types import Card
 
-FORMAT = 1
-KEY = "sdsdemo"
-"""Name of the JSON string in the file's metadata."""
 CLIP, MAP = "clip.", "h_w."
-REQUIRED = ("format", "base", "base_hash")
 ARCHITECTURE = ("activation", "preprocess")
 """Facts of `ClipModel` that must be the same and that the hash of the weights does not see."""
 OTHER_BASE = (
@@ -89,14 +86,14 @@ def write_delta(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, 
         aside.unlink(missing_ok=True)
 
 
-def read_header(path: Path) -> dict[str, Any]:
-    """The header alone, without the tensors. Raises `UserError` for a file that is no delta of ours."""
-    return _read(path, tensors=False)[1]
-
-
 def read_delta(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and header of a delta. Raises `UserError` for a file that is no delta of ours."""
-    return _read(path, tensors=True)
+    header = read_header(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, header  # noqa: SIM118
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(f"{path.name!r} is not a whole safetensors file: copy or save it again.") from error
 
 
 def load_sds_clip(card: Card, *, device: torch.device | str = "cpu", allow_download: bool = False) -> ClipScorer:
@@ -133,21 +130,3 @@ def hash_of_weights(module: nn.Module) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
-
-
-def _read(path: Path, *, tensors: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    name = path.name
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get(KEY, "{}"))
-            names = file.keys() if tensors else []
-            held = {key: file.get_tensor(key) for key in names}
-    except FileNotFoundError as error:
-        raise UserError(f"There is no fine-tuned file called {name!r}: check the name, or train it first.") from error
-    except (OSError, ValueError, SafetensorError) as error:
-        raise UserError(f"{name!r} is not a whole safetensors file: copy or save it again.") from error
-    if not isinstance(header, dict) or any(key not in header for key in REQUIRED):
-        raise UserError(f"{name!r} is not a fine-tuned file of this app: its header names no base.")
-    if header["format"] != FORMAT:
-        raise UserError(f"{name!r} was written by another version of this app: use that version, or train it again.")
-    return held, header

@@ -1,0 +1,57 @@
+"""What a fine-tuned file says of itself, read without its tensors. Loads no library of models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict
+
+from sdsdemo.errors import UserError
+from sdsdemo.models import sources
+from sdsdemo.models.weights import check_file, header_of
+from sdsdemo.runtime.files import from_json
+from sdsdemo.runtime.shapes import shaped
+
+FORMAT = 1
+KEY = "sdsdemo"
+"""Name of the JSON string in the file's metadata."""
+REQUIRED = ("format", "base", "base_hash")
+NO_DELTA = "{name!r} is not a fine-tuned file of this app ({why}): name one that it wrote, or train it again."
+OTHER_FORMAT = "{name!r} was written by another version of this app: use that version, or train it again."
+
+
+class Architecture(TypedDict):
+    """What the hash of the base's weights does not see."""
+
+    activation: str
+    preprocess: dict[str, Any]
+
+
+class Header(TypedDict):
+    """What loading needs; the file's story stands beside it."""
+
+    format: int
+    base: str
+    base_hash: str
+    architecture: NotRequired[Architecture]
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The JSON string in the header of a delta. Raises `UserError` for a file that is no delta of ours."""
+    name = path.name
+    if not path.is_file():
+        raise UserError(f"There is no fine-tuned file called {name!r}: check the name, or train it first.")
+    check_file(path, name)
+    try:
+        text = shaped(header_of(path, name).get("__metadata__", {}), dict[str, str]).get(KEY)
+        if text is None:
+            raise ValueError("its header names no base")
+        header: dict[str, Any] = shaped(from_json(text), Header)
+        if sources.split_spec(header["base"])[0] != "clip":
+            raise ValueError("its base is no CLIP")
+    except ValueError as error:
+        raise UserError(NO_DELTA.format(name=name, why=error)) from error
+    if header["format"] != FORMAT:
+        raise UserError(OTHER_FORMAT.format(name=name))
+    return header

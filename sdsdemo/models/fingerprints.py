@@ -1,0 +1,202 @@
+"""What a model's scores depend on, as a digest by part: weights, architecture, preprocessing, tokenizer, and so on.
+
+    weights         each file that is read, of whatever kind, the parts of a pipeline apart
+    configs         what they hold, not how they are written: spaces and the order of keys change nothing
+    open_clip       for a name and a tag, the library's own facts of them, which an update may change
+    timestep range  the part of the schedule that a card's timesteps are spread over
+
+A path, a time and a machine are in none of them. Reads no tensor, and loads a library only for a name of open_clip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from sdsdemo.models import sources, weights
+from sdsdemo.models.delta_header import read_header
+from sdsdemo.runtime.digests import SMALL, Digests, digest_of, digest_of_json
+from sdsdemo.runtime.files import from_json
+from sdsdemo.settings import Settings
+from sdsdemo.types import Card
+
+KEPT = "digests.jsonl"
+"""In the folder SDSDEMO_CACHE."""
+CLIP_CONFIG, INDEX, KNOWS = "open_clip_config.json", "model_index.json", "knows.json"
+TOKENIZER = ("*token*", "vocab*", "merges.txt", "*.model", "config.json")
+"""Files beside the weights of a CLIP that its tokenizer is made from."""
+TOLD = ("_name_or_path", "_diffusers_version", "transformers_version")
+"""Keys of a config that say where it comes from and change no score."""
+FACTS = ("mean", "std", "size", "interpolation", "resize_mode", "fill_color", "quick_gelu")
+"""What open_clip knows of a tag that changes a score."""
+CONFIGS = {
+    "unet": "unet/config.json",
+    "vae": "vae/config.json",
+    "text encoder": "text_encoder/config.json",
+    "pipeline": INDEX,
+    "domain": KNOWS,
+}
+"""Of a pipeline."""
+
+Parts = dict[str, str]
+"""Digest by part; a part that is short enough stands there itself."""
+
+
+def parts_of(card: Card, resolve: Callable[[str], Card]) -> Parts:
+    """What a card's scores depend on; empty where its files are not here.
+
+    resolve: gives the card of the base that a fine-tuned file names. Raises `UserError` for a file
+    that cannot be one.
+    """
+    if card.family == "sds-clip":
+        return _parts_of_delta(card, resolve)
+    return _parts_of_clip(card) if card.family == "clip" else _parts_of_pipeline(card)
+
+
+def whole(parts: Mapping[str, str]) -> str:
+    """One digest of all parts."""
+    return digest_of_json(dict(parts))
+
+
+def what_changed(old: Mapping[str, str], new: Mapping[str, str]) -> str:
+    """In words, the parts that differ: "preprocessing and tokenizer"; empty where nothing does."""
+    changed = [part for part in dict.fromkeys((*old, *new)) if old.get(part) != new.get(part)]
+    return " and ".join(filter(None, (", ".join(changed[:-1]), *changed[-1:])))
+
+
+def digest_of_weights(files: Iterable[Path]) -> str:
+    """SHA-256 over weight files, one after the other."""
+    paths = list(files)
+    return digests().of(paths[0]) if len(paths) == 1 else digest_of(paths)
+
+
+def digests() -> Digests:
+    """Digests of this user's files, kept between processes."""
+    return _digests(Settings.from_environment().cache / KEPT)
+
+
+@lru_cache(maxsize=8)
+def _digests(kept: Path) -> Digests:
+    return Digests(kept)
+
+
+def _parts_of_delta(card: Card, resolve: Callable[[str], Card]) -> Parts:
+    path = sources.local_path(sources.split_spec(card.spec)[1])
+    if not path.is_file():
+        return {}
+    base = parts_of(resolve(read_header(path)["base"]), resolve)
+    return {"fine-tuned weights": digests().of(path)} | {f"base's {k}": v for k, v in base.items()} if base else {}
+
+
+def _parts_of_clip(card: Card) -> Parts:
+    rest = sources.split_spec(card.spec)[1]
+    if rest.startswith(sources.LOCAL_DIR):
+        place = sources.local_path(rest.removeprefix(sources.LOCAL_DIR))
+        folder, named = (place.parent, place) if place.is_file() else (place, None)
+        return _parts_of_clip_folder(folder, named)
+    if rest.startswith(sources.HF_HUB):
+        config = sources.cached_file(rest.removeprefix(sources.HF_HUB), [CLIP_CONFIG])
+        return {} if config is None else _parts_of_clip_folder(config.parent, None) | _commit(config)
+    return _parts_of_named_clip(card.spec, rest)
+
+
+def _parts_of_clip_folder(folder: Path, named: Path | None) -> Parts:
+    """named: the weights where they are not those of the folder."""
+    file = named or weights.clip_weights(folder)
+    if file is None or not (folder / CLIP_CONFIG).is_file():
+        return {}
+    described = _json(folder / CLIP_CONFIG)
+    model = described.get("model_cfg") if isinstance(described, dict) else described
+    preprocess = described.get("preprocess_cfg") if isinstance(described, dict) else None
+    parts = {
+        "weights": digests().of(file),
+        "architecture": digest_of_json(model),
+        "preprocessing": digest_of_json(preprocess),
+        **_of_file("domain", folder / KNOWS),
+    }
+    text = model.get("text_cfg") if isinstance(model, dict) else None
+    tokenizer = text.get("hf_tokenizer_name") if isinstance(text, dict) else None
+    return parts | (_tokenizer(folder, str(tokenizer)) if tokenizer else {})
+
+
+def _parts_of_named_clip(spec: str, rest: str) -> Parts:
+    """NAME/TAG or NAME/FILE: what the library says of them is a part."""
+    from sdsdemo.models import clip_files
+
+    found = clip_files.named_here(spec)
+    if found is None:
+        return {}
+    file, config, facts = found
+    tokenizer = config.get("text_cfg", {}).get("hf_tokenizer_name")
+    return {
+        "weights": digests().of(file),
+        "architecture": digest_of_json([rest.partition("/")[0], config]),
+        "preprocessing": digest_of_json({key: facts.get(key) for key in FACTS}),
+    } | (_tokenizer(None, str(tokenizer)) if tokenizer else {})
+
+
+def _parts_of_pipeline(card: Card) -> Parts:
+    name, asked = sources.split_revision(sources.split_spec(card.spec)[1])
+    on_hub = sources.is_repo(name)
+    index = sources.cached_file(name, [INDEX], asked or card.revision) if on_hub else sources.local_path(name) / INDEX
+    if index is None or not index.is_file():
+        return {}
+    folder, parts = index.parent, {}
+    for part in weights.STEMS:
+        found = weights.part_weights(folder, part)
+        if found is None:
+            return {}
+        files = [digests().of(folder / part / file) for file in found.files if not file.endswith(".json")]
+        parts[f"{part.replace('_', ' ')} weights"] = files[0] if len(files) == 1 else digest_of_json(files)
+    for called, file in CONFIGS.items():
+        parts |= _of_file(called if called in ("pipeline", "domain") else f"{called} config", folder / file)
+    parts |= _of_files("scheduler", folder / "scheduler") | _of_files("tokenizer", folder / "tokenizer")
+    low, high = card.timestep_range
+    return parts | {"timestep range": f"{low:g} to {high:g}"} | (_commit(index) if on_hub else {})
+
+
+def _tokenizer(folder: Path | None, name: str) -> Parts:
+    """Files of a tokenizer beside a CLIP, or of the repository of that name in the Hub's cache."""
+    own = [] if folder is None else sorted({path for glob in TOKENIZER for path in folder.glob(glob)})
+    if not own:
+        cached = sources.cached_file(name, ["tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt"])
+        own = [] if cached is None else sorted({path for glob in TOKENIZER for path in cached.parent.glob(glob)})
+    held = {
+        path.name: _digest(path) for path in own if path.suffix not in weights.SUFFIXES and path.name != CLIP_CONFIG
+    }
+    return {"tokenizer": digest_of_json([name, held])}
+
+
+def _of_files(called: str, folder: Path) -> Parts:
+    """Every file of a folder as one part."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
+    return {called: digest_of_json({path.name: _digest(path) for path in files})}
+
+
+def _of_file(called: str, path: Path) -> Parts:
+    return {called: _digest(path)} if path.is_file() else {}
+
+
+def _commit(path: Path) -> Parts:
+    """The commit of a repository that a file in the Hub's cache belongs to."""
+    parts = path.parts
+    return {"revision": parts[parts.index("snapshots") + 1]} if "snapshots" in parts else {}
+
+
+def _digest(path: Path) -> str:
+    """Of what JSON holds, of the bytes of anything else."""
+    if path.suffix != ".json" or path.stat().st_size > SMALL:
+        return digests().of(path)
+    value = _json(path)
+    kept = {k: v for k, v in value.items() if k not in TOLD} if isinstance(value, dict) else value
+    return digests().of(path) if kept is None else digest_of_json(kept)
+
+
+def _json(path: Path) -> Any:
+    """What the file holds; None where it is no JSON: its bytes count then, and loading says what is wrong."""
+    try:
+        return from_json(path.read_bytes(), allow_nan=True)
+    except (OSError, ValueError):
+        return None
