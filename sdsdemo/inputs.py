@@ -5,17 +5,13 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
+from sdsdemo.captions.cleaning import JOINERS, clean_captions, letter
 from sdsdemo.errors import UserError
 from sdsdemo.settings import LIMITS
 
-INVISIBLE = ("Cc", "Cf", "Cs")
-"""Unicode's control and format characters, and halves of characters, which cannot even be written to a file."""
-JOINERS = "\u200c\u200d"
-"""Format characters with a meaning: they are part of Persian words and of many emoji."""
-
 
 def check_captions(captions: Sequence[str]) -> list[str]:
-    """The captions without control characters, with single spaces, none at the ends.
+    """The captions as every model reads them (`captions.cleaning`).
 
     Raises `UserError` for fewer than two or too many captions, and for one that is empty, too long, or equal to another
     but for case and spacing. Captions are called A, B, ... as on the page.
@@ -26,25 +22,19 @@ def check_captions(captions: Sequence[str]) -> list[str]:
         raise UserError(f"Write caption {'B' if captions else 'A'} as well: a model compares at least two captions.")
     if len(captions) > LIMITS.captions:
         raise UserError(f"Give at most {LIMITS.captions} captions; there were {len(captions)}.")
-    tidy = [_tidied(caption) for caption in captions]
+    tidy = clean_captions(captions)
     for index, caption in enumerate(tidy):
-        _check_length(caption, _letter(index))
+        _check_length(caption, letter(index))
     _check_different(tidy)
     return tidy
 
 
-def _tidied(caption: str) -> str:
-    """Removes what cannot be seen first, so that spaces around it collapse into one."""
-    kept = (c for c in caption if c.isspace() or c in JOINERS or unicodedata.category(c) not in INVISIBLE)
-    return " ".join("".join(kept).split())
-
-
-def _check_length(caption: str, letter: str) -> None:
+def _check_length(caption: str, called: str) -> None:
     if not caption.strip(JOINERS + " "):
-        raise UserError(f"Caption {letter} is empty: write a sentence that could describe the picture.")
+        raise UserError(f"Caption {called} is empty: write a sentence that could describe the picture.")
     if len(caption) > LIMITS.caption_characters:
         raise UserError(
-            f"Caption {letter} has {len(caption):,} characters: shorten it to {LIMITS.caption_characters} or fewer."
+            f"Caption {called} has {len(caption):,} characters: shorten it to {LIMITS.caption_characters} or fewer."
         )
 
 
@@ -53,9 +43,5 @@ def _check_different(captions: Sequence[str]) -> None:
     for index, caption in enumerate(captions):
         other = first.setdefault(unicodedata.normalize("NFC", caption).casefold(), index)
         if other != index:
-            pair = f"{_letter(other)} and {_letter(index)}"
+            pair = f"{letter(other)} and {letter(index)}"
             raise UserError(f"Captions {pair} are the same, capitals and spaces aside: change one of them.")
-
-
-def _letter(index: int) -> str:
-    return chr(ord("A") + index)

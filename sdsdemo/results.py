@@ -14,14 +14,17 @@ import numpy as np
 from sdsdemo.types import Answer, Evidence, Preference, Scores
 
 
-def answers_as_dict(image_name: str, captions: Sequence[str], answers: Sequence[Answer]) -> dict[str, Any]:
-    """One question and what each model says to it.
+def answers_as_dict(
+    image_name: str, captions: Sequence[str], answers: Sequence[Answer], notes: Sequence[str] = ()
+) -> dict[str, Any]:
+    """One question, with the captions as they were read, and what each model says to it.
 
     `scores` has a number a caption, higher is better; `preferred` is the index of the best even when `decided` is
     false; `difference` is best minus second. `problem` stands instead of scores; `notes` where there is something to
     explain.
     """
-    return {"image": image_name, "captions": list(captions), "models": [_answer(answer) for answer in answers]}
+    told = {"notes": list(notes)} if notes else {}
+    return {"image": image_name, "captions": list(captions), **told, "models": [_answer(answer) for answer in answers]}
 
 
 def _answer(answer: Answer) -> dict[str, Any]:

@@ -10,8 +10,10 @@ from typing import Any
 from PIL.Image import Image
 
 from sdsdemo import models as adapters
+from sdsdemo.captions.cleaning import cleaning_notes
 from sdsdemo.data import winoground
 from sdsdemo.deciding import verdict_words
+from sdsdemo.inputs import check_captions
 from sdsdemo.models import cards
 from sdsdemo.models.images import open_image
 from sdsdemo.results import answers_as_dict
@@ -46,9 +48,9 @@ def ask(
         SEED.default if seed is None else seed,
     )
     picture, name = (image, "picture") if isinstance(image, Image) else (open_image(Path(image)), Path(image).name)
-    workbench = Workbench()
-    answers = list(workbench.compare(picture, captions, tuple(models) or workbench.settings.models, spend))
-    return answers_as_dict(name, captions, answers)
+    workbench, read = Workbench(), check_captions(captions)
+    answers = list(workbench.compare(picture, read, tuple(models) or workbench.settings.models, spend))
+    return answers_as_dict(name, read, answers, cleaning_notes(captions, read))
 
 
 def as_text(answer: Mapping[str, Any]) -> str:
@@ -59,7 +61,8 @@ def as_text(answer: Mapping[str, Any]) -> str:
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]) - 1)]
     table = ["  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[-1]]).rstrip() for row in rows]
     captions = [f"{label}  {caption}" for label, caption in zip(labels, answer["captions"], strict=True)]
-    notes = [f"{entry['model']}: {note}" for entry in answer["models"] for note in entry.get("notes", ())]
+    notes = [*answer.get("notes", ())]
+    notes += [f"{entry['model']}: {note}" for entry in answer["models"] for note in entry.get("notes", ())]
     return "\n".join([*captions, "", *table, *([""] if notes else []), *notes])
 
 

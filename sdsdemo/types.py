@@ -89,7 +89,7 @@ class Preference:
 class Concern:
     """Something about an input that a model cannot handle as meant."""
 
-    kind: Literal["unknown-words", "foreign-picture", "truncated", "equal-captions"]
+    kind: Literal["unknown-words", "foreign-picture", "mark", "truncated", "equal-captions"]
     text: str
     """A sentence for the visitor."""
     blocking: bool

@@ -18,7 +18,7 @@ RANKS = (
     ("types", "errors", "settings", "wrapping", "runtime"),
     (
         "arguments", "losses", "metrics", "effects", "deciding", "inputs", "evidence", "processes", "swaps",
-        "swap_words", "recipes", "zerogpu", "text_tower", "console",
+        "swap_words", "recipes", "zerogpu", "text_tower", "console", "captions",
     ),
     ("models", "data", "training", "objectives", "results", "runs", "plots", "figures", "reports", "study_tables"),
     ("summaries",),
@@ -31,7 +31,7 @@ BESIDE = {
     ("settings", "types"), ("settings", "errors"),  ("deciding", "metrics"), ("objectives", "training"),
     ("data", "models"), ("recipes", "swaps"), ("swaps", "swap_words"), ("mini", "finetuning"), ("mini", "evaluation"),
     ("shell", "workbench"), ("tunings", "workbench"), ("doctor", "workbench"), ("bench", "workbench"),
-    ("cli", "ui"), ("cli", "cli_mini"), ("cli_mini", "ui"), ("__main__", "cli"),
+    ("inputs", "captions"), ("cli", "ui"), ("cli", "cli_mini"), ("cli_mini", "ui"), ("__main__", "cli"),
 }  # fmt: skip
 """Who may import whom within a rank: `data` opens pictures as `models.images` does."""
 OWNERS = {

@@ -375,3 +375,14 @@ def test_a_similarity_has_no_error_and_no_gauge():
     assert "±" not in html
     assert "<svg" not in html
     assert "A ahead by <b>0.4</b>" in html
+
+
+def test_page_and_api_read_the_same_text_and_say_so(form, examples):
+    workbench = fake_workbench()
+    odd = replace(form, captions=["a red square &amp; a blue one", "the star\u2019s  left"])
+    *_, last = asking.score(workbench, examples, odd)
+    found = asking.score_dict(workbench, examples, odd)
+    assert found["captions"] == ["a red square & a blue one", "the star's left"]
+    assert last.message == " ".join(found["notes"])
+    assert "Caption B is read as \u201cthe star's left\u201d" in last.message
+    assert "notes" not in asking.score_dict(workbench, examples, form)

@@ -21,10 +21,11 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL.Image import Image
 from torch import Tensor, nn
 
+from sdsdemo.captions.cleaning import clean_caption, clean_captions
 from sdsdemo.models.clip_files import build, called, check_tokens, context_length_of, facts_of, find_clip, tokenizer_of
 from sdsdemo.models.domain import Domain
 from sdsdemo.models.parts import parts_of
-from sdsdemo.models.tokens import TokenRow, caption_concerns
+from sdsdemo.models.tokens import TokenRow, concerns_of, token_row
 from sdsdemo.types import Budget, Card, Concern, Example, Picture, Scores
 
 LONG = 2048
@@ -94,15 +95,16 @@ class ClipModel:
         return next(self.module.parameters()).device
 
     def tokenize(self, captions: Sequence[str]) -> Tensor:
-        """id_CL, int64, padded and cut to `context_length`."""
-        return self.tokenizer(list(captions))
+        """id_CL, int64, of the cleaned captions, padded and cut to `context_length`."""
+        return self.tokenizer(clean_captions(captions))
 
     def token_ids(self, caption: str) -> TokenRow:
         """A caption as the text tower meets it, and whether its end was cut."""
-        row_L, whole_L = self.tokenize([caption])[0], self.tokenizer([caption], context_length=LONG)[0]
+        text = clean_caption(caption)
+        row_L, whole_L = self.tokenizer([text])[0], self.tokenizer([text], context_length=LONG)[0]
         rest_L = whole_L[len(row_L) :]
         cut = not torch.equal(row_L, whole_L[: len(row_L)]) or bool((rest_L != whole_L[-1]).any())
-        return TokenRow(ids=tuple(row_L.tolist()), cut=cut)
+        return token_row(self.tokenizer, text, row_L.tolist(), cut=cut)
 
     def encode_images(self, images: Sequence[Image]) -> Tensor:
         """features_ID, float32, L2-normalised. A gradient flows where the caller lets it."""
@@ -134,9 +136,8 @@ class ClipScorer:
         self.domain = domain
 
     def concerns(self, images: Sequence[Image], captions: Sequence[str]) -> list[Concern]:
-        """Unknown words and foreign pictures where the model's domain is known; cut and equal captions always."""
-        known = self.domain.concerns(images, captions) if self.domain is not None else []
-        return known + caption_concerns([self.model.token_ids(c) for c in captions], self.model.context_length)
+        """What `tokens.concerns_of` finds."""
+        return concerns_of(self.model, self.domain, images, captions)
 
     def score(self, images: Sequence[Image], captions: Sequence[str], budget: Budget) -> Scores:
         """Scores of every image against every caption; the budget does not matter. Raises `ValueError` for none."""

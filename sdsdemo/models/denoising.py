@@ -27,7 +27,7 @@ from sdsdemo.models.diffusion import LatentDiffusion
 from sdsdemo.models.domain import Domain
 from sdsdemo.models.images import fit
 from sdsdemo.models.parts import parts_of
-from sdsdemo.models.tokens import caption_concerns
+from sdsdemo.models.tokens import concerns_of
 from sdsdemo.types import Budget, Card, Concern, Evidence, Example, Scores
 
 log = logging.getLogger(__name__)
@@ -69,9 +69,8 @@ class DiffusionScorer:
         """Samples a call; halved for good when a GPU's memory does not hold them."""
 
     def concerns(self, images: Sequence[Image], captions: Sequence[str]) -> list[Concern]:
-        """Unknown words and foreign pictures where the model's domain is known; cut and equal captions always."""
-        known = self.domain.concerns(images, captions) if self.domain is not None else []
-        return known + caption_concerns([self.model.token_ids(c) for c in captions], self.model.context_length)
+        """What `tokens.concerns_of` finds."""
+        return concerns_of(self.model, self.domain, images, captions)
 
     def score(self, images: Sequence[Image], captions: Sequence[str], budget: Budget) -> Scores:
         """Scores of every image against every caption, with the losses behind them. Raises `ValueError` for none."""

@@ -24,11 +24,12 @@ from PIL.Image import Image
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from sdsdemo.captions.cleaning import clean_caption, clean_captions
 from sdsdemo.errors import UserError
 from sdsdemo.losses import NoiseSchedule, Prediction
 from sdsdemo.models import sources
 from sdsdemo.models.images import fit
-from sdsdemo.models.tokens import TokenRow, check_ids, check_tokenizer
+from sdsdemo.models.tokens import TokenRow, check_ids, check_tokenizer, token_row
 
 log = logging.getLogger(__name__)
 transformers.logging.disable_progress_bar()  # its bar over the weights of one small file garbles the shell's own lines
@@ -118,13 +119,15 @@ class LatentDiffusion:
         return cls(Parts(**loaded), name=name, device=device)
 
     def tokenize(self, prompts: Sequence[str]) -> Tensor:
-        """id_CL, int64, padded and cut to `context_length`, as the pipeline does it."""
+        """id_CL, int64, of the cleaned prompts, padded and cut to `context_length` as the pipeline does it."""
         return self._tokenized(prompts)["input_ids"]
 
     def token_ids(self, caption: str) -> TokenRow:
         """A caption as the text encoder meets it, and whether its end was cut."""
-        whole = self.tokenizer(caption, truncation=False, verbose=False)["input_ids"]
-        return TokenRow(ids=tuple(self.tokenize([caption])[0].tolist()), cut=len(whole) > self.context_length)
+        text = clean_caption(caption)
+        whole = self.tokenizer(text, truncation=False, verbose=False)["input_ids"]
+        cut = len(whole) > self.context_length
+        return token_row(self.tokenizer, text, self.tokenize([text])[0].tolist(), cut=cut)
 
     def encode_images(self, images: Sequence[Image]) -> Tensor:
         """latent_I, float32 [I, *latent_shape]: mean of the VAE's posterior, shifted and scaled for the denoiser."""
@@ -178,7 +181,11 @@ class LatentDiffusion:
 
     def _tokenized(self, prompts: Sequence[str]) -> Any:
         return self.tokenizer(
-            list(prompts), padding="max_length", max_length=self.context_length, truncation=True, return_tensors="pt"
+            clean_captions(prompts),
+            padding="max_length",
+            max_length=self.context_length,
+            truncation=True,
+            return_tensors="pt",
         )
 
 

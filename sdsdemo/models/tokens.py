@@ -1,4 +1,6 @@
-"""What tokenizers do to captions: cut them, make them equal, or lose every word. Knows no model and no library.
+"""What tokenizers do to captions: cut them, make them equal, lose words, or take some for marks of their own.
+
+Knows no model and no library. Compare, evaluate and fine-tuning ask here, so that all of them say the same.
 
 A tokenizer that was saved under the wrong class loads without a complaint and reads every word as unknown; a model then
 gives numbers that mean nothing. `check_tokenizer` tries the tokenizer on words of its own vocabulary.
@@ -8,10 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from sdsdemo.captions.cleaning import letter
 from sdsdemo.errors import UserError
 from sdsdemo.types import Concern
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 LOST = (
     "The tokenizer of {model} reads words of its own vocabulary ({words}) as unknown: its files were saved for another "
@@ -23,7 +29,14 @@ TOO_HIGH = (
 )
 TRIED = 48
 """Words of the vocabulary that are tried."""
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+MARKED = (
+    "Caption {letter} contains `{mark}`, which the tokenizer of this model reads as a mark of its own, not as words: "
+    "take it out, or write it without its brackets."
+)
+CUT = "This model reads only the first {length} tokens: the end of caption {letter} does not count."
+UNKNOWN = (
+    "The tokenizer of this model reads something in caption {letter} as unknown: it counts as one and the same word."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +47,10 @@ class TokenRow:
     """Padded to the model's length. Captions with equal ids are one caption to the model."""
     cut: bool
     """Whether words at the end were dropped."""
+    mark: str = ""
+    """What it contains that the tokenizer reads as a mark of its own, such as the end of a text; "" for nothing."""
+    unknown: bool = False
+    """Whether the tokenizer read something as its unknown word."""
 
 
 def check_tokenizer(tokenizer: Any, model: str) -> None:
@@ -54,28 +71,89 @@ def check_ids(highest: int, size: int, model: str) -> None:
         raise UserError(TOO_HIGH.format(model=model, token=highest, size=size))
 
 
+def token_row(tokenizer: Any, caption: str, ids: Sequence[int], *, cut: bool) -> TokenRow:
+    """What a tokenizer, of open_clip or of transformers, makes of a cleaned caption.
+
+    ids: what the model meets, with start, end and padding; of the caption alone every id is looked at here.
+    """
+    own = getattr(tokenizer, "tokenizer", tokenizer)
+    text = tokenizer.clean_fn(caption) if hasattr(tokenizer, "clean_fn") else caption
+    if hasattr(own, "get_vocab"):
+        plain, names = own(text, add_special_tokens=False, verbose=False)["input_ids"], _marks(own)
+    elif hasattr(own, "encode") and hasattr(own, "all_special_ids"):
+        plain, names = own.encode(text), {token: own.decoder[token] for token in own.all_special_ids}
+    else:
+        plain, names = [], {}
+    lost = getattr(own, "unk_token_id", None)
+    written = [names[token] for token in plain if token in names and names[token].casefold() in text.casefold()]
+    hidden = [names[token] for token in plain if token in names and token != lost]
+    mark = next(iter(written + hidden), "")
+    return TokenRow(ids=tuple(ids), cut=cut, mark=mark, unknown=not mark and lost in plain)
+
+
+class Reader(Protocol):
+    """A model that reads captions."""
+
+    context_length: int
+
+    def token_ids(self, caption: str) -> TokenRow: ...
+
+
+class Knower(Protocol):
+    """What a small model knows."""
+
+    def concerns(self, images: Sequence[Image], captions: Sequence[str]) -> list[Concern]: ...
+
+
+def concerns_of(
+    model: Reader, domain: Knower | None, images: Sequence[Image], captions: Sequence[str]
+) -> list[Concern]:
+    """Unknown words and foreign pictures where the domain of a model is known, and what its tokenizer does always."""
+    known = domain.concerns(images, captions) if domain is not None else []
+    kinds = {concern.kind for concern in known}
+    found = caption_concerns([model.token_ids(caption) for caption in captions], model.context_length)
+    return known + [concern for concern in found if concern.kind not in kinds]
+
+
 def caption_concerns(rows: Sequence[TokenRow], length: int) -> list[Concern]:
-    """Captions of which the end is not read, and captions that are one and the same to the model; none of it blocks."""
-    found = [
-        Concern(
-            kind="truncated",
-            text=f"This model reads only the first {length} tokens: the end of caption {LETTERS[c]} does not count.",
-            blocking=False,
-        )
-        for c, row in enumerate(rows)
-        if row.cut
-    ]
-    first: dict[tuple[int, ...], int] = {}
+    """What the model cannot read as meant: marks, which block; cut captions, unknown words, equal captions.
+
+    rows: one a caption, in their order; length: how many tokens the model reads.
+    """
+    found = []
+    for c, row in enumerate(rows):
+        if row.mark:
+            found.append(Concern(kind="mark", text=MARKED.format(letter=letter(c), mark=row.mark), blocking=True))
+        if row.cut:
+            text = CUT.format(letter=letter(c), length=length)
+            found.append(Concern(kind="truncated", text=text, blocking=False))
+        if row.unknown:
+            found.append(Concern(kind="unknown-words", text=UNKNOWN.format(letter=letter(c)), blocking=False))
+    return found + _equal_captions(rows)
+
+
+def _equal_captions(rows: Sequence[TokenRow]) -> list[Concern]:
+    found, first = [], {}
     for c, row in enumerate(rows):
         other = first.setdefault(row.ids, c)
         if other != c:
-            found.append(Concern(kind="equal-captions", text=_equal_words(other, c, row.cut), blocking=False))
+            text = _equal_words(other, c, row)
+            found.append(Concern(kind="equal-captions", text=text, blocking=False))
     return found
 
 
-def _equal_words(first: int, second: int, cut: bool) -> str:
-    why = "they differ only beyond what it reads" if cut else "they differ only in what its tokenizer drops"
-    return f"Captions {LETTERS[first]} and {LETTERS[second]} are the same to this model: {why}."
+def _equal_words(first: int, second: int, row: TokenRow) -> str:
+    why = "they differ only in what its tokenizer drops"
+    if row.cut or row.unknown:
+        why = "they differ only beyond what it reads" if row.cut else "they differ only in words that it does not know"
+    return f"Captions {letter(first)} and {letter(second)} are the same to this model: {why}."
+
+
+def _marks(tokenizer: Any) -> dict[int, str]:
+    """The marks of a transformers tokenizer by their ids: start, end, padding, unknown, and whatever was added."""
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    ids = {*tokenizer.all_special_ids, *(token for token, about in added.items() if about.special)}
+    return {token: str(tokenizer.convert_ids_to_tokens(token)) for token in ids}
 
 
 def _plain_words(vocabulary: dict[str, int]) -> list[str]:

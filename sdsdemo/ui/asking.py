@@ -15,6 +15,7 @@ from typing import Any
 from PIL.Image import Image
 
 from sdsdemo import plots
+from sdsdemo.captions.cleaning import cleaning_notes
 from sdsdemo.errors import UserError
 from sdsdemo.inputs import check_captions
 from sdsdemo.models.images import open_image
@@ -57,6 +58,8 @@ class Question:
     models: list[str]
     budget: Budget
     example: ShownExample | None
+    notes: tuple[str, ...] = ()
+    """What was read where that is not what was typed."""
 
     @property
     def truth(self) -> int | None:
@@ -91,7 +94,8 @@ def ask(workbench: Workbench, examples: Sequence[ShownExample], form: Form) -> Q
     """Checks a form, the picture last since decoding costs most. Raises `UserError` about the first fault."""
     if not form.image:
         raise UserError(NO_PICTURE)
-    captions = check_captions(_texts(form.captions, "The captions"))
+    typed = _texts(form.captions, "The captions")
+    captions = check_captions(typed)
     models = list(dict.fromkeys(name.strip() for name in _texts(form.models, "The models") if name.strip()))
     if not models:
         raise UserError(NO_MODEL)
@@ -108,6 +112,7 @@ def ask(workbench: Workbench, examples: Sequence[ShownExample], form: Form) -> Q
         models=models,
         budget=spend,
         example=find_example(examples, path),
+        notes=cleaning_notes(typed, captions),
     )
 
 
@@ -129,7 +134,7 @@ def score_dict(workbench: Workbench, examples: Sequence[ShownExample], form: For
     """The same answer as `score --json`, for programs. Raises `UserError`."""
     question = ask(workbench, examples, form)
     answers = workbench.compare(question.image, question.captions, question.models, question.budget)
-    return answers_as_dict(question.image_name, question.captions, list(answers))
+    return answers_as_dict(question.image_name, question.captions, list(answers), question.notes)
 
 
 def check_picture(path: str | None) -> str:
@@ -243,6 +248,7 @@ def _answers(workbench: Workbench, question: Question, space: str) -> Iterator[V
                 space,
             ),
             way_on=find_way_on(workbench, answers),
+            message=" ".join(question.notes),
         )
     except UserError as error:
         yield _broken_off(question, answers, str(error))

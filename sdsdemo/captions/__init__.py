@@ -1,0 +1,1 @@
+"""Captions as text, before any model reads them."""

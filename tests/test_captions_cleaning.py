@@ -1,0 +1,119 @@
+"""One text for every model: what cleaning does to captions, and that both kinds of adapter read what it leaves."""
+
+from __future__ import annotations
+
+import html
+import random
+import string
+from pathlib import Path
+
+import ftfy
+import pytest
+
+from sdsdemo.captions.cleaning import clean_caption, cleaning_notes
+from sdsdemo.models.clip import ClipModel
+from sdsdemo.models.diffusion import LatentDiffusion, load_diffusion
+from tests import twins
+
+ODD = (
+    "the dog\u2019s ball",
+    "\ufb01ne \ufb02ags",
+    "\uff41 \uff52\uff45\uff44 star",
+    "salt &amp; pepper",
+    "salt &amp;amp;amp; pepper",
+    "a &lt;b&gt; c",
+    "the dog\u00e2\u20ac\u2122s ball",
+    "un carre\u0301",
+    "\u201chi\u201d \u2018there\u2019",
+    "a\u00a0red\u2003star",
+    "a\u2028red\u0085star",
+    "\ufeffa r\u00aded\u200b star\u202e",
+    "a \x1b[31mred\x1b[0m star",
+    "caf\u00e9 &eacute;t&eacute;",
+)
+ALPHABET = [*string.ascii_letters, *"  .,'&;#<>-", "\u2019", "\ufb01", "\u00e9", "e\u0301", "\u200b", "&amp;", "&lt;"]
+
+
+def open_clip_s_own(text: str) -> str:
+    return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split())
+
+
+@pytest.mark.parametrize("caption", ODD)
+def test_cleaning_is_open_clip_s_and_doing_it_twice_changes_nothing(caption: str) -> None:
+    clean = clean_caption(caption)
+    assert clean_caption(clean) == clean
+    assert open_clip_s_own(clean) == clean
+    assert clean.isprintable()
+
+
+def test_cleaning_settles_for_random_texts() -> None:
+    draw = random.Random(0)
+    for _ in range(1000):
+        clean = clean_caption("".join(draw.choices(ALPHABET, k=24)))
+        assert clean_caption(clean) == open_clip_s_own(clean) == clean
+
+
+def test_plain_captions_change_in_their_spaces_alone() -> None:
+    draw = random.Random(1)
+    for _ in range(1000):
+        plain = "".join(draw.choices(string.ascii_letters + string.digits + " .,'-<>!?", k=40))
+        assert clean_caption(plain) == " ".join(plain.split()) == open_clip_s_own(plain)
+
+
+def test_only_what_changes_more_than_spaces_is_said() -> None:
+    typed = ["  two   spaces ", "the dog\u2019s", "un carre\u0301", "plain"]
+    notes = cleaning_notes(typed, [clean_caption(caption) for caption in typed])
+    assert len(notes) == 1
+    assert "Caption B is read as \u201cthe dog's\u201d" in notes[0]
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> ClipModel:
+    return ClipModel.load(f"open_clip:local-dir:{twins.clip_folder(tmp_path_factory.mktemp('c') / 'bpe', words=False)}")
+
+
+@pytest.fixture(scope="module")
+def diffusion(tmp_path_factory: pytest.TempPathFactory) -> LatentDiffusion:
+    return load_diffusion(f"diffusers:{twins.sd_folder(tmp_path_factory.mktemp('d') / 'sd')}")
+
+
+def _words(ids: list[int]) -> list[int]:
+    """Without start, end and padding, which the two tokenizers write differently."""
+    return [token for token in ids if token not in (0, 49406, 49407)]
+
+
+@pytest.mark.parametrize("caption", ODD)
+def test_clip_and_diffusion_read_the_same_words(clip: ClipModel, diffusion: LatentDiffusion, caption: str) -> None:
+    clean = clean_caption(caption)
+    for model in (clip, diffusion):
+        assert model.tokenize([caption]).tolist() == model.tokenize([clean]).tolist()
+        assert model.token_ids(caption).ids == model.token_ids(clean).ids
+    assert _words(clip.tokenize([caption])[0].tolist()) == _words(diffusion.tokenize([caption])[0].tolist())
+    assert (diffusion.encode_prompts([caption]) == diffusion.encode_prompts([clean])).all()
+
+
+@pytest.mark.parametrize("written", ["{}", "a {} cat", "a{}cat", "&lt;{}", "a {} and {}", "A {} CAT"])
+def test_a_mark_in_a_caption_is_named(clip: ClipModel, diffusion: LatentDiffusion, written: str) -> None:
+    for model, marks in (
+        (clip, ("<start_of_text>", "<end_of_text>", "<END_OF_TEXT>", "<end_of\u200b_text>")),
+        (diffusion, (twins.START, twins.END)),
+    ):
+        for mark in marks:
+            typed = mark.join(written.split("{}")).replace("&lt;<", "&lt;")
+            assert model.token_ids(typed).mark.casefold() == clean_caption(mark).casefold(), typed
+            assert model.token_ids(typed.replace("_", " ").replace("|", " ")).mark == "", typed
+
+
+def test_words_about_marks_are_words(clip: ClipModel, diffusion: LatentDiffusion) -> None:
+    for caption in ("the end of text", "a <b> tag", "start_of_text", "endoftext", "a cat!", "|", "<"):
+        assert not clip.token_ids(caption).mark
+        assert not diffusion.token_ids(caption).mark
+
+
+def test_every_mark_of_a_word_level_tokenizer_is_found(tmp_path: Path) -> None:
+    model = ClipModel.load(f"open_clip:local-dir:{twins.clip_folder(tmp_path / 'words')}")
+    for mark in (twins.PAD, twins.START, twins.END, twins.UNKNOWN):
+        row = model.token_ids(f"a red {mark} star")
+        assert row.mark == mark
+    row = model.token_ids("a red piano")
+    assert (row.mark, row.unknown) == ("", True)
