@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from sdsdemo import processes
-from sdsdemo.data.benchmarks import notes_on, read_benchmark
+from sdsdemo.data.benchmarks import differs, notes_on, read_benchmark
 from sdsdemo.errors import UserError
 from sdsdemo.models import cards
 from sdsdemo.processes import Processes
@@ -77,6 +77,7 @@ def evaluate(
         "benchmark": benchmark,
         "n": len(examples),
         "of": len(every),
+        "differs": differs(benchmark, [example.tags for example in every]),
         "settings": settings_of(budget),
         "processes": team.count,
         **summarise(examples, scored),

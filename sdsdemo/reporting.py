@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from sdsdemo.data.benchmarks import differs
 from sdsdemo.errors import UserError
 from sdsdemo.reports import as_csv
 from sdsdemo.runs import BLIND, StoredRun, read_run
@@ -73,10 +74,12 @@ def _result(group: Sequence[StoredRun]) -> dict[str, Any]:
     for run in group:
         for model, found in scored_of(run).items():
             scored[model if model not in scored else f"{model} ({_settings(run)})"] = found
+    n, of = len(first.examples), first.header.get("of", len(first.examples))
     return {
         "benchmark": first.benchmark,
-        "n": len(first.examples),
-        "of": first.header.get("of", len(first.examples)),
+        "n": n,
+        "of": of,
+        "differs": differs(first.benchmark, [example.tags for example in first.examples]) if n == of else [],
         "settings": first.header["settings"],
         **summarise(first.examples, scored),
     }

@@ -100,7 +100,8 @@ def aligned(grid: Sequence[Sequence[str]]) -> list[str]:
 
 def _title(result: Result) -> str:
     sampled = f" of {result['of']}, an even share of each tag" if result["n"] < result["of"] else ""
-    return f"{result['benchmark']}: n = {result['n']}{sampled}; percent right, 95 % interval in brackets"
+    part = ", which differs from the published set" if result.get("differs") else ""
+    return f"{result['benchmark']}{part}: n = {result['n']}{sampled}; percent right, 95 % interval in brackets"
 
 
 def _shares_grid(result: Result) -> list[str]:
@@ -118,11 +119,17 @@ def _shares_grid(result: Result) -> list[str]:
 
 def _official_rows(result: Result) -> list[str]:
     rows = [
-        f"  {name}  {part}: {100 * found['value']:.1f} ({found['rule']}; {found['groups']} of {found['of']} groups)"
+        f"  {name}  {part}: {100 * found['value']:.1f} ({found['rule']}; {counted(found)})"
         for name, entry in result["models"].items()
         for part, found in entry.get("official", {}).items()
     ]
-    return ["official averages, which are not the plain accuracy above", *rows] if rows else []
+    return ["averages that the authors of the set report", *rows] if rows else []
+
+
+def counted(average: Mapping[str, Any]) -> str:
+    """How many groups an official average is made of."""
+    most = f" of {average['of']:,}" if average["groups"] != average["of"] else ""
+    return f"{average['groups']:,}{most} {average['unit']}"
 
 
 def _tag_kinds(result: Result) -> list[str]:

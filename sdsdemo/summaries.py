@@ -1,9 +1,9 @@
 """What a set of scores says, with its doubt: shares, tags, pairs of models, modes, and what the stored losses tell.
 
 Takes scores as they are and computes none. Pair of pairs (two images, two captions): text, image, group, group-match.
-One image and k captions, the first of them true: accuracy, the official averages of the set where it has some, and
-the *blind* accuracy: each caption's mean score over images that have nothing to do with it, which says how much can be
-won without looking. All strict: a tie is a failure.
+One image and k captions, the first of them true (or the first few, where the set says so): accuracy, and the *blind*
+accuracy: each caption's mean score over images that have nothing to do with it, which says how much can be won without
+looking. Beside them every average that the authors of the set report. All strict: a tie is a failure.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from math import comb
 from typing import Any, Protocol
 
 import numpy as np
 
 from sdsdemo import evidence
-from sdsdemo.data.official import macro_averages
+from sdsdemo.data.official import averages
+from sdsdemo.data.sets import TRUE
 from sdsdemo.metrics import CHANCE, METRICS, Proportion, benchmark_scores, mcnemar_exact, proportion, verdict
 from sdsdemo.types import Evidence, Scores
 
@@ -63,10 +66,12 @@ def summarise(examples: Sequence[Tagged], scored: Mapping[str, Scored]) -> dict[
     """`chance`, `models` and `paired` of `evaluate --json`. The shape of the first example is that of all."""
     first = next(iter(scored.values())).matrices[0]
     pairs = first.shape == (2, 2)
-    right_of, model = (pair_right, _pair_summary) if pairs else (choice_right, _choice_summary)
+    right_of = pair_right if pairs else partial(choice_right, true_E=true_captions(examples))
+    model = _pair_summary if pairs else _choice_summary
     lengths = [score_IC.shape[1] for score_IC in next(iter(scored.values())).matrices]
+    by_chance = [1 / max(1, comb(k, true)) for k, true in zip(lengths, true_captions(examples), strict=True)]
     return {
-        "chance": dict(CHANCE) if pairs else {"accuracy": float(np.mean([1 / length for length in lengths]))},
+        "chance": dict(CHANCE) if pairs else {"accuracy": float(np.mean(by_chance))},
         "models": {name: model(examples, found) for name, found in scored.items()},
         "paired": list(_paired({name: right_of(found.matrices) for name, found in scored.items()})),
     }
@@ -97,9 +102,20 @@ def pair_right(score_E: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     return {metric: np.array([getattr(v, metric) for v in verdicts]) for metric in METRICS}
 
 
-def choice_right(score_E: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """Right where the first caption beats all others; a tie is a failure, and so is a score that is not a number."""
-    return {"accuracy": np.array([bool((score_IC[0, :1] > score_IC[0, 1:]).all()) for score_IC in score_E])}
+def choice_right(score_E: Sequence[np.ndarray], true_E: Sequence[int] | None = None) -> dict[str, np.ndarray]:
+    """Right where every true caption beats all others; a tie is a failure, and so is a score that is not a number.
+
+    true_E: how many captions of an example are true, the first ones; 1 where it is not given.
+    """
+    counts = true_E or [1] * len(score_E)
+    beaten = [bool((s[0, :n, None] > s[0, None, n:]).all()) for s, n in zip(score_E, counts, strict=True)]
+    return {"accuracy": np.array(beaten)}
+
+
+def true_captions(examples: Sequence[Tagged]) -> list[int]:
+    """How many captions of each example are true."""
+    said = [example.tags.get(TRUE, "") for example in examples]
+    return [max(1, int(text)) if text.isdecimal() and len(text) < 4 else 1 for text in said]
 
 
 def transitions(a_E: np.ndarray, b_E: np.ndarray) -> dict[str, np.ndarray]:
@@ -112,6 +128,7 @@ def _pair_summary(examples: Sequence[Tagged], scored: Scored) -> dict[str, Any]:
     modes = [verdict(score_IC).mode for score_IC in scored.matrices]
     return {
         **_shares(right),
+        **_official(examples, right, scored),
         "by_tag": _by_tag(examples, right),
         "modes": {mode: modes.count(mode) for mode in sorted(set(modes))},
         **_cost(scored),
@@ -120,17 +137,26 @@ def _pair_summary(examples: Sequence[Tagged], scored: Scored) -> dict[str, Any]:
 
 
 def _choice_summary(examples: Sequence[Tagged], scored: Scored) -> dict[str, Any]:
-    right = choice_right(scored.matrices)
-    blind = {} if scored.blind_E is None else {"blind": _shares(choice_right([b.score_IC for b in scored.blind_E]))}
-    official = macro_averages([example.tags for example in examples], right["accuracy"])
+    true_E = true_captions(examples)
+    right = choice_right(scored.matrices, true_E)
+    blind_E = None if scored.blind_E is None else [b.score_IC for b in scored.blind_E]
     return {
         **_shares(right),
-        **blind,
-        **({"official": official} if official else {}),
+        **({} if blind_E is None else {"blind": _shares(choice_right(blind_E, true_E))}),
+        **_official(examples, right, scored),
         "by_tag": _by_tag(examples, right),
         **_cost(scored),
-        **({} if scored.losses is None else {"losses": _from_losses(scored.losses, _choice_shares)}),
+        **(
+            {}
+            if scored.losses is None
+            else {"losses": _from_losses(scored.losses, lambda score_E: _shares(choice_right(score_E, true_E)))}
+        ),
     }
+
+
+def _official(examples: Sequence[Tagged], right: Mapping[str, np.ndarray], scored: Scored) -> dict[str, Any]:
+    found = averages([example.tags for example in examples], right, scored.matrices)
+    return {"official": found} if found else {}
 
 
 def _cost(scored: Scored) -> dict[str, Any]:
@@ -165,10 +191,6 @@ def _label(key: Any) -> str:
 
 def _pair_shares(score_E: Sequence[np.ndarray]) -> dict[str, Any]:
     return {metric: asdict(share) for metric, share in benchmark_scores(np.stack(score_E)).items()}
-
-
-def _choice_shares(score_E: Sequence[np.ndarray]) -> dict[str, Any]:
-    return _shares(choice_right(score_E))
 
 
 def _by_tag(examples: Sequence[Tagged], right: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from PIL import Image
 
 from sdsdemo.data import orders
 from sdsdemo.data.benchmarks import read_benchmark
-from sdsdemo.data.official import ATTRIBUTION, RELATION, SYMMETRIC, macro_averages
+from sdsdemo.data.official import SYMMETRIC, averages
+from sdsdemo.data.sets import ATTRIBUTION, RELATION
 from sdsdemo.errors import UserError
 
 TAGS = {"small": "JJ", "dog": "NN", "couch": "NN", "red": "JJ"}
@@ -64,7 +65,7 @@ def test_official_averages_leave_out_what_the_authors_leave_out() -> None:
     attributes = [("big and red", True)] * 25 + [("old and blue", False)] * 24
     cases = [(RELATION, *case) for case in relations] + [(ATTRIBUTION, *case) for case in attributes]
     tags = [{"collapsed_tag": name, "tag": group} for name, group, _ in cases]
-    found = macro_averages(tags, np.array([right for *_, right in cases]))
+    found = averages(tags, {"accuracy": np.array([right for *_, right in cases])})
     assert (found[RELATION]["value"], found[RELATION]["groups"], found[RELATION]["of"]) == (0.5, 2, 3)
     assert (found[ATTRIBUTION]["value"], found[ATTRIBUTION]["groups"]) == (1.0, 1)
-    assert macro_averages([{"tag": "x"}], np.array([True])) == {}
+    assert averages([{"tag": "x"}], {"accuracy": np.array([True])}) == {}

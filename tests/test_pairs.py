@@ -16,8 +16,8 @@ from PIL import Image
 
 from sdsdemo.data import winoground
 from sdsdemo.data.benchmarks import read_benchmark
-from sdsdemo.data.official import size_notes
 from sdsdemo.data.pairs import read_pairs
+from sdsdemo.data.sets import differences
 from sdsdemo.errors import UserError
 from sdsdemo.metrics import benchmark_scores
 
@@ -176,10 +176,10 @@ def test_labels_beside_a_copy_become_categories_and_counts_are_checked(tmp_path:
     examples = read_benchmark(f"winoground:{tmp_path}")
     assert examples[0].tags["category"] == "Unusual Text, Unusual Image"
     assert "category" not in examples[1].tags
-    notes = size_notes("winoground", [e.tags for e in examples])
+    notes = differences("winoground", [e.tags for e in examples])
     assert "This copy has 3 examples; the published set has 400." in notes
     assert "This copy has 3 examples of Series; the published set has 31." in notes
-    assert size_notes("folder", [e.tags for e in examples]) == []
+    assert differences("folder", [e.tags for e in examples]) == []
     (tmp_path / winoground.LABELS).write_text("[1]")
     with pytest.raises(UserError, match="is not an object from ids to lists"):
         read_benchmark(f"winoground:{tmp_path}")

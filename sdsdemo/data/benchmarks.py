@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,8 +12,8 @@ from sdsdemo.data import contents
 from sdsdemo.data.choices import read_aro, read_sugarcrepe
 from sdsdemo.data.mini_drawing import SCREEN_PIXELS, draw
 from sdsdemo.data.mini_sets import Choice, order_choices, retrieval_sets, single_choices, swap_choices
-from sdsdemo.data.official import size_notes
 from sdsdemo.data.pairs import read_pairs
+from sdsdemo.data.sets import differences
 from sdsdemo.data.winoground import read_from_hub, read_winoground
 from sdsdemo.errors import UserError
 from sdsdemo.settings import ASSETS
@@ -153,6 +153,14 @@ def list_benchmarks() -> list[dict[str, object]]:
     return rows
 
 
-def notes_on(name: str, examples: Sequence[Example]) -> list[str]:
+def differs(name: str, tags: Sequence[Mapping[str, str]]) -> list[str]:
     """What differs from the published benchmark, in sentences: a copy may be a part of it, or an old one."""
-    return size_notes(name.partition(":")[0], [example.tags for example in examples])
+    return differences(name.partition(":")[0], tags)
+
+
+def notes_on(name: str, examples: Sequence[Example]) -> list[str]:
+    """What is to be known of a benchmark before it is scored, in sentences: its size, and what differs."""
+    pictures = {picture.key or f"{e.id}/{picture.name}" for e in examples for picture in e.images}
+    captions = {caption for e in examples for caption in e.captions}
+    size = f"{len(examples):,} examples, {len(pictures):,} different images, {len(captions):,} different captions."
+    return [size, *differs(name, [example.tags for example in examples])]

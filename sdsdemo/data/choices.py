@@ -20,8 +20,8 @@ from typing import Any
 from PIL import Image
 
 from sdsdemo.data import contents
-from sdsdemo.data.official import ATTRIBUTION, COCO_ORDER, FLICKR_ORDER, RELATION
 from sdsdemo.data.orders import plain_caption, shuffled
+from sdsdemo.data.sets import ATTRIBUTION, COCO_ORDER, FLICKR_ORDER, RELATION, SET, SUGARCREPE
 from sdsdemo.errors import UserError
 from sdsdemo.models.images import plain
 from sdsdemo.types import Example, Picture
@@ -47,7 +47,7 @@ def read_sugarcrepe(folder: Path) -> list[Example]:
         for number, case in _cases(path):
             captions = _texts(case, ("caption", "negative_caption"), path, number)
             picture = _picture(images, case, "filename", path, number)
-            tags = {"tag": path.stem, "collapsed_tag": path.stem.partition("_")[0]}
+            tags = {"tag": path.stem, "collapsed_tag": path.stem.partition("_")[0], SET: SUGARCREPE}
             examples.append(Example(id=f"{path.stem}-{number}", images=(picture,), captions=captions, tags=tags))
     return examples
 

@@ -1,21 +1,47 @@
-"""What the authors of a benchmark report of it: sizes, and averages that differ from plain accuracy. Reads nothing.
+"""The averages that the authors of a benchmark report, each with its rule. Reads nothing.
 
-ARO VG-Relation      mean over relations, without the symmetric ones (Yuksekgonul et al. 2023, 2210.01936; the list is
-                     that of their published evaluation)
-ARO VG-Attribution   mean over pairs of attributes that have at least 25 cases
+    ARO VG-Relation      mean over relations, without the symmetric ones (Yuksekgonul et al. 2023, 2210.01936; the list
+                         is that of their published evaluation); and the share of all cases
+    ARO VG-Attribution   mean over pairs of attributes that have at least 25 cases; and the share of all cases
+    ARO orders           precision@1: the share of captions that beat all of their shuffles
+    SugarCrepe           share of all cases (micro), and mean over the files (macro), of all and of add, replace, swap
+                         (Hsieh et al. 2023, 2306.14610)
+    SugarCrepe++         ITT: both true captions beat the false one; and each of the two alone (Dumpala et al. 2024,
+                         2406.11171, VLMs/README.md). Their text-only task needs no picture and is not computed
+    MMVP-VLM             mean over nine visual patterns of the pairs in which each caption picks its own image, our
+                         image score (Tong et al. 2024, 2401.06209, scripts/evaluate_vlm.py)
+    What'sUp             individual, pair and set accuracy of the controlled sets, mean of the two sets of each source
+                         (Kamath et al. 2023, 2310.19785, evaluate_scores and README)
+    VALSE                mean over the pieces of the pairwise accuracy (Parcalabescu et al. 2022, ACL)
+    EqBen                text, image and group of each part, and their mean, since nine of ten examples are of one part
+                         (Wang et al. 2023, 2303.14465, evaluate_eqben_locally.py)
+
+Which set an example is of stands in its tag `set`.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
-RELATION, ATTRIBUTION = "VG-Relation", "VG-Attribution"
-COCO_ORDER, FLICKR_ORDER = "COCO-Order", "Flickr30k-Order"
+from sdsdemo.data.sets import (
+    ATTRIBUTION,
+    COCO_ORDER,
+    EQBEN,
+    FLICKR_ORDER,
+    MMVP,
+    RELATION,
+    SUGARCREPE,
+    SUGARCREPE_PP,
+    VALSE,
+    WHATSUP,
+    differences,
+    set_of,
+)
+
 LEAST_CASES = 25
 _SYMMETRIC = """
     adjusting; attached to; between; bigger than; biting; boarding; brushing; chewing; cleaning; climbing; close to;
@@ -39,79 +65,184 @@ _SYMMETRIC = """
 """
 SYMMETRIC = frozenset(" ".join(relation.split()) for relation in _SYMMETRIC.split(";"))
 
-SIZES: Mapping[str, Mapping[str, Mapping[str, int]]] = {
-    "winoground": {
-        "": {"": 400},
-        "collapsed_tag": {"Relation": 233, "Object": 141, "Both": 26},
-        "num_main_preds": {"1": 292, "2": 108},
-        "secondary_tag": {"Symbolic": 41, "Series": 31, "Pragmatics": 24, "Morpheme-Level": 21},
-        "category": {
-            "Complex Reasoning": 78,
-            "Unusual Image": 56,
-            "Unusual Text": 50,
-            "Ambiguously Correct": 46,
-            "Visually Difficult": 38,
-            "Non Minimal": 30,
-        },
-    },
-    "aro": {"collapsed_tag": {RELATION: 23_937, ATTRIBUTION: 28_748, COCO_ORDER: 25_010, FLICKR_ORDER: 5_000}},
-    "sugarcrepe": {
-        "tag": {
-            "add_att": 692,
-            "add_obj": 2_062,
-            "replace_att": 788,
-            "replace_obj": 1_652,
-            "replace_rel": 1_406,
-            "swap_att": 666,
-            "swap_obj": 245,
-        }
-    },
-    "colorswap": {"": {"": 300}},
-}
-"""By benchmark and kind of tag, how many examples the published set has; "" is all of them."""
+
+@dataclass(frozen=True, kw_only=True)
+class Average:
+    """A figure that authors report, and how it is made."""
+
+    value: float
+    groups: int
+    of: int
+    unit: str
+    rule: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Rule:
-    words: str
-    keeps: Callable[[str, int], bool]
-    """Whether a group counts, by its name and number of cases."""
+class Cases:
+    """Examples of one set: their tags, which are right by each metric, and their scores where those are needed."""
+
+    tags: Sequence[Mapping[str, str]]
+    right: Mapping[str, np.ndarray]
+    score_E: Sequence[np.ndarray]
+
+    def where(self, keeps: Callable[[Mapping[str, str]], bool]) -> Cases:
+        """The cases whose tags are asked for."""
+        places = [place for place, own in enumerate(self.tags) if keeps(own)]
+        return Cases(
+            tags=[self.tags[place] for place in places],
+            right={metric: right_E[places] for metric, right_E in self.right.items()},
+            score_E=[self.score_E[place] for place in places] if self.score_E else (),
+        )
+
+    def groups(self, kind: str) -> dict[str, np.ndarray]:
+        """By tag of a kind, the places of its cases."""
+        found: defaultdict[str, list[int]] = defaultdict(list)
+        for place, own in enumerate(self.tags):
+            if own.get(kind):
+                found[own[kind]].append(place)
+        return {tag: np.array(places) for tag, places in found.items()}
 
 
-RULES = {
-    RELATION: _Rule(
-        words="mean over relations that are not symmetric", keeps=lambda group, cases: group not in SYMMETRIC
-    ),
-    ATTRIBUTION: _Rule(
-        words=f"mean over pairs of attributes with at least {LEAST_CASES} cases",
-        keeps=lambda group, cases: cases >= LEAST_CASES,
-    ),
-}
+def averages(
+    tags: Sequence[Mapping[str, str]], right: Mapping[str, np.ndarray], score_E: Sequence[np.ndarray] = ()
+) -> dict[str, dict[str, object]]:
+    """Every average that the authors of a set report, by name, each with its rule; nothing for other benchmarks.
+
+    right: by metric, which examples are right. score_E: [I, C] of each, which only SugarCrepe++ needs.
+    """
+    every = Cases(tags=tags, right=right, score_E=score_E)
+    found: dict[str, Average] = {}
+    for name, average in AVERAGES.items():
+        cases = every.where(lambda own, name=name: set_of(own) == name)  # type: ignore[misc]
+        if cases.tags:
+            found |= average(cases)
+    return {name: asdict(average) for name, average in found.items()}
 
 
-def macro_averages(tags: Sequence[Mapping[str, str]], right_E: np.ndarray) -> dict[str, dict[str, Any]]:
-    """The official averages of the sets that have one, each with its rule; nothing for other benchmarks."""
-    found = {}
-    for name, rule in RULES.items():
-        cases: defaultdict[str, list[bool]] = defaultdict(list)
-        for own, right in zip(tags, right_E, strict=True):
-            if own.get("collapsed_tag") == name:
-                cases[own.get("tag", "")].append(bool(right))
-        kept = [np.mean(values) for group, values in cases.items() if rule.keeps(group, len(values))]
-        if kept:
-            found[name] = {"value": float(np.mean(kept)), "groups": len(kept), "of": len(cases), "rule": rule.words}
+def _share(right_E: np.ndarray, unit: str, rule: str) -> Average:
+    return Average(value=float(np.mean(right_E)), groups=len(right_E), of=len(right_E), unit=unit, rule=rule)
+
+
+def _macro(shares: Sequence[float], of: int, unit: str, rule: str) -> Average:
+    return Average(value=float(np.mean(shares)), groups=len(shares), of=of, unit=unit, rule=rule)
+
+
+def _called(benchmark: str, name: str, cases: Cases) -> str:
+    """The set's name, or that it is only a part."""
+    return f"part of {name}" if differences(benchmark, cases.tags) else name
+
+
+def _aro(name: str, unit: str, rule: str, keeps: Callable[[str, int], bool], cases: Cases) -> dict[str, Average]:
+    """keeps: whether a group counts, by its name and its number of cases."""
+    right_E, groups = cases.right["accuracy"], cases.groups("tag")
+    kept = [float(right_E[places].mean()) for group, places in groups.items() if keeps(group, len(places))]
+    found = {name: _macro(kept, len(groups), unit, rule)} if kept else {}
+    return found | {f"{name}, plain": _share(right_E, "cases", "share of all cases")}
+
+
+def _order(name: str, cases: Cases) -> dict[str, Average]:
+    rule = "precision@1: the share of captions that beat all of their shuffles"
+    return {name: _share(cases.right["accuracy"], "captions", rule)}
+
+
+def _sugarcrepe(cases: Cases) -> dict[str, Average]:
+    name, right_E, files = _called("sugarcrepe", SUGARCREPE, cases), cases.right["accuracy"], cases.groups("tag")
+    shares = {file: float(right_E[places].mean()) for file, places in files.items()}
+    found = {
+        f"{name}, micro": _share(right_E, "cases", "share of all cases"),
+        f"{name}, macro": _macro(list(shares.values()), len(shares), "files", "mean over the files"),
+    }
+    for change in sorted(cases.groups("collapsed_tag")):
+        own = [share for file, share in shares.items() if file.partition("_")[0] == change]
+        found |= (
+            {f"{name}, {change}": _macro(own, len(own), "files", f"mean over the files of {change}")} if own else {}
+        )
     return found
 
 
-def size_notes(benchmark: str, tags: Sequence[Mapping[str, str]]) -> list[str]:
-    """A sentence for each count that differs from the published one; a tag may be several with commas between."""
-    notes = []
-    for kind, wanted in SIZES.get(benchmark, {}).items():
-        parts = [part.strip() for own in tags for part in own.get(kind, "").split(",")]
-        here = Counter(parts if kind else [""] * len(tags))
-        notes += [
-            f"This copy has {here[tag]:,} examples{f' of {tag}' if tag else ''}; the published set has {n:,}."
-            for tag, n in wanted.items()
-            if here[tag] and here[tag] != n
-        ]
-    return notes
+def _sugarcrepe_pp(cases: Cases) -> dict[str, Average]:
+    name, right_E = _called("sugarcrepe++", SUGARCREPE_PP, cases), cases.right["accuracy"]
+    rule = "both true captions beat the false one"
+    found = {f"{name}, ITT": _share(right_E, "cases", rule)}
+    for file, places in sorted(cases.groups("tag").items()):
+        found[f"{name}, ITT {file}"] = _share(right_E[places], "cases", rule)
+    for true in range(2 if len(cases.score_E) else 0):
+        beats_E = np.array([score_IC[0, true] > score_IC[0, 2] for score_IC in cases.score_E])
+        rule = f"the {('first', 'second')[true]} true caption beats the false one, whatever the other does"
+        found[f"{name}, P{true + 1} alone"] = _share(beats_E, "cases", rule)
+    return found
+
+
+def _mmvp(cases: Cases) -> dict[str, Average]:
+    patterns = cases.groups("tag")
+    shares = [float(cases.right["image"][places].mean()) for places in patterns.values()]
+    rule = "mean over visual patterns of the image score: each caption picks its own image"
+    return {_called("mmvp-vlm", MMVP, cases): _macro(shares, len(patterns), "patterns", rule)}
+
+
+def _whatsup(cases: Cases) -> dict[str, Average]:
+    right_E, parts = cases.right["accuracy"], cases.groups("collapsed_tag")
+    found = {}
+    for part, places in parts.items():
+        own = cases.where(lambda tags, part=part: tags.get("collapsed_tag") == part)  # type: ignore[misc]
+        found[f"{part}, individual"] = _share(right_E[places], "images", "share of images")
+        for kind, size in (("pair", 2), ("image set", 4)):
+            found |= _whole_groups(own, part, kind, size)
+    for source in ("Controlled", "COCO", "GQA"):
+        shares = [float(right_E[places].mean()) for part, places in parts.items() if part.startswith(source)]
+        found |= {f"{source}, mean": _macro(shares, 2, "parts", "mean of its two parts")} if len(shares) == 2 else {}
+    return found
+
+
+def _whole_groups(cases: Cases, part: str, kind: str, size: int) -> dict[str, Average]:
+    """The share of groups in which every image is right, of those that are here whole."""
+    groups = cases.groups(kind)
+    whole = [bool(cases.right["accuracy"][places].all()) for places in groups.values() if len(places) == size]
+    if not whole:
+        return {}
+    rule = f"share of {kind}s of {size} images in which every one is right"
+    value = float(np.mean(whole))
+    return {f"{part}, {kind}": Average(value=value, groups=len(whole), of=len(groups), unit=f"{kind}s", rule=rule)}
+
+
+def _valse(cases: Cases) -> dict[str, Average]:
+    pieces = cases.groups("tag")
+    shares = [float(cases.right["accuracy"][places].mean()) for places in pieces.values()]
+    rule = "mean over the pieces of the pairwise accuracy"
+    return {f"{_called('valse', VALSE, cases)}, mean": _macro(shares, len(pieces), "pieces", rule)}
+
+
+def _eqben(cases: Cases) -> dict[str, Average]:
+    name, parts, found = _called("eqben", EQBEN, cases), cases.groups("tag"), {}
+    for metric in ("text", "image", "group"):
+        shares = {part: float(cases.right[metric][places].mean()) for part, places in parts.items()}
+        found[f"{name}, {metric}, mean"] = _macro(list(shares.values()), len(parts), "parts", "mean over the parts")
+        for part, places in sorted(parts.items()):
+            found[f"{part}, {metric}"] = _share(cases.right[metric][places], "examples", "share of the part's examples")
+    return found
+
+
+AVERAGES: Mapping[str, Callable[[Cases], dict[str, Average]]] = {
+    RELATION: lambda cases: _aro(
+        RELATION,
+        "relations",
+        "mean over relations that are not symmetric",
+        lambda name, n: name not in SYMMETRIC,
+        cases,
+    ),
+    ATTRIBUTION: lambda cases: _aro(
+        ATTRIBUTION,
+        "pairs of attributes",
+        f"mean over pairs of attributes with at least {LEAST_CASES} cases",
+        lambda name, n: n >= LEAST_CASES,
+        cases,
+    ),
+    COCO_ORDER: lambda cases: _order(COCO_ORDER, cases),
+    FLICKR_ORDER: lambda cases: _order(FLICKR_ORDER, cases),
+    SUGARCREPE: _sugarcrepe,
+    SUGARCREPE_PP: _sugarcrepe_pp,
+    MMVP: _mmvp,
+    WHATSUP: _whatsup,
+    VALSE: _valse,
+    EQBEN: _eqben,
+}

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sdsdemo import data, study_tables
-from sdsdemo.reports import as_csv, p_words
+from sdsdemo.reports import as_csv, counted, p_words
 
 Result = Mapping[str, Any]
 EXPERIMENT = "mini/results/experiment.json"
@@ -171,14 +171,15 @@ def _shares(result: Result) -> str:
     note = "Blind: each caption's mean score over 32 images that have nothing to do with it."
     blind = any("blind" in entry for entry in result["models"].values())
     official = "".join(
-        f"<li><code>{escape(name)}</code>, {escape(part)}: {100 * found['value']:.1f} ({escape(found['rule'])})</li>"
+        f"<li><code>{escape(name)}</code>, {escape(part)}: {100 * found['value']:.1f} ({escape(found['rule'])};"
+        f" {escape(counted(found))})</li>"
         for name, entry in result["models"].items()
         for part, found in entry.get("official", {}).items()
     )
     return (
         _table(["", *map(_called, metrics)], rows)
         + (f'<p class="hint">{note}</p>' if blind else "")
-        + (f"<p>Official averages, which are not the plain accuracy above:</p><ul>{official}</ul>" if official else "")
+        + (f"<p>Averages that the authors of the set report:</p><ul>{official}</ul>" if official else "")
     )
 
 
