@@ -6,21 +6,24 @@ What the scores say is in `summaries`; how it reads, in `reports`.
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from PIL.Image import Image
 
 from sdsdemo import processes
 from sdsdemo.data.benchmarks import differs, notes_on, read_benchmark
+from sdsdemo.data.contents import made_of
+from sdsdemo.data.opening import Opening, left_out
 from sdsdemo.errors import UserError
 from sdsdemo.models import cards
 from sdsdemo.processes import Processes
 from sdsdemo.runs import BLIND, RunFolder, row_of, scores_of, settings_of
 from sdsdemo.summaries import Scored, summarise
-from sdsdemo.types import Budget, Example, Picture, Scorer, Scores
+from sdsdemo.types import Budget, Card, Example, Picture, Scorer, Scores
 
 REPORTED_EVERY = 2.0
 """Seconds between two reports of progress."""
@@ -51,6 +54,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """The dict of `evaluate --json`: by model the share of examples that it gets right, and every two models compared.
 
+    An example whose pictures cannot be opened is in no share: `skipped` names it, with why; the next run tries again.
+
     limit: score only so many examples, an even share of each tag.
     out: a folder that keeps every score as it is made; a run that was stopped goes on from it.
     blind: the blind row for denoising models too, which takes 32 times as long; similarities have it always.
@@ -67,21 +72,38 @@ def evaluate(
         raise UserError("There is nothing to score: give --limit a number of at least 1.")
     for note in notes_on(benchmark, every):
         remark(note)
-    run = None if out is None else RunFolder(out, benchmark, examples, budget, team, of=len(every))
-    work = _Work(workbench, budget, run, team, progress, remark)
-    scored = {name: work.all_scores(name, examples, blind) for name in models}
+    run = None if out is None else _open_run(out, benchmark, examples, budget, team, len(every))
+    work = _Work(workbench, budget, run, team, progress, remark, len(examples))
+    work.check_kept(models)
+    found = {name: work.scores(name, examples) for name in models}
+    why = work.broken()
+    broken = {example.id: why[example.id] for example in examples if example.id in why}
+    usable = [example for example in examples if example.id not in broken]
+    if broken:
+        remark(left_out(broken, len(examples)))
+    scored = {name: work.with_blind(name, usable, [found[name][e.id] for e in usable], blind) for name in models}
     if run is not None:
+        run.skip(broken, [example.id for example in usable])
         run.finish(work.from_others, work.shares if team.count > 1 else ())
         remark(f"Every score is kept in {out}: python -m sdsdemo report {out}")
     return {
         "benchmark": benchmark,
-        "n": len(examples),
+        "n": len(usable),
         "of": len(every),
         "differs": differs(benchmark, [example.tags for example in every]),
+        "skipped": [{"example": example, "reason": reason} for example, reason in broken.items()],
         "settings": settings_of(budget),
         "processes": team.count,
-        **summarise(examples, scored),
+        **summarise(usable, scored),
     }
+
+
+def _open_run(
+    out: Path, benchmark: str, examples: Sequence[Example], budget: Budget, team: Processes, of: int
+) -> RunFolder:
+    """The folder, with what the examples are made of now, as the main process sees them."""
+    own = {example.id: made_of(example) for example in examples} if team.is_main else {}
+    return RunFolder(out, benchmark, examples, budget, team, of=of, made_of=team.gather([own])[0])
 
 
 def stratified(examples: Sequence[Example], limit: int) -> list[Example]:
@@ -110,35 +132,66 @@ class _Work:
         team: Processes,
         progress: Callable[[str], None],
         remark: Callable[[str], None],
+        total: int,
     ) -> None:
+        """total: how many examples there are."""
         self.workbench, self.budget, self.run, self.team = workbench, budget, run, team
-        self.progress, self.remark = progress, remark
+        self.progress, self.remark, self.total = progress, remark, total
+        self.opening = Opening(total)
         self.from_others: list[dict[str, Any]] = []
         """Rows that the processes computed, as `runs` writes them."""
         self.shares = [0] * team.count
         """How many rows each process computed."""
 
-    def all_scores(self, name: str, examples: Sequence[Example], blind: bool) -> Scored:
-        """Every example by one model, and the blind scores where they are asked for."""
-        scores_E = self._scores(name, examples)
+    def check_kept(self, models: Sequence[str]) -> None:
+        """Raises `UserError` where the folder holds scores of another model of the same name."""
+        if self.run is None:
+            return
+        for line in self.run.notes:
+            self.remark(line)
+        for name in models:
+            if self.run.lists(name):
+                self._enter(name)
+
+    def with_blind(self, name: str, examples: Sequence[Example], scores_E: list[Scores], blind: bool) -> Scored:
+        """All scores of one model, with the blind ones where they are asked for, or cost nothing."""
         one_image = all(len(example.images) == 1 for example in examples)
         if not one_image or not (blind or scores_E[0].evidence is None):
             return Scored(scores_E=scores_E)
-        return Scored(scores_E=scores_E, blind_E=self._scores(name, unrelated(examples), BLIND))
+        found = self.scores(name, unrelated(examples), BLIND)
+        return Scored(scores_E=scores_E, blind_E=[found[example.id] for example in examples])
 
-    def _scores(self, name: str, examples: Sequence[Example], what: str = "") -> list[Scores]:
-        """From the run's folder where it is there, else computed, by all processes together, and added to it."""
-        kept = {e.id: self.run.scores(name, e.id, what) for e in examples} if self.run else {}
-        todo = [example for example in examples if kept.get(example.id) is None]
-        if len(todo) < len(examples):
-            self.remark(f"{_called(name, what)}  {len(examples) - len(todo)} of {len(examples)} were scored before")
-        fresh = self._together(name, todo, what) if todo else {}
-        found = [fresh[e.id] if e.id in fresh else kept[e.id] for e in examples]
-        return [scores for scores in found if scores is not None]
+    def broken(self) -> dict[str, str]:
+        """By example, why its pictures cannot be opened, from all processes."""
+        return dict(pair for pair in self.team.gather(list(self.opening.broken.items())))
+
+    def scores(self, name: str, examples: Sequence[Example], what: str = "") -> dict[str, Scores]:
+        """By example, from the run's folder where it is there, else computed by all processes together and added to it.
+
+        Examples that cannot be opened are left out.
+        """
+        kept = self._kept(name, examples, what)
+        if kept:
+            self.remark(f"{_called(name, what)}  {len(kept)} of {len(examples)} were scored before")
+        todo = [example for example in examples if example.id not in kept]
+        return kept | (self._together(name, todo, what) if todo else {})
+
+    def _kept(self, name: str, examples: Sequence[Example], what: str) -> dict[str, Scores]:
+        """What the folder holds, as the main process sees it, of examples that are still there."""
+        if self.run is None:
+            return {}
+        run = self.run
+        known = [example.id for example in examples if self._stored(name, example, what) is not None]
+        known = self.team.gather([known])[0]
+        if any(run.scores(name, id_, what) is None for id_ in known):
+            run.look()
+        gone = {e.id for e in examples if run.is_gone(e.id) and not self.opening.can_open(e)}
+        found = {id_: run.scores(name, id_, what) for id_ in known if id_ not in gone}
+        return {id_: scores for id_, scores in found.items() if scores is not None}
 
     def _together(self, name: str, todo: Sequence[Example], what: str) -> dict[str, Scores]:
         own = todo[self.team.index :: self.team.count]
-        computed = dict(self._fresh(name, own, what)) if own else {}
+        computed = self._fresh(name, own, what) if own else {}
         if self.team.count == 1:
             return computed
         rows = [row_of(name, example, scores, what) for example, scores in computed.items()]
@@ -148,21 +201,62 @@ class _Work:
         self.from_others += gathered
         return {row["example"]: scores_of(row) for row in gathered}
 
-    def _fresh(self, name: str, examples: Sequence[Example], what: str) -> Iterator[tuple[str, Scores]]:
+    def _fresh(self, name: str, examples: Sequence[Example], what: str) -> dict[str, Scores]:
+        """Scores that are computed here; those that another run has added meanwhile are taken from it."""
         scorer = self.workbench.scorer(name)
         check_fit(scorer, examples)
         if self.run:
-            self.run.enter(name, cards.fingerprint(scorer.card))
+            self._enter(name)
+        found: dict[str, Scores] = {}
+        asked: deque[Example] = deque()
         began = said = time.perf_counter()
-        for done, scores in enumerate(scorer.score_examples(examples, self.budget), start=1):
-            example, kept = examples[done - 1], blinded(scores) if what else scores
-            if self.run:
-                self.run.add(name, example.id, kept, what)
-            now = time.perf_counter()
+        for scores in scorer.score_examples(self._asked(name, examples, what, found, asked), self.budget):
+            example = asked.popleft()
+            found[example.id] = self._keep(name, example, blinded(scores) if what else scores, what)
+            now, done = time.perf_counter(), len(found)
             if now - said > REPORTED_EVERY or done == len(examples):
                 said = now
                 self.progress(_progress_line(_called(name, what), done, len(examples), done / (now - began)))
-            yield example.id, kept
+        return found
+
+    def _asked(
+        self, name: str, examples: Sequence[Example], what: str, found: dict[str, Scores], asked: deque[Example]
+    ) -> Iterator[Example]:
+        """The examples as the scorer takes them, noted in `asked`; what is stored by then goes to `found`."""
+        for example in self.opening.usable(examples):
+            kept = self._stored(name, example, what)
+            if kept is not None:
+                found[example.id] = kept
+            else:
+                asked.append(example)
+                yield example
+
+    def _stored(self, name: str, example: Example, what: str) -> Scores | None:
+        """What the folder holds of an example as it is now."""
+        return None if self.run is None else self.run.scores(name, example.id, what, made_of=_blind_of(example, what))
+
+    def _keep(self, name: str, example: Example, scores: Scores, what: str) -> Scores:
+        """The scores that are stored from now on."""
+        if self.run is None:
+            return scores
+        return self.run.add(name, example.id, scores, what, made_of=_blind_of(example, what))
+
+    def _enter(self, name: str) -> None:
+        """Name the model in the folder. Raises `UserError` where that holds scores of another one of this name."""
+        assert self.run is not None
+        card = self._card(name)
+        note = self.run.enter(
+            name, cards.fingerprint(card), cards.fingerprint_parts(card), lambda: cards.weights_fingerprint(card)
+        )
+        if note:
+            self.remark(note)
+
+    def _card(self, name: str) -> Card:
+        """Without loading the model, where it is not one that was lent."""
+        try:
+            return cards.resolve(name)
+        except UserError:
+            return self.workbench.scorer(name).card
 
 
 def check_fit(scorer: Scorer, examples: Sequence[Example]) -> None:
@@ -171,12 +265,21 @@ def check_fit(scorer: Scorer, examples: Sequence[Example]) -> None:
     A sample is looked at: captions of 64 examples and pictures of 4, spread over all.
     """
     for number, example in enumerate(_spread(examples, CHECKED_CAPTIONS)):
-        pictures = [p.open() for p in example.images] if number % (CHECKED_CAPTIONS // CHECKED_PICTURES) == 0 else []
+        looked = example.images if number % (CHECKED_CAPTIONS // CHECKED_PICTURES) == 0 else ()
+        pictures = [image for picture in looked if (image := _opened(picture)) is not None]
         blocking = [concern.text for concern in scorer.concerns(pictures, example.captions) if concern.blocking]
         if blocking:
             raise UserError(
                 f"Example {example.id} is not for {scorer.card.title}: {blocking[0]} Name another model with --model."
             )
+
+
+def _opened(picture: Picture) -> Image | None:
+    """None where it cannot be opened, which is said where it is scored."""
+    try:
+        return picture.open()
+    except UserError:
+        return None
 
 
 def unrelated(examples: Sequence[Example]) -> list[Example]:
@@ -206,6 +309,11 @@ def _with_pictures(example: Example, pool: Sequence[tuple[str, Picture]]) -> Exa
 def _spread(examples: Sequence[Example], count: int) -> list[Example]:
     places = sorted({int(k * len(examples) / count) for k in range(count)})
     return [examples[place] for place in places]
+
+
+def _blind_of(example: Example, what: str) -> str | None:
+    """For a blind row, what it is made of: it depends on the pictures of other examples too."""
+    return made_of(example) if what else None
 
 
 def _called(name: str, what: str) -> str:

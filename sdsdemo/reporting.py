@@ -74,12 +74,13 @@ def _result(group: Sequence[StoredRun]) -> dict[str, Any]:
     for run in group:
         for model, found in scored_of(run).items():
             scored[model if model not in scored else f"{model} ({_settings(run)})"] = found
-    n, of = len(first.examples), first.header.get("of", len(first.examples))
+    of = first.header.get("of", len(first.every))
     return {
         "benchmark": first.benchmark,
-        "n": n,
+        "n": len(first.examples),
         "of": of,
-        "differs": differs(first.benchmark, [example.tags for example in first.examples]) if n == of else [],
+        "differs": differs(first.benchmark, [e.tags for e in first.every]) if len(first.every) == of else [],
+        "skipped": [{"example": example, "reason": reason} for example, reason in first.skipped.items()],
         "settings": first.header["settings"],
         **summarise(first.examples, scored),
     }

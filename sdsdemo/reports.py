@@ -25,6 +25,7 @@ def as_table(result: Result) -> str:
     """Everything for people: a line a model, then official averages, tags, pairs of models, modes, losses, cost."""
     metrics = list(result["chance"])
     sections = [
+        _skipped_rows(result),
         _shares_grid(result),
         _official_rows(result),
         *(_tag_rows(result, kind, metrics[0]) for kind in _tag_kinds(result)),
@@ -99,9 +100,17 @@ def aligned(grid: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _title(result: Result) -> str:
-    sampled = f" of {result['of']}, an even share of each tag" if result["n"] < result["of"] else ""
+    asked = result["n"] + len(result.get("skipped", ()))
+    sampled = f" of {result['of']}, an even share of each tag" if asked < result["of"] else ""
     part = ", which differs from the published set" if result.get("differs") else ""
     return f"{result['benchmark']}{part}: n = {result['n']}{sampled}; percent right, 95 % interval in brackets"
+
+
+def _skipped_rows(result: Result) -> list[str]:
+    """What is in no share, by name."""
+    skipped = result.get("skipped", ())
+    head = f"left out: {len(skipped)} examples, whose pictures cannot be opened"
+    return [head, *(f"  {one['example']}: {one['reason']}" for one in skipped)] if skipped else []
 
 
 def _shares_grid(result: Result) -> list[str]:

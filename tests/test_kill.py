@@ -49,7 +49,7 @@ class SlowFile:
 
 def slow_open(path, mode="r", *rest, **options):
     file = real_open(path, mode, *rest, **options)
-    return SlowFile(file) if mode == "a" else file
+    return SlowFile(file) if mode == "ab" else file
 
 
 Path.open = slow_open

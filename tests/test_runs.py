@@ -67,7 +67,9 @@ def test_scores_come_back_exactly(tmp_path: Path, family) -> None:
     fake = FakeScorer(fake_card("mini-x", family))
     pictures = [picture.open() for picture in EXAMPLES[0].images]
     scores = fake.score(pictures, EXAMPLES[0].captions, SPEND)
-    RunFolder(tmp_path, "mini", EXAMPLES, SPEND).add("mini-x", EXAMPLES[0].id, scores)
+    folder = RunFolder(tmp_path, "mini", EXAMPLES, SPEND)
+    folder.enter("mini-x", "x")
+    folder.add("mini-x", EXAMPLES[0].id, scores)
     again = RunFolder(tmp_path, "mini", EXAMPLES, SPEND).scores("mini-x", EXAMPLES[0].id)
     assert again is not None
     np.testing.assert_array_equal(again.score_IC, scores.score_IC)

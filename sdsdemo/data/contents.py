@@ -11,16 +11,20 @@ A file that is not there has a content of its own, so that a picture that is mis
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import json
+import time
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
-from sdsdemo.types import Picture
+from sdsdemo.types import Example, Picture
 
 LETTERS = 16
 """64 bits: enough to tell the pictures of a benchmark apart."""
 MISSING = "missing"
+YOUNG = 3_000_000_000
+"""Nanoseconds after a change within which a file may change again in the same tick of the clock."""
 State = tuple[int, int, int, int]
 """Size, nanoseconds of the last change of content and of entry, inode."""
 
@@ -40,7 +44,8 @@ def of_text(text: str) -> str:
 
 def of_file(path: Path, part: str = "") -> str:
     """For a picture file. part: what is cut out of it, in words."""
-    found = _hashed(path, state_of(path))
+    state = state_of(path)
+    found = _read(path) if time.time_ns() - max(state[1:3]) < YOUNG else _hashed(path, state)
     return f"{found}{part and '-' + of_text(part)}"
 
 
@@ -62,6 +67,10 @@ def state_of(path: Path) -> State:
 
 @lru_cache(maxsize=200_000)
 def _hashed(path: Path, state: State) -> str:
+    return _read(path)
+
+
+def _read(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:LETTERS]
 
@@ -89,3 +98,17 @@ def _cell(path: Path, place: str, state: State, read: Callable[[], bytes]) -> st
 def _of_pixels(picture: Picture) -> str:
     image = picture.open()
     return hashlib.sha256(f"{image.mode} {image.size}".encode() + image.tobytes()).hexdigest()[:LETTERS]
+
+
+def made_of(example: Example) -> str:
+    """What the scores of an example are made of: a digest of its captions, and one of its pictures.
+
+    The second is missing where a picture is not there.
+    """
+    return digest(example.captions, [content_of(picture) for picture in example.images])
+
+
+def digest(captions: Sequence[str], pictures: Sequence[str]) -> str:
+    """pictures: their contents."""
+    shown = "" if MISSING in pictures else of_text(json.dumps(list(pictures)))
+    return f"{of_text(json.dumps(list(captions)))}-{shown}"

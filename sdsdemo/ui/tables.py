@@ -34,14 +34,26 @@ FURTHER = "Zero-shot, retrieval, swaps never trained, every cell"
 
 def result_html(result: Result, figures: Mapping[str, bytes]) -> str:
     """One result in full. figures: its figure as bytes by kind, `png` and `svg`."""
-    sampled = f" of {result['of']:,}, an even share of each tag" if result["n"] < result["of"] else ""
+    skipped = result.get("skipped", ())
+    sampled = f" of {result['of']:,}, an even share of each tag" if result["n"] + len(skipped) < result["of"] else ""
     settings = result["settings"]
     return (
         f'<section class="results"><p class="hint">{escape(result["benchmark"])}: n = {result["n"]:,}{sampled}. '
         f"Percent right with the 95 % interval (Wilson). Denoising models: {settings['timesteps']} timesteps, "
-        f"{settings['noises']} noise draws, seed {settings['seed']}.</p>"
+        f"{settings['noises']} noise draws, seed {settings['seed']}.</p>{_skipped(skipped)}"
         f"{_shares(result)}{_downloads(result, figures)}{_figure(figures)}"
         f"{_by_tag(result)}{_paired(result)}{_readings(result)}{_cost(result)}</section>"
+    )
+
+
+def _skipped(skipped: Sequence[Mapping[str, str]]) -> str:
+    """What is in no share, by name."""
+    if not skipped:
+        return ""
+    names = "".join(f"<li>{escape(one['example'])}: {escape(one['reason'])}</li>" for one in skipped)
+    return (
+        f"<details><summary>Left out: {len(skipped)} examples, whose pictures cannot be opened</summary>"
+        f"<ul>{names}</ul></details>"
     )
 
 

@@ -1,0 +1,108 @@
+"""examples.jsonl: what a run keeps of each example, and whether one is still what was scored. Knows no scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import NotRequired
+
+from typing_extensions import TypedDict
+
+from sdsdemo.errors import UserError
+from sdsdemo.runtime.files import from_json, to_json, whole_lines
+from sdsdemo.runtime.shapes import shaped
+from sdsdemo.types import Example
+
+EXAMPLES = "examples.jsonl"
+
+
+class ExampleRow(TypedDict):
+    """A line of examples.jsonl."""
+
+    id: str
+    tags: dict[str, str]
+    images: int
+    captions: int
+    made_of: NotRequired[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredExample:
+    """What a run keeps of an example: no picture and no caption."""
+
+    id: str
+    tags: Mapping[str, str]
+    images: int
+    captions: int
+    made_of: str = ""
+    """Digest of its captions and pictures; empty where an older version kept none."""
+
+
+def fits(stored: str, now: str, *, captions_only: bool = False) -> bool:
+    """Whether a digest is that of the same captions and pictures, as far as both are known."""
+    (old_captions, _, old_pictures), (captions, _, pictures) = stored.partition("-"), now.partition("-")
+    if old_captions and captions and old_captions != captions:
+        return False
+    return captions_only or not old_pictures or not pictures or old_pictures == pictures
+
+
+def differs(stored: StoredExample, now: StoredExample) -> bool:
+    """Whether scores of the one are none of the other. Kinds of tags that were added since change nothing."""
+    shape = (stored.images, stored.captions) != (now.images, now.captions)
+    tags = any(now.tags.get(kind) != tag for kind, tag in stored.tags.items())
+    return shape or tags or not fits(stored.made_of, now.made_of)
+
+
+def completed(stored: StoredExample, now: StoredExample) -> StoredExample:
+    """The example as it is now; of pictures that are not here now, the digest that was stored."""
+    captions, _, pictures = now.made_of.partition("-")
+    if pictures or not stored.made_of:
+        return now
+    old_captions, _, old_pictures = stored.made_of.partition("-")
+    return replace(now, made_of=f"{captions or old_captions}-{old_pictures}")
+
+
+def stored_of(example: Example, made_of: str) -> StoredExample:
+    return StoredExample(
+        id=example.id,
+        tags=dict(example.tags),
+        images=len(example.images),
+        captions=len(example.captions),
+        made_of=made_of,
+    )
+
+
+def example_line(example: StoredExample) -> str:
+    return to_json({key: value for key, value in asdict(example).items() if key != "made_of" or value})
+
+
+def read_examples(path: Path) -> tuple[StoredExample, ...]:
+    if not (path / EXAMPLES).is_file():
+        raise UserError(f"{EXAMPLES} is missing in '{path.name}': evaluate again with a new --out.")
+    found: dict[str, StoredExample] = {}
+    for number, line in enumerate(whole_lines(path / EXAMPLES), start=1):
+        try:
+            row = shaped(from_json(line), ExampleRow)
+            example = StoredExample(**{name: row[name] for name in ExampleRow.__annotations__ if name in row})
+            _check_example(example, found)
+        except ValueError as error:
+            raise UserError(
+                f"Line {number} of {EXAMPLES} in '{path.name}' cannot be read ({error}): evaluate again with a new "
+                "--out."
+            ) from error
+        found[example.id] = example
+    if not found:
+        raise UserError(f"{EXAMPLES} in '{path.name}' holds no example: evaluate again with a new --out.")
+    return tuple(found.values())
+
+
+def _check_example(example: StoredExample, before: Mapping[str, StoredExample]) -> None:
+    """Raises `ValueError` for an id that comes twice, and a shape that is no benchmark's."""
+    if example.id in before:
+        raise ValueError(f"the id {example.id} comes twice")
+    if example.images < 1 or example.captions < 1:
+        raise ValueError("it has no image, or no caption")
+    first = next(iter(before.values()), example)
+    if example.images != first.images or (example.images > 1 and example.captions != first.captions):
+        raise ValueError("it has not as many images and captions as the first one")

@@ -1,0 +1,131 @@
+"""run.json: what a run is of, and whether another run is of the same. Knows no scores."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NoReturn, NotRequired
+
+from typing_extensions import TypedDict
+
+from sdsdemo.errors import UserError
+from sdsdemo.runtime.files import from_json
+from sdsdemo.runtime.shapes import shaped
+from sdsdemo.types import Budget, Example
+
+FORMAT = 2
+HEADER = "run.json"
+LIBRARIES = ("torch", "open_clip_torch", "diffusers", "transformers", "numpy")
+FINE_TUNED = (
+    "'{name}' is a fine-tuning run, which has no scores yet: `python -m sdsdemo evaluate mini --model sds-clip:FILE` "
+    "scores its model.safetensors."
+)
+OLD_SETTINGS: Mapping[str, Any] = {"empty_prompt": False}
+"""What a setting was that a stored run does not name, since it is older than the setting."""
+
+
+class Settings(TypedDict):
+    """What a score depends on beside model and example; keys of later versions may be missing."""
+
+    timesteps: int
+    noises: int
+    seed: int
+
+
+class Header(TypedDict):
+    """run.json."""
+
+    format: int
+    benchmark: str
+    benchmark_hash: str
+    examples: int
+    settings: Settings
+    models: dict[str, str]
+    model_facts: NotRequired[dict[str, dict[str, str]]]
+    of: NotRequired[int]
+    shares: NotRequired[list[int]]
+    skipped: NotRequired[dict[str, str]]
+
+
+def settings_of(budget: Budget) -> dict[str, Any]:
+    """What a run with the same scores must share."""
+    return {
+        "timesteps": budget.timesteps,
+        "noises": budget.noises,
+        "seed": budget.seed,
+        "empty_prompt": budget.empty_prompt,
+    }
+
+
+def hash_of(examples: Sequence[Example]) -> str:
+    """Of names and captions: pictures are not opened for it."""
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(json.dumps([example.id, [p.name for p in example.images], example.captions]).encode())
+    return digest.hexdigest()
+
+
+def header_of(benchmark: str, examples: Sequence[Example], budget: Budget) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "benchmark": benchmark,
+        "benchmark_hash": hash_of(examples),
+        "examples": len(examples),
+        "settings": settings_of(budget),
+        "models": {},
+        "versions": {name: _version(name) for name in LIBRARIES},
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    try:
+        content = from_json((path / HEADER).read_bytes())
+        if isinstance(content, dict) and content.get("kind") == "fine-tune":
+            raise UserError(FINE_TUNED.format(name=path.name))
+        return dict(shaped(content, Header))
+    except OSError as error:
+        raise UserError(f"{HEADER} in '{path.name}' cannot be read: name another folder.") from error
+    except ValueError as error:
+        raise UserError(f"{HEADER} in '{path.name}' cannot be read ({error}): name another folder.") from error
+
+
+def check_agreement(stored: Mapping[str, Any], asked: Mapping[str, Any], path: Path) -> None:
+    """Raises `UserError` where the format or the settings differ."""
+    if stored["format"] != asked["format"]:
+        refuse("another format", stored, path)
+    if {**OLD_SETTINGS, **stored["settings"]} != {**OLD_SETTINGS, **asked["settings"]}:
+        refuse("other settings", stored, path)
+
+
+def check_ids(stored: Sequence[str], asked: Sequence[str], header: Mapping[str, Any], path: Path) -> None:
+    if set(stored) != set(asked) or header["examples"] != len(asked):
+        refuse("another benchmark", header, path)
+
+
+def refuse(other: str, stored: Mapping[str, Any], path: Path) -> NoReturn:
+    raise UserError(
+        f"The folder '{path.name}' holds a run with {other}: name another folder, or ask for what it holds: "
+        f"{held(stored)}."
+    )
+
+
+def held(header: Mapping[str, Any]) -> str:
+    """What a stored run is of, in the words of the command line."""
+    settings, count = header["settings"], header["examples"]
+    sample = f" --limit {count}" if count != header.get("of", count) else ""
+    flags = " ".join(f"--{name} {settings[name]}" for name in ("timesteps", "noises", "seed"))
+    empty = " --empty-prompt" if settings.get("empty_prompt") else ""
+    return f"{header['benchmark']}{sample} {flags}{empty}".strip()

@@ -1,0 +1,180 @@
+"""One line of `scores.jsonl`: a model's scores of one example as JSON, and back. Opens no file.
+
+    {"model", "example", "made_of", "kind", "score" [image][caption], "stderr", "seconds", and for a denoising model
+     "evidence": {"timesteps", "loss" [image][caption][timestep][noise], "loss_empty", "space", "seed", ...}}
+
+"what": "blind" marks means over unrelated images. "made_of" is the digest of the captions and pictures that were
+scored; lines of older versions have none. A number that is not finite is null; older files say NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, NotRequired
+
+import numpy as np
+from typing_extensions import TypedDict
+
+from sdsdemo.runtime.files import from_json, to_json
+from sdsdemo.runtime.shapes import shaped
+from sdsdemo.types import Evidence, Scores
+
+DIGITS = 9
+"""Significant digits of a stored loss: they bring a float32 back exactly."""
+LARGEST_INT = 2**62
+BLIND = "blind"
+
+Number = float | None
+"""None where it is not finite."""
+Key = tuple[str, str, str]
+"""Model, example, and "" or "blind"."""
+
+
+class EvidenceRow(TypedDict):
+    """What a denoising score is a mean of."""
+
+    timesteps: list[int]
+    loss: list[list[list[list[Number]]]]
+    loss_empty: NotRequired[list[list[list[Number]]] | None]
+    space: Literal["eps", "velocity"]
+    steps: NotRequired[int]
+    clean_factor: NotRequired[list[float] | None]
+    seed: int
+    micro_batch: int
+    evaluations: int
+
+
+class Row(TypedDict):
+    """One line."""
+
+    model: str
+    example: str
+    made_of: NotRequired[str]
+    what: NotRequired[str]
+    kind: Literal["similarity", "denoising"]
+    score: list[list[Number]]
+    stderr: NotRequired[list[list[Number]] | None]
+    seconds: NotRequired[float]
+    evidence: NotRequired[EvidenceRow | None]
+
+
+def row_of(model: str, example: str, scores: Scores, what: str = "", made_of: str = "") -> dict[str, Any]:
+    """Everything that `scores_of` needs."""
+    row: dict[str, Any] = {
+        "model": model,
+        "example": example,
+        **({"what": what} if what else {}),
+        **({"made_of": made_of} if made_of else {}),
+        "kind": scores.kind,
+        "score": _numbers(scores.score_IC),
+        "stderr": None if scores.stderr_IC is None else _numbers(scores.stderr_IC),
+        "seconds": round(scores.seconds, 4),
+    }
+    if scores.evidence is not None:
+        found = scores.evidence
+        row["evidence"] = {
+            "timesteps": found.timestep_T.tolist(),
+            "loss": _numbers(found.loss_ICTN, DIGITS),
+            **({} if found.loss_empty_ITN is None else {"loss_empty": _numbers(found.loss_empty_ITN, DIGITS)}),
+            "space": found.space,
+            "steps": found.steps,
+            **({} if found.clean_factor_T is None else {"clean_factor": found.clean_factor_T.tolist()}),
+            "seed": found.seed,
+            "micro_batch": found.micro_batch,
+            "evaluations": found.evaluations,
+        }
+    return row
+
+
+def line_of(row: Mapping[str, Any]) -> str:
+    """As strict JSON."""
+    return to_json(row)
+
+
+def parsed(line: str) -> dict[str, Any]:
+    """A line's row. Raises `ValueError` for what is no JSON, or JSON of another shape."""
+    return shaped(from_json(line, allow_nan=True), Row)
+
+
+def key_of(row: Mapping[str, Any]) -> Key:
+    """What may be there once only."""
+    return row["model"], row["example"], row.get("what", "")
+
+
+def scores_of(row: Mapping[str, Any]) -> Scores:
+    """The scores of a row. Raises `ValueError` where its lists have different lengths, or a number is too large."""
+    score_IC = _array(row["score"], 2, "score")
+    stderr, found = row.get("stderr"), row.get("evidence")
+    stderr_IC = None if stderr is None else _array(stderr, 2, "stderr")
+    if stderr_IC is not None and stderr_IC.shape != score_IC.shape:
+        raise ValueError("stderr: it must have as many numbers as score")
+    return Scores(
+        kind=row["kind"],
+        score_IC=score_IC,
+        stderr_IC=stderr_IC,
+        evidence=None if found is None else _evidence(found, score_IC.shape),
+        seconds=row.get("seconds", 0.0),
+    )
+
+
+def measured_how(scores: Scores) -> tuple[Any, ...]:
+    """What all scores of one model must share to be summed up together."""
+    found = scores.evidence
+    if found is None:
+        return (scores.kind,)
+    empty, factor = found.loss_empty_ITN is not None, found.clean_factor_T is not None
+    draws = found.loss_ICTN.shape[3]
+    return scores.kind, found.timestep_T.tolist(), draws, found.space, found.steps, found.seed, empty, factor
+
+
+def _evidence(found: Mapping[str, Any], shape: tuple[int, ...]) -> Evidence:
+    """shape: of the scores."""
+    _check_ints(found)
+    empty, factor = found.get("loss_empty"), found.get("clean_factor")
+    loss_ICTN = _array(found["loss"], 4, "evidence.loss").astype(np.float32)
+    if loss_ICTN.shape[:3] != (*shape, len(found["timesteps"])):
+        raise ValueError("evidence.loss: it must be [image][caption][timestep][noise]")
+    loss_empty_ITN = None if empty is None else _array(empty, 3, "evidence.loss_empty").astype(np.float32)
+    if loss_empty_ITN is not None and loss_empty_ITN.shape != (shape[0], *loss_ICTN.shape[2:]):
+        raise ValueError("evidence.loss_empty: it must be [image][timestep][noise]")
+    if factor is not None and len(factor) != loss_ICTN.shape[2]:
+        raise ValueError("evidence.clean_factor: it must have a number a timestep")
+    return Evidence(
+        timestep_T=np.array(found["timesteps"], dtype=np.int64),
+        loss_ICTN=loss_ICTN,
+        loss_empty_ITN=loss_empty_ITN,
+        space=found["space"],
+        steps=found.get("steps", 0),
+        clean_factor_T=None if factor is None else _array(factor, 1, "evidence.clean_factor"),
+        seed=found["seed"],
+        micro_batch=found["micro_batch"],
+        evaluations=found["evaluations"],
+    )
+
+
+def _check_ints(found: Mapping[str, Any]) -> None:
+    counts = [found[name] for name in ("seed", "micro_batch", "evaluations")] + [found.get("steps", 0)]
+    if not all(0 <= number < LARGEST_INT for number in (*found["timesteps"], *counts)):
+        raise ValueError("evidence: a count or timestep is negative or too large")
+
+
+def _array(numbers: Any, dimensions: int, name: str) -> np.ndarray:
+    """float64; None becomes NaN. Raises `ValueError` where lists of one level differ in length."""
+    try:
+        array = np.array(numbers, dtype=np.float64)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{name}: its lists differ in length, or a number is too large") from error
+    if array.ndim != dimensions or not array.size:
+        raise ValueError(f"{name}: it must hold numbers in {dimensions} levels of lists")
+    if np.abs(array[np.isfinite(array)]).max(initial=0.0) > np.finfo(np.float32).max:
+        raise ValueError(f"{name}: a number is too large")
+    return array
+
+
+def _numbers(array: np.ndarray, digits: int = 0) -> Any:
+    """Nested lists; None where a number is not finite. digits: significant ones, all of them where it is 0."""
+    if array.ndim:
+        return [_numbers(part, digits) for part in array]
+    if not np.isfinite(array):
+        return None
+    return float(f"{array:.{digits}g}") if digits else float(array)
