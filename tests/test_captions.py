@@ -311,11 +311,12 @@ BAD_INPUTS: list[tuple[Callable[[Path], str], str]] = [
         "no column caption or text or captions for the captions: its columns are file_name, words",
     ),
     (with_table("metadata.jsonl", '{"file_name": "a.png", "x": 1}'), r"metadata\.jsonl has no column caption"),
-    (with_table("metadata.csv", "file_name,caption\ntrain2017/0.png,caf\xe9\n"), "cannot be read as UTF-8 text"),
+    (with_table("metadata.csv", "file_name,caption\ntrain2017/0.png,k\xe8\xe8\n"), "cannot be read as UTF-8 text"),
     (lambda root: f"coco:{root}", r"There is no captions_train2017\.json in 'secretly' or its folder annotations"),
     (with_table(COCO, '{"images": [', "coco"), r"captions_train2017\.json cannot be read: copy it again"),
-    (with_table(COCO, '{"images": [], "annotations": [3]}', "coco"), r"captions_train2017\.json cannot be read"),
-    (with_table(COCO, "[]", "coco"), r"captions_train2017\.json cannot be read"),
+    (with_table(COCO, '{"images": [], "annotations": [3]}', "coco"), r"does not hold COCO's captions.*annotations\.0"),
+    (with_table(COCO, "[]", "coco"), r"captions_train2017\.json does not hold COCO's captions"),
+    (with_table(COCO, '{"images": [{"id": 1e999}]}', "coco"), r"captions_train2017\.json cannot be read"),
     (no_coco_images, r"The images of captions_val2017\.json are missing: put them in a folder val2017 in 'secretly'"),
 ]
 

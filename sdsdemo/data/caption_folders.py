@@ -1,22 +1,20 @@
-"""Captions of a folder: a table beside the images, or COCO's annotations. All rows are read at once, no image is."""
+"""Captions of a folder, read at once: each row checked, its image found. Opens an image only when it is drawn."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
 import posixpath
+import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from sdsdemo.data.caption_items import (
+    NAMED_ROWS,
     BadRowError,
     BadRows,
     Captioned,
@@ -24,43 +22,37 @@ from sdsdemo.data.caption_items import (
     Tally,
     all_tried,
     captions_in,
-    check_columns,
     check_draw,
     digest_of,
     hash_of,
 )
+from sdsdemo.data.caption_tables import FILE_COLUMN, NAMED, Found, Row
+from sdsdemo.data.names import FilesBelow
 from sdsdemo.errors import UserError
 
-TABLES = ("metadata.csv", "metadata.jsonl")
-FILE_COLUMN = "file_name"
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 HELD_BYTES = 2_000_000_000
 """Drawn images are kept decoded up to this many bytes a draw; larger ones are decoded again when they are opened."""
 
-
-class _Row(NamedTuple):
-    """A row of a table before it is checked."""
-
-    where: str
-    name: object
-    """Of the image, relative to `folder`."""
-    folder: str
-    """Relative to the source's folder."""
-    caption: object
-    problem: str = ""
+DRIVE = re.compile("[A-Za-z]:/")
+"""How an absolute path begins on Windows."""
 
 
 class Listed:
     """A folder of images whose names and captions are in memory."""
 
-    def __init__(self, kind: str, name: str, root: Path, rows: Iterable[_Row], held_out: int) -> None:
-        self.name, self._kind, self._tally = name, kind, Tally(name)
-        items = _gathered(root, rows, self._tally)
+    def __init__(self, kind: str, name: str, root: Path, found: Found, held_out: int) -> None:
+        self.name, self._kind, self._tally, self._found = name, kind, Tally(name), found
+        items = _Gathering(root, self._tally).items(found)
         self._tally.check()
         if not items:
             raise UserError(f"There is no row in {name}: its table is empty.")
         if held_out >= len(items):
-            raise UserError(f"{held_out} images are to be held out, but {name} has {len(items)}: hold out fewer.")
+            raise UserError(
+                f"{held_out} images are to be held out, but {name} has {len(items)}: hold out fewer with --held-out."
+            )
+        self._rows, self._captions = self._tally.of, sum(len(item.captions) for item in items)
+        self._skipped = self._tally.record()
+        self._unlisted = sorted(found.images - {item.name for item in items} - self._tally.files)
         self._sha256 = hash_of((item.name, item.captions) for item in items)
         by_hash = sorted(range(len(items)), key=lambda index: digest_of(items[index].name))
         kept_out = set(by_hash[len(items) - held_out :])
@@ -92,10 +84,46 @@ class Listed:
             place = after
         return drawn
 
+    @property
+    def notes(self) -> list[str]:
+        """Four counts, then what is not read."""
+        skipped = self._skipped
+        images = len(self._items) + len(self._held_out)
+        said = (
+            f": {'; '.join(skipped.first)}{'; ...' if skipped.count > len(skipped.first) else ''}"
+            if skipped.count
+            else ""
+        )
+        counts = (
+            f"{self.name}: {_count(self._rows, 'row')}, {_count(images, 'image')}, "
+            f"{_count(self._captions, 'caption')}; {skipped.count or 'none'} skipped"
+        )
+        return [f"{counts}{said}.", *self._unlisted_words(), *self._found.notes]
+
+    def _unlisted_words(self) -> list[str]:
+        if not self._unlisted:
+            return []
+        more = ", ..." if len(self._unlisted) > NAMED else ""
+        verb = "is" if len(self._unlisted) == 1 else "are"
+        names = ", ".join(self._unlisted[:NAMED])
+        return [f"{_count(len(self._unlisted), 'image')} {verb} in no row and not read: {names}{more}."]
+
+    def sample(self, count: int) -> list[tuple[str, tuple[str, ...]]]:
+        """Name and captions of up to so many images that are drawn, the same each time, without opening one."""
+        step = max(1, len(self._items) // count)
+        return [(item.name, item.captions) for item in self._items[::step][:count]]
+
     def describe(self) -> dict[str, object]:
+        """The counts are of what was read before the first image was opened; `bad_rows` grows while they are."""
         return {
             "kind": self._kind,
             "name": self.name,
+            "rows": self._rows,
+            "captions": self._captions,
+            "skipped": asdict(self._skipped),
+            "unlisted": {"count": len(self._unlisted), "first": self._unlisted[:NAMED_ROWS]},
+            **self._found.facts,
+            "notes": self.notes,
             "items": len(self._items) + len(self._held_out),
             "held_out": len(self._held_out),
             "bad_rows": asdict(self.bad),
@@ -132,137 +160,96 @@ class Listed:
         return good
 
 
-def _gathered(root: Path, rows: Iterable[_Row], tally: Tally) -> list[Item]:
-    """One item an image: rows of the same image are put together."""
-    found: dict[str, Item] = {}
-    read, source = partial(_file_bytes, root), str(root)
-    for row in rows:
-        tally.of += 1
+class _Gathering:
+    """Rows put together to one item an image."""
+
+    def __init__(self, root: Path, tally: Tally) -> None:
+        self._root, self._tally = root, tally
+        self._there = FilesBelow(root)
+        self._roots = sorted(
+            {path.replace(os.sep, "/") + "/" for path in (os.path.abspath(root), os.path.realpath(root))}
+        )
+        self._table: dict[str, str] = {}
+        """By image, the table that names it."""
+        self._name: dict[str, str] = {}
+        """By a name as it is written, the file's own."""
+
+    def items(self, found: Found) -> list[Item]:
+        """One item an image, in the order of the first rows that name them; the bad rows are counted.
+
+        Raises `UserError` for an image that two tables name: which of their captions are meant?
+        """
+        items: dict[str, Item] = {}
+        read, source = partial(_file_bytes, self._root), str(self._root)
+        for row in found.rows:
+            self._tally.of += 1
+            try:
+                name, captions = self._checked(row)
+            except BadRowError as bad:
+                self._tally.add(f"{row.where}: {bad}")
+                continue
+            if self._table.setdefault(name, row.table) != row.table:
+                raise UserError(
+                    f"{name} is named by {self._table[name]} and by {row.table}, and only one can be right: "
+                    "take the other one away."
+                )
+            old = items.get(name) or Item(name, (), row.where, 0, read, source)
+            together = tuple(dict.fromkeys((*old.captions, *captions)))
+            items[name] = old._replace(captions=together, rows=old.rows + 1)
+        return list(items.values())
+
+    def _checked(self, row: Row) -> tuple[str, tuple[str, ...]]:
+        """Name, relative to the root, and captions of a row whose file is there."""
+        if row.problem:
+            raise BadRowError(row.problem)
+        if not isinstance(row.name, str) or not row.name.strip():
+            raise BadRowError(f"no {FILE_COLUMN}")
+        written = posixpath.join(row.folder, row.name) if row.folder else row.name
+        if written not in self._name:
+            self._name[written] = self._file(row.folder, row.name)
+        self._tally.files.add(self._name[written])
+        return self._name[written], captions_in(row.caption)
+
+    def _file(self, folder: str, written: str) -> str:
+        """The file of a name in a table of this folder, relative to the root. Raises `BadRowError` for none."""
+        name = self._inside(folder, written.strip().replace("\\", "/"))
+        there = self._there.find(name)
+        if there is None:
+            raise BadRowError(f"{name} is missing")
         try:
-            name, captions = _checked(root, row, found)
-        except BadRowError as bad:
-            tally.add(f"{row.where}: {bad}")
-            continue
-        old = found.get(name) or Item(name, (), row.where, 0, read, source)
-        together = tuple(dict.fromkeys((*old.captions, *captions)))
-        found[name] = old._replace(captions=together, rows=old.rows + 1)
-    return list(found.values())
+            status = os.stat(os.path.join(self._root, there))
+        except (OSError, ValueError) as error:
+            raise BadRowError(f"{name} is missing") from error
+        if not stat.S_ISREG(status.st_mode) or not status.st_size:
+            raise BadRowError(f"{name} is empty")
+        return there
+
+    def _inside(self, folder: str, written: str) -> str:
+        """The name relative to the root: of an absolute path what stands behind the root's own."""
+        if not written.startswith("/") and not DRIVE.match(written):
+            name = posixpath.normpath(posixpath.join(folder, written))
+        else:
+            name = next(
+                (found for path in _ways_to(written) for root in self._roots if (found := _below(path, root))), ""
+            )
+        if not name or name == ".." or name.startswith("../"):
+            raise BadRowError("the image is outside the folder")
+        return name
 
 
-def _checked(root: Path, row: _Row, known: Mapping[str, Item]) -> tuple[str, tuple[str, ...]]:
-    """Name, relative to root, and captions of a row whose file is there."""
-    if row.problem:
-        raise BadRowError(row.problem)
-    if not isinstance(row.name, str) or not row.name:
-        raise BadRowError(f"no {FILE_COLUMN}")
-    name = posixpath.normpath(posixpath.join(row.folder, row.name.replace("\\", "/")))
-    if name.startswith(("/", "../")):
-        raise BadRowError("the image is outside the folder")
-    captions = captions_in(row.caption)
-    if name not in known:
-        _check_file(root, name)
-    return name, captions
+def _ways_to(written: str) -> list[str]:
+    """An absolute path as it is written, and with the links on the way to its folder followed."""
+    folder, name = posixpath.split(posixpath.normpath(written))
+    return [posixpath.join(place.replace(os.sep, "/"), name) for place in (folder, os.path.realpath(folder))]
+
+
+def _below(path: str, root: str) -> str:
+    return path.removeprefix(root) if path.startswith(root) else ""
 
 
 def _file_bytes(root: Path, name: str) -> bytes:
     return (root / name).read_bytes()
 
 
-def _check_file(root: Path, name: str) -> None:
-    try:
-        status = os.stat(os.path.join(root, name))
-    except (OSError, ValueError) as error:
-        raise BadRowError(f"{name} is missing") from error
-    if not stat.S_ISREG(status.st_mode) or not status.st_size:
-        raise BadRowError(f"{name} is empty")
-
-
-def folder_rows(root: Path, columns: Sequence[str]) -> Iterator[_Row]:
-    tables, has_images = _found_below(root)
-    if not has_images:
-        raise UserError(f"There is no image in '{root.name}' or below it: put PNG, JPEG or WebP files there.")
-    if not tables:
-        raise UserError(
-            f"There is no {' or '.join(TABLES)} in '{root.name}': write one with the columns {FILE_COLUMN} and caption."
-        )
-    for table in tables:
-        yield from _table_rows(root / table, table, columns)
-
-
-def _found_below(root: Path) -> tuple[list[str], bool]:
-    """The tables, relative to root, and whether there is an image. Follows links, but each folder is read once."""
-    tables, has_images, seen = [], False, set()
-    for folder, below, files in os.walk(root, followlinks=True):
-        place = os.path.realpath(folder)
-        if place in seen:
-            below.clear()
-            continue
-        seen.add(place)
-        relative = os.path.relpath(folder, root)
-        tables += [posixpath.normpath(posixpath.join(relative, name)) for name in files if name in TABLES]
-        has_images = has_images or any(name.lower().endswith(IMAGE_ENDINGS) for name in files)
-    return sorted(tables), has_images
-
-
-def _table_rows(path: Path, name: str, columns: Sequence[str]) -> Iterator[_Row]:
-    """Rows of one table; name: what the user reads. Raises `UserError` for a column that no row has."""
-    folder, seen = posixpath.dirname(name), dict[str, None]()
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            for number, content in _csv_rows(file, seen) if path.suffix == ".csv" else _json_rows(file):
-                where = f"line {number} of {name}"
-                if content is None:
-                    yield _Row(where, None, folder, None, "not a JSON object")
-                    continue
-                seen.update(dict.fromkeys(content))
-                column = next((column for column in columns if column in content), "")
-                yield _Row(where, content.get(FILE_COLUMN), folder, content.get(column))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{name} cannot be read as UTF-8 text: save it again.") from error
-    check_columns(name, list(seen), (FILE_COLUMN,), "the images' names")
-    check_columns(name, list(seen), columns, "the captions")
-
-
-def _csv_rows(file: io.TextIOBase, seen: dict[str, None]) -> Iterator[tuple[int, Mapping[str, Any] | None]]:
-    reader = csv.DictReader(file)
-    seen.update(dict.fromkeys(reader.fieldnames or ()))
-    for row in reader:
-        yield reader.line_num, {column: cell for column, cell in row.items() if column is not None}
-
-
-def _json_rows(file: io.TextIOBase) -> Iterator[tuple[int, Mapping[str, Any] | None]]:
-    for number, line in enumerate(file, start=1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                row = None
-            yield number, row if isinstance(row, dict) else None
-
-
-def coco_rows(root: Path) -> Iterator[_Row]:
-    path, folder = _coco_files(root)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        names = {image["id"]: image["file_name"] for image in content["images"]}
-        annotations = [(a["id"], names.get(a["image_id"]), a.get("caption")) for a in content["annotations"]]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise UserError(f"{path.name} cannot be read: copy it again from where COCO is published.") from error
-    for number, name, caption in annotations:
-        problem = "" if name else "its image is not in the list of images"
-        yield _Row(f"annotation {number} of {path.name}", name, folder, caption, problem)
-
-
-def _coco_files(root: Path) -> tuple[Path, str]:
-    """The annotations, those to train on first, and the folder of their images, relative to root."""
-    found = [*root.glob("captions_*.json"), *(root / "annotations").glob("captions_*.json")]
-    files = sorted(found, key=lambda path: (path.stem != "captions_train2017", "train" not in path.stem, path.name))
-    if not files:
-        raise UserError(f"There is no captions_train2017.json in '{root.name}' or its folder annotations.")
-    for path in files:
-        images = path.stem.removeprefix("captions_")
-        for folder in (images, f"images/{images}"):
-            if (root / folder).is_dir():
-                return path, folder
-    images = files[0].stem.removeprefix("captions_")
-    raise UserError(f"The images of {files[0].name} are missing: put them in a folder {images} in '{root.name}'.")
+def _count(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"

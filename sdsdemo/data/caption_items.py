@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from PIL import Image
 
+from sdsdemo.data.tables import list_in
 from sdsdemo.errors import UserError
 from sdsdemo.models.images import plain
 from sdsdemo.settings import LIMITS
@@ -23,6 +24,8 @@ from sdsdemo.types import Picture
 WRITE_SO = "Name the captions as folder:PATH, coco:PATH or hub:ORG/NAME[@SPLIT]."
 MOST_BAD = 0.05
 NAMED_ROWS = 5
+MOST_COLUMNS = 20
+"""Columns that a sentence names."""
 THREADS = min(8, os.cpu_count() or 1)
 
 
@@ -62,6 +65,15 @@ class Captions(Protocol):
     @property
     def bad(self) -> BadRows: ...
 
+    @property
+    def notes(self) -> list[str]:
+        """Sentences for before a run: how much there is, and what is not read."""
+        ...
+
+    def sample(self, count: int) -> list[tuple[str, tuple[str, ...]]]:
+        """Name and captions of up to so many images, to estimate shares; nothing new is read for it."""
+        ...
+
     def draw(self, step: int, size: int, seed: int) -> list[Captioned]:
         """`size` items whose images can be opened; depends on nothing but step, size and seed."""
         ...
@@ -82,6 +94,8 @@ class Tally:
         self.name = name
         self.of = self.count = 0
         self.first: list[str] = []
+        self.files = set[str]()
+        """Images that a row names, good or bad."""
 
     def add(self, row: str, rows: int = 1) -> None:
         self.count += rows
@@ -104,14 +118,25 @@ class Tally:
 
 
 def captions_in(value: object) -> tuple[str, ...]:
-    """The captions of a cell, which is a text or a list of texts; empty ones of a list are left out."""
-    texts = value if isinstance(value, list | tuple | np.ndarray) else [value]
+    """The captions of a cell, which is a text, a list of texts, or a list that was written as text; without empty ones.
+
+    Raises `BadRowError` for anything else.
+    """
+    texts = value if isinstance(value, list | tuple | np.ndarray) else _split(value)
     if any(not isinstance(text, str) for text in texts if text is not None):
         raise BadRowError("the caption is no text")
     captions = tuple(dict.fromkeys(str(text).strip() for text in texts if text and str(text).strip()))
     if not captions:
         raise BadRowError("no caption")
     return captions
+
+
+def _split(value: object) -> list[object]:
+    try:
+        listed = list_in(value) if isinstance(value, str) else None
+    except ValueError as error:
+        raise BadRowError(str(error)) from error
+    return [value] if listed is None else list(listed)
 
 
 def open_safely(name: str, read: Callable[[str], bytes]) -> Image.Image:
@@ -184,8 +209,8 @@ def hash_of(named: Iterable[tuple[str, tuple[str, ...]]]) -> str:
     return digest.hexdigest()
 
 
-def check_columns(name: str, there: Sequence[str], wanted: Sequence[str], meaning: str) -> None:
+def check_columns(name: str, there: Sequence[str], wanted: Sequence[str], meaning: str, cure: str) -> None:
+    """Raises `UserError` where none of the wanted columns is there. cure: what to do, in words."""
     if there and not set(wanted) & set(there):
-        raise UserError(
-            f"{name} has no column {' or '.join(wanted)} for {meaning}: its columns are {', '.join(map(str, there))}."
-        )
+        shown = ", ".join(map(str, there[:MOST_COLUMNS])) + (", ..." if len(there) > MOST_COLUMNS else "")
+        raise UserError(f"{name} has no column {' or '.join(wanted)} for {meaning}: its columns are {shown}; {cure}.")

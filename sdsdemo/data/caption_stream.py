@@ -36,7 +36,8 @@ class _Row(NamedTuple):
     """A row of a stream."""
 
     number: int
-    content: Mapping[str, Any]
+    content: Any
+    """Cells by column, where the data set is sound."""
     said_before: object
     """The cell of captions of the row before; None of the first row."""
 
@@ -68,7 +69,7 @@ class _Endless:
             for number, content in enumerate(self._stream):
                 if number >= self.start:
                     yield _Row(number, content, said)
-                said = content.get(self._column)
+                said = content.get(self._column) if isinstance(content, Mapping) else None
         except Exception as error:  # a network, a server and a broken file fail in ways of their own
             raise UserError(
                 f"{self._name} broke off after {number + 1} rows: check the network, then start again."
@@ -115,6 +116,17 @@ class Streamed:
         self._ahead.extendleft(reversed(rows[size:]))
         self._place = (step + 1) * size
         return drawn
+
+    @property
+    def notes(self) -> list[str]:
+        """How many rows there are is not known: they are read as they are drawn."""
+        bad = self.bad
+        skipped = f"; {bad.count} skipped: {'; '.join(bad.first)}" if bad.count else ""
+        return [f"{self.name}: rows are read as they come, {len(self.held_out)} held out{skipped}."]
+
+    def sample(self, count: int) -> list[tuple[str, tuple[str, ...]]]:
+        """Of the rows held out, the only ones that have been read."""
+        return [(item.picture.name, item.captions) for item in self.held_out[:count]]
 
     def describe(self) -> dict[str, object]:
         """items is None until the stream's end was met; the hash is of the rows held out, or of the first good one."""
@@ -182,6 +194,8 @@ class Streamed:
 
     def _item(self, row: _Row) -> Item:
         number, content, _ = row
+        if not isinstance(content, Mapping):
+            raise BadRowError("not a row of columns")
         cell = content.get(self._image)
         data, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
         name = posixpath.basename(path) if isinstance(path, str) and path else f"row {number}"
@@ -232,9 +246,10 @@ def _stream(name: str, title: str, split: str, image: str, columns: Sequence[str
     if split not in splits:
         raise UserError(f"{title} has no split {split}: its splits are {', '.join(map(str, splits))}.")
     stream = splits[split]
-    there = stream.column_names or list(next(iter(stream), {}))
-    check_columns(title, there, (image,), "the images")
-    check_columns(title, there, columns, "the captions")
+    first = {} if stream.column_names else next(iter(stream), {})
+    there = stream.column_names or (list(first) if isinstance(first, Mapping) else [])
+    check_columns(title, there, (image,), "the images", "name yours with --image-column")
+    check_columns(title, there, columns, "the captions", "name yours with --caption-column")
     caption = next((column for column in columns if column in there), columns[0])
     stream = stream.select_columns([image, caption]) if there else stream
     if stream.features and isinstance(stream.features.get(image), datasets.Image):

@@ -1,9 +1,10 @@
 """Images with captions, to fine-tune on: a folder, COCO's layout, or a stream from the Hub. Knows no model, no batch.
 
-folder:PATH              images anywhere below PATH, and metadata.csv or metadata.jsonl beside them or above: the column
-                         file_name, relative to that file, and caption, text or captions (in .jsonl also a list)
+folder:PATH              images anywhere below PATH, and metadata.csv or metadata.jsonl beside them or above, not both:
+                         the column file_name, relative to that file or absolute, and caption, text or captions (also a
+                         list, in .csv as JSON or Python writes it); .csv with , ; | or tabs between its cells
 coco:PATH                captions_train2017.json in PATH or PATH/annotations, images in PATH/train2017 or
-                         PATH/images/train2017; or another captions_NAME.json whose folder NAME is there
+                         PATH/images/train2017; or another captions_NAME.json whose folder NAME is there, which is said
 hub:ORG/NAME[@SPLIT]     a data set of the Hub, or a folder that `datasets` can read, as a stream; SPLIT is train
 
 Items stand in an endless order: for a folder, one permutation an epoch, from (seed, epoch); for a stream, its own order
@@ -16,9 +17,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sdsdemo.data.caption_folders import Listed, coco_rows, folder_rows
+from sdsdemo.data.caption_folders import Listed
 from sdsdemo.data.caption_items import WRITE_SO, BadRows, Captioned, Captions
 from sdsdemo.data.caption_stream import Streamed
+from sdsdemo.data.caption_tables import coco_found, folder_found
 from sdsdemo.errors import UserError
 
 __all__ = ["BadRows", "Captioned", "Captions", "read_captions"]
@@ -46,5 +48,5 @@ def read_captions(
     if not root.is_dir():
         raise UserError(f"There is no folder '{root.name}': check the path.")
     name = f"{kind}:{root.resolve().name}"
-    rows = folder_rows(root, columns) if kind == "folder" else coco_rows(root)
-    return Listed(kind, name, root, rows, held_out)
+    found = folder_found(root, columns) if kind == "folder" else coco_found(root)
+    return Listed(kind, name, root, found, held_out)

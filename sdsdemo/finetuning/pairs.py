@@ -73,6 +73,11 @@ class Source(Protocol):
         """How many steps of that size meet every pair once, but at most `most`."""
         ...
 
+    @property
+    def notes(self) -> list[str]:
+        """Sentences for before the first step: how much there is, and what is not read."""
+        ...
+
 
 def read_source(recipe: Recipe) -> Source:
     """The pairs that a recipe names. Raises `UserError` for data that is missing or cannot be used."""
@@ -93,6 +98,7 @@ class MiniPairs:
     """`pool` scenes of the Mini world's training split, drawn from the seed; small pictures, kept as they are drawn."""
 
     held_out: list[Pair] = []  # noqa: RUF012 the benchmarks of the world are held out by its combinations
+    notes: list[str] = []  # noqa: RUF012 all of it is read
 
     def __init__(
         self, *, seed: int, pool: int, withheld_kind: str, withheld_words: str, mislabelled: float = 0.0
@@ -150,6 +156,11 @@ class FreePairs:
     def held_out(self) -> list[Pair]:
         """Pairs that are never drawn, with any kind of swap: those withheld from training too."""
         return [self._pair(item, withheld=("", "")) for item in self._captions.held_out]
+
+    @property
+    def notes(self) -> list[str]:
+        """Those of the source."""
+        return self._captions.notes
 
     def draw(self, step: int, size: int) -> list[Pair]:
         """As the source draws them; of several captions one, by the image's name and the seed."""

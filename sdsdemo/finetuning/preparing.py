@@ -84,6 +84,9 @@ class Preparation:
         self.before_weights = {key: tensor.clone() for key, tensor in self.base.module.state_dict().items()}
         yield Preparing(text="reading the data")
         self.source = read_source(self.recipe) if self.drawn is None else self.drawn.source(self.recipe)
+        self.facts["data"] = self.source.describe()
+        for note in self.source.notes:
+            yield Told(text=note)
 
     def prepare_teacher(self) -> Iterator[Event]:
         """Student, teacher, h_w and preferences, whichever the objective needs."""
