@@ -14,7 +14,9 @@ from typing import Any
 from sdsdemo.errors import UserError
 from sdsdemo.types import Budget
 
-ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = Path(__file__).resolve().parent
+ROOT = PACKAGE / "shipped" if (PACKAGE / "shipped").is_dir() else PACKAGE.parent
+"""What holds `assets` and `checkpoints`: the installed package, whose wheel carries them, or else the checkout."""
 ASSETS = ROOT / "assets"
 CHECKPOINTS = ROOT / "checkpoints"
 CACHE = Path("~/.cache/sdsdemo").expanduser()
