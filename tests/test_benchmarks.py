@@ -41,9 +41,10 @@ def test_images_may_lie_unpacked(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("{", "Line 1 of examples.jsonl is not JSON"),
+        ("{", "Line 1 of examples.jsonl is not a JSON object"),
         ('{"id": 1}', "Line 1 of examples.jsonl has no caption_0"),
-        ("[1]", "Line 1 of examples.jsonl has no"),
+        ("1", "Line 1 of examples.jsonl is not a JSON object"),
+        ("[1]", "Entry 0 of examples.jsonl is not an object with id"),
     ],
 )
 def test_a_bad_row_is_named_by_its_line(tmp_path: Path, line: str, words: str) -> None:

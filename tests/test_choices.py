@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sdsdemo.data.benchmarks import read_benchmark
+from sdsdemo.data.benchmarks import notes_on, read_benchmark
 from sdsdemo.errors import UserError
 
 RELATION = {
@@ -77,14 +77,75 @@ def test_an_image_outside_the_folder_is_not_read(aro: Path) -> None:
     ("change", "words"),
     [
         ({"true_caption": None}, r"Case 0 of visual_genome_relation\.json has no true_caption"),
-        ({"bbox_w": "wide"}, "has no box"),
-        ({"image_path": 5}, "has no image_path"),
+        ({"bbox_w": "wide"}, "Case 0 of .*bbox_w: input should be a valid number"),
+        ({"bbox_w": 0}, "Case 0 of .* has a box of 0 x 40 pixels"),
+        ({"bbox_h": -3}, "Case 0 of .* has a box of 30 x -3 pixels"),
+        ({"image_path": 5}, "Case 0 of .*image_path: input should be a valid string"),
     ],
 )
 def test_a_bad_case_is_named_with_its_file(aro: Path, change: dict, words: str) -> None:
     (aro / "visual_genome_relation.json").write_text(json.dumps([RELATION | change]))
     with pytest.raises(UserError, match=words):
         read_benchmark(f"aro:{aro}")
+
+
+@pytest.mark.parametrize(
+    ("box", "size"),
+    [((-10, 20, 30, 40), (20, 40)), ((1190, 80, 30, 40), (10, 10)), ((-5, -5, 5000, 5000), (1200, 90))],
+)
+def test_only_pixels_of_the_picture_are_cut_out(aro: Path, box: tuple[int, ...], size: tuple[int, int]) -> None:
+    change = dict(zip(("bbox_x", "bbox_y", "bbox_w", "bbox_h"), box, strict=True))
+    (aro / "visual_genome_relation.json").write_text(json.dumps([RELATION | change]))
+    image = read_benchmark(f"aro:{aro}")[0].images[0].open()
+    assert image.size == size
+    assert min(band[0] for band in image.getextrema()[:1]) > 200  # red all over, no black border
+
+
+def test_a_box_outside_of_its_picture_names_its_row(aro: Path) -> None:
+    (aro / "visual_genome_relation.json").write_text(json.dumps([RELATION, RELATION | {"bbox_x": 1200}]))
+    with pytest.raises(UserError, match=r"Case 1 of visual_genome_relation.json has a box outside .*1200 x 90 pixels"):
+        read_benchmark(f"aro:{aro}")[1].images[0].open()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ([["a.jpg", {"POS": ["x"], "NEG": ["y"]}]], r"holds a list of 1, the first a list of 2 \(a text, an object\)"),
+        ({"images": [], "annotations": []}, "an object of 2, the first, 'images', a list with nothing in it"),
+        ([{"image": "a", "text": "b"}], "the first an object with image, text"),
+        ("text", "it holds a text"),
+        ([SUGAR | {"caption2": "a"}], r"evaluate sugarcrepe\+\+:PATH"),
+        ({"0": SUGAR, "1": {"filename": "a.jpg", "caption": "b"}}, "Case 1 of .* has no negative_caption"),
+        ({"0": SUGAR | {"negative_caption": " "}}, "Case 0 of .* has an empty negative_caption"),
+        ([SUGAR, 3], "Case 1 of .* is a number"),
+    ],
+)
+def test_sound_json_of_another_shape_is_told_what_it_holds(sugarcrepe: Path, content: object, words: str) -> None:
+    (sugarcrepe / "data" / "swap_obj.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=words):
+        read_benchmark(f"sugarcrepe:{sugarcrepe}")
+
+
+def test_sugarcrepe_pp_has_both_true_captions_first(sugarcrepe: Path) -> None:
+    for path in (sugarcrepe / "data").iterdir():
+        path.unlink()
+    case = SUGAR | {"id": 0, "caption2": "a man and a dog"}
+    (sugarcrepe / "data" / "swap_object.json").write_text(json.dumps([case]))
+    (example,) = read_benchmark(f"sugarcrepe++:{sugarcrepe}")
+    assert example.captions == ("a dog by a man", "a man and a dog", "a man by a dog")
+    assert (example.tags["tag"], example.tags["true captions"]) == ("swap_obj", "2")
+    (sugarcrepe / "data" / "swap_object.json").write_text(json.dumps([SUGAR]))
+    with pytest.raises(UserError, match=r"Case 0 of swap_object\.json has no caption2"):
+        read_benchmark(f"sugarcrepe++:{sugarcrepe}")
+
+
+def test_what_differs_from_the_published_set_is_noted(sugarcrepe: Path) -> None:
+    (sugarcrepe / "data" / "swap_obj.json").write_text(json.dumps([SUGAR | {"source": "me", "filename": "gone.jpg"}]))
+    notes = " ".join(notes_on("sugarcrepe:x", read_benchmark(f"sugarcrepe:{sugarcrepe}")))
+    assert "3 examples, 2 different images, 2 different captions" in notes
+    assert "swap_obj.json has keys that the published file does not have: source" in notes
+    assert "1 of 2 images are missing in the folder val2017: gone.jpg" in notes
+    assert "lacks add_obj" in notes
 
 
 def test_what_is_missing_is_said(aro: Path, tmp_path: Path) -> None:
@@ -94,7 +155,7 @@ def test_what_is_missing_is_said(aro: Path, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=words):
             read_benchmark(f"{source}:{empty}")
     (aro / "visual_genome_relation.json").write_text("{")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="is no JSON"):
         read_benchmark(f"aro:{aro}")
     (empty / "x.json").write_text("{}")
     with pytest.raises(UserError, match="images are missing"):

@@ -10,10 +10,12 @@ import pytest
 from PIL import Image
 
 from sdsdemo.data import orders
-from sdsdemo.data.benchmarks import read_benchmark
+from sdsdemo.data.benchmarks import notes_on, read_benchmark
 from sdsdemo.data.official import SYMMETRIC, averages
 from sdsdemo.data.sets import ATTRIBUTION, RELATION
 from sdsdemo.errors import UserError
+from sdsdemo.summaries import Scored, summarise
+from sdsdemo.types import Scores
 
 TAGS = {"small": "JJ", "dog": "NN", "couch": "NN", "red": "JJ"}
 CAPTION = "A small dog sits on a very red couch."
@@ -50,6 +52,25 @@ def test_a_folder_of_the_order_sets_gives_five_captions_each(monkeypatch: pytest
     assert examples[0].captions[0] == "a small dog sits on a very red couch"
     assert examples[0].tags["collapsed_tag"] == "COCO-Order"
     assert examples[0].images[0].open().size == (30, 30)
+
+
+def test_shuffles_that_change_nothing_are_left_out_and_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(orders, "_spacy", lambda: tag)
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (30, 30)).save(tmp_path / "images" / "1.jpg")
+    captions = ["Dogs", "two dogs", "a dog a dog", CAPTION]
+    (tmp_path / "flickr30k_test.json").write_text(json.dumps([{"image": "1.jpg", "caption": captions}]))
+    examples = read_benchmark(f"aro:{tmp_path}")
+    assert [example.id.rpartition("-")[2] for example in examples] == ["1", "2", "3"]
+    for example in examples:
+        assert len(set(example.captions)) == len(example.captions) > 1
+    scores = [Scores(kind="similarity", score_IC=np.ones((1, len(example.captions)))) for example in examples]
+    chance = summarise(examples, {"m": Scored(scores_E=scores)})["chance"]["accuracy"]
+    assert chance == pytest.approx(np.mean([1 / len(example.captions) for example in examples]))
+    notes = " ".join(notes_on("aro:x", examples))
+    dropped = 16 - sum(len(example.captions) - 1 for example in examples)
+    assert f"{dropped} of 16 shuffles are equal" in notes
+    assert "not scored, since no shuffle of them differs: 1 captions, caption 0 of case 0." in notes
 
 
 def test_without_a_tagger_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,7 +112,7 @@ def broken_rows(place: int, **change: object) -> str:
         (broken_rows(2, image_0=None), "Line 3 of examples.jsonl has no image_0"),
         (broken_rows(2, id=0), "Line 3 of examples.jsonl has the id 0, which Line 1 of examples.jsonl has already"),
         ("{}\n" * 3, "Line 1 of examples.jsonl has no id and no caption_0"),
-        ("\n" * 216 + '{"id": 1,', "Line 217 of examples.jsonl is not JSON"),
+        ("\n" * 216 + '{"id": 1,', "Line 217 of examples.jsonl is not a JSON object"),
         ("", "its table is empty"),
     ],
 )
@@ -128,7 +128,7 @@ def test_a_zip_that_ends_early_and_a_parquet_file_that_is_none(tmp_path: Path) -
         archive.writestr("ex_0_img_0.png", b"x" * 5000)
     whole = (tmp_path / "images.zip").read_bytes()
     examples = read_pairs(tmp_path)
-    with pytest.raises(UserError, match=r"ex_0_img_0 cannot be read from images\.zip"):
+    with pytest.raises(UserError, match=r"ex_0_img_0 in images\.zip is no picture"):
         examples[0].images[0].open()
     with pytest.raises(UserError, match=r"ex_2_img_1 is missing in images\.zip"):
         examples[2].images[1].open()

@@ -9,7 +9,8 @@ from pathlib import Path
 from PIL.Image import Image
 
 from sdsdemo.data import contents
-from sdsdemo.data.choices import read_aro, read_sugarcrepe
+from sdsdemo.data.choices import read_aro, read_sugarcrepe, read_sugarcrepe_pp
+from sdsdemo.data.image_files import Note
 from sdsdemo.data.mini_drawing import SCREEN_PIXELS, draw
 from sdsdemo.data.mini_sets import Choice, order_choices, retrieval_sets, single_choices, swap_choices
 from sdsdemo.data.pairs import read_pairs
@@ -86,11 +87,18 @@ def _chosen(name: str, choices: Iterable[Choice], pixels: int) -> list[Example]:
     ]
 
 
-READERS: dict[str, Callable[[Path], list[Example]]] = {
+class Benchmark(list[Example]):
+    """The examples of a benchmark, with what is to be said of them before they are scored."""
+
+    notes: Sequence[str] = ()
+
+
+READERS: dict[str, Callable[[Path, Note], list[Example]]] = {
     "folder": read_pairs,
     "winoground": read_winoground,
-    "colorswap": partial(read_pairs, columns=COLORSWAP),
+    "colorswap": partial(read_pairs, columns=COLORSWAP, stems=("test", "examples", "train")),
     "sugarcrepe": read_sugarcrepe,
+    "sugarcrepe++": read_sugarcrepe_pp,
     "aro": read_aro,
 }
 """By the word before the colon of a benchmark's name."""
@@ -111,10 +119,11 @@ MEANING = {
     "mini-swaps": "one image, its caption and a swapped one, as ARO's attribution and relation",
     "mini-orders": "one image, its caption among four shuffles of it, as ARO's orders",
     "winoground": "Winoground from the Hub, with your own token",
-    "folder:PATH": "your own pairs of pairs: examples.jsonl, .csv or Parquet, and images",
+    "folder:PATH": "your own pairs of pairs: examples.jsonl, .json, .csv, .tsv or Parquet, and images",
     "winoground:PATH": "your copy of Winoground",
     "colorswap:PATH": "your copy of ColorSwap",
     "sugarcrepe:PATH": "your copy of SugarCrepe, with COCO's val2017",
+    "sugarcrepe++:PATH": "your copy of SugarCrepe++, two true captions and a false one, with COCO's val2017",
     "aro:PATH": "your copy of ARO: relation, attribution and the two order sets, whichever are there",
 }
 """Every benchmark in a few words."""
@@ -132,7 +141,10 @@ def read_benchmark(name: str) -> list[Example]:
         folder = Path(path).expanduser()
         if not folder.is_dir():
             raise UserError(f"There is no folder '{folder.name}': check the path after '{source}:'.")
-        return READERS[source](folder)
+        notes: list[str] = []
+        examples = Benchmark(READERS[source](folder, notes.append))
+        examples.notes = tuple(dict.fromkeys(notes))
+        return examples
     copies = ", ".join(f"{source}:PATH" for source in READERS)
     raise UserError(
         f"There is no benchmark called '{name}'. There is: {', '.join(NAMED)}; and for a copy of your own {copies}."
@@ -163,4 +175,4 @@ def notes_on(name: str, examples: Sequence[Example]) -> list[str]:
     pictures = {picture.key or f"{e.id}/{picture.name}" for e in examples for picture in e.images}
     captions = {caption for e in examples for caption in e.captions}
     size = f"{len(examples):,} examples, {len(pictures):,} different images, {len(captions):,} different captions."
-    return [size, *differs(name, [example.tags for example in examples])]
+    return [size, *getattr(examples, "notes", ()), *differs(name, [example.tags for example in examples])]

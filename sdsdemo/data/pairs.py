@@ -1,229 +1,278 @@
 """Pair-of-pairs benchmarks from a folder: Winoground's layout, and others through a map of columns. Opens no image.
 
-A folder holds one table, examples.jsonl, .csv or .json or Parquet files, with the columns id, caption_0, caption_1,
-image_0, image_1 and tags; `columns.json` beside it may say how they are called there, as {"caption_0": "caption_1"}.
-An image is a name, with or without its ending, in `images.zip` or the folder `images/`; or its bytes in a Parquet file.
-Every fault is one sentence that names file and line.
+A folder, or the folder data/ in it, holds one table, examples.jsonl, .json, .csv, .tsv or Parquet files, with the
+columns id, caption_0, caption_1, image_0, image_1 and tags; `columns.json` beside it may say how they are called
+there, as {"caption_0": "caption_1"}. Cells may be set apart by commas, semicolons, tabs or bars, in any encoding that
+is told surely. An image is a name (`image_files` says how it is found), or its bytes in a Parquet file. Every fault is
+one sentence that names file and line.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache, partial
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, ZipFile
 
-from PIL import Image
-
-from sdsdemo.data import contents
+from sdsdemo.data.image_files import ImageFiles, Note, images_beside, silent
+from sdsdemo.data.parquet_rows import Cell, parquet_rows
+from sdsdemo.data.tables import cells_of, json_rows, list_in, read_text
 from sdsdemo.errors import UserError
-from sdsdemo.models.images import plain
+from sdsdemo.runtime.files import from_json
+from sdsdemo.runtime.shapes import shaped
 from sdsdemo.types import Example, Picture
 
-TABLES = ("examples.jsonl", "examples.csv", "examples.json")
 COLUMNS = ("id", "caption_0", "caption_1", "image_0", "image_1")
 TAG_COLUMNS = ("tag", "secondary_tag", "collapsed_tag", "num_main_preds", "category")
-ENDINGS = ("", ".png", ".jpg", ".jpeg", ".webp")
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv")
+"""Of tables; where several lie side by side, the first of them counts."""
+STEMS = ("examples",)
+SPLITS = ("test", "validation", "valid", "val", "dev", "train")
+"""How the parts of a published set are called, the one that is evaluated first."""
 MAP = "columns.json"
 
-Opener = Callable[[str], Image.Image]
+Row = tuple[str, Mapping[str, Any]]
+"""Where it is, in words, and what it holds."""
 
 
-def read_pairs(folder: Path, columns: Mapping[str, str] | None = None) -> list[Example]:
+def read_pairs(
+    folder: Path, note: Note = silent, *, columns: Mapping[str, str] | None = None, stems: Sequence[str] = STEMS
+) -> list[Example]:
     """The examples of a folder. columns: ours to theirs, where they differ; `columns.json` goes before it.
 
+    stems: what the table may be called, the likeliest first. note takes what is to be known: which of several tables
+    counts, in which encoding it was read, which images are missing.
     Raises `UserError` naming file and line for a table that is missing or broken, a column or a caption that is
     missing, and an id that comes twice.
     """
-    theirs = {name: name for name in (*COLUMNS, *TAG_COLUMNS)} | dict(columns or {}) | _column_map(folder)
-    opener = lru_cache(maxsize=1)(partial(_images_of, folder))
-    examples: list[Example] = []
-    seen: dict[str, str] = {}
-    for where, row in _rows(folder):
-        example = _example(where, row, theirs, opener, folder)
-        if example.id in seen:
-            raise UserError(f"{where} has the id {example.id}, which {seen[example.id]} has already: ids must differ.")
-        seen[example.id] = where
-        examples.append(example)
-    if not examples:
-        raise UserError(f"There is no example in '{folder.name}': its table is empty.")
-    return examples
+    tables = _tables(folder, stems, note)
+    home = tables[0].parent
+    theirs = {name: name for name in (*COLUMNS, *TAG_COLUMNS)} | dict(columns or {}) | _column_map(home)
+    rows = _Rows(theirs=theirs, files=images_beside(home, folder))
+    return rows.examples(_read(tables, theirs, note), folder.name, note)
 
 
-def _rows(folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Where a row is, in words, and the row."""
-    table = next((folder / name for name in TABLES if (folder / name).is_file()), None)
-    if table is None:
-        parquet = sorted(folder.glob("*.parquet"))
-        if not parquet:
-            raise UserError(f"{TABLES[0]} is missing in the benchmark's folder '{folder.name}'.")
-        yield from _parquet_rows(parquet)
-        return
-    try:
-        text = table.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{table.name} cannot be read as UTF-8 text: save it again.") from error
-    if table.suffix == ".csv":
-        yield from ((f"Line {n} of {table.name}", row) for n, row in enumerate(csv.DictReader(io.StringIO(text)), 2))
-    elif table.suffix == ".json":
-        for number, row in enumerate(_parsed(text, table.name)):
-            yield f"Entry {number} of {table.name}", row
-    else:
-        for number, line in enumerate(text.splitlines(), start=1):
-            if line.strip():
-                yield f"Line {number} of {table.name}", _parsed(line, f"Line {number} of {table.name}")
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """How rows become examples."""
+
+    theirs: Mapping[str, str]
+    """Our columns to theirs."""
+    files: ImageFiles
+
+    def examples(self, rows: Iterator[Row], name: str, note: Note) -> list[Example]:
+        found: dict[str, tuple[str, Example]] = {}
+        for where, row in rows:
+            example = self._example(where, self._renamed(row))
+            if example.id in found:
+                raise UserError(
+                    f"{where} has the id {example.id}, which {found[example.id][0]} has already: ids must differ."
+                )
+            found[example.id] = where, example
+        if not found:
+            raise UserError(f"There is no example in '{name}': its table is empty.")
+        examples = [example for _, example in found.values()]
+        self.files.note_missing(note)
+        return examples
+
+    def _renamed(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """The row by our names. A column is known in any case, and with spaces around it, where only one is like it."""
+        if all(self.theirs[name] in row for name in COLUMNS):
+            return {ours: row.get(name) for ours, name in self.theirs.items()}
+        like: dict[str, list[str]] = {}
+        for key in row:
+            like.setdefault(str(key).strip().casefold(), []).append(key)
+        keys = {
+            ours: found[0] if len(found := like.get(name.strip().casefold(), [])) == 1 else name
+            for ours, name in self.theirs.items()
+        }
+        return {ours: row.get(name, row.get(self.theirs[ours])) for ours, name in keys.items()} | {"": list(row)}
+
+    def _example(self, where: str, row: Mapping[str, Any]) -> Example:
+        missing = [self.theirs[name] for name in COLUMNS if _empty(row[name])]
+        if missing:
+            there = [str(key) for key in row.get("", [])]
+            has = f" It has {', '.join(there[:8])}: name them so, or say in {MAP} which is which." if there else ""
+            raise UserError(f"{where} has no {' and no '.join(missing)}.{has}")
+        captions = tuple(_caption(row[name], where, self.theirs[name]) for name in ("caption_0", "caption_1"))
+        pictures = tuple(self._picture(row[name], where, self.theirs[name]) for name in ("image_0", "image_1"))
+        tags = {name: tag for name in TAG_COLUMNS if (tag := _tag(row.get(name), where, self.theirs[name]))}
+        identity = _plain(row["id"])
+        if identity is None:
+            raise UserError(f"{where} has an {self.theirs['id']} that is neither text nor number.")
+        return Example(id=identity, images=pictures, captions=captions, tags=tags)
+
+    def _picture(self, value: Any, where: str, column: str) -> Picture:
+        if isinstance(value, Cell):
+            return value.picture(self.files)
+        if isinstance(value, dict):
+            value = value.get("path")
+        if not isinstance(value, str) or not value.strip():
+            raise UserError(f"{where} has an {column} that is no name of a file.")
+        return self.files.picture(value, where)
 
 
-def _parsed(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise UserError(f"{where} is not JSON.") from error
+def _tables(folder: Path, stems: Sequence[str], note: Note) -> list[Path]:
+    """The table of a benchmark, or its Parquet files. Raises `UserError` where there is none."""
+    for home in (folder, folder / "data"):
+        there = sorted(path for path in home.iterdir() if path.is_file()) if home.is_dir() else []
+        tables = [
+            path for stem in stems for suffix in SUFFIXES for path in there if path.name.lower() == f"{stem}{suffix}"
+        ]
+        if tables:
+            parquet = [path for path in there if path.suffix.lower() == ".parquet"]
+            _note_others(tables[0], [*tables[1:], *parquet], note)
+            return tables[:1]
+        if parquet := _one_split([path for path in there if path.suffix.lower() == ".parquet"], note):
+            return parquet
+    parquet = _one_split(sorted(folder.glob("*/*.parquet")) or sorted(folder.glob("*/*/*.parquet")), note)
+    if parquet:
+        return parquet
+    raise UserError(
+        f"{stems[0]}.jsonl is missing in the benchmark's folder '{folder.name}'; .json, .csv, .tsv and Parquet will do."
+    )
 
 
-def _parquet_rows(files: Sequence[Path]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Rows of Parquet files without their images, which are read when they are opened, a row group at a time."""
-    from pyarrow import ArrowException
-    from pyarrow.parquet import ParquetFile
-
+def _one_split(files: Sequence[Path], note: Note) -> list[Path]:
+    """The files of one split: of several, the one that is evaluated."""
+    by_split: dict[str, list[Path]] = {}
     for path in files:
-        try:
-            file = ParquetFile(path)
-            nested = [field.name for field in file.schema_arrow if field.type.num_fields]
-            plain_columns = [field.name for field in file.schema_arrow if not field.type.num_fields]
-            number = 0
-            for group in range(file.num_row_groups):
-                for place, row in enumerate(file.read_row_group(group, columns=plain_columns).to_pylist()):
-                    images = {name: partial(_parquet_image, path, group, name, place) for name in nested}
-                    yield f"Row {number} of {path.name}", {**row, **images}
-                    number += 1
-        except (OSError, ArrowException) as error:
-            raise UserError(f"{path.name} cannot be read: copy that file again.") from error
+        by_split.setdefault(_split_of(path), []).append(path)
+    if not by_split:
+        return []
+    chosen = next((by_split[split] for split in (*SPLITS, "") if split in by_split), [])
+    _note_others(chosen[0], [path for path in files if path not in chosen], note)
+    return chosen
 
 
-def _parquet_column(path: Path, group: int, name: str) -> Any:
-    return _column_of(path, contents.state_of(path), group, name)
+def _split_of(path: Path) -> str:
+    first = path.stem.partition("-")[0].lower()
+    return next((split for split in (first, path.parent.name.lower()) if split in SPLITS), "")
 
 
-@lru_cache(maxsize=2)
-def _column_of(path: Path, state: contents.State, group: int, name: str) -> Any:
-    from pyarrow.parquet import ParquetFile
+def _note_others(read: Path, others: Sequence[Path], note: Note) -> None:
+    if others:
+        names = ", ".join(path.name for path in others[:3]) + (", ..." if len(others) > 3 else "")
+        note(f"{read.name} is read; {names} beside it {'are' if len(others) > 1 else 'is'} not.")
 
-    return ParquetFile(path).read_row_group(group, columns=[name]).column(name)
+
+def _read(tables: Sequence[Path], theirs: Mapping[str, str], note: Note) -> Iterator[Row]:
+    if tables[0].suffix.lower() == ".parquet":
+        return parquet_rows(tables)
+    table = tables[0]
+    read = read_text(table, table.name)
+    if not read.encoding.startswith("UTF"):
+        note(f"{table.name} is not UTF-8: it was read as {read.encoding}.")
+    if table.suffix.lower() in (".csv", ".tsv"):
+        return _cells(read.text, table.name, theirs)
+    if table.suffix.lower() == ".jsonl" and not read.text.lstrip().startswith("["):
+        return _lines(read.text, table.name)
+    return _entries(read.text, table.name)
 
 
-def _parquet_image(path: Path, group: int, name: str, place: int) -> Image.Image:
-    cell = _parquet_column(path, group, name)[place].as_py()
+def _cells(text: str, name: str, theirs: Mapping[str, str]) -> Iterator[Row]:
+    table = cells_of(text, name, [*theirs.values()])
+    there = {column.casefold() for column in table.columns}
+    missing = [theirs[ours] for ours in COLUMNS if theirs[ours].casefold() not in there]
+    if missing and any(table.columns):
+        has = ", ".join(f"'{column}'" for column in table.columns[:12])
+        raise UserError(
+            f"{name} has no column {' and no '.join(missing)}; its header has {has}: rename them, or say in {MAP} "
+            "which is which."
+        )
+    for line, row in table.rows:
+        yield f"Line {line} of {name}", _sound(row, f"Line {line} of {name} has")
+
+
+def _lines(text: str, name: str) -> Iterator[Row]:
+    for line, row in json_rows(text):
+        yield f"Line {line} of {name}", _sound(row, f"Line {line} of {name} is")
+
+
+def _entries(text: str, name: str) -> Iterator[Row]:
+    """Rows of a JSON list, or of an object whose keys are the ids; JSON Lines by another suffix are read as such."""
     try:
-        return plain(Image.open(io.BytesIO(cell["bytes"])))
-    except (OSError, KeyError, TypeError) as error:
-        raise UserError(f"The image {name} in row {place} of {path.name} is broken.") from error
+        content = from_json(text)
+    except ValueError as error:
+        if text.lstrip().startswith("{") and "\n{" in text:
+            yield from _lines(text, name)
+            return
+        raise UserError(f"{name} is no JSON ({error}): save it again.") from error
+    rows = [{"id": key, **_object(row)} for key, row in content.items()] if isinstance(content, dict) else content
+    if not isinstance(rows, list):
+        raise UserError(f"{name} must hold a list of examples.")
+    for number, row in enumerate(rows):
+        where = f"Entry {number} of {name}"
+        if not isinstance(row, dict):
+            raise UserError(f"{where} is not an object with {', '.join(COLUMNS)}.")
+        yield where, row
+
+
+def _object(row: Any) -> dict[str, Any]:
+    return row if isinstance(row, dict) else {}
+
+
+def _sound(row: Mapping[str, Any] | str, where: str) -> Mapping[str, Any]:
+    if isinstance(row, str):
+        raise UserError(f"{where} {row}.")
+    return row
 
 
 def _column_map(folder: Path) -> dict[str, str]:
     path = folder / MAP
     if not path.is_file():
         return {}
-    found = _parsed(path.read_text(encoding="utf-8"), MAP)
-    known = (*COLUMNS, *TAG_COLUMNS)
-    if not isinstance(found, dict) or not set(found) <= set(known):
-        raise UserError(f"{MAP} must be an object from some of {', '.join(known)} to the names of your columns.")
-    return {ours: str(theirs) for ours, theirs in found.items()}
-
-
-def _example(where: str, row: Any, theirs: Mapping[str, str], opener: Callable[[], Opener], folder: Path) -> Example:
-    missing = [theirs[name] for name in COLUMNS if not isinstance(row, dict) or row.get(theirs[name]) in (None, "")]
-    if missing:
-        raise UserError(f"{where} has no {' and no '.join(missing)}.")
-    captions = tuple(row[theirs[name]] for name in ("caption_0", "caption_1"))
-    if not all(isinstance(caption, str) and caption.strip() for caption in captions):
-        raise UserError(f"{where} has a caption that is no text.")
-    pictures = tuple(_picture(row[theirs[name]], where, opener, folder) for name in ("image_0", "image_1"))
-    tags = {name: str(row[theirs[name]]) for name in TAG_COLUMNS if row.get(theirs[name]) not in (None, "")}
-    return Example(id=str(row[theirs["id"]]), images=pictures, captions=(captions[0], captions[1]), tags=tags)
-
-
-def _picture(value: Any, where: str, opener: Callable[[], Opener], folder: Path) -> Picture:
-    """value: a name, or what opens the image."""
-    if callable(value):
-        return Picture(
-            name=f"image of {where[0].lower()}{where[1:]}",
-            open=value,
-            key=f"{folder}/{where}/{value.args[2]}",
-            content=partial(_parquet_content, *value.args),
-        )
-    name = str(value)
-    return Picture(
-        name=name,
-        open=lambda: opener()(name),
-        key=f"{folder}/{name}",
-        content=partial(_content, folder, name),
-    )
-
-
-def _content(folder: Path, name: str) -> str:
-    """What the picture of a name is made of, found as `_images_of` finds it."""
-    packed = folder / "images.zip"
-    inside = folder / "images" if (folder / "images").is_dir() else folder
-    for ending in ENDINGS:
-        if packed.is_file():
-            found = contents.of_member(packed, f"{name}{ending}")
-            if found != contents.MISSING:
-                return found
-        elif (inside / f"{name}{ending}").is_file():
-            return contents.of_file(inside / f"{name}{ending}")
-    return contents.MISSING
-
-
-def _parquet_content(path: Path, group: int, name: str, place: int) -> str:
-    return contents.of_cell(
-        path, f"{group} {name} {place}", lambda: _parquet_column(path, group, name)[place].as_py()["bytes"]
-    )
-
-
-def _images_of(folder: Path) -> Opener:
-    """What opens the images of a folder by name; looked for when the first is asked for."""
-    packed = folder / "images.zip"
-    if packed.is_file():
-        return _packed(packed)
-    return _unpacked(folder / "images" if (folder / "images").is_dir() else folder)
-
-
-def _packed(path: Path) -> Opener:
-    """Opens pictures of a zip file, whose table of contents is read once."""
     try:
-        archive = ZipFile(path)
-    except (BadZipFile, OSError) as error:
-        raise UserError(f"{path.name} cannot be read: copy it again, it may end early.") from error
-    names = {name.rpartition("/")[2]: name for name in archive.namelist()}
-
-    def open_image(name: str) -> Image.Image:
-        found = next((names[name + ending] for ending in ENDINGS if name + ending in names), None)
-        if found is None:
-            raise UserError(f"{name} is missing in {path.name}.")
-        try:
-            return plain(Image.open(io.BytesIO(archive.read(found))))
-        except (BadZipFile, zlib.error, OSError, EOFError) as error:
-            raise UserError(f"{name} cannot be read from {path.name}: copy it again, it may end early.") from error
-
-    return open_image
+        found: dict[str, str] = shaped(from_json(path.read_bytes()), dict[str, str])
+    except (OSError, ValueError):
+        found = {"": ""}
+    known = (*COLUMNS, *TAG_COLUMNS)
+    if not set(found) <= set(known):
+        raise UserError(f"{MAP} must be an object from some of {', '.join(known)} to the names of your columns.")
+    return found
 
 
-def _unpacked(folder: Path) -> Opener:
-    def open_image(name: str) -> Image.Image:
-        paths = [(folder / f"{name}{ending}").resolve() for ending in ENDINGS]
-        found = next((p for p in paths if p.is_relative_to(folder.resolve()) and p.is_file()), None)
-        if found is None:
-            raise UserError(f"{name} is missing in the folder {folder.name}.")
-        try:
-            with Image.open(found) as opened:
-                return plain(opened)
-        except OSError as error:
-            raise UserError(f"{name} in the folder {folder.name} is no picture, or it is broken.") from error
+def _empty(value: Any) -> bool:
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
 
-    return open_image
+
+def _plain(value: Any) -> str | None:
+    """Text or a number as text; None for anything else."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value) if isinstance(value, str | int | float) else None
+
+
+def _caption(value: Any, where: str, column: str) -> str:
+    """A caption; of a list, in one cell or as JSON has it, the only one. Raises `UserError`."""
+    found = _listed(value, where, column)
+    if found is not None and len(found) != 1:
+        raise UserError(f"{where} has a list of {len(found)} captions as {column}: write one caption into each cell.")
+    caption = found[0] if found else value
+    if not isinstance(caption, str) or not caption.strip():
+        raise UserError(f"{where} has a caption that is no text.")
+    return caption
+
+
+def _tag(value: Any, where: str, column: str) -> str:
+    """One tag, or several with commas between; empty where there is none."""
+    if _empty(value):
+        return ""
+    found = _listed(value, where, column)
+    parts = [_plain(part) for part in (found if found is not None else [value])]
+    if None in parts:
+        raise UserError(f"{where} has a {column} that is neither text nor a list of texts.")
+    return ", ".join(part for part in parts if part)
+
+
+def _listed(value: Any, where: str, column: str) -> list[Any] | None:
+    """The parts of a list, also of one that was written into a cell as text; None for anything else."""
+    if isinstance(value, list | tuple):
+        return list(value)
+    if not isinstance(value, str):
+        return None
+    try:
+        return list_in(value)
+    except ValueError as error:
+        raise UserError(f"{where} has {error} ({column}).") from error

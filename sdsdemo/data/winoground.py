@@ -9,18 +9,21 @@ examples as {id: [label, ...]}; they are read from `new_tag_assignments.json` be
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import urllib.request
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from typing_extensions import TypedDict
 
+from sdsdemo.data.image_files import Note, silent
 from sdsdemo.data.pairs import read_pairs
+from sdsdemo.data.tables import lines_of
 from sdsdemo.errors import UserError
+from sdsdemo.runtime.files import from_json, write_whole
+from sdsdemo.runtime.shapes import shaped
 from sdsdemo.settings import CACHE
 from sdsdemo.types import Example
 
@@ -43,12 +46,18 @@ NO_NETWORK = (
 )
 
 
-def read_winoground(folder: Path) -> list[Example]:
+class ScoreLine(TypedDict):
+    """A line of `statistics/model_scores/clip.jsonl`."""
+
+    label: str
+    score: float
+
+
+def read_winoground(folder: Path, note: Note = silent) -> list[Example]:
     """A local copy: `data/examples.jsonl` with `data/images.zip` or unpacked, or Parquet. Raises `UserError`."""
-    inside = folder / "data" if (folder / "data").is_dir() else folder
-    places = (inside / LABELS, folder / LABELS, LABELS_FOLDER.expanduser() / LABELS)
+    places = (folder / "data" / LABELS, folder / LABELS, LABELS_FOLDER.expanduser() / LABELS)
     labels = next((path for path in places if path.is_file()), None)
-    examples = read_pairs(inside)
+    examples = read_pairs(folder, note)
     return examples if labels is None else with_labels(examples, labels)
 
 
@@ -92,16 +101,13 @@ def fetch_labels(note: Callable[[str], None]) -> str:
         ) from error
     target = LABELS_FOLDER.expanduser() / LABELS
     read_labels_text(content.decode("utf-8", errors="replace"))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_suffix(".part")
-    aside.write_bytes(content)
-    aside.replace(target)
+    write_whole(target, content)
     return f"The labels are here now; SHA-256 {hashlib.sha256(content).hexdigest()}"
 
 
 def with_labels(examples: list[Example], path: Path) -> list[Example]:
     """The examples with their labels as the tag kind `category`, several with commas between. Raises `UserError`."""
-    labels = read_labels_text(path.read_text(encoding="utf-8"))
+    labels = read_labels_text(path.read_text(encoding="utf-8-sig", errors="replace"))
     return [
         replace(example, tags={**example.tags, **({"category": ", ".join(found)} if found else {})})
         for example in examples
@@ -112,9 +118,9 @@ def with_labels(examples: list[Example], path: Path) -> list[Example]:
 def read_labels_text(text: str) -> dict[str, list[str]]:
     """{id: labels}. Raises `UserError` for anything else."""
     try:
-        found: Any = json.loads(text)
-        return {str(key): [str(label) for label in labels] for key, labels in found.items()}
-    except (ValueError, AttributeError, TypeError) as error:
+        found: dict[str, list[str]] = shaped(from_json(text), dict[str, list[str]])
+        return found
+    except ValueError as error:
         raise UserError(f"{LABELS} is not an object from ids to lists of labels: fetch it again.") from error
 
 
@@ -125,13 +131,13 @@ def read_published_scores(path: Path) -> dict[str, np.ndarray]:
     that lacks one of its four scores.
     """
     found: dict[str, np.ndarray] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in lines_of(path.read_text(encoding="utf-8-sig", errors="replace")):
         try:
-            row = json.loads(line)
+            row = shaped(from_json(line), ScoreLine)
             example, caption, image = str(row["label"]).rsplit("_", 2)
             place = int(image.removeprefix("i")), int(caption.removeprefix("c"))
-            found.setdefault(example, np.full((2, 2), np.nan))[place] = float(row["score"])
-        except (ValueError, KeyError, TypeError, IndexError) as error:
+            found.setdefault(example, np.full((2, 2), np.nan))[place] = row["score"]
+        except (ValueError, IndexError) as error:
             raise UserError(f"Line {number} of {path.name} is no score of Winoground's format.") from error
     lacking = next((example for example, score_IC in found.items() if np.isnan(score_IC).any()), None)
     if lacking is not None:

@@ -1,0 +1,272 @@
+"""The pictures of a benchmark by name, in its folders and zip files. Opens none until it is asked for.
+
+A name is found as it is written; else without its suffix, with the accents or the suffix's case of another system, with
+folders that are not there or without some that are, or as an absolute path inside the folder: whatever leads to one
+file alone. No name leads out of the folder.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import posixpath
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from zipfile import ZipFile
+
+import numpy as np
+from PIL import Image
+
+from sdsdemo.data import contents
+from sdsdemo.data.names import FilesBelow, alike
+from sdsdemo.errors import UserError
+from sdsdemo.models.images import plain
+from sdsdemo.types import Picture
+
+ENDINGS = ("", ".png", ".jpg", ".jpeg", ".webp")
+SUFFIXES = frozenset(ENDINGS[1:])
+OF_A_MAC = "__MACOSX/"
+"""Where a Mac's zip file keeps what is not meant for others."""
+UTF8_FLAG = 0x800
+NAMED = 3
+"""How many missing names are said."""
+
+Box = tuple[int, int, int, int]
+"""Left and upper edge, width and height, in pixels."""
+Note = Callable[[str], None]
+
+
+def silent(line: str) -> None:
+    """Takes a note and says nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A file, or a member of a zip file."""
+
+    path: Path
+    member: str = ""
+
+
+class ImageFiles:
+    """Where the pictures of a benchmark lie."""
+
+    def __init__(self, roots: Iterable[Path], archives: Iterable[Path] = (), *, any_suffix: bool = False) -> None:
+        """roots, archives: folders and zip files, the likeliest first; zip files go before folders.
+
+        any_suffix: x.jpg will do for x.png, for sets that are published in both.
+        """
+        self.roots = list(dict.fromkeys(roots))
+        self.archives = list(dict.fromkeys(archives))
+        self._any_suffix = any_suffix
+        self._below = {root: FilesBelow(root) for root in self.roots}
+        self._found: dict[str, Place] = {}
+        self._deep: dict[str, list[str]] | None = None
+        self._asked: dict[str, None] = {}
+
+    def picture(self, name: str, where: str = "", box: Box | None = None) -> Picture:
+        """The picture of a name. where: its row, in words; box: what is cut out of it, as much as lies inside."""
+        self._asked[name] = None
+        return Picture(
+            name=name,
+            open=partial(self._open, name, where, box),
+            key=f"{self.roots[0]}/{name} {box or ''}".rstrip(),
+            content=partial(self._content, name, str(box or "")),
+        )
+
+    def note_missing(self, note: Note) -> None:
+        """Says how many of the names that were asked for lead to no file, and some of them."""
+        missing = [name for name in self._asked if self.find(name) is None]
+        if missing:
+            some = ", ".join(missing[:NAMED]) + (", ..." if len(missing) > NAMED else "")
+            note(f"{len(missing):,} of {len(self._asked):,} images are missing in {self._called}: {some}.")
+
+    def find(self, name: str) -> Place | None:
+        """Where the picture of a name is; None where there is none, or more than one that it may mean.
+
+        Raises `UserError` for a zip file that cannot be read.
+        """
+        place = self._found.get(name) or self._looked_for(name)
+        if place is not None:
+            self._found[name] = place
+        return place
+
+    def _looked_for(self, name: str) -> Place | None:
+        ways = list(self._ways(name))
+        for way in ways:
+            for archive in self.archives:
+                if (member := self._one(_tails_in(archive, contents.state_of(archive)), way)) is not None:
+                    return Place(path=archive, member=member)
+            for root in self.roots:
+                if (path := self._file(root, way)) is not None:
+                    return Place(path=path)
+        if not ways:
+            return None
+        if self._deep is None:
+            self._deep = _tails(_walked(self.roots))
+        found = next((one for way in ways if (one := self._one(self._deep, way)) is not None), None)
+        return None if found is None else Place(path=Path(found))
+
+    def _ways(self, name: str) -> Iterator[str]:
+        """The name as it is written, then without its first folder, and so on; nothing for one that leads out."""
+        path = name.strip()
+        if os.path.isabs(path):
+            path = next((os.path.relpath(path, root) for root in self.roots if _inside(path, root)), path)
+        parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".")]
+        if not parts or ".." in parts or "\0" in path:
+            return
+        for start in range(len(parts)):
+            yield "/".join(parts[start:])
+
+    def _file(self, root: Path, way: str) -> Path | None:
+        for wanted in self._wanted(way):
+            found = self._below[root].find(wanted)
+            if found is not None and os.path.isfile(os.path.join(root, found)):
+                return root / found
+        return None
+
+    def _one(self, tails: dict[str, list[str]], way: str) -> str | None:
+        """What ends in this way, if it is one alone."""
+        for wanted in self._wanted(way):
+            found = tails.get(alike(wanted), [])
+            if found:
+                return found[0] if len(found) == 1 else None
+        return None
+
+    def _wanted(self, way: str) -> Iterator[str]:
+        yield from (f"{way}{ending}" for ending in ENDINGS)
+        stem, suffix = posixpath.splitext(way)
+        if self._any_suffix and suffix:
+            yield from (f"{stem}{ending}" for ending in ENDINGS[1:])
+
+    @property
+    def _called(self) -> str:
+        """In words: the zip file, or the folder."""
+        return self.archives[0].name if self.archives else f"the folder {self.roots[0].name}"
+
+    def _open(self, name: str, where: str, box: Box | None) -> Image.Image:
+        place = self.find(name)
+        if place is None:
+            raise UserError(f"{name} is missing in {self._called}.")
+        image = _read(place, name)
+        return image if box is None else _cut(image, box, name, where)
+
+    def _content(self, name: str, part: str) -> str:
+        place = self.find(name)
+        if place is None:
+            return contents.MISSING
+        return contents.of_member(place.path, place.member) if place.member else contents.of_file(place.path, part)
+
+
+def images_beside(table: Path, folder: Path, *others: str) -> ImageFiles:
+    """The pictures of a table in a benchmark's folder: in `images.zip`, `images/` or beside the table.
+
+    others: folders that they may lie in too. A zip file of another name will do where it is the only one.
+    """
+    homes = list(dict.fromkeys((table, folder)))
+    named = [home / name for home in homes for name in ("images", *others) if (home / name).is_dir()]
+    zips = [path for home in homes for path in sorted(home.iterdir()) if path.suffix.lower() == ".zip"]
+    archives = [path for path in zips if path.stem.lower() == "images"] or (zips if len(zips) == 1 else [])
+    return ImageFiles([*named, *homes], archives)
+
+
+def decoded(data: bytes, said: str) -> Image.Image:
+    """The picture of a file's bytes. said: what it is, in words. Raises `UserError`."""
+    try:
+        with Image.open(io.BytesIO(data)) as opened:
+            return plain(opened)
+    except Exception as error:  # decoders answer a broken file with errors of every kind; to the user they are one
+        raise UserError(f"{said} is no picture, or it is broken.") from error
+
+
+def _read(place: Place, name: str) -> Image.Image:
+    try:
+        if place.member:
+            data = _opened(place.path, contents.state_of(place.path)).read(place.member)
+        else:
+            data = place.path.read_bytes()
+    except Exception as error:  # a damaged or locked zip file: BadZipFile, zlib.error, EOFError, RuntimeError, ...
+        if place.member:
+            raise UserError(
+                f"{name} cannot be read from {place.path.name}: copy it again, it may end early."
+            ) from error
+        raise UserError(f"{name} in the folder {place.path.parent.name} cannot be read: check the file.") from error
+    said = f"{name} in {place.path.name if place.member else f'the folder {place.path.parent.name}'}"
+    return _of_array(data, said) if (place.member or place.path.name).endswith(".npy") else decoded(data, said)
+
+
+def _of_array(data: bytes, said: str) -> Image.Image:
+    """A picture that is kept as NumPy's array [high, wide, 3] of blue, green and red, as in EqBen."""
+    try:
+        return Image.fromarray(np.ascontiguousarray(np.load(io.BytesIO(data), allow_pickle=False)[:, :, 2::-1]), "RGB")
+    except Exception as error:  # whatever the file holds instead
+        raise UserError(f"{said} is no picture, or it is broken.") from error
+
+
+def _cut(image: Image.Image, box: Box, name: str, where: str) -> Image.Image:
+    """What lies in the box, of the picture's own pixels. Raises `UserError` where that is nothing."""
+    x, y, wide, high = box
+    left, upper, right, lower = max(0, x), max(0, y), min(image.width, x + wide), min(image.height, y + high)
+    if left >= right or upper >= lower:
+        size = f"{image.width} x {image.height} pixels"
+        raise UserError(f"{where} has a box outside of its picture {name}, which has {size}: mend the box.")
+    return image.crop((left, upper, right, lower))
+
+
+def _inside(path: str, root: Path) -> bool:
+    """Does an absolute path lie in a folder, as both are written or as they really are?"""
+    ways = ((os.path.normpath(path), os.path.abspath(root)), (os.path.realpath(path), os.path.realpath(root)))
+    return any(own.startswith(home.rstrip(os.sep) + os.sep) for own, home in ways)
+
+
+def _walked(roots: Sequence[Path]) -> Iterator[str]:
+    seen: set[str] = set()
+    for root in roots:
+        for folder, _, names in os.walk(root):
+            for name in names:
+                path = os.path.join(folder, name)
+                if os.path.splitext(name)[1].lower() in SUFFIXES and path not in seen:
+                    seen.add(path)
+                    yield path
+
+
+def _tails(names: Iterable[str]) -> dict[str, list[str]]:
+    """By every ending of a path at a folder's edge, the paths that end so."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        parts = alike(name.replace(os.sep, "/")).split("/")
+        for start in range(len(parts)):
+            found.setdefault("/".join(parts[start:]), []).append(name)
+    return found
+
+
+@lru_cache(maxsize=8)
+def _opened(archive: Path, state: contents.State) -> ZipFile:
+    try:
+        return ZipFile(archive)
+    except Exception as error:  # BadZipFile, OSError, and for odd headers others
+        raise UserError(f"{archive.name} cannot be read: copy it again, it may end early.") from error
+
+
+@lru_cache(maxsize=8)
+def _tails_in(archive: Path, state: contents.State) -> dict[str, list[str]]:
+    """Members by every ending of their names. One that a Mac packed is known by its UTF-8 name too."""
+    found: dict[str, list[str]] = {}
+    for member in _opened(archive, state).infolist():
+        name = member.filename
+        if member.is_dir() or name.startswith(OF_A_MAC):
+            continue
+        names = {name} if member.flag_bits & UTF8_FLAG else {name, _as_utf8(name)}
+        for tail in {tail for one in names for tail in _tails([one])}:
+            found.setdefault(tail, []).append(name)
+    return found
+
+
+def _as_utf8(name: str) -> str:
+    """A name whose bytes are UTF-8 although the zip file does not say so."""
+    try:
+        return name.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return name
