@@ -18,6 +18,7 @@ import numpy as np
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.deciding import decide
 from sdsdemo.errors import UserError
+from sdsdemo.freshness import current
 from sdsdemo.metrics import MODES, Proportion, proportion, verdict
 from sdsdemo.runs import StoredRun
 from sdsdemo.summaries import pair_right, tag_rows, tags_of, transitions
@@ -79,6 +80,8 @@ class Catalogue:
     margin: Mapping[str, np.ndarray] = field(repr=False)
     captions: Sequence[str] = field(repr=False)
     """Both captions of each example in lower case, to be searched."""
+    notes: Sequence[str] = ()
+    """What is left out since it no longer fits, in sentences."""
 
     @property
     def models(self) -> list[str]:
@@ -94,20 +97,21 @@ class Catalogue:
 
 
 def read_catalogue(run: StoredRun, reader: Callable[[str], list[Example]] = read_benchmark) -> Catalogue:
-    """A run with the examples that it scored.
+    """A run with the examples that it scored; without rows of models and examples that have changed since.
 
     Raises `UserError` where the benchmark is not here any more or has changed, where it is not one of pairs of pairs,
     and where no model has scored all of it.
     """
     if any((example.images, example.captions) != (2, 2) for example in run.examples):
         raise UserError(f"'{run.benchmark}' has one image an example: its figures are under Results.")
-    scores = {model: found for model in run.models if (found := run.of(model)) is not None}
-    if not scores:
-        raise UserError(f"No model in '{run.path.name}' has scored every example yet: run evaluate again first.")
     known = {example.id: example for example in reader(run.benchmark)}
     missing = [example.id for example in run.examples if example.id not in known]
     if missing:
         raise UserError(f"'{run.benchmark}' has no example {missing[0]} any more: evaluate it again.")
+    run = current(run, lambda name: list(known.values()))
+    scores = {model: found for model in run.models if (found := run.of(model)) is not None}
+    if not scores:
+        raise UserError(f"No model in '{run.path.name}' has scored every example yet: run evaluate again first.")
     examples = [known[example.id] for example in run.examples]
     matrices = {model: [one.score_IC for one in found] for model, found in scores.items()}
     return Catalogue(
@@ -119,6 +123,7 @@ def read_catalogue(run: StoredRun, reader: Callable[[str], list[Example]] = read
         decided={model: np.array([_both_decided(one) for one in found]) for model, found in scores.items()},
         margin={model: np.array([_margin(score_IC) for score_IC in found]) for model, found in matrices.items()},
         captions=["\n".join(example.captions).casefold() for example in examples],
+        notes=run.notes,
     )
 
 

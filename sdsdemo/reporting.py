@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sdsdemo.data.benchmarks import differs
 from sdsdemo.errors import UserError
+from sdsdemo.freshness import current
 from sdsdemo.reports import as_csv
-from sdsdemo.runs import BLIND, StoredRun, read_run
+from sdsdemo.runs import BLIND, StoredRun, fits, read_run
 from sdsdemo.summaries import Scored, summarise
 
 FIGURE_FORMATS = ("png", "svg")
@@ -22,7 +24,7 @@ def report(paths: Sequence[Path], out: Path | None, note: Callable[[str], None])
     Runs of the same examples become one result, so that their models are compared; where settings differ, the model's
     name says which. Raises `UserError` for a folder that is no run, or that has no model that scored every example.
     """
-    results = results_of([read_run(path) for path in paths], note)
+    results = results_of([current(read_run(path)) for path in paths], note)
     if out is not None:
         write_report(results, out, note)
     return results
@@ -30,15 +32,21 @@ def report(paths: Sequence[Path], out: Path | None, note: Callable[[str], None])
 
 def results_of(runs: Sequence[StoredRun], note: Callable[[str], None] = lambda line: None) -> list[dict[str, Any]]:
     """One result for all runs of the same examples."""
-    groups: dict[str, list[StoredRun]] = {}
+    groups: list[list[StoredRun]] = []
     for run in runs:
+        for line in run.notes:
+            note(f"'{run.path.name}': {line}")
         if not run.models:
             raise UserError(f"No model in '{run.path.name}' has scored every example yet: run evaluate again first.")
         unfinished = [model for model in run.header["models"] if model not in run.models]
         if unfinished:
             note(f"Left out of '{run.path.name}', since unfinished: {', '.join(unfinished)}.")
-        groups.setdefault(run.header["benchmark_hash"], []).append(run)
-    return [_result(group) for group in groups.values()]
+        same = next((group for group in groups if _same_examples(group[0], run)), None)
+        if same is None:
+            groups.append([run])
+        else:
+            same.append(run)
+    return [_result(_in_common(group)) for group in groups]
 
 
 def scored_of(run: StoredRun) -> dict[str, Scored]:
@@ -68,6 +76,25 @@ def write_report(results: Sequence[dict[str, Any]], out: Path, note: Callable[[s
     note(f"Written to {out}: results.json, results.csv and a figure a benchmark.")
 
 
+def _same_examples(one: StoredRun, other: StoredRun) -> bool:
+    """Whether two runs are of the same captions and pictures, as far as both have kept what they were."""
+    theirs = {example.id: example for example in other.every}
+    if {example.id for example in one.every} != theirs.keys():
+        return False
+    told = all(example.made_of for example in (*one.every, *other.every))
+    same = told or one.header["benchmark_hash"] == other.header["benchmark_hash"]
+    return same and all(fits(example.made_of, theirs[example.id].made_of) for example in one.every)
+
+
+def _in_common(group: Sequence[StoredRun]) -> list[StoredRun]:
+    """The runs with the examples that count in all of them, in the order of the first."""
+    common = set.intersection(*({example.id for example in run.examples} for run in group))
+    if not common:
+        raise UserError(f"'{group[0].path.name}' and '{group[1].path.name}' have no example in common.")
+    kept = tuple(example for example in group[0].examples if example.id in common)
+    return [replace(run, examples=kept) for run in group]
+
+
 def _result(group: Sequence[StoredRun]) -> dict[str, Any]:
     first = group[0]
     scored: dict[str, Scored] = {}
@@ -80,7 +107,8 @@ def _result(group: Sequence[StoredRun]) -> dict[str, Any]:
         "n": len(first.examples),
         "of": of,
         "differs": differs(first.benchmark, [e.tags for e in first.every]) if len(first.every) == of else [],
-        "skipped": [{"example": example, "reason": reason} for example, reason in first.skipped.items()],
+        "skipped": [{"example": id_, "reason": why} for run in group[::-1] for id_, why in run.skipped.items()],
+        **({"notes": notes} if (notes := [line for run in group for line in run.notes]) else {}),
         "settings": first.header["settings"],
         **summarise(first.examples, scored),
     }

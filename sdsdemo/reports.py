@@ -110,7 +110,8 @@ def _skipped_rows(result: Result) -> list[str]:
     """What is in no share, by name."""
     skipped = result.get("skipped", ())
     head = f"left out: {len(skipped)} examples, whose pictures cannot be opened"
-    return [head, *(f"  {one['example']}: {one['reason']}" for one in skipped)] if skipped else []
+    rows = [head, *(f"  {one['example']}: {one['reason']}" for one in skipped)] if skipped else []
+    return [*rows, *result.get("notes", ())]
 
 
 def _shares_grid(result: Result) -> list[str]:

@@ -22,8 +22,9 @@ from typing import Any
 
 from sdsdemo import zerogpu
 from sdsdemo.errors import UserError
-from sdsdemo.models.cards import has_gpu
+from sdsdemo.models import cards
 from sdsdemo.recipes import MINI, Recipe
+from sdsdemo.runs import read_run
 from sdsdemo.settings import ASSETS, FINETUNING, Settings, budget
 from sdsdemo.types import Card
 from sdsdemo.workbench import Workbench
@@ -138,7 +139,7 @@ class Tunings:
         settings = self.workbench.settings
         if settings.training != "auto":
             return settings.training == "on"
-        return settings.allow_specs or has_gpu()
+        return settings.allow_specs or cards.has_gpu()
 
     def start(self, recipe: Recipe) -> str:
         """Queue a run; its id. Raises `UserError` for a recipe that is too much for a page, or too many runs."""
@@ -223,19 +224,26 @@ class Tunings:
     def evaluated(self, id_: str) -> tuple[str, Path]:
         """Score the Mini benchmark with the run's model, beside the shipped models: the model's name, and the folder.
 
-        Raises `UserError` where the run has no model, or one that cannot read the Mini world.
+        Scored once, and again where the model has gone on training since. Raises `UserError` where the run has no
+        model, or one that cannot read the Mini world.
         """
         from sdsdemo.evaluation import evaluate
 
         name, folder = self.model(id_), self.root / id_ / "evaluated"
         with self._evaluating:
-            if not folder.is_dir():
+            if not folder.is_dir() or read_run(folder).header["models"].get(name) != self._fingerprint(name):
+                shutil.rmtree(folder, ignore_errors=True)
+                self.workbench.forget(name)  # it may be loaded as it was
+                self.model(id_)
                 aside = folder.with_name("evaluated.part")
                 shutil.rmtree(aside, ignore_errors=True)
                 shutil.copytree(ASSETS / SHIPPED_RUN, aside)
                 evaluate("mini", [name], workbench=self.workbench, budget=budget(empty_prompt=True), out=aside)
                 aside.rename(folder)
         return name, folder
+
+    def _fingerprint(self, name: str) -> str:
+        return cards.fingerprint(self.workbench.card(name))
 
     @property
     def is_busy(self) -> bool:

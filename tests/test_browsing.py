@@ -13,6 +13,7 @@ from PIL import Image
 from sdsdemo import browsing
 from sdsdemo.browsing import Catalogue, Filter, by_mode, by_tag, by_transition, read_catalogue, select
 from sdsdemo.errors import UserError
+from sdsdemo.models import cards
 from sdsdemo.runs import RunFolder, read_run
 from sdsdemo.settings import Settings, budget
 from sdsdemo.shelf import Shelf
@@ -54,10 +55,11 @@ def scores_of(model: str, number: int) -> Scores:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     run = RunFolder(tmp_path / "runs" / "made", "mini", EXAMPLES, SPEND)
     for model in SCRIPT:
-        run.enter(model, "x")
+        run.enter(model, cards.fingerprint(cards.resolve(model)))
         for number in range(6):
             run.add(model, f"e{number}", scores_of(model, number))
     monkeypatch.setattr("sdsdemo.shelf.read_catalogue", lambda run: read_catalogue(run, lambda name: EXAMPLES))
+    monkeypatch.setattr("sdsdemo.freshness.read_benchmark", lambda name: EXAMPLES)
     return tmp_path
 
 

@@ -21,7 +21,7 @@ RANKS = (
         "swap_words", "recipes", "zerogpu", "text_tower", "console", "captions",
     ),
     ("models", "data", "training", "objectives", "results", "runs", "plots", "figures", "reports", "study_tables"),
-    ("summaries",),
+    ("summaries", "freshness"),
     ("evaluation", "reporting", "browsing", "mini", "finetuning"),
     ("workbench", "shell", "doctor", "bench", "shelf", "tunings", "publishing"),
     ("ui", "cli", "cli_mini", "__main__"),

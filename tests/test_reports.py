@@ -42,6 +42,7 @@ class Shelf:
 @pytest.fixture(autouse=True)
 def small_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sdsdemo.evaluation.read_benchmark", lambda name: EXAMPLES)
+    monkeypatch.setattr("sdsdemo.freshness.read_benchmark", lambda name: EXAMPLES)
 
 
 def run(out: Path, *models: str) -> dict:

@@ -51,6 +51,7 @@ class Shelf(OneByOne):
 @pytest.fixture(autouse=True)
 def small_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sdsdemo.evaluation.read_benchmark", lambda name: EXAMPLES)
+    monkeypatch.setattr("sdsdemo.freshness.read_benchmark", lambda name: EXAMPLES)
 
 
 def run(shelf: Shelf, out: Path | None, spend: Budget = SPEND, models: Sequence[str] = ("mini-clip", "mini-diffusion")):

@@ -12,7 +12,7 @@ twice. A run that was killed goes on where it stopped: a last line that was cut 
 is of the example as it is now. Another benchmark, other settings or another model of the same name are refused.
 """
 
-from sdsdemo.runs.examples import EXAMPLES, StoredExample
+from sdsdemo.runs.examples import EXAMPLES, StoredExample, differs, fits, stored_of
 from sdsdemo.runs.folder import LOCK, RunFolder, named
 from sdsdemo.runs.header import HEADER, hash_of, settings_of
 from sdsdemo.runs.reading import StoredRun, read_run
@@ -20,6 +20,6 @@ from sdsdemo.runs.rows import BLIND, key_of, row_of, scores_of
 from sdsdemo.runs.scores import SCORES
 
 __all__ = [
-    "BLIND", "EXAMPLES", "HEADER", "LOCK", "SCORES", "RunFolder", "StoredExample", "StoredRun", "hash_of", "key_of",
-    "named", "read_run", "row_of", "scores_of", "settings_of",
+    "BLIND", "EXAMPLES", "HEADER", "LOCK", "SCORES", "RunFolder", "StoredExample", "StoredRun", "differs", "fits",
+    "hash_of", "key_of", "named", "read_run", "row_of", "scores_of", "settings_of", "stored_of",
 ]  # fmt: skip

@@ -325,7 +325,7 @@ class BrowseTab:
             + browsed.modes_html(by_mode(catalogue, wanted), wanted, titles)
         )
         return Shown(
-            message="",
+            message="".join(map(browsed.problem_html, catalogue.notes)),
             tally=browsed.count_html(len(places), len(catalogue.examples)),
             example=example,
             gallery=browsed.gallery_html(catalogue, places, page, wanted, selected, self.thumbs),

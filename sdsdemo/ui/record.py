@@ -8,22 +8,28 @@ from __future__ import annotations
 
 import csv
 import io
-import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NotRequired
 from urllib.parse import urlencode
 
 import numpy as np
+from typing_extensions import TypedDict
 
 from sdsdemo.deciding import decide
 from sdsdemo.errors import UserError
+from sdsdemo.models.cards import fingerprint
 from sdsdemo.models.images import open_image
 from sdsdemo.results import answers_as_dict
+from sdsdemo.runtime.files import from_json, to_json
+from sdsdemo.runtime.shapes import shaped
 from sdsdemo.settings import ASSETS, NOISES, SEED, TIMESTEPS, Knob, Settings, budget
 from sdsdemo.types import Answer, Budget, Evidence, Scores
 from sdsdemo.ui.examples import ShownExample, read_examples
 from sdsdemo.workbench import Workbench
+
+log = logging.getLogger(__name__)
 
 KNOBS = {"timesteps": TIMESTEPS, "noises": NOISES, "seed": SEED}
 OPENING_FILE = "mini/opening.json"
@@ -31,6 +37,34 @@ CSV_COLUMNS = (
     "image", "model", "kind", "caption", "text", "score", "preferred", "difference", "stderr", "decided", "seconds",
     "problem",
 )  # fmt: skip
+
+
+class _Evidence(TypedDict):
+    timesteps: list[int]
+    losses: list[list[list[float | None]]]
+    space: Literal["eps", "velocity"]
+    seed: int
+    unet_evaluations: int
+
+
+class _Entry(TypedDict):
+    model: str
+    kind: NotRequired[Literal["similarity", "denoising"]]
+    scores: NotRequired[list[float | None]]
+    seconds: NotRequired[float]
+    evidence: NotRequired[_Evidence]
+    notes: NotRequired[list[str]]
+    problem: NotRequired[str]
+
+
+class Record(TypedDict):
+    """The stored opening answer, as far as it is read."""
+
+    image: str
+    captions: list[str]
+    models: list[_Entry]
+    made_of: NotRequired[dict[str, str]]
+    """By model, the fingerprint of the one that answered."""
 
 
 def answer_record(image_name: str, captions: Sequence[str], answers: Sequence[Answer]) -> dict[str, Any]:
@@ -59,24 +93,51 @@ def opening_answer(workbench: Workbench, assets: Path = ASSETS) -> dict[str, Any
     for _ in range(2):
         picture = open_image(example.path)
         answers = list(workbench.compare(picture, example.captions, workbench.settings.models, budget()))
-    return answer_record(example.path.name, example.captions, answers)
+    record = answer_record(example.path.name, example.captions, answers)
+    return record | {"made_of": {answer.card.name: fingerprint(answer.card) for answer in answers}}
 
 
 def read_opening(workbench: Workbench, assets: Path = ASSETS) -> tuple[ShownExample, list[Answer]] | None:
-    """The stored opening answer; None where there is none, or where it is about other models than those shown first."""
+    """The stored opening answer; None where there is none, or where it is of other models than those shown first.
+
+    One that cannot be read, or is of models that have changed since, is none either; the log says so.
+    """
     path = assets / OPENING_FILE
     if not path.is_file():
         return None
-    record = json.loads(path.read_text())
-    example = next((e for e in read_examples(assets) if e.path.name == record["image"]), None)
-    models = tuple(entry["model"] for entry in record["models"])
-    if example is None or models != workbench.settings.models or tuple(record["captions"]) != example.captions:
+    try:
+        record = shaped(from_json(path.read_bytes()), Record)
+        models = tuple(entry["model"] for entry in record["models"])
+        if models != workbench.settings.models:
+            return None
+        answers = answers_from(record, workbench)
+        _check(record, answers)
+    except (OSError, ValueError, KeyError, OverflowError, UserError) as error:
+        log.warning("%s cannot be used (%s): `python -m sdsdemo mini opening` writes it again.", path.name, error)
         return None
-    return example, answers_from(record, workbench)
+    example = next((e for e in read_examples(assets) if e.path.name == record["image"]), None)
+    if example is None or tuple(record["captions"]) != example.captions:
+        return None
+    return example, answers
+
+
+def _check(record: Mapping[str, Any], answers: Sequence[Answer]) -> None:
+    """Raises `ValueError` where numbers are missing, or a model has changed since."""
+    count = len(record["captions"])
+    for answer in answers:
+        if answer.scores is None:
+            continue
+        found = answer.scores.evidence
+        if answer.scores.score_IC.shape != (1, count) or (found and found.loss_ICTN.shape[:2] != (1, count)):
+            raise ValueError(f"{answer.card.name}: it must have a score and its losses for each of {count} captions")
+        if found and (found.loss_ICTN.ndim != 4 or found.loss_ICTN.shape[2] != len(found.timestep_T)):
+            raise ValueError(f"{answer.card.name}: losses must be [caption][timestep][noise]")
+        if record.get("made_of", {}).get(answer.card.name, "") not in ("", fingerprint(answer.card)):
+            raise ValueError(f"{answer.card.name} has changed since")
 
 
 def as_json(record: Mapping[str, Any]) -> str:
-    return json.dumps(record, indent=1, ensure_ascii=False)
+    return to_json(record, indent=1, ensure_ascii=False)
 
 
 def as_csv(record: Mapping[str, Any]) -> str:
@@ -154,9 +215,11 @@ def _evidence(entry: Mapping[str, Any]) -> Evidence:
     )
 
 
-def _rounded(loss_CTN: np.ndarray) -> list[list[list[float]]]:
-    """As lists with nine digits, which bring a float32 back exactly."""
-    return [[[float(f"{loss:.9g}") for loss in loss_N] for loss_N in loss_TN] for loss_TN in loss_CTN.tolist()]
+def _rounded(loss_CTN: np.ndarray) -> Any:
+    """As lists with nine digits, which bring a float32 back exactly; None where a loss is not finite."""
+    if loss_CTN.ndim:
+        return [_rounded(part) for part in loss_CTN]
+    return float(f"{loss_CTN:.9g}") if np.isfinite(loss_CTN) else None
 
 
 def _harmless(value: object) -> object:

@@ -40,10 +40,15 @@ def result_html(result: Result, figures: Mapping[str, bytes]) -> str:
     return (
         f'<section class="results"><p class="hint">{escape(result["benchmark"])}: n = {result["n"]:,}{sampled}. '
         f"Percent right with the 95 % interval (Wilson). Denoising models: {settings['timesteps']} timesteps, "
-        f"{settings['noises']} noise draws, seed {settings['seed']}.</p>{_skipped(skipped)}"
+        f"{settings['noises']} noise draws, seed {settings['seed']}.</p>{_notes(result)}{_skipped(skipped)}"
         f"{_shares(result)}{_downloads(result, figures)}{_figure(figures)}"
         f"{_by_tag(result)}{_paired(result)}{_readings(result)}{_cost(result)}</section>"
     )
+
+
+def _notes(result: Result) -> str:
+    """What is left out of a stored run since it no longer fits."""
+    return "".join(f'<p class="hint">{escape(note)}</p>' for note in result.get("notes", ()))
 
 
 def _skipped(skipped: Sequence[Mapping[str, str]]) -> str:
