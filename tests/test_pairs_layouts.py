@@ -172,6 +172,25 @@ def test_absolute_paths_inside_the_folder_are_read_and_others_not(tmp_path: Path
             read_benchmark(f"folder:{tmp_path / 'set'}")[0].images[0].open()
 
 
+@pytest.mark.parametrize("gone", ["a/1.png", "b/1.png"])
+@pytest.mark.parametrize("empty", [False, True], ids=["with its folder", "without it"])
+def test_a_missing_image_is_not_another_of_that_name(tmp_path: Path, gone: str, empty: bool) -> None:
+    """a/1.png never stands in for b/1.png."""
+    names = ("a/1.png", "b/1.png")
+    for name in names:
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "images" / name).write_bytes(png("red"))
+    (tmp_path / "images" / gone).unlink()
+    if not empty:
+        (tmp_path / "images" / gone).parent.rmdir()
+    row = objects()[1] | {"image_0": names[0], "image_1": names[1]}
+    (tmp_path / "examples.json").write_text(json.dumps([row]))
+    (example,) = examples = read_benchmark(f"folder:{tmp_path}")
+    assert f"1 of 2 images are missing in the folder images: {gone}." in notes_on("folder:x", examples)
+    with pytest.raises(UserError, match="is missing"):
+        example.images[names.index(gone)].open()
+
+
 def test_a_name_that_two_files_have_is_missing(tmp_path: Path) -> None:
     put_images(tmp_path / "images" / "one")
     put_images(tmp_path / "images" / "two")

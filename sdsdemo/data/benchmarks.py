@@ -10,11 +10,16 @@ from PIL.Image import Image
 
 from sdsdemo.data import contents
 from sdsdemo.data.choices import read_aro, read_sugarcrepe, read_sugarcrepe_pp
+from sdsdemo.data.eqben import read_eqben
 from sdsdemo.data.image_files import Note
 from sdsdemo.data.mini_drawing import SCREEN_PIXELS, draw
 from sdsdemo.data.mini_sets import Choice, order_choices, retrieval_sets, single_choices, swap_choices
+from sdsdemo.data.mmvp import read_mmvp
+from sdsdemo.data.naturalbench import read_naturalbench
 from sdsdemo.data.pairs import read_pairs
 from sdsdemo.data.sets import differences
+from sdsdemo.data.valse import read_valse
+from sdsdemo.data.whatsup import read_whatsup
 from sdsdemo.data.winoground import read_from_hub, read_winoground
 from sdsdemo.errors import UserError
 from sdsdemo.settings import ASSETS
@@ -100,6 +105,11 @@ READERS: dict[str, Callable[[Path, Note], list[Example]]] = {
     "sugarcrepe": read_sugarcrepe,
     "sugarcrepe++": read_sugarcrepe_pp,
     "aro": read_aro,
+    "mmvp-vlm": read_mmvp,
+    "whatsup": read_whatsup,
+    "naturalbench": read_naturalbench,
+    "valse": read_valse,
+    "eqben": read_eqben,
 }
 """By the word before the colon of a benchmark's name."""
 NAMED: dict[str, Callable[[], list[Example]]] = {
@@ -125,6 +135,11 @@ MEANING = {
     "sugarcrepe:PATH": "your copy of SugarCrepe, with COCO's val2017",
     "sugarcrepe++:PATH": "your copy of SugarCrepe++, two true captions and a false one, with COCO's val2017",
     "aro:PATH": "your copy of ARO: relation, attribution and the two order sets, whichever are there",
+    "mmvp-vlm:PATH": "your copy of MMVP-VLM, nine visual patterns that CLIP is blind to",
+    "whatsup:PATH": "your copy of What'sUp, where things are: the six parts, whichever are there",
+    "naturalbench:PATH": "your copy of NaturalBench-Retrieval",
+    "valse:PATH": "your copy of VALSE, captions and foils; its valid cases",
+    "eqben:PATH": "your copy of EqBen, images that differ in one thing; the whole set or a subset",
 }
 """Every benchmark in a few words."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import posixpath
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -65,6 +66,8 @@ class ImageFiles:
         self._found: dict[str, Place] = {}
         self._deep: dict[str, list[str]] | None = None
         self._asked: dict[str, None] = {}
+        self._times: Counter[str] | None = None
+        """How many of the names that were asked for end so."""
 
     def picture(self, name: str, where: str = "", box: Box | None = None) -> Picture:
         """The picture of a name. where: its row, in words; box: what is cut out of it, as much as lies inside."""
@@ -94,14 +97,13 @@ class ImageFiles:
         return place
 
     def _looked_for(self, name: str) -> Place | None:
-        ways = list(self._ways(name))
+        ways = self._ways(name)
         for way in ways:
             for archive in self.archives:
                 if (member := self._one(_tails_in(archive, contents.state_of(archive)), way)) is not None:
                     return Place(path=archive, member=member)
-            for root in self.roots:
-                if (path := self._file(root, way)) is not None:
-                    return Place(path=path)
+            if (path := self._file_of(way)) is not None:
+                return Place(path=path)
         if not ways:
             return None
         if self._deep is None:
@@ -109,16 +111,31 @@ class ImageFiles:
         found = next((one for way in ways if (one := self._one(self._deep, way)) is not None), None)
         return None if found is None else Place(path=Path(found))
 
-    def _ways(self, name: str) -> Iterator[str]:
-        """The name as it is written, then without its first folder, and so on; nothing for one that leads out."""
+    def _ways(self, name: str) -> list[str]:
+        """The name as it is written, then without its first folder, and so on; nothing for one that leads out.
+
+        A folder is left away only where it is not there, and where no other name would become the same.
+        """
+        parts = self._parts(name)
+        ways = ["/".join(parts[start:]) for start in range(len(parts))]
+        if len(ways) < 2 or self._file_of(ways[0]) is not None:
+            return ways[:1]
+        there = (os.path.isdir(root / "/".join(parts[:n])) for n in range(1, len(parts)) for root in self.roots)
+        if any(there):
+            return ways[:1]
+        if self._times is None:
+            self._times = Counter(tail for own in self._asked for tail in _ends(self._parts(own)))
+        return [ways[0], *(way for way in ways[1:] if self._times[way] <= 1)]
+
+    def _parts(self, name: str) -> list[str]:
         path = name.strip()
         if os.path.isabs(path):
             path = next((os.path.relpath(path, root) for root in self.roots if _inside(path, root)), path)
         parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".")]
-        if not parts or ".." in parts or "\0" in path:
-            return
-        for start in range(len(parts)):
-            yield "/".join(parts[start:])
+        return [] if ".." in parts or "\0" in path else parts
+
+    def _file_of(self, way: str) -> Path | None:
+        return next((path for root in self.roots if (path := self._file(root, way)) is not None), None)
 
     def _file(self, root: Path, way: str) -> Path | None:
         for wanted in self._wanted(way):
@@ -236,10 +253,14 @@ def _tails(names: Iterable[str]) -> dict[str, list[str]]:
     """By every ending of a path at a folder's edge, the paths that end so."""
     found: dict[str, list[str]] = {}
     for name in names:
-        parts = alike(name.replace(os.sep, "/")).split("/")
-        for start in range(len(parts)):
-            found.setdefault("/".join(parts[start:]), []).append(name)
+        for tail in _ends(alike(name.replace(os.sep, "/")).split("/")):
+            found.setdefault(tail, []).append(name)
     return found
+
+
+def _ends(parts: Sequence[str]) -> Iterator[str]:
+    """The whole path, then without its first folder, and so on."""
+    yield from ("/".join(parts[start:]) for start in range(len(parts)))
 
 
 @lru_cache(maxsize=8)

@@ -45,19 +45,7 @@ SIZES: Mapping[str, Mapping[str, Mapping[str, int]]] = {
         "tag": {"replace_att": 788, "replace_obj": 1_652, "replace_rel": 1_406, "swap_att": 666, "swap_obj": 245}
     },
     "colorswap": {"": {"": 300}},
-    "mmvp-vlm": {
-        "tag": {
-            "Camera Perspective": 15,
-            "Color": 15,
-            "Orientation": 15,
-            "Presence": 15,
-            "Quantity": 15,
-            "Spatial": 15,
-            "State": 15,
-            "Structural Character": 15,
-            "Text": 15,
-        }
-    },
+    "mmvp-vlm": {"": {"": 135}},
     "whatsup": {
         "collapsed_tag": {
             "Controlled A": 412,
@@ -98,10 +86,11 @@ SIZES: Mapping[str, Mapping[str, Mapping[str, int]]] = {
 """By benchmark and kind of tag, how many examples the published set has; "" is all of them.
 
 Counted in the published files: SugarCrepe, SugarCrepe++, VALSE (the valid ones). Read in the authors' own text: EqBen,
-MMVP-VLM, ColorSwap. What'sUp: remembered; the six add up to the 4,958 images that GSR-Bench (2406.13246) gives.
+MMVP-VLM, ColorSwap. What'sUp: the controlled parts were read in a public count, the others are remembered; the six add
+up to the 4,958 images that GSR-Bench (2406.13246) gives.
 """
 PARTS = {
-    "aro": "collapsed_tag", "sugarcrepe": "tag", "sugarcrepe++": "tag", "mmvp-vlm": "tag", "whatsup": "collapsed_tag",
+    "aro": "collapsed_tag", "sugarcrepe": "tag", "sugarcrepe++": "tag", "whatsup": "collapsed_tag",
     "valse": "tag", "eqben": "tag",
 }  # fmt: skip
 """The kind of tag that names the parts of which a set is made, and no others."""
