@@ -144,43 +144,85 @@ def denoising_error(
     return residual_B.square().flatten(1).mean(1)
 
 
-def clip_loss(image_features_BD: Tensor, text_features_BD: Tensor, logit_scale: Tensor | float) -> Tensor:
+def clip_loss(
+    image_features_BD: Tensor,
+    text_features_BD: Tensor,
+    logit_scale: Tensor | float,
+    caption_B: Tensor | None = None,
+) -> Tensor:
     """L_CLIP, a scalar: cross-entropy of each image against all texts and of each text against all images, averaged.
 
-        L = ( CE(s F G^T, diagonal) + CE(s G F^T, diagonal) ) / 2
+        L = ( CE(s F G^T) + CE(s G F^T) ) / 2,        CE_b = -log sum_c [caption c = caption b] p_bc
 
     image_features_BD, text_features_BD: [B, D], L2-normalised; row b of one belongs to row b of the other.
-    logit_scale: s, already exponentiated, as open_clip's models return it. Computed by `open_clip.ClipLoss` in float32.
-    Raises `ValueError` when the two are not matrices of one shape. Source: Radford et al. 2021 (2103.00020), fig. 3.
+    logit_scale: s, already exponentiated, as open_clip's models return it.
+    caption_B: a number a caption, equal for equal captions: each is a right answer for each of their images, so that
+    nothing tells these apart and L can reach 0 (several positives as in MIL-NCE, Miech et al. 2020, 1912.06430; to
+    spread the target over them, as UniCL does, gives the plain loss again, since their rows are summed). None, or
+    numbers that all differ: one answer is right, and `open_clip.ClipLoss` computes L in float32 (Radford et al. 2021,
+    2103.00020, fig. 3).
+    Raises `ValueError` when the two are not matrices of one shape.
     """
     if image_features_BD.dim() != 2 or image_features_BD.shape != text_features_BD.shape:
         raise ValueError(
             "image_features_BD and text_features_BD must be matrices of one shape; "
             f"they were {_shape(image_features_BD)} and {_shape(text_features_BD)}"
         )
-    from open_clip import ClipLoss
+    image_BD, text_BD = image_features_BD.float(), text_features_BD.float()
+    if caption_B is None or _all_differ(caption_B):
+        from open_clip import ClipLoss
 
-    return ClipLoss()(image_features_BD.float(), text_features_BD.float(), logit_scale)
+        return ClipLoss()(image_BD, text_BD, logit_scale)
+    by_image = _choice(logit_scale * image_BD @ text_BD.T, caption_B, caption_B)
+    by_text = _choice(logit_scale * text_BD @ image_BD.T, caption_B, caption_B)
+    return (by_image + by_text) / 2
 
 
 def negatives_loss(
-    image_features_BD: Tensor, text_features_BD: Tensor, twin_features_BD: Tensor, logit_scale: Tensor | float
+    image_features_BD: Tensor,
+    text_features_BD: Tensor,
+    twin_features_BD: Tensor,
+    logit_scale: Tensor | float,
+    caption_B: Tensor | None = None,
+    twin_B: Tensor | None = None,
 ) -> Tensor:
     """L_CLIP with swapped captions as hard negatives, a scalar: each image chooses among 2B texts, each text among B.
 
         L = ( CE(s F [G; G']^T, own caption) + CE(s G F^T, own image) ) / 2
 
     twin_features_BD: G', [B, D], L2-normalised: row b is the swapped twin of caption b. A swapped caption has no image,
-    so it chooses none. The rest is as in `clip_loss`. Source: NegCLIP (Yuksekgonul et al. 2023, 2210.01936).
+    so it chooses none. caption_B, twin_B: numbers of the captions and of the twins, equal for equal texts: every text
+    that equals an image's caption is right for it, whichever row it comes from. The rest is as in `clip_loss`.
+    Source: NegCLIP (Yuksekgonul et al. 2023, 2210.01936).
     """
     shapes = {tuple(t.shape) for t in (image_features_BD, text_features_BD, twin_features_BD)}
     if len(shapes) != 1 or image_features_BD.dim() != 2:
         raise ValueError(f"the three matrices of features must have one shape; they had {sorted(shapes)}")
     image_BD, text_BD, twin_BD = image_features_BD.float(), text_features_BD.float(), twin_features_BD.float()
     own_B = torch.arange(len(image_BD), device=image_BD.device)
-    by_image = functional.cross_entropy(logit_scale * image_BD @ torch.cat([text_BD, twin_BD]).T, own_B)
-    by_text = functional.cross_entropy(logit_scale * text_BD @ image_BD.T, own_B)
+    by_image_BT = logit_scale * image_BD @ torch.cat([text_BD, twin_BD]).T
+    by_text_BB = logit_scale * text_BD @ image_BD.T
+    if caption_B is None or twin_B is None or _all_right_alone(caption_B, twin_B):
+        by_image, by_text = (functional.cross_entropy(logit_BT, own_B) for logit_BT in (by_image_BT, by_text_BB))
+    else:
+        by_image = _choice(by_image_BT, caption_B, torch.cat([caption_B, twin_B]))
+        by_text = _choice(by_text_BB, caption_B, caption_B)
     return (by_image + by_text) / 2
+
+
+def _all_differ(number_B: Tensor) -> bool:
+    return len(number_B.unique()) == len(number_B)
+
+
+def _all_right_alone(caption_B: Tensor, twin_B: Tensor) -> bool:
+    return _all_differ(caption_B) and not bool(torch.isin(twin_B, caption_B).any())
+
+
+def _choice(logit_BT: Tensor, own_B: Tensor, text_T: Tensor) -> Tensor:
+    """Cross-entropy of choosing any column whose number is the row's own, a scalar."""
+    right_BT = own_B[:, None] == text_T[None, :]
+    among_BT = logit_BT.masked_fill(~right_BT, float("-inf"))
+    return (logit_BT.logsumexp(1) - among_BT.logsumexp(1)).mean()
 
 
 def preference_loss(

@@ -9,7 +9,8 @@
 
 f(x) is the normalised image embedding, h_w and h_f one linear layer each, e the denoising error of `sdsdemo.losses`:
 the one that the scorer computes too. The teacher is frozen, and its own text encoder reads the caption, so that L_SDS
-reaches the image tower only. c' is the swapped twin of c. The logit scale stays as it is.
+reaches the image tower only. c' is the swapped twin of c. The logit scale stays as it is. Equal captions in a step are
+right for each other's images, where the source says so; distinct ones give the loss of open_clip, to the bit.
 
 What the paper leaves open is an option of `Aim`, with what it is set to in the run's record.
 
@@ -89,6 +90,10 @@ class Batch:
     """The true latents, scaled for the denoiser."""
     preference_R: Tensor | None = None
     """The teacher's probability of caption against twin; NaN where there is no twin."""
+    caption_B: Tensor | None = None
+    """A number for each caption of the whole step, of all processes, equal for equal captions. None: all differ."""
+    twin_B: Tensor | None = None
+    """The same of the twins, in the numbers of the captions where they are equal to one."""
 
 
 class Batches(Protocol):
@@ -226,9 +231,9 @@ class Objective:
         scale = self.student.clip.logit_scale.exp().clamp(max=LARGEST_SCALE)
         share = (rows.stop - rows.start) / self.batches.size
         contrastive = (
-            negatives_loss(features[0], features[1], features[2], scale)
+            negatives_loss(features[0], features[1], features[2], scale, batch.caption_B, batch.twin_B)
             if self.aim.name == "negatives"
-            else clip_loss(features[0], features[1], scale)
+            else clip_loss(features[0], features[1], scale, batch.caption_B)
         )
         contrastive = contrastive - contrastive.detach() * (
             1 - share

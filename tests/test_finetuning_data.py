@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from sdsdemo.errors import UserError
+from sdsdemo.finetuning.batches import PairBatches
 from sdsdemo.finetuning.pairs import FreePairs, Pair, read_source
 from sdsdemo.finetuning.preferences import Preferences
 from sdsdemo.recipes import Recipe
@@ -253,3 +255,36 @@ def test_a_broken_cache_names_its_line(tmp_path: Path) -> None:
     kept.path.write_text(kept.path.read_text() + "nonsense\n")
     with pytest.raises(UserError, match="Line 6"):
         Preferences(tmp_path, "teacher", BUDGET)
+
+
+@pytest.mark.parametrize("objective", ["clip", "negatives"])
+def test_captions_that_clip_reads_alike_are_numbered_alike_in_every_part(tmp_path: Path, objective: str) -> None:
+    said = ["a cat", "a dog", "A  cat", "a dog", "a cat on a mat", "a mat on a cat", "a bird", "a bird"]
+    recipe = replace(RECIPE, data=folder_of(tmp_path, said), held_out=0, pool=0, objective=objective, batch=8)
+    source = read_source(recipe)
+    batches = PairBatches(recipe, source, Reader())  # type: ignore[arg-type]
+    pairs, found = source.draw(0, 8), batches.rows(0, slice(2, 4))
+    assert found.caption_B is not None
+    alike = [[" ".join(a.caption.lower().split()) == " ".join(b.caption.lower().split()) for b in pairs] for a in pairs]
+    assert (found.caption_B[:, None] == found.caption_B[None, :]).tolist() == alike
+    other = batches.rows(0, slice(4, 8)).caption_B
+    assert other is not None
+    assert torch.equal(other, found.caption_B)
+    assert (found.twin_B is not None) == (objective == "negatives")
+
+
+def test_the_mini_world_keeps_the_loss_that_its_experiment_was_declared_with() -> None:
+    recipe = replace(RECIPE, objective="clip")
+    assert PairBatches(recipe, read_source(recipe), Reader()).rows(0, slice(0, 8)).caption_B is None  # type: ignore[arg-type]
+
+
+class Reader:
+    """A CLIP that reads words without case or spaces, and sees nothing."""
+
+    device = torch.device("cpu")
+
+    def tokenize(self, captions: list[str]) -> torch.Tensor:
+        return torch.tensor([[*(f"{' '.join(text.lower().split()):<90}".encode())] for text in captions])
+
+    def preprocess(self, image: Image.Image) -> torch.Tensor:
+        return torch.zeros(3, 2, 2)

@@ -246,7 +246,7 @@ def _stream(name: str, title: str, split: str, image: str, columns: Sequence[str
     if split not in splits:
         raise UserError(f"{title} has no split {split}: its splits are {', '.join(map(str, splits))}.")
     stream = splits[split]
-    first = {} if stream.column_names else next(iter(stream), {})
+    first: Any = {} if stream.column_names else next(iter(stream), {})
     there = stream.column_names or (list(first) if isinstance(first, Mapping) else [])
     check_columns(title, there, (image,), "the images", "name yours with --image-column")
     check_columns(title, there, columns, "the captions", "name yours with --caption-column")

@@ -90,6 +90,7 @@ class PairBatches:
             condition_R=self._conditions(pairs, rows, step) if self._teacher is not None else None,
             latent_R=self.latents(own) if self._recipe.objective == "features" else None,
             preference_R=self._preferences(own).to(device),
+            **self._equal(pairs),
         )
 
     def control_batch(self, step: int, rows: slice) -> Batch:
@@ -105,6 +106,21 @@ class PairBatches:
         assert self._teacher is not None
         with torch.no_grad():
             return self._teacher.encode_images([pair.picture.open() for pair in pairs])
+
+    def _equal(self, pairs: list[Pair]) -> dict[str, Tensor]:
+        """caption_B, and twin_B where there are twins: equal where CLIP reads the same tokens; of a source that counts
+        equal captions as right."""
+        if not self._source.equal_captions_are_right:
+            return {}
+        said = {"caption_B": [pair.caption for pair in pairs]}
+        if self._recipe.objective in WITH_TWINS:
+            said["twin_B"] = self._twins(pairs, slice(None))
+        numbers: dict[bytes, int] = {}
+        found = {}
+        for name, captions in said.items():
+            tokens = self._tokens(captions).cpu().numpy()
+            found[name] = torch.tensor([numbers.setdefault(row.tobytes(), len(numbers)) for row in tokens])
+        return {name: number_B.to(self._base.device) for name, number_B in found.items()}
 
     def _features(self, keys: Sequence[str]) -> Tensor | None:
         """features_RD that are kept; None where one is not, as of a tower that is trained."""

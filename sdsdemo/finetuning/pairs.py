@@ -56,6 +56,9 @@ class Pair:
 class Source(Protocol):
     """Where pairs come from."""
 
+    equal_captions_are_right: bool
+    """Whether captions of one step that are equal belong to each other's images."""
+
     @property
     def held_out(self) -> list[Pair]:
         """Pairs that are never drawn."""
@@ -99,6 +102,8 @@ class MiniPairs:
 
     held_out: list[Pair] = []  # noqa: RUF012 the benchmarks of the world are held out by its combinations
     notes: list[str] = []  # noqa: RUF012 all of it is read
+    equal_captions_are_right = False
+    """Its experiment was declared with the loss as it is published; one row in a thousand meets an equal caption."""
 
     def __init__(
         self, *, seed: int, pool: int, withheld_kind: str, withheld_words: str, mislabelled: float = 0.0
@@ -147,6 +152,8 @@ class FreePairs:
     A caption without a swap is set against one of the image before it in the first epoch: of the same batch, but for
     its first row. It stays the same for the whole run, so that a teacher is asked about it once.
     """
+
+    equal_captions_are_right = True
 
     def __init__(self, captions: Captions, recipe: Recipe) -> None:
         self._captions, self._recipe = captions, recipe
