@@ -82,7 +82,7 @@ def mmvp(home: Path) -> None:
     with (home / "Questions.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["Question ID", "Type", "Statement"])
-        writer.writerows([n, patterns[(n - 1) // 2], f"a dog, facing {n}"] for n in range(1, 5))
+        writer.writerows([n, patterns[(n - 1) // 2].replace("_", " "), f"a dog, facing {n}"] for n in range(1, 5))
     for n in range(1, 5):
         put(home / "MLLM_VLM Images" / patterns[(n - 1) // 2] / f"{n}.jpg")
 

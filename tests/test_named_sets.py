@@ -81,7 +81,7 @@ def test_mmvp_pairs_are_of_one_pattern_and_captions_begin_as_the_authors_have_th
     rows = (tmp_path / "Questions.csv").read_text().splitlines()
     for lines, words in (
         (rows[:-1], "3 rows, and every two are a pair"),
-        ([rows[0], rows[2], rows[3]], "Line 3 .* is of Camera_Perspective and its pair of Orientation"),
+        ([rows[0], rows[2], rows[3]], "Line 3 .* is of Camera Perspective and its pair of Orientation"),
         ([rows[0], "x,y", rows[1]], "Line 2 .* must have a number"),
         ([rows[0], rows[1], rows[1]], "the number 1 twice"),
         (["a,b", *rows[1:]], "has the columns a, b"),

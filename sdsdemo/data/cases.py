@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from sdsdemo.data.image_files import ImageFiles, Note
+from sdsdemo.data.quoting import is_whole, listed, shown
 from sdsdemo.errors import UserError
 from sdsdemo.runtime.files import from_json
 from sdsdemo.runtime.shapes import shaped
 
 KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number"}
-MOST_KEYS = 8
-"""How many keys of a case of another shape are named."""
 
 
 def json_of(path: Path) -> Any:
@@ -23,7 +22,9 @@ def json_of(path: Path) -> Any:
     except OSError as error:
         raise UserError(f"{path.name} cannot be read: check the file.") from error
     except ValueError as error:
-        raise UserError(f"{path.name} is no JSON ({error}): copy it again from where it is published.") from error
+        raise UserError(
+            f"{path.name} is no JSON ({shown(error)}): copy it again from where it is published."
+        ) from error
 
 
 def cases_of(path: Path, shape: Any, wanted: str) -> list[tuple[str, Any]]:
@@ -48,9 +49,11 @@ def cases_of(path: Path, shape: Any, wanted: str) -> list[tuple[str, Any]]:
 
 def texts(case: Mapping[str, Any], keys: Sequence[str], path: Path, number: str) -> tuple[str, ...]:
     """The texts of a case. Raises `UserError` for one that is empty."""
-    empty = [key for key in keys if not case[key].strip()]
+    empty = [key for key in keys if not case[key].strip() or not is_whole(case[key])]
     if empty:
-        raise UserError(f"Case {number} of {path.name} has an empty {' and an empty '.join(empty)}: take the case out.")
+        raise UserError(
+            f"Case {shown(number)} of {path.name} has an empty {' and an empty '.join(empty)}: take the case out."
+        )
     return tuple(case[key] for key in keys)
 
 
@@ -60,7 +63,7 @@ def note_unknown_keys(
     """Says which keys the cases of a file have that those of the published one do not."""
     unknown = sorted({key for _, case in cases for key in case} - set(known))
     if unknown:
-        note(f"{path.name} has keys that the published file does not have: {', '.join(unknown[:MOST_KEYS])}.")
+        note(f"{path.name} has keys that the published file does not have: {listed(unknown)}.")
 
 
 def pictures_in(folder: Path, *names: str, any_suffix: bool = False) -> ImageFiles:
@@ -77,24 +80,19 @@ def described(value: Any) -> str:
     if isinstance(value, list) and value:
         return f"a list of {len(value):,}, the first {_brief(value[0])}"
     if isinstance(value, dict) and value:
-        return (
-            f"an object of {len(value):,}, the first, '{_cut(next(iter(value)))}', {_brief(next(iter(value.values())))}"
-        )
+        key, first = next(iter(value.items()))
+        return f"an object of {len(value):,}, the first, '{shown(key)}', {_brief(first)}"
     return _brief(value)
 
 
 def _brief(value: Any) -> str:
     if isinstance(value, dict) and value:
-        return f"an object with {', '.join(_cut(key) for key in list(value)[:MOST_KEYS])}"
+        return f"an object with {listed(value)}"
     if isinstance(value, list) and value:
         return f"a list of {len(value)} ({', '.join(KINDS.get(type(part), 'null') for part in value[:4])})"
     if isinstance(value, list | dict):
         return f"{KINDS[type(value)]} with nothing in it"
     return KINDS.get(type(value), "null")
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 40 else f"{text[:40]}..."
 
 
 def _other(path: Path, content: Any, wanted: str) -> UserError:
@@ -108,9 +106,13 @@ def _misfit(path: Path, number: str, case: Any, content: Any, shape: Any, fault:
     if keys is None or not isinstance(first, dict) or not keys & set(first):
         return _other(path, content, wanted)
     if not isinstance(case, dict):
-        return UserError(f"Case {number} of {path.name} is {_brief(case)}; {wanted} is wanted.")
+        return UserError(f"Case {shown(number)} of {path.name} is {_brief(case)}; {wanted} is wanted.")
     missing = sorted(key for key in keys if case.get(key) is None)
     if missing:
-        has = ", ".join(_cut(key) for key in list(case)[:MOST_KEYS])
-        return UserError(f"Case {number} of {path.name} has no {' and no '.join(missing)}. It has {has or 'nothing'}.")
-    return UserError(f"Case {number} of {path.name} is not as it should be ({fault}); {wanted} is wanted.")
+        has = listed(case)
+        return UserError(
+            f"Case {shown(number)} of {path.name} has no {' and no '.join(missing)}. It has {has or 'nothing'}."
+        )
+    return UserError(
+        f"Case {shown(number)} of {path.name} is not as it should be ({shown(fault)}); {wanted} is wanted."
+    )

@@ -23,6 +23,7 @@ from typing_extensions import TypedDict
 from sdsdemo.data.cases import cases_of, note_unknown_keys, pictures_in, texts
 from sdsdemo.data.image_files import Box, ImageFiles, Note, silent
 from sdsdemo.data.orders import plain_caption, shuffled
+from sdsdemo.data.quoting import listed, shown
 from sdsdemo.data.sets import (
     ATTRIBUTION,
     COCO_ORDER,
@@ -107,7 +108,7 @@ def read_sugarcrepe(folder: Path, note: Note = silent) -> list[Example]:
         note_unknown_keys(path, cases, SugarCase.__required_keys__ | {"id"}, note)
         for number, case in cases:
             captions = texts(case, ("caption", "negative_caption"), path, number)
-            picture = images.picture(case["filename"], f"Case {number} of {path.name}")
+            picture = images.picture(case["filename"], f"Case {shown(number)} of {path.name}")
             tags = {"tag": path.stem, "collapsed_tag": path.stem.partition("_")[0], SET: SUGARCREPE}
             examples.append(Example(id=f"{path.stem}-{number}", images=(picture,), captions=captions, tags=tags))
     images.note_missing(note)
@@ -125,7 +126,7 @@ def read_sugarcrepe_pp(folder: Path, note: Note = silent) -> list[Example]:
         note_unknown_keys(path, cases, SecondCase.__required_keys__ | {"id"}, note)
         for number, case in cases:
             captions = texts(case, ("caption", "caption2", "negative_caption"), path, number)
-            picture = images.picture(case["filename"], f"Case {number} of {path.name}")
+            picture = images.picture(case["filename"], f"Case {shown(number)} of {path.name}")
             tags = {"tag": part, "collapsed_tag": part.partition("_")[0], SET: SUGARCREPE_PP, TRUE: "2"}
             examples.append(Example(id=f"{part}-{number}", images=(picture,), captions=captions, tags=tags))
     images.note_missing(note)
@@ -148,7 +149,7 @@ def read_aro(folder: Path, note: Note = silent) -> list[Example]:
         wanted = f'a case of {name}, {{"image_path", "true_caption", "false_caption", "{group}", "bbox_x", ...}},'
         for number, case in cases_of(path, AroCase, wanted):
             captions = texts(case, ("true_caption", "false_caption"), path, number)
-            where = f"Case {number} of {path.name}"
+            where = f"Case {shown(number)} of {path.name}"
             picture = images.picture(case["image_path"], where, _box(case, where))
             tags = {"tag": _joined(case.get(group, "")), "collapsed_tag": name}
             examples.append(Example(id=f"{name}-{number}", images=(picture,), captions=captions, tags=tags))
@@ -169,7 +170,7 @@ def _order_examples(path: Path, images: ImageFiles, note: Note) -> Iterator[Exam
     every, dropped, without = 0, 0, []
     for number, case in cases_of(path, OrderCase, f'a case of {name}, {{"image", "caption": [...]}},'):
         sentences = [case["caption"]] if isinstance(case["caption"], str) else case["caption"]
-        picture = images.picture(case["image"], f"Case {number} of {path.name}")
+        picture = images.picture(case["image"], f"Case {shown(number)} of {path.name}")
         for k, sentence in enumerate(sentences):
             true, shuffles = plain_caption(sentence), shuffled(sentence)
             false = tuple(dict.fromkeys(text for text in shuffles if text != true))
@@ -184,7 +185,7 @@ def _order_examples(path: Path, images: ImageFiles, note: Note) -> Iterator[Exam
             f"{name}: {dropped:,} of {every:,} shuffles are equal to their caption or to another one and are left out."
         )
     if without:
-        some = ", ".join(without[:NAMED]) + (", ..." if len(without) > NAMED else "")
+        some = listed(without, NAMED)
         note(f"{name}: not scored, since no shuffle of them differs: {len(without):,} captions, {some}.")
 
 

@@ -22,6 +22,7 @@ from typing_extensions import TypedDict
 
 from sdsdemo.data.cases import cases_of, json_of, texts
 from sdsdemo.data.image_files import ImageFiles, Note, silent
+from sdsdemo.data.quoting import listed, shown
 from sdsdemo.data.sets import EQBEN, SET
 from sdsdemo.errors import UserError
 from sdsdemo.types import Example
@@ -77,7 +78,7 @@ def _annotation(folder: Path, note: Note) -> Path:
         raise UserError(f"There is no .json annotation of EqBen in '{folder.name}': name the folder that holds it.")
     path = next((path for path in there if path.name == WHOLE), there[0])
     if len(there) > 1:
-        note(f"{path.name} is read; {', '.join(other.name for other in there if other != path)} beside it is not.")
+        note(f"{path.name} is read; {listed(other.name for other in there if other != path)} beside it is not.")
     return path
 
 
@@ -93,7 +94,7 @@ def _from_pairs(path: Path, images: ImageFiles) -> list[Example]:
 def _first(caption: str | list[str], number: str, path: Path) -> str:
     """The first of several captions, as the authors take it."""
     if isinstance(caption, list) and not caption:
-        raise UserError(f"Case {number} of {path.name} has no caption: take the case out.")
+        raise UserError(f"Case {shown(number)} of {path.name} has no caption: take the case out.")
     return caption[0] if isinstance(caption, list) else caption
 
 
@@ -103,14 +104,16 @@ def _from_singles(path: Path, images: ImageFiles, note: Note) -> list[Example]:
     for number, case in cases_of(path, SingleCase, f"a case of EqBen, {SINGLE},"):
         info = case["private_info"]
         if info["name"] not in PLACES:
-            raise UserError(f"Case {number} of {path.name} is called {info['name']}; {', '.join(PLACES)} are known.")
+            raise UserError(
+                f"Case {shown(number)} of {path.name} is called {shown(info['name'])}; {', '.join(PLACES)} are known."
+            )
         texts(case, ("image", "caption"), path, number)
         found.setdefault((info["dataset"], info["sample_cnt"]), {})[info["name"]] = case
     whole = {key: cases for key, cases in found.items() if {"c0i0", "c1i1"} <= set(cases)}
     if len(whole) < len(found):
         part, sample = next(key for key in found if key not in whole)
         note(f"{len(found) - len(whole):,} of {len(found):,} examples lack an image or a caption and are left out, "
-             f"such as {sample} of {part}.")  # fmt: skip
+             f"such as {sample} of {shown(part)}.")  # fmt: skip
     if not whole:
         raise UserError(f"{path.name} has no example with both images and captions: copy it again.")
     return [
@@ -128,7 +131,7 @@ def _from_singles(path: Path, images: ImageFiles, note: Note) -> list[Example]:
 def _example(
     identity: str, names: tuple[str, str], captions: tuple[str, ...], path: Path, images: ImageFiles
 ) -> Example:
-    where = f"Case {identity} of {path.name}"
+    where = f"Case {shown(identity)} of {path.name}"
     pictures = tuple(images.picture(name, where) for name in names)
     return Example(
         id=identity, images=pictures, captions=captions, tags={"tag": names[0].partition("/")[0], SET: EQBEN}

@@ -22,6 +22,7 @@ from PIL import Image
 
 from sdsdemo.data import contents
 from sdsdemo.data.names import FilesBelow, alike
+from sdsdemo.data.quoting import listed, shown
 from sdsdemo.errors import UserError
 from sdsdemo.models.images import plain
 from sdsdemo.types import Picture
@@ -83,7 +84,7 @@ class ImageFiles:
         """Says how many of the names that were asked for lead to no file, and some of them."""
         missing = [name for name in self._asked if self.find(name) is None]
         if missing:
-            some = ", ".join(missing[:NAMED]) + (", ..." if len(missing) > NAMED else "")
+            some = listed(missing, NAMED)
             note(f"{len(missing):,} of {len(self._asked):,} images are missing in {self._called}: {some}.")
 
     def find(self, name: str) -> Place | None:
@@ -166,7 +167,7 @@ class ImageFiles:
     def _open(self, name: str, where: str, box: Box | None) -> Image.Image:
         place = self.find(name)
         if place is None:
-            raise UserError(f"{name} is missing in {self._called}.")
+            raise UserError(f"{shown(name)} is missing in {self._called}.")
         image = _read(place, name)
         return image if box is None else _cut(image, box, name, where)
 
@@ -207,10 +208,12 @@ def _read(place: Place, name: str) -> Image.Image:
     except Exception as error:  # a damaged or locked zip file: BadZipFile, zlib.error, EOFError, RuntimeError, ...
         if place.member:
             raise UserError(
-                f"{name} cannot be read from {place.path.name}: copy it again, it may end early."
+                f"{shown(name)} cannot be read from {place.path.name}: copy it again, it may end early."
             ) from error
-        raise UserError(f"{name} in the folder {place.path.parent.name} cannot be read: check the file.") from error
-    said = f"{name} in {place.path.name if place.member else f'the folder {place.path.parent.name}'}"
+        raise UserError(
+            f"{shown(name)} in the folder {place.path.parent.name} cannot be read: check the file."
+        ) from error
+    said = f"{shown(name)} in {place.path.name if place.member else f'the folder {place.path.parent.name}'}"
     return _of_array(data, said) if (place.member or place.path.name).endswith(".npy") else decoded(data, said)
 
 
@@ -228,7 +231,7 @@ def _cut(image: Image.Image, box: Box, name: str, where: str) -> Image.Image:
     left, upper, right, lower = max(0, x), max(0, y), min(image.width, x + wide), min(image.height, y + high)
     if left >= right or upper >= lower:
         size = f"{image.width} x {image.height} pixels"
-        raise UserError(f"{where} has a box outside of its picture {name}, which has {size}: mend the box.")
+        raise UserError(f"{where} has a box outside of its picture {shown(name)}, which has {size}: mend the box.")
     return image.crop((left, upper, right, lower))
 
 

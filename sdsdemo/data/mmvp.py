@@ -15,6 +15,7 @@ from pathlib import Path
 
 from sdsdemo.data.cases import pictures_in
 from sdsdemo.data.image_files import ImageFiles, Note, silent
+from sdsdemo.data.quoting import listed, shown
 from sdsdemo.data.sets import MMVP, SET
 from sdsdemo.data.tables import cells_of, read_text
 from sdsdemo.errors import UserError
@@ -39,9 +40,12 @@ def read_mmvp(folder: Path, note: Note = silent) -> list[Example]:
     examples = []
     for first, second in zip(rows[::2], rows[1::2], strict=True):
         if first[2] != second[2]:
-            raise UserError(f"{second[0]} is of {second[2]} and its pair of {first[2]}: a row is missing before it.")
+            raise UserError(
+                f"{second[0]} is of {shown(second[2])} and its pair of {shown(first[2])}: a row is missing before it."
+            )
         pictures = tuple(
-            images.picture(f"{pattern}/{number}.jpg", where) for where, number, pattern, _ in (first, second)
+            images.picture(f"{_folder(images, pattern)}/{number}.jpg", where)
+            for where, number, pattern, _ in (first, second)
         )
         captions = tuple(f"{PROMPT}{statement}" for *_, statement in (first, second))
         tags = {"tag": first[2].replace("_", " "), SET: MMVP}
@@ -63,7 +67,7 @@ def _rows(folder: Path) -> list[Row]:
         raise UserError(f"{TABLE} is missing in '{folder.name}': name the folder that MMVP/MMVP_VLM unpacks to.")
     table = cells_of(read_text(path, TABLE).text, TABLE, COLUMNS)
     if len(table.columns) < len(COLUMNS):
-        has = ", ".join(table.columns) or "nothing"
+        has = listed(table.columns) or "nothing"
         raise UserError(f"{TABLE} has the columns {has}; {', '.join(COLUMNS)} are wanted.")
     rows = [_row(f"Line {line} of {TABLE}", row, table.columns) for line, row in table.rows]
     if not rows:
@@ -71,7 +75,7 @@ def _rows(folder: Path) -> list[Row]:
     seen = Counter(number for _, number, *_ in rows)
     twice = next((number for number, times in seen.items() if times > 1), None)
     if twice is not None:
-        raise UserError(f"{TABLE} has the number {twice} twice: copy it again.")
+        raise UserError(f"{TABLE} has the number {shown(twice)} twice: copy it again.")
     return rows
 
 
@@ -87,5 +91,5 @@ def _row(where: str, row: object, columns: Sequence[str]) -> Row:
 def _note_patterns(examples: Sequence[Example], note: Note) -> None:
     here = Counter(example.tags["tag"] for example in examples)
     if len(here) != PATTERNS or set(here.values()) != {PAIRS}:
-        counts = ", ".join(f"{pattern} {n}" for pattern, n in here.items())
+        counts = listed((f"{pattern} {n}" for pattern, n in here.items()), 20)
         note(f"MMVP-VLM has {PATTERNS} visual patterns of {PAIRS} pairs each; here are {counts}.")

@@ -17,6 +17,7 @@ from typing import Any
 
 from sdsdemo.data.image_files import ImageFiles, Note, images_beside, silent
 from sdsdemo.data.parquet_rows import Cell, parquet_rows
+from sdsdemo.data.quoting import is_whole, listed, shown
 from sdsdemo.data.tables import cells_of, json_rows, list_in, read_text
 from sdsdemo.errors import UserError
 from sdsdemo.runtime.files import from_json
@@ -67,7 +68,7 @@ class _Rows:
             example = self._example(where, self._renamed(row))
             if example.id in found:
                 raise UserError(
-                    f"{where} has the id {example.id}, which {found[example.id][0]} has already: ids must differ."
+                    f"{where} has the id {shown(example.id)}, which {found[example.id][0]} has too: ids must differ."
                 )
             found[example.id] = where, example
         if not found:
@@ -92,15 +93,15 @@ class _Rows:
     def _example(self, where: str, row: Mapping[str, Any]) -> Example:
         missing = [self.theirs[name] for name in COLUMNS if _empty(row[name])]
         if missing:
-            there = [str(key) for key in row.get("", [])]
-            has = f" It has {', '.join(there[:8])}: name them so, or say in {MAP} which is which." if there else ""
-            raise UserError(f"{where} has no {' and no '.join(missing)}.{has}")
+            there = row.get("", [])
+            has = f" It has {listed(there)}: name them so, or say in {MAP} which is which." if there else ""
+            raise UserError(f"{where} has no {' and no '.join(map(shown, missing))}.{has}")
         captions = tuple(_caption(row[name], where, self.theirs[name]) for name in ("caption_0", "caption_1"))
         pictures = tuple(self._picture(row[name], where, self.theirs[name]) for name in ("image_0", "image_1"))
         tags = {name: tag for name in TAG_COLUMNS if (tag := _tag(row.get(name), where, self.theirs[name]))}
         identity = _plain(row["id"])
-        if identity is None:
-            raise UserError(f"{where} has an {self.theirs['id']} that is neither text nor number.")
+        if identity is None or not is_whole(identity):
+            raise UserError(f"{where} has an {shown(self.theirs['id'])} that is neither text nor number.")
         return Example(id=identity, images=pictures, captions=captions, tags=tags)
 
     def _picture(self, value: Any, where: str, column: str) -> Picture:
@@ -109,7 +110,7 @@ class _Rows:
         if isinstance(value, dict):
             value = value.get("path")
         if not isinstance(value, str) or not value.strip():
-            raise UserError(f"{where} has an {column} that is no name of a file.")
+            raise UserError(f"{where} has an {shown(column)} that is no name of a file.")
         return self.files.picture(value, where)
 
 
@@ -176,10 +177,9 @@ def _cells(text: str, name: str, theirs: Mapping[str, str]) -> Iterator[Row]:
     there = {column.casefold() for column in table.columns}
     missing = [theirs[ours] for ours in COLUMNS if theirs[ours].casefold() not in there]
     if missing and any(table.columns):
-        has = ", ".join(f"'{column}'" for column in table.columns[:12])
+        lacks, has = " and no ".join(map(shown, missing)), listed(table.columns)
         raise UserError(
-            f"{name} has no column {' and no '.join(missing)}; its header has {has}: rename them, or say in {MAP} "
-            "which is which."
+            f"{name} has no column {lacks}; its header has {has}: rename them, or say in {MAP} which is which."
         )
     for line, row in table.rows:
         yield f"Line {line} of {name}", _sound(row, f"Line {line} of {name} has")
@@ -198,7 +198,7 @@ def _entries(text: str, name: str) -> Iterator[Row]:
         if text.lstrip().startswith("{") and "\n{" in text:
             yield from _lines(text, name)
             return
-        raise UserError(f"{name} is no JSON ({error}): save it again.") from error
+        raise UserError(f"{name} is no JSON ({shown(error)}): save it again.") from error
     rows = [{"id": key, **_object(row)} for key, row in content.items()] if isinstance(content, dict) else content
     if not isinstance(rows, list):
         raise UserError(f"{name} must hold a list of examples.")
@@ -248,9 +248,11 @@ def _caption(value: Any, where: str, column: str) -> str:
     """A caption; of a list, in one cell or as JSON has it, the only one. Raises `UserError`."""
     found = _listed(value, where, column)
     if found is not None and len(found) != 1:
-        raise UserError(f"{where} has a list of {len(found)} captions as {column}: write one caption into each cell.")
+        raise UserError(
+            f"{where} has a list of {len(found)} captions as {shown(column)}: write one caption into each cell."
+        )
     caption = found[0] if found else value
-    if not isinstance(caption, str) or not caption.strip():
+    if not isinstance(caption, str) or not caption.strip() or not is_whole(caption):
         raise UserError(f"{where} has a caption that is no text.")
     return caption
 
@@ -261,8 +263,8 @@ def _tag(value: Any, where: str, column: str) -> str:
         return ""
     found = _listed(value, where, column)
     parts = [_plain(part) for part in (found if found is not None else [value])]
-    if None in parts:
-        raise UserError(f"{where} has a {column} that is neither text nor a list of texts.")
+    if any(part is None or not is_whole(part) for part in parts):
+        raise UserError(f"{where} has a {shown(column)} that is neither text nor a list of texts.")
     return ", ".join(part for part in parts if part)
 
 
@@ -275,4 +277,4 @@ def _listed(value: Any, where: str, column: str) -> list[Any] | None:
     try:
         return list_in(value)
     except ValueError as error:
-        raise UserError(f"{where} has {error} ({column}).") from error
+        raise UserError(f"{where} has {error} ({shown(column)}).") from error

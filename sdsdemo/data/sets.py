@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from sdsdemo.data.quoting import shown
+
 SET = "set"
 """The kind of tag that names the set."""
 TRUE = "true captions"
@@ -133,4 +135,4 @@ def _parts_that_differ(wanted: Mapping[str, int], here: Sequence[str]) -> Iterat
 
 def _named(names: Sequence[str]) -> str:
     more = f" and {len(names) - NAMES_SAID} more" if len(names) > NAMES_SAID else ""
-    return ", ".join(names[:NAMES_SAID]) + more
+    return ", ".join(map(shown, names[:NAMES_SAID])) + more

@@ -16,6 +16,7 @@ from typing_extensions import TypedDict
 
 from sdsdemo.data.cases import cases_of, texts
 from sdsdemo.data.image_files import ImageFiles, Note, silent
+from sdsdemo.data.quoting import shown
 from sdsdemo.data.sets import SET, VALSE
 from sdsdemo.errors import UserError
 from sdsdemo.types import Example
@@ -53,7 +54,7 @@ def read_valse(folder: Path, note: Note = silent) -> list[Example]:
         for number, case in cases:
             captions = texts(case, ("caption", "foil"), path, number)
             if case["mturk"]["caption"] >= VALID_VOTES:
-                picture = images.picture(case["image_file"], f"Case {number} of {path.name}")
+                picture = images.picture(case["image_file"], f"Case {shown(number)} of {path.name}")
                 tags = {"tag": path.stem, "collapsed_tag": _phenomenon(path.stem), SET: VALSE}
                 examples.append(Example(id=f"{path.stem}-{number}", images=(picture,), captions=captions, tags=tags))
     if not examples:

@@ -21,6 +21,7 @@ from typing_extensions import TypedDict
 
 from sdsdemo.data.cases import cases_of
 from sdsdemo.data.image_files import ImageFiles, Note, silent
+from sdsdemo.data.quoting import shown
 from sdsdemo.data.sets import SET, WHATSUP
 from sdsdemo.errors import UserError
 from sdsdemo.types import Example
@@ -79,7 +80,9 @@ def _controlled(path: Path, part: str, images: ImageFiles) -> list[Example]:
         _check(captions, number, path, most=CAPTIONS_IN_ALL)
         words = Path(case["image_path"].replace("\\", "/")).stem.split("_")
         if len(words) < 3:
-            raise UserError(f"Case {number} of {path.name} has an image that is not called THING_PREPOSITION_THING.")
+            raise UserError(
+                f"Case {shown(number)} of {path.name} has an image that is not called THING_PREPOSITION_THING."
+            )
         things, side = f"{words[0]} {words[-1]}", words[1]
         tags = {
             "tag": side,
@@ -88,7 +91,7 @@ def _controlled(path: Path, part: str, images: ImageFiles) -> list[Example]:
             "image set": things,
             "pair": f"{things} {'sideways' if side in SIDEWAYS else 'otherwise'}",
         }
-        picture = images.picture(case["image_path"], f"Case {number} of {path.name}")
+        picture = images.picture(case["image_path"], f"Case {shown(number)} of {path.name}")
         examples.append(Example(id=f"{path.stem}-{number}", images=(picture,), captions=captions, tags=tags))
     return examples
 
@@ -98,7 +101,7 @@ def _found(path: Path, part: str, images: ImageFiles) -> list[Example]:
     for number, case in cases_of(path, list[str | int], f"a case of {part}, [number, true caption, false caption],"):
         captions = _captions(case, number, path)
         name = f"{str(case[0]).zfill(12) if coco else case[0]}.jpg"
-        picture = images.picture(name, f"Case {number} of {path.name}")
+        picture = images.picture(name, f"Case {shown(number)} of {path.name}")
         tags = {"tag": _preposition(captions[0]), "collapsed_tag": part, SET: WHATSUP}
         examples.append(Example(id=f"{path.stem}-{number}", images=(picture,), captions=captions, tags=tags))
     return examples
@@ -107,14 +110,14 @@ def _found(path: Path, part: str, images: ImageFiles) -> list[Example]:
 def _captions(case: list[Any], number: str, path: Path) -> tuple[str, ...]:
     captions = tuple(case[1:])
     if len(case) < 3 or not all(isinstance(caption, str) for caption in captions):
-        raise UserError(f"Case {number} of {path.name} is not [number, true caption, false caption].")
+        raise UserError(f"Case {shown(number)} of {path.name} is not [number, true caption, false caption].")
     _check(captions, number, path, most=len(captions))
     return captions
 
 
 def _check(captions: tuple[str, ...], number: str, path: Path, most: int) -> None:
     if not 2 <= len(captions) <= most or not all(caption.strip() for caption in captions):
-        raise UserError(f"Case {number} of {path.name} must have {most} captions, the true one first.")
+        raise UserError(f"Case {shown(number)} of {path.name} must have {most} captions, the true one first.")
 
 
 def _preposition(caption: str) -> str:
