@@ -6,16 +6,94 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict
 
 from sdsdemo.data.benchmarks import differs
 from sdsdemo.errors import UserError
 from sdsdemo.freshness import current
 from sdsdemo.reports import as_csv
 from sdsdemo.runs import BLIND, StoredRun, fits, read_run
+from sdsdemo.runtime.files import from_json
+from sdsdemo.runtime.shapes import shaped
 from sdsdemo.summaries import Scored, summarise
 
 FIGURE_FORMATS = ("png", "svg")
+
+
+class _Share(TypedDict):
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+class _Settings(TypedDict):
+    timesteps: int
+    noises: int
+    seed: int
+
+
+class _Pair(TypedDict):
+    a: str
+    b: str
+    metric: str
+    both: int
+    only_a: int
+    only_b: int
+    neither: int
+    p: float
+
+
+class _Entry(TypedDict):
+    by_tag: dict[str, dict[str, dict[str, _Share]]]
+    seconds_per_example: float
+    evaluations_per_example: NotRequired[float | None]
+    blind: NotRequired[dict[str, _Share]]
+    modes: NotRequired[dict[str, int]]
+    losses: NotRequired[dict[str, dict[str, dict[str, _Share]]]]
+
+
+class _Result(TypedDict):
+    """The dict of `evaluate --json`, as far as it is shown."""
+
+    benchmark: str
+    n: int
+    of: int
+    settings: _Settings
+    chance: dict[str, float]
+    models: dict[str, _Entry]
+    paired: list[_Pair]
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """A result that `evaluate --json` printed into a file. Raises `UserError` where it is none."""
+    try:
+        result = shaped(from_json(path.read_bytes()), _Result)
+        _check_shares(result)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path.name} is no result of `evaluate --json` ({error}): write it again.") from error
+    return result
+
+
+def _check_shares(result: dict[str, Any]) -> None:
+    """Raises `ValueError` where a model lacks a share that another one has."""
+    models, metrics = result["models"], list(result["chance"])
+    if not models or not metrics:
+        raise ValueError("it holds no model, or no score")
+    tags = {kind: set(tags) for kind, tags in next(iter(models.values()))["by_tag"].items()}
+    for name, entry in models.items():
+        groups = [entry, *([entry["blind"]] if "blind" in entry else [])]
+        for part in (entry["by_tag"], entry.get("losses", {})):
+            groups += [shares for found in part.values() for shares in found.values()]
+        for shares in groups:
+            for metric in metrics:
+                share = shaped(shares.get(metric), _Share)
+                if not 0 <= share["low"] <= share["value"] <= share["high"] <= 1:
+                    raise ValueError(f"{name}, {metric}: a share must lie from 0 to 1, within its interval")
+        if {kind: set(found) for kind, found in entry["by_tag"].items()} != tags:
+            raise ValueError(f"{name} has other tags than the first model")
 
 
 def report(paths: Sequence[Path], out: Path | None, note: Callable[[str], None]) -> list[dict[str, Any]]:

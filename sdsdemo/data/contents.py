@@ -46,17 +46,22 @@ def of_file(path: Path, part: str = "") -> str:
     """For a picture file. part: what is cut out of it, in words."""
     state = state_of(path)
     found = _read(path) if time.time_ns() - max(state[1:3]) < YOUNG else _hashed(path, state)
-    return f"{found}{part and '-' + of_text(part)}"
+    return _part_of(found, part)
 
 
-def of_member(archive: Path, name: str) -> str:
-    """For a picture in a zip file, by its whole name there or the last part of it."""
-    return _members(archive, state_of(archive)).get(name, MISSING)
+def of_member(archive: Path, name: str, part: str = "") -> str:
+    """For a picture in a zip file, by its whole name there or the last part of it; part as in `of_file`."""
+    found = _members(archive, state_of(archive)).get(name, MISSING)
+    return found if found == MISSING else _part_of(found, part)
 
 
 def of_cell(path: Path, place: str, read: Callable[[], bytes]) -> str:
     """For a picture in a table file. place: which cell, in words. read: its bytes."""
     return _cell(path, place, state_of(path), read)
+
+
+def _part_of(content: str, part: str) -> str:
+    return f"{content}-{of_text(part)}" if part else content
 
 
 def state_of(path: Path) -> State:

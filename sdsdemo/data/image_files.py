@@ -175,7 +175,9 @@ class ImageFiles:
         place = self.find(name)
         if place is None:
             return contents.MISSING
-        return contents.of_member(place.path, place.member) if place.member else contents.of_file(place.path, part)
+        if place.member:
+            return contents.of_member(place.path, place.member, part)
+        return contents.of_file(place.path, part)
 
 
 def images_beside(table: Path, folder: Path, *others: str) -> ImageFiles:

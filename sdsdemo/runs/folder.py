@@ -20,7 +20,7 @@ from sdsdemo.runs.examples import (
     stored_of,
 )
 from sdsdemo.runs.header import HEADER, check_agreement, check_ids, header_of, read_header, refuse
-from sdsdemo.runs.rows import key_of, line_of, parsed, row_of
+from sdsdemo.runs.rows import key_of, line_of, parsed, row_of, strict
 from sdsdemo.runs.scores import PARTS, SCORES, Rows
 from sdsdemo.runtime.files import BusyError, append, hold, to_json, whole_lines, write_whole
 from sdsdemo.types import Budget, Example, Scores
@@ -230,7 +230,7 @@ class RunFolder:
         rows = Rows(self.path, {example.id: example for example in stored}, models)
         rows.take(whole_lines(self.path / SCORES), SCORES)
         kept = []
-        for line in whole_lines(self.path / SCORES):
+        for line in map(strict, whole_lines(self.path / SCORES)):
             row = parsed(line)
             if row["example"] in changed or key_of(row) not in rows.scores:
                 continue
@@ -257,7 +257,7 @@ class RunFolder:
         rows.take(lines, SCORES)
         models = {model: number for number, model in enumerate(self._header["models"])}
         order = sorted(rows.lines, key=lambda key: (models[key[0]], key[2], self._order.get(key[1], 0)))
-        kept = [lines[rows.lines[key]] for key in order]
+        kept = [strict(lines[rows.lines[key]]) for key in order]
         if kept != lines or not (self.path / SCORES).is_file():
             _write_lines(self.path / SCORES, kept)
 

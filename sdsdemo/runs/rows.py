@@ -9,6 +9,7 @@ scored; lines of older versions have none. A number that is not finite is null; 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal, NotRequired
 
@@ -91,6 +92,11 @@ def line_of(row: Mapping[str, Any]) -> str:
     return to_json(row)
 
 
+def strict(line: str) -> str:
+    """The line as strict JSON: older versions wrote NaN. Raises `ValueError` where it is no JSON."""
+    return line_of(_finite(from_json(line, allow_nan=True))) if "NaN" in line or "Infinity" in line else line
+
+
 def parsed(line: str) -> dict[str, Any]:
     """A line's row. Raises `ValueError` for what is no JSON, or JSON of another shape."""
     return shaped(from_json(line, allow_nan=True), Row)
@@ -108,12 +114,15 @@ def scores_of(row: Mapping[str, Any]) -> Scores:
     stderr_IC = None if stderr is None else _array(stderr, 2, "stderr")
     if stderr_IC is not None and stderr_IC.shape != score_IC.shape:
         raise ValueError("stderr: it must have as many numbers as score")
+    seconds = row.get("seconds", 0.0)
+    if not math.isfinite(seconds) or seconds < 0:
+        raise ValueError("seconds: it must be a number of seconds")
     return Scores(
         kind=row["kind"],
         score_IC=score_IC,
         stderr_IC=stderr_IC,
         evidence=None if found is None else _evidence(found, score_IC.shape),
-        seconds=row.get("seconds", 0.0),
+        seconds=seconds,
     )
 
 
@@ -169,6 +178,14 @@ def _array(numbers: Any, dimensions: int, name: str) -> np.ndarray:
     if np.abs(array[np.isfinite(array)]).max(initial=0.0) > np.finfo(np.float32).max:
         raise ValueError(f"{name}: a number is too large")
     return array
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _numbers(array: np.ndarray, digits: int = 0) -> Any:

@@ -77,7 +77,10 @@ def answer_record(image_name: str, captions: Sequence[str], answers: Sequence[An
 
 
 def answers_from(record: Mapping[str, Any], workbench: Workbench) -> list[Answer]:
-    """The answers that a record was made of; verdicts are decided anew. Raises `UserError` for an unknown model."""
+    """The answers that a record was made of; verdicts are decided anew.
+
+    Raises `UserError` for an unknown model, and `ValueError` for losses of another shape.
+    """
     return [_answer(entry, workbench) for entry in record["models"]]
 
 
@@ -127,11 +130,8 @@ def _check(record: Mapping[str, Any], answers: Sequence[Answer]) -> None:
     for answer in answers:
         if answer.scores is None:
             continue
-        found = answer.scores.evidence
-        if answer.scores.score_IC.shape != (1, count) or (found and found.loss_ICTN.shape[:2] != (1, count)):
-            raise ValueError(f"{answer.card.name}: it must have a score and its losses for each of {count} captions")
-        if found and (found.loss_ICTN.ndim != 4 or found.loss_ICTN.shape[2] != len(found.timestep_T)):
-            raise ValueError(f"{answer.card.name}: losses must be [caption][timestep][noise]")
+        if answer.scores.score_IC.shape != (1, count):
+            raise ValueError(f"{answer.card.name}: it must have a score for each of {count} captions")
         if record.get("made_of", {}).get(answer.card.name, "") not in ("", fingerprint(answer.card)):
             raise ValueError(f"{answer.card.name} has changed since")
 
@@ -202,13 +202,18 @@ def _answer(entry: Mapping[str, Any], workbench: Workbench) -> Answer:
         evidence=_evidence(entry["evidence"]) if "evidence" in entry else None,
         seconds=entry["seconds"],
     )
+    found = scores.evidence
+    if found and found.loss_ICTN.shape[:3] != (*scores.score_IC.shape, len(found.timestep_T)):
+        raise ValueError(f"{card.name}: losses must be [caption][timestep][noise]")
     return Answer(card=card, scores=scores, preference=decide(scores), notes=notes)
 
 
 def _evidence(entry: Mapping[str, Any]) -> Evidence:
+    with np.errstate(over="ignore"):  # a loss that no float32 holds becomes infinite: no evidence
+        loss_ICTN = np.array([entry["losses"]], dtype=np.float64).astype(np.float32)
     return Evidence(
         timestep_T=np.array(entry["timesteps"], dtype=np.int64),
-        loss_ICTN=np.array([entry["losses"]], dtype=np.float32),
+        loss_ICTN=loss_ICTN,
         space=entry["space"],
         seed=entry["seed"],
         evaluations=entry["unet_evaluations"],

@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from sdsdemo.errors import UserError
-from sdsdemo.reporting import results_of
+from sdsdemo.reporting import read_result, results_of
 from sdsdemo.runs import StoredRun
 from sdsdemo.settings import ASSETS
 from sdsdemo.shelf import Shelf
@@ -95,7 +95,7 @@ class ResultsTab:
             return self._of_run(name)
         if name not in self.names():
             raise UserError("No result is stored yet: `python -m sdsdemo evaluate mini --out runs/mini` makes one.")
-        return json.loads((self.assets / SUMMARIES / f"{name}.json").read_text(encoding="utf-8"))
+        return read_result(self.assets / SUMMARIES / f"{name}.json")
 
     def _of_run(self, name: str) -> dict[str, Any]:
         """Summed up once for each state of a run."""
