@@ -9,7 +9,7 @@ Shape suffixes: E example, I image, C caption.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,7 +27,7 @@ from sdsdemo.types import Example, Scores
 TAG_KINDS = ("collapsed_tag", "tag")
 SECONDARY_KINDS = ("secondary_tag", "num_main_preds")
 CATEGORY = "category"
-ANY = "any"
+ANY, ALL = "any", "all"
 WHO = {
     ANY: "anyone, right or wrong",
     "right": "the first model is right",
@@ -37,6 +37,8 @@ WHO = {
     "still wrong": "both wrong",
     "always right": "both right",
 }
+OF_SEVERAL = {ANY: "any of the tags", ALL: "all of the tags"}
+"""For kinds of which an example may have more than one."""
 DECIDED = {ANY: "decided or not", "decided": "decided both times", "undecided": "undecided at least once"}
 ORDER = {
     "benchmark": "as in the benchmark",
@@ -49,7 +51,7 @@ ORDER = {
 
 @dataclass(frozen=True, kw_only=True)
 class Filter:
-    """What is to be seen. Several values of one field widen it; several fields narrow it."""
+    """What is to be seen. Several values of one field widen it, several fields narrow it; `of_several` may differ."""
 
     model: str
     against: str
@@ -58,6 +60,8 @@ class Filter:
     """Each `kind=tag`."""
     secondary: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
+    of_several: str = ANY
+    """Whether `any` of the secondary tags and of the categories will do, or an example must have `all` of them."""
     modes: tuple[str, ...] = ()
     who: str = ANY
     decided: str = ANY
@@ -130,9 +134,11 @@ def read_catalogue(run: StoredRun, reader: Callable[[str], list[Example]] = read
 def select(catalogue: Catalogue, wanted: Filter) -> np.ndarray:
     """Places of the examples that pass the filter, in the order asked for."""
     keep_E = np.ones(len(catalogue.examples), dtype=bool)
-    for kinds in (wanted.tags, wanted.secondary, tuple(f"{CATEGORY}={tag}" for tag in wanted.categories)):
+    if wanted.tags:
+        keep_E &= _has_tag(catalogue.examples, wanted.tags, any)
+    for kinds in (wanted.secondary, tuple(f"{CATEGORY}={tag}" for tag in wanted.categories)):
         if kinds:
-            keep_E &= _has_tag(catalogue.examples, kinds)
+            keep_E &= _has_tag(catalogue.examples, kinds, all if wanted.of_several == ALL else any)
     if wanted.modes:
         keep_E &= np.array([mode in wanted.modes for mode in catalogue.modes[wanted.model]])
     if wanted.who != ANY:
@@ -186,9 +192,12 @@ def _share(right_E: np.ndarray) -> Proportion:
     return proportion(int(right_E.sum()), len(right_E))
 
 
-def _has_tag(examples: Sequence[Example], wanted: Sequence[str]) -> np.ndarray:
+def _has_tag(
+    examples: Sequence[Example], wanted: Sequence[str], how_many: Callable[[Iterable[bool]], bool]
+) -> np.ndarray:
+    """how_many: `any` or `all` of the tags wanted, each `kind=tag`."""
     pairs = [text.partition("=")[::2] for text in wanted]
-    return np.array([any(tag in tags_of(example, kind) for kind, tag in pairs) for example in examples])
+    return np.array([how_many(tag in tags_of(example, kind) for kind, tag in pairs) for example in examples])
 
 
 def _ordered(catalogue: Catalogue, wanted: Filter, places: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from sdsdemo import browsing
-from sdsdemo.browsing import Catalogue, Filter, by_mode, by_tag, by_transition, read_catalogue, select
+from sdsdemo.browsing import ALL, ANY, Catalogue, Filter, by_mode, by_tag, by_transition, read_catalogue, select
 from sdsdemo.errors import UserError
 from sdsdemo.models import cards
 from sdsdemo.runs import RunFolder, read_run
@@ -95,6 +95,22 @@ def test_filters_widen_within_a_field_and_narrow_across_fields(
     catalogue: Catalogue, change: dict, places: list
 ) -> None:
     assert select(catalogue, replace(BASE, **change)).tolist() == places
+
+
+@pytest.mark.parametrize("field", ["categories", "secondary"])
+def test_of_several_tags_any_will_do_or_all_must_be_there(catalogue: Catalogue, field: str) -> None:
+    kind = {"categories": "category", "secondary": "secondary_tag"}[field]
+    owned = [{"abc"[k] for k in range(3) if number >> k & 1} for number in range(6)]
+    examples = [
+        replace(example, tags={kind: ", ".join(sorted(own))}) for example, own in zip(EXAMPLES, owned, strict=True)
+    ]
+    tagged = replace(catalogue, examples=examples)
+    for wanted in ("a", "b", "ab", "ac", "abc"):
+        values = tuple(tag if field == "categories" else f"{kind}={tag}" for tag in wanted)
+        for how, holds in ((ANY, set(wanted).intersection), (ALL, None)):
+            places = select(tagged, replace(BASE, **{field: values}, of_several=how)).tolist()
+            expected = [k for k, own in enumerate(owned) if (holds(own) if holds else set(wanted) <= own)]
+            assert places == expected
 
 
 def test_breakdowns_count_what_the_other_filters_leave(catalogue: Catalogue) -> None:
