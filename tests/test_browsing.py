@@ -113,6 +113,16 @@ def test_of_several_tags_any_will_do_or_all_must_be_there(catalogue: Catalogue, 
             assert places == expected
 
 
+def test_the_page_asks_for_any_or_for_all_of_several_tags(tab: BrowseTab) -> None:
+    asked = ASKED._replace(categories=["Hard", "Unusual Text"])
+    assert "<b>1</b> of 6" in tab.view(asked._replace(of_several=ALL), 0, "").tally
+    neither = asked._replace(categories=["Hard", "Nowhere"])
+    assert "<b>1</b> of 6" in tab.view(neither, 0, "").tally
+    assert "<b>0</b> of 6" in tab.view(neither._replace(of_several=ALL), 0, "").tally
+    assert "Of several tags must be one of any, all" in tab.view(asked._replace(of_several="x"), 0, "").message
+    assert tab._cleared()[browse.CLEARED.index("of_several")] == ANY
+
+
 def test_breakdowns_count_what_the_other_filters_leave(catalogue: Catalogue) -> None:
     assert by_transition(catalogue, BASE) == {"fixed": 3, "broken": 1, "still wrong": 1, "always right": 1}
     assert by_transition(catalogue, replace(BASE, who="fixed", tags=("tag=Noun",)))["still wrong"] == 1

@@ -18,6 +18,7 @@ from sdsdemo.browsing import (
     ANY,
     CATEGORY,
     DECIDED,
+    OF_SEVERAL,
     ORDER,
     SECONDARY_KINDS,
     TAG_KINDS,
@@ -89,7 +90,7 @@ SHOW_EXAMPLE = """() => {
 }"""
 MADE_AHEAD = 400
 """Examples whose thumbnails are made while nobody waits for them."""
-CLEARED = ("tags", "secondary", "categories", "modes", "who", "decided", "words")
+CLEARED = ("tags", "secondary", "categories", "modes", "who", "decided", "words", "of_several")
 CHARTS = {"tag": "tags", "mode": "modes", "who": "who"}
 """What is clicked in a chart, and the filter that it sets."""
 METRICS = ["text", "image", "group", "group_match"]
@@ -110,6 +111,7 @@ class Asked(NamedTuple):
     decided: str
     words: str
     order: str
+    of_several: str = ANY
 
 
 class Shown(NamedTuple):
@@ -164,6 +166,9 @@ class BrowseTab:
             self.tags = gr.Dropdown([], multiselect=True, label="Tag", min_width=170)
             self.secondary = gr.Dropdown([], multiselect=True, label="Secondary tag", min_width=150)
             self.categories = gr.Dropdown([], multiselect=True, label="Failure category", min_width=150, visible=False)
+            self.of_several = gr.Dropdown(
+                [(words, key) for key, words in OF_SEVERAL.items()], value=ANY, label="Of several tags", min_width=130
+            )
             self.modes = gr.Dropdown(list(MODES), multiselect=True, label="Failure mode, first model", min_width=170)
             self.decided = gr.Dropdown(
                 [(words, key) for key, words in DECIDED.items()], value=ANY, label="Decided, first model", min_width=150
@@ -172,7 +177,7 @@ class BrowseTab:
             self.clear = gr.Button("Clear", min_width=80, elem_id="browse-clear")
         self.filters: list[Any] = [
             self.run, self.model, self.against, self.metric, self.tags, self.secondary, self.categories, self.modes,
-            self.who, self.decided, self.words, self.order,
+            self.who, self.decided, self.words, self.order, self.of_several,
         ]  # fmt: skip
 
     def wire(self, opened: Any, tabs: gr.Tabs, picture: Any, captions: Sequence[Any]) -> None:
@@ -267,7 +272,7 @@ class BrowseTab:
         return shown if values[-1] else shown._replace(example=gr.skip(), selected=gr.skip())
 
     def _cleared(self) -> list[Any]:
-        return [[], [], [], [], ANY, ANY, ""]
+        return [[], [], [], [], ANY, ANY, "", ANY]
 
     def _pick(self, event: gr.SelectData, *values: Any) -> list[Any]:
         """What a click in the tab's HTML does: open, step, page, filter, clear, or go to Compare."""
@@ -387,6 +392,7 @@ def _filter(asked: Asked, catalogue: Catalogue) -> Filter:
         "Who is right": (asked.who, list(WHO)),
         "Decided": (asked.decided, list(DECIDED)),
         "Sort": (asked.order, list(ORDER)),
+        "Of several tags": (asked.of_several, list(OF_SEVERAL)),
     }
     for label, (value, known) in choices.items():
         if value not in known:
@@ -403,6 +409,7 @@ def _filter(asked: Asked, catalogue: Catalogue) -> Filter:
         decided=asked.decided,
         words=(asked.words or "")[:200],
         order=asked.order,
+        of_several=asked.of_several,
     )
 
 
