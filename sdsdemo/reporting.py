@@ -178,7 +178,8 @@ def _result(group: Sequence[StoredRun]) -> dict[str, Any]:
     scored: dict[str, Scored] = {}
     for run in group:
         for model, found in scored_of(run).items():
-            scored[model if model not in scored else f"{model} ({_settings(run)})"] = found
+            names = (model, f"{model} ({_settings(run)})", f"{model} ({_settings(run)}, {run.path.name})")
+            scored[next((name for name in names if name not in scored), str(run.path))] = found
     of = first.header.get("of", len(first.every))
     return {
         "benchmark": first.benchmark,
@@ -193,5 +194,10 @@ def _result(group: Sequence[StoredRun]) -> dict[str, Any]:
 
 
 def _settings(run: StoredRun) -> str:
+    """As "8 x 4, seed 0", and what else is set."""
     settings = run.header["settings"]
-    return f"{settings['timesteps']} x {settings['noises']}, seed {settings['seed']}"
+    rest = {name: value for name, value in settings.items() if value and name not in _Settings.__annotations__}
+    words = [
+        name.replace("_", " ") if value is True else f"{name.replace('_', ' ')} {value}" for name, value in rest.items()
+    ]
+    return ", ".join([f"{settings['timesteps']} x {settings['noises']}", f"seed {settings['seed']}", *words])

@@ -8,7 +8,7 @@ import json
 import os
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -143,8 +143,16 @@ def tag(world: World, draw: random.Random) -> None:
 
 
 def setting(world: World, draw: random.Random) -> None:
-    change = draw.choice([{"timesteps": 3}, {"noises": 3}, {"seed": draw.randrange(99)}, {"empty_prompt": True}])
-    world.spend = replace(world.spend, **change)
+    world.spend = changed(world.spend, draw.choice([field.name for field in fields(Budget)]))
+
+
+def changed(spend: Budget, name: str) -> Budget:
+    """With one setting turned, whichever there are."""
+    value = getattr(spend, name)
+    other = (0.2, 0.8) if value is None else None if isinstance(value, tuple) else f"another {value}"
+    if isinstance(value, bool | int):
+        other = not value if isinstance(value, bool) else value + 1
+    return replace(spend, **{name: other})
 
 
 KINDS: list[Callable[[World, random.Random], None]] = [
@@ -210,6 +218,14 @@ def _untimed(found: object) -> object:
 
 
 # ---------------------------------------------------------------------------------------------------- one at a time
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Budget)])
+def test_every_setting_of_a_question_is_one_of_its_run(world: World, tmp_path: Path, name: str) -> None:
+    world.evaluate(tmp_path / "run")
+    world.spend = changed(world.spend, name)
+    with pytest.raises(UserError, match="other settings: name another folder"):
+        world.evaluate(tmp_path / "run")
 
 
 @pytest.mark.parametrize("kind", [picture, caption, swapped, tag])
