@@ -20,7 +20,7 @@ from sdsdemo.cli_mini import add_mini
 from sdsdemo.console import columns, note, progress, show, silent, verb
 from sdsdemo.errors import UserError
 from sdsdemo.recipes import PRESET_WORDS, Recipe, called, headings, made
-from sdsdemo.settings import NOISES, SEED, TIMESTEPS, budget
+from sdsdemo.settings import NOISES, SEED, TIMESTEP_RANGE, TIMESTEPS, budget
 
 STOPPED = 130
 """What a shell reports for a program stopped with Ctrl-C."""
@@ -142,13 +142,20 @@ def _add_models_and_budget(parser: argparse.ArgumentParser) -> None:
     for name, knob in (("timesteps", TIMESTEPS), ("noises", NOISES), ("seed", SEED)):
         says = f"{knob.meaning} From {knob.low} to {knob.high}, default {knob.default}."
         parser.add_argument(f"--{name}", type=int, default=knob.default, metavar="N", help=says)
+    parser.add_argument("--timestep-range", nargs=2, type=float, metavar=("LOW", "HIGH"), help=TIMESTEP_RANGE)
 
 
 def _score(asked: argparse.Namespace) -> int:
     from sdsdemo.shell import as_text, ask
 
     answer = ask(
-        asked.image, asked.captions, asked.model, timesteps=asked.timesteps, noises=asked.noises, seed=asked.seed
+        asked.image,
+        asked.captions,
+        asked.model,
+        timesteps=asked.timesteps,
+        noises=asked.noises,
+        seed=asked.seed,
+        timestep_range=asked.timestep_range,
     )
     show(asked, answer, as_text)
     return 0 if any("scores" in entry for entry in answer["models"]) else 2
@@ -167,7 +174,13 @@ def _evaluate(asked: argparse.Namespace) -> int:
         asked.benchmark,
         models,
         workbench=workbench,
-        budget=budget(asked.timesteps, asked.noises, asked.seed, empty_prompt=asked.empty_prompt),
+        budget=budget(
+            asked.timesteps,
+            asked.noises,
+            asked.seed,
+            timestep_range=asked.timestep_range,
+            empty_prompt=asked.empty_prompt,
+        ),
         limit=asked.limit,
         out=asked.out,
         blind=asked.blind,

@@ -20,6 +20,7 @@ from sdsdemo.data.contents import made_of
 from sdsdemo.data.opening import Opening, left_out
 from sdsdemo.errors import UserError
 from sdsdemo.models import cards
+from sdsdemo.models.remarks import remarks
 from sdsdemo.processes import Processes
 from sdsdemo.runs import BLIND, RunFolder, row_of, scores_of, settings_of
 from sdsdemo.summaries import Scored, summarise
@@ -205,6 +206,8 @@ class _Work:
         """Scores that are computed here; those that another run has added meanwhile are taken from it."""
         scorer = self.workbench.scorer(name)
         check_fit(scorer, examples)
+        for sentence in remarks(scorer.card, self.budget) if not what else ():
+            self.remark(sentence)
         if self.run:
             self._enter(name)
         found: dict[str, Scores] = {}

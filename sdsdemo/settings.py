@@ -6,7 +6,7 @@ Sliders, command-line flags, checks and `doctor` all read from here. Nothing her
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,10 @@ class Knob:
 TIMESTEPS = Knob(default=8, low=1, high=64, meaning="How many noise levels to test each caption at, evenly spread.")
 NOISES = Knob(
     default=4, low=1, high=16, meaning="Noise draws a timestep; two or more give the difference its standard error."
+)
+TIMESTEP_RANGE = (
+    "The part of the noise schedule that timesteps are spread over, from 0 (no noise) to 1 (all noise); by default "
+    "that of each model's card, or all of it."
 )
 SEED = Knob(default=0, low=0, high=2**31 - 1, meaning="Every caption meets the noise drawn from this seed.")
 
@@ -219,13 +223,31 @@ class Settings:
         )
 
 
+def checked_range(value: Sequence[float]) -> tuple[float, float]:
+    """A range of timesteps. Raises `UserError` for anything but two numbers, 0 <= low < high <= 1."""
+    parts = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    numbers = [float(part) for part in parts if isinstance(part, int | float) and not isinstance(part, bool)]
+    if len(numbers) != len(parts) or len(parts) != 2 or not 0 <= numbers[0] < numbers[1] <= 1:
+        said = " ".join(str(part)[:20] for part in parts[:4])
+        raise UserError(
+            f"The timestep range must be two numbers from 0 to 1, the lower one first, such as 0.2 0.8; it was {said}."
+        )
+    return numbers[0], numbers[1]
+
+
 def budget(
-    timesteps: int = TIMESTEPS.default, noises: int = NOISES.default, seed: int = SEED.default, **options: bool
+    timesteps: int = TIMESTEPS.default,
+    noises: int = NOISES.default,
+    seed: int = SEED.default,
+    *,
+    timestep_range: Sequence[float] | None = None,
+    **options: bool,
 ) -> Budget:
     """A checked `Budget`. Raises `UserError` naming the knob and its range."""
     return Budget(
         timesteps=TIMESTEPS.check(timesteps, "Timesteps"),
         noises=NOISES.check(noises, "Noise draws"),
         seed=SEED.check(seed, "Seed"),
+        timestep_range=None if timestep_range is None else checked_range(timestep_range),
         **options,
     )

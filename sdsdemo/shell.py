@@ -40,12 +40,14 @@ def ask(
     timesteps: int | None = None,
     noises: int | None = None,
     seed: int | None = None,
+    timestep_range: Sequence[float] | None = None,
 ) -> dict[str, Any]:
     """The dict of `score --json`. Raises `UserError` for an image, captions, a model or a budget that must change."""
     spend = budget(
         TIMESTEPS.default if timesteps is None else timesteps,
         NOISES.default if noises is None else noises,
         SEED.default if seed is None else seed,
+        timestep_range=timestep_range,
     )
     picture, name = (image, "picture") if isinstance(image, Image) else (open_image(Path(image)), Path(image).name)
     workbench, read = Workbench(), check_captions(captions)

@@ -29,6 +29,8 @@ class Budget:
     seed: int
     empty_prompt: bool = False
     """Also measure the empty prompt with the same (timestep, noise): DiffusionITM's baseline for image retrieval."""
+    timestep_range: tuple[float, float] | None = None
+    """The part of the noise schedule, from 0 to 1, that timesteps are spread over; None: each model's card says."""
 
     @property
     def evaluations(self) -> int:

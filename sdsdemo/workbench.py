@@ -16,6 +16,7 @@ from sdsdemo.deciding import decide
 from sdsdemo.errors import UserError
 from sdsdemo.inputs import check_captions
 from sdsdemo.models import cards, open_scorer
+from sdsdemo.models.remarks import remarks
 from sdsdemo.settings import LIMITS, Settings
 from sdsdemo.types import Answer, Availability, Budget, Card, Concern, Scorer
 
@@ -155,7 +156,7 @@ def _ask(scorer: Scorer, image: Image, captions: list[str], budget: Budget) -> A
     if any(concern.kind == "unknown-words" for concern in concerns):
         concerns = [concern for concern in concerns if concern.kind != "equal-captions"]
     blocking = _sentences(concern for concern in concerns if concern.blocking)
-    notes = _sentences(concern for concern in concerns if not concern.blocking)
+    notes = (*remarks(scorer.card, budget), *_sentences(c for c in concerns if not c.blocking))
     if blocking:
         return Answer(card=scorer.card, problem=" ".join(blocking), notes=notes)
     scores = scorer.score([image], captions, budget)

@@ -55,6 +55,8 @@ MINI_CARDS = (
 class OneByOne:
     """`score_examples` by way of `score`, without concerns: what most fakes need."""
 
+    card = fake_card("fake")
+
     def concerns(self, images: Sequence[Image], captions: Sequence[str]) -> list[Concern]:
         return []
 

@@ -96,7 +96,8 @@ class DiffusionScorer:
         start = time.perf_counter()
         model = self.model
         prompts, blocks = self._layout(items, budget)
-        timestep_T = spread_timesteps(budget.timesteps, self.card.timestep_range, model.schedule.steps)
+        span = budget.timestep_range or self.card.timestep_range
+        timestep_T = spread_timesteps(budget.timesteps, span, model.schedule.steps)
         pair_P = torch.tensor([pair for block in blocks for pair in block.pairs])
         with torch.inference_mode():
             latent_I = model.encode_images([image for images, _ in items for image in images])

@@ -35,6 +35,7 @@ class Settings(TypedDict):
     timesteps: int
     noises: int
     seed: int
+    timestep_range: NotRequired[list[float]]
 
 
 class Header(TypedDict):
@@ -59,6 +60,7 @@ def settings_of(budget: Budget) -> dict[str, Any]:
         "noises": budget.noises,
         "seed": budget.seed,
         "empty_prompt": budget.empty_prompt,
+        **({} if budget.timestep_range is None else {"timestep_range": list(budget.timestep_range)}),
     }
 
 
@@ -128,4 +130,6 @@ def held(header: Mapping[str, Any]) -> str:
     sample = f" --limit {count}" if count != header.get("of", count) else ""
     flags = " ".join(f"--{name} {settings[name]}" for name in ("timesteps", "noises", "seed"))
     empty = " --empty-prompt" if settings.get("empty_prompt") else ""
+    if "timestep_range" in settings:
+        empty += f" --timestep-range {' '.join(f'{share:g}' for share in settings['timestep_range'])}"
     return f"{header['benchmark']}{sample} {flags}{empty}".strip()

@@ -1,0 +1,48 @@
+"""What should be known of a model that a spec names, in a sentence each. Loads none.
+
+A card was chosen with care; a spec is taken as it stands, and what was taken for granted is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sdsdemo.models import cards
+from sdsdemo.types import Budget, Card
+
+OTHER_RANGE = (
+    "{title} has the weights of {card}, whose card spreads timesteps over {own} of the schedule; here they are spread "
+    "over {here}. For the card's, set the timestep range to {own_words} (--timestep-range {own_words})."
+)
+
+
+def remarks(card: Card, budget: Budget) -> tuple[str, ...]:
+    """Sentences on a model that is named by a spec; none for a model that has a card."""
+    if card.name != card.spec:
+        return ()
+    return _other_range(card) if card.family == "diffusion" and budget.timestep_range is None else ()
+
+
+def _other_range(card: Card) -> tuple[str, ...]:
+    """Where the same weights have a card with another range of timesteps."""
+    others = [
+        c for c in cards.all_cards().values() if c.family == "diffusion" and c.timestep_range != card.timestep_range
+    ]
+    weights = _weights(cards.fingerprint_parts(card)) if others else {}
+    for other in others if weights else ():
+        if _weights(cards.fingerprint_parts(other)) == weights:
+            (low, high), (here_low, here_high) = other.timestep_range, card.timestep_range
+            return (
+                OTHER_RANGE.format(
+                    title=card.title,
+                    card=other.name,
+                    own=f"{low:g} to {high:g}",
+                    here=f"{here_low:g} to {here_high:g}",
+                    own_words=f"{low:g} {high:g}",
+                ),
+            )
+    return ()
+
+
+def _weights(parts: Mapping[str, str]) -> dict[str, str]:
+    return {part: digest for part, digest in parts.items() if part.endswith("weights")}
