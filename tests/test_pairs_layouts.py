@@ -191,6 +191,23 @@ def test_a_missing_image_is_not_another_of_that_name(tmp_path: Path, gone: str, 
         example.images[names.index(gone)].open()
 
 
+def test_an_image_beside_the_folder_that_is_named_is_not_meant(tmp_path: Path) -> None:
+    """The folder a/ is there without 1.png: the 1.png beside it is another picture."""
+    (tmp_path / "images" / "a").mkdir(parents=True)
+    for name in ("1.png", "a/2.png"):
+        (tmp_path / "images" / name).write_bytes(png("red"))
+    row = objects()[1] | {"image_0": "a/1.png", "image_1": "a/2.png"}
+    (tmp_path / "examples.json").write_text(json.dumps([row]))
+    examples = read_benchmark(f"folder:{tmp_path}")
+    assert "1 of 2 images are missing in the folder images: a/1.png." in notes_on("folder:x", examples)
+
+
+def test_an_image_may_be_named_by_a_number(tmp_path: Path) -> None:
+    (tmp_path / "7.png").write_bytes(png("red"))
+    (tmp_path / "examples.json").write_text(json.dumps([objects()[1] | {"image_0": 7, "image_1": "7"}]))
+    assert len({p.open().tobytes() for p in read_benchmark(f"folder:{tmp_path}")[0].images}) == 1
+
+
 def test_a_name_that_two_files_have_is_missing(tmp_path: Path) -> None:
     put_images(tmp_path / "images" / "one")
     put_images(tmp_path / "images" / "two")

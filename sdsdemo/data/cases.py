@@ -21,6 +21,8 @@ def json_of(path: Path) -> Any:
         return from_json(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
     except OSError as error:
         raise UserError(f"{path.name} cannot be read: check the file.") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path.name} is no UTF-8 text: save it again as UTF-8.") from error
     except ValueError as error:
         raise UserError(
             f"{path.name} is no JSON ({shown(error)}): copy it again from where it is published."

@@ -29,8 +29,6 @@ from sdsdemo.types import Picture
 
 ENDINGS = ("", ".png", ".jpg", ".jpeg", ".webp")
 SUFFIXES = frozenset(ENDINGS[1:])
-OF_A_MAC = "__MACOSX/"
-"""Where a Mac's zip file keeps what is not meant for others."""
 UTF8_FLAG = 0x800
 NAMED = 3
 """How many missing names are said."""
@@ -282,7 +280,7 @@ def _tails_in(archive: Path, state: contents.State) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for member in _opened(archive, state).infolist():
         name = member.filename
-        if member.is_dir() or name.startswith(OF_A_MAC):
+        if member.is_dir():
             continue
         names = {name} if member.flag_bits & UTF8_FLAG else {name, _as_utf8(name)}
         for tail in {tail for one in names for tail in _tails([one])}:

@@ -109,6 +109,7 @@ class _Rows:
             return value.picture(self.files)
         if isinstance(value, dict):
             value = value.get("path")
+        value = str(value) if type(value) is int else value
         if not isinstance(value, str) or not value.strip():
             raise UserError(f"{where} has an {shown(column)} that is no name of a file.")
         return self.files.picture(value, where)
