@@ -19,9 +19,10 @@ from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.deciding import decide
 from sdsdemo.errors import UserError
 from sdsdemo.freshness import current
+from sdsdemo.judging import judge
 from sdsdemo.metrics import MODES, Proportion, proportion, verdict
 from sdsdemo.runs import StoredRun
-from sdsdemo.summaries import pair_right, tag_rows, tags_of, transitions
+from sdsdemo.summaries import tag_rows, tags_of, transitions
 from sdsdemo.types import Example, Scores
 
 TAG_KINDS = ("collapsed_tag", "tag")
@@ -79,6 +80,8 @@ class Catalogue:
     scores: Mapping[str, Sequence[Scores]]
     """By model, in the order of the examples."""
     right: Mapping[str, Mapping[str, np.ndarray]] = field(repr=False)
+    finite: Mapping[str, np.ndarray] = field(repr=False)
+    """Whether a model says anything about an example; where not, it is neither right nor wrong."""
     modes: Mapping[str, Sequence[str]] = field(repr=False)
     decided: Mapping[str, np.ndarray] = field(repr=False)
     margin: Mapping[str, np.ndarray] = field(repr=False)
@@ -117,15 +120,16 @@ def read_catalogue(run: StoredRun, reader: Callable[[str], list[Example]] = read
     if not scores:
         raise UserError(f"No model in '{run.path.name}' has scored every example yet: run evaluate again first.")
     examples = [known[example.id] for example in run.examples]
-    matrices = {model: [one.score_IC for one in found] for model, found in scores.items()}
+    judged = {model: judge(found) for model, found in scores.items()}
     return Catalogue(
         name=run.benchmark,
         examples=examples,
         scores=scores,
-        right={model: pair_right(found) for model, found in matrices.items()},
-        modes={model: [verdict(score_IC).mode for score_IC in found] for model, found in matrices.items()},
+        right={model: found.right for model, found in judged.items()},
+        finite={model: found.finite for model, found in judged.items()},
+        modes={model: [verdict(one.score_IC, one.resolution).mode for one in found] for model, found in scores.items()},
         decided={model: np.array([_both_decided(one) for one in found]) for model, found in scores.items()},
-        margin={model: np.array([_margin(score_IC) for score_IC in found]) for model, found in matrices.items()},
+        margin={model: found.margin["text"] for model, found in judged.items()},
         captions=["\n".join(example.captions).casefold() for example in examples],
         notes=run.notes,
     )
@@ -153,7 +157,10 @@ def select(catalogue: Catalogue, wanted: Filter) -> np.ndarray:
 def went(catalogue: Catalogue, wanted: Filter) -> dict[str, np.ndarray]:
     """By each of `WHO`, whether an example is so, for the two models and the metric of a filter."""
     a_E, b_E = (catalogue.right[model][wanted.metric] for model in (wanted.model, wanted.against))
-    return {"right": a_E, "wrong": ~a_E, **transitions(a_E, b_E)}
+    says_E = catalogue.finite[wanted.model]
+    both_E = says_E & catalogue.finite[wanted.against]
+    ways = {way: which_E & both_E for way, which_E in transitions(a_E, b_E).items()}
+    return {"right": a_E, "wrong": ~a_E & says_E, **ways}
 
 
 def by_tag(catalogue: Catalogue, wanted: Filter) -> dict[str, tuple[Proportion, Proportion]]:
@@ -165,7 +172,7 @@ def by_tag(catalogue: Catalogue, wanted: Filter) -> dict[str, tuple[Proportion, 
         for tag, places in tag_rows(catalogue.examples, kind).items():
             kept = places[rest[places]]
             if len(kept):
-                a, b = (_share(catalogue.right[m][wanted.metric][kept]) for m in (wanted.model, wanted.against))
+                a, b = (_share(catalogue, m, wanted.metric, kept) for m in (wanted.model, wanted.against))
                 shares[f"{kind}={tag}"] = (a, b)
     return shares
 
@@ -188,8 +195,10 @@ def facts(catalogue: Catalogue, place: int, kinds: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(tag for kind in kinds for tag in tags_of(catalogue.examples[place], kind)))
 
 
-def _share(right_E: np.ndarray) -> Proportion:
-    return proportion(int(right_E.sum()), len(right_E))
+def _share(catalogue: Catalogue, model: str, metric: str, places: np.ndarray) -> Proportion:
+    """Of the examples at these places on which the model says something."""
+    says = places[catalogue.finite[model][places]]
+    return proportion(int(catalogue.right[model][metric][says].sum()), len(says))
 
 
 def _has_tag(
@@ -215,10 +224,6 @@ def _ordered(catalogue: Catalogue, wanted: Filter, places: np.ndarray) -> np.nda
 
 def _ranks(value_E: np.ndarray) -> np.ndarray:
     return np.argsort(np.argsort(value_E, kind="stable"), kind="stable")
-
-
-def _margin(score_IC: np.ndarray) -> float:
-    return float(min(score_IC[0, 0] - score_IC[0, 1], score_IC[1, 1] - score_IC[1, 0]))
 
 
 def _both_decided(scores: Scores) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +23,7 @@ from sdsdemo.errors import UserError
 from sdsdemo.models import cards
 from sdsdemo.models.remarks import remarks
 from sdsdemo.processes import Processes
+from sdsdemo.reports import warnings
 from sdsdemo.runs import BLIND, RunFolder, row_of, scores_of, settings_of
 from sdsdemo.summaries import Scored, summarise
 from sdsdemo.types import Budget, Card, Example, Picture, Scorer, Scores
@@ -31,8 +33,10 @@ REPORTED_EVERY = 2.0
 BAR = 24
 UNRELATED, UNRELATED_SEED = 32, 20_003
 """Images that a caption is scored with for the blind row, and the seed that chooses them."""
-CHECKED_CAPTIONS, CHECKED_PICTURES = 64, 4
-"""Examples, spread over the benchmark, that are looked at before a model is trusted with it."""
+CHECKED_PICTURES = 4
+"""Examples, spread over the benchmark, whose pictures are looked at before a model is trusted with it."""
+UNREAD = {"truncated", "equal-captions", "unknown-words"}
+"""Kinds of `Concern` about captions that leave a score, which is kept with them."""
 
 
 class Models(Protocol):
@@ -87,7 +91,7 @@ def evaluate(
         run.skip(broken, [example.id for example in usable])
         run.finish(work.from_others, work.shares if team.count > 1 else ())
         remark(f"Every score is kept in {out}: python -m sdsdemo report {out}")
-    return {
+    result = {
         "benchmark": benchmark,
         "n": len(usable),
         "of": len(every),
@@ -97,6 +101,9 @@ def evaluate(
         "processes": team.count,
         **summarise(usable, scored),
     }
+    for line in warnings(result):
+        remark(line)
+    return result | {"warnings": warnings(result)}
 
 
 def _open_run(
@@ -205,7 +212,7 @@ class _Work:
     def _fresh(self, name: str, examples: Sequence[Example], what: str) -> dict[str, Scores]:
         """Scores that are computed here; those that another run has added meanwhile are taken from it."""
         scorer = self.workbench.scorer(name)
-        check_fit(scorer, examples)
+        unread = check_fit(scorer, examples)
         for sentence in remarks(scorer.card, self.budget) if not what else ():
             self.remark(sentence)
         if self.run:
@@ -215,7 +222,8 @@ class _Work:
         began = said = time.perf_counter()
         for scores in scorer.score_examples(self._asked(name, examples, what, found, asked), self.budget):
             example = asked.popleft()
-            found[example.id] = self._keep(name, example, blinded(scores) if what else scores, what)
+            scores = blinded(scores) if what else replace(scores, unread=unread.get(example.id, ()))
+            found[example.id] = self._keep(name, example, scores, what)
             now, done = time.perf_counter(), len(found)
             if now - said > REPORTED_EVERY or done == len(examples):
                 said = now
@@ -262,19 +270,26 @@ class _Work:
             return self.workbench.scorer(name).card
 
 
-def check_fit(scorer: Scorer, examples: Sequence[Example]) -> None:
-    """Raises `UserError` where a benchmark has words or pictures that a small model does not know.
+def check_fit(scorer: Scorer, examples: Sequence[Example]) -> dict[str, tuple[str, ...]]:
+    """By example, how its captions are not read as meant, where they are not: cut, equal, or with unknown words.
 
-    A sample is looked at: captions of 64 examples and pictures of 4, spread over all.
+    All captions are looked at, and the pictures of 4 examples, spread over all. Raises `UserError` for an example that
+    means nothing to the model: of words or pictures that a small one does not know, or with a tokenizer's own marks.
     """
-    for number, example in enumerate(_spread(examples, CHECKED_CAPTIONS)):
-        looked = example.images if number % (CHECKED_CAPTIONS // CHECKED_PICTURES) == 0 else ()
-        pictures = [image for picture in looked if (image := _opened(picture)) is not None]
-        blocking = [concern.text for concern in scorer.concerns(pictures, example.captions) if concern.blocking]
+    looked = {example.id for example in _spread(examples, CHECKED_PICTURES)}
+    unread: dict[str, tuple[str, ...]] = {}
+    for example in examples:
+        opened = [_opened(picture) for picture in example.images] if example.id in looked else []
+        pictures = [image for image in opened if image is not None]
+        concerns = scorer.concerns(pictures, example.captions)
+        blocking = [concern.text for concern in concerns if concern.blocking]
         if blocking:
             raise UserError(
                 f"Example {example.id} is not for {scorer.card.title}: {blocking[0]} Name another model with --model."
             )
+        kinds = tuple(sorted({concern.kind for concern in concerns} & UNREAD))
+        unread |= {example.id: kinds} if kinds else {}
+    return unread
 
 
 def _opened(picture: Picture) -> Image | None:
@@ -298,7 +313,12 @@ def unrelated(examples: Sequence[Example]) -> list[Example]:
 
 def blinded(scores: Scores) -> Scores:
     """The mean over the images: score_IC [1, C], without the losses behind it."""
-    return Scores(kind=scores.kind, score_IC=scores.score_IC.mean(axis=0, keepdims=True), seconds=scores.seconds)
+    return Scores(
+        kind=scores.kind,
+        score_IC=scores.score_IC.mean(axis=0, keepdims=True),
+        seconds=scores.seconds,
+        precision=scores.precision,
+    )
 
 
 def _with_pictures(example: Example, pool: Sequence[tuple[str, Picture]]) -> Example:

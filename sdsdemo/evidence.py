@@ -15,6 +15,9 @@ Shape suffixes: I image, C caption, T timestep, N noise draw.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from sdsdemo.types import Evidence
@@ -38,6 +41,13 @@ def normalised(evidence: Evidence) -> dict[str, np.ndarray]:
         weight_T = np.exp(-DECAY * evidence.timestep_T / evidence.steps) * evidence.clean_factor_T
         scores[CLEAN] = -(loss_ICTN.mean(axis=3) @ (weight_T / weight_T.sum()))
     return scores
+
+
+def resolution_of(readings: Mapping[Any, np.ndarray], key: Any, share: float) -> float:
+    """What rounding may move a reading by: this share of it, or of what the empty prompt's losses are taken from."""
+    base = next((own for own in (SQUARED, NORM) if key == WITHOUT_EMPTY.format(rule=own)), key)
+    finite = readings[base][np.isfinite(readings[base])]
+    return share * float(np.abs(finite).max(initial=0.0))
 
 
 def by_count(evidence: Evidence) -> dict[int, np.ndarray]:

@@ -16,6 +16,8 @@ COLOURS = ("#2563eb", "#d97706", "#0d9488", "#9333ea", "#64748b", "#dc2626", "#6
 HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo", "--")
 STYLES = ("-", "--", ":", "-.")
 """Models differ by more than colour."""
+NOTHING = {"value": 0.0, "low": 0.0, "high": 0.0}
+"""What is drawn of a share of no example at all."""
 
 
 def shares_figure(result: Mapping[str, Any]) -> Figure:
@@ -26,7 +28,7 @@ def shares_figure(result: Mapping[str, Any]) -> Figure:
     wide = 0.8 / len(models)
     for m, (name, entry) in enumerate(models):
         x = [k + (m - (len(models) - 1) / 2) * wide for k in range(len(metrics))]
-        shares = [entry[metric] for metric in metrics]
+        shares = [entry[metric] if entry[metric]["n"] else NOTHING for metric in metrics]
         height = [100 * share["value"] for share in shares]
         error = [
             [100 * (share["value"] - share["low"]) for share in shares],

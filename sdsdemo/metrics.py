@@ -6,7 +6,8 @@
     group match  s(c0,i0) + s(c1,i1) > s(c1,i0) + s(c0,i1)
 
 All strict: a tie is a failure. Thrush et al. 2022 (2204.03162), section 4. Group match cancels whatever a caption or an
-image adds to every score of its own.
+image adds to every score of its own. Of one image and k captions, `accuracy` asks that each true one, the first or the
+first few, beats all others. Scores that differ by no more than their `resolution` may differ by rounding alone: a tie.
 
 Shape suffixes: E example, I image, C caption, T timestep, N noise draw.
 """
@@ -44,12 +45,13 @@ MODES = {
     "one caption wins, images swapped": "Both images pick the same caption, and each caption picks the other's image.",
     "captions swapped, one image wins": "Each image picks the other's caption, and both captions pick the same image.",
     "swapped": "Each image picks the other's caption, and each caption picks the other's image.",
-    TIE: "Two scores that are compared are exactly equal, so at least one of the four picks is not made.",
+    TIE: "Two scores that are compared do not differ beyond rounding, so at least one of the four picks is not made.",
     NO_EVIDENCE: "A score is not a finite number, so nothing can be said.",
 }
 """Every mode that a verdict may have, explained in one line."""
 
 METRICS = ("text", "image", "group", "group_match")
+ACCURACY = "accuracy"
 CHANCE = {"text": 1 / 4, "image": 1 / 4, "group": 1 / 6, "group_match": 1 / 2}
 """What four independent random scores reach: of their 24 orders 6, 6 and 4 are right; group match is one coin."""
 
@@ -101,7 +103,27 @@ class PairedDifference:
     """95 % band of each timestep by itself."""
 
 
-def verdict(score_IC: np.ndarray) -> Verdict:
+def margins(score_IC: np.ndarray, true: int = 1) -> dict[str, float]:
+    """By metric, what must be above zero: the smallest of the differences that it asks for. NaN where no score says.
+
+    score_IC: [2, 2], caption k belongs to image k; or [1, C], the first `true` captions are. Raises `ValueError`.
+    """
+    score_IC = np.asarray(score_IC, dtype=np.float64)
+    if score_IC.shape == (2, 2):
+        (s00, s01), (s10, s11) = score_IC.tolist()
+        if not np.isfinite(score_IC).all():
+            return dict.fromkeys(METRICS, math.nan)
+        text, image = min(s00 - s01, s11 - s10), min(s00 - s10, s11 - s01)
+        match = math.fsum((s00, s11, -s01, -s10))  # fsum: the sign is exact, however small the margin
+        return {"text": text, "image": image, "group": min(text, image), "group_match": match}
+    if score_IC.ndim != 2 or len(score_IC) != 1 or not score_IC.size:
+        raise ValueError(f"score_IC must be of shape (2, 2) or (1, captions); it was {score_IC.shape}")
+    if not np.isfinite(score_IC).all():
+        return {ACCURACY: math.nan}
+    return {ACCURACY: float(score_IC[0, :true].min() - score_IC[0, true:].max(initial=-math.inf))}
+
+
+def verdict(score_IC: np.ndarray, resolution: float = 0.0) -> Verdict:
     """Verdict of one pair of pairs: caption k belongs to image k. score_IC: [2, 2], higher is better.
 
     A score that is NaN or infinite fails everything. Raises `ValueError` for another shape.
@@ -109,18 +131,15 @@ def verdict(score_IC: np.ndarray) -> Verdict:
     score_IC = np.asarray(score_IC, dtype=np.float64)
     if score_IC.shape != (2, 2):
         raise ValueError(f"score_IC must be of shape (2, 2); it was {score_IC.shape}")
+    right = {metric: margin > resolution for metric, margin in margins(score_IC).items()}
+    return Verdict(**right, mode=_mode(score_IC, resolution))
+
+
+def _mode(score_IC: np.ndarray, resolution: float) -> str:
     if not np.isfinite(score_IC).all():
-        return Verdict(text=False, image=False, group=False, group_match=False, mode=NO_EVIDENCE)
-    captions, images = _picks(score_IC), _picks(score_IC.T)
-    text, image = captions == RIGHT, images == RIGHT
-    (s00, s01), (s10, s11) = score_IC.tolist()
-    return Verdict(
-        text=text,
-        image=image,
-        group=text and image,
-        group_match=math.fsum((s00, s11, -s01, -s10)) > 0,  # fsum: the sign is exact, however small the margin
-        mode=TIE if TIE in (captions, images) else _MODE_OF[captions, images],
-    )
+        return NO_EVIDENCE
+    captions, images = _picks(score_IC, resolution), _picks(score_IC.T, resolution)
+    return TIE if TIE in (captions, images) else _MODE_OF[captions, images]
 
 
 def benchmark_scores(score_EIC: np.ndarray) -> dict[str, Proportion]:
@@ -289,10 +308,10 @@ def grid_stderr(loss_TN: np.ndarray) -> np.ndarray:
     return np.sqrt(np.square(stderr_T).sum(axis=-1)) / stderr_T.shape[-1]
 
 
-def _picks(score_RC: np.ndarray) -> str:
+def _picks(score_RC: np.ndarray, resolution: float) -> str:
     """Which column each of two rows picks: its own, the same one, the other's; or a tie."""
     (s00, s01), (s10, s11) = score_RC.tolist()
-    if s00 == s01 or s11 == s10:
+    if abs(s00 - s01) <= resolution or abs(s11 - s10) <= resolution:
         return TIE
     return (SWAPPED, ONE, RIGHT)[(s00 > s01) + (s11 > s10)]
 

@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 from sdsdemo.data.benchmarks import differs
 from sdsdemo.errors import UserError
 from sdsdemo.freshness import current
-from sdsdemo.reports import as_csv
+from sdsdemo.reports import as_csv, warnings
 from sdsdemo.runs import BLIND, StoredRun, fits, read_run
 from sdsdemo.runtime.files import from_json
 from sdsdemo.runtime.shapes import shaped
@@ -181,7 +181,7 @@ def _result(group: Sequence[StoredRun]) -> dict[str, Any]:
             names = (model, f"{model} ({_settings(run)})", f"{model} ({_settings(run)}, {run.path.name})")
             scored[next((name for name in names if name not in scored), str(run.path))] = found
     of = first.header.get("of", len(first.every))
-    return {
+    result = {
         "benchmark": first.benchmark,
         "n": len(first.examples),
         "of": of,
@@ -191,6 +191,7 @@ def _result(group: Sequence[StoredRun]) -> dict[str, Any]:
         "settings": first.header["settings"],
         **summarise(first.examples, scored),
     }
+    return result | {"warnings": warnings(result)}
 
 
 def _settings(run: StoredRun) -> str:

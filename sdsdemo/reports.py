@@ -18,6 +18,31 @@ READINGS = {
     "by_range": "timesteps from ... to ...",
     "normalisations": "score made of the losses by",
 }
+ACCURACY, MATCH = "accuracy", "group_match"
+TURNED = "Are the captions the right way round?"
+ONE_WINS = (
+    "One caption wins for both images, or one image for both captions, more often than by chance (see the modes); "
+    "group-match, which cancels that, is not below it."
+)
+APART = {
+    "not_finite": (
+        "examples has a score that is not a finite number: it is in no share and in no comparison",
+        "examples have a score that is not a finite number: they are in no share and in no comparison",
+    ),
+    "truncated": (
+        "examples has a caption that this model does not read to its end",
+        "examples have a caption that this model does not read to its end",
+    ),
+    "equal_captions": (
+        "examples has captions that this model reads as equal",
+        "examples have captions that this model reads as equal",
+    ),
+    "unknown_words": (
+        "examples has a word that the tokenizer of this model does not know",
+        "examples have a word that the tokenizer of this model does not know",
+    ),
+}
+"""What is counted apart, said of one and of several."""
 CSV_COLUMNS = ("benchmark", "model", "group", "tag", "metric", "value", "low", "high", "n")
 
 
@@ -27,6 +52,7 @@ def as_table(result: Result) -> str:
     sections = [
         _skipped_rows(result),
         _shares_grid(result),
+        warnings(result),
         _official_rows(result),
         *(_tag_rows(result, kind, metrics[0]) for kind in _tag_kinds(result)),
         _paired_rows(result),
@@ -80,8 +106,44 @@ def expected_lines(result: Result, card_of: Callable[[str], Card]) -> list[str]:
     return lines
 
 
-def percent(share: Mapping[str, float]) -> str:
-    """`96.8 [95, 98]`."""
+def warnings(result: Result) -> list[str]:
+    """What the shares do not show, a sentence each: scores that are no numbers, ties, captions that are not read as
+    meant, and what is below chance with its whole interval."""
+    found = [_below_chance(name, entry, result["chance"]) for name, entry in result["models"].items()]
+    found += [f"{name}: {line}" for name, entry in result["models"].items() for line in _apart(entry.get("apart"))]
+    return [line for line in found if line]
+
+
+def _below_chance(name: str, entry: Mapping[str, Any], chance: Mapping[str, float]) -> str:
+    below = entry.get("below_chance", [])
+    if not below:
+        return ""
+    shares = ", ".join(f"{_label(m)} {percent(entry[m])} where chance is {100 * chance[m]:.1f}" for m in below)
+    why = TURNED if ACCURACY in below or MATCH in below else ONE_WINS
+    return f"{name}: below chance with the whole interval: {shares}. {why}"
+
+
+def _apart(counts: Mapping[str, Any] | None) -> Iterator[str]:
+    if counts is None:
+        return
+    n = counts["n"]
+    for key, (one, several) in APART.items():
+        if counts[key]:
+            yield f"{counts[key]} of {n} {one if counts[key] == 1 else several}."
+    of = n - counts["not_finite"]
+    ties = [f"{_label(metric)} {count} of {of}" for metric, count in counts["ties"].items() if count]
+    if ties:
+        yield f"ties within rounding, which count as failures: {', '.join(ties)}."
+
+
+def _label(metric: str) -> str:
+    return metric.replace("_", "-")
+
+
+def percent(share: Mapping[str, Any]) -> str:
+    """`96.8 [95, 98]`; a dash where nothing was counted."""
+    if share["value"] is None:
+        return "-"
     return f"{100 * share['value']:.1f} [{100 * share['low']:.0f}, {100 * share['high']:.0f}]"
 
 

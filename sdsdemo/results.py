@@ -20,8 +20,8 @@ def answers_as_dict(
     """One question, with the captions as they were read, and what each model says to it.
 
     `scores` has a number a caption, higher is better; `preferred` is the index of the best even when `decided` is
-    false; `difference` is best minus second. `problem` stands instead of scores; `notes` where there is something to
-    explain.
+    false; `difference` is best minus second, and `tie` is there where that may be rounding. `problem` stands instead
+    of scores; `notes` where there is something to explain.
     """
     told = {"notes": list(notes)} if notes else {}
     return {"image": image_name, "captions": list(captions), **told, "models": [_answer(answer) for answer in answers]}
@@ -50,6 +50,7 @@ def _verdict(scores: Scores, preference: Preference) -> dict[str, Any]:
         "difference": _number(preference.difference),
         "stderr": _number(preference.stderr),
         "decided": preference.decided,
+        **({"tie": True} if preference.tie else {}),
         "seconds": round(scores.seconds, 4),
     }
 

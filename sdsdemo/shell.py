@@ -138,7 +138,7 @@ def _row(entry: Mapping[str, Any], labels: str) -> list[str]:
         difference=entry["difference"],
         stderr=entry["stderr"],
         decided=entry["decided"],
-        tie=entry["difference"] == 0,
+        tie=entry.get("tie", False),
     )
     said = f"{verdict_words(preference, labels)}  ({DIRECTION[entry['kind']]})"
     return [entry["model"], *scores, _difference(entry), said]

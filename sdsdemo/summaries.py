@@ -3,7 +3,11 @@
 Takes scores as they are and computes none. Pair of pairs (two images, two captions): text, image, group, group-match.
 One image and k captions, the first of them true (or the first few, where the set says so): accuracy, and the *blind*
 accuracy: each caption's mean score over images that have nothing to do with it, which says how much can be won without
-looking. Beside them every average that the authors of the set report. All strict: a tie is a failure.
+looking. Beside them every average that the authors of the set report.
+
+All strict: a tie is a failure, and counted beside the share; an example with a score that is not
+a finite number is in no share and no comparison, and counted apart. A share whose whole interval is below chance is
+named in `below_chance`.
 """
 
 from __future__ import annotations
@@ -12,7 +16,6 @@ import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from math import comb
 from typing import Any, Protocol
 
@@ -21,8 +24,9 @@ import numpy as np
 from sdsdemo import evidence
 from sdsdemo.data.official import averages
 from sdsdemo.data.sets import TRUE
-from sdsdemo.metrics import CHANCE, METRICS, Proportion, benchmark_scores, mcnemar_exact, proportion, verdict
-from sdsdemo.types import Evidence, Scores
+from sdsdemo.judging import Judged, apart, judge, judge_matrices
+from sdsdemo.metrics import ACCURACY, CHANCE, mcnemar_exact, proportion, verdict
+from sdsdemo.types import DENOISING_RESOLUTION, Evidence, Scores
 
 TAG_KINDS = ("collapsed_tag", "tag", "secondary_tag", "num_main_preds", "category")
 SEVERAL = ("secondary_tag", "category")
@@ -52,10 +56,6 @@ class Scored:
     """score_IC [1, C]: means over unrelated images."""
 
     @property
-    def matrices(self) -> list[np.ndarray]:
-        return [scores.score_IC for scores in self.scores_E]
-
-    @property
     def losses(self) -> list[Evidence] | None:
         """The losses of every example; None for a similarity."""
         found = [scores.evidence for scores in self.scores_E if scores.evidence is not None]
@@ -64,16 +64,15 @@ class Scored:
 
 def summarise(examples: Sequence[Tagged], scored: Mapping[str, Scored]) -> dict[str, Any]:
     """`chance`, `models` and `paired` of `evaluate --json`. The shape of the first example is that of all."""
-    first = next(iter(scored.values())).matrices[0]
-    pairs = first.shape == (2, 2)
-    right_of = pair_right if pairs else partial(choice_right, true_E=true_captions(examples))
-    model = _pair_summary if pairs else _choice_summary
-    lengths = [score_IC.shape[1] for score_IC in next(iter(scored.values())).matrices]
-    by_chance = [1 / max(1, comb(k, true)) for k, true in zip(lengths, true_captions(examples), strict=True)]
+    shapes = [scores.score_IC.shape for scores in next(iter(scored.values())).scores_E]
+    true_E = true_captions(examples)
+    by_chance = [1 / max(1, comb(captions, true)) for (_, captions), true in zip(shapes, true_E, strict=True)]
+    chance = dict(CHANCE) if shapes[0] == (2, 2) else {ACCURACY: float(np.mean(by_chance))}
+    judged = {name: judge(found.scores_E, true_E) for name, found in scored.items()}
     return {
-        "chance": dict(CHANCE) if pairs else {"accuracy": float(np.mean(by_chance))},
-        "models": {name: model(examples, found) for name, found in scored.items()},
-        "paired": list(_paired({name: right_of(found.matrices) for name, found in scored.items()})),
+        "chance": chance,
+        "models": {name: _summary(examples, found, judged[name], chance) for name, found in scored.items()},
+        "paired": list(_paired(judged)),
     }
 
 
@@ -96,22 +95,6 @@ def tag_rows(examples: Sequence[Tagged], kind: str) -> dict[str, np.ndarray]:
     return {tag: np.array(rows[tag]) for tag in sorted(rows, key=lambda tag: (tag == NO_TAG, tag))}
 
 
-def pair_right(score_E: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """By metric, which examples are right."""
-    verdicts = [verdict(score_IC) for score_IC in score_E]
-    return {metric: np.array([getattr(v, metric) for v in verdicts]) for metric in METRICS}
-
-
-def choice_right(score_E: Sequence[np.ndarray], true_E: Sequence[int] | None = None) -> dict[str, np.ndarray]:
-    """Right where every true caption beats all others; a tie is a failure, and so is a score that is not a number.
-
-    true_E: how many captions of an example are true, the first ones; 1 where it is not given.
-    """
-    counts = true_E or [1] * len(score_E)
-    beaten = [bool((s[0, :n, None] > s[0, None, n:]).all()) for s, n in zip(score_E, counts, strict=True)]
-    return {"accuracy": np.array(beaten)}
-
-
 def true_captions(examples: Sequence[Tagged]) -> list[int]:
     """How many captions of each example are true."""
     said = [example.tags.get(TRUE, "") for example in examples]
@@ -123,39 +106,39 @@ def transitions(a_E: np.ndarray, b_E: np.ndarray) -> dict[str, np.ndarray]:
     return {"fixed": ~a_E & b_E, "broken": a_E & ~b_E, "still wrong": ~a_E & ~b_E, "always right": a_E & b_E}
 
 
-def _pair_summary(examples: Sequence[Tagged], scored: Scored) -> dict[str, Any]:
-    right = pair_right(scored.matrices)
-    modes = [verdict(score_IC).mode for score_IC in scored.matrices]
+def _summary(examples: Sequence[Tagged], scored: Scored, judged: Judged, chance: Mapping[str, float]) -> dict[str, Any]:
+    shares = _shares(judged)
     return {
-        **_shares(right),
-        **_official(examples, right, scored),
-        "by_tag": _by_tag(examples, right),
-        "modes": {mode: modes.count(mode) for mode in sorted(set(modes))},
+        **shares,
+        "apart": apart(scored.scores_E, judged),
+        "below_chance": [metric for metric, share in shares.items() if share["n"] and share["high"] < chance[metric]],
+        **_blind(examples, scored),
+        **_official(examples, scored, judged),
+        "by_tag": _by_tag(examples, judged),
+        **(_modes(scored) if len(judged.metrics) > 1 else {}),
         **_cost(scored),
-        **({} if scored.losses is None else {"losses": _from_losses(scored.losses, _pair_shares)}),
+        **({} if scored.losses is None else {"losses": _from_losses(examples, scored, scored.losses)}),
     }
 
 
-def _choice_summary(examples: Sequence[Tagged], scored: Scored) -> dict[str, Any]:
-    true_E = true_captions(examples)
-    right = choice_right(scored.matrices, true_E)
-    blind_E = None if scored.blind_E is None else [b.score_IC for b in scored.blind_E]
-    return {
-        **_shares(right),
-        **({} if blind_E is None else {"blind": _shares(choice_right(blind_E, true_E))}),
-        **_official(examples, right, scored),
-        "by_tag": _by_tag(examples, right),
-        **_cost(scored),
-        **(
-            {}
-            if scored.losses is None
-            else {"losses": _from_losses(scored.losses, lambda score_E: _shares(choice_right(score_E, true_E)))}
-        ),
-    }
+def _modes(scored: Scored) -> dict[str, Any]:
+    modes = [verdict(scores.score_IC, scores.resolution).mode for scores in scored.scores_E]
+    return {"modes": {mode: modes.count(mode) for mode in sorted(set(modes))}}
 
 
-def _official(examples: Sequence[Tagged], right: Mapping[str, np.ndarray], scored: Scored) -> dict[str, Any]:
-    found = averages([example.tags for example in examples], right, scored.matrices)
+def _blind(examples: Sequence[Tagged], scored: Scored) -> dict[str, Any]:
+    return {} if scored.blind_E is None else {"blind": _shares(judge(scored.blind_E, true_captions(examples)))}
+
+
+def _official(examples: Sequence[Tagged], scored: Scored, judged: Judged) -> dict[str, Any]:
+    """Of the examples on which the model says something."""
+    places = np.flatnonzero(judged.finite).tolist()
+    found = averages(
+        [examples[place].tags for place in places],
+        {metric: right_E[places] for metric, right_E in judged.right.items()},
+        [scored.scores_E[place].score_IC for place in places],
+        judged.resolution_E[places],
+    )
     return {"official": found} if found else {}
 
 
@@ -169,19 +152,23 @@ def _cost(scored: Scored) -> dict[str, Any]:
     }
 
 
-def _from_losses(
-    evidence_E: Sequence[Evidence], shares: Callable[[Sequence[np.ndarray]], dict[str, Any]]
-) -> dict[str, Any]:
+def _from_losses(examples: Sequence[Tagged], scored: Scored, evidence_E: Sequence[Evidence]) -> dict[str, Any]:
     """The same examples by other readings of the same losses: fewer timesteps, parts of them, other norms."""
     readings: dict[str, Callable[[Evidence], Mapping[Any, np.ndarray]]] = {
         "by_timesteps": evidence.by_count,
         "by_range": evidence.by_range,
         "normalisations": evidence.normalised,
     }
+    true_E, share_E = true_captions(examples), [DENOISING_RESOLUTION[s.precision] for s in scored.scores_E]
+
+    def shares(read_E: Sequence[Mapping[Any, np.ndarray]], key: Any) -> dict[str, Any]:
+        resolution_E = [evidence.resolution_of(read, key, share) for read, share in zip(read_E, share_E, strict=True)]
+        return _shares(judge_matrices([read[key] for read in read_E], resolution_E, true_E))
+
     found = {}
     for name, read in readings.items():
         read_E = [read(one) for one in evidence_E]
-        found[name] = {_label(key): shares([one[key] for one in read_E]) for key in read_E[0]}
+        found[name] = {_label(key): shares(read_E, key) for key in read_E[0]}
     return found
 
 
@@ -189,30 +176,23 @@ def _label(key: Any) -> str:
     return f"{key[0]} to {key[1]}" if isinstance(key, tuple) else str(key)
 
 
-def _pair_shares(score_E: Sequence[np.ndarray]) -> dict[str, Any]:
-    return {metric: asdict(share) for metric, share in benchmark_scores(np.stack(score_E)).items()}
-
-
-def _by_tag(examples: Sequence[Tagged], right: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def _by_tag(examples: Sequence[Tagged], judged: Judged) -> dict[str, Any]:
     kinds = {kind: tag_rows(examples, kind) for kind in TAG_KINDS}
-    return {
-        kind: {tag: _shares({metric: right_E[rows] for metric, right_E in right.items()}) for tag, rows in tags.items()}
-        for kind, tags in kinds.items()
-        if tags
-    }
+    return {kind: {tag: _shares(judged, rows) for tag, rows in tags.items()} for kind, tags in kinds.items() if tags}
 
 
-def _paired(right: Mapping[str, Mapping[str, np.ndarray]]) -> Iterator[dict[str, Any]]:
-    """Every two models by every metric, on the same examples."""
-    for a, b in itertools.combinations(right, 2):
-        for metric in right[a]:
-            counts = {
-                name: int(which_E.sum()) for name, which_E in transitions(right[a][metric], right[b][metric]).items()
-            }
+def _paired(judged: Mapping[str, Judged]) -> Iterator[dict[str, Any]]:
+    """Every two models by every metric, on the same examples: those on which both say something."""
+    for a, b in itertools.combinations(judged, 2):
+        rows = np.flatnonzero(judged[a].finite & judged[b].finite)
+        for metric in judged[a].metrics:
+            ways = transitions(judged[a].right[metric][rows], judged[b].right[metric][rows])
+            counts = {name: int(which_E.sum()) for name, which_E in ways.items()}
             yield {
                 "a": a,
                 "b": b,
                 "metric": metric,
+                "n": len(rows),
                 "both": counts["always right"],
                 "only_a": counts["broken"],
                 "only_b": counts["fixed"],
@@ -222,9 +202,7 @@ def _paired(right: Mapping[str, Mapping[str, np.ndarray]]) -> Iterator[dict[str,
             }
 
 
-def _shares(right: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
-    return {metric: asdict(_share(right_E)) for metric, right_E in right.items()}
-
-
-def _share(right_E: np.ndarray) -> Proportion:
-    return proportion(int(right_E.sum()), len(right_E))
+def _shares(judged: Judged, rows: np.ndarray | None = None) -> dict[str, dict[str, Any]]:
+    """By metric, the share of the examples, or of these rows of them, on which the model says something: None of 0."""
+    kept = np.flatnonzero(judged.finite) if rows is None else rows[judged.finite[rows]]
+    return {metric: asdict(proportion(int(right_E[kept].sum()), len(kept))) for metric, right_E in judged.right.items()}

@@ -33,7 +33,7 @@ def losses(*gaps: float, timesteps: int = 8, noises: int = 4, seed: int = 0) -> 
     return np.stack([shared_TN + gap + rng.normal(0, 0.002, (timesteps, noises)) for gap in gaps])
 
 
-def test_a_similarity_is_decided_by_any_difference():
+def test_a_similarity_is_decided_by_any_difference_beyond_rounding():
     got = decide(similarity(20.9, 21.3))
     assert got == Preference(preferred=1, difference=21.3 - 20.9, stderr=None, decided=True)
 

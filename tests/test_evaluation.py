@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,8 +15,8 @@ from sdsdemo.errors import UserError
 from sdsdemo.evaluation import evaluate, stratified
 from sdsdemo.reports import as_table
 from sdsdemo.settings import budget
-from sdsdemo.types import Budget, Example, Picture, Scores
-from tests.fakes import OneByOne
+from sdsdemo.types import Budget, Card, Concern, Example, Picture, Scores
+from tests.fakes import OneByOne, fake_card
 
 RIGHT = ((2.0, 1.0), (1.0, 2.0))
 SAME_CAPTION = ((2.0, 1.0), (2.0, 1.0))
@@ -128,3 +129,80 @@ def test_retrieval_has_the_true_caption_first_among_a_hundred() -> None:
     assert len(examples) == 100
     assert all(len(set(e.captions)) == 100 for e in examples)
     assert {e.captions[0] for e in examples} == set(examples[0].captions)
+
+
+class Odd(OneByOne):
+    """Right, but for examples with a NaN, with a tie within rounding, and with captions that it reads as equal."""
+
+    def scorer(self, name: str) -> Odd:
+        return self
+
+    @property
+    def card(self) -> Card:
+        return fake_card("odd")
+
+    def concerns(self, images: Sequence[Image.Image], captions: Sequence[str]) -> list[Concern]:
+        kinds = {"3": ("equal-captions",), "4": ("truncated", "equal-captions")}.get(captions[0].split()[0], ())
+        return [Concern(kind=kind, text="", blocking=False) for kind in kinds]
+
+    def score(self, images: Sequence[Image.Image], captions: Sequence[str], spend: Budget) -> Scores:
+        number = int(captions[0].split()[0])
+        score_IC = np.array(RIGHT)[: len(images)]
+        if number in (0, 1):
+            score_IC[0, 1] = np.nan
+        if number in (2, 3, 4):
+            score_IC[0] = 1 + 1e-6 * np.arange(2)
+        return Scores(kind="similarity", score_IC=score_IC)
+
+
+@pytest.mark.parametrize("images", [1, 2])
+def test_what_is_no_plain_failure_is_counted_apart(monkeypatch: pytest.MonkeyPatch, images: int) -> None:
+    examples = [replace(e, images=e.images[:images]) for e in EXAMPLES]
+    monkeypatch.setattr("sdsdemo.evaluation.read_benchmark", lambda name: examples)
+    remarks: list[str] = []
+    result = evaluate("mini", ["odd", "also"], workbench=Odd(), budget=budget(), remark=remarks.append)
+    metric = "text" if images == 2 else "accuracy"
+    entry = result["models"]["odd"]
+    assert (entry[metric]["n"], round(entry[metric]["value"] * 38)) == (38, 35)
+    assert {key: entry["apart"][key] for key in ("n", "not_finite", "truncated", "equal_captions")} == {
+        "n": 40, "not_finite": 2, "truncated": 1, "equal_captions": 2,
+    }  # fmt: skip
+    assert entry["apart"]["ties"][metric] == 3
+    assert sum(entry["by_tag"]["tag"][tag][metric]["n"] for tag in "ab") == 38
+    assert all(pair["n"] == 38 == sum(pair["transitions"].values()) for pair in result["paired"])
+    said = "\n".join(remarks)
+    for words in (
+        "2 of 40 examples have a score that is not a finite number",
+        "3 of 38",
+        "1 of 40 examples has a caption that this model does not read to its end",
+        "2 of 40 examples have captions that this model reads as equal",
+    ):
+        assert words in said, words
+        assert words in as_table(result), words
+        assert any(words in warning for warning in result["warnings"]), words
+
+
+@pytest.mark.parametrize("images", [1, 2])
+def test_below_chance_with_the_whole_interval_asks_whether_captions_are_turned(
+    monkeypatch: pytest.MonkeyPatch, images: int
+) -> None:
+    turned = [replace(e, images=e.images[:images], captions=e.captions[::-1]) for e in EXAMPLES]
+
+    class Turned(Scripted):
+        def score(self, captions_of: Sequence[Image.Image], captions: Sequence[str], spend: Budget) -> Scores:
+            right = int(captions[0].split()[0]) in self.right
+            score_IC = np.array(RIGHT)[:, ::-1] if right else np.array(RIGHT)
+            return Scores(kind="similarity", score_IC=score_IC[:images])
+
+    class Rack:
+        def scorer(self, name: str) -> Turned:
+            return Turned({"turned": set(range(36)), "good": set(range(4))}[name])
+
+    monkeypatch.setattr("sdsdemo.evaluation.read_benchmark", lambda name: turned)
+    result = evaluate("mini", ["turned", "good"], workbench=Rack(), budget=budget())
+    assert result["models"]["good"]["below_chance"] == []
+    assert "text" in result["models"]["turned"]["below_chance"] or images == 1
+    (asked,) = [warning for warning in result["warnings"] if "below chance" in warning]
+    assert "turned" in asked
+    assert "the right way round?" in asked
+    assert asked in as_table(result).replace("\n", " ")

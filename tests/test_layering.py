@@ -17,7 +17,7 @@ PACKAGE = ROOT / "sdsdemo"
 RANKS = (
     ("types", "errors", "settings", "wrapping", "runtime"),
     (
-        "arguments", "losses", "metrics", "effects", "deciding", "inputs", "evidence", "processes", "swaps",
+        "arguments", "losses", "metrics", "judging", "effects", "deciding", "inputs", "evidence", "processes", "swaps",
         "swap_words", "recipes", "zerogpu", "text_tower", "console", "captions",
     ),
     ("models", "data", "training", "objectives", "results", "runs", "plots", "figures", "reports", "study_tables"),
@@ -28,7 +28,8 @@ RANKS = (
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 BESIDE = {
-    ("settings", "types"), ("settings", "errors"),  ("deciding", "metrics"), ("objectives", "training"),
+    ("settings", "types"), ("settings", "errors"),  ("deciding", "metrics"), ("judging", "metrics"),
+    ("objectives", "training"),
     ("data", "models"), ("recipes", "swaps"), ("swaps", "swap_words"), ("mini", "finetuning"), ("mini", "evaluation"),
     ("shell", "workbench"), ("tunings", "workbench"), ("doctor", "workbench"), ("bench", "workbench"),
     ("inputs", "captions"), ("cli", "ui"), ("cli", "cli_mini"), ("cli_mini", "ui"), ("__main__", "cli"),

@@ -84,6 +84,8 @@ class Cases:
     tags: Sequence[Mapping[str, str]]
     right: Mapping[str, np.ndarray]
     score_E: Sequence[np.ndarray]
+    resolution_E: np.ndarray
+    """What a difference of scores must exceed to be no tie."""
 
     def where(self, keeps: Callable[[Mapping[str, str]], bool]) -> Cases:
         """The cases whose tags are asked for."""
@@ -92,6 +94,7 @@ class Cases:
             tags=[self.tags[place] for place in places],
             right={metric: right_E[places] for metric, right_E in self.right.items()},
             score_E=[self.score_E[place] for place in places] if self.score_E else (),
+            resolution_E=self.resolution_E[places],
         )
 
     def groups(self, kind: str) -> dict[str, np.ndarray]:
@@ -104,13 +107,18 @@ class Cases:
 
 
 def averages(
-    tags: Sequence[Mapping[str, str]], right: Mapping[str, np.ndarray], score_E: Sequence[np.ndarray] = ()
+    tags: Sequence[Mapping[str, str]],
+    right: Mapping[str, np.ndarray],
+    score_E: Sequence[np.ndarray] = (),
+    resolution_E: np.ndarray | None = None,
 ) -> dict[str, dict[str, object]]:
     """Every average that the authors of a set report, by name, each with its rule; nothing for other benchmarks.
 
-    right: by metric, which examples are right. score_E: [I, C] of each, which only SugarCrepe++ needs.
+    right: by metric, which examples are right. score_E: [I, C] of each, which only SugarCrepe++ needs, and
+    resolution_E: by how much they must differ to be no tie.
     """
-    every = Cases(tags=tags, right=right, score_E=score_E)
+    resolution_E = np.zeros(len(tags)) if resolution_E is None else resolution_E
+    every = Cases(tags=tags, right=right, score_E=score_E, resolution_E=resolution_E)
     found: dict[str, Average] = {}
     for name, average in AVERAGES.items():
         cases = every.where(lambda own, name=name: set_of(own) == name)  # type: ignore[misc]
@@ -167,7 +175,7 @@ def _sugarcrepe_pp(cases: Cases) -> dict[str, Average]:
     for file, places in sorted(cases.groups("tag").items()):
         found[f"{name}, ITT {file}"] = _share(right_E[places], "cases", rule)
     for true in range(2 if len(cases.score_E) else 0):
-        beats_E = np.array([score_IC[0, true] > score_IC[0, 2] for score_IC in cases.score_E])
+        beats_E = np.array([s[0, true] - s[0, 2] for s in cases.score_E]) > cases.resolution_E
         rule = f"the {('first', 'second')[true]} true caption beats the false one, whatever the other does"
         found[f"{name}, P{true + 1} alone"] = _share(beats_E, "cases", rule)
     return found

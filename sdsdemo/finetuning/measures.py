@@ -25,11 +25,12 @@ from sdsdemo.data.mini_drawing import MODEL_PIXELS
 from sdsdemo.data.mini_sets import SWAPS
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.pairs import Pair, Source
+from sdsdemo.judging import judge
 from sdsdemo.metrics import paired_change, proportion
 from sdsdemo.models.clip import ClipModel
 from sdsdemo.recipes import Recipe
-from sdsdemo.summaries import pair_right, tag_rows
-from sdsdemo.types import Example, Picture
+from sdsdemo.summaries import tag_rows
+from sdsdemo.types import Example, Picture, Scores
 
 KEPT_LOSS = 0.02
 """Points (as a share) that the lower end of the interval may lie below zero for "kept"."""
@@ -93,8 +94,8 @@ class Measures:
         for name in sets or self.sets:
             examples = self.sets[name]
             image_ED, text_ED = self._features(examples, check)
-            scores = [i @ t.T for i, t in zip(image_ED, text_ED, strict=True)]
-            right[name] = _right(scores)
+            scores = [100 * i @ t.T for i, t in zip(image_ED, text_ED, strict=True)]
+            right[name] = judge([Scores(kind="similarity", score_IC=score_IC) for score_IC in scores]).right
             if name == self.first and all(len(example.captions) == 2 for example in examples):
                 cosine["captions"] = float(np.median([t[0] @ t[1] for t in text_ED]))
                 if len(examples[0].images) == 2:
@@ -239,13 +240,6 @@ def _any_picture(sets: Mapping[str, Sequence[Example]]) -> Picture:
 
 def _key(example: Example, image: int) -> str:
     return example.images[image].key or f"{example.id}/{image}"
-
-
-def _right(scores: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """By metric, whether each example is right: text, image, group for 2 x 2, else the first caption as the choice."""
-    if scores[0].shape == (2, 2):
-        return dict(pair_right(scores))
-    return {"accuracy": np.array([s[0, 0] > s[0, 1:].max() for s in scores])}
 
 
 def _row(was_E: np.ndarray, is_E: np.ndarray) -> dict[str, Any]:

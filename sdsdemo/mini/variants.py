@@ -25,11 +25,11 @@ from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.data.mini_sentences import PLACES, Sentence, describe
 from sdsdemo.data.mini_stream import MiniStream
 from sdsdemo.data.mini_world import Scene
+from sdsdemo.judging import judge
 from sdsdemo.mini import clips, denoiser, making, prompts, running, words
 from sdsdemo.mini.elsewhere import Elsewhere
 from sdsdemo.mini.experiment import BENCHMARK, TEACHER, base_row, keep_row, packed, read_rows
 from sdsdemo.settings import budget
-from sdsdemo.summaries import pair_right
 from sdsdemo.training import Course
 
 COURSE = Course(steps=1500, learning_rate=1e-3, warm_up=100, decay="late", ema=0.998)
@@ -107,7 +107,7 @@ def make_teacher(
         train_teacher(kind, checkpoints / TEACHER, folder, stream, work, progress)
     progress(f"measuring {name}")
     scorer, examples = Elsewhere(workbench, folder.parent).scorer(TEACHER), read_benchmark(BENCHMARK)
-    right = pair_right([scores.score_IC for scores in scorer.score_examples(examples, budget())])
+    right = judge(list(scorer.score_examples(examples, budget()))).right
     encoder = DistilBertModel.from_pretrained(folder / "text_encoder").float()
     line = {
         "teacher": name,

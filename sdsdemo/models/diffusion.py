@@ -14,6 +14,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ CPU_BYTES = 2_000_000_000
 BYTES_PER_ELEMENT = 6_000
 """Activations a latent element and byte of precision; Stable Diffusion 1 needs about this, with memory to spare."""
 MOST_AT_ONCE = 64
+REMEMBERED = 20_000
+"""Captions whose tokens are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +95,7 @@ class LatentDiffusion:
         self.latent_shape = _latent_shape(parts, name)
         self.pixels = self.latent_shape[1] * _vae_factor(parts.vae)
         self.context_length = _context_length(parts)
+        self._row_of = lru_cache(maxsize=REMEMBERED)(self._row)
         check_tokenizer(self.tokenizer, name)
         check_ids(int(self.tokenize([""]).max()), self.text_encoder.get_input_embeddings().num_embeddings, name)
 
@@ -124,7 +128,9 @@ class LatentDiffusion:
 
     def token_ids(self, caption: str) -> TokenRow:
         """A caption as the text encoder meets it, and whether its end was cut."""
-        text = clean_caption(caption)
+        return self._row_of(clean_caption(caption))
+
+    def _row(self, text: str) -> TokenRow:
         whole = self.tokenizer(text, truncation=False, verbose=False)["input_ids"]
         cut = len(whole) > self.context_length
         return token_row(self.tokenizer, text, self.tokenize([text])[0].tolist(), cut=cut)

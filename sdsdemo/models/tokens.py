@@ -133,7 +133,8 @@ def caption_concerns(rows: Sequence[TokenRow], length: int) -> list[Concern]:
 
 
 def _equal_captions(rows: Sequence[TokenRow]) -> list[Concern]:
-    found, first = [], {}
+    found: list[Concern] = []
+    first: dict[tuple[int, ...], int] = {}
     for c, row in enumerate(rows):
         other = first.setdefault(row.ids, c)
         if other != c:

@@ -4,7 +4,8 @@
      "evidence": {"timesteps", "loss" [image][caption][timestep][noise], "loss_empty", "space", "seed", ...}}
 
 "what": "blind" marks means over unrelated images. "made_of" is the digest of the captions and pictures that were
-scored; lines of older versions have none. A number that is not finite is null; older files say NaN.
+scored; lines of older versions have none. "precision" is there where it was not float32, "unread" where the model could
+not read the captions as meant (`types.Scores`). A number that is not finite is null; older files say NaN.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing_extensions import TypedDict
 
 from sdsdemo.runtime.files import from_json, to_json
 from sdsdemo.runtime.shapes import shaped
-from sdsdemo.types import Evidence, Scores
+from sdsdemo.types import Evidence, Precision, Scores
 
 DIGITS = 9
 """Significant digits of a stored loss: they bring a float32 back exactly."""
@@ -56,6 +57,8 @@ class Row(TypedDict):
     score: list[list[Number]]
     stderr: NotRequired[list[list[Number]] | None]
     seconds: NotRequired[float]
+    precision: NotRequired[Precision]
+    unread: NotRequired[list[str]]
     evidence: NotRequired[EvidenceRow | None]
 
 
@@ -70,6 +73,8 @@ def row_of(model: str, example: str, scores: Scores, what: str = "", made_of: st
         "score": _numbers(scores.score_IC),
         "stderr": None if scores.stderr_IC is None else _numbers(scores.stderr_IC),
         "seconds": round(scores.seconds, 4),
+        **({} if scores.precision == "float32" else {"precision": scores.precision}),
+        **({"unread": list(scores.unread)} if scores.unread else {}),
     }
     if scores.evidence is not None:
         found = scores.evidence
@@ -123,6 +128,8 @@ def scores_of(row: Mapping[str, Any]) -> Scores:
         stderr_IC=stderr_IC,
         evidence=None if found is None else _evidence(found, score_IC.shape),
         seconds=seconds,
+        precision=row.get("precision", "float32"),
+        unread=tuple(row.get("unread", ())),
     )
 
 

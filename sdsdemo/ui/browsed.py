@@ -147,8 +147,10 @@ def scatter_html(catalogue: Catalogue, places: np.ndarray, wanted: Filter, title
     for place, example in enumerate(catalogue.examples):
         if not np.isfinite([x_E[place], y_E[place]]).all():
             continue
-        right = (x_E[place] > 0, y_E[place] > 0)
-        kind = {(True, True): "both", (False, True): "fixed", (True, False): "broken"}.get(right, "neither")
+        a_right, b_right = (bool(catalogue.right[model]["text"][place]) for model in _two(wanted))
+        kind = {(True, True): "both", (False, True): "fixed", (True, False): "broken"}.get(
+            (a_right, b_right), "neither"
+        )
         dim = "" if place in marked else " dim"
         now = " now" if example.id == selected else ""
         dots.append(
@@ -245,11 +247,11 @@ def _figure(example: Example, index: int, thumbs: Thumbnails) -> str:
 def _model(catalogue: Catalogue, model: str, place: int, titles: Titles) -> str:
     scores: Scores = catalogue.scores[model][place]
     score_IC = scores.score_IC
-    found = verdict(score_IC)
+    found = verdict(score_IC, scores.resolution)
     sign, digits, unit = (-1, 4, "loss, lower is better") if scores.kind == "denoising" else (1, 2, "100 × cosine")
     value = [[f"{sign * score_IC[i, c]:.{digits}f}" for i in range(2)] for c in range(2)]
-    own_image = [score_IC[c, c] > score_IC[1 - c, c] for c in range(2)]
-    own_caption = [score_IC[i, i] > score_IC[i, 1 - i] for i in range(2)]
+    own_image = [score_IC[c, c] - score_IC[1 - c, c] > scores.resolution for c in range(2)]
+    own_caption = [score_IC[i, i] - score_IC[i, 1 - i] > scores.resolution for i in range(2)]
     rows = "".join(
         f'<tr><th scope="row"><span class="chip c{c}">{"AB"[c]}</span></th>'
         + "".join(f'<td class="{"own" if i == c else ""}">{value[c][i]}</td>' for i in range(2))

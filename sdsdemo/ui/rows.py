@@ -21,8 +21,8 @@ DIRECTION = {
 }
 NOT_THE_SAME = (
     "“Prefers” means that the model has decided. With a denoising loss: other noise draws would hardly turn its "
-    "preference round (95 % level). A similarity draws no noise, so any difference decides. “Decided” does not mean "
-    "“right”."
+    "preference round (95 % level). A similarity draws no noise, so any difference beyond rounding "
+    "decides. “Decided” does not mean “right”."
 )
 GAUGE_WIDTH, GAUGE_HEIGHT, GAUGE_REACH = 200, 22, 90
 
@@ -139,7 +139,7 @@ def _score_bars(scores: Scores) -> str:
 def _difference(preference: Preference) -> str:
     if preference.preferred is None or preference.difference is None:
         return ""
-    ahead = f"{LETTERS[preference.preferred]} ahead by " if preference.difference > 0 else "difference "
+    ahead = f"{LETTERS[preference.preferred]} ahead by " if not preference.tie else "difference "
     number = difference_words(preference.difference, preference.stderr)
     meaning = " <small>standard error</small>" if _finite(preference.stderr) else ""
     return f'<p class="difference">{_gauge(preference)}<span>{ahead}<b>{number}</b>{meaning}</span></p>'

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sdsdemo import data, study_tables
-from sdsdemo.reports import as_csv, counted, p_words
+from sdsdemo.reports import as_csv, counted, p_words, warnings
 
 Result = Mapping[str, Any]
 EXPERIMENT = "mini/results/experiment.json"
@@ -169,7 +169,9 @@ def _metrics(result: Result) -> list[str]:
     return list(result["chance"])
 
 
-def _share(share: Mapping[str, float]) -> str:
+def _share(share: Mapping[str, Any]) -> str:
+    if share["value"] is None:
+        return "-"
     return f"{100 * share['value']:.1f} <small>{100 * share['low']:.0f} to {100 * share['high']:.0f}</small>"
 
 
@@ -193,8 +195,10 @@ def _shares(result: Result) -> str:
         for name, entry in result["models"].items()
         for part, found in entry.get("official", {}).items()
     )
+    told = "".join(f"<li>{escape(line)}</li>" for line in warnings(result))
     return (
         _table(["", *map(_called, metrics)], rows)
+        + (f"<ul>{told}</ul>" if told else "")
         + (f'<p class="hint">{note}</p>' if blind else "")
         + (f"<p>Averages that the authors of the set report:</p><ul>{official}</ul>" if official else "")
     )
