@@ -59,9 +59,11 @@ def test_aro_has_the_official_and_the_plain_average_of_each_set() -> None:
     tags = [{"collapsed_tag": RELATION, "tag": tag} for tag in ("behind", "near", "near", "near")]
     tags += [{"collapsed_tag": COCO_ORDER, "tag": COCO_ORDER}] * 2
     found = averages(tags, {"accuracy": np.array([True, False, False, False, True, False])})
-    assert found[RELATION]["value"] == 1
-    assert found[f"{RELATION}, plain"]["value"] == 0.25
-    assert found[COCO_ORDER]["value"] == 0.5
+    assert found[f"part of {RELATION}"]["value"] == 1
+    assert found[f"part of {RELATION}, plain"]["value"] == 0.25
+    assert found[f"part of {COCO_ORDER}"]["value"] == 0.5
+    whole = [{"collapsed_tag": COCO_ORDER, "tag": COCO_ORDER}] * SIZES["aro"]["collapsed_tag"][COCO_ORDER]
+    assert list(averages(whole, {"accuracy": np.ones(len(whole), bool)})) == [COCO_ORDER]
 
 
 def test_whatsup_counts_pairs_and_sets_in_which_every_image_is_right() -> None:
@@ -72,9 +74,9 @@ def test_whatsup_counts_pairs_and_sets_in_which_every_image_is_right() -> None:
     ]
     right = np.array([True, True, True, True, True, False, True, True])
     found = averages(tags, {"accuracy": right})
-    assert found["Controlled A, individual"]["value"] == 7 / 8
-    assert found["Controlled A, pair"]["value"] == 3 / 4
-    assert found["Controlled A, image set"]["value"] == 1 / 2
+    assert found["part of Controlled A, individual"]["value"] == 7 / 8
+    assert found["part of Controlled A, pair"]["value"] == 3 / 4
+    assert found["part of Controlled A, image set"]["value"] == 1 / 2
 
 
 def test_mmvp_is_the_mean_over_patterns_of_the_image_score() -> None:

@@ -87,6 +87,10 @@ def test_official_averages_leave_out_what_the_authors_leave_out() -> None:
     cases = [(RELATION, *case) for case in relations] + [(ATTRIBUTION, *case) for case in attributes]
     tags = [{"collapsed_tag": name, "tag": group} for name, group, _ in cases]
     found = averages(tags, {"accuracy": np.array([right for *_, right in cases])})
-    assert (found[RELATION]["value"], found[RELATION]["groups"], found[RELATION]["of"]) == (0.5, 2, 3)
-    assert (found[ATTRIBUTION]["value"], found[ATTRIBUTION]["groups"]) == (1.0, 1)
+    assert (
+        found[f"part of {RELATION}"]["value"],
+        found[f"part of {RELATION}"]["groups"],
+        found[f"part of {RELATION}"]["of"],
+    ) == (0.5, 2, 3)
+    assert (found[f"part of {ATTRIBUTION}"]["value"], found[f"part of {ATTRIBUTION}"]["groups"]) == (1.0, 1)
     assert averages([{"tag": "x"}], {"accuracy": np.array([True])}) == {}

@@ -33,7 +33,9 @@ from sdsdemo.data.sets import (
     EQBEN,
     FLICKR_ORDER,
     MMVP,
+    PARTS,
     RELATION,
+    SIZES,
     SUGARCREPE,
     SUGARCREPE_PP,
     VALSE,
@@ -140,9 +142,15 @@ def _called(benchmark: str, name: str, cases: Cases) -> str:
     return f"part of {name}" if differences(benchmark, cases.tags) else name
 
 
+def _part_called(benchmark: str, part: str, cases: Cases) -> str:
+    """The name of one part of a benchmark, or that it is only a part of that."""
+    whole = SIZES[benchmark][PARTS[benchmark]].get(part)
+    return part if len(cases.tags) == whole else f"part of {part}"
+
+
 def _aro(name: str, unit: str, rule: str, keeps: Callable[[str, int], bool], cases: Cases) -> dict[str, Average]:
     """keeps: whether a group counts, by its name and its number of cases."""
-    right_E, groups = cases.right["accuracy"], cases.groups("tag")
+    right_E, groups, name = cases.right["accuracy"], cases.groups("tag"), _part_called("aro", name, cases)
     kept = [float(right_E[places].mean()) for group, places in groups.items() if keeps(group, len(places))]
     found = {name: _macro(kept, len(groups), unit, rule)} if kept else {}
     return found | {f"{name}, plain": _share(right_E, "cases", "share of all cases")}
@@ -150,7 +158,7 @@ def _aro(name: str, unit: str, rule: str, keeps: Callable[[str, int], bool], cas
 
 def _order(name: str, cases: Cases) -> dict[str, Average]:
     rule = "precision@1: the share of captions that beat all of their shuffles"
-    return {name: _share(cases.right["accuracy"], "captions", rule)}
+    return {_part_called("aro", name, cases): _share(cases.right["accuracy"], "captions", rule)}
 
 
 def _sugarcrepe(cases: Cases) -> dict[str, Average]:
@@ -193,12 +201,15 @@ def _whatsup(cases: Cases) -> dict[str, Average]:
     found = {}
     for part, places in parts.items():
         own = cases.where(lambda tags, part=part: tags.get("collapsed_tag") == part)  # type: ignore[misc]
-        found[f"{part}, individual"] = _share(right_E[places], "images", "share of images")
+        name = _part_called("whatsup", part, own)
+        found[f"{name}, individual"] = _share(right_E[places], "images", "share of images")
         for kind, size in (("pair", 2), ("image set", 4)):
-            found |= _whole_groups(own, part, kind, size)
+            found |= _whole_groups(own, name, kind, size)
     for source in ("Controlled", "COCO", "GQA"):
-        shares = [float(right_E[places].mean()) for part, places in parts.items() if part.startswith(source)]
-        found |= {f"{source}, mean": _macro(shares, 2, "parts", "mean of its two parts")} if len(shares) == 2 else {}
+        own = [part for part in parts if part.startswith(source)]
+        shares = [float(right_E[parts[part]].mean()) for part in own]
+        name = source if all(f"{part}, individual" in found for part in own) else f"part of {source}"
+        found |= {f"{name}, mean": _macro(shares, 2, "parts", "mean of its two parts")} if len(shares) == 2 else {}
     return found
 
 
@@ -222,9 +233,10 @@ def _valse(cases: Cases) -> dict[str, Average]:
 
 def _eqben(cases: Cases) -> dict[str, Average]:
     name, parts, found = _called("eqben", EQBEN, cases), cases.groups("tag"), {}
+    rule = "mean over the parts, which its authors report one by one"
     for metric in ("text", "image", "group"):
         shares = {part: float(cases.right[metric][places].mean()) for part, places in parts.items()}
-        found[f"{name}, {metric}, mean"] = _macro(list(shares.values()), len(parts), "parts", "mean over the parts")
+        found[f"{name}, {metric}, mean"] = _macro(list(shares.values()), len(parts), "parts", rule)
         for part, places in sorted(parts.items()):
             found[f"{part}, {metric}"] = _share(cases.right[metric][places], "examples", "share of the part's examples")
     return found

@@ -155,7 +155,7 @@ def _split_of(path: Path) -> str:
 
 def _note_others(read: Path, others: Sequence[Path], note: Note) -> None:
     if others:
-        names = ", ".join(path.name for path in others[:3]) + (", ..." if len(others) > 3 else "")
+        names = listed((path.name for path in others), 3)
         note(f"{read.name} is read; {names} beside it {'are' if len(others) > 1 else 'is'} not.")
 
 

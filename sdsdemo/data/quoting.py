@@ -18,9 +18,10 @@ def shown(text: object) -> str:
 
 
 def listed(names: Iterable[object], most: int = MOST) -> str:
-    """The first of several names, with commas between."""
+    """The first of several names, with commas between, and how many more there are."""
     every = list(names)
-    return ", ".join(map(shown, every[:most])) + (", ..." if len(every) > most else "")
+    more = f" and {len(every) - most:,} more" if len(every) > most else ""
+    return ", ".join(map(shown, every[:most])) + more
 
 
 def is_whole(text: str) -> bool:

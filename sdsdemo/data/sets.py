@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from sdsdemo.data.quoting import shown
+from sdsdemo.data.quoting import listed
 
 SET = "set"
 """The kind of tag that names the set."""
@@ -115,7 +115,7 @@ def differences(benchmark: str, tags: Sequence[Mapping[str, str]]) -> list[str]:
         parts = [part.strip() for own in tags for part in own.get(kind, "").split(",")]
         here = Counter(parts if kind else [""] * len(tags))
         sentences += [
-            f"This copy has {here[tag]:,} examples{f' of {tag}' if tag else ''}; the published set has {n:,}."
+            f"This copy has {_examples(here[tag])}{f' of {tag}' if tag else ''}; the published set has {n:,}."
             for tag, n in wanted.items()
             if here[tag] and here[tag] != n
         ]
@@ -124,15 +124,14 @@ def differences(benchmark: str, tags: Sequence[Mapping[str, str]]) -> list[str]:
     return sentences
 
 
+def _examples(count: int) -> str:
+    return f"{count:,} example{'s' if count != 1 else ''}"
+
+
 def _parts_that_differ(wanted: Mapping[str, int], here: Sequence[str]) -> Iterator[str]:
     lacking = [tag for tag in wanted if tag not in here]
     foreign = [tag for tag in here if tag not in wanted]
     if lacking:
-        yield f"This copy lacks {_named(lacking)}: what follows is of a part of the published set."
+        yield f"This copy lacks {listed(lacking, NAMES_SAID)}: what follows is of a part of the published set."
     if foreign:
-        yield f"The published set has no part called {_named(foreign)}."
-
-
-def _named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMES_SAID} more" if len(names) > NAMES_SAID else ""
-    return ", ".join(map(shown, names[:NAMES_SAID])) + more
+        yield f"The published set has no part called {listed(foreign, NAMES_SAID)}."
