@@ -206,9 +206,9 @@ def _whatsup(cases: Cases) -> dict[str, Average]:
         for kind, size in (("pair", 2), ("image set", 4)):
             found |= _whole_groups(own, name, kind, size)
     for source in ("Controlled", "COCO", "GQA"):
-        own = [part for part in parts if part.startswith(source)]
-        shares = [float(right_E[parts[part]].mean()) for part in own]
-        name = source if all(f"{part}, individual" in found for part in own) else f"part of {source}"
+        halves = [part for part in parts if part.startswith(source)]
+        shares = [float(right_E[parts[part]].mean()) for part in halves]
+        name = source if all(f"{part}, individual" in found for part in halves) else f"part of {source}"
         found |= {f"{name}, mean": _macro(shares, 2, "parts", "mean of its two parts")} if len(shares) == 2 else {}
     return found
 
