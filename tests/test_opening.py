@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from sdsdemo.cli import main
+from sdsdemo.data.contents import MISSING
 from sdsdemo.data.opening import Opening
 from sdsdemo.data.pairs import read_pairs
 from sdsdemo.errors import UserError
@@ -153,6 +156,53 @@ def test_a_picture_is_decoded_once_and_a_shared_one_too() -> None:
     for example in Opening(5).usable(examples):
         example.images[0].open()
     assert sorted(opened) == ["0", "1", "2", "3", "4", "shared"]
+
+
+@pytest.mark.parametrize("error", [SyntaxError("broken PNG"), ValueError, struct.error, EOFError, IndexError])
+def test_whatever_a_decoder_raises_leaves_out_that_example_alone(error: Exception) -> None:
+    def fail() -> Image.Image:
+        raise error
+
+    examples = [
+        Example(id=str(n), images=(Picture(name="x.png", open=fail if n == 1 else lambda: Image.new("L", (9, 9))),),
+                captions=("a", "b"), tags={})
+        for n in range(3)
+    ]  # fmt: skip
+    opening = Opening(3)
+    assert [example.id for example in opening.usable(examples)] == ["0", "2"]
+    assert opening.broken["1"].startswith("x.png is no picture, or it is broken")
+
+
+def test_blind_rows_are_of_the_pictures_that_can_be_opened_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A picture that is mended is among those that have nothing to do with the other captions."""
+    fails = [True]
+
+    def picture(number: int) -> Picture:
+        def draw() -> Image.Image:
+            if number == 2 and fails[0]:
+                raise UserError("2.png is missing.")
+            return Image.new("RGB", (8, 8), (20 * number, 0, 0))
+
+        content = lambda: MISSING if number == 2 and fails[0] else str(number)  # noqa: E731
+        return Picture(name=f"{number}.png", open=draw, key=str(number), content=content)
+
+    examples = [Example(id=f"e{n}", images=(picture(n),), captions=("a", f"b {n}"), tags={}) for n in range(6)]
+    for module in ("evaluation", "freshness"):
+        monkeypatch.setattr(f"sdsdemo.{module}.read_benchmark", lambda name: examples)
+
+    def blind(out: Path | None) -> dict:
+        result = evaluate("set", ["mini-clip"], workbench=Shelf(), budget=SPEND, out=out)
+        return {"n": result["n"], **result["models"]["mini-clip"]["blind"]}
+
+    assert blind(tmp_path / "run") == blind(None)
+    assert blind(tmp_path / "run")["n"] == 5
+    fails[0] = False
+    assert blind(tmp_path / "run") == blind(None)
+    run = read_run(tmp_path / "run")
+    fresh = evaluate("set", ["mini-clip"], workbench=Shelf(), budget=SPEND, out=tmp_path / "fresh")
+    assert fresh["n"] == 6
+    for key, scores in read_run(tmp_path / "fresh").scores.items():
+        np.testing.assert_array_equal(run.scores[key].score_IC, scores.score_IC)
 
 
 def test_what_is_open_and_not_asked_for_takes_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,6 +147,32 @@ def test_two_runs_of_one_model_store_each_row_once(tmp_path: Path) -> None:
     assert sorted(keys(tmp_path / "run")) == sorted(("mini-clip", example.id) for example in EXAMPLES)
 
 
+def test_of_two_that_score_the_same_row_the_first_one_stands(tmp_path: Path) -> None:
+    first, second = (RunFolder(tmp_path, "mini", EXAMPLES, SPEND) for _ in range(2))
+    for run in (first, second):
+        run.enter("mini-clip", "x")
+    one, other = (Scores(kind="similarity", score_IC=np.full((2, 2), value)) for value in (1.0, 2.0))
+    assert first.add("mini-clip", "0", one) is one
+    np.testing.assert_array_equal(second.add("mini-clip", "0", other).score_IC, one.score_IC)
+    assert len(whole_lines(tmp_path / SCORES)) == 1
+
+
+def test_what_processes_of_older_versions_wrote_apart_is_put_together(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path, "mini", EXAMPLES, SPEND)
+    run.enter("mini-clip", "x")
+    for example in EXAMPLES:
+        run.add("mini-clip", example.id, Scores(kind="similarity", score_IC=np.eye(2)))
+    lines = whole_lines(tmp_path / SCORES)
+    (tmp_path / SCORES).unlink()
+    for part in (0, 1):
+        cut = "" if part else '{"model": "mini-clip", "exa'
+        (tmp_path / f"scores.{part}.jsonl").write_text("".join(f"{line}\n" for line in lines[part::2]) + cut)
+    assert len(read_run(tmp_path).scores) == len(EXAMPLES)
+    RunFolder(tmp_path, "mini", EXAMPLES, SPEND).finish()
+    assert whole_lines(tmp_path / SCORES) == lines
+    assert not list(tmp_path.glob("scores.*.jsonl"))
+
+
 def test_the_end_of_one_run_leaves_the_rows_of_another_alone(tmp_path: Path) -> None:
     first = RunFolder(tmp_path, "mini", EXAMPLES, SPEND)
     second = RunFolder(tmp_path, "mini", EXAMPLES, SPEND)
