@@ -81,7 +81,11 @@ def _add_evaluate(verbs: Any) -> None:
     )
     evaluate.add_argument("--limit", type=int, metavar="N", help="score only N examples, an even share of each tag")
     evaluate.add_argument(
-        "--out", type=Path, metavar="DIR", help="keep every score there; a run that was stopped goes on from it"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="keep every score there: a run that was stopped goes on from it, several at once add up, and examples "
+        "that have changed since are scored again",
     )
     evaluate.add_argument(
         "--blind",

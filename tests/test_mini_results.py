@@ -11,6 +11,7 @@ from PIL import Image
 
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.evaluation import evaluate
+from sdsdemo.freshness import stale
 from sdsdemo.mini.drawing import SEED, write_examples
 from sdsdemo.reporting import results_of
 from sdsdemo.reports import as_markdown
@@ -96,6 +97,13 @@ def test_the_teacher_is_good_enough_to_teach_and_clip_retrieves() -> None:
 def test_the_shipped_run_is_of_the_benchmark_that_is_here_so_that_a_model_can_be_added_to_it() -> None:
     run = read_run(ASSETS / "mini" / "runs" / "mini")
     assert run.header["benchmark_hash"] == hash_of(read_benchmark("mini"))
+
+
+def test_the_shipped_run_is_of_the_models_and_pictures_that_are_shipped() -> None:
+    run = read_run(ASSETS / "mini" / "runs" / "mini")
+    assert all(example.made_of for example in run.examples)
+    assert set(run.header["model_facts"]) == set(run.header["models"]) == set(MODELS)
+    assert not stale(run)
 
 
 @pytest.mark.parametrize("seed", [31001, 31002, 31003])
