@@ -24,16 +24,27 @@ def score(
     noises: int | None = None,
     seed: int | None = None,
     timestep_range: tuple[float, float] | None = None,
+    region: str = "crop",
 ) -> dict[str, Any]:
     """Which caption each model prefers for one image: the dict that `python -m sdsdemo score --json` prints.
 
         sdsdemo.score("cat.png", ["a cat on a mat", "a mat on a cat"], models=["mini-clip", "mini-diffusion"])
 
     `models` are names of cards or specs; none means those that the settings show first. What is not given of the
-    budget has the default of `sdsdemo.settings`, and the timestep range that of each model's card. A model that cannot
-    answer has a `problem` in its entry.
+    budget has the default of `sdsdemo.settings`, and the timestep range that of each model's card. `region` is what of
+    the picture every model sees: the middle square (`crop`), all of it (`squash`, `pad`), or what each model's authors
+    chose (`own`). A model that cannot answer has a `problem` in its entry.
     Raises `UserError` for an image, captions, a model or a budget that must change.
     """
     from sdsdemo.shell import ask
 
-    return ask(image, captions, models, timesteps=timesteps, noises=noises, seed=seed, timestep_range=timestep_range)
+    return ask(
+        image,
+        captions,
+        models,
+        timesteps=timesteps,
+        noises=noises,
+        seed=seed,
+        timestep_range=timestep_range,
+        region=region,
+    )

@@ -20,7 +20,7 @@ from sdsdemo.cli_mini import add_mini
 from sdsdemo.console import columns, note, progress, show, silent, verb
 from sdsdemo.errors import UserError
 from sdsdemo.recipes import PRESET_WORDS, Recipe, called, headings, made
-from sdsdemo.settings import NOISES, SEED, TIMESTEP_RANGE, TIMESTEPS, budget
+from sdsdemo.settings import NOISES, REGION_WORDS, REGIONS, SEED, TIMESTEP_RANGE, TIMESTEPS, budget
 
 STOPPED = 130
 """What a shell reports for a program stopped with Ctrl-C."""
@@ -146,6 +146,7 @@ def _add_models_and_budget(parser: argparse.ArgumentParser) -> None:
     for name, knob in (("timesteps", TIMESTEPS), ("noises", NOISES), ("seed", SEED)):
         says = f"{knob.meaning} From {knob.low} to {knob.high}, default {knob.default}."
         parser.add_argument(f"--{name}", type=int, default=knob.default, metavar="N", help=says)
+    parser.add_argument("--region", choices=list(REGIONS), default="crop", help=REGION_WORDS)
     parser.add_argument("--timestep-range", nargs=2, type=float, metavar=("LOW", "HIGH"), help=TIMESTEP_RANGE)
 
 
@@ -160,6 +161,7 @@ def _score(asked: argparse.Namespace) -> int:
         noises=asked.noises,
         seed=asked.seed,
         timestep_range=asked.timestep_range,
+        region=asked.region,
     )
     show(asked, answer, as_text)
     return 0 if any("scores" in entry for entry in answer["models"]) else 2
@@ -183,6 +185,7 @@ def _evaluate(asked: argparse.Namespace) -> int:
             asked.noises,
             asked.seed,
             timestep_range=asked.timestep_range,
+            region=asked.region,
             empty_prompt=asked.empty_prompt,
         ),
         limit=asked.limit,

@@ -21,12 +21,13 @@ from sdsdemo.data.contents import made_of
 from sdsdemo.data.opening import Opening, left_out
 from sdsdemo.errors import UserError
 from sdsdemo.models import cards
+from sdsdemo.models.images import SAID_BELOW
 from sdsdemo.models.remarks import remarks
 from sdsdemo.processes import Processes
 from sdsdemo.reports import warnings
 from sdsdemo.runs import BLIND, RunFolder, row_of, scores_of, settings_of
 from sdsdemo.summaries import Scored, summarise
-from sdsdemo.types import Budget, Card, Example, Picture, Scorer, Scores
+from sdsdemo.types import Budget, Card, Example, Picture, Region, Scorer, Scores
 
 REPORTED_EVERY = 2.0
 """Seconds between two reports of progress."""
@@ -212,7 +213,7 @@ class _Work:
     def _fresh(self, name: str, examples: Sequence[Example], what: str) -> dict[str, Scores]:
         """Scores that are computed here; those that another run has added meanwhile are taken from it."""
         scorer = self.workbench.scorer(name)
-        unread = check_fit(scorer, examples)
+        unread = check_fit(scorer, examples, self.budget.region)
         for sentence in remarks(scorer.card, self.budget) if not what else ():
             self.remark(sentence)
         if self.run:
@@ -228,7 +229,22 @@ class _Work:
             if now - said > REPORTED_EVERY or done == len(examples):
                 said = now
                 self.progress(_progress_line(_called(name, what), done, len(examples), done / (now - began)))
+        if not what:
+            self._say_unseen(name, scorer)
         return found
+
+    def _say_unseen(self, name: str, scorer: Scorer) -> None:
+        """Of how many pictures this model does not see enough, among those that were opened here."""
+        shares = [scorer.share_seen(size, self.budget.region) for size in self.opening.sizes.values()]
+        little = [share for share in shares if share < SAID_BELOW]
+        if little:
+            self.remark(
+                f"{name}  sees less than {SAID_BELOW:.0%} of {len(little)} of {len(shares)} pictures, of one only "
+                f"{min(little):.0%}: --region squash or pad shows them all"
+            )
+        if self.opening.animated:
+            self.remark(f"{self.opening.animated} pictures are animations: only the first frame of each is read.")
+            self.opening.animated = 0
 
     def _asked(
         self, name: str, examples: Sequence[Example], what: str, found: dict[str, Scores], asked: deque[Example]
@@ -270,7 +286,7 @@ class _Work:
             return self.workbench.scorer(name).card
 
 
-def check_fit(scorer: Scorer, examples: Sequence[Example]) -> dict[str, tuple[str, ...]]:
+def check_fit(scorer: Scorer, examples: Sequence[Example], region: Region) -> dict[str, tuple[str, ...]]:
     """By example, how its captions are not read as meant, where they are not: cut, equal, or with unknown words.
 
     All captions are looked at, and the pictures of 4 examples, spread over all. Raises `UserError` for an example that
@@ -281,7 +297,7 @@ def check_fit(scorer: Scorer, examples: Sequence[Example]) -> dict[str, tuple[st
     for example in examples:
         opened = [_opened(picture) for picture in example.images] if example.id in looked else []
         pictures = [image for image in opened if image is not None]
-        concerns = scorer.concerns(pictures, example.captions)
+        concerns = scorer.concerns(pictures, example.captions, region)
         blocking = [concern.text for concern in concerns if concern.blocking]
         if blocking:
             raise UserError(

@@ -11,20 +11,30 @@ from typing import Any
 
 import numpy as np
 
-from sdsdemo.types import Answer, Evidence, Preference, Scores
+from sdsdemo.types import Answer, Evidence, Preference, Region, Scores
 
 
 def answers_as_dict(
-    image_name: str, captions: Sequence[str], answers: Sequence[Answer], notes: Sequence[str] = ()
+    image_name: str,
+    captions: Sequence[str],
+    answers: Sequence[Answer],
+    notes: Sequence[str] = (),
+    region: Region = "crop",
 ) -> dict[str, Any]:
     """One question, with the captions as they were read, and what each model says to it.
 
     `scores` has a number a caption, higher is better; `preferred` is the index of the best even when `decided` is
     false; `difference` is best minus second, and `tie` is there where that may be rounding. `problem` stands instead
-    of scores; `notes` where there is something to explain.
+    of scores; `notes` where there is something to explain. `region` is what of the picture every model
+    was shown.
     """
-    told = {"notes": list(notes)} if notes else {}
-    return {"image": image_name, "captions": list(captions), **told, "models": [_answer(answer) for answer in answers]}
+    return {
+        "image": image_name,
+        "captions": list(captions),
+        "region": region,
+        **({"notes": list(notes)} if notes else {}),
+        "models": [_answer(answer) for answer in answers],
+    }
 
 
 def _answer(answer: Answer) -> dict[str, Any]:

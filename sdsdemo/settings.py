@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sdsdemo.errors import UserError
-from sdsdemo.types import Budget
+from sdsdemo.types import Budget, Region
 
 PACKAGE = Path(__file__).resolve().parent
 ROOT = PACKAGE / "shipped" if (PACKAGE / "shipped").is_dir() else PACKAGE.parent
@@ -48,6 +48,16 @@ TIMESTEP_RANGE = (
     "The part of the noise schedule that timesteps are spread over, from 0 (no noise) to 1 (all noise); by default "
     "that of each model's card, or all of it."
 )
+REGIONS: Mapping[Region, str] = {
+    "crop": "the middle square",
+    "squash": "all of it, squashed to a square",
+    "pad": "all of it, with white beside it",
+    "own": "as each model's authors do it",
+}
+"""What of a picture every model sees. The first is the default."""
+REGION_WORDS = (
+    f"What of a picture every model sees: {'; '.join(f'{name}, {words}' for name, words in REGIONS.items())}."
+)
 SEED = Knob(default=0, low=0, high=2**31 - 1, meaning="Every caption meets the noise drawn from this seed.")
 
 
@@ -62,7 +72,7 @@ class Limits:
 
     image_bytes: int = _limit(8_000_000, "A picture file may have up to {} bytes.")
     image_pixels: int = _limit(24_000_000, "A picture may have up to {} pixels.")
-    image_side_kept: int = _limit(1024, "Larger pictures are shrunk to {} pixels a side right after decoding.")
+    image_ratio: int = _limit(128, "A picture may be up to {} times as long as it is wide.")
     image_side_least: int = _limit(8, "A picture must have at least {} pixels a side.")
     caption_characters: int = _limit(300, "A caption may have up to {} characters.")
     captions: int = _limit(8, "A question may have up to {} captions.")
@@ -235,12 +245,21 @@ def checked_range(value: Sequence[float]) -> tuple[float, float]:
     return numbers[0], numbers[1]
 
 
+def checked_region(value: str) -> Region:
+    """A key of `REGIONS`. Raises `UserError` for anything else."""
+    for region in REGIONS:
+        if value == region:
+            return region
+    raise UserError(f"The region must be {', '.join(REGIONS)}; it was {str(value)[:20]!r}.")
+
+
 def budget(
     timesteps: int = TIMESTEPS.default,
     noises: int = NOISES.default,
     seed: int = SEED.default,
     *,
     timestep_range: Sequence[float] | None = None,
+    region: str = "crop",
     **options: bool,
 ) -> Budget:
     """A checked `Budget`. Raises `UserError` naming the knob and its range."""
@@ -249,5 +268,6 @@ def budget(
         noises=NOISES.check(noises, "Noise draws"),
         seed=SEED.check(seed, "Seed"),
         timestep_range=None if timestep_range is None else checked_range(timestep_range),
+        region=checked_region(region),
         **options,
     )

@@ -15,7 +15,7 @@ from sdsdemo.data import winoground
 from sdsdemo.deciding import verdict_words
 from sdsdemo.inputs import check_captions
 from sdsdemo.models import cards
-from sdsdemo.models.images import open_image
+from sdsdemo.models.images import open_picture
 from sdsdemo.results import answers_as_dict
 from sdsdemo.settings import NOISES, SEED, TIMESTEPS, budget
 from sdsdemo.types import Preference
@@ -41,6 +41,7 @@ def ask(
     noises: int | None = None,
     seed: int | None = None,
     timestep_range: Sequence[float] | None = None,
+    region: str = "crop",
 ) -> dict[str, Any]:
     """The dict of `score --json`. Raises `UserError` for an image, captions, a model or a budget that must change."""
     spend = budget(
@@ -48,11 +49,13 @@ def ask(
         NOISES.default if noises is None else noises,
         SEED.default if seed is None else seed,
         timestep_range=timestep_range,
+        region=region,
     )
-    picture, name = (image, "picture") if isinstance(image, Image) else (open_image(Path(image)), Path(image).name)
+    opened = open_picture(image)
     workbench, read = Workbench(), check_captions(captions)
-    answers = list(workbench.compare(picture, read, tuple(models) or workbench.settings.models, spend))
-    return answers_as_dict(name, read, answers, cleaning_notes(captions, read))
+    answers = list(workbench.compare(opened.image, read, tuple(models) or workbench.settings.models, spend))
+    name = Path(image).name if isinstance(image, str | Path) else "picture"
+    return answers_as_dict(name, read, answers, [*opened.notes, *cleaning_notes(captions, read)], spend.region)
 
 
 def as_text(answer: Mapping[str, Any]) -> str:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 Kind = Literal["similarity", "denoising"]
 Space = Literal["eps", "velocity"]
+Region = Literal["crop", "squash", "pad", "own"]
+"""What of a picture a model sees: its middle square, all of it squashed or padded, or what its authors chose."""
 Family = Literal["clip", "diffusion", "sds-clip"]
 Precision = Literal["float32", "float16", "bfloat16"]
 
@@ -40,6 +42,8 @@ class Budget:
     """Also measure the empty prompt with the same (timestep, noise): DiffusionITM's baseline for image retrieval."""
     timestep_range: tuple[float, float] | None = None
     """The part of the noise schedule, from 0 to 1, that timesteps are spread over; None: each model's card says."""
+    region: Region = "crop"
+    """What of a picture every model sees: the same for all of them, unless it is `own`."""
 
     @property
     def evaluations(self) -> int:
@@ -112,7 +116,7 @@ class Preference:
 class Concern:
     """Something about an input that a model cannot handle as meant."""
 
-    kind: Literal["unknown-words", "foreign-picture", "mark", "truncated", "equal-captions"]
+    kind: Literal["unknown-words", "foreign-picture", "partly-seen", "mark", "truncated", "equal-captions"]
     text: str
     """A sentence for the visitor."""
     blocking: bool
@@ -166,8 +170,13 @@ class Scorer(Protocol):
     @property
     def card(self) -> Card: ...
 
-    def concerns(self, images: Sequence[Image], captions: Sequence[str]) -> list[Concern]:
-        """What this model cannot handle as meant: unknown words, a foreign picture, cut or equal captions."""
+    def concerns(self, images: Sequence[Image], captions: Sequence[str], region: Region = "crop") -> list[Concern]:
+        """What this model cannot handle as meant: unknown words, a foreign or partly seen picture, cut or equal
+        captions."""
+        ...
+
+    def share_seen(self, size: tuple[int, int], region: Region) -> float:
+        """The share, from 0 to 1, that this model sees of a picture of that size (width, height)."""
         ...
 
     def score(self, images: Sequence[Image], captions: Sequence[str], budget: Budget) -> Scores:

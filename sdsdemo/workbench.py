@@ -152,7 +152,7 @@ def _ask(scorer: Scorer, image: Image, captions: list[str], budget: Budget) -> A
 
     All unknown words are one to a tokenizer, so that captions with any are not said to be equal.
     """
-    concerns = scorer.concerns([image], captions)
+    concerns = scorer.concerns([image], captions, budget.region)
     if any(concern.kind == "unknown-words" for concern in concerns):
         concerns = [concern for concern in concerns if concern.kind != "equal-captions"]
     blocking = _sentences(concern for concern in concerns if concern.blocking)

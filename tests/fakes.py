@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from PIL.Image import Image
 
-from sdsdemo.types import Budget, Card, Concern, Evidence, Example, Kind, Scores
+from sdsdemo.types import Budget, Card, Concern, Evidence, Example, Kind, Region, Scores
 
 STEPS = 1000
 
@@ -57,8 +57,11 @@ class OneByOne:
 
     card = fake_card("fake")
 
-    def concerns(self, images: Sequence[Image], captions: Sequence[str]) -> list[Concern]:
+    def concerns(self, images: Sequence[Image], captions: Sequence[str], region: Region = "crop") -> list[Concern]:
         return []
+
+    def share_seen(self, size: tuple[int, int], region: Region) -> float:
+        return 1.0
 
     def score_examples(self, examples: Iterable[Example], budget: Budget) -> Iterator[Scores]:
         for example in examples:
@@ -86,7 +89,7 @@ class FakeScorer(OneByOne):
         self._failure = failure
         self._loss = loss
 
-    def concerns(self, images: Sequence[Image], captions: Sequence[str]) -> list[Concern]:
+    def concerns(self, images: Sequence[Image], captions: Sequence[str], region: Region = "crop") -> list[Concern]:
         return list(self._concerns)
 
     def score(self, images: Sequence[Image], captions: Sequence[str], budget: Budget) -> Scores:

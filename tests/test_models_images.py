@@ -14,8 +14,9 @@ import pytest
 from PIL import Image, ImageDraw
 
 from sdsdemo.errors import UserError
-from sdsdemo.models.images import fit, open_image
+from sdsdemo.models.images import fit, open_image, share_of
 from sdsdemo.settings import LIMITS
+from sdsdemo.types import Region
 
 RED, BLUE = (200, 30, 40), (30, 60, 210)
 
@@ -124,11 +125,8 @@ def test_nothing_of_a_file_but_its_pixels_is_left() -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_a_large_picture_is_shrunk_with_its_proportions(kind: str) -> None:
-    image = open_image(saved(halves((3000, 1500)), kind))
-    assert image.size == (LIMITS.image_side_kept, LIMITS.image_side_kept // 2)
-    assert near(image, (100, 100), RED)
-    assert near(image, (900, 100), BLUE)
+def test_a_large_picture_keeps_its_size(kind: str) -> None:
+    assert open_image(saved(halves((3000, 1500)), kind)).size == (3000, 1500)
 
 
 def test_too_many_pixels_are_refused_before_any_is_decoded() -> None:
@@ -223,7 +221,21 @@ def test_fitting_a_long_picture_builds_no_huge_one(monkeypatch: pytest.MonkeyPat
     assert sizes == [(512, 512)]
 
 
-def test_an_unknown_way_to_fit_is_a_wrong_argument() -> None:
-    mode: Any = "stretch"
-    with pytest.raises(ValueError, match="mode must be"):
-        fit(halves(), 8, mode)
+def test_padding_shows_all_of_a_picture_between_white() -> None:
+    padded = fit(halves((60, 20)), 60, "pad")
+    assert near(padded, (30, 2), (255, 255, 255))
+    assert near(padded, (2, 30), RED)
+    assert near(padded, (57, 30), BLUE)
+
+
+@pytest.mark.parametrize("region", ["crop", "squash", "pad"])
+def test_a_square_picture_is_the_same_in_every_region(region: Region) -> None:
+    picture = halves((40, 40))
+    assert fit(picture, 30, region).tobytes() == fit(picture, 30).tobytes()
+    assert share_of((40, 40), region) == 1
+
+
+def test_an_unknown_region_is_a_wrong_argument() -> None:
+    region: Any = "stretch"
+    with pytest.raises(ValueError, match="region must be"):
+        fit(halves(), 8, region)

@@ -26,7 +26,7 @@ def answer_of(fake: FakeScorer) -> Answer:
 def test_the_documented_fields_are_there_and_no_other() -> None:
     answers = [answer_of(FakeScorer(fake_card())), answer_of(FakeScorer(DIFFUSION))]
     result = answers_as_dict("cat.png", CAPTIONS, answers)
-    assert list(result) == ["image", "captions", "models"]
+    assert list(result) == ["image", "captions", "region", "models"]
     similarity, denoising = result["models"]
     common = {"model", "kind", "scores", "preferred", "difference", "stderr", "decided", "seconds"}
     assert set(similarity) == common

@@ -135,7 +135,7 @@ def test_the_header_names_models_settings_versions_and_machine(tmp_path: Path) -
     run(Shelf(), tmp_path / "run")
     header = json.loads((tmp_path / "run" / HEADER).read_text())
     assert header["models"] == {n: cards.fingerprint(cards.resolve(n)) for n in ("mini-clip", "mini-diffusion")}
-    assert header["settings"] == {"timesteps": 3, "noises": 2, "seed": 0, "empty_prompt": False}
+    assert header["settings"] == {"timesteps": 3, "noises": 2, "seed": 0, "empty_prompt": False, "region": "crop"}
     assert header["examples"] == len(EXAMPLES)
     assert header["versions"]["torch"]
     assert header["machine"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -17,8 +16,7 @@ from PIL import Image
 
 from sdsdemo.data.tables import list_in
 from sdsdemo.errors import UserError
-from sdsdemo.models.images import plain
-from sdsdemo.settings import LIMITS
+from sdsdemo.models.images import decoded
 from sdsdemo.types import Picture
 
 WRITE_SO = "Name the captions as folder:PATH, coco:PATH or hub:ORG/NAME[@SPLIT]."
@@ -140,16 +138,12 @@ def _split(value: object) -> list[object]:
 
 
 def open_safely(name: str, read: Callable[[str], bytes]) -> Image.Image:
-    """RGB, upright, on white, at most `LIMITS.image_side_kept` pixels a side, as all pictures here."""
-    kept = (LIMITS.image_side_kept, LIMITS.image_side_kept)
+    """RGB, upright, on white, as all pictures here."""
     try:
-        with Image.open(io.BytesIO(read(name))) as opened:
-            opened.draft(None, kept)
-            picture = plain(opened)
-    except Exception as error:  # decoders answer a broken file with errors of every kind; to the user they are one
-        raise UserError(f"{name} is no picture, or it is broken.") from error
-    picture.thumbnail(kept, Image.Resampling.BICUBIC)
-    return picture
+        data = read(name)
+    except Exception as error:  # a file that has gone since, a stream that breaks off
+        raise UserError(f"{name} cannot be read.") from error
+    return decoded(data, name)
 
 
 class Item(NamedTuple):

@@ -24,7 +24,7 @@ from sdsdemo.data import contents
 from sdsdemo.data.names import FilesBelow, alike
 from sdsdemo.data.quoting import listed, shown
 from sdsdemo.errors import UserError
-from sdsdemo.models.images import plain
+from sdsdemo.models.images import decoded
 from sdsdemo.types import Picture
 
 ENDINGS = ("", ".png", ".jpg", ".jpeg", ".webp")
@@ -188,15 +188,6 @@ def images_beside(table: Path, folder: Path, *others: str) -> ImageFiles:
     zips = [path for home in homes for path in sorted(home.iterdir()) if path.suffix.lower() == ".zip"]
     archives = [path for path in zips if path.stem.lower() == "images"] or (zips if len(zips) == 1 else [])
     return ImageFiles([*named, *homes], archives)
-
-
-def decoded(data: bytes, said: str) -> Image.Image:
-    """The picture of a file's bytes. said: what it is, in words. Raises `UserError`."""
-    try:
-        with Image.open(io.BytesIO(data)) as opened:
-            return plain(opened)
-    except Exception as error:  # decoders answer a broken file with errors of every kind; to the user they are one
-        raise UserError(f"{said} is no picture, or it is broken.") from error
 
 
 def _read(place: Place, name: str) -> Image.Image:

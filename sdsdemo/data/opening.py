@@ -13,6 +13,7 @@ from functools import partial
 from PIL.Image import Image
 
 from sdsdemo.errors import UserError
+from sdsdemo.models.images import FRAMES
 from sdsdemo.types import Example, Picture
 
 KEPT_PIXELS = 40_000_000
@@ -27,6 +28,10 @@ class Opening:
         self.total = total
         self.broken: dict[str, str] = {}
         """By example, why not."""
+        self.sizes: dict[str, tuple[int, int]] = {}
+        """Width and height of each picture that was opened."""
+        self.animated = 0
+        """How many of them are animations."""
         self._open: OrderedDict[str, Image] = OrderedDict()
         self._sound: set[str] = set()
         """Pictures that could be opened."""
@@ -62,6 +67,8 @@ class Opening:
         except Exception as error:  # decoders answer a broken file with errors of every kind
             return f"{picture.name} is no picture, or it is broken ({type(error).__name__})."
         self._sound.add(name)
+        self.sizes[name] = image.size
+        self.animated += FRAMES in image.info
         self._open[name] = image
         while sum(kept.width * kept.height for kept in self._open.values()) > KEPT_PIXELS:
             self._open.popitem(last=False)

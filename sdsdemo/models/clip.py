@@ -19,21 +19,24 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
-from PIL.Image import Image
+from PIL.Image import Image, Resampling
 from torch import Tensor, nn
 
 from sdsdemo.captions.cleaning import clean_caption, clean_captions
 from sdsdemo.models.clip_files import build, called, check_tokens, context_length_of, facts_of, find_clip, tokenizer_of
 from sdsdemo.models.domain import Domain
+from sdsdemo.models.images import share_of, square
 from sdsdemo.models.parts import parts_of
 from sdsdemo.models.tokens import TokenRow, concerns_of, token_row
-from sdsdemo.types import Budget, Card, Concern, Example, Picture, Scores
+from sdsdemo.types import Budget, Card, Concern, Example, Picture, Region, Scores
 
 LONG = 2048
 """Tokens that no caption reaches: how a caption looks uncut."""
 BATCH = 64
 """Images or captions that are encoded at once."""
 EXAMPLES_AT_ONCE = 32
+OWN_REGION: Mapping[str, Region] = {"shortest": "crop", "squash": "squash", "longest": "pad"}
+"""By open_clip's way of resizing, what of a picture it takes."""
 REMEMBERED = 20_000
 """Images, and captions, whose features are kept while a benchmark is scored: 40 MB each at 512 numbers."""
 Key = TypeVar("Key")
@@ -113,15 +116,34 @@ class ClipModel:
         rest_L = whole_L[len(row_L) :]
         return not torch.equal(row_L, whole_L[: len(row_L)]) or bool((rest_L != whole_L[-1]).any())
 
-    def encode_images(self, images: Sequence[Image]) -> Tensor:
+    @property
+    def own_region(self) -> Region:
+        """What of a picture its own preprocessing takes."""
+        return OWN_REGION.get(str(self.facts.get("preprocess", {}).get("resize_mode")), "crop")
+
+    def region_of(self, region: Region) -> Region:
+        """The region itself, with `own` as what it means for this model."""
+        return self.own_region if region == "own" else region
+
+    def prepare(self, image: Image, region: Region = "own") -> Tensor:
+        """The model's input: by its own preprocessing alone where that takes this region, else of a square."""
+        if region == "own" or image.width == image.height or region == self.own_region != "pad":
+            return self.preprocess(image)
+        if region == "squash":
+            size = self.module.visual.image_size
+            height, width = (size, size) if isinstance(size, int) else size
+            return self.preprocess(image.resize((width, height), Resampling.BICUBIC))
+        return self.preprocess(square(image, region))
+
+    def encode_images(self, images: Sequence[Image], region: Region = "own") -> Tensor:
         """features_ID, float32, L2-normalised. A gradient flows where the caller lets it."""
-        batches = [torch.stack([self.preprocess(image) for image in part]) for part in _parts(images)]
+        batches = [torch.stack([self.prepare(image, region) for image in part]) for part in _parts(images)]
         return torch.cat([self._encode(batch) for batch in batches])
 
-    def encode_pictures(self, pictures: Sequence[Picture]) -> Tensor:
+    def encode_pictures(self, pictures: Sequence[Picture], region: Region = "own") -> Tensor:
         """As `encode_images`; a picture is opened when it is its turn and let go at once."""
         parts = _parts(pictures)
-        return torch.cat([self._encode(torch.stack([self.preprocess(p.open()) for p in part])) for part in parts])
+        return torch.cat([self._encode(torch.stack([self.prepare(p.open(), region) for p in part])) for part in parts])
 
     def encode_texts(self, captions: Sequence[str]) -> Tensor:
         """features_CD, float32, L2-normalised. A gradient flows where the caller lets it."""
@@ -142,12 +164,16 @@ class ClipScorer:
         self.model = model
         self.domain = domain
 
-    def concerns(self, images: Sequence[Image], captions: Sequence[str]) -> list[Concern]:
+    def concerns(self, images: Sequence[Image], captions: Sequence[str], region: Region = "crop") -> list[Concern]:
         """What `tokens.concerns_of` finds."""
-        return concerns_of(self.model, self.domain, images, captions)
+        return concerns_of(self.model, self.domain, images, captions, region)
+
+    def share_seen(self, size: tuple[int, int], region: Region) -> float:
+        """The share that the model sees of a picture of that size."""
+        return share_of(size, self.model.region_of(region))
 
     def score(self, images: Sequence[Image], captions: Sequence[str], budget: Budget) -> Scores:
-        """Scores of every image against every caption; the budget does not matter. Raises `ValueError` for none."""
+        """Scores of every image against every caption; of the budget only the region matters. Raises `ValueError`."""
         if not images or not captions:
             raise ValueError(f"images and captions must not be empty; there were {len(images)} and {len(captions)}")
         start = time.perf_counter()
@@ -155,7 +181,7 @@ class ClipScorer:
         caption_of = dict(sorted(zip(row_C, captions, strict=True)))
         position = {row: u for u, row in enumerate(caption_of)}
         with torch.inference_mode():
-            image_ID = self.model.encode_images(images).cpu().numpy().astype(np.float64)
+            image_ID = self.model.encode_images(images, budget.region).cpu().numpy().astype(np.float64)
             text_UD = self.model.encode_texts(list(caption_of.values())).cpu().numpy().astype(np.float64)
         score_IC = 100 * (image_ID @ text_UD.T)[:, [position[row] for row in row_C]]
         return Scores(kind="similarity", score_IC=score_IC, seconds=time.perf_counter() - start)
@@ -166,12 +192,14 @@ class ClipScorer:
         texts: _Memory[tuple[int, ...]] = _Memory()
         for part in parts_of(examples, EXAMPLES_AT_ONCE):
             start = time.perf_counter()
-            scores = [100 * image_ID @ text_CD.T for image_ID, text_CD in self._features(part, pictures, texts)]
+            scores = [
+                100 * image_ID @ text_CD.T for image_ID, text_CD in self._features(part, pictures, texts, budget.region)
+            ]
             each = (time.perf_counter() - start) / len(part)
             yield from (Scores(kind="similarity", score_IC=score_IC, seconds=each) for score_IC in scores)
 
     def _features(
-        self, part: Sequence[Example], pictures: _Memory[str], texts: _Memory[tuple[int, ...]]
+        self, part: Sequence[Example], pictures: _Memory[str], texts: _Memory[tuple[int, ...]], region: Region
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """(image_ID, text_CD) of each example, float64; what is remembered is not encoded again."""
         captions = list(dict.fromkeys(caption for example in part for caption in example.captions))
@@ -180,7 +208,7 @@ class ClipScorer:
         shown = {p.key or f"{example.id}/{i}": p for example in part for i, p in enumerate(example.images)}
         with torch.inference_mode():
             texts.fill(caption_of, lambda found: self.model.encode_texts(found))
-            pictures.fill(shown, lambda found: self.model.encode_pictures(found))
+            pictures.fill(shown, lambda found: self.model.encode_pictures(found, region))
         return [
             (
                 pictures.rows([p.key or f"{example.id}/{i}" for i, p in enumerate(example.images)]),

@@ -25,10 +25,10 @@ from sdsdemo.errors import UserError
 from sdsdemo.losses import denoising_error
 from sdsdemo.models.diffusion import LatentDiffusion
 from sdsdemo.models.domain import Domain
-from sdsdemo.models.images import fit
+from sdsdemo.models.images import fit, share_of
 from sdsdemo.models.parts import parts_of
 from sdsdemo.models.tokens import concerns_of
-from sdsdemo.types import Budget, Card, Concern, Evidence, Example, Scores
+from sdsdemo.types import Budget, Card, Concern, Evidence, Example, Region, Scores
 
 log = logging.getLogger(__name__)
 
@@ -68,9 +68,13 @@ class DiffusionScorer:
         self.micro_batch = model.default_micro_batch()
         """Samples a call; halved for good when a GPU's memory does not hold them."""
 
-    def concerns(self, images: Sequence[Image], captions: Sequence[str]) -> list[Concern]:
+    def concerns(self, images: Sequence[Image], captions: Sequence[str], region: Region = "crop") -> list[Concern]:
         """What `tokens.concerns_of` finds."""
-        return concerns_of(self.model, self.domain, images, captions)
+        return concerns_of(self.model, self.domain, images, captions, region)
+
+    def share_seen(self, size: tuple[int, int], region: Region) -> float:
+        """The share that the model sees of a picture of that size."""
+        return share_of(size, self.model.region_of(region))
 
     def score(self, images: Sequence[Image], captions: Sequence[str], budget: Budget) -> Scores:
         """Scores of every image against every caption, with the losses behind them. Raises `ValueError` for none."""
@@ -82,7 +86,9 @@ class DiffusionScorer:
     def score_examples(self, examples: Iterable[Example], budget: Budget) -> Iterator[Scores]:
         """Scores example by example, as many at once as fill the micro-batch; all of them meet the same noise."""
         noise_TN = draw_noise(budget, self.model.latent_shape)
-        for part in parts_of(_fitted(examples, self.model.pixels), self._examples_at_once(budget)):
+        for part in parts_of(
+            _fitted(examples, self.model.pixels, self.model.region_of(budget.region)), self._examples_at_once(budget)
+        ):
             yield from self._score_part(part, budget, noise_TN)
 
     def _examples_at_once(self, budget: Budget) -> int:
@@ -100,7 +106,7 @@ class DiffusionScorer:
         timestep_T = spread_timesteps(budget.timesteps, span, model.schedule.steps)
         pair_P = torch.tensor([pair for block in blocks for pair in block.pairs])
         with torch.inference_mode():
-            latent_I = model.encode_images([image for images, _ in items for image in images])
+            latent_I = model.encode_images([image for images, _ in items for image in images], budget.region)
             loss_PTN = self._losses(latent_I, model.encode_prompts(prompts), pair_P, timestep_T, noise_TN)
         seconds = (time.perf_counter() - start) / len(items)
         scores, done = [], 0
@@ -224,7 +230,7 @@ def monte_carlo_error(loss_ICTN: np.ndarray) -> np.ndarray:
     return np.sqrt((variance_ICT / count_N).sum(axis=2)) / count_T
 
 
-def _fitted(examples: Iterable[Example], pixels: int) -> Iterator[tuple[list[Image], Sequence[str]]]:
+def _fitted(examples: Iterable[Example], pixels: int, region: Region) -> Iterator[tuple[list[Image], Sequence[str]]]:
     """Images and captions of each example when its turn comes, the images already small: memory stays flat."""
     for example in examples:
-        yield [fit(picture.open(), pixels, mode="crop") for picture in example.images], example.captions
+        yield [fit(picture.open(), pixels, region) for picture in example.images], example.captions

@@ -1,7 +1,7 @@
 """Latent text-to-image pipelines through diffusers, as scorer and trainer need them. Knows no CLIP and no cards file.
 
 Scaling and shift, latent size, prediction type, noise levels and native resolution are read from the pipeline's own
-config, and the pipeline itself is never changed. Pictures are cropped to a square from the middle, not squashed.
+config, and the pipeline itself is never changed. Pictures become squares: their middle, where nothing else is asked.
 
 Shape suffixes: I image, C caption, B batch, L token, D width, W inner features.
 """
@@ -31,6 +31,7 @@ from sdsdemo.losses import NoiseSchedule, Prediction
 from sdsdemo.models import sources
 from sdsdemo.models.images import fit
 from sdsdemo.models.tokens import TokenRow, check_ids, check_tokenizer, token_row
+from sdsdemo.types import Region
 
 log = logging.getLogger(__name__)
 transformers.logging.disable_progress_bar()  # its bar over the weights of one small file garbles the shell's own lines
@@ -135,9 +136,13 @@ class LatentDiffusion:
         cut = len(whole) > self.context_length
         return token_row(self.tokenizer, text, self.tokenize([text])[0].tolist(), cut=cut)
 
-    def encode_images(self, images: Sequence[Image]) -> Tensor:
+    def region_of(self, region: Region) -> Region:
+        """The region itself, with `own` as the middle square, as pipelines are trained."""
+        return "crop" if region == "own" else region
+
+    def encode_images(self, images: Sequence[Image], region: Region = "own") -> Tensor:
         """latent_I, float32 [I, *latent_shape]: mean of the VAE's posterior, shifted and scaled for the denoiser."""
-        pixels_I = [_as_input(fit(image, self.pixels, mode="crop")) for image in images]
+        pixels_I = [_as_input(fit(image, self.pixels, self.region_of(region))) for image in images]
         return torch.cat([self.encode_pixels(pixels[None]) for pixels in pixels_I])
 
     def encode_pixels(self, pixels_I: Tensor) -> Tensor:

@@ -1,4 +1,8 @@
-"""Pictures from outside, made safe and plain: RGB, upright, on white, small enough, without metadata. Knows no model.
+"""Pictures from outside, made safe and plain: RGB, upright, on white, at their own size. Knows no model.
+
+Every entrance goes through `clean`: files and uploads (`open_image`), benchmarks, image-caption folders, and pictures
+that a caller of `sdsdemo.score` holds. Nothing is shrunk on the way, so that the same picture gives the same scores
+wherever it comes in; the one step to a model's size is the model's own, or `square` and `fit`.
 
 Everything that is wrong with a file becomes one `UserError` that says what to do and names no path. Sizes are checked
 before a pixel is decoded, and only the formats of `settings.LIMITS` are ever handed to a decoder.
@@ -7,39 +11,82 @@ before a pixel is decoded, and only the formats of `settings.LIMITS` are ever ha
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms
 
 from sdsdemo.errors import UserError
 from sdsdemo.settings import LIMITS
+from sdsdemo.types import Region
 
 NO_FILE = "There is no picture file there: check the name, or choose another picture."
 EMPTY = "The picture file is empty: save the picture again, or choose another one."
 NOT_A_PICTURE = "This file is no PNG, JPEG or WebP picture, or it is broken: save the picture again as PNG."
 TOO_MANY_BYTES = "The picture file is larger than {most} MB: save it smaller, for example as JPEG."
-TOO_MANY_PIXELS = "The picture has more than {most} million pixels: shrink it first; {side} pixels a side are plenty."
+TOO_MANY_PIXELS = "The picture has more than {most} million pixels: shrink it first; 1,024 pixels a side are plenty."
 TOO_SMALL = "The picture is {width} x {height} pixels: choose one of at least {least} pixels a side."
 TOO_NARROW = "The picture of {width} x {height} pixels is too long and narrow: crop it first."
-SIXTEEN_BITS = ("I", "I;16", "I;16B", "I;16L", "I;16N")
-"""Pillow's modes for one channel of more than eight bits; PNG is the only format let in that has them."""
+NO_KIND = "Give the picture as the path of a file, as the bytes of one, or as a PIL image; it was {kind}."
+NO_COLOURS = "The picture of mode {mode} cannot be shown as colours: convert it to RGB first."
+NOT_FINITE = "The picture holds values that are not finite: replace them first."
+OUT_OF_RANGE = "The values of the picture reach from {low:g} to {high:g}: scale them to 0 to 255 first."
+ANIMATED = "The picture is an animation of {count} frames: only the first one is read."
+PARTLY_SEEN = (
+    "This model sees only the middle {share:.0%} of the picture: set the region to squash or pad to show it all."
+)
+FRAMES = "frames"
+SAID_BELOW = 0.9
+"""Where a model sees less than this share of a picture, it is said."""
+ORIENTATION = 0x0112
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What brings a picture upright, by its EXIF orientation."""
+SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
+"""Pillow's modes for one channel of sixteen bits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A picture that was let in."""
+
+    image: Image.Image
+    """RGB, upright, on white."""
+    notes: tuple[str, ...] = ()
+    """What was left out of the picture, in sentences."""
 
 
 def open_image(source: str | Path | bytes) -> Image.Image:
-    """The picture of a file, or of a file's bytes: RGB, upright, at most `LIMITS.image_side_kept` pixels a side.
+    """The picture of a file, or of a file's bytes, as `clean` makes it. Raises `UserError`."""
+    return open_picture(source).image
 
-    Transparent parts become white, 16-bit grey is scaled to 8, palettes and CMYK become RGB, an animation its first
-    frame, and all metadata is dropped. Raises `UserError` for everything that cannot be used.
+
+def open_picture(source: str | Path | bytes | Image.Image) -> Opened:
+    """A picture and what is to be said of it, from a file, a file's bytes, or an image that the caller holds.
+
+    An animation is its first frame, which is said; all metadata is dropped. Raises `UserError` for everything that
+    cannot be used.
     """
+    if isinstance(source, Image.Image):
+        return _let_in(source)
+    if not isinstance(source, str | Path | bytes):
+        raise UserError(NO_KIND.format(kind=type(source).__name__))
     data = source if isinstance(source, bytes) else _read(Path(source))
     if not data:
         raise UserError(EMPTY)
     if len(data) > LIMITS.image_bytes:
         raise UserError(TOO_MANY_BYTES.format(most=LIMITS.image_bytes // 1_000_000))
     try:
-        return _decode(data)
+        with Image.open(io.BytesIO(data), formats=LIMITS.image_formats) as image:
+            return _let_in(image)
     except UserError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -48,20 +95,74 @@ def open_image(source: str | Path | bytes) -> Image.Image:
         raise UserError(NOT_A_PICTURE) from error
 
 
-def plain(image: Image.Image) -> Image.Image:
-    """An opened picture as RGB at its own size: upright, 16-bit grey scaled to 8, transparent parts white."""
-    return _on_white(_eight_bits(ImageOps.exif_transpose(image)))
+def decoded(data: bytes, said: str) -> Image.Image:
+    """The picture of the bytes of a file that the user keeps, of any kind that Pillow reads, as `clean` makes it.
+
+    said: what it is, in words. Raises `UserError`.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return clean(image)
+    except UserError as error:
+        raise UserError(f"{said}: {error}") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders answer a broken file with errors of every kind; to the user they are one
+        raise UserError(f"{said} is no picture, or it is broken.") from error
 
 
-def fit(image: Image.Image, pixels: int, mode: Literal["crop", "squash"] = "crop") -> Image.Image:
-    """A square of `pixels` a side, bicubic: the middle of the picture (`crop`), or all of it, distorted (`squash`)."""
-    if mode not in ("crop", "squash"):
-        raise ValueError(f"mode must be 'crop' or 'squash'; it was {mode!r}")
+def clean(image: Image.Image) -> Image.Image:
+    """Any picture of Pillow's as RGB at its own size: upright, eight bits, transparent parts white, first frame.
+
+    Of an animation, `info[FRAMES]` of what comes out is how many frames there were.
+
+    Grey of 16 bits is scaled to 8. Grey of 32 bits, whole or float, is taken as it is where it fits into 0 to 255; a
+    float up to 1 and a whole number up to 65,535 are scaled. Raises `UserError` for values out of these ranges.
+    """
+    plain = _on_white(_eight_bits(_upright(_first_frame(image))))
+    if (frames := getattr(image, "n_frames", 1)) > 1:
+        plain.info[FRAMES] = frames
+    return plain
+
+
+def square(image: Image.Image, region: Region) -> Image.Image:
+    """What `region` says of a picture, to be scaled to a square: its middle, all of it, or all of it beside white."""
     width, height = image.size
-    side = min(width, height)
-    left, top = ((width - side) / 2, (height - side) / 2)
-    box = (left, top, left + side, top + side) if mode == "crop" else None
-    return image.resize((pixels, pixels), Image.Resampling.BICUBIC, box=box)
+    if width == height or region == "squash":
+        return image
+    if region == "crop":
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        return image.crop((left, top, left + side, top + side))
+    if region == "pad":
+        side = max(width, height)
+        canvas = Image.new("RGB", (side, side), "white")
+        canvas.paste(image, ((side - width) // 2, (side - height) // 2))
+        return canvas
+    raise ValueError(f"region must be 'crop', 'squash' or 'pad'; it was {region!r}")
+
+
+def fit(image: Image.Image, pixels: int, region: Region = "crop") -> Image.Image:
+    """A square of `pixels` a side, bicubic: the middle of the picture, or all of it, squashed or beside white."""
+    if region == "crop":  # without a copy of the middle first: sizes of an odd difference are cut at half a pixel
+        width, height = image.size
+        side = min(width, height)
+        left, top = ((width - side) / 2, (height - side) / 2)
+        box = (left, top, left + side, top + side)
+        return image.resize((pixels, pixels), Image.Resampling.BICUBIC, box=box)
+    return square(image, region).resize((pixels, pixels), Image.Resampling.BICUBIC)
+
+
+def share_of(size: tuple[int, int], region: Region) -> float:
+    """The share of a picture of that size (width, height) that a region shows."""
+    return min(size) / max(size) if region == "crop" else 1.0
+
+
+def _let_in(image: Image.Image) -> Opened:
+    _check_size(*image.size)
+    plain = clean(image)
+    frames = plain.info.get(FRAMES, 1)
+    return Opened(image=plain, notes=(ANIMATED.format(count=frames),) if frames > 1 else ())
 
 
 def _read(path: Path) -> bytes:
@@ -73,45 +174,87 @@ def _read(path: Path) -> bytes:
         raise UserError(NO_FILE) from error
 
 
-def _decode(data: bytes) -> Image.Image:
-    with Image.open(io.BytesIO(data), formats=LIMITS.image_formats) as image:
-        _check_size(*image.size)
-        kept = (LIMITS.image_side_kept, LIMITS.image_side_kept)
-        image.draft(None, kept)
-        image.load()
-        picture = plain(image)
-        picture.thumbnail(kept, Image.Resampling.BICUBIC)
-        return picture
+def _first_frame(image: Image.Image) -> Image.Image:
+    """The caller's animation stays at the frame where it was."""
+    if getattr(image, "n_frames", 1) == 1 or image.tell() == 0:
+        return image
+    frame = image.tell()
+    image.seek(0)
+    try:
+        return image.copy()
+    finally:
+        image.seek(frame)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF data say; as it is where these are broken."""
+    image.load()  # so that what is caught below is a fault of the EXIF data alone
+    try:
+        turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # EXIF data are broken in many ways, and the picture is there all the same
+        return image
+    return image if turn is None else image.transpose(turn)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 bits scaled to 8: Pillow's own conversion would cut everything above 255 to white."""
-    if image.mode not in SIXTEEN_BITS:
+    """Grey of more than 8 bits scaled to 8: Pillow's own conversion would cut what is above 255 to white."""
+    if image.mode not in (*SIXTEEN_BITS, "I", "F"):
         return image
-    return Image.fromarray((np.asarray(image).astype(np.float32) / 257 + 0.5).astype(np.uint8))
+    value = np.asarray(image).astype(np.float32)
+    if not np.isfinite(value).all():
+        raise UserError(NOT_FINITE)
+    grey = Image.fromarray((value * _scale(image.mode, value) + 0.5).astype(np.uint8))
+    clear = image.info.get("transparency")
+    if isinstance(clear, int):  # the one grey that a PNG file calls transparent
+        grey.putalpha(Image.fromarray(np.where(value == clear, 0, 255).astype(np.uint8)))
+    return grey
+
+
+def _scale(mode: str, value: np.ndarray) -> float:
+    """What brings the values of a mode to 0 to 255. Raises `UserError` where they are out of range."""
+    if mode in SIXTEEN_BITS:
+        return 1 / 257
+    low, high = float(value.min(initial=0)), float(value.max(initial=0))
+    if low < 0 or high > (65_535 if mode == "I" else 255):
+        raise UserError(OUT_OF_RANGE.format(low=low, high=high))
+    if mode == "F":
+        return 255.0 if high <= 1 else 1.0
+    return 1.0 if high <= 255 else 1 / 257
 
 
 def _on_white(image: Image.Image) -> Image.Image:
     """RGB on a white canvas of its own, so that nothing of the file but its colours is left."""
     canvas = Image.new("RGB", image.size, "white")
     if image.has_transparency_data:
-        clear = image.convert("RGBA")
+        clear = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         canvas.paste(clear, mask=clear)
     else:
-        canvas.paste(image.convert("RGB"))
+        canvas.paste(_rgb(image))
     return canvas
 
 
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "LAB":  # Pillow converts it by a colour profile only
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
+        assert converted is not None
+        return converted
+    try:
+        return image.convert("RGB")
+    except ValueError as error:
+        raise UserError(NO_COLOURS.format(mode=image.mode)) from error
+
+
 def _check_size(width: int, height: int) -> None:
-    """Before decoding: neither too many pixels, nor too few to be a picture, now or after shrinking."""
+    """Before decoding: neither too many pixels, nor too few to be a picture."""
     if width * height > LIMITS.image_pixels:
         raise UserError(_too_many_pixels())
     least = LIMITS.image_side_least
     if min(width, height) < least:
         raise UserError(TOO_SMALL.format(width=width, height=height, least=least))
-    if min(width, height) * LIMITS.image_side_kept < least * max(width, height):
+    if max(width, height) > LIMITS.image_ratio * min(width, height):
         raise UserError(TOO_NARROW.format(width=width, height=height))
 
 
 def _too_many_pixels() -> str:
-    return TOO_MANY_PIXELS.format(most=LIMITS.image_pixels // 1_000_000, side=LIMITS.image_side_kept)
+    return TOO_MANY_PIXELS.format(most=LIMITS.image_pixels // 1_000_000)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sdsdemo.captions.cleaning import letter
 from sdsdemo.errors import UserError
-from sdsdemo.types import Concern
+from sdsdemo.models.images import PARTLY_SEEN, SAID_BELOW, share_of, square
+from sdsdemo.types import Concern, Region
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -98,6 +99,8 @@ class Reader(Protocol):
 
     def token_ids(self, caption: str) -> TokenRow: ...
 
+    def region_of(self, region: Region) -> Region: ...
+
 
 class Knower(Protocol):
     """What a small model knows."""
@@ -106,13 +109,24 @@ class Knower(Protocol):
 
 
 def concerns_of(
-    model: Reader, domain: Knower | None, images: Sequence[Image], captions: Sequence[str]
+    model: Reader, domain: Knower | None, images: Sequence[Image], captions: Sequence[str], region: Region
 ) -> list[Concern]:
-    """Unknown words and foreign pictures where the domain of a model is known, and what its tokenizer does always."""
-    known = domain.concerns(images, captions) if domain is not None else []
+    """Unknown words and foreign pictures where the domain of a model is known; always what its tokenizer does, and
+    what it does not see of the pictures."""
+    seen = model.region_of(region)
+    known = domain.concerns([square(image, seen) for image in images], captions) if domain is not None else []
+    known += partly_seen([share_of(image.size, seen) for image in images])
     kinds = {concern.kind for concern in known}
     found = caption_concerns([model.token_ids(caption) for caption in captions], model.context_length)
     return known + [concern for concern in found if concern.kind not in kinds]
+
+
+def partly_seen(share_I: Sequence[float]) -> list[Concern]:
+    """That a model sees too little of a picture; of several, the one of which it sees least."""
+    share = min(share_I, default=1.0)
+    if share >= SAID_BELOW:
+        return []
+    return [Concern(kind="partly-seen", text=PARTLY_SEEN.format(share=share), blocking=False)]
 
 
 def caption_concerns(rows: Sequence[TokenRow], length: int) -> list[Concern]:

@@ -25,7 +25,7 @@ FINE_TUNED = (
     "'{name}' is a fine-tuning run, which has no scores yet: `python -m sdsdemo evaluate mini --model sds-clip:FILE` "
     "scores its model.safetensors."
 )
-OLD_SETTINGS: Mapping[str, Any] = {"empty_prompt": False}
+OLD_SETTINGS: Mapping[str, Any] = {"empty_prompt": False, "region": "own"}
 """What a setting was that a stored run does not name, since it is older than the setting."""
 
 
@@ -35,6 +35,7 @@ class Settings(TypedDict):
     timesteps: int
     noises: int
     seed: int
+    region: NotRequired[str]
     timestep_range: NotRequired[list[float]]
 
 
@@ -60,6 +61,7 @@ def settings_of(budget: Budget) -> dict[str, Any]:
         "noises": budget.noises,
         "seed": budget.seed,
         "empty_prompt": budget.empty_prompt,
+        "region": budget.region,
         **({} if budget.timestep_range is None else {"timestep_range": list(budget.timestep_range)}),
     }
 
@@ -130,6 +132,8 @@ def held(header: Mapping[str, Any]) -> str:
     sample = f" --limit {count}" if count != header.get("of", count) else ""
     flags = " ".join(f"--{name} {settings[name]}" for name in ("timesteps", "noises", "seed"))
     empty = " --empty-prompt" if settings.get("empty_prompt") else ""
+    if settings.get("region", "own") != "crop":
+        empty += f" --region {settings.get('region', 'own')}"
     if "timestep_range" in settings:
         empty += f" --timestep-range {' '.join(f'{share:g}' for share in settings['timestep_range'])}"
     return f"{header['benchmark']}{sample} {flags}{empty}".strip()

@@ -18,7 +18,7 @@ from sdsdemo import plots
 from sdsdemo.captions.cleaning import cleaning_notes
 from sdsdemo.errors import UserError
 from sdsdemo.inputs import check_captions
-from sdsdemo.models.images import open_image
+from sdsdemo.models.images import open_image, open_picture
 from sdsdemo.results import answers_as_dict
 from sdsdemo.settings import LIMITS, budget
 from sdsdemo.types import Answer, Budget, Card
@@ -46,6 +46,7 @@ class Form:
     timesteps: Any
     noises: Any
     seed: Any
+    region: Any = "crop"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,16 +104,17 @@ def ask(workbench: Workbench, examples: Sequence[ShownExample], form: Form) -> Q
         raise UserError(f"Choose at most {LIMITS.models} models; there were {len(models)}.")
     for name in models:
         workbench.card(name)
-    spend = budget(form.timesteps, form.noises, form.seed)
+    spend = budget(form.timesteps, form.noises, form.seed, region=form.region)
     path = Path(form.image)
+    opened = open_picture(path)
     return Question(
         image_name=path.name,
-        image=open_image(path),
+        image=opened.image,
         captions=captions,
         models=models,
         budget=spend,
         example=find_example(examples, path),
-        notes=cleaning_notes(typed, captions),
+        notes=(*opened.notes, *cleaning_notes(typed, captions)),
     )
 
 
@@ -134,7 +136,9 @@ def score_dict(workbench: Workbench, examples: Sequence[ShownExample], form: For
     """The same answer as `score --json`, for programs. Raises `UserError`."""
     question = ask(workbench, examples, form)
     answers = workbench.compare(question.image, question.captions, question.models, question.budget)
-    return answers_as_dict(question.image_name, question.captions, list(answers), question.notes)
+    return answers_as_dict(
+        question.image_name, question.captions, list(answers), question.notes, question.budget.region
+    )
 
 
 def check_picture(path: str | None) -> str:
@@ -225,6 +229,7 @@ def form_of_address(
         timesteps=spend.timesteps,
         noises=spend.noises,
         seed=spend.seed,
+        region=spend.region,
     )
     return form, example
 
@@ -246,6 +251,7 @@ def _answers(workbench: Workbench, question: Question, space: str) -> Iterator[V
                 question.models,
                 question.budget,
                 space,
+                question.notes,
             ),
             way_on=find_way_on(workbench, answers),
             message=" ".join(question.notes),
@@ -282,8 +288,9 @@ def _final(
     models: Sequence[str],
     spend: Budget,
     space: str,
+    notes: Sequence[str] = (),
 ) -> View:
-    kept = record.answer_record(image_name, captions, answers)
+    kept = record.answer_record(image_name, captions, answers, notes, spend.region)
     tools = rows.tools_html(
         record.address(example, captions, models, spend, space),
         example is None,

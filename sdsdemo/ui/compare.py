@@ -15,7 +15,7 @@ import gradio as gr
 from gradio.components import Component
 
 from sdsdemo.errors import UserError
-from sdsdemo.settings import LIMITS, NOISES, SEED, TIMESTEPS, Knob
+from sdsdemo.settings import LIMITS, NOISES, REGIONS, SEED, TIMESTEPS, Knob
 from sdsdemo.types import Answer
 from sdsdemo.ui import asking, rows
 from sdsdemo.ui.asking import Form, View
@@ -165,6 +165,13 @@ class CompareTab:
         self.timesteps = _slider(TIMESTEPS, "Timesteps", "timesteps")
         self.noises = _slider(NOISES, "Noise draws", "noises")
         self.seed = gr.Number(SEED.default, label="Seed", info=SEED.meaning, precision=0, elem_id="seed")
+        self.region = gr.Dropdown(
+            [(f"{name}: {words}", name) for name, words in REGIONS.items()],
+            value="crop",
+            label="Region of the picture",
+            info="What every model sees of a picture that is not square. A model that sees too little says so.",
+            elem_id="region",
+        )
         gr.HTML(
             f'<p class="hint">A caption may have {LIMITS.caption_characters} characters. A model that reads only the '
             "beginning of a long one says so in its row.</p>"
@@ -192,10 +199,11 @@ class CompareTab:
         timesteps = gr.Number(TIMESTEPS.default, label="Timesteps", visible=False)
         noises = gr.Number(NOISES.default, label="Noise draws", visible=False)
         seed = gr.Number(SEED.default, label="Seed", visible=False)
+        region = gr.Textbox("crop", label=f"Region: {', '.join(REGIONS)}", visible=False)
         result = gr.JSON(label="The same answer as score --json", visible=False)
         gr.Button(visible=False).click(
             self._score_api,
-            [image, captions, models, timesteps, noises, seed],
+            [image, captions, models, timesteps, noises, seed, region],
             result,
             api_name="score",
             api_description="Scores one picture against two or more captions with every model named.",
@@ -204,7 +212,7 @@ class CompareTab:
         )
 
     def _wire(self) -> None:
-        spend = [self.timesteps, self.noises, self.seed]
+        spend = [self.timesteps, self.noises, self.seed, self.region]
         self.inputs: list[Any] = [self.picture, *self.captions, *spend, *self.models]
         self.outputs = [
             self.message, self.answer, self.evidence, self.loss, self.difference,
@@ -244,7 +252,7 @@ class CompareTab:
             return
         form, _ = asked
         models = [*form.models, *[None] * len(self.models)][: len(self.models)]
-        filled = [form.image, *form.captions, form.timesteps, form.noises, form.seed, *models]
+        filled = [form.image, *form.captions, form.timesteps, form.noises, form.seed, form.region, *models]
         yield filled + self._updates(View(message="" if form.image else asking.NO_PICTURE))
         if form.image:
             for view in asking.score(self.workbench, self.examples, form, self.space):
@@ -258,6 +266,7 @@ class CompareTab:
             timesteps=filled[self.timesteps],
             noises=filled[self.noises],
             seed=filled[self.seed],
+            region=filled[self.region],
         )
         for view in asking.score(self.workbench, self.examples, form, self.space):
             yield self._updates(view)
@@ -277,10 +286,25 @@ class CompareTab:
         ]
 
     def _score_api(
-        self, image: str, captions: list[str], models: list[str], timesteps: float, noises: float, seed: float
+        self,
+        image: str,
+        captions: list[str],
+        models: list[str],
+        timesteps: float,
+        noises: float,
+        seed: float,
+        region: str = "crop",
     ) -> dict[str, Any]:
         """Scores one picture against two or more captions with every model named, as `score --json` does."""
-        form = Form(image=image, captions=captions, models=models, timesteps=timesteps, noises=noises, seed=seed)
+        form = Form(
+            image=image,
+            captions=captions,
+            models=models,
+            timesteps=timesteps,
+            noises=noises,
+            seed=seed,
+            region=region,
+        )
         try:
             return asking.score_dict(self.workbench, self.examples, form)
         except UserError as error:

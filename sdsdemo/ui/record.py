@@ -25,7 +25,7 @@ from sdsdemo.results import answers_as_dict
 from sdsdemo.runtime.files import from_json, to_json
 from sdsdemo.runtime.shapes import shaped
 from sdsdemo.settings import ASSETS, NOISES, SEED, TIMESTEPS, Knob, Settings, budget
-from sdsdemo.types import Answer, Budget, Evidence, Scores
+from sdsdemo.types import Answer, Budget, Evidence, Region, Scores
 from sdsdemo.ui.examples import ShownExample, read_examples
 from sdsdemo.workbench import Workbench
 
@@ -34,8 +34,8 @@ log = logging.getLogger(__name__)
 KNOBS = {"timesteps": TIMESTEPS, "noises": NOISES, "seed": SEED}
 OPENING_FILE = "mini/opening.json"
 CSV_COLUMNS = (
-    "image", "model", "kind", "caption", "text", "score", "preferred", "difference", "stderr", "decided", "seconds",
-    "problem",
+    "image", "region", "model", "kind", "caption", "text", "score", "preferred", "difference", "stderr", "decided",
+    "seconds", "problem",
 )  # fmt: skip
 
 
@@ -67,9 +67,15 @@ class Record(TypedDict):
     """By model, the fingerprint of the one that answered."""
 
 
-def answer_record(image_name: str, captions: Sequence[str], answers: Sequence[Answer]) -> dict[str, Any]:
+def answer_record(
+    image_name: str,
+    captions: Sequence[str],
+    answers: Sequence[Answer],
+    notes: Sequence[str] = (),
+    region: Region = "crop",
+) -> dict[str, Any]:
     """The dict of `score --json` plus, per model with evidence, `losses` [caption][timestep][noise]."""
-    record = answers_as_dict(image_name, captions, answers)
+    record = answers_as_dict(image_name, captions, answers, notes, region)
     for entry, answer in zip(record["models"], answers, strict=True):
         if answer.scores and answer.scores.evidence:
             entry["evidence"]["losses"] = _rounded(answer.scores.evidence.loss_ICTN[0])
@@ -150,6 +156,7 @@ def as_csv(record: Mapping[str, Any]) -> str:
             line = {
                 **{name: entry.get(name) for name in CSV_COLUMNS if name in entry},
                 "image": record["image"],
+                "region": record["region"],
                 "caption": c,
                 "text": text,
                 "score": entry["scores"][c] if entry.get("scores") else None,
@@ -174,6 +181,7 @@ def address(
         "timesteps": spend.timesteps,
         "noises": spend.noises,
         "seed": spend.seed,
+        **({} if spend.region == "crop" else {"region": spend.region}),
     }
     return (f"https://huggingface.co/spaces/{space}" if space else "") + "?" + urlencode(fields)
 
@@ -182,7 +190,8 @@ def read_address(query: Mapping[str, str], settings: Settings) -> tuple[str, tup
     """Example, captions, models and budget of an address. A value that means nothing gives way to the default."""
     models = tuple(name.strip() for name in query.get("models", "").split(",") if name.strip())
     try:
-        spend = budget(*(_number(query.get(name), knob) for name, knob in KNOBS.items()))
+        numbers = [_number(query.get(name), knob) for name, knob in KNOBS.items()]
+        spend = budget(*numbers, region=query.get("region", "crop"))
     except UserError:
         spend = budget()
     return query.get("example", ""), (query.get("a", ""), query.get("b", "")), models or settings.models, spend
