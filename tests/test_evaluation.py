@@ -15,7 +15,7 @@ from sdsdemo.errors import UserError
 from sdsdemo.evaluation import evaluate, stratified
 from sdsdemo.reports import as_table
 from sdsdemo.settings import budget
-from sdsdemo.types import Budget, Card, Concern, Example, Picture, Scores
+from sdsdemo.types import Budget, Card, Concern, Example, Picture, Region, Scores
 from tests.fakes import OneByOne, fake_card
 
 RIGHT = ((2.0, 1.0), (1.0, 2.0))
@@ -141,7 +141,9 @@ class Odd(OneByOne):
     def card(self) -> Card:
         return fake_card("odd")
 
-    def concerns(self, images: Sequence[Image.Image], captions: Sequence[str]) -> list[Concern]:
+    def concerns(
+        self, images: Sequence[Image.Image], captions: Sequence[str], region: Region = "crop"
+    ) -> list[Concern]:
         kinds = {"3": ("equal-captions",), "4": ("truncated", "equal-captions")}.get(captions[0].split()[0], ())
         return [Concern(kind=kind, text="", blocking=False) for kind in kinds]
 
