@@ -10,6 +10,7 @@ import pytest
 
 from sdsdemo.data.benchmarks import MEANING, NAMED, READERS, notes_on, read_benchmark
 from sdsdemo.errors import UserError
+from sdsdemo.settings import ROOT
 from sdsdemo.summaries import Scored, summarise
 from sdsdemo.types import Example, Scores
 from tests import set_twins
@@ -24,6 +25,11 @@ def read(name: str, home: Path) -> list[Example]:
 
 def test_every_reader_has_a_line_of_meaning() -> None:
     assert {f"{source}:PATH" for source in READERS} | set(NAMED) == set(MEANING)
+
+
+def test_every_reader_has_its_layout_in_the_docs() -> None:
+    text = (ROOT / "docs" / "benchmarks.md").read_text()
+    assert all(f"| `{source}` |" in text for source in READERS)
 
 
 @pytest.mark.parametrize("name", SETS)

@@ -240,6 +240,25 @@ def test_parquet_holds_images_in_every_form(tmp_path: Path, form: str) -> None:
     assert "test-00000-of-00001.parquet is read; train-00000-of-00001.parquet beside it is not." in notes
 
 
+@pytest.mark.parametrize("where", ["test/0000.parquet", "default/test/0000.parquet"])
+def test_parquet_is_read_as_the_hub_converts_it(tmp_path: Path, where: str) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    rows = [
+        row | {key: {"bytes": png(COLOURS[str(row[key])]), "path": None} for key in ("image_0", "image_1")}
+        for row in objects()
+    ]
+    for path in (tmp_path / where, tmp_path / where.replace("test", "train")):
+        path.parent.mkdir(parents=True)
+        parquet.write_table(pa.Table.from_pylist(rows), path)
+    assert_whole(f"folder:{tmp_path}")
+    for path in tmp_path.rglob("*.parquet"):
+        path.rename(path.with_suffix(".arrow"))
+    with pytest.raises(UserError, match="save_to_disk: write it as Parquet"):
+        read_benchmark(f"folder:{tmp_path}")
+
+
 def tagged(folder: Path, value: object, suffix: str = "json") -> str:
     if suffix == "json":
         (folder / "examples.json").write_text(json.dumps([objects()[1] | {"secondary_tag": value}]))
@@ -315,6 +334,7 @@ def test_which_of_two_tables_counts_is_said(tmp_path: Path) -> None:
         ),
         (b"id,caption_0,caption_1,image_0,image_1\n1,a\n", "Line 2 of examples.csv has no caption_1"),
         (b"", "its table is empty"),
+        (b"id,caption_0,caption_1,image_0,image_1,Caption_0\n1,a,b,c,d,e\n", "has the column caption_0 twice"),
     ],
 )
 def test_what_has_no_sure_meaning_is_one_sentence(tmp_path: Path, content: bytes, words: str) -> None:

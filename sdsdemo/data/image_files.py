@@ -165,7 +165,7 @@ class ImageFiles:
     def _open(self, name: str, where: str, box: Box | None) -> Image.Image:
         place = self.find(name)
         if place is None:
-            raise UserError(f"{shown(name)} is missing in {self._called}.")
+            raise UserError(f"{shown(name)} is missing in {self._called}{f': {where} names it' if where else ''}.")
         image = _read(place, name)
         return image if box is None else _cut(image, box, name, where)
 

@@ -131,6 +131,8 @@ def _tables(folder: Path, stems: Sequence[str], note: Note) -> list[Path]:
     parquet = _one_split(sorted(folder.glob("*/*.parquet")) or sorted(folder.glob("*/*/*.parquet")), note)
     if parquet:
         return parquet
+    if any(folder.glob("**/*.arrow")):
+        raise UserError(f"'{folder.name}' was written by save_to_disk: write it as Parquet, with `to_parquet`.")
     raise UserError(
         f"{stems[0]}.jsonl is missing in the benchmark's folder '{folder.name}'; .json, .csv, .tsv and Parquet will do."
     )
@@ -182,6 +184,9 @@ def _cells(text: str, name: str, theirs: Mapping[str, str]) -> Iterator[Row]:
         raise UserError(
             f"{name} has no column {lacks}; its header has {has}: rename them, or say in {MAP} which is which."
         )
+    twice = [column for column in there if column and sum(column == c.casefold() for c in table.columns) > 1]
+    if twice:
+        raise UserError(f"{name} has the column {listed(sorted(twice))} twice: take one away.")
     for line, row in table.rows:
         yield f"Line {line} of {name}", _sound(row, f"Line {line} of {name} has")
 
