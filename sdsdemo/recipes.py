@@ -72,6 +72,9 @@ class Recipe:
     pool: int = _is(4_000, "Images to train on, again and again; of Mini they are drawn.")
     held_out: int = _is(500, "Images of your own data kept for before and after.")
     withheld_kind: str = _is("", "A kind of swap that is never trained: " + ", ".join(KINDS) + ".")
+    replacements: bool = _is(
+        True, "Of your own data: a caption without a swap of the same words may get one with another word in it."
+    )
     withheld_words: str = _is("", "Captions with these words get no swap: a template that is never trained.")
     mislabelled: float = _is(0.0, "Share of swaps that change places with their caption: the false one is the label.")
     image_column: str = _is("image", "Column of the images, of a Hub data set.")

@@ -14,7 +14,7 @@ from PIL import Image
 
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.batches import PairBatches
-from sdsdemo.finetuning.pairs import FreePairs, Pair, read_source
+from sdsdemo.finetuning.pairs import FreePairs, Pair, met_twice, read_source
 from sdsdemo.finetuning.preferences import Preferences
 from sdsdemo.recipes import Recipe
 from sdsdemo.types import Budget, Evidence, Example, Picture, Scores
@@ -288,3 +288,33 @@ class Reader:
 
     def preprocess(self, image: Image.Image) -> torch.Tensor:
         return torch.zeros(3, 2, 2)
+
+
+def test_swaps_and_equal_captions_are_said_before_a_run_and_recorded(tmp_path: Path) -> None:
+    said = [*["a cat on a mat"] * 10, *["a dog next to a tree"] * 10, *(f"sunset {k}" for k in range(20))]
+    data = folder_of(tmp_path, said)
+    source = read_source(replace(RECIPE, data=data, held_out=0, pool=0, batch=8))
+    assert source.notes[1] == (
+        "Of 40 captions looked at, 50.0 % have a swap: 25.0 % of the same words, 25.0 % with another word in it "
+        "(in %: new-relation 25.0, noun 25.0)."
+    )
+    assert "meet an equal caption there: equal captions count as right" in source.notes[2]
+    record = source.describe()
+    assert (record["looked_at"], record["swaps"]) == (40, {"new-relation": 0.25, "noun": 0.25})
+    assert json.dumps(record, allow_nan=False)
+
+
+def test_replacements_may_be_left_out(tmp_path: Path) -> None:
+    data = folder_of(tmp_path, ["a cat on a mat", *["a dog next to a tree"] * 3])
+    source = read_source(replace(RECIPE, data=data, held_out=0, pool=0, replacements=False))
+    assert {p.kind for p in source.draw(0, 4)} == {"noun", ""}
+    assert source.describe()["swaps"] == {"noun": 0.25}
+
+
+@pytest.mark.parametrize("batch", [2, 8, 32])
+def test_the_share_that_meets_an_equal_caption_is_that_of_batches(batch: int) -> None:
+    rng, captions = np.random.default_rng(0), [*["a"] * 30, *["b"] * 5, *(f"c{k}" for k in range(65))]
+    rows = [rng.choice(captions, batch, replace=False).tolist() for _ in range(2000)]
+    found = np.mean([[row.count(text) > 1 for text in row] for row in rows])
+    assert met_twice(captions, batch) == pytest.approx(found, abs=0.02)
+    assert met_twice(["a", "b"], 2) == 0

@@ -18,7 +18,7 @@ RANKS = (
     ("types", "errors", "settings", "wrapping", "runtime"),
     (
         "arguments", "losses", "metrics", "judging", "effects", "deciding", "inputs", "evidence", "processes", "swaps",
-        "swap_words", "recipes", "zerogpu", "text_tower", "console", "captions",
+        "swap_words", "swap_phrases", "replacements", "recipes", "zerogpu", "text_tower", "console", "captions",
     ),
     ("models", "data", "training", "objectives", "results", "runs", "plots", "figures", "reports", "study_tables"),
     ("summaries", "freshness"),
@@ -30,7 +30,9 @@ RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 BESIDE = {
     ("settings", "types"), ("settings", "errors"),  ("deciding", "metrics"), ("judging", "metrics"),
     ("objectives", "training"),
-    ("data", "models"), ("recipes", "swaps"), ("swaps", "swap_words"), ("mini", "finetuning"), ("mini", "evaluation"),
+    ("data", "models"), ("recipes", "swaps"), ("swaps", "swap_words"), ("swaps", "swap_phrases"),
+    ("swaps", "replacements"), ("swap_phrases", "swap_words"), ("replacements", "swap_phrases"),
+    ("replacements", "swap_words"), ("mini", "finetuning"), ("mini", "evaluation"),
     ("shell", "workbench"), ("tunings", "workbench"), ("doctor", "workbench"), ("bench", "workbench"),
     ("inputs", "captions"), ("cli", "ui"), ("cli", "cli_mini"), ("cli_mini", "ui"), ("__main__", "cli"),
 }  # fmt: skip

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sdsdemo.swaps import KINDS, swap, swaps_of
+from sdsdemo.swaps import KINDS, OTHER_WORDS, SAME_WORDS, Swap, swap, swaps_of
 
 SENTENCES = [
     json.loads(line)
@@ -20,8 +20,12 @@ SENTENCES = [
 """`good` is a hand label: the swapped sentence is grammatical, and false of a picture that the caption is true of."""
 
 
+def of_same_words(caption: str) -> list[Swap]:
+    return [found for found in swaps_of(caption) if found.kind in SAME_WORDS]
+
+
 def texts(caption: str, kind: str | None = None) -> list[str]:
-    return [found.text for found in swaps_of(caption) if kind in (None, found.kind)]
+    return [found.text for found in of_same_words(caption) if kind in (None, found.kind)]
 
 
 def bag(text: str) -> Counter[str]:
@@ -34,7 +38,7 @@ def test_there_are_two_hundred_different_sentences() -> None:
 
 @pytest.mark.parametrize("row", SENTENCES, ids=lambda row: row["caption"][:40])
 def test_the_first_swap_is_the_one_that_was_labelled(row: dict) -> None:
-    first = next(iter(swaps_of(row["caption"])), None)
+    first = next(iter(of_same_words(row["caption"])), None)
     assert (first and first.text, first and first.kind) == (row["swap"], row["kind"])
     assert (row["good"] is None) == (first is None)
 
@@ -46,7 +50,7 @@ def test_nine_swaps_in_ten_are_good() -> None:
 
 
 def test_every_kind_occurs_among_the_sentences() -> None:
-    assert {row["kind"] for row in SENTENCES} == {*KINDS, None}
+    assert {row["kind"] for row in SENTENCES} == {"noun", "object", "colour", "size", "number", None}
 
 
 def test_a_swap_has_the_same_words_and_is_another_text() -> None:
@@ -70,6 +74,9 @@ def test_a_swap_has_the_same_words_and_is_another_text() -> None:
         ("An enormous hat beside a small shoe", "size", "A small hat beside an enormous shoe"),
         ("Two dogs near three cats!", "number", "Three dogs near two cats!"),
         ("One sheep with two deer", "number", "Two sheep with one deer"),
+        ("A man waits on a bench in a park.", "object", "A man waits on a park in a bench."),
+        ("A dog next to an old man on a red sofa.", "object", "A dog next to a red sofa on an old man."),
+        ("A wooden table with a red cup", "attribute", "A red table with a wooden cup"),
     ],
 )
 def test_each_kind_by_hand(caption: str, kind: str, twin: str) -> None:
@@ -78,9 +85,9 @@ def test_each_kind_by_hand(caption: str, kind: str, twin: str) -> None:
 
 @pytest.mark.parametrize("relation", ["and", "next to", "near", "beside", "with", "facing", "or"])
 def test_nouns_are_not_exchanged_across_a_relation_that_holds_both_ways(relation: str) -> None:
-    assert swaps_of(f"A cat {relation} a dog.") == []
-    assert swaps_of(f"A red car {relation} a blue car.") == []
-    assert swaps_of(f"Two big dogs {relation} two small dogs.") == []
+    assert texts(f"A cat {relation} a dog.") == []
+    assert texts(f"A red car {relation} a blue car.") == []
+    assert texts(f"Two big dogs {relation} two small dogs.") == []
 
 
 @pytest.mark.parametrize(
@@ -91,31 +98,37 @@ def test_two_colours_of_one_noun_are_no_swap(caption: str) -> None:
 
 
 def test_two_names_of_one_colour_are_no_swap() -> None:
-    assert swaps_of("A gray cat near a grey wall.") == []
+    assert texts("A gray cat near a grey wall.") == []
 
 
 @pytest.mark.parametrize(
     "caption", ["A man is riding two horses.", "There is a cat on the bed.", "Two boys sit on a bench."]
 )
 def test_there_is_no_swap_where_a_verb_would_have_to_change(caption: str) -> None:
-    assert swaps_of(caption) == []
+    assert texts(caption) == []
 
 
 def test_a_twin_that_stays_true_is_no_swap() -> None:
-    assert swaps_of("A dog behind another dog.") == swaps_of("A dog behind a brown dog.") == []
+    assert texts("A dog behind another dog.") == texts("A dog behind a brown dog.") == []
 
 
 def test_kinds_that_are_ruled_out_are_not_drawn() -> None:
-    caption = "A big red dog on a small blue chair with two legs beside three cats."
+    caption = (
+        "A big red dog on a small blue chair in a park with two legs beside three cats, a wooden cup, a green pen."
+    )
     assert {found.kind for found in swaps_of(caption)} == set(KINDS)
-    for kind in KINDS:
-        others = {drawn.kind for seed in range(40) if (drawn := swap(caption, np.random.default_rng(seed), {kind}))}
-        assert others == set(KINDS) - {kind}
+    for kind in SAME_WORDS:
+        others = {drawn.kind for seed in range(80) if (drawn := swap(caption, np.random.default_rng(seed), {kind}))}
+        assert others == set(SAME_WORDS) - {kind}
+    for kind in OTHER_WORDS:
+        without = {*SAME_WORDS, kind}
+        others = {drawn.kind for seed in range(80) if (drawn := swap(caption, np.random.default_rng(seed), without))}
+        assert others == set(OTHER_WORDS) - {kind}
     assert swap(caption, np.random.default_rng(0), KINDS) is None
 
 
 def test_a_kind_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(ValueError, match="noun, colour, size, number; it held color"):
+    with pytest.raises(ValueError, match=r"noun, object, colour, .*; it held color"):
         swap("a cat on a mat", np.random.default_rng(0), ["color"])
 
 
@@ -141,3 +154,70 @@ def test_a_thousand_words_take_no_time(piece: str) -> None:
     start = time.perf_counter()
     swaps_of(text)
     assert time.perf_counter() - start < 2
+
+
+@pytest.mark.parametrize(
+    "caption",
+    [
+        "A cat in a hat with a tie",
+        "A cake on a plate on a table",
+        "Men riding skateboards on a ramp",
+        "Cows in a pasture on a farm",
+        "A girl holding a plate with a sandwich",
+        "Men sit on a chair and a bench in a park and a yard",
+    ],
+)
+def test_what_may_hold_of_both_things_is_not_exchanged(caption: str) -> None:
+    assert texts(caption, "object") == []
+
+
+@pytest.mark.parametrize(
+    ("caption", "kind", "twin"),
+    [
+        ("A cat on a couch.", "new-relation", "A cat under a couch."),
+        ("A cup in front of an old radio.", "new-relation", "A cup behind an old radio."),
+        ("A dog next to a tree.", "new-relation", "A dog far away from a tree."),
+        ("A woman in a kitchen.", "new-relation", "A woman outside a kitchen."),
+        ("A MAN WITH A BEARD.", "new-relation", "A MAN WITHOUT A BEARD."),
+        ("Two women sitting on the grass.", "new-state", "Two women standing on the grass."),
+        ("A boy riding a horse.", "new-state", "A boy carrying a horse."),
+        ("A closed umbrella.", "new-state", "An open umbrella."),
+        ("A grey bus.", "new-colour", "An orange bus."),
+        ("Two dogs.", "new-number", "Four dogs."),
+    ],
+)
+def test_each_replacement_by_hand(caption: str, kind: str, twin: str) -> None:
+    assert twin in [found.text for found in swaps_of(caption) if found.kind == kind]
+
+
+@pytest.mark.parametrize(
+    ("caption", "kind"),
+    [
+        ("A cup sitting on the table.", "new-state"),
+        ("A dog behind a brown dog.", "new-relation"),
+        ("A bowl filled with soup.", "new-relation"),
+        ("A man on his back.", "new-relation"),
+        ("Two dogs in a row.", "new-relation"),
+        ("A black and white photo of a dog.", "new-colour"),
+        ("A dark blue car.", "new-colour"),
+        ("A black man.", "new-colour"),
+        ("A two story house.", "new-number"),
+        ("A young girl.", "new-state"),
+        ("A partially open door.", "new-state"),
+    ],
+)
+def test_what_may_stay_true_or_break_the_sentence_is_not_replaced(caption: str, kind: str) -> None:
+    assert [found.text for found in swaps_of(caption) if found.kind == kind] == []
+
+
+def test_a_replacement_is_drawn_only_where_the_same_words_have_no_swap() -> None:
+    for row in SENTENCES:
+        drawn = {found.kind for seed in range(5) if (found := swap(row["caption"], np.random.default_rng(seed)))}
+        assert drawn <= set(SAME_WORDS) if of_same_words(row["caption"]) else drawn <= set(OTHER_WORDS)
+
+
+def test_no_replacement_is_of_the_same_words() -> None:
+    found = [(row["caption"], twin) for row in SENTENCES for twin in swaps_of(row["caption"])]
+    others = [(caption, twin.text) for caption, twin in found if twin.kind in OTHER_WORDS]
+    assert len(others) > 100
+    assert all(bag(caption) != bag(text) and text[0].isupper() for caption, text in others)

@@ -37,7 +37,7 @@ def test_the_form_of_a_preset_is_that_preset() -> None:
 
 def test_every_field_has_a_label_and_the_form_holds_what_a_page_may_set() -> None:
     assert set(FIELDS) == set(LABELS)
-    left_out = {"clip_norm", "keep_every", "measure", "held_out", "image_column", "caption_column"}
+    left_out = {"clip_norm", "keep_every", "measure", "held_out", "image_column", "caption_column", "replacements"}
     assert set(FIELDS) | left_out == set(Recipe().as_dict())
 
 

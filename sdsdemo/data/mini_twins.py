@@ -19,8 +19,9 @@ import numpy as np
 
 from sdsdemo.data.mini_sentences import NUMBERS, PLURALS, SIZES, Sentence
 from sdsdemo.data.mini_world import COLOURS, SHAPES, Scene, Spot, Thing
-from sdsdemo.swaps import KINDS
 
+KINDS = ("noun", "colour", "size", "number")
+"""What may be exchanged between two things of this world."""
 COUNTED = {word: number for number, word in NUMBERS.items()}
 JOINTS = ("left", "right", "above", "below", "inside")
 SINGULAR = {plural: shape for shape, plural in PLURALS.items()}

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,10 +23,14 @@ from sdsdemo.data.mini_twins import false_twin
 from sdsdemo.data.mini_world import Scene, training_stream
 from sdsdemo.recipes import Recipe
 from sdsdemo.settings import FINETUNING
-from sdsdemo.swaps import swap
+from sdsdemo.swaps import OTHER_WORDS, SAME_WORDS, Swap, swap
 from sdsdemo.types import Picture
 
 SALT = 6
+SAMPLED = 5_000
+"""Captions that are looked at before a run, to say how many have a swap."""
+LEAST_EQUAL = 0.005
+"""Share of rows that meet an equal caption from which it is said."""
 MINI_SETTINGS = ("seed", "pool", "withheld_kind", "withheld_words", "mislabelled")
 """Settings of a recipe that make the pairs of the Mini world what they are."""
 MISLABELLED = 7
@@ -166,8 +171,17 @@ class FreePairs:
 
     @property
     def notes(self) -> list[str]:
-        """Those of the source."""
-        return self._captions.notes
+        """Those of the source, then how many captions have a swap and how many meet an equal one in a batch."""
+        return [*self._captions.notes, *self._shares.words(self._recipe.batch)]
+
+    @cached_property
+    def _shares(self) -> Shares:
+        withheld = (self._recipe.withheld_kind, self._recipe.withheld_words)
+        found = [self._said(name, captions, withheld)[:2] for name, captions in self._captions.sample(SAMPLED)]
+        kinds = Counter("" if twin is None else twin.kind for _, twin in found)
+        return Shares(
+            captions=len(found), kinds=kinds, equal=met_twice([text for text, _ in found], self._recipe.batch)
+        )
 
     def draw(self, step: int, size: int) -> list[Pair]:
         """As the source draws them; of several captions one, by the image's name and the seed."""
@@ -195,17 +209,21 @@ class FreePairs:
         """Plain values for the run's record; the share without a swap is of the images met so far."""
         met = len(self._seen)
         share = round(1 - sum(self._seen.values()) / met, 4) if met else None
-        return {**self._captions.describe(), "met": met, "without_swap": share, "bad_rows": asdict(self._captions.bad)}
+        return {
+            **self._captions.describe(),
+            "met": met,
+            "without_swap": share,
+            "looked_at": self._shares.captions,
+            "swaps": self._shares.by_kind,
+            "equal_captions": round(self._shares.equal, 4),
+            "bad_rows": asdict(self._captions.bad),
+        }
 
     def _pair(
         self, item: Captioned, withheld: tuple[str, str], others: tuple[str, ...] = (), mislabelled: float = 0.0
     ) -> Pair:
         """others: what stands in where the caption has no swap that may be trained. mislabelled: share of swaps."""
-        key = f"{self._recipe.seed} {item.picture.name} {item.captions}"
-        rng = np.random.default_rng(int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big"))
-        caption = item.captions[rng.integers(len(item.captions))]
-        kind, words = withheld
-        found = None if _has_words(caption, words) else swap(caption, rng, without=(kind,) if kind else ())
+        caption, found, rng = self._said(item.picture.name, item.captions, withheld)
         if found is not None:
             pair = Pair(picture=item.picture, caption=caption, twin=found.text, kind=found.kind)
             return _labelled(pair, rng, mislabelled)
@@ -213,6 +231,58 @@ class FreePairs:
         others = tuple(text for text in others if text.casefold() not in said)
         other = others[rng.integers(len(others))] if others else None
         return Pair(picture=item.picture, caption=caption, twin=other, stand_in=other is not None)
+
+    def _said(
+        self, name: str, captions: tuple[str, ...], withheld: tuple[str, str]
+    ) -> tuple[str, Swap | None, np.random.Generator]:
+        """The caption that an image has in this run, its swap, and the draws that go on from there."""
+        key = f"{self._recipe.seed} {name} {captions}"
+        rng = np.random.default_rng(int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big"))
+        caption = captions[rng.integers(len(captions))]
+        kind, words = withheld
+        without = {kind} - {""} | (set() if self._recipe.replacements else set(OTHER_WORDS))
+        return caption, None if _has_words(caption, words) else swap(caption, rng, without=without), rng
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shares:
+    """What is known of a source's captions before the run, of as many as were looked at."""
+
+    captions: int
+    kinds: Mapping[str, int]
+    """Captions by the kind of their swap; "" for those without."""
+    equal: float
+    """Share of a batch's rows that meet an equal caption."""
+
+    @property
+    def by_kind(self) -> dict[str, float]:
+        """Share of the captions, the most frequent kind first."""
+        kinds = sorted((kind for kind in self.kinds if kind), key=lambda kind: (-self.kinds[kind], kind))
+        return {kind: round(self.kinds[kind] / self.captions, 4) for kind in kinds}
+
+    def words(self, batch: int) -> list[str]:
+        """Sentences; none where no caption was looked at."""
+        if not self.captions:
+            return []
+        same, other = (sum(self.by_kind.get(kind, 0.0) for kind in kinds) for kinds in (SAME_WORDS, OTHER_WORDS))
+        each = ", ".join(f"{kind} {100 * share:.1f}" for kind, share in self.by_kind.items())
+        said = [
+            f"Of {self.captions:,} captions looked at, {100 * (same + other):.1f} % have a swap: {100 * same:.1f} % of "
+            f"the same words, {100 * other:.1f} % with another word in it" + (f" (in %: {each})." if each else ".")
+        ]
+        if self.equal >= LEAST_EQUAL:
+            said.append(
+                f"About {100 * self.equal:.0f} % of the rows of a batch of {batch} meet an equal caption there: equal "
+                "captions count as right for each other's images."
+            )
+        return said
+
+
+def met_twice(captions: Sequence[str], batch: int) -> float:
+    """Expected share of a batch's rows that meet an equal caption, where the batch is drawn from these at random."""
+    counts, others = Counter(text.casefold() for text in captions), max(len(captions) - 1, 1)
+    alone = sum(n * (1 - (n - 1) / others) ** (batch - 1) for n in counts.values())
+    return 1 - alone / max(len(captions), 1)
 
 
 def _labelled(pair: Pair, rng: np.random.Generator, mislabelled: float) -> Pair:
