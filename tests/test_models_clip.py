@@ -268,3 +268,30 @@ def test_a_model_that_nobody_knows_is_one_sentence(spec: str) -> None:
 
 def _no_network(*_: object) -> None:
     raise AssertionError("the network was reached")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        {"pool_type": "eos"},
+        {"pool_type": "eos", "eos_id": 49405},
+        {"pool_type": "first"},
+    ],
+    ids=str,
+)
+def test_a_text_tower_whose_pool_sees_no_words_is_refused_at_load(tmp_path: Path, text: dict[str, Any]) -> None:
+    folder = twins.clip_folder(tmp_path / "blind", words=False)
+    described = json.loads((folder / "open_clip_config.json").read_text())
+    described["model_cfg"]["text_cfg"] |= text
+    (folder / "open_clip_config.json").write_text(json.dumps(described))
+    with pytest.raises(UserError, match="the same features, so every score would be a tie"):
+        ClipModel.load(f"open_clip:local-dir:{folder}")
+
+
+def test_a_pool_that_sees_the_words_is_taken(tmp_path: Path) -> None:
+    folder = twins.clip_folder(tmp_path / "seeing", words=False)
+    described = json.loads((folder / "open_clip_config.json").read_text())
+    for text in ({"pool_type": "eos", "eos_id": 49407}, {"pool_type": "argmax"}, {"pool_type": "last"}):
+        described["model_cfg"]["text_cfg"] |= text
+        (folder / "open_clip_config.json").write_text(json.dumps(described))
+        assert ClipModel.load(f"open_clip:local-dir:{folder}").token_ids("a cat").mark == ""

@@ -73,6 +73,24 @@ def clip_folder(folder: Path, *, words: bool = True, seed: int = 0, **changes: A
     return folder
 
 
+def bag_of_words_folder(folder: Path, *, vision: int = 64) -> Path:
+    """A CLIP that sees no order of words: no places and no causal mask. Anagrams differ for it by rounding alone."""
+    config = clip_config(words=False)
+    config["text_cfg"] |= {"no_causal_mask": True, "pool_type": "last", "width": 64, "heads": 4, "layers": 2}
+    config["vision_cfg"] |= {"width": vision, "layers": 2}
+    config["embed_dim"] = 64
+    config["custom_text"] = True
+    module: Any = open_clip.CustomTextCLIP(config["embed_dim"], config["vision_cfg"], config["text_cfg"])
+    torch.manual_seed(0)
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    torch.nn.init.zeros_(module.text.positional_embedding)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
+    save_file(module.state_dict(), folder / "open_clip_model.safetensors")
+    return folder
+
+
 def save_words(folder: Path, kind: str = "PreTrainedTokenizerFast", vocabulary: dict[str, int] = VOCABULARY) -> None:
     """Tokenizer files of one token a word; `kind` is the class that they claim."""
     backend = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))

@@ -23,11 +23,13 @@ from PIL.Image import Image, Resampling
 from torch import Tensor, nn
 
 from sdsdemo.captions.cleaning import clean_caption, clean_captions
+from sdsdemo.errors import UserError
 from sdsdemo.models.clip_files import build, called, check_tokens, context_length_of, facts_of, find_clip, tokenizer_of
 from sdsdemo.models.domain import Domain
+from sdsdemo.models.exact import exactly
 from sdsdemo.models.images import share_of, square
 from sdsdemo.models.parts import parts_of
-from sdsdemo.models.tokens import TokenRow, concerns_of, token_row
+from sdsdemo.models.tokens import TokenRow, concerns_of, probes, token_row
 from sdsdemo.types import Budget, Card, Concern, Example, Picture, Region, Scores
 
 LONG = 2048
@@ -39,6 +41,12 @@ OWN_REGION: Mapping[str, Region] = {"shortest": "crop", "squash": "squash", "lon
 """By open_clip's way of resizing, what of a picture it takes."""
 REMEMBERED = 20_000
 """Images, and captions, whose features are kept while a benchmark is scored: 40 MB each at 512 numbers."""
+ALIKE = 1e-5
+"""Normalised features that differ by no more are those of one caption."""
+SAME = (
+    "The text encoder of {model} gives “{first}” and “{second}” the same features, so every score would be a tie: its "
+    "config takes the features where these words are not seen. Set `pool_type` and `eos_id` in text_cfg as in training."
+)
 Key = TypeVar("Key")
 
 
@@ -72,7 +80,7 @@ class ClipModel:
         """The model of an `open_clip:` spec.
 
         Raises `UserError` for an unknown name or tag, weights that are not here, an activation that does not fit the
-        weights, and a tokenizer that does not fit the model.
+        weights, a tokenizer that does not fit the model, and a text tower that gives different captions one feature.
         """
         files = find_clip(spec, allow_download)
         module = build(files, spec, device)
@@ -80,7 +88,7 @@ class ClipModel:
         context_length = context_length_of(files)
         tokenizer = tokenizer_of(files, context_length, allow_download)
         check_tokens(tokenizer, module, int(files.config["text_cfg"].get("vocab_size", 49408)), called(spec))
-        return cls(
+        model = cls(
             module,
             tokenizer,
             image_transform_v2(settings, is_train=False),
@@ -88,6 +96,20 @@ class ClipModel:
             facts=facts_of(spec, files.config, module.visual.preprocess_cfg),
             context_length=context_length,
         )
+        model.check_pooling()
+        return model
+
+    def check_pooling(self) -> None:
+        """Raises `UserError` where captions of different words have the same features, as with a pool that sees none.
+
+        Captions differ in their first word, and in their last.
+        """
+        captions = probes(self.tokenizer)
+        with exactly(self.device):
+            feature_CD = self.encode_texts(captions)
+        for other, feature_D in zip(captions[1:], feature_CD[1:], strict=True):
+            if not (feature_D - feature_CD[0]).abs().max() > ALIKE:
+                raise UserError(SAME.format(model=self.called, first=captions[0], second=other))
 
     @property
     def called(self) -> str:
@@ -151,7 +173,7 @@ class ClipModel:
         return torch.cat([self.module.encode_text(b.to(self.device), normalize=True).float() for b in batches])
 
     def _encode(self, input_I: Tensor) -> Tensor:
-        return self.module.encode_image(input_I.to(self.device), normalize=True).float()
+        return self.module.encode_image(input_I.to(self.device, torch.float32), normalize=True).float()
 
 
 class ClipScorer:
@@ -180,7 +202,7 @@ class ClipScorer:
         row_C = [tuple(ids) for ids in self.model.tokenize(captions).tolist()]
         caption_of = dict(sorted(zip(row_C, captions, strict=True)))
         position = {row: u for u, row in enumerate(caption_of)}
-        with torch.inference_mode():
+        with exactly(self.model.device):
             image_ID = self.model.encode_images(images, budget.region).cpu().numpy().astype(np.float64)
             text_UD = self.model.encode_texts(list(caption_of.values())).cpu().numpy().astype(np.float64)
         score_IC = 100 * (image_ID @ text_UD.T)[:, [position[row] for row in row_C]]
@@ -206,7 +228,7 @@ class ClipScorer:
         row_of = dict(zip(captions, (tuple(ids) for ids in self.model.tokenize(captions).tolist()), strict=True))
         caption_of = dict(sorted((row, caption) for caption, row in row_of.items()))
         shown = {p.key or f"{example.id}/{i}": p for example in part for i, p in enumerate(example.images)}
-        with torch.inference_mode():
+        with exactly(self.model.device):
             texts.fill(caption_of, lambda found: self.model.encode_texts(found))
             pictures.fill(shown, lambda found: self.model.encode_pictures(found, region))
         return [

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,13 +25,19 @@ from sdsdemo.errors import UserError
 from sdsdemo.losses import denoising_error
 from sdsdemo.models.diffusion import LatentDiffusion
 from sdsdemo.models.domain import Domain
+from sdsdemo.models.exact import exactly
 from sdsdemo.models.images import fit, share_of
 from sdsdemo.models.parts import parts_of
 from sdsdemo.models.tokens import concerns_of
-from sdsdemo.types import Budget, Card, Concern, Evidence, Example, Region, Scores
+from sdsdemo.types import Budget, Card, Concern, Evidence, Example, Precision, Region, Scores
 
 log = logging.getLogger(__name__)
 
+PRECISIONS: Mapping[torch.dtype, Precision] = {
+    torch.float32: "float32",
+    torch.float16: "float16",
+    torch.bfloat16: "bfloat16",
+}
 EXAMPLES_AT_ONCE = 16
 """At most; their pairs are computed together."""
 
@@ -105,7 +111,7 @@ class DiffusionScorer:
         span = budget.timestep_range or self.card.timestep_range
         timestep_T = spread_timesteps(budget.timesteps, span, model.schedule.steps)
         pair_P = torch.tensor([pair for block in blocks for pair in block.pairs])
-        with torch.inference_mode():
+        with exactly(model.device):
             latent_I = model.encode_images([image for images, _ in items for image in images], budget.region)
             loss_PTN = self._losses(latent_I, model.encode_prompts(prompts), pair_P, timestep_T, noise_TN)
         seconds = (time.perf_counter() - start) / len(items)
@@ -181,8 +187,9 @@ def spread_timesteps(count: int, span: tuple[float, float], steps: int) -> np.nd
 
 def draw_noise(budget: Budget, latent_shape: tuple[int, ...]) -> Tensor:
     """noise_TN, float32 [T, N, *latent_shape], on the CPU: the same numbers for every device."""
-    generator = torch.Generator().manual_seed(budget.seed)
-    return torch.randn(budget.timesteps, budget.noises, *latent_shape, generator=generator)
+    generator = torch.Generator("cpu").manual_seed(budget.seed)
+    shape = (budget.timesteps, budget.noises, *latent_shape)
+    return torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu")
 
 
 def _scores(
@@ -213,6 +220,7 @@ def _scores(
             evaluations=evaluations,
         ),
         seconds=seconds,
+        precision=PRECISIONS[scorer.model.dtype],
     )
 
 

@@ -66,6 +66,14 @@ def check_tokenizer(tokenizer: Any, model: str) -> None:
         raise UserError(LOST.format(model=model, words=", ".join((lost or words)[:3])))
 
 
+def probes(tokenizer: Any) -> list[str]:
+    """Three captions of words that the tokenizer knows: the second differs in its first word, the third in its last."""
+    own = getattr(tokenizer, "tokenizer", tokenizer)
+    known = _plain_words(own.get_vocab()) if hasattr(own, "get_vocab") else []
+    a, b, c, d = known[:4] if len(known) >= 4 else ("red", "star", "blue", "circle")
+    return [f"{a} {b}", f"{c} {b}", f"{a} {d}"]
+
+
 def check_ids(highest: int, size: int, model: str) -> None:
     """Raises `UserError` when a token is beyond the text encoder's table, as with a tokenizer of another model."""
     if highest >= size:
