@@ -63,7 +63,7 @@ OWNERS = {
 TORCH_AT_THE_TOP = (
     "losses.py", "text_tower.py", "training.py", "objectives.py", "bench.py", "mini/*.py", "finetuning/*.py",
     "models/clip*.py", "models/diffusion.py", "models/denoising.py", "models/delta.py", "models/domain.py",
-    "models/tokens.py", "models/exact.py",
+    "models/tokens.py", "models/exact.py", "models/checkpoints.py",
 )  # fmt: skip
 """The files that may load torch as soon as they are imported; the other owners load it where they need it."""
 FILES = sorted(PACKAGE.rglob("*.py"))

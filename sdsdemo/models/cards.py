@@ -6,7 +6,6 @@ A model without a card is named by a spec (`sources`); its card holds what can b
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import tomllib
 from collections.abc import Mapping
@@ -16,6 +15,8 @@ from typing import Any, Literal
 
 from sdsdemo.errors import UserError
 from sdsdemo.models import fingerprints, sources
+from sdsdemo.models.weights import has_clip_weights, is_whole_pipeline
+from sdsdemo.runtime.files import from_json
 from sdsdemo.settings import Settings
 from sdsdemo.types import Availability, Card, Family
 
@@ -52,6 +53,10 @@ def resolve(name_or_spec: str) -> Card:
         raise UserError(f"There is no model called {text!r}. {_suggestion(text)}")
     family, rest = sources.split_spec(text)
     same = next((card for card in known.values() if card.spec == text), None)
+    if same is None and family == "clip" and not rest.startswith((sources.LOCAL_DIR, sources.HF_HUB)):
+        from sdsdemo.models.clip_files import check_name
+
+        check_name(rest)
     return same or _card_of_spec(text, family, rest)
 
 
@@ -80,8 +85,8 @@ def is_downloaded(card: Card) -> bool:
     """Whether the weights of a card that must be fetched lie in the Hub's cache already."""
     if card.family == "diffusion":
         name, asked = sources.split_revision(sources.split_spec(card.spec)[1])
-        files = ("unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors", INDEX)
-        return all(sources.cached_file(name, [file], asked or card.revision) is not None for file in files)
+        index = sources.cached_file(name, [INDEX], asked or card.revision)
+        return index is not None and is_whole_pipeline(index.parent)
     from sdsdemo.models.clip_files import hub_file
 
     found = hub_file(card.spec)
@@ -154,13 +159,15 @@ def _missing(card: Card) -> Availability:
 
 def _is_complete(card: Card) -> bool:
     """Whether the folder of a card holds a config and weights."""
+    file = sources.checkpoint_named_by(card.spec)
+    if file is not None:  # what is wrong with a file that is named is said when it is loaded
+        return True
     folder = sources.folder_named_by(card.spec)
     if folder is None:
         return False
     if card.family == "clip":
-        weights = [*folder.glob("*.safetensors"), *folder.glob("*.bin")] if folder.is_dir() else []
-        return bool(weights) and (folder / "open_clip_config.json").is_file()
-    return (folder / INDEX).is_file() and any((folder / "unet").glob("*.safetensors"))
+        return has_clip_weights(folder) and (folder / "open_clip_config.json").is_file()
+    return (folder / INDEX).is_file() and any((folder / "unet").glob("*"))
 
 
 def _card(name: str, facts: dict[str, Any]) -> Card:
@@ -171,7 +178,7 @@ def _card(name: str, facts: dict[str, Any]) -> Card:
 def _card_of_spec(spec: str, family: Family, rest: str) -> Card:
     """Named by the spec itself, so that two folders of the same name are two models."""
     folder = sources.folder_named_by(spec)
-    path = sources.local_path(rest) if family == "sds-clip" else folder
+    path = sources.local_path(rest) if family == "sds-clip" else sources.checkpoint_named_by(spec) or folder
     pixels = _pixels(family, folder)
     return Card(
         name=spec,
@@ -197,10 +204,12 @@ def _pixels(family: Family, folder: Path | None) -> int:
     if family == "diffusion" and folder is not None:
         unet, vae = _json(folder / "unet" / "config.json"), _json(folder / "vae" / "config.json")
         size, blocks = unet.get("sample_size"), vae.get("block_out_channels", ())
-        return size * 2 ** (len(blocks) - 1) if isinstance(size, int) and blocks else 0
+        known = isinstance(size, int) and isinstance(blocks, list) and 0 < len(blocks) < 10
+        return size * 2 ** (len(blocks) - 1) if known else 0
     if family == "clip":
-        config = _json(folder / "open_clip_config.json").get("model_cfg", {}) if folder is not None else {}
-        size = config.get("vision_cfg", {}).get("image_size", 0)
+        size: Any = _json(folder / "open_clip_config.json") if folder is not None else {}
+        for key in ("model_cfg", "vision_cfg", "image_size"):
+            size = size.get(key) if isinstance(size, dict) else None
         return size if isinstance(size, int) else 0
     return 0
 
@@ -208,7 +217,7 @@ def _pixels(family: Family, folder: Path | None) -> int:
 def _json(path: Path) -> dict[str, Any]:
     """An object from a file, or an empty one where there is none: loading the model will say what is wrong."""
     try:
-        value = json.loads(path.read_text())
+        value = from_json(path.read_bytes())
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -5,8 +5,12 @@ What the library only warns about is an error here: it would change every score.
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Callable
+import logging
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,19 +19,16 @@ import open_clip
 import torch
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 from open_clip.tokenizer import HFTokenizer
-from safetensors import SafetensorError
 from torch import Tensor
 
 from sdsdemo.errors import UserError
 from sdsdemo.models import sources
+from sdsdemo.models.checkpoints import put, read_state
+from sdsdemo.models.configs import OpenClip, read_config
 from sdsdemo.models.tokens import check_ids, check_tokenizer
+from sdsdemo.models.weights import CLIP_WEIGHTS as WEIGHTS
+from sdsdemo.models.weights import check_file, clip_weights
 
-WEIGHTS = (
-    "open_clip_model.safetensors",
-    "open_clip_pytorch_model.safetensors",
-    "open_clip_pytorch_model.bin",
-)
-"""Names of the weights in a repository, best first."""
 CONFIG = "open_clip_config.json"
 GELU = (
     "{name}/{tag} was trained {how} QuickGELU, but the architecture {name} is built {other} it, and every score would "
@@ -37,7 +38,15 @@ NO_TEXT_CONFIG = (
     "The text encoder of {model} needs a config of another repository, and downloads are off: allow them "
     "(SDSDEMO_ALLOW_DOWNLOAD=on)."
 )
-BROKEN = "The weights of {model} do not fit its config, or the file is broken: fetch or save the model again."
+BROKEN = "The config of {model} describes no model that open_clip can build: fetch or save the model again."
+TOO_LARGE = "The config of {model} describes a larger model than its weights hold: fetch or save the model again."
+NO_ARCHITECTURE = (
+    "{file} holds weights without their architecture: write open_clip:NAME/{file} with its path, NAME being the "
+    "architecture that it was trained with (such as ViT-B-32), or put its {config} beside it."
+)
+NO_FILE = "There is no file of weights called {file!r}: check its name and path."
+NO_TAG = "{name} has no weights called {tag!r} in open_clip. {known}"
+NO_NAME = "open_clip knows no architecture called {name!r}. {known}"
 NO_END = (
     "The text encoder of {model} looks for the end of a caption at its highest token, and its tokenizer gives the end "
     "a lower one: save the model again with the end of text as the last word of the vocabulary."
@@ -78,18 +87,22 @@ def find_clip(spec: str, allow_download: bool) -> ClipFiles:
     return _by_name(rest, allow_download)
 
 
-def _in_folder(folder: Path, repo: str | None) -> ClipFiles:
-    """repo: where the folder was downloaded from; its config may then name a tokenizer of another repository."""
-    name = repo or folder.name
+def _in_folder(place: Path, repo: str | None) -> ClipFiles:
+    """place: a folder, or a file of weights in it. repo: where it was downloaded from; its config may then name a
+    tokenizer of another repository."""
+    folder = place.parent if place.is_file() else place
+    name = repo or place.name
+    if place.suffix in sources.WEIGHT_SUFFIXES and not place.is_dir():
+        if not place.is_file():
+            raise UserError(NO_FILE.format(file=place.name))
+        if not (folder / CONFIG).is_file():
+            raise UserError(NO_ARCHITECTURE.format(file=place.name, config=CONFIG))
     if not (folder / CONFIG).is_file():
         raise UserError(f"There is no CLIP called {name!r}: its folder must hold {CONFIG} and the weights.")
-    try:
-        described = json.loads((folder / CONFIG).read_text())
-        config, preprocess = described["model_cfg"], described.get("preprocess_cfg", {})
-        wanted = config["text_cfg"].get("hf_tokenizer_name")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"The {CONFIG} of {name!r} is not a config of open_clip: save the model again.") from error
-    weights = next((folder / file for file in WEIGHTS if (folder / file).is_file()), None)
+    described = read_config(folder / CONFIG, OpenClip, name)
+    config, preprocess = described["model_cfg"], described.get("preprocess_cfg", {})
+    wanted = config["text_cfg"].get("hf_tokenizer_name")
+    weights = place if place.is_file() else clip_weights(folder)
     if weights is None:
         raise UserError(f"The weights of {name!r} are missing: its folder must hold {WEIGHTS[0]}.")
     own = repo in (None, wanted) or (folder / "tokenizer.json").is_file()
@@ -101,21 +114,48 @@ def _in_folder(folder: Path, repo: str | None) -> ClipFiles:
 
 def _by_name(rest: str, allow_download: bool) -> ClipFiles:
     """NAME/TAG: config from open_clip, weights and preprocessing from the tag."""
+    check_name(rest)
     name, _, tag = rest.partition("/")
     config, facts = open_clip.get_model_config(name), get_pretrained_cfg(name, tag)
-    if config is None or not facts:
-        raise UserError(f"open_clip knows no {rest!r}. {_known(name)}")
-    if bool(config.get("quick_gelu", False)) != bool(facts.get("quick_gelu", False)):
-        raise UserError(_gelu_words(name, tag, quick=bool(facts.get("quick_gelu", False))))
+    file = sources.checkpoint_named_by(f"open_clip:{rest}")
     if "hf_model_name" in config["text_cfg"] and not allow_download:
         raise UserError(NO_TEXT_CONFIG.format(model=rest))
     return ClipFiles(
         name=name,
-        weights=_tagged_weights(rest, facts, allow_download),
+        weights=file or _tagged_weights(rest, facts, allow_download),
         preprocess=facts,
         config=config,
         tokenizer=config["text_cfg"].get("hf_tokenizer_name"),
     )
+
+
+def check_name(rest: str) -> None:
+    """Raises `UserError` for NAME/TAG or NAME/FILE that means nothing: an unknown name or tag, another activation."""
+    name, _, tag = rest.partition("/")
+    config = open_clip.get_model_config(name)
+    if config is None:
+        raise UserError(NO_NAME.format(name=name, known=_close_names(name, tag)))
+    file = sources.checkpoint_named_by(f"open_clip:{rest}")
+    if file is not None:
+        if not file.is_file():
+            raise UserError(NO_FILE.format(file=file.name))
+        return
+    facts = get_pretrained_cfg(name, tag)
+    if not facts:
+        raise UserError(NO_TAG.format(name=name, tag=tag, known=_tags(name)))
+    quick = bool(facts.get("quick_gelu", False))
+    if bool(config.get("quick_gelu", False)) != quick:
+        raise UserError(_gelu_words(name, tag, quick=quick))
+
+
+def architectures() -> list[str]:
+    """Names that open_clip has a config of."""
+    return open_clip.list_models()
+
+
+def is_quick(name: str) -> bool:
+    """Whether an architecture is built with QuickGELU."""
+    return bool((open_clip.get_model_config(name) or {}).get("quick_gelu", False))
 
 
 def fetch_clip(spec: str) -> None:
@@ -145,9 +185,10 @@ def named_here(spec: str) -> tuple[Path, dict[str, Any], dict[str, Any]] | None:
     """Weights, architecture and facts of NAME/TAG where the weights are on this machine. Reaches no network."""
     name, _, tag = sources.split_spec(spec)[1].partition("/")
     config, facts = open_clip.get_model_config(name), get_pretrained_cfg(name, tag)
-    on_hub = _hub_file(facts)
-    file = None if on_hub is None else sources.cached_file(*on_hub)
-    return None if config is None or file is None else (file, config, facts)
+    on_hub, file = _hub_file(facts), sources.checkpoint_named_by(spec)
+    if file is None and on_hub is not None:
+        file = sources.cached_file(*on_hub)
+    return None if config is None or file is None or not file.is_file() else (file, config, facts)
 
 
 def _tagged_weights(rest: str, facts: dict[str, Any], allow_download: bool) -> Path:
@@ -162,18 +203,53 @@ def build(files: ClipFiles, spec: str, device: torch.device | str) -> Any:
 
     spec: for the words of the `UserError` that is raised where the weights do not fit the config.
     """
-    local = files.name.startswith(sources.LOCAL_DIR)
+    name = called(spec)
+    state = read_state(files.weights, name)
+    if _is_too_large(files):
+        raise UserError(TOO_LARGE.format(model=name))
     try:
-        return open_clip.create_model(
-            files.name,
-            pretrained=None if local else str(files.weights),
-            precision="fp32",
-            device=device,
-            force_preprocess_cfg={key: value for key, value in files.preprocess.items() if key != "size"},
-            require_pretrained=True,
-        )
-    except (SafetensorError, RuntimeError, OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(BROKEN.format(model=called(spec))) from error
+        with _quiet():
+            module: Any = open_clip.create_model(
+                files.name,
+                load_weights=False,
+                pretrained_text=False,
+                precision="fp32",
+                device=device,
+                force_preprocess_cfg={key: value for key, value in files.preprocess.items() if key != "size"},
+            )
+    except Exception as error:  # what a strange config makes of the library's constructors is an open set
+        raise UserError(BROKEN.format(model=name)) from error
+    put(state, module, name)
+    return module
+
+
+def _is_too_large(files: ClipFiles) -> bool:
+    """Whether a folder's config asks for more numbers than its weights have bytes: it would only fill the memory."""
+    text, vision = files.config["text_cfg"], files.config["vision_cfg"]
+    if not files.name.startswith(sources.LOCAL_DIR) or "hf_model_name" in text:
+        return False
+    width, layers = text.get("width", 512), text.get("layers", 12)
+    numbers = 12 * layers * width**2 + (text.get("vocab_size", 0) + text.get("context_length", 0)) * width
+    width, layers, patch, size = (vision.get(key, 0) for key in ("width", "layers", "patch_size", "image_size"))
+    if all(isinstance(number, int) for number in (width, layers, patch, size)):
+        places = (size // (patch or 1)) ** 2 if vision.get("pos_embed_type", "learnable") == "learnable" else 0
+        numbers += 12 * layers * width**2 + (3 * patch**2 + places) * width
+    return numbers > files.weights.stat().st_size
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The library warns of random weights, which are filled right after."""
+    root = logging.getLogger()
+    root.addFilter(_nothing)
+    try:
+        yield
+    finally:
+        root.removeFilter(_nothing)
+
+
+def _nothing(record: logging.LogRecord) -> bool:
+    return False
 
 
 def context_length_of(files: ClipFiles) -> int:
@@ -189,6 +265,9 @@ def tokenizer_of(files: ClipFiles, context_length: int, allow_download: bool) ->
     if files.tokenizer is None:
         return open_clip.get_tokenizer(files.name, context_length=context_length)
     text, name = files.config["text_cfg"], files.name.rpartition("/")[2]
+    if isinstance(files.tokenizer, Path):
+        for file in sorted(files.tokenizer.glob("*token*.json")):
+            check_file(file, name)
     try:
         tokenizer = HFTokenizer(
             files.tokenizer,
@@ -197,7 +276,7 @@ def tokenizer_of(files: ClipFiles, context_length: int, allow_download: bool) ->
             local_files_only=isinstance(files.tokenizer, Path) or not allow_download,
             **text.get("tokenizer_kwargs", {}),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # what a strange file makes of the tokenizer's constructors is an open set
         raise UserError(f"The tokenizer of {name!r} is missing or broken: fetch or save the model again.") from error
     check_tokenizer(tokenizer.tokenizer, name)
     return tokenizer
@@ -230,11 +309,25 @@ def _gelu_words(name: str, tag: str, *, quick: bool) -> str:
     return GELU.format(name=name, tag=tag, how=how, other=other, better=better)
 
 
-def _known(name: str) -> str:
+def _tags(name: str) -> str:
     tags = list_pretrained_tags_by_model(name)
-    return f"Tags of {name}: {', '.join(tags)}." if tags else "`open_clip.list_pretrained()` names what it knows."
+    known = f"It has {', '.join(tags)}" if tags else "It has none"
+    return f"{known}; or name a file of your own, open_clip:{name}/PATH/epoch_5.pt."
+
+
+def _close_names(name: str, tag: str) -> str:
+    """What may be meant by a name that is no architecture."""
+    known = open_clip.list_models()
+    by_letters = {re.sub(r"[^a-z0-9]", "", one.lower()): one for one in known}
+    close = difflib.get_close_matches(re.sub(r"[^a-z0-9]", "", name.lower()), list(by_letters), n=4, cutoff=0.6)
+    meant = f"Did you mean {' or '.join(by_letters[one] for one in close)}?" if close else ""
+    repo = f"A repository of the Hub is written open_clip:hf-hub:{name}/{tag}." if tag and not close else ""
+    return f"{meant} {repo}".strip() or "`python -c 'import open_clip; print(open_clip.list_models())'` lists them."
 
 
 def called(spec: str) -> str:
     """A spec without the path of its folder, for people to read."""
-    return spec.rpartition("/")[2] if sources.LOCAL_DIR in spec else spec
+    file = sources.checkpoint_named_by(spec)
+    if sources.LOCAL_DIR in spec:
+        return spec.rpartition("/")[2]
+    return spec if file is None else f"{sources.split_spec(spec)[1].partition('/')[0]}/{file.name}"

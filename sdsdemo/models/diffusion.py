@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import importlib
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,33 +21,32 @@ import numpy as np
 import torch
 import transformers
 from PIL.Image import Image
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from sdsdemo.captions.cleaning import clean_caption, clean_captions
 from sdsdemo.errors import UserError
 from sdsdemo.losses import NoiseSchedule, Prediction
 from sdsdemo.models import sources
+from sdsdemo.models.configs import CONFIG_OF, PipelineIndex, read_config
 from sdsdemo.models.images import fit
 from sdsdemo.models.tokens import TokenRow, check_ids, check_tokenizer, token_row
+from sdsdemo.models.weights import STEMS, PartWeights, check_file, check_shards, choose, part_weights
 from sdsdemo.types import Region
 
 log = logging.getLogger(__name__)
 transformers.logging.disable_progress_bar()  # its bar over the weights of one small file garbles the shell's own lines
 
 INDEX = "model_index.json"
-FILES = (
-    INDEX,
-    "scheduler/*.json",
-    "tokenizer/*",
-    "text_encoder/config.json",
-    "text_encoder/model.safetensors",
-    "unet/config.json",
-    "unet/diffusion_pytorch_model.safetensors",
-    "vae/config.json",
-    "vae/diffusion_pytorch_model.safetensors",
+CONFIGS = (INDEX, "scheduler/*.json", "tokenizer/*", *(f"{part}/config.json" for part in STEMS))
+"""What scoring needs of a repository beside the weights."""
+ONLY_PICKLED = (
+    "The {part} of {name!r} has its weights only as {file}, which may hold code, and that is never run here: save the "
+    "pipeline again with safe_serialization=True, or name a revision that has safetensors."
 )
-"""What scoring needs of a repository: no safety checker, no second copy in another precision, no pickled weights."""
+NO_WEIGHTS = (
+    "The {part} of {name!r} is missing or broken, as its folder holds no {stem}.safetensors: fetch the model again."
+)
+MISSING = "The {part} of {name!r} is missing or broken: fetch or save the model again."
 LIBRARIES = ("diffusers", "transformers")
 """Where a part's class may come from: no code of a repository is ever run."""
 PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v"}
@@ -225,18 +223,31 @@ def find_pipeline(spec: str, *, revision: str | None = None, allow_download: boo
     name, asked = sources.split_revision(rest)
     if not sources.is_repo(name):
         return sources.local_path(name), Path(name).name
-    return sources.repo_folder(name, FILES, allow_download=allow_download, revision=asked or revision), name
+    wanted = asked or revision
+    files = [*CONFIGS, *weights_in_repo(name, wanted, allow_download)]
+    return sources.repo_folder(name, files, allow_download=allow_download, revision=wanted), name
+
+
+def weights_in_repo(repo: str, revision: str | None, allow_download: bool) -> list[str]:
+    """The files of weights to fetch: in full precision where they are there, in the best variant where not.
+
+    The usual names where the repository cannot be listed: the download says then what is wrong.
+    """
+    listed = sources.repo_listing(repo, revision) if allow_download else []
+    found = []
+    for part, stem in STEMS.items():
+        inside = [name.removeprefix(f"{part}/") for name in listed if name.startswith(f"{part}/")]
+        weights = choose(inside, stem)
+        found += [f"{part}/{file}" for file in (weights.files if weights else (f"{stem}.safetensors",))]
+    return found
 
 
 def read_index(folder: Path, name: str) -> dict[str, Any]:
     """`model_index.json` of a pipeline that is supported. Raises `UserError`."""
-    try:
-        index = json.loads((folder / INDEX).read_text())
-        kind = index["_class_name"]
-    except FileNotFoundError as error:
-        raise UserError(f"There is no diffusion pipeline called {name!r}: its folder must hold {INDEX}.") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"The {INDEX} of {name!r} cannot be read: fetch or save the pipeline again.") from error
+    if not (folder / INDEX).is_file():
+        raise UserError(f"There is no diffusion pipeline called {name!r}: its folder must hold {INDEX}.")
+    index = read_config(folder / INDEX, PipelineIndex, name)
+    kind = index["_class_name"]
     if kind not in FAMILIES:
         raise UserError(f"{name!r} is a {kind}, which cannot score here yet; supported: {', '.join(FAMILIES)}.")
     return index
@@ -258,14 +269,38 @@ def _load_part(folder: Path, part: str, named: Any, name: str) -> Any:
     library, kind = [str(word) for word in named] if isinstance(named, list) and len(named) == 2 else ("", "None")
     if library not in LIBRARIES or not hasattr(importlib.import_module(library), kind):
         raise UserError(f"The {part} of {name!r} is a {kind}, which neither {' nor '.join(LIBRARIES)} provides.")
+    _check_configs(folder, part, name)
     options: dict[str, Any] = {"local_files_only": True}
-    if part not in ("tokenizer", "scheduler"):
+    if part in STEMS:
         precision = "torch_dtype" if library == "diffusers" else "dtype"
-        options |= {precision: torch.float32, "use_safetensors": True}
+        variant = _checked_weights(folder, part, name).variant
+        options |= {precision: torch.float32, "use_safetensors": True, "variant": variant}
     try:
         return getattr(importlib.import_module(library), kind).from_pretrained(folder / part, **options)
-    except (SafetensorError, OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-        raise UserError(f"The {part} of {name!r} is missing or broken: fetch or save the model again.") from error
+    except Exception as error:  # what a strange file makes of the libraries' constructors is an open set
+        raise UserError(MISSING.format(part=part, name=name)) from error
+
+
+def _check_configs(folder: Path, part: str, name: str) -> None:
+    """Raises `UserError` for a config or a tokenizer's file that is none."""
+    file, shape = CONFIG_OF[part]
+    if (folder / part / file).is_file():
+        read_config(folder / part / file, shape, name)
+    for path in sorted((folder / part).glob("*")) if part == "tokenizer" else ():
+        check_file(path, name)
+
+
+def _checked_weights(folder: Path, part: str, name: str) -> PartWeights:
+    """The files that a part is read from, each of them whole. Raises `UserError`."""
+    weights = part_weights(folder, part)
+    if weights is None:
+        pickled = next(iter(sorted((folder / part).glob("*.bin"))), None)
+        words = NO_WEIGHTS if pickled is None else ONLY_PICKLED
+        raise UserError(words.format(part=part, name=name, stem=STEMS[part], file=pickled and pickled.name))
+    check_shards(folder / part, weights, name)
+    for file in weights.files:
+        check_file(folder / part / file, name)
+    return weights
 
 
 def _schedule(scheduler: Any, name: str) -> NoiseSchedule:
@@ -275,7 +310,10 @@ def _schedule(scheduler: Any, name: str) -> NoiseSchedule:
     if target not in PREDICTIONS or alpha_bar_T is None:
         kind = type(scheduler).__name__
         raise UserError(f"{name!r} predicts {target!r} with a {kind}; supported: {', '.join(PREDICTIONS)}.")
-    return NoiseSchedule(prediction=PREDICTIONS[target], alpha_bar=alpha_bar_T.detach().float().clone())
+    alpha_bar_T = alpha_bar_T.detach().float().clone()
+    if not bool(((alpha_bar_T >= 0) & (alpha_bar_T <= 1)).all()):
+        raise UserError(f"The scheduler of {name!r} has noise levels that are no numbers from 0 to 1: save it again.")
+    return NoiseSchedule(prediction=PREDICTIONS[target], alpha_bar=alpha_bar_T)
 
 
 def _latent_shape(parts: Parts, name: str) -> tuple[int, int, int]:

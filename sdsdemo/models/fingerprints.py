@@ -163,9 +163,8 @@ def _tokenizer(folder: Path | None, name: str) -> Parts:
     if not own:
         cached = sources.cached_file(name, ["tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt"])
         own = [] if cached is None else sorted({path for glob in TOKENIZER for path in cached.parent.glob(glob)})
-    held = {
-        path.name: _digest(path) for path in own if path.suffix not in weights.SUFFIXES and path.name != CLIP_CONFIG
-    }
+    files = [path for path in own if path.suffix not in sources.WEIGHT_SUFFIXES and path.name != CLIP_CONFIG]
+    held = {path.name: _digest(path) for path in files}
     return {"tokenizer": digest_of_json([name, held])}
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sdsdemo.models import cards
+from sdsdemo.models import cards, sources
 from sdsdemo.types import Budget, Card
 
 OTHER_RANGE = (
@@ -15,12 +15,36 @@ OTHER_RANGE = (
     "over {here}. For the card's, set the timestep range to {own_words} (--timestep-range {own_words})."
 )
 
+ASSUMED = (
+    "{file} does not say how its model was trained: {name} was taken {how} QuickGELU, with open_clip's own mean, "
+    "standard deviation and interpolation. If it was trained {other_how} QuickGELU, write {other} in place of {name}."
+)
+QUICK = "-quickgelu"
+
 
 def remarks(card: Card, budget: Budget) -> tuple[str, ...]:
     """Sentences on a model that is named by a spec; none for a model that has a card."""
     if card.name != card.spec:
         return ()
+    if card.family == "clip":
+        return _assumed(card)
     return _other_range(card) if card.family == "diffusion" and budget.timestep_range is None else ()
+
+
+def _assumed(card: Card) -> tuple[str, ...]:
+    """What a file of weights on a named architecture leaves open."""
+    file, rest = sources.checkpoint_named_by(card.spec), sources.split_spec(card.spec)[1]
+    if file is None or rest.startswith(sources.LOCAL_DIR):
+        return ()
+    from sdsdemo.models.clip_files import architectures, is_quick
+
+    name = rest.partition("/")[0]
+    quick = is_quick(name)
+    other = name.removesuffix(QUICK) if quick else f"{name}{QUICK}"
+    if other == name or other not in architectures():
+        return ()
+    how, other_how = ("with", "without") if quick else ("without", "with")
+    return (ASSUMED.format(file=file.name, name=name, how=how, other_how=other_how, other=other),)
 
 
 def _other_range(card: Card) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """Where the weights of a spec lie: a folder here, or a repository of the Hugging Face Hub. The only place that fetches.
 
-    open_clip:NAME/TAG   open_clip:hf-hub:ORG/NAME   open_clip:local-dir:PATH
+    open_clip:NAME/TAG   open_clip:hf-hub:ORG/NAME   open_clip:local-dir:PATH   open_clip:NAME/CHECKPOINT.pt
     diffusers:REPO_OR_PATH[@REVISION]                sds-clip:PATH
 
 Relative paths are looked for in the repository, then where the process runs. Nothing here reads a weight.
@@ -22,9 +22,10 @@ from sdsdemo.types import Family
 FAMILIES: dict[str, Family] = {"open_clip": "clip", "diffusers": "diffusion", "sds-clip": "sds-clip"}
 LOCAL_DIR, HF_HUB = "local-dir:", "hf-hub:"
 SPECS = (
-    "open_clip:NAME/TAG, open_clip:hf-hub:ORG/NAME, open_clip:local-dir:FOLDER, diffusers:REPOSITORY_OR_FOLDER "
-    "or sds-clip:FILE"
+    "open_clip:NAME/TAG, open_clip:NAME/CHECKPOINT.pt, open_clip:hf-hub:ORG/NAME, open_clip:local-dir:FOLDER, "
+    "diffusers:REPOSITORY_OR_FOLDER or sds-clip:FILE"
 )
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 REPO = re.compile(r"[\w.-]+/[\w.-]+")
 OUR_FOLDERS = ("checkpoints/", "runs/")
 """Paths of ours that look like the name of a repository."""
@@ -73,9 +74,22 @@ def folder_named_by(spec: str) -> Path | None:
     """The local folder that a CLIP or a pipeline lies in; None where the spec names no folder."""
     family, rest = split_spec(spec)
     if family == "clip":
-        return local_path(rest.removeprefix(LOCAL_DIR)) if rest.startswith(LOCAL_DIR) else None
+        place = local_path(rest.removeprefix(LOCAL_DIR))
+        return (place.parent if place.is_file() else place) if rest.startswith(LOCAL_DIR) else None
     name, _ = split_revision(rest)
     return local_path(name) if family == "diffusion" and not is_repo(name) else None
+
+
+def checkpoint_named_by(spec: str) -> Path | None:
+    """The file of weights that a CLIP's spec names, NAME/FILE or local-dir:FILE; None for any other spec."""
+    family, rest = split_spec(spec)
+    if family != "clip" or rest.startswith(HF_HUB):
+        return None
+    if rest.startswith(LOCAL_DIR):
+        place = local_path(rest.removeprefix(LOCAL_DIR))
+        return place if place.suffix in WEIGHT_SUFFIXES and not place.is_dir() else None
+    file = rest.partition("/")[2]
+    return local_path(file) if Path(file).suffix in WEIGHT_SUFFIXES else None
 
 
 def check_disk(title: str, megabytes: float) -> None:
@@ -136,6 +150,18 @@ def _without_its_warnings() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(before)
+
+
+def repo_listing(repo: str, revision: str | None = None) -> list[str]:
+    """Names of a repository's files; none where the Hub does not say. Reaches the network."""
+    from huggingface_hub import list_repo_files
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        with _without_its_warnings():
+            return list(list_repo_files(repo, revision=revision))
+    except (OSError, ValueError, HfHubHTTPError):
+        return []
 
 
 def repo_folder(repo: str, patterns: Sequence[str], *, allow_download: bool, revision: str | None = None) -> Path:

@@ -19,6 +19,7 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from sdsdemo.errors import UserError
+from sdsdemo.models.sources import WEIGHT_SUFFIXES
 from sdsdemo.runtime.files import from_json
 from sdsdemo.runtime.shapes import shaped
 
@@ -31,7 +32,6 @@ CLIP_WEIGHTS = (
     "pytorch_model.bin",
 )
 """Names of the weights of a CLIP in a folder or repository, best first."""
-SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 """By part of a pipeline: the name of its weights, as its library writes it."""
 SHARD = r"(?:-\d+-of-\d+)?"
@@ -89,7 +89,7 @@ def clip_weights(folder: Path) -> Path | None:
     usual = next((folder / name for name in CLIP_WEIGHTS if (folder / name).is_file()), None)
     if usual is not None or not folder.is_dir():
         return usual
-    found = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file())
+    found = sorted(path for path in folder.iterdir() if path.suffix in WEIGHT_SUFFIXES and path.is_file())
     if len(found) > 1:
         names = [path.name for path in found]
         raise UserError(SEVERAL.format(name=folder.name, files=", ".join(names[:4]), first=names[0]))
@@ -117,6 +117,24 @@ def part_weights(folder: Path, part: str) -> PartWeights | None:
         return None
     found = choose((path.name for path in place.iterdir()), STEMS[part])
     return found if found is None or all((place / file).is_file() for file in found.files) else None
+
+
+def has_clip_weights(folder: Path) -> bool:
+    """Whether a folder holds a file that may be a CLIP's weights; which one is found out when it is loaded."""
+    return folder.is_dir() and any(path.suffix in WEIGHT_SUFFIXES for path in folder.iterdir())
+
+
+def is_whole_pipeline(folder: Path) -> bool:
+    """Whether the weights of every part lie in a pipeline's folder, with every shard that is listed."""
+    try:
+        found = {part: part_weights(folder, part) for part in STEMS}
+        for part, weights in found.items():
+            if weights is None:
+                return False
+            check_shards(folder / part, weights, folder.name)
+    except UserError:
+        return False
+    return True
 
 
 def check_shards(folder: Path, weights: PartWeights, name: str) -> None:

@@ -1,0 +1,176 @@
+"""What the config files of a model must hold, as far as they are read, and reading them. Loads no library of models.
+
+Whatever parses and has another shape, or numbers that no model has, is one sentence that names file and place.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict
+
+from sdsdemo.errors import UserError
+from sdsdemo.models.weights import check_file
+from sdsdemo.runtime.files import from_json
+from sdsdemo.runtime.shapes import shaped
+
+NOT_SO = "The {file} of {name!r} is not as it should be ({why}): fetch or save the model again."
+LARGEST = 10_000_000
+"""Whole numbers beyond it are no size of a model: building one would fill the memory."""
+MOST_LAYERS = 512
+
+
+class TextConfig(TypedDict):
+    """`model_cfg.text_cfg` of open_clip."""
+
+    context_length: NotRequired[int]
+    vocab_size: NotRequired[int]
+    width: NotRequired[int]
+    heads: NotRequired[int]
+    layers: NotRequired[int]
+    hf_tokenizer_name: NotRequired[str | None]
+    hf_model_name: NotRequired[str | None]
+    tokenizer_kwargs: NotRequired[dict[str, Any]]
+    tokenizer_mode: NotRequired[str | None]
+
+
+class VisionConfig(TypedDict):
+    """`model_cfg.vision_cfg` of open_clip."""
+
+    image_size: NotRequired[int | list[int]]
+    patch_size: NotRequired[int | list[int] | None]
+    layers: NotRequired[int | list[int]]
+    width: NotRequired[int]
+    head_width: NotRequired[int]
+
+
+class ClipConfig(TypedDict):
+    """`model_cfg` of open_clip."""
+
+    embed_dim: int
+    vision_cfg: VisionConfig
+    text_cfg: TextConfig
+    quick_gelu: NotRequired[bool]
+
+
+class PreprocessConfig(TypedDict):
+    """`preprocess_cfg` of open_clip."""
+
+    size: NotRequired[int | list[int]]
+    mean: NotRequired[list[float] | None]
+    std: NotRequired[list[float] | None]
+    interpolation: NotRequired[str]
+    resize_mode: NotRequired[str]
+    fill_color: NotRequired[int]
+
+
+class OpenClip(TypedDict):
+    """open_clip_config.json."""
+
+    model_cfg: ClipConfig
+    preprocess_cfg: NotRequired[PreprocessConfig]
+
+
+class PipelineIndex(TypedDict):
+    """model_index.json, whose other keys name the library and the class of a part."""
+
+    _class_name: str
+
+
+class UNet(TypedDict):
+    """unet/config.json."""
+
+    in_channels: NotRequired[int]
+    sample_size: NotRequired[int | list[int] | None]
+    block_out_channels: NotRequired[list[int]]
+
+
+class Vae(TypedDict):
+    """vae/config.json."""
+
+    latent_channels: NotRequired[int]
+    block_out_channels: NotRequired[list[int]]
+    scaling_factor: NotRequired[float]
+    shift_factor: NotRequired[float | None]
+
+
+class TextEncoder(TypedDict):
+    """text_encoder/config.json."""
+
+    max_position_embeddings: NotRequired[int]
+    vocab_size: NotRequired[int]
+
+
+class Scheduler(TypedDict):
+    """scheduler/scheduler_config.json."""
+
+    prediction_type: NotRequired[str]
+    num_train_timesteps: NotRequired[int]
+    beta_start: NotRequired[float]
+    beta_end: NotRequired[float]
+    beta_schedule: NotRequired[str]
+
+
+class Tokenizer(TypedDict):
+    """tokenizer_config.json."""
+
+    model_max_length: NotRequired[int | float]
+    tokenizer_class: NotRequired[str | None]
+
+
+class LookShape(TypedDict):
+    """How pictures are told from others, in knows.json: the fields of `domain.Look`."""
+
+    backgrounds: list[list[int]]
+    colours: list[list[int]]
+    background_within: float
+    border_share: float
+    colour_within: float
+    strange_share: float
+    solid_share: float
+    least_area: float
+    most_objects: int
+    covered: list[float]
+
+
+class Knows(TypedDict):
+    """knows.json."""
+
+    words: list[str]
+    look: LookShape
+
+
+CONFIG_OF: dict[str, tuple[str, Any]] = {
+    "unet": ("config.json", UNet),
+    "vae": ("config.json", Vae),
+    "text_encoder": ("config.json", TextEncoder),
+    "scheduler": ("scheduler_config.json", Scheduler),
+    "tokenizer": ("tokenizer_config.json", Tokenizer),
+}
+"""By part of a pipeline: its config file and what that must hold."""
+
+
+def read_config(path: Path, shape: Any, name: str) -> dict[str, Any]:
+    """A config of the model `name`, checked. Raises `UserError` naming the file and the first thing that is wrong."""
+    check_file(path, name)
+    try:
+        value = shaped(from_json(path.read_bytes()), shape)
+        check_numbers(value)
+    except (OSError, ValueError) as error:
+        raise UserError(NOT_SO.format(file=path.name, name=name, why=str(error)[:200])) from error
+    return value
+
+
+def check_numbers(value: Any, place: str = "") -> None:
+    """Raises `ValueError` for a number that no size, count or factor of a model can be."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            check_numbers(item, f"{place}.{key}" if place else str(key))
+    elif isinstance(value, list):
+        for item in value:
+            check_numbers(item, place)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        most = MOST_LAYERS if "layers" in place.rpartition(".")[2] else LARGEST
+        if abs(value) > most and not place.endswith("model_max_length"):
+            raise ValueError(f"{place} is {value:.6g}" if abs(value) < 10**300 else f"{place} is too large")
