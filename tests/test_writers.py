@@ -157,6 +157,25 @@ def test_of_two_that_score_the_same_row_the_first_one_stands(tmp_path: Path) -> 
     assert len(whole_lines(tmp_path / SCORES)) == 1
 
 
+def test_a_writer_that_knows_an_older_picture_leaves_no_row_of_it(tmp_path: Path) -> None:
+    """It began before the picture was replaced, and goes on beside a run that began after."""
+    before = {example.id: f"a-{example.id}" for example in EXAMPLES}
+    old = RunFolder(tmp_path, "mini", EXAMPLES, SPEND, made_of=before)
+    old.enter("mini-clip", "x")
+    new = RunFolder(tmp_path, "mini", EXAMPLES, SPEND, made_of=before | {"3": "a-other"})
+    new.enter("mini-clip", "x")
+    one, other = (Scores(kind="similarity", score_IC=np.full((2, 2), value)) for value in (1.0, 2.0))
+    for run, scores in ((old, one), (new, other), (old, one)):
+        run.add("mini-clip", "3", scores)
+        run.add("mini-clip", "4", scores)
+    for run in (new, old):
+        run.finish()
+        stored = read_run(tmp_path).scores
+        np.testing.assert_array_equal(stored["mini-clip", "3", ""].score_IC, other.score_IC)
+        np.testing.assert_array_equal(stored["mini-clip", "4", ""].score_IC, one.score_IC)
+        assert keys(tmp_path) == [("mini-clip", "3"), ("mini-clip", "4")]
+
+
 def test_what_processes_of_older_versions_wrote_apart_is_put_together(tmp_path: Path) -> None:
     run = RunFolder(tmp_path, "mini", EXAMPLES, SPEND)
     run.enter("mini-clip", "x")
