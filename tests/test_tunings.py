@@ -16,7 +16,9 @@ import pytest
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.events import Done, Looked, Preparing, Told, Written
 from sdsdemo.metrics import proportion
+from sdsdemo.models import cards
 from sdsdemo.recipes import PRESETS, Recipe
+from sdsdemo.runs import HEADER, read_run
 from sdsdemo.settings import CHECKPOINTS, FINETUNING, Settings
 from sdsdemo.training import Step
 from sdsdemo.tunings import MOST_POINTS, TUNED, Tuning, Tunings
@@ -220,6 +222,27 @@ def test_a_model_is_lent_under_the_run_s_name_and_is_in_no_list(tunings: Tunings
     assert name == f"{TUNED}{id_}"
     assert card.title == "Your run: sds, 40 steps"
     assert name not in [listed.name for listed in tunings.workbench.cards()]
+
+
+def test_a_model_that_has_trained_on_since_is_scored_again(tunings: Tunings, monkeypatch: pytest.MonkeyPatch) -> None:
+    scored: list[str] = []
+
+    def evaluate(benchmark: str, models: list[str], *, workbench: Workbench, out: Path, **options: Any) -> None:
+        header = json.loads((out / HEADER).read_text())
+        header["models"][models[0]] = cards.fingerprint(workbench.card(models[0]))
+        (out / HEADER).write_text(json.dumps(header))
+        scored.append(models[0])
+
+    monkeypatch.setattr("sdsdemo.evaluation.evaluate", evaluate)
+    id_ = tunings.start(QUICK)
+    until(tunings, id_, over)
+    name, folder = tunings.evaluated(id_)
+    assert tunings.evaluated(id_) == (name, folder)
+    assert scored == [name]
+    shutil.copy(CHECKPOINTS / "mini-clip-control.safetensors", tunings.folder(id_) / "model.safetensors")
+    assert tunings.evaluated(id_) == (name, folder)
+    assert scored == [name, name]
+    assert list(read_run(folder).header["models"])[-1] == name
 
 
 def test_old_runs_are_deleted_with_their_models_and_running_ones_never(
