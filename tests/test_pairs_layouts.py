@@ -202,6 +202,23 @@ def test_an_image_beside_the_folder_that_is_named_is_not_meant(tmp_path: Path) -
     assert "1 of 2 images are missing in the folder images: a/1.png." in notes_on("folder:x", examples)
 
 
+@pytest.mark.parametrize("packed", [False, True], ids=["folder", "zip"])
+def test_a_name_without_suffix_that_two_files_have_is_missing(tmp_path: Path, packed: bool) -> None:
+    for name in ("1.png", "1.jpg", "2.png"):
+        (tmp_path / "images" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "images" / name).write_bytes(png("red"))
+    if packed:
+        with ZipFile(tmp_path / "images.zip", "w") as archive:
+            for path in (tmp_path / "images").iterdir():
+                archive.write(path, f"images/{path.name}")
+                path.unlink()
+    (tmp_path / "examples.json").write_text(json.dumps([objects()[1] | {"image_0": "1", "image_1": "2"}]))
+    notes = notes_on("folder:x", read_benchmark(f"folder:{tmp_path}"))
+    assert any(note.startswith("1 of 2 images are missing") and note.endswith(": 1.") for note in notes)
+    (tmp_path / "examples.json").write_text(json.dumps([objects()[1] | {"image_0": "1.png", "image_1": "1.jpg"}]))
+    assert not any("missing" in note for note in notes_on("folder:x", read_benchmark(f"folder:{tmp_path}")))
+
+
 def test_an_image_may_be_named_by_a_number(tmp_path: Path) -> None:
     (tmp_path / "7.png").write_bytes(png("red"))
     (tmp_path / "examples.json").write_text(json.dumps([objects()[1] | {"image_0": 7, "image_1": "7"}]))

@@ -137,19 +137,18 @@ class ImageFiles:
         return next((path for root in self.roots if (path := self._file(root, way)) is not None), None)
 
     def _file(self, root: Path, way: str) -> Path | None:
-        for wanted in self._wanted(way):
-            found = self._below[root].find(wanted)
-            if found is not None and os.path.isfile(os.path.join(root, found)):
-                return root / found
-        return None
+        """A file below a folder, by its name as written, else by the one suffix with which it is there."""
+        if os.path.isfile(as_written := os.path.join(root, way)):
+            return Path(as_written)
+        files = (root / found for wanted in self._wanted(way) if (found := self._below[root].find(wanted)) is not None)
+        there = [path for path in dict.fromkeys(files) if os.path.isfile(path)]
+        return there[0] if len(there) == 1 else None
 
     def _one(self, tails: dict[str, list[str]], way: str) -> str | None:
         """What ends in this way, if it is one alone."""
-        for wanted in self._wanted(way):
-            found = tails.get(alike(wanted), [])
-            if found:
-                return found[0] if len(found) == 1 else None
-        return None
+        as_written = tails.get(alike(way), [])
+        found = as_written or [name for wanted in self._wanted(way) for name in tails.get(alike(wanted), [])]
+        return found[0] if len(found) == 1 else None
 
     def _wanted(self, way: str) -> Iterator[str]:
         yield from (f"{way}{ending}" for ending in ENDINGS)
