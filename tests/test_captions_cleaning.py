@@ -11,8 +11,10 @@ import ftfy
 import pytest
 
 from sdsdemo.captions.cleaning import clean_caption, cleaning_notes
+from sdsdemo.errors import UserError
 from sdsdemo.models.clip import ClipModel
 from sdsdemo.models.diffusion import LatentDiffusion, load_diffusion
+from sdsdemo.models.tokens import reading_notes
 from tests import twins
 
 ODD = (
@@ -117,3 +119,16 @@ def test_every_mark_of_a_word_level_tokenizer_is_found(tmp_path: Path) -> None:
         assert row.mark == mark
     row = model.token_ids("a red piano")
     assert (row.mark, row.unknown) == ("", True)
+
+
+def test_training_is_told_of_captions_that_are_cut_or_equal_and_refused_marks(clip: ClipModel) -> None:
+    cut = "star " * 80
+    captions = ["a cat", "a  CAT", "a dog", f"{cut} red", f"{cut} blue", "the dog\u2019s", "the dog's"]
+    notes = reading_notes(clip, "CLIP", captions)
+    assert notes == [
+        "CLIP: of 7 captions 2 are read without their end, beyond 77 tokens.",
+        "CLIP: of 7 captions 2 are the same to it as another one, whose words differ.",
+    ]
+    assert reading_notes(clip, "CLIP", ["a cat", "a dog", "a cat"]) == []
+    with pytest.raises(UserError, match="`<end_of_text>`, which the tokenizer of CLIP reads as a mark"):
+        reading_notes(clip, "CLIP", ["a cat", "a <end_of_text> dog"])

@@ -86,6 +86,10 @@ class Source(Protocol):
         """Sentences for before the first step: how much there is, and what is not read."""
         ...
 
+    def texts(self, most: int) -> list[str]:
+        """Captions of up to so many images; nothing new is read for it."""
+        ...
+
 
 def read_source(recipe: Recipe) -> Source:
     """The pairs that a recipe names. Raises `UserError` for data that is missing or cannot be used."""
@@ -128,6 +132,10 @@ class MiniPairs:
     def steps(self, size: int, most: int) -> int:
         """How many steps of that size meet every pair once, but at most `most`."""
         return min(most, -(-len(self._pairs) // size))
+
+    def texts(self, most: int) -> list[str]:
+        """Captions of up to so many scenes."""
+        return [pair.caption for pair in self._pairs[:most]]
 
     def describe(self) -> dict[str, Any]:
         """Plain values for the run's record."""
@@ -193,6 +201,10 @@ class FreePairs:
         found = [self._pair(item, withheld, item.beside, self._recipe.mislabelled) for item in drawn]
         self._seen.update({pair.picture.key or pair.picture.name: bool(pair.kind) for pair in found})
         return found
+
+    def texts(self, most: int) -> list[str]:
+        """Every caption of up to so many images; nothing new is read for it."""
+        return [text for _, captions in self._captions.sample(most) for text in captions]
 
     def steps(self, size: int, most: int) -> int:
         """How many steps of that size meet every pair once, but at most `most`."""

@@ -26,6 +26,7 @@ from sdsdemo.models.delta import base_header
 from sdsdemo.models.denoising import DiffusionScorer
 from sdsdemo.models.diffusion import LatentDiffusion, load_diffusion
 from sdsdemo.models.domain import Domain
+from sdsdemo.models.tokens import reading_notes
 from sdsdemo.objectives import Aim, Objective, Student
 from sdsdemo.processes import Processes
 from sdsdemo.recipes import Recipe
@@ -34,6 +35,8 @@ from sdsdemo.types import Availability, Budget, Card
 
 ALONE = Processes()
 FIT_AT_ONCE = 64
+LOOKED_AT = 5_000
+"""Images whose captions are read by the models before training begins."""
 PREFERENCE_SEED = 0
 
 
@@ -85,8 +88,12 @@ class Preparation:
         yield Preparing(text="reading the data")
         self.source = read_source(self.recipe) if self.drawn is None else self.drawn.source(self.recipe)
         self.facts["data"] = self.source.describe()
-        for note in self.source.notes:
+        for note in [*self.source.notes, *self._reading_notes(self.base, self.base_card)]:
             yield Told(text=note)
+
+    def _reading_notes(self, model: ClipModel | LatentDiffusion, card: Card) -> list[str]:
+        """What a model does not read as meant of the captions. Raises `UserError` where it must not train on them."""
+        return [] if self.recipe.is_mini else reading_notes(model, card.title, self.source.texts(LOOKED_AT))
 
     def prepare_teacher(self) -> Iterator[Event]:
         """Student, teacher, h_w and preferences, whichever the objective needs."""
@@ -99,6 +106,8 @@ class Preparation:
                 device=self.device,
                 allow_download=self.settings.allow_download,
             )
+            for note in self._reading_notes(self.teacher, self.teacher_card):
+                yield Told(text=note)
         in_loop = self.teacher if recipe.teacher_in_loop else None
         torch.manual_seed(recipe.seed)
         self.student = Student(

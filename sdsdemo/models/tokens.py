@@ -8,11 +8,11 @@ gives numbers that mean nothing. `check_tokenizer` tries the tokenizer on words 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sdsdemo.captions.cleaning import letter
+from sdsdemo.captions.cleaning import clean_caption, letter
 from sdsdemo.errors import UserError
 from sdsdemo.models.images import PARTLY_SEEN, SAID_BELOW, share_of, square
 from sdsdemo.types import Concern, Region
@@ -34,6 +34,11 @@ MARKED = (
     "Caption {letter} contains `{mark}`, which the tokenizer of this model reads as a mark of its own, not as words: "
     "take it out, or write it without its brackets."
 )
+MARK_IN_DATA = (
+    "The caption “{caption}” contains `{mark}`, which the tokenizer of {model} reads as a mark of its own: "
+    "take it out of the data."
+)
+LONGEST_SHOWN = 80
 CUT = "This model reads only the first {length} tokens: the end of caption {letter} does not count."
 UNKNOWN = (
     "The tokenizer of this model reads something in caption {letter} as unknown: it counts as one and the same word."
@@ -152,6 +157,33 @@ def caption_concerns(rows: Sequence[TokenRow], length: int) -> list[Concern]:
         if row.unknown:
             found.append(Concern(kind="unknown-words", text=UNKNOWN.format(letter=letter(c)), blocking=False))
     return found + _equal_captions(rows)
+
+
+def reading_notes(model: Reader, title: str, captions: Iterable[str]) -> list[str]:
+    """What training on captions should know before it begins: how many are cut, equal to others, or not all known.
+
+    Raises `UserError` for a caption with a mark of the tokenizer's own: training would read it as the end of a text.
+    """
+    rows = {caption: model.token_ids(caption) for caption in dict.fromkeys(captions)}
+    for caption, row in rows.items():
+        if row.mark:
+            raise UserError(MARK_IN_DATA.format(caption=shortened(caption), mark=row.mark, model=title))
+    words_of: dict[tuple[int, ...], set[str]] = {}
+    for caption, row in rows.items():
+        words_of.setdefault(row.ids, set()).add(clean_caption(caption).casefold())
+    counts = {
+        f"are read without their end, beyond {model.context_length} tokens": sum(row.cut for row in rows.values()),
+        "have something that its tokenizer does not know": sum(row.unknown for row in rows.values()),
+        "are the same to it as another one, whose words differ": sum(
+            len(words) for words in words_of.values() if len(words) > 1
+        ),
+    }
+    return [f"{title}: of {len(rows):,} captions {n:,} {what}." for what, n in counts.items() if n]
+
+
+def shortened(caption: str) -> str:
+    """A caption as a sentence can hold it."""
+    return caption if len(caption) <= LONGEST_SHOWN else caption[: LONGEST_SHOWN - 1] + "…"
 
 
 def _equal_captions(rows: Sequence[TokenRow]) -> list[Concern]:
