@@ -161,6 +161,7 @@ def test_a_thousand_words_take_no_time(piece: str) -> None:
     [
         "A cat in a hat with a tie",
         "A cake on a plate on a table",
+        "A cake on a plate on top of a table",
         "Men riding skateboards on a ramp",
         "Cows in a pasture on a farm",
         "A girl holding a plate with a sandwich",

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from sdsdemo.data.caption_items import (
-    NAMED_ROWS,
+    KEPT_NAMES,
     BadRowError,
     BadRows,
     Captioned,
@@ -25,6 +25,7 @@ from sdsdemo.data.caption_items import (
     check_draw,
     digest_of,
     hash_of,
+    named_in,
 )
 from sdsdemo.data.caption_tables import FILE_COLUMN, NAMED, Found, Row
 from sdsdemo.data.names import FilesBelow
@@ -89,11 +90,7 @@ class Listed:
         """Four counts, then what is not read."""
         skipped = self._skipped
         images = len(self._items) + len(self._held_out)
-        said = (
-            f": {'; '.join(skipped.first)}{'; ...' if skipped.count > len(skipped.first) else ''}"
-            if skipped.count
-            else ""
-        )
+        said = f": {named_in(skipped.first, skipped.count)}" if skipped.count else ""
         counts = (
             f"{self.name}: {_count(self._rows, 'row')}, {_count(images, 'image')}, "
             f"{_count(self._captions, 'caption')}; {skipped.count or 'none'} skipped"
@@ -121,7 +118,7 @@ class Listed:
             "rows": self._rows,
             "captions": self._captions,
             "skipped": asdict(self._skipped),
-            "unlisted": {"count": len(self._unlisted), "first": self._unlisted[:NAMED_ROWS]},
+            "unlisted": {"count": len(self._unlisted), "first": self._unlisted[:KEPT_NAMES]},
             **self._found.facts,
             "notes": self.notes,
             "items": len(self._items) + len(self._held_out),

@@ -22,6 +22,9 @@ from sdsdemo.types import Picture
 WRITE_SO = "Name the captions as folder:PATH, coco:PATH or hub:ORG/NAME[@SPLIT]."
 MOST_BAD = 0.05
 NAMED_ROWS = 5
+"""Rows and files that a sentence names."""
+KEPT_NAMES = 50
+"""Rows and files that the record names."""
 MOST_COLUMNS = 20
 """Columns that a sentence names."""
 THREADS = min(8, os.cpu_count() or 1)
@@ -97,7 +100,7 @@ class Tally:
 
     def add(self, row: str, rows: int = 1) -> None:
         self.count += rows
-        if len(self.first) < NAMED_ROWS:
+        if len(self.first) < KEPT_NAMES:
             self.first.append(row)
 
     def check(self, least: int = 0) -> None:
@@ -107,12 +110,17 @@ class Tally:
         share, most = 100 * self.count / max(self.of, 1), f"{100 * MOST_BAD:.0f} %"
         raise UserError(
             f"{self.count} of {self.of} rows of {self.name} cannot be used, {share:.1f} % where {most} may be: "
-            f"{'; '.join(self.first)}{'; ...' if self.count > len(self.first) else ''}. "
+            f"{named_in(self.first, self.count)}. "
             "Put these rows right or take them out, then start again."
         )
 
     def record(self) -> BadRows:
         return BadRows(count=self.count, of=self.of, first=tuple(self.first))
+
+
+def named_in(rows: Sequence[str], count: int) -> str:
+    """The first of so many rows, for a sentence."""
+    return "; ".join(rows[:NAMED_ROWS]) + ("; ..." if count > NAMED_ROWS else "")
 
 
 def captions_in(value: object) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from sdsdemo.data.caption_items import (
     check_columns,
     check_draw,
     hash_of,
+    named_in,
 )
 from sdsdemo.errors import UserError
 
@@ -121,7 +122,7 @@ class Streamed:
     def notes(self) -> list[str]:
         """How many rows there are is not known: they are read as they are drawn."""
         bad = self.bad
-        skipped = f"; {bad.count} skipped: {'; '.join(bad.first)}" if bad.count else ""
+        skipped = f"; {bad.count} skipped: {named_in(bad.first, bad.count)}" if bad.count else ""
         return [f"{self.name}: rows are read as they come, {len(self.held_out)} held out{skipped}."]
 
     def sample(self, count: int) -> list[tuple[str, tuple[str, ...]]]:

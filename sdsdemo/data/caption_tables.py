@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, NotRequired
 
 from typing_extensions import TypedDict
 
-from sdsdemo.data.caption_items import check_columns
+from sdsdemo.data.caption_items import KEPT_NAMES, check_columns
 from sdsdemo.data.tables import cells_of, json_rows, read_text
 from sdsdemo.errors import UserError
 from sdsdemo.runtime.files import from_json
@@ -106,7 +106,7 @@ def folder_found(root: Path, columns: Sequence[str]) -> Found:
             f"captions, write them into {tables[0]}."
         )
     rows = (row for table in tables for row in _table_rows(root / table, table, columns, notes))
-    facts = {"tables": tables, "not_read": {"count": len(sidecars), "first": sidecars[:NAMED]}}
+    facts = {"tables": tables, "not_read": {"count": len(sidecars), "first": sidecars[:KEPT_NAMES]}}
     return Found(rows=rows, images=images, notes=notes, facts=facts)
 
 
