@@ -13,9 +13,10 @@ from sdsdemo import models as adapters
 from sdsdemo.captions.cleaning import cleaning_notes
 from sdsdemo.data import winoground
 from sdsdemo.deciding import verdict_words
+from sdsdemo.errors import UserError
 from sdsdemo.inputs import check_captions
 from sdsdemo.models import cards
-from sdsdemo.models.images import open_picture
+from sdsdemo.models.images import Opened, open_picture
 from sdsdemo.results import answers_as_dict
 from sdsdemo.settings import NOISES, SEED, TIMESTEPS, budget
 from sdsdemo.types import Preference
@@ -51,7 +52,7 @@ def ask(
         timestep_range=timestep_range,
         region=region,
     )
-    opened = open_picture(image)
+    opened = _opened(image)
     workbench, read = Workbench(), check_captions(captions)
     answers = list(workbench.compare(opened.image, read, tuple(models) or workbench.settings.models, spend))
     name = Path(image).name if isinstance(image, str | Path) else "picture"
@@ -129,6 +130,16 @@ def fetch_model(workbench: Workbench, name: str, progress: Callable[[str], None]
     adapters.fetch(card)
     what = "is here now" if missing else "needs no download: its weights are here"
     return {"model": card.name, "downloaded": [part.name for part in missing], "message": f"{card.title} {what}."}
+
+
+def _opened(image: str | Path | Image) -> Opened:
+    """The picture; what is wrong with a file is said of its path as it was typed. Raises `UserError`."""
+    try:
+        return open_picture(image)
+    except UserError as error:
+        if isinstance(image, str | Path):
+            raise UserError(f"'{image}': {error}") from error
+        raise
 
 
 def _row(entry: Mapping[str, Any], labels: str) -> list[str]:

@@ -106,11 +106,15 @@ def bad_file(folder: Path, name: str) -> Path:
 
 
 @pytest.mark.parametrize("name", ["words.jpg", "cut.png", "dot.png", "huge.png", "missing.png"])
-def test_a_bad_file_is_one_sentence_without_its_folder(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+def test_a_bad_file_is_one_sentence_with_its_path_as_typed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    status, out, err = said(capsys, "score", str(bad_file(tmp_path, name)), *ASKED)
+    (tmp_path / "mine").mkdir()
+    bad_file(tmp_path / "mine", name)
+    monkeypatch.chdir(tmp_path)
+    status, out, err = said(capsys, "score", f"mine/../mine/{name}", *ASKED)
     assert (status, out) == (2, "")
+    assert f"'mine/../mine/{name}': " in err
     assert str(tmp_path) not in err
     assert len(err.strip().splitlines()) == 1
 

@@ -264,7 +264,7 @@ def test_everything_foreign_is_escaped():
     card = replace(fake_card("mini-clip"), title=nasty)
     answer = replace(answer_of("mini-clip"), card=card, notes=(nasty,))
     html = rows.answer_html([nasty, nasty], [answer, Answer(card=card, problem=nasty)], [(nasty, nasty)])
-    html += rows.message_html(nasty) + rows.tools_html("?" + nasty, True, nasty, nasty)
+    html += rows.message_html(nasty) + rows.remarks_html([nasty]) + rows.tools_html("?" + nasty, True, nasty, nasty)
     assert "<script" not in html
 
 
@@ -383,6 +383,17 @@ def test_page_and_api_read_the_same_text_and_say_so(form, examples):
     *_, last = asking.score(workbench, examples, odd)
     found = asking.score_dict(workbench, examples, odd)
     assert found["captions"] == ["a red square & a blue one", "the star's left"]
-    assert last.message == " ".join(found["notes"])
-    assert "Caption B is read as \u201cthe star's left\u201d" in last.message
+    assert last.message == ""
+    assert list(last.remarks) == found["notes"]
+    assert any("Caption B is read as \u201cthe star's left\u201d" in line for line in last.remarks)
     assert "notes" not in asking.score_dict(workbench, examples, form)
+
+
+def test_remarks_are_lines_that_ask_for_nothing_and_messages_are_alerts():
+    html = rows.remarks_html(["One frame of two is read.", "Caption A is read as “a & b”."])
+    assert html.count("<li>") == 2
+    assert "&amp;" in html
+    assert 'role="status"' in html
+    assert "alert" not in html
+    assert "message" not in html
+    assert rows.remarks_html([]) == ""

@@ -82,6 +82,9 @@ class View:
     """What the page shows next."""
 
     message: str = ""
+    """What must change first."""
+    remarks: tuple[str, ...] = ()
+    """What was read where that is not what was given; the answer stands."""
     answer: str = ""
     """Empty: the answer on the page stays."""
     charts: tuple[plots.Figure, ...] = ()
@@ -254,7 +257,7 @@ def _answers(workbench: Workbench, question: Question, space: str) -> Iterator[V
                 question.notes,
             ),
             way_on=find_way_on(workbench, answers),
-            message=" ".join(question.notes),
+            remarks=question.notes,
         )
     except UserError as error:
         yield _broken_off(question, answers, str(error))

@@ -275,7 +275,7 @@ class CompareTab:
         loss, difference = view.charts or (gr.skip(), gr.skip())
         way = view.way_on
         return [
-            rows.message_html(view.message),
+            rows.message_html(view.message) + rows.remarks_html(view.remarks),
             view.answer or gr.skip(),
             gr.skip() if view.has_charts is None else gr.update(visible=view.has_charts),
             loss,

@@ -77,6 +77,12 @@ def message_html(sentence: str) -> str:
     return f'<p class="message" role="alert">{prose(sentence)}</p>' if sentence else ""
 
 
+def remarks_html(sentences: Sequence[str]) -> str:
+    """What is to be known beside an answer, a line each. Unlike a message, it asks for nothing to be changed."""
+    lines = "".join(f"<li>{prose(sentence)}</li>" for sentence in sentences)
+    return f'<ul class="remarks" role="status">{lines}</ul>' if lines else ""
+
+
 def prose(sentence: str) -> str:
     """A sentence as HTML, escaped; what stands between backticks is to be typed, and looks like it."""
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(sentence))
