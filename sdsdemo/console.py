@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
 from collections.abc import Callable
 from typing import Any
+
+from sdsdemo.runtime.files import finite, to_json
 
 Handler = Callable[[argparse.Namespace], int]
 
@@ -24,7 +25,7 @@ def verb(verbs: Any, name: str, says: str, example: str, run: Handler) -> argpar
 
 def show(asked: argparse.Namespace, result: Any, as_text: Callable[[Any], str]) -> int:
     """The result on stdout, as JSON where that was asked for."""
-    print(json.dumps(result) if asked.json else as_text(result), flush=True)
+    print(to_json(finite(result)) if asked.json else as_text(result), flush=True)
     return 0
 
 

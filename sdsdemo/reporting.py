@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from sdsdemo.errors import UserError
 from sdsdemo.freshness import current
 from sdsdemo.reports import as_csv, warnings
 from sdsdemo.runs import BLIND, StoredRun, fits, read_run
-from sdsdemo.runtime.files import from_json
+from sdsdemo.runtime.files import finite, from_json, to_json
 from sdsdemo.runtime.shapes import shaped
 from sdsdemo.summaries import Scored, summarise
 
@@ -143,7 +142,7 @@ def write_report(results: Sequence[dict[str, Any]], out: Path, note: Callable[[s
 
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        (out / "results.json").write_text(to_json(finite(list(results)), indent=1) + "\n", encoding="utf-8")
         (out / "results.csv").write_text(as_csv(results), encoding="utf-8")
         for number, result in enumerate(results):
             name = "".join(c if c.isalnum() else "-" for c in result["benchmark"].rpartition("/")[2]).strip("-")

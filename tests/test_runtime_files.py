@@ -54,6 +54,11 @@ def test_strict_json_is_written_and_old_nan_can_still_be_read() -> None:
     assert files.from_json("[NaN, 1, 2.5]", allow_nan=True)[1:] == [1, 2.5]
 
 
+def test_a_number_that_is_not_finite_becomes_null_wherever_it_is() -> None:
+    nan, inf = float("nan"), float("inf")
+    assert files.finite({"a": [1, nan, (inf, "NaN")], "b": None}) == {"a": [1, None, [None, "NaN"]], "b": None}
+
+
 @pytest.mark.parametrize("value", [[], {}, {"models": 3}, {"models": {"a": 1}}, {"models": {}, "n": "3"}])
 def test_another_shape_is_a_value_error(value: object) -> None:
     with pytest.raises(ValueError, match=r"\w"):

@@ -17,7 +17,7 @@ from typing import Any, Literal, NotRequired
 import numpy as np
 from typing_extensions import TypedDict
 
-from sdsdemo.runtime.files import from_json, to_json
+from sdsdemo.runtime.files import finite, from_json, to_json
 from sdsdemo.runtime.shapes import shaped
 from sdsdemo.types import Evidence, Precision, Scores
 
@@ -99,7 +99,7 @@ def line_of(row: Mapping[str, Any]) -> str:
 
 def strict(line: str) -> str:
     """The line as strict JSON: older versions wrote NaN. Raises `ValueError` where it is no JSON."""
-    return line_of(_finite(from_json(line, allow_nan=True))) if "NaN" in line or "Infinity" in line else line
+    return line_of(finite(from_json(line, allow_nan=True))) if "NaN" in line or "Infinity" in line else line
 
 
 def parsed(line: str) -> dict[str, Any]:
@@ -185,14 +185,6 @@ def _array(numbers: Any, dimensions: int, name: str) -> np.ndarray:
     if np.abs(array[np.isfinite(array)]).max(initial=0.0) > np.finfo(np.float32).max:
         raise ValueError(f"{name}: a number is too large")
     return array
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _numbers(array: np.ndarray, digits: int = 0) -> Any:

@@ -11,6 +11,7 @@ A line ends at a line feed and nowhere else: captions may hold U+2028 and whatev
 from __future__ import annotations
 
 import json
+import math
 import os
 import secrets
 from collections.abc import Iterable, Iterator
@@ -74,6 +75,15 @@ def cut_unfinished_line(path: Path) -> None:
 def to_json(value: Any, **options: Any) -> str:
     """Strict JSON. Raises `ValueError` for NaN and the infinities: say None where a number is missing."""
     return json.dumps(value, allow_nan=False, **options)
+
+
+def finite(value: Any) -> Any:
+    """JSON data with None where a number is not finite."""
+    if isinstance(value, dict):
+        return {key: finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def from_json(text: str | bytes, *, allow_nan: bool = False) -> Any:

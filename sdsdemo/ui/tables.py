@@ -16,6 +16,7 @@ from typing import Any
 
 from sdsdemo import data, study_tables
 from sdsdemo.reports import as_csv, counted, p_words, warnings
+from sdsdemo.runtime.files import finite, to_json
 
 Result = Mapping[str, Any]
 EXPERIMENT = "mini/results/experiment.json"
@@ -285,7 +286,7 @@ def _downloads(result: Result, figures: Mapping[str, bytes]) -> str:
     name = "".join(c if c.isalnum() else "-" for c in result["benchmark"].rpartition("/")[2]).strip("-")
     files = {
         "CSV": ("csv", "text/csv", as_csv([result]).encode()),
-        "JSON": ("json", "application/json", json.dumps(result, indent=1).encode()),
+        "JSON": ("json", "application/json", to_json(finite(result), indent=1).encode()),
         **{kind.upper(): (kind, KINDS[kind], content) for kind, content in figures.items()},
     }
     links = "".join(
