@@ -72,6 +72,10 @@ class Limits:
 
     image_bytes: int = _limit(8_000_000, "A picture file may have up to {} bytes.")
     image_pixels: int = _limit(24_000_000, "A picture may have up to {} pixels.")
+    row_formats: tuple[str, ...] = _limit(
+        ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000"),
+        "Pictures of benchmarks and of captions to train on are read as {}.",
+    )
     image_ratio: int = _limit(128, "A picture may be up to {} times as long as it is wide.")
     image_side_least: int = _limit(8, "A picture must have at least {} pixels a side.")
     caption_characters: int = _limit(300, "A caption may have up to {} characters.")

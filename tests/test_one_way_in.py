@@ -107,6 +107,8 @@ def entrances(data: bytes, place: Path) -> Iterator[tuple[str, Callable[[], Imag
     for name in ("folder", "zip", "bytes", "struct"):
         yield f"benchmark, {name}", lambda name=name: _benchmark(name, data, path, place)
     yield "captions", lambda: _captions(data, path, place)
+    yield "rows of the Hub", lambda: _stream(data, place)
+    yield "the model itself", lambda: held
 
 
 def _asked(path: Path) -> Image.Image:
@@ -130,6 +132,14 @@ def _benchmark(kind: str, data: bytes, path: Path, place: Path) -> Image.Image:
         (folder / "images").mkdir()
         shutil.copy(path, folder / "images")
     return read_benchmark(f"folder:{folder}")[0].images[0].open()
+
+
+def _stream(data: bytes, place: Path) -> Image.Image:
+    folder = place / "hub"
+    folder.mkdir()
+    rows = [{"image": {"bytes": data, "path": None}, "caption": CAPTIONS[0]}] * 4
+    pq.write_table(pa.Table.from_pylist(rows), folder / "train.parquet")
+    return read_captions(f"hub:{folder}", held_out=1).draw(0, 1, 0)[0].picture.open()
 
 
 def _captions(data: bytes, path: Path, place: Path) -> Image.Image:

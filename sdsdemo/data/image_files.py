@@ -24,7 +24,7 @@ from sdsdemo.data import contents
 from sdsdemo.data.names import FilesBelow, alike
 from sdsdemo.data.quoting import listed, shown
 from sdsdemo.errors import UserError
-from sdsdemo.models.images import decoded
+from sdsdemo.models.images import Cut, decoded, open_picture
 from sdsdemo.types import Picture
 
 ENDINGS = ("", ".png", ".jpg", ".jpeg", ".webp")
@@ -165,8 +165,7 @@ class ImageFiles:
         place = self.find(name)
         if place is None:
             raise UserError(f"{shown(name)} is missing in {self._called}{f': {where} names it' if where else ''}.")
-        image = _read(place, name)
-        return image if box is None else _cut(image, box, name, where)
+        return _read(place, name, None if box is None else partial(_cut, box=box, name=name, where=where))
 
     def _content(self, name: str, part: str) -> str:
         place = self.find(name)
@@ -189,7 +188,7 @@ def images_beside(table: Path, folder: Path, *others: str) -> ImageFiles:
     return ImageFiles([*named, *homes], archives)
 
 
-def _read(place: Place, name: str) -> Image.Image:
+def _read(place: Place, name: str, cut: Cut | None) -> Image.Image:
     try:
         if place.member:
             data = _opened(place.path, contents.state_of(place.path)).read(place.member)
@@ -204,19 +203,26 @@ def _read(place: Place, name: str) -> Image.Image:
             f"{shown(name)} in the folder {place.path.parent.name} cannot be read: check the file."
         ) from error
     said = f"{shown(name)} in {place.path.name if place.member else f'the folder {place.path.parent.name}'}"
-    return _of_array(data, said) if (place.member or place.path.name).endswith(".npy") else decoded(data, said)
+    is_array = (place.member or place.path.name).endswith(".npy")
+    return _of_array(data, said) if is_array else decoded(data, said, cut)
 
 
 def _of_array(data: bytes, said: str) -> Image.Image:
     """A picture that is kept as NumPy's array [high, wide, 3] of blue, green and red, as in EqBen."""
     try:
-        return Image.fromarray(np.ascontiguousarray(np.load(io.BytesIO(data), allow_pickle=False)[:, :, 2::-1]), "RGB")
+        array = np.load(io.BytesIO(data), allow_pickle=False)[:, :, 2::-1]
+        return open_picture(Image.fromarray(np.ascontiguousarray(array), "RGB")).image
+    except UserError:
+        raise
     except Exception as error:  # whatever the file holds instead
         raise UserError(f"{said} is no picture, or it is broken.") from error
 
 
 def _cut(image: Image.Image, box: Box, name: str, where: str) -> Image.Image:
-    """What lies in the box, of the picture's own pixels. Raises `UserError` where that is nothing."""
+    """What lies in the box, of the pixels as the file has them: the authors' code turns no picture.
+
+    Raises `UserError` where that is nothing.
+    """
     x, y, wide, high = box
     left, upper, right, lower = max(0, x), max(0, y), min(image.width, x + wide), min(image.height, y + high)
     if left >= right or upper >= lower:

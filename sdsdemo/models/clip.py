@@ -27,7 +27,7 @@ from sdsdemo.errors import UserError
 from sdsdemo.models.clip_files import build, called, check_tokens, context_length_of, facts_of, find_clip, tokenizer_of
 from sdsdemo.models.domain import Domain
 from sdsdemo.models.exact import exactly
-from sdsdemo.models.images import share_of, square
+from sdsdemo.models.images import clean, fit, share_of, square
 from sdsdemo.models.parts import parts_of
 from sdsdemo.models.tokens import TokenRow, concerns_of, probes, token_row
 from sdsdemo.types import Budget, Card, Concern, Example, Picture, Region, Scores
@@ -149,13 +149,14 @@ class ClipModel:
 
     def prepare(self, image: Image, region: Region = "own") -> Tensor:
         """The model's input: by its own preprocessing alone where that takes this region, else of a square."""
+        image = clean(image)
         if region == "own" or image.width == image.height or region == self.own_region != "pad":
             return self.preprocess(image)
+        size = self.module.visual.image_size
+        height, width = (size, size) if isinstance(size, int) else size
         if region == "squash":
-            size = self.module.visual.image_size
-            height, width = (size, size) if isinstance(size, int) else size
             return self.preprocess(image.resize((width, height), Resampling.BICUBIC))
-        return self.preprocess(square(image, region))
+        return self.preprocess(fit(image, max(width, height), "pad") if region == "pad" else square(image, region))
 
     def encode_images(self, images: Sequence[Image], region: Region = "own") -> Tensor:
         """features_ID, float32, L2-normalised. A gradient flows where the caller lets it."""

@@ -26,7 +26,7 @@ from sdsdemo.losses import denoising_error
 from sdsdemo.models.diffusion import LatentDiffusion
 from sdsdemo.models.domain import Domain
 from sdsdemo.models.exact import exactly
-from sdsdemo.models.images import fit, share_of
+from sdsdemo.models.images import clean, fit, share_of
 from sdsdemo.models.parts import parts_of
 from sdsdemo.models.tokens import concerns_of
 from sdsdemo.types import Budget, Card, Concern, Evidence, Example, Precision, Region, Scores
@@ -241,4 +241,4 @@ def monte_carlo_error(loss_ICTN: np.ndarray) -> np.ndarray:
 def _fitted(examples: Iterable[Example], pixels: int, region: Region) -> Iterator[tuple[list[Image], Sequence[str]]]:
     """Images and captions of each example when its turn comes, the images already small: memory stays flat."""
     for example in examples:
-        yield [fit(picture.open(), pixels, region) for picture in example.images], example.captions
+        yield [fit(clean(picture.open()), pixels, region) for picture in example.images], example.captions

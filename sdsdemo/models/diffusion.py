@@ -28,7 +28,7 @@ from sdsdemo.errors import UserError
 from sdsdemo.losses import NoiseSchedule, Prediction
 from sdsdemo.models import sources
 from sdsdemo.models.configs import CONFIG_OF, PipelineIndex, read_config
-from sdsdemo.models.images import fit
+from sdsdemo.models.images import clean, fit
 from sdsdemo.models.tokens import TokenRow, check_ids, check_tokenizer, token_row
 from sdsdemo.models.weights import STEMS, PartWeights, check_file, check_shards, choose, part_weights
 from sdsdemo.types import Region
@@ -140,7 +140,7 @@ class LatentDiffusion:
 
     def encode_images(self, images: Sequence[Image], region: Region = "own") -> Tensor:
         """latent_I, float32 [I, *latent_shape]: mean of the VAE's posterior, shifted and scaled for the denoiser."""
-        pixels_I = [_as_input(fit(image, self.pixels, self.region_of(region))) for image in images]
+        pixels_I = [_as_input(fit(clean(image), self.pixels, self.region_of(region))) for image in images]
         return torch.cat([self.encode_pixels(pixels[None]) for pixels in pixels_I])
 
     def encode_pixels(self, pixels_I: Tensor) -> Tensor:

@@ -11,11 +11,13 @@ before a pixel is decoded, and only the formats of `settings.LIMITS` are ever ha
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageFile
 
 from sdsdemo.errors import UserError
 from sdsdemo.settings import LIMITS
@@ -28,6 +30,7 @@ TOO_MANY_BYTES = "The picture file is larger than {most} MB: save it smaller, fo
 TOO_MANY_PIXELS = "The picture has more than {most} million pixels: shrink it first; 1,024 pixels a side are plenty."
 TOO_SMALL = "The picture is {width} x {height} pixels: choose one of at least {least} pixels a side."
 TOO_NARROW = "The picture of {width} x {height} pixels is too long and narrow: crop it first."
+NOT_READABLE = "The picture cannot be read: its file is broken, or was closed too early. Open it again."
 NO_KIND = "Give the picture as the path of a file, as the bytes of one, or as a PIL image; it was {kind}."
 NO_COLOURS = "The picture of mode {mode} cannot be shown as colours: convert it to RGB first."
 NOT_FINITE = "The picture holds values that are not finite: replace them first."
@@ -37,6 +40,9 @@ PARTLY_SEEN = (
     "This model sees only the middle {share:.0%} of the picture: set the region to squash or pad to show it all."
 )
 FRAMES = "frames"
+LOOKED_AT = 1024
+"""Pixels a side, at most, of a picture with white beside it that is only looked at."""
+Cut = Callable[[Image.Image], Image.Image]
 SAID_BELOW = 0.9
 """Where a model sees less than this share of a picture, it is said."""
 ORIENTATION = 0x0112
@@ -52,6 +58,14 @@ TURNS = {
 """What brings a picture upright, by its EXIF orientation."""
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 """Pillow's modes for one channel of sixteen bits."""
+
+
+class PictureError(UserError):
+    """Why a picture cannot be used."""
+
+
+class BrokenPictureError(PictureError):
+    """It is no picture, or cannot be decoded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,37 +92,23 @@ def open_picture(source: str | Path | bytes | Image.Image) -> Opened:
     if isinstance(source, Image.Image):
         return _let_in(source)
     if not isinstance(source, str | Path | bytes):
-        raise UserError(NO_KIND.format(kind=type(source).__name__))
-    data = source if isinstance(source, bytes) else _read(Path(source))
-    if not data:
-        raise UserError(EMPTY)
-    if len(data) > LIMITS.image_bytes:
-        raise UserError(TOO_MANY_BYTES.format(most=LIMITS.image_bytes // 1_000_000))
-    try:
-        with Image.open(io.BytesIO(data), formats=LIMITS.image_formats) as image:
-            return _let_in(image)
-    except UserError:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UserError(_too_many_pixels()) from error
-    except Exception as error:  # decoders answer a broken file with errors of every kind; to the user they are one
-        raise UserError(NOT_A_PICTURE) from error
+        raise PictureError(NO_KIND.format(kind=type(source).__name__))
+    return _opened(source if isinstance(source, bytes) else _read(Path(source)), LIMITS.image_formats)
 
 
-def decoded(data: bytes, said: str) -> Image.Image:
-    """The picture of the bytes of a file that the user keeps, of any kind that Pillow reads, as `clean` makes it.
+def decoded(data: bytes, said: str, cut: Cut | None = None) -> Image.Image:
+    """The picture of the bytes of a file that the user keeps, as `clean` makes it, within the same limits.
 
-    said: what it is, in words. Raises `UserError`.
+    said: what it is, in words; cut: takes a part of the pixels that the file holds, before they are turned upright.
+    Raises `UserError`.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            return clean(image)
-    except UserError as error:
-        raise UserError(f"{said}: {error}") from error
-    except MemoryError:
-        raise
-    except Exception as error:  # decoders answer a broken file with errors of every kind; to the user they are one
+        return _opened(data, LIMITS.row_formats, cut).image
+    except BrokenPictureError as error:
         raise UserError(f"{said} is no picture, or it is broken.") from error
+    except PictureError as error:
+        sentence = str(error)
+        raise UserError(f"{said}: {sentence[0].lower()}{sentence[1:]}") from error
 
 
 def clean(image: Image.Image) -> Image.Image:
@@ -117,12 +117,11 @@ def clean(image: Image.Image) -> Image.Image:
     Of an animation, `info[FRAMES]` of what comes out is how many frames there were.
 
     Grey of 16 bits is scaled to 8. Grey of 32 bits, whole or float, is taken as it is where it fits into 0 to 255; a
-    float up to 1 and a whole number up to 65,535 are scaled. Raises `UserError` for values out of these ranges.
+    float up to 1 and a whole number up to 65,535 are scaled. What is clean comes back as it is.
+    Raises `UserError` for values out of these ranges, and for a picture that cannot be decoded.
     """
-    plain = _on_white(_eight_bits(_upright(_first_frame(image))))
-    if (frames := getattr(image, "n_frames", 1)) > 1:
-        plain.info[FRAMES] = frames
-    return plain
+    with _one_sentence(NOT_READABLE):
+        return image if _is_clean(image) else _cleaned(image)
 
 
 def square(image: Image.Image, region: Region) -> Image.Image:
@@ -135,10 +134,7 @@ def square(image: Image.Image, region: Region) -> Image.Image:
         left, top = (width - side) // 2, (height - side) // 2
         return image.crop((left, top, left + side, top + side))
     if region == "pad":
-        side = max(width, height)
-        canvas = Image.new("RGB", (side, side), "white")
-        canvas.paste(image, ((side - width) // 2, (side - height) // 2))
-        return canvas
+        return _padded(image, min(max(width, height), LOOKED_AT))
     raise ValueError(f"region must be 'crop', 'squash' or 'pad'; it was {region!r}")
 
 
@@ -150,6 +146,8 @@ def fit(image: Image.Image, pixels: int, region: Region = "crop") -> Image.Image
         left, top = ((width - side) / 2, (height - side) / 2)
         box = (left, top, left + side, top + side)
         return image.resize((pixels, pixels), Image.Resampling.BICUBIC, box=box)
+    if region == "pad" and image.width != image.height:
+        return _padded(image, pixels)
     return square(image, region).resize((pixels, pixels), Image.Resampling.BICUBIC)
 
 
@@ -158,11 +156,66 @@ def share_of(size: tuple[int, int], region: Region) -> float:
     return min(size) / max(size) if region == "crop" else 1.0
 
 
-def _let_in(image: Image.Image) -> Opened:
+def as_png(image: Image.Image) -> bytes:
+    """A clean picture as a file without loss: opened again, it has the same pixels."""
+    file = io.BytesIO()
+    image.save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def _opened(data: bytes, formats: tuple[str, ...], cut: Cut | None = None) -> Opened:
+    """Raises `PictureError`, and what `cut` raises."""
+    if not data:
+        raise BrokenPictureError(EMPTY)
+    if len(data) > LIMITS.image_bytes:
+        raise PictureError(TOO_MANY_BYTES.format(most=LIMITS.image_bytes // 1_000_000))
+    with _one_sentence(NOT_A_PICTURE), Image.open(io.BytesIO(data), formats=formats) as image:
+        return _let_in(image, cut)
+
+
+def _let_in(image: Image.Image, cut: Cut | None = None) -> Opened:
     _check_size(*image.size)
-    plain = clean(image)
+    plain = clean(image) if cut is None else _cleaned(image, cut)
     frames = plain.info.get(FRAMES, 1)
     return Opened(image=plain, notes=(ANIMATED.format(count=frames),) if frames > 1 else ())
+
+
+@contextmanager
+def _one_sentence(sentence: str) -> Iterator[None]:
+    """Decoders answer a broken file with errors of every kind; to the user they are one."""
+    try:
+        yield
+    except BrokenPictureError as error:
+        raise BrokenPictureError(sentence) from error
+    except (UserError, MemoryError):
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise PictureError(_too_many_pixels()) from error
+    except Exception as error:
+        raise BrokenPictureError(sentence) from error
+
+
+def _is_clean(image: Image.Image) -> bool:
+    held = image.info.keys() <= {FRAMES} and not isinstance(image, ImageFile.ImageFile)
+    return held and image.mode == "RGB" and ORIENTATION not in image.getexif()
+
+
+def _cleaned(image: Image.Image, cut: Cut = lambda image: image) -> Image.Image:
+    plain = _on_white(_eight_bits(_upright(_first_frame(image), cut)))
+    frames: int = image.info.get(FRAMES, 0) or getattr(image, "n_frames", 1) or 1
+    if frames > 1:
+        plain.info[FRAMES] = frames
+    return plain
+
+
+def _padded(image: Image.Image, pixels: int) -> Image.Image:
+    """All of it on white, scaled before the white is laid beside it: a long picture makes no huge one."""
+    scale = pixels / max(image.size)
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    canvas = Image.new("RGB", (pixels, pixels), "white")
+    small = image.resize((width, height), Image.Resampling.BICUBIC)
+    canvas.paste(small, ((pixels - width) // 2, (pixels - height) // 2))
+    return canvas
 
 
 def _read(path: Path) -> bytes:
@@ -171,7 +224,7 @@ def _read(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(LIMITS.image_bytes + 1)
     except (OSError, ValueError) as error:
-        raise UserError(NO_FILE) from error
+        raise PictureError(NO_FILE) from error
 
 
 def _first_frame(image: Image.Image) -> Image.Image:
@@ -186,14 +239,14 @@ def _first_frame(image: Image.Image) -> Image.Image:
         image.seek(frame)
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Turned as its EXIF data say; as it is where these are broken."""
+def _upright(image: Image.Image, cut: Cut) -> Image.Image:
+    """A part of it, turned as its EXIF data say; as it is where these are broken."""
     image.load()  # so that what is caught below is a fault of the EXIF data alone
     try:
         turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
     except Exception:  # EXIF data are broken in many ways, and the picture is there all the same
-        return image
-    return image if turn is None else image.transpose(turn)
+        turn = None
+    return cut(image) if turn is None else cut(image).transpose(turn)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -202,7 +255,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
         return image
     value = np.asarray(image).astype(np.float32)
     if not np.isfinite(value).all():
-        raise UserError(NOT_FINITE)
+        raise PictureError(NOT_FINITE)
     grey = Image.fromarray((value * _scale(image.mode, value) + 0.5).astype(np.uint8))
     clear = image.info.get("transparency")
     if isinstance(clear, int):  # the one grey that a PNG file calls transparent
@@ -216,7 +269,7 @@ def _scale(mode: str, value: np.ndarray) -> float:
         return 1 / 257
     low, high = float(value.min(initial=0)), float(value.max(initial=0))
     if low < 0 or high > (65_535 if mode == "I" else 255):
-        raise UserError(OUT_OF_RANGE.format(low=low, high=high))
+        raise PictureError(OUT_OF_RANGE.format(low=low, high=high))
     if mode == "F":
         return 255.0 if high <= 1 else 1.0
     return 1.0 if high <= 255 else 1 / 257
@@ -242,18 +295,18 @@ def _rgb(image: Image.Image) -> Image.Image:
     try:
         return image.convert("RGB")
     except ValueError as error:
-        raise UserError(NO_COLOURS.format(mode=image.mode)) from error
+        raise PictureError(NO_COLOURS.format(mode=image.mode)) from error
 
 
 def _check_size(width: int, height: int) -> None:
     """Before decoding: neither too many pixels, nor too few to be a picture."""
     if width * height > LIMITS.image_pixels:
-        raise UserError(_too_many_pixels())
+        raise PictureError(_too_many_pixels())
     least = LIMITS.image_side_least
     if min(width, height) < least:
-        raise UserError(TOO_SMALL.format(width=width, height=height, least=least))
+        raise PictureError(TOO_SMALL.format(width=width, height=height, least=least))
     if max(width, height) > LIMITS.image_ratio * min(width, height):
-        raise UserError(TOO_NARROW.format(width=width, height=height))
+        raise PictureError(TOO_NARROW.format(width=width, height=height))
 
 
 def _too_many_pixels() -> str:

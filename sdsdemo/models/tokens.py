@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sdsdemo.captions.cleaning import clean_caption, letter
 from sdsdemo.errors import UserError
-from sdsdemo.models.images import PARTLY_SEEN, SAID_BELOW, share_of, square
+from sdsdemo.models.images import PARTLY_SEEN, SAID_BELOW, clean, share_of, square
 from sdsdemo.types import Concern, Region
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def concerns_of(
 ) -> list[Concern]:
     """Unknown words and foreign pictures where the domain of a model is known; always what its tokenizer does, and
     what it does not see of the pictures."""
-    seen = model.region_of(region)
+    seen, images = model.region_of(region), [clean(image) for image in images]
     known = domain.concerns([square(image, seen) for image in images], captions) if domain is not None else []
     known += partly_seen([share_of(image.size, seen) for image in images])
     kinds = {concern.kind for concern in known}
