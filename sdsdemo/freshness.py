@@ -59,12 +59,12 @@ def without(run: StoredRun, found: Stale) -> StoredRun:
         return run
     total, count = len(run.every), len(found.examples)
     if 2 * count > total:
-        raise UserError(OTHER_BENCHMARK.format(run=run.path.name, benchmark=run.benchmark, count=count, total=total))
+        raise UserError(OTHER_BENCHMARK.format(run=run.path, benchmark=run.benchmark, count=count, total=total))
     notes = [CHANGED_MODEL.format(model=model, what=what) for model, what in found.models]
     gone = {model for model, _ in found.models}
     models = {model: key for model, key in run.header["models"].items() if model not in gone}
     if not models:
-        raise UserError(f"Nothing of '{run.path.name}' is left to show. {' '.join(notes)}")
+        raise UserError(f"Nothing of '{run.path}' is left to show. {' '.join(notes)}")
     if count:
         notes.append(CHANGED_EXAMPLES.format(count=count, total=total, names=named(found.examples)))
     return replace(

@@ -101,29 +101,33 @@ def report(paths: Sequence[Path], out: Path | None, note: Callable[[str], None])
     Runs of the same examples become one result, so that their models are compared; where settings differ, the model's
     name says which. Raises `UserError` for a folder that is no run, or that has no model that scored every example.
     """
-    results = results_of([current(read_run(path)) for path in paths], note)
+    results = results_of([current(read_run(path)) for path in paths], note, called=lambda run: str(run.path))
     if out is not None:
         write_report(results, out, note)
     return results
 
 
-def results_of(runs: Sequence[StoredRun], note: Callable[[str], None] = lambda line: None) -> list[dict[str, Any]]:
-    """One result for all runs of the same examples."""
+def results_of(
+    runs: Sequence[StoredRun],
+    note: Callable[[str], None] = lambda line: None,
+    called: Callable[[StoredRun], str] = lambda run: run.path.name,
+) -> list[dict[str, Any]]:
+    """One result for all runs of the same examples. called: what sentences call a run; on the page never its path."""
     groups: list[list[StoredRun]] = []
     for run in runs:
         for line in run.notes:
-            note(f"'{run.path.name}': {line}")
+            note(f"'{called(run)}': {line}")
         if not run.models:
-            raise UserError(f"No model in '{run.path.name}' has scored every example yet: run evaluate again first.")
+            raise UserError(f"No model in '{called(run)}' has scored every example yet: run evaluate again first.")
         unfinished = [model for model in run.header["models"] if model not in run.models]
         if unfinished:
-            note(f"Left out of '{run.path.name}', since unfinished: {', '.join(unfinished)}.")
+            note(f"Left out of '{called(run)}', since unfinished: {', '.join(unfinished)}.")
         same = next((group for group in groups if _same_examples(group[0], run)), None)
         if same is None:
             groups.append([run])
         else:
             same.append(run)
-    return [_result(_in_common(group)) for group in groups]
+    return [_result(_in_common(group, called)) for group in groups]
 
 
 def scored_of(run: StoredRun) -> dict[str, Scored]:
@@ -149,7 +153,7 @@ def write_report(results: Sequence[dict[str, Any]], out: Path, note: Callable[[s
             for kind in FIGURE_FORMATS:
                 (out / f"{number}-{name}.{kind}").write_bytes(save_shares(result, kind))
     except OSError as error:
-        raise UserError(f"The folder '{out.name}' cannot be written: name another one with --out.") from error
+        raise UserError(f"The folder '{out}' cannot be written: name another one with --out.") from error
     note(f"Written to {out}: results.json, results.csv and a figure a benchmark.")
 
 
@@ -163,11 +167,11 @@ def _same_examples(one: StoredRun, other: StoredRun) -> bool:
     return same and all(fits(example.made_of, theirs[example.id].made_of) for example in one.every)
 
 
-def _in_common(group: Sequence[StoredRun]) -> list[StoredRun]:
+def _in_common(group: Sequence[StoredRun], called: Callable[[StoredRun], str]) -> list[StoredRun]:
     """The runs with the examples that count in all of them, in the order of the first."""
     common = set.intersection(*({example.id for example in run.examples} for run in group))
     if not common:
-        raise UserError(f"'{group[0].path.name}' and '{group[1].path.name}' have no example in common.")
+        raise UserError(f"'{called(group[0])}' and '{called(group[1])}' have no example in common.")
     kept = tuple(example for example in group[0].examples if example.id in common)
     return [replace(run, examples=kept) for run in group]
 

@@ -14,7 +14,7 @@ from threading import Lock
 from typing import Any
 
 from sdsdemo.browsing import Catalogue, read_catalogue
-from sdsdemo.errors import UserError
+from sdsdemo.errors import UserError, calling
 from sdsdemo.freshness import Stale, stale, without
 from sdsdemo.runs import EXAMPLES, HEADER, SCORES, StoredRun, read_run
 from sdsdemo.settings import ASSETS, Settings
@@ -63,22 +63,30 @@ class Shelf:
 
     def run(self, name: str) -> StoredRun:
         """Without what no longer fits. Raises `UserError` for a run that is not there or cannot be read."""
-        with self._lock:
+        with self._lock, calling(self._folder(name), self._called(name)):
             return self._current(self._kept(name))
 
     def catalogue(self, name: str) -> Catalogue:
         """A run with its pictures. Raises `UserError` as `run` does, and where the benchmark is not at hand."""
-        with self._lock:
+        with self._lock, calling(self._folder(name), self._called(name)):
             kept = self._kept(name)
             run = self._current(kept)
             if kept.catalogue is None:
                 kept.catalogue = read_catalogue(run)
             return kept.catalogue
 
-    def _kept(self, name: str) -> _Kept:
+    def _folder(self, name: str) -> Path:
         folder = self._lent.get(name) or self._folders().get(name)
         if folder is None:
             raise UserError(f"There is no run called '{name}': choose another one.")
+        return folder
+
+    def _called(self, name: str) -> str:
+        """What sentences call a run: a visitor's own by no name that others could use."""
+        return "your run" if name in self._lent else name
+
+    def _kept(self, name: str) -> _Kept:
+        folder = self._folder(name)
         stamp = folder, *(_state(folder / file) for file in (HEADER, EXAMPLES, SCORES))
         if name not in self._read or self._read[name].stamp != stamp:
             self._read[name] = _Kept(stamp=stamp, raw=read_run(folder))

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from sdsdemo import zerogpu
-from sdsdemo.errors import UserError
+from sdsdemo.errors import UserError, calling
 from sdsdemo.models import cards
 from sdsdemo.recipes import MINI, Recipe
 from sdsdemo.runs import read_run
@@ -238,7 +238,8 @@ class Tunings:
                 aside = folder.with_name("evaluated.part")
                 shutil.rmtree(aside, ignore_errors=True)
                 shutil.copytree(ASSETS / SHIPPED_RUN, aside)
-                evaluate("mini", [name], workbench=self.workbench, budget=budget(empty_prompt=True), out=aside)
+                with calling(aside, "your run"):
+                    evaluate("mini", [name], workbench=self.workbench, budget=budget(empty_prompt=True), out=aside)
                 aside.rename(folder)
         return name, folder
 

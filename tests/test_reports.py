@@ -19,7 +19,8 @@ from sdsdemo.models import cards
 from sdsdemo.reporting import report
 from sdsdemo.reports import as_csv, as_table, expected_lines
 from sdsdemo.runs import read_run
-from sdsdemo.settings import budget
+from sdsdemo.settings import Settings, budget
+from sdsdemo.shelf import Shelf as RunsOfPage
 from sdsdemo.types import Budget, Concern, Example, Picture, Scores
 from tests.fakes import FakeScorer, OneByOne
 from tests.test_evaluation import EXAMPLES
@@ -82,7 +83,7 @@ def test_a_folder_that_is_no_run_is_one_sentence(tmp_path: Path, capsys: pytest.
         file.seek(0)
         file.write("".join(lines[:5]) + "{broken}\n")
         file.truncate()
-    with pytest.raises(UserError, match=r"Line 6 of scores\.jsonl in 'a'"):
+    with pytest.raises(UserError, match=r"Line 6 of scores\.jsonl in '.*/a'"):
         read_run(tmp_path / "a")
 
 
@@ -169,3 +170,43 @@ def test_a_model_that_does_not_know_the_words_scores_nothing(tmp_path: Path) -> 
 
     with pytest.raises(UserError, match="Example 0 is not for Mini CLIP: It does not know 'piano'"):
         evaluate("mini", ["mini-clip"], workbench=Small(), budget=SPEND, out=tmp_path / "run")
+
+
+DAMAGE = {
+    "no header": lambda folder: (folder / "run.json").unlink(),
+    "a header that is no JSON": lambda folder: (folder / "run.json").write_text("{"),
+    "a fine-tuning run": lambda folder: (folder / "run.json").write_text('{"kind": "fine-tune"}'),
+    "another format": lambda folder: (folder / "run.json").write_text(
+        (folder / "run.json").read_text().replace('"format": ', '"format": 9')
+    ),
+    "an example cut": lambda folder: (folder / "examples.jsonl").write_text("{\n"),
+    "no example": lambda folder: (folder / "examples.jsonl").write_text(""),
+    "a score that is no JSON": lambda folder: (folder / "scores.jsonl").write_text("{broken}\n"),
+    "no score": lambda folder: (folder / "scores.jsonl").write_text(""),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_the_shell_names_a_run_as_typed_and_the_page_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    run(tmp_path / "mine" / "one", "mini-clip")
+    DAMAGE[damage](tmp_path / "mine" / "one")
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", "mine/one"]) == 2
+    assert "'mine/one'" in capsys.readouterr().err
+    page = RunsOfPage(Settings.from_environment({"SDSDEMO_RUNS": str(tmp_path / "mine")}), assets=tmp_path / "none")
+    page.lend("secret", tmp_path / "mine" / "one")
+    for name, called in (("runs/one", "one"), ("secret", "one|run")):
+        with pytest.raises(UserError, match=called) as refused:
+            page.catalogue(name)
+        assert str(tmp_path) not in str(refused.value)
+        assert "secret" not in str(refused.value)
+
+
+def test_evaluate_names_its_folder_as_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path / "mine" / "one", "mini-clip")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine" / "one" / "run.json").write_text("{")
+    with pytest.raises(UserError, match="'mine/one'"):
+        run(Path("mine/one"), "mini-clip")

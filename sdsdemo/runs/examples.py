@@ -79,7 +79,7 @@ def example_line(example: StoredExample) -> str:
 
 def read_examples(path: Path) -> tuple[StoredExample, ...]:
     if not (path / EXAMPLES).is_file():
-        raise UserError(f"{EXAMPLES} is missing in '{path.name}': evaluate again with a new --out.")
+        raise UserError(f"{EXAMPLES} is missing in '{path}': evaluate again with a new --out.")
     found: dict[str, StoredExample] = {}
     for number, line in enumerate(whole_lines(path / EXAMPLES), start=1):
         try:
@@ -88,12 +88,11 @@ def read_examples(path: Path) -> tuple[StoredExample, ...]:
             _check_example(example, found)
         except ValueError as error:
             raise UserError(
-                f"Line {number} of {EXAMPLES} in '{path.name}' cannot be read ({error}): evaluate again with a new "
-                "--out."
+                f"Line {number} of {EXAMPLES} in '{path}' cannot be read ({error}): evaluate again with a new --out."
             ) from error
         found[example.id] = example
     if not found:
-        raise UserError(f"{EXAMPLES} in '{path.name}' holds no example: evaluate again with a new --out.")
+        raise UserError(f"{EXAMPLES} in '{path}' holds no example: evaluate again with a new --out.")
     return tuple(found.values())
 
 

@@ -175,15 +175,15 @@ class RunFolder:
                 yield
         except BusyError as error:
             raise UserError(
-                f"The folder '{self.path.name}' is being written by another process, and has been for "
+                f"The folder '{self.path}' is being written by another process, and has been for "
                 f"{PATIENCE:.0f} s: wait for its end, or name another folder with --out."
             ) from error
         except OSError as error:
             if (self.path / HEADER).is_file():
                 raise UserError(
-                    f"'{self.path.name}' takes no more scores ({error.strerror}): make room on the disk, and run again."
+                    f"'{self.path}' takes no more scores ({error.strerror}): make room on the disk, and run again."
                 ) from error
-            raise UserError(f"The folder '{self.path.name}' cannot be written: name another one with --out.") from error
+            raise UserError(f"The folder '{self.path}' cannot be written: name another one with --out.") from error
 
     def _open(self, header: dict[str, Any]) -> None:
         """Make the folder, or bring what it holds up to what the benchmark is now."""
@@ -212,7 +212,7 @@ class RunFolder:
         changed = {now.id for now in self._examples if differs(before[now.id], now)}
         if 2 * len(changed) > len(before):
             raise UserError(
-                f"{len(changed)} of the {len(before)} examples are no longer what '{self.path.name}' holds scores of: "
+                f"{len(changed)} of the {len(before)} examples are no longer what '{self.path}' holds scores of: "
                 "name another folder with --out."
             )
         if changed:
@@ -274,7 +274,7 @@ class RunFolder:
         kept = self._facts().get(model, {})
         parts = [part for part in dict.fromkeys((*kept, *facts)) if kept.get(part) != facts.get(part)]
         what = f"other {', other '.join(parts)}" if kept and parts else "other weights or another config"
-        return f"The folder '{self.path.name}' holds scores of {model} with {what}: name another folder with --out."
+        return f"The folder '{self.path}' holds scores of {model} with {what}: name another folder with --out."
 
 
 def named(ids: Iterable[str], most: int = 5) -> str:

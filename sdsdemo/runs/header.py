@@ -98,12 +98,12 @@ def read_header(path: Path) -> dict[str, Any]:
     try:
         content = from_json((path / HEADER).read_bytes())
         if isinstance(content, dict) and content.get("kind") == "fine-tune":
-            raise UserError(FINE_TUNED.format(name=path.name))
+            raise UserError(FINE_TUNED.format(name=path))
         return dict(shaped(content, Header))
     except OSError as error:
-        raise UserError(f"{HEADER} in '{path.name}' cannot be read: name another folder.") from error
+        raise UserError(f"{HEADER} in '{path}' cannot be read: name another folder.") from error
     except ValueError as error:
-        raise UserError(f"{HEADER} in '{path.name}' cannot be read ({error}): name another folder.") from error
+        raise UserError(f"{HEADER} in '{path}' cannot be read ({error}): name another folder.") from error
 
 
 def check_agreement(stored: Mapping[str, Any], asked: Mapping[str, Any], path: Path) -> None:
@@ -121,8 +121,7 @@ def check_ids(stored: Sequence[str], asked: Sequence[str], header: Mapping[str, 
 
 def refuse(other: str, stored: Mapping[str, Any], path: Path) -> NoReturn:
     raise UserError(
-        f"The folder '{path.name}' holds a run with {other}: name another folder, or ask for what it holds: "
-        f"{held(stored)}."
+        f"The folder '{path}' holds a run with {other}: name another folder, or ask for what it holds: {held(stored)}."
     )
 
 

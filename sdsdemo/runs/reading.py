@@ -51,14 +51,14 @@ class StoredRun:
 def read_run(path: Path) -> StoredRun:
     """A folder that `evaluate --out` wrote. Raises `UserError` naming file and line."""
     if not (path / HEADER).is_file():
-        raise UserError(f"There is no {HEADER} in '{path.name}': name a folder that `evaluate --out` wrote.")
+        raise UserError(f"There is no {HEADER} in '{path}': name a folder that `evaluate --out` wrote.")
     lines = [(file, whole_lines(file)) for file in score_files(path)]
     examples, header = read_examples(path), read_header(path)  # a writer names what it scores before it adds lines
     if header["format"] != FORMAT:
-        raise UserError(f"The run in '{path.name}' has another format: evaluate again with a new --out.")
+        raise UserError(f"The run in '{path}' has another format: evaluate again with a new --out.")
     if header["examples"] != len(examples):
         raise UserError(
-            f"{EXAMPLES} in '{path.name}' holds {len(examples)} examples where {HEADER} says {header['examples']}: "
+            f"{EXAMPLES} in '{path}' holds {len(examples)} examples where {HEADER} says {header['examples']}: "
             "copy the folder again, or evaluate again with a new --out."
         )
     known = {example.id: example for example in examples}

@@ -41,7 +41,7 @@ class Rows:
                 self._take(line, number)
             except ValueError as error:
                 raise UserError(
-                    f"Line {number + 1} of {file} in '{self._path.name}' cannot be read ({error}): delete that line, "
+                    f"Line {number + 1} of {file} in '{self._path}' cannot be read ({error}): delete that line, "
                     "and run again."
                 ) from error
 
