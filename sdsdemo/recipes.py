@@ -30,6 +30,8 @@ CONTROLS: dict[str, tuple[Name, ...]] = {
 }
 """Settings that make a control of a run, with the objectives that they are a control of."""
 MINI = "mini"
+MINI_SWAPS = ("noun", "colour", "size", "number")
+"""Kinds of swap that sentences of the Mini world can have."""
 SOURCES = ("folder", "coco", "hub")
 """What stands before the colon of other data."""
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -123,6 +125,11 @@ class Recipe:
             if getattr(self, name) not in allowed:
                 said = ", ".join(word or "nothing" for word in allowed)
                 raise UserError(f"{called(name)} must be one of {said}; it was {getattr(self, name)!r}.")
+        if self.is_mini and self.withheld_kind not in ("", *MINI_SWAPS):
+            raise UserError(
+                f"Mini has no swaps of the kind {self.withheld_kind}: --withheld-kind is one of "
+                f"{', '.join(MINI_SWAPS)}."
+            )
         for name, (low, high) in FINETUNING.ranges.items():
             _check_number(name, getattr(self, name), low, high)
         if not self.is_mini and self.data.partition(":")[0] not in SOURCES:

@@ -109,3 +109,10 @@ def test_show_prints_the_whole_recipe_of_a_preset(capsys: pytest.CaptureFixture[
 
 def test_every_objective_has_words() -> None:
     assert set(OBJECTIVES) == set(__import__("sdsdemo.recipes", fromlist=["NAMES"]).NAMES)
+
+
+@pytest.mark.parametrize("kind", ["object", "new-colour"])
+def test_a_kind_that_mini_has_no_swaps_of_cannot_be_withheld_there(kind: str) -> None:
+    with pytest.raises(UserError, match=f"Mini has no swaps of the kind {kind}: --withheld-kind is one of noun"):
+        Recipe(withheld_kind=kind).check()
+    assert Recipe(withheld_kind=kind, data="folder:x").check()

@@ -19,9 +19,8 @@ import numpy as np
 
 from sdsdemo.data.mini_sentences import NUMBERS, PLURALS, SIZES, Sentence
 from sdsdemo.data.mini_world import COLOURS, SHAPES, Scene, Spot, Thing
+from sdsdemo.recipes import MINI_SWAPS
 
-KINDS = ("noun", "colour", "size", "number")
-"""What may be exchanged between two things of this world."""
 COUNTED = {word: number for number, word in NUMBERS.items()}
 JOINTS = ("left", "right", "above", "below", "inside")
 SINGULAR = {plural: shape for shape, plural in PLURALS.items()}
@@ -34,7 +33,7 @@ class Twin:
     """A false sentence of the same words."""
 
     kind: str
-    """One of KINDS: what was exchanged."""
+    """One of MINI_SWAPS: what was exchanged."""
     sentence: Sentence
 
 
@@ -49,10 +48,10 @@ class _Named:
 
 
 def twins_of(scene: Scene, sentence: Sentence) -> list[Twin]:
-    """Every swap of a true sentence about two things that makes it false, one a kind at most, in the order of KINDS."""
+    """Every swap of a true sentence about two things that makes it false, one a kind at most, in their order."""
     if set(sentence.owner) - {-1} != {0, 1}:
         return []
-    found = [Twin(kind=kind, sentence=twin) for kind in KINDS if (twin := _swapped(sentence, kind)) is not None]
+    found = [Twin(kind=kind, sentence=twin) for kind in MINI_SWAPS if (twin := _swapped(sentence, kind)) is not None]
     return [twin for twin in found if not is_true(scene, twin.sentence.words)]
 
 
