@@ -113,6 +113,15 @@ def test_on_a_slow_network_the_last_picture_is_looked_at_and_not_the_one_before(
     page.unroute_all(behavior="wait")
 
 
+def test_what_was_read_otherwise_is_seen_beside_the_answer_and_is_no_alarm(visit):
+    page = visit().page
+    caption(page, "a").fill("a red square &amp; a blue one")
+    page.locator("#score").click()
+    expect(page.locator("#message .remarks")).to_be_visible()
+    expect(page.locator("#message [role=alert]")).to_have_count(0)
+    expect(page.locator("#result.stale")).to_have_count(0)
+
+
 def test_an_address_opens_the_same_view_and_scores_it(visit):
     page = visit("?tab=compare&example=green-red&a=one&b=two&models=mini-diffusion&timesteps=3&noises=2&seed=7").page
     expect(caption(page, "a")).to_have_value("one")
