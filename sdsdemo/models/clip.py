@@ -20,11 +20,21 @@ import numpy as np
 import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL.Image import Image, Resampling
+from PIL.Image import new as new_image
 from torch import Tensor, nn
 
 from sdsdemo.captions.cleaning import clean_caption, clean_captions
 from sdsdemo.errors import UserError
-from sdsdemo.models.clip_files import build, called, check_tokens, context_length_of, facts_of, find_clip, tokenizer_of
+from sdsdemo.models.clip_files import (
+    ClipFiles,
+    build,
+    called,
+    check_tokens,
+    context_length_of,
+    facts_of,
+    find_clip,
+    tokenizer_of,
+)
 from sdsdemo.models.domain import Domain
 from sdsdemo.models.exact import exactly
 from sdsdemo.models.images import clean, fit, share_of, square
@@ -34,6 +44,9 @@ from sdsdemo.types import Budget, Card, Concern, Example, Picture, Region, Score
 
 LONG = 2048
 """Tokens that no caption reaches: how a caption looks uncut."""
+BLANK = new_image("RGB", (8, 8))
+"""A picture that every preprocessing must take."""
+NO_FIT = "The config, the tokenizer and the weights of {model} do not fit together: fetch or save the model again."
 BATCH = 64
 """Images or captions that are encoded at once."""
 EXAMPLES_AT_ONCE = 32
@@ -84,6 +97,16 @@ class ClipModel:
         """
         files = find_clip(spec, allow_download)
         module = build(files, spec, device)
+        try:
+            return cls._with_tokenizer(files, module, spec, allow_download)
+        except UserError:
+            raise
+        except Exception as error:  # what settings that do not fit together come to is an open set
+            raise UserError(NO_FIT.format(model=called(spec))) from error
+
+    @classmethod
+    def _with_tokenizer(cls, files: ClipFiles, module: Any, spec: str, allow_download: bool) -> ClipModel:
+        """The model, once its tokenizer, its pool and its preprocessing are known to fit it."""
         settings = PreprocessCfg(**module.visual.preprocess_cfg)
         context_length = context_length_of(files)
         tokenizer = tokenizer_of(files, context_length, allow_download)
@@ -97,6 +120,8 @@ class ClipModel:
             context_length=context_length,
         )
         model.check_pooling()
+        if tuple(model.preprocess(BLANK).shape) != (3, *module.visual.image_size):
+            raise ValueError("preprocessing gives another size than the model takes")
         return model
 
     def check_pooling(self) -> None:

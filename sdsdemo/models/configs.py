@@ -156,20 +156,23 @@ def read_config(path: Path, shape: Any, name: str) -> dict[str, Any]:
     check_file(path, name)
     try:
         value = shaped(from_json(path.read_bytes()), shape)
-        check_numbers(value)
+        check_values(value)
     except (OSError, ValueError) as error:
-        raise UserError(NOT_SO.format(file=path.name, name=name, why=str(error)[:200])) from error
+        raise UserError(NOT_SO.format(file=path.name, name=name, why=ascii(str(error)[:200])[1:-1])) from error
     return value
 
 
-def check_numbers(value: Any, place: str = "") -> None:
-    """Raises `ValueError` for a number that no size, count or factor of a model can be."""
-    if isinstance(value, dict):
+def check_values(value: Any, place: str = "") -> None:
+    """Raises `ValueError` for a number that no size, count or factor of a model can be, and for half a character."""
+    if isinstance(value, str):
+        value.encode()  # an unpaired surrogate is a `ValueError`
+    elif isinstance(value, dict):
         for key, item in value.items():
-            check_numbers(item, f"{place}.{key}" if place else str(key))
+            key.encode()
+            check_values(item, f"{place}.{key}" if place else key)
     elif isinstance(value, list):
         for item in value:
-            check_numbers(item, place)
+            check_values(item, place)
     elif isinstance(value, int) and not isinstance(value, bool):
         most = MOST_LAYERS if "layers" in place.rpartition(".")[2] else LARGEST
         if abs(value) > most and not place.endswith("model_max_length"):

@@ -46,6 +46,11 @@ ONLY_PICKLED = (
 NO_WEIGHTS = (
     "The {part} of {name!r} is missing or broken, as its folder holds no {stem}.safetensors: fetch the model again."
 )
+NO_FIT = "The parts of {name!r} do not fit together: fetch or save the model again."
+OTHER_WEIGHTS = (
+    "The weights of the {part} of {name!r} do not fit its config ({key}), and would be replaced by random ones: fetch "
+    "or save the model again."
+)
 MISSING = "The {part} of {name!r} is missing or broken: fetch or save the model again."
 LIBRARIES = ("diffusers", "transformers")
 """Where a part's class may come from: no code of a repository is ever run."""
@@ -119,7 +124,15 @@ class LatentDiffusion:
             for field, part in {"denoiser": "unet", **{p: p for p in PARTS}}.items()
         }
         loaded["denoiser"].to(memory_format=torch.channels_last)  # a sixth quicker on a CPU
-        return cls(Parts(**loaded), name=name, device=device)
+        try:
+            model = cls(Parts(**loaded), name=name, device=device)
+            with torch.inference_mode():
+                model.encode_prompts([""])
+        except UserError:
+            raise
+        except Exception as error:  # what configs that do not fit together come to is an open set
+            raise UserError(NO_FIT.format(name=name)) from error
+        return model
 
     def tokenize(self, prompts: Sequence[str]) -> Tensor:
         """id_CL, int64, of the cleaned prompts, padded and cut to `context_length` as the pipeline does it."""
@@ -274,11 +287,26 @@ def _load_part(folder: Path, part: str, named: Any, name: str) -> Any:
     if part in STEMS:
         precision = "torch_dtype" if library == "diffusers" else "dtype"
         variant = _checked_weights(folder, part, name).variant
-        options |= {precision: torch.float32, "use_safetensors": True, "variant": variant}
+        options |= {precision: torch.float32, "use_safetensors": True, "variant": variant, "output_loading_info": True}
     try:
-        return getattr(importlib.import_module(library), kind).from_pretrained(folder / part, **options)
+        loaded = getattr(importlib.import_module(library), kind).from_pretrained(folder / part, **options)
     except Exception as error:  # what a strange file makes of the libraries' constructors is an open set
         raise UserError(MISSING.format(part=part, name=name)) from error
+    if part not in STEMS:
+        return loaded
+    module, info = loaded
+    _check_loaded(info, part, name)
+    return module
+
+
+def _check_loaded(info: Any, part: str, name: str) -> None:
+    """Raises `UserError` for weights that the library only warns about: missing, of another size, or left over."""
+    kinds = ("mismatched_keys", "missing_keys", *(() if part == "text_encoder" else ("unexpected_keys",)))
+    for kind in kinds:
+        for key in info.get(kind) or ():
+            named = str(key[0] if isinstance(key, tuple | list) else key)
+            if "position_ids" not in named:
+                raise UserError(OTHER_WEIGHTS.format(part=part, name=name, key=named))
 
 
 def _check_configs(folder: Path, part: str, name: str) -> None:

@@ -6,16 +6,17 @@ nothing. A model without one is taken to know everything. Looks at pixels and wo
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from sdsdemo.errors import UserError
+from sdsdemo.models.configs import Knows, read_config
 from sdsdemo.types import Concern
 
 FILE = "knows.json"
@@ -67,8 +68,10 @@ class Domain:
         path = folder / FILE
         if not path.is_file():
             return None
-        known = json.loads(path.read_text())
-        look: dict[str, Any] = {key: _tuples(value) for key, value in known["look"].items()}
+        known = read_config(path, Knows, folder.name)
+        look: dict[str, Any] = {field.name: _tuples(known["look"][field.name]) for field in fields(Look)}
+        if {len(colour) for colour in (*look["backgrounds"], *look["colours"])} != {3} or len(look["covered"]) != 2:
+            raise UserError(f"The {FILE} of {folder.name!r} has a colour without three numbers: save the model again.")
         return cls(words=frozenset(known["words"]), look=Look(**look))
 
     def concerns(self, images: Sequence[Image.Image], captions: Sequence[str]) -> list[Concern]:

@@ -146,7 +146,7 @@ def check_shards(folder: Path, weights: PartWeights, name: str) -> None:
             raise UserError(f"{index} of {name!r} cannot be read ({error}): fetch the model again.") from error
         for file in sorted(set(described["weight_map"].values())):
             if file not in weights.files or not (folder / file).is_file():
-                raise UserError(SHARD_MISSING.format(file=Path(file).name, name=name))
+                raise UserError(SHARD_MISSING.format(file=ascii(Path(file).name)[1:-1][:100], name=name))
 
 
 def check_file(path: Path, name: str) -> None:
