@@ -39,7 +39,7 @@ LIMITS_OF_NUMBERS = """
 <h2>What the numbers do not say</h2>
 <ul>
 <li>“Decided” means that other noise draws would hardly turn the preference round (95 % level); a CLIP draws no noise,
-so any difference decides. A model can be decided and wrong.</li>
+so any difference beyond rounding decides. A model can be decided and wrong.</li>
 <li>The standard error is that of the noise draws alone. It says nothing about other pictures or other wordings.</li>
 <li>A cosine and a loss have no common scale: compare the verdicts of two rows, not their numbers.</li>
 <li>One picture is an anecdote. <code>python -m sdsdemo evaluate mini</code> scores 400, with intervals.</li>
