@@ -207,10 +207,10 @@ def _pixels(family: Family, folder: Path | None) -> int:
         known = isinstance(size, int) and isinstance(blocks, list) and 0 < len(blocks) < 10
         return size * 2 ** (len(blocks) - 1) if known else 0
     if family == "clip":
-        size: Any = _json(folder / "open_clip_config.json") if folder is not None else {}
+        value: Any = _json(folder / "open_clip_config.json") if folder is not None else {}
         for key in ("model_cfg", "vision_cfg", "image_size"):
-            size = size.get(key) if isinstance(size, dict) else None
-        return size if isinstance(size, int) else 0
+            value = value.get(key) if isinstance(value, dict) else None
+        return value if isinstance(value, int) else 0
     return 0
 
 
