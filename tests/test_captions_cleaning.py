@@ -23,7 +23,7 @@ ODD = (
     "\uff41 \uff52\uff45\uff44 star",
     "salt &amp; pepper",
     "salt &amp;amp;amp; pepper",
-    "salt &amp;amp;amp;amp;amp;amp;amp; pepper",
+    "salt < &amp;amp;amp;amp;amp;amp;amp; pepper",
     "a &lt;b&gt; c",
     "the dog\u00e2\u20ac\u2122s ball",
     "un carre\u0301",
