@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 pytest.importorskip("playwright", reason="the browser tests need requirements-dev.txt")
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import APIResponse, Browser, Page, Route, expect
 
 from sdsdemo.data.mini_sets import SWAPS
 from sdsdemo.runs import read_run
@@ -133,3 +133,52 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(page: Page, address: str) -
         page.goto(address + query)
         page.locator(".example, #result-shown table").first.wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def held_back(page: Page, *, before: bool) -> Callable[[], None]:
+    """The next click's request, or its answer, waits until the function that comes back is called; all others pass.
+
+    before: the request itself is held back, and not its answer.
+    """
+    held: list[tuple[Route, APIResponse | None]] = []
+
+    def handle(route: Route) -> None:
+        if held or '"event_data":{' not in (route.request.post_data or ""):
+            route.continue_()
+        else:
+            held.append((route, None if before else route.fetch()))
+
+    def let_go() -> None:
+        route, answer = held[0]
+        route.continue_() if answer is None else route.fulfill(response=answer)
+        page.wait_for_timeout(500)
+        page.unroute_all(behavior="wait")
+
+    page.route("**/gradio_api/run/**", handle)
+    return let_go
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["answer", "request"])
+def test_a_late_one_never_replaces_a_newer_example(page: Page, address: str, before: bool) -> None:
+    browse(page, address)
+    let_go = held_back(page, before=before)
+    page.locator(".pair-card").nth(2).click()
+    page.locator(".pair-card").nth(4).click()
+    expect(page.locator(".example h2")).to_have_text("Example 4")
+    let_go()
+    expect(page.locator(".example h2")).to_have_text("Example 4")
+    page.locator('[data-kind="move"][data-pick="1"]').click()
+    expect(page.locator(".example h2")).to_have_text("Example 5")
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["answer", "request"])
+def test_a_late_one_never_replaces_a_newer_filter(page: Page, address: str, before: bool) -> None:
+    browse(page, address)
+    let_go = held_back(page, before=before)
+    page.locator(".tag-row").nth(0).click()
+    row = page.locator(".tag-row").nth(1)
+    row.click()
+    expect(row).to_have_attribute("aria-pressed", "true")
+    shown = page.locator(COUNT).inner_text()
+    let_go()
+    expect(page.locator(COUNT)).to_have_text(shown)

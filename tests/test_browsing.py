@@ -246,6 +246,6 @@ def test_a_result_is_shown_with_its_downloads() -> None:
 def test_a_refresh_that_knows_no_example_leaves_the_open_one_alone(tab: BrowseTab) -> None:
     import gradio as gr
 
-    late = tab._refresh(*ASKED, 0, "")
+    late = tab._refresh(None, *ASKED, 0, "")
     assert (late.example, late.selected) == (gr.skip(), gr.skip())
-    assert tab._refresh(*ASKED, 0, "e1").selected == "e1"
+    assert tab._refresh(None, *ASKED, 0, "e1").selected == "e1"

@@ -34,6 +34,7 @@ from sdsdemo.errors import UserError
 from sdsdemo.metrics import MODES
 from sdsdemo.shelf import Shelf
 from sdsdemo.ui import browsed
+from sdsdemo.ui.order import InOrder
 from sdsdemo.workbench import Workbench
 
 log = logging.getLogger(__name__)
@@ -94,6 +95,8 @@ CLEARED = ("tags", "secondary", "categories", "modes", "who", "decided", "words"
 CHARTS = {"tag": "tags", "mode": "modes", "who": "who"}
 """What is clicked in a chart, and the filter that it sets."""
 METRICS = ["text", "image", "group", "group_match"]
+TO_COMPARE = 4
+"""Components outside of the tab that an example is handed to: the tabs, the picture, and two captions."""
 
 
 class Asked(NamedTuple):
@@ -132,7 +135,7 @@ class BrowseTab:
 
     def __init__(self, workbench: Workbench, shelf: Shelf, space: str) -> None:
         self.workbench, self.shelf, self.space = workbench, shelf, space
-        self.thumbs = browsed.Thumbnails()
+        self.thumbs, self.requests = browsed.Thumbnails(), InOrder()
         runs = shelf.names()
         with gr.Column(elem_id="browse"):
             self._build_filters(runs)
@@ -185,7 +188,7 @@ class BrowseTab:
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         last: dict[str, Any] = {**quick, "trigger_mode": "always_last"}
         state = [self.page, self.selected]
-        opened(self._open, [*self.filters, *state], [*self.choices, *self.outputs], **quick)
+        opened(self._reopen, [*self.filters, *state], [*self.choices, *self.outputs], **quick)
         self.run.input(self._open, [*self.filters, *state], [*self.choices, *self.outputs], **last)
         changed = [field.change for field in self.filters if field is not self.run]
         gr.on(changed, self._refresh, [*self.filters, *state], self.outputs, **last)
@@ -262,26 +265,38 @@ class BrowseTab:
             *self.view(asked, page, selected),
         ]
 
+    def _reopen(self, *values: Any) -> list[Any]:
+        """The tab is shown again. With no example open it leaves that part alone, as `_refresh` does."""
+        found = self._open(*values)
+        if not values[-1]:
+            for part in (self.example, self.selected):
+                found[len(self.choices) + self.outputs.index(part)] = gr.skip()
+        return found
+
     def open_with(self, *values: Any) -> list[Any]:
         """As when the tab is opened, with these filters; for the other tabs."""
         return self._open(*values)
 
-    def _refresh(self, *values: Any) -> Shown:
+    def _refresh(self, request: gr.Request | None, *values: Any) -> Sequence[Any]:
         """With no example open it leaves that part alone: one may have been clicked since this was asked."""
+        if self.requests.is_late(request):
+            return [gr.skip()] * len(self.outputs)
         shown = self.view(Asked(*values[:-2]), 0, values[-1])
         return shown if values[-1] else shown._replace(example=gr.skip(), selected=gr.skip())
 
     def _cleared(self) -> list[Any]:
         return [[], [], [], [], ANY, ANY, "", ANY]
 
-    def _pick(self, event: gr.SelectData, *values: Any) -> list[Any]:
+    def _pick(self, event: gr.SelectData, request: gr.Request, *values: Any) -> list[Any]:
         """What a click in the tab's HTML does: open, step, page, filter, clear, or go to Compare."""
+        if self.requests.is_late(request):
+            return [gr.skip()] * (len(self.cleared) + len(self.outputs) + TO_COMPARE)
         return self.pick(Asked(*values[:-2]), int(values[-2]), str(values[-1]), str(event.value), str(event.index))
 
     def pick(self, asked: Asked, page: int, selected: str, kind: str, pick: str) -> list[Any]:
         """As `_pick`, of plain values."""
         fields: list[Any] = [gr.skip()] * len(self.cleared)
-        elsewhere: list[Any] = [gr.skip()] * 4
+        elsewhere: list[Any] = [gr.skip()] * TO_COMPARE
         if kind == "clear":
             return [*self._cleared(), *[gr.skip()] * len(Shown._fields), *elsewhere]
         if kind in CHARTS:
@@ -354,7 +369,7 @@ class BrowseTab:
         catalogue = self.shelf.catalogue(asked.run)
         place = catalogue.place(selected)
         if place is None:
-            return [gr.skip()] * 4
+            return [gr.skip()] * TO_COMPARE
         example = catalogue.examples[place]
         return [gr.update(selected="compare"), example.images[int(pick)].open(), *example.captions]
 

@@ -10,7 +10,7 @@ import gradio as gr
 from sdsdemo.settings import ASSETS, LIMITS
 from sdsdemo.shelf import Shelf
 from sdsdemo.tunings import Tunings
-from sdsdemo.ui import about
+from sdsdemo.ui import about, order
 from sdsdemo.ui.browse import BrowseTab
 from sdsdemo.ui.compare import CompareTab
 from sdsdemo.ui.examples import read_examples
@@ -84,6 +84,7 @@ def launch_options(host: str, port: int) -> dict[str, Any]:
         "theme": make_theme(),
         "css_paths": [ASSETS / "style.css"],
         "favicon_path": ASSETS / "favicon.svg",
+        "head": order.head(),
         "max_file_size": LIMITS.image_bytes,
         "allowed_paths": [str(ASSETS)],
         "show_error": False,
