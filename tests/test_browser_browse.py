@@ -135,22 +135,24 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(page: Page, address: str) -
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-def held_back(page: Page, *, before: bool) -> Callable[[], None]:
-    """The next click's request, or its answer, waits until the function that comes back is called; all others pass.
+def held_back(page: Page, kind: str, *, before: bool) -> Callable[[], None]:
+    """The request of the next click of a kind, or its answer, waits until the function that comes back is called; all others pass.
 
     before: the request itself is held back, and not its answer.
     """
-    held: list[tuple[Route, APIResponse | None]] = []
+    held: list[Route] = []
+    answers: list[APIResponse] = []
 
     def handle(route: Route) -> None:
-        if held or '"event_data":{' not in (route.request.post_data or ""):
+        if held or f'"event_data":{{"value":"{kind}"' not in (route.request.post_data or ""):
             route.continue_()
         else:
-            held.append((route, None if before else route.fetch()))
+            held.append(route)  # before the answer is fetched, since another click may come meanwhile
+            if not before:
+                answers.append(route.fetch())
 
     def let_go() -> None:
-        route, answer = held[0]
-        route.continue_() if answer is None else route.fulfill(response=answer)
+        held[0].continue_() if before else held[0].fulfill(response=answers[0])
         page.wait_for_timeout(500)
         page.unroute_all(behavior="wait")
 
@@ -161,7 +163,7 @@ def held_back(page: Page, *, before: bool) -> Callable[[], None]:
 @pytest.mark.parametrize("before", [False, True], ids=["answer", "request"])
 def test_a_late_one_never_replaces_a_newer_example(page: Page, address: str, before: bool) -> None:
     browse(page, address)
-    let_go = held_back(page, before=before)
+    let_go = held_back(page, "example", before=before)
     page.locator(".pair-card").nth(2).click()
     page.locator(".pair-card").nth(4).click()
     expect(page.locator(".example h2")).to_have_text("Example 4")
@@ -174,7 +176,7 @@ def test_a_late_one_never_replaces_a_newer_example(page: Page, address: str, bef
 @pytest.mark.parametrize("before", [False, True], ids=["answer", "request"])
 def test_a_late_one_never_replaces_a_newer_filter(page: Page, address: str, before: bool) -> None:
     browse(page, address)
-    let_go = held_back(page, before=before)
+    let_go = held_back(page, "tag", before=before)
     page.locator(".tag-row").nth(0).click()
     row = page.locator(".tag-row").nth(1)
     row.click()
