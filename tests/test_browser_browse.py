@@ -136,7 +136,7 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(page: Page, address: str) -
 
 
 def held_back(page: Page, kind: str, *, before: bool) -> Callable[[], None]:
-    """The request of the next click of a kind, or its answer, waits until the function that comes back is called; all others pass.
+    """The request of the next click of a kind, or its answer, waits until what comes back is called; all others pass.
 
     before: the request itself is held back, and not its answer.
     """
