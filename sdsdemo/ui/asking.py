@@ -7,7 +7,7 @@ server, whatever the page's own fields allowed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,18 @@ from sdsdemo.workbench import Workbench
 
 log = logging.getLogger(__name__)
 
+Find = Callable[[Image], ShownExample | None]
+
 NO_PICTURE = "There is no picture yet: click an example, drop a file here or paste one."
 NO_MODEL = "Choose at least one model in the settings."
 OUR_FAULT = (
     "Something went wrong on our side, and it is written in the server's log. Your picture and captions are kept."
 )
+
+
+def nothing(image: Image) -> ShownExample | None:
+    """What is known of a picture where nothing is."""
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +101,11 @@ class View:
     way_on: WayOn | None = None
 
 
-def ask(workbench: Workbench, examples: Sequence[ShownExample], form: Form) -> Question:
-    """Checks a form, the picture last since decoding costs most. Raises `UserError` about the first fault."""
+def ask(workbench: Workbench, examples: Sequence[ShownExample], form: Form, find: Find = nothing) -> Question:
+    """Checks a form, the picture last since decoding costs most. Raises `UserError` about the first fault.
+
+    find: what is known of a picture that is none of the examples.
+    """
     if not form.image:
         raise UserError(NO_PICTURE)
     typed = _texts(form.captions, "The captions")
@@ -116,15 +126,17 @@ def ask(workbench: Workbench, examples: Sequence[ShownExample], form: Form) -> Q
         captions=captions,
         models=models,
         budget=spend,
-        example=find_example(examples, path),
+        example=find_example(examples, path) or find(opened.image),
         notes=(*opened.notes, *cleaning_notes(typed, captions)),
     )
 
 
-def score(workbench: Workbench, examples: Sequence[ShownExample], form: Form, space: str = "") -> Iterator[View]:
+def score(
+    workbench: Workbench, examples: Sequence[ShownExample], form: Form, space: str = "", find: Find = nothing
+) -> Iterator[View]:
     """The views from a click on Score to the last model. Every failure becomes a sentence."""
     try:
-        question = ask(workbench, examples, form)
+        question = ask(workbench, examples, form, find)
     except UserError as error:
         yield View(message=str(error))
         return
@@ -216,13 +228,16 @@ def curves_of(answers: Sequence[Answer]) -> list[plots.Curves]:
 
 
 def form_of_address(
-    workbench: Workbench, examples: Sequence[ShownExample], query: Mapping[str, str]
+    workbench: Workbench,
+    examples: Sequence[ShownExample],
+    query: Mapping[str, str],
+    of_run: Callable[[str, str, int], ShownExample] | None = None,
 ) -> tuple[Form, ShownExample | None] | None:
     """The form that an address describes; None for an address that asks for nothing."""
     if query.get("tab", "compare") != "compare" or not query.keys() & {"example", "a", "b", "models"}:
         return None
     name, captions, models, spend = record.read_address(query, workbench.settings)
-    example = next((example for example in examples if example.name == name), None)
+    example = _of_run(query, of_run) or next((example for example in examples if example.name == name), None)
     if example and not any(captions):
         captions = example.captions
     form = Form(
@@ -235,6 +250,16 @@ def form_of_address(
         region=spend.region,
     )
     return form, example
+
+
+def _of_run(query: Mapping[str, str], of_run: Callable[[str, str, int], ShownExample] | None) -> ShownExample | None:
+    """The picture of a stored run that an address names; None where it names none, or the run is not here."""
+    if of_run is None or not {"run", "example", "picture"} <= query.keys() or not query["picture"].isdecimal():
+        return None
+    try:
+        return of_run(query["run"], query["example"], int(query["picture"][:3]))
+    except UserError:
+        return None
 
 
 def _answers(workbench: Workbench, question: Question, space: str) -> Iterator[View]:

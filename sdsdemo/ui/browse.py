@@ -34,6 +34,7 @@ from sdsdemo.errors import UserError
 from sdsdemo.metrics import MODES
 from sdsdemo.shelf import Shelf
 from sdsdemo.ui import browsed
+from sdsdemo.ui.handed import Handed
 from sdsdemo.ui.order import InOrder
 from sdsdemo.workbench import Workbench
 
@@ -133,8 +134,9 @@ class Shown(NamedTuple):
 class BrowseTab:
     """The components that events and other tabs need."""
 
-    def __init__(self, workbench: Workbench, shelf: Shelf, space: str) -> None:
+    def __init__(self, workbench: Workbench, shelf: Shelf, space: str, handed: Handed | None = None) -> None:
         self.workbench, self.shelf, self.space = workbench, shelf, space
+        self.handed = handed or Handed(shelf)
         self.thumbs, self.requests = browsed.Thumbnails(), InOrder()
         runs = shelf.names()
         with gr.Column(elem_id="browse"):
@@ -366,12 +368,11 @@ class BrowseTab:
 
     def _to_compare(self, asked: Asked, selected: str, pick: str) -> list[Any]:
         """The Compare tab with one picture of the example that is open, and both captions."""
-        catalogue = self.shelf.catalogue(asked.run)
-        place = catalogue.place(selected)
-        if place is None:
+        try:
+            shown = self.handed.pair(asked.run, selected, int(pick))
+        except UserError:
             return [gr.skip()] * TO_COMPARE
-        example = catalogue.examples[place]
-        return [gr.update(selected="compare"), example.images[int(pick)].open(), *example.captions]
+        return [gr.update(selected="compare"), str(shown.path), *shown.captions]
 
     def _title(self, model: str) -> str:
         try:

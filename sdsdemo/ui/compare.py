@@ -13,6 +13,7 @@ from typing import Any
 
 import gradio as gr
 from gradio.components import Component
+from PIL.Image import Image
 
 from sdsdemo.errors import UserError
 from sdsdemo.settings import LIMITS, NOISES, REGIONS, SEED, TIMESTEPS, Knob
@@ -20,6 +21,7 @@ from sdsdemo.types import Answer
 from sdsdemo.ui import asking, rows
 from sdsdemo.ui.asking import Form, View
 from sdsdemo.ui.examples import ShownExample
+from sdsdemo.ui.handed import Handed
 from sdsdemo.ui.picture import safe_image
 from sdsdemo.workbench import Workbench
 
@@ -85,7 +87,10 @@ class CompareTab:
         examples: Sequence[ShownExample],
         opening: tuple[ShownExample, list[Answer]] | None,
         space: str,
+        handed: Handed | None = None,
     ) -> None:
+        """handed: what is known of pictures that come from stored runs."""
+        self.handed = handed
         self.workbench, self.examples, self.space = workbench, examples, space
         view = asking.stored_view(*opening, space) if opening else View(answer=rows.empty_html(), has_charts=False)
         first = opening[0] if opening else examples[0] if examples else None
@@ -246,7 +251,8 @@ class CompareTab:
 
     def open_address(self, request: gr.Request) -> Iterator[list[Any]]:
         """Fills the form from the page's address and scores it, if the address asks for something."""
-        asked = asking.form_of_address(self.workbench, self.examples, dict(request.query_params))
+        of_run = self.handed.pair if self.handed else None
+        asked = asking.form_of_address(self.workbench, self.examples, dict(request.query_params), of_run)
         if asked is None:
             yield [gr.skip()] * (len(self.inputs) + len(self.outputs))
             return
@@ -255,7 +261,7 @@ class CompareTab:
         filled = [form.image, *form.captions, form.timesteps, form.noises, form.seed, form.region, *models]
         yield filled + self._updates(View(message="" if form.image else asking.NO_PICTURE))
         if form.image:
-            for view in asking.score(self.workbench, self.examples, form, self.space):
+            for view in asking.score(self.workbench, self.examples, form, self.space, self._find):
                 yield [gr.skip()] * len(self.inputs) + self._updates(view)
 
     def _score(self, filled: dict[Component, Any], progress: gr.Progress = PROGRESS) -> Iterator[list[Any]]:
@@ -268,8 +274,11 @@ class CompareTab:
             seed=filled[self.seed],
             region=filled[self.region],
         )
-        for view in asking.score(self.workbench, self.examples, form, self.space):
+        for view in asking.score(self.workbench, self.examples, form, self.space, self._find):
             yield self._updates(view)
+
+    def _find(self, image: Image) -> ShownExample | None:
+        return self.handed.find(image) if self.handed else None
 
     def _updates(self, view: View) -> list[Any]:
         loss, difference = view.charts or (gr.skip(), gr.skip())

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sdsdemo.settings import ASSETS, LIMITS
@@ -26,6 +26,8 @@ class ShownExample:
     captions: tuple[str, str]
     true: int
     title: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    """What names it in an address."""
 
     def truth(self, captions: Sequence[str]) -> int | None:
         """Index of the true caption among `captions`; None unless they are the example's own, in either order."""
@@ -58,7 +60,14 @@ def _example(item: dict, assets: Path, where: str) -> ShownExample:
     if len(item["captions"]) != 2 or item["true"] not in (0, 1):
         raise ValueError(f"{where}: captions must be two and true must be 0 or 1")
     first, second = item["captions"]
-    return ShownExample(name=path.stem, path=path, captions=(first, second), true=item["true"], title=item["title"])
+    return ShownExample(
+        name=path.stem,
+        path=path,
+        captions=(first, second),
+        true=item["true"],
+        title=item["title"],
+        query={"example": path.stem},
+    )
 
 
 def _digest(path: Path) -> str:

@@ -15,6 +15,7 @@ from sdsdemo.ui.browse import BrowseTab
 from sdsdemo.ui.compare import CompareTab
 from sdsdemo.ui.examples import read_examples
 from sdsdemo.ui.finetune import FinetuneTab
+from sdsdemo.ui.handed import Handed
 from sdsdemo.ui.record import read_opening
 from sdsdemo.ui.results import ResultsTab
 from sdsdemo.ui.theme import make_theme
@@ -38,14 +39,16 @@ def build_page(
 ) -> gr.Blocks:
     """The whole page. `space` is the Space's id (`SPACE_ID`) where it runs as one: there, no free-text model specs."""
     shelf = Shelf(workbench.settings, assets)
+    handed = Handed(shelf)
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(CLEAN_EVERY, CLEAN_OLDER)) as page:
         gr.HTML(HEADING + "<h1>Which caption belongs to the picture?</h1>" + INTRODUCTION, elem_id="masthead")
         run_id = FinetuneTab.new_run_id()
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Compare", id="compare"):
-                compare = CompareTab(workbench, read_examples(assets), read_opening(workbench, assets), space)
+                opening = read_opening(workbench, assets)
+                compare = CompareTab(workbench, read_examples(assets), opening, space, handed)
             with gr.Tab("Browse", id="browse") as browse_tab:
-                browse = BrowseTab(workbench, shelf, space)
+                browse = BrowseTab(workbench, shelf, space, handed)
             with gr.Tab("Fine-tune", id="finetune") as finetune_tab:
                 finetune = FinetuneTab(workbench, tunings or Tunings(workbench), shelf, run_id)
             with gr.Tab("Results", id="results") as results_tab:

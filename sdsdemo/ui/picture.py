@@ -36,4 +36,4 @@ SafeImage = cast(
 
 def safe_image(value: str | None = None, **options: Any) -> gr.Image:
     """An image field that hands a path to its events and leaves decoding to us."""
-    return SafeImage(value, type="filepath", image_mode=None, sources=["upload", "clipboard"], **options)
+    return SafeImage(value, type="filepath", format="png", image_mode=None, sources=["upload", "clipboard"], **options)

@@ -174,7 +174,7 @@ def address(
     """
     fields = {
         "tab": "compare",
-        **({"example": example.name} if example else {}),
+        **(example.query if example else {}),
         "a": captions[0],
         "b": captions[1],
         "models": ",".join(models),

@@ -1,0 +1,72 @@
+"""Pictures of stored runs that Compare is given: without loss, and with what is known of them.
+
+A picture is written as PNG, so that Compare scores what the run scored. It is known again by its pixels: so is the
+truth about its captions, and the address of the answer names run, example and picture.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Lock
+
+from gradio.processing_utils import save_pil_to_cache
+from gradio.utils import get_upload_folder
+from PIL.Image import Image
+
+from sdsdemo.errors import UserError
+from sdsdemo.shelf import Shelf
+from sdsdemo.ui.examples import ShownExample
+
+REMEMBERED = 2_000
+NO_PICTURE = "There is no such picture in the run: open it from Browse."
+
+
+class Handed:
+    """What Compare was given. Safe to share between threads."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self.shelf = shelf
+        self._known: OrderedDict[str, ShownExample] = OrderedDict()
+        self._lock = Lock()
+
+    def take(self, run: str, example: str, picture: int, captions: Sequence[str], true: int) -> ShownExample:
+        """A picture of a run, as a file, with the two captions that it is asked about. Raises `UserError`."""
+        catalogue = self.shelf.catalogue(run)
+        place = catalogue.place(example)
+        if place is None or not 0 <= picture < len(catalogue.examples[place].images):
+            raise UserError(NO_PICTURE)
+        image = catalogue.examples[place].images[picture].open()
+        first, second = captions
+        shown = ShownExample(
+            name=f"{run} {example}",
+            path=Path(save_pil_to_cache(image, get_upload_folder(), format="png")),
+            captions=(first, second),
+            true=true,
+            title=f"Example {example}",
+            query={"run": run, "example": example, "picture": str(picture)},
+        )
+        with self._lock:
+            self._known[_pixels(image)] = shown
+            while len(self._known) > REMEMBERED:
+                self._known.popitem(last=False)
+        return shown
+
+    def pair(self, run: str, example: str, picture: int) -> ShownExample:
+        """As `take`, with both captions of a pair, of which the picture's own is true."""
+        catalogue = self.shelf.catalogue(run)
+        place = catalogue.place(example)
+        if place is None or len(catalogue.examples[place].captions) != 2:
+            raise UserError(NO_PICTURE)
+        return self.take(run, example, picture, catalogue.examples[place].captions, picture)
+
+    def find(self, image: Image) -> ShownExample | None:
+        """What is known of a picture, by its pixels."""
+        with self._lock:
+            return self._known.get(_pixels(image))
+
+
+def _pixels(image: Image) -> str:
+    return hashlib.sha256(f"{image.mode} {image.size} ".encode() + image.tobytes()).hexdigest()
