@@ -8,7 +8,7 @@ from typing import Any
 
 from sdsdemo.console import note, progress, show, verb
 from sdsdemo.errors import UserError
-from sdsdemo.settings import ASSETS, CHECKPOINTS, SEED, Settings
+from sdsdemo.settings import ASSETS, CHECKPOINTS, SEED, TRAIN_MINUTES, VARIANTS_MINUTES, Settings
 
 DEFAULT_WORK = Path("runs/mini")
 STUDY_LINES = ASSETS / "mini" / "results" / "experiment"
@@ -22,7 +22,10 @@ def add_mini(verbs: Any) -> None:
     draw.add_argument("--seed", type=int, help="another seed draws other pictures (default: that of what is shipped)")
     draw.add_argument("--out", type=Path, metavar="DIR", help="default: runs/mini/seed-N, or assets/mini with no seed")
     draw.add_argument("--sheets", action="store_true", help="contact sheets to check by eye, and nothing else")
-    train = verb(deeds, "train", "train the Mini models; all together, two hours", "mini train all", _mini_train)
+    train = verb(
+        deeds, "train", f"train the Mini models; all of them take about {TRAIN_MINUTES} minutes on two cores",
+        "mini train all", _mini_train,
+    )  # fmt: skip
     train.add_argument("parts", nargs="+", metavar="PART", help="all, or names of Mini models")
     train.add_argument("--out", type=Path, default=CHECKPOINTS, metavar="DIR", help="default: checkpoints/")
     train.add_argument(
@@ -30,8 +33,10 @@ def add_mini(verbs: Any) -> None:
         help=f"unfinished runs, continued when asked again (default: {DEFAULT_WORK})",
     )  # fmt: skip
     variants = verb(
-        deeds, "variants", "train and measure CLIPs of other tag shares and teachers of other making", "mini variants",
-        _mini_variants,
+        deeds, "variants",
+        "train and measure CLIPs of other tag shares and teachers of other making, about "
+        f"{VARIANTS_MINUTES} minutes on two cores",
+        "mini variants", _mini_variants,
     )  # fmt: skip
     variants.add_argument("--work", type=Path, default=DEFAULT_WORK, metavar="DIR", help="unfinished runs, continued")
     verb(deeds, "costs", "time a step of every objective, and all of it from scratch", "mini costs", _mini_costs)

@@ -226,6 +226,14 @@ def test_published_numbers_stand_apart_with_their_source_and_how_sure_they_are()
     assert all(one["source"] and one["sure"] in ("read", "recalled") for one in tables.published())
     assert html.count("recalled, not re-read") == sum(one["sure"] == "recalled" for one in tables.published())
     assert "mini-clip" not in html
+    from_table = [one for one in tables.published() if "vl_compo" in one["source"]]
+    assert {one["system"]: one["winoground"] for one in from_table} == {
+        "CLIP": [31.25, 11.0, 8.75],
+        "NegCLIP": [30.25, 11.0, 8.0],
+        "GNM-CLIP": [34.5, 12.75, 10.25],
+        "SigLIP": [38.5, 20.25, 15.75],
+    }
+    assert {one["sure"] for one in from_table} == {"read"}
 
 
 def test_a_result_is_shown_with_its_downloads() -> None:

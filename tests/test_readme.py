@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sdsdemo import cli
-from sdsdemo.settings import ROOT, VARIABLES
+from sdsdemo.settings import ROOT, TRAIN_MINUTES, VARIABLES, VARIANTS_MINUTES
 from sdsdemo.shell import as_text, ask
 
 README = (ROOT / "README.md").read_text()
@@ -74,3 +74,21 @@ def test_every_file_that_is_linked_or_named_in_a_path_is_there() -> None:
 def test_both_commands_and_the_plain_lines_are_there() -> None:
     for words in ("make run", "make test", "--host 0.0.0.0", "python -m venv .venv", "6 GB", "minutes"):
         assert words in README
+
+
+def test_readme_help_and_docs_say_the_same_measured_minutes(capsys: pytest.CaptureFixture[str]) -> None:
+    document = (ROOT / "docs" / "mini.md").read_text()
+    for verb, minutes in (("train all", TRAIN_MINUTES), ("variants", VARIANTS_MINUTES)):
+        (row,) = (line for line in README.splitlines() if line.startswith(f"| `python -m sdsdemo mini {verb}`"))
+        assert f"about {minutes} minutes on two cores" in row
+        assert f": {minutes} minutes, of which" in document
+        with pytest.raises(SystemExit):
+            cli._parser().parse_args(["mini", verb.split()[0], "--help"])
+        assert f"about {minutes} minutes on two cores" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_drop_of_retrieval_over_tag_shares_is_the_one_in_the_table() -> None:
+    document = (ROOT / "docs" / "mini.md").read_text()
+    table = document.split("<!-- tags -->")[1].split("<!-- /tags -->")[0].strip().splitlines()[2:]
+    retrieval = [float(row.split("|")[5].split("[")[0]) for row in table]
+    assert f"within {max(retrieval) - min(retrieval):.1f} points" in document
