@@ -2,33 +2,41 @@
 
     run.json             what was asked, what it is made of, its state, what it measured: the story of the weights
     log.jsonl            a line a step or look: losses, gradient norm, seconds, held-out accuracy, controls of L_SDS
-    checkpoint.run       everything needed to go on; removed when the run has finished
+    checkpoint.run       everything needed to go on
     model.safetensors    what training changed, as `sds-clip:` loads it; written whenever the run stops
     STOP                 a file that asks the run to stop, from any process
     lock                 held by the process that trains: where nobody holds it, nothing is running
 
-Every file but the log is written aside and then renamed. A cut last line of the log is dropped.
+Every file but the log is written aside and then renamed. A cut last line of the log is dropped. What is read is
+checked against `stored`: a file of another shape is a sentence.
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from sdsdemo.errors import UserError
+from sdsdemo.finetuning.stored import LogRow, Record
+from sdsdemo.runtime import files
+from sdsdemo.runtime.shapes import shaped
 
 FORMAT = 1
 KIND = "fine-tune"
 HEADER, LOG, CHECKPOINT, MODEL, STOP, LOCK = (
     "run.json", "log.jsonl", "checkpoint.run", "model.safetensors", "STOP", "lock",
 )  # fmt: skip
-RUNNING = ("preparing", "running", "stopping")
-INTERRUPTED = "interrupted"
+WAITING, INTERRUPTED = "waiting", "interrupted"
+RUNNING = (WAITING, "preparing", "running", "stopping")
+ENDED = ("finished", "stopped", "failed", INTERRUPTED)
+NO_RUN = "There is no run in '{name}': name a folder that `finetune --out` wrote."
+ANOTHER_KIND = "'{name}' holds something else than a fine-tuning run ({why}): name another --out."
+BUSY = "'{name}' is being trained right now: wait, or name another --out."
+NO_FOLDER = "The folder '{name}' cannot be written: name another one with --out."
+BAD_LINE = "Line {number} of log.jsonl in '{name}' is no line of a log ({why}): delete it; no weights depend on it."
 
 
 class TuningFolder:
@@ -53,50 +61,55 @@ class TuningFolder:
     def read(self) -> dict[str, Any]:
         """The record; its state is `interrupted` where it says running and nobody runs it. Raises `UserError`."""
         try:
-            record = json.loads((self.path / HEADER).read_text(encoding="utf-8"))
-            if record["kind"] != KIND or record["format"] != FORMAT:
-                raise ValueError
+            record: dict[str, Any] = shaped(files.from_json((self.path / HEADER).read_bytes()), Record)
+            if record["kind"] != KIND or record["format"] != FORMAT or record["state"] not in (*RUNNING, *ENDED):
+                raise ValueError("it is of another kind or version")
         except FileNotFoundError as error:
-            raise UserError(
-                f"There is no run in '{self.path.name}': name a folder that `finetune --out` wrote."
-            ) from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"'{self.path.name}' holds something else than a fine-tuning run: name another --out."
-            ) from error
+            raise UserError(NO_RUN.format(name=self.path.name)) from error
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            raise UserError(ANOTHER_KIND.format(name=self.path.name, why=why)) from error
         if record["state"] in RUNNING and not self.is_locked:
             record["state"] = INTERRUPTED
         return record
 
     def write(self, record: Mapping[str, Any]) -> None:
         """The record, whole. Raises `UserError` where the disk does not take it."""
-        self._put(HEADER, json.dumps({"format": FORMAT, "kind": KIND, **record}, indent=1, allow_nan=False) + "\n")
+        whole = files.without_nan({"format": FORMAT, "kind": KIND, **record})
+        self._put(HEADER, files.to_json(whole, indent=1) + "\n")
 
     def append(self, row: Mapping[str, Any]) -> None:
         """One line of the log. Raises `UserError` where the disk does not take it."""
         try:
-            with (self.path / LOG).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            files.append(self.path / LOG, [files.to_json(files.without_nan(row))], sync=False)
         except OSError as error:
             raise UserError(_full(self.path, error)) from error
 
     def log(self) -> list[dict[str, Any]]:
-        """Every whole line; of a step that was made twice, after an interruption, the last."""
-        path = self.path / LOG
-        if not path.is_file():
-            return []
-        content = path.read_bytes()
-        lines = content[: content.rfind(b"\n") + 1].decode(errors="replace").splitlines()
-        rows = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+        """Every whole line; of a step that was made twice, after an interruption, the last. Raises `UserError`."""
+        rows = [self._row(number, line) for number, line in enumerate(self._lines(), start=1)]
         return list({(row.get("what", "step"), row["step"]): row for row in rows}.values())
 
+    def _lines(self) -> list[str]:
+        try:
+            return files.whole_lines(self.path / LOG)
+        except OSError as error:
+            raise UserError(_full(self.path, error)) from error
+
+    def _row(self, number: int, line: str) -> dict[str, Any]:
+        try:
+            row: dict[str, Any] = shaped(files.from_json(line, allow_nan=True), LogRow)
+            return row
+        except ValueError as error:
+            raise UserError(BAD_LINE.format(number=number, name=self.path.name, why=error)) from error
+
     def forget_after(self, step: int) -> None:
-        """Drops lines of the log beyond a step, which will be made again."""
+        """Drops lines of the log beyond a step, which will be made again. Raises `UserError`."""
         kept = [row for row in self.log() if row["step"] <= step]
-        self._put(LOG, "".join(json.dumps(row) + "\n" for row in kept))
+        self._put(LOG, "".join(files.to_json(files.without_nan(row)) + "\n" for row in kept))
 
     def ask_to_stop(self) -> None:
-        """From any process; the run stops within a micro-batch."""
+        """From any process; the run stops within a moment."""
         (self.path / STOP).touch()
 
     @property
@@ -108,55 +121,43 @@ class TuningFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """The lock, for as long as the run trains. Raises `UserError` where another process holds it."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            file = (self.path / LOCK).open("w")
-        except OSError as error:
-            raise UserError(f"The folder '{self.path.name}' cannot be written: name another one with --out.") from error
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise UserError(
-                    f"'{self.path.name}' is being trained right now: wait, or name another --out."
-                ) from error
-            with self._left_clean():
-                yield
+        """The lock, for as long as the run trains. Raises `UserError` where another process holds it.
 
-    @contextmanager
-    def _left_clean(self) -> Iterator[None]:
-        """A folder in which nothing was written is removed again."""
-        try:
-            yield
-        finally:
-            if not self.exists and {path.name for path in self.path.iterdir()} == {LOCK}:
-                (self.path / LOCK).unlink()
+        A folder in which nothing was written is removed again.
+        """
+        with ExitStack() as stack:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(files.hold(self.path / LOCK))
+            except files.BusyError as error:
+                raise UserError(BUSY.format(name=self.path.name)) from error
+            except OSError as error:
+                raise UserError(NO_FOLDER.format(name=self.path.name)) from error
+            try:
+                yield
+            finally:
+                self._remove_if_empty()
+        if os.name == "nt":  # there, a file that is open cannot be removed
+            self._remove_if_empty()
+
+    def _remove_if_empty(self) -> None:
+        with suppress(OSError):
+            if not self.exists and {path.name for path in self.path.iterdir()} <= {LOCK}:
+                (self.path / LOCK).unlink(missing_ok=True)
                 self.path.rmdir()
 
     @property
     def is_locked(self) -> bool:
         """Whether a living process trains here."""
         try:
-            with (self.path / LOCK).open("r") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
-        except OSError:
+            return files.is_held(self.path / LOCK)
+        except OSError:  # it may not be opened for writing: somebody else's
             return True
-        return False
 
     def _put(self, name: str, text: str) -> None:
-        aside = self.path / f"{name}.part"
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            with aside.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(self.path / name)
+            files.write_whole(self.path / name, text)
         except OSError as error:
-            aside.unlink(missing_ok=True)
             raise UserError(_full(self.path, error)) from error
 
 

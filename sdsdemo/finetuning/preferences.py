@@ -4,25 +4,45 @@
     p   = sigmoid( sharpness * gap / median |gap| )     what the student is asked to prefer
 
 The cache holds a line a pair, `{"pair": hash of image and both captions, "gap": ...}`, in a file named after the
-teacher's weights and the budget: another teacher or other timesteps are another file. A cut last line is dropped.
+teacher's weights and the budget: another teacher or other timesteps are another file. Several processes may share it:
+each takes what the others have added before it asks, and the first answer to a pair counts. A cut last line is dropped.
+
+A loss that is no number is no preference: its gap is null, and the pair is left out.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.pairs import Pair
+from sdsdemo.finetuning.stored import Answer
+from sdsdemo.runtime import files
+from sdsdemo.runtime.shapes import shaped
 from sdsdemo.types import Budget, Example, Scorer
 
 AT_ONCE = 32
 """Pairs whose scores are written together; a stop is obeyed between two such parts."""
+LOCK_SECONDS = 60.0
+"""The longest that another process may take to write its lines."""
+UNREADABLE = (
+    "Line {number} of the preferences in {name} cannot be read ({why}): delete that file, and they are asked anew."
+)
+NO_ROOM = "The teacher's preferences cannot be kept ({why}): make room, or set SDSDEMO_CACHE."
+
+Wait = Callable[[Callable[[], Any]], Any]
+
+
+def at_once(call: Callable[[], Any]) -> Any:
+    """Waits for as long as it takes."""
+    return call()
 
 
 class Preferences:
@@ -33,7 +53,9 @@ class Preferences:
         asked = json.dumps([fingerprint, budget.timesteps, budget.noises, budget.seed])
         self.budget = budget
         self.path = folder / "preferences" / f"{hashlib.sha256(asked.encode()).hexdigest()[:20]}.jsonl"
-        self._gaps = _read(self.path)
+        self._gaps: dict[str, float | None] = {}
+        self._lines_met = 0
+        self._read()
         self._keys: dict[tuple[str, str, str], str] = {}
         self.spent = 0
         """Denoiser evaluations that were made here, not those that were found."""
@@ -42,11 +64,11 @@ class Preferences:
         return len(self._gaps)
 
     @property
-    def answers(self) -> dict[str, float]:
-        """The gap of every pair that is known, by the pair's hash."""
+    def answers(self) -> dict[str, float | None]:
+        """The gap of every pair that is known, by the pair's hash; None where the teacher's loss was no number."""
         return self._gaps
 
-    def take(self, answers: Mapping[str, float]) -> None:
+    def take(self, answers: Mapping[str, float | None]) -> None:
         """Answers that another process was given, which may have another disk."""
         self._gaps.update(answers)
 
@@ -54,21 +76,33 @@ class Preferences:
         """Pairs with a twin that the teacher was not asked about yet."""
         return [pair for pair in pairs if pair.twin is not None and self._key(pair) not in self._gaps]
 
-    def ask(self, teacher: Scorer, pairs: Sequence[Pair], stop: Callable[[], bool]) -> Iterator[int]:
-        """Score the missing ones and keep them; yields how many are done. Ends early where `stop` says so."""
+    def ask(
+        self, teacher: Scorer, pairs: Sequence[Pair], stop: Callable[[], bool], wait: Wait = at_once
+    ) -> Iterator[int]:
+        """Score the missing ones and keep them; yields how many are done. Ends early where `stop` says so.
+
+        wait: calls what takes long, and may raise; what was answered by then is kept.
+        """
         todo = list({self._key(pair): pair for pair in self.missing(pairs)}.items())
         for start in range(0, len(todo), AT_ONCE):
             if stop():
                 return
             part = todo[start : start + AT_ONCE]
-            examples = [_example(pair) for _, pair in part]
-            lines = []
-            for (key, _), scores in zip(part, teacher.score_examples(examples, self.budget), strict=True):
-                self._gaps[key] = gap = float(scores.score_IC[0, 0] - scores.score_IC[0, 1])
-                self.spent += scores.evidence.evaluations if scores.evidence is not None else 0
-                lines.append(json.dumps({"pair": key, "gap": gap}) + "\n")
-            self._append(lines)
+            self._read()
+            self._ask_part(teacher, [(key, pair) for key, pair in part if key not in self._gaps], wait)
             yield start + len(part)
+
+    def _ask_part(self, teacher: Scorer, part: Sequence[tuple[str, Pair]], wait: Wait) -> None:
+        answers = teacher.score_examples([_example(pair) for _, pair in part], self.budget)
+        found: dict[str, float | None] = {}
+        try:
+            for key, _ in part:
+                scores = wait(lambda: next(answers))
+                gap = float(scores.score_IC[0, 0] - scores.score_IC[0, 1])
+                found[key] = gap if math.isfinite(gap) else None
+                self.spent += scores.evidence.evaluations if scores.evidence is not None else 0
+        finally:
+            self._keep(found)
 
     def probabilities(
         self, pairs: Sequence[Pair], sharpness: float, *, permuted: int | None = None, unordered: bool = False
@@ -80,7 +114,7 @@ class Preferences:
         told apart more easily: their gaps are measured in the same unit, and dealt among themselves.
         """
         known = {told_apart(pair): pair for pair in pairs if pair.twin and self._has(pair)}
-        gap_P = np.array([self._gaps[self._key(pair)] for pair in known.values()])
+        gap_P = np.array([self._gaps[self._key(pair)] for pair in known.values()], dtype=float)
         swap_P = np.array([not pair.stand_in for pair in known.values()], dtype=bool)
         if permuted is not None:
             rng = np.random.default_rng(permuted)
@@ -99,11 +133,16 @@ class Preferences:
         No training looks at it: it is the teacher's quality on this pool.
         """
         swaps = [pair for pair in pairs if pair.twin and not pair.stand_in]
-        gaps = [self._gaps[self._key(pair)] * (-1 if pair.mislabelled else 1) for pair in swaps if self._has(pair)]
-        return sum(gap > 0 for gap in gaps), len(gaps)
+        gaps = [(self._gaps.get(self._key(pair)), pair.mislabelled) for pair in swaps]
+        known = [-gap if mislabelled else gap for gap, mislabelled in gaps if gap is not None]
+        return sum(gap > 0 for gap in known), len(known)
+
+    def without_answer(self, pairs: Sequence[Pair]) -> int:
+        """Pairs with a twin that the teacher was asked about in vain: its loss was no number."""
+        return sum(self._gaps.get(self._key(pair), 0.0) is None for pair in pairs if pair.twin)
 
     def _has(self, pair: Pair) -> bool:
-        return self._key(pair) in self._gaps
+        return self._gaps.get(self._key(pair)) is not None
 
     def _key(self, pair: Pair) -> str:
         """The content of a pair: pixels, caption and twin. An image is opened for it once a run."""
@@ -115,17 +154,36 @@ class Preferences:
             self._keys[own] = digest.hexdigest()[:32]
         return self._keys[own]
 
-    def _append(self, lines: Sequence[str]) -> None:
+    def _read(self) -> None:
+        """Takes what this file has gained, from whichever process; the first answer to a pair counts."""
+        try:
+            lines = files.whole_lines(self.path)
+        except OSError as error:
+            raise UserError(UNREADABLE.format(number=1, name=self.path.name, why=error.strerror)) from error
+        if len(lines) < self._lines_met:  # it was deleted meanwhile
+            self._lines_met = 0
+        for number, line in enumerate(lines[self._lines_met :], start=self._lines_met + 1):
+            try:
+                answer: Answer = shaped(files.from_json(line, allow_nan=True), Answer)
+            except ValueError as error:
+                raise UserError(UNREADABLE.format(number=number, name=self.path.name, why=error)) from error
+            gap = answer["gap"]
+            self._gaps.setdefault(answer["pair"], gap if gap is not None and math.isfinite(gap) else None)
+        self._lines_met = len(lines)
+
+    def _keep(self, found: Mapping[str, float | None]) -> None:
+        """Adds answers to the file, but those that another process was quicker with."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write("".join(lines))
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise UserError(
-                f"The teacher's preferences cannot be kept ({error.strerror}): make room, or set SDSDEMO_CACHE."
-            ) from error
+            with files.hold(self.path.with_suffix(".lock"), wait=LOCK_SECONDS):
+                files.cut_unfinished_line(self.path)
+                self._read()
+                new = {key: gap for key, gap in found.items() if key not in self._gaps}
+                files.append(self.path, [files.to_json({"pair": key, "gap": gap}) for key, gap in new.items()])
+        except (OSError, files.BusyError) as error:
+            why = error.strerror if isinstance(error, OSError) else "another process writes them"
+            raise UserError(NO_ROOM.format(why=why)) from error
+        self._read()
 
 
 def told_apart(pair: Pair) -> tuple[str, str, str]:
@@ -135,23 +193,3 @@ def told_apart(pair: Pair) -> tuple[str, str, str]:
 
 def _example(pair: Pair) -> Example:
     return Example(id="", images=(pair.picture,), captions=(pair.caption, pair.twin or ""), tags={})
-
-
-def _read(path: Path) -> dict[str, float]:
-    if not path.is_file():
-        return {}
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
-    gaps: dict[str, float] = {}
-    for number, line in enumerate(whole.decode(errors="replace").splitlines(), start=1):
-        try:
-            row: Mapping[str, float | str] = json.loads(line)
-            gaps[str(row["pair"])] = float(row["gap"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"Line {number} of the preferences in {path.name} cannot be read: delete that file."
-            ) from error
-    return gaps

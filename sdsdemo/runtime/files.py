@@ -14,7 +14,7 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -46,12 +46,16 @@ def write_aside(path: Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
-def append(path: Path, lines: Iterable[str]) -> None:
-    """Append lines, given without their ends. They are on the disk when this returns. Raises `OSError`."""
+def append(path: Path, lines: Iterable[str], *, sync: bool = True) -> None:
+    """Append lines, given without their ends. They are on the disk when this returns. Raises `OSError`.
+
+    sync: False for lines that may be lost with the machine's power, though not with the process: a log of many steps.
+    """
     with path.open("ab") as file:
         file.write("".join(f"{line}\n" for line in lines).encode("utf-8"))
         file.flush()
-        os.fsync(file.fileno())
+        if sync:
+            os.fsync(file.fileno())
 
 
 def whole_lines(path: Path) -> list[str]:
@@ -70,6 +74,15 @@ def cut_unfinished_line(path: Path) -> None:
         whole = content.rfind(b"\n") + 1
         if whole < len(content):
             file.truncate(whole)
+
+
+def without_nan(value: Any) -> Any:
+    """Plain values with None in place of NaN and the infinities, ready for `to_json`."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def to_json(value: Any, **options: Any) -> str:

@@ -1,0 +1,112 @@
+"""What the files of a fine-tuning run hold, as shapes that are checked when one is read. Reads no file itself."""
+
+from __future__ import annotations
+
+from typing import NotRequired
+
+from typing_extensions import TypedDict
+
+Plain = str | int | float | bool | None
+
+
+class Share(TypedDict):
+    """`metrics.Proportion`."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+class Change(TypedDict):
+    """`metrics.Change`."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    gained: int
+    lost: int
+    p: float
+
+
+class Row(TypedDict):
+    """One metric before and after."""
+
+    before: Share
+    after: Share
+    change: Change
+
+
+class Withheld(Row):
+    """Of the swaps that were never trained."""
+
+    withheld: str
+
+
+class MeasuredSet(TypedDict):
+    """One set of examples."""
+
+    n: int
+    metrics: dict[str, Row]
+    kept: NotRequired[bool | None]
+
+
+class Flipped(TypedDict):
+    """Ids of the examples whose answer changed."""
+
+    metric: str
+    fixed: list[str]
+    broken: list[str]
+
+
+class Measured(TypedDict):
+    """`Measures.compare`."""
+
+    benchmark: str
+    sets: dict[str, MeasuredSet]
+    withheld: NotRequired[dict[str, Withheld]]
+    cosine: NotRequired[dict[str, list[float | None]]]
+    flipped: Flipped
+
+
+class Preferred(TypedDict):
+    """What the teacher was asked, and how often it was right."""
+
+    pairs: int
+    asked: int
+    evaluations: int
+    seconds: float
+    stand_ins: NotRequired[int]
+    teacher_right: NotRequired[Share | None]
+
+
+class Record(TypedDict):
+    """run.json: what is read of it again. What it does not name here may be anything."""
+
+    format: int
+    kind: str
+    state: str
+    recipe: dict[str, Plain]
+    steps_done: NotRequired[int]
+    base_fingerprint: NotRequired[str | None]
+    teacher_fingerprint: NotRequired[str | None]
+    device: NotRequired[str]
+    reason: NotRequired[str]
+    seconds: NotRequired[float]
+    measured: NotRequired[Measured]
+    preferences: NotRequired[Preferred]
+
+
+class LogRow(TypedDict):
+    """A line of log.jsonl: a step, or what `what` says."""
+
+    step: int
+    what: NotRequired[str]
+
+
+class Answer(TypedDict):
+    """A line of the teacher's preferences: the gap of one pair; None where the teacher's loss was no number."""
+
+    pair: str
+    gap: float | None
