@@ -219,6 +219,9 @@ def _finetune(asked: argparse.Namespace) -> int:
     record = run_in_shell(recipe, asked.out, workbench=workbench, resume=asked.resume, progress=progress, note=note)
     if record is None:
         return 0
+    if record["state"] == "failed" and not asked.json:
+        note(as_text(record, asked.out))
+        return 2
     show(asked, record, lambda found: as_text(found, asked.out))
     return 2 if record["state"] == "failed" else 0
 

@@ -312,3 +312,14 @@ def test_finetune_refuses_an_unknown_model_before_torch_is_loaded(tmp_path: Path
     assert done.stdout.split() == ["2", "False"]
     assert "mini-klip" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_a_failed_training_gives_its_reason_on_stderr(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = {"state": "failed", "steps_done": 3, "steps": 9, "reason": "Make room."}
+    monkeypatch.setattr("sdsdemo.finetuning.telling.run_in_shell", lambda *arguments, **options: record)
+    assert cli.main(["finetune", "--out", str(tmp_path / "run")]) == 2
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert "Failed after 3 of 9 steps: Make room." in error

@@ -27,6 +27,7 @@ from sdsdemo.mini.drawing import write_benchmark
 from sdsdemo.models import cards
 from sdsdemo.models.clip import ClipModel
 from sdsdemo.models.delta import read_delta, read_header
+from sdsdemo.processes import Processes
 from sdsdemo.recipes import Recipe
 from sdsdemo.settings import ROOT, Settings
 from sdsdemo.training import Step
@@ -247,10 +248,20 @@ def test_before_and_after_are_those_of_the_evaluation(run: Any, benchmark: str, 
 
 
 def test_a_loss_that_is_not_a_number_ends_the_run_with_what_to_do_and_the_last_good_weights(
-    run: Any, tmp_path: Path
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    events = run(objective="clip", trained="all", learning_rate=1.0, clip_norm=1e6, steps=40, batch=8, pool=16)
-    assert done(events).state in ("failed", "finished")
+    from sdsdemo.objectives import Objective
+
+    whole = Objective._losses
+
+    def spoiled(self: Objective, batch: Any, rows: Any, features: Any, own: Any, step: int) -> Any:
+        losses = whole(self, batch, rows, features, own, step)
+        return {name: value * float("nan") if step == 4 else value for name, value in losses.items()}
+
+    monkeypatch.setattr(Objective, "_losses", spoiled)
+    events = run(objective="clip", trained="all")
+    assert (done(events).state, done(events).record["steps_done"]) == ("failed", 4)
+    assert "lower learning rate" in done(events).reason
     assert all(bool(torch.isfinite(tensor).all()) for tensor in tensors(tmp_path / "run").values())
 
 
@@ -435,3 +446,74 @@ def test_a_stop_during_a_look_is_obeyed_before_the_look_is_over(run: Any, monkey
     on_the_way = run("way", objective="clip", stop_at=lambda event: isinstance(event, Step) and event.step == 3)
     assert done(on_the_way).state == "stopped"
     assert [event.step for event in on_the_way if isinstance(event, Looked)] == [0, 3]  # the last one is the look after
+
+
+@pytest.mark.parametrize(("batch", "count", "near"), [(5, 2, "4 or 6"), (2, 3, "take 3"), (32, 7, "28 or 35")])
+def test_a_batch_that_processes_cannot_share_is_refused_by_each(
+    tmp_path: Path, workbench: Workbench, batch: int, count: int, near: str
+) -> None:
+    for index in range(count):
+        team = Processes(index=index, count=count)
+        with pytest.raises(UserError, match=near):
+            next(finetune(replace(TINY, batch=batch), tmp_path / "run", workbench=workbench, team=team))
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_steps_are_measured_as_no_change(run: Any) -> None:
+    measured = done(run(steps=0, objective="clip")).record["measured"]
+    rows = [row for found in measured["sets"].values() for row in found["metrics"].values()]
+    assert rows
+    for row in rows:
+        assert row["before"] == row["after"]
+        assert (row["change"]["value"], row["change"]["gained"], row["change"]["lost"]) == (0.0, 0, 0)
+        assert row["change"]["p"] == 1.0
+
+
+def test_a_stop_before_the_run_has_begun_is_obeyed(tmp_path: Path, benchmark: str, workbench: Workbench) -> None:
+    (tmp_path / "run").mkdir()
+    TuningFolder(tmp_path / "run").ask_to_stop()
+    recipe = replace(TINY, objective="clip", measure=benchmark)
+    events = list(finetune(recipe, tmp_path / "run", workbench=workbench))
+    assert done(events).state == "stopped"
+    assert not any(isinstance(event, Step) for event in events)
+
+
+def test_an_old_wish_to_stop_does_not_stop_the_run_that_goes_on(run: Any, tmp_path: Path) -> None:
+    run(objective="clip", stop_at=lambda event: isinstance(event, Step) and event.step == 3)
+    TuningFolder(tmp_path / "run").ask_to_stop()
+    assert done(run(objective="clip", resume=True)).state == "finished"
+
+
+@pytest.mark.parametrize("after", [Step, Written, Looked])
+def test_a_stop_after_the_last_step_is_no_finished_run(run: Any, tmp_path: Path, after: type) -> None:
+    made: list[int] = []
+
+    def late(event: Event) -> bool:
+        made.append(event.step) if isinstance(event, Step) else None
+        return made[-1:] == [6] and isinstance(event, after)
+
+    assert done(run(objective="clip", stop_at=late)).state == "stopped"
+    record = TuningFolder(tmp_path / "run").read()
+    assert (record["state"], record["steps_done"]) == ("stopped", 6)
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+    assert done(run(objective="clip", resume=True)).state == "finished"
+
+
+def test_a_slow_look_after_a_stop_is_left_out_and_said(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdsdemo.finetuning.run.LOOK_AFTER_STOP", -1.0)
+    events = run(objective="clip", stop_at=lambda event: isinstance(event, Step) and event.step == 3)
+    assert done(events).state == "stopped"
+    assert "measured" not in done(events).record
+    assert any(isinstance(event, Told) and "not measured" in event.text for event in events)
+
+
+def test_a_run_that_failed_before_its_first_step_leaves_its_folder_free(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_few(recipe: Recipe) -> Any:
+        raise UserError("Too many are held out.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sdsdemo.finetuning.preparing.read_source", too_few)
+        assert done(run(objective="clip")).state == "failed"
+    assert done(run(objective="clip", steps=2)).state == "finished"

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
 from importlib.metadata import version
@@ -44,6 +44,11 @@ LOOKS = 5
 CONTROL_ROWS = 32
 """Rows of the batch that the controls of L_SDS are computed on."""
 LIBRARIES = ("torch", "open_clip_torch", "diffusers", "numpy")
+LOOK_AFTER_STOP = 1.0
+"""Seconds that the last look may take after a stop: one that takes longer is left out."""
+NOT_MEASURED = (
+    "What changed was not measured, as the run was stopped: go on with --resume, or evaluate its model.safetensors."
+)
 ANOTHER = "'{name}' holds a run with another {what}: name another --out, or ask for the same again."
 THERE = "There is a run in '{name}' already: add --resume to go on with it, or name another --out."
 BROKEN = "The checkpoint of '{name}' cannot be used ({why}): name another --out and start again."
@@ -67,8 +72,11 @@ def finetune(
     Yields `Done` last, also where it failed. Raises `UserError` before the first event for what must change first.
     """
     recipe.check()
+    _check_processes(recipe, team)
     folder = TuningFolder(out)
     stored = folder.read() if folder.exists else None
+    if stored is not None and _is_free(stored, folder):
+        stored = None
     if stored is not None:
         _check_same(stored, recipe, out, resume)
         if stored["state"] == "finished":
@@ -78,8 +86,26 @@ def finetune(
     elif resume:
         yield Told(text=f"There is nothing to go on with in '{out.name}': a new run begins.")
     with folder.held() if team.is_main else nullcontext():
+        if team.is_main and folder.exists:
+            folder.clear_stop()  # one of an earlier part; in a new folder it is meant for this run
         team.wait()
         yield from Run(recipe, folder, workbench, seconds, team, drawn).events()
+
+
+def _check_processes(recipe: Recipe, team: Processes) -> None:
+    """Raises `UserError`, in every process alike, for a batch that they cannot share evenly."""
+    if recipe.batch % team.count:
+        fewer = recipe.batch - recipe.batch % team.count
+        near = f"{fewer} or {fewer + team.count}" if fewer else f"{team.count}"
+        raise UserError(
+            f"--batch must be a multiple of the {team.count} processes, which share each step; it was {recipe.batch}: "
+            f"take {near}, or start another number of processes."
+        )
+
+
+def _is_free(stored: Mapping[str, Any], folder: TuningFolder) -> bool:
+    """Whether a run failed before its first step: nothing is lost where another one takes its folder."""
+    return stored["state"] == "failed" and not stored.get("steps_done") and not folder.checkpoint.exists()
 
 
 def _check_same(stored: Mapping[str, Any], recipe: Recipe, out: Path, resume: bool) -> None:
@@ -102,12 +128,11 @@ class Run(Preparation):
         self.began, self.seconds = time.monotonic(), seconds
         self.halved = False
         self.record: dict[str, Any] = self._new_record()
-        if folder.exists:
-            self._go_on(folder.read())
+        if folder.exists and not _is_free(stored := folder.read(), folder):
+            self._go_on(stored)
         team.wait()  # nobody changes the folder before everybody has read it
         if team.is_main:
             folder.forget_after(self.record["steps_done"])
-            folder.clear_stop()
 
     def events(self) -> Iterator[Event]:
         """Everything, in order."""
@@ -254,17 +279,43 @@ class Run(Preparation):
             self._go_back_a_part()
             self._write_model(state)
             yield Written(step=self.record["steps_done"])
-            if self.record["steps_done"] and hasattr(self, "before"):
-                after = self.measures.look()
-                yield self._looked(self.record["steps_done"], after)
-                self.record["measured"] = self.measures.compare(self.before, after, self.recipe)
-                self.record["data"] = self.source.describe()
-                self._write_model(state)
+            try:
+                yield from self._look_after(state)
+            except StopAsked:
+                if state == "finished":
+                    state = "stopped"
+                yield Told(text=NOT_MEASURED)
         self.record["reason"] = reason
+        if state == "finished" and self.asked_to_stop():
+            state = "stopped"
         self._save(state)
         if state == "finished":
             self.folder.checkpoint.unlink(missing_ok=True)
         yield Done(state=state, record=self.record, reason=reason)
+
+    def _look_after(self, state: str) -> Iterator[Event]:
+        """What changed, of a run that made a step or was to make none. Raises `StopAsked`.
+
+        A run that is stopped is measured where that takes no longer than a moment.
+        """
+        if not hasattr(self, "before") or not (self.record["steps_done"] or state == "finished"):
+            return
+        after = self.measures.look(check=self._stop_after(state))
+        yield self._looked(self.record["steps_done"], after)
+        self.record["measured"] = self.measures.compare(self.before, after, self.recipe)
+        self.record["data"] = self.source.describe()
+        self._write_model(state)
+
+    def _stop_after(self, state: str) -> Callable[[], None]:
+        """Raises `StopAsked` in the last look: where the visitor stops it, or where it follows a stop and is slow."""
+        began = time.monotonic()
+
+        def check() -> None:
+            late = time.monotonic() - began > LOOK_AFTER_STOP
+            if late if state == "stopped" else self.asked_to_stop():
+                raise StopAsked
+
+        return check
 
     @torch.no_grad()
     def _go_back_a_part(self) -> None:
