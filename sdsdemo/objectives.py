@@ -170,7 +170,16 @@ class Student(nn.Module):
         weight_DE = torch.linalg.solve(square_DD, x_ND.T @ y_NE)
         self.h_w.weight.copy_(weight_DE.T)
         self.h_w.bias.copy_(y_E - x_D @ weight_DE)
-        return float(1 - (y_NE - x_ND @ weight_DE).square().sum() / y_NE.square().sum())
+        return self.explains(features_ND, latent_N)
+
+    @torch.no_grad()
+    def explains(self, features_ND: Tensor, latent_N: Tensor) -> float:
+        """R2 of h_w on images: of the ones that it was fitted on it is 1 where these are fewer than D."""
+        assert self.h_w is not None
+        y_NE = latent_N.flatten(1).double()
+        weight_ED, bias_E = self.h_w.weight.double(), self.h_w.bias.double()
+        error_NE = y_NE - features_ND.double() @ weight_ED.T - bias_E
+        return float(1 - error_NE.square().sum() / (y_NE - y_NE.mean(0)).square().sum())
 
     @property
     def thawed(self) -> list[nn.Parameter]:

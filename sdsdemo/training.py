@@ -15,7 +15,6 @@ L_CLIP and L_SDS as objectives are in `sdsdemo.objectives`; their formulas in `s
 from __future__ import annotations
 
 import math
-import pickle
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +25,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from sdsdemo import checkpoints
+from sdsdemo.checkpoints import check_fits
 from sdsdemo.processes import Processes
 
 Losses = Mapping[str, Tensor]
@@ -101,7 +102,15 @@ class Failed:
     reason: str
 
 
-Event = Step | Kept | Stopped | Finished | Failed
+@dataclass(frozen=True, kw_only=True)
+class FellBack:
+    """The newest checkpoint is damaged: the run goes on from the one before."""
+
+    step: int
+    reason: str
+
+
+Event = FellBack | Step | Kept | Stopped | Finished | Failed
 NOT_A_NUMBER = (
     "The loss of step {step} is not a number. Try a lower learning rate; the weights of step {good} were kept."
 )
@@ -144,8 +153,8 @@ def train(
     Raises `CheckpointError` for a checkpoint that does not fit, or cannot be written.
     """
     run = _Run(module, course, team)
-    if keep is not None and keep.exists():
-        run.load(keep)
+    if keep is not None and (passed := run.load(keep)):
+        yield FellBack(step=run.done, reason=passed)
     start = time.monotonic()
     while run.done < course.steps:
         try:
@@ -170,10 +179,6 @@ def train(
             yield Kept(step=run.done)
     run.settle()
     yield Finished(step=run.done)
-
-
-class CheckpointError(Exception):
-    """A checkpoint is broken, or of another run."""
 
 
 class _NotFiniteError(Exception):
@@ -244,7 +249,7 @@ class _Run:
                 self.parameters[name].copy_(value)
 
     def save(self, path: Path | None) -> None:
-        """Written aside, then renamed; by the main process."""
+        """A checkpoint, by the main process; the one before it is kept. Raises `UnwritableError`."""
         if path is None or not self.team.is_main:
             return
         state = {
@@ -253,28 +258,22 @@ class _Run:
             "average": self.average,
             "optimiser": self.optimiser.state_dict(),
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(".part")
-        try:
-            torch.save(state, aside)
-            aside.replace(path)
-        except (OSError, RuntimeError) as error:
-            aside.unlink(missing_ok=True)
-            raise CheckpointError(f"{path.name} cannot be written") from error
+        checkpoints.save(path, state)
 
-    def load(self, path: Path) -> None:
-        """Raises `CheckpointError` for a file that is broken or of other parameters; nothing is changed then."""
-        try:
-            state = torch.load(path, weights_only=True, map_location="cpu")
-            kept = {name: tensor.shape for name, tensor in state["parameters"].items()}
-            done, average, optimiser = state["done"], state["average"], state["optimiser"]
-        except (OSError, RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
-            raise CheckpointError(f"{path.name} cannot be read") from error
-        if kept != {name: p.shape for name, p in self.parameters.items()}:
-            raise CheckpointError(f"{path.name} holds other parameters")
-        self.done = done
-        self.average = {name: tensor.to(self.parameters[name].device) for name, tensor in average.items()}
-        self.optimiser.load_state_dict(optimiser)
+    def load(self, path: Path) -> str:
+        """The newest checkpoint that is whole and fits; why a newer one was passed over, or nothing.
+
+        Raises `CheckpointError` where none can be used; nothing is changed then.
+        """
+        averaged = bool(self.course.ema)
+        found = checkpoints.newest(path, lambda state: check_fits(state, self.parameters, averaged=averaged))
+        if found is None:
+            return ""
+        state, passed = found
+        self.done = state["done"]
+        self.average = {name: tensor.to(self.parameters[name].device) for name, tensor in state["average"].items()}
+        self.optimiser.load_state_dict(state["optimiser"])
         with torch.no_grad():
             for name, value in state["parameters"].items():
                 self.parameters[name].copy_(value)
+        return passed

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from sdsdemo import checkpoints
 from sdsdemo.finetuning import measures
 from sdsdemo.finetuning.events import Done
 from sdsdemo.finetuning.folder import TuningFolder
@@ -27,6 +28,7 @@ from sdsdemo.workbench import Workbench
 
 measures.ZERO_SHOT, measures.RETRIEVAL = 3, (1, 3)  # type: ignore[assignment]
 STEPS_A_KILL = 8
+MARK = "checkpoint.writing"
 SLOW = 0.05
 """Seconds that a write takes at least, so that a kill lands in it."""
 torch.set_num_threads(1)
@@ -35,7 +37,7 @@ really_save = torch.save
 
 def slow_save(state: Any, path: Path) -> None:
     """Half of the file, a pause, then all of it, with a mark beside it meanwhile."""
-    mark = Path(f"{path}.writing")
+    mark = path.parent / MARK
     mark.touch()
     really_save(state, path)
     content = path.read_bytes()
@@ -62,7 +64,7 @@ def killed(out: Path, benchmark: str, steps: int, inside: bool, draw: random.Ran
     if not child:
         train(out, benchmark, steps)
         os._exit(0)
-    mark, deadline = out / "checkpoint.part.writing", time.monotonic() + 60
+    mark, deadline = out / MARK, time.monotonic() + 60
     for _ in range(draw.randrange(2, STEPS_A_KILL)):
         _until(lambda: not mark.exists(), deadline)
         _until(mark.exists, deadline)
@@ -89,7 +91,7 @@ def main(folder: Path, benchmark: str, kills: int) -> None:
         found["inside"] += killed(out, benchmark, steps, number % 2 == 0, draw)
         run = TuningFolder(out)
         found["states"].append(run.read()["state"])
-        found["steps"].append(int(torch.load(run.checkpoint, weights_only=True)["done"]))
+        found["steps"].append(checkpoints.steps_of(run.checkpoint))
     found["end"] = train(out, benchmark, steps)
     a, b = (read_delta(folder / name / "model.safetensors")[0] for name in ("whole", "cut"))
     found["equal"] = a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,12 @@ from sdsdemo.finetuning.events import Done, Event, Looked, Preparing, Told, Writ
 from sdsdemo.finetuning.folder import CHECKPOINT, LOG, TuningFolder
 from sdsdemo.finetuning.preparing import Preparation
 from sdsdemo.finetuning.run import finetune
+from sdsdemo.mini import clips
 from sdsdemo.mini.drawing import write_benchmark
 from sdsdemo.models import cards
 from sdsdemo.models.clip import ClipModel
 from sdsdemo.models.delta import read_delta, read_header
+from sdsdemo.objectives import Student
 from sdsdemo.processes import Processes
 from sdsdemo.recipes import Recipe
 from sdsdemo.settings import ROOT, Settings
@@ -94,7 +97,7 @@ def test_every_objective_runs_to_its_end_and_tells_its_story(run: Any, tmp_path:
     assert {name.partition(".")[0] for name in tensors(tmp_path / "run")} == {"clip"} | (
         {"h_w"} if objective == "sds" else set()
     )
-    assert not (tmp_path / "run" / CHECKPOINT).exists()
+    assert list((tmp_path / "run").glob("*.run")) == [tmp_path / "run" / CHECKPOINT]  # so that more steps can follow
 
 
 @pytest.mark.parametrize(("objective", "towers"), [("sds", "both"), ("preference", "both"), ("preference", "text")])
@@ -318,11 +321,40 @@ def test_other_weights_of_the_base_are_not_resumed(run: Any, tmp_path: Path) -> 
 
 def test_a_broken_checkpoint_is_said_and_nothing_is_lost(run: Any, tmp_path: Path) -> None:
     run(objective="clip", stop_at=lambda event: isinstance(event, Step) and event.step == 4)
-    (tmp_path / "run" / CHECKPOINT).write_bytes(b"no checkpoint")
+    for path in (tmp_path / "run").glob("*.run"):
+        path.write_bytes(b"no checkpoint")
     events = run(objective="clip", resume=True)
     assert done(events).state == "failed"
     assert "cannot be used" in done(events).reason
     assert (tmp_path / "run" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("damage", [b"no checkpoint", b"", None], ids=["other", "empty", "cut"])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(run: Any, tmp_path: Path, damage: bytes | None) -> None:
+    whole = run(objective="clip", keep_every=1)
+    expected = tensors(tmp_path / "run")
+    assert done(whole).state == "finished"
+    for path in (tmp_path / "run").iterdir():
+        path.unlink()
+    run(objective="clip", keep_every=1, stop_at=lambda event: isinstance(event, Step) and event.step == 4)
+    newest = tmp_path / "run" / CHECKPOINT
+    newest.write_bytes(newest.read_bytes()[:-200] if damage is None else damage)
+    events = run(objective="clip", keep_every=1, resume=True)
+    told = [event.text for event in events if isinstance(event, Told)]
+    assert any("goes on from the one before, at step" in text for text in told)
+    assert done(events).state == "finished"
+    for name, tensor in tensors(tmp_path / "run").items():
+        assert torch.equal(tensor, expected[name])
+
+
+def test_a_finished_run_goes_on_to_more_steps(run: Any, tmp_path: Path) -> None:
+    run(objective="clip")
+    events = run(objective="clip", steps=9, resume=True)
+    assert [event.step for event in events if isinstance(event, Step)] == [7, 8, 9]
+    assert done(events).record["steps_done"] == 9
+    assert any("goes on to 9" in event.text for event in events if isinstance(event, Told))
+    with pytest.raises(UserError, match="another recipe"):
+        run(objective="clip", steps=5, resume=True)
 
 
 def test_one_process_trains_in_a_folder_at_a_time(tmp_path: Path, benchmark: str, workbench: Workbench) -> None:
@@ -517,3 +549,21 @@ def test_a_run_that_failed_before_its_first_step_leaves_its_folder_free(
         patch.setattr("sdsdemo.finetuning.preparing.read_source", too_few)
         assert done(run(objective="clip")).state == "failed"
     assert done(run(objective="clip", steps=2)).state == "finished"
+
+
+@pytest.mark.parametrize(("images", "batch"), [(1, 8), (7, 8), (25, 50)])
+def test_data_with_fewer_images_than_a_batch_are_refused(tmp_path: Path, images: int, batch: int) -> None:
+    class Small:
+        recipe = Recipe(objective="clip", batch=batch)
+        source = SimpleNamespace(describe=lambda: {"items": images + 3, "held_out": 3})
+
+    with pytest.raises(UserError, match=f"have {images} images to train on.*--batch"):
+        Preparation._check_size(Small())  # type: ignore[arg-type]
+
+
+def test_what_h_w_explains_is_measured_on_other_images() -> None:
+    torch.manual_seed(0)
+    student = Student(clips.fresh(), (2, 2, 2))
+    features, latents = torch.randn(24, clips.WIDTH), torch.randn(24, 2, 2, 2)
+    assert student.fit(features[:8], latents[:8]) > 0.99  # learnt by heart
+    assert student.explains(features[8:], latents[8:]) < 0.5

@@ -19,6 +19,7 @@ RANKS = (
     (
         "arguments", "losses", "metrics", "judging", "effects", "deciding", "inputs", "evidence", "processes", "swaps",
         "swap_words", "swap_phrases", "replacements", "recipes", "zerogpu", "text_tower", "console", "captions",
+        "checkpoints",
     ),
     ("models", "data", "training", "objectives", "results", "runs", "plots", "figures", "reports", "study_tables"),
     ("summaries", "freshness"),
@@ -48,6 +49,7 @@ OWNERS = {
     "diffusers": ("models", "mini"),
     "transformers": ("models", "mini"),
     "torch": (
+        "checkpoints",
         "losses",
         "text_tower",
         "models",
@@ -61,6 +63,7 @@ OWNERS = {
     ),
 }
 TORCH_AT_THE_TOP = (
+    "checkpoints.py",
     "losses.py", "text_tower.py", "training.py", "objectives.py", "bench.py", "mini/*.py", "finetuning/*.py",
     "models/clip*.py", "models/diffusion.py", "models/denoising.py", "models/delta.py", "models/domain.py",
     "models/tokens.py", "models/exact.py", "models/checkpoints.py",

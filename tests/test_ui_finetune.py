@@ -13,11 +13,11 @@ import pytest
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.words import KEPT, change_words, duration
 from sdsdemo.metrics import paired_change, proportion
-from sdsdemo.recipes import PRESETS, Recipe
+from sdsdemo.recipes import PRESETS, Recipe, called
 from sdsdemo.settings import Settings
 from sdsdemo.tunings import LookPoint, Point, Tuning, Tunings
 from sdsdemo.ui import curves, tuned
-from sdsdemo.ui.recipe_form import ADVANCED, LABELS, PLAIN, recipe_of
+from sdsdemo.ui.recipe_form import ADVANCED, LABELS, PLAIN, in_page_words, recipe_of
 from sdsdemo.workbench import Workbench
 from tests.fakes import FakeScorer
 from tests.test_tunings import Trainer
@@ -164,7 +164,7 @@ def tab(tmp_path: Path) -> Any:
 
 def test_a_bad_form_starts_nothing_and_keeps_what_was_typed(tab: Any) -> None:
     message, *rest = tab._begin(*form(lam=-1).values())
-    assert "--lambda" in message
+    assert LABELS["lam"] in message
     assert all(value == gr.skip() for value in rest)
 
 
@@ -198,3 +198,9 @@ def test_an_estimate_says_what_is_wrong_instead_where_the_recipe_cannot_run(tab:
         first, last = tab._estimate(*form(**changes).values())
         assert "Measuring" in first
         assert said in last
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_a_sentence_on_the_page_names_the_field(name: str) -> None:
+    said = in_page_words(f"{called(name)} must be from 1 to 2; it was 3.")
+    assert said == f"“{LABELS[name]}” must be from 1 to 2; it was 3."

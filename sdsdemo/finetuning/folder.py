@@ -2,7 +2,7 @@
 
     run.json             what was asked, what it is made of, its state, what it measured: the story of the weights
     log.jsonl            a line a step or look: losses, gradient norm, seconds, held-out accuracy, controls of L_SDS
-    checkpoint.run       everything needed to go on
+    checkpoint.run       everything needed to go on, also to more steps; checkpoint.earlier.run is the one before it
     model.safetensors    what training changed, as `sds-clip:` loads it; written whenever the run stops
     STOP                 a file that asks the run to stop, from any process
     lock                 held by the process that trains: where nobody holds it, nothing is running

@@ -34,6 +34,16 @@ from sdsdemo.settings import Settings
 from sdsdemo.types import Availability, Budget, Card
 
 ALONE = Processes()
+LEAST_TESTED, MOST_TESTED = 16, 256
+"""Images that h_w is tested on, beside those that it is fitted on: a quarter as many, between these."""
+FEW_FITTED = (
+    "h_w is fitted on {count} images, fewer than the {width} numbers of an image embedding: it learns these images by "
+    "heart. Raise --fitted-on."
+)
+TOO_FEW = (
+    "The data have {count} images to train on, fewer than a batch of {batch}: an image would be among its own wrong "
+    "answers. Lower --batch to {count} or less, or add images."
+)
 FIT_AT_ONCE = 64
 LOOKED_AT = 5_000
 """Images whose captions are read by the models before training begins."""
@@ -75,6 +85,13 @@ class Preparation:
         self.facts: dict[str, Any] = {}
         """For the record: what is trained, what the teacher was asked, what h_w explains."""
 
+    def _check_size(self) -> None:
+        """Raises `UserError` where the data have fewer images than a batch: one would meet itself as a negative."""
+        found = self.source.describe()
+        count = int(str(found.get("items", 0))) - int(str(found.get("held_out", 0)))
+        if count and count < self.recipe.batch:
+            raise UserError(TOO_FEW.format(count=count, batch=self.recipe.batch))
+
     def asked_to_stop(self) -> bool:
         """Whether this process was asked to."""
         return False
@@ -88,6 +105,7 @@ class Preparation:
         yield Preparing(text="reading the data")
         self.source = read_source(self.recipe) if self.drawn is None else self.drawn.source(self.recipe)
         self.facts["data"] = self.source.describe()
+        self._check_size()
         for note in [*self.source.notes, *self._reading_notes(self.base, self.base_card)]:
             yield Told(text=note)
 
@@ -185,19 +203,27 @@ class Preparation:
         if self.recipe.h_w != "fit":
             return
         features, latents, met = [], [], 0
-        step = 0
-        while met < self.recipe.fitted_on:
-            size = min(FIT_AT_ONCE, self.recipe.fitted_on - met)
+        step, fitted_on = 0, self.recipe.fitted_on
+        total = fitted_on + min(MOST_TESTED, max(LEAST_TESTED, fitted_on // 4))
+        while met < total:
+            size = min(FIT_AT_ONCE, (fitted_on if met < fitted_on else total) - met)
             pairs = self.source.draw(step, size)
             with torch.no_grad():
                 features.append(self.base.encode_images([pair.picture.open() for pair in pairs]))
             latents.append(self.batches.latents(pairs))
             met, step = met + size, step + 1
             self.stop_if_asked()
-            yield Preparing(text="fitting h_w to true latents", done=met, total=self.recipe.fitted_on)
-        explained = self.student.fit(torch.cat(features), torch.cat(latents).to(self.device))
-        self.facts["h_w_r2"] = round(explained, 4)
-        yield Told(text=f"h_w explains {explained:.1%} of the latents' variance before the first step.")
+            yield Preparing(text="fitting h_w to true latents", done=met, total=total)
+        feature_ND, latent_N = torch.cat(features), torch.cat(latents).to(self.device)
+        self.student.fit(feature_ND[:fitted_on], latent_N[:fitted_on])
+        explained = self.student.explains(feature_ND[fitted_on:], latent_N[fitted_on:])
+        self.facts["h_w_r2"], self.facts["h_w_r2_n"] = round(explained, 4), total - fitted_on
+        yield Told(
+            text=f"h_w explains {explained:.1%} of the variance of latents that it was not fitted on "
+            f"(n = {total - fitted_on}; fitted on {fitted_on}) before the first step."
+        )
+        if fitted_on < feature_ND.shape[1]:
+            yield Told(text=FEW_FITTED.format(count=fitted_on, width=feature_ND.shape[1]))
 
     def new_objective(self) -> Objective:
         """The losses of the recipe's steps."""

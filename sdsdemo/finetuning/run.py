@@ -24,6 +24,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from sdsdemo import checkpoints
+from sdsdemo.checkpoints import CheckpointError, UnwritableError
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.drawn import Drawn
 from sdsdemo.finetuning.events import Done, Event, Looked, Placed, Preparing, Told, Written
@@ -36,7 +38,7 @@ from sdsdemo.models.delta import changed_tensors, part_of_the_way, write_delta
 from sdsdemo.objectives import sds_controls, sds_gradient_controls
 from sdsdemo.processes import Processes
 from sdsdemo.recipes import Recipe, filled
-from sdsdemo.training import CheckpointError, Course, Failed, Finished, Kept, Step, Stopped, train
+from sdsdemo.training import Course, Failed, FellBack, Finished, Kept, Step, Stopped, train
 
 ALONE = Processes()
 LOOKS = 5
@@ -51,6 +53,10 @@ NOT_MEASURED = (
 )
 ANOTHER = "'{name}' holds a run with another {what}: name another --out, or ask for the same again."
 THERE = "There is a run in '{name}' already: add --resume to go on with it, or name another --out."
+FELL_BACK = "The newest checkpoint cannot be used ({why}): the run goes on from the one before, at step {step}."
+LENGTHENED = (
+    "The run was to make {before} steps, and goes on to {steps}: the learning rate follows the longer schedule."
+)
 BROKEN = "The checkpoint of '{name}' cannot be used ({why}): name another --out and start again."
 NO_ROOM = "The run cannot be written ({why}): make room on the disk, then go on with --resume."
 
@@ -79,7 +85,7 @@ def finetune(
         stored = None
     if stored is not None:
         _check_same(stored, recipe, out, resume)
-        if stored["state"] == "finished":
+        if stored["state"] == "finished" and recipe.steps <= stored["steps_done"]:
             yield Told(text="This run has finished already: nothing is left to do.")
             yield Done(state="finished", record=stored)
             return
@@ -105,15 +111,21 @@ def _check_processes(recipe: Recipe, team: Processes) -> None:
 
 def _is_free(stored: Mapping[str, Any], folder: TuningFolder) -> bool:
     """Whether a run failed before its first step: nothing is lost where another one takes its folder."""
-    return stored["state"] == "failed" and not stored.get("steps_done") and not folder.checkpoint.exists()
+    return stored["state"] == "failed" and not stored.get("steps_done") and not checkpoints.exists(folder.checkpoint)
 
 
 def _check_same(stored: Mapping[str, Any], recipe: Recipe, out: Path, resume: bool) -> None:
     """Raises `UserError` for a folder of another run, and for one that nobody asked to go on with."""
-    if filled(stored["recipe"]) != recipe.as_dict():
+    if not _goes_on(stored, recipe):
         raise UserError(ANOTHER.format(name=out.name, what="recipe"))
     if not resume:
         raise UserError(THERE.format(name=out.name))
+
+
+def _goes_on(stored: Mapping[str, Any], recipe: Recipe) -> bool:
+    """Whether a recipe is that of a stored run, to the same number of steps or to more."""
+    held = filled(stored["recipe"])
+    return held | {"steps": recipe.steps} == recipe.as_dict() and recipe.steps >= held["steps"]
 
 
 class Run(Preparation):
@@ -127,6 +139,8 @@ class Run(Preparation):
         self.folder = folder
         self.began, self.seconds = time.monotonic(), seconds
         self.halved = False
+        self.lengthened = 0
+        """Steps that an earlier part of the run was to make, where this one is to make more."""
         self.record: dict[str, Any] = self._new_record()
         if folder.exists and not _is_free(stored := folder.read(), folder):
             self._go_on(stored)
@@ -143,7 +157,7 @@ class Run(Preparation):
         except UserError as error:
             yield self._failed(str(error))
         except CheckpointError as error:
-            said = NO_ROOM if "written" in str(error) else BROKEN
+            said = NO_ROOM if isinstance(error, UnwritableError) else BROKEN
             yield self._failed(said.format(name=self.folder.path.name, why=error))
 
     def _events(self) -> Iterator[Event]:
@@ -179,6 +193,8 @@ class Run(Preparation):
             autocast="bfloat16" if self._has_bfloat16 else None,
         )
         self._save("running")
+        if self.lengthened:
+            yield Told(text=LENGTHENED.format(before=self.lengthened, steps=recipe.steps))
         if recipe.objective == "sds":
             yield Told(text=self._reduction_words())
         yield from self._controls(0)
@@ -199,6 +215,9 @@ class Run(Preparation):
                     yield from self._controls(event.step)
             elif isinstance(event, Kept):
                 self._save("running")
+            elif isinstance(event, FellBack):
+                self.record["steps_done"] = event.step
+                yield Told(text=FELL_BACK.format(why=event.reason, step=event.step))
             elif isinstance(event, Failed):
                 yield from self._end("failed", event.reason)
             elif isinstance(event, Stopped):
@@ -290,7 +309,7 @@ class Run(Preparation):
             state = "stopped"
         self._save(state)
         if state == "finished":
-            self.folder.checkpoint.unlink(missing_ok=True)
+            checkpoints.earlier(self.folder.checkpoint).unlink(missing_ok=True)
         yield Done(state=state, record=self.record, reason=reason)
 
     def _look_after(self, state: str) -> Iterator[Event]:
@@ -381,10 +400,13 @@ class Run(Preparation):
     def _go_on(self, stored: dict[str, Any]) -> None:
         """Take over what an earlier part of the run knew. Raises `UserError` for another recipe or other weights."""
         for key, what in (("recipe", "recipe"), ("base_fingerprint", "base"), ("teacher_fingerprint", "teacher")):
-            if (filled(stored[key]) if key == "recipe" else stored.get(key)) != self.record[key]:
+            same = _goes_on(stored, self.recipe) if key == "recipe" else stored.get(key) == self.record[key]
+            if not same:
                 raise UserError(ANOTHER.format(name=self.folder.path.name, what=what))
+        before = filled(stored["recipe"])["steps"]
+        self.lengthened = before if before < self.recipe.steps else 0
         kept = {key: stored[key] for key in ("preferences", "h_w_r2", "controls") if key in stored}
-        done = _steps_of(self.folder.checkpoint)
+        done = checkpoints.steps_of(self.folder.checkpoint)
         self.record |= kept | {"steps_done": done, "seconds_before": stored.get("seconds", 0.0)}
 
 
@@ -396,11 +418,3 @@ def controls_words(found: dict[str, float]) -> str:
         f"L_SDS with right / shuffled captions: {', '.join(parts)}; its gradient on CLIP has norm "
         f"{found['gradient on CLIP']:.2g}, and cosine {found['cosine with shuffled']:.3f} between the two."
     )
-
-
-def _steps_of(checkpoint: Path) -> int:
-    """Steps that a checkpoint holds; 0 where there is none, or where it will be refused later."""
-    try:
-        return int(torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)["done"])
-    except Exception:  # whatever is wrong with it is said when the run loads it
-        return 0

@@ -52,6 +52,7 @@ def read_run(path: Path) -> StoredRun:
     """A folder that `evaluate --out` wrote. Raises `UserError` naming file and line."""
     if not (path / HEADER).is_file():
         raise UserError(f"There is no {HEADER} in '{path}': name a folder that `evaluate --out` wrote.")
+    read_header(path)  # before the rest: a folder of another kind is named by what it is
     lines = [(file, whole_lines(file)) for file in score_files(path)]
     examples, header = read_examples(path), read_header(path)  # a writer names what it scores before it adds lines
     if header["format"] != FORMAT:

@@ -25,7 +25,7 @@ from sdsdemo.tunings import OFF, Tuning, Tunings
 from sdsdemo.types import Example
 from sdsdemo.ui import curves, tuned
 from sdsdemo.ui.browsed import THUMB, Thumbnails
-from sdsdemo.ui.recipe_form import RecipeForm
+from sdsdemo.ui.recipe_form import RecipeForm, in_page_words
 from sdsdemo.ui.rows import message_html
 from sdsdemo.workbench import Workbench
 
@@ -176,7 +176,7 @@ class FinetuneTab:
             self.tunings.check(recipe)
             yield f'<p class="hint">{escape(self._estimated(recipe))}</p>'
         except UserError as error:
-            yield f'<p class="hint">{escape(str(error))}</p>'
+            yield f'<p class="hint">{escape(in_page_words(str(error)))}</p>'
         except Exception:
             log.exception("an estimate failed")
             yield ""
@@ -205,7 +205,7 @@ class FinetuneTab:
         try:
             id_ = self.tunings.start(self.form.recipe(values))
         except UserError as error:
-            return [message_html(str(error)), gr.skip(), gr.skip(), gr.skip()]
+            return [message_html(in_page_words(str(error))), gr.skip(), gr.skip(), gr.skip()]
         except Exception:
             log.exception("a run could not be started")
             return [message_html(OUR_FAULT), gr.skip(), gr.skip(), gr.skip()]

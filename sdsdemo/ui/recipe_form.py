@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gradio as gr
 
 from sdsdemo.errors import UserError
-from sdsdemo.recipes import CHOICES, NAMES, OBJECTIVES, PRESET_WORDS, PRESETS, WITH_TEACHER_IN_LOOP, Recipe, meaning
+from sdsdemo.recipes import (
+    CHOICES,
+    NAMES,
+    OBJECTIVES,
+    PRESET_WORDS,
+    PRESETS,
+    WITH_TEACHER_IN_LOOP,
+    Recipe,
+    called,
+    meaning,
+)  # fmt: skip
 from sdsdemo.workbench import Workbench
 
 FIRST = "quick"
@@ -55,6 +66,12 @@ LABELS = {
     "teacher_noises": "Noise draws", "sharpness": "Sharpness", "permuted": "Control: permuted preferences",
     "unordered": "Control: permuted, sides by lot",
 }  # fmt: skip
+
+
+def in_page_words(sentence: str) -> str:
+    """A sentence about a recipe with the names of the page's fields in place of the shell's flags."""
+    flags = {called(name): f"“{label}”" for name, label in LABELS.items()}
+    return re.sub(r"--[a-z][a-z-]*", lambda found: flags.get(found[0], found[0]), sentence)
 
 
 class RecipeForm:

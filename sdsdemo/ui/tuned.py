@@ -8,6 +8,7 @@ from typing import Any
 
 from sdsdemo.finetuning.words import KEPT, SHOWN, change_words, duration
 from sdsdemo.tunings import Tuning
+from sdsdemo.ui.recipe_form import in_page_words
 
 STATES = {
     "waiting": "Waiting",
@@ -41,7 +42,7 @@ def status_html(run: Tuning | None) -> str:
     state = "stopped" if run.state == "stopping" and run.written else run.state
     mark = f'<b class="state {state}">{STATES[state]}</b>'
     told = "".join(f"<li>{escape(text)}</li>" for text in run.told)
-    reason = f'<p class="message">{escape(run.reason)}</p>' if run.reason else ""
+    reason = f'<p class="message">{escape(in_page_words(run.reason))}</p>' if run.reason else ""
     return (
         f'<div class="run-status" role="status" aria-live="polite"><p>{mark} {" · ".join(parts)}</p>'
         f'<div class="run-bar"><i style="width:{share:.1f}%"></i></div>{reason}'

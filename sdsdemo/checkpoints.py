@@ -1,0 +1,149 @@
+"""Checkpoints of a training run: the last two are kept, and one is used only where it is whole and fits the module.
+
+    NAME.run            the newest
+    NAME.earlier.run    the one before, for when the newest is damaged
+
+Read as data alone (`weights_only`): every key, shape and type is checked before anything is changed. Trains nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sdsdemo.runtime import files
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""What AdamW keeps for each parameter, in its shape; beside it, `step`."""
+State = dict[str, Any]
+"""`done` steps, `parameters` and their moving `average` by name, and the `optimiser`'s state dict."""
+
+
+class CheckpointError(Exception):
+    """A checkpoint is broken, or of another run."""
+
+
+class UnwritableError(CheckpointError):
+    """The disk does not take it."""
+
+
+def earlier(path: Path) -> Path:
+    """Where the checkpoint before the newest one is."""
+    return path.with_name(f"{path.stem}.earlier{path.suffix}")
+
+
+def exists(path: Path) -> bool:
+    """Whether there is a checkpoint, whole or not."""
+    return path.exists() or earlier(path).exists()
+
+
+def forget(path: Path) -> None:
+    """Removes both."""
+    for one in (path, earlier(path)):
+        one.unlink(missing_ok=True)
+
+
+def save(path: Path, state: State) -> None:
+    """Written aside, then renamed; the newest one becomes the earlier one. Raises `UnwritableError`."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with files.write_aside(path) as aside:
+            torch.save(state, aside)
+            if path.exists():
+                os.replace(path, earlier(path))
+    except (OSError, RuntimeError) as error:
+        why = getattr(error, "strerror", None) or "the disk may be full"
+        raise UnwritableError(f"{path.name} cannot be written: {why}") from error
+
+
+def newest(path: Path, check: Callable[[Any], None] = lambda state: None) -> tuple[State, str] | None:
+    """The newest checkpoint that is whole, and why a newer one was passed over; None where there is none at all.
+
+    check: raises `CheckpointError` for one that does not fit. Raises `CheckpointError` where no one can be used.
+    """
+    faults: list[str] = []
+    for one in (path, earlier(path)):
+        if one.exists():
+            try:
+                state = _read(one)
+                check(state)
+            except CheckpointError as error:
+                faults.append(str(error))
+            else:
+                return state, "; ".join(faults)
+    if faults:
+        raise CheckpointError("; ".join(faults))
+    return None
+
+
+def steps_of(path: Path) -> int:
+    """Steps that the newest whole one holds; 0 where there is none."""
+    try:
+        found = newest(path)
+    except CheckpointError:
+        return 0
+    return found[0]["done"] if found else 0
+
+
+def check_fits(state: State, parameters: Mapping[str, Tensor], *, averaged: bool) -> None:
+    """Raises `CheckpointError` for other parameters, shapes or types, and for values that are no numbers."""
+    _check_tensors("parameters", state["parameters"], parameters)
+    _check_tensors("average", state["average"], parameters if averaged else {})
+    like = list(parameters.values())
+    for index, held in state["optimiser"]["state"].items():
+        if not isinstance(index, int) or not 0 <= index < len(like) or not isinstance(held, dict):
+            raise CheckpointError("its optimiser is of other parameters")
+        _check_tensors("optimiser", {key: held.get(key) for key in MOMENTS}, dict.fromkeys(MOMENTS, like[index]))
+        step = held.get("step")
+        if not isinstance(step, Tensor) or step.numel() != 1 or not step.isfinite().all():
+            raise CheckpointError("its optimiser counts no steps")
+
+
+def _check_tensors(what: str, found: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> None:
+    if found.keys() != wanted.keys():
+        raise CheckpointError(f"its {what} are others")
+    for name, like in wanted.items():
+        tensor = found[name]
+        if not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
+            raise CheckpointError(f"its {what} hold no tensor {name}")
+        if tensor.shape != like.shape or tensor.dtype != like.dtype:
+            raise CheckpointError(f"its {what} have another shape or type at {name}")
+        if not tensor.isfinite().all():
+            raise CheckpointError(f"its {what} hold no numbers at {name}")
+
+
+def _read(path: Path) -> State:
+    """A whole file of our shape. Raises `CheckpointError` naming it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip() is not None:
+                raise CheckpointError(f"{path.name} is damaged")
+        state = torch.load(path, weights_only=True, map_location="cpu")
+    except CheckpointError:
+        raise
+    except Exception as error:  # whatever a damaged file makes of the reader
+        raise CheckpointError(f"{path.name} is damaged or no checkpoint") from error
+    if not _has_shape(state):
+        raise CheckpointError(f"{path.name} holds something else")
+    return state  # type: ignore[no-any-return]
+
+
+def _has_shape(state: Any) -> bool:
+    if not isinstance(state, dict) or not {"done", "parameters", "average", "optimiser"} <= state.keys():
+        return False
+    done, optimiser = state["done"], state["optimiser"]
+    return (
+        isinstance(done, int)
+        and not isinstance(done, bool)
+        and done >= 0
+        and isinstance(state["parameters"], dict)
+        and isinstance(state["average"], dict)
+        and isinstance(optimiser, dict)
+        and isinstance(optimiser.get("state"), dict)
+    )
