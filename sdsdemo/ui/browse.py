@@ -137,7 +137,7 @@ class BrowseTab:
     def __init__(self, workbench: Workbench, shelf: Shelf, space: str, handed: Handed | None = None) -> None:
         self.workbench, self.shelf, self.space = workbench, shelf, space
         self.handed = handed or Handed(shelf)
-        self.thumbs, self.requests = browsed.Thumbnails(), InOrder()
+        self.thumbs, self.clicks, self.changes = browsed.Thumbnails(), InOrder(), InOrder()
         runs = shelf.names()
         with gr.Column(elem_id="browse"):
             self._build_filters(runs)
@@ -281,7 +281,7 @@ class BrowseTab:
 
     def _refresh(self, request: gr.Request | None, *values: Any) -> Sequence[Any]:
         """With no example open it leaves that part alone: one may have been clicked since this was asked."""
-        if self.requests.is_late(request):
+        if self.changes.is_late(request):
             return [gr.skip()] * len(self.outputs)
         shown = self.view(Asked(*values[:-2]), 0, values[-1])
         return shown if values[-1] else shown._replace(example=gr.skip(), selected=gr.skip())
@@ -291,7 +291,7 @@ class BrowseTab:
 
     def _pick(self, event: gr.SelectData, request: gr.Request, *values: Any) -> list[Any]:
         """What a click in the tab's HTML does: open, step, page, filter, clear, or go to Compare."""
-        if self.requests.is_late(request):
+        if self.clicks.is_late(request):
             return [gr.skip()] * (len(self.cleared) + len(self.outputs) + TO_COMPARE)
         return self.pick(Asked(*values[:-2]), int(values[-2]), str(values[-1]), str(event.value), str(event.index))
 

@@ -23,7 +23,10 @@ def head() -> str:
 
 
 class InOrder:
-    """The newest request of each session for one part of the page. Safe to share between threads."""
+    """The newest request of each session of one kind, such as clicks. Safe to share between threads.
+
+    Kinds are apart, since the page asks some things by itself: a click is not late because of those.
+    """
 
     def __init__(self) -> None:
         self._newest: OrderedDict[str, int] = OrderedDict()
