@@ -152,6 +152,8 @@ def held_back(page: Page, kind: str, *, before: bool) -> Callable[[], None]:
                 answers.append(route.fetch())
 
     def let_go() -> None:
+        while not before and not answers:
+            page.wait_for_timeout(50)
         held[0].continue_() if before else held[0].fulfill(response=answers[0])
         page.wait_for_timeout(500)
         page.unroute_all(behavior="wait")
