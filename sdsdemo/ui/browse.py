@@ -290,10 +290,16 @@ class BrowseTab:
         return [[], [], [], [], ANY, ANY, "", ANY]
 
     def _pick(self, event: gr.SelectData, request: gr.Request, *values: Any) -> list[Any]:
-        """What a click in the tab's HTML does: open, step, page, filter, clear, or go to Compare."""
+        """What a click in the tab's HTML does: open, step, page, filter, clear, or go to Compare.
+
+        Nothing where a later click came before it, or while it was answered.
+        """
+        late = [gr.skip()] * (len(self.cleared) + len(self.outputs) + TO_COMPARE)
         if self.clicks.is_late(request):
-            return [gr.skip()] * (len(self.cleared) + len(self.outputs) + TO_COMPARE)
-        return self.pick(Asked(*values[:-2]), int(values[-2]), str(values[-1]), str(event.value), str(event.index))
+            return late
+        asked, page, selected = Asked(*values[:-2]), int(values[-2]), str(values[-1])
+        found = self.pick(asked, page, selected, str(event.value), str(event.index))
+        return late if self.clicks.is_late(request) else found
 
     def pick(self, asked: Asked, page: int, selected: str, kind: str, pick: str) -> list[Any]:
         """As `_pick`, of plain values."""
