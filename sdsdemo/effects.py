@@ -6,6 +6,7 @@
 
 Examples are the same for every base and seed, so a draw of examples holds for all of them. With three bases the draw of
 bases is coarse: where all three lean one way the interval can be too narrow, so the effect by base is kept beside it.
+It is about the bases that were made; `over_bases` is about bases in general.
 Davison & Hinkley 1997, section 3.8, for the nested bootstrap; Holm 1979 for several contrasts.
 
 Shape suffixes: B base, S seed, E example.
@@ -13,10 +14,12 @@ Shape suffixes: B base, S seed, E example.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from sdsdemo.metrics import student_t_quantile
 
 DRAWS, SEED = 4_000, 20_005
 """Of the bootstrap."""
@@ -59,6 +62,18 @@ def nested_effect(difference_BSE: np.ndarray, draws: int = DRAWS) -> Effect:
         by_base=tuple(float(value) for value in difference_BSE.mean((1, 2))),
         shape=(bases, seeds, examples),
     )
+
+
+def over_bases(by_base: Sequence[float]) -> tuple[float, float]:
+    """The 95 % interval of the effect on bases in general: Student's t on the base means, B - 1 degrees of freedom.
+
+    Raises `ValueError` for fewer than two bases.
+    """
+    if len(by_base) < 2:
+        raise ValueError(f"An interval over bases needs two of them; there was {len(by_base)}.")
+    mean_B = np.asarray(by_base, dtype=float)
+    reach = student_t_quantile(0.975, len(mean_B) - 1) * mean_B.std(ddof=1) / np.sqrt(len(mean_B))
+    return float(mean_B.mean() - reach), float(mean_B.mean() + reach)
 
 
 def holm(p: Mapping[str, float]) -> dict[str, float]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sdsdemo.study_limits import limits
+from sdsdemo.study_words import points_words, share_words, signed
+
 Grid = Sequence[Sequence[str]]
 
 TITLES = {
@@ -66,9 +69,9 @@ def contrasts_grid(study: Mapping[str, Any]) -> list[list[str]]:
     """Head and a row a contrast: points of text score."""
     rows = [[*CONTRAST_HEAD[:2], *_seeds_head(study), *CONTRAST_HEAD[2:]]]
     for found in study.get("contrasts", []):
-        by_base = ", ".join(_signed(value) for value in found["by_base"])
-        interval = f"{_signed(found['low'])} to {_signed(found['high'])}"
-        measured = [_signed(found["value"]), interval, by_base, f"{found['holm']:.3f}"]
+        by_base = ", ".join(signed(value) for value in found["by_base"])
+        interval = f"{signed(found['low'])} to {signed(found['high'])}"
+        measured = [signed(found["value"]), interval, by_base, f"{found['holm']:.3f}"]
         rows.append([found["cell"], found["control"], *_seeds(study, found), *measured])
     return rows
 
@@ -135,7 +138,7 @@ def verdict(experiment: Mapping[str, Any]) -> list[str]:
         _dealt_words(experiment.get("dealt", {})),
         _mislabelled_words(experiment.get("mislabelled", {})),
         _better_words(experiment.get("better", {})),
-        "The intervals draw bases, seeds and examples again.",
+        *limits(experiment),
     ]
     return [part for part in said if part]
 
@@ -328,21 +331,6 @@ def _kept(found: Mapping[str, Any]) -> str:
     """`-0.4 [-1.2, +0.4], kept`."""
     said = {True: ", kept", False: "", None: ", no measure"}[found["kept"]]
     return points_words(found) + said
-
-
-def points_words(found: Mapping[str, float]) -> str:
-    """`+0.6 [-1.5, +2.6]`, in points."""
-    return f"{_signed(found['value'])} [{_signed(found['low'])}, {_signed(found['high'])}]"
-
-
-def _signed(share: float) -> str:
-    """In points with a sign; nothing is +0.0."""
-    return f"{round(100 * share, 1) + 0.0:+.1f}"
-
-
-def share_words(found: Mapping[str, float]) -> str:
-    """`37.0 [32, 42]`, in percent."""
-    return f"{100 * found['value']:.1f} [{100 * found['low']:.0f}, {100 * found['high']:.0f}]"
 
 
 def _of(count: int, what: str) -> str:

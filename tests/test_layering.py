@@ -19,9 +19,12 @@ RANKS = (
     (
         "arguments", "losses", "metrics", "judging", "effects", "deciding", "inputs", "evidence", "processes", "swaps",
         "swap_words", "swap_phrases", "replacements", "recipes", "zerogpu", "text_tower", "console", "captions",
-        "checkpoints",
+        "checkpoints", "study_words",
     ),
-    ("models", "data", "training", "objectives", "results", "runs", "plots", "figures", "reports", "study_tables"),
+    (
+        "models", "data", "training", "objectives", "results", "runs", "plots", "figures", "reports",
+        "study_limits", "study_tables",
+    ),
     ("summaries", "freshness"),
     ("evaluation", "reporting", "browsing", "mini", "finetuning"),
     ("workbench", "shell", "doctor", "bench", "shelf", "tunings", "publishing"),
@@ -29,7 +32,9 @@ RANKS = (
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 BESIDE = {
-    ("settings", "types"), ("settings", "errors"),  ("deciding", "metrics"), ("judging", "metrics"),
+    ("settings", "types"), ("settings", "errors"),  ("deciding", "metrics"), ("effects", "metrics"),
+    ("study_tables", "study_limits"),
+    ("judging", "metrics"),
     ("objectives", "training"),
     ("data", "models"), ("recipes", "swaps"), ("swaps", "swap_words"), ("swaps", "swap_phrases"),
     ("swaps", "replacements"), ("swap_phrases", "swap_words"), ("replacements", "swap_phrases"),

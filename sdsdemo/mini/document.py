@@ -21,18 +21,18 @@ from sdsdemo.mini.students import TEACHER
 from sdsdemo.mini.variants import SHORT
 from sdsdemo.mini.verify import COSTS, EXPERIMENT, FINDINGS, MEASURED, RESULTS
 from sdsdemo.settings import CHECKPOINTS, ROOT
+from sdsdemo.study_limits import LESSON
 from sdsdemo.study_tables import (
     TITLES,
     as_markdown,
     bases_grid,
     costs_grid,
     costs_words,
-    points_words,
-    share_words,
     study_markdown,
     verdict,
     whole_words,
 )
+from sdsdemo.study_words import points_words, share_words
 from sdsdemo.summaries import tag_rows
 from sdsdemo.types import Example
 
@@ -44,6 +44,7 @@ DOCUMENT, README = ROOT / "docs" / "mini.md", ROOT / "README.md"
 def blocks(found: Mapping[str, Any]) -> dict[str, str]:
     """What stands between the markers of each name."""
     parts = {"bases": as_markdown(bases_grid(found["bases"])), **{name: study_markdown(found[name]) for name in TITLES}}
+    parts["lesson"] = LESSON
     parts["verdict"] = "\n".join(f"- {said}" for said in verdict(found))
     measured = [json.loads(path.read_text(encoding="utf-8")) for path in (MEASURED, LONGER) if path.is_file()]
     parts["teacher"] = teacher_markdown(*measured)

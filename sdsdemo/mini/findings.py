@@ -24,6 +24,8 @@ SKILLS = {"zero_shot": "mini-zero-shot", "retrieval": "mini-retrieval"}
 """What fine-tuning must keep, and the sets that say so."""
 ASIDE = {"attribute": "mini-attribute", "relation": "mini-relation", "order": "mini-order"}
 """Further sets of one image and k captions."""
+LEAST_GAIN = 0.06
+"""What a base must gain when told the truth, before anything may be said about L_SDS on it."""
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -33,7 +35,26 @@ def findings(bases: Rows, studies: Mapping[str, Rows]) -> dict[str, Any]:
     for name, rows in studies.items():
         beside = [row for other in BESIDE.get(name, ()) for row in studies.get(other, ())]
         found[name] = _study(STUDIES[name], rows, bases, pairs_of(name, STUDIES[name]), beside)
-    return found
+    gate = _gate(studies.get("dealt", ()), studies.get("confirm", ()))
+    return found | ({"gate": gate} if gate else {})
+
+
+def _gate(dealt: Rows, confirm: Rows) -> dict[str, Any]:
+    """What each base gains when told the truth, against L_CLIP alone; empty before all of these runs were made.
+
+    The interval of a base draws its seeds and the examples again.
+    """
+    study, rows = STUDIES["dealt"], [*dealt, *confirm]
+    made = {row["run"] for row in rows}
+    if not all(f"{cell} {b} {s}" in made for cell in ("labels", "clip") for b in study.bases for s in study.seeds):
+        return {}
+    difference_BSE = differences(rows, "labels", "clip", study.bases, study.seeds, study.measure)
+    effects = {base: nested_effect(difference_BSE[b : b + 1]) for b, base in enumerate(study.bases)}
+    by_base = {
+        base: {key: round(getattr(effect, key), 4) for key in ("value", "low", "high")}
+        for base, effect in effects.items()
+    }
+    return {"least": LEAST_GAIN, "by_base": by_base}
 
 
 def pairs_of(name: str, study: Study) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import gradio as gr
 
 from sdsdemo.settings import ASSETS, CHECKPOINTS
+from sdsdemo.study_limits import lesson_words
 from sdsdemo.study_tables import verdict
 from sdsdemo.types import Card
 from sdsdemo.ui.rows import size_words
@@ -97,7 +98,7 @@ def measured_html(assets: Path = ASSETS) -> str:
         MEASURED.format(n=result["n"], **result["settings"])
         + f'<div class="wide"><table><thead><tr><td></td>{head}</tr></thead>'
         + f'<tbody>{rows}<tr><th scope="row">chance</th>{chance}</tr></tbody></table></div>'
-        + f"<p>{captions_words(result['models'])}</p>"
+        + f"<p>{lesson_words(result['models'])} {captions_words(result['models'])}</p>"
         + experiment_html(assets)
     )
 

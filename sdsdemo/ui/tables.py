@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 from sdsdemo import data, study_tables
 from sdsdemo.reports import as_csv, counted, p_words, warnings
 from sdsdemo.runtime.files import finite, to_json
+from sdsdemo.study_limits import lesson_words
 
 Result = Mapping[str, Any]
 EXPERIMENT = "mini/results/experiment.json"
@@ -42,7 +43,7 @@ def result_html(result: Result, figures: Mapping[str, bytes]) -> str:
         f'<section class="results"><p class="hint">{escape(result["benchmark"])}: n = {result["n"]:,}{sampled}. '
         f"Percent right with the 95 % interval (Wilson). Denoising models: {settings['timesteps']} timesteps, "
         f"{settings['noises']} noise draws, seed {settings['seed']}.</p>{_notes(result)}{_skipped(skipped)}"
-        f"{_shares(result)}{_downloads(result, figures)}{_figure(figures)}"
+        f"{_shares(result)}{_lesson(result['models'])}{_downloads(result, figures)}{_figure(figures)}"
         f"{_by_tag(result)}{_paired(result)}{_readings(result)}{_cost(result)}</section>"
     )
 
@@ -80,8 +81,14 @@ def overview_html(results: Mapping[str, Result]) -> str:
     chance = ["chance", *(f"{100 * result['chance'][_metrics(result)[0]]:.1f}" for result in results.values())]
     return (
         '<section class="results"><p class="hint">Percent right by the first score of each benchmark, with the 95 % '
-        f"interval (Wilson).</p>{_table(head, [*rows, chance])}</section>"
+        f"interval (Wilson).</p>{_table(head, [*rows, chance])}{_lesson(models)}</section>"
     )
+
+
+def _lesson(models: Iterable[str]) -> str:
+    """What the lead of Mini diffusion rests on, where it shows."""
+    said = lesson_words(list(models))
+    return f'<p class="hint">{escape(said)}</p>' if said else ""
 
 
 def _first(result: Result) -> str:
