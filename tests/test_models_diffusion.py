@@ -22,7 +22,7 @@ from sdsdemo.models.denoising import DiffusionScorer, draw_noise, monte_carlo_er
 from sdsdemo.models.diffusion import LatentDiffusion, load_diffusion
 from sdsdemo.models.domain import Domain
 from sdsdemo.settings import ROOT
-from sdsdemo.types import Budget, Concern, Evidence, Scores
+from sdsdemo.types import Budget, Concern, Evidence, Example, Picture, Scores
 from tests import twins
 
 CAPTIONS = ["a red star left of a blue circle", "a blue star left of a red circle", "a cat"]
@@ -438,3 +438,23 @@ def _state(pipe: Any) -> list[Any]:
     sums = [float(sum(p.double().sum() for p in m.parameters())) for m in modules]
     scheduler = (dict(pipe.scheduler.config), pipe.scheduler.timesteps.tolist(), pipe.scheduler.num_inference_steps)
     return [*flags, *sums, scheduler]
+
+
+def test_a_caption_that_examples_share_is_encoded_once(
+    scorer: DiffusionScorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[str] = []
+    encode = scorer.model.encode_prompts
+    monkeypatch.setattr(scorer.model, "encode_prompts", lambda prompts: (encoded.extend(prompts), encode(prompts))[1])
+    monkeypatch.setattr(scorer, "micro_batch", 1)  # so that every example is a part of its own
+    picture = Picture(name="0.png", open=twins.picture)
+    captions = tuple(CAPTIONS[:2])
+    examples = [
+        Example(id=str(k), images=(picture,), captions=captions[:: 1 - 2 * (k % 2)], tags={}) for k in range(10)
+    ]
+    spend = Budget(timesteps=2, noises=2, seed=0)
+    found = list(scorer.score_examples(examples, spend))
+    assert sorted(encoded) == sorted(captions)
+    for example, scores in zip(examples, found, strict=True):
+        alone = scorer.score([twins.picture()], example.captions, spend)
+        np.testing.assert_allclose(scores.score_IC, alone.score_IC, atol=1e-6)

@@ -173,6 +173,10 @@ class LatentDiffusion:
         """condition_B: row index_B[b] for sample b."""
         return condition_C[index_B]
 
+    def join(self, conditions: Sequence[Any]) -> Any:
+        """condition_C of conditions that `take` gave, one after another."""
+        return torch.cat(list(conditions))
+
     def denoise(self, noisy_B: Tensor, timestep_B: Tensor, condition_B: Any) -> Tensor:
         """The denoiser's output for a batch, float32; the `denoise` of `losses`."""
         noisy_B, timestep_B = noisy_B.to(self.device, self.dtype), timestep_B.to(self.device)
