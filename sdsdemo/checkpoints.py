@@ -131,7 +131,7 @@ def _read(path: Path) -> State:
         raise CheckpointError(f"{path.name} is damaged or no checkpoint") from error
     if not _has_shape(state):
         raise CheckpointError(f"{path.name} holds something else")
-    return state  # type: ignore[no-any-return]
+    return dict(state)
 
 
 def _has_shape(state: Any) -> bool:

@@ -130,3 +130,18 @@ def test_a_model_without_bounds_knows_everything() -> None:
 def test_single_objects_are_at_home_too(domain: Domain) -> None:
     rng = np.random.default_rng(5)
     assert flagged(domain, [draw(random_scene(rng, "single", "train")) for _ in range(40)]) <= 0.05
+
+
+@pytest.mark.parametrize(
+    ("caption", "words"),
+    [
+        ("the dog's star", "'dog's' is not a word"),
+        ("a cat star dog", "'cat' and 'dog' are not words"),
+        ("cat dog mat", "'cat', 'dog' and 'mat' are not words"),
+    ],
+)
+def test_unknown_words_are_listed_as_a_sentence_lists_them(caption: str, words: str) -> None:
+    found = Domain.read(CHECKPOINTS / "mini-clip")
+    assert found is not None
+    (concern,) = found.concerns([], [caption])
+    assert words in concern.text
