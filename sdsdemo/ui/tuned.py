@@ -30,6 +30,11 @@ SHORT = (
     "objective <i>clip</i> at the same settings before you believe a gain."
 )
 
+NOT_MEASURED = (
+    '<p class="hint">The run was stopped before what it changed could be measured. Its model is kept: use it in Compare '
+    "or in Browse.</p>"
+)
+
 
 def status_html(run: Tuning | None) -> str:
     """One line of state, and a bar."""
@@ -76,7 +81,7 @@ def _parts(run: Tuning) -> list[str]:
 def result_html(run: Tuning | None) -> str:
     """Before and after with the doubt, what was kept, where the captions are alike, and the command."""
     if run is None or "measured" not in run.record:
-        return ""
+        return NOT_MEASURED if run is not None and run.state == "stopped" and run.written else ""
     measured = run.record["measured"]
     rows = "".join(
         _row(name if k == 0 else "", metric, row, found.get("kept", ...))
