@@ -31,8 +31,8 @@ SHORT = (
 )
 
 NOT_MEASURED = (
-    '<p class="hint">The run was stopped before what it changed could be measured. Its model is kept: use it in Compare '
-    "or in Browse.</p>"
+    '<p class="hint">The run was stopped before what it changed could be measured. Its model is kept: use it in '
+    "Compare or in Browse.</p>"
 )
 
 
