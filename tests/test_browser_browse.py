@@ -183,6 +183,7 @@ def test_a_late_one_never_replaces_a_newer_filter(page: Page, address: str, befo
     row = page.locator(".tag-row").nth(1)
     row.click()
     expect(row).to_have_attribute("aria-pressed", "true")
+    expect(page.locator(COUNT)).not_to_have_text("400 of 400")
     shown = page.locator(COUNT).inner_text()
     let_go()
     expect(page.locator(COUNT)).to_have_text(shown)
