@@ -567,3 +567,17 @@ def test_what_h_w_explains_is_measured_on_other_images() -> None:
     features, latents = torch.randn(24, clips.WIDTH), torch.randn(24, 2, 2, 2)
     assert student.fit(features[:8], latents[:8]) > 0.99  # learnt by heart
     assert student.explains(features[8:], latents[8:]) < 0.5
+
+
+@pytest.mark.parametrize("phase", ["loading", "reading", "a look before"])
+def test_a_stop_before_a_run_goes_on_keeps_its_weights(run: Any, tmp_path: Path, phase: str) -> None:
+    run(objective="clip", stop_at=lambda event: isinstance(event, Step) and event.step == 3)
+    kept = (tmp_path / "run" / "model.safetensors").read_bytes()
+    events = run(
+        objective="clip", resume=True, stop_at=lambda event: isinstance(event, Preparing) and phase in event.text
+    )
+    assert (done(events).state, done(events).record["steps_done"]) == ("stopped", 3)
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == kept
+    assert not any(isinstance(event, Looked) and event.step for event in events)
+    again = run(objective="clip", resume=True)
+    assert [event.step for event in again if isinstance(event, Step)] == [4, 5, 6]

@@ -292,7 +292,7 @@ class Run(Preparation):
         if not self.team.is_main:
             yield Done(state=state, record=self.record, reason=reason)
             return
-        if hasattr(self, "header"):
+        if hasattr(self, "header") and self._has_what_was_learned:
             self.record["seconds"] = round(time.monotonic() - self.began + self.record.get("seconds_before", 0.0), 1)
             self._save("stopping" if state == "stopped" else "running")
             self._go_back_a_part()
@@ -311,6 +311,12 @@ class Run(Preparation):
         if state == "finished":
             checkpoints.earlier(self.folder.checkpoint).unlink(missing_ok=True)
         yield Done(state=state, record=self.record, reason=reason)
+
+    @property
+    def _has_what_was_learned(self) -> bool:
+        """Whether the module holds the steps of the record: one that goes on is the bare base until it trains again,
+        and must not be written over what the part before has left."""
+        return not self.record["steps_done"] or hasattr(self, "objective")
 
     def _look_after(self, state: str) -> Iterator[Event]:
         """What changed, of a run that made a step or was to make none. Raises `StopAsked`.
