@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from sdsdemo import checkpoints
-from sdsdemo.checkpoints import check_fits
+from sdsdemo.checkpoints import CheckpointError, check_fits
 from sdsdemo.processes import Processes
 
 Losses = Mapping[str, Tensor]
@@ -265,15 +265,20 @@ class _Run:
 
         Raises `CheckpointError` where none can be used; nothing is changed then.
         """
-        averaged = bool(self.course.ema)
-        found = checkpoints.newest(path, lambda state: check_fits(state, self.parameters, averaged=averaged))
+        found = checkpoints.newest(path, self._check)
         if found is None:
             return ""
         state, passed = found
         self.done = state["done"]
         self.average = {name: tensor.to(self.parameters[name].device) for name, tensor in state["average"].items()}
-        self.optimiser.load_state_dict(state["optimiser"])
+        groups = self.optimiser.state_dict()["param_groups"]  # of the course, whatever the file says
+        self.optimiser.load_state_dict({"state": state["optimiser"]["state"], "param_groups": groups})
         with torch.no_grad():
             for name, value in state["parameters"].items():
                 self.parameters[name].copy_(value)
         return passed
+
+    def _check(self, state: checkpoints.State) -> None:
+        check_fits(state, self.parameters, averaged=bool(self.course.ema))
+        if state["done"] > self.course.steps:
+            raise CheckpointError(f"it holds more steps than the {self.course.steps} of the run")

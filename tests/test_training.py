@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from sdsdemo.checkpoints import CheckpointError
 from sdsdemo.training import Course, Failed, Finished, Kept, Step, train
 
 COURSE = Course(steps=20, learning_rate=1e-2, warm_up=3)
@@ -97,3 +100,69 @@ def test_the_rate_rises_over_the_warm_up_and_falls_to_nearly_nothing(course: Cou
     assert rates[:10] == sorted(rates[:10])
     assert max(rates) <= 1.0
     assert rates[99] < 0.15
+
+
+ODD = (None, 3, -1, "x", [], {}, float("nan"), 10**30, True, torch.zeros(2), torch.zeros(1, 4, dtype=torch.float64))
+
+
+def reshaped(value: Any, draw: random.Random) -> Any:
+    """The same data with one part of it missing, added or replaced by something else."""
+    if not isinstance(value, dict) or not value or draw.random() < 0.2:
+        return draw.choice(ODD)
+    value, key = dict(value), draw.choice(list(value))
+    deed = draw.random()
+    if deed < 0.2:
+        del value[key]
+    elif deed < 0.3:
+        value[draw.choice(["z", 9])] = draw.choice(ODD)
+    else:
+        value[key] = reshaped(value[key], draw)
+    return value
+
+
+def damaged(content: bytes, draw: random.Random) -> bytes:
+    """Cut, or with some bytes changed."""
+    if draw.random() < 0.4:
+        return content[: draw.randrange(len(content))]
+    found = bytearray(content)
+    for _ in range(draw.choice([1, 3, 30])):
+        found[draw.randrange(len(found))] = draw.randrange(256)
+    return bytes(found)
+
+
+def test_a_damaged_or_reshaped_checkpoint_is_used_or_refused(tmp_path: Path) -> None:
+    course, path, draw = Course(steps=3, learning_rate=1e-2, ema=0.9), tmp_path / "a.run", random.Random(0)
+    module = fresh()
+    list(train(module, regression(module), course, keep=path))
+    content, state, refused = path.read_bytes(), torch.load(path, weights_only=True), 0
+    for number in range(600):
+        if number % 2:
+            path.write_bytes(damaged(content, draw))
+        else:
+            torch.save(reshaped(state, draw), path)
+        other = fresh()
+        try:
+            *_, last = train(other, regression(other), course, keep=path)
+            assert last == Finished(step=3)
+        except CheckpointError:
+            refused += 1
+            assert torch.equal(weights(other), weights(fresh()))
+    assert 400 < refused < 600
+
+
+@pytest.mark.parametrize(
+    "changes", [{"betas": (0.0, 0.0)}, {"lr": float("nan")}, {"params": [1, 0]}, {"weight_decay": 9.0}]
+)
+def test_the_course_is_the_run_s_and_not_the_checkpoint_s(tmp_path: Path, changes: dict[str, Any]) -> None:
+    straight, stopped = fresh(), fresh()
+    list(train(straight, regression(straight), COURSE))
+    run = train(stopped, regression(stopped), COURSE, keep=tmp_path / "a.run", keep_every=12)
+    while not isinstance(next(run), Kept):
+        pass
+    run.close()
+    state = torch.load(tmp_path / "a.run", weights_only=True)
+    state["optimiser"]["param_groups"][0] |= changes
+    torch.save(state, tmp_path / "a.run")
+    continued = fresh()
+    list(train(continued, regression(continued), COURSE, keep=tmp_path / "a.run"))
+    assert torch.equal(weights(straight), weights(continued))
