@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from sdsdemo.errors import UserError
 from sdsdemo.settings import FINETUNING
-from sdsdemo.swaps import KINDS
+from sdsdemo.swaps import KINDS, MINI_SWAPS
 
 Name = Literal["clip", "sds", "negatives", "preference", "labels", "features"]
 Towers = Literal["both", "image", "text"]
@@ -30,8 +30,6 @@ CONTROLS: dict[str, tuple[Name, ...]] = {
 }
 """Settings that make a control of a run, with the objectives that they are a control of."""
 MINI = "mini"
-MINI_SWAPS = ("noun", "colour", "size", "number")
-"""Kinds of swap that sentences of the Mini world can have."""
 SOURCES = ("folder", "coco", "hub")
 """What stands before the colon of other data."""
 CHOICES: dict[str, tuple[str, ...]] = {

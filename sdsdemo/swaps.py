@@ -41,6 +41,8 @@ SAME_WORDS = ("noun", "object", "colour", "size", "number", "attribute")
 """Kinds whose words are those of the caption, in another order."""
 OTHER_WORDS = replacements.KINDS
 KINDS = (*SAME_WORDS, *OTHER_WORDS)
+MINI_SWAPS = ("noun", "colour", "size", "number")
+"""Kinds of swap that sentences of the Mini world can have."""
 REACH = 4
 """A colour is exchanged with one of so many that follow: keeps the work linear in the caption's length."""
 

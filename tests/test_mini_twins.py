@@ -11,7 +11,7 @@ from sdsdemo.data.mini_sets import benchmark_pairs
 from sdsdemo.data.mini_twins import false_twin, is_true, twins_of
 from sdsdemo.data.mini_world import training_stream
 from sdsdemo.data.pairs import read_pairs
-from sdsdemo.recipes import MINI_SWAPS
+from sdsdemo.swaps import MINI_SWAPS
 
 SEED, COUNT = 7, 600
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from sdsdemo.data.mini_sentences import NUMBERS, PLURALS, SIZES, Sentence
 from sdsdemo.data.mini_world import COLOURS, SHAPES, Scene, Spot, Thing
-from sdsdemo.recipes import MINI_SWAPS
+from sdsdemo.swaps import MINI_SWAPS
 
 COUNTED = {word: number for number, word in NUMBERS.items()}
 JOINTS = ("left", "right", "above", "below", "inside")
