@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +14,8 @@ from types import SimpleNamespace
 import pytest
 
 from sdsdemo.errors import UserError
-from sdsdemo.models import cards, fetch, open_scorer, pick_device, sources
+from sdsdemo.models import cards, fetch, open_scorer, pick_device, pipelines, sources
+from sdsdemo.models.diffusion import FAMILIES, load_diffusion
 from sdsdemo.settings import ROOT, Settings
 from sdsdemo.types import Card
 from tests import twins
@@ -166,6 +169,46 @@ def test_a_model_for_a_gpu_does_not_run_without_one_unless_the_cpu_is_asked_for(
     assert cards.availability(card, patient).can_run
     monkeypatch.setattr(cards, "has_gpu", lambda: True)
     assert cards.availability(card, ONLINE).can_run
+
+
+def _lose(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+BREAKS: dict[str, Callable[[Path], None]] = {
+    "the folder": _lose,
+    "the index": lambda folder: _lose(folder / "model_index.json"),
+    "a broken index": lambda folder: (folder / "model_index.json").write_text("{"),
+    "the unet": lambda folder: _lose(folder / "unet"),
+    "the unet's config": lambda folder: _lose(folder / "unet" / "config.json"),
+    "a broken config": lambda folder: (folder / "unet" / "config.json").write_text("[]"),
+    "the vae's weights": lambda folder: _lose(folder / "vae" / "diffusion_pytorch_model.safetensors"),
+    "cut weights": lambda folder: (folder / "text_encoder" / "model.safetensors").write_bytes(b"123"),
+    "the scheduler": lambda folder: _lose(folder / "scheduler"),
+    "the tokenizer": lambda folder: _lose(folder / "tokenizer"),
+}
+
+
+@pytest.mark.parametrize("broken", BREAKS)
+def test_a_broken_pipeline_is_told_what_is_wrong_and_not_that_it_needs_a_gpu(
+    broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cards, "has_gpu", lambda: False)
+    folder = twins.mini_folder(tmp_path / "painter")
+    assert cards.availability(cards.resolve(f"diffusers:{folder}"), OFFLINE).can_run
+    BREAKS[broken](folder)
+    card = cards.resolve(f"diffusers:{folder}")
+    state = cards.availability(card, OFFLINE)
+    assert not state.can_run
+    assert "painter" in state.reason
+    assert "GPU" not in f"{state.reason} {state.next_step}"
+    with pytest.raises(UserError) as said:
+        load_diffusion(card.spec)
+    assert str(said.value) == state.reason
+
+
+def test_pipelines_that_pass_as_supported_have_an_adapter() -> None:
+    assert set(FAMILIES) == set(pipelines.SUPPORTED)
 
 
 def test_a_real_sds_clip_without_its_file_says_so_and_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:

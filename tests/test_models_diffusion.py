@@ -8,13 +8,20 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler, StableDiffusionPipeline
-from transformers import CLIPTokenizer
+from diffusers import (
+    AutoencoderKL,
+    DDPMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTokenizer, DistilBertModel, PreTrainedTokenizerFast
 
 from sdsdemo.errors import UserError
 from sdsdemo.models import cards, open_scorer
@@ -458,3 +465,36 @@ def test_a_caption_that_examples_share_is_encoded_once(
     for example, scores in zip(examples, found, strict=True):
         alone = scorer.score([twins.picture()], example.captions, spend)
         np.testing.assert_allclose(scores.score_IC, alone.score_IC, atol=1e-6)
+
+
+MISFITS: dict[str, dict[str, Any]] = {
+    "other captions": {"cross_attention_dim": 8},
+    "other latents": {"in_channels": 9},
+    "two outputs": {"out_channels": 8},
+    "conditions of SDXL": {
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 4,
+        "projection_class_embeddings_input_dim": 28,
+    },
+    "conditions of an image": {"addition_embed_type": "image", "encoder_hid_dim": 8},
+    "classes": {"num_class_embeds": 10},
+    "projected captions": {"encoder_hid_dim": 7, "encoder_hid_dim_type": "text_proj"},
+}
+
+
+@pytest.mark.parametrize("misfit", MISFITS)
+def test_a_unet_that_cannot_take_the_other_parts_is_refused_in_one_sentence(misfit: str, tmp_path: Path) -> None:
+    folder = twins.mini_folder(tmp_path / "painter")
+    unet = UNet2DConditionModel.from_config({**UNet2DConditionModel.load_config(folder / "unet"), **MISFITS[misfit]})
+    unet.save_pretrained(folder / "unet")
+    with pytest.raises(UserError, match="'painter'") as said:
+        load_diffusion(f"diffusers:{folder}")
+    assert str(said.value).endswith((".", "one."))
+    assert "\n" not in str(said.value)
+    assert len(str(said.value)) < 420
+    vae, text = AutoencoderKL.from_pretrained(folder / "vae"), DistilBertModel.from_pretrained(folder / "text_encoder")
+    parts = {"unet": unet, "vae": vae, "text_encoder": text}
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer")
+    held = SimpleNamespace(**parts, tokenizer=tokenizer, scheduler=DDPMScheduler.from_pretrained(folder / "scheduler"))
+    with pytest.raises(UserError):
+        LatentDiffusion.from_pipeline(held)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from sdsdemo.errors import UserError
 from sdsdemo.models import cards, sources
+from sdsdemo.models.checkpoints import read_state
 from sdsdemo.models.clip import ClipModel
 from sdsdemo.models.delta import base_header, read_delta, write_delta
 from sdsdemo.models.diffusion import load_diffusion, weights_in_repo
@@ -74,6 +77,49 @@ def test_a_checkpoint_on_a_named_architecture_is_read_whatever_its_form(
     assert "weights" in cards.fingerprint_parts(card)
     other = cards.resolve(f"open_clip:{NAME}-quickgelu/{tmp_path / file}")
     assert cards.what_changed(cards.fingerprint_parts(card), cards.fingerprint_parts(other)) == "architecture"
+
+
+WRAPPERS = ("module", "_orig_mod", "model", "student", "_fsdp_wrapped_module")
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_checkpoint_is_read_whatever_its_model_was_wrapped_in(seed: int, tmp_path: Path) -> None:
+    rng = random.Random(seed)
+    before = "".join(f"{rng.choice(WRAPPERS)}." for _ in range(rng.randrange(1, 5)))
+    own = twins.clip_module(twins.clip_config(words=False)).state_dict()
+    held: Any = {f"{before}{name.replace('conv1.', '_orig_mod.conv1.')}": tensor for name, tensor in own.items()}
+    for key in rng.sample(["state_dict", "model", "model_state_dict"], rng.randrange(3)):
+        held = {"epoch": 1, key: held}
+    torch.save(held, tmp_path / "epoch.pt")
+    read = read_state(tmp_path / "epoch.pt", "twin")
+    assert list(read) == list(own), before
+    assert all(torch.equal(read[name], tensor) for name, tensor in own.items())
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_weights_that_are_not_finite_are_named_whatever_holds_them(seed: int, tmp_path: Path) -> None:
+    rng = random.Random(seed)
+    folder = twins.clip_folder(tmp_path / "twin")
+    spoiled = spoil(folder / "open_clip_model.safetensors", rng)
+    with pytest.raises(UserError, match=rf"weights of 'twin' are not finite: {re.escape(spoiled)} holds NaN") as said:
+        ClipModel.load(f"open_clip:local-dir:{folder}")
+    assert "features" not in str(said.value)
+    pipeline = twins.mini_folder(tmp_path / "sd")
+    part, stem = rng.choice(list(STEMS.items()))
+    spoiled = spoil(pipeline / part / f"{stem}.safetensors", rng)
+    with pytest.raises(UserError, match=rf"weights of 'sd/{part}' are not finite: {re.escape(spoiled)} holds NaN"):
+        load_diffusion(f"diffusers:{pipeline}")
+
+
+def spoil(path: Path, rng: random.Random) -> str:
+    """Puts a NaN or an infinity anywhere into a file of weights; the name of the tensor."""
+    state = load_file(path)
+    name = rng.choice([name for name, tensor in state.items() if tensor.is_floating_point()])
+    state[name].reshape(-1)[rng.randrange(state[name].numel())] = rng.choice(
+        [float("nan"), float("inf"), -float("inf")]
+    )
+    save_file(state, path)
+    return name
 
 
 def test_a_checkpoint_in_a_folder_with_a_config_needs_no_name(tmp_path: Path) -> None:

@@ -15,13 +15,13 @@ from typing import Any, Literal
 
 from sdsdemo.errors import UserError
 from sdsdemo.models import fingerprints, sources
+from sdsdemo.models.pipelines import INDEX, check_pipeline
 from sdsdemo.models.weights import has_clip_weights, is_whole_pipeline
 from sdsdemo.runtime.files import from_json
 from sdsdemo.settings import Settings
 from sdsdemo.types import Availability, Card, Family
 
 FILE = Path(__file__).parent / "cards.toml"
-INDEX = "model_index.json"
 TYPICAL_MB: dict[Family, float] = {"clip": 600.0, "diffusion": 4300.0, "sds-clip": 34.0}
 """Taken for the size of a model that is not on this machine yet."""
 SMALL_PIXELS = 128
@@ -61,7 +61,12 @@ def resolve(name_or_spec: str) -> Card:
 
 
 def availability(card: Card, settings: Settings) -> Availability:
-    """Whether a card can run here and now; if not, why, and what to do. Reads no weight, reaches no network."""
+    """Whether a card can run here and now; if not, why, and what to do. Reads no weight, reaches no network.
+
+    What is wrong with a folder goes before the want of a GPU: with one, the model could not run either.
+    """
+    if card.family == "diffusion" and not card.download and (fault := _fault_of_pipeline(card)) is not None:
+        return fault
     if card.needs == "gpu" and settings.device in ("auto", "cuda", "mps") and not has_gpu():
         return Availability(
             can_run=False,
@@ -136,6 +141,18 @@ def _delta_availability(card: Card, settings: Settings) -> Availability:
     return Availability(can_run=False, reason=reason, next_step=base.next_step)
 
 
+def _fault_of_pipeline(card: Card) -> Availability | None:
+    """What is wrong with the folder of a pipeline; None where it can be loaded as far as its files tell."""
+    if card.name.startswith("mini-"):
+        return None if _is_complete(card) else _missing(card)
+    folder = sources.folder_named_by(card.spec)
+    try:
+        check_pipeline(folder or Path(), card.title)
+    except UserError as error:
+        return Availability(can_run=False, reason=str(error))
+    return None
+
+
 def _missing(card: Card) -> Availability:
     """Weights that no download brings."""
     if card.name.startswith("mini-"):
@@ -150,11 +167,18 @@ def _missing(card: Card) -> Availability:
             reason=f"There is no fine-tuned file of {resolve(card.base).title} here yet.",
             next_step=f"Pick a file that you have: write sds-clip:FILE as the model. Or train one: {train_words()}.",
         )
-    return Availability(
-        can_run=False,
-        reason=f"{card.title} is not here, or not whole.",
-        next_step="Check the name of the file or folder.",
-    )
+    return Availability(can_run=False, reason=_what_is_missing(card), next_step="Check the path.")
+
+
+def _what_is_missing(card: Card) -> str:
+    """Of a CLIP's folder or a fine-tuned file, in a sentence."""
+    folder = sources.folder_named_by(card.spec) if card.family == "clip" else None
+    if folder is None:
+        return f"There is no fine-tuned file {card.title!r}."
+    if not folder.is_dir():
+        return f"There is no folder {card.title!r} to load a CLIP from."
+    lacks = "open_clip_config.json" if has_clip_weights(folder) else "file of weights"
+    return f"The folder {card.title!r} holds no {lacks}, so it is no CLIP that can be loaded."
 
 
 def _is_complete(card: Card) -> bool:

@@ -23,8 +23,9 @@ from sdsdemo.errors import UserError
 from sdsdemo.models.weights import check_file
 
 WRAPPED_IN = ("state_dict", "model_state_dict", "model")
-PREFIXES = ("module.", "_orig_mod.")
-"""What data-parallel training and compiling put before every name."""
+"""Keys under which training writes the weights, beside its own state."""
+WITHIN = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+"""Parts of names that wrappers of a layer put there, wherever it stands; no architecture has them."""
 POSITION_IDS = "text.transformer.embeddings.position_ids"
 CODE = (
     "{file} of {name!r} holds more than numbers, and code in a file is never run here: in the program that wrote it, "
@@ -80,18 +81,26 @@ def _numbers(path: Path) -> Any:
 
 def _unwrapped(held: Any, path: Path, name: str) -> dict[str, Tensor]:
     inner = held
-    if isinstance(held, dict):
-        inner = next((held[key] for key in WRAPPED_IN if isinstance(held.get(key), dict)), held)
+    while isinstance(inner, dict) and (found := [inner[key] for key in WRAPPED_IN if isinstance(inner.get(key), dict)]):
+        inner = found[0]
     if not isinstance(inner, dict) or not inner:
         raise UserError(NO_STATE.format(file=path.name, name=name, why=f"a {type(inner).__name__}"))
     strange = next((key for key, value in inner.items() if not isinstance(key, str) or not _is_dense(value)), None)
     if strange is not None:
         raise UserError(NO_STATE.format(file=path.name, name=name, why=f"{str(strange)[:60]!r} is no tensor"))
-    names = list(inner)
-    for prefix in PREFIXES:
-        if all(key.startswith(prefix) for key in names):
-            names = [key.removeprefix(prefix) for key in names]
-    return dict(zip(names, inner.values(), strict=True))
+    return without_wrappers(inner)
+
+
+def without_wrappers(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The state by the names of the model itself, whatever it was wrapped in: `module.`, `_orig_mod.`, `model.`.
+
+    Data-parallel training, compiling and a module that holds the model put their names before every one, in any order.
+    What is before every name is such a wrapper: a CLIP's temperature lies outside both towers.
+    """
+    state = {".".join(part for part in key.split(".") if part not in WITHIN): value for key, value in state.items()}
+    while len({key.partition(".")[0] for key in state}) == 1 and all("." in key for key in state):
+        state = {key.partition(".")[2]: value for key, value in state.items()}
+    return state
 
 
 def _is_dense(value: Any) -> bool:

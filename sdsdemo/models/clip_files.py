@@ -25,6 +25,7 @@ from sdsdemo.errors import UserError
 from sdsdemo.models import sources
 from sdsdemo.models.checkpoints import put, read_state
 from sdsdemo.models.configs import OpenClip, read_config
+from sdsdemo.models.finite import check_finite
 from sdsdemo.models.tokens import check_ids, check_tokenizer
 from sdsdemo.models.weights import CLIP_WEIGHTS as WEIGHTS
 from sdsdemo.models.weights import check_file, clip_weights
@@ -201,7 +202,7 @@ def _tagged_weights(rest: str, facts: dict[str, Any], allow_download: bool) -> P
 def build(files: ClipFiles, spec: str, device: torch.device | str) -> Any:
     """open_clip's module, float32. All that could be looked up is given, so that nothing reaches the network.
 
-    spec: for the words of the `UserError` that is raised where the weights do not fit the config.
+    spec: for the words of the `UserError` that is raised where the weights do not fit the config, or are not finite.
     """
     name = called(spec)
     state = read_state(files.weights, name)
@@ -220,6 +221,7 @@ def build(files: ClipFiles, spec: str, device: torch.device | str) -> Any:
     except Exception as error:  # what a strange config makes of the library's constructors is an open set
         raise UserError(BROKEN.format(model=name)) from error
     put(state, module, name)
+    check_finite(module.state_dict(), name)
     return module
 
 

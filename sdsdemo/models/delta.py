@@ -26,6 +26,7 @@ from sdsdemo.models import sources
 from sdsdemo.models.clip import ClipModel, ClipScorer
 from sdsdemo.models.delta_header import FORMAT, KEY, REQUIRED, read_header
 from sdsdemo.models.domain import Domain
+from sdsdemo.models.finite import check_finite
 from sdsdemo.types import Card
 
 CLIP, MAP = "clip.", "h_w."
@@ -118,6 +119,7 @@ def apply_delta(base: ClipModel, tensors: Mapping[str, Tensor], header: Mapping[
     changed = {name.removeprefix(CLIP): tensor for name, tensor in tensors.items() if name.startswith(CLIP)}
     if any(name not in own or own[name].shape != tensor.shape for name, tensor in changed.items()):
         raise UserError(f"{title} holds tensors that {base.called} does not have: the file is broken, save it again.")
+    check_finite(changed, title)
     with torch.no_grad():
         for name, tensor in changed.items():
             own[name].copy_(tensor)

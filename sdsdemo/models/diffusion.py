@@ -27,39 +27,35 @@ from sdsdemo.captions.cleaning import clean_caption, clean_captions
 from sdsdemo.errors import UserError
 from sdsdemo.losses import NoiseSchedule, Prediction
 from sdsdemo.models import sources
-from sdsdemo.models.configs import CONFIG_OF, PipelineIndex, read_config
+from sdsdemo.models.finite import check_finite
 from sdsdemo.models.images import clean, fit
+from sdsdemo.models.pipelines import INDEX, check_configs, checked_weights, class_named, not_provided, read_index
 from sdsdemo.models.tokens import TokenRow, check_ids, check_tokenizer, token_row
-from sdsdemo.models.weights import STEMS, PartWeights, check_file, check_shards, choose, part_weights
+from sdsdemo.models.weights import STEMS, choose
 from sdsdemo.types import Region
 
 log = logging.getLogger(__name__)
 transformers.logging.disable_progress_bar()  # its bar over the weights of one small file garbles the shell's own lines
 
-INDEX = "model_index.json"
 CONFIGS = (INDEX, "scheduler/*.json", "tokenizer/*", *(f"{part}/config.json" for part in STEMS))
 """What scoring needs of a repository beside the weights."""
-ONLY_PICKLED = (
-    "The {part} of {name!r} has its weights only as {file}, which may hold code, and that is never run here: save the "
-    "pipeline again with safe_serialization=True, or name a revision that has safetensors."
+NO_FIT = (
+    "The parts of {name!r} do not fit together{why}: put its configs back as they were, fetch or save the model again, "
+    "or choose another one."
 )
-NO_WEIGHTS = (
-    "The {part} of {name!r} is missing or broken, as its folder holds no {stem}.safetensors: fetch the model again."
-)
-NO_FIT = "The parts of {name!r} do not fit together: fetch or save the model again."
 OTHER_WEIGHTS = (
     "The weights of the {part} of {name!r} do not fit its config ({key}), and would be replaced by random ones: fetch "
     "or save the model again."
 )
 MISSING = "The {part} of {name!r} is missing or broken: fetch or save the model again."
-LIBRARIES = ("diffusers", "transformers")
-"""Where a part's class may come from: no code of a repository is ever run."""
 PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v"}
 CPU_BYTES = 2_000_000_000
 """What one call of the denoiser may hold in activations where memory is not asked."""
 BYTES_PER_ELEMENT = 6_000
 """Activations a latent element and byte of precision; Stable Diffusion 1 needs about this, with memory to spare."""
 MOST_AT_ONCE = 64
+LONGEST_REASON = 160
+"""Characters of a library's own error that a sentence quotes."""
 REMEMBERED = 20_000
 """Captions whose tokens are kept."""
 
@@ -105,7 +101,10 @@ class LatentDiffusion:
 
     @classmethod
     def from_pipeline(cls, pipeline: Any, *, device: torch.device | str = "cpu") -> LatentDiffusion:
-        """Scores with the weights of a `StableDiffusionPipeline` that the caller holds; it stays as it was."""
+        """Scores with the weights of a `StableDiffusionPipeline` that the caller holds; it stays as it was.
+
+        Raises `UserError` where its parts do not fit together.
+        """
         parts = Parts(
             denoiser=pipeline.unet,
             vae=pipeline.vae,
@@ -113,7 +112,9 @@ class LatentDiffusion:
             tokenizer=pipeline.tokenizer,
             scheduler=pipeline.scheduler,
         )
-        return cls(parts, name=type(pipeline).__name__, device=device)
+        model = cls(parts, name=type(pipeline).__name__, device=device)
+        model.check_runs()
+        return model
 
     @classmethod
     def from_folder(cls, folder: Path, *, name: str, device: torch.device | str = "cpu") -> LatentDiffusion:
@@ -126,13 +127,30 @@ class LatentDiffusion:
         loaded["denoiser"].to(memory_format=torch.channels_last)  # a sixth quicker on a CPU
         try:
             model = cls(Parts(**loaded), name=name, device=device)
-            with torch.inference_mode():
-                model.encode_prompts([""])
         except UserError:
             raise
         except Exception as error:  # what configs that do not fit together come to is an open set
-            raise UserError(NO_FIT.format(name=name)) from error
+            raise UserError(NO_FIT.format(name=name, why="")) from error
+        model.check_runs()
         return model
+
+    @torch.inference_mode()
+    def check_runs(self) -> None:
+        """Runs each part once, on a black picture of a few latents. Raises `UserError` where one cannot take the other.
+
+        Configs alone do not tell: a UNet that waits for other conditions loads like any other.
+        """
+        side = min(self.latent_shape[1], 2 ** len(self.denoiser.config.block_out_channels))
+        try:
+            black_I = torch.zeros(1, 3, *[side * _vae_factor(self.vae)] * 2)
+            latent_I = self.encode_pixels(black_I)
+            output = self.denoise(latent_I, torch.zeros(1, dtype=torch.long), self.encode_prompts([""]))
+            if output.shape != latent_I.shape:
+                raise ValueError(f"the UNet answers {_size(latent_I)} numbers with {_size(output)}")
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # what parts that do not fit together come to is an open set
+            raise UserError(NO_FIT.format(name=self.name, why=_in_words(error))) from error
 
     def tokenize(self, prompts: Sequence[str]) -> Tensor:
         """id_CL, int64, of the cleaned prompts, padded and cut to `context_length` as the pipeline does it."""
@@ -218,7 +236,7 @@ class LatentDiffusion:
 PARTS = ("vae", "text_encoder", "tokenizer", "scheduler")
 """Parts whose field in `Parts` has the name of their folder."""
 FAMILIES: dict[str, type[LatentDiffusion]] = {"StableDiffusionPipeline": LatentDiffusion}
-"""Pipelines that can be scored with, by the class that `model_index.json` names."""
+"""By the class that `model_index.json` names: one for each of `pipelines.SUPPORTED`."""
 
 
 def load_diffusion(
@@ -259,17 +277,6 @@ def weights_in_repo(repo: str, revision: str | None, allow_download: bool) -> li
     return found
 
 
-def read_index(folder: Path, name: str) -> dict[str, Any]:
-    """`model_index.json` of a pipeline that is supported. Raises `UserError`."""
-    if not (folder / INDEX).is_file():
-        raise UserError(f"There is no diffusion pipeline called {name!r}: its folder must hold {INDEX}.")
-    index = read_config(folder / INDEX, PipelineIndex, name)
-    kind = index["_class_name"]
-    if kind not in FAMILIES:
-        raise UserError(f"{name!r} is a {kind}, which cannot score here yet; supported: {', '.join(FAMILIES)}.")
-    return index
-
-
 def _frozen_view(module: nn.Module, device: torch.device, dtype: torch.dtype) -> Any:
     """A module of its own with the same weights, without copying them where precision and place are right already.
 
@@ -283,14 +290,14 @@ def _frozen_view(module: nn.Module, device: torch.device, dtype: torch.dtype) ->
 
 def _load_part(folder: Path, part: str, named: Any, name: str) -> Any:
     """One part by the [library, class] that the index names, in single precision, from safetensors only."""
-    library, kind = [str(word) for word in named] if isinstance(named, list) and len(named) == 2 else ("", "None")
-    if library not in LIBRARIES or not hasattr(importlib.import_module(library), kind):
-        raise UserError(f"The {part} of {name!r} is a {kind}, which neither {' nor '.join(LIBRARIES)} provides.")
-    _check_configs(folder, part, name)
+    library, kind = class_named(named, part, name)
+    if not hasattr(importlib.import_module(library), kind):
+        raise UserError(not_provided(kind, part, name))
+    check_configs(folder, part, name)
     options: dict[str, Any] = {"local_files_only": True}
     if part in STEMS:
         precision = "torch_dtype" if library == "diffusers" else "dtype"
-        variant = _checked_weights(folder, part, name).variant
+        variant = checked_weights(folder, part, name).variant
         options |= {precision: torch.float32, "use_safetensors": True, "variant": variant, "output_loading_info": True}
     try:
         loaded = getattr(importlib.import_module(library), kind).from_pretrained(folder / part, **options)
@@ -300,6 +307,7 @@ def _load_part(folder: Path, part: str, named: Any, name: str) -> Any:
         return loaded
     module, info = loaded
     _check_loaded(info, part, name)
+    check_finite(module.state_dict(), f"{name}/{part}")
     return module
 
 
@@ -311,28 +319,6 @@ def _check_loaded(info: Any, part: str, name: str) -> None:
             named = str(key[0] if isinstance(key, tuple | list) else key)
             if "position_ids" not in named:
                 raise UserError(OTHER_WEIGHTS.format(part=part, name=name, key=named))
-
-
-def _check_configs(folder: Path, part: str, name: str) -> None:
-    """Raises `UserError` for a config or a tokenizer's file that is none."""
-    file, shape = CONFIG_OF[part]
-    if (folder / part / file).is_file():
-        read_config(folder / part / file, shape, name)
-    for path in sorted((folder / part).glob("*")) if part == "tokenizer" else ():
-        check_file(path, name)
-
-
-def _checked_weights(folder: Path, part: str, name: str) -> PartWeights:
-    """The files that a part is read from, each of them whole. Raises `UserError`."""
-    weights = part_weights(folder, part)
-    if weights is None:
-        pickled = next(iter(sorted((folder / part).glob("*.bin"))), None)
-        words = NO_WEIGHTS if pickled is None else ONLY_PICKLED
-        raise UserError(words.format(part=part, name=name, stem=STEMS[part], file=pickled and pickled.name))
-    check_shards(folder / part, weights, name)
-    for file in weights.files:
-        check_file(folder / part / file, name)
-    return weights
 
 
 def _schedule(scheduler: Any, name: str) -> NoiseSchedule:
@@ -370,6 +356,17 @@ def _context_length(parts: Parts) -> int:
     """Tokens that prompts are padded to: the tokenizer's, or the text encoder's where the tokenizer names none."""
     length = int(parts.tokenizer.model_max_length)
     return length if length < 100_000 else int(parts.text_encoder.config.max_position_embeddings)
+
+
+def _size(tensor: Tensor) -> str:
+    return " x ".join(map(str, tensor.shape))
+
+
+def _in_words(error: Exception) -> str:
+    """The first line of a library's error, in brackets; nothing where it is about Python and not about numbers."""
+    first = str(error).split("\n")[0] if isinstance(error, RuntimeError | ValueError) else ""
+    line = " ".join(first.split())[:LONGEST_REASON]
+    return f" ({ascii(line)[1:-1]})" if line else ""
 
 
 def _as_input(image: Image) -> Tensor:

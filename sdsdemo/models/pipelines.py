@@ -1,0 +1,97 @@
+"""What a diffusion pipeline's folder must hold, and what is wrong with one that lacks it. Loads no library of models.
+
+model_index.json                      the class of the pipeline, and [library, class] of each part
+unet/, vae/, text_encoder/            a config and weights as safetensors, whole or in shards
+scheduler/, tokenizer/                their configs
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sdsdemo.errors import UserError
+from sdsdemo.models.configs import CONFIG_OF, PipelineIndex, read_config
+from sdsdemo.models.weights import STEMS, PartWeights, check_file, check_shards, part_weights
+
+INDEX = "model_index.json"
+SUPPORTED = ("StableDiffusionPipeline",)
+"""Pipelines that can be scored with, by the class that the index names."""
+LIBRARIES = ("diffusers", "transformers")
+"""Where a part's class may come from: no code of a repository is ever run."""
+NO_FOLDER = "There is no folder {name!r} to load a diffusion pipeline from: check its path."
+NO_INDEX = (
+    "The folder {name!r} holds no {file}, so it is no diffusion pipeline: name the folder that save_pretrained wrote."
+)
+ONLY_PICKLED = (
+    "The {part} of {name!r} has its weights only as {file}, which may hold code, and that is never run here: save the "
+    "pipeline again with safe_serialization=True, or name a revision that has safetensors."
+)
+NO_WEIGHTS = (
+    "The {part} of {name!r} is missing or broken, as its folder holds no {stem}.safetensors: fetch the model again."
+)
+NO_CONFIG = "The {part} of {name!r} is missing or broken, as there is no {part}/{file}: fetch or save the model again."
+
+
+def check_pipeline(folder: Path, name: str) -> None:
+    """Raises `UserError` naming the first thing that is missing from a pipeline's folder, or broken in it.
+
+    name: what the model is called. Reads configs and the headers of weights.
+    """
+    index = read_index(folder, name)
+    for part in CONFIG_OF:
+        class_named(index.get(part), part, name)
+        check_configs(folder, part, name)
+        if part in STEMS:
+            checked_weights(folder, part, name)
+
+
+def read_index(folder: Path, name: str) -> dict[str, Any]:
+    """`model_index.json` of a pipeline that is supported. Raises `UserError`."""
+    if not folder.is_dir():
+        raise UserError(NO_FOLDER.format(name=name))
+    if not (folder / INDEX).is_file():
+        raise UserError(NO_INDEX.format(name=name, file=INDEX))
+    index = read_config(folder / INDEX, PipelineIndex, name)
+    kind = index["_class_name"]
+    if kind not in SUPPORTED:
+        raise UserError(f"{name!r} is a {kind}, which cannot score here yet; supported: {', '.join(SUPPORTED)}.")
+    return index
+
+
+def class_named(entry: Any, part: str, name: str) -> tuple[str, str]:
+    """Library and class of a part, from its entry in the index. Raises `UserError` for any other library."""
+    library, kind = [str(word) for word in entry] if isinstance(entry, list) and len(entry) == 2 else ("", "None")
+    if library not in LIBRARIES:
+        raise UserError(not_provided(kind, part, name))
+    return library, kind
+
+
+def not_provided(kind: str, part: str, name: str) -> str:
+    """The sentence for a part of a class that is not loaded here."""
+    return f"The {part} of {name!r} is a {kind}, which neither {' nor '.join(LIBRARIES)} provides."
+
+
+def check_configs(folder: Path, part: str, name: str) -> None:
+    """Raises `UserError` for a config that is missing or broken, and for a tokenizer's file that is none."""
+    file, shape = CONFIG_OF[part]
+    others = sorted((folder / part).glob("*")) if part == "tokenizer" else []
+    if (folder / part / file).is_file():
+        read_config(folder / part / file, shape, name)
+    elif not others:  # a tokenizer may do without
+        raise UserError(NO_CONFIG.format(part=part, name=name, file=file))
+    for path in others:
+        check_file(path, name)
+
+
+def checked_weights(folder: Path, part: str, name: str) -> PartWeights:
+    """The files that a part is read from, each of them whole. Raises `UserError`."""
+    weights = part_weights(folder, part)
+    if weights is None:
+        pickled = next(iter(sorted((folder / part).glob("*.bin"))), None)
+        words = NO_WEIGHTS if pickled is None else ONLY_PICKLED
+        raise UserError(words.format(part=part, name=name, stem=STEMS[part], file=pickled and pickled.name))
+    check_shards(folder / part, weights, name)
+    for file in weights.files:
+        check_file(folder / part / file, name)
+    return weights
