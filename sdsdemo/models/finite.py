@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from sdsdemo.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NOT_FINITE = (
     "The weights of {name!r} are not finite: {tensor} holds NaN or infinity, as after training that diverged. Take an "
