@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
-from sdsdemo.captions.cleaning import JOINERS, clean_captions, letter
+from sdsdemo.captions.cleaning import clean_captions, letter
 from sdsdemo.errors import UserError
 from sdsdemo.settings import LIMITS
 
@@ -30,7 +30,7 @@ def check_captions(captions: Sequence[str]) -> list[str]:
 
 
 def _check_length(caption: str, called: str) -> None:
-    if not caption.strip(JOINERS + " "):
+    if not caption:
         raise UserError(f"Caption {called} is empty: write a sentence that could describe the picture.")
     if len(caption) > LIMITS.caption_characters:
         raise UserError(

@@ -181,6 +181,8 @@ def good_rows(count: int) -> list[object]:
         ({"file_name": "0.png"}, "no caption"),
         ({"file_name": "0.png", "caption": " "}, "no caption"),
         ({"file_name": "0.png", "caption": []}, "no caption"),
+        ({"file_name": "0.png", "caption": "\u200b"}, "no caption"),
+        ({"file_name": "0.png", "caption": ["\ufeff", "&#8203;\u2800"]}, "no caption"),
         ({"file_name": "0.png", "caption": 5}, "the caption is no text"),
         ({"file_name": "0.png", "caption": ["a", 5]}, "the caption is no text"),
         ({"caption": "a dog"}, "no file_name"),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import html
 import random
 import string
+import sys
 from pathlib import Path
 
 import ftfy
 import pytest
+import regex
 
-from sdsdemo.captions.cleaning import clean_caption, cleaning_notes
+from sdsdemo.captions.cleaning import clean_caption, cleaning_notes, is_blank, plain_notes
 from sdsdemo.errors import UserError
 from sdsdemo.models.clip import ClipModel
 from sdsdemo.models.diffusion import LatentDiffusion, load_diffusion
@@ -68,6 +70,66 @@ def test_only_what_changes_more_than_spaces_is_said() -> None:
     notes = cleaning_notes(typed, [clean_caption(caption) for caption in typed])
     assert len(notes) == 1
     assert "Caption B is read as \u201cthe dog's\u201d" in notes[0]
+
+
+UNSEEN = [
+    character
+    for character in map(chr, range(sys.maxunicode + 1))
+    if not character.isspace() and regex.match(r"\p{Default_Ignorable_Code_Point}|[\x00-\x1f\x7f]", character)
+]
+"""Halves of characters make a whole one in pairs, and U+0080 to U+009F are what is left of Windows' quotation marks."""
+WITH_JOINERS = {
+    "Persian": "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+    "Devanagari, joined": "\u0915\u094d\u200d\u0937",
+    "Devanagari, apart": "\u0915\u094d\u200c\u0937",
+    "Malayalam, at the end of a word": "\u0d05\u0d35\u0d28\u0d4d\u200d \u0d35\u0d28\u0d4d\u0d28\u0d41",
+    "Bengali": "\u09b0\u200d\u09cd\u09af",
+    "Mongolian": "\u182e\u180b\u1820",
+    "a family": "\U0001f469\u200d\U0001f469\u200d\U0001f467",
+    "a firefighter": "\U0001f468\U0001f3fd\u200d\U0001f692",
+    "a burning heart": "\u2764\ufe0f\u200d\U0001f525",
+    "a rainbow flag": "\U0001f3f3\ufe0f\u200d\U0001f308",
+    "a keycap": "1\ufe0f\u20e3",
+    "England": "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
+}
+LATIN = (
+    "a red star",
+    "un caf\u00e9 noir",
+    "\u0447\u0451\u0440\u043d\u044b\u0439 \u043a\u043e\u0442",
+    "\u8d64\u3044\u661f",
+)
+
+
+def test_no_unseen_character_makes_another_word_wherever_it_stands() -> None:
+    draw = random.Random(3)
+    for number, character in enumerate(UNSEEN):
+        plain = clean_caption(LATIN[number % len(LATIN)])
+        at = draw.randrange(len(plain) + 1)
+        typed = f"{plain[:at]}{character * draw.randrange(1, 4)}{plain[at:]}"
+        assert clean_caption(typed) == plain, f"U+{ord(character):04X} at {at} of {plain!r}"
+        assert cleaning_notes([typed], [plain]), f"U+{ord(character):04X} is not said"
+    assert len(UNSEEN) > 4000
+
+
+def test_captions_of_unseen_characters_alone_are_blank() -> None:
+    draw = random.Random(4)
+    blanks = [*UNSEEN, *[" ", "\u00a0", "&#8203;", "\u2800", "\u3000"] * 500]
+    for _ in range(300):
+        assert is_blank("".join(draw.choices(blanks, k=draw.randrange(9))))
+
+
+@pytest.mark.parametrize("kind", WITH_JOINERS)
+def test_joiners_stay_where_a_script_or_an_emoji_is_written_with_them(kind: str) -> None:
+    word = WITH_JOINERS[kind]
+    assert clean_caption(word) == word
+    assert clean_caption(f"a {word}\u200c and a\u200d star\ufe0f") == f"a {word} and a star"
+    assert cleaning_notes([word], [clean_caption(word)]) == ()
+
+
+def test_many_captions_are_told_how_many_of_them_are_made_plain() -> None:
+    assert plain_notes(["a star", " a  star ", "two stars"]) == []
+    (note,) = plain_notes(["a star", "a s\u200dtar", "two &amp; two", "a star"])
+    assert "Of 3 captions 2 are" in note
 
 
 @pytest.fixture(scope="module")

@@ -176,6 +176,21 @@ def test_a_damaged_file_is_read_or_refused_in_a_sentence(name: str, tmp_path: Pa
     assert refused > TIMES / 10
 
 
+@pytest.mark.parametrize("name", SETS)
+def test_a_caption_with_nothing_to_read_is_refused_in_every_set(name: str, tmp_path: Path) -> None:
+    source, write, _ = SETS[name]
+    write(tmp_path)
+    captions = {caption for example in read_benchmark(f"{source}:{tmp_path}") for caption in example.captions}
+    files = [path for path in tmp_path.rglob("*") if path.suffix in (".json", ".jsonl", ".csv")]
+    for caption in (caption.removeprefix("a photo of ") for caption in sorted(captions)[:3]):
+        before = {path: path.read_text() for path in files}
+        for path, text in before.items():
+            path.write_text(text.replace(caption, "\u200b\u2060"), encoding="utf-8")
+        assert refusal(f"{source}:{tmp_path}"), caption
+        for path, text in before.items():
+            path.write_text(text)
+
+
 def test_damaged_published_scores_are_read_or_refused_in_a_sentence(tmp_path: Path) -> None:
     lines = [json.dumps({"label": f"{e}_c{c}_i{i}", "score": 0.1}) for e in (0, 1) for c in (0, 1) for i in (0, 1)]
     path, draw = tmp_path / "clip.jsonl", random.Random(3)

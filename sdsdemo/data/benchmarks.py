@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL.Image import Image
 
+from sdsdemo.captions.cleaning import is_blank, plain_notes
 from sdsdemo.data import contents
 from sdsdemo.data.choices import read_aro, read_sugarcrepe, read_sugarcrepe_pp
 from sdsdemo.data.eqben import read_eqben
@@ -17,6 +18,7 @@ from sdsdemo.data.mini_sets import Choice, order_choices, retrieval_sets, single
 from sdsdemo.data.mmvp import read_mmvp
 from sdsdemo.data.naturalbench import read_naturalbench
 from sdsdemo.data.pairs import read_pairs
+from sdsdemo.data.quoting import shown
 from sdsdemo.data.sets import differences
 from sdsdemo.data.valse import read_valse
 from sdsdemo.data.whatsup import read_whatsup
@@ -158,12 +160,22 @@ def read_benchmark(name: str) -> list[Example]:
             raise UserError(f"There is no folder '{folder.name}': check the path after '{source}:'.")
         notes: list[str] = []
         examples = Benchmark(READERS[source](folder, notes.append))
+        _check_captions(examples)
         examples.notes = tuple(dict.fromkeys(notes))
         return examples
     copies = ", ".join(f"{source}:PATH" for source in READERS)
     raise UserError(
         f"There is no benchmark called '{name}'. There is: {', '.join(NAMED)}; and for a copy of your own {copies}."
     )
+
+
+def _check_captions(examples: Sequence[Example]) -> None:
+    """Raises `UserError` for a caption with nothing to read, whatever its reader made of it."""
+    for example in examples:
+        if blank := [number for number, caption in enumerate(example.captions, 1) if is_blank(caption)]:
+            raise UserError(
+                f"Example {shown(example.id)} has a blank caption (number {blank[0]}): take the example out."
+            )
 
 
 def list_benchmarks() -> list[dict[str, object]]:
@@ -190,4 +202,9 @@ def notes_on(name: str, examples: Sequence[Example]) -> list[str]:
     pictures = {picture.key or f"{e.id}/{picture.name}" for e in examples for picture in e.images}
     captions = {caption for e in examples for caption in e.captions}
     size = f"{len(examples):,} examples, {len(pictures):,} different images, {len(captions):,} different captions."
-    return [size, *getattr(examples, "notes", ()), *differs(name, [example.tags for example in examples])]
+    return [
+        size,
+        *plain_notes(captions),
+        *getattr(examples, "notes", ()),
+        *differs(name, [example.tags for example in examples]),
+    ]

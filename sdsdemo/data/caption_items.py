@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from PIL import Image
 
+from sdsdemo.captions.cleaning import is_blank
 from sdsdemo.data.tables import list_in
 from sdsdemo.errors import UserError
 from sdsdemo.models.images import decoded
@@ -124,14 +125,14 @@ def named_in(rows: Sequence[str], count: int) -> str:
 
 
 def captions_in(value: object) -> tuple[str, ...]:
-    """The captions of a cell, which is a text, a list of texts, or a list that was written as text; without empty ones.
+    """The captions of a cell, which is a text, a list of texts, or a list that was written as text; without blank ones.
 
     Raises `BadRowError` for anything else.
     """
     texts = value if isinstance(value, list | tuple | np.ndarray) else _split(value)
     if any(not isinstance(text, str) for text in texts if text is not None):
         raise BadRowError("the caption is no text")
-    captions = tuple(dict.fromkeys(str(text).strip() for text in texts if text and str(text).strip()))
+    captions = tuple(dict.fromkeys(str(text).strip() for text in texts if text and not is_blank(str(text))))
     if not captions:
         raise BadRowError("no caption")
     return captions

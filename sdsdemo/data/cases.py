@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sdsdemo.captions.cleaning import is_blank
 from sdsdemo.data.image_files import ImageFiles, Note
 from sdsdemo.data.quoting import is_whole, listed, shown
 from sdsdemo.errors import UserError
@@ -51,7 +52,7 @@ def cases_of(path: Path, shape: Any, wanted: str) -> list[tuple[str, Any]]:
 
 def texts(case: Mapping[str, Any], keys: Sequence[str], path: Path, number: str) -> tuple[str, ...]:
     """The texts of a case. Raises `UserError` for one that is empty."""
-    empty = [key for key in keys if not case[key].strip() or not is_whole(case[key])]
+    empty = [key for key in keys if is_blank(case[key]) or not is_whole(case[key])]
     if empty:
         raise UserError(
             f"Case {shown(number)} of {path.name} has an empty {' and an empty '.join(empty)}: take the case out."

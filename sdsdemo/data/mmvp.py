@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from sdsdemo.captions.cleaning import is_blank
 from sdsdemo.data.cases import pictures_in
 from sdsdemo.data.image_files import ImageFiles, Note, silent
 from sdsdemo.data.quoting import listed, shown
@@ -83,7 +84,7 @@ def _row(where: str, row: object, columns: Sequence[str]) -> Row:
     if not isinstance(row, dict):
         raise UserError(f"{where} has {row}.")
     number, pattern, statement = (str(row.get(column, "")).strip() for column in columns[: len(COLUMNS)])
-    if not number.isdecimal() or not pattern or not statement:
+    if not number.isdecimal() or not pattern or is_blank(statement):
         raise UserError(f"{where} must have a number, a visual pattern and a statement.")
     return where, number, pattern, statement
 

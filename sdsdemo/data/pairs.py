@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sdsdemo.captions.cleaning import is_blank
 from sdsdemo.data.image_files import ImageFiles, Note, images_beside, silent
 from sdsdemo.data.parquet_rows import Cell, parquet_rows
 from sdsdemo.data.quoting import is_whole, listed, shown
@@ -258,8 +259,10 @@ def _caption(value: Any, where: str, column: str) -> str:
             f"{where} has a list of {len(found)} captions as {shown(column)}: write one caption into each cell."
         )
     caption = found[0] if found else value
-    if not isinstance(caption, str) or not caption.strip() or not is_whole(caption):
+    if not isinstance(caption, str) or not is_whole(caption):
         raise UserError(f"{where} has a caption that is no text.")
+    if is_blank(caption):
+        raise UserError(f"{where} has a blank caption as {shown(column)}: write what it says, or take the line out.")
     return caption
 
 

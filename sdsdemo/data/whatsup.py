@@ -19,6 +19,7 @@ from typing import Any
 
 from typing_extensions import TypedDict
 
+from sdsdemo.captions.cleaning import is_blank
 from sdsdemo.data.cases import cases_of
 from sdsdemo.data.image_files import ImageFiles, Note, silent
 from sdsdemo.data.quoting import shown
@@ -116,7 +117,7 @@ def _captions(case: list[Any], number: str, path: Path) -> tuple[str, ...]:
 
 
 def _check(captions: tuple[str, ...], number: str, path: Path, most: int) -> None:
-    if not 2 <= len(captions) <= most or not all(caption.strip() for caption in captions):
+    if not 2 <= len(captions) <= most or any(map(is_blank, captions)):
         raise UserError(f"Case {shown(number)} of {path.name} must have {most} captions, the true one first.")
 
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import torch
 
+from sdsdemo.captions.cleaning import plain_notes
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.batches import PairBatches
 from sdsdemo.finetuning.drawn import Drawn
@@ -106,7 +107,8 @@ class Preparation:
         self.source = read_source(self.recipe) if self.drawn is None else self.drawn.source(self.recipe)
         self.facts["data"] = self.source.describe()
         self._check_size()
-        for note in [*self.source.notes, *self._reading_notes(self.base, self.base_card)]:
+        plain = [] if self.recipe.is_mini else plain_notes(self.source.texts(LOOKED_AT))
+        for note in [*self.source.notes, *plain, *self._reading_notes(self.base, self.base_card)]:
             yield Told(text=note)
 
     def _reading_notes(self, model: ClipModel | LatentDiffusion, card: Card) -> list[str]:
