@@ -115,7 +115,7 @@ class Recipe:
         heading="what is measured and kept",
     )
     measure_every: int = _is(0, "Steps between two looks at held-out accuracy; 0: five looks a run.")
-    keep_every: int = _is(100, "Steps between two checkpoints.")
+    keep_every: int = _is(100, "Steps between two checkpoints; one is written every 10 s too, where that is quick.")
 
     def check(self) -> Recipe:
         """The recipe itself. Raises `UserError` naming the first setting that makes no sense, and its range."""
@@ -227,6 +227,16 @@ def made(preset: str, changes: Mapping[str, Any]) -> Recipe:
 def filled(stored: Mapping[str, Any]) -> dict[str, Any]:
     """A recipe from a record, with what was added since then as it is by default."""
     return Recipe().as_dict() | dict(stored)
+
+
+def from_stored(stored: Mapping[str, Any]) -> Recipe:
+    """The recipe of a record, checked. Raises `UserError` for an unknown setting, another type, or a bad value."""
+    first = Recipe().as_dict()
+    for name, value in filled(stored).items():
+        wanted = (int, float) if isinstance(first.get(name), float) else type(first.get(name))
+        if name not in first or not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool):
+            raise UserError(f"The stored recipe has no setting {called(name)} with the value {str(value)[:40]!r}.")
+    return Recipe(**filled(stored)).check()
 
 
 def _check_number(name: str, value: Any, low: float, high: float) -> None:

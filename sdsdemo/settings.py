@@ -179,7 +179,8 @@ VARIABLES = (
     Variable(
         name="SDSDEMO_CACHE",
         default="~/.cache/sdsdemo",
-        meaning="Folder of what was computed or fetched once: the teachers' preferences, Winoground's labels.",
+        meaning="Folder of what was computed or fetched once: the teachers' preferences, Winoground's labels, runs of "
+        "the Fine-tune tab.",
     ),
     Variable(
         name="GRADIO_SERVER_NAME", default="127.0.0.1", meaning="Address to listen on, where --host is not given."

@@ -18,6 +18,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -34,6 +35,8 @@ Losses = Mapping[str, Tensor]
 LossesAt = Callable[[int], Losses | Iterator[Losses]]
 """step -> the losses of the step, or those of its micro-batches one by one, which add up to them."""
 ALONE = Processes()
+SAVING_SHARE = 0.05
+"""The part of a run's time that checkpoints by the clock may take."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,21 +144,24 @@ def train(
     *,
     keep: Path | None = None,
     keep_every: int = 200,
+    keep_seconds: float = math.inf,
     stop: Callable[[], bool] = never,
     relief: Callable[[], bool] = never,
     team: Processes = ALONE,
 ) -> Iterator[Event]:
     """Train the parameters of `module` that require a gradient; stop by `stop`, or by closing the generator.
 
-    keep: a checkpoint that is written every `keep_every` steps, and when the run stops, and continued from when it is
-    there. stop: asked before every micro-batch; a step that was begun is then forgotten. relief: asked when the device
-    is out of memory; True where the step is worth another try. Nothing thread-local is held across a yield.
+    keep: a checkpoint that is continued from when it is there. It is written every `keep_every` steps, every
+    `keep_seconds` (less often where writing one takes long), and when the run stops. stop: asked before every
+    micro-batch; a step that was begun is then forgotten. relief: asked when the device is out of memory; True where the
+    step is worth another try. Nothing thread-local is held across a yield.
     Raises `CheckpointError` for a checkpoint that does not fit, or cannot be written.
     """
     run = _Run(module, course, team)
     if keep is not None and (passed := run.load(keep)):
         yield FellBack(step=run.done, reason=passed)
     start = time.monotonic()
+    clock = _Clock(keep_seconds)
     while run.done < course.steps:
         try:
             values, norm = run.advance(losses_at, stop)
@@ -174,11 +180,31 @@ def train(
             yield Failed(step=run.done, reason=error.args[0].format(step=run.done + 1, good=run.done))
             return
         yield Step(step=run.done, losses=values, gradient_norm=norm, seconds=time.monotonic() - start)
-        if keep is not None and (run.done % keep_every == 0 or run.done == course.steps):
-            run.save(keep)
+        if keep is not None and (run.done % keep_every == 0 or run.done == course.steps or clock.is_due()):
+            with clock.saving():
+                run.save(keep)
             yield Kept(step=run.done)
     run.settle()
     yield Finished(step=run.done)
+
+
+class _Clock:
+    """When the next checkpoint is due: after so many seconds, or later where writing the last one took long."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = self._wait = seconds
+        self._since = time.monotonic()
+
+    def is_due(self) -> bool:
+        return time.monotonic() - self._since >= self._wait
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Times the writing of a checkpoint, and starts anew after it."""
+        began = time.monotonic()
+        yield
+        self._since = time.monotonic()
+        self._wait = max(self._seconds, (self._since - began) / SAVING_SHARE)
 
 
 class _NotFiniteError(Exception):

@@ -1,27 +1,30 @@
 """Fine-tuning runs that visitors start from the page: one trains, a few wait, each is known by its own id alone.
 
-A run belongs to whoever holds its id, which cannot be guessed; it goes on when the page is closed, and is found again
-by its id. Limits are checked here, whatever the page's fields allow. The published models are never touched: a run has
-a folder of its own, and its model is lent to the workbench under the run's name. Knows no page.
+A run belongs to whoever holds its id, which cannot be guessed. It goes on when the page is closed, and is found again
+by its id, also after the server was started anew: one that the server's end cut short is `interrupted` then, and can be
+resumed. Limits are checked here, whatever the page's fields allow. The published models are never touched: a run has a
+folder of its own, and its model is lent to the workbench under the run's name. Knows no page.
 """
 
 from __future__ import annotations
 
 import logging
-import os
+import re
 import secrets
 import shutil
-import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sdsdemo import zerogpu
 from sdsdemo.errors import UserError, calling
+from sdsdemo.finetuning.folder import TuningFolder
+from sdsdemo.job_states import LookPoint, Tuning, longer, read, write_asked
 from sdsdemo.models import cards
 from sdsdemo.recipes import MINI, Recipe
 from sdsdemo.runs import read_run
@@ -31,17 +34,18 @@ from sdsdemo.workbench import Workbench
 
 log = logging.getLogger(__name__)
 
-ROOT = Path(tempfile.gettempdir()) / "sdsdemo-runs"
-ENDED = ("finished", "stopped", "failed")
+FOLDER = "page-runs"
+"""In the cache (SDSDEMO_CACHE): it outlives the server."""
+ID = re.compile(r"[A-Za-z0-9_-]{22}")
+"""What `secrets.token_urlsafe(16)` gives: no path can be made of it."""
 TUNED = "tuned:"
 MINI_CARD = "mini-"
 """How the name of a visitor's model begins."""
-MOST_POINTS = 500
-"""Points of the loss curve that are kept for the page; beyond, every second one goes."""
 SHIPPED_RUN = "mini/runs/mini"
-PAST = 0.9
-"""Weight of the past in the smoothed loss."""
-NOT_YOURS = "This run is not known here: its files are deleted after a day, or the server was started anew."
+NOT_YOURS = "This run is not known here: the files of a run are deleted a day after its end."
+GOES_ON = "This run is going on: wait for its end, or stop it."
+MORE = "This run has made its {steps:,} steps: ask for more, up to {most:,}."
+NOT_FEWER = "A run goes on to as many steps as it was to make, or to more: name {steps:,} to {most:,}."
 FULL = "{count} runs are waiting already: try again in some minutes, or run the command on your own machine."
 OFF = (
     "Fine-tuning is off on this page: it has no GPU, and many visitors. Run it on your own machine, or duplicate the "
@@ -53,80 +57,15 @@ ONLY_MINI = "On a public page only the Mini world can be trained on: run the com
 Runner = Callable[..., Iterator[Any]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Point:
-    """The losses of one step."""
-
-    step: int
-    losses: Mapping[str, float]
-    smoothed: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class LookPoint:
-    """Held-out accuracy at one step."""
-
-    step: int
-    value: float
-    low: float
-    high: float
-    n: int
-    metric: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tuning:
-    """What is known of a run now. A snapshot: it never changes."""
-
-    id: str
-    recipe: Recipe
-    state: str = "waiting"
-    """waiting, preparing, running, stopping, and at the end one of ENDED."""
-    place: int = 0
-    """Runs before it, while it waits."""
-    text: str = ""
-    """What is being prepared."""
-    done: int = 0
-    total: int = 0
-    step: int = 0
-    seconds: float = 0.0
-    """Wall-clock time of the steps so far."""
-    device: str = ""
-    points: tuple[Point, ...] = ()
-    looks: tuple[LookPoint, ...] = ()
-    told: tuple[str, ...] = ()
-    record: Mapping[str, Any] = field(default_factory=dict)
-    reason: str = ""
-    written: bool = False
-    """Whether the weights are in their file."""
-    version: int = 0
-    """Grows with every change."""
-
-    @property
-    def is_over(self) -> bool:
-        return self.state in ENDED
-
-    @property
-    def rate(self) -> float:
-        """Steps a second; 0 while it is not known."""
-        return self.step / self.seconds if self.step and self.seconds > 0 else 0.0
-
-    @property
-    def left(self) -> float | None:
-        """Seconds of training that are left."""
-        return (self.recipe.steps - self.step) / self.rate if self.rate else None
-
-
 class Tunings:
     """The runs of one server. Safe to share between threads."""
 
     def __init__(self, workbench: Workbench, root: Path | None = None, runner: Runner | None = None) -> None:
         """runner: `finetuning.finetune`, or a stand-in with the same events."""
         self.workbench = workbench
-        self.root = root or ROOT / str(os.getpid())
+        self.root = root or workbench.settings.cache / FOLDER
         self._runner = runner or _finetune
         self._runs: dict[str, Tuning] = {}
-        self._ended: deque[tuple[float, str]] = deque()
         self._waiting: deque[str] = deque()
         self._running = ""
         self._changed = threading.Condition()
@@ -147,17 +86,53 @@ class Tunings:
             raise UserError(OFF)
         self.check(recipe)
         self.tidy()
+        run = Tuning(id=secrets.token_urlsafe(16), recipe=recipe, text="waiting", version=1)
+        self._queue(run)
+        return run.id
+
+    def resume(self, id_: str, steps: int | None = None) -> None:
+        """Queue a run again, from its last checkpoint to its end. Its id stays. Raises `UserError`.
+
+        steps: how many it is to make in all; more than before, where it has made them.
+        """
+        if not self.is_on:
+            raise UserError(OFF)
+        run = self.get(id_)
+        steps = run.recipe.steps if steps is None else steps
+        if not run.is_over:
+            raise UserError(GOES_ON)
+        if steps < run.recipe.steps:
+            raise UserError(NOT_FEWER.format(steps=run.recipe.steps, most=FINETUNING.page_steps))
+        if run.state == "finished" and steps == run.recipe.steps:
+            raise UserError(MORE.format(steps=steps, most=FINETUNING.page_steps))
+        recipe = replace(run.recipe, steps=steps)
+        self.check(recipe)
+        TuningFolder(self.root / id_).clear_stop()
+        told = read(self.root / id_, id_) or run
+        self._queue(
+            Tuning(
+                id=id_,
+                recipe=recipe,
+                text="waiting",
+                step=told.kept,
+                points=tuple(point for point in told.points if point.step <= told.kept),
+                looks=tuple(look for look in told.looks if look.step <= told.kept),
+                version=run.version + 1,
+            )
+        )
+
+    def _queue(self, run: Tuning) -> None:
+        """Raises `UserError` where too many wait, or the disk does not take it."""
         with self._changed:
             if len(self._waiting) >= FINETUNING.page_waiting:
                 raise UserError(FULL.format(count=len(self._waiting)))
-            run = Tuning(id=secrets.token_urlsafe(16), recipe=recipe, text="waiting", version=1)
+            write_asked(self.root / run.id, run.recipe)
             self._runs[run.id] = run
             self._waiting.append(run.id)
             if self._worker is None or not self._worker.is_alive():
                 self._worker = threading.Thread(target=self._work, daemon=True)
                 self._worker.start()
             self._changed.notify_all()
-        return run.id
 
     def check(self, recipe: Recipe) -> None:
         """Raises `UserError` for a recipe that makes no sense, or is more than a page may ask for."""
@@ -177,12 +152,17 @@ class Tunings:
     def get(self, id_: str) -> Tuning:
         """A run as it is now. Raises `UserError` for an id that is not known."""
         with self._changed:
-            run = self._runs.get(id_)
-            if run is None:
-                raise UserError(NOT_YOURS)
+            run = self._runs.get(id_) or self._found(id_)
             if run.state != "waiting":
                 return run
             return replace(run, place=list(self._waiting).index(id_) + bool(self._running))
+
+    def _found(self, id_: str) -> Tuning:
+        """A run of a server that was here before this one, by its folder. Raises `UserError` where there is none."""
+        run = read(self.root / id_, id_) if isinstance(id_, str) and ID.fullmatch(id_) else None
+        if run is None:
+            raise UserError(NOT_YOURS)
+        return run
 
     def wait(self, id_: str, version: int, seconds: float) -> Tuning:
         """The run when it has changed since `version`, or after so many seconds. Raises `UserError`."""
@@ -197,18 +177,17 @@ class Tunings:
             if id_ in self._waiting:
                 self._waiting.remove(id_)
                 self._set(id_, state="stopped", reason="")
-                self._ended.append((time.time(), id_))
+                write_asked(self.root / id_, self._runs[id_].recipe, withdrawn=True)
                 return
-            if self._runs[id_].is_over:  # it may have ended just now
+            if self.get(id_).is_over:  # it may have ended just now
                 return
-            self._set(id_, state="stopping")
-        self.folder(id_).mkdir(parents=True, exist_ok=True)
-        (self.folder(id_) / "STOP").touch()
+            if id_ in self._runs:  # or else another server runs it
+                self._set(id_, state="stopping")
+        TuningFolder(self.root / id_).ask_to_stop()
 
     def folder(self, id_: str) -> Path:
         """The files of a run. Raises `UserError` for an id that is not known."""
-        if id_ not in self._runs:
-            raise UserError(NOT_YOURS)
+        self.get(id_)
         return self.root / id_
 
     def model(self, id_: str) -> str:
@@ -216,9 +195,8 @@ class Tunings:
         path = self.folder(id_) / "model.safetensors"
         if not path.is_file():
             raise UserError("This run has no model yet: wait for its end, or stop it.")
-        base = self.workbench.card(self._runs[id_].recipe.base)
-        name = f"{TUNED}{id_}"
-        self.workbench.lend(_card(name, path, base, self._runs[id_]))
+        run, name = self.get(id_), f"{TUNED}{id_}"
+        self.workbench.lend(_card(name, path, self.workbench.card(run.recipe.base), run))
         return name
 
     def evaluated(self, id_: str) -> tuple[str, Path]:
@@ -252,14 +230,25 @@ class Tunings:
         return bool(self._running)
 
     def tidy(self) -> None:
-        """Delete the files of runs that are too old or too many; ended ones only."""
+        """Delete the files of runs that are too old or too many, of servers before this one too; ended ones only."""
         with self._changed:
             limit = time.time() - 3600 * FINETUNING.page_hours
-            while self._ended and (self._ended[0][0] < limit or len(self._ended) > FINETUNING.page_kept):
-                _, id_ = self._ended.popleft()
-                self._runs.pop(id_, None)
-                self.workbench.forget(f"{TUNED}{id_}")
-                shutil.rmtree(self.root / id_, ignore_errors=True)
+            ended = sorted(self._ended(), reverse=True)
+            for place, (when, id_) in enumerate(ended):
+                if when < limit or place >= FINETUNING.page_kept:
+                    self._runs.pop(id_, None)
+                    self.workbench.forget(f"{TUNED}{id_}")
+                    shutil.rmtree(self.root / id_, ignore_errors=True)
+
+    def _ended(self) -> Iterator[tuple[float, str]]:
+        """Runs that nobody trains, with the time of their last change."""
+        for folder in self.root.iterdir() if self.root.is_dir() else ():
+            run = self._runs.get(folder.name)
+            if not ID.fullmatch(folder.name) or (run is not None and not run.is_over):
+                continue
+            with suppress(OSError):  # another server may be deleting it
+                if not TuningFolder(folder).is_locked:
+                    yield max(path.stat().st_mtime for path in (folder, *folder.iterdir())), folder.name
 
     # ---------------------------------------------------------------------------------------------- the worker
 
@@ -278,17 +267,17 @@ class Tunings:
                 self._fail(id_, OUR_FAULT)
             with self._changed:
                 self._running = ""
-                self._ended.append((time.time(), id_))
                 self._changed.notify_all()
 
     def _run(self, id_: str) -> None:
         folder = self.root / id_
-        folder.mkdir(parents=True, exist_ok=True)
-        recipe = self._runs[id_].recipe
+        recipe, resume = self._runs[id_].recipe, TuningFolder(folder).exists
         if zerogpu.is_here() and not self.workbench.card(recipe.base).name.startswith(MINI_CARD):
-            events = _finetune_on_gpu(recipe, str(folder), self.workbench.settings)
+            events = _finetune_on_gpu(recipe, str(folder), self.workbench.settings, resume)
         else:
-            events = self._runner(recipe, folder, workbench=self.workbench, seconds=FINETUNING.page_seconds)
+            events = self._runner(
+                recipe, folder, workbench=self.workbench, resume=resume, seconds=FINETUNING.page_seconds
+            )
         for event in events:
             with self._changed:
                 self._take(id_, event)
@@ -301,25 +290,35 @@ class Tunings:
         stopping = run.state == "stopping"
         match event:
             case events.Placed():
+                if stopping:  # asked for before the run took away the wish of an earlier part
+                    TuningFolder(self.root / id_).ask_to_stop()
                 self._set(id_, device=event.device)
             case events.Preparing():
                 state = "stopping" if stopping else "preparing"
                 self._set(id_, state=state, text=event.text, done=event.done, total=event.total)
             case events.Step():
                 state = "stopping" if stopping else "running"
-                points = _longer(run.points, event.step, event.losses)
-                self._set(id_, state=state, step=event.step, seconds=event.seconds, points=points)
+                self._set(
+                    id_,
+                    state=state,
+                    step=event.step,
+                    begun_at=run.begun_at if run.seconds else event.step - 1,
+                    seconds=event.seconds,
+                    points=longer(run.points, event.step, event.losses),
+                )
             case events.Looked(share=share):
                 look = LookPoint(
                     step=event.step, value=share.value, low=share.low, high=share.high, n=share.n, metric=event.metric
                 )
-                self._set(id_, looks=(*run.looks, look))
+                self._set(id_, looks=(*(old for old in run.looks if old.step != look.step), look))
             case events.Told():
                 self._set(id_, told=(*run.told, event.text))
             case events.Written():
                 self._set(id_, written=True)
             case events.Done():
-                self._set(id_, state=event.state, record=dict(event.record), reason=event.reason)
+                written = run.written or TuningFolder(self.root / id_).model.is_file()
+                record, kept = dict(event.record), event.record.get("steps_done", run.step)
+                self._set(id_, state=event.state, record=record, reason=event.reason, written=written, kept=kept)
 
     def _fail(self, id_: str, reason: str) -> None:
         with self._changed:
@@ -334,22 +333,17 @@ class Tunings:
 WORDS = {"steps": "steps", "batch": "images a step", "pool": "images to train on"}
 
 
-def _longer(points: tuple[Point, ...], step: int, losses: Mapping[str, float]) -> tuple[Point, ...]:
-    """The curve with one more step, smoothed, and thinned where it would be too long."""
-    last = points[-1].smoothed if points else losses["loss"]
-    point = Point(step=step, losses=dict(losses), smoothed=PAST * last + (1 - PAST) * losses["loss"])
-    return (*points, point) if len(points) < MOST_POINTS else (*points[::2], point)
-
-
 def _finetune(*arguments: Any, **options: Any) -> Iterator[Any]:
     from sdsdemo.finetuning.run import finetune
 
     yield from finetune(*arguments, **options)
 
 
-def _finetune_apart(recipe: Recipe, folder: str, settings: Settings) -> Iterator[Any]:
+def _finetune_apart(recipe: Recipe, folder: str, settings: Settings, resume: bool) -> Iterator[Any]:
     """As `_finetune`, of what can be pickled: for a fork."""
-    yield from _finetune(recipe, Path(folder), workbench=Workbench(settings), seconds=FINETUNING.zerogpu_seconds - 20)
+    yield from _finetune(
+        recipe, Path(folder), workbench=Workbench(settings), resume=resume, seconds=FINETUNING.zerogpu_seconds - 20
+    )
 
 
 _finetune_on_gpu = zerogpu.on_gpu(_finetune_apart, FINETUNING.zerogpu_seconds)

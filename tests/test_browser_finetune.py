@@ -1,9 +1,17 @@
-"""Fine-tuning in a real browser: a real run of the shipped models, stopped; reload in mid-run; two visitors at once."""
+"""Fine-tuning in a real browser: a real run of the shipped models, stopped, or cut by the server's death; reload in
+mid-run; two visitors at once.
+"""
 
 from __future__ import annotations
 
+import os
 import re
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,7 +20,7 @@ pytest.importorskip("playwright", reason="the browser tests need requirements-de
 from playwright.sync_api import Browser, Page, expect
 
 from sdsdemo.recipes import PRESETS
-from sdsdemo.settings import Settings
+from sdsdemo.settings import ROOT, Settings
 from sdsdemo.tunings import Tunings
 from sdsdemo.ui.finetune import FinetuneTab
 from sdsdemo.workbench import Workbench
@@ -149,4 +157,64 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(browser: Browser, staged: s
     page.locator("#ft-start").click()
     expect(page.locator(STATE)).to_have_text("Finished", timeout=LONG)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.context.close()
+
+
+class Server:
+    """The app as it is started from the shell, which can be killed and started again at the same address."""
+
+    def __init__(self, folder: Path) -> None:
+        self.cache, self._port = folder / "cache", free_port()
+        self.address = f"http://127.0.0.1:{self._port}"
+        self._environment = {**os.environ, "SDSDEMO_CACHE": str(self.cache), "GRADIO_TEMP_DIR": str(folder / "gradio")}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "app.py", "--port", str(self._port)]
+        self._process = subprocess.Popen(
+            command, cwd=ROOT, env=self._environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + LONG / 1000
+        while time.monotonic() < deadline:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self._port), timeout=1):
+                return
+            time.sleep(0.2)
+        raise AssertionError("the server does not answer")
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path)
+    server.start()
+    yield server
+    server.kill()
+
+
+def test_a_run_that_the_server_s_death_cut_is_resumed_to_its_end(browser: Browser, server: Server) -> None:
+    page = visitor(browser, server.address)
+    page.locator("#ft-start").click()
+    expect(page.locator(STATE)).to_have_text("Training", timeout=LONG)
+    deadline = time.monotonic() + LONG / 1000
+    while not list(server.cache.glob("page-runs/*/checkpoint.run")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    server.kill()
+    server.start()
+    page.reload()
+    expect(page.locator(STATE)).to_have_text("Interrupted")
+    status = page.locator(".run-status")
+    expect(status).to_contain_text(re.compile(r"at step \d+ of 40"))
+    expect(status).to_contain_text(re.compile(r"goes on from step [1-9]"))
+    expect(page.locator("#ft-losses .run-curve")).to_be_visible()
+    expect(page.locator("#ft-start")).to_be_enabled()
+    page.locator("#ft-resume").click()
+    expect(page.locator(STATE)).to_have_text("Finished", timeout=LONG)
+    expect(status).to_contain_text("step 40 of 40")
+    expect(page.locator("#ft-result")).to_contain_text("95 % interval")
+    expect(page.locator("#ft-resume")).to_have_text("Go on with more steps")
+    expect(page.locator("#ft-steps-in-all input")).to_have_value("80")
     page.context.close()

@@ -27,7 +27,7 @@ RANKS = (
     ),
     ("summaries", "freshness"),
     ("evaluation", "reporting", "browsing", "mini", "finetuning"),
-    ("workbench", "shell", "doctor", "bench", "shelf", "tunings", "publishing"),
+    ("workbench", "shell", "doctor", "bench", "shelf", "tunings", "job_states", "publishing"),
     ("ui", "cli", "cli_mini", "__main__"),
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
@@ -39,7 +39,8 @@ BESIDE = {
     ("data", "models"), ("recipes", "swaps"), ("swaps", "swap_words"), ("swaps", "swap_phrases"),
     ("swaps", "replacements"), ("swap_phrases", "swap_words"), ("replacements", "swap_phrases"),
     ("replacements", "swap_words"), ("mini", "finetuning"), ("mini", "evaluation"),
-    ("shell", "workbench"), ("tunings", "workbench"), ("doctor", "workbench"), ("bench", "workbench"),
+    ("tunings", "job_states"), ("shell", "workbench"), ("tunings", "workbench"), ("doctor", "workbench"),
+    ("bench", "workbench"),
     ("inputs", "captions"), ("cli", "ui"), ("cli", "cli_mini"), ("cli_mini", "ui"), ("__main__", "cli"),
 }  # fmt: skip
 """Who may import whom within a rank: `data` opens pictures as `models.images` does."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sdsdemo.checkpoints import CheckpointError
-from sdsdemo.training import Course, Failed, Finished, Kept, Step, train
+from sdsdemo.training import SAVING_SHARE, Course, Failed, Finished, Kept, Step, _Clock, train
 
 COURSE = Course(steps=20, learning_rate=1e-2, warm_up=3)
 COSINE = Course(steps=100, learning_rate=1.0, warm_up=10)
@@ -166,3 +166,28 @@ def test_the_course_is_the_run_s_and_not_the_checkpoint_s(tmp_path: Path, change
     continued = fresh()
     list(train(continued, regression(continued), COURSE, keep=tmp_path / "a.run"))
     assert torch.equal(weights(straight), weights(continued))
+
+
+def test_a_checkpoint_is_written_by_the_clock_too_and_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sdsdemo.training.SAVING_SHARE", 1e9)
+    often, plain = fresh(), fresh()
+    run = train(often, regression(often), COURSE, keep=tmp_path / "a.run", keep_every=1000, keep_seconds=0.0)
+    kept = [event.step for event in run if isinstance(event, Kept)]
+    list(train(plain, regression(plain), COURSE))
+    assert kept == list(range(1, 21))
+    assert torch.equal(weights(often), weights(plain))
+
+
+def test_checkpoints_by_the_clock_take_a_small_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("sdsdemo.training.time.monotonic", lambda: now[0])
+    clock, saved = _Clock(10.0), 0.0
+    while now[0] < 3600:
+        now[0] += 1.0
+        if clock.is_due():
+            with clock.saving():
+                now[0] += 4.0
+                saved += 4.0
+    assert 0 < saved / now[0] <= SAVING_SHARE

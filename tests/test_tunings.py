@@ -14,19 +14,24 @@ from typing import Any
 import pytest
 
 from sdsdemo.errors import UserError
-from sdsdemo.finetuning.events import Done, Looked, Preparing, Told, Written
+from sdsdemo.finetuning.events import Done, Looked, Placed, Preparing, Told, Written
+from sdsdemo.finetuning.folder import TuningFolder
+from sdsdemo.job_states import MOST_POINTS, Tuning, write_asked
 from sdsdemo.metrics import proportion
 from sdsdemo.models import cards
 from sdsdemo.recipes import PRESETS, Recipe
 from sdsdemo.runs import HEADER, read_run
 from sdsdemo.settings import CHECKPOINTS, FINETUNING, Settings
 from sdsdemo.training import Step
-from sdsdemo.tunings import MOST_POINTS, TUNED, Tuning, Tunings
+from sdsdemo.tunings import TUNED, Tunings
+from sdsdemo.ui import curves, tuned
 from sdsdemo.workbench import Workbench
+from tests.damage import damaged
 from tests.fakes import FakeScorer
 
 QUICK = PRESETS["quick"]
 WAIT = 10.0
+KEEP_EVERY = 10
 
 
 class Trainer:
@@ -40,22 +45,32 @@ class Trainer:
 
     def __call__(self, recipe: Recipe, folder: Path, **options: Any) -> Iterator[Any]:
         self.ran.append(recipe)
+        kept = TuningFolder(folder)
+        story: dict[str, Any] = {"recipe": recipe.as_dict(), "state": "running", "steps_done": 0, "device": "cpu"}
+        done = kept.read()["steps_done"] if options["resume"] else 0
+        kept.write(story | {"steps_done": done})
+        yield Placed(device="cpu")
         yield Preparing(text="loading", done=1, total=2)
         yield Told(text="a <note>")
         yield Looked(step=0, metric="text", share=proportion(80, 400))
-        done = 0
-        for done in range(1, recipe.steps + 1):
+        for step in range(done + 1, recipe.steps + 1):
             while not self.go.is_set() and not (folder / "STOP").exists():
                 time.sleep(0.01)
             if (folder / "STOP").exists():
                 break
             if self.breaks:
                 raise self.breaks
-            yield Step(step=done, losses={"loss": 1.0 / done, "clip": 0.5}, gradient_norm=1.0, seconds=0.1 * done)
+            done = step
+            losses = {"loss": 1.0 / done, "clip": 0.5}
+            kept.append({"step": done, **losses, "gradient": 1.0, "s": 0.1})
+            if done % KEEP_EVERY == 0:
+                kept.write(story | {"steps_done": done})
+            yield Step(step=done, losses=losses, gradient_norm=1.0, seconds=0.1 * done)
         shutil.copy(CHECKPOINTS / "mini-sds-clip.safetensors", folder / "model.safetensors")
-        (folder / "run.json").write_text(json.dumps({"objective": recipe.objective}))
+        story |= {"steps_done": done, "state": "stopped" if done < recipe.steps else "finished"}
+        kept.write(story)
         yield Written(step=done)
-        yield Done(state="stopped" if done < recipe.steps else "finished", record={"steps_done": done, "device": "cpu"})
+        yield Done(state=story["state"], record=story)
 
 
 @pytest.fixture
@@ -265,3 +280,153 @@ def test_the_time_left_comes_from_the_rate() -> None:
     run = Tuning(id="x", recipe=replace(QUICK, steps=40), step=10, seconds=5.0)
     assert (run.rate, run.left) == (2.0, 15.0)
     assert Tuning(id="x", recipe=QUICK).left is None
+
+
+def cut(tunings: Tunings, trainer: Trainer, steps: int) -> str:
+    """A run whose server died after so many steps: its files, and nothing in memory."""
+    trainer.go.clear()
+    id_ = tunings.start(QUICK)
+    until(tunings, id_, lambda run: run.looks)
+    run = TuningFolder(tunings.folder(id_))
+    for step in range(1, steps + 1):
+        run.append({"step": step, "loss": 1.0 / step, "gradient": 1.0, "s": 0.1})
+    run.append({"what": "look", "step": 0, "metric": "text", "value": 0.2, "low": 0.1, "high": 0.3, "n": 400})
+    run.write(run.read() | {"state": "running", "steps_done": steps - steps % KEEP_EVERY})
+    return id_
+
+
+def started_anew(tunings: Tunings, trainer: Trainer) -> Tunings:
+    """Another server on the same folder."""
+    return Tunings(tunings.workbench, root=tunings.root, runner=trainer)
+
+
+@pytest.mark.parametrize(("steps", "kept"), [(0, 0), (7, 0), (23, 20), (40, 40)])
+def test_a_run_that_the_server_s_end_cut_goes_on_by_its_id(
+    tunings: Tunings, trainer: Trainer, steps: int, kept: int
+) -> None:
+    id_ = cut(tunings, trainer, steps)
+    fresh, after = Trainer(), Trainer()
+    again = started_anew(tunings, after)
+    run = again.get(id_)
+    assert (run.state, run.step, run.kept, run.is_over) == ("interrupted", steps, kept, True)
+    assert (len(run.points), len(run.looks)) == (steps, 1)
+    again.resume(id_)
+    run = until(again, id_, over)
+    assert (run.state, run.step, run.written) == ("finished", QUICK.steps, True)
+    assert [point.step for point in run.points] == list(range(1, QUICK.steps + 1))
+    assert len(run.looks) == 1
+    assert started_anew(tunings, fresh).get(id_).state == "finished"
+    trainer.go.set()
+
+
+def test_a_run_that_waited_when_the_server_ended_is_not_lost(tunings: Tunings, trainer: Trainer) -> None:
+    trainer.go.clear()
+    first, second, third = (tunings.start(QUICK) for _ in range(3))
+    tunings.stop(third)
+    again = started_anew(tunings, Trainer())
+    assert (again.get(second).state, again.get(third).state) == ("interrupted", "stopped")
+    again.resume(second)
+    assert until(again, second, over).state == "finished"
+    trainer.go.set()
+    until(tunings, first, over)
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_a_run_that_is_over_goes_on_to_more_steps_alone(tunings: Tunings, trainer: Trainer, anew: bool) -> None:
+    id_ = tunings.start(QUICK)
+    until(tunings, id_, over)
+    until(tunings, id_, lambda run: not tunings.is_busy)
+    server = started_anew(tunings, trainer) if anew else tunings
+    for steps, said in ((None, "has made its 40 steps"), (39, "40 to 2,000"), (2_001, "at most 2,000 steps")):
+        with pytest.raises(UserError, match=said):
+            server.resume(id_, steps)
+    server.resume(id_, 60)
+    run = until(server, id_, over)
+    assert (run.state, run.step, run.recipe.steps) == ("finished", 60, 60)
+    assert [point.step for point in run.points] == list(range(1, 61))
+
+
+def test_a_run_that_was_asked_for_more_when_the_server_ended_is_interrupted(tunings: Tunings) -> None:
+    id_ = tunings.start(QUICK)
+    until(tunings, id_, over)
+    write_asked(tunings.folder(id_), replace(QUICK, steps=60))
+    run = started_anew(tunings, Trainer()).get(id_)
+    assert (run.state, run.step, run.recipe.steps) == ("interrupted", 40, 60)
+
+
+def test_a_run_that_goes_on_is_not_resumed_twice(tunings: Tunings, trainer: Trainer) -> None:
+    trainer.go.clear()
+    id_ = tunings.start(QUICK)
+    with pytest.raises(UserError, match="going on"):
+        tunings.resume(id_)
+    trainer.go.set()
+    until(tunings, id_, over)
+
+
+def test_a_stop_that_comes_with_the_resumption_is_obeyed(tunings: Tunings, trainer: Trainer) -> None:
+    id_ = cut(tunings, trainer, 23)
+
+    class Clearing(Trainer):
+        """Takes away an old wish to stop as it begins, as `finetune` does."""
+
+        def __call__(self, recipe: Recipe, folder: Path, **options: Any) -> Iterator[Any]:
+            time.sleep(0.2)
+            TuningFolder(folder).clear_stop()
+            yield from super().__call__(recipe, folder, **options)
+
+    again = started_anew(tunings, Clearing())
+    again.resume(id_)
+    again.stop(id_)
+    assert until(again, id_, over).state == "stopped"
+    trainer.go.set()
+
+
+def test_the_rate_after_a_resumption_is_that_of_the_new_steps() -> None:
+    run = Tuning(id="x", recipe=replace(QUICK, steps=40), step=30, begun_at=20, seconds=5.0)
+    assert (run.rate, run.left) == (2.0, 5.0)
+
+
+def test_old_runs_of_an_earlier_server_are_deleted_and_nothing_else(
+    tunings: Tunings, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id_ = cut(tunings, trainer, 7)
+    other = tunings.root / "somebody's notes"
+    other.mkdir()
+    again = started_anew(tunings, Trainer())
+    again.tidy()
+    assert again.get(id_).state == "interrupted"
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: 10**12)
+        again.tidy()
+    with pytest.raises(UserError, match="not known here"):
+        again.get(id_)
+    assert other.is_dir()
+
+
+@pytest.mark.parametrize("id_", ["", "x", "../../../../../../tmp/x", "." * 22, "a" * 22, "a" * 21 + "/", None, 7])
+def test_an_id_is_no_path(tunings: Tunings, id_: Any) -> None:
+    with pytest.raises(UserError, match="not known here"):
+        tunings.get(id_)
+
+
+@pytest.mark.parametrize("name", ["asked.json", "run.json", "log.jsonl"])
+def test_damaged_files_of_a_run_are_a_state_and_never_a_traceback(
+    tunings: Tunings, trainer: Trainer, name: str
+) -> None:
+    id_ = cut(tunings, trainer, 23)
+    path = tunings.folder(id_) / name
+    whole, again, states = path.read_bytes(), started_anew(tunings, Trainer()), set()
+    for seed in range(400):
+        path.write_bytes(damaged(whole, seed, lines=name.endswith("l")))
+        try:
+            run = again.get(id_)
+        except UserError:
+            states.add("unknown")
+        else:
+            states.add(run.state)
+            tuned.status_html(run)
+            tuned.result_html(run)
+            curves.losses_svg(run.points, run.recipe.steps)
+            curves.looks_svg(run.looks, run.recipe.steps)
+    assert len(states) > 1
+    trainer.go.set()

@@ -12,10 +12,11 @@ import pytest
 
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.words import KEPT, change_words, duration
+from sdsdemo.job_states import LookPoint, Point, Tuning
 from sdsdemo.metrics import paired_change, proportion
 from sdsdemo.recipes import PRESETS, Recipe, called
 from sdsdemo.settings import Settings
-from sdsdemo.tunings import LookPoint, Point, Tuning, Tunings
+from sdsdemo.tunings import Tunings
 from sdsdemo.ui import curves, tuned
 from sdsdemo.ui.recipe_form import ADVANCED, LABELS, PLAIN, in_page_words, recipe_of
 from sdsdemo.workbench import Workbench

@@ -41,6 +41,8 @@ from sdsdemo.recipes import Recipe, filled
 from sdsdemo.training import Course, Failed, FellBack, Finished, Kept, Step, Stopped, train
 
 ALONE = Processes()
+KEEP_SECONDS = 10.0
+"""Between two checkpoints at the most, where writing one is quick: what a kill may cost a short run."""
 LOOKS = 5
 """Looks at held-out accuracy a run, where the recipe does not say how often."""
 CONTROL_ROWS = 32
@@ -201,7 +203,7 @@ class Run(Preparation):
         every = recipe.measure_every or max(1, recipe.steps // LOOKS)
         for event in train(
             self.student, self.objective, course, keep=self.folder.checkpoint, keep_every=recipe.keep_every,
-            stop=self.asked_to_stop, relief=self._relief, team=self.team,
+            keep_seconds=KEEP_SECONDS, stop=self.asked_to_stop, relief=self._relief, team=self.team,
         ):  # fmt: skip
             if isinstance(event, Step):
                 self._log(event)

@@ -105,6 +105,16 @@ class LogRow(TypedDict):
     what: NotRequired[str]
 
 
+class LookRow(LogRow):
+    """A line of log.jsonl: held-out accuracy."""
+
+    metric: str
+    value: float
+    low: float
+    high: float
+    n: int
+
+
 class Answer(TypedDict):
     """A line of the teacher's preferences: the gap of one pair; None where the teacher's loss was no number."""
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from sdsdemo.tunings import LookPoint, Point
+from sdsdemo.job_states import LookPoint, Point
 
 WIDTH, HEIGHT = 560, 190
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 30
+HUGE = 1e12
+"""A loss beyond it is left out of the curve."""
 NAMES = {"loss": "loss, smoothed", "clip": "L_CLIP", "sds": "L_SDS", "preference": "L_PREF", "labels": "L_LABEL",
          "features": "L_FEAT"}  # fmt: skip
 
@@ -69,7 +71,7 @@ def _figure(name: str, body: str, low: float, high: float, steps: int, legend: S
 
 def _ticks(low: float, high: float) -> list[float]:
     """Two to five round numbers between the ends."""
-    step = 10 ** math.floor(math.log10(max(high - low, 1e-12)))
+    step = 10.0 ** math.floor(math.log10(max(high - low, 1e-12)))
     step = next((step * part for part in (2, 1, 0.5, 0.2) if (high - low) / (step * part) >= 2), step)
     first = math.ceil(low / step - 1e-9)
     return [round(k * step, 10) for k in range(first, math.floor(high / step + 1e-9) + 1)]
@@ -77,9 +79,7 @@ def _ticks(low: float, high: float) -> list[float]:
 
 def _path(kind: str, points: Sequence[Point], values: Sequence[float], steps: int, low: float, high: float) -> str:
     line = "L".join(
-        f"{_x(p.step, steps):.1f} {_y(v, low, high):.1f}"
-        for p, v in zip(points, values, strict=True)
-        if math.isfinite(v)
+        f"{_x(p.step, steps):.1f} {_y(v, low, high):.1f}" for p, v in zip(points, values, strict=True) if _is_drawn(v)
     )
     return f'<path class="{kind}" d="M{line}"/>' if line else ""
 
@@ -93,10 +93,15 @@ def _smoothed(points: Sequence[Point], name: str) -> list[float]:
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
-    finite = [value for value in values if math.isfinite(value)] or [0.0]
-    low, high = min(finite), max(finite)
-    room = 0.05 * (high - low) or 0.5
+    drawn = [value for value in values if _is_drawn(value)] or [0.0]
+    low, high = min(drawn), max(drawn)
+    room = max(0.05 * (high - low), 1e-6 * abs(high)) or 0.5
     return max(0.0, low - room) if low >= 0 else low - room, high + room
+
+
+def _is_drawn(value: float) -> bool:
+    """Whether it is a number that leaves the others visible."""
+    return math.isfinite(value) and abs(value) < HUGE
 
 
 def _x(step: int, steps: int) -> float:

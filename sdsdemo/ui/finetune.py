@@ -17,11 +17,12 @@ import gradio as gr
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.words import duration
+from sdsdemo.job_states import Tuning
 from sdsdemo.publishing import push
 from sdsdemo.recipes import MINI, Recipe
 from sdsdemo.settings import FINETUNING
 from sdsdemo.shelf import Shelf
-from sdsdemo.tunings import OFF, Tuning, Tunings
+from sdsdemo.tunings import OFF, Tunings
 from sdsdemo.types import Example
 from sdsdemo.ui import curves, tuned
 from sdsdemo.ui.browsed import THUMB, Thumbnails
@@ -86,6 +87,12 @@ class FinetuneTab:
 
     def _build_run(self) -> None:
         self.status = gr.HTML(tuned.NOTHING, elem_id="ft-status")
+        with gr.Row(visible=False, elem_id="ft-go-on") as self.go_on:
+            self.steps_in_all = gr.Number(
+                label="Steps in all", precision=0, elem_id="ft-steps-in-all", min_width=130,
+                info="More than before: the learning rate follows the longer schedule.",
+            )  # fmt: skip
+            self.resume = gr.Button("Resume", elem_id="ft-resume", min_width=130)
         self.losses = gr.HTML(elem_id="ft-losses")
         self.looks = gr.HTML(elem_id="ft-looks")
         with gr.Row(visible=False, elem_id="ft-use") as self.use:
@@ -126,6 +133,11 @@ class FinetuneTab:
         )  # fmt: skip
         started = self.start.click(self._begin, form, [self.message, self.run_id, self.start, self.stop], **quick)
         started.then(self._watch, self.run_id, self.outputs, **watching)
+        resumed = self.resume.click(
+            self._resume, [self.run_id, self.steps_in_all],
+            [self.message, self.start, self.stop, self.go_on], **quick,
+        )  # fmt: skip
+        resumed.then(self._watch, self.run_id, self.outputs, **watching)
         self.stop.click(self._stop, self.run_id, [self.message, self.stop], **quick)
         page.load(self._estimate_at_address, form, self.estimate, **measuring)
         page.load(self._watch, self.run_id, self.outputs, **watching)
@@ -153,7 +165,7 @@ class FinetuneTab:
         """What a run's state is drawn into."""
         return [
             self.status, self.losses, self.looks, self.result, self.flips, self.start, self.stop, self.use,
-            self.weights, self.story,
+            self.weights, self.story, self.go_on, self.steps_in_all, self.resume,
         ]  # fmt: skip
 
     # --------------------------------------------------------------------------------------------------- handlers
@@ -216,6 +228,24 @@ class FinetuneTab:
             gr.update(value="Stop and keep", interactive=True),
         ]
 
+    def _resume(self, id_: str, steps: Any) -> list[Any]:
+        """Queue the run again, to so many steps in all."""
+        try:
+            if not isinstance(steps, int | float) or not float(steps).is_integer():
+                raise UserError("“Steps in all” must be a whole number.")
+            self.tunings.resume(id_, int(steps))
+        except UserError as error:
+            return [message_html(in_page_words(str(error))), gr.skip(), gr.skip(), gr.skip()]
+        except Exception:
+            log.exception("a run could not be resumed")
+            return [message_html(OUR_FAULT), gr.skip(), gr.skip(), gr.skip()]
+        return [
+            "",
+            gr.update(value="Start", interactive=False),
+            gr.update(value="Stop and keep", interactive=True),
+            gr.update(visible=False),
+        ]
+
     def _stop(self, id_: str) -> list[Any]:
         try:
             self.tunings.stop(id_)
@@ -232,8 +262,8 @@ class FinetuneTab:
         while True:
             try:
                 run = self.tunings.get(id_)
-            except UserError:
-                yield self._drawn(None)
+            except UserError as error:
+                yield [f'<p class="hint">{escape(str(error))}</p>', *self._drawn(None)[1:]]
                 return
             if (run.version, run.place) != seen:
                 seen = run.version, run.place
@@ -257,6 +287,19 @@ class FinetuneTab:
             gr.update(value="Stop and keep", interactive=bool(run and going and run.state != "stopping")),
             gr.update(visible=usable),
             *(gr.update(value=path) if path else gr.skip() for path in files),
+            *self._ways_on(run),
+        ]
+
+    def _ways_on(self, run: Tuning | None) -> list[Any]:
+        """The row that resumes a run: shown where one is over and has steps to make, or may be given more."""
+        if run is None or not run.can_go_on or not self.tunings.is_on:
+            return [gr.update(visible=False), gr.skip(), gr.skip()]
+        steps, most = run.recipe.steps, FINETUNING.page_steps
+        is_done = run.state == "finished"
+        return [
+            gr.update(visible=not is_done or steps < most),
+            gr.update(value=min(most, 2 * steps) if is_done else steps),
+            gr.update(value="Go on with more steps" if is_done else "Resume"),
         ]
 
     def _files(self, run: Tuning | None) -> tuple[str | None, str | None]:
@@ -272,7 +315,10 @@ class FinetuneTab:
             return {}
         flipped = run.record["measured"]["flipped"]
         wanted = {*flipped["fixed"][:6], *flipped["broken"][:6]}
-        examples = read_benchmark(run.record["measured"]["benchmark"])
+        try:
+            examples = read_benchmark(run.record["measured"]["benchmark"])
+        except UserError:  # of a damaged record
+            return {}
         return {example.id: self._pictured(example) for example in examples if example.id in wanted}
 
     def _pictured(self, example: Example) -> str:

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from sdsdemo.finetuning.words import KEPT, SHOWN, change_words, duration
-from sdsdemo.tunings import Tuning
+from sdsdemo.job_states import Tuning
 from sdsdemo.ui.recipe_form import in_page_words
 
 STATES = {
@@ -17,6 +17,7 @@ STATES = {
     "stopping": "Stopping",
     "finished": "Finished",
     "stopped": "Stopped, and kept",
+    "interrupted": "Interrupted",
     "failed": "Failed",
 }
 DEVICES = {"cpu": "the processor"}
@@ -36,10 +37,10 @@ NOT_MEASURED = (
 )
 
 
-def status_html(run: Tuning | None) -> str:
-    """One line of state, and a bar."""
+def status_html(run: Tuning | None, nothing: str = NOTHING) -> str:
+    """One line of state, and a bar. nothing: what stands there without a run."""
     if run is None:
-        return NOTHING
+        return nothing
     parts = _parts(run)
     share = 100 * (run.step / max(1, run.recipe.steps)) if run.step else 100 * run.done / run.total if run.total else 0
     if run.state == "finished":
@@ -63,7 +64,10 @@ def _parts(run: Tuning) -> list[str]:
     if run.state in ("preparing", "stopping") and not run.step:
         found.append(escape(run.text) + (f" {run.done} of {run.total}" if run.total else ""))
     if run.step or run.is_over:
-        found.append(f"step {run.step:,} of {run.recipe.steps:,}")
+        at = "at " if run.state == "interrupted" else ""
+        found.append(f"{at}step {run.step:,} of {run.recipe.steps:,}")
+    if run.state == "interrupted":
+        found.append(f"the server ended; Resume goes on from step {run.kept:,}")
     if run.rate and not run.is_over:
         found.append(f"{run.rate:.1f} steps a second" if run.rate >= 1 else f"{1 / run.rate:.1f} s a step")
     if run.written and not run.is_over:
