@@ -260,6 +260,19 @@ def test_more_than_one_broken_image_in_twenty_stops(tmp_path: Path) -> None:
         found.draw(0, COUNT, 0)
 
 
+@pytest.mark.parametrize("write", WRITERS)
+@pytest.mark.parametrize("kind", ["tables", "images"])
+def test_git_lfs_pointers_among_captions_name_their_cure(
+    write: Callable[[Path], str], kind: str, tmp_path: Path
+) -> None:
+    source = write(tmp_path)
+    for path in tmp_path.rglob("*.*"):
+        if (path.suffix == ".png") == (kind == "images"):
+            path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:df01d1a2\nsize 26366460\n")
+    with pytest.raises(UserError, match="`git lfs pull`"):
+        read_captions(source).draw(0, COUNT, 0)
+
+
 def test_broken_images_are_not_held_out_and_a_folder_of_nothing_else_ends(tmp_path: Path) -> None:
     source = as_jsonl(tmp_path)
     held = numbers(read_captions(source, held_out=COUNT - 1).held_out)

@@ -191,6 +191,25 @@ def test_a_caption_with_nothing_to_read_is_refused_in_every_set(name: str, tmp_p
             path.write_text(text)
 
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:df01d1a2\nsize 26366460\n"
+
+
+@pytest.mark.parametrize("name", [*FILES, *SETS])
+def test_a_git_lfs_pointer_among_the_files_of_a_set_names_its_cure(name: str, tmp_path: Path) -> None:
+    source, write = FILES[name][:2] if name in FILES else SETS[name][:2]
+    write(tmp_path)
+    told = 0
+    for path in sorted(path for path in tmp_path.rglob("*") if path.is_file()):
+        sound = path.read_bytes()
+        path.write_bytes(POINTER)
+        said = refusal(f"{source}:{tmp_path}")
+        assert not said or "`git lfs pull`" in said, f"{path.name}: {said}"
+        assert not said or path.name in said or path.stem in said, said
+        told += bool(said)
+        path.write_bytes(sound)
+    assert told
+
+
 def test_damaged_published_scores_are_read_or_refused_in_a_sentence(tmp_path: Path) -> None:
     lines = [json.dumps({"label": f"{e}_c{c}_i{i}", "score": 0.1}) for e in (0, 1) for c in (0, 1) for i in (0, 1)]
     path, draw = tmp_path / "clip.jsonl", random.Random(3)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, NotRequired
 from typing_extensions import TypedDict
 
 from sdsdemo.data.caption_items import KEPT_NAMES, check_columns
+from sdsdemo.data.pointers import check_file
 from sdsdemo.data.tables import cells_of, json_rows, read_text
 from sdsdemo.errors import UserError
 from sdsdemo.runtime.files import from_json
@@ -187,6 +188,7 @@ def coco_found(root: Path) -> Found:
     Raises `UserError` for none, and for a file that holds something else.
     """
     path, folder = _coco_files(root)
+    check_file(path)
     try:
         content: CocoFile = from_json(path.read_bytes())
     except (OSError, ValueError) as error:

@@ -8,6 +8,7 @@ from typing import Any
 
 from sdsdemo.captions.cleaning import is_blank
 from sdsdemo.data.image_files import ImageFiles, Note
+from sdsdemo.data.pointers import check_file
 from sdsdemo.data.quoting import is_whole, listed, shown
 from sdsdemo.errors import UserError
 from sdsdemo.runtime.files import from_json
@@ -18,6 +19,7 @@ KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false"
 
 def json_of(path: Path) -> Any:
     """What a file holds. Raises `UserError` for one that is no JSON."""
+    check_file(path)
     try:
         return from_json(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
     except OSError as error:

@@ -22,6 +22,7 @@ from PIL import Image
 
 from sdsdemo.data import contents
 from sdsdemo.data.names import FilesBelow, alike
+from sdsdemo.data.pointers import check_content, check_file
 from sdsdemo.data.quoting import listed, shown
 from sdsdemo.errors import UserError
 from sdsdemo.models.images import Cut, decoded, open_picture
@@ -209,6 +210,7 @@ def _read(place: Place, name: str, cut: Cut | None) -> Image.Image:
 
 def _of_array(data: bytes, said: str) -> Image.Image:
     """A picture that is kept as NumPy's array [high, wide, 3] of blue, green and red, as in EqBen."""
+    check_content(data, said)
     try:
         array = np.load(io.BytesIO(data), allow_pickle=False)[:, :, 2::-1]
         return open_picture(Image.fromarray(np.ascontiguousarray(array), "RGB")).image
@@ -264,6 +266,7 @@ def _ends(parts: Sequence[str]) -> Iterator[str]:
 
 @lru_cache(maxsize=8)
 def _opened(archive: Path, state: contents.State) -> ZipFile:
+    check_file(archive)
     try:
         return ZipFile(archive)
     except Exception as error:  # BadZipFile, OSError, and for odd headers others

@@ -18,6 +18,7 @@ from typing import Any
 from sdsdemo.captions.cleaning import is_blank
 from sdsdemo.data.image_files import ImageFiles, Note, images_beside, silent
 from sdsdemo.data.parquet_rows import Cell, parquet_rows
+from sdsdemo.data.pointers import check_file
 from sdsdemo.data.quoting import is_whole, listed, shown
 from sdsdemo.data.tables import cells_of, json_rows, list_in, read_text
 from sdsdemo.errors import UserError
@@ -230,6 +231,7 @@ def _column_map(folder: Path) -> dict[str, str]:
     path = folder / MAP
     if not path.is_file():
         return {}
+    check_file(path)
     try:
         found: dict[str, str] = shaped(from_json(path.read_bytes()), dict[str, str])
     except (OSError, ValueError):

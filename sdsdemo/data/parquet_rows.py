@@ -15,6 +15,7 @@ from PIL import Image
 
 from sdsdemo.data import contents
 from sdsdemo.data.image_files import ImageFiles, decoded
+from sdsdemo.data.pointers import check_file
 from sdsdemo.errors import UserError
 from sdsdemo.types import Picture
 
@@ -67,6 +68,7 @@ def parquet_rows(files: Sequence[Path]) -> Iterator[tuple[str, Mapping[str, Any]
     from pyarrow.parquet import ParquetFile
 
     for path in files:
+        check_file(path)
         try:
             file = ParquetFile(path)
             pictures = [field.name for field in file.schema_arrow if _holds_pictures(field.type)]

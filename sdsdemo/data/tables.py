@@ -19,6 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from sdsdemo.data.pointers import check_content
 from sdsdemo.errors import UserError
 from sdsdemo.runtime.files import from_json
 
@@ -76,6 +77,7 @@ def decoded(content: bytes, name: str) -> Decoded:
 
     Raises `UserError` for anything else.
     """
+    check_content(content, name)
     for mark, codec, said in MARKS:
         if content.startswith(mark):
             return Decoded(text=_as(codec, content, name), encoding=said)

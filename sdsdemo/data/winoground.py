@@ -20,6 +20,7 @@ from typing_extensions import TypedDict
 
 from sdsdemo.data.image_files import Note, silent
 from sdsdemo.data.pairs import read_pairs
+from sdsdemo.data.pointers import check_file
 from sdsdemo.data.tables import lines_of
 from sdsdemo.errors import UserError
 from sdsdemo.runtime.files import from_json, write_whole
@@ -107,6 +108,7 @@ def fetch_labels(note: Callable[[str], None]) -> str:
 
 def with_labels(examples: list[Example], path: Path) -> list[Example]:
     """The examples with their labels as the tag kind `category`, several with commas between. Raises `UserError`."""
+    check_file(path)
     labels = read_labels_text(path.read_text(encoding="utf-8-sig", errors="replace"))
     return [
         replace(example, tags={**example.tags, **({"category": ", ".join(found)} if found else {})})
@@ -131,6 +133,7 @@ def read_published_scores(path: Path) -> dict[str, np.ndarray]:
     that lacks one of its four scores.
     """
     found: dict[str, np.ndarray] = {}
+    check_file(path)
     for number, line in lines_of(path.read_text(encoding="utf-8-sig", errors="replace")):
         try:
             row = shaped(from_json(line), ScoreLine)

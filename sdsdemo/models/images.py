@@ -20,11 +20,13 @@ import numpy as np
 from PIL import Image, ImageCms, ImageFile
 
 from sdsdemo.errors import UserError
+from sdsdemo.runtime.lfs import POINTER, is_pointer
 from sdsdemo.settings import LIMITS
 from sdsdemo.types import Region
 
 NO_FILE = "There is no picture file there: check the name, or choose another picture."
 EMPTY = "The picture file is empty: save the picture again, or choose another one."
+POINTED_TO = f"{POINTER.format(file='The picture file')}."
 NOT_A_PICTURE = "This file is no PNG, JPEG or WebP picture, or it is broken: save the picture again as PNG."
 TOO_MANY_BYTES = "The picture file is larger than {most} MB: save it smaller, for example as JPEG."
 TOO_MANY_PIXELS = "The picture has more than {most} million pixels: shrink it first; 1,024 pixels a side are plenty."
@@ -167,6 +169,8 @@ def _opened(data: bytes, formats: tuple[str, ...], cut: Cut | None = None) -> Op
     """Raises `PictureError`, and what `cut` raises."""
     if not data:
         raise BrokenPictureError(EMPTY)
+    if is_pointer(data):
+        raise PictureError(POINTED_TO)
     if len(data) > LIMITS.image_bytes:
         raise PictureError(TOO_MANY_BYTES.format(most=LIMITS.image_bytes // 1_000_000))
     with _one_sentence(NOT_A_PICTURE), Image.open(io.BytesIO(data), formats=formats) as image:

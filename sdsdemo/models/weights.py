@@ -21,6 +21,7 @@ from typing_extensions import TypedDict
 from sdsdemo.errors import UserError
 from sdsdemo.models.sources import WEIGHT_SUFFIXES
 from sdsdemo.runtime.files import from_json
+from sdsdemo.runtime.lfs import POINTER, is_pointer
 from sdsdemo.runtime.shapes import shaped
 
 CLIP_WEIGHTS = (
@@ -41,10 +42,6 @@ BEST_VARIANTS = ("fp32", "fp16", "bf16")
 """Best first; any other comes after them, in the order of the alphabet."""
 LONGEST_HEADER = 100_000_000
 """Bytes that safetensors allows for a header."""
-POINTER = (
-    "{file} of {name!r} is a Git LFS pointer in place of the file itself: run `git lfs pull` where it was cloned, or "
-    "fetch the model again."
-)
 EMPTY = "{file} of {name!r} is empty: fetch or copy it again."
 PAGE = (
     "{file} of {name!r} is a web page that was saved under that name: download the file itself (on the Hugging Face "
@@ -165,8 +162,8 @@ def check_file(path: Path, name: str) -> None:
     facts = {"file": path.name, "name": name}
     if size == 0:
         raise UserError(EMPTY.format(**facts))
-    if start.startswith(b"version https://git-lfs."):
-        raise UserError(POINTER.format(**facts))
+    if is_pointer(start):
+        raise UserError(f"{POINTER.format(file=f'{path.name} of {name!r}')}, or fetch the model again.")
     if start.lstrip().lower().startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
         raise UserError(PAGE.format(**facts))
     if path.suffix == ".safetensors":
