@@ -6,6 +6,7 @@ Sliders, command-line flags, checks and `doctor` all read from here. Nothing her
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -50,6 +51,9 @@ TIMESTEP_RANGE = (
     "The part of the noise schedule that timesteps are spread over, from 0 (no noise) to 1 (all noise); by default "
     "that of each model's card, or all of it."
 )
+_NUMBER = r"((?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)"
+TYPED_RANGE = re.compile(rf"\s*{_NUMBER}(?:\s*,\s*|\s+(?:to\s+)?){_NUMBER}\s*", re.ASCII | re.IGNORECASE)
+"""Two numbers with a space, a comma or "to" between them."""
 REGIONS: Mapping[Region, str] = {
     "crop": "the middle square",
     "squash": "all of it, squashed to a square",
@@ -240,16 +244,32 @@ class Settings:
         )
 
 
-def checked_range(value: Sequence[float]) -> tuple[float, float]:
-    """A range of timesteps. Raises `UserError` for anything but two numbers, 0 <= low < high <= 1."""
-    parts = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-    numbers = [float(part) for part in parts if isinstance(part, int | float) and not isinstance(part, bool)]
+def checked_range(value: Sequence[float] | str) -> tuple[float, float]:
+    """A range of timesteps, as numbers or as they are typed: "0.2 0.8".
+
+    Raises `UserError` for anything but two numbers, 0 <= low < high <= 1.
+    """
+    typed = TYPED_RANGE.fullmatch(value) if isinstance(value, str) else None
+    given = [float(part) for part in typed.groups()] if typed else value
+    parts = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+    numbers = [part for part in parts if isinstance(part, int | float) and not isinstance(part, bool)]
     if len(numbers) != len(parts) or len(parts) != 2 or not 0 <= numbers[0] < numbers[1] <= 1:
-        said = " ".join(str(part)[:20] for part in parts[:4])
+        said = " ".join(_short(part) for part in parts[:4]) or "empty"
         raise UserError(
             f"The timestep range must be two numbers from 0 to 1, the lower one first, such as 0.2 0.8; it was {said}."
         )
-    return numbers[0], numbers[1]
+    return abs(float(numbers[0])), float(numbers[1])  # abs: no minus before a zero
+
+
+def _short(value: object) -> str:
+    """The beginning of what was given. A whole number may be too long for Python to write out."""
+    is_long = isinstance(value, int) and value.bit_length() > 1_000
+    return "a number of many digits" if is_long else str(value)[:20]
+
+
+def typed_range(value: Sequence[float] | None) -> str:
+    """A range as `checked_range` reads it again to the last digit; empty where there is none."""
+    return " ".join(repr(float(part)).removesuffix(".0") for part in value or ())
 
 
 def checked_region(value: str) -> Region:
@@ -265,16 +285,20 @@ def budget(
     noises: int = NOISES.default,
     seed: int = SEED.default,
     *,
-    timestep_range: Sequence[float] | None = None,
+    timestep_range: Sequence[float] | str | None = None,
     region: str = "crop",
     **options: bool,
 ) -> Budget:
-    """A checked `Budget`. Raises `UserError` naming the knob and its range."""
+    """A checked `Budget`. Raises `UserError` naming the knob and its range.
+
+    timestep_range: None, or a text that is empty, is that of each model's card.
+    """
+    is_own = timestep_range is None or (isinstance(timestep_range, str) and not timestep_range.strip())
     return Budget(
         timesteps=TIMESTEPS.check(timesteps, "Timesteps"),
         noises=NOISES.check(noises, "Noise draws"),
         seed=SEED.check(seed, "Seed"),
-        timestep_range=None if timestep_range is None else checked_range(timestep_range),
+        timestep_range=None if is_own else checked_range(timestep_range),
         region=checked_region(region),
         **options,
     )

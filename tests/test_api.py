@@ -44,8 +44,9 @@ def untimed(record: dict) -> dict:
 
 
 def test_score_returns_what_the_handler_returns(client, served, picture):
-    got = client.predict(handle_file(picture), CAPTIONS, MODELS, 4, 2, 5, api_name="/score")
-    form = Form(image=picture, captions=CAPTIONS, models=MODELS, timesteps=4, noises=2, seed=5)
+    got = client.predict(handle_file(picture), CAPTIONS, MODELS, 4, 2, 5, "pad", [0.4, 0.6], api_name="/score")
+    spend = {"timesteps": 4, "noises": 2, "seed": 5, "region": "pad", "timestep_range": [0.4, 0.6]}
+    form = Form(image=picture, captions=CAPTIONS, models=MODELS, **spend)
     want = asking.score_dict(served.workbench, read_examples(served.assets), form)
     assert untimed(got) == untimed(json.loads(json.dumps(want)))
 
@@ -65,6 +66,9 @@ def test_score_is_the_only_public_endpoint(client):
     [
         ({"timesteps": TIMESTEPS.high + 1}, "Timesteps"),
         ({"noises": 1000}, "Noise draws"),
+        ({"region": "stretch"}, "region"),
+        ({"timestep_range": [0.8, 0.2]}, "such as 0.2 0.8"),
+        ({"timestep_range": {"low": 0.2}}, "such as 0.2 0.8"),
         ({"captions": ["only one"]}, "aption"),
         ({"captions": ["x" * 5000, "y"]}, str(LIMITS.caption_characters)),
         ({"captions": {"a": 1}}, "list"),

@@ -129,6 +129,22 @@ def test_an_address_opens_the_same_view_and_scores_it(visit):
     expect(page.locator("#answer .cost")).to_contain_text("12 denoiser calls")
 
 
+def test_the_timestep_range_is_typed_kept_in_the_address_and_judged_in_a_sentence(visit):
+    page = visit("?tab=compare&example=green-red&timestep_range=0.4+0.6").page
+    expect(page.locator(VERDICTS)).to_have_count(3)
+    page.locator("#settings > button").click()
+    field = page.get_by_label("Timestep range")
+    expect(field).to_have_value("0.4 0.6")
+    field.fill("0.8 0.2")
+    page.locator("#score").click()
+    expect(page.locator("#message [role=alert]")).to_contain_text("such as 0.2 0.8; it was 0.8 0.2")
+    expect(page.locator(VERDICTS)).to_have_count(3)
+    field.fill("0.5, 1")
+    field.press("Enter")
+    expect(page.locator("#answer [data-link]")).to_have_attribute("data-link", re.compile(r"timestep_range=0\.5\+1"))
+    expect(page.locator("#message [role=alert]")).to_have_count(0)
+
+
 def test_an_address_without_our_picture_fills_the_captions_and_asks_for_a_picture(visit):
     page = visit("?tab=compare&a=one&b=two").page
     expect(page.locator("#message [role=alert]")).to_contain_text("picture")

@@ -12,7 +12,7 @@ from sdsdemo.cli import main
 from sdsdemo.errors import UserError
 from sdsdemo.models import cards
 from sdsdemo.models.remarks import remarks
-from sdsdemo.settings import CHECKPOINTS, ROOT, budget
+from sdsdemo.settings import CHECKPOINTS, ROOT, budget, typed_range
 from tests import twins
 
 PICTURE = str(next((ROOT / "assets" / "mini" / "examples").glob("*.png")))
@@ -67,8 +67,25 @@ def test_a_run_keeps_the_range_and_is_not_gone_on_with_at_another(
 
 @pytest.mark.parametrize(
     "value",
-    [(0.8, 0.2), (0.5, 0.5), (-0.1, 1), (0, 1.1), (float("nan"), 1), (0,), (0, 1, 1), ("a", 1), 0.5, "01", (True, 1)],
-)
+    [(0.8, 0.2), (0.5, 0.5), (-0.1, 1), (0, 1.1), (float("nan"), 1), (0,), (0, 1, 1), ("a", 1), 0.5, "01", (True, 1),
+     (), {}, (0, 10**400), (10**5000, 1), "0.8 0.2", "0.2", "0.2 0.8 1", "a b", "-0.1 1", "nan 1", "0 1e999",
+     "0.2;0.8"],
+)  # fmt: skip
 def test_a_range_that_is_none_is_refused_in_one_sentence(value: object) -> None:
     with pytest.raises(UserError, match=r"such as 0\.2 0\.8; it was"):
         budget(timestep_range=value)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("typed", ["0.2 0.8", " .2, 0.8 ", "0.2,0.8", "2e-1 to 8E-1", "0.20\t0.80"])
+def test_a_range_may_be_typed_with_a_space_a_comma_or_to(typed: str) -> None:
+    assert budget(timestep_range=typed).timestep_range == (0.2, 0.8)
+
+
+@pytest.mark.parametrize("nothing", [None, "", "  "])
+def test_no_range_is_that_of_each_card(nothing: str | None) -> None:
+    assert budget(timestep_range=nothing).timestep_range is None
+
+
+@pytest.mark.parametrize("span", [(0, 1), (-0.0, 0.5), (1e-9, 1 / 3), (0.1 + 0.2, 0.7), (5e-324, 1.0)])
+def test_a_range_that_is_written_out_is_read_again_to_the_last_digit(span: tuple[float, float]) -> None:
+    assert budget(timestep_range=typed_range(budget(timestep_range=span).timestep_range)).timestep_range == span

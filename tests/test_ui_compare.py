@@ -15,11 +15,12 @@ from PIL import Image
 
 from sdsdemo.deciding import decide
 from sdsdemo.errors import UserError
-from sdsdemo.settings import LIMITS, budget
+from sdsdemo.settings import LIMITS, Settings, budget
 from sdsdemo.types import Answer, Concern, Preference, Scores
 from sdsdemo.ui import asking, record, rows
 from sdsdemo.ui.asking import Form
 from sdsdemo.ui.examples import find_example, read_examples
+from sdsdemo.workbench import Workbench
 from tests.conftest import fake_workbench
 from tests.fakes import MINI_CARDS, FakeScorer, fake_card
 
@@ -77,6 +78,11 @@ def losses_of(answer: Answer) -> np.ndarray:
         ({"noises": 0}, "Noise draws"),
         ({"noises": None}, "Noise draws"),
         ({"seed": -1}, "Seed"),
+        ({"region": "stretch"}, "region"),
+        ({"timestep_range": "0.8 0.2"}, "such as 0.2 0.8"),
+        ({"timestep_range": "the middle"}, "timestep range"),
+        ({"timestep_range": [0.2]}, "timestep range"),
+        ({"timestep_range": {"low": 0}}, "timestep range"),
     ],
 )
 def test_a_form_that_must_change_gets_one_sentence_and_nothing_is_scored(form, examples, change, words):
@@ -331,12 +337,14 @@ def test_the_csv_has_a_line_a_model_and_caption_and_runs_no_formula():
 
 def test_an_address_gives_back_the_form_and_never_holds_a_visitor_s_picture(examples):
     workbench = fake_workbench()
-    link = record.address(examples[1], ["a & b?", "c=d"], ["mini-clip"], budget(3, 2, 7))
+    asked = budget(3, 2, 7, region="pad", timestep_range=(1 / 3, 0.8))
+    link = record.address(examples[1], ["a & b?", "c=d"], ["mini-clip"], asked)
     query = {name: values[0] for name, values in parse_qs(urlsplit(link).query).items()}
     form, example = asking.form_of_address(workbench, examples, query) or pytest.fail("it asks for something")
     assert example is examples[1]
     assert (list(form.captions), list(form.models)) == (["a & b?", "c=d"], ["mini-clip"])
-    assert (form.timesteps, form.noises, form.seed) == (3, 2, 7)
+    spend = budget(form.timesteps, form.noises, form.seed, region=form.region, timestep_range=form.timestep_range)
+    assert spend == asked
     assert "example" not in record.address(None, CAPTIONS, ["mini-clip"], budget())
     assert record.address(None, CAPTIONS, [], budget(), "me/space").startswith(
         "https://huggingface.co/spaces/me/space?"
@@ -397,3 +405,20 @@ def test_remarks_are_lines_that_ask_for_nothing_and_messages_are_alerts():
     assert "alert" not in html
     assert "message" not in html
     assert rows.remarks_html([]) == ""
+
+
+@pytest.mark.parametrize("typed", ["0.4 0.6", [0.4, 0.6]])
+def test_the_timesteps_lie_in_the_range_that_was_asked_for(form, typed):
+    workbench, examples = Workbench(Settings.from_environment({})), read_examples()
+    question = {"image": str(examples[0].path), "captions": examples[0].captions, "models": ["mini-diffusion"]}
+    asked = replace(form, **question, timesteps=2, noises=1, timestep_range=typed)
+    (entry,) = asking.score_dict(workbench, examples, asked)["models"]
+    (own,) = asking.score_dict(workbench, examples, replace(asked, timestep_range=""))["models"]
+    assert all(400 <= timestep <= 600 for timestep in entry["evidence"]["timesteps"])
+    assert own["evidence"]["timesteps"] != entry["evidence"]["timesteps"]
+
+
+@pytest.mark.parametrize("nonsense", [{"region": "stretch"}, {"timestep_range": "0.8 0.2"}])
+def test_a_setting_of_an_address_that_means_nothing_gives_way_to_the_default(examples, nonsense):
+    form, _ = asking.form_of_address(fake_workbench(), examples, {"a": "one", **nonsense}) or pytest.fail("it asks")
+    assert (form.region, form.timestep_range) == ("crop", "")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from sdsdemo.errors import UserError
 from sdsdemo.models.images import open_image
-from sdsdemo.settings import Settings
-from sdsdemo.shelf import Shelf
+from sdsdemo.runs import HEADER
+from sdsdemo.settings import ASSETS, Settings
+from sdsdemo.shelf import SHIPPED, Shelf
 from sdsdemo.ui import asking
 from sdsdemo.ui.handed import Handed
 from sdsdemo.workbench import Workbench
@@ -67,3 +72,25 @@ def test_other_pictures_and_captions_have_no_truth(shelf: Shelf) -> None:
     shown = handed.pair(RUN, EXAMPLE, 0)
     assert handed.find(open_image(shown.path).rotate(90)) is None
     assert shown.truth(["another", "question"]) is None
+
+
+@pytest.mark.parametrize(
+    ("stored", "wanted"),
+    [
+        ({"region": "squash", "timestep_range": [0.4, 0.6]}, ("squash", "0.4 0.6")),
+        ({"region": "crop"}, ("crop", "")),
+        ({}, ("own", "")),
+    ],
+    ids=["set", "default", "older"],
+)
+def test_a_run_hands_on_what_its_models_saw_and_at_which_noise(
+    stored: dict[str, object], wanted: tuple[str, str], tmp_path: Path
+) -> None:
+    shutil.copytree(ASSETS / SHIPPED / RUN, tmp_path / "mine")
+    header = json.loads((tmp_path / "mine" / HEADER).read_text())
+    for name in ("region", "timestep_range"):
+        header["settings"].pop(name, None)
+    header["settings"] |= stored
+    (tmp_path / "mine" / HEADER).write_text(json.dumps(header))
+    handed = Handed(Shelf(Settings.from_environment({"SDSDEMO_RUNS": str(tmp_path)})))
+    assert handed.settings("runs/mine") == wanted

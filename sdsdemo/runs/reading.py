@@ -9,7 +9,7 @@ from typing import Any
 
 from sdsdemo.errors import UserError
 from sdsdemo.runs.examples import EXAMPLES, StoredExample, read_examples
-from sdsdemo.runs.header import FORMAT, HEADER, read_header
+from sdsdemo.runs.header import FORMAT, HEADER, OLD_SETTINGS, read_header
 from sdsdemo.runs.rows import Key
 from sdsdemo.runs.scores import Rows, score_files
 from sdsdemo.runtime.files import whole_lines
@@ -35,6 +35,11 @@ class StoredRun:
     @property
     def benchmark(self) -> str:
         return self.header["benchmark"]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What its scores depend on beside model and example, as `settings_of` gives it."""
+        return {**OLD_SETTINGS, **self.header["settings"]}
 
     @property
     def models(self) -> list[str]:

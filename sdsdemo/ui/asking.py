@@ -20,7 +20,7 @@ from sdsdemo.errors import UserError
 from sdsdemo.inputs import check_captions
 from sdsdemo.models.images import open_image, open_picture
 from sdsdemo.results import answers_as_dict
-from sdsdemo.settings import LIMITS, budget
+from sdsdemo.settings import LIMITS, budget, typed_range
 from sdsdemo.types import Answer, Budget, Card
 from sdsdemo.ui import record, rows
 from sdsdemo.ui.examples import ShownExample, find_example
@@ -54,6 +54,8 @@ class Form:
     noises: Any
     seed: Any
     region: Any = "crop"
+    timestep_range: Any = None
+    """Two numbers, or a text that holds them; nothing is the range of each model's card."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +119,7 @@ def ask(workbench: Workbench, examples: Sequence[ShownExample], form: Form, find
         raise UserError(f"Choose at most {LIMITS.models} models; there were {len(models)}.")
     for name in models:
         workbench.card(name)
-    spend = budget(form.timesteps, form.noises, form.seed, region=form.region)
+    spend = budget(form.timesteps, form.noises, form.seed, region=form.region, timestep_range=form.timestep_range)
     path = Path(form.image)
     opened = open_picture(path)
     return Question(
@@ -248,6 +250,7 @@ def form_of_address(
         noises=spend.noises,
         seed=spend.seed,
         region=spend.region,
+        timestep_range=typed_range(spend.timestep_range),
     )
     return form, example
 

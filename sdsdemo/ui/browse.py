@@ -96,8 +96,8 @@ CLEARED = ("tags", "secondary", "categories", "modes", "who", "decided", "words"
 CHARTS = {"tag": "tags", "mode": "modes", "who": "who"}
 """What is clicked in a chart, and the filter that it sets."""
 METRICS = ["text", "image", "group", "group_match"]
-TO_COMPARE = 4
-"""Components outside of the tab that an example is handed to: the tabs, the picture, and two captions."""
+TO_COMPARE = 6
+"""Components that an example is handed to: the tabs, the picture, two captions, the region, the timestep range."""
 
 
 class Asked(NamedTuple):
@@ -185,8 +185,8 @@ class BrowseTab:
             self.who, self.decided, self.words, self.order, self.of_several,
         ]  # fmt: skip
 
-    def wire(self, opened: Any, tabs: gr.Tabs, picture: Any, captions: Sequence[Any]) -> None:
-        """opened: the tab's `select` event. picture and captions: the fields of Compare that an example is put in."""
+    def wire(self, opened: Any, tabs: gr.Tabs, picture: Any, question: Sequence[Any]) -> None:
+        """opened: the tab's `select` event. picture and question: the fields of Compare that an example is put in."""
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         last: dict[str, Any] = {**quick, "trigger_mode": "always_last"}
         state = [self.page, self.selected]
@@ -198,7 +198,7 @@ class BrowseTab:
         for part in (self.gallery, self.charts, self.scatter, self.example):
             part.select(
                 self._pick, [*self.filters, *state],
-                [*self.cleared, *self.outputs, tabs, picture, *captions],
+                [*self.cleared, *self.outputs, tabs, picture, *question],
                 trigger_mode="multiple",  # with "always_last" the later click would be sent with what the first picked
                 **quick,
             ).then(None, js=SHOW_EXAMPLE, api_visibility="private")  # fmt: skip
@@ -378,7 +378,7 @@ class BrowseTab:
             shown = self.handed.pair(asked.run, selected, int(pick))
         except UserError:
             return [gr.skip()] * TO_COMPARE
-        return [gr.update(selected="compare"), str(shown.path), *shown.captions]
+        return [gr.update(selected="compare"), str(shown.path), *shown.captions, *self.handed.settings(asked.run)]
 
     def _title(self, model: str) -> str:
         try:

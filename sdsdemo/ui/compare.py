@@ -16,7 +16,7 @@ from gradio.components import Component
 from PIL.Image import Image
 
 from sdsdemo.errors import UserError
-from sdsdemo.settings import LIMITS, NOISES, REGIONS, SEED, TIMESTEPS, Knob
+from sdsdemo.settings import LIMITS, NOISES, REGIONS, SEED, TIMESTEP_RANGE, TIMESTEPS, Knob
 from sdsdemo.types import Answer
 from sdsdemo.ui import asking, rows
 from sdsdemo.ui.asking import Form, View
@@ -177,6 +177,13 @@ class CompareTab:
             info="What every model sees of a picture that is not square. A model that sees too little says so.",
             elem_id="region",
         )
+        self.timestep_range = gr.Textbox(
+            label="Timestep range",
+            info=f"{TIMESTEP_RANGE} Two numbers, such as 0.2 0.8.",
+            placeholder="each model's own",
+            max_lines=1,
+            elem_id="timestep-range",
+        )
         gr.HTML(
             f'<p class="hint">A caption may have {LIMITS.caption_characters} characters. A model that reads only the '
             "beginning of a long one says so in its row.</p>"
@@ -196,6 +203,11 @@ class CompareTab:
                     self.difference = gr.Plot(difference, show_label=False, container=False, elem_id="difference-chart")
                     gr.HTML(f'<p class="hint">{HOW_TO_READ_DIFFERENCE}</p>')
 
+    @property
+    def as_scored(self) -> list[Component]:
+        """The settings that come with an example of a stored run: what the models see, and at which noise."""
+        return [self.region, self.timestep_range]
+
     def _build_api(self) -> None:
         """Fields that only programs see: `/score` takes lists, and its limits are ours alone."""
         image = safe_image(label="Image", visible=False)
@@ -205,10 +217,11 @@ class CompareTab:
         noises = gr.Number(NOISES.default, label="Noise draws", visible=False)
         seed = gr.Number(SEED.default, label="Seed", visible=False)
         region = gr.Textbox("crop", label=f"Region: {', '.join(REGIONS)}", visible=False)
+        span = gr.JSON(label="Timestep range: a list of two numbers, or nothing", visible=False)
         result = gr.JSON(label="The same answer as score --json", visible=False)
         gr.Button(visible=False).click(
             self._score_api,
-            [image, captions, models, timesteps, noises, seed, region],
+            [image, captions, models, timesteps, noises, seed, region, span],
             result,
             api_name="score",
             api_description="Scores one picture against two or more captions with every model named.",
@@ -217,7 +230,7 @@ class CompareTab:
         )
 
     def _wire(self) -> None:
-        spend = [self.timesteps, self.noises, self.seed, self.region]
+        spend = [self.timesteps, self.noises, self.seed, *self.as_scored]
         self.inputs: list[Any] = [self.picture, *self.captions, *spend, *self.models]
         self.outputs = [
             self.message, self.answer, self.evidence, self.loss, self.difference,
@@ -239,7 +252,7 @@ class CompareTab:
         }  # fmt: skip
         chosen = self.strip.select(self._choose, None, [self.picture, *self.captions], **quick)
         taken = self.way_on.click(self._take_way_on, [self.way_on_model, *self.models], self.models, **quick)
-        pressed = gr.on([self.score.click, *(caption.submit for caption in self.captions)], **run)
+        pressed = gr.on([self.score.click, *(field.submit for field in (*self.captions, self.timestep_range))], **run)
         for scored in (chosen.then(**run), taken.then(**run), pressed):
             scored.then(None, js=SHOW_ANSWER, **PRIVATE)
             scored.then(**describe)
@@ -258,7 +271,8 @@ class CompareTab:
             return
         form, _ = asked
         models = [*form.models, *[None] * len(self.models)][: len(self.models)]
-        filled = [form.image, *form.captions, form.timesteps, form.noises, form.seed, form.region, *models]
+        spend = [form.timesteps, form.noises, form.seed, form.region, form.timestep_range]
+        filled = [form.image, *form.captions, *spend, *models]
         yield filled + self._updates(View(message="" if form.image else asking.NO_PICTURE))
         if form.image:
             for view in asking.score(self.workbench, self.examples, form, self.space, self._find):
@@ -273,6 +287,7 @@ class CompareTab:
             noises=filled[self.noises],
             seed=filled[self.seed],
             region=filled[self.region],
+            timestep_range=filled[self.timestep_range],
         )
         for view in asking.score(self.workbench, self.examples, form, self.space, self._find):
             yield self._updates(view)
@@ -303,6 +318,7 @@ class CompareTab:
         noises: float,
         seed: float,
         region: str = "crop",
+        timestep_range: list[float] | None = None,
     ) -> dict[str, Any]:
         """Scores one picture against two or more captions with every model named, as `score --json` does."""
         form = Form(
@@ -313,6 +329,7 @@ class CompareTab:
             noises=noises,
             seed=seed,
             region=region,
+            timestep_range=timestep_range,
         )
         try:
             return asking.score_dict(self.workbench, self.examples, form)

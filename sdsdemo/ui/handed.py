@@ -17,6 +17,7 @@ from gradio.utils import get_upload_folder
 from PIL.Image import Image
 
 from sdsdemo.errors import UserError
+from sdsdemo.settings import budget, typed_range
 from sdsdemo.shelf import Shelf
 from sdsdemo.ui.examples import ShownExample
 
@@ -61,6 +62,12 @@ class Handed:
         if place is None or len(catalogue.examples[place].captions) != 2:
             raise UserError(NO_PICTURE)
         return self.take(run, example, picture, catalogue.examples[place].captions, picture)
+
+    def settings(self, run: str) -> tuple[str, str]:
+        """Region and timestep range that a run was scored with, as Compare's fields take them. Raises `UserError`."""
+        settings = self.shelf.run(run).settings
+        spend = budget(region=settings["region"], timestep_range=settings.get("timestep_range"))
+        return spend.region, typed_range(spend.timestep_range)
 
     def find(self, image: Image) -> ShownExample | None:
         """What is known of a picture, by its pixels."""

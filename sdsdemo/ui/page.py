@@ -65,7 +65,7 @@ def build_page(
             concurrency_id="score",
         )
         results.wire(results_tab.select)
-        browse.wire(browse_tab.select, tabs, compare.picture, compare.captions)
+        browse.wire(browse_tab.select, tabs, compare.picture, [*compare.captions, *compare.as_scored])
         finetune.wire(finetune_tab.select, page, tabs, compare, browse, results)
         page.load(
             browse.open_address,

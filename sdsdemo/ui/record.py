@@ -24,7 +24,7 @@ from sdsdemo.models.images import open_image
 from sdsdemo.results import answers_as_dict
 from sdsdemo.runtime.files import from_json, to_json
 from sdsdemo.runtime.shapes import shaped
-from sdsdemo.settings import ASSETS, NOISES, SEED, TIMESTEPS, Knob, Settings, budget
+from sdsdemo.settings import ASSETS, NOISES, SEED, TIMESTEPS, Knob, Settings, budget, typed_range
 from sdsdemo.types import Answer, Budget, Evidence, Region, Scores
 from sdsdemo.ui.examples import ShownExample, read_examples
 from sdsdemo.workbench import Workbench
@@ -182,6 +182,7 @@ def address(
         "noises": spend.noises,
         "seed": spend.seed,
         **({} if spend.region == "crop" else {"region": spend.region}),
+        **({} if spend.timestep_range is None else {"timestep_range": typed_range(spend.timestep_range)}),
     }
     return (f"https://huggingface.co/spaces/{space}" if space else "") + "?" + urlencode(fields)
 
@@ -191,7 +192,7 @@ def read_address(query: Mapping[str, str], settings: Settings) -> tuple[str, tup
     models = tuple(name.strip() for name in query.get("models", "").split(",") if name.strip())
     try:
         numbers = [_number(query.get(name), knob) for name, knob in KNOBS.items()]
-        spend = budget(*numbers, region=query.get("region", "crop"))
+        spend = budget(*numbers, region=query.get("region", "crop"), timestep_range=query.get("timestep_range"))
     except UserError:
         spend = budget()
     return query.get("example", ""), (query.get("a", ""), query.get("b", "")), models or settings.models, spend
