@@ -269,12 +269,16 @@ class _Work:
         return self.run.add(name, example.id, scores, what, made_of=_blind_of(example, what))
 
     def _enter(self, name: str) -> None:
-        """Name the model in the folder. Raises `UserError` where that holds scores of another one of this name."""
+        """Name the model in the folder. Raises `UserError` where that holds scores of another one of this name, and for
+        a model that can no longer be read."""
         assert self.run is not None
         card = self._card(name)
-        note = self.run.enter(
-            name, cards.fingerprint(card), cards.fingerprint_parts(card), lambda: cards.weights_fingerprint(card)
-        )
+        try:
+            note = self.run.enter(
+                name, cards.fingerprint(card), cards.fingerprint_parts(card), lambda: cards.weights_fingerprint(card)
+            )
+        except UserError as error:
+            raise UserError(cards.why_unreadable(card) or str(error)) from error
         if note:
             self.remark(note)
 

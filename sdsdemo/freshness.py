@@ -23,6 +23,7 @@ OTHER_BENCHMARK = (
 )
 CHANGED_EXAMPLES = "{count} of {total} examples changed since and are left out ({names}): evaluate again."
 CHANGED_MODEL = "{model} is left out, since its {what} changed after it was scored: evaluate it again with a new --out."
+UNREADABLE_MODEL = "{model} is left out, since it can no longer be read: {why}"
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Stale:
     """What of a run no longer fits."""
 
     models: tuple[tuple[str, str], ...] = ()
-    """Each with what changed of it, in words."""
+    """Each with a sentence: what changed of it, or why it cannot be read."""
     examples: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
@@ -49,7 +50,7 @@ def stale(run: StoredRun, reader: Reader | None = None) -> Stale:
     """What of a run no longer fits the models and the benchmark, as far as they are here."""
     changed = {model: _changed(model, run) for model in run.header["models"]}
     return Stale(
-        models=tuple((model, what) for model, what in changed.items() if what), examples=_changed_examples(run, reader)
+        models=tuple((model, said) for model, said in changed.items() if said), examples=_changed_examples(run, reader)
     )
 
 
@@ -60,7 +61,7 @@ def without(run: StoredRun, found: Stale) -> StoredRun:
     total, count = len(run.every), len(found.examples)
     if 2 * count > total:
         raise UserError(OTHER_BENCHMARK.format(run=run.path, benchmark=run.benchmark, count=count, total=total))
-    notes = [CHANGED_MODEL.format(model=model, what=what) for model, what in found.models]
+    notes = [said for _, said in found.models]
     gone = {model for model, _ in found.models}
     models = {model: key for model, key in run.header["models"].items() if model not in gone}
     if not models:
@@ -76,18 +77,23 @@ def without(run: StoredRun, found: Stale) -> StoredRun:
 
 
 def _changed(model: str, run: StoredRun) -> str:
-    """What changed of a model since it was scored, in words; empty where nothing did, or it is not here."""
+    """Why the scores of a model are shown no longer, in a sentence; empty where nothing changed, or it is not here."""
     try:
         card = cards.resolve(model)
+    except UserError:
+        return ""
+    try:
         parts = cards.fingerprint_parts(card)
-        if not parts:
-            return ""
-        stored = run.header["models"][model]
-        if stored in (cards.fingerprint(card), cards.weights_fingerprint(card)):
+        if parts and run.header["models"][model] in (cards.fingerprint(card), cards.weights_fingerprint(card)):
             return ""
     except (UserError, OSError):
+        parts = {}
+    if why := cards.why_unreadable(card):
+        return UNREADABLE_MODEL.format(model=model, why=why)
+    if not parts:
         return ""
-    return cards.what_changed(run.header.get("model_facts", {}).get(model, parts), parts) or "weights or config"
+    what = cards.what_changed(run.header.get("model_facts", {}).get(model, parts), parts)
+    return CHANGED_MODEL.format(model=model, what=what or "weights or config")
 
 
 def _changed_examples(run: StoredRun, reader: Reader | None) -> tuple[str, ...]:

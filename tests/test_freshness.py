@@ -26,6 +26,7 @@ from sdsdemo.runtime.files import whole_lines
 from sdsdemo.settings import Settings, budget
 from sdsdemo.shelf import Shelf
 from sdsdemo.types import Budget, Scores
+from tests import twins
 from tests.fakes import OneByOne
 
 CHANGES = 40
@@ -69,7 +70,7 @@ class World(OneByOne):
 
     def score(self, images: Sequence[Image.Image], captions: Sequence[str], spend: Budget) -> Scores:
         self.calls += 1
-        files = [path.read_bytes() for path in sorted(self.model.iterdir())]
+        files = [path.read_bytes() for path in sorted(self.model.rglob("*")) if path.is_file()]
         values = [
             [_unit(*files, repr(spend).encode(), image.tobytes(), caption.encode()) for caption in captions]
             for image in images
@@ -271,6 +272,45 @@ def test_a_changed_model_is_refused_by_what_changed_and_left_out_of_what_is_show
         report([tmp_path / "run"], None, lambda line: None)
     with pytest.raises(UserError, match=word):
         read_catalogue(read_run(tmp_path / "run"))
+    assert (tmp_path / "run" / SCORES).read_bytes() == before
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:df01d1a2\nsize 26366460\n"
+UNREADABLE: dict[str, tuple[str, str, bytes | None]] = {
+    "a pipeline without its index": ("diffusers", "model_index.json", None),
+    "a pipeline with half an index": ("diffusers", "model_index.json", b'{"_class_name'),
+    "a pipeline of another kind": ("diffusers", "model_index.json", b'{"_class_name": "FluxPipeline"}'),
+    "a pipeline without a config": ("diffusers", "unet/config.json", None),
+    "a pipeline without weights": ("diffusers", "vae/diffusion_pytorch_model.safetensors", None),
+    "a pipeline with a pointer": ("diffusers", "text_encoder/model.safetensors", POINTER),
+    "a pipeline with cut weights": ("diffusers", "unet/diffusion_pytorch_model.safetensors", b"\x10"),
+    "a CLIP without its config": ("open_clip:local-dir", "open_clip_config.json", None),
+    "a CLIP without weights": ("open_clip:local-dir", "open_clip_model.safetensors", None),
+}
+"""By fault: how the model is named, which file of it, and what that holds afterwards; None where it is gone."""
+
+
+@pytest.mark.parametrize("fault", UNREADABLE)
+def test_a_model_that_can_no_longer_be_read_is_told_so_and_not_called_changed(
+    fault: str, world: World, tmp_path: Path
+) -> None:
+    kind, file, content = UNREADABLE[fault]
+    if kind == "diffusers":
+        world.model = twins.mini_folder(tmp_path / "painter")
+        world.spec = f"diffusers:{world.model}"
+    world.evaluate(tmp_path / "run")
+    before = (tmp_path / "run" / SCORES).read_bytes()
+    (world.model / file).unlink() if content is None else (world.model / file).write_bytes(content)
+    for shown in (
+        lambda: world.evaluate(tmp_path / "run"),
+        lambda: report([tmp_path / "run"], None, lambda line: None),
+        lambda: read_catalogue(read_run(tmp_path / "run")),
+    ):
+        with pytest.raises(UserError, match=world.model.name) as said:
+            shown()
+        assert "changed" not in str(said.value)
+        assert content is not POINTER or "git lfs pull" in str(said.value)
+    assert "can no longer be read" in str(said.value)
     assert (tmp_path / "run" / SCORES).read_bytes() == before
 
 

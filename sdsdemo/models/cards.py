@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from sdsdemo.errors import UserError
 from sdsdemo.models import fingerprints, sources
+from sdsdemo.models.delta_header import read_header
 from sdsdemo.models.pipelines import INDEX, check_pipeline
 from sdsdemo.models.weights import has_clip_weights, is_whole_pipeline
 from sdsdemo.runtime.files import from_json
@@ -84,6 +85,23 @@ def availability(card: Card, settings: Settings) -> Availability:
         reason=f"The weights of {card.title} are not on this machine, and downloads are off.",
         next_step=f"Run `python -m sdsdemo fetch {card.name}` ({_size(card.size_mb)}), or start with --allow-download.",
     )
+
+
+def why_unreadable(card: Card) -> str:
+    """What is wrong with a folder or file that is here, in a sentence; empty where nothing is, or none is here."""
+    family, rest = sources.split_spec(card.spec)
+    folder = sources.folder_named_by(card.spec)
+    try:
+        if family == "sds-clip":
+            file = sources.local_path(rest)
+            return why_unreadable(resolve(read_header(file)["base"])) if file.exists() else ""
+        if folder is None or not folder.exists():
+            return ""
+        if family == "diffusion":
+            check_pipeline(folder, card.title)
+    except UserError as error:
+        return str(error)
+    return "" if _is_complete(card) else f"{_what_is_missing(card)} Put it back, or fetch or save the model again."
 
 
 def is_downloaded(card: Card) -> bool:
