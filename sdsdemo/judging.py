@@ -68,6 +68,21 @@ def judge_matrices(
     )
 
 
+def best_first(score_C: np.ndarray) -> list[int]:
+    """Places of the captions, the best first: equal ones in their order, those whose score is no number last."""
+    return np.argsort(-np.where(np.isnan(score_C), -np.inf, score_C), kind="stable").tolist()
+
+
+def contest(score_C: np.ndarray, true: int) -> tuple[int, int] | None:
+    """The weakest of the first `true` captions, and the strongest rival: their difference is the margin of `accuracy`.
+
+    None where every caption is true.
+    """
+    ranks = best_first(score_C)
+    truths, rivals = [c for c in ranks if c < true], [c for c in ranks if c >= true]
+    return (truths[-1], rivals[0]) if rivals else None
+
+
 def apart(scores_E: Sequence[Scores], judged: Judged) -> dict[str, Any]:
     """How many examples are in no share, or in it only as failures, and of how many the captions are not all read."""
     unread = [kind for scores in scores_E for kind in set(scores.unread)]

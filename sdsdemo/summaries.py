@@ -66,8 +66,7 @@ def summarise(examples: Sequence[Tagged], scored: Mapping[str, Scored]) -> dict[
     """`chance`, `models` and `paired` of `evaluate --json`. The shape of the first example is that of all."""
     shapes = [scores.score_IC.shape for scores in next(iter(scored.values())).scores_E]
     true_E = true_captions(examples)
-    by_chance = [1 / max(1, comb(captions, true)) for (_, captions), true in zip(shapes, true_E, strict=True)]
-    chance = dict(CHANCE) if shapes[0] == (2, 2) else {ACCURACY: float(np.mean(by_chance))}
+    chance = {metric: float(chance_E.mean()) for metric, chance_E in by_chance(shapes, true_E).items()}
     judged = {name: judge(found.scores_E, true_E) for name, found in scored.items()}
     return {
         "chance": chance,
@@ -99,6 +98,14 @@ def true_captions(examples: Sequence[Tagged]) -> list[int]:
     """How many captions of each example are true."""
     said = [example.tags.get(TRUE, "") for example in examples]
     return [max(1, int(text)) if text.isdecimal() and len(text) < 4 else 1 for text in said]
+
+
+def by_chance(shapes: Sequence[tuple[int, ...]], true_E: Sequence[int]) -> dict[str, np.ndarray]:
+    """By metric, how often random scores are right on each example. shapes: (images, captions); the first is of all."""
+    if tuple(shapes[0]) == (2, 2):
+        return {metric: np.full(len(shapes), chance) for metric, chance in CHANCE.items()}
+    orders = [comb(captions, true) for (_, captions), true in zip(shapes, true_E, strict=True)]
+    return {ACCURACY: np.array([1 / max(1, count) for count in orders])}
 
 
 def transitions(a_E: np.ndarray, b_E: np.ndarray) -> dict[str, np.ndarray]:

@@ -128,17 +128,21 @@ def test_breakdowns_count_what_the_other_filters_leave(catalogue: Catalogue) -> 
     assert by_transition(catalogue, replace(BASE, who="fixed", tags=("tag=Noun",)))["still wrong"] == 1
     assert by_mode(catalogue, BASE) == {"right": 2, "one caption wins": 3, "swapped": 1}
     assert by_mode(catalogue, replace(BASE, tags=("tag=Noun",), modes=("swapped",))) == {"one caption wins": 2}
-    first, second = by_tag(catalogue, replace(BASE, tags=("tag=Noun",)))["tag=Size"]
-    assert (first.value, second.value, first.n) == (0.5, 1.0, 2)
+    first, second, chance = by_tag(catalogue, replace(BASE, tags=("tag=Noun",)))["tag=Size"]
+    assert (first.value, second.value, first.n, chance) == (0.5, 1.0, 2, 0.25)
 
 
-def test_a_benchmark_that_changed_or_has_one_image_is_told(folder: Path) -> None:
-    run = read_run(folder / "runs" / "made")
+def test_a_benchmark_that_changed_is_told(folder: Path) -> None:
     with pytest.raises(UserError, match="has no example e0 any more"):
-        read_catalogue(run, lambda name: EXAMPLES[1:])
-    single = replace(run, examples=tuple(replace(e, images=1) for e in run.examples))
-    with pytest.raises(UserError, match="one image an example"):
-        read_catalogue(single)
+        read_catalogue(read_run(folder / "runs" / "made"), lambda name: EXAMPLES[1:])
+
+
+@pytest.mark.parametrize("shapes", [[(2, 2), (1, 5)], [(2, 3)], [(3, 3)], [(1, 2), (2, 2), (3, 3)], []])
+def test_a_run_of_another_shape_or_of_several_is_one_sentence(folder: Path, shapes: list) -> None:
+    run = read_run(folder / "runs" / "made")
+    made = [replace(e, images=i, captions=c) for e, (i, c) in zip(run.examples, shapes, strict=False)]
+    with pytest.raises(UserError, match=r"^[^\n]+\.$"):
+        read_catalogue(replace(run, examples=tuple(made)), lambda name: EXAMPLES)
 
 
 @pytest.fixture

@@ -233,7 +233,7 @@ def form_of_address(
     workbench: Workbench,
     examples: Sequence[ShownExample],
     query: Mapping[str, str],
-    of_run: Callable[[str, str, int], ShownExample] | None = None,
+    of_run: Callable[..., ShownExample] | None = None,
 ) -> tuple[Form, ShownExample | None] | None:
     """The form that an address describes; None for an address that asks for nothing."""
     if query.get("tab", "compare") != "compare" or not query.keys() & {"example", "a", "b", "models"}:
@@ -255,12 +255,18 @@ def form_of_address(
     return form, example
 
 
-def _of_run(query: Mapping[str, str], of_run: Callable[[str, str, int], ShownExample] | None) -> ShownExample | None:
-    """The picture of a stored run that an address names; None where it names none, or the run is not here."""
-    if of_run is None or not {"run", "example", "picture"} <= query.keys() or not query["picture"].isdecimal():
+def _of_run(query: Mapping[str, str], of_run: Callable[..., ShownExample] | None) -> ShownExample | None:
+    """The picture of a stored run that an address names; None where it names none, or the run is not here.
+
+    Of one image and many captions it names two of them too, by their places.
+    """
+    if of_run is None or not {"run", "example", "picture"} <= query.keys():
+        return None
+    places = [query[name][:6] for name in ("picture", "true", "rival") if name in query]
+    if not all(place.isdecimal() for place in places):
         return None
     try:
-        return of_run(query["run"], query["example"], int(query["picture"][:3]))
+        return of_run(query["run"], query["example"], *map(int, places))
     except UserError:
         return None
 

@@ -29,9 +29,10 @@ from sdsdemo.browsing import (
     by_tag,
     by_transition,
     select,
+    tally,
 )  # fmt: skip
 from sdsdemo.errors import UserError
-from sdsdemo.metrics import MODES
+from sdsdemo.metrics import ACCURACY, METRICS, MODES
 from sdsdemo.shelf import Shelf
 from sdsdemo.ui import browsed
 from sdsdemo.ui.handed import Handed
@@ -95,7 +96,6 @@ MADE_AHEAD = 400
 CLEARED = ("tags", "secondary", "categories", "modes", "who", "decided", "words", "of_several")
 CHARTS = {"tag": "tags", "mode": "modes", "who": "who"}
 """What is clicked in a chart, and the filter that it sets."""
-METRICS = ["text", "image", "group", "group_match"]
 TO_COMPARE = 6
 """Components that an example is handed to: the tabs, the picture, two captions, the region, the timestep range."""
 
@@ -164,7 +164,7 @@ class BrowseTab:
             self.model = gr.Dropdown(models, value=models[0] if models else None, label="First model ●", min_width=170)
             second = models[1] if len(models) > 1 else models[0] if models else None
             self.against = gr.Dropdown(models, value=second, label="Second model ◆", min_width=170)
-            self.metric = gr.Dropdown(METRICS, value="text", label="Right means", min_width=110)
+            self.metric = gr.Dropdown(list(METRICS), value="text", label="Right means", min_width=110)
             self.who = gr.Dropdown([(words, who) for who, words in WHO.items()], value=ANY, label="Who is right")
             self.order = gr.Dropdown([(words, key) for key, words in ORDER.items()], value="benchmark", label="Sort")
         with gr.Row(elem_id="browse-filters"):
@@ -206,7 +206,9 @@ class BrowseTab:
     @property
     def choices(self) -> list[Any]:
         """The components whose choices depend on the run."""
-        return [self.run, self.model, self.against, self.tags, self.secondary, self.categories]
+        return [
+            self.run, self.model, self.against, self.metric, self.tags, self.secondary, self.categories, self.modes,
+        ]  # fmt: skip
 
     @property
     def cleared(self) -> list[Any]:
@@ -244,7 +246,7 @@ class BrowseTab:
             catalogue = self.shelf.catalogue(run)
         except UserError as error:
             shown = Shown(browsed.problem_html(str(error)), "", "", "", "", "", 0, "")
-            return [gr.update(choices=names, value=run or None), *[gr.skip()] * 5, *shown]
+            return [gr.update(choices=names, value=run or None), *[gr.skip()] * (len(self.choices) - 1), *shown]
         model, against = _two_models(catalogue, asked, self.workbench.settings.models)
         choices = [(self._title(name), name) for name in catalogue.models]
         tags, secondary = catalogue.tag_choices(TAG_KINDS), catalogue.tag_choices(SECONDARY_KINDS)
@@ -252,18 +254,22 @@ class BrowseTab:
             run=run,
             model=model,
             against=against,
+            metric=_metric(asked, catalogue),
             tags=[tag for tag in asked.tags if tag in tags],
             secondary=[tag for tag in asked.secondary if tag in secondary],
             categories=[],
+            modes=asked.modes if catalogue.modes else [],
         )
         categories = [text.partition("=")[2] for text in catalogue.tag_choices((CATEGORY,))]
         return [
             gr.update(choices=[(self._title(name), name) for name in names], value=run),
             gr.update(choices=choices, value=model),
             gr.update(choices=choices, value=against),
+            gr.update(choices=catalogue.metrics, value=asked.metric),
             gr.update(choices=_labelled(tags), value=asked.tags),
             gr.update(choices=_labelled(secondary), value=asked.secondary),
             gr.update(choices=categories, value=[], visible=bool(categories)),
+            gr.update(value=asked.modes, visible=bool(catalogue.modes)),
             *self.view(asked, page, selected),
         ]
 
@@ -347,6 +353,7 @@ class BrowseTab:
             position = f"{among.index(place) + 1} of {len(among)}" if place in among else "not among the filtered"
             link = self._address(asked, selected)
             example = browsed.example_html(catalogue, place, position, wanted, titles, link, self.thumbs)
+        models = list(dict.fromkeys((wanted.model, wanted.against)))
         charts = (
             browsed.tags_html(by_tag(catalogue, wanted), wanted, titles)
             + browsed.transitions_html(by_transition(catalogue, wanted), wanted, titles)
@@ -354,7 +361,8 @@ class BrowseTab:
         )
         return Shown(
             message="".join(map(browsed.problem_html, catalogue.notes)),
-            tally=browsed.count_html(len(places), len(catalogue.examples)),
+            tally=browsed.count_html(len(places), len(catalogue.examples))
+            + browsed.tallies_html([tally(catalogue, m, wanted.metric, places) for m in models], models, titles),
             example=example,
             gallery=browsed.gallery_html(catalogue, places, page, wanted, selected, self.thumbs),
             charts=charts,
@@ -373,9 +381,12 @@ class BrowseTab:
         return at // browsed.PER_PAGE, ids[at]
 
     def _to_compare(self, asked: Asked, selected: str, pick: str) -> list[Any]:
-        """The Compare tab with one picture of the example that is open, and both captions."""
+        """The Compare tab with one picture of the example that is open, and two captions.
+
+        pick: the place of the picture; of one image, also of a true caption and a rival, with dashes between them.
+        """
         try:
-            shown = self.handed.pair(asked.run, selected, int(pick))
+            shown = self.handed.pair(asked.run, selected, *[int(place) for place in pick.split("-")[:3]])
         except UserError:
             return [gr.skip()] * TO_COMPARE
         return [gr.update(selected="compare"), str(shown.path), *shown.captions, *self.handed.settings(asked.run)]
@@ -409,8 +420,9 @@ def _filter(asked: Asked, catalogue: Catalogue) -> Filter:
     for model in (asked.model, asked.against):
         if model not in catalogue.models:
             raise UserError(f"This run has no scores of '{model}': choose another model.")
+    metric = _metric(asked, catalogue)
     choices: Mapping[str, tuple[object, Sequence[str]]] = {
-        "Right means": (asked.metric, METRICS),
+        "Right means": (metric, catalogue.metrics),
         "Who is right": (asked.who, list(WHO)),
         "Decided": (asked.decided, list(DECIDED)),
         "Sort": (asked.order, list(ORDER)),
@@ -422,7 +434,7 @@ def _filter(asked: Asked, catalogue: Catalogue) -> Filter:
     return Filter(
         model=asked.model,
         against=asked.against,
-        metric=asked.metric,
+        metric=metric,
         tags=tuple(asked.tags or ()),
         secondary=tuple(asked.secondary or ()),
         categories=tuple(asked.categories or ()),
@@ -433,6 +445,12 @@ def _filter(asked: Asked, catalogue: Catalogue) -> Filter:
         order=asked.order,
         of_several=asked.of_several,
     )
+
+
+def _metric(asked: Asked, catalogue: Catalogue) -> str:
+    """What "right" is to mean; a metric of the other kind of run, as one just left, gives way to the first here."""
+    gives_way = asked.metric in (*METRICS, ACCURACY) and asked.metric not in catalogue.metrics
+    return catalogue.metrics[0] if gives_way else asked.metric
 
 
 def _toggled(now: Any, pick: str) -> Any:

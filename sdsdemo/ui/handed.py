@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
+from types import MappingProxyType
 
 from gradio.processing_utils import save_pil_to_cache
 from gradio.utils import get_upload_folder
@@ -33,8 +34,19 @@ class Handed:
         self._known: OrderedDict[str, ShownExample] = OrderedDict()
         self._lock = Lock()
 
-    def take(self, run: str, example: str, picture: int, captions: Sequence[str], true: int) -> ShownExample:
-        """A picture of a run, as a file, with the two captions that it is asked about. Raises `UserError`."""
+    def take(
+        self,
+        run: str,
+        example: str,
+        picture: int,
+        captions: Sequence[str],
+        true: int,
+        more: Mapping[str, str] = MappingProxyType({}),
+    ) -> ShownExample:
+        """A picture of a run, as a file, with the two captions that it is asked about. Raises `UserError`.
+
+        more: what else an address needs to name them.
+        """
         catalogue = self.shelf.catalogue(run)
         place = catalogue.place(example)
         if place is None or not 0 <= picture < len(catalogue.examples[place].images):
@@ -47,7 +59,7 @@ class Handed:
             captions=(first, second),
             true=true,
             title=f"Example {example}",
-            query={"run": run, "example": example, "picture": str(picture)},
+            query={"run": run, "example": example, "picture": str(picture), **more},
         )
         with self._lock:
             self._known[_pixels(image)] = shown
@@ -55,13 +67,26 @@ class Handed:
                 self._known.popitem(last=False)
         return shown
 
-    def pair(self, run: str, example: str, picture: int) -> ShownExample:
-        """As `take`, with both captions of a pair, of which the picture's own is true."""
+    def pair(
+        self, run: str, example: str, picture: int, true: int | None = None, rival: int | None = None
+    ) -> ShownExample:
+        """As `take`, with both captions of a pair, of which the picture's own is true.
+
+        Of one image: with a true caption and a rival of it, by their places, by default the first ones.
+        """
         catalogue = self.shelf.catalogue(run)
         place = catalogue.place(example)
-        if place is None or len(catalogue.examples[place].captions) != 2:
+        if place is None:
             raise UserError(NO_PICTURE)
-        return self.take(run, example, picture, catalogue.examples[place].captions, picture)
+        captions = catalogue.examples[place].captions
+        if not catalogue.one_image:
+            return self.take(run, example, picture, captions, picture)
+        truths = catalogue.true[place]
+        true, rival = true or 0, truths if rival is None else rival
+        if not 0 <= true < truths <= rival < len(captions):
+            raise UserError(NO_PICTURE)
+        asked = {"true": str(true), "rival": str(rival)}
+        return self.take(run, example, picture, (captions[true], captions[rival]), 0, asked)
 
     def settings(self, run: str) -> tuple[str, str]:
         """Region and timestep range that a run was scored with, as Compare's fields take them. Raises `UserError`."""
