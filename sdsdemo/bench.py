@@ -30,7 +30,7 @@ from PIL.Image import Image
 from sdsdemo.data.mini_drawing import draw
 from sdsdemo.data.mini_sets import benchmark_pairs
 from sdsdemo.deciding import decide
-from sdsdemo.errors import UserError
+from sdsdemo.errors import UserError, quoted
 from sdsdemo.finetuning.preparing import Preparation
 from sdsdemo.losses import denoising_error
 from sdsdemo.models import cards, open_scorer
@@ -77,7 +77,7 @@ def bench(
     Raises `UserError` for repeats below 1, and for weights that are not here.
     """
     if repeats < 1:
-        raise UserError(f"Repeats must be at least 1; it was {repeats}.")
+        raise UserError(f"Repeats must be at least 1; it was {quoted(repeats)}.")
     scorer = open_scorer(cards.resolve(CARD), device="cpu")
     assert isinstance(scorer, DiffusionScorer)
     with tempfile.TemporaryDirectory() as folder:

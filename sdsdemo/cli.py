@@ -7,6 +7,7 @@ that `--help` is quick.
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import sys
@@ -34,6 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return status
     except UserError as error:
         note(str(error))
+        return 2
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        note(f"No file or folder can have a name as long as '{str(error.filename)[:40]}…': check what was typed.")
         return 2
     except KeyboardInterrupt:
         note("Stopped.")

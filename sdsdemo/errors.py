@@ -7,13 +7,34 @@ shell prints it and exits with 2. Anything else that escapes is our own bug: `Va
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+ENDLESS = re.compile(r"(\d{12})\d{36,}|([^\s/\\]{40})[^\s/\\]{216,}?(?=\W{0,3}(?:[\s/\\]|$))")
+"""A number of 48 digits or more, and a run of characters that is longer than any name of a file may be."""
+MOST_BITS = 1_000
+"""Of a whole number beyond which Python may refuse to write it out."""
+
 
 class UserError(Exception):
-    """What the user must change, in words for the user: no path of the server, no class name, no traceback."""
+    """What the user must change, in words for the user: no path of the server, no class name, no traceback.
+
+    Of a value that is quoted and has no end, the beginning is shown.
+    """
+
+    def __init__(self, sentence: str = "") -> None:
+        super().__init__(ENDLESS.sub(r"\1\2…", sentence))
+
+
+def quoted(value: object) -> str:
+    """A value as a sentence can hold it, whatever it is."""
+    if isinstance(value, int) and value.bit_length() > MOST_BITS:
+        return "a number of many digits"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:60]}…"
 
 
 @contextmanager

@@ -5,13 +5,12 @@ A recipe and the weights that it names give the same model again. Knows no tenso
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
-from sdsdemo.errors import UserError
+from sdsdemo.errors import UserError, quoted
 from sdsdemo.settings import FINETUNING
 from sdsdemo.swaps import KINDS, MINI_SWAPS
 
@@ -122,7 +121,7 @@ class Recipe:
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 said = ", ".join(word or "nothing" for word in allowed)
-                raise UserError(f"{called(name)} must be one of {said}; it was {getattr(self, name)!r}.")
+                raise UserError(f"{called(name)} must be one of {said}; it was {quoted(getattr(self, name))}.")
         if self.is_mini and self.withheld_kind not in ("", *MINI_SWAPS):
             raise UserError(
                 f"Mini has no swaps of the kind {self.withheld_kind}: --withheld-kind is one of "
@@ -131,7 +130,7 @@ class Recipe:
         for name, (low, high) in FINETUNING.ranges.items():
             _check_number(name, getattr(self, name), low, high)
         if not self.is_mini and self.data.partition(":")[0] not in SOURCES:
-            raise UserError(f"--data must be mini, folder:PATH, coco:PATH or hub:ORG/NAME; it was {self.data!r}.")
+            raise UserError(f"--data must be mini, folder:PATH, coco:PATH or hub:ORG/NAME; it was {quoted(self.data)}.")
         if self.timestep_low >= self.timestep_high:
             raise UserError("--timestep-low must be below --timestep-high.")
         for name, objectives in CONTROLS.items():
@@ -240,10 +239,10 @@ def from_stored(stored: Mapping[str, Any]) -> Recipe:
 
 
 def _check_number(name: str, value: Any, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise UserError(f"{called(name)} must be a number from {low:g} to {high:g}; it was {value!r}.")
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        raise UserError(f"{called(name)} must be a number from {low:g} to {high:g}; it was {quoted(value)}.")
     if not low <= value <= high:
-        raise UserError(f"{called(name)} must be from {low:g} to {high:g}; it was {value:g}.")
+        raise UserError(f"{called(name)} must be from {low:g} to {high:g}; it was {quoted(value)}.")
 
 
 def called(name: str) -> str:

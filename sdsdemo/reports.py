@@ -10,6 +10,7 @@ import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from sdsdemo.study_words import is_of_nothing, level_words, share_words
 from sdsdemo.types import Card
 
 Result = Mapping[str, Any]
@@ -74,7 +75,10 @@ def as_markdown(result: Result) -> str:
 
 
 def as_csv(results: Sequence[Result]) -> str:
-    """A line for every share of every model: overall, by tag, and by other readings of the losses."""
+    """A line for every share of every model: overall, by tag, and by other readings of the losses.
+
+    The cells of a share of nothing are empty.
+    """
     stream = io.StringIO()
     writer = csv.DictWriter(stream, CSV_COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -82,7 +86,8 @@ def as_csv(results: Sequence[Result]) -> str:
         for name, entry in result["models"].items():
             for group, tag, metric, share in _all_shares(entry, list(result["chance"])):
                 own = {"benchmark": result["benchmark"], "model": name, "group": group, "tag": tag, "metric": metric}
-                writer.writerow({**own, **{key: share[key] for key in ("value", "low", "high", "n")}})
+                numbers = ("n",) if is_of_nothing(share) else ("value", "low", "high", "n")
+                writer.writerow({**own, **{key: share[key] for key in numbers}})
     return stream.getvalue()
 
 
@@ -141,10 +146,8 @@ def _label(metric: str) -> str:
 
 
 def percent(share: Mapping[str, Any]) -> str:
-    """`96.8 [95, 98]`; a dash where nothing was counted."""
-    if share["value"] is None:
-        return "-"
-    return f"{100 * share['value']:.1f} [{100 * share['low']:.0f}, {100 * share['high']:.0f}]"
+    """`96.8 [95, 98]`, as every table has it."""
+    return share_words(share)
 
 
 def p_words(p: float) -> str:
@@ -191,7 +194,7 @@ def _shares_grid(result: Result) -> list[str]:
 
 def _official_rows(result: Result) -> list[str]:
     rows = [
-        f"  {name}  {part}: {100 * found['value']:.1f} ({found['rule']}; {counted(found)})"
+        f"  {name}  {part}: {level_words(found)} ({found['rule']}; {counted(found)})"
         for name, entry in result["models"].items()
         for part, found in entry.get("official", {}).items()
     ]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from sdsdemo.errors import UserError
+from sdsdemo.errors import UserError, quoted
 from sdsdemo.types import Budget, Region
 
 PACKAGE = Path(__file__).resolve().parent
@@ -36,10 +36,10 @@ class Knob:
 
     def check(self, value: int, name: str) -> int:
         """The value, or a `UserError` that names the range."""
-        if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
-            raise UserError(f"{name} must be a whole number from {self.low} to {self.high}; it was {value!r}.")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not (value == value // 1):
+            raise UserError(f"{name} must be a whole number from {self.low} to {self.high}; it was {quoted(value)}.")
         if not self.low <= value <= self.high:
-            raise UserError(f"{name} must be from {self.low} to {self.high}; it was {int(value)}.")
+            raise UserError(f"{name} must be from {self.low} to {self.high}; it was {quoted(value)}.")
         return int(value)
 
 

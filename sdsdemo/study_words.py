@@ -3,6 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
+
+NO_SCORE = "no finite score"
+"""In place of a share of nothing: every score that it would count is NaN or infinite, or there is none."""
+
+
+def is_of_nothing(share: Mapping[str, Any]) -> bool:
+    """Whether a share has no value: None in JSON, NaN in memory."""
+    return share["value"] is None or share["value"] != share["value"]
+
+
+def level_words(found: Mapping[str, Any]) -> str:
+    """`37.0`, in percent; `NO_SCORE` for a share of nothing."""
+    return NO_SCORE if is_of_nothing(found) else f"{100 * found['value']:.1f}"
 
 
 def points_words(found: Mapping[str, float]) -> str:
@@ -15,6 +29,8 @@ def signed(share: float) -> str:
     return f"{round(100 * share, 1) + 0.0:+.1f}"
 
 
-def share_words(found: Mapping[str, float]) -> str:
-    """`37.0 [32, 42]`, in percent."""
+def share_words(found: Mapping[str, Any]) -> str:
+    """`37.0 [32, 42]`, in percent; `NO_SCORE` for a share of nothing."""
+    if is_of_nothing(found):
+        return NO_SCORE
     return f"{100 * found['value']:.1f} [{100 * found['low']:.0f}, {100 * found['high']:.0f}]"

@@ -77,7 +77,7 @@ def summarise(examples: Sequence[Tagged], scored: Mapping[str, Scored]) -> dict[
 
 def tags_of(example: Tagged, kind: str) -> list[str]:
     """The tags of one kind; one without any is `NO_TAG` where the others may have several."""
-    text = example.tags.get(kind, "")
+    text = example.tags.get(kind, "").strip()
     if kind not in SEVERAL:
         return [text] if text else []
     return [part.strip() for part in text.split(",") if part.strip()] or [NO_TAG]

@@ -301,6 +301,26 @@ def test_a_command_line_that_cannot_be_read_gets_one_sentence_on_stderr(
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("endless", ["9" * 6000, "1e" + "9" * 6000, "0." + "3" * 6000, "word" * 1500])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "score x.png a b --timesteps {}", "score x.png a b --timestep-range {} 1", "score x.png a b --model {}",
+        "score x.png a b --region {}", "score {}.png a b", "score x.png a b --{}", "evaluate {}", "evaluate folder:{}",
+        "evaluate mini --limit {}", "evaluate mini --model open_clip:{}/{}", "evaluate mini --model diffusers:{}",
+        "finetune --steps {}", "finetune --data {}", "finetune --temperature {}", "finetune --objective {}",
+        "report {}", "fetch {}", "{}", "mini {}",
+    ],
+)  # fmt: skip
+def test_a_value_without_an_end_is_shortened_in_its_sentence(
+    line: str, endless: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, err = said(capsys, *(word.replace("{}", endless) for word in line.split()))
+    assert (status, out) == (2, "")
+    assert len(err) < 1_500
+    assert not re.search(rf"{endless[:10]}[{endless[:10]}]{{200}}", err)
+
+
 @pytest.mark.parametrize("flag", ["--base", "--teacher"])
 def test_finetune_refuses_an_unknown_model_before_torch_is_loaded(tmp_path: Path, flag: str) -> None:
     code = (

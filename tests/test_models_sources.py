@@ -173,7 +173,7 @@ def test_code_in_a_checkpoint_never_runs(tmp_path: Path) -> None:
     ("spec", "sentence"),
     [
         ("ViT-B-32/nope", "no weights called 'nope' in open_clip. It has openai, laion400m_e31"),
-        ("ViT-B-32", "no weights called ''"),
+        ("ViT-B-32", "write open_clip:ViT-B-32/TAG. It has openai"),
         ("ViT-B32/openai", "Did you mean ViT-B-32"),
         ("vit_l_14/openai", "Did you mean ViT-L-14"),
         ("laion/some-clip-of-mine", "open_clip:hf-hub:laion/some-clip-of-mine"),

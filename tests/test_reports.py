@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +24,10 @@ from sdsdemo.reports import as_csv, as_table, expected_lines
 from sdsdemo.runs import read_run
 from sdsdemo.settings import Settings, budget
 from sdsdemo.shelf import Shelf as RunsOfPage
+from sdsdemo.study_words import NO_SCORE
 from sdsdemo.types import Budget, Concern, Example, Picture, Scores
+from sdsdemo.ui.results import figures_of
+from sdsdemo.ui.tables import result_html
 from tests.fakes import FakeScorer, OneByOne
 from tests.test_evaluation import EXAMPLES
 
@@ -159,6 +165,26 @@ def test_the_blind_row_says_how_much_can_be_won_without_looking(monkeypatch: pyt
     for example, blind in zip(examples, unrelated(examples), strict=True):
         assert len({p.key for p in blind.images}) == UNRELATED
         assert example.images[0].key not in {p.key for p in blind.images}
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_no_table_shows_a_share_of_scores_that_are_not_finite(value: float, tmp_path: Path) -> None:
+    class Broken(FakeScorer):
+        def score(self, *asked: Any, **named: Any) -> Scores:
+            scores = super().score(*asked, **named)
+            return replace(scores, score_IC=np.full_like(scores.score_IC, value))
+
+    class Mixed(Shelf):
+        def scorer(self, name: str) -> FakeScorer:
+            return Broken(cards.resolve(name)) if name == "mini-clip" else super().scorer(name)
+
+    evaluate("mini", ["mini-clip", "mini-clip-clean"], workbench=Mixed(), budget=SPEND, out=tmp_path / "run")
+    (result,) = report([tmp_path / "run"], tmp_path / "out", lambda line: None)
+    page = result_html(result, figures_of(result))
+    for table in (as_table(result), page, (tmp_path / "out" / "results.csv").read_text()):
+        assert not re.search(r"\b(nan|inf|None)\b", table)
+    assert as_table(result).count(NO_SCORE) >= 3
+    assert page.count(NO_SCORE) >= 3
 
 
 def test_a_model_that_does_not_know_the_words_scores_nothing(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sdsdemo.errors import UserError
-from sdsdemo.models.weights import check_file
+from sdsdemo.models.weights import check_file, file_words
 
 WRAPPED_IN = ("state_dict", "model_state_dict", "model")
 """Keys under which training writes the weights, beside its own state."""
@@ -28,15 +28,15 @@ WITHIN = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 """Parts of names that wrappers of a layer put there, wherever it stands; no architecture has them."""
 POSITION_IDS = "text.transformer.embeddings.position_ids"
 CODE = (
-    "{file} of {name!r} holds more than numbers, and code in a file is never run here: in the program that wrote it, "
+    "{file} holds more than numbers, and code in a file is never run here: in the program that wrote it, "
     'save the weights alone, torch.save({{"state_dict": model.state_dict()}}, FILE).'
 )
 SCRIPT = (
-    "{file} of {name!r} is a TorchScript archive, which holds code, and code in a file is never run here: save the "
+    "{file} is a TorchScript archive, which holds code, and code in a file is never run here: save the "
     "state_dict of its model, or name a tag of open_clip."
 )
-BROKEN = "The weights of {name!r} cannot be read: {file} is cut or damaged. Fetch or copy it again."
-NO_STATE = "{file} of {name!r} holds no weights of a model ({why}): name the file that training wrote."
+BROKEN = "{file} cannot be read: it is cut or damaged. Fetch or copy it again."
+NO_STATE = "{file} holds no weights of a model ({why}): name the file that training wrote."
 MISFIT = (
     "The weights of {name!r} do not fit its architecture: {why}. Name the architecture that they were made with, or "
     "save the model again."
@@ -49,10 +49,10 @@ def read_state(path: Path, name: str) -> dict[str, Tensor]:
     try:
         held = load_file(path) if path.suffix == ".safetensors" else _numbers(path)
     except pickle.UnpicklingError as error:
-        raise UserError(CODE.format(file=path.name, name=name)) from error
+        raise UserError(CODE.format(file=file_words(path.name, name))) from error
     except Exception as error:  # what a damaged file makes of a reader of pickles is an open set
         words = SCRIPT if "TorchScript" in str(error) else BROKEN
-        raise UserError(words.format(file=path.name, name=name)) from error
+        raise UserError(words.format(file=file_words(path.name, name))) from error
     return _unwrapped(held, path, name)
 
 
@@ -84,10 +84,10 @@ def _unwrapped(held: Any, path: Path, name: str) -> dict[str, Tensor]:
     while isinstance(inner, dict) and (found := [inner[key] for key in WRAPPED_IN if isinstance(inner.get(key), dict)]):
         inner = found[0]
     if not isinstance(inner, dict) or not inner:
-        raise UserError(NO_STATE.format(file=path.name, name=name, why=f"a {type(inner).__name__}"))
+        raise UserError(NO_STATE.format(file=file_words(path.name, name), why=f"a {type(inner).__name__}"))
     strange = next((key for key, value in inner.items() if not isinstance(key, str) or not _is_dense(value)), None)
     if strange is not None:
-        raise UserError(NO_STATE.format(file=path.name, name=name, why=f"{str(strange)[:60]!r} is no tensor"))
+        raise UserError(NO_STATE.format(file=file_words(path.name, name), why=f"{str(strange)[:60]!r} is no tensor"))
     return without_wrappers(inner)
 
 

@@ -46,6 +46,7 @@ NO_ARCHITECTURE = (
     "architecture that it was trained with (such as ViT-B-32), or put its {config} beside it."
 )
 NO_FILE = "There is no file of weights called {file!r}: check its name and path."
+NO_TAG_NAMED = "open_clip:{name} names an architecture without its weights: write open_clip:{name}/TAG. {known}"
 NO_TAG = "{name} has no weights called {tag!r} in open_clip. {known}"
 NO_NAME = "open_clip knows no architecture called {name!r}. {known}"
 NO_END = (
@@ -141,6 +142,8 @@ def check_name(rest: str) -> None:
         if not file.is_file():
             raise UserError(NO_FILE.format(file=file.name))
         return
+    if not tag:
+        raise UserError(NO_TAG_NAMED.format(name=name, known=_tags(name)))
     facts = get_pretrained_cfg(name, tag)
     if not facts:
         raise UserError(NO_TAG.format(name=name, tag=tag, known=_tags(name)))

@@ -42,14 +42,14 @@ BEST_VARIANTS = ("fp32", "fp16", "bf16")
 """Best first; any other comes after them, in the order of the alphabet."""
 LONGEST_HEADER = 100_000_000
 """Bytes that safetensors allows for a header."""
-EMPTY = "{file} of {name!r} is empty: fetch or copy it again."
+EMPTY = "{file} is empty: fetch or copy it again."
 PAGE = (
-    "{file} of {name!r} is a web page that was saved under that name: download the file itself (on the Hugging Face "
+    "{file} is a web page that was saved under that name: download the file itself (on the Hugging Face "
     "Hub by 'download file', not by 'save link'), or fetch the model again."
 )
-CUT = "{file} of {name!r} is cut: it has {size:,} bytes of {whole:,}. Fetch or copy it again."
-BROKEN = "{file} of {name!r} is not a whole safetensors file: fetch or copy it again."
-SHARD_MISSING = "{file} of {name!r} is missing, one of the parts of its weights: fetch or copy it again."
+CUT = "{file} is cut: it has {size:,} bytes of {whole:,}. Fetch or copy it again."
+BROKEN = "{file} is not a whole safetensors file: fetch or copy it again."
+SHARD_MISSING = "{file} is missing, one of the parts of its weights: fetch or copy it again."
 SEVERAL = (
     "The folder {name!r} holds several files of weights ({files}): say which, as in open_clip:local-dir:{name}/{first}."
 )
@@ -140,10 +140,15 @@ def check_shards(folder: Path, weights: PartWeights, name: str) -> None:
         try:
             described: ShardIndex = shaped(from_json((folder / index).read_bytes()), ShardIndex)
         except (OSError, ValueError) as error:
-            raise UserError(f"{index} of {name!r} cannot be read ({error}): fetch the model again.") from error
+            raise UserError(f"{file_words(index, name)} cannot be read ({error}): fetch the model again.") from error
         for file in sorted(set(described["weight_map"].values())):
             if file not in weights.files or not (folder / file).is_file():
-                raise UserError(SHARD_MISSING.format(file=ascii(Path(file).name)[1:-1][:100], name=name))
+                raise UserError(SHARD_MISSING.format(file=file_words(ascii(Path(file).name)[1:-1][:100], name)))
+
+
+def file_words(file: str, name: str) -> str:
+    """What a file of a model is called: "a.bin of 'painter'"; its name alone where the model is called so."""
+    return repr(file) if Path(name).name == file else f"{file} of {name!r}"
 
 
 def check_file(path: Path, name: str) -> None:
@@ -157,13 +162,13 @@ def check_file(path: Path, name: str) -> None:
             start = file.read(400)
     except OSError as error:
         raise UserError(
-            f"{path.name} of {name!r} cannot be read ({error.strerror}): fetch or copy it again."
+            f"{file_words(path.name, name)} cannot be read ({error.strerror}): fetch or copy it again."
         ) from error
-    facts = {"file": path.name, "name": name}
+    facts = {"file": file_words(path.name, name)}
     if size == 0:
         raise UserError(EMPTY.format(**facts))
     if is_pointer(start):
-        raise UserError(f"{POINTER.format(file=f'{path.name} of {name!r}')}, or fetch the model again.")
+        raise UserError(f"{POINTER.format(**facts)}, or fetch the model again.")
     if start.lstrip().lower().startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
         raise UserError(PAGE.format(**facts))
     if path.suffix == ".safetensors":
@@ -180,10 +185,10 @@ def tensors_of(path: Path, name: str) -> dict[str, Entry]:
         tensors: dict[str, Entry] = shaped({k: v for k, v in header.items() if k != "__metadata__"}, dict[str, Entry])
         ends = [entry["data_offsets"][1] for entry in tensors.values()]
     except (ValueError, IndexError) as error:
-        raise UserError(BROKEN.format(file=path.name, name=name)) from error
+        raise UserError(BROKEN.format(file=file_words(path.name, name))) from error
     size, whole = path.stat().st_size, _start_of_data(path) + max(ends, default=0)
     if size < whole:
-        raise UserError(CUT.format(file=path.name, name=name, size=size, whole=whole))
+        raise UserError(CUT.format(file=file_words(path.name, name), size=size, whole=whole))
     return tensors
 
 
@@ -194,12 +199,12 @@ def header_of(path: Path, name: str) -> dict[str, Any]:
         if not 2 <= length <= LONGEST_HEADER:
             raise ValueError(f"a header of {length} bytes")
         if length > (size := path.stat().st_size) - 8:
-            raise UserError(CUT.format(file=path.name, name=name, size=size, whole=length + 8))
+            raise UserError(CUT.format(file=file_words(path.name, name), size=size, whole=length + 8))
         with path.open("rb") as file:
             file.seek(8)
             return shaped(from_json(file.read(length)), dict[str, Any])
     except (OSError, ValueError) as error:
-        raise UserError(BROKEN.format(file=path.name, name=name)) from error
+        raise UserError(BROKEN.format(file=file_words(path.name, name))) from error
 
 
 def _start_of_data(path: Path) -> int:

@@ -13,6 +13,7 @@ import gradio as gr
 from sdsdemo.settings import ASSETS, CHECKPOINTS
 from sdsdemo.study_limits import lesson_words
 from sdsdemo.study_tables import verdict
+from sdsdemo.study_words import NO_SCORE, is_of_nothing
 from sdsdemo.types import Card
 from sdsdemo.ui.rows import size_words
 from sdsdemo.ui.tables import EXPERIMENT
@@ -161,11 +162,15 @@ def versions_line() -> str:
 
 
 def _share(share: Mapping[str, float]) -> str:
+    if is_of_nothing(share):
+        return NO_SCORE
     low, high = 100 * share["low"], 100 * share["high"]
     return f"{100 * share['value']:.1f} <small>{low:.0f} to {high:.0f}</small>"
 
 
 def _plain_share(share: Mapping[str, float]) -> str:
+    if is_of_nothing(share):
+        return NO_SCORE
     return f"{100 * share['value']:.1f} ({100 * share['low']:.0f} to {100 * share['high']:.0f})"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from sdsdemo.errors import UserError
+from sdsdemo.errors import UserError, quoted
 from sdsdemo.recipes import (
     CHOICES,
     NAMES,
@@ -157,7 +157,7 @@ def recipe_of(values: Mapping[str, Any]) -> Recipe:
             raise UserError(f"{LABELS[name]} is empty: give it a value, or choose a preset again.")
         if isinstance(default, int) and not isinstance(default, bool):
             if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
-                raise UserError(f"{LABELS[name]} must be a whole number; it was {value!r}.")
+                raise UserError(f"{LABELS[name]} must be a whole number; it was {quoted(value)}.")
             value = int(value)
         found[name] = value.strip() if isinstance(value, str) else value
     return Recipe(**found).check()

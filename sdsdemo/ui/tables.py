@@ -18,6 +18,7 @@ from sdsdemo import data, study_tables
 from sdsdemo.reports import as_csv, counted, p_words, warnings
 from sdsdemo.runtime.files import finite, to_json
 from sdsdemo.study_limits import lesson_words
+from sdsdemo.study_words import NO_SCORE, is_of_nothing, level_words
 
 Result = Mapping[str, Any]
 EXPERIMENT = "mini/results/experiment.json"
@@ -178,8 +179,8 @@ def _metrics(result: Result) -> list[str]:
 
 
 def _share(share: Mapping[str, Any]) -> str:
-    if share["value"] is None:
-        return "-"
+    if is_of_nothing(share):
+        return NO_SCORE
     return f"{100 * share['value']:.1f} <small>{100 * share['low']:.0f} to {100 * share['high']:.0f}</small>"
 
 
@@ -198,7 +199,7 @@ def _shares(result: Result) -> str:
     note = "Blind: each caption's mean score over 32 images that have nothing to do with it."
     blind = any("blind" in entry for entry in result["models"].values())
     official = "".join(
-        f"<li><code>{escape(name)}</code>, {escape(part)}: {100 * found['value']:.1f} ({escape(found['rule'])};"
+        f"<li><code>{escape(name)}</code>, {escape(part)}: {level_words(found)} ({escape(found['rule'])};"
         f" {escape(counted(found))})</li>"
         for name, entry in result["models"].items()
         for part, found in entry.get("official", {}).items()

@@ -8,6 +8,7 @@ from typing import Any
 
 from sdsdemo.finetuning.words import KEPT, SHOWN, change_words, duration
 from sdsdemo.job_states import Tuning
+from sdsdemo.study_words import NO_SCORE, is_of_nothing
 from sdsdemo.ui.recipe_form import in_page_words
 
 STATES = {
@@ -123,6 +124,8 @@ def _row(name: str, metric: str, row: Mapping[str, Any], kept: Any) -> str:
 
 
 def _share(found: Mapping[str, float]) -> str:
+    if is_of_nothing(found):
+        return NO_SCORE
     return f"{100 * found['value']:.1f} <small>[{100 * found['low']:.0f}, {100 * found['high']:.0f}]</small>"
 
 
