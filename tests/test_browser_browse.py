@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 pytest.importorskip("playwright", reason="the browser tests need requirements-dev.txt")
-from playwright.sync_api import APIResponse, Browser, Page, Route, expect
+from playwright.sync_api import Browser, Page, expect
 
 from sdsdemo.data.mini_sets import SWAPS
 from sdsdemo.runs import read_run
 from sdsdemo.settings import ASSETS, Settings
 from sdsdemo.workbench import Workbench
 from tests.conftest import WAIT_MS, free_port
+from tests.late import held_back
 
 pytestmark = pytest.mark.browser
 COUNT = "#browse-count .count"
+OTHER_RESULT = "fresh-31001"
+EVENT = '"event_data":{{"value":"{}"'
 INSIDE = SWAPS["inside"].share
 
 
@@ -135,37 +138,10 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(page: Page, address: str) -
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-def held_back(page: Page, kind: str, *, before: bool) -> Callable[[], None]:
-    """The request of the next click of a kind, or its answer, waits until what comes back is called; all others pass.
-
-    before: the request itself is held back, and not its answer.
-    """
-    held: list[Route] = []
-    answers: list[APIResponse] = []
-
-    def handle(route: Route) -> None:
-        if held or f'"event_data":{{"value":"{kind}"' not in (route.request.post_data or ""):
-            route.continue_()
-        else:
-            held.append(route)  # before the answer is fetched, since another click may come meanwhile
-            if not before:
-                answers.append(route.fetch())
-
-    def let_go() -> None:
-        while not before and not answers:
-            page.wait_for_timeout(50)
-        held[0].continue_() if before else held[0].fulfill(response=answers[0])
-        page.wait_for_timeout(500)
-        page.unroute_all(behavior="wait")
-
-    page.route("**/gradio_api/run/**", handle)
-    return let_go
-
-
 @pytest.mark.parametrize("before", [False, True], ids=["answer", "request"])
 def test_a_late_one_never_replaces_a_newer_example(page: Page, address: str, before: bool) -> None:
     browse(page, address)
-    let_go = held_back(page, "example", before=before)
+    let_go = held_back(page, EVENT.format("example"), before=before)
     page.locator(".pair-card").nth(2).click()
     page.locator(".pair-card").nth(4).click()
     expect(page.locator(".example h2")).to_have_text("Example 4")
@@ -178,7 +154,7 @@ def test_a_late_one_never_replaces_a_newer_example(page: Page, address: str, bef
 @pytest.mark.parametrize("before", [False, True], ids=["answer", "request"])
 def test_a_late_one_never_replaces_a_newer_filter(page: Page, address: str, before: bool) -> None:
     browse(page, address)
-    let_go = held_back(page, "tag", before=before)
+    let_go = held_back(page, EVENT.format("tag"), before=before)
     page.locator(".tag-row").nth(0).click()
     row = page.locator(".tag-row").nth(1)
     row.click()
@@ -187,3 +163,35 @@ def test_a_late_one_never_replaces_a_newer_filter(page: Page, address: str, befo
     shown = page.locator(COUNT).inner_text()
     let_go()
     expect(page.locator(COUNT)).to_have_text(shown)
+
+
+def choose(page: Page, name: str) -> None:
+    page.locator("#result-name input").click()
+    page.get_by_role("option", name=name, exact=True).click()
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["answer", "request"])
+def test_opening_results_never_undoes_a_choice_made_since(page: Page, address: str, before: bool) -> None:
+    page.goto(address)
+    let_go = held_back(page, '"value":"Results"', before=before)
+    page.get_by_role("tab", name="Results").click()
+    choose(page, OTHER_RESULT)
+    expect(page.locator("#result-shown table").first).to_be_visible()
+    shown = page.locator("#result-shown").inner_text()
+    let_go()
+    expect(page.locator("#result-name input")).to_have_value(OTHER_RESULT)
+    expect(page.locator("#result-shown")).to_have_text(shown, use_inner_text=True)
+    expect(page.locator("#result-overview table").first).to_be_visible()
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["answer", "request"])
+def test_of_two_results_the_one_chosen_last_is_shown(page: Page, address: str, before: bool) -> None:
+    page.goto(address + "?tab=results")
+    expect(page.locator("#result-shown")).to_contain_text("n = 400")
+    shown = page.locator("#result-shown").inner_text()
+    let_go = held_back(page, f'"data":["{OTHER_RESULT}"]', before=before)
+    choose(page, OTHER_RESULT)
+    choose(page, "mini")
+    let_go()
+    expect(page.locator("#result-name input")).to_have_value("mini")
+    expect(page.locator("#result-shown")).to_have_text(shown, use_inner_text=True)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 pytest.importorskip("playwright", reason="the browser tests need requirements-dev.txt")
 from playwright.sync_api import Page, expect
+
+from tests.late import held_back
 
 pytestmark = pytest.mark.browser
 
@@ -143,6 +147,91 @@ def test_the_timestep_range_is_typed_kept_in_the_address_and_judged_in_a_sentenc
     field.press("Enter")
     expect(page.locator("#answer [data-link]")).to_have_attribute("data-link", re.compile(r"timestep_range=0\.5\+1"))
     expect(page.locator("#message [role=alert]")).to_have_count(0)
+
+
+@contextmanager
+def slow(workbench, caption_a):
+    """What is asked about this caption is answered only after the block."""
+    go, compare = Event(), workbench.compare
+
+    def later(image, captions, models, spend):
+        if captions[0] == caption_a:
+            go.wait(60)
+        yield from compare(image, captions, models, spend)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workbench, "compare", later)
+        try:
+            yield
+        finally:
+            go.set()
+
+
+def press(page, text):
+    caption(page, "a").fill(text)
+    page.locator("#score").click()
+
+
+def test_of_two_presses_the_later_one_is_answered(visit, served):
+    page = visit().page
+    with slow(served.workbench, "the older one"):
+        press(page, "the older one")
+        expect(page.locator("#answer .asked")).to_contain_text("the older one")
+        press(page, "the newer one")
+        expect(page.locator("#answer .asked")).to_contain_text("the newer one")
+        expect(page.locator(VERDICTS)).to_have_count(3)
+    page.wait_for_timeout(500)
+    expect(page.locator("#answer .asked")).to_contain_text("the newer one")
+    expect(page.locator(VERDICTS)).to_have_count(3)
+
+
+def test_a_press_that_the_network_brings_late_changes_nothing(visit):
+    page = visit().page
+    let_go = held_back(page, "the older one", before=True)
+    press(page, "the older one")
+    press(page, "the newer one")
+    expect(page.locator("#answer .asked")).to_contain_text("the newer one")
+    let_go()
+    expect(page.locator("#answer .asked")).to_contain_text("the newer one")
+    expect(page.locator(VERDICTS)).to_have_count(3)
+
+
+def test_an_example_clicked_while_an_answer_is_due_is_answered(visit, served):
+    page = visit().page
+    with slow(served.workbench, "the older one"):
+        press(page, "the older one")
+        expect(page.locator("#answer .asked")).to_contain_text("the older one")
+        page.locator("#examples button").nth(1).click()
+        expect(page.locator("#answer .asked")).to_contain_text("a green square")
+        expect(page.locator(VERDICTS)).to_have_count(3)
+    page.wait_for_timeout(500)
+    expect(page.locator("#answer .asked")).to_contain_text("a green square")
+    expect(page.locator(VERDICTS)).to_have_count(3)
+
+
+def test_a_refusal_stays_while_the_answer_before_it_comes(visit, served):
+    page = visit().page
+    with slow(served.workbench, "the older one"):
+        press(page, "the older one")
+        expect(page.locator("#answer .asked")).to_contain_text("the older one")
+        press(page, "")
+        expect(page.locator("#message [role=alert]")).to_be_visible()
+    expect(page.locator(VERDICTS)).to_have_count(3)
+    expect(page.locator("#message [role=alert]")).to_be_visible()
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["answer", "request"])
+def test_of_two_examples_the_one_clicked_last_is_answered(visit, before):
+    page = visit("?tab=compare&a=one&b=two").page
+    expect(caption(page, "b")).to_have_value("two")
+    let_go = held_back(page, '"event_data":{"index":0', before=before)
+    page.locator("#examples button").nth(0).click()
+    page.locator("#examples button").nth(1).click()
+    expect(page.locator("#answer .asked")).to_contain_text("a green square")
+    let_go()
+    expect(caption(page, "a")).to_have_value("a red square left of a green square")
+    expect(page.locator("#answer .asked")).to_contain_text("a green square")
+    expect(page.locator(VERDICTS)).to_have_count(3)
 
 
 def test_an_address_without_our_picture_fills_the_captions_and_asks_for_a_picture(visit):

@@ -25,6 +25,7 @@ from sdsdemo.tunings import Tunings
 from sdsdemo.ui.finetune import FinetuneTab
 from sdsdemo.workbench import Workbench
 from tests.conftest import WAIT_MS, free_port
+from tests.late import asked_by, held_back
 from tests.test_tunings import Trainer
 
 pytestmark = pytest.mark.browser
@@ -114,6 +115,24 @@ def test_a_run_survives_a_reload_and_another_visitor_waits_and_sees_nothing_of_i
         expect(page.locator(STATE)).to_have_text("Finished", timeout=LONG)
         expect(page.locator(".run-curve").first).to_be_visible()
         page.context.close()
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["answer", "request"])
+def test_a_late_stop_says_nothing_of_a_run_that_is_over(
+    browser: Browser, staged: str, trainer: Trainer, before: bool
+) -> None:
+    trainer.go.clear()
+    page = visitor(browser, staged)
+    page.locator("#ft-start").click()
+    expect(page.locator("#ft-stop")).to_be_enabled()
+    let_go = held_back(page, asked_by(page, "ft-stop"), before=before)
+    page.locator("#ft-stop").click()
+    trainer.go.set()
+    expect(page.locator("#ft-start")).to_be_enabled(timeout=LONG)
+    let_go()
+    expect(page.locator("#ft-stop")).to_have_text("Stop and keep")
+    expect(page.locator("#ft-stop")).to_be_disabled()
+    page.context.close()
 
 
 def test_a_bad_setting_is_a_sentence_and_the_form_keeps_its_values(browser: Browser, staged: str) -> None:

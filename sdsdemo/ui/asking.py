@@ -169,11 +169,6 @@ def check_picture(path: str | None) -> str:
     return ""
 
 
-def swap(first: str, second: str) -> tuple[str, str]:
-    """A and B change places."""
-    return second, first
-
-
 def stored_view(example: ShownExample, answers: Sequence[Answer], space: str = "") -> View:
     """The view of an answer that was computed before: what the page opens on."""
     captions, models = list(example.captions), [answer.card.name for answer in answers]

@@ -22,6 +22,7 @@ from sdsdemo.ui import asking, rows
 from sdsdemo.ui.asking import Form, View
 from sdsdemo.ui.examples import ShownExample
 from sdsdemo.ui.handed import Handed
+from sdsdemo.ui.order import InOrder
 from sdsdemo.ui.picture import safe_image
 from sdsdemo.workbench import Workbench
 
@@ -50,6 +51,8 @@ LIMITS_OF_PICTURES = (
     "A picture of yours stays in a temporary folder of the server for a day at most."
 )
 
+SWAP = "(a, b) => [b, a]"
+"""Done by the browser: an answer of the server would bring back captions that an example has replaced since."""
 MARK_STALE = "() => { document.getElementById('result')?.classList.add('stale'); }"
 SHOW_ANSWER = """() => {
   const result = document.getElementById('result');
@@ -91,6 +94,7 @@ class CompareTab:
     ) -> None:
         """handed: what is known of pictures that come from stored runs."""
         self.handed = handed
+        self.asked, self.scored = InOrder(), InOrder()
         self.workbench, self.examples, self.space = workbench, examples, space
         view = asking.stored_view(*opening, space) if opening else View(answer=rows.empty_html(), has_charts=False)
         first = opening[0] if opening else examples[0] if examples else None
@@ -244,20 +248,21 @@ class CompareTab:
             "concurrency_id": "score",
             "show_progress": "minimal",
             "show_progress_on": self.progress,
+            "trigger_mode": "multiple",  # by default a press is lost while an answer is due
             **PRIVATE,
         }
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", **PRIVATE}
         describe: dict[str, Any] = {
             "fn": self._describe_models, "inputs": self.models, "outputs": self.model_states, **quick
         }  # fmt: skip
-        chosen = self.strip.select(self._choose, None, [self.picture, *self.captions], **quick)
+        chosen = self.strip.select(self._choose, None, [self.picture, *self.captions], trigger_mode="multiple", **quick)
         taken = self.way_on.click(self._take_way_on, [self.way_on_model, *self.models], self.models, **quick)
         pressed = gr.on([self.score.click, *(field.submit for field in (*self.captions, self.timestep_range))], **run)
         for scored in (chosen.then(**run), taken.then(**run), pressed):
             scored.then(None, js=SHOW_ANSWER, **PRIVATE)
             scored.then(**describe)
         self.answer.change(None, js=MARK_FRESH, **PRIVATE)
-        self.swap.click(asking.swap, self.captions, self.captions, **quick)
+        self.swap.click(None, self.captions, self.captions, js=SWAP, **PRIVATE)
         gr.on([field.change for field in self.inputs], None, js=MARK_STALE, **PRIVATE)
         self.picture.input(self._check_picture, self.picture, self.message, trigger_mode="always_last", **quick)
         gr.on([self.settings.expand, *(model.change for model in self.models)], **describe)
@@ -275,10 +280,12 @@ class CompareTab:
         filled = [form.image, *form.captions, *spend, *models]
         yield filled + self._updates(View(message="" if form.image else asking.NO_PICTURE))
         if form.image:
-            for view in asking.score(self.workbench, self.examples, form, self.space, self._find):
-                yield [gr.skip()] * len(self.inputs) + self._updates(view)
+            for updates in self._in_order(form, request):
+                yield [gr.skip()] * len(self.inputs) + updates
 
-    def _score(self, filled: dict[Component, Any], progress: gr.Progress = PROGRESS) -> Iterator[list[Any]]:
+    def _score(
+        self, filled: dict[Component, Any], request: gr.Request, progress: gr.Progress = PROGRESS
+    ) -> Iterator[list[Any]]:
         form = Form(
             image=filled[self.picture],
             captions=[filled[caption] for caption in self.captions],
@@ -289,8 +296,20 @@ class CompareTab:
             region=filled[self.region],
             timestep_range=filled[self.timestep_range],
         )
+        yield from self._in_order(form, request)
+
+    def _in_order(self, form: Form, request: gr.Request) -> Iterator[list[Any]]:
+        """The views of an answer, until a later form of this visitor is scored.
+
+        Where a later one was refused, the answer goes on and the sentence of the refusal stays.
+        """
         for view in asking.score(self.workbench, self.examples, form, self.space, self._find):
-            yield self._updates(view)
+            is_refused, is_last = not view.answer, not self.asked.is_late(request)
+            if not (is_last if is_refused else not self.scored.is_late(request)):
+                yield [gr.skip()] * len(self.outputs)
+                return
+            message, *rest = self._updates(view)
+            yield [message if is_last else gr.skip(), *rest]
 
     def _find(self, image: Image) -> ShownExample | None:
         return self.handed.find(image) if self.handed else None

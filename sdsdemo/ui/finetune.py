@@ -26,6 +26,7 @@ from sdsdemo.tunings import OFF, Tunings
 from sdsdemo.types import Example
 from sdsdemo.ui import curves, tuned
 from sdsdemo.ui.browsed import THUMB, Thumbnails
+from sdsdemo.ui.order import InOrder
 from sdsdemo.ui.recipe_form import RecipeForm, in_page_words
 from sdsdemo.ui.rows import message_html
 from sdsdemo.workbench import Workbench
@@ -53,6 +54,7 @@ class FinetuneTab:
         self.workbench, self.tunings, self.shelf, self.run_id = workbench, tunings, shelf, run_id
         self.thumbs = Thumbnails()
         self._estimates: dict[tuple[object, ...], Any] = {}
+        self.estimated = InOrder()
         with gr.Column(elem_id="finetune"):
             gr.HTML(INTRODUCTION)
             if not tunings.is_on:
@@ -126,9 +128,9 @@ class FinetuneTab:
             "concurrency_id": "estimate",
         }  # fmt: skip
         self.form.wire(page.load, opened)
-        opened(self._estimate, form, self.estimate, **measuring)
+        opened(self._estimate_in_order, form, self.estimate, **measuring)
         gr.on(
-            [component.change for component in form], self._estimate, form, self.estimate,
+            [component.change for component in form], self._estimate_in_order, form, self.estimate,
             trigger_mode="always_last", **measuring,
         )  # fmt: skip
         started = self.start.click(self._begin, form, [self.message, self.run_id, self.start, self.stop], **quick)
@@ -138,7 +140,7 @@ class FinetuneTab:
             [self.message, self.start, self.stop, self.go_on], **quick,
         )  # fmt: skip
         resumed.then(self._watch, self.run_id, self.outputs, **watching)
-        self.stop.click(self._stop, self.run_id, [self.message, self.stop], **quick)
+        self.stop.click(self._stop, self.run_id, self.message, **quick)
         page.load(self._estimate_at_address, form, self.estimate, **measuring)
         page.load(self._watch, self.run_id, self.outputs, **watching)
         self.to_compare.click(self._use_in_compare, self.run_id, [self.message, tabs, compare.models[-1]], **quick)
@@ -193,10 +195,15 @@ class FinetuneTab:
             log.exception("an estimate failed")
             yield ""
 
+    def _estimate_in_order(self, request: gr.Request, *values: Any) -> Iterator[Any]:
+        """As `_estimate`, until a later one of this visitor is asked for."""
+        for words in self._estimate(*values):
+            yield gr.skip() if self.estimated.is_late(request) else words
+
     def _estimate_at_address(self, request: gr.Request, *values: Any) -> Iterator[str]:
         """As `_estimate`, where the page's address opens this tab."""
         if request.query_params.get("tab") == "finetune":
-            yield from self._estimate(*values)
+            yield from self._estimate_in_order(request, *values)
         else:
             yield ""
 
@@ -246,12 +253,13 @@ class FinetuneTab:
             gr.update(visible=False),
         ]
 
-    def _stop(self, id_: str) -> list[Any]:
+    def _stop(self, id_: str) -> str:
+        """The button is drawn by `_watch` alone: a late answer of this would say "Stopping" of a run that is over."""
         try:
             self.tunings.stop(id_)
         except UserError as error:
-            return [message_html(str(error)), gr.skip()]
-        return ["", gr.update(value="Stopping", interactive=False)]
+            return message_html(str(error))
+        return ""
 
     async def _watch(self, id_: str) -> AsyncIterator[list[Any]]:
         """The run as it goes on, at most twice a second, until it is over."""
@@ -274,6 +282,7 @@ class FinetuneTab:
 
     def _drawn(self, run: Tuning | None) -> list[Any]:
         going = run is not None and not run.is_over
+        is_stopping = run is not None and run.state == "stopping"
         usable = run is not None and run.is_over and run.written
         files = self._files(run) if usable else (None, None)
         steps = run.recipe.steps if run else 1
@@ -284,7 +293,7 @@ class FinetuneTab:
             tuned.result_html(run),
             tuned.flipped_html(run, self._pictures(run)) if usable else "",
             gr.update(value="Start", interactive=not going and self.tunings.is_on),
-            gr.update(value="Stop and keep", interactive=bool(run and going and run.state != "stopping")),
+            gr.update(value="Stopping" if is_stopping else "Stop and keep", interactive=going and not is_stopping),
             gr.update(visible=usable),
             *(gr.update(value=path) if path else gr.skip() for path in files),
             *self._ways_on(run),

@@ -1,20 +1,33 @@
 /* Answers in the order of their questions, on any network.
 
 Every request of the page carries a number. An answer fills a component only where that does not show the answer of a
-later request already: what an older one would have put there is thrown away, and the rest of it is kept. The server
-reads the number as well (ui/order.py), so that what it remembers of a visitor is in order too. */
+later request already: what an older one would have put there is thrown away, and the rest of it is kept. A field that a
+visitor has changed since, where that asked for something by itself, keeps its value, but gets its new choices. What goes through the queue comes back in a stream of
+the server's, in whose order it fills components; so all that it will fill counts as shown as soon as it is asked for.
+The server reads the number as well (ui/order.py), so that what it streams and remembers is in order too. */
 (() => {
   const shown = new Map(); // component -> number of the request whose answer it shows
+  const changed = new Map(); // component -> number of the request that a visitor's last change of it made
   const plain = window.fetch.bind(window);
   const skip = {__type__: 'update'};
   let asked = 0;
 
   const isSkip = (value) => value?.__type__ === 'update' && Object.keys(value).length === 1;
 
+  const later = (numbers, component, number) => (numbers.get(component) ?? 0) > number;
+
+  /* An update without its value: the choices of a field, say. */
+  function withoutValue(value) {
+    if (value?.__type__ !== 'update') return skip;
+    const {value: _, ...rest} = value;
+    return rest;
+  }
+
   function inOrder(body, number, outputs) {
     body.data = body.data.map((value, place) => {
       const component = outputs[place];
-      if ((shown.get(component) ?? 0) > number) return skip;
+      if (later(shown, component, number)) return skip;
+      if (later(changed, component, number)) return withoutValue(value);
       if (!isSkip(value)) shown.set(component, number);
       return value;
     });
@@ -26,13 +39,17 @@ reads the number as well (ui/order.py), so that what it remembers of a visitor i
     const isCall = /\/(run|queue\/join)\b/.test(address) && typeof options.body === 'string';
     if (!isCall) return plain(input, options);
     const number = ++asked;
+    const call = JSON.parse(options.body);
+    const event = window.gradio_config?.dependencies.find((one) => one.id === call.fn_index);
+    const isQueued = address.includes('/queue/join');
+    const isInput = event?.targets.some(([component, name]) => component === call.trigger_id && name === 'input');
+    if (isInput) changed.set(call.trigger_id, number);
+    if (isQueued) event?.outputs.forEach((component) => shown.set(component, number));
     const headers = new Headers(options.headers);
     headers.set('x-sdsdemo-request', String(number));
     const answer = await plain(input, {...options, headers});
-    if (!answer.ok || address.includes('/queue/join')) return answer;
+    if (!answer.ok || isQueued) return answer;
     const body = await answer.clone().json().catch(() => null);
-    const call = JSON.parse(options.body);
-    const event = window.gradio_config?.dependencies.find((one) => one.id === call.fn_index);
     if (!event || !Array.isArray(body?.data)) return answer;
     return new Response(JSON.stringify(inOrder(body, number, event.outputs)), {
       status: answer.status,

@@ -1,0 +1,43 @@
+"""A network on which one request, or its answer, is later than those that came after it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from playwright.sync_api import APIResponse, Page, Route
+
+CALLS = re.compile(r"/gradio_api/(run|queue/join)\b")
+
+
+def asked_by(page: Page, elem_id: str) -> str:
+    """What the requests of a component have in them."""
+    found = page.evaluate("name => gradio_config.components.find((one) => one.props.elem_id === name).id", elem_id)
+    return f'"trigger_id":{found},'
+
+
+def held_back(page: Page, holds: str, *, before: bool) -> Callable[[], None]:
+    """The next request that holds a text, or its answer, waits until what comes back is called; all others pass.
+
+    before: the request itself is held back, and not its answer.
+    """
+    held: list[Route] = []
+    answers: list[APIResponse] = []
+
+    def handle(route: Route) -> None:
+        if held or holds not in (route.request.post_data or ""):
+            route.continue_()
+        else:
+            held.append(route)  # before the answer is fetched, since another click may come meanwhile
+            if not before:
+                answers.append(route.fetch())
+
+    def let_go() -> None:
+        while not (held if before else answers):
+            page.wait_for_timeout(50)
+        held[0].continue_() if before else held[0].fulfill(response=answers[0])
+        page.wait_for_timeout(500)
+        page.unroute_all(behavior="wait")
+
+    page.route(CALLS, handle)
+    return let_go
