@@ -293,12 +293,12 @@ def budget(
 
     timestep_range: None, or a text that is empty, is that of each model's card.
     """
-    is_own = timestep_range is None or (isinstance(timestep_range, str) and not timestep_range.strip())
+    is_own = isinstance(timestep_range, str) and not timestep_range.strip()
     return Budget(
         timesteps=TIMESTEPS.check(timesteps, "Timesteps"),
         noises=NOISES.check(noises, "Noise draws"),
         seed=SEED.check(seed, "Seed"),
-        timestep_range=None if is_own else checked_range(timestep_range),
+        timestep_range=None if timestep_range is None or is_own else checked_range(timestep_range),
         region=checked_region(region),
         **options,
     )
