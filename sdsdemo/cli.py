@@ -122,7 +122,11 @@ def _add_finetune(verbs: Any) -> None:
     tune.add_argument("--out", type=Path, metavar="DIR", help="where weights, log and checkpoint go")
     presets = "; ".join(f"{name}: {words}" for name, words in PRESET_WORDS.items())
     tune.add_argument("--preset", default="mini", metavar="NAME", help=f"settings to start from ({presets})")
-    tune.add_argument("--resume", action="store_true", help="go on with the run in --out, which was stopped")
+    tune.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the run in --out, to more --steps too; without one, begin it",
+    )
     tune.add_argument("--show", action="store_true", help="print the whole recipe, as JSON, and train nothing")
     for heading, settings in headings().items():
         group = tune.add_argument_group(heading)

@@ -318,11 +318,17 @@ class Tunings:
             case events.Done():
                 written = run.written or TuningFolder(self.root / id_).model.is_file()
                 record, kept = dict(event.record), event.record.get("steps_done", run.step)
-                self._set(id_, state=event.state, record=record, reason=event.reason, written=written, kept=kept)
+                reason = self._without_paths(event.reason, id_)
+                self._set(id_, state=event.state, record=record, reason=reason, written=written, kept=kept)
 
     def _fail(self, id_: str, reason: str) -> None:
         with self._changed:
-            self._set(id_, state="failed", reason=reason)
+            self._set(id_, state="failed", reason=self._without_paths(reason, id_))
+
+    def _without_paths(self, text: str, id_: str) -> str:
+        """A sentence without paths of the server."""
+        named = text.replace(f"'{self.root / id_}'", "your run").replace(str(self.root / id_), "your run")
+        return named.replace(str(self.workbench.settings.cache), "the server's cache")
 
     def _set(self, id_: str, **changes: Any) -> None:
         run = self._runs[id_]

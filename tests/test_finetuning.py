@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +26,7 @@ from sdsdemo.finetuning.events import Done, Event, Looked, Preparing, Told, Writ
 from sdsdemo.finetuning.folder import CHECKPOINT, LOG, TuningFolder
 from sdsdemo.finetuning.preparing import Preparation
 from sdsdemo.finetuning.run import finetune
+from sdsdemo.finetuning.telling import as_text
 from sdsdemo.mini import clips
 from sdsdemo.mini.drawing import write_benchmark
 from sdsdemo.models import cards
@@ -97,7 +100,7 @@ def test_every_objective_runs_to_its_end_and_tells_its_story(run: Any, tmp_path:
     assert {name.partition(".")[0] for name in tensors(tmp_path / "run")} == {"clip"} | (
         {"h_w"} if objective == "sds" else set()
     )
-    assert list((tmp_path / "run").glob("*.run")) == [tmp_path / "run" / CHECKPOINT]  # so that more steps can follow
+    assert len(list((tmp_path / "run").glob("*.run"))) == 2  # so that more steps can follow, were one damaged
 
 
 @pytest.mark.parametrize(("objective", "towers"), [("sds", "both"), ("preference", "both"), ("preference", "text")])
@@ -323,10 +326,11 @@ def test_a_broken_checkpoint_is_said_and_nothing_is_lost(run: Any, tmp_path: Pat
     run(objective="clip", stop_at=lambda event: isinstance(event, Step) and event.step == 4)
     for path in (tmp_path / "run").glob("*.run"):
         path.write_bytes(b"no checkpoint")
-    events = run(objective="clip", resume=True)
-    assert done(events).state == "failed"
-    assert "cannot be used" in done(events).reason
-    assert (tmp_path / "run" / "model.safetensors").is_file()
+    (tmp_path / "run" / "STOP").unlink()
+    was = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    with pytest.raises(UserError, match="cannot be used"):
+        run(objective="clip", resume=True)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == was
 
 
 @pytest.mark.parametrize("damage", [b"no checkpoint", b"", None], ids=["other", "empty", "cut"])
@@ -581,3 +585,168 @@ def test_a_stop_before_a_run_goes_on_keeps_its_weights(run: Any, tmp_path: Path,
     assert not any(isinstance(event, Looked) and event.step for event in events)
     again = run(objective="clip", resume=True)
     assert [event.step for event in again if isinstance(event, Step)] == [4, 5, 6]
+
+
+def damage_both(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    for path in folder.glob("*.run"):
+        path.write_bytes(path.read_bytes()[:-100])
+
+
+def lose_both(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    for path in folder.glob("*.run"):
+        path.unlink()
+
+
+def take_another_s(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    for path in folder.glob("*.run"):
+        state = torch.load(path, weights_only=True)
+        state["parameters"] = {f"other.{name}": tensor for name, tensor in state["parameters"].items()}
+        torch.save(state, path)
+
+
+def load_no_base(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any, **options: Any) -> Any:
+        raise UserError("The base is gone.")
+
+    patch.setattr("sdsdemo.finetuning.preparing.ClipModel.load", refuse)
+
+
+def read_no_data(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    def refuse(recipe: Recipe) -> Any:
+        raise UserError("The data are gone.")
+
+    patch.setattr("sdsdemo.finetuning.preparing.read_source", refuse)
+
+
+@pytest.mark.parametrize("damage", [damage_both, lose_both, take_another_s, load_no_base, read_no_data])
+def test_a_resume_that_fails_leaves_the_run_as_it_was(
+    run: Any, tmp_path: Path, damage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(objective="clip")
+    kept, folder = TuningFolder(tmp_path / "run"), tmp_path / "run"
+    record, rows, model = kept.read(), kept.log(), kept.model.read_bytes()
+    assert record["measured"]
+    damage(folder, monkeypatch)
+    try:
+        last = done(run(objective="clip", steps=9, resume=True))
+    except UserError:
+        pass
+    else:
+        assert last.state == "failed"
+        assert "as it was" in last.reason
+    assert (kept.read(), kept.log(), kept.model.read_bytes()) == (record, rows, model)
+
+
+@pytest.mark.parametrize("phase", [Preparing, Looked, Told])
+def test_a_stop_before_more_steps_keeps_what_was_measured(run: Any, tmp_path: Path, phase: type) -> None:
+    run(objective="sds")
+    kept = TuningFolder(tmp_path / "run")
+    record, model = kept.read(), kept.model.read_bytes()
+    last = done(run(objective="sds", steps=9, resume=True, stop_at=lambda event: isinstance(event, phase)))
+    assert (last.state, kept.read(), kept.model.read_bytes()) == ("stopped", record, model)
+    assert done(run(objective="sds", steps=9, resume=True)).record["steps_done"] == 9
+
+
+def test_a_finished_run_with_a_damaged_checkpoint_goes_on_from_the_other(run: Any, tmp_path: Path) -> None:
+    run(objective="clip")
+    (tmp_path / "run" / CHECKPOINT).write_bytes(b"cut")
+    events = run(objective="clip", steps=9, resume=True)
+    assert [event.step for event in events if isinstance(event, Step)] == [5, 6, 7, 8, 9]
+    assert done(events).state == "finished"
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_resume_without_a_run_says_that_one_begins(run: Any, tmp_path: Path, exists: bool) -> None:
+    if exists:
+        (tmp_path / "run").mkdir()
+    first = run(objective="clip", steps=1, resume=True)[0]
+    assert first == Told(text=f"There is nothing to go on with in '{tmp_path / 'run'}': a new run begins.")
+
+
+def test_a_run_begun_under_fingerprints_of_weights_alone_goes_on(run: Any, tmp_path: Path) -> None:
+    run(objective="sds", stop_at=lambda event: isinstance(event, Step) and event.step == 3)
+    path = tmp_path / "run" / "run.json"
+    older = {
+        f"{what}_fingerprint": cards.weights_fingerprint(cards.resolve(getattr(TINY, what)))
+        for what in ("base", "teacher")
+    }
+    path.write_text(json.dumps(json.loads(path.read_text()) | older))
+    assert done(run(objective="sds", resume=True)).state == "finished"
+    path.write_text(json.dumps(json.loads(path.read_text()) | older | {"teacher_fingerprint": "other"}))
+    with pytest.raises(UserError, match="another teacher"):
+        run(objective="sds", steps=9, resume=True)
+
+
+def test_messages_name_the_folder_as_it_was_typed(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(objective="clip", steps=1)
+    recipe, typed = replace(TINY, objective="clip"), Path("./here/../run")
+    (tmp_path / "here").mkdir()
+    for asked in (recipe, replace(recipe, lam=3.0)):
+        with pytest.raises(UserError, match=re.escape(f"'{typed}'")):
+            list(finetune(asked, typed, workbench=Workbench()))
+    with (
+        TuningFolder(typed).held(),
+        pytest.raises(UserError, match=re.escape(f"'{typed}'")),
+        TuningFolder(typed).held(),
+    ):
+        pass
+    with pytest.raises(UserError, match=re.escape("'nowhere/data'")):
+        list(
+            finetune(
+                replace(recipe, base="clip-vit-b-32", data="folder:nowhere/data"), Path("new"), workbench=Downloaded()
+            )
+        )
+
+
+class Downloaded(Workbench):
+    """As where every card is there already."""
+
+    def availability(self, card: Any) -> Any:
+        return SimpleNamespace(can_run=True)
+
+
+class Threads(Processes):
+    """Processes that are threads of one, and meet at a barrier."""
+
+    def __init__(self, index: int, barrier: threading.Barrier, shared: list[list[Any]]) -> None:
+        super().__init__(index=index, count=barrier.parties)
+        object.__setattr__(self, "barrier", barrier)
+        object.__setattr__(self, "shared", shared)
+
+    def wait(self) -> None:
+        self.barrier.wait(30)  # type: ignore[attr-defined]
+
+    def gather(self, items: list[Any]) -> list[Any]:
+        self.shared[self.index] = items  # type: ignore[attr-defined]
+        self.wait()
+        found = [item for part in self.shared for item in part]  # type: ignore[attr-defined]
+        self.wait()
+        return found
+
+
+def test_a_folder_that_is_taken_is_told_by_every_process(tmp_path: Path, benchmark: str, workbench: Workbench) -> None:
+    barrier, shared, said = threading.Barrier(3), [[], [], []], []
+    recipe = replace(TINY, objective="clip", measure=benchmark, batch=6)
+
+    def process(index: int) -> None:
+        team = Threads(index, barrier, shared)
+        try:
+            list(finetune(recipe, tmp_path / "run", workbench=workbench, team=team))
+        except UserError as error:
+            said.append(str(error))
+
+    with TuningFolder(tmp_path / "run").held():
+        threads = [threading.Thread(target=process, args=(index,)) for index in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    assert len(said) == 3
+    assert all("is being trained right now" in text for text in said)
+
+
+def test_a_failure_before_the_first_step_is_told_reason_first() -> None:
+    failed = {"state": "failed", "steps_done": 0, "steps": 2, "reason": "The data are gone.", "recipe": {}}
+    assert as_text(failed, Path("out")) == "The data are gone."
+    assert as_text(failed | {"steps_done": 1}, Path("out")).startswith("Failed after 1 of 2 steps: The data")

@@ -65,10 +65,10 @@ class TuningFolder:
             if record["kind"] != KIND or record["format"] != FORMAT or record["state"] not in (*RUNNING, *ENDED):
                 raise ValueError("it is of another kind or version")
         except FileNotFoundError as error:
-            raise UserError(NO_RUN.format(name=self.path.name)) from error
+            raise UserError(NO_RUN.format(name=self.path)) from error
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else error
-            raise UserError(ANOTHER_KIND.format(name=self.path.name, why=why)) from error
+            raise UserError(ANOTHER_KIND.format(name=self.path, why=why)) from error
         if record["state"] in RUNNING and not self.is_locked:
             record["state"] = INTERRUPTED
         return record
@@ -101,7 +101,7 @@ class TuningFolder:
             row: dict[str, Any] = shaped(files.from_json(line, allow_nan=True), LogRow)
             return row
         except ValueError as error:
-            raise UserError(BAD_LINE.format(number=number, name=self.path.name, why=error)) from error
+            raise UserError(BAD_LINE.format(number=number, name=self.path, why=error)) from error
 
     def forget_after(self, step: int) -> None:
         """Drops lines of the log beyond a step, which will be made again. Raises `UserError`."""
@@ -130,9 +130,9 @@ class TuningFolder:
                 self.path.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(files.hold(self.path / LOCK))
             except files.BusyError as error:
-                raise UserError(BUSY.format(name=self.path.name)) from error
+                raise UserError(BUSY.format(name=self.path)) from error
             except OSError as error:
-                raise UserError(NO_FOLDER.format(name=self.path.name)) from error
+                raise UserError(NO_FOLDER.format(name=self.path)) from error
             try:
                 yield
             finally:
@@ -162,6 +162,4 @@ class TuningFolder:
 
 
 def _full(path: Path, error: OSError) -> str:
-    return (
-        f"The folder '{path.name}' cannot be written ({error.strerror}): make room on the disk, and run with --resume."
-    )
+    return f"The folder '{path}' cannot be written ({error.strerror}): make room on the disk, and run with --resume."

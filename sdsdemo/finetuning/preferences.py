@@ -159,14 +159,14 @@ class Preferences:
         try:
             lines = files.whole_lines(self.path)
         except OSError as error:
-            raise UserError(UNREADABLE.format(number=1, name=self.path.name, why=error.strerror)) from error
+            raise UserError(UNREADABLE.format(number=1, name=self.path, why=error.strerror)) from error
         if len(lines) < self._lines_met:  # it was deleted meanwhile
             self._lines_met = 0
         for number, line in enumerate(lines[self._lines_met :], start=self._lines_met + 1):
             try:
                 answer: Answer = shaped(files.from_json(line, allow_nan=True), Answer)
             except ValueError as error:
-                raise UserError(UNREADABLE.format(number=number, name=self.path.name, why=error)) from error
+                raise UserError(UNREADABLE.format(number=number, name=self.path, why=error)) from error
             gap = answer["gap"]
             self._gaps.setdefault(answer["pair"], gap if gap is not None and math.isfinite(gap) else None)
         self._lines_met = len(lines)

@@ -252,7 +252,7 @@ def _check_words(base: Card, recipe: Recipe) -> None:
     """Raises `UserError` for a folder that is not there, and where a model of the Mini world would read other words."""
     kind, _, path = recipe.data.partition(":")
     if kind in ("folder", "coco") and not Path(path).expanduser().is_dir():
-        raise UserError(f"There is no folder '{Path(path).name}': check the path after '{kind}:'.")
+        raise UserError(f"There is no folder '{path}': check the path after '{kind}:'.")
     folder = sources.folder_named_by(base.spec)
     if folder is not None and Domain.read(folder) is not None and not recipe.is_mini:
         raise UserError(

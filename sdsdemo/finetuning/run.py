@@ -15,7 +15,7 @@ import contextlib
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -29,7 +29,7 @@ from sdsdemo.checkpoints import CheckpointError, UnwritableError
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.drawn import Drawn
 from sdsdemo.finetuning.events import Done, Event, Looked, Placed, Preparing, Told, Written
-from sdsdemo.finetuning.folder import TuningFolder
+from sdsdemo.finetuning.folder import ENDED, TuningFolder
 from sdsdemo.finetuning.measures import Look, Measures, mini_measure, sets_of
 from sdsdemo.finetuning.preparing import Models, Preparation, StopAsked
 from sdsdemo.metrics import proportion
@@ -39,6 +39,7 @@ from sdsdemo.objectives import sds_controls, sds_gradient_controls
 from sdsdemo.processes import Processes
 from sdsdemo.recipes import Recipe, filled
 from sdsdemo.training import Course, Failed, FellBack, Finished, Kept, Step, Stopped, train
+from sdsdemo.types import Card
 
 ALONE = Processes()
 KEEP_SECONDS = 10.0
@@ -60,6 +61,10 @@ LENGTHENED = (
     "The run was to make {before} steps, and goes on to {steps}: the learning rate follows the longer schedule."
 )
 BROKEN = "The checkpoint of '{name}' cannot be used ({why}): name another --out and start again."
+NO_CHECKPOINT = "'{name}' has no checkpoint to go on from: name another --out, and start again."
+UNCHANGED = "The run in the folder is as it was."
+OF_ITS_END = ("reason", "out_of_time", "halved")
+"""What a record says of how a part of a run ended, which the next part does not take over."""
 NO_ROOM = "The run cannot be written ({why}): make room on the disk, then go on with --resume."
 
 
@@ -92,12 +97,26 @@ def finetune(
             yield Done(state="finished", record=stored)
             return
     elif resume:
-        yield Told(text=f"There is nothing to go on with in '{out.name}': a new run begins.")
-    with folder.held() if team.is_main else nullcontext():
+        yield Told(text=f"There is nothing to go on with in '{out}': a new run begins.")
+    with ExitStack() as stack:
+        _hold(folder, team, stack)
         if team.is_main and folder.exists:
             folder.clear_stop()  # one of an earlier part; in a new folder it is meant for this run
         team.wait()
         yield from Run(recipe, folder, workbench, seconds, team, drawn).events()
+
+
+def _hold(folder: TuningFolder, team: Processes, stack: ExitStack) -> None:
+    """The main process takes the folder's lock. Raises `UserError`, in every process alike, where it cannot."""
+    fault = ""
+    if team.is_main:
+        try:
+            stack.enter_context(folder.held())
+        except UserError as error:
+            fault = str(error)
+    for said in team.gather([fault]):
+        if said:
+            raise UserError(said)
 
 
 def _check_processes(recipe: Recipe, team: Processes) -> None:
@@ -119,9 +138,9 @@ def _is_free(stored: Mapping[str, Any], folder: TuningFolder) -> bool:
 def _check_same(stored: Mapping[str, Any], recipe: Recipe, out: Path, resume: bool) -> None:
     """Raises `UserError` for a folder of another run, and for one that nobody asked to go on with."""
     if not _goes_on(stored, recipe):
-        raise UserError(ANOTHER.format(name=out.name, what="recipe"))
+        raise UserError(ANOTHER.format(name=out, what="recipe"))
     if not resume:
-        raise UserError(THERE.format(name=out.name))
+        raise UserError(THERE.format(name=out))
 
 
 def _goes_on(stored: Mapping[str, Any], recipe: Recipe) -> bool:
@@ -143,12 +162,14 @@ class Run(Preparation):
         self.halved = False
         self.lengthened = 0
         """Steps that an earlier part of the run was to make, where this one is to make more."""
+        self.stored: dict[str, Any] | None = None
+        """What run.json said before, where the run goes on."""
+        self.has_trained = False
+        """Whether this part of the run made a step."""
         self.record: dict[str, Any] = self._new_record()
         if folder.exists and not _is_free(stored := folder.read(), folder):
             self._go_on(stored)
         team.wait()  # nobody changes the folder before everybody has read it
-        if team.is_main:
-            folder.forget_after(self.record["steps_done"])
 
     def events(self) -> Iterator[Event]:
         """Everything, in order."""
@@ -160,7 +181,7 @@ class Run(Preparation):
             yield self._failed(str(error))
         except CheckpointError as error:
             said = NO_ROOM if isinstance(error, UnwritableError) else BROKEN
-            yield self._failed(said.format(name=self.folder.path.name, why=error))
+            yield self._failed(said.format(name=self.folder.path, why=error))
 
     def _events(self) -> Iterator[Event]:
         self._save("preparing")
@@ -200,6 +221,8 @@ class Run(Preparation):
         if recipe.objective == "sds":
             yield Told(text=self._reduction_words())
         yield from self._controls(0)
+        if self.team.is_main:
+            self.folder.forget_after(self.record["steps_done"])
         every = recipe.measure_every or max(1, recipe.steps // LOOKS)
         for event in train(
             self.student, self.objective, course, keep=self.folder.checkpoint, keep_every=recipe.keep_every,
@@ -243,6 +266,9 @@ class Run(Preparation):
 
     def _log(self, event: Step) -> None:
         self.record["steps_done"] = event.step
+        if not self.has_trained:
+            self.has_trained = True
+            self.record.pop("measured", None)  # of the weights before
         if self.team.is_main:
             losses = {name: round(value, 6) for name, value in event.losses.items()}
             self.folder.append(
@@ -294,6 +320,9 @@ class Run(Preparation):
         if not self.team.is_main:
             yield Done(state=state, record=self.record, reason=reason)
             return
+        if self._is_as_it_was(state):
+            yield self._leave_as_it_was(state, reason)
+            return
         if hasattr(self, "header") and self._has_what_was_learned:
             self.record["seconds"] = round(time.monotonic() - self.began + self.record.get("seconds_before", 0.0), 1)
             self._save("stopping" if state == "stopped" else "running")
@@ -310,9 +339,22 @@ class Run(Preparation):
         if state == "finished" and self.asked_to_stop():
             state = "stopped"
         self._save(state)
-        if state == "finished":
-            checkpoints.earlier(self.folder.checkpoint).unlink(missing_ok=True)
         yield Done(state=state, record=self.record, reason=reason)
+
+    def _is_as_it_was(self, state: str) -> bool:
+        """Whether a run that was over before ends again without a new step: its files hold all that there is."""
+        return (
+            self.stored is not None and self.stored["state"] in ENDED and not self.has_trained and state != "finished"
+        )
+
+    def _leave_as_it_was(self, state: str, reason: str = "") -> Done:
+        """run.json as it was before this part, which may say more than this part knows."""
+        assert self.stored is not None
+        if self.team.is_main:
+            self.folder.write(self.stored)
+        reason = f"{reason} {UNCHANGED}" if reason else ""
+        record = self.stored | {"state": state, "reason": reason, "steps": self.recipe.steps, "as_it_was": True}
+        return Done(state=state, record=record, reason=reason)
 
     @property
     def _has_what_was_learned(self) -> bool:
@@ -366,6 +408,8 @@ class Run(Preparation):
             raise UserError(NO_ROOM.format(why=error.strerror)) from error
 
     def _failed(self, reason: str) -> Done:
+        if self._is_as_it_was("failed"):
+            return self._leave_as_it_was("failed", reason)
         self.record["reason"] = reason
         with contextlib.suppress(UserError):  # the disk is full: the reason is what the visitor needs to read
             self._save("failed")
@@ -406,16 +450,32 @@ class Run(Preparation):
         }
 
     def _go_on(self, stored: dict[str, Any]) -> None:
-        """Take over what an earlier part of the run knew. Raises `UserError` for another recipe or other weights."""
-        for key, what in (("recipe", "recipe"), ("base_fingerprint", "base"), ("teacher_fingerprint", "teacher")):
-            same = _goes_on(stored, self.recipe) if key == "recipe" else stored.get(key) == self.record[key]
-            if not same:
-                raise UserError(ANOTHER.format(name=self.folder.path.name, what=what))
+        """Take over what an earlier part of the run knew. Raises `UserError` for another recipe, other weights, and
+        where there is no checkpoint to go on from."""
+        name = self.folder.path
+        if not _goes_on(stored, self.recipe):
+            raise UserError(ANOTHER.format(name=name, what="recipe"))
+        for what, card in (("base", self.base_card), ("teacher", self.teacher_card)):
+            if not self._is_of(stored.get(f"{what}_fingerprint"), what, card):
+                raise UserError(ANOTHER.format(name=name, what=what))
+        try:
+            found = checkpoints.newest(self.folder.checkpoint)
+        except CheckpointError as error:
+            raise UserError(BROKEN.format(name=name, why=error)) from error
+        if found is None and stored["state"] in ("finished", "stopped") and stored.get("steps_done"):
+            raise UserError(NO_CHECKPOINT.format(name=name))
         before = filled(stored["recipe"])["steps"]
         self.lengthened = before if before < self.recipe.steps else 0
-        kept = {key: stored[key] for key in ("preferences", "h_w_r2", "controls") if key in stored}
-        done = checkpoints.steps_of(self.folder.checkpoint)
-        self.record |= kept | {"steps_done": done, "seconds_before": stored.get("seconds", 0.0)}
+        self.stored = stored
+        known = {key: value for key, value in stored.items() if key not in OF_ITS_END}
+        done = found[0]["done"] if found else 0
+        self.record = known | self.record | {"steps_done": done, "seconds_before": stored.get("seconds", 0.0)}
+
+    def _is_of(self, fingerprint: str | None, what: str, card: Card | None) -> bool:
+        """Whether a run was begun with this model; runs of earlier versions name it by its weights alone."""
+        if card is None or fingerprint == self.record[f"{what}_fingerprint"]:
+            return (card is None) == (fingerprint is None)
+        return fingerprint == cards.weights_fingerprint(card)
 
 
 def controls_words(found: dict[str, float]) -> str:

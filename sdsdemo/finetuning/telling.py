@@ -67,6 +67,8 @@ def run_in_shell(
 def as_text(record: Mapping[str, Any], out: Path) -> str:
     """What came of a run, for people. out: the folder as it was named."""
     words = STATES.get(record["state"], record["state"])
+    if record["state"] == "failed" and (not record["steps_done"] or record.get("as_it_was")):
+        words = "{reason}"
     lines = [
         words.format(
             done=record["steps_done"],
