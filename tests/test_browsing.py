@@ -167,6 +167,30 @@ def test_one_example_shows_four_scores_marks_mode_and_curves_of_every_model(tab:
     assert "text ✗" in shown.example
 
 
+def test_pairs_count_ties_and_scores_that_are_no_number_by_metric(
+    tab: BrowseTab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = {0: ((3.0, 1.0), (3.0, 3.0)), 4: ((np.nan, 1.0), (1.0, 3.0)), 5: ((np.nan, np.nan), (np.inf, 3.0))}
+    catalogue = tab.shelf.catalogue("runs/made")
+    scores = [
+        replace(one, score_IC=np.array(made.get(e, one.score_IC)))
+        for e, one in enumerate(catalogue.scores["mini-clip"])
+    ]
+    run = read_run(tab.shelf._folder("runs/made"))
+    again = {("mini-clip", f"e{e}", ""): one for e, one in enumerate(scores)}
+    found = read_catalogue(replace(run, scores={**run.scores, **again}), lambda name: EXAMPLES)
+    monkeypatch.setattr(tab.shelf, "catalogue", lambda name: found)
+    shown = tab.view(ASKED, 0, "e4")
+    assert not shown.message
+    assert "n = 4 <small>1 tie, which counts as wrong, 2 left out: a score is no number" in shown.tally
+    by_match = tab.view(ASKED._replace(metric="group_match"), 0, "").tally
+    assert "n = 4 <small>no ties, 2 left out" in by_match
+    assert shown.gallery.count('aria-label="no number"') == 2
+    lost = tab.view(ASKED._replace(who="no number"), 0, "")
+    assert "<b>2</b> of 6" in lost.tally
+    assert "nan" not in lost.charts + lost.scatter
+
+
 def test_everything_foreign_is_escaped(tab: BrowseTab) -> None:
     shown = tab.view(ASKED, 0, "e0")
     assert "<b>red</b>" not in "".join(map(str, shown))

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdsdemo.browsing import Catalogue, Filter, by_mode, by_tag, read_catalogue, select, tally
+from sdsdemo.browsing import Catalogue, Filter, by_mode, by_tag, is_decided, read_catalogue, select, tally
+from sdsdemo.deciding import decide
 from sdsdemo.errors import UserError
 from sdsdemo.judging import contest
 from sdsdemo.models import cards
@@ -20,7 +21,7 @@ from sdsdemo.runs import RunFolder, read_run
 from sdsdemo.settings import Settings, budget
 from sdsdemo.shelf import Shelf
 from sdsdemo.types import Evidence, Example, Picture, Scores
-from sdsdemo.ui import browse, captions_of_one
+from sdsdemo.ui import asking, browse, captions_of_one
 from sdsdemo.ui.browse import Asked, BrowseTab
 from sdsdemo.workbench import Workbench
 
@@ -131,6 +132,28 @@ def test_the_contest_is_the_smallest_difference_of_a_true_caption_and_a_rival() 
                 assert score_C[met[1]] == np.nanmax(score_C[true:])
 
 
+@pytest.mark.parametrize(("true", "captions"), sorted(set(SHAPES)))
+def test_decided_is_about_the_weakest_true_caption_and_the_best_rival(true: int, captions: int) -> None:
+    rng, seen = np.random.default_rng(captions), set()
+    for spread in (0.0, 0.5, 2.0, 8.0, 32.0):
+        loss_ICTN = (1 + rng.random((1, captions, 1, 1)) + spread * rng.random((1, captions, 3, 4))).astype(np.float32)
+        score_IC = -loss_ICTN.astype(np.float64).mean(axis=(2, 3))
+        found = Evidence(timestep_T=np.array([1, 2, 3]), loss_ICTN=loss_ICTN)
+        scores = Scores(kind="denoising", score_IC=score_IC, evidence=found)
+        met = min(
+            itertools.product(range(true), range(true, captions)),
+            key=lambda pair: score_IC[0, pair[0]] - score_IC[0, pair[1]],
+            default=None,
+        )
+        expected = True
+        if met is not None:
+            two = replace(found, loss_ICTN=loss_ICTN[:, list(met)])
+            expected = decide(replace(scores, score_IC=score_IC[:, list(met)], evidence=two)).decided
+        assert is_decided(scores, true) == expected
+        seen.add(expected)
+    assert captions == true or len(seen) == 2
+
+
 def test_filters_split_a_run_into_right_wrong_and_no_number(catalogue: Catalogue) -> None:
     right, wrong, tied, lost = (
         select(catalogue, replace(BASE, who=who)).tolist() for who in ("right", "wrong", "tied", "no number")
@@ -196,6 +219,16 @@ def test_compare_gets_a_true_caption_and_the_strongest_rival(tab: BrowseTab, pla
         assert handed[-4:-2] == [EXAMPLES[place].captions[c], EXAMPLES[place].captions[strongest]]
     query = tab.handed.pair("runs/one", f"e{place}", 0, 0, strongest).query
     assert (query["true"], query["rival"]) == ("0", str(strongest))
+
+
+def test_the_address_of_an_answer_opens_the_same_true_caption_and_rival(tab: BrowseTab) -> None:
+    shown = tab.handed.pair("runs/one", "e5", 0, 2, 7)
+    found = asking.form_of_address(tab.workbench, [], {"tab": "compare", **shown.query}, tab.handed.pair)
+    assert found is not None
+    assert found[1] == shown
+    assert shown.truth(found[0].captions) == 0
+    for odd in ({"rival": "x"}, {"rival": "-1"}, {"true": "9" * 30}, {"rival": "1"}):
+        assert asking._of_run({**shown.query, **odd}, tab.handed.pair) is None
 
 
 @pytest.mark.parametrize(("true", "rival"), [(0, 0), (1, 1), (2, 3), (0, 5), (0, 99), (-1, 3)])

@@ -58,7 +58,7 @@ def _tally(found: Tally) -> str:
     share = found.share
     said = f"{100 * share.value:.1f} [{100 * share.low:.0f}, {100 * share.high:.0f}]" if share.n else "–"
     some = "1 tie, which counts as wrong" if found.ties == 1 else f"{found.ties} ties, which count as wrong"
-    ties = some if found.ties else "no tie"
+    ties = some if found.ties else "no ties"
     lost = f", {found.not_finite} left out: a score is no number" if found.not_finite else ""
     return f"<b>{said}</b> % right, n = {share.n} <small>{ties}{lost}</small>"
 

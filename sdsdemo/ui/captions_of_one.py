@@ -54,7 +54,7 @@ def figure_html(catalogue: Catalogue, place: int, model: str, titles: Titles, th
     example, true = catalogue.examples[place], catalogue.true[place]
     met = contest(catalogue.scores[model][place].score_IC[0], true)
     truths = "".join(_true(c, example.captions[c], met) for c in range(true))
-    rival = "" if met is None else f"Compare takes the strongest rival of {titles[model]}: {example.captions[met[1]]}"
+    rival = "" if met is None else f"Compare takes the strongest rival of {titles[model]}: “{example.captions[met[1]]}”"
     return (
         f"<figure>{picture_html(example.images[0], LARGE, example.captions[0], thumbs)}</figure>"
         f'<div class="truths"><p class="hint">{_how_many(len(example.captions), true)}</p>{truths}'
