@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +40,7 @@ from sdsdemo.recipes import Recipe
 from sdsdemo.settings import ROOT, Settings
 from sdsdemo.training import Step
 from sdsdemo.workbench import Workbench
+from tests.damage import damaged
 
 TINY = Recipe(steps=6, batch=4, pool=16, fitted_on=8, warm_up=1, keep_every=2, measure_every=3, teacher_timesteps=2)
 COUNT = 7
@@ -750,3 +753,85 @@ def test_a_failure_before_the_first_step_is_told_reason_first() -> None:
     failed = {"state": "failed", "steps_done": 0, "steps": 2, "reason": "The data are gone.", "recipe": {}}
     assert as_text(failed, Path("out")) == "The data are gone."
     assert as_text(failed | {"steps_done": 1}, Path("out")).startswith("Failed after 1 of 2 steps: The data")
+
+
+@pytest.mark.parametrize("name", ["run.json", LOG])
+def test_damaged_files_of_a_run_are_read_or_refused_in_a_sentence(run: Any, tmp_path: Path, name: str) -> None:
+    run(objective="clip", steps=2)
+    kept, path = TuningFolder(tmp_path / "run"), tmp_path / "run" / name
+    whole, read, refused = path.read_bytes(), 0, 0
+    for seed in range(400):
+        path.write_bytes(damaged(whole, seed, lines=name == LOG))
+        try:
+            if name == LOG:
+                kept.log()
+            else:
+                as_text(kept.read(), kept.path)
+        except UserError:
+            refused += 1
+        else:
+            read += 1
+    assert min(read, refused) > 20
+
+
+def test_a_damaged_record_is_resumed_or_refused_in_a_sentence(run: Any, tmp_path: Path) -> None:
+    run(objective="clip", steps=2)
+    path = tmp_path / "run" / "run.json"
+    whole, refused = path.read_bytes(), 0
+    for seed in range(300):
+        path.write_bytes(damaged(whole, seed))
+        recipe = replace(TINY, objective="clip", steps=2, measure=json.loads(whole)["recipe"]["measure"])
+        try:
+            events = finetune(recipe, tmp_path / "run", workbench=Workbench(), resume=True)
+            for _ in events:
+                break  # what can be wrong with the record is known before the first event
+            events.close()
+        except UserError:
+            refused += 1
+    assert refused > 20
+
+
+STOPS = 10
+MOST_SECONDS = 2.0
+"""From the wish to stop to the end of the run."""
+
+
+def stopped_after(recipe: Recipe, out: Path, workbench: Workbench, seconds: float) -> tuple[str, float]:
+    """A run that is stopped so long after its start: its state, and how long it took to end."""
+    asked: list[float] = []
+
+    def ask() -> None:
+        asked.append(time.monotonic())
+        TuningFolder(out).ask_to_stop()
+
+    out.mkdir()
+    timer = threading.Timer(seconds, ask)
+    timer.start()
+    *_, last = finetune(recipe, out, workbench=workbench)
+    ended = time.monotonic()
+    timer.join()
+    assert isinstance(last, Done)
+    return last.state, ended - asked[0]
+
+
+def test_a_stop_at_any_moment_is_quick_and_costs_no_weight(
+    tmp_path: Path, benchmark: str, workbench: Workbench
+) -> None:
+    """A stop in the last milliseconds may come too late: then the run has finished."""
+    recipe, draw = replace(TINY, measure=benchmark, fitted_on=64), random.Random(3)
+    began = time.monotonic()
+    *_, last = finetune(recipe, tmp_path / "straight", workbench=workbench)
+    whole, expected = time.monotonic() - began, tensors(tmp_path / "straight")
+    states = []
+    for number in range(STOPS):
+        out = tmp_path / f"cut {number}"
+        state, late = stopped_after(recipe, out, workbench, whole * (number + draw.random()) / STOPS)
+        states.append(state)
+        assert state in ("stopped", "finished")
+        assert late < MOST_SECONDS
+        *_, last = finetune(recipe, out, workbench=workbench, resume=True)
+        assert last.state == "finished"  # type: ignore[union-attr]
+        found = tensors(out)
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], expected[name]) for name in found), number
+    assert states.count("stopped") > STOPS // 2

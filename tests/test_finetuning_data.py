@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import random
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,10 +22,14 @@ from sdsdemo.finetuning.batches import PairBatches
 from sdsdemo.finetuning.pairs import FreePairs, Pair, met_twice, read_source
 from sdsdemo.finetuning.preferences import Preferences
 from sdsdemo.recipes import Recipe
+from sdsdemo.runtime import files
 from sdsdemo.types import Budget, Evidence, Example, Picture, Scores
+from tests.damage import damaged
 
 RECIPE = Recipe(pool=40, batch=8)
 BUDGET = Budget(timesteps=2, noises=1, seed=0)
+MANY = 100
+FORK: Any = multiprocessing.get_context("fork") if "fork" in multiprocessing.get_all_start_methods() else None
 
 
 class Judge:
@@ -318,3 +327,58 @@ def test_the_share_that_meets_an_equal_caption_is_that_of_batches(batch: int) ->
     found = np.mean([[row.count(text) > 1 for text in row] for row in rows])
     assert met_twice(captions, batch) == pytest.approx(found, abs=0.02)
     assert met_twice(["a", "b"], 2) == 0
+
+
+def ask_slowly(folder: Path, order: list[int]) -> None:
+    """In a process of its own: between finding out what is missing and writing, there is time for another one."""
+    append = files.append
+
+    def slow_append(*arguments: Any, **options: Any) -> None:
+        time.sleep(0.03)
+        append(*arguments, **options)
+
+    files.append = slow_append
+    every = pairs(MANY)
+    ask(Preferences(folder, "teacher", BUDGET), Judge(), [every[k] for k in order])
+    os._exit(0)
+
+
+def kept_rows(folder: Path) -> list[str]:
+    return [json.loads(line)["pair"] for line in Preferences(folder, "teacher", BUDGET).path.read_text().splitlines()]
+
+
+@pytest.mark.skipif(FORK is None, reason="processes are forked here")
+@pytest.mark.parametrize("seed", range(3))
+def test_processes_that_share_a_file_of_preferences_keep_each_once(tmp_path: Path, seed: int) -> None:
+    draw, running = random.Random(seed), []
+    for number in range(3):
+        order = list(range(MANY))
+        draw.shuffle(order) if number == 2 else None
+        running.append(FORK.Process(target=ask_slowly, args=(tmp_path, order)))
+        running[-1].start()
+    time.sleep(draw.uniform(0.0, 0.2))
+    running[0].kill()
+    for process in running:
+        process.join(60)
+    assert [process.exitcode for process in running[1:]] == [0, 0]
+    rows = kept_rows(tmp_path)
+    assert len(rows) == len(set(rows)) == MANY
+    assert not Preferences(tmp_path, "teacher", BUDGET).missing(pairs(MANY))
+
+
+def test_damaged_preferences_are_used_or_refused_in_a_sentence(tmp_path: Path) -> None:
+    kept = Preferences(tmp_path, "teacher", BUDGET)
+    ask(kept, Judge(), pairs(12))
+    whole, used, refused = kept.path.read_bytes(), 0, 0
+    for seed in range(400):
+        kept.path.write_bytes(damaged(whole, seed, lines=True))
+        try:
+            again = Preferences(tmp_path, "teacher", BUDGET)
+            ask(again, Judge(), pairs(12))
+            found = again.probabilities(pairs(12), 2.0)
+        except UserError:
+            refused += 1
+        else:
+            used += 1
+            assert all(0 <= p <= 1 for p in found.values())
+    assert min(used, refused) > 20

@@ -64,6 +64,8 @@ class TuningFolder:
             record: dict[str, Any] = shaped(files.from_json((self.path / HEADER).read_bytes()), Record)
             if record["kind"] != KIND or record["format"] != FORMAT or record["state"] not in (*RUNNING, *ENDED):
                 raise ValueError("it is of another kind or version")
+            if any(len(pair) != 2 for pair in record.get("measured", {}).get("cosine", {}).values()):
+                raise ValueError("measured.cosine: a value before and one after are expected")
         except FileNotFoundError as error:
             raise UserError(NO_RUN.format(name=self.path)) from error
         except (OSError, ValueError) as error:

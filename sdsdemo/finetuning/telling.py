@@ -15,7 +15,7 @@ from sdsdemo.finetuning.events import Done, Looked, Preparing, Told
 from sdsdemo.finetuning.folder import TuningFolder
 from sdsdemo.finetuning.preparing import Models
 from sdsdemo.finetuning.run import finetune
-from sdsdemo.finetuning.words import KEPT, SHOWN, change_words
+from sdsdemo.finetuning.words import KEPT, SHOWN, change_words, cosine_words
 from sdsdemo.recipes import MINI, Recipe
 from sdsdemo.training import Step
 
@@ -67,12 +67,12 @@ def run_in_shell(
 def as_text(record: Mapping[str, Any], out: Path) -> str:
     """What came of a run, for people. out: the folder as it was named."""
     words = STATES.get(record["state"], record["state"])
-    if record["state"] == "failed" and (not record["steps_done"] or record.get("as_it_was")):
+    if record["state"] == "failed" and (not record.get("steps_done") or record.get("as_it_was")):
         words = "{reason}"
     lines = [
         words.format(
-            done=record["steps_done"],
-            steps=record["steps"],
+            done=record.get("steps_done", 0),
+            steps=record.get("steps", record["recipe"].get("steps")),
             seconds=record.get("seconds", 0),
             reason=record.get("reason"),
         )
@@ -81,7 +81,7 @@ def as_text(record: Mapping[str, Any], out: Path) -> str:
     if measured:
         lines += ["", *measured_lines(measured)]
     if record["state"] != "failed" and "seconds" in record:
-        on = "mini-validation" if record["recipe"]["data"] == MINI else "winoground"
+        on = "mini-validation" if record["recipe"].get("data", MINI) == MINI else "winoground"
         lines += ["", f"Use it: python -m sdsdemo evaluate {on} --model sds-clip:{out / 'model.safetensors'}"]
     return "\n".join(lines)
 
@@ -98,7 +98,7 @@ def measured_lines(measured: Mapping[str, Any]) -> list[str]:
     for what, row in measured.get("withheld", {}).items():
         lines.append(f"swaps never trained ({what} {row['withheld']}): {change_words(row['change'])}")
     for what, (was, now) in measured.get("cosine", {}).items():
-        lines.append(f"median cosine of the two {what} of an example: {was:.3f} -> {now:.3f}")
+        lines.append(f"median cosine of the two {what} of an example: {cosine_words(was)} -> {cosine_words(now)}")
     return lines
 
 

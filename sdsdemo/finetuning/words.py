@@ -21,6 +21,11 @@ def change_words(change: Mapping[str, Any]) -> str:
     return said + (": not distinguishable from no change" if low <= 0 <= high else "")
 
 
+def cosine_words(cosine: float | None) -> str:
+    """A median cosine; in a record, one that is not a number is None."""
+    return "not a number" if cosine is None else f"{cosine:.3f}"
+
+
 def duration(seconds: float) -> str:
     """A time for people: 40 s, 3 min, 5.5 h."""
     if seconds < 90:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from sdsdemo.finetuning.words import KEPT, SHOWN, change_words, duration
+from sdsdemo.finetuning.words import KEPT, SHOWN, change_words, cosine_words, duration
 from sdsdemo.job_states import Tuning
 from sdsdemo.study_words import NO_SCORE, is_of_nothing
 from sdsdemo.ui.recipe_form import in_page_words
@@ -99,7 +99,8 @@ def result_html(run: Tuning | None) -> str:
     )
     cosine = measured.get("cosine", {})
     alike = "".join(
-        f"<li>the two {what}: {was:.3f} before, {now:.3f} after</li>" for what, (was, now) in cosine.items()
+        f"<li>the two {what}: {cosine_words(was)} before, {cosine_words(now)} after</li>"
+        for what, (was, now) in cosine.items()
     )
     towers = f"<p>Median cosine of an example's embeddings:</p><ul>{alike}</ul>" if alike else ""
     return (
