@@ -38,7 +38,7 @@ def test_the_form_of_a_preset_is_that_preset() -> None:
 
 def test_every_field_has_a_label_and_the_form_holds_what_a_page_may_set() -> None:
     assert set(FIELDS) == set(LABELS)
-    left_out = {"clip_norm", "keep_every", "measure", "held_out", "image_column", "caption_column", "replacements"}
+    left_out = {"clip_norm", "keep_every", "measure", "held_out", "image_column", "caption_column"}
     assert set(FIELDS) | left_out == set(Recipe().as_dict())
 
 
@@ -205,3 +205,4 @@ def test_an_estimate_says_what_is_wrong_instead_where_the_recipe_cannot_run(tab:
 def test_a_sentence_on_the_page_names_the_field(name: str) -> None:
     said = in_page_words(f"{called(name)} must be from 1 to 2; it was 3.")
     assert said == f"“{LABELS[name]}” must be from 1 to 2; it was 3."
+    assert in_page_words(called(name).replace("--", "--no-")) == f"“{LABELS[name]}”"

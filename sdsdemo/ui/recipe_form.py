@@ -32,7 +32,8 @@ ADVANCED = (
     ),
     (
         "What is trained, on what", "ft-trained-on",
-        ("trained", "towers", "pool", "withheld_kind", "withheld_words", "mislabelled", "measure_every"),
+        ("trained", "towers", "pool", "withheld_kind", "withheld_words", "mislabelled", "replacements",
+         "measure_every"),
     ),
     (
         "The teacher in every step", "ft-in-loop",
@@ -59,6 +60,7 @@ LABELS = {
     "seed": "Seed",
     "trained": "Trained", "towers": "Towers", "pool": "Images", "withheld_kind": "Swap never trained",
     "withheld_words": "Template never trained", "mislabelled": "Share mislabelled",
+    "replacements": "Swaps with another word",
     "measure_every": "Steps between looks", "lam": "Lambda",
     "reduction": "L_SDS is a", "timestep_low": "Timesteps from", "timestep_high": "Timesteps to", "h_w": "h_w starts",
     "h_w_scale": "h_w scale", "fitted_on": "h_w fitted on", "jacobian": "Through the whole denoiser",
@@ -71,6 +73,7 @@ LABELS = {
 def in_page_words(sentence: str) -> str:
     """A sentence about a recipe with the names of the page's fields in place of the shell's flags."""
     flags = {called(name): f"“{label}”" for name, label in LABELS.items()}
+    flags |= {flag.replace("--", "--no-"): label for flag, label in flags.items()}
     return re.sub(r"--[a-z][a-z-]*", lambda found: flags.get(found[0], found[0]), sentence)
 
 
@@ -139,7 +142,8 @@ class RecipeForm:
         if name == "data":
             return gr.Textbox(value, **common, max_length=300, visible=self._workbench.settings.allow_specs)
         if isinstance(value, bool):
-            return gr.Checkbox(value, **wide)
+            own = name != "replacements" or self._workbench.settings.allow_specs  # of one's own data
+            return gr.Checkbox(value, **wide, visible=own)
         if name in CHOICES:
             return gr.Dropdown([(choice or "none", choice) for choice in CHOICES[name]], value=value, **wide)
         if isinstance(value, str):
