@@ -376,6 +376,7 @@ def test_a_stop_that_comes_with_the_resumption_is_obeyed(tunings: Tunings, train
 
     again = started_anew(tunings, Clearing())
     again.resume(id_)
+    until(again, id_, lambda run: run.state != "waiting")
     again.stop(id_)
     assert until(again, id_, over).state == "stopped"
     trainer.go.set()
@@ -403,8 +404,10 @@ def test_old_runs_of_an_earlier_server_are_deleted_and_nothing_else(
     assert other.is_dir()
 
 
-@pytest.mark.parametrize("id_", ["", "x", "../../../../../../tmp/x", "." * 22, "a" * 22, "a" * 21 + "/", None, 7])
+@pytest.mark.parametrize("id_", ["", "x", "../outside", ".", "." * 22, "a" * 22, "a" * 21 + "/", None, 7])
 def test_an_id_is_no_path(tunings: Tunings, id_: Any) -> None:
+    for folder in (tunings.root, tunings.root.parent / "outside", tunings.root / "x"):
+        write_asked(folder, QUICK)
     with pytest.raises(UserError, match="not known here"):
         tunings.get(id_)
 
