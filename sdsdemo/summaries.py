@@ -66,7 +66,8 @@ def summarise(examples: Sequence[Tagged], scored: Mapping[str, Scored]) -> dict[
     """`chance`, `models` and `paired` of `evaluate --json`. The shape of the first example is that of all."""
     shapes = [scores.score_IC.shape for scores in next(iter(scored.values())).scores_E]
     true_E = true_captions(examples)
-    chance = {metric: float(chance_E.mean()) for metric, chance_E in by_chance(shapes, true_E).items()}
+    chances = by_chance(shapes, true_E)
+    chance = {metric: CHANCE.get(metric, float(chance_E.mean())) for metric, chance_E in chances.items()}
     judged = {name: judge(found.scores_E, true_E) for name, found in scored.items()}
     return {
         "chance": chance,

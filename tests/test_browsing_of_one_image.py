@@ -16,10 +16,12 @@ from sdsdemo.browsing import Catalogue, Filter, by_mode, by_tag, is_decided, rea
 from sdsdemo.deciding import decide
 from sdsdemo.errors import UserError
 from sdsdemo.judging import contest
+from sdsdemo.metrics import CHANCE
 from sdsdemo.models import cards
 from sdsdemo.runs import RunFolder, read_run
 from sdsdemo.settings import Settings, budget
 from sdsdemo.shelf import Shelf
+from sdsdemo.summaries import Scored, summarise
 from sdsdemo.types import Evidence, Example, Picture, Scores
 from sdsdemo.ui import asking, browse, captions_of_one
 from sdsdemo.ui.browse import Asked, BrowseTab
@@ -260,3 +262,9 @@ def test_every_order_shows_every_example_and_ends_with_no_numbers(catalogue: Cat
     places = select(catalogue, replace(BASE, order=order)).tolist()
     assert sorted(places) == list(PLACES)
     assert order == "benchmark" or places[-1] == LOST
+
+
+@pytest.mark.parametrize("n", [1, 7, 20, 400])
+def test_a_summary_of_pairs_has_the_chances_to_the_last_digit(n: int) -> None:
+    scores = Scores(kind="similarity", score_IC=np.eye(2))
+    assert summarise([EXAMPLES[0]] * n, {"m": Scored(scores_E=[scores] * n)})["chance"] == CHANCE
