@@ -10,6 +10,7 @@ import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from sdsdemo.study_limits import lesson_words
 from sdsdemo.study_words import is_of_nothing, level_words, share_words
 from sdsdemo.types import Card
 
@@ -53,6 +54,7 @@ def as_table(result: Result) -> str:
     sections = [
         _skipped_rows(result),
         _shares_grid(result),
+        [said] if (said := lesson_words(result["models"])) else [],
         warnings(result),
         _official_rows(result),
         *(_tag_rows(result, kind, metrics[0]) for kind in _tag_kinds(result)),

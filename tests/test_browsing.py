@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from sdsdemo.models import cards
 from sdsdemo.runs import RunFolder, read_run
 from sdsdemo.settings import Settings, budget
 from sdsdemo.shelf import Shelf
+from sdsdemo.study_limits import LESSON
 from sdsdemo.types import Evidence, Example, Picture, Scores
 from sdsdemo.ui import browse, browsed, tables
 from sdsdemo.ui.browse import Asked, BrowseTab
@@ -189,6 +191,13 @@ def test_pairs_count_ties_and_scores_that_are_no_number_by_metric(
     lost = tab.view(ASKED._replace(who="no number"), 0, "")
     assert "<b>2</b> of 6" in lost.tally
     assert "nan" not in lost.charts + lost.scatter
+
+
+def test_the_lesson_stands_beside_the_shares_of_both_mini_models(tab: BrowseTab) -> None:
+    turned = ASKED._replace(model="mini-diffusion", against="mini-clip")
+    for asked in (ASKED, turned):
+        assert LESSON in unescape(tab.view(asked, 0, "").tally)
+    assert LESSON not in unescape(tab.view(ASKED._replace(against="mini-clip"), 0, "").tally)
 
 
 def test_everything_foreign_is_escaped(tab: BrowseTab) -> None:

@@ -33,7 +33,7 @@ RANKS = (
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 BESIDE = {
     ("settings", "types"), ("settings", "errors"),  ("deciding", "metrics"), ("effects", "metrics"),
-    ("study_tables", "study_limits"),
+    ("study_tables", "study_limits"), ("reports", "study_limits"),
     ("judging", "metrics"),
     ("objectives", "training"),
     ("data", "models"), ("recipes", "swaps"), ("swaps", "swap_words"), ("swaps", "swap_phrases"),

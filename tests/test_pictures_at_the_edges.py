@@ -18,7 +18,7 @@ from sdsdemo.errors import UserError
 from sdsdemo.evaluation import evaluate
 from sdsdemo.models import open_scorer
 from sdsdemo.models.cards import resolve
-from sdsdemo.models.images import as_png, clean, fit, open_picture
+from sdsdemo.models.images import clean, fit, open_picture
 from sdsdemo.settings import ASSETS, LIMITS, Settings, budget
 from sdsdemo.ui import asking
 from sdsdemo.ui.examples import read_examples
@@ -77,7 +77,9 @@ def test_what_is_clean_comes_back_as_it_is_and_stays_clean() -> None:
     for data in KINDS.values():
         image = open_picture(data).image
         assert clean(image) is image
-        assert open_picture(as_png(image)).image.tobytes() == image.tobytes()
+        file = io.BytesIO()
+        image.save(file, "PNG")
+        assert open_picture(file.getvalue()).image.tobytes() == image.tobytes()
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "TIFF"])

@@ -15,10 +15,11 @@ from sdsdemo.mini.students import LAMBDAS
 from sdsdemo.mini.studies import CONFIRM
 from sdsdemo.mini.verify import FINDINGS, MEASURED, RESULTS
 from sdsdemo.models.cards import all_cards
+from sdsdemo.reports import as_table
 from sdsdemo.settings import ASSETS, ROOT
 from sdsdemo.study_limits import LESSON, SHIPPED, lesson_words, limits
 from sdsdemo.study_tables import verdict
-from sdsdemo.ui import about, tables
+from sdsdemo.ui import about, browsed, tables
 
 FOUND = json.loads(FINDINGS.read_text())
 MEASURED_NOW = json.loads(MEASURED.read_text())
@@ -102,10 +103,18 @@ def test_the_documents_say_the_lesson_at_least_once_each() -> None:
         assert LESSON in path.read_text()
 
 
+def test_the_lesson_stands_in_what_the_shell_prints_of_both_models() -> None:
+    assert as_table(MEASURED_NOW).count(LESSON) == 1
+    others = {name: entry for name, entry in MEASURED_NOW["models"].items() if name != "mini-clip"}
+    assert LESSON not in as_table(MEASURED_NOW | {"models": others, "paired": []})
+
+
 def test_the_lesson_stands_in_every_table_of_the_page_with_both_models() -> None:
     assert about.measured_html().count("rests mostly on the lesson") == 1
     for html in (tables.result_html(MEASURED_NOW, {}), tables.overview_html({"mini": MEASURED_NOW})):
         assert html.count("rests mostly on the lesson") == 1
+    assert browsed.lesson_html(["mini-diffusion", "mini-clip"]).count("rests mostly on the lesson") == 1
+    assert browsed.lesson_html(["mini-clip", "mini-sds-clip"]) == ""
     retrieval = json.loads((ASSETS / "mini" / "results" / "mini-retrieval.json").read_text())
     assert "rests mostly" not in tables.overview_html({"mini-retrieval": retrieval})
     assert "rests mostly on what its text encoder was taught" in all_cards()["mini-diffusion"].limits

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -15,7 +16,7 @@ from PIL import Image
 
 from sdsdemo.deciding import decide
 from sdsdemo.errors import UserError
-from sdsdemo.settings import LIMITS, Settings, budget
+from sdsdemo.settings import ASSETS, LIMITS, Settings, budget
 from sdsdemo.types import Answer, Concern, Preference, Scores
 from sdsdemo.ui import asking, record, rows
 from sdsdemo.ui.asking import Form
@@ -193,6 +194,21 @@ def test_the_way_on_is_a_real_clip_with_its_size_to_load_or_to_start_with(allowe
     assert way.card.download
     assert rows.size_words(way.card.size_mb) in way.sentence
     assert asking.find_way_on(workbench, [answer_of("mini-clip")]) is None
+
+
+def test_no_option_of_the_command_line_is_cut_at_the_end_of_a_line():
+    workbench = fake_workbench()
+    states = [workbench.availability(card) for card in workbench.cards()]
+    sentences = [f"{state.reason} {state.next_step}" for state in states if not state.can_run]
+    sentences += ["Name a folder with --out, or `finetune --learning-rate 3`: a --b and well--known -- dashes."]
+    assert any("--allow-download" in sentence for sentence in sentences)
+    for sentence in sentences:
+        html = rows.prose(sentence)
+        for option in re.findall(r"(?<!\S)--[a-z-]+", sentence):
+            assert html.count(option) == html.count(f'<span class="flag">{option}</span>'), html
+    assert "well--known" in html
+    style = (ASSETS / "style.css").read_text()
+    assert re.search(r"\.flag \{[^}]*white-space: nowrap", style)
 
 
 def test_the_way_on_puts_the_real_clip_and_its_own_sds_clip_in_the_rows_of_mini_s(monkeypatch):

@@ -15,7 +15,7 @@ stand beside one another, where which of them has which colour is learned last.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -147,31 +147,6 @@ def _timestep(rng: np.random.Generator, scene: Scene) -> int:
     if scene.family in PLACED and rng.random() < 0.8:
         return int(rng.integers(450, 960))
     return int(rng.integers(200, 900)) if rng.random() < 0.7 else int(rng.integers(1000))
-
-
-@torch.inference_mode()
-def pair_accuracy(
-    unet: UNet2DConditionModel,
-    encoder: DistilBertModel,
-    latent_P: Tensor,
-    sentences: Sequence[tuple[Sentence, Sentence]],
-    timesteps: Sequence[int] = (300, 450, 600, 750),
-) -> float:
-    """Share of (true, false) caption pairs of which the true one has the lower error; a gate during training."""
-    schedule = NoiseSchedule(prediction="v", alpha_bar=scheduler().alphas_cumprod)
-
-    def denoise(noisy_B: Tensor, timestep_B: Tensor, state_BLD: Tensor) -> Tensor:
-        return unet(noisy_B, timestep_B, encoder_hidden_states=state_BLD).sample
-
-    state = [encoder(words.token_ids([pair[k] for pair in sentences])).last_hidden_state for k in (0, 1)]
-    noise = torch.randn(2, len(latent_P), *latent_P.shape[1:], generator=torch.Generator().manual_seed(0))
-    gap_P = torch.zeros(len(latent_P))
-    for timestep in timesteps:
-        for noise_P in noise:
-            level_P = torch.full((len(latent_P),), timestep)
-            errors = [denoising_error(denoise, schedule, latent_P, noise_P, level_P, s) for s in state]
-            gap_P += errors[1] - errors[0]
-    return float((gap_P > 0).float().mean())
 
 
 def read_pipeline(folder: Path) -> tuple[AutoencoderKL, DistilBertModel, UNet2DConditionModel]:

@@ -19,7 +19,6 @@ from sdsdemo.losses import NoiseSchedule, clip_loss, sds_loss, total_loss
 from sdsdemo.objectives import Student
 
 CLIP = "ViT-B-16"
-DENOISER = "the UNet of Stable Diffusion 1.4"
 PAIRS = 2
 """In the batch that is counted; operations are in proportion to them."""
 LATENT = (4, 64, 64)

@@ -93,17 +93,3 @@ def losses_at(encoder: DistilBertModel, stream: MiniStream) -> LossesAt:
         return {"loss": (state_BLD - target_BLD).square().mean(dim=2)[mask_BL].mean()}
 
     return losses
-
-
-@torch.inference_mode()
-def places_readable(encoder: DistilBertModel, scenes: Sequence[Scene], sentences: Sequence[Sentence]) -> float:
-    """Share of a placed thing's words at which the nearest of the place codes is the true one; a gate, not a score."""
-    place_PD = codes()[len(VOCABULARY) :]
-    state_BLD = encoder(token_ids(sentences)).last_hidden_state
-    hits: list[bool] = []
-    for scene, sentence, state_LD in zip(scenes, sentences, state_BLD, strict=True):
-        for word, owner in enumerate(sentence.owner):
-            if owner >= 0 and scene.things[owner].place:
-                nearest = int((place_PD @ state_LD[word + 1]).argmax())
-                hits.append(PLACES[nearest] == scene.things[owner].place)
-    return sum(hits) / len(hits)

@@ -158,13 +158,6 @@ def share_of(size: tuple[int, int], region: Region) -> float:
     return min(size) / max(size) if region == "crop" else 1.0
 
 
-def as_png(image: Image.Image) -> bytes:
-    """A clean picture as a file without loss: opened again, it has the same pixels."""
-    file = io.BytesIO()
-    image.save(file, "PNG", compress_level=1)
-    return file.getvalue()
-
-
 def _opened(data: bytes, formats: tuple[str, ...], cut: Cut | None = None) -> Opened:
     """Raises `PictureError`, and what `cut` raises."""
     if not data:

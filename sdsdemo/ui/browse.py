@@ -362,7 +362,8 @@ class BrowseTab:
         return Shown(
             message="".join(map(browsed.problem_html, catalogue.notes)),
             tally=browsed.count_html(len(places), len(catalogue.examples))
-            + browsed.tallies_html([tally(catalogue, m, wanted.metric, places) for m in models], models, titles),
+            + browsed.tallies_html([tally(catalogue, m, wanted.metric, places) for m in models], models, titles)
+            + browsed.lesson_html(models),
             example=example,
             gallery=browsed.gallery_html(catalogue, places, page, wanted, selected, self.thumbs),
             charts=charts,

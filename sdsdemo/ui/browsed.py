@@ -6,13 +6,14 @@ page itself, small. One image and its captions has a module of its own for what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from html import escape
 
 import numpy as np
 
 from sdsdemo.browsing import CATEGORY, TAG_KINDS, WHO, Catalogue, Filter, TagShares, Tally, facts
 from sdsdemo.metrics import MODES, Proportion, verdict
+from sdsdemo.study_limits import lesson_words
 from sdsdemo.summaries import NO_TAG
 from sdsdemo.types import Example, Scores
 from sdsdemo.ui import captions_of_one
@@ -100,6 +101,12 @@ _MOVES = (
     '<button type="button" data-kind="move" data-pick="-1" title="Key k">← Previous</button>'
     '<button type="button" data-kind="move" data-pick="1" title="Key j">Next →</button>'
 )
+
+
+def lesson_html(models: Collection[str]) -> str:
+    """What belongs beside the figures of these models."""
+    said = lesson_words(models)
+    return f'<p class="hint">{escape(said)}</p>' if said else ""
 
 
 def tags_html(shares: Mapping[str, TagShares], wanted: Filter, titles: Titles) -> str:

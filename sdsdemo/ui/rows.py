@@ -84,8 +84,12 @@ def remarks_html(sentences: Sequence[str]) -> str:
 
 
 def prose(sentence: str) -> str:
-    """A sentence as HTML, escaped; what stands between backticks is to be typed, and looks like it."""
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(sentence))
+    """A sentence as HTML, escaped; what stands between backticks is to be typed, and looks like it.
+
+    An option of the command line is never cut at the end of a line.
+    """
+    typed = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(sentence))
+    return re.sub(r"(?<![\w-])--[\w-]+", r'<span class="flag">\g<0></span>', typed)
 
 
 def tools_html(link: str, own_picture: bool, csv_text: str, json_text: str) -> str:
