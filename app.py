@@ -11,10 +11,10 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("GRADIO_SERVER_NAME", "0.0.0.0" if "SPACE_ID" in os.environ else "127.0.0.1")
 
+from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError
 from sdsdemo.settings import Settings
 from sdsdemo.ui.page import build_page, launch_options
-from sdsdemo.workbench import Workbench
 
 
 def read_flags(arguments: Sequence[str]) -> Settings:

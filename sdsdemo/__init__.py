@@ -36,7 +36,7 @@ def score(
     chose (`own`). A model that cannot answer has a `problem` in its entry.
     Raises `UserError` for an image, captions, a model or a budget that must change.
     """
-    from sdsdemo.shell import ask
+    from sdsdemo.cli.commands import ask
 
     return ask(
         image,

@@ -2,7 +2,7 @@
 
 import sys
 
-from sdsdemo.cli import main
+from sdsdemo.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 from PIL import Image, ImageDraw
 
+from sdsdemo.app.workbench import Workbench
 from sdsdemo.settings import Settings
-from sdsdemo.workbench import Workbench
 from tests.fakes import FakeScorer
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ class Served:
 @pytest.fixture(scope="session")
 def served(example_assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The whole page on a free port, with fakes, example pictures and a stored opening answer."""
+    from sdsdemo.ui.answer_file import as_json, opening_answer
     from sdsdemo.ui.page import build_page, launch_options
-    from sdsdemo.ui.record import as_json, opening_answer
 
     os.environ["GRADIO_TEMP_DIR"] = str(tmp_path_factory.mktemp("gradio"))
     workbench = fake_workbench()

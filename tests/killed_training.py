@@ -17,16 +17,15 @@ from typing import Any
 
 import torch
 
-from sdsdemo import checkpoints
-from sdsdemo.finetuning import measures
+from sdsdemo.app.workbench import Workbench
+from sdsdemo.finetuning import before_after, checkpoints
 from sdsdemo.finetuning.events import Done
-from sdsdemo.finetuning.folder import TuningFolder
+from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.run import finetune
+from sdsdemo.finetuning.run_folder import TuningFolder
 from sdsdemo.models.delta import read_delta
-from sdsdemo.recipes import Recipe
-from sdsdemo.workbench import Workbench
 
-measures.ZERO_SHOT, measures.RETRIEVAL = 3, (1, 3)  # type: ignore[assignment]
+before_after.ZERO_SHOT, before_after.RETRIEVAL = 3, (1, 3)  # type: ignore[assignment]
 STEPS_A_KILL = 8
 MARK = "checkpoint.writing"
 SLOW = 0.05

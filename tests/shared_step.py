@@ -14,24 +14,24 @@ from typing import Any
 
 import torch.distributed
 
-from sdsdemo import processes
-from sdsdemo.finetuning import measures
+from sdsdemo.app.workbench import Workbench
+from sdsdemo.finetuning import before_after
 from sdsdemo.finetuning.events import Done
-from sdsdemo.finetuning.folder import TuningFolder
+from sdsdemo.finetuning.loop import Course, Step, train
+from sdsdemo.finetuning.objectives import Aim, Objective
+from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.run import finetune
-from sdsdemo.objectives import Aim, Objective
-from sdsdemo.recipes import Recipe
+from sdsdemo.finetuning.run_folder import TuningFolder
+from sdsdemo.runtime import distributed
 from sdsdemo.settings import Settings
-from sdsdemo.training import Course, Step, train
-from sdsdemo.workbench import Workbench
-from tests.test_objectives import SIZE, Drawn, TinyTeacher, student
+from tests.finetuning.test_objectives import SIZE, Drawn, TinyTeacher, student
 
 NOT_PARTED = 3
 
 
 def main() -> None:
     atexit.register(parted)
-    team = processes.find()
+    team = distributed.find()
     tuned = run(team, Path(sys.argv[1]), sys.argv[2])
     found = {}
     for name in ("clip", "sds", "negatives", "preference"):
@@ -46,9 +46,9 @@ def main() -> None:
         print(json.dumps({"world": team.count, "rows": rows, "size": SIZE, "found": found, "tuned": tuned}))
 
 
-def run(team: processes.Processes, folder: Path, benchmark: str) -> list[dict[str, Any]]:
+def run(team: distributed.Processes, folder: Path, benchmark: str) -> list[dict[str, Any]]:
     """A whole run of `preference`, and one of `sds`: their logs."""
-    measures.ZERO_SHOT, measures.RETRIEVAL = 3, (1, 3)  # type: ignore[assignment]
+    before_after.ZERO_SHOT, before_after.RETRIEVAL = 3, (1, 3)  # type: ignore[assignment]
     workbench = Workbench(Settings.from_environment({"SDSDEMO_CACHE": str(folder / "cache")}))
     found = []
     for objective in ("preference", "sds"):

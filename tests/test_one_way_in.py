@@ -19,13 +19,13 @@ from PIL import Image
 
 import sdsdemo
 from sdsdemo.data.benchmarks import read_benchmark
-from sdsdemo.data.captions import read_captions
+from sdsdemo.data.captions.sources import read_captions
 from sdsdemo.errors import UserError
 from sdsdemo.models.clip import ClipModel, ClipScorer
 from sdsdemo.models.images import clean, open_picture
 from sdsdemo.settings import budget
 from sdsdemo.types import Region
-from sdsdemo.ui import asking
+from sdsdemo.ui import compare_logic
 from tests import twins
 from tests.conftest import fake_workbench
 from tests.fakes import fake_card
@@ -112,8 +112,8 @@ def entrances(data: bytes, place: Path) -> Iterator[tuple[str, Callable[[], Imag
 
 
 def _asked(path: Path) -> Image.Image:
-    form = asking.Form(image=str(path), captions=CAPTIONS, models=["mini-clip"], timesteps=1, noises=1, seed=0)
-    return asking.ask(fake_workbench(), [], form).image
+    form = compare_logic.Form(image=str(path), captions=CAPTIONS, models=["mini-clip"], timesteps=1, noises=1, seed=0)
+    return compare_logic.ask(fake_workbench(), [], form).image
 
 
 def _benchmark(kind: str, data: bytes, path: Path, place: Path) -> Image.Image:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from sdsdemo import cli
+from sdsdemo.cli import main
+from sdsdemo.cli.commands import as_text, ask
 from sdsdemo.settings import ROOT, TRAIN_MINUTES, VARIABLES, VARIANTS_MINUTES
-from sdsdemo.shell import as_text, ask
 
 README = (ROOT / "README.md").read_text()
 COMMANDS = sorted(set(re.findall(r"^ {4}python -m sdsdemo (.+)$|`python -m sdsdemo ([^`.]+)`", README, re.MULTILINE)))
@@ -22,13 +22,13 @@ def between(name: str) -> str:
 
 @pytest.mark.parametrize("command", ["".join(found) for found in COMMANDS])
 def test_every_command_parses(command: str) -> None:
-    assert cli._parser().parse_args(shlex.split(command)).run
+    assert main._parser().parse_args(shlex.split(command)).run
 
 
 def test_the_worked_example_gives_the_answer_that_is_shown() -> None:
     """Word for word; numbers may differ in their last digit from one processor to another."""
     (line,) = re.findall(r"^ {4}python -m sdsdemo (score .+)$", README, re.MULTILINE)
-    asked = cli._parser().parse_args(shlex.split(line))
+    asked = main._parser().parse_args(shlex.split(line))
     answer = as_text(ask(ROOT / asked.image, asked.captions, asked.model)).split()
     shown = between("worked-example").split()
     number = re.compile(r"-?\d+\.\d+")
@@ -83,7 +83,7 @@ def test_readme_help_and_docs_say_the_same_measured_minutes(capsys: pytest.Captu
         assert f"about {minutes} minutes on two cores" in row
         assert f": {minutes} minutes, of which" in document
         with pytest.raises(SystemExit):
-            cli._parser().parse_args(["mini", verb.split()[0], "--help"])
+            main._parser().parse_args(["mini", verb.split()[0], "--help"])
         assert f"about {minutes} minutes on two cores" in " ".join(capsys.readouterr().out.split())
 
 

@@ -9,20 +9,20 @@ from pathlib import Path
 from PIL.Image import Image
 
 from sdsdemo.captions.cleaning import is_blank, plain_notes
-from sdsdemo.data import contents
-from sdsdemo.data.choices import read_aro, read_sugarcrepe, read_sugarcrepe_pp
-from sdsdemo.data.eqben import read_eqben
-from sdsdemo.data.image_files import Note
-from sdsdemo.data.mini_drawing import SCREEN_PIXELS, draw
-from sdsdemo.data.mini_sets import Choice, order_choices, retrieval_sets, single_choices, swap_choices
-from sdsdemo.data.mmvp import read_mmvp
-from sdsdemo.data.naturalbench import read_naturalbench
-from sdsdemo.data.pairs import read_pairs
-from sdsdemo.data.quoting import shown
-from sdsdemo.data.sets import differences
-from sdsdemo.data.valse import read_valse
-from sdsdemo.data.whatsup import read_whatsup
-from sdsdemo.data.winoground import read_from_hub, read_winoground
+from sdsdemo.data.files import picture_digest
+from sdsdemo.data.files.images import Note
+from sdsdemo.data.files.quoting import shown
+from sdsdemo.data.mini.benchmarks import Choice, order_choices, retrieval_sets, single_choices, swap_choices
+from sdsdemo.data.mini.drawing import SCREEN_PIXELS, draw
+from sdsdemo.data.published.sets import differences
+from sdsdemo.data.readers.choices import read_aro, read_sugarcrepe, read_sugarcrepe_pp
+from sdsdemo.data.readers.eqben import read_eqben
+from sdsdemo.data.readers.mmvp import read_mmvp
+from sdsdemo.data.readers.naturalbench import read_naturalbench
+from sdsdemo.data.readers.pairs import read_pairs
+from sdsdemo.data.readers.valse import read_valse
+from sdsdemo.data.readers.whatsup import read_whatsup
+from sdsdemo.data.readers.winoground import read_from_hub, read_winoground
 from sdsdemo.errors import UserError
 from sdsdemo.settings import ASSETS
 from sdsdemo.types import Example, Picture
@@ -79,7 +79,7 @@ def orders(seed: int = ORDERS_SEED, count: int = 200, pixels: int = SCREEN_PIXEL
 
 
 def _drawn(name: str, open_: Callable[[], Image], key: str) -> Picture:
-    return Picture(name=name, open=open_, key=key, content=partial(contents.of_text, key))
+    return Picture(name=name, open=open_, key=key, content=partial(picture_digest.of_text, key))
 
 
 def _chosen(name: str, choices: Iterable[Choice], pixels: int) -> list[Example]:

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdsdemo.finetuning.pairs import Pair, Source
-from sdsdemo.finetuning.preferences import told_apart
+from sdsdemo.finetuning.objectives import Batch
+from sdsdemo.finetuning.recipe import WITH_TWINS, Recipe
+from sdsdemo.finetuning.teacher_preferences import told_apart
+from sdsdemo.finetuning.training_pairs import Pair, Source
 from sdsdemo.models.clip import ClipModel
 from sdsdemo.models.diffusion import LatentDiffusion
-from sdsdemo.objectives import Batch
-from sdsdemo.recipes import WITH_TWINS, Recipe
 
 HELD_BYTES = 400_000_000
 """Inputs of CLIP that are kept: all of Mini's, some of a large set's."""

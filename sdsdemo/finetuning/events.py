@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sdsdemo.metrics import Proportion
-from sdsdemo.training import Step
+from sdsdemo.core.metrics import Proportion
+from sdsdemo.finetuning.loop import Step
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,21 +24,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from sdsdemo import checkpoints
-from sdsdemo.checkpoints import CheckpointError, UnwritableError
+from sdsdemo.core.metrics import proportion
 from sdsdemo.errors import UserError
-from sdsdemo.finetuning.drawn import Drawn
+from sdsdemo.finetuning import checkpoints
+from sdsdemo.finetuning.before_after import Look, Measures, mini_measure, sets_of
+from sdsdemo.finetuning.cache import Drawn
+from sdsdemo.finetuning.checkpoints import CheckpointError, UnwritableError
 from sdsdemo.finetuning.events import Done, Event, Looked, Placed, Preparing, Told, Written
-from sdsdemo.finetuning.folder import ENDED, TuningFolder
-from sdsdemo.finetuning.measures import Look, Measures, mini_measure, sets_of
-from sdsdemo.finetuning.preparing import Models, Preparation, StopAsked
-from sdsdemo.metrics import proportion
+from sdsdemo.finetuning.loop import Course, Failed, FellBack, Finished, Kept, Step, Stopped, train
+from sdsdemo.finetuning.objectives import sds_controls, sds_gradient_controls
+from sdsdemo.finetuning.recipe import Recipe, filled
+from sdsdemo.finetuning.run_folder import ENDED, TuningFolder
+from sdsdemo.finetuning.setup import Models, Preparation, StopAsked
 from sdsdemo.models import cards
 from sdsdemo.models.delta import changed_tensors, part_of_the_way, write_delta
-from sdsdemo.objectives import sds_controls, sds_gradient_controls
-from sdsdemo.processes import Processes
-from sdsdemo.recipes import Recipe, filled
-from sdsdemo.training import Course, Failed, FellBack, Finished, Kept, Step, Stopped, train
+from sdsdemo.runtime.distributed import Processes
 from sdsdemo.types import Card
 
 ALONE = Processes()

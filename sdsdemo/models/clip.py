@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from sdsdemo.captions.cleaning import clean_caption, clean_captions
 from sdsdemo.errors import UserError
+from sdsdemo.models.batching import parts_of
 from sdsdemo.models.clip_files import (
     ClipFiles,
     build,
@@ -36,10 +37,9 @@ from sdsdemo.models.clip_files import (
     tokenizer_of,
 )
 from sdsdemo.models.domain import Domain
-from sdsdemo.models.exact import exactly
 from sdsdemo.models.images import clean, fit, share_of, square
-from sdsdemo.models.parts import parts_of
-from sdsdemo.models.tokens import TokenRow, concerns_of, probes, token_row
+from sdsdemo.models.precision import exactly
+from sdsdemo.models.tokenizer_checks import TokenRow, concerns_of, probes, token_row
 from sdsdemo.types import Budget, Card, Concern, Example, Picture, Region, Scores
 
 LONG = 2048

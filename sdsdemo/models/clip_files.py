@@ -26,7 +26,7 @@ from sdsdemo.models import sources
 from sdsdemo.models.checkpoints import put, read_state
 from sdsdemo.models.configs import OpenClip, read_config
 from sdsdemo.models.finite import check_finite
-from sdsdemo.models.tokens import check_ids, check_tokenizer
+from sdsdemo.models.tokenizer_checks import check_ids, check_tokenizer
 from sdsdemo.models.weights import CLIP_WEIGHTS as WEIGHTS
 from sdsdemo.models.weights import check_file, clip_weights
 

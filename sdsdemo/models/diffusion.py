@@ -24,13 +24,13 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from sdsdemo.captions.cleaning import clean_caption, clean_captions
+from sdsdemo.core.losses import NoiseSchedule, Prediction
 from sdsdemo.errors import UserError
-from sdsdemo.losses import NoiseSchedule, Prediction
 from sdsdemo.models import sources
 from sdsdemo.models.finite import check_finite
 from sdsdemo.models.images import clean, fit
 from sdsdemo.models.pipelines import INDEX, check_configs, checked_weights, class_named, not_provided, read_index
-from sdsdemo.models.tokens import TokenRow, check_ids, check_tokenizer, token_row
+from sdsdemo.models.tokenizer_checks import TokenRow, check_ids, check_tokenizer, token_row
 from sdsdemo.models.weights import STEMS, choose
 from sdsdemo.types import Region
 

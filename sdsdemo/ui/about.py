@@ -10,14 +10,14 @@ from pathlib import Path
 
 import gradio as gr
 
+from sdsdemo.app.workbench import Workbench
+from sdsdemo.core.number_format import NO_SCORE, is_of_nothing
+from sdsdemo.evaluation.limits import lesson_words
+from sdsdemo.mini.experiments.tables import verdict
 from sdsdemo.settings import ASSETS, CHECKPOINTS
-from sdsdemo.study_limits import lesson_words
-from sdsdemo.study_tables import verdict
-from sdsdemo.study_words import NO_SCORE, is_of_nothing
 from sdsdemo.types import Card
-from sdsdemo.ui.rows import size_words
-from sdsdemo.ui.tables import EXPERIMENT
-from sdsdemo.workbench import Workbench
+from sdsdemo.ui.compare_html import size_words
+from sdsdemo.ui.results_html import EXPERIMENT
 
 METHOD = """
 <h2>Three ways to ask one question</h2>

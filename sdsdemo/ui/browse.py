@@ -14,7 +14,11 @@ from urllib.parse import urlencode
 
 import gradio as gr
 
-from sdsdemo.browsing import (
+from sdsdemo.app.run_registry import Shelf
+from sdsdemo.app.workbench import Workbench
+from sdsdemo.core.metrics import ACCURACY, METRICS, MODES
+from sdsdemo.errors import UserError
+from sdsdemo.evaluation.catalogue import (  # fmt: skip
     ANY,
     CATEGORY,
     DECIDED,
@@ -30,14 +34,10 @@ from sdsdemo.browsing import (
     by_transition,
     select,
     tally,
-)  # fmt: skip
-from sdsdemo.errors import UserError
-from sdsdemo.metrics import ACCURACY, METRICS, MODES
-from sdsdemo.shelf import Shelf
-from sdsdemo.ui import browsed
-from sdsdemo.ui.handed import Handed
-from sdsdemo.ui.order import InOrder
-from sdsdemo.workbench import Workbench
+)
+from sdsdemo.ui import browse_html
+from sdsdemo.ui.open_in_compare import Handed
+from sdsdemo.ui.request_order import InOrder
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ class BrowseTab:
     def __init__(self, workbench: Workbench, shelf: Shelf, space: str, handed: Handed | None = None) -> None:
         self.workbench, self.shelf, self.space = workbench, shelf, space
         self.handed = handed or Handed(shelf)
-        self.thumbs, self.clicks, self.changes = browsed.Thumbnails(), InOrder(), InOrder()
+        self.thumbs, self.clicks, self.changes = browse_html.Thumbnails(), InOrder(), InOrder()
         runs = shelf.names()
         with gr.Column(elem_id="browse"):
             self._build_filters(runs)
@@ -245,7 +245,7 @@ class BrowseTab:
                 raise UserError("No run is stored yet: `python -m sdsdemo evaluate mini --out runs/mini` makes one.")
             catalogue = self.shelf.catalogue(run)
         except UserError as error:
-            shown = Shown(browsed.problem_html(str(error)), "", "", "", "", "", 0, "")
+            shown = Shown(browse_html.problem_html(str(error)), "", "", "", "", "", 0, "")
             return [gr.update(choices=names, value=run or None), *[gr.skip()] * (len(self.choices) - 1), *shown]
         model, against = _two_models(catalogue, asked, self.workbench.settings.models)
         choices = [(self._title(name), name) for name in catalogue.models]
@@ -335,16 +335,16 @@ class BrowseTab:
         try:
             return self._view(asked, page, selected)
         except UserError as error:
-            return Shown(browsed.problem_html(str(error)), "", "", "", "", "", 0, "")
+            return Shown(browse_html.problem_html(str(error)), "", "", "", "", "", 0, "")
         except Exception:
             log.exception("browsing failed")
-            return Shown(browsed.problem_html(OUR_FAULT), "", "", "", "", "", 0, "")
+            return Shown(browse_html.problem_html(OUR_FAULT), "", "", "", "", "", 0, "")
 
     def _view(self, asked: Asked, page: int, selected: str) -> Shown:
         catalogue = self.shelf.catalogue(asked.run)
         wanted = _filter(asked, catalogue)
         places, titles = select(catalogue, wanted), {name: self._title(name) for name in catalogue.models}
-        last = max(0, (len(places) - 1) // browsed.PER_PAGE)
+        last = max(0, (len(places) - 1) // browse_html.PER_PAGE)
         page = min(max(page, 0), last)
         place = catalogue.place(selected)
         example = ""
@@ -352,22 +352,22 @@ class BrowseTab:
             among = [int(p) for p in places]
             position = f"{among.index(place) + 1} of {len(among)}" if place in among else "not among the filtered"
             link = self._address(asked, selected)
-            example = browsed.example_html(catalogue, place, position, wanted, titles, link, self.thumbs)
+            example = browse_html.example_html(catalogue, place, position, wanted, titles, link, self.thumbs)
         models = list(dict.fromkeys((wanted.model, wanted.against)))
         charts = (
-            browsed.tags_html(by_tag(catalogue, wanted), wanted, titles)
-            + browsed.transitions_html(by_transition(catalogue, wanted), wanted, titles)
-            + browsed.modes_html(by_mode(catalogue, wanted), wanted, titles)
+            browse_html.tags_html(by_tag(catalogue, wanted), wanted, titles)
+            + browse_html.transitions_html(by_transition(catalogue, wanted), wanted, titles)
+            + browse_html.modes_html(by_mode(catalogue, wanted), wanted, titles)
         )
         return Shown(
-            message="".join(map(browsed.problem_html, catalogue.notes)),
-            tally=browsed.count_html(len(places), len(catalogue.examples))
-            + browsed.tallies_html([tally(catalogue, m, wanted.metric, places) for m in models], models, titles)
-            + browsed.lesson_html(models),
+            message="".join(map(browse_html.problem_html, catalogue.notes)),
+            tally=browse_html.count_html(len(places), len(catalogue.examples))
+            + browse_html.tallies_html([tally(catalogue, m, wanted.metric, places) for m in models], models, titles)
+            + browse_html.lesson_html(models),
             example=example,
-            gallery=browsed.gallery_html(catalogue, places, page, wanted, selected, self.thumbs),
+            gallery=browse_html.gallery_html(catalogue, places, page, wanted, selected, self.thumbs),
             charts=charts,
-            scatter=browsed.scatter_html(catalogue, places, wanted, titles, selected),
+            scatter=browse_html.scatter_html(catalogue, places, wanted, titles, selected),
             page=page,
             selected=selected if place is not None else "",
         )
@@ -379,7 +379,7 @@ class BrowseTab:
         if not ids:
             return page, selected
         at = min(max(ids.index(selected) + step, 0), len(ids) - 1) if selected in ids else 0
-        return at // browsed.PER_PAGE, ids[at]
+        return at // browse_html.PER_PAGE, ids[at]
 
     def _to_compare(self, asked: Asked, selected: str, pick: str) -> list[Any]:
         """The Compare tab with one picture of the example that is open, and two captions.

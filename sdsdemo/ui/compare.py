@@ -15,16 +15,16 @@ import gradio as gr
 from gradio.components import Component
 from PIL.Image import Image
 
+from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError
 from sdsdemo.settings import LIMITS, NOISES, REGIONS, SEED, TIMESTEP_RANGE, TIMESTEPS, Knob
 from sdsdemo.types import Answer
-from sdsdemo.ui import asking, rows
-from sdsdemo.ui.asking import Form, View
+from sdsdemo.ui import compare_html, compare_logic
+from sdsdemo.ui.compare_logic import Form, View
 from sdsdemo.ui.examples import ShownExample
-from sdsdemo.ui.handed import Handed
-from sdsdemo.ui.order import InOrder
-from sdsdemo.ui.picture import safe_image
-from sdsdemo.workbench import Workbench
+from sdsdemo.ui.open_in_compare import Handed
+from sdsdemo.ui.picture_field import safe_image
+from sdsdemo.ui.request_order import InOrder
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,11 @@ class CompareTab:
         self.handed = handed
         self.asked, self.scored = InOrder(), InOrder()
         self.workbench, self.examples, self.space = workbench, examples, space
-        view = asking.stored_view(*opening, space) if opening else View(answer=rows.empty_html(), has_charts=False)
+        view = (
+            compare_logic.stored_view(*opening, space)
+            if opening
+            else View(answer=compare_html.empty_html(), has_charts=False)
+        )
         first = opening[0] if opening else examples[0] if examples else None
         with gr.Row(elem_id="compare"):
             with gr.Column(scale=5, min_width=300, elem_id="question"):
@@ -143,7 +147,7 @@ class CompareTab:
             self._build_settings()
 
     def _caption(self, index: int, value: str) -> gr.Textbox:
-        letter = rows.LETTERS[index]
+        letter = compare_html.LETTERS[index]
         return gr.Textbox(
             value,
             label=f"Caption {letter}",
@@ -158,7 +162,7 @@ class CompareTab:
     def _build_settings(self) -> None:
         names = self.workbench.settings.models
         count = min(max(LEAST_ROWS, len(names)), LIMITS.models)
-        choices, specs = asking.model_choices(self.workbench), self.workbench.settings.allow_specs
+        choices, specs = compare_logic.model_choices(self.workbench), self.workbench.settings.allow_specs
         self.models = [
             gr.Dropdown(
                 choices,
@@ -170,7 +174,7 @@ class CompareTab:
             )
             for i in range(count)
         ]
-        self.model_states = gr.HTML(asking.models_html(self.workbench, names), elem_id="model-states")
+        self.model_states = gr.HTML(compare_logic.models_html(self.workbench, names), elem_id="model-states")
         self.timesteps = _slider(TIMESTEPS, "Timesteps", "timesteps")
         self.noises = _slider(NOISES, "Noise draws", "noises")
         self.seed = gr.Number(SEED.default, label="Seed", info=SEED.meaning, precision=0, elem_id="seed")
@@ -270,7 +274,7 @@ class CompareTab:
     def open_address(self, request: gr.Request) -> Iterator[list[Any]]:
         """Fills the form from the page's address and scores it, if the address asks for something."""
         of_run = self.handed.pair if self.handed else None
-        asked = asking.form_of_address(self.workbench, self.examples, dict(request.query_params), of_run)
+        asked = compare_logic.form_of_address(self.workbench, self.examples, dict(request.query_params), of_run)
         if asked is None:
             yield [gr.skip()] * (len(self.inputs) + len(self.outputs))
             return
@@ -278,7 +282,7 @@ class CompareTab:
         models = [*form.models, *[None] * len(self.models)][: len(self.models)]
         spend = [form.timesteps, form.noises, form.seed, form.region, form.timestep_range]
         filled = [form.image, *form.captions, *spend, *models]
-        yield filled + self._updates(View(message="" if form.image else asking.NO_PICTURE))
+        yield filled + self._updates(View(message="" if form.image else compare_logic.NO_PICTURE))
         if form.image:
             for updates in self._in_order(form, request):
                 yield [gr.skip()] * len(self.inputs) + updates
@@ -303,7 +307,7 @@ class CompareTab:
 
         Where a later one was refused, the answer goes on and the sentence of the refusal stays.
         """
-        for view in asking.score(self.workbench, self.examples, form, self.space, self._find):
+        for view in compare_logic.score(self.workbench, self.examples, form, self.space, self._find):
             is_refused, is_last = not view.answer, not self.asked.is_late(request)
             if not (is_last if is_refused else not self.scored.is_late(request)):
                 yield [gr.skip()] * len(self.outputs)
@@ -318,12 +322,14 @@ class CompareTab:
         loss, difference = view.charts or (gr.skip(), gr.skip())
         way = view.way_on
         return [
-            rows.message_html(view.message) + rows.remarks_html(view.remarks),
+            compare_html.message_html(view.message) + compare_html.remarks_html(view.remarks),
             view.answer or gr.skip(),
             gr.skip() if view.has_charts is None else gr.update(visible=view.has_charts),
             loss,
             difference,
-            gr.update(value=f"<p>{rows.prose(way.sentence)}</p>" if way else "", visible=bool(way and not way.can_run)),
+            gr.update(
+                value=f"<p>{compare_html.prose(way.sentence)}</p>" if way else "", visible=bool(way and not way.can_run)
+            ),
             gr.update(value=way.sentence if way else "", visible=bool(way and way.can_run)),
             way.card.name if way else "",
         ]
@@ -351,25 +357,25 @@ class CompareTab:
             timestep_range=timestep_range,
         )
         try:
-            return asking.score_dict(self.workbench, self.examples, form)
+            return compare_logic.score_dict(self.workbench, self.examples, form)
         except UserError as error:
             raise gr.Error(escape(str(error)), print_exception=False) from error
         except Exception as error:
             log.exception("scoring over the API failed")
-            raise gr.Error(asking.OUR_FAULT, print_exception=False) from error
+            raise gr.Error(compare_logic.OUR_FAULT, print_exception=False) from error
 
     def _choose(self, event: gr.SelectData) -> tuple[str, str, str]:
         example = self.examples[event.index]
         return str(example.path), *example.captions
 
     def _take_way_on(self, name: str, *models: str | None) -> list[str | None]:
-        return asking.take_way_on(self.workbench, models, name)
+        return compare_logic.take_way_on(self.workbench, models, name)
 
     def _check_picture(self, path: str | None) -> str:
-        return rows.message_html(asking.check_picture(path))
+        return compare_html.message_html(compare_logic.check_picture(path))
 
     def _describe_models(self, *models: str) -> str:
-        return asking.models_html(self.workbench, models)
+        return compare_logic.models_html(self.workbench, models)
 
 
 def _slider(knob: Knob, label: str, elem_id: str) -> gr.Slider:

@@ -1,4 +1,4 @@
-"""The Fine-tune tab: layout and wiring. Runs are `sdsdemo.tunings`; what is said of them is in `ui/tuned.py`.
+"""The Fine-tune tab: layout and wiring. Runs are `sdsdemo.app.jobs`; what is said of them is in `ui/tuned.py`.
 
 A visitor's run is known by an id that the browser keeps: closing or reloading the page ends nothing, and the view is
 taken up again. Which buttons work is decided by the state of the run on the server, never by what was clicked.
@@ -14,22 +14,22 @@ from typing import Any
 
 import gradio as gr
 
+from sdsdemo.app.hub_upload import push
+from sdsdemo.app.job_states import Tuning
+from sdsdemo.app.jobs import OFF, Tunings
+from sdsdemo.app.run_registry import Shelf
+from sdsdemo.app.workbench import Workbench
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.errors import UserError
-from sdsdemo.finetuning.words import duration
-from sdsdemo.job_states import Tuning
-from sdsdemo.publishing import push
-from sdsdemo.recipes import MINI, Recipe
+from sdsdemo.finetuning.phrases import duration
+from sdsdemo.finetuning.recipe import MINI, Recipe
 from sdsdemo.settings import FINETUNING
-from sdsdemo.shelf import Shelf
-from sdsdemo.tunings import OFF, Tunings
 from sdsdemo.types import Example
-from sdsdemo.ui import curves, tuned
-from sdsdemo.ui.browsed import THUMB, Thumbnails
-from sdsdemo.ui.order import InOrder
+from sdsdemo.ui import finetune_html, training_curves
+from sdsdemo.ui.browse_html import THUMB, Thumbnails
+from sdsdemo.ui.compare_html import message_html
 from sdsdemo.ui.recipe_form import RecipeForm, in_page_words
-from sdsdemo.ui.rows import message_html
-from sdsdemo.workbench import Workbench
+from sdsdemo.ui.request_order import InOrder
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class FinetuneTab:
         )
 
     def _build_run(self) -> None:
-        self.status = gr.HTML(tuned.NOTHING, elem_id="ft-status")
+        self.status = gr.HTML(finetune_html.NOTHING, elem_id="ft-status")
         with gr.Row(visible=False, elem_id="ft-go-on") as self.go_on:
             self.steps_in_all = gr.Number(
                 label="Steps in all", precision=0, elem_id="ft-steps-in-all", min_width=130,
@@ -210,7 +210,7 @@ class FinetuneTab:
     def _estimated(self, recipe: Recipe) -> str:
         if not self.tunings.is_on:
             return "Fine-tuning is off on this page."
-        from sdsdemo.finetuning.estimating import estimate, key
+        from sdsdemo.finetuning.estimate import estimate, key
 
         known = self._estimates.get(key(recipe))
         if known is None:
@@ -287,11 +287,11 @@ class FinetuneTab:
         files = self._files(run) if usable else (None, None)
         steps = run.recipe.steps if run else 1
         return [
-            tuned.status_html(run),
-            curves.losses_svg(run.points, steps) if run and (run.points or going) else "",
-            curves.looks_svg(run.looks, steps) if run and (run.looks or going) else "",
-            tuned.result_html(run),
-            tuned.flipped_html(run, self._pictures(run)) if usable else "",
+            finetune_html.status_html(run),
+            training_curves.losses_svg(run.points, steps) if run and (run.points or going) else "",
+            training_curves.looks_svg(run.looks, steps) if run and (run.looks or going) else "",
+            finetune_html.result_html(run),
+            finetune_html.flipped_html(run, self._pictures(run)) if usable else "",
             gr.update(value="Start", interactive=not going and self.tunings.is_on),
             gr.update(value="Stopping" if is_stopping else "Stop and keep", interactive=going and not is_stopping),
             gr.update(visible=usable),

@@ -7,19 +7,19 @@ from typing import Any
 
 import gradio as gr
 
+from sdsdemo.app.jobs import Tunings
+from sdsdemo.app.run_registry import Shelf
+from sdsdemo.app.workbench import Workbench
 from sdsdemo.settings import ASSETS, LIMITS
-from sdsdemo.shelf import Shelf
-from sdsdemo.tunings import Tunings
-from sdsdemo.ui import about, order
+from sdsdemo.ui import about, request_order
+from sdsdemo.ui.answer_file import read_opening
 from sdsdemo.ui.browse import BrowseTab
 from sdsdemo.ui.compare import CompareTab
 from sdsdemo.ui.examples import read_examples
 from sdsdemo.ui.finetune import FinetuneTab
-from sdsdemo.ui.handed import Handed
-from sdsdemo.ui.record import read_opening
+from sdsdemo.ui.open_in_compare import Handed
 from sdsdemo.ui.results import ResultsTab
 from sdsdemo.ui.theme import make_theme
-from sdsdemo.workbench import Workbench
 
 TITLE = "sdsdemo: CLIP, the denoising score and SDS-CLIP, side by side"
 HEADING = """
@@ -87,7 +87,7 @@ def launch_options(host: str, port: int) -> dict[str, Any]:
         "theme": make_theme(),
         "css_paths": [ASSETS / "style.css"],
         "favicon_path": ASSETS / "favicon.svg",
-        "head": order.head(),
+        "head": request_order.head(),
         "max_file_size": LIMITS.image_bytes,
         "allowed_paths": [str(ASSETS)],
         "show_error": False,

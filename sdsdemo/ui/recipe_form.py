@@ -8,8 +8,9 @@ from typing import Any
 
 import gradio as gr
 
+from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError, quoted
-from sdsdemo.recipes import (
+from sdsdemo.finetuning.recipe import (  # fmt: skip
     CHOICES,
     NAMES,
     OBJECTIVES,
@@ -19,8 +20,7 @@ from sdsdemo.recipes import (
     Recipe,
     called,
     meaning,
-)  # fmt: skip
-from sdsdemo.workbench import Workbench
+)
 
 FIRST = "quick"
 """The preset that is there when the page opens."""

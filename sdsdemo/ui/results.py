@@ -10,14 +10,14 @@ from typing import Any
 
 import gradio as gr
 
+from sdsdemo.app.jobs import TUNED
+from sdsdemo.app.run_registry import Shelf
 from sdsdemo.errors import UserError
-from sdsdemo.reporting import read_result, results_of
-from sdsdemo.runs import StoredRun
+from sdsdemo.evaluation.report import read_result, results_of
+from sdsdemo.evaluation.store import StoredRun
 from sdsdemo.settings import ASSETS
-from sdsdemo.shelf import Shelf
-from sdsdemo.tunings import TUNED
-from sdsdemo.ui import tables
-from sdsdemo.ui.rows import message_html
+from sdsdemo.ui import results_html
+from sdsdemo.ui.compare_html import message_html
 
 log = logging.getLogger(__name__)
 
@@ -42,11 +42,11 @@ class ResultsTab:
             gr.HTML("<h2>One benchmark in full</h2>")
             self.chosen = gr.Dropdown(names, value=names[0] if names else None, label="Result", elem_id="result-name")
             self.shown = gr.HTML(elem_id="result-shown")
-            experiment = tables.experiment_html(assets)
+            experiment = results_html.experiment_html(assets)
             if experiment:
                 gr.HTML(f'<h2>The experiment on Mini</h2><div class="results experiment">{experiment}</div>')
             with gr.Accordion("Published by others", open=False):
-                gr.HTML(f'<div class="results">{tables.published_html()}</div>')
+                gr.HTML(f'<div class="results">{results_html.published_html()}</div>')
 
     def wire(self, opened: Any) -> None:
         """opened: the tab's `select` event."""
@@ -63,7 +63,7 @@ class ResultsTab:
         """One result as HTML. Every failure becomes a sentence."""
         try:
             result = self._result(name or "")
-            return tables.result_html(result, figures_of(result))
+            return results_html.result_html(result, figures_of(result))
         except UserError as error:
             return message_html(str(error))
         except Exception:
@@ -86,7 +86,7 @@ class ResultsTab:
                 results[YOURS if name.startswith(TUNED) else name] = self._result(name)
             except UserError as error:
                 log.warning("%s is left out of the overview: %s", name, error)
-        return tables.overview_html(results) if results else ""
+        return results_html.overview_html(results) if results else ""
 
     def _result(self, name: str) -> dict[str, Any]:
         if name.startswith(TUNED) and self.shelf.has(name):
@@ -107,6 +107,6 @@ class ResultsTab:
 
 def figures_of(result: dict[str, Any]) -> dict[str, bytes]:
     """The figure of a result for a paper, by kind of file."""
-    from sdsdemo.figures import save_shares
+    from sdsdemo.evaluation.figures import save_shares
 
-    return {kind: save_shares(result, kind) for kind in tables.KINDS}
+    return {kind: save_shares(result, kind) for kind in results_html.KINDS}

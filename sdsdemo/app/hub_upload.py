@@ -1,0 +1,80 @@
+"""A fine-tuned model on the Hub, under the account that a token is of: weights, record and a card. Trains nothing.
+
+The card tells what the record tells: base, objective, data, before and after with their doubt, the command.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sdsdemo.errors import UserError
+from sdsdemo.finetuning.phrases import SHOWN, change_words
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+FILES = ("model.safetensors", "run.json")
+REFUSED = (
+    "The Hub did not take the model: sign in again and allow the app to make repositories, or choose a name that is "
+    "not yours yet."
+)
+
+
+def push(folder: Path, name: str, token: str) -> str:
+    """Makes the repository USER/name and uploads a run's files; the repository's address.
+
+    Raises `UserError` for a name that the Hub does not allow, a run without a model, and a refusal of the Hub.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if not NAME.fullmatch(name.strip()):
+        raise UserError("Name the model with letters, digits, dots, dashes and underscores only, 96 at most.")
+    missing = [file for file in FILES if not (folder / file).is_file()]
+    if missing:
+        raise UserError("This run has no model yet: wait for its end, or stop it.")
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    api = HfApi(token=token)
+    try:
+        repo = f"{api.whoami()['name']}/{name.strip()}"
+        api.create_repo(repo, exist_ok=False)
+        for file in FILES:
+            api.upload_file(path_or_fileobj=folder / file, path_in_repo=file, repo_id=repo)
+        api.upload_file(path_or_fileobj=card(record, repo).encode(), path_in_repo="README.md", repo_id=repo)
+    except (HfHubHTTPError, OSError, ValueError, KeyError) as error:
+        raise UserError(REFUSED) from error
+    return f"https://huggingface.co/{repo}"
+
+
+def card(record: Mapping[str, Any], repo: str) -> str:
+    """The model card, in Markdown."""
+    measured = record.get("measured", {"sets": {}})
+    lines = [
+        f"- {name}, {metric}: {100 * row['before']['value']:.1f} -> {100 * row['after']['value']:.1f} %; "
+        f"{change_words(row['change'])}"
+        for name, found in measured["sets"].items()
+        for metric, row in found["metrics"].items()
+        if metric in SHOWN
+    ]
+    figures = "\n".join(lines) or "Nothing was measured."
+    return f"""---
+library_name: sdsdemo
+tags: [clip, compositionality, {record["objective"]}]
+---
+
+# {repo.partition("/")[2]}
+
+{record["base_card"]} fine-tuned with the objective `{record["objective"]}`: {record["steps_done"]} steps, seed
+{record["seed"]}. Trained: {record.get("trained", "nothing")}. The file holds only what training changed; it is loaded
+onto the very base that it names, as `sds-clip:model.safetensors`.
+
+## Before and after
+
+{figures}
+
+## The same again
+
+    {record["command"]}
+"""

@@ -1,0 +1,370 @@
+"""Fine-tuning runs that visitors start from the page: one trains, a few wait, each is known by its own id alone.
+
+A run belongs to whoever holds its id, which cannot be guessed. It goes on when the page is closed, and is found again
+by its id, also after the server was started anew: one that the server's end cut short is `interrupted` then, and can be
+resumed. Limits are checked here, whatever the page's fields allow. The published models are never touched: a run has a
+folder of its own, and its model is lent to the workbench under the run's name. Knows no page.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import shutil
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sdsdemo.app.job_states import LookPoint, Tuning, longer, read, write_asked
+from sdsdemo.app.workbench import Workbench
+from sdsdemo.errors import UserError, calling
+from sdsdemo.evaluation.store import read_run
+from sdsdemo.finetuning.recipe import MINI, Recipe
+from sdsdemo.finetuning.run_folder import TuningFolder
+from sdsdemo.models import cards
+from sdsdemo.runtime import zerogpu
+from sdsdemo.settings import ASSETS, FINETUNING, Settings, budget
+from sdsdemo.types import Card
+
+log = logging.getLogger(__name__)
+
+FOLDER = "page-runs"
+"""In the cache (SDSDEMO_CACHE): it outlives the server."""
+ID = re.compile(r"[A-Za-z0-9_-]{22}")
+"""What `secrets.token_urlsafe(16)` gives: no path can be made of it."""
+TUNED = "tuned:"
+MINI_CARD = "mini-"
+"""How the name of a visitor's model begins."""
+SHIPPED_RUN = "mini/runs/mini"
+NOT_YOURS = "This run is not known here: the files of a run are deleted a day after its end."
+GOES_ON = "This run is going on: wait for its end, or stop it."
+MORE = "This run has made its {steps:,} steps: ask for more, up to {most:,}."
+NOT_FEWER = "A run goes on to as many steps as it was to make, or to more: name {steps:,} to {most:,}."
+FULL = "{count} runs are waiting already: try again in some minutes, or run the command on your own machine."
+OFF = (
+    "Fine-tuning is off on this page: it has no GPU, and many visitors. Run it on your own machine, or duplicate the "
+    "Space and set SDSDEMO_TRAINING=on."
+)
+OUR_FAULT = "The run failed, and the fault is ours: the log says more. What was learned until then is kept."
+ONLY_MINI = "On a public page only the Mini world can be trained on: run the command on your own machine instead."
+
+Runner = Callable[..., Iterator[Any]]
+
+
+class Tunings:
+    """The runs of one server. Safe to share between threads."""
+
+    def __init__(self, workbench: Workbench, root: Path | None = None, runner: Runner | None = None) -> None:
+        """runner: `finetuning.finetune`, or a stand-in with the same events."""
+        self.workbench = workbench
+        self.root = root or workbench.settings.cache / FOLDER
+        self._runner = runner or _finetune
+        self._runs: dict[str, Tuning] = {}
+        self._waiting: deque[str] = deque()
+        self._running = ""
+        self._changed = threading.Condition()
+        self._evaluating = threading.Lock()
+        self._worker: threading.Thread | None = None
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the page may train at all."""
+        settings = self.workbench.settings
+        if settings.training != "auto":
+            return settings.training == "on"
+        return settings.allow_specs or cards.has_gpu()
+
+    def start(self, recipe: Recipe) -> str:
+        """Queue a run; its id. Raises `UserError` for a recipe that is too much for a page, or too many runs."""
+        if not self.is_on:
+            raise UserError(OFF)
+        self.check(recipe)
+        self.tidy()
+        run = Tuning(id=secrets.token_urlsafe(16), recipe=recipe, text="waiting", version=1)
+        self._queue(run)
+        return run.id
+
+    def resume(self, id_: str, steps: int | None = None) -> None:
+        """Queue a run again, from its last checkpoint to its end. Its id stays. Raises `UserError`.
+
+        steps: how many it is to make in all; more than before, where it has made them.
+        """
+        if not self.is_on:
+            raise UserError(OFF)
+        run = self.get(id_)
+        steps = run.recipe.steps if steps is None else steps
+        if not run.is_over:
+            raise UserError(GOES_ON)
+        if steps < run.recipe.steps:
+            raise UserError(NOT_FEWER.format(steps=run.recipe.steps, most=FINETUNING.page_steps))
+        if run.state == "finished" and steps == run.recipe.steps:
+            raise UserError(MORE.format(steps=steps, most=FINETUNING.page_steps))
+        recipe = replace(run.recipe, steps=steps)
+        self.check(recipe)
+        TuningFolder(self.root / id_).clear_stop()
+        told = read(self.root / id_, id_) or run
+        self._queue(
+            Tuning(
+                id=id_,
+                recipe=recipe,
+                text="waiting",
+                step=told.kept,
+                points=tuple(point for point in told.points if point.step <= told.kept),
+                looks=tuple(look for look in told.looks if look.step <= told.kept),
+                version=run.version + 1,
+            )
+        )
+
+    def _queue(self, run: Tuning) -> None:
+        """Raises `UserError` where too many wait, or the disk does not take it."""
+        with self._changed:
+            if len(self._waiting) >= FINETUNING.page_waiting:
+                raise UserError(FULL.format(count=len(self._waiting)))
+            write_asked(self.root / run.id, run.recipe)
+            self._runs[run.id] = run
+            self._waiting.append(run.id)
+            if self._worker is None or not self._worker.is_alive():
+                self._worker = threading.Thread(target=self._work, daemon=True)
+                self._worker.start()
+            self._changed.notify_all()
+
+    def check(self, recipe: Recipe) -> None:
+        """Raises `UserError` for a recipe that makes no sense, or is more than a page may ask for."""
+        recipe.check()
+        caps = {"steps": FINETUNING.page_steps, "batch": FINETUNING.page_batch, "pool": FINETUNING.page_pool}
+        for name, most in caps.items():
+            if getattr(recipe, name) > most:
+                raise UserError(f"A run from the page may have at most {most:,} {WORDS[name]}: the shell has no limit.")
+        if recipe.data != MINI and not self.workbench.settings.allow_specs:
+            raise UserError(ONLY_MINI)
+        cards = [recipe.base, recipe.teacher] if recipe.uses_teacher else [recipe.base]
+        for card in map(self.workbench.card, cards):
+            state = self.workbench.availability(card)
+            if not state.can_run:
+                raise UserError(f"{state.reason} {state.next_step}".strip())
+
+    def get(self, id_: str) -> Tuning:
+        """A run as it is now. Raises `UserError` for an id that is not known."""
+        with self._changed:
+            run = self._runs.get(id_) or self._found(id_)
+            if run.state != "waiting":
+                return run
+            return replace(run, place=list(self._waiting).index(id_) + bool(self._running))
+
+    def _found(self, id_: str) -> Tuning:
+        """A run of a server that was here before this one, by its folder. Raises `UserError` where there is none."""
+        run = read(self.root / id_, id_) if isinstance(id_, str) and ID.fullmatch(id_) else None
+        if run is None:
+            raise UserError(NOT_YOURS)
+        return run
+
+    def wait(self, id_: str, version: int, seconds: float) -> Tuning:
+        """The run when it has changed since `version`, or after so many seconds. Raises `UserError`."""
+        with self._changed:
+            self._changed.wait_for(lambda: id_ not in self._runs or self._runs[id_].version != version, seconds)
+        return self.get(id_)
+
+    def stop(self, id_: str) -> None:
+        """Ask a run to stop and keep what it has; a waiting one is taken from the queue. Raises `UserError`."""
+        self.get(id_)
+        with self._changed:
+            if id_ in self._waiting:
+                self._waiting.remove(id_)
+                self._set(id_, state="stopped", reason="")
+                write_asked(self.root / id_, self._runs[id_].recipe, withdrawn=True)
+                return
+            if self.get(id_).is_over:  # it may have ended just now
+                return
+            if id_ in self._runs:  # or else another server runs it
+                self._set(id_, state="stopping")
+        TuningFolder(self.root / id_).ask_to_stop()
+
+    def folder(self, id_: str) -> Path:
+        """The files of a run. Raises `UserError` for an id that is not known."""
+        self.get(id_)
+        return self.root / id_
+
+    def model(self, id_: str) -> str:
+        """The name under which the workbench knows the run's model. Raises `UserError` where there is no file yet."""
+        path = self.folder(id_) / "model.safetensors"
+        if not path.is_file():
+            raise UserError("This run has no model yet: wait for its end, or stop it.")
+        run, name = self.get(id_), f"{TUNED}{id_}"
+        self.workbench.lend(_card(name, path, self.workbench.card(run.recipe.base), run))
+        return name
+
+    def evaluated(self, id_: str) -> tuple[str, Path]:
+        """Score the Mini benchmark with the run's model, beside the shipped models: the model's name, and the folder.
+
+        Scored once, and again where the model has gone on training since. Raises `UserError` where the run has no
+        model, or one that cannot read the Mini world.
+        """
+        from sdsdemo.evaluation.run import evaluate
+
+        name, folder = self.model(id_), self.root / id_ / "evaluated"
+        with self._evaluating:
+            if not folder.is_dir() or read_run(folder).header["models"].get(name) != self._fingerprint(name):
+                shutil.rmtree(folder, ignore_errors=True)
+                self.workbench.forget(name)  # it may be loaded as it was
+                self.model(id_)
+                aside = folder.with_name("evaluated.part")
+                shutil.rmtree(aside, ignore_errors=True)
+                shutil.copytree(ASSETS / SHIPPED_RUN, aside)
+                with calling(aside, "your run"):
+                    evaluate("mini", [name], workbench=self.workbench, budget=budget(empty_prompt=True), out=aside)
+                aside.rename(folder)
+        return name, folder
+
+    def _fingerprint(self, name: str) -> str:
+        return cards.fingerprint(self.workbench.card(name))
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a run trains now."""
+        return bool(self._running)
+
+    def tidy(self) -> None:
+        """Delete the files of runs that are too old or too many, of servers before this one too; ended ones only."""
+        with self._changed:
+            limit = time.time() - 3600 * FINETUNING.page_hours
+            ended = sorted(self._ended(), reverse=True)
+            for place, (when, id_) in enumerate(ended):
+                if when < limit or place >= FINETUNING.page_kept:
+                    self._runs.pop(id_, None)
+                    self.workbench.forget(f"{TUNED}{id_}")
+                    shutil.rmtree(self.root / id_, ignore_errors=True)
+
+    def _ended(self) -> Iterator[tuple[float, str]]:
+        """Runs that nobody trains, with the time of their last change."""
+        for folder in self.root.iterdir() if self.root.is_dir() else ():
+            run = self._runs.get(folder.name)
+            if not ID.fullmatch(folder.name) or (run is not None and not run.is_over):
+                continue
+            with suppress(OSError):  # another server may be deleting it
+                if not TuningFolder(folder).is_locked:
+                    yield max(path.stat().st_mtime for path in (folder, *folder.iterdir())), folder.name
+
+    # ---------------------------------------------------------------------------------------------- the worker
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: bool(self._waiting))
+                id_ = self._running = self._waiting.popleft()
+                self._set(id_, state="preparing", text="getting ready")
+            try:
+                self._run(id_)
+            except UserError as error:
+                self._fail(id_, str(error))
+            except Exception:  # the next visitor's run must not wait for ever; the log keeps it
+                log.exception("a run failed")
+                self._fail(id_, OUR_FAULT)
+            with self._changed:
+                self._running = ""
+                self._changed.notify_all()
+
+    def _run(self, id_: str) -> None:
+        folder = self.root / id_
+        recipe, resume = self._runs[id_].recipe, TuningFolder(folder).exists
+        if zerogpu.is_here() and not self.workbench.card(recipe.base).name.startswith(MINI_CARD):
+            events = _finetune_on_gpu(recipe, str(folder), self.workbench.settings, resume)
+        else:
+            events = self._runner(
+                recipe, folder, workbench=self.workbench, resume=resume, seconds=FINETUNING.page_seconds
+            )
+        for event in events:
+            with self._changed:
+                self._take(id_, event)
+
+    def _take(self, id_: str, event: Any) -> None:
+        """What one event changes; with the lock held."""
+        from sdsdemo.finetuning import events
+
+        run = self._runs[id_]
+        stopping = run.state == "stopping"
+        match event:
+            case events.Placed():
+                if stopping:  # asked for before the run took away the wish of an earlier part
+                    TuningFolder(self.root / id_).ask_to_stop()
+                self._set(id_, device=event.device)
+            case events.Preparing():
+                state = "stopping" if stopping else "preparing"
+                self._set(id_, state=state, text=event.text, done=event.done, total=event.total)
+            case events.Step():
+                state = "stopping" if stopping else "running"
+                self._set(
+                    id_,
+                    state=state,
+                    step=event.step,
+                    begun_at=run.begun_at if run.seconds else event.step - 1,
+                    seconds=event.seconds,
+                    points=longer(run.points, event.step, event.losses),
+                )
+            case events.Looked(share=share):
+                look = LookPoint(
+                    step=event.step, value=share.value, low=share.low, high=share.high, n=share.n, metric=event.metric
+                )
+                self._set(id_, looks=(*(old for old in run.looks if old.step != look.step), look))
+            case events.Told():
+                self._set(id_, told=(*run.told, event.text))
+            case events.Written():
+                self._set(id_, written=True)
+            case events.Done():
+                written = run.written or TuningFolder(self.root / id_).model.is_file()
+                record, kept = dict(event.record), event.record.get("steps_done", run.step)
+                reason = self._without_paths(event.reason, id_)
+                self._set(id_, state=event.state, record=record, reason=reason, written=written, kept=kept)
+
+    def _fail(self, id_: str, reason: str) -> None:
+        with self._changed:
+            self._set(id_, state="failed", reason=self._without_paths(reason, id_))
+
+    def _without_paths(self, text: str, id_: str) -> str:
+        """A sentence without paths of the server."""
+        named = text.replace(f"'{self.root / id_}'", "your run").replace(str(self.root / id_), "your run")
+        return named.replace(str(self.workbench.settings.cache), "the server's cache")
+
+    def _set(self, id_: str, **changes: Any) -> None:
+        run = self._runs[id_]
+        self._runs[id_] = replace(run, version=run.version + 1, **changes)
+        self._changed.notify_all()
+
+
+WORDS = {"steps": "steps", "batch": "images a step", "pool": "images to train on"}
+
+
+def _finetune(*arguments: Any, **options: Any) -> Iterator[Any]:
+    from sdsdemo.finetuning.run import finetune
+
+    yield from finetune(*arguments, **options)
+
+
+def _finetune_apart(recipe: Recipe, folder: str, settings: Settings, resume: bool) -> Iterator[Any]:
+    """As `_finetune`, of what can be pickled: for a fork."""
+    yield from _finetune(
+        recipe, Path(folder), workbench=Workbench(settings), resume=resume, seconds=FINETUNING.zerogpu_seconds - 20
+    )
+
+
+_finetune_on_gpu = zerogpu.on_gpu(_finetune_apart, FINETUNING.zerogpu_seconds)
+
+
+def _card(name: str, path: Path, base: Card, run: Tuning) -> Card:
+    """The card of a visitor's model."""
+    return replace(
+        base,
+        name=name,
+        title=f"Your run: {run.recipe.objective}, {run.step} steps",
+        family="sds-clip",
+        spec=f"sds-clip:{path}",
+        base=base.name,
+        summary=f"{base.title} fine-tuned by you on this page, with the objective {run.recipe.objective}.",
+        download=False,
+        published=(),
+    )

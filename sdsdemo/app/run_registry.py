@@ -1,0 +1,121 @@
+"""The stored runs that the page shows: those that are shipped, and locally those of the user's own folder.
+
+A run is read when it is first asked for, and again when one of its files has changed. Each time it is asked for, what
+no longer fits its models or its benchmark is left out (`freshness`); where finding out takes long, not each time.
+Safe to share between threads.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from sdsdemo.errors import UserError, calling
+from sdsdemo.evaluation.catalogue import Catalogue, read_catalogue
+from sdsdemo.evaluation.freshness import Stale, stale, without
+from sdsdemo.evaluation.store import EXAMPLES, HEADER, SCORES, StoredRun, read_run
+from sdsdemo.settings import ASSETS, Settings
+
+SHIPPED = "mini/runs"
+
+
+QUICK, SHARE = 0.25, 0.05
+"""Seconds of a look at models and benchmark that is taken each time; of a slower one, the share of all time."""
+
+
+@dataclass
+class _Kept:
+    """One run, as it was last looked at."""
+
+    stamp: tuple[Any, ...]
+    raw: StoredRun
+    stale: Stale | None = None
+    run: StoredRun | None = None
+    catalogue: Catalogue | None = None
+    looked: float = 0.0
+    took: float = 0.0
+
+
+class Shelf:
+    """Runs by name: the folder's, with the user's own below `runs/`."""
+
+    def __init__(self, settings: Settings, assets: Path = ASSETS) -> None:
+        self._shipped, self._own = assets / SHIPPED, settings.runs if settings.allow_specs else None
+        self._read: dict[str, _Kept] = {}
+        self._lent: dict[str, Path] = {}
+        """Runs of visitors, by names that cannot be guessed; in no list."""
+        self._lock = Lock()
+
+    def names(self) -> list[str]:
+        """The runs that are there now, the shipped ones first."""
+        return list(self._folders())
+
+    def lend(self, name: str, folder: Path) -> None:
+        """Make a run known to whoever knows its name."""
+        self._lent[name] = folder
+
+    def has(self, name: str) -> bool:
+        """Whether a run of this name can be asked for, listed or lent."""
+        return name in self._lent or name in self._folders()
+
+    def run(self, name: str) -> StoredRun:
+        """Without what no longer fits. Raises `UserError` for a run that is not there or cannot be read."""
+        with self._lock, calling(self._folder(name), self._called(name)):
+            return self._current(self._kept(name))
+
+    def catalogue(self, name: str) -> Catalogue:
+        """A run with its pictures. Raises `UserError` as `run` does, and where the benchmark is not at hand."""
+        with self._lock, calling(self._folder(name), self._called(name)):
+            kept = self._kept(name)
+            run = self._current(kept)
+            if kept.catalogue is None:
+                kept.catalogue = read_catalogue(run)
+            return kept.catalogue
+
+    def _folder(self, name: str) -> Path:
+        folder = self._lent.get(name) or self._folders().get(name)
+        if folder is None:
+            raise UserError(f"There is no run called '{name}': choose another one.")
+        return folder
+
+    def _called(self, name: str) -> str:
+        """What sentences call a run: a visitor's own by no name that others could use."""
+        return "your run" if name in self._lent else name
+
+    def _kept(self, name: str) -> _Kept:
+        folder = self._folder(name)
+        stamp = folder, *(_state(folder / file) for file in (HEADER, EXAMPLES, SCORES))
+        if name not in self._read or self._read[name].stamp != stamp:
+            self._read[name] = _Kept(stamp=stamp, raw=read_run(folder))
+        return self._read[name]
+
+    def _current(self, kept: _Kept) -> StoredRun:
+        """The run without its stale part; the same object as long as nothing changes."""
+        began = time.monotonic()
+        if kept.run is None or kept.took < QUICK or began - kept.looked > kept.took / SHARE:
+            found = stale(kept.raw)
+            kept.looked = time.monotonic()
+            kept.took = kept.looked - began
+            if kept.run is None or found != kept.stale:
+                kept.stale, kept.run, kept.catalogue = found, None, None
+                kept.run = without(kept.raw, found)
+        return kept.run
+
+    def _folders(self) -> dict[str, Path]:
+        shipped = {path.parent.name: path.parent for path in sorted(self._shipped.glob(f"*/{EXAMPLES}"))}
+        if self._own is None:
+            return shipped
+        own = {f"runs/{path.parent.name}": path.parent for path in sorted(self._own.glob(f"*/{EXAMPLES}"))}
+        return shipped | own
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """What changes with every change of a file; empty where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino

@@ -1,0 +1,168 @@
+"""What the app can do, said once: name a model, load it, ask models about a picture. Page, shell and Python share it.
+
+Owns which models are loaded, and the locks around them. Knows no tensor, no page and no command line.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from threading import Lock
+
+from PIL.Image import Image
+
+from sdsdemo.captions.validation import check_captions
+from sdsdemo.core.decision import decide
+from sdsdemo.errors import UserError
+from sdsdemo.models import cards, open_scorer
+from sdsdemo.models.remarks import remarks
+from sdsdemo.settings import LIMITS, Settings
+from sdsdemo.types import Answer, Availability, Budget, Card, Concern, Scorer
+
+log = logging.getLogger(__name__)
+
+OUR_FAULT = "{title} failed, and the fault is ours: the log says more. The other models are not affected."
+MINI = "mini-"
+"""Cards whose models are so small that the CPU is quickest, and costs no quota on a shared GPU."""
+NO_SPECS = "A model that has no card can be named only where this runs for you alone. Known models: {names}."
+
+
+class Workbench:
+    """The models of one process. Safe to share between threads."""
+
+    def __init__(self, settings: Settings | None = None, opener: Callable[[Card], Scorer] | None = None) -> None:
+        """`opener` turns a card into a scorer; by default `models.open_scorer`, after asking whether it can run here.
+
+        Raises `UserError` for an environment variable that means nothing.
+        """
+        self.settings = settings or Settings.from_environment()
+        self._opener = opener or self._open
+        self._lent: dict[str, Card] = {}
+        """Models of visitors, by names that cannot be guessed."""
+        self._loaded: OrderedDict[str, tuple[Card, Scorer]] = OrderedDict()
+        """Least recently used first."""
+        self._table = Lock()
+        """Guards the two dicts; held for moments only."""
+        self._turns: defaultdict[str, Lock] = defaultdict(Lock)
+        """One a model: it loads once, and answers one request at a time (tokenizers are not safe to share)."""
+
+    def cards(self) -> list[Card]:
+        """Every model with a card: first those that the settings show first, in their order. Raises `UserError`."""
+        first = [self.card(name) for name in self.settings.models]
+        names = {card.name for card in first}
+        return first + [card for card in cards.all_cards().values() if card.name not in names]
+
+    def card(self, name_or_spec: str) -> Card:
+        """The card of a name, or one made for a spec. Raises `UserError` when unknown, or a spec not allowed."""
+        known = cards.all_cards()
+        if name_or_spec in known:
+            return known[name_or_spec]
+        lent = self._lent.get(name_or_spec)
+        if lent is not None:
+            return lent
+        if ":" in name_or_spec and not self.settings.allow_specs and name_or_spec not in self.settings.models:
+            raise UserError(NO_SPECS.format(names=", ".join(known)))
+        return cards.resolve(name_or_spec)
+
+    def lend(self, card: Card) -> None:
+        """Make a model known under its card's name, to whoever knows that name; it is in no list."""
+        self._lent[card.name] = card
+
+    def forget(self, name: str) -> None:
+        """A lent model is known no longer."""
+        self._lent.pop(name, None)
+        with self._table:
+            self._loaded.pop(name, None)
+
+    def availability(self, card: Card) -> Availability:
+        """Whether a card can run here and now; if not, why, and what to do."""
+        return cards.availability(card, self.settings)
+
+    def check(self, models: Sequence[str]) -> None:
+        """Raises `UserError` for the first of these that is unknown or cannot run here, before hours go to another."""
+        for name in models:
+            self._check(self.card(name))
+
+    def is_loaded(self, name: str) -> bool:
+        """Whether this model answers without loading first."""
+        with self._table:
+            return name in self._loaded
+
+    def scorer(self, name_or_spec: str) -> Scorer:
+        """The model, loaded on first use and at most once. Raises `UserError` when it cannot run here and now."""
+        card = self.card(name_or_spec)
+        with self._turn(card):
+            return self._load(card)
+
+    def compare(self, image: Image, captions: Sequence[str], models: Sequence[str], budget: Budget) -> Iterator[Answer]:
+        """What each model says about one picture, as it is ready, in the order asked.
+
+        A model that cannot answer yields an `Answer` with a problem, and the next one goes on. Raises `UserError`
+        before the first answer: for captions that must change, or a model that nobody knows.
+        """
+        checked = check_captions(captions)
+        for card in [self.card(name) for name in models]:
+            yield self._answer(card, image, checked, budget)
+
+    def _answer(self, card: Card, image: Image, captions: list[str], budget: Budget) -> Answer:
+        try:
+            with self._turn(card):
+                return _ask(self._load(card), image, captions, budget)
+        except UserError as error:
+            return Answer(card=card, problem=str(error))
+        except Exception:  # one model's fault must not cost the visitor the other rows; the log keeps it
+            log.exception("%s failed", card.name)
+            return Answer(card=card, problem=OUR_FAULT.format(title=card.title), fault=True)
+
+    def _turn(self, card: Card) -> Lock:
+        with self._table:
+            return self._turns[card.name]
+
+    def _load(self, card: Card) -> Scorer:
+        """The loaded model, most recently used from now on; call it with the model's turn held."""
+        with self._table:
+            if card.name in self._loaded:
+                self._loaded.move_to_end(card.name)
+                return self._loaded[card.name][1]
+        scorer = self._opener(card)
+        with self._table:
+            self._loaded[card.name] = (card, scorer)
+            self._forget_beyond(LIMITS.loaded_mb)
+        return scorer
+
+    def _forget_beyond(self, megabytes: float) -> None:
+        """Lets go of the models used longest ago; the one just loaded stays. A request that uses one keeps its own."""
+        while len(self._loaded) > 1 and sum(card.size_mb for card, _ in self._loaded.values()) > megabytes:
+            self._loaded.popitem(last=False)
+
+    def _check(self, card: Card) -> None:
+        state = self.availability(card)
+        if not state.can_run:
+            raise UserError(f"{state.reason} {state.next_step}".strip())
+
+    def _open(self, card: Card) -> Scorer:
+        self._check(card)
+        device = "cpu" if card.name.startswith(MINI) else self.settings.device
+        return open_scorer(card, device=device, allow_download=self.settings.allow_download)
+
+
+def _ask(scorer: Scorer, image: Image, captions: list[str], budget: Budget) -> Answer:
+    """One model's answer. Where a concern blocks, no number is computed: it would mean nothing.
+
+    All unknown words are one to a tokenizer, so that captions with any are not said to be equal.
+    """
+    concerns = scorer.concerns([image], captions, budget.region)
+    if any(concern.kind == "unknown-words" for concern in concerns):
+        concerns = [concern for concern in concerns if concern.kind != "equal-captions"]
+    blocking = _sentences(concern for concern in concerns if concern.blocking)
+    notes = (*remarks(scorer.card, budget), *_sentences(c for c in concerns if not c.blocking))
+    if blocking:
+        return Answer(card=scorer.card, problem=" ".join(blocking), notes=notes)
+    scores = scorer.score([image], captions, budget)
+    return Answer(card=scorer.card, scores=scores, preference=decide(scores), notes=notes)
+
+
+def _sentences(concerns: Iterable[Concern]) -> tuple[str, ...]:
+    """Each sentence once, in order."""
+    return tuple(dict.fromkeys(concern.text for concern in concerns))

@@ -1,0 +1,220 @@
+"""Phrases and relations of a caption, by the word lists of `swaps.toml`: "a big red bus", "two men", "sitting on".
+
+Where it is not sure what a word is, there is no phrase. Changes no caption.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from sdsdemo.captions.lexicon import (
+    adverb,
+    among,
+    colour_groups,
+    content,
+    describes,
+    determiner,
+    is_finite,
+    is_plural,
+    lists,
+    split,
+    verb_form,
+)
+
+MOST_WORDS = 5
+"""A noun phrase with more words after its determiner is not understood."""
+MOST_BETWEEN = 4
+"""Words such as "is", "sitting", "up" that may come before a preposition."""
+AGREES_WITHIN = 4
+"""Words after a phrase among which a pronoun may agree with it, besides those of a phrase."""
+
+_TOKEN = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*|[^\w\s]|_")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phrase:
+    """Words start..end (end excluded) of a caption that name one thing or more."""
+
+    start: int
+    end: int
+    plural: bool | None
+    """None where it is not known."""
+
+
+def read(caption: str) -> tuple[list[str], list[tuple[int, int]]]:
+    """The caption's words and marks in lower case, and where each stands."""
+    matches = list(_TOKEN.finditer(caption))
+    return [match.group().lower() for match in matches], [match.span() for match in matches]
+
+
+def run_of(words: Sequence[str], start: int) -> int:
+    """Where the adjectives and nouns that begin at `start` end."""
+    end, noun = start, False
+    while end < len(words) and end - start <= MOST_WORDS:
+        word = words[end]
+        if _both_colours(words, end):
+            end += 2
+            continue
+        if not content(word) or (verb_form(word) and (noun or not _leads_on(words, end))):
+            break
+        noun = noun or not (describes(word) or verb_form(word))
+        end += 1
+    return end
+
+
+def _both_colours(words: Sequence[str], k: int) -> bool:
+    """ "black and" of "a black and white cat"."""
+    return k + 2 < len(words) and words[k + 1] == "and" and {words[k], words[k + 2]} <= colour_groups().keys()
+
+
+def _leads_on(words: Sequence[str], k: int) -> bool:
+    return k + 1 < len(words) and content(words[k + 1])
+
+
+def noun_ends(words: Sequence[str], start: int, end: int) -> bool:
+    """Do the words start..end end with a noun, and is every noun before it in the singular?"""
+    if not 0 < end - start <= MOST_WORDS:
+        return False
+    head = words[end - 1]
+    if (describes(head) and head != "orange") or verb_form(head):
+        return False
+    return not any(is_plural(word) for word in words[start : end - 1] if word != "and")
+
+
+def simple(words: Sequence[str], start: int) -> Phrase | None:
+    """ "a big red bus", "two dogs", "people", "snow": a determiner and a noun, or a noun that needs none."""
+    if start >= len(words):
+        return None
+    first = words[start]
+    few = first == "a" and words[start + 1 : start + 2] == ["few"]
+    inner = start + few + determiner(first)
+    if first == "the" and inner < len(words) and among(words[inner], "plural_determiners"):
+        first, inner = words[inner], inner + 1
+    end = run_of(words, inner)
+    if not noun_ends(words, inner, end):
+        return None
+    head, plural = words[end - 1], is_plural(words[end - 1])
+    if few or among(first, "plural_determiners"):
+        return None if plural is False else Phrase(start=start, end=end, plural=True)
+    if among(first, "singular_determiners"):
+        return None if plural else Phrase(start=start, end=end, plural=None if among(head, "collectives") else False)
+    if inner == start and not (plural or among(head, "mass")):
+        return None
+    return Phrase(start=start, end=end, plural=plural)
+
+
+def with_of(words: Sequence[str], start: int) -> Phrase | None:
+    """ "a cup of coffee", "a group of people": a simple phrase and what it is of. None where it is no thing."""
+    phrase = simple(words, start)
+    if phrase is None:
+        return None
+    head = words[phrase.end - 1]
+    inner = phrase.end + (words[phrase.end : phrase.end + 1] == ["full"]) + 1
+    if words[inner - 1 : inner] != ["of"]:
+        return None if among(head, "not_things") else phrase
+    if among(head, "pictures"):
+        return None
+    if (of := simple(words, inner)) is not None:
+        return Phrase(start=start, end=of.end, plural=phrase.plural)
+    end = run_of(words, inner)
+    return Phrase(start=start, end=end, plural=phrase.plural) if noun_ends(words, inner, end) else None
+
+
+def whole(words: Sequence[str], start: int) -> Phrase | None:
+    """A phrase with the one joined by "and": "a cat and a dog", "a suit and tie". None where its end is not sure."""
+    phrase = with_of(words, start)
+    if phrase is None or words[phrase.end : phrase.end + 1] not in (["and"], ["or"]):
+        return phrase
+    inner = phrase.end + 1
+    if inner < len(words) and (verb_form(words[inner]) or is_finite(words[inner])):
+        return phrase  # "a man on a horse and holding a flag": only the verbs are joined
+    second = with_of(words, inner)
+    if second is None:
+        end = run_of(words, inner)
+        return Phrase(start=start, end=end, plural=True) if noun_ends(words, inner, end) else None
+    return Phrase(start=start, end=second.end, plural=True)
+
+
+def object_of(words: Sequence[str], start: int) -> Phrase | None:
+    """What follows a relation. In "a cat on a chair and a dog under a bed" the dog is not part of it."""
+    both, alone = whole(words, start), with_of(words, start)
+    if both is None or alone is None or both.end == alone.end:
+        return both
+    second = with_of(words, alone.end + 1)
+    end, finite = relation(words, second.end) if second else (0, False)
+    if not end:
+        return both
+    return None if finite else alone  # "a man wearing a coat and a hat sits on a bench": whose verb is it?
+
+
+def listed(words: Sequence[str], start: int, name: str) -> int:
+    """How many words of an entry of the list stand at `start`."""
+    if start >= len(words):
+        return 0
+    for phrase in split(name).get(words[start], ()):
+        if tuple(words[start : start + len(phrase)]) == phrase:
+            return len(phrase)
+    return 0
+
+
+def relation(words: Sequence[str], start: int) -> tuple[int, bool]:
+    """(where the relation that begins at `start` ends, or 0; does it hold a verb that must agree)."""
+    finite, k = False, start
+    while k < len(words) and k - start <= MOST_BETWEEN:
+        word = words[k]
+        if size := listed(words, k, "relations") or listed(words, k, "prepositions"):
+            return k + size, finite or is_finite(word)
+        if among(word, "transitive", "transitive_finite") and _determined(words, k + 1):
+            return k + 1, finite or is_finite(word)
+        if not (among(word, "be", "intransitive_finite", "particles") or adverb(word) or verb_form(word)):
+            return 0, finite
+        finite = finite or is_finite(word)
+        k += 1
+    return 0, finite
+
+
+def _determined(words: Sequence[str], start: int) -> bool:
+    return simple(words, start) is not None
+
+
+def relations(words: Sequence[str]) -> Iterator[tuple[Phrase, Phrase]]:
+    """(X, Y) wherever "X relation Y" begins a clause and X and Y may change places without a verb changing."""
+    after_object = -1
+    for start in range(len(words)):
+        with_ = start > 0 and words[start - 1] == "with"
+        if not (with_ or start == after_object or _begins(words, start)):
+            continue
+        x = whole(words, start)
+        if x is None:
+            continue
+        end, finite = relation(words, x.end)
+        if with_ and listed(words, x.end, "prepositions") != end - x.end:
+            continue
+        if with_ and " ".join(words[x.end : end]) not in lists()["on_things"]:
+            continue
+        y = object_of(words, end) if end else None
+        if y is None:
+            continue
+        if y.end < len(words) and words[y.end] == "and":
+            after_object = y.end + 1
+        if (x.plural is not None and x.plural == y.plural) or not (finite or _number_shows(words, x, y)):
+            yield x, y
+
+
+def _begins(words: Sequence[str], start: int) -> bool:
+    """Does a clause begin here, so that a phrase is its subject?"""
+    if start == 0:
+        return True
+    last, before = words[start - 1], words[start - 2] if start > 1 else ""
+    if last == "of":
+        return among(before, "pictures")
+    return last in (".", ";", "!", "?", '"', "“", "while", "where", "as") or (before == "there" and among(last, "be"))
+
+
+def _number_shows(words: Sequence[str], x: Phrase, y: Phrase) -> bool:
+    """Does "there is" before X, "is waving" after Y, or an "its" or "their" further on agree with X?"""
+    if (x.start > 0 and among(words[x.start - 1], "be")) or (y.end < len(words) and is_finite(words[y.end])):
+        return True
+    return any(among(word, "pronouns") for word in words[y.end : y.end + AGREES_WITHIN + MOST_WORDS])

@@ -1,0 +1,318 @@
+"""Swapped twins of image captions: the same words in another order, so that a true caption becomes a false one.
+
+    noun        a cat on a red couch                 ->  a red couch on a cat
+    object      a man on a bench in a park           ->  a man on a park in a bench
+    colour      a black dog and a white cat          ->  a white dog and a black cat
+    size        a big dog in a small car             ->  a small dog in a big car
+    number      two men riding three horses          ->  three men riding two horses
+    attribute   a wooden table with a red cup        ->  a red table with a wooden cup
+
+Rules over the word lists of `swaps.toml`, in the spirit of SugarCrepe's swaps (Hsieh et al. 2023, 2306.14610), which a
+language model wrote. Only a / an and capitals are mended: where a verb or pronoun would have to change, there is no
+swap. A caption that has none may have a *replacement* (`replacements`, kinds that begin with "new-"), with other words.
+Knows no grammar, no picture and no likelihood: a twin may be absurd, and then it can be told without the picture.
+Where the rules are unsure there is no twin, so the captions that have one are no random sample of captions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sdsdemo.captions import replacements
+from sdsdemo.captions.lexicon import (
+    among,
+    colour_groups,
+    content,
+    describes,
+    determiner,
+    is_finite,
+    is_plural,
+    lists,
+    size_sides,
+    verb_form,
+)
+from sdsdemo.captions.phrases import MOST_WORDS, Phrase, listed, noun_ends, read, relations, run_of, with_of
+
+SAME_WORDS = ("noun", "object", "colour", "size", "number", "attribute")
+"""Kinds whose words are those of the caption, in another order."""
+OTHER_WORDS = replacements.KINDS
+KINDS = (*SAME_WORDS, *OTHER_WORDS)
+MINI_SWAPS = ("noun", "colour", "size", "number")
+"""Kinds of swap that sentences of the Mini world can have."""
+REACH = 4
+"""A colour is exchanged with one of so many that follow: keeps the work linear in the caption's length."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swap:
+    """A swapped caption."""
+
+    text: str
+    kind: str
+    """One of `KINDS`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Attribute:
+    """A colour, size or number at words start..end (end excluded), and what it is said of."""
+
+    start: int
+    end: int
+    word: str
+    rest: tuple[str, ...]
+    """The other words of its phrase, without articles; the last is the noun."""
+
+
+def swaps_of(caption: str) -> list[Swap]:
+    """Every swap and replacement that the rules allow: by kind in the order of `KINDS`, then from left to right."""
+    words, spans = read(caption)
+    related = list(relations(words))
+    found = [("noun", (x.start, x.end), (y.start, y.end)) for x, y in related if _may_change_places(words, x, y)]
+    found += [("object", (y.start, y.end), (z.start, z.end)) for y, z in _held(words)]
+    for kind in SAME_WORDS[2:]:
+        found += [(kind, (a.start, a.end), (b.start, b.end)) for a, b in _pairs(words, kind, related)]
+    swaps: dict[str, Swap] = {}
+    for kind, a, b in found:
+        text = _exchanged(caption, spans, a, b)
+        if text.lower() != caption.lower():
+            swaps.setdefault(text, Swap(text=text, kind=kind))
+    for kind, start, end, new in replacements.replacements(words):
+        text = _replaced(caption, spans, start, end, new)
+        swaps.setdefault(text, Swap(text=text, kind=kind))
+    return list(swaps.values())
+
+
+def swap(caption: str, rng: np.random.Generator, without: Collection[str] = ()) -> Swap | None:
+    """One of the swaps at random, none of the kinds in `without`; only where there is none, one of the replacements.
+
+    None where there is neither.
+
+    Raises `ValueError` for a kind that is not in `KINDS`.
+    """
+    if unknown := sorted(set(without) - set(KINDS)):
+        raise ValueError(f"without must hold kinds of {', '.join(KINDS)}; it held {', '.join(unknown)}")
+    swaps = [found for found in swaps_of(caption) if found.kind not in without]
+    swaps = [found for found in swaps if found.kind in SAME_WORDS] or swaps
+    return swaps[rng.integers(len(swaps))] if swaps else None
+
+
+# --- nouns
+
+
+def _may_change_places(words: Sequence[str], x: Phrase, y: Phrase) -> bool:
+    """False where it stays true ("a dog behind a brown dog") or what follows would hang on another noun."""
+    if y.end < len(words) and among(words[y.end], "leading_on"):
+        return False
+    if x.start > 0 and among(words[x.start - 1], "be") and words[y.start] in ("the", "this", "these", "those"):
+        return False  # "there is the table on a cup"
+    rests = [{word for word in words[p.start : p.end] if not determiner(word)} for p in (x, y)]
+    return not (rests[0] <= rests[1] or rests[1] <= rests[0])
+
+
+def _held(words: Sequence[str]) -> Iterator[tuple[Phrase, Phrase]]:
+    """(Y, Z) of "X on Y in Z": what two relations of one thing hold to, where they may change places."""
+    for start in range(1, len(words)):
+        first = _holder(words, start)
+        y = with_of(words, first) if first else None
+        if y is None or y.end >= len(words):
+            continue
+        k = y.end + (verb_form(words[y.end]) and not among(words[y.end], "transitive"))
+        second = _holder(words, k) if k < len(words) else 0
+        z = with_of(words, second) if second else None
+        if z is not None and _may_be_held(words, words[start:first], words[k:second], y, z):
+            yield y, z
+
+
+def _holder(words: Sequence[str], k: int) -> int:
+    """Where the relation at k ends, or 0: a preposition, or a verb that is done to something."""
+    if among(words[k], "transitive", "transitive_finite"):
+        return k + 1
+    size = listed(words, k, "held_surely") or listed(words, k, "held_beside")
+    return k + size if size else 0
+
+
+def _may_be_held(words: Sequence[str], first: Sequence[str], second: Sequence[str], y: Phrase, z: Phrase) -> bool:
+    """False where both things may well be held in both ways, or where what follows hangs on another noun."""
+    acts = [among(relation[0], "transitive", "transitive_finite") for relation in (first, second)]
+    sure = [
+        act or " ".join(relation) in lists()["held_surely"] for act, relation in zip(acts, (first, second), strict=True)
+    ]
+    nouns = [{word for word in words[p.start : p.end] if not determiner(word)} for p in (y, z)]
+    heads = [words[p.end - 1] for p in (y, z)]
+    if not any(sure) or first == second or acts[1] or nouns[0] & nouns[1]:
+        return False
+    if (acts[0] and second[0] == "with") or (first[0] == "at" and not sure[1]):
+        return False
+    if second[0] == "with" and not among(heads[0], "places"):
+        return False
+    if all(among(relation[0], "worn_by") for relation in (first, second)) or first[0] == second[0]:
+        return False
+    if all(among(head, "places") for head in heads) or (among(first[0], "ridden") and _any(nouns, "boards")):
+        return False
+    after = words[z.end] if z.end < len(words) else ""
+    return not among(after, "leading_on") and after not in ("and", "or") and not is_finite(after)
+
+
+def _any(nouns: Sequence[Collection[str]], name: str) -> bool:
+    return any(among(word, name) for words in nouns for word in words)
+
+
+# --- colours, sizes, numbers
+
+
+def _pairs(
+    words: Sequence[str], kind: str, related: Sequence[tuple[Phrase, Phrase]]
+) -> Iterator[tuple[_Attribute, _Attribute]]:
+    """The pairs of attributes of a kind that may be exchanged, from left to right."""
+    find, may = RULES[kind]
+    if kind == "number" and any(is_finite(word) for word in words) and "one" in words:
+        return
+    found = [attribute for k in range(len(words)) if (attribute := find(words, k)) is not None]
+    for k, a in enumerate(found):
+        for b in found[k + 1 : k + 1 + REACH]:
+            if b.start >= a.end + len(a.rest) and may(a, b) and (a.rest != b.rest or _apart(a, b, related)):
+                yield a, b
+
+
+def _apart(a: _Attribute, b: _Attribute, related: Sequence[tuple[Phrase, Phrase]]) -> bool:
+    """Is a's noun X and b's noun Y of a relation? "a red car and a blue car" says the same either way round."""
+    return any(x.start <= a.start < x.end and y.start <= b.start < y.end for x, y in related)
+
+
+def _attribute(words: Sequence[str], start: int, end: int) -> _Attribute | None:
+    """The attribute at words start..end with the words that follow; None where no noun follows."""
+    stop = run_of(words, end)
+    if stop == end or not content(words[end]) or words[stop - 1] in ("looking", "colored", "coloured"):
+        return None
+    first = start
+    while first > 0 and start - first < MOST_WORDS and (content(words[first - 1]) or _counts(words[first - 1])):
+        first -= 1
+    rest = (*words[first:start], *words[end:stop])
+    return _Attribute(start=start, end=end, word=words[end - 1], rest=rest)
+
+
+def _counts(word: str) -> bool:
+    return among(word, "numbers", "plural_determiners")
+
+
+def _colour(words: Sequence[str], k: int) -> _Attribute | None:
+    """The colour at k with its shade ("dark blue"); None for one of several on the same noun, or for a person's."""
+    if words[k] not in colour_groups():
+        return None
+    start = k - 1 if k > 0 and among(words[k - 1], "shades") else k
+    before = [word for word in words[max(0, start - 4) : start] if word not in ("and", "or", ",", "&")]
+    joined = start > 0 and (words[start - 1] in ("and", "or", ",", "&") or words[start - 1] in colour_groups())
+    if joined and before and before[-1] in colour_groups():
+        return None
+    attribute = _attribute(words, start, k + 1)
+    if attribute is None or any(word in colour_groups() for word in attribute.rest):
+        return None
+    return None if any(among(word, "people") for word in attribute.rest) else attribute
+
+
+def _colours_may(a: _Attribute, b: _Attribute) -> bool:
+    return colour_groups()[a.word] != colour_groups()[b.word]
+
+
+def _size(words: Sequence[str], k: int) -> _Attribute | None:
+    if words[k] not in size_sides() or (k > 0 and words[k - 1] in size_sides()):
+        return None
+    attribute = _attribute(words, k, k + 1)
+    if attribute is None or any(word in size_sides() or among(word, "size_idioms") for word in attribute.rest):
+        return None
+    return attribute
+
+
+def _sizes_may(a: _Attribute, b: _Attribute) -> bool:
+    """Opposite ends of one scale; hair is long or short, and never tall."""
+    scales = {s for s, side in size_sides()[a.word] for t, other in size_sides()[b.word] if s == t and side != other}
+    by_length = [any(among(word, "measured_by_length") for word in attribute.rest) for attribute in (a, b)]
+    return bool(scales) and (not any(by_length) or {a.word, b.word} == {"long", "short"})
+
+
+def _number(words: Sequence[str], k: int) -> _Attribute | None:
+    """The number at k of a noun in the plural; of "sheep", also "one"."""
+    if not among(words[k], "numbers") or (k > 0 and among(words[k - 1], "singular_determiners", "numbers")):
+        return None
+    end = run_of(words, k + 1)
+    if not noun_ends(words, k + 1, end) or any(among(word, "not_counted") for word in words[k + 1 : end]):
+        return None
+    plural = is_plural(words[end - 1])
+    if plural is False or (plural and words[k] == "one"):
+        return None
+    return _Attribute(start=k, end=k + 1, word=words[k], rest=tuple(words[k + 1 : end]))
+
+
+def _numbers_may(a: _Attribute, b: _Attribute) -> bool:
+    if a.word == b.word:
+        return False
+    return "one" not in (a.word, b.word) or all(is_plural(x.rest[-1]) is None for x in (a, b))
+
+
+def _quality(words: Sequence[str], k: int) -> _Attribute | None:
+    """The only adjective of a noun, be it a colour or another; None for words that may hold for anything."""
+    if not describes(words[k]) or among(words[k], "not_exchanged") or words[k] == "orange":
+        return None
+    attribute = _attribute(words, k, k + 1)
+    if attribute is None or any(describes(word) or verb_form(word) for word in attribute.rest):
+        return None
+    coloured = words[k] in colour_groups() and any(among(word, "people", "more_people") for word in attribute.rest)
+    joined = k > 0 and words[k - 1] in ("and", "or", ",", "&", "very")
+    return None if coloured or joined or any(_counts(word) for word in attribute.rest) else attribute
+
+
+def _qualities_may(a: _Attribute, b: _Attribute) -> bool:
+    """Two colours are a kind of their own; and people get no colour."""
+    sorts = [(word in colour_groups(), word in size_sides()) for word in (a.word, b.word)]
+    if a.word == b.word or (sorts[0] == sorts[1] != (False, False)):
+        return False
+    to_people = (
+        x.word in colour_groups() and any(among(w, "people", "more_people") for w in y.rest)
+        for x, y in ((a, b), (b, a))
+    )
+    return not any(to_people)
+
+
+RULES = {
+    "colour": (_colour, _colours_may),
+    "size": (_size, _sizes_may),
+    "number": (_number, _numbers_may),
+    "attribute": (_quality, _qualities_may),
+}
+"""By kind: what finds an attribute at a word, and whether two may be exchanged."""
+
+
+# --- the text
+
+
+def _exchanged(caption: str, spans: Sequence[tuple[int, int]], a: tuple[int, int], b: tuple[int, int]) -> str:
+    """The caption with words a and words b (start, end) in each other's place; a / an and the first letter mended."""
+    (a0, a1), (b0, b1) = ((spans[start][0], spans[end - 1][1]) for start, end in (a, b))
+    first, second = caption[a0:a1], caption[b0:b1]
+    if (a[0] == 0 and not first.isupper()) or first in ("A", "An"):
+        first = first[0].lower() + first[1:]
+        if caption[a0].isupper():
+            second = second[0].upper() + second[1:]
+    head = _mended(caption[:a0], second)
+    return head + second + _mended(caption[a1:b0], first) + first + caption[b1:]
+
+
+def _replaced(caption: str, spans: Sequence[tuple[int, int]], start: int, end: int, new: str) -> str:
+    """The caption with other words in the place of words start..end; a / an and capitals mended."""
+    first, last = spans[start][0], spans[end - 1][1]
+    old = caption[first:last]
+    if old.isupper() and len(old) > 1:
+        new = new.upper()
+    elif old[0].isupper():
+        new = new[0].upper() + new[1:]
+    return _mended(caption[:first], new) + new + caption[last:]
+
+
+def _mended(before: str, phrase: str) -> str:
+    """The text before a phrase, with a or an as the phrase needs it."""
+    article = "an" if phrase[0].lower() in "aeiou" and not phrase.lower().startswith("one") else "a"
+    return re.sub(r"\b([Aa])n?(\s+)$", lambda match: match[1] + article[1:] + match[2], before)

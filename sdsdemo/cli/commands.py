@@ -1,0 +1,166 @@
+"""What is asked from Python or from the command line, and how answers read as text. Knows no page; prints nothing."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+
+from sdsdemo import models as adapters
+from sdsdemo.app.workbench import Workbench
+from sdsdemo.captions.cleaning import cleaning_notes
+from sdsdemo.captions.validation import check_captions
+from sdsdemo.cli.wrapping import wrapped
+from sdsdemo.core.decision import verdict_words
+from sdsdemo.data.readers import winoground
+from sdsdemo.errors import UserError
+from sdsdemo.evaluation.answers import answers_as_dict
+from sdsdemo.models import cards
+from sdsdemo.models.images import Opened, open_picture
+from sdsdemo.settings import NOISES, SEED, TIMESTEPS, budget
+from sdsdemo.types import Preference
+
+DECIMALS = {"similarity": 2, "denoising": 4}
+DIRECTION = {
+    "similarity": "similarity, higher is better",
+    "denoising": "denoising loss, lower is better",
+}
+RUNS = {True: "runs here", False: "does not run here yet"}
+HANGING = ("    ", "    ")
+"""What stands before the lines about the name above."""
+
+
+def ask(
+    image: str | Path | Image,
+    captions: Sequence[str],
+    models: Sequence[str] = (),
+    *,
+    timesteps: int | None = None,
+    noises: int | None = None,
+    seed: int | None = None,
+    timestep_range: Sequence[float] | None = None,
+    region: str = "crop",
+) -> dict[str, Any]:
+    """The dict of `score --json`. Raises `UserError` for an image, captions, a model or a budget that must change."""
+    spend = budget(
+        TIMESTEPS.default if timesteps is None else timesteps,
+        NOISES.default if noises is None else noises,
+        SEED.default if seed is None else seed,
+        timestep_range=timestep_range,
+        region=region,
+    )
+    opened = _opened(image)
+    workbench, read = Workbench(), check_captions(captions)
+    answers = list(workbench.compare(opened.image, read, tuple(models) or workbench.settings.models, spend))
+    name = Path(image).name if isinstance(image, str | Path) else "picture"
+    return answers_as_dict(name, read, answers, [*opened.notes, *cleaning_notes(captions, read)], spend.region)
+
+
+def as_text(answer: Mapping[str, Any]) -> str:
+    """An answer as a table: a row a model, losses where the score is a loss."""
+    labels = string.ascii_uppercase[: len(answer["captions"])]
+    rows = [["", *labels, "difference", "says"]]
+    rows += [_row(entry, labels) for entry in answer["models"]]
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]) - 1)]
+    table = ["  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[-1]]).rstrip() for row in rows]
+    captions = [f"{label}  {caption}" for label, caption in zip(labels, answer["captions"], strict=True)]
+    notes = [*answer.get("notes", ())]
+    notes += [f"{entry['model']}: {note}" for entry in answer["models"] for note in entry.get("notes", ())]
+    return "\n".join([*captions, "", *table, *([""] if notes else []), *notes])
+
+
+def list_models(workbench: Workbench) -> list[dict[str, Any]]:
+    """Every card with whether it can run here and now, and if not, why and what to do."""
+    rows = []
+    for card in workbench.cards():
+        state = workbench.availability(card)
+        rows.append(
+            {
+                "model": card.name,
+                "title": card.title,
+                "family": card.family,
+                "size_mb": card.size_mb,
+                "licence": card.licence,
+                "can_run": state.can_run,
+                "reason": state.reason,
+                "next_step": state.next_step,
+            }
+        )
+    return rows
+
+
+def models_as_text(rows: Sequence[Mapping[str, Any]], width: int) -> str:
+    """A line a model, and below it why one cannot run and what to do, on a terminal of that width."""
+    wide = max(len(row["model"]) for row in rows)
+    lines = []
+    for row in rows:
+        lines.append(f"{row['model']:{wide}}  {row['size_mb']:>8,.1f} MB  {RUNS[row['can_run']]}")
+        lines += [wrapped(f"{row['reason']} {row['next_step']}".strip(), width, *HANGING)] if row["reason"] else []
+    return "\n".join(lines)
+
+
+def fetch_benchmark(name: str, note: Callable[[str], None]) -> dict[str, Any] | None:
+    """Downloads a benchmark that the user is entitled to; None for a name that is none. Raises `UserError`."""
+    fetchers = {"winoground": winoground.fetch, "winoground-labels": winoground.fetch_labels}
+    return {"benchmark": name, "message": fetchers[name](note)} if name in fetchers else None
+
+
+def benchmarks_as_text(rows: Sequence[Mapping[str, Any]], width: int) -> str:
+    """A line a benchmark, and what to do where one is not here, on a terminal of that width."""
+    wide = max(len(row["benchmark"]) for row in rows)
+    lines = []
+    for row in rows:
+        size = f"{row['n']:,} examples" if row["n"] else ""
+        first = f"{row['benchmark']:{wide}}  {size:>12}  "
+        lines.append(wrapped(row["meaning"], width, first, " " * len(first)))
+        lines += [wrapped(row["next_step"], width, *HANGING)] if row["next_step"] else []
+    return "\n".join(lines)
+
+
+def fetch_model(workbench: Workbench, name: str, progress: Callable[[str], None]) -> dict[str, Any]:
+    """Downloads what a model needs. Raises `UserError` for an unknown model, a full disk or a failed download."""
+    card = workbench.card(name)
+    needed = [cards.resolve(card.base), card] if card.base else [card]
+    missing = [part for part in needed if part.download and not cards.is_downloaded(part)]
+    for part in missing:
+        progress(f"{part.title}: {part.size_mb / 1000:.1f} GB; a download that breaks off goes on from where it was.")
+    adapters.fetch(card)
+    what = "is here now" if missing else "needs no download: its weights are here"
+    return {"model": card.name, "downloaded": [part.name for part in missing], "message": f"{card.title} {what}."}
+
+
+def _opened(image: str | Path | Image) -> Opened:
+    """The picture; what is wrong with a file is said of its path as it was typed. Raises `UserError`."""
+    try:
+        return open_picture(image)
+    except UserError as error:
+        if isinstance(image, str | Path):
+            raise UserError(f"'{image}': {error}") from error
+        raise
+
+
+def _row(entry: Mapping[str, Any], labels: str) -> list[str]:
+    if "scores" not in entry:
+        return [entry["model"], *[""] * (len(labels) + 1), entry["problem"]]
+    sign, digits = -1 if entry["kind"] == "denoising" else 1, DECIMALS[entry["kind"]]
+    scores = [f"{sign * score:.{digits}f}" if score is not None else "not a number" for score in entry["scores"]]
+    preference = Preference(
+        preferred=entry["preferred"],
+        difference=entry["difference"],
+        stderr=entry["stderr"],
+        decided=entry["decided"],
+        tie=entry.get("tie", False),
+    )
+    said = f"{verdict_words(preference, labels)}  ({DIRECTION[entry['kind']]})"
+    return [entry["model"], *scores, _difference(entry), said]
+
+
+def _difference(entry: Mapping[str, Any]) -> str:
+    if entry["difference"] is None:
+        return ""
+    digits = DECIMALS[entry["kind"]]
+    error = "" if entry["stderr"] is None else f" ± {entry['stderr']:.{digits}f}"
+    return f"{entry['difference']:.{digits}f}{error}"

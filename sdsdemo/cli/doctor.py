@@ -1,0 +1,120 @@
+"""What is here, what can run, and what is missing with what to do about it. Loads no weights and changes nothing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from sdsdemo.app.workbench import Workbench
+from sdsdemo.cli.wrapping import wrapped
+from sdsdemo.models.cards import megabytes
+from sdsdemo.settings import CHECKPOINTS, FINETUNING, LIMITS, NOISES, ROOT, SEED, TIMESTEPS, VARIABLES, limit_words
+
+PACKAGES = (
+    "torch", "torchvision", "open_clip_torch", "diffusers", "transformers", "gradio", "plotly", "matplotlib", "numpy",
+    "pillow", "safetensors", "huggingface_hub",
+)  # fmt: skip
+ADVICE_PACKAGE = "{name} is not installed: run the set-up again (make setup, or pip install -r requirements.txt)."
+ADVICE_DISK = "The disk has {free:.1f} GB left: real models take 1 to 10 GB each."
+LITTLE_DISK_GB = 2.0
+HANG = {"Models": " " * 23}
+"""What stands before the later lines of an entry where it is not four spaces."""
+
+
+def examine(workbench: Workbench, environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """Everything that `doctor` prints, as plain values; `advice` holds a sentence for each thing that wants doing."""
+    versions = {name: _version(name) for name in PACKAGES}
+    cards = [_card(workbench, card) for card in workbench.cards()]
+    free_gb = round(shutil.disk_usage(ROOT).free / 1e9, 1)
+    shown = [card for card in cards if card["model"] in workbench.settings.models and not card["can_run"]]
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processors": os.cpu_count(),
+        "device": _device(),
+        "free_disk_gb": free_gb,
+        "hub_token": _has_token(),
+        "versions": versions,
+        "models": cards,
+        "checkpoints_mb": {path.name: megabytes(path) for path in sorted(CHECKPOINTS.iterdir())},
+        "variables": [
+            {**asdict(variable), "value": environment.get(variable.name, "").strip() or variable.default}
+            for variable in VARIABLES
+        ],
+        "knobs": {name: asdict(knob) for name, knob in _knobs().items()},
+        "limits": asdict(LIMITS) | FINETUNING.of_the_page,
+        "advice": [
+            *(ADVICE_PACKAGE.format(name=name) for name, found in versions.items() if found is None),
+            *([ADVICE_DISK.format(free=free_gb)] if free_gb < LITTLE_DISK_GB else []),
+            *(f"{card['model']}: {card['reason']} {card['next_step']}".strip() for card in shown),
+        ],
+    }
+
+
+def as_text(found: Mapping[str, Any], width: int) -> str:
+    """The report for people, on a terminal of that width."""
+    blocks = {
+        "This machine": [
+            f"Python {found['python']} on {found['system']}, {found['processors']} processors",
+            f"models run on: {found['device']}",
+            f"free disk: {found['free_disk_gb']} GB",
+            f"Hugging Face token: {'found' if found['hub_token'] else 'none (only gated models and data need one)'}",
+        ],
+        "Packages": [f"{name:18} {number or 'missing'}" for name, number in found["versions"].items()],
+        "Models": [
+            *(f"{card['model']:20} {'runs here' if card['can_run'] else card['reason']}" for card in found["models"]),
+            "`python -m sdsdemo models` says what to do about each.",
+        ],
+        "Shipped weights": [f"{name:32} {size:5.1f} MB" for name, size in found["checkpoints_mb"].items()],
+        "Environment variables": [
+            f"{v['name']} = {v['value']}  (default {v['default']}). {v['meaning']}" for v in found["variables"]
+        ],
+        "Settings of a question": [
+            f"{name}: {knob['default']}, from {knob['low']} to {knob['high']}. {knob['meaning']}"
+            for name, knob in found["knobs"].items()
+        ],
+        "Limits": [limit_words(name, _listed(value)) for name, value in found["limits"].items()],
+        "What to do": found["advice"] or ["Nothing: all that the page shows first can run here."],
+    }
+    return "\n\n".join(
+        "\n".join([title, *(wrapped(line, width, "  ", HANG.get(title, "    ")) for line in lines)])
+        for title, lines in blocks.items()
+    )
+
+
+def _card(workbench: Workbench, card: Any) -> dict[str, Any]:
+    state = workbench.availability(card)
+    return {"model": card.name, "can_run": state.can_run, "reason": state.reason, "next_step": state.next_step}
+
+
+def _knobs() -> dict[str, Any]:
+    return {"timesteps": TIMESTEPS, "noises": NOISES, "seed": SEED}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _device() -> str:
+    from sdsdemo.models import pick_device
+
+    device = pick_device("auto")
+    return "the CPU" if device.type == "cpu" else f"{device.type} (the Mini models always on the CPU)"
+
+
+def _has_token() -> bool:
+    from huggingface_hub import get_token
+
+    return get_token() is not None
+
+
+def _listed(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, list | tuple) else f"{value:,}"

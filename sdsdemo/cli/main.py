@@ -1,0 +1,279 @@
+"""The workbench without a browser: `python -m sdsdemo VERB`. Results go to stdout; progress and trouble to stderr.
+
+Each verb is a parser and a handler of a few lines; what it does lives in the module that it imports when it runs, so
+that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import Any
+
+from sdsdemo.cli.mini import add_mini
+from sdsdemo.cli.output import columns, note, progress, show, silent, verb
+from sdsdemo.cli.parser import Parser
+from sdsdemo.errors import UserError
+from sdsdemo.finetuning.recipe import PRESET_WORDS, Recipe, called, headings, made
+from sdsdemo.settings import NOISES, REGION_WORDS, REGIONS, SEED, TIMESTEP_RANGE, TIMESTEPS, budget
+
+STOPPED = 130
+"""What a shell reports for a program stopped with Ctrl-C."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0 done, 2 the user must change something, 1 our bug (by its traceback), 130 stopped with Ctrl-C."""
+    try:
+        asked = _parser().parse_args(arguments)
+        status: int = asked.run(asked)
+        return status
+    except UserError as error:
+        note(str(error))
+        return 2
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        note(f"No file or folder can have a name as long as '{str(error.filename)[:40]}…': check what was typed.")
+        return 2
+    except KeyboardInterrupt:
+        note("Stopped.")
+        return STOPPED
+    except BrokenPipeError:  # the reader of a pipe, such as head, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="python -m sdsdemo",
+        description="Which caption belongs to the picture? CLIP, the diffusion score and SDS-CLIP, side by side.",
+        epilog="Each verb explains itself: python -m sdsdemo score --help. The page: python app.py --help.",
+    )
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    _add_score(verbs)
+    _add_evaluate(verbs)
+    _add_report(verbs)
+    _add_finetune(verbs)
+    add_mini(verbs)
+    verb(verbs, "models", "every model, and whether it can run here", "models --json", _models)
+    verb(verbs, "benchmarks", "every benchmark, and whether it is here", "benchmarks", _benchmarks)
+    fetch = verb(verbs, "fetch", "download a model or a benchmark", "fetch clip-vit-b-32", _fetch)
+    fetch.add_argument("what", metavar="NAME", help="a card or a spec; winoground, winoground-labels")
+    bench = verb(verbs, "bench", "speed and memory on this machine", "bench --json", _bench)
+    bench.add_argument("--repeats", type=int, default=5, metavar="N", help="how often each path is timed (default 5)")
+    verb(verbs, "doctor", "what is here, what is missing, what to do", "doctor", _doctor)
+    return parser
+
+
+def _add_score(verbs: Any) -> None:
+    example = 'score cat.png "a cat on a mat" "a mat on a cat" --model mini-clip --model mini-diffusion'
+    score = verb(verbs, "score", "what each model says about a picture", example, _score)
+    score.add_argument("image", help="a picture: PNG, JPEG or WebP")
+    score.add_argument("captions", nargs="+", metavar="CAPTION", help="two or more captions to choose from")
+    _add_models_and_budget(score)
+
+
+def _add_evaluate(verbs: Any) -> None:
+    evaluate = verb(verbs, "evaluate", "score a whole benchmark", "evaluate mini --model mini-clip", _evaluate)
+    evaluate.add_argument(
+        "benchmark",
+        help="a name that `benchmarks` lists, such as mini, winoground or folder:PATH",
+    )
+    evaluate.add_argument("--limit", type=int, metavar="N", help="score only N examples, an even share of each tag")
+    evaluate.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="keep every score there: a run that was stopped goes on from it, several at once add up, and examples "
+        "that have changed since are scored again",
+    )
+    evaluate.add_argument(
+        "--blind",
+        action="store_true",
+        help="the blind row of one-image sets for denoising models too (32 times as long)",
+    )
+    evaluate.add_argument(
+        "--empty-prompt",
+        action="store_true",
+        help="keep the empty prompt's losses too, which image scores can be corrected by (half as much again to do)",
+    )
+    _add_models_and_budget(evaluate)
+
+
+def _add_report(verbs: Any) -> None:
+    report = verb(verbs, "report", "tables and plots of stored runs", "report runs/mini --out report", _report)
+    report.add_argument("runs", nargs="+", type=Path, metavar="DIR", help="folders that `evaluate --out` wrote")
+    report.add_argument(
+        "--out", type=Path, metavar="DIR", help="write results.json, results.csv and figures (PNG, SVG) there"
+    )
+
+
+def _add_finetune(verbs: Any) -> None:
+    example = "finetune --preset quick --objective preference --out runs/try"
+    tune = verb(verbs, "finetune", "fine-tune a CLIP, with or without a teacher", example, _finetune)
+    tune.usage, tune.epilog = f"%(prog)s --out DIR [options]\n{tune.epilog}", None
+    tune.description = f"{tune.description} A preset may set other values than the defaults below: see --show."
+    tune.add_argument("--out", type=Path, metavar="DIR", help="where weights, log and checkpoint go")
+    presets = "; ".join(f"{name}: {words}" for name, words in PRESET_WORDS.items())
+    tune.add_argument("--preset", default="mini", metavar="NAME", help=f"settings to start from ({presets})")
+    tune.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the run in --out, to more --steps too; without one, begin it",
+    )
+    tune.add_argument("--show", action="store_true", help="print the whole recipe, as JSON, and train nothing")
+    for heading, settings in headings().items():
+        group = tune.add_argument_group(heading)
+        for setting in settings:
+            _add_setting(group, setting)
+
+
+def _add_setting(group: Any, setting: Field[Any]) -> None:
+    default: Any = setting.default
+    says = setting.metadata["meaning"] + (f" Default: {default}." if default != "" else "")
+    options: dict[str, Any] = {"dest": setting.name, "default": None, "help": says.replace("%", "%%")}
+    if isinstance(default, bool):
+        options["action"] = argparse.BooleanOptionalAction
+    else:
+        options |= {"type": type(default), "metavar": _letter(default)}
+    group.add_argument(called(setting.name), **options)
+
+
+def _letter(default: object) -> str:
+    return "NAME" if isinstance(default, str) else "X" if isinstance(default, float) else "N"
+
+
+def _add_models_and_budget(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model", action="append", default=[], metavar="NAME", help="a card or a spec; may be repeated"
+    )
+    for name, knob in (("timesteps", TIMESTEPS), ("noises", NOISES), ("seed", SEED)):
+        says = f"{knob.meaning} From {knob.low} to {knob.high}, default {knob.default}."
+        parser.add_argument(f"--{name}", type=int, default=knob.default, metavar="N", help=says)
+    parser.add_argument("--region", choices=list(REGIONS), default="crop", help=REGION_WORDS)
+    parser.add_argument("--timestep-range", nargs=2, type=float, metavar=("LOW", "HIGH"), help=TIMESTEP_RANGE)
+
+
+def _score(asked: argparse.Namespace) -> int:
+    from sdsdemo.cli.commands import as_text, ask
+
+    answer = ask(
+        asked.image,
+        asked.captions,
+        asked.model,
+        timesteps=asked.timesteps,
+        noises=asked.noises,
+        seed=asked.seed,
+        timestep_range=asked.timestep_range,
+        region=asked.region,
+    )
+    show(asked, answer, as_text)
+    return 0 if any("scores" in entry for entry in answer["models"]) else 2
+
+
+def _evaluate(asked: argparse.Namespace) -> int:
+    from sdsdemo.app.workbench import Workbench
+    from sdsdemo.evaluation.run import evaluate
+    from sdsdemo.evaluation.tables import as_table, expected_lines
+    from sdsdemo.runtime import distributed
+
+    team, workbench = distributed.find(), Workbench()
+    models = asked.model or list(workbench.settings.models)
+    workbench.check(models)
+    result = evaluate(
+        asked.benchmark,
+        models,
+        workbench=workbench,
+        budget=budget(
+            asked.timesteps,
+            asked.noises,
+            asked.seed,
+            timestep_range=asked.timestep_range,
+            region=asked.region,
+            empty_prompt=asked.empty_prompt,
+        ),
+        limit=asked.limit,
+        out=asked.out,
+        blind=asked.blind,
+        progress=progress if team.is_main else silent,
+        remark=note if team.is_main else silent,
+    )
+    if not team.is_main:
+        return 0
+    for line in expected_lines(result, workbench.card):
+        note(line)
+    return show(asked, result, as_table)
+
+
+def _finetune(asked: argparse.Namespace) -> int:
+    changes = {s.name: value for s in fields(Recipe) if (value := getattr(asked, s.name)) is not None}
+    recipe = made(asked.preset, changes)
+    if asked.show:
+        print(json.dumps(recipe.as_dict(), indent=1))
+        return 0
+    if asked.out is None:
+        raise UserError("Name a folder for the run with --out.")
+    from sdsdemo.app.workbench import Workbench
+
+    workbench = Workbench()
+    for name in (recipe.base, recipe.teacher):
+        workbench.card(name)  # an unknown one is refused before anything heavy is loaded
+    from sdsdemo.finetuning.console_report import as_text, run_in_shell
+
+    record = run_in_shell(recipe, asked.out, workbench=workbench, resume=asked.resume, progress=progress, note=note)
+    if record is None:
+        return 0
+    if record["state"] == "failed" and not asked.json:
+        note(as_text(record, asked.out))
+        return 2
+    show(asked, record, lambda found: as_text(found, asked.out))
+    return 2 if record["state"] == "failed" else 0
+
+
+def _report(asked: argparse.Namespace) -> int:
+    from sdsdemo.evaluation.report import report
+    from sdsdemo.evaluation.tables import as_table
+
+    results = report(asked.runs, asked.out, note)
+    return show(asked, results, lambda found: "\n\n\n".join(as_table(result) for result in found))
+
+
+def _models(asked: argparse.Namespace) -> int:
+    from sdsdemo.app.workbench import Workbench
+    from sdsdemo.cli.commands import list_models, models_as_text
+
+    return show(asked, list_models(Workbench()), lambda rows: models_as_text(rows, columns()))
+
+
+def _fetch(asked: argparse.Namespace) -> int:
+    from sdsdemo.app.workbench import Workbench
+    from sdsdemo.cli.commands import fetch_benchmark, fetch_model
+
+    fetched = fetch_benchmark(asked.what, note) or fetch_model(Workbench(), asked.what, note)
+    return show(asked, fetched, lambda done: done["message"])
+
+
+def _benchmarks(asked: argparse.Namespace) -> int:
+    from sdsdemo.cli.commands import benchmarks_as_text
+    from sdsdemo.data.benchmarks import list_benchmarks
+
+    return show(asked, list_benchmarks(), lambda rows: benchmarks_as_text(rows, columns()))
+
+
+def _bench(asked: argparse.Namespace) -> int:
+    from sdsdemo.cli.bench import as_text, bench
+
+    return show(asked, bench(repeats=asked.repeats, progress=progress), as_text)
+
+
+def _doctor(asked: argparse.Namespace) -> int:
+    from sdsdemo.app.workbench import Workbench
+    from sdsdemo.cli.doctor import as_text, examine
+
+    return show(asked, examine(Workbench()), lambda found: as_text(found, columns()))

@@ -1,0 +1,146 @@
+"""The verbs below `python -m sdsdemo mini`, which make the Mini world and its models from nothing."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from sdsdemo.cli.output import note, progress, show, verb
+from sdsdemo.errors import UserError
+from sdsdemo.settings import ASSETS, CHECKPOINTS, SEED, TRAIN_MINUTES, VARIANTS_MINUTES, Settings
+
+DEFAULT_WORK = Path("runs/mini")
+STUDY_LINES = ASSETS / "mini" / "results" / "experiment"
+
+
+def add_mini(verbs: Any) -> None:
+    """`mini` and what is below it."""
+    mini = verbs.add_parser("mini", help="make the Mini world and its models from nothing")
+    deeds = mini.add_subparsers(required=True, metavar="DEED")
+    draw = verb(deeds, "draw", "draw a benchmark, a validation set and examples", "mini draw --seed 7", _mini_draw)
+    draw.add_argument("--seed", type=int, help="another seed draws other pictures (default: that of what is shipped)")
+    draw.add_argument("--out", type=Path, metavar="DIR", help="default: runs/mini/seed-N, or assets/mini with no seed")
+    draw.add_argument("--sheets", action="store_true", help="contact sheets to check by eye, and nothing else")
+    train = verb(
+        deeds, "train", f"train the Mini models; all of them take about {TRAIN_MINUTES} minutes on two cores",
+        "mini train all", _mini_train,
+    )  # fmt: skip
+    train.add_argument("parts", nargs="+", metavar="PART", help="all, or names of Mini models")
+    train.add_argument("--out", type=Path, default=CHECKPOINTS, metavar="DIR", help="default: checkpoints/")
+    train.add_argument(
+        "--work", type=Path, default=DEFAULT_WORK, metavar="DIR",
+        help=f"unfinished runs, continued when asked again (default: {DEFAULT_WORK})",
+    )  # fmt: skip
+    variants = verb(
+        deeds, "variants",
+        "train and measure CLIPs of other tag shares and teachers of other making, about "
+        f"{VARIANTS_MINUTES} minutes on two cores",
+        "mini variants", _mini_variants,
+    )  # fmt: skip
+    variants.add_argument("--work", type=Path, default=DEFAULT_WORK, metavar="DIR", help="unfinished runs, continued")
+    verb(deeds, "costs", "time a step of every objective, and all of it from scratch", "mini costs", _mini_costs)
+    study = verb(
+        deeds, "study", "make the runs of a study of the experiment that are not made yet", "mini study control",
+        _mini_study,
+    )  # fmt: skip
+    study.add_argument("names", nargs="+", metavar="STUDY", help="one of the experiment's, such as confirm; or all")
+    study.add_argument("--part", default="0/1", metavar="K/N", help="make the K-th of N shares of the runs (from 0)")
+    study.add_argument("--out", type=Path, default=STUDY_LINES, metavar="DIR", help="a line a run goes there")
+    study.add_argument("--work", type=Path, default=DEFAULT_WORK / "studies", metavar="DIR", help="unfinished runs")
+    study.add_argument("--checkpoints", type=Path, metavar="DIR", help="Mini models of another folder")
+    check = verb(
+        deeds, "verify", "check that the shipped Mini figures are what the shipped weights give", "mini verify",
+        _mini_verify,
+    )  # fmt: skip
+    check.add_argument(
+        "--from-scratch", action="store_true", help="train and run everything again, some hours; resumable"
+    )
+    check.add_argument("--work", type=Path, default=DEFAULT_WORK / "verify", metavar="DIR", help="what is being made")
+    verb(deeds, "document", "write the experiment's tables into docs/mini.md", "mini document", _mini_document)
+    verb(deeds, "opening", "compute the answer that the page opens on", "mini opening", _mini_opening)
+
+
+def _mini_draw(asked: argparse.Namespace) -> int:
+    from sdsdemo.mini.experiments.draw_assets import SEED as SHIPPED
+    from sdsdemo.mini.experiments.draw_assets import draw, draw_sheets
+
+    seed = SHIPPED if asked.seed is None else SEED.check(asked.seed, "Seed")
+    out = asked.out or (ASSETS / "mini" if asked.seed is None else DEFAULT_WORK / f"seed-{seed}")
+    written = [str(path) for path in (draw_sheets(seed, out) if asked.sheets else draw(seed, out, progress))]
+    return show(asked, {"seed": seed, "written": written}, lambda done: "\n".join(done["written"]))
+
+
+def _mini_train(asked: argparse.Namespace) -> int:
+    from sdsdemo.mini.experiments.train_all import PARTS, train
+
+    parts = list(PARTS) if asked.parts == ["all"] else asked.parts
+    train(parts, asked.out, asked.work, progress)
+    return show(asked, {"parts": parts, "out": str(asked.out)}, lambda done: f"written to {done['out']}")
+
+
+def _mini_variants(asked: argparse.Namespace) -> int:
+    from sdsdemo.app.workbench import Workbench
+    from sdsdemo.mini.experiments.ablations import make_variants
+
+    make_variants(CHECKPOINTS, STUDY_LINES, asked.work, Workbench(), progress)
+    return show(asked, {"out": str(STUDY_LINES)}, lambda done: f"lines are in {done['out']}")
+
+
+def _mini_costs(asked: argparse.Namespace) -> int:
+    from sdsdemo.app.workbench import Workbench
+    from sdsdemo.mini.experiments.costs import measured, write
+    from sdsdemo.mini.experiments.study import read_rows
+    from sdsdemo.mini.experiments.tables import costs_words, whole_words
+    from sdsdemo.mini.experiments.total_timing import hours
+    from sdsdemo.mini.experiments.verify import COSTS, PROCESSES
+
+    found = measured(read_rows(STUDY_LINES / "confirm.jsonl"), Workbench(), note)
+    found["whole"] = hours(found, PROCESSES, note)
+    write(COSTS, found)
+    return show(asked, found, lambda costs: f"{costs_words(costs)}\n{whole_words(costs)}")
+
+
+def _mini_study(asked: argparse.Namespace) -> int:
+    from sdsdemo.app.workbench import Workbench
+    from sdsdemo.mini.experiments.declared import STUDIES
+    from sdsdemo.mini.experiments.verify import make_studies
+    from sdsdemo.mini.models.from_folder import Elsewhere
+
+    names = [*STUDIES] if asked.names == ["all"] else asked.names
+    workbench: Any = Workbench() if asked.checkpoints is None else Elsewhere(Workbench(), asked.checkpoints)
+    make_studies(names, asked.out, asked.work, workbench, progress, _part(asked.part))
+    return show(asked, {"studies": names, "out": str(asked.out)}, lambda done: f"lines are in {done['out']}")
+
+
+def _part(text: str) -> tuple[int, int]:
+    """`K/N` with 0 <= K < N. Raises `UserError`."""
+    part, _, of = text.partition("/")
+    if not (part.isdecimal() and of.isdecimal() and int(part) < int(of)):
+        raise UserError(f"--part takes a share such as 0/2, the first of two; it was '{text}'.")
+    return int(part), int(of)
+
+
+def _mini_verify(asked: argparse.Namespace) -> int:
+    from sdsdemo.app.workbench import Workbench
+    from sdsdemo.mini.experiments.verify import as_text, from_scratch, verify
+
+    found = (from_scratch if asked.from_scratch else verify)(asked.work, Workbench(), progress)
+    show(asked, found, as_text)
+    return 0 if found["same"] else 2
+
+
+def _mini_document(asked: argparse.Namespace) -> int:
+    from sdsdemo.mini.experiments.document import write
+
+    return show(asked, {"written": str(write())}, lambda done: f"written to {done['written']}")
+
+
+def _mini_opening(asked: argparse.Namespace) -> int:
+    from sdsdemo.app.workbench import Workbench
+    from sdsdemo.ui.answer_file import OPENING_FILE, as_json, opening_answer
+
+    path = ASSETS / OPENING_FILE
+    record = opening_answer(Workbench(Settings.from_environment({})))
+    path.write_text(as_json(record) + "\n")
+    return show(asked, record, lambda _: f"written to {OPENING_FILE}")

@@ -1,0 +1,101 @@
+"""When a difference between two captions is decided, and how that is said. Knows no model and no page.
+
+    tie          |difference| <= the resolution of the scores (`types.Scores`): it may be rounding
+    similarity   decided unless it is a tie: nothing was sampled
+    denoising    decided when  |difference| > t_{.975, dof} * stderr  of the *paired* difference (`metrics`), and no tie
+
+"Decided" means that other noise draws would hardly turn the preference round. It does not mean "right".
+
+Shape suffixes: I image, C caption, T timestep, N noise draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sdsdemo.core.metrics import paired_difference, student_t_quantile
+from sdsdemo.types import Preference, Scores
+
+NO_NUMBER = {
+    "similarity": "A score of this model is not a finite number, so it is no evidence for either caption.",
+    "denoising": "A loss of this model is not a finite number{where}, so it is no evidence for either caption.",
+}
+EXACT_TIE = "The best two captions have exactly the same score."
+TIE = "The best two captions differ by no more than rounding: the same model may turn them round in another batch."
+ONE_DRAW = "One noise draw a timestep does not show the error of the difference: set two or more noise draws."
+NO_LOSSES = "The losses behind these scores were not kept, so the error of the difference is not known: score again."
+
+
+def decide(scores: Scores, image: int = 0) -> Preference:
+    """Which caption one model prefers for one image: the best against the second best.
+
+    Any score or loss of this image that is NaN or infinite leaves no preference at all. In a tie the first of the best
+    is named, which no batch can turn round, and nothing is decided.
+
+    Raises `ValueError` for fewer than two captions, or an image that is not there.
+    """
+    if scores.score_IC.ndim != 2 or scores.score_IC.shape[1] < 2:
+        raise ValueError(f"scores must hold images x at least two captions; score_IC was {scores.score_IC.shape}")
+    if not 0 <= image < len(scores.score_IC):
+        raise ValueError(f"image must be from 0 to {len(scores.score_IC) - 1}; it was {image}")
+    if not _is_finite(scores, image):
+        note = NO_NUMBER[scores.kind].format(where=_where(scores, image))
+        return Preference(preferred=None, difference=None, stderr=None, decided=False, note=note)
+    score_C = scores.score_IC[image].astype(np.float64)
+    best, second = (int(c) for c in np.argsort(-score_C, kind="stable")[:2])
+    difference = float(score_C[best] - score_C[second])
+    stderr, needed, note = _error(scores, image, best, second)
+    tie = difference <= scores.resolution
+    if tie:
+        best = int(np.flatnonzero(score_C >= score_C[best] - scores.resolution)[0])
+        note = TIE if difference else EXACT_TIE
+    return Preference(
+        preferred=best,
+        difference=difference,
+        stderr=stderr,
+        decided=not tie and needed is not None and difference > needed,
+        tie=tie,
+        note=note,
+    )
+
+
+def verdict_words(preference: Preference, labels: Sequence[str]) -> str:
+    """The preference in plain words; labels: a name a caption, such as "A" and "B"."""
+    if preference.preferred is None:
+        return "no verdict: a score is not a finite number"
+    if preference.tie:
+        return "a tie"
+    if preference.decided:
+        return f"prefers {labels[preference.preferred]}"
+    if preference.stderr is None:
+        return "undecided: the error of the difference is not known"
+    return "undecided: the difference is within its error"
+
+
+def _error(scores: Scores, image: int, best: int, second: int) -> tuple[float | None, float | None, str]:
+    """Standard error of the difference, what the difference must exceed to be decided (None: nothing will do), note."""
+    if scores.kind == "similarity":
+        return None, 0.0, ""
+    if scores.evidence is None:
+        return None, None, NO_LOSSES
+    loss_CTN = scores.evidence.loss_ICTN[image]
+    paired = paired_difference(loss_CTN[best], loss_CTN[second])
+    if paired.stderr is None or paired.dof is None:
+        return None, None, ONE_DRAW
+    return paired.stderr, student_t_quantile(0.975, paired.dof) * paired.stderr, ""
+
+
+def _is_finite(scores: Scores, image: int) -> bool:
+    if scores.evidence is not None and not np.isfinite(scores.evidence.loss_ICTN[image]).all():
+        return False
+    return bool(np.isfinite(scores.score_IC[image]).all())
+
+
+def _where(scores: Scores, image: int) -> str:
+    """The first timestep with a loss that is no number."""
+    if scores.evidence is None:
+        return ""
+    lost_T = ~np.isfinite(scores.evidence.loss_ICTN[image]).all(axis=(0, 2))
+    return f" (timestep {scores.evidence.timestep_T[lost_T.argmax()]})" if lost_T.any() else ""

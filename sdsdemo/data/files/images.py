@@ -1,0 +1,295 @@
+"""The pictures of a benchmark by name, in its folders and zip files. Opens none until it is asked for.
+
+A name is found as it is written; else without its suffix, with the accents or the suffix's case of another system, with
+folders that are not there or without some that are, or as an absolute path inside the folder: whatever leads to one
+file alone. No name leads out of the folder.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import posixpath
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from zipfile import ZipFile
+
+import numpy as np
+from PIL import Image
+
+from sdsdemo.data.files import picture_digest
+from sdsdemo.data.files.names import FilesBelow, alike
+from sdsdemo.data.files.pointers import check_content, check_file
+from sdsdemo.data.files.quoting import listed, shown
+from sdsdemo.errors import UserError
+from sdsdemo.models.images import Cut, decoded, open_picture
+from sdsdemo.types import Picture
+
+ENDINGS = ("", ".png", ".jpg", ".jpeg", ".webp")
+SUFFIXES = frozenset(ENDINGS[1:])
+UTF8_FLAG = 0x800
+NAMED = 3
+"""How many missing names are said."""
+
+Box = tuple[int, int, int, int]
+"""Left and upper edge, width and height, in pixels."""
+Note = Callable[[str], None]
+
+
+def silent(line: str) -> None:
+    """Takes a note and says nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A file, or a member of a zip file."""
+
+    path: Path
+    member: str = ""
+
+
+class ImageFiles:
+    """Where the pictures of a benchmark lie."""
+
+    def __init__(self, roots: Iterable[Path], archives: Iterable[Path] = (), *, any_suffix: bool = False) -> None:
+        """roots, archives: folders and zip files, the likeliest first; zip files go before folders.
+
+        any_suffix: x.jpg will do for x.png, for sets that are published in both.
+        """
+        self.roots = list(dict.fromkeys(roots))
+        self.archives = list(dict.fromkeys(archives))
+        self._any_suffix = any_suffix
+        self._below = {root: FilesBelow(root) for root in self.roots}
+        self._found: dict[str, Place] = {}
+        self._deep: dict[str, list[str]] | None = None
+        self._asked: dict[str, None] = {}
+        self._times: Counter[str] | None = None
+        """How many of the names that were asked for end so."""
+
+    def picture(self, name: str, where: str = "", box: Box | None = None) -> Picture:
+        """The picture of a name. where: its row, in words; box: what is cut out of it, as much as lies inside."""
+        self._asked[name] = None
+        return Picture(
+            name=name,
+            open=partial(self._open, name, where, box),
+            key=f"{self.roots[0]}/{name} {box or ''}".rstrip(),
+            content=partial(self._content, name, str(box or "")),
+        )
+
+    def note_missing(self, note: Note) -> None:
+        """Says how many of the names that were asked for lead to no file, and some of them."""
+        missing = [name for name in self._asked if self.find(name) is None]
+        if missing:
+            some = listed(missing, NAMED)
+            note(f"{len(missing):,} of {len(self._asked):,} images are missing in {self._called}: {some}.")
+
+    def find(self, name: str) -> Place | None:
+        """Where the picture of a name is; None where there is none, or more than one that it may mean.
+
+        Raises `UserError` for a zip file that cannot be read.
+        """
+        place = self._found.get(name) or self._looked_for(name)
+        if place is not None:
+            self._found[name] = place
+        return place
+
+    def _looked_for(self, name: str) -> Place | None:
+        ways = self._ways(name)
+        for way in ways:
+            for archive in self.archives:
+                if (member := self._one(_tails_in(archive, picture_digest.state_of(archive)), way)) is not None:
+                    return Place(path=archive, member=member)
+            if (path := self._file_of(way)) is not None:
+                return Place(path=path)
+        if not ways:
+            return None
+        if self._deep is None:
+            self._deep = _tails(_walked(self.roots))
+        found = next((one for way in ways if (one := self._one(self._deep, way)) is not None), None)
+        return None if found is None else Place(path=Path(found))
+
+    def _ways(self, name: str) -> list[str]:
+        """The name as it is written, then without its first folder, and so on; nothing for one that leads out.
+
+        A folder is left away only where it is not there, and where no other name would become the same.
+        """
+        parts = self._parts(name)
+        ways = ["/".join(parts[start:]) for start in range(len(parts))]
+        if len(ways) < 2 or self._file_of(ways[0]) is not None:
+            return ways[:1]
+        there = (os.path.isdir(root / "/".join(parts[:n])) for n in range(1, len(parts)) for root in self.roots)
+        if any(there):
+            return ways[:1]
+        if self._times is None:
+            self._times = Counter(tail for own in self._asked for tail in _ends(self._parts(own)))
+        return [ways[0], *(way for way in ways[1:] if self._times[way] <= 1)]
+
+    def _parts(self, name: str) -> list[str]:
+        path = name.strip()
+        if os.path.isabs(path):
+            path = next((os.path.relpath(path, root) for root in self.roots if _inside(path, root)), path)
+        parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".")]
+        return [] if ".." in parts or "\0" in path else parts
+
+    def _file_of(self, way: str) -> Path | None:
+        return next((path for root in self.roots if (path := self._file(root, way)) is not None), None)
+
+    def _file(self, root: Path, way: str) -> Path | None:
+        """A file below a folder, by its name as written, else by the one suffix with which it is there."""
+        if os.path.isfile(as_written := os.path.join(root, way)):
+            return Path(as_written)
+        files = (root / found for wanted in self._wanted(way) if (found := self._below[root].find(wanted)) is not None)
+        there = [path for path in dict.fromkeys(files) if os.path.isfile(path)]
+        return there[0] if len(there) == 1 else None
+
+    def _one(self, tails: dict[str, list[str]], way: str) -> str | None:
+        """What ends in this way, if it is one alone."""
+        as_written = tails.get(alike(way), [])
+        found = as_written or [name for wanted in self._wanted(way) for name in tails.get(alike(wanted), [])]
+        return found[0] if len(found) == 1 else None
+
+    def _wanted(self, way: str) -> Iterator[str]:
+        yield from (f"{way}{ending}" for ending in ENDINGS)
+        stem, suffix = posixpath.splitext(way)
+        if self._any_suffix and suffix:
+            yield from (f"{stem}{ending}" for ending in ENDINGS[1:])
+
+    @property
+    def _called(self) -> str:
+        """In words: the zip file, or the folder."""
+        return self.archives[0].name if self.archives else f"the folder {self.roots[0].name}"
+
+    def _open(self, name: str, where: str, box: Box | None) -> Image.Image:
+        place = self.find(name)
+        if place is None:
+            raise UserError(f"{shown(name)} is missing in {self._called}{f': {where} names it' if where else ''}.")
+        return _read(place, name, None if box is None else partial(_cut, box=box, name=name, where=where))
+
+    def _content(self, name: str, part: str) -> str:
+        place = self.find(name)
+        if place is None:
+            return picture_digest.MISSING
+        if place.member:
+            return picture_digest.of_member(place.path, place.member, part)
+        return picture_digest.of_file(place.path, part)
+
+
+def images_beside(table: Path, folder: Path, *others: str) -> ImageFiles:
+    """The pictures of a table in a benchmark's folder: in `images.zip`, `images/` or beside the table.
+
+    others: folders that they may lie in too. A zip file of another name will do where it is the only one.
+    """
+    homes = list(dict.fromkeys((table, folder)))
+    named = [home / name for home in homes for name in ("images", *others) if (home / name).is_dir()]
+    zips = [path for home in homes for path in sorted(home.iterdir()) if path.suffix.lower() == ".zip"]
+    archives = [path for path in zips if path.stem.lower() == "images"] or (zips if len(zips) == 1 else [])
+    return ImageFiles([*named, *homes], archives)
+
+
+def _read(place: Place, name: str, cut: Cut | None) -> Image.Image:
+    try:
+        if place.member:
+            data = _opened(place.path, picture_digest.state_of(place.path)).read(place.member)
+        else:
+            data = place.path.read_bytes()
+    except Exception as error:  # a damaged or locked zip file: BadZipFile, zlib.error, EOFError, RuntimeError, ...
+        if place.member:
+            raise UserError(
+                f"{shown(name)} cannot be read from {place.path.name}: copy it again, it may end early."
+            ) from error
+        raise UserError(
+            f"{shown(name)} in the folder {place.path.parent.name} cannot be read: check the file."
+        ) from error
+    said = f"{shown(name)} in {place.path.name if place.member else f'the folder {place.path.parent.name}'}"
+    is_array = (place.member or place.path.name).endswith(".npy")
+    return _of_array(data, said) if is_array else decoded(data, said, cut)
+
+
+def _of_array(data: bytes, said: str) -> Image.Image:
+    """A picture that is kept as NumPy's array [high, wide, 3] of blue, green and red, as in EqBen."""
+    check_content(data, said)
+    try:
+        array = np.load(io.BytesIO(data), allow_pickle=False)[:, :, 2::-1]
+        return open_picture(Image.fromarray(np.ascontiguousarray(array), "RGB")).image
+    except UserError:
+        raise
+    except Exception as error:  # whatever the file holds instead
+        raise UserError(f"{said} is no picture, or it is broken.") from error
+
+
+def _cut(image: Image.Image, box: Box, name: str, where: str) -> Image.Image:
+    """What lies in the box, of the pixels as the file has them: the authors' code turns no picture.
+
+    Raises `UserError` where that is nothing.
+    """
+    x, y, wide, high = box
+    left, upper, right, lower = max(0, x), max(0, y), min(image.width, x + wide), min(image.height, y + high)
+    if left >= right or upper >= lower:
+        size = f"{image.width} x {image.height} pixels"
+        raise UserError(f"{where} has a box outside of its picture {shown(name)}, which has {size}: mend the box.")
+    return image.crop((left, upper, right, lower))
+
+
+def _inside(path: str, root: Path) -> bool:
+    """Does an absolute path lie in a folder, as both are written or as they really are?"""
+    ways = ((os.path.normpath(path), os.path.abspath(root)), (os.path.realpath(path), os.path.realpath(root)))
+    return any(own.startswith(home.rstrip(os.sep) + os.sep) for own, home in ways)
+
+
+def _walked(roots: Sequence[Path]) -> Iterator[str]:
+    seen: set[str] = set()
+    for root in roots:
+        for folder, _, names in os.walk(root):
+            for name in names:
+                path = os.path.join(folder, name)
+                if os.path.splitext(name)[1].lower() in SUFFIXES and path not in seen:
+                    seen.add(path)
+                    yield path
+
+
+def _tails(names: Iterable[str]) -> dict[str, list[str]]:
+    """By every ending of a path at a folder's edge, the paths that end so."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        for tail in _ends(alike(name.replace(os.sep, "/")).split("/")):
+            found.setdefault(tail, []).append(name)
+    return found
+
+
+def _ends(parts: Sequence[str]) -> Iterator[str]:
+    """The whole path, then without its first folder, and so on."""
+    yield from ("/".join(parts[start:]) for start in range(len(parts)))
+
+
+@lru_cache(maxsize=8)
+def _opened(archive: Path, state: picture_digest.State) -> ZipFile:
+    check_file(archive)
+    try:
+        return ZipFile(archive)
+    except Exception as error:  # BadZipFile, OSError, and for odd headers others
+        raise UserError(f"{archive.name} cannot be read: copy it again, it may end early.") from error
+
+
+@lru_cache(maxsize=8)
+def _tails_in(archive: Path, state: picture_digest.State) -> dict[str, list[str]]:
+    """Members by every ending of their names. One that a Mac packed is known by its UTF-8 name too."""
+    found: dict[str, list[str]] = {}
+    for member in _opened(archive, state).infolist():
+        name = member.filename
+        if member.is_dir():
+            continue
+        names = {name} if member.flag_bits & UTF8_FLAG else {name, _as_utf8(name)}
+        for tail in {tail for one in names for tail in _tails([one])}:
+            found.setdefault(tail, []).append(name)
+    return found
+
+
+def _as_utf8(name: str) -> str:
+    """A name whose bytes are UTF-8 although the zip file does not say so."""
+    try:
+        return name.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return name

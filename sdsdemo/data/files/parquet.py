@@ -1,0 +1,113 @@
+"""Rows of Parquet files without their pictures, which are read when they are opened, a row group at a time.
+
+A picture is a column of bytes, of {"bytes", "path"} as the Hub has them, or of names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from sdsdemo.data.files import picture_digest
+from sdsdemo.data.files.images import ImageFiles, decoded
+from sdsdemo.data.files.pointers import check_file
+from sdsdemo.errors import UserError
+from sdsdemo.types import Picture
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """Where the bytes of a picture are."""
+
+    path: Path
+    group: int
+    column: str
+    place: int
+    """Within the row group."""
+    where: str
+
+    def picture(self, files: ImageFiles) -> Picture:
+        """files: where it is looked for when the cell holds a name alone."""
+        return Picture(
+            name=f"{self.column} of {self.where[0].lower()}{self.where[1:]}",
+            open=partial(self._open, files),
+            key=f"{self.path}/{self.group}/{self.place}/{self.column}",
+            content=partial(self._content, files),
+        )
+
+    def _open(self, files: ImageFiles) -> Image.Image:
+        data = self._held()
+        if isinstance(data, str):
+            return files.picture(data, self.where).open()
+        return decoded(data, f"The image {self.column} in {self.where[0].lower()}{self.where[1:]}")
+
+    def _content(self, files: ImageFiles) -> str:
+        def read() -> bytes:
+            data = self._held()
+            return picture_digest.content_of(files.picture(data)).encode() if isinstance(data, str) else data
+
+        return picture_digest.of_cell(self.path, f"{self.group} {self.column} {self.place}", read)
+
+    def _held(self) -> bytes | str:
+        """The picture's bytes, or its name. Raises `UserError` for a cell that has neither."""
+        cell = _column(self.path, self.group, self.column)[self.place].as_py()
+        if isinstance(cell, dict):
+            cell = cell.get("bytes") or cell.get("path")
+        if not isinstance(cell, bytes | str) or not cell:
+            raise UserError(f"{self.where} has no {self.column}.")
+        return cell
+
+
+def parquet_rows(files: Sequence[Path]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Where a row is, in words, and the row; pictures are `Cell`s. Raises `UserError` for a file that is broken."""
+    from pyarrow.parquet import ParquetFile
+
+    for path in files:
+        check_file(path)
+        try:
+            file = ParquetFile(path)
+            pictures = [field.name for field in file.schema_arrow if _holds_pictures(field.type)]
+            others = [name for name in file.schema_arrow.names if name not in pictures]
+            number = 0
+            for group in range(file.num_row_groups):
+                rows = file.read_row_group(group, columns=others).to_pylist()
+                if not others:
+                    rows = [{} for _ in range(file.metadata.row_group(group).num_rows)]
+                for place, row in enumerate(rows):
+                    where = f"Row {number} of {path.name}"
+                    cells = {
+                        name: Cell(path=path, group=group, column=name, place=place, where=where) for name in pictures
+                    }
+                    yield where, {**row, **cells}
+                    number += 1
+        except UserError:
+            raise
+        except Exception as error:  # Arrow answers a damaged file with errors of every kind
+            raise UserError(f"{path.name} cannot be read: copy that file again.") from error
+
+
+def _holds_pictures(kind: Any) -> bool:
+    from pyarrow import types
+
+    if types.is_struct(kind):
+        return any(kind.field(k).name in ("bytes", "path") for k in range(kind.num_fields))
+    return types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
+
+
+def _column(path: Path, group: int, name: str) -> Any:
+    try:
+        return _column_of(path, picture_digest.state_of(path), group, name)
+    except Exception as error:  # the file has gone or changed since, or this part of it is damaged
+        raise UserError(f"{path.name} cannot be read: copy that file again.") from error
+
+
+@lru_cache(maxsize=2)
+def _column_of(path: Path, state: picture_digest.State, group: int, name: str) -> Any:
+    from pyarrow.parquet import ParquetFile
+
+    return ParquetFile(path).read_row_group(group, columns=[name]).column(name)

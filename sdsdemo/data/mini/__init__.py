@@ -1,0 +1,1 @@
+"""The drawn world: scenes, sentences, pictures, and the benchmarks made of them."""

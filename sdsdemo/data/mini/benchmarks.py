@@ -1,0 +1,354 @@
+"""The benchmarks of the Mini world, drawn from a seed, of combinations that no model was trained on.
+
+Pair of pairs, in Winoground's kinds: two scenes, two sentences of the same words, each true of its own scene alone.
+
+    Object     two noun phrases change places           left, above, inside
+    Relation   adjectives or numbers change places      colour-and, colour-relation, size, count
+    Both       nouns and their sizes or numbers do      both-size, both-count
+
+One image and k sentences, the first true: attribute and relation swaps, word orders, names of one object, retrieval.
+Ambiguous pairs, both sentences true of both scenes, are outside every score. Knows no model and draws no pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+
+from sdsdemo.captions.word_order import shuffled
+from sdsdemo.data.mini.hard_negatives import JOINTS, is_true, twins_of
+from sdsdemo.data.mini.scenes import (
+    BACKGROUNDS,
+    ROOMY,
+    SHAPES,
+    SPLITS,
+    TRAIN_SHARES,
+    Family,
+    Look,
+    Scene,
+    Split,
+    Thing,
+    combination,
+    is_rare,
+    laid_out,
+    random_bystanders,
+    random_scene,
+    random_things,
+    split_of,
+)
+from sdsdemo.data.mini.sentences import (
+    COLOURS,
+    CONTENT_WORDS,
+    FRONTED_SHARE,
+    Form,
+    Sentence,
+    Template,
+    describe,
+    name_of,
+    random_template,
+    sentence_of,
+)
+
+SwapKind = Literal[
+    "left", "above", "inside", "colour-and", "colour-relation", "size", "count", "both-size", "both-count"
+]
+Category = Literal["", "small object", "crowded scene", "unusual combination", "two predicates"]
+LOOK_OF: dict[Category, Look] = {"small object": "small", "crowded scene": "crowded"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwapRecipe:
+    """How one kind of benchmark example is made: from which families, what is swapped, how many in 400."""
+
+    families: tuple[Family, ...]
+    swapped: Literal["things", "colour", "size", "number"]
+    share: int
+    tag: str
+    collapsed_tag: Literal["Object", "Relation", "Both"]
+    turned: bool = False
+    """Whether the second sentence tells of the two things in the other order, so that the colours keep their places."""
+    categories: Mapping[Category, int] = field(default_factory=dict)
+    """How many of the share are made to be hard in one of these ways."""
+
+
+ROOMY_CATEGORIES: dict[Category, int] = {"small object": 10, "crowded scene": 10, "unusual combination": 8}
+RARE_ONLY: dict[Category, int] = {"unusual combination": 8}
+SWAPS: dict[SwapKind, SwapRecipe] = {
+    "left": SwapRecipe(
+        families=("left",), swapped="things", share=50, tag="Noun left/right", collapsed_tag="Object",
+        categories=ROOMY_CATEGORIES,
+    ),
+    "above": SwapRecipe(
+        families=("above",), swapped="things", share=50, tag="Noun above/below", collapsed_tag="Object",
+        categories=ROOMY_CATEGORIES,
+    ),
+    "inside": SwapRecipe(
+        families=("inside",), swapped="things", share=41, tag="Noun inside", collapsed_tag="Object",
+        categories=RARE_ONLY,
+    ),
+    "colour-and": SwapRecipe(
+        families=("and",), swapped="colour", share=75, tag="Adjective-Colour", collapsed_tag="Relation",
+        categories={**ROOMY_CATEGORIES, "two predicates": 20},
+    ),
+    "colour-relation": SwapRecipe(
+        families=("left", "above"), swapped="colour", share=58, tag="Adjective-Colour in a relation",
+        collapsed_tag="Relation", categories=ROOMY_CATEGORIES,
+    ),
+    "size": SwapRecipe(
+        families=("size",), swapped="size", share=55, tag="Adjective-Size", collapsed_tag="Relation",
+        categories={**RARE_ONLY, "two predicates": 20},
+    ),
+    "count": SwapRecipe(
+        families=("count",), swapped="number", share=45, tag="Determiner-Number", collapsed_tag="Relation",
+        categories=RARE_ONLY,
+    ),
+    "both-size": SwapRecipe(
+        families=("size",), swapped="colour", turned=True, share=13, tag="Noun, Adjective-Size", collapsed_tag="Both"
+    ),
+    "both-count": SwapRecipe(
+        families=("count",), swapped="colour", turned=True, share=13, tag="Noun, Determiner-Number",
+        collapsed_tag="Both",
+    ),
+}  # fmt: skip
+"""141 Object, 233 Relation, 26 Both, as in Winoground."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Two scenes and two sentences of the same words: sentence k is true of scene k and false of the other."""
+
+    kind: SwapKind
+    category: Category
+    scenes: tuple[Scene, Scene]
+    sentences: tuple[Sentence, Sentence]
+    relation: str
+    """The word or words between the two things."""
+    predicates: int = 1
+    """Main predicates of a sentence."""
+
+
+def random_pair(rng: np.random.Generator, kind: SwapKind, split: Split, category: Category = "") -> Pair:
+    """A pair of pairs of that kind, hard in the way of the category or in none.
+
+    The twin scene is drawn anew, the twin sentence keeps the same words.
+    """
+    recipe = SWAPS[kind]
+    family = recipe.families[rng.integers(len(recipe.families))]
+    while True:
+        pair = _tried_pair(rng, kind, family, split, category)
+        if pair is not None and sorted(pair.sentences[0].words) == sorted(pair.sentences[1].words):
+            return pair
+
+
+def _tried_pair(
+    rng: np.random.Generator, kind: SwapKind, family: Family, split: Split, category: Category
+) -> Pair | None:
+    """None where the things that were drawn do not serve."""
+    recipe, look = SWAPS[kind], LOOK_OF.get(category, "")
+    first = random_things(rng, family)
+    if split_of(combination(first)) != split or (family == "count" and {t.number for t in first} != {2, 3}):
+        return None
+    second = swapped_things(first, recipe.swapped)
+    bystanders = random_bystanders(rng, first, split) if look == "crowded" else ()
+    rare = is_rare(first), is_rare(second)
+    if is_rare(bystanders) or rare != (category == "unusual combination",) * 2:
+        return None
+    background = str(rng.choice(BACKGROUNDS))
+    one, other = (laid_out(rng, family, things, bystanders, background, look) for things in (first, second))
+    template = random_template(rng, one, _form(rng, family, category))
+    turned = replace(template, order=template.order[::-1]) if recipe.turned else template
+    return Pair(
+        kind=kind,
+        category=category,
+        scenes=(one, other),
+        sentences=(sentence_of(one, template), sentence_of(other, turned)),
+        relation=_relation(one, template),
+        predicates=2 if template.form == "predicates" else 1,
+    )
+
+
+def _form(rng: np.random.Generator, family: Family, category: Category) -> Form:
+    """Two predicates only where that is the category."""
+    if category == "two predicates":
+        return "predicates"
+    return "fronted" if family in ("left", "above", "inside") and rng.random() < FRONTED_SHARE else "phrases"
+
+
+def _relation(scene: Scene, template: Template) -> str:
+    place = scene.things[template.order[0]].place
+    return place or " ".join(word for word in template.joint if word != "is")
+
+
+def swapped_things(things: tuple[Thing, ...], what: str) -> tuple[Thing, ...]:
+    """The two things with their colours, sizes or numbers exchanged; `things` exchanges all but the places."""
+    a, b = things
+    if what == "things":
+        return replace(b, place=a.place), replace(a, place=b.place)
+    return replace(a, **{what: getattr(b, what)}), replace(b, **{what: getattr(a, what)})
+
+
+def benchmark_pairs(seed: int, split: Split, count: int = 400) -> list[Pair]:
+    """`count` pairs in the shares of SWAPS, all from one split's combinations, no two with the same sentences."""
+    rng = np.random.default_rng((seed, SPLITS.index(split)))
+    slots = list(_slots())
+    pairs: list[Pair] = []
+    seen: set[frozenset[str]] = set()
+    while len(pairs) < count:
+        kind, category = slots[len(pairs) * len(slots) // count]
+        pair = random_pair(rng, kind, split, category)
+        key = frozenset(sentence.text for sentence in pair.sentences)
+        if key not in seen:
+            seen.add(key)
+            pairs.append(pair)
+    return pairs
+
+
+def _slots() -> Iterator[tuple[SwapKind, Category]]:
+    """Kind and category of each of the 400."""
+    for kind, recipe in SWAPS.items():
+        plain = recipe.share - sum(recipe.categories.values())
+        for category, count in {"": plain, **recipe.categories}.items():
+            yield from [(kind, category)] * count
+
+
+# ------------------------------------------------------------------------------------- ambiguous, outside every score
+
+
+def ambiguous_pairs(seed: int, count: int = 40) -> list[tuple[tuple[Scene, Scene], tuple[Sentence, Sentence]]]:
+    """Two scenes of the same things and two sentences of the same words, both of them true of both scenes.
+
+    Half are "A and B" turned into "B and A"; half tell without colours of a thing that stands on both sides of another.
+    """
+    rng = np.random.default_rng((seed, count))
+    makers = (_turned_round, _on_both_sides)
+    return [makers[number % 2](rng) for number in range(count)]
+
+
+def _turned_round(rng: np.random.Generator) -> tuple[tuple[Scene, Scene], tuple[Sentence, Sentence]]:
+    first = random_scene(rng, "and", "benchmark")
+    second = laid_out(rng, "and", first.things, (), first.background, "")
+    template = random_template(rng, first, "phrases")
+    says = (template, replace(template, order=template.order[::-1]))
+    return (first, second), (sentence_of(first, says[0]), sentence_of(first, says[1]))
+
+
+def _on_both_sides(rng: np.random.Generator) -> tuple[tuple[Scene, Scene], tuple[Sentence, Sentence]]:
+    """A star left of a circle, and a circle left of a star: there is a star on either side."""
+    first = random_scene(rng, "left", "benchmark")
+    outer, middle = (replace(thing, place="") for thing in first.told)
+    scenes = tuple(_three_in_a_row(rng, outer, middle, first.background) for _ in range(2))
+    left = replace(first, things=(replace(outer, place="left"), replace(middle, place="right")))
+    template = replace(random_template(rng, left, "phrases"), order=(0, 1), joint=("left", "of"), article="a")
+    one = sentence_of(left, template, colours=False)
+    other = sentence_of(replace(left, things=(left.things[1], left.things[0])), template, colours=False)
+    return (scenes[0], scenes[1]), (one, other)
+
+
+def _three_in_a_row(rng: np.random.Generator, outer: Thing, middle: Thing, background: str) -> Scene:
+    """The outer thing twice, in two colours, left and right of the middle one."""
+    other = replace(outer, colour=str(rng.choice([c for c in COLOURS if c not in (outer.colour, middle.colour)])))
+    row = laid_out(rng, "and", (outer, middle, other), (), background, "crowded")
+    spots = tuple(
+        replace(spot, x=x, y=float(0.5 + rng.uniform(-0.15, 0.15)))
+        for spot, x in zip(row.spots, (0.2, 0.5, 0.8), strict=True)
+    )
+    return replace(row, spots=spots)
+
+
+# ------------------------------------------------------------------------------------------ one image, k sentences
+
+ATTRIBUTE, RELATION, ORDER = "attribute", "relation", "order"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """One scene and sentences, of which the first alone is true."""
+
+    scene: Scene
+    captions: tuple[str, ...]
+    collapsed_tag: str
+    tag: str
+
+
+def swap_choices(seed: int, count: int) -> Iterator[Choice]:
+    """`count` scenes each with a sentence and a false one: attributes change places, or the nouns of a relation do."""
+    rng = np.random.default_rng((seed, count, 1))
+    families: dict[str, tuple[Family, ...]] = {
+        ATTRIBUTE: ("and", "left", "above", "size", "count", "inside"),
+        RELATION: ("left", "above", "inside"),
+    }
+    for number in range(2 * count):
+        group = (ATTRIBUTE, RELATION)[number % 2]
+        while True:
+            scene = _held_out_scene(rng, families[group][rng.integers(len(families[group]))])
+            sentence = describe(rng, scene)
+            fitting = [t for t in twins_of(scene, sentence) if (t.kind == "noun") == (group == RELATION)]
+            if fitting:
+                break
+        twin = fitting[rng.integers(len(fitting))]
+        tag = next(word for word in sentence.words if word in JOINTS) if group == RELATION else twin.kind
+        yield Choice(scene=scene, captions=(sentence.text, twin.sentence.text), collapsed_tag=group, tag=tag)
+
+
+def order_choices(seed: int, count: int) -> Iterator[Choice]:
+    """`count` scenes each with a sentence and ARO's four shuffles of it, none of them true of the scene."""
+    rng = np.random.default_rng((seed, count, 2))
+    families = [family for family in TRAIN_SHARES if family != "single"]
+    for _ in range(count):
+        while True:
+            scene = _held_out_scene(rng, families[rng.integers(len(families))])
+            text = describe(rng, scene).text
+            shuffles = shuffled(text, tag=_tagged)
+            if len({text, *shuffles}) == 5 and not any(_may_be_true(scene, words) for words in shuffles):
+                break
+        yield Choice(scene=scene, captions=(text, *shuffles), collapsed_tag=ORDER, tag=scene.family)
+
+
+def _held_out_scene(rng: np.random.Generator, family: Family) -> Scene:
+    return random_scene(rng, family, "benchmark", "crowded" if family in ROOMY and rng.random() < 0.2 else "")
+
+
+def _tagged(text: str) -> list[tuple[str, str]]:
+    """Nouns and adjectives are the content words but those of place."""
+    places = {"left", "right", "above", "below", "inside", "next", "beside"}
+    return [(word, "NN" if word in CONTENT_WORDS - places else "IN") for word in text.split()]
+
+
+def _may_be_true(scene: Scene, text: str) -> bool:
+    """Whether a shuffle could be read as a true sentence."""
+    try:
+        return is_true(scene, text.split())
+    except ValueError:
+        return False
+
+
+def retrieval_sets(seed: int, sets: int, size: int) -> Iterator[list[tuple[Scene, Sentence]]]:
+    """Sets of `size` held-out scenes with a whole sentence each; in a set, no two scenes show the same."""
+    rng = np.random.default_rng((seed, size))
+    families = [family for family in TRAIN_SHARES if family != "single"]
+    shares = np.array([TRAIN_SHARES[family] for family in families])
+    for _ in range(sets):
+        chosen: dict[frozenset[tuple[str, str]], tuple[Scene, Sentence]] = {}
+        while len(chosen) < size:
+            scene = random_scene(rng, families[rng.choice(len(families), p=shares / shares.sum())], "benchmark")
+            shown = frozenset((thing.shape, thing.colour) for thing in scene.things)
+            chosen.setdefault(shown, (scene, describe(rng, scene)))
+        yield list(chosen.values())
+
+
+OTHERS = 2
+"""Names of other objects beside the true one: other shapes of the same colour, the harder part of what is named."""
+
+
+def single_choices(seed: int, count: int) -> Iterator[tuple[Scene, tuple[str, ...]]]:
+    """Scenes of one object with its name, first, and the names of OTHERS other shapes in the same colour."""
+    rng = np.random.default_rng((seed, count))
+    for _ in range(count):
+        scene = random_scene(rng, "single", "train")
+        thing = replace(scene.things[0], size="")
+        others = rng.permutation([shape for shape in SHAPES if shape != thing.shape])[:OTHERS]
+        named = [thing, *(replace(thing, shape=str(shape)) for shape in others)]
+        yield scene, tuple(name_of(replace(scene, things=(one,)), 0, "a picture of").text for one in named)

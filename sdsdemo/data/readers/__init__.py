@@ -1,0 +1,1 @@
+"""Benchmarks in the layouts in which they are published, one file each."""

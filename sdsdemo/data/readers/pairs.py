@@ -1,0 +1,291 @@
+"""Pair-of-pairs benchmarks from a folder: Winoground's layout, and others through a map of columns. Opens no image.
+
+A folder, or the folder data/ in it, holds one table, examples.jsonl, .json, .csv, .tsv or Parquet files, with the
+columns id, caption_0, caption_1, image_0, image_1 and tags; `columns.json` beside it may say how they are called
+there, as {"caption_0": "caption_1"}. Cells may be set apart by commas, semicolons, tabs or bars, in any encoding that
+is told surely. An image is a name (`image_files` says how it is found), or its bytes in a Parquet file. Every fault is
+one sentence that names file and line.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sdsdemo.captions.cleaning import is_blank
+from sdsdemo.data.files.images import ImageFiles, Note, images_beside, silent
+from sdsdemo.data.files.parquet import Cell, parquet_rows
+from sdsdemo.data.files.pointers import check_file
+from sdsdemo.data.files.quoting import is_whole, listed, shown
+from sdsdemo.data.files.tables import cells_of, json_rows, list_in, read_text
+from sdsdemo.errors import UserError
+from sdsdemo.runtime.files import from_json
+from sdsdemo.runtime.shapes import shaped
+from sdsdemo.types import Example, Picture
+
+COLUMNS = ("id", "caption_0", "caption_1", "image_0", "image_1")
+TAG_COLUMNS = ("tag", "secondary_tag", "collapsed_tag", "num_main_preds", "category")
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv")
+"""Of tables; where several lie side by side, the first of them counts."""
+STEMS = ("examples",)
+SPLITS = ("test", "validation", "valid", "val", "dev", "train")
+"""How the parts of a published set are called, the one that is evaluated first."""
+MAP = "columns.json"
+
+Row = tuple[str, Mapping[str, Any]]
+"""Where it is, in words, and what it holds."""
+
+
+def read_pairs(
+    folder: Path, note: Note = silent, *, columns: Mapping[str, str] | None = None, stems: Sequence[str] = STEMS
+) -> list[Example]:
+    """The examples of a folder. columns: ours to theirs, where they differ; `columns.json` goes before it.
+
+    stems: what the table may be called, the likeliest first. note takes what is to be known: which of several tables
+    counts, in which encoding it was read, which images are missing.
+    Raises `UserError` naming file and line for a table that is missing or broken, a column or a caption that is
+    missing, and an id that comes twice.
+    """
+    tables = _tables(folder, stems, note)
+    home = tables[0].parent
+    theirs = {name: name for name in (*COLUMNS, *TAG_COLUMNS)} | dict(columns or {}) | _column_map(home)
+    rows = _Rows(theirs=theirs, files=images_beside(home, folder))
+    return rows.examples(_read(tables, theirs, note), folder.name, note)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """How rows become examples."""
+
+    theirs: Mapping[str, str]
+    """Our columns to theirs."""
+    files: ImageFiles
+
+    def examples(self, rows: Iterator[Row], name: str, note: Note) -> list[Example]:
+        found: dict[str, tuple[str, Example]] = {}
+        for where, row in rows:
+            example = self._example(where, self._renamed(row))
+            if example.id in found:
+                raise UserError(
+                    f"{where} has the id {shown(example.id)}, which {found[example.id][0]} has too: ids must differ."
+                )
+            found[example.id] = where, example
+        if not found:
+            raise UserError(f"There is no example in '{name}': its table is empty.")
+        examples = [example for _, example in found.values()]
+        self.files.note_missing(note)
+        return examples
+
+    def _renamed(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """The row by our names. A column is known in any case, and with spaces around it, where only one is like it."""
+        if all(self.theirs[name] in row for name in COLUMNS):
+            return {ours: row.get(name) for ours, name in self.theirs.items()}
+        like: dict[str, list[str]] = {}
+        for key in row:
+            like.setdefault(str(key).strip().casefold(), []).append(key)
+        keys = {
+            ours: found[0] if len(found := like.get(name.strip().casefold(), [])) == 1 else name
+            for ours, name in self.theirs.items()
+        }
+        return {ours: row.get(name, row.get(self.theirs[ours])) for ours, name in keys.items()} | {"": list(row)}
+
+    def _example(self, where: str, row: Mapping[str, Any]) -> Example:
+        missing = [self.theirs[name] for name in COLUMNS if _empty(row[name])]
+        if missing:
+            there = row.get("", [])
+            has = f" It has {listed(there)}: name them so, or say in {MAP} which is which." if there else ""
+            raise UserError(f"{where} has no {' and no '.join(map(shown, missing))}.{has}")
+        captions = tuple(_caption(row[name], where, self.theirs[name]) for name in ("caption_0", "caption_1"))
+        pictures = tuple(self._picture(row[name], where, self.theirs[name]) for name in ("image_0", "image_1"))
+        tags = {name: tag for name in TAG_COLUMNS if (tag := _tag(row.get(name), where, self.theirs[name]))}
+        identity = _plain(row["id"])
+        if identity is None or not is_whole(identity):
+            raise UserError(f"{where} has an {shown(self.theirs['id'])} that is neither text nor number.")
+        return Example(id=identity, images=pictures, captions=captions, tags=tags)
+
+    def _picture(self, value: Any, where: str, column: str) -> Picture:
+        if isinstance(value, Cell):
+            return value.picture(self.files)
+        if isinstance(value, dict):
+            value = value.get("path")
+        value = str(value) if type(value) is int else value
+        if not isinstance(value, str) or not value.strip():
+            raise UserError(f"{where} has an {shown(column)} that is no name of a file.")
+        return self.files.picture(value, where)
+
+
+def _tables(folder: Path, stems: Sequence[str], note: Note) -> list[Path]:
+    """The table of a benchmark, or its Parquet files. Raises `UserError` where there is none."""
+    for home in (folder, folder / "data"):
+        there = sorted(path for path in home.iterdir() if path.is_file()) if home.is_dir() else []
+        tables = [
+            path for stem in stems for suffix in SUFFIXES for path in there if path.name.lower() == f"{stem}{suffix}"
+        ]
+        if tables:
+            parquet = [path for path in there if path.suffix.lower() == ".parquet"]
+            _note_others(tables[0], [*tables[1:], *parquet], note)
+            return tables[:1]
+        if parquet := _one_split([path for path in there if path.suffix.lower() == ".parquet"], note):
+            return parquet
+    parquet = _one_split(sorted(folder.glob("*/*.parquet")) or sorted(folder.glob("*/*/*.parquet")), note)
+    if parquet:
+        return parquet
+    if any(folder.glob("**/*.arrow")):
+        raise UserError(f"'{folder.name}' was written by save_to_disk: write it as Parquet, with `to_parquet`.")
+    raise UserError(
+        f"{stems[0]}.jsonl is missing in the benchmark's folder '{folder.name}'; .json, .csv, .tsv and Parquet will do."
+    )
+
+
+def _one_split(files: Sequence[Path], note: Note) -> list[Path]:
+    """The files of one split: of several, the one that is evaluated."""
+    by_split: dict[str, list[Path]] = {}
+    for path in files:
+        by_split.setdefault(_split_of(path), []).append(path)
+    if not by_split:
+        return []
+    chosen = next((by_split[split] for split in (*SPLITS, "") if split in by_split), [])
+    _note_others(chosen[0], [path for path in files if path not in chosen], note)
+    return chosen
+
+
+def _split_of(path: Path) -> str:
+    first = path.stem.partition("-")[0].lower()
+    return next((split for split in (first, path.parent.name.lower()) if split in SPLITS), "")
+
+
+def _note_others(read: Path, others: Sequence[Path], note: Note) -> None:
+    if others:
+        names = listed((path.name for path in others), 3)
+        note(f"{read.name} is read; {names} beside it {'are' if len(others) > 1 else 'is'} not.")
+
+
+def _read(tables: Sequence[Path], theirs: Mapping[str, str], note: Note) -> Iterator[Row]:
+    if tables[0].suffix.lower() == ".parquet":
+        return parquet_rows(tables)
+    table = tables[0]
+    read = read_text(table, table.name)
+    if not read.encoding.startswith("UTF"):
+        note(f"{table.name} is not UTF-8: it was read as {read.encoding}.")
+    if table.suffix.lower() in (".csv", ".tsv"):
+        return _cells(read.text, table.name, theirs)
+    if table.suffix.lower() == ".jsonl" and not read.text.lstrip().startswith("["):
+        return _lines(read.text, table.name)
+    return _entries(read.text, table.name)
+
+
+def _cells(text: str, name: str, theirs: Mapping[str, str]) -> Iterator[Row]:
+    table = cells_of(text, name, [*theirs.values()])
+    there = {column.casefold() for column in table.columns}
+    missing = [theirs[ours] for ours in COLUMNS if theirs[ours].casefold() not in there]
+    if missing and any(table.columns):
+        lacks, has = " and no ".join(map(shown, missing)), listed(table.columns)
+        raise UserError(
+            f"{name} has no column {lacks}; its header has {has}: rename them, or say in {MAP} which is which."
+        )
+    twice = [column for column in there if column and sum(column == c.casefold() for c in table.columns) > 1]
+    if twice:
+        raise UserError(f"{name} has the column {listed(sorted(twice))} twice: take one away.")
+    for line, row in table.rows:
+        yield f"Line {line} of {name}", _sound(row, f"Line {line} of {name} has")
+
+
+def _lines(text: str, name: str) -> Iterator[Row]:
+    for line, row in json_rows(text):
+        yield f"Line {line} of {name}", _sound(row, f"Line {line} of {name} is")
+
+
+def _entries(text: str, name: str) -> Iterator[Row]:
+    """Rows of a JSON list, or of an object whose keys are the ids; JSON Lines by another suffix are read as such."""
+    try:
+        content = from_json(text)
+    except ValueError as error:
+        if text.lstrip().startswith("{") and "\n{" in text:
+            yield from _lines(text, name)
+            return
+        raise UserError(f"{name} is no JSON ({shown(error)}): save it again.") from error
+    rows = [{"id": key, **_object(row)} for key, row in content.items()] if isinstance(content, dict) else content
+    if not isinstance(rows, list):
+        raise UserError(f"{name} must hold a list of examples.")
+    for number, row in enumerate(rows):
+        where = f"Entry {number} of {name}"
+        if not isinstance(row, dict):
+            raise UserError(f"{where} is not an object with {', '.join(COLUMNS)}.")
+        yield where, row
+
+
+def _object(row: Any) -> dict[str, Any]:
+    return row if isinstance(row, dict) else {}
+
+
+def _sound(row: Mapping[str, Any] | str, where: str) -> Mapping[str, Any]:
+    if isinstance(row, str):
+        raise UserError(f"{where} {row}.")
+    return row
+
+
+def _column_map(folder: Path) -> dict[str, str]:
+    path = folder / MAP
+    if not path.is_file():
+        return {}
+    check_file(path)
+    try:
+        found: dict[str, str] = shaped(from_json(path.read_bytes()), dict[str, str])
+    except (OSError, ValueError):
+        found = {"": ""}
+    known = (*COLUMNS, *TAG_COLUMNS)
+    if not set(found) <= set(known):
+        raise UserError(f"{MAP} must be an object from some of {', '.join(known)} to the names of your columns.")
+    return found
+
+
+def _empty(value: Any) -> bool:
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
+
+
+def _plain(value: Any) -> str | None:
+    """Text or a number as text; None for anything else."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value) if isinstance(value, str | int | float) else None
+
+
+def _caption(value: Any, where: str, column: str) -> str:
+    """A caption; of a list, in one cell or as JSON has it, the only one. Raises `UserError`."""
+    found = _listed(value, where, column)
+    if found is not None and len(found) != 1:
+        raise UserError(
+            f"{where} has a list of {len(found)} captions as {shown(column)}: write one caption into each cell."
+        )
+    caption = found[0] if found else value
+    if not isinstance(caption, str) or not is_whole(caption):
+        raise UserError(f"{where} has a caption that is no text.")
+    if is_blank(caption):
+        raise UserError(f"{where} has a blank caption as {shown(column)}: write what it says, or take the line out.")
+    return caption
+
+
+def _tag(value: Any, where: str, column: str) -> str:
+    """One tag, or several with commas between; empty where there is none."""
+    if _empty(value):
+        return ""
+    found = _listed(value, where, column)
+    parts = [_plain(part) for part in (found if found is not None else [value])]
+    if any(part is None or not is_whole(part) for part in parts):
+        raise UserError(f"{where} has a {shown(column)} that is neither text nor a list of texts.")
+    return ", ".join(part for part in parts if part)
+
+
+def _listed(value: Any, where: str, column: str) -> list[Any] | None:
+    """The parts of a list, also of one that was written into a cell as text; None for anything else."""
+    if isinstance(value, list | tuple):
+        return list(value)
+    if not isinstance(value, str):
+        return None
+    try:
+        return list_in(value)
+    except ValueError as error:
+        raise UserError(f"{where} has {error} ({shown(column)}).") from error

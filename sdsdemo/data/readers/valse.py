@@ -1,0 +1,73 @@
+"""VALSE: a caption and a foil that differs in one linguistic phenomenon (Parcalabescu et al. 2022, ACL).
+
+valse:PATH        data/*.json or *.json, a file a piece (github.com/Heidelberg-NLP/VALSE): {key: {"image_file",
+                  "caption", "foil", "mturk": {"caption": votes, ...}, ...}}; images of Visual7W, COCO, SWiG and VisDial
+                  anywhere below PATH/images or PATH
+
+Scored are the valid cases alone, as its authors do: those where two of three annotators took the caption and not the
+foil.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from typing_extensions import TypedDict
+
+from sdsdemo.data.files.images import ImageFiles, Note, silent
+from sdsdemo.data.files.json_cases import cases_of, texts
+from sdsdemo.data.files.quoting import shown
+from sdsdemo.data.published.sets import SET, VALSE
+from sdsdemo.errors import UserError
+from sdsdemo.types import Example
+
+VALID_VOTES = 2
+PHENOMENA = {"counting": "counting", "action": "actions", "actant": "actions", "coreference": "coreference"}
+"""First word of a piece's name -> the phenomenon of several pieces."""
+
+
+class Votes(TypedDict):
+    """How many annotators took the caption and not the foil."""
+
+    caption: int
+
+
+class FoilCase(TypedDict):
+    """A case of VALSE; it has more keys than these."""
+
+    image_file: str
+    caption: str
+    foil: str
+    mturk: Votes
+
+
+def read_valse(folder: Path, note: Note = silent) -> list[Example]:
+    """Every valid case of every piece; `tag` is the piece, `collapsed_tag` the phenomenon. Raises `UserError`."""
+    files = sorted((folder / "data").glob("*.json")) or sorted(folder.glob("*.json"))
+    if not files:
+        raise UserError(f"There is no .json file of VALSE in '{folder.name}' or its folder data.")
+    images = ImageFiles([home for home in (folder / "images", folder / "data" / "images", folder) if home.is_dir()])
+    examples, invalid = [], {}
+    for path in files:
+        cases = cases_of(path, FoilCase, 'a case of VALSE, {"image_file", "caption", "foil", "mturk"},')
+        invalid[path.stem] = sum(case["mturk"]["caption"] < VALID_VOTES for _, case in cases)
+        for number, case in cases:
+            captions = texts(case, ("caption", "foil"), path, number)
+            if case["mturk"]["caption"] >= VALID_VOTES:
+                picture = images.picture(case["image_file"], f"Case {shown(number)} of {path.name}")
+                tags = {"tag": path.stem, "collapsed_tag": _phenomenon(path.stem), SET: VALSE}
+                examples.append(Example(id=f"{path.stem}-{number}", images=(picture,), captions=captions, tags=tags))
+    if not examples:
+        raise UserError("No case of VALSE here is valid: copy its files again.")
+    if any(invalid.values()):
+        counts = ", ".join(f"{piece} {n}" for piece, n in invalid.items() if n)
+        note(
+            f"{sum(invalid.values()):,} cases that fewer than {VALID_VOTES} annotators found valid are left out, as "
+            f"its authors do: {counts}."
+        )
+    images.note_missing(note)
+    return examples
+
+
+def _phenomenon(piece: str) -> str:
+    return PHENOMENA.get(piece.partition("-")[0], piece)

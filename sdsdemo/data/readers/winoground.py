@@ -1,0 +1,148 @@
+"""Winoground: from the Hub with the user's own token, or from a copy; with the labels of Diwan et al. where they are.
+
+The dataset is gated and its images are never redistributed: what is fetched lies in the Hub's own cache, on this
+machine, under the user's name. Diwan et al. 2022 (2211.00768), "Why is Winoground Hard?", published labels of the
+examples as {id: [label, ...]}; they are read from `new_tag_assignments.json` beside the copy, or from where
+`fetch winoground-labels` put them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import urllib.request
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from typing_extensions import TypedDict
+
+from sdsdemo.data.files.images import Note, silent
+from sdsdemo.data.files.pointers import check_file
+from sdsdemo.data.files.tables import lines_of
+from sdsdemo.data.readers.pairs import read_pairs
+from sdsdemo.errors import UserError
+from sdsdemo.runtime.files import from_json, write_whole
+from sdsdemo.runtime.shapes import shaped
+from sdsdemo.settings import CACHE
+from sdsdemo.types import Example
+
+REPO = "facebook/winoground"
+FILES = ("data/examples.jsonl", "data/images.zip")
+TERMS = f"https://huggingface.co/datasets/{REPO}"
+SIZE_MB = 370
+LABELS = "new_tag_assignments.json"
+LABELS_ADDRESS = f"https://raw.githubusercontent.com/ajd12342/why-winoground-hard/main/{LABELS}"
+LABELS_FOLDER = Path(os.environ.get("SDSDEMO_CACHE", "").strip() or CACHE)
+LABELS_BYTES = 1_000_000
+NOT_HERE = (
+    f"Winoground is not on this machine. It is gated: accept its terms at {TERMS}, log in with `hf auth login`, and "
+    "run `python -m sdsdemo fetch winoground`; or name your copy, as in winoground:PATH."
+)
+NO_TOKEN = f"Winoground is gated and there is no token: accept its terms at {TERMS}, then log in with `hf auth login`."
+NO_ACCESS = f"Your token has no access to Winoground: accept its terms at {TERMS} with the same account, and try again."
+NO_NETWORK = (
+    "The Hub cannot be reached: check the network, and run the same command again; it goes on from where it was."
+)
+
+
+class ScoreLine(TypedDict):
+    """A line of `statistics/model_scores/clip.jsonl`."""
+
+    label: str
+    score: float
+
+
+def read_winoground(folder: Path, note: Note = silent) -> list[Example]:
+    """A local copy: `data/examples.jsonl` with `data/images.zip` or unpacked, or Parquet. Raises `UserError`."""
+    places = (folder / "data" / LABELS, folder / LABELS, LABELS_FOLDER.expanduser() / LABELS)
+    labels = next((path for path in places if path.is_file()), None)
+    examples = read_pairs(folder, note)
+    return examples if labels is None else with_labels(examples, labels)
+
+
+def read_from_hub() -> list[Example]:
+    """What `fetch winoground` brought; never reaches the network. Raises `UserError` where that was not done."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = [try_to_load_from_cache(REPO, name, repo_type="dataset") for name in FILES]
+    if not all(isinstance(path, str) for path in found):
+        raise UserError(NOT_HERE)
+    return read_winoground(Path(str(found[0])).parent)
+
+
+def fetch(note: Callable[[str], None]) -> str:
+    """Downloads Winoground with the user's token, going on where an earlier download stopped. Raises `UserError`."""
+    from huggingface_hub import get_token, hf_hub_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
+
+    if get_token() is None:
+        raise UserError(NO_TOKEN)
+    note(f"Winoground: {SIZE_MB} MB. Its terms: research only, no redistribution.")
+    try:
+        for name in FILES:
+            hf_hub_download(REPO, name, repo_type="dataset")
+    except GatedRepoError as error:
+        raise UserError(NO_ACCESS) from error
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        raise UserError(NO_NETWORK) from error
+    return "Winoground is here now: python -m sdsdemo evaluate winoground"
+
+
+def fetch_labels(note: Callable[[str], None]) -> str:
+    """Downloads the labels of Diwan et al. (MIT licence) and shows their checksum. Raises `UserError`."""
+    note(f"From {LABELS_ADDRESS}")
+    try:
+        with urllib.request.urlopen(LABELS_ADDRESS, timeout=30) as answer:
+            content = answer.read(LABELS_BYTES)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"The labels cannot be fetched: check the network, or put {LABELS} beside your copy of Winoground."
+        ) from error
+    target = LABELS_FOLDER.expanduser() / LABELS
+    read_labels_text(content.decode("utf-8", errors="replace"))
+    write_whole(target, content)
+    return f"The labels are here now; SHA-256 {hashlib.sha256(content).hexdigest()}"
+
+
+def with_labels(examples: list[Example], path: Path) -> list[Example]:
+    """The examples with their labels as the tag kind `category`, several with commas between. Raises `UserError`."""
+    check_file(path)
+    labels = read_labels_text(path.read_text(encoding="utf-8-sig", errors="replace"))
+    return [
+        replace(example, tags={**example.tags, **({"category": ", ".join(found)} if found else {})})
+        for example in examples
+        for found in [labels.get(example.id, [])]
+    ]
+
+
+def read_labels_text(text: str) -> dict[str, list[str]]:
+    """{id: labels}. Raises `UserError` for anything else."""
+    try:
+        found: dict[str, list[str]] = shaped(from_json(text), dict[str, list[str]])
+        return found
+    except ValueError as error:
+        raise UserError(f"{LABELS} is not an object from ids to lists of labels: fetch it again.") from error
+
+
+def read_published_scores(path: Path) -> dict[str, np.ndarray]:
+    """score_IC [2, 2] of each example, from lines as in the dataset's `statistics/model_scores/clip.jsonl`.
+
+    A line is {"label": "<id>_c<caption>_i<image>", "score": number}. Raises `UserError` naming the line, or an example
+    that lacks one of its four scores.
+    """
+    found: dict[str, np.ndarray] = {}
+    check_file(path)
+    for number, line in lines_of(path.read_text(encoding="utf-8-sig", errors="replace")):
+        try:
+            row = shaped(from_json(line), ScoreLine)
+            example, caption, image = str(row["label"]).rsplit("_", 2)
+            place = int(image.removeprefix("i")), int(caption.removeprefix("c"))
+            found.setdefault(example, np.full((2, 2), np.nan))[place] = row["score"]
+        except (ValueError, IndexError) as error:
+            raise UserError(f"Line {number} of {path.name} is no score of Winoground's format.") from error
+    lacking = next((example for example, score_IC in found.items() if np.isnan(score_IC).any()), None)
+    if lacking is not None:
+        raise UserError(f"{path.name} lacks a score of example {lacking}: copy the file again.")
+    return found

@@ -1,0 +1,1 @@
+"""A benchmark scored, kept, summarised, reported, drawn."""

@@ -1,0 +1,335 @@
+"""A stored run with its pictures, to be filtered and sorted: which examples, how each model did on them. No page.
+
+`right` as in `metrics`: by text, image, group or group-match where two images have two captions; by accuracy where one
+image has k captions. The *margin* is that of the first of these: how clearly the two text picks go the right way, or by
+how much the weakest true caption beats the strongest rival, in the model's own units. Margins of two models have no
+common scale, so that their *disagreement* is the distance of their ranks.
+
+Shape suffixes: E example, I image, C caption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sdsdemo.core.decision import decide
+from sdsdemo.core.metrics import ACCURACY, MODES, Proportion, margins, proportion, verdict
+from sdsdemo.core.outcomes import contest, judge
+from sdsdemo.data.benchmarks import read_benchmark
+from sdsdemo.errors import UserError
+from sdsdemo.evaluation.freshness import current
+from sdsdemo.evaluation.store import StoredRun
+from sdsdemo.evaluation.summary import by_chance, tag_rows, tags_of, transitions, true_captions
+from sdsdemo.types import Example, Scores
+
+TAG_KINDS = ("collapsed_tag", "tag")
+SECONDARY_KINDS = ("secondary_tag", "num_main_preds")
+CATEGORY = "category"
+ANY, ALL = "any", "all"
+WHO = {
+    ANY: "anyone, right or wrong",
+    "right": "the first model is right",
+    "wrong": "the first model is wrong",
+    "tied": "the first model has a tie",
+    "no number": "a score of the first model is no number",
+    "fixed": "first wrong, second right (fixed)",
+    "broken": "first right, second wrong (broken)",
+    "still wrong": "both wrong",
+    "always right": "both right",
+}
+OF_SEVERAL = {ANY: "any of the tags", ALL: "all of the tags"}
+"""For kinds of which an example may have more than one."""
+DECIDED = {ANY: "decided or not", "decided": "decided both times", "undecided": "undecided at least once"}
+ORDER = {
+    "benchmark": "as in the benchmark",
+    "closest": "closest call first",
+    "worst": "clearest mistake first",
+    "best": "clearest success first",
+    "disagreement": "largest disagreement first",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filter:
+    """What is to be seen. Several values of one field widen it, several fields narrow it; `of_several` may differ."""
+
+    model: str
+    against: str
+    metric: str = "text"
+    tags: tuple[str, ...] = ()
+    """Each `kind=tag`."""
+    secondary: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    of_several: str = ANY
+    """Whether `any` of the secondary tags and of the categories will do, or an example must have `all` of them."""
+    modes: tuple[str, ...] = ()
+    who: str = ANY
+    decided: str = ANY
+    words: str = ""
+    order: str = "benchmark"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Catalogue:
+    """One run, ready to be looked through."""
+
+    name: str
+    """Of the benchmark."""
+    examples: Sequence[Example]
+    scores: Mapping[str, Sequence[Scores]]
+    """By model, in the order of the examples."""
+    right: Mapping[str, Mapping[str, np.ndarray]] = field(repr=False)
+    tied: Mapping[str, Mapping[str, np.ndarray]] = field(repr=False)
+    """Whether the margin is within rounding, which counts as wrong."""
+    finite: Mapping[str, np.ndarray] = field(repr=False)
+    """Whether a model says anything about an example; where not, it is neither right nor wrong."""
+    modes: Mapping[str, Sequence[str]] = field(repr=False)
+    """Of pairs of pairs; empty for one image an example."""
+    decided: Mapping[str, np.ndarray] = field(repr=False)
+    margin: Mapping[str, np.ndarray] = field(repr=False)
+    captions: Sequence[str] = field(repr=False)
+    """All captions of each example in lower case, to be searched."""
+    true: Sequence[int] = field(repr=False)
+    """How many captions of an example with one image are true, the first ones."""
+    chance: Mapping[str, np.ndarray] = field(repr=False)
+    """By metric, how often random scores are right on each example."""
+    notes: Sequence[str] = ()
+    """What is left out since it no longer fits, in sentences."""
+
+    @property
+    def models(self) -> list[str]:
+        return list(self.scores)
+
+    @property
+    def metrics(self) -> list[str]:
+        """What "right" may mean here; the margins are those of the first."""
+        return list(self.chance)
+
+    @property
+    def one_image(self) -> bool:
+        """Whether an example is one image and its captions, and not a pair of pairs."""
+        return self.metrics == [ACCURACY]
+
+    def place(self, example: str) -> int | None:
+        """Where an example of this id is; None where there is none."""
+        return next((e for e, found in enumerate(self.examples) if found.id == example), None)
+
+    def tag_choices(self, kinds: Sequence[str]) -> list[str]:
+        """`kind=tag` of all tags that occur."""
+        return [f"{kind}={tag}" for kind in kinds for tag in tag_rows(self.examples, kind)]
+
+
+def read_catalogue(run: StoredRun, reader: Callable[[str], list[Example]] = read_benchmark) -> Catalogue:
+    """A run with the examples that it scored; without rows of models and examples that have changed since.
+
+    Raises `UserError` where the benchmark is not here any more or has changed, where its examples are of another shape
+    or of several, and where no model has scored all of it.
+    """
+    _check_shapes(run)
+    known = {example.id: example for example in reader(run.benchmark)}
+    missing = [example.id for example in run.examples if example.id not in known]
+    if missing:
+        raise UserError(f"'{run.benchmark}' has no example {missing[0]} any more: evaluate it again.")
+    run = current(run, lambda name: list(known.values()))
+    scores = {model: found for model in run.models if (found := run.of(model)) is not None}
+    if not scores:
+        raise UserError(f"No model in '{run.path.name}' has scored every example yet: run evaluate again first.")
+    examples = [known[example.id] for example in run.examples]
+    true_E = [min(true, len(e.captions)) for true, e in zip(true_captions(examples), examples, strict=True)]
+    judged = {model: judge(found, true_E) for model, found in scores.items()}
+    chance = by_chance([(len(e.images), len(e.captions)) for e in examples], true_E)
+    return Catalogue(
+        name=run.benchmark,
+        examples=examples,
+        scores=scores,
+        right={model: found.right for model, found in judged.items()},
+        tied={model: found.tied for model, found in judged.items()},
+        finite={model: found.finite for model, found in judged.items()},
+        modes={} if ACCURACY in chance else {model: _modes(found) for model, found in scores.items()},
+        decided={
+            model: np.array([is_decided(one, true) for one, true in zip(found, true_E, strict=True)])
+            for model, found in scores.items()
+        },
+        margin={model: found.margin[found.metrics[0]] for model, found in judged.items()},
+        captions=["\n".join(example.captions).casefold() for example in examples],
+        true=true_E,
+        chance=chance,
+        notes=run.notes,
+    )
+
+
+def _check_shapes(run: StoredRun) -> None:
+    """Raises `UserError` unless all examples are pairs of pairs, or all have one image."""
+    if not run.examples:
+        raise UserError(f"No picture of '{run.benchmark}' could be opened: put its images back and evaluate again.")
+    shapes = sorted({(example.images, example.captions) for example in run.examples})
+    if shapes == [(2, 2)] or {images for images, _ in shapes} == {1}:
+        return
+    found = " and ".join(f"{images} x {captions}" for images, captions in shapes[:3])
+    raise UserError(
+        f"Browse shows examples of two images and two captions, or of one image and its captions; '{run.benchmark}' "
+        f"has some of {found}. Its figures are under Results."
+    )
+
+
+def _modes(scores_E: Sequence[Scores]) -> list[str]:
+    return [verdict(scores.score_IC, scores.resolution).mode for scores in scores_E]
+
+
+def select(catalogue: Catalogue, wanted: Filter) -> np.ndarray:
+    """Places of the examples that pass the filter, in the order asked for."""
+    keep_E = np.ones(len(catalogue.examples), dtype=bool)
+    if wanted.tags:
+        keep_E &= _has_tag(catalogue.examples, wanted.tags, any)
+    for kinds in (wanted.secondary, tuple(f"{CATEGORY}={tag}" for tag in wanted.categories)):
+        if kinds:
+            keep_E &= _has_tag(catalogue.examples, kinds, all if wanted.of_several == ALL else any)
+    if wanted.modes and catalogue.modes:
+        keep_E &= np.array([mode in wanted.modes for mode in catalogue.modes[wanted.model]])
+    if wanted.who != ANY:
+        keep_E &= went(catalogue, wanted)[wanted.who]
+    if wanted.decided != ANY:
+        keep_E &= catalogue.decided[wanted.model] == (wanted.decided == "decided")
+    for word in wanted.words.casefold().split():
+        keep_E &= np.array([word in text for text in catalogue.captions])
+    return _ordered(catalogue, wanted, np.flatnonzero(keep_E))
+
+
+def went(catalogue: Catalogue, wanted: Filter) -> dict[str, np.ndarray]:
+    """By each of `WHO`, whether an example is so, for the two models and the metric of a filter."""
+    a_E, b_E = (catalogue.right[model][wanted.metric] for model in (wanted.model, wanted.against))
+    says_E = catalogue.finite[wanted.model]
+    both_E = says_E & catalogue.finite[wanted.against]
+    ways = {way: which_E & both_E for way, which_E in transitions(a_E, b_E).items()}
+    tied_E = catalogue.tied[wanted.model][wanted.metric]
+    return {"right": a_E, "wrong": ~a_E & says_E, "tied": tied_E, "no number": ~says_E, **ways}
+
+
+class Tally(NamedTuple):
+    """How one model did on some examples."""
+
+    share: Proportion
+    """Right, of those on which the model says something."""
+    ties: int
+    """Within rounding: they are in the share, as wrong."""
+    not_finite: int
+    """A score is no number: they are not in the share."""
+
+
+def tally(catalogue: Catalogue, model: str, metric: str, places: np.ndarray) -> Tally:
+    """How a model did on the examples at these places."""
+    return Tally(
+        share=_share(catalogue, model, metric, places),
+        ties=int(catalogue.tied[model][metric][places].sum()),
+        not_finite=int((~catalogue.finite[model][places]).sum()),
+    )
+
+
+class TagShares(NamedTuple):
+    """How often the two models are right on the examples of one tag, and random scores would be."""
+
+    first: Proportion
+    second: Proportion
+    chance: float
+
+
+def by_tag(catalogue: Catalogue, wanted: Filter) -> dict[str, TagShares]:
+    """By `kind=tag`, how often either model is right, among what passes the filter without its tags."""
+    rest = np.zeros(len(catalogue.examples), dtype=bool)
+    rest[select(catalogue, replace(wanted, tags=()))] = True
+    shares = {}
+    for kind in TAG_KINDS:
+        for tag, places in tag_rows(catalogue.examples, kind).items():
+            kept = places[rest[places]]
+            if len(kept):
+                a, b = (_share(catalogue, m, wanted.metric, kept) for m in (wanted.model, wanted.against))
+                shares[f"{kind}={tag}"] = TagShares(a, b, float(catalogue.chance[wanted.metric][kept].mean()))
+    return shares
+
+
+def by_mode(catalogue: Catalogue, wanted: Filter) -> dict[str, int]:
+    """How many examples the first model fails in each way, among what passes the filter without its modes.
+
+    Nothing for one image an example: there it is right or not.
+    """
+    if not catalogue.modes:
+        return {}
+    rest = select(catalogue, replace(wanted, modes=()))
+    found = [catalogue.modes[wanted.model][place] for place in rest]
+    return {mode: found.count(mode) for mode in MODES if mode in found}
+
+
+def by_transition(catalogue: Catalogue, wanted: Filter) -> dict[str, int]:
+    """How many examples went each way from the first model to the second, among what passes without `who`."""
+    rest, ways = select(catalogue, replace(wanted, who=ANY)), went(catalogue, wanted)
+    return {way: int(ways[way][rest].sum()) for way in ("fixed", "broken", "still wrong", "always right")}
+
+
+def facts(catalogue: Catalogue, place: int, kinds: Sequence[str]) -> list[str]:
+    """The tags of one example, each once."""
+    return list(dict.fromkeys(tag for kind in kinds for tag in tags_of(catalogue.examples[place], kind)))
+
+
+def _share(catalogue: Catalogue, model: str, metric: str, places: np.ndarray) -> Proportion:
+    """Of the examples at these places on which the model says something."""
+    says = places[catalogue.finite[model][places]]
+    return proportion(int(catalogue.right[model][metric][says].sum()), len(says))
+
+
+def _has_tag(
+    examples: Sequence[Example], wanted: Sequence[str], how_many: Callable[[Iterable[bool]], bool]
+) -> np.ndarray:
+    """how_many: `any` or `all` of the tags wanted, each `kind=tag`."""
+    pairs = [text.partition("=")[::2] for text in wanted]
+    return np.array([how_many(tag in tags_of(example, kind) for kind, tag in pairs) for example in examples])
+
+
+def _ordered(catalogue: Catalogue, wanted: Filter, places: np.ndarray) -> np.ndarray:
+    margin_E = catalogue.margin[wanted.model]
+    keys: dict[str, Any] = {
+        "closest": lambda: np.abs(margin_E),
+        "worst": lambda: margin_E,
+        "best": lambda: -margin_E,
+        "disagreement": lambda: -_apart(margin_E, catalogue.margin[wanted.against]),
+    }
+    if wanted.order not in keys:
+        return places
+    return places[np.argsort(keys[wanted.order]()[places], kind="stable")]
+
+
+def _apart(a_E: np.ndarray, b_E: np.ndarray) -> np.ndarray:
+    """How far apart two models rank an example; NaN, which is sorted last, where one says nothing."""
+    return np.where(np.isnan(a_E + b_E), np.nan, np.abs(_ranks(a_E) - _ranks(b_E)))
+
+
+def _ranks(value_E: np.ndarray) -> np.ndarray:
+    return np.argsort(np.argsort(value_E, kind="stable"), kind="stable")
+
+
+def is_decided(scores: Scores, true: int = 1) -> bool:
+    """Whether the noise draws decide every pick that makes an example right or wrong.
+
+    Of two images, either's best caption against the other; of one, the weakest true one against the strongest rival.
+    """
+    if len(scores.score_IC) > 1:
+        return all(decide(scores, image).decided for image in range(len(scores.score_IC)))
+    margin, met = margins(scores.score_IC, true)[ACCURACY], contest(scores.score_IC[0], true)
+    if met is None:
+        return not np.isnan(margin)
+    return bool(abs(margin) > scores.resolution) and decide(_of_captions(scores, met)).decided
+
+
+def _of_captions(scores: Scores, captions: Sequence[int]) -> Scores:
+    """The scores of some captions alone."""
+    kept = list(captions)
+    found = scores.evidence
+    return replace(
+        scores,
+        score_IC=scores.score_IC[:, kept],
+        stderr_IC=None if scores.stderr_IC is None else scores.stderr_IC[:, kept],
+        evidence=None if found is None else replace(found, loss_ICTN=found.loss_ICTN[:, kept]),
+    )

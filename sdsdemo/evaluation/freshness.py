@@ -1,0 +1,112 @@
+"""Whether a stored run is still of the models and the benchmark that are here. Scores nothing.
+
+A model or a benchmark that is not on this machine contradicts nothing: its rows are shown as they are. What is here and
+has changed since is left out and named, so that no old score is shown for a new picture or new weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from sdsdemo.data.benchmarks import read_benchmark
+from sdsdemo.data.files.picture_digest import made_of
+from sdsdemo.errors import UserError
+from sdsdemo.evaluation.store import StoredExample, StoredRun, differs, hash_of, named, stored_of
+from sdsdemo.models import cards
+from sdsdemo.types import Example
+
+Reader = Callable[[str], list[Example]]
+OTHER_BENCHMARK = (
+    "'{run}' holds scores of '{benchmark}' as it was: {count} of its {total} examples have changed or are gone. "
+    "Evaluate it again with a new --out."
+)
+CHANGED_EXAMPLES = "{count} of {total} examples changed since and are left out ({names}): evaluate again."
+CHANGED_MODEL = "{model} is left out, since its {what} changed after it was scored: evaluate it again with a new --out."
+UNREADABLE_MODEL = "{model} is left out, since it can no longer be read: {why}"
+
+
+@dataclass(frozen=True)
+class Stale:
+    """What of a run no longer fits."""
+
+    models: tuple[tuple[str, str], ...] = ()
+    """Each with a sentence: what changed of it, or why it cannot be read."""
+    examples: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.models or self.examples)
+
+
+def current(run: StoredRun, reader: Reader | None = None) -> StoredRun:
+    """The run without what no longer fits, which its `notes` name. Raises `UserError` where too little is left.
+
+    reader: gives the examples of a benchmark by name, by default those that are here.
+    """
+    return without(run, stale(run, reader))
+
+
+def stale(run: StoredRun, reader: Reader | None = None) -> Stale:
+    """What of a run no longer fits the models and the benchmark, as far as they are here."""
+    changed = {model: _changed(model, run) for model in run.header["models"]}
+    return Stale(
+        models=tuple((model, said) for model, said in changed.items() if said), examples=_changed_examples(run, reader)
+    )
+
+
+def without(run: StoredRun, found: Stale) -> StoredRun:
+    """A run without its stale part. Raises `UserError` where most examples, or all models, would be gone."""
+    if not found:
+        return run
+    total, count = len(run.every), len(found.examples)
+    if 2 * count > total:
+        raise UserError(OTHER_BENCHMARK.format(run=run.path, benchmark=run.benchmark, count=count, total=total))
+    notes = [said for _, said in found.models]
+    gone = {model for model, _ in found.models}
+    models = {model: key for model, key in run.header["models"].items() if model not in gone}
+    if not models:
+        raise UserError(f"Nothing of '{run.path}' is left to show. {' '.join(notes)}")
+    if count:
+        notes.append(CHANGED_EXAMPLES.format(count=count, total=total, names=named(found.examples)))
+    return replace(
+        run,
+        header={**run.header, "models": models},
+        examples=tuple(example for example in run.examples if example.id not in found.examples),
+        notes=(*run.notes, *notes),
+    )
+
+
+def _changed(model: str, run: StoredRun) -> str:
+    """Why the scores of a model are shown no longer, in a sentence; empty where nothing changed, or it is not here."""
+    try:
+        card = cards.resolve(model)
+    except UserError:
+        return ""
+    try:
+        parts = cards.fingerprint_parts(card)
+        if parts and run.header["models"][model] in (cards.fingerprint(card), cards.weights_fingerprint(card)):
+            return ""
+    except (UserError, OSError):
+        parts = {}
+    if why := cards.why_unreadable(card):
+        return UNREADABLE_MODEL.format(model=model, why=why)
+    if not parts:
+        return ""
+    what = cards.what_changed(run.header.get("model_facts", {}).get(model, parts), parts)
+    return CHANGED_MODEL.format(model=model, what=what or "weights or config")
+
+
+def _changed_examples(run: StoredRun, reader: Reader | None) -> tuple[str, ...]:
+    try:
+        now = {example.id: example for example in (reader or read_benchmark)(run.benchmark)}
+    except UserError:
+        return ()
+    here = [now[example.id] for example in run.every if example.id in now]
+    told = all(example.made_of for example in run.every)
+    if not told and hash_of(here) != run.header["benchmark_hash"]:
+        return tuple(example.id for example in run.every)  # an older version kept nothing by which to say which
+    return tuple(example.id for example in run.every if _example_changed(example, now.get(example.id)))
+
+
+def _example_changed(stored: StoredExample, now: Example | None) -> bool:
+    return now is None or differs(stored, stored_of(now, made_of(now)))

@@ -1,0 +1,207 @@
+"""Stored runs as results again, several of one benchmark as one. Scores nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict
+
+from sdsdemo.data.benchmarks import differs
+from sdsdemo.errors import UserError
+from sdsdemo.evaluation.freshness import current
+from sdsdemo.evaluation.store import BLIND, StoredRun, fits, read_run
+from sdsdemo.evaluation.summary import Scored, summarise
+from sdsdemo.evaluation.tables import as_csv, warnings
+from sdsdemo.runtime.files import finite, from_json, to_json
+from sdsdemo.runtime.shapes import shaped
+
+FIGURE_FORMATS = ("png", "svg")
+
+
+class _Share(TypedDict):
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+class _Settings(TypedDict):
+    timesteps: int
+    noises: int
+    seed: int
+
+
+class _Pair(TypedDict):
+    a: str
+    b: str
+    metric: str
+    both: int
+    only_a: int
+    only_b: int
+    neither: int
+    p: float
+
+
+class _Entry(TypedDict):
+    by_tag: dict[str, dict[str, dict[str, _Share]]]
+    seconds_per_example: float
+    evaluations_per_example: NotRequired[float | None]
+    blind: NotRequired[dict[str, _Share]]
+    modes: NotRequired[dict[str, int]]
+    losses: NotRequired[dict[str, dict[str, dict[str, _Share]]]]
+
+
+class _Result(TypedDict):
+    """The dict of `evaluate --json`, as far as it is shown."""
+
+    benchmark: str
+    n: int
+    of: int
+    settings: _Settings
+    chance: dict[str, float]
+    models: dict[str, _Entry]
+    paired: list[_Pair]
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """A result that `evaluate --json` printed into a file. Raises `UserError` where it is none."""
+    try:
+        result = shaped(from_json(path.read_bytes()), _Result)
+        _check_shares(result)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path.name} is no result of `evaluate --json` ({error}): write it again.") from error
+    return result
+
+
+def _check_shares(result: dict[str, Any]) -> None:
+    """Raises `ValueError` where a model lacks a share that another one has."""
+    models, metrics = result["models"], list(result["chance"])
+    if not models or not metrics:
+        raise ValueError("it holds no model, or no score")
+    tags = {kind: set(tags) for kind, tags in next(iter(models.values()))["by_tag"].items()}
+    for name, entry in models.items():
+        groups = [entry, *([entry["blind"]] if "blind" in entry else [])]
+        for part in (entry["by_tag"], entry.get("losses", {})):
+            groups += [shares for found in part.values() for shares in found.values()]
+        for shares in groups:
+            for metric in metrics:
+                share = shaped(shares.get(metric), _Share)
+                if not 0 <= share["low"] <= share["value"] <= share["high"] <= 1:
+                    raise ValueError(f"{name}, {metric}: a share must lie from 0 to 1, within its interval")
+        if {kind: set(found) for kind, found in entry["by_tag"].items()} != tags:
+            raise ValueError(f"{name} has other tags than the first model")
+
+
+def report(paths: Sequence[Path], out: Path | None, note: Callable[[str], None]) -> list[dict[str, Any]]:
+    """A result, as `evaluate --json` prints it, for each benchmark of some runs; written as files where `out` is given.
+
+    Runs of the same examples become one result, so that their models are compared; where settings differ, the model's
+    name says which. Raises `UserError` for a folder that is no run, or that has no model that scored every example.
+    """
+    results = results_of([current(read_run(path)) for path in paths], note, called=lambda run: str(run.path))
+    if out is not None:
+        write_report(results, out, note)
+    return results
+
+
+def results_of(
+    runs: Sequence[StoredRun],
+    note: Callable[[str], None] = lambda line: None,
+    called: Callable[[StoredRun], str] = lambda run: run.path.name,
+) -> list[dict[str, Any]]:
+    """One result for all runs of the same examples. called: what sentences call a run; on the page never its path."""
+    groups: list[list[StoredRun]] = []
+    for run in runs:
+        for line in run.notes:
+            note(f"'{called(run)}': {line}")
+        if not run.models:
+            raise UserError(f"No model in '{called(run)}' has scored every example yet: run evaluate again first.")
+        unfinished = [model for model in run.header["models"] if model not in run.models]
+        if unfinished:
+            note(f"Left out of '{called(run)}', since unfinished: {', '.join(unfinished)}.")
+        same = next((group for group in groups if _same_examples(group[0], run)), None)
+        if same is None:
+            groups.append([run])
+        else:
+            same.append(run)
+    return [_result(_in_common(group, called)) for group in groups]
+
+
+def scored_of(run: StoredRun) -> dict[str, Scored]:
+    """Every model of a run that has scored all of its examples."""
+    found = {}
+    for model in run.models:
+        scores_E = run.of(model)
+        if scores_E is not None:
+            found[model] = Scored(scores_E=scores_E, blind_E=run.of(model, BLIND))
+    return found
+
+
+def write_report(results: Sequence[dict[str, Any]], out: Path, note: Callable[[str], None]) -> None:
+    """results.json, results.csv, and a figure a benchmark as PNG and SVG. Raises `UserError` for a full disk."""
+    from sdsdemo.evaluation.figures import save_shares
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "results.json").write_text(to_json(finite(list(results)), indent=1) + "\n", encoding="utf-8")
+        (out / "results.csv").write_text(as_csv(results), encoding="utf-8")
+        for number, result in enumerate(results):
+            name = "".join(c if c.isalnum() else "-" for c in result["benchmark"].rpartition("/")[2]).strip("-")
+            for kind in FIGURE_FORMATS:
+                (out / f"{number}-{name}.{kind}").write_bytes(save_shares(result, kind))
+    except OSError as error:
+        raise UserError(f"The folder '{out}' cannot be written: name another one with --out.") from error
+    note(f"Written to {out}: results.json, results.csv and a figure a benchmark.")
+
+
+def _same_examples(one: StoredRun, other: StoredRun) -> bool:
+    """Whether two runs are of the same captions and pictures, as far as both have kept what they were."""
+    theirs = {example.id: example for example in other.every}
+    if {example.id for example in one.every} != theirs.keys():
+        return False
+    told = all(example.made_of for example in (*one.every, *other.every))
+    same = told or one.header["benchmark_hash"] == other.header["benchmark_hash"]
+    return same and all(fits(example.made_of, theirs[example.id].made_of) for example in one.every)
+
+
+def _in_common(group: Sequence[StoredRun], called: Callable[[StoredRun], str]) -> list[StoredRun]:
+    """The runs with the examples that count in all of them, in the order of the first."""
+    common = set.intersection(*({example.id for example in run.examples} for run in group))
+    if not common:
+        raise UserError(f"'{called(group[0])}' and '{called(group[1])}' have no example in common.")
+    kept = tuple(example for example in group[0].examples if example.id in common)
+    return [replace(run, examples=kept) for run in group]
+
+
+def _result(group: Sequence[StoredRun]) -> dict[str, Any]:
+    first = group[0]
+    scored: dict[str, Scored] = {}
+    for run in group:
+        for model, found in scored_of(run).items():
+            names = (model, f"{model} ({_settings(run)})", f"{model} ({_settings(run)}, {run.path.name})")
+            scored[next((name for name in names if name not in scored), str(run.path))] = found
+    of = first.header.get("of", len(first.every))
+    result = {
+        "benchmark": first.benchmark,
+        "n": len(first.examples),
+        "of": of,
+        "differs": differs(first.benchmark, [e.tags for e in first.every]) if len(first.every) == of else [],
+        "skipped": [{"example": id_, "reason": why} for run in group[::-1] for id_, why in run.skipped.items()],
+        **({"notes": notes} if (notes := [line for run in group for line in run.notes]) else {}),
+        "settings": first.header["settings"],
+        **summarise(first.examples, scored),
+    }
+    return result | {"warnings": warnings(result)}
+
+
+def _settings(run: StoredRun) -> str:
+    """As "8 x 4, seed 0", and what else is set."""
+    settings = run.header["settings"]
+    rest = {name: value for name, value in settings.items() if value and name not in _Settings.__annotations__}
+    words = [
+        name.replace("_", " ") if value is True else f"{name.replace('_', ' ')} {value}" for name, value in rest.items()
+    ]
+    return ", ".join([f"{settings['timesteps']} x {settings['noises']}", f"seed {settings['seed']}", *words])

@@ -1,0 +1,368 @@
+"""Scores a whole benchmark: resumable, shared by several processes, every score kept. Knows no file format and no page.
+
+What the scores say is in `summaries`; how it reads, in `reports`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL.Image import Image
+
+from sdsdemo.data.benchmarks import differs, notes_on, read_benchmark
+from sdsdemo.data.files.picture_digest import made_of
+from sdsdemo.data.opening import Opening, left_out
+from sdsdemo.errors import UserError
+from sdsdemo.evaluation.store import BLIND, RunFolder, row_of, scores_of, settings_of
+from sdsdemo.evaluation.summary import Scored, summarise
+from sdsdemo.evaluation.tables import warnings
+from sdsdemo.models import cards
+from sdsdemo.models.images import SAID_BELOW
+from sdsdemo.models.remarks import remarks
+from sdsdemo.runtime import distributed
+from sdsdemo.runtime.distributed import Processes
+from sdsdemo.types import Budget, Card, Example, Picture, Region, Scorer, Scores
+
+REPORTED_EVERY = 2.0
+"""Seconds between two reports of progress."""
+BAR = 24
+UNRELATED, UNRELATED_SEED = 32, 20_003
+"""Images that a caption is scored with for the blind row, and the seed that chooses them."""
+CHECKED_PICTURES = 4
+"""Examples, spread over the benchmark, whose pictures are looked at before a model is trusted with it."""
+UNREAD = {"truncated", "equal-captions", "unknown-words"}
+"""Kinds of `Concern` about captions that leave a score, which is kept with them."""
+
+
+class Models(Protocol):
+    """Where the scorers come from: the workbench."""
+
+    def scorer(self, name_or_spec: str) -> Scorer: ...
+
+
+def evaluate(
+    benchmark: str,
+    models: Sequence[str],
+    *,
+    workbench: Models,
+    budget: Budget,
+    limit: int | None = None,
+    out: Path | None = None,
+    blind: bool = False,
+    progress: Callable[[str], None] = lambda line: None,
+    remark: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """The dict of `evaluate --json`: by model the share of examples that it gets right, and every two models compared.
+
+    An example whose pictures cannot be opened is in no share: `skipped` names it, with why; the next run tries again.
+
+    limit: score only so many examples, an even share of each tag.
+    out: a folder that keeps every score as it is made; a run that was stopped goes on from it.
+    blind: the blind row for denoising models too, which takes 32 times as long; similarities have it always.
+    progress, remark: take a line of how far it is, and a line that should stay.
+
+    Under `torchrun` or `accelerate launch` the processes share the examples, and each returns the whole result.
+    Raises `UserError` for a benchmark that is unknown or cannot be read, a model that cannot run here or that the
+    benchmark means nothing to, and a folder that holds another run.
+    """
+    team = distributed.find()
+    every = read_benchmark(benchmark)
+    examples = every if limit is None else stratified(every, limit)
+    if not examples:
+        raise UserError("There is nothing to score: give --limit a number of at least 1.")
+    for note in notes_on(benchmark, every):
+        remark(note)
+    run = None if out is None else _open_run(out, benchmark, examples, budget, team, len(every))
+    work = _Work(workbench, budget, run, team, progress, remark, len(examples))
+    work.check_kept(models)
+    found = {name: work.scores(name, examples) for name in models}
+    why = work.broken()
+    broken = {example.id: why[example.id] for example in examples if example.id in why}
+    usable = [example for example in examples if example.id not in broken]
+    if broken:
+        remark(left_out(broken, len(examples)))
+    scored = {name: work.with_blind(name, usable, [found[name][e.id] for e in usable], blind) for name in models}
+    if run is not None:
+        run.skip(broken, [example.id for example in usable])
+        run.finish(work.from_others, work.shares if team.count > 1 else ())
+        remark(f"Every score is kept in {out}: python -m sdsdemo report {out}")
+    result = {
+        "benchmark": benchmark,
+        "n": len(usable),
+        "of": len(every),
+        "differs": differs(benchmark, [example.tags for example in every]),
+        "skipped": [{"example": example, "reason": reason} for example, reason in broken.items()],
+        "settings": settings_of(budget),
+        "processes": team.count,
+        **summarise(usable, scored),
+    }
+    for line in warnings(result):
+        remark(line)
+    return result | {"warnings": warnings(result)}
+
+
+def _open_run(
+    out: Path, benchmark: str, examples: Sequence[Example], budget: Budget, team: Processes, of: int
+) -> RunFolder:
+    """The folder, with what the examples are made of now, as the main process sees them."""
+    own = {example.id: made_of(example) for example in examples} if team.is_main else {}
+    return RunFolder(out, benchmark, examples, budget, team, of=of, made_of=team.gather([own])[0])
+
+
+def stratified(examples: Sequence[Example], limit: int) -> list[Example]:
+    """`limit` examples, in their order, each tag with the share that it has in all of them as near as can be.
+
+    Every example has a rank within its tag; the ones whose rank is smallest for the size of their tag are taken.
+    """
+    tag_of = [example.tags.get("tag", "") for example in examples]
+    seen: defaultdict[str, int] = defaultdict(int)
+    depth = []
+    for tag in tag_of:
+        depth.append((seen[tag] + 0.5) / tag_of.count(tag))
+        seen[tag] += 1
+    taken = sorted(sorted(range(len(examples)), key=lambda e: depth[e])[: max(0, limit)])
+    return [examples[e] for e in taken]
+
+
+class _Work:
+    """What the models of one run share."""
+
+    def __init__(
+        self,
+        workbench: Models,
+        budget: Budget,
+        run: RunFolder | None,
+        team: Processes,
+        progress: Callable[[str], None],
+        remark: Callable[[str], None],
+        total: int,
+    ) -> None:
+        """total: how many examples there are."""
+        self.workbench, self.budget, self.run, self.team = workbench, budget, run, team
+        self.progress, self.remark, self.total = progress, remark, total
+        self.opening = Opening(total)
+        self.from_others: list[dict[str, Any]] = []
+        """Rows that the processes computed, as `runs` writes them."""
+        self.shares = [0] * team.count
+        """How many rows each process computed."""
+
+    def check_kept(self, models: Sequence[str]) -> None:
+        """Raises `UserError` where the folder holds scores of another model of the same name."""
+        if self.run is None:
+            return
+        for line in self.run.notes:
+            self.remark(line)
+        for name in models:
+            if self.run.lists(name):
+                self._enter(name)
+
+    def with_blind(self, name: str, examples: Sequence[Example], scores_E: list[Scores], blind: bool) -> Scored:
+        """All scores of one model, with the blind ones where they are asked for, or cost nothing."""
+        one_image = all(len(example.images) == 1 for example in examples)
+        if not one_image or not (blind or scores_E[0].evidence is None):
+            return Scored(scores_E=scores_E)
+        found = self.scores(name, unrelated(examples), BLIND)
+        return Scored(scores_E=scores_E, blind_E=[found[example.id] for example in examples])
+
+    def broken(self) -> dict[str, str]:
+        """By example, why its pictures cannot be opened, from all processes."""
+        return dict(pair for pair in self.team.gather(list(self.opening.broken.items())))
+
+    def scores(self, name: str, examples: Sequence[Example], what: str = "") -> dict[str, Scores]:
+        """By example, from the run's folder where it is there, else computed by all processes together and added to it.
+
+        Examples that cannot be opened are left out.
+        """
+        kept = self._kept(name, examples, what)
+        if kept:
+            self.remark(f"{_called(name, what)}  {len(kept)} of {len(examples)} were scored before")
+        todo = [example for example in examples if example.id not in kept]
+        return kept | (self._together(name, todo, what) if todo else {})
+
+    def _kept(self, name: str, examples: Sequence[Example], what: str) -> dict[str, Scores]:
+        """What the folder holds, as the main process sees it, of examples that are still there."""
+        if self.run is None:
+            return {}
+        run = self.run
+        known = [example.id for example in examples if self._stored(name, example, what) is not None]
+        known = self.team.gather([known])[0]
+        if any(run.scores(name, id_, what) is None for id_ in known):
+            run.look()
+        gone = {e.id for e in examples if run.is_gone(e.id) and not self.opening.can_open(e)}
+        found = {id_: run.scores(name, id_, what) for id_ in known if id_ not in gone}
+        return {id_: scores for id_, scores in found.items() if scores is not None}
+
+    def _together(self, name: str, todo: Sequence[Example], what: str) -> dict[str, Scores]:
+        own = todo[self.team.index :: self.team.count]
+        computed = self._fresh(name, own, what) if own else {}
+        if self.team.count == 1:
+            return computed
+        rows = [row_of(name, example, scores, what) for example, scores in computed.items()]
+        gathered = self.team.gather(rows)
+        for process, count in enumerate(self.team.gather([len(rows)])):
+            self.shares[process] += count
+        self.from_others += gathered
+        return {row["example"]: scores_of(row) for row in gathered}
+
+    def _fresh(self, name: str, examples: Sequence[Example], what: str) -> dict[str, Scores]:
+        """Scores that are computed here; those that another run has added meanwhile are taken from it."""
+        scorer = self.workbench.scorer(name)
+        unread = check_fit(scorer, examples, self.budget.region)
+        for sentence in remarks(scorer.card, self.budget) if not what else ():
+            self.remark(sentence)
+        if self.run:
+            self._enter(name)
+        found: dict[str, Scores] = {}
+        asked: deque[Example] = deque()
+        began = said = time.perf_counter()
+        for scores in scorer.score_examples(self._asked(name, examples, what, found, asked), self.budget):
+            example = asked.popleft()
+            scores = blinded(scores) if what else replace(scores, unread=unread.get(example.id, ()))
+            found[example.id] = self._keep(name, example, scores, what)
+            now, done = time.perf_counter(), len(found)
+            if now - said > REPORTED_EVERY or done == len(examples):
+                said = now
+                self.progress(_progress_line(_called(name, what), done, len(examples), done / (now - began)))
+        if not what:
+            self._say_unseen(name, scorer)
+        return found
+
+    def _say_unseen(self, name: str, scorer: Scorer) -> None:
+        """Of how many pictures this model does not see enough, among those that were opened here."""
+        shares = [scorer.share_seen(size, self.budget.region) for size in self.opening.sizes.values()]
+        little = [share for share in shares if share < SAID_BELOW]
+        if little:
+            self.remark(
+                f"{name}  sees less than {SAID_BELOW:.0%} of {len(little)} of {len(shares)} pictures, of one only "
+                f"{min(little):.0%}: --region squash or pad shows them all"
+            )
+        if self.opening.animated:
+            self.remark(f"{self.opening.animated} pictures are animations: only the first frame of each is read.")
+            self.opening.animated = 0
+
+    def _asked(
+        self, name: str, examples: Sequence[Example], what: str, found: dict[str, Scores], asked: deque[Example]
+    ) -> Iterator[Example]:
+        """The examples as the scorer takes them, noted in `asked`; what is stored by then goes to `found`."""
+        for example in self.opening.usable(examples):
+            kept = self._stored(name, example, what)
+            if kept is not None:
+                found[example.id] = kept
+            else:
+                asked.append(example)
+                yield example
+
+    def _stored(self, name: str, example: Example, what: str) -> Scores | None:
+        """What the folder holds of an example as it is now."""
+        return None if self.run is None else self.run.scores(name, example.id, what, made_of=_blind_of(example, what))
+
+    def _keep(self, name: str, example: Example, scores: Scores, what: str) -> Scores:
+        """The scores that are stored from now on."""
+        if self.run is None:
+            return scores
+        return self.run.add(name, example.id, scores, what, made_of=_blind_of(example, what))
+
+    def _enter(self, name: str) -> None:
+        """Name the model in the folder. Raises `UserError` where that holds scores of another one of this name, and for
+        a model that can no longer be read."""
+        assert self.run is not None
+        card = self._card(name)
+        try:
+            note = self.run.enter(
+                name, cards.fingerprint(card), cards.fingerprint_parts(card), lambda: cards.weights_fingerprint(card)
+            )
+        except UserError as error:
+            raise UserError(cards.why_unreadable(card) or str(error)) from error
+        if note:
+            self.remark(note)
+
+    def _card(self, name: str) -> Card:
+        """Without loading the model, where it is not one that was lent."""
+        try:
+            return cards.resolve(name)
+        except UserError:
+            return self.workbench.scorer(name).card
+
+
+def check_fit(scorer: Scorer, examples: Sequence[Example], region: Region) -> dict[str, tuple[str, ...]]:
+    """By example, how its captions are not read as meant, where they are not: cut, equal, or with unknown words.
+
+    All captions are looked at, and the pictures of 4 examples, spread over all. Raises `UserError` for an example that
+    means nothing to the model: of words or pictures that a small one does not know, or with a tokenizer's own marks.
+    """
+    looked = {example.id for example in _spread(examples, CHECKED_PICTURES)}
+    unread: dict[str, tuple[str, ...]] = {}
+    for example in examples:
+        opened = [_opened(picture) for picture in example.images] if example.id in looked else []
+        pictures = [image for image in opened if image is not None]
+        concerns = scorer.concerns(pictures, example.captions, region)
+        blocking = [concern.text for concern in concerns if concern.blocking]
+        if blocking:
+            raise UserError(
+                f"Example {example.id} is not for {scorer.card.title}: {blocking[0]} Name another model with --model."
+            )
+        kinds = tuple(sorted({concern.kind for concern in concerns} & UNREAD))
+        unread |= {example.id: kinds} if kinds else {}
+    return unread
+
+
+def _opened(picture: Picture) -> Image | None:
+    """None where it cannot be opened, which is said where it is scored."""
+    try:
+        return picture.open()
+    except UserError:
+        return None
+
+
+def unrelated(examples: Sequence[Example]) -> list[Example]:
+    """The same examples, each with 32 images that have nothing to do with its captions in place of its own.
+
+    33 images are chosen from all by a fixed seed, and an example goes without its own; fewer where there are fewer.
+    """
+    pictures = list({p.key or f"{e.id}/{p.name}": p for e in examples for p in e.images}.items())
+    chosen = np.random.default_rng(UNRELATED_SEED).permutation(len(pictures))[: UNRELATED + 1]
+    pool = [pictures[number] for number in sorted(chosen)]
+    return [_with_pictures(example, pool) for example in examples]
+
+
+def blinded(scores: Scores) -> Scores:
+    """The mean over the images: score_IC [1, C], without the losses behind it."""
+    return Scores(
+        kind=scores.kind,
+        score_IC=scores.score_IC.mean(axis=0, keepdims=True),
+        seconds=scores.seconds,
+        precision=scores.precision,
+    )
+
+
+def _with_pictures(example: Example, pool: Sequence[tuple[str, Picture]]) -> Example:
+    own = {p.key or f"{example.id}/{p.name}" for p in example.images}
+    others = tuple(picture for key, picture in pool if key not in own)[:UNRELATED]
+    if not others:
+        raise UserError("The blind row needs at least two different images: score more examples.")
+    return Example(id=example.id, images=others, captions=example.captions, tags=example.tags)
+
+
+def _spread(examples: Sequence[Example], count: int) -> list[Example]:
+    places = sorted({int(k * len(examples) / count) for k in range(count)})
+    return [examples[place] for place in places]
+
+
+def _blind_of(example: Example, what: str) -> str | None:
+    """For a blind row, what it is made of: it depends on the pictures of other examples too."""
+    return made_of(example) if what else None
+
+
+def _called(name: str, what: str) -> str:
+    return f"{name} ({what})" if what else name
+
+
+def _progress_line(name: str, done: int, total: int, rate: float) -> str:
+    bar = "#" * (BAR * done // total)
+    return f"{name}  [{bar:-<{BAR}}]  {done} of {total}  {rate:.1f} a second  {(total - done) / rate:.0f} s left"

@@ -1,0 +1,297 @@
+"""A run's folder, open for more scores: from one process or several, killed at any moment. Computes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sdsdemo.errors import UserError
+from sdsdemo.evaluation.store.examples import (
+    EXAMPLES,
+    StoredExample,
+    completed,
+    differs,
+    example_line,
+    fits,
+    read_examples,
+    stored_of,
+)
+from sdsdemo.evaluation.store.header import HEADER, check_agreement, check_ids, header_of, read_header, refuse
+from sdsdemo.evaluation.store.rows import key_of, line_of, parsed, row_of, strict
+from sdsdemo.evaluation.store.scores import PARTS, SCORES, Rows
+from sdsdemo.runtime.distributed import Processes
+from sdsdemo.runtime.files import BusyError, append, hold, to_json, whole_lines, write_whole
+from sdsdemo.types import Budget, Example, Scores
+
+LOCK = "run.lock"
+PATIENCE = 120.0
+"""Seconds to wait for another process to write its line."""
+OLDER_MODEL = (
+    "{model}: an older version kept a digest of its weights alone; the stored scores are taken to be of the model as "
+    "it is now."
+)
+OLDER_BENCHMARK = (
+    "The folder is from an older version, which kept no digest of captions and pictures: its scores are taken to be of "
+    "the benchmark as it is now."
+)
+ALONE = Processes()
+
+
+class RunFolder:
+    """The stored scores of one benchmark at one setting, of any number of models, open for more."""
+
+    def __init__(
+        self,
+        path: Path,
+        benchmark: str,
+        examples: Sequence[Example],
+        budget: Budget,
+        processes: Processes = ALONE,
+        *,
+        of: int | None = None,
+        made_of: Mapping[str, str] | None = None,
+    ) -> None:
+        """Opens the folder, or makes it. Raises `UserError` where it holds another run, or cannot be written.
+
+        of: how many examples the benchmark has, where these are a sample of it. made_of: by example, the digest of its
+        captions and pictures, from `digests`; rows of another digest do not count.
+        """
+        self.path, self._processes = path, processes
+        self._examples = [stored_of(example, (made_of or {}).get(example.id, "")) for example in examples]
+        self._order = {example.id: number for number, example in enumerate(examples)}
+        self._gone = {example.id for example in self._examples if example.made_of.endswith("-")}
+        self.notes: list[str] = []
+        """What has changed since the folder was written, in sentences."""
+        header = header_of(benchmark, examples, budget) | {"of": of or len(examples)}
+        if processes.is_main:
+            with self._writing():
+                self._open(header)
+        processes.wait()
+        with self._writing():
+            self._header = read_header(path)
+            known = {example.id: example for example in self._examples}
+            self._rows = Rows(path, known, self._header["models"])
+            self._catch_up()
+        processes.wait()  # nobody writes before everybody has read
+
+    def scores(self, model: str, example: str, what: str = "", *, made_of: str | None = None) -> Scores | None:
+        """What is stored, or None where that is still to do. made_of: for a blind row, which pictures it is of."""
+        key = model, example, what
+        if made_of is not None and not fits(self._rows.made_of.get(key, ""), made_of):
+            return None
+        return self._rows.scores.get(key)
+
+    def look(self) -> None:
+        """Take in what other processes have added since."""
+        with self._writing():
+            self._catch_up()
+
+    def lists(self, model: str) -> bool:
+        """Whether it holds scores of a model of this name, or is about to."""
+        return model in self._header["models"]
+
+    def is_gone(self, example: str) -> bool:
+        """Whether pictures of an example are not there now, so that nobody knows whether its scores still hold."""
+        return example in self._gone
+
+    def enter(
+        self,
+        model: str,
+        fingerprint: str,
+        facts: Mapping[str, str] | None = None,
+        before: Callable[[], str] = lambda: "",
+    ) -> str:
+        """Name a model before its scores are added. Raises `UserError` where the stored scores are of another one.
+
+        facts: what the fingerprint is made of, by part, kept to say what differs. before: gives the fingerprint by
+        which older versions named the same model; a sentence comes back where that is the one that is stored.
+        """
+        with self._writing():
+            self._catch_up()
+            stored = self._header["models"].get(model, fingerprint)
+            if stored != fingerprint and stored != before():
+                raise UserError(self._other_model(model, facts or {}))
+            if stored != fingerprint or not self.lists(model) or self._facts().get(model, {}) != (facts or {}):
+                self._header["models"][model] = fingerprint
+                self._header["model_facts"] = {**self._facts(), model: dict(facts or {})}
+                self._write_header()
+        return "" if stored == fingerprint else OLDER_MODEL.format(model=model)
+
+    def add(self, model: str, example: str, scores: Scores, what: str = "", *, made_of: str | None = None) -> Scores:
+        """Append one line, on the disk before this returns; where another process was quicker, its scores stand.
+
+        Returns the scores that are stored. Raises `UserError` where the disk does not take them.
+        """
+        own = self._rows.examples[example].made_of if made_of is None else made_of
+        with self._writing():
+            self._catch_up()
+            kept = self.scores(model, example, what, made_of=made_of)
+            if kept is not None:
+                return kept
+            self._append(row_of(model, example, scores, what, own))
+            self._rows.scores[model, example, what] = scores
+            self._rows.made_of[model, example, what] = own
+        return scores
+
+    def skip(self, reasons: Mapping[str, str], scored: Iterable[str]) -> None:
+        """Keep which examples were skipped, with why; those that were scored now are so no longer."""
+        if not self._processes.is_main:
+            return
+        with self._writing():
+            self._read_header()
+            before, done = self._header.get("skipped", {}), set(scored)
+            now = {id_: why for id_, why in before.items() if id_ not in done} | dict(reasons)
+            if now != before:
+                self._header["skipped"] = now
+                self._write_header()
+
+    def finish(self, rows: Iterable[Mapping[str, Any]] = (), shares: Sequence[int] = ()) -> None:
+        """Put the scores into order: model by model, as the examples come. What others have added meanwhile stays.
+
+        rows: of the other processes, which may have written to another machine's disk. shares: how many rows each
+        process computed; kept in the header.
+        """
+        if not self._processes.is_main:
+            return
+        with self._writing():
+            self._catch_up()
+            for row in rows:
+                if key_of(row) not in self._rows.scores:
+                    self._append(row)
+            self._sort()
+            if shares:
+                self._header["shares"] = list(shares)
+                self._write_header()
+
+    # ------------------------------------------------------------------------------------------ with the lock held
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """The lock of the folder. Raises `UserError` where it cannot be had, or the disk takes no more."""
+        try:
+            with hold(self.path / LOCK, wait=PATIENCE):
+                yield
+        except BusyError as error:
+            raise UserError(
+                f"The folder '{self.path}' is being written by another process, and has been for "
+                f"{PATIENCE:.0f} s: wait for its end, or name another folder with --out."
+            ) from error
+        except OSError as error:
+            if (self.path / HEADER).is_file():
+                raise UserError(
+                    f"'{self.path}' takes no more scores ({error.strerror}): make room on the disk, and run again."
+                ) from error
+            raise UserError(f"The folder '{self.path}' cannot be written: name another one with --out.") from error
+
+    def _open(self, header: dict[str, Any]) -> None:
+        """Make the folder, or bring what it holds up to what the benchmark is now."""
+        for unfinished in self.path.glob("*.part"):
+            unfinished.unlink()  # of a killed process: whoever writes aside holds the lock
+        if not (self.path / HEADER).is_file():
+            _write_lines(self.path / EXAMPLES, map(example_line, self._examples))
+            write_whole(self.path / HEADER, to_json(header, indent=1) + "\n")
+            return
+        stored, old = read_header(self.path), read_examples(self.path)
+        check_agreement(stored, header, self.path)
+        check_ids([example.id for example in old], list(self._order), stored, self.path)
+        if stored["benchmark_hash"] != header["benchmark_hash"] and not all(example.made_of for example in old):
+            refuse("another benchmark", stored, self.path)  # from an older version, which cannot say what changed
+        _join_parts(self.path)
+        changed = self._compare(old)
+        now = {**stored, "benchmark_hash": header["benchmark_hash"]}
+        if self._examples != list(old) or now != stored:
+            self._rewrite_scores(old, changed, stored["models"])
+            _write_lines(self.path / EXAMPLES, map(example_line, self._examples))
+            write_whole(self.path / HEADER, to_json(now, indent=1) + "\n")
+
+    def _compare(self, stored: Sequence[StoredExample]) -> set[str]:
+        """The examples that are no longer what was scored; what is said of them goes to `notes`."""
+        before = {example.id: example for example in stored}
+        changed = {now.id for now in self._examples if differs(before[now.id], now)}
+        if 2 * len(changed) > len(before):
+            raise UserError(
+                f"{len(changed)} of the {len(before)} examples are no longer what '{self.path}' holds scores of: "
+                "name another folder with --out."
+            )
+        if changed:
+            self.notes.append(
+                f"{len(changed)} of {len(before)} examples changed since: scored again ({named(changed)})"
+            )
+        if any(not before[now.id].made_of and now.made_of for now in self._examples if now.id not in changed):
+            self.notes.append(OLDER_BENCHMARK)
+        self._examples = [completed(before[now.id], now) for now in self._examples]
+        return changed
+
+    def _rewrite_scores(self, stored: Sequence[StoredExample], changed: set[str], models: Mapping[str, str]) -> None:
+        """Drop the rows of examples that changed; what is kept says what it is made of."""
+        now = {example.id: example for example in self._examples}
+        rows = Rows(self.path, {example.id: example for example in stored}, models)
+        rows.take(whole_lines(self.path / SCORES), SCORES)
+        kept = []
+        for line in map(strict, whole_lines(self.path / SCORES)):
+            row = parsed(line)
+            if row["example"] in changed or key_of(row) not in rows.scores:
+                continue
+            if not row.get("what") and not row.get("made_of") and now[row["example"]].made_of:
+                line = line_of({**row, "made_of": now[row["example"]].made_of})
+            kept.append(line)
+        if kept != whole_lines(self.path / SCORES):
+            _write_lines(self.path / SCORES, kept)
+
+    def _catch_up(self) -> None:
+        """Take in what was added since; cut a line that a killed process left unfinished."""
+        self._read_header()
+        self._rows.models = self._header["models"]
+        self._rows.follow(self.path / SCORES)
+
+    def _append(self, row: Mapping[str, Any]) -> None:
+        append(self.path / SCORES, [line_of(row)])
+
+    def _sort(self) -> None:
+        """Each row once, in order; rows that another process has made of a newer benchmark stay."""
+        known = {example.id: example for example in read_examples(self.path)}
+        lines = whole_lines(self.path / SCORES)
+        rows = Rows(self.path, known, self._header["models"])
+        rows.take(lines, SCORES)
+        models = {model: number for number, model in enumerate(self._header["models"])}
+        order = sorted(rows.lines, key=lambda key: (models[key[0]], key[2], self._order.get(key[1], 0)))
+        kept = [strict(lines[rows.lines[key]]) for key in order]
+        if kept != lines or not (self.path / SCORES).is_file():
+            _write_lines(self.path / SCORES, kept)
+
+    def _read_header(self) -> None:
+        self._header = read_header(self.path)
+
+    def _write_header(self) -> None:
+        write_whole(self.path / HEADER, to_json(self._header, indent=1) + "\n")
+
+    def _facts(self) -> dict[str, dict[str, Any]]:
+        return self._header.get("model_facts", {})
+
+    def _other_model(self, model: str, facts: Mapping[str, str]) -> str:
+        kept = self._facts().get(model, {})
+        parts = [part for part in dict.fromkeys((*kept, *facts)) if kept.get(part) != facts.get(part)]
+        what = f"other {', other '.join(parts)}" if kept and parts else "other weights or another config"
+        return f"The folder '{self.path}' holds scores of {model} with {what}: name another folder with --out."
+
+
+def named(ids: Iterable[str], most: int = 5) -> str:
+    """The first of some names, and how many there are beside."""
+    names = sorted(ids)
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest
+
+
+def _join_parts(path: Path) -> None:
+    """Put what an older version's processes wrote apart into the one file."""
+    parts = sorted(path.glob(PARTS))
+    if parts:
+        _write_lines(path / SCORES, [line for file in (path / SCORES, *parts) for line in whole_lines(file)])
+    for part in parts:
+        part.unlink()
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
+    write_whole(path, "".join(f"{line}\n" for line in lines))

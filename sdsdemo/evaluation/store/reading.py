@@ -1,0 +1,77 @@
+"""A stored run, read back as it is: it may be unfinished, and old."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sdsdemo.errors import UserError
+from sdsdemo.evaluation.store.examples import EXAMPLES, StoredExample, read_examples
+from sdsdemo.evaluation.store.header import FORMAT, HEADER, OLD_SETTINGS, read_header
+from sdsdemo.evaluation.store.rows import Key
+from sdsdemo.evaluation.store.scores import Rows, score_files
+from sdsdemo.runtime.files import whole_lines
+from sdsdemo.types import Scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredRun:
+    """A run that was read back; it may be unfinished."""
+
+    path: Path
+    header: Mapping[str, Any]
+    every: tuple[StoredExample, ...]
+    """What was asked about."""
+    examples: tuple[StoredExample, ...]
+    """Those that count: without the skipped ones, and without what no longer fits."""
+    scores: Mapping[Key, Scores]
+    skipped: Mapping[str, str]
+    """By example, why its pictures could not be opened."""
+    notes: tuple[str, ...] = ()
+    """What was left out of it since it no longer fits, in sentences."""
+
+    @property
+    def benchmark(self) -> str:
+        return self.header["benchmark"]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What its scores depend on beside model and example, as `settings_of` gives it."""
+        return {**OLD_SETTINGS, **self.header["settings"]}
+
+    @property
+    def models(self) -> list[str]:
+        """The models that have scored every example, in the order in which they were added."""
+        return [m for m in self.header["models"] if all((m, e.id, "") in self.scores for e in self.examples)]
+
+    def of(self, model: str, what: str = "") -> list[Scores] | None:
+        """One model's scores in the order of the examples; None where one is missing."""
+        found = [self.scores.get((model, example.id, what)) for example in self.examples]
+        known = [scores for scores in found if scores is not None]
+        return known if len(known) == len(found) else None
+
+
+def read_run(path: Path) -> StoredRun:
+    """A folder that `evaluate --out` wrote. Raises `UserError` naming file and line."""
+    if not (path / HEADER).is_file():
+        raise UserError(f"There is no {HEADER} in '{path}': name a folder that `evaluate --out` wrote.")
+    read_header(path)  # before the rest: a folder of another kind is named by what it is
+    lines = [(file, whole_lines(file)) for file in score_files(path)]
+    examples, header = read_examples(path), read_header(path)  # a writer names what it scores before it adds lines
+    if header["format"] != FORMAT:
+        raise UserError(f"The run in '{path}' has another format: evaluate again with a new --out.")
+    if header["examples"] != len(examples):
+        raise UserError(
+            f"{EXAMPLES} in '{path}' holds {len(examples)} examples where {HEADER} says {header['examples']}: "
+            "copy the folder again, or evaluate again with a new --out."
+        )
+    known = {example.id: example for example in examples}
+    rows = Rows(path, known, header["models"])
+    for file, found in lines:
+        rows.take(found, file.name)
+    why = header.get("skipped", {})
+    skipped = {id_: why[id_] for id_ in known if id_ in why}
+    kept = tuple(example for example in examples if example.id not in skipped)
+    return StoredRun(path=path, header=header, every=examples, examples=kept, scores=rows.scores, skipped=skipped)

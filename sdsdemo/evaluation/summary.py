@@ -1,0 +1,218 @@
+"""What a set of scores says, with its doubt: shares, tags, pairs of models, modes, and what the stored losses tell.
+
+Takes scores as they are and computes none. Pair of pairs (two images, two captions): text, image, group, group-match.
+One image and k captions, the first of them true (or the first few, where the set says so): accuracy, and the *blind*
+accuracy: each caption's mean score over images that have nothing to do with it, which says how much can be won without
+looking. Beside them every average that the authors of the set report.
+
+All strict: a tie is a failure, and counted beside the share; an example with a score that is not
+a finite number is in no share and no comparison, and counted apart. A share whose whole interval is below chance is
+named in `below_chance`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import comb
+from typing import Any, Protocol
+
+import numpy as np
+
+from sdsdemo.core import score_variants
+from sdsdemo.core.metrics import ACCURACY, CHANCE, mcnemar_exact, proportion, verdict
+from sdsdemo.core.outcomes import Judged, apart, judge, judge_matrices
+from sdsdemo.data.published.averages import averages
+from sdsdemo.data.published.sets import TRUE
+from sdsdemo.types import DENOISING_RESOLUTION, Evidence, Scores
+
+TAG_KINDS = ("collapsed_tag", "tag", "secondary_tag", "num_main_preds", "category")
+SEVERAL = ("secondary_tag", "category")
+"""Kinds of which an example may have more than one, with commas between them."""
+NO_TAG = "no tag"
+TRANSITIONS = {
+    "fixed": "wrong with the first, right with the second",
+    "broken": "right with the first, wrong with the second",
+    "still wrong": "wrong with both",
+    "always right": "right with both",
+}
+
+
+class Tagged(Protocol):
+    """What is to be known of an example: a `types.Example`, or what a run keeps of one."""
+
+    @property
+    def tags(self) -> Mapping[str, str]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """One model's scores on every example, in their order."""
+
+    scores_E: Sequence[Scores]
+    blind_E: Sequence[Scores] | None = None
+    """score_IC [1, C]: means over unrelated images."""
+
+    @property
+    def losses(self) -> list[Evidence] | None:
+        """The losses of every example; None for a similarity."""
+        found = [scores.evidence for scores in self.scores_E if scores.evidence is not None]
+        return found if found and len(found) == len(self.scores_E) else None
+
+
+def summarise(examples: Sequence[Tagged], scored: Mapping[str, Scored]) -> dict[str, Any]:
+    """`chance`, `models` and `paired` of `evaluate --json`. The shape of the first example is that of all."""
+    shapes = [scores.score_IC.shape for scores in next(iter(scored.values())).scores_E]
+    true_E = true_captions(examples)
+    chances = by_chance(shapes, true_E)
+    chance = {metric: CHANCE.get(metric, float(chance_E.mean())) for metric, chance_E in chances.items()}
+    judged = {name: judge(found.scores_E, true_E) for name, found in scored.items()}
+    return {
+        "chance": chance,
+        "models": {name: _summary(examples, found, judged[name], chance) for name, found in scored.items()},
+        "paired": list(_paired(judged)),
+    }
+
+
+def tags_of(example: Tagged, kind: str) -> list[str]:
+    """The tags of one kind; one without any is `NO_TAG` where the others may have several."""
+    text = example.tags.get(kind, "").strip()
+    if kind not in SEVERAL:
+        return [text] if text else []
+    return [part.strip() for part in text.split(",") if part.strip()] or [NO_TAG]
+
+
+def tag_rows(examples: Sequence[Tagged], kind: str) -> dict[str, np.ndarray]:
+    """By tag, the places of its examples, in the order of the tags' names; nothing where no example has one."""
+    rows: defaultdict[str, list[int]] = defaultdict(list)
+    for number, example in enumerate(examples):
+        for tag in tags_of(example, kind):
+            rows[tag].append(number)
+    if set(rows) <= {NO_TAG}:
+        return {}
+    return {tag: np.array(rows[tag]) for tag in sorted(rows, key=lambda tag: (tag == NO_TAG, tag))}
+
+
+def true_captions(examples: Sequence[Tagged]) -> list[int]:
+    """How many captions of each example are true."""
+    said = [example.tags.get(TRUE, "") for example in examples]
+    return [max(1, int(text)) if text.isdecimal() and len(text) < 4 else 1 for text in said]
+
+
+def by_chance(shapes: Sequence[tuple[int, ...]], true_E: Sequence[int]) -> dict[str, np.ndarray]:
+    """By metric, how often random scores are right on each example. shapes: (images, captions); the first is of all."""
+    if tuple(shapes[0]) == (2, 2):
+        return {metric: np.full(len(shapes), chance) for metric, chance in CHANCE.items()}
+    orders = [comb(captions, true) for (_, captions), true in zip(shapes, true_E, strict=True)]
+    return {ACCURACY: np.array([1 / max(1, count) for count in orders])}
+
+
+def transitions(a_E: np.ndarray, b_E: np.ndarray) -> dict[str, np.ndarray]:
+    """By each of `TRANSITIONS`, which examples went that way from model a to model b."""
+    return {"fixed": ~a_E & b_E, "broken": a_E & ~b_E, "still wrong": ~a_E & ~b_E, "always right": a_E & b_E}
+
+
+def _summary(examples: Sequence[Tagged], scored: Scored, judged: Judged, chance: Mapping[str, float]) -> dict[str, Any]:
+    shares = _shares(judged)
+    return {
+        **shares,
+        "apart": apart(scored.scores_E, judged),
+        "below_chance": [metric for metric, share in shares.items() if share["n"] and share["high"] < chance[metric]],
+        **_blind(examples, scored),
+        **_official(examples, scored, judged),
+        "by_tag": _by_tag(examples, judged),
+        **(_modes(scored) if len(judged.metrics) > 1 else {}),
+        **_cost(scored),
+        **({} if scored.losses is None else {"losses": _from_losses(examples, scored, scored.losses)}),
+    }
+
+
+def _modes(scored: Scored) -> dict[str, Any]:
+    modes = [verdict(scores.score_IC, scores.resolution).mode for scores in scored.scores_E]
+    return {"modes": {mode: modes.count(mode) for mode in sorted(set(modes))}}
+
+
+def _blind(examples: Sequence[Tagged], scored: Scored) -> dict[str, Any]:
+    return {} if scored.blind_E is None else {"blind": _shares(judge(scored.blind_E, true_captions(examples)))}
+
+
+def _official(examples: Sequence[Tagged], scored: Scored, judged: Judged) -> dict[str, Any]:
+    """Of the examples on which the model says something."""
+    places = np.flatnonzero(judged.finite).tolist()
+    found = averages(
+        [examples[place].tags for place in places],
+        {metric: right_E[places] for metric, right_E in judged.right.items()},
+        [scored.scores_E[place].score_IC for place in places],
+        judged.resolution_E[places],
+    )
+    return {"official": found} if found else {}
+
+
+def _cost(scored: Scored) -> dict[str, Any]:
+    """Seconds of the model alone, and denoiser calls, an example."""
+    n = len(scored.scores_E)
+    calls = [found.evaluations for found in scored.losses or ()]
+    return {
+        "seconds_per_example": round(sum(scores.seconds for scores in scored.scores_E) / n, 4),
+        "evaluations_per_example": round(sum(calls) / n, 2),
+    }
+
+
+def _from_losses(examples: Sequence[Tagged], scored: Scored, evidence_E: Sequence[Evidence]) -> dict[str, Any]:
+    """The same examples by other readings of the same losses: fewer timesteps, parts of them, other norms."""
+    readings: dict[str, Callable[[Evidence], Mapping[Any, np.ndarray]]] = {
+        "by_timesteps": score_variants.by_count,
+        "by_range": score_variants.by_range,
+        "normalisations": score_variants.normalised,
+    }
+    true_E, share_E = true_captions(examples), [DENOISING_RESOLUTION[s.precision] for s in scored.scores_E]
+
+    def shares(read_E: Sequence[Mapping[Any, np.ndarray]], key: Any) -> dict[str, Any]:
+        resolution_E = [
+            score_variants.resolution_of(read, key, share) for read, share in zip(read_E, share_E, strict=True)
+        ]
+        return _shares(judge_matrices([read[key] for read in read_E], resolution_E, true_E))
+
+    found = {}
+    for name, read in readings.items():
+        read_E = [read(one) for one in evidence_E]
+        found[name] = {_label(key): shares(read_E, key) for key in read_E[0]}
+    return found
+
+
+def _label(key: Any) -> str:
+    return f"{key[0]} to {key[1]}" if isinstance(key, tuple) else str(key)
+
+
+def _by_tag(examples: Sequence[Tagged], judged: Judged) -> dict[str, Any]:
+    kinds = {kind: tag_rows(examples, kind) for kind in TAG_KINDS}
+    return {kind: {tag: _shares(judged, rows) for tag, rows in tags.items()} for kind, tags in kinds.items() if tags}
+
+
+def _paired(judged: Mapping[str, Judged]) -> Iterator[dict[str, Any]]:
+    """Every two models by every metric, on the same examples: those on which both say something."""
+    for a, b in itertools.combinations(judged, 2):
+        rows = np.flatnonzero(judged[a].finite & judged[b].finite)
+        for metric in judged[a].metrics:
+            ways = transitions(judged[a].right[metric][rows], judged[b].right[metric][rows])
+            counts = {name: int(which_E.sum()) for name, which_E in ways.items()}
+            yield {
+                "a": a,
+                "b": b,
+                "metric": metric,
+                "n": len(rows),
+                "both": counts["always right"],
+                "only_a": counts["broken"],
+                "only_b": counts["fixed"],
+                "neither": counts["still wrong"],
+                "transitions": counts,
+                "p": mcnemar_exact(counts["broken"], counts["fixed"]),
+            }
+
+
+def _shares(judged: Judged, rows: np.ndarray | None = None) -> dict[str, dict[str, Any]]:
+    """By metric, the share of the examples, or of these rows of them, on which the model says something: None of 0."""
+    kept = np.flatnonzero(judged.finite) if rows is None else rows[judged.finite[rows]]
+    return {metric: asdict(proportion(int(right_E[kept].sum()), len(kept))) for metric, right_E in judged.right.items()}

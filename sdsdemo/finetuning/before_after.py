@@ -1,0 +1,263 @@
+"""Before and after: what a run changed, on data that it never trained on, with the doubt that belongs to it.
+
+    pairs       text, image, group on a pair-of-pairs benchmark; of free data, each held-out caption against its swap
+    choices     zero-shot classification and retrieval: is what CLIP could do *kept*?
+    cosine      median cosine of the two captions, and of the two images, of an example: in which tower are they alike?
+
+*Kept*: the lower end of the change's 95 % interval is above -2 points, on a set where the base is right 50 to 90 % of
+the time. All comparisons are paired: the same examples before and after.
+
+Shape suffixes: E example, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sdsdemo.core.metrics import paired_change, proportion
+from sdsdemo.core.outcomes import judge
+from sdsdemo.data.benchmarks import read_benchmark, retrieval, zero_shot
+from sdsdemo.data.mini.benchmarks import SWAPS
+from sdsdemo.data.mini.drawing import MODEL_PIXELS
+from sdsdemo.errors import UserError
+from sdsdemo.evaluation.summary import tag_rows
+from sdsdemo.finetuning.recipe import Recipe
+from sdsdemo.finetuning.training_pairs import Pair, Source
+from sdsdemo.models.clip import ClipModel
+from sdsdemo.types import Example, Picture, Scores
+
+KEPT_LOSS = 0.02
+"""Points (as a share) that the lower end of the interval may lie below zero for "kept"."""
+MEANT_FOR = (0.5, 0.9)
+"""Where the base must be for "kept" to mean something: neither lost nor at the ceiling."""
+HELD_BYTES = 300_000_000
+"""Images are kept as CLIP's inputs up to this size in all; larger sets are opened again at each look."""
+ZERO_SHOT, RETRIEVAL = 500, (5, 100)
+"""Examples of zero-shot classification; sets, and captions a set, of retrieval."""
+AT_ONCE = 64
+AMONG = 100
+"""Captions that an image of the user's own data is retrieved among."""
+FLIPPED = 24
+"""Examples by id whose answer changed that are kept for the record, each way."""
+MINI_TAGS = {
+    recipe.tag: "both" if recipe.turned else "noun" if recipe.swapped == "things" else recipe.swapped
+    for recipe in SWAPS.values()
+}
+"""Which kind of swap a tag of the Mini benchmarks is."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Look:
+    """How a model did on each set at one moment."""
+
+    right: Mapping[str, Mapping[str, np.ndarray]]
+    """By set and metric: right or not, by example."""
+    cosine: Mapping[str, float] = field(default_factory=dict)
+    """`captions` and `images`: median over the examples of the first set."""
+
+    @property
+    def headline(self) -> tuple[str, np.ndarray]:
+        """The metric that is watched during the run: text score, or the share of captions told from their swaps."""
+        name = next(iter(self.right))
+        metric = next(iter(self.right[name]))
+        return metric, self.right[name][metric]
+
+
+class Measures:
+    """The sets of a run, and a model's looks at them."""
+
+    def __init__(
+        self, sets: Mapping[str, list[Example]], base: ClipModel, inputs: dict[str, Tensor] | None = None
+    ) -> None:
+        """sets: as `sets_of` gives them; the first is the one that is watched and compared by tag.
+
+        inputs: CLIP's of images, by key, that models prepared in the same way may share; all that are met are added.
+        """
+        self._base = base
+        self.sets = dict(sets)
+        self.first = next(iter(self.sets))
+        self._inputs: dict[str, Tensor] = {} if inputs is None else inputs
+        pictures = sum(len(example.images) for examples in self.sets.values() for example in examples)
+        side = base.preprocess(_any_picture(self.sets).open()).numel() * 4
+        self._keep = inputs is not None or pictures * side <= HELD_BYTES
+
+    def look(self, sets: Sequence[str] = (), check: Callable[[], None] = lambda: None) -> Look:
+        """The base as it is now, on these sets, or on all of them. check: called often, and may raise."""
+        right: dict[str, dict[str, np.ndarray]] = {}
+        cosine: dict[str, float] = {}
+        for name in sets or self.sets:
+            examples = self.sets[name]
+            image_ED, text_ED = self._features(examples, check)
+            scores = [100 * i @ t.T for i, t in zip(image_ED, text_ED, strict=True)]
+            right[name] = judge([Scores(kind="similarity", score_IC=score_IC) for score_IC in scores]).right
+            if name == self.first and all(len(example.captions) == 2 for example in examples):
+                cosine["captions"] = float(np.median([t[0] @ t[1] for t in text_ED]))
+                if len(examples[0].images) == 2:
+                    cosine["images"] = float(np.median([i[0] @ i[1] for i in image_ED]))
+        return Look(right=right, cosine=cosine)
+
+    def _features(
+        self, examples: Sequence[Example], check: Callable[[], None]
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Normalised features of each example's images and captions; every caption and image is encoded once."""
+        base, device = self._base, self._base.device
+        captions = list(dict.fromkeys(c for example in examples for c in example.captions))
+        pictures = {_key(example, i): p for example in examples for i, p in enumerate(example.images)}
+
+        def cut(items: Sequence[str]) -> Iterator[Sequence[str]]:
+            for start in range(0, len(items), AT_ONCE):
+                check()
+                yield items[start : start + AT_ONCE]
+
+        with torch.no_grad():
+            text = [base.module.encode_text(base.tokenize(part).to(device), normalize=True) for part in cut(captions)]
+            keys = list(pictures)
+            image = [
+                base.module.encode_image(
+                    torch.stack([self._input(key, pictures[key]) for key in part]).to(device), normalize=True
+                )
+                for part in cut(keys)
+            ]
+        text_of = dict(zip(captions, torch.cat(text).cpu().double().numpy(), strict=True))
+        image_of = dict(zip(keys, torch.cat(image).cpu().double().numpy(), strict=True))
+        return (
+            [np.stack([image_of[_key(e, i)] for i in range(len(e.images))]) for e in examples],
+            [np.stack([text_of[caption] for caption in e.captions]) for e in examples],
+        )
+
+    def _input(self, key: str, picture: Picture) -> Tensor:
+        found = self._inputs.get(key)
+        if found is None:
+            found = self._base.preprocess(picture.open())
+            if self._keep:
+                self._inputs[key] = found
+        return found
+
+    def compare(self, before: Look, after: Look, recipe: Recipe) -> dict[str, Any]:
+        """What changed, as JSON can hold it."""
+        record: dict[str, Any] = {"benchmark": self.first, "sets": {}, "cosine": {}}
+        for name, found in before.right.items():
+            rows = {metric: _row(found[metric], after.right[name][metric]) for metric in found}
+            record["sets"][name] = {"n": len(self.sets[name]), "metrics": rows}
+            if name != self.first:
+                record["sets"][name] |= _kept(next(iter(rows.values())))
+        metric, was_E = before.headline
+        _, is_E = after.headline
+        record["by_tag"] = self._by_tag(was_E, is_E)
+        record["withheld"] = self._withheld(was_E, is_E, recipe)
+        record["cosine"] = {
+            name: [round(before.cosine[name], 4), round(after.cosine[name], 4)] for name in before.cosine
+        }
+        ids = [example.id for example in self.sets[self.first]]
+        record["flipped"] = {
+            "metric": metric,
+            "fixed": [ids[e] for e in np.flatnonzero(is_E & ~was_E)[:FLIPPED]],
+            "broken": [ids[e] for e in np.flatnonzero(was_E & ~is_E)[:FLIPPED]],
+        }
+        return record
+
+    def _by_tag(self, was_E: np.ndarray, is_E: np.ndarray) -> dict[str, Any]:
+        """The watched metric by tag: exploratory, as no test was declared for it."""
+        rows = tag_rows(self.sets[self.first], "tag")
+        return {tag: _row(was_E[places], is_E[places]) for tag, places in rows.items()}
+
+    def _withheld(self, was_E: np.ndarray, is_E: np.ndarray, recipe: Recipe) -> dict[str, Any]:
+        """Swaps never trained: the kind, and the captions with the words, that the recipe withheld."""
+        return {
+            what: {"withheld": getattr(recipe, f"withheld_{what}"), **_row(was_E[chosen_E], is_E[chosen_E])}
+            for what, chosen_E in withheld_rows(self.sets[self.first], recipe).items()
+        }
+
+
+def withheld_rows(examples: Sequence[Example], recipe: Recipe) -> dict[str, np.ndarray]:
+    """chosen_E of the examples whose swap the recipe never trains: of its `kind`, with its `words`; none empty."""
+    kind_E = np.array([_kind(example) == recipe.withheld_kind != "" for example in examples])
+    words = f" {recipe.withheld_words.strip().lower()} "
+    words_E = np.array([bool(words.strip()) and words in f" {e.captions[0].lower()} " for e in examples])
+    return {what: chosen_E for what, chosen_E in (("kind", kind_E), ("words", words_E)) if chosen_E.any()}
+
+
+def mini_measure(recipe: Recipe) -> str:
+    """The pair-of-pairs set that a run on the Mini world is measured on."""
+    return recipe.measure or "mini-validation"
+
+
+def mini_sets(name: str) -> dict[str, list[Example]]:
+    """A pair-of-pairs set of the Mini world, and the two that say what is kept."""
+    return {
+        name: _with_pairs(name),
+        "mini-zero-shot": zero_shot(count=ZERO_SHOT, pixels=MODEL_PIXELS),
+        "mini-retrieval": retrieval(sets=RETRIEVAL[0], size=RETRIEVAL[1], pixels=MODEL_PIXELS),
+    }
+
+
+def sets_of(recipe: Recipe, source: Source) -> dict[str, list[Example]]:
+    """What a run is measured on, the watched set first.
+
+    Raises `UserError` for a benchmark that is not here, or cannot be used to measure.
+    """
+    if recipe.is_mini:
+        return mini_sets(mini_measure(recipe))
+    held_out = source.held_out
+    swaps = [pair for pair in held_out if pair.twin is not None]
+    sets = {recipe.measure: _with_pairs(recipe.measure)} if recipe.measure else {}
+    if len(swaps) >= 2:
+        sets["held-out swaps"] = [_choice(k, pair, (pair.twin or "",)) for k, pair in enumerate(swaps)]
+    others = _distinct(held_out)[:AMONG]
+    if len(others) >= 2:
+        sets[f"retrieval among {len(others)}"] = [
+            _choice(k, pair, tuple(o.caption for o in others if o is not pair)) for k, pair in enumerate(others)
+        ]
+    if not sets:
+        raise UserError("Too few images are left to measure before and after: give more data, or name a --measure.")
+    return sets
+
+
+def _with_pairs(name: str) -> list[Example]:
+    examples = read_benchmark(name)
+    if not examples or any((len(e.images), len(e.captions)) != (2, 2) for e in examples):
+        raise UserError(f"'{name}' is not a benchmark of two images and two captions: name another one with --measure.")
+    return examples
+
+
+def _choice(number: int, pair: Pair, others: tuple[str, ...]) -> Example:
+    return Example(id=str(number), images=(pair.picture,), captions=(pair.caption, *others), tags={"tag": pair.kind})
+
+
+def _distinct(pairs: Sequence[Pair]) -> list[Pair]:
+    return list({pair.caption.lower(): pair for pair in pairs}.values())
+
+
+def _any_picture(sets: Mapping[str, Sequence[Example]]) -> Picture:
+    return next(iter(sets.values()))[0].images[0]
+
+
+def _key(example: Example, image: int) -> str:
+    return example.images[image].key or f"{example.id}/{image}"
+
+
+def _row(was_E: np.ndarray, is_E: np.ndarray) -> dict[str, Any]:
+    """Before, after and change of one metric."""
+    return {
+        "before": asdict(proportion(int(was_E.sum()), len(was_E))),
+        "after": asdict(proportion(int(is_E.sum()), len(is_E))),
+        "change": asdict(paired_change(was_E, is_E)),
+    }
+
+
+def _kept(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Whether a choice set says that a skill was kept: True, False, or None where the set does not suit the base."""
+    low, high = MEANT_FOR
+    if not low <= row["before"]["value"] <= high:
+        return {"kept": None}
+    return {"kept": row["change"]["low"] > -KEPT_LOSS}
+
+
+def _kind(example: Example) -> str:
+    return MINI_TAGS.get(example.tags.get("tag", ""), example.tags.get("tag", ""))

@@ -1,0 +1,158 @@
+"""A run told in lines: progress while it goes on, and what came of it. Knows no page; prints nothing itself."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sdsdemo.finetuning.events import Done, Looked, Preparing, Told
+from sdsdemo.finetuning.loop import Step
+from sdsdemo.finetuning.phrases import KEPT, SHOWN, change_words, cosine_words
+from sdsdemo.finetuning.recipe import MINI, Recipe
+from sdsdemo.finetuning.run import finetune
+from sdsdemo.finetuning.run_folder import TuningFolder
+from sdsdemo.finetuning.setup import Models
+from sdsdemo.runtime import distributed
+
+EVERY = 1.0
+"""Seconds between two lines of progress."""
+PAST = 0.9
+"""Weight of the past in the smoothed loss of the progress line."""
+STATES = {
+    "finished": "Finished after {done} steps, {seconds:.0f} s.",
+    "stopped": "Stopped after {done} of {steps} steps, {seconds:.0f} s; what was learned until then is kept.",
+    "failed": "Failed after {done} of {steps} steps: {reason}",
+}
+
+
+def run_in_shell(
+    recipe: Recipe,
+    out: Path,
+    *,
+    workbench: Models,
+    resume: bool,
+    progress: Callable[[str], None],
+    note: Callable[[str], None],
+) -> Mapping[str, Any] | None:
+    """Runs a recipe with a live line; Ctrl-C stops it and keeps what it has. The record; None but in the main process.
+
+    Raises `UserError` for what must change first.
+    """
+    team = distributed.find()
+    say = note if team.is_main else _silent
+    line = _Line(recipe.steps, progress if team.is_main else _silent)
+    record: Mapping[str, Any] | None = None
+    with _stopping_on_interrupt(TuningFolder(out), say):
+        for event in finetune(recipe, out, workbench=workbench, resume=resume, team=team):
+            if isinstance(event, Told):
+                say(event.text)
+            elif isinstance(event, Looked):
+                found = event.share
+                say(
+                    f"step {event.step}  held-out {event.metric} {100 * found.value:.1f} "
+                    f"[{100 * found.low:.0f}, {100 * found.high:.0f}], n = {found.n}"
+                )
+            elif isinstance(event, Preparing | Step):
+                line.show(event)
+            elif isinstance(event, Done):
+                record = event.record
+    return record if team.is_main else None
+
+
+def as_text(record: Mapping[str, Any], out: Path) -> str:
+    """What came of a run, for people. out: the folder as it was named."""
+    words = STATES.get(record["state"], record["state"])
+    if record["state"] == "failed" and (not record.get("steps_done") or record.get("as_it_was")):
+        words = "{reason}"
+    lines = [
+        words.format(
+            done=record.get("steps_done", 0),
+            steps=record.get("steps", record["recipe"].get("steps")),
+            seconds=record.get("seconds", 0),
+            reason=record.get("reason"),
+        )
+    ]
+    measured = record.get("measured")
+    if measured:
+        lines += ["", *measured_lines(measured)]
+    if record["state"] != "failed" and "seconds" in record:
+        on = "mini-validation" if record["recipe"].get("data", MINI) == MINI else "winoground"
+        lines += ["", f"Use it: python -m sdsdemo evaluate {on} --model sds-clip:{out / 'model.safetensors'}"]
+    return "\n".join(lines)
+
+
+def measured_lines(measured: Mapping[str, Any]) -> list[str]:
+    """Before and after of each set, with the doubt."""
+    lines = []
+    for name, found in measured["sets"].items():
+        for metric, row in found["metrics"].items():
+            if metric in SHOWN:
+                before, after = 100 * row["before"]["value"], 100 * row["after"]["value"]
+                kept = f"; {KEPT[found['kept']]}" if "kept" in found else ""
+                lines.append(f"{name} {metric}: {before:.1f} -> {after:.1f} %, {change_words(row['change'])}{kept}")
+    for what, row in measured.get("withheld", {}).items():
+        lines.append(f"swaps never trained ({what} {row['withheld']}): {change_words(row['change'])}")
+    for what, (was, now) in measured.get("cosine", {}).items():
+        lines.append(f"median cosine of the two {what} of an example: {cosine_words(was)} -> {cosine_words(now)}")
+    return lines
+
+
+class _Line:
+    """The line of progress: step, losses, rate, time left."""
+
+    def __init__(self, steps: int, show: Callable[[str], None]) -> None:
+        self._steps, self._show = steps, show
+        self._said, self._loss = 0.0, 0.0
+        self._first: Step | None = None
+
+    def show(self, event: Preparing | Step) -> None:
+        """Said at most once a second, and in the end."""
+        if isinstance(event, Step):
+            self._first = self._first or event
+            loss = event.losses["loss"]
+            self._loss = loss if event is self._first else PAST * self._loss + (1 - PAST) * loss
+        last = isinstance(event, Step) and event.step == self._steps
+        if time.monotonic() - self._said < EVERY and not last:
+            return
+        self._said = time.monotonic()
+        self._show(self._text(event))
+
+    def _text(self, event: Preparing | Step) -> str:
+        if isinstance(event, Preparing):
+            return f"{event.text}  {event.done} of {event.total}" if event.total else event.text
+        assert self._first is not None
+        made = event.step - self._first.step
+        rate = made / max(event.seconds - self._first.seconds, 1e-9)
+        pace = f"{rate:.1f} steps a second  {(self._steps - event.step) / rate:.0f} s left" if made else ""
+        terms = "  ".join(f"{name} {value:.4f}" for name, value in event.losses.items() if name != "loss")
+        return f"step {event.step} of {self._steps}  loss, smoothed {self._loss:.4f}  {terms}  {pace}"
+
+
+@contextmanager
+def _stopping_on_interrupt(folder: TuningFolder, say: Callable[[str], None]) -> Iterator[None]:
+    """Ctrl-C asks the run to stop; a second one ends the process at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked = signal.getsignal(signal.SIGINT)
+
+    def stop(number: int, frame: Any) -> None:
+        signal.signal(signal.SIGINT, asked)
+        if folder.path.is_dir():
+            folder.ask_to_stop()
+        say("\nStopping, and keeping what was learned; once more ends it at once.")
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, asked)
+
+
+def _silent(line: str) -> None:
+    """What the processes beside the main one say."""

@@ -1,0 +1,149 @@
+"""How long a run would take here: measured on this machine by a few steps of the very recipe. Keeps nothing.
+
+seconds = preparing + steps x (seconds a step) + looks x (seconds a look)
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections import deque
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from sdsdemo.finetuning.before_after import Measures, sets_of
+from sdsdemo.finetuning.events import Told
+from sdsdemo.finetuning.loop import Course, Step, train
+from sdsdemo.finetuning.phrases import duration
+from sdsdemo.finetuning.recipe import Recipe
+from sdsdemo.finetuning.run import LOOKS
+from sdsdemo.finetuning.setup import Models, Preparation
+from sdsdemo.runtime import zerogpu
+
+STEPS = 4
+"""Steps that are made; the first one, which is slow, does not count, and of the others the median does."""
+SAMPLE = 32
+"""Images that are fitted, or asked the teacher about, to see how long one takes."""
+DEPENDS_ON = ("base", "teacher", "objective", "batch", "micro_batch", "jacobian", "trained", "towers", "data",
+              "teacher_timesteps", "teacher_noises")  # fmt: skip
+"""Settings that change how long a step takes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """Wall-clock seconds of the parts of a run, as they were measured here."""
+
+    loading: float
+    item: float
+    """For one image that h_w is fitted on, or that the teacher is asked about; 0 where neither is done."""
+    frozen: float
+    """For one pair whose features of a frozen tower are computed once; 0 where both towers are trained."""
+    step: float
+    image: float
+    """For one image of the first look, which opens it."""
+    image_again: float
+    """For one image of a later look."""
+    images: int
+    """Images of a whole look."""
+    first_images: int
+    """Of a look at held-out accuracy alone."""
+
+    def total(self, recipe: Recipe) -> float:
+        """Seconds of the whole run; pairs that the teacher was asked about before take less."""
+        pairs = min(recipe.pool or recipe.steps * recipe.batch, recipe.steps * recipe.batch)
+        items = {"sds": recipe.fitted_on, "preference": pairs}.get(recipe.objective, 0)
+        again = self.images + (LOOKS - 1) * self.first_images
+        looks = self.images * self.image + again * self.image_again
+        return self.loading + items * self.item + pairs * self.frozen + recipe.steps * self.step + looks
+
+    def words(self, recipe: Recipe) -> str:
+        """The estimate in a sentence."""
+        quota = " of your GPU quota" if zerogpu.is_here() else ""
+        return (
+            f"About {duration(self.total(recipe))}{quota} on this machine: {self.step:.2g} s a step, measured by "
+            f"{STEPS - 1} steps just now."
+        )
+
+
+def key(recipe: Recipe) -> tuple[object, ...]:
+    """Recipes of equal keys take equally long a step."""
+    return tuple(getattr(recipe, name) for name in DEPENDS_ON)
+
+
+def estimate(recipe: Recipe, workbench: Models, steps: int = STEPS) -> Estimate:
+    """Makes a few steps and forgets them; the first does not count.
+
+    Raises `UserError` for a recipe that cannot run here.
+    """
+    rows = steps * recipe.batch
+    tiny = replace(recipe, steps=steps, pool=rows if recipe.is_mini else recipe.pool, fitted_on=SAMPLE, ema=0.0)
+    if tiny.objective == "preference":
+        # the same step, without asking the teacher about all of it
+        tiny = replace(tiny, objective="labels", permuted=False, unordered=False)
+    start = time.perf_counter()
+    run = Preparation(tiny, workbench)
+    deque(run.load(), maxlen=0)
+    loaded = time.perf_counter()
+    ready = loaded
+    for told in run.prepare_teacher():
+        ready = time.perf_counter() if isinstance(told, Told) and ready == loaded else ready
+    fitted = time.perf_counter()
+    marks = [fitted]
+    for event in train(run.student, run.new_objective(), Course(steps=steps, learning_rate=1e-8)):
+        marks += [time.perf_counter()] if isinstance(event, Step) else []
+    encoding = run.facts.get("frozen_seconds", 0.0)
+    item = (fitted - ready - encoding) / SAMPLE if tiny.objective == "sds" else 0.0
+    if recipe.objective == "preference":
+        item = asking_seconds(recipe, workbench, run)
+    cold, warm, images, first = _looking(run)
+    return Estimate(
+        loading=ready - start,
+        item=item,
+        frozen=encoding / rows,
+        step=median(after - before for before, after in pairwise(marks[1:])),
+        image=cold,
+        image_again=warm,
+        images=images,
+        first_images=first,
+    )
+
+
+def asking_seconds(recipe: Recipe, workbench: Models, run: Preparation | None = None) -> float:
+    """Seconds that the teacher takes for one caption and its swap. run: of the recipe, where it was loaded already."""
+    from sdsdemo.finetuning.teacher_preferences import Preferences
+    from sdsdemo.models import pick_device
+    from sdsdemo.models.diffusion import load_diffusion
+    from sdsdemo.models.diffusion_scorer import DiffusionScorer
+    from sdsdemo.types import Budget
+
+    if run is None:
+        run = Preparation(recipe, workbench)
+        deque(run.load(), maxlen=0)
+    card = workbench.card(recipe.teacher)
+    device = torch.device("cpu") if run.device.type == "cpu" else pick_device(workbench.settings.device)
+    scorer = DiffusionScorer(card, load_diffusion(card.spec, revision=card.revision, device=device))
+    budget = Budget(timesteps=recipe.teacher_timesteps, noises=recipe.teacher_noises, seed=0)
+    with tempfile.TemporaryDirectory() as folder:
+        asked = Preferences(Path(folder), "estimate", budget)
+        pairs = run.source.draw(0, min(SAMPLE, recipe.batch))
+        start = time.perf_counter()
+        deque(asked.ask(scorer, pairs, lambda: False), maxlen=0)
+        return (time.perf_counter() - start) / len(pairs)
+
+
+def _looking(run: Preparation) -> tuple[float, float, int, int]:
+    """Seconds for one image of the first look, and of a later one; images of a whole look, and of its first set."""
+    measures = Measures(sets_of(run.recipe, run.source), run.base)
+    counts = [sum(len(example.images) for example in examples) for examples in measures.sets.values()]
+    sample = measures.sets[measures.first][:SAMPLE]
+    measures.sets[measures.first] = sample
+    marks = [time.perf_counter()]
+    for _ in range(2):
+        measures.look([measures.first])
+        marks.append(time.perf_counter())
+    count = sum(len(example.images) for example in sample)
+    return (marks[1] - marks[0]) / count, (marks[2] - marks[1]) / count, sum(counts), counts[0]

@@ -1,0 +1,310 @@
+"""Training as a stream of events: one engine for every model that this repository trains.
+
+Knows no CLIP, no UNet, and no file format but its own checkpoint.
+
+    for event in train(module, losses_at, course, keep=path): ...
+
+`losses_at(step)` gives the losses of that step, whole or in micro-batches whose losses add up, and must depend on
+nothing but the step and the weights: all randomness comes from (seed, step), so that a run that was stopped and
+continued equals one that was not, bit for bit on the CPU. Several processes each do a part of every step; their
+gradients are summed.
+
+L_CLIP and L_SDS as objectives are in `sdsdemo.finetuning.objectives`; their formulas in `sdsdemo.core.losses`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from sdsdemo.finetuning import checkpoints
+from sdsdemo.finetuning.checkpoints import CheckpointError, check_fits
+from sdsdemo.runtime.distributed import Processes
+
+Losses = Mapping[str, Tensor]
+"""Named scalars; the one called "loss" is minimised, the others are only logged."""
+LossesAt = Callable[[int], Losses | Iterator[Losses]]
+"""step -> the losses of the step, or those of its micro-batches one by one, which add up to them."""
+ALONE = Processes()
+SAVING_SHARE = 0.05
+"""The part of a run's time that checkpoints by the clock may take."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """How a module is trained."""
+
+    steps: int
+    learning_rate: float
+    warm_up: int = 50
+    """Steps over which the rate rises from zero."""
+    decay: Literal["cosine", "late"] = "cosine"
+    """`late`: constant, then linear to zero over the last tenth."""
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    autocast: Literal["bfloat16"] | None = None
+    """Precision of the forward pass where it is not that of the weights; for devices that have it."""
+    ema: float | None = None
+    """Decay of the exponential moving average of the weights, which is what a finished run leaves in the module."""
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step, counted from 0."""
+        rise = min(1.0, (step + 1) / max(1, self.warm_up))
+        left = 1 - step / self.steps
+        fall = 0.5 * (1 - math.cos(math.pi * left)) if self.decay == "cosine" else min(1.0, 10 * left)
+        return self.learning_rate * rise * fall
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One optimiser step was made."""
+
+    step: int
+    """Steps done so far."""
+    losses: Mapping[str, float]
+    gradient_norm: float
+    seconds: float
+    """Wall-clock time since this process began or continued the run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """The run was written to its checkpoint."""
+
+    step: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopped:
+    """The run was asked to stop, and kept; the module holds the weights so far."""
+
+    step: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """All steps were made; the module holds the result."""
+
+    step: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed:
+    """The run cannot go on; the module holds the last good weights."""
+
+    step: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FellBack:
+    """The newest checkpoint is damaged: the run goes on from the one before."""
+
+    step: int
+    reason: str
+
+
+Event = FellBack | Step | Kept | Stopped | Finished | Failed
+NOT_A_NUMBER = (
+    "The loss of step {step} is not a number. Try a lower learning rate; the weights of step {good} were kept."
+)
+NO_GRADIENT = (
+    "The gradient of step {step} is not a number. Try a lower learning rate; the weights of step {good} were kept."
+)
+
+
+class StopAskedError(Exception):
+    """Raised by `losses_at` when it learns in the middle of a step that the run is to stop."""
+
+
+NO_MEMORY = (
+    "The device's memory does not hold a step: try a smaller --micro-batch, which changes nothing of what is computed; "
+    "the weights of step {good} were kept."
+)
+
+
+def never() -> bool:
+    """Nobody asks to stop, and nothing gives memory back."""
+    return False
+
+
+def train(
+    module: nn.Module,
+    losses_at: LossesAt,
+    course: Course,
+    *,
+    keep: Path | None = None,
+    keep_every: int = 200,
+    keep_seconds: float = math.inf,
+    stop: Callable[[], bool] = never,
+    relief: Callable[[], bool] = never,
+    team: Processes = ALONE,
+) -> Iterator[Event]:
+    """Train the parameters of `module` that require a gradient; stop by `stop`, or by closing the generator.
+
+    keep: a checkpoint that is continued from when it is there. It is written every `keep_every` steps, every
+    `keep_seconds` (less often where writing one takes long), and when the run stops. stop: asked before every
+    micro-batch; a step that was begun is then forgotten. relief: asked when the device is out of memory; True where the
+    step is worth another try. Nothing thread-local is held across a yield.
+    Raises `CheckpointError` for a checkpoint that does not fit, or cannot be written.
+    """
+    run = _Run(module, course, team)
+    if keep is not None and (passed := run.load(keep)):
+        yield FellBack(step=run.done, reason=passed)
+    start = time.monotonic()
+    clock = _Clock(keep_seconds)
+    while run.done < course.steps:
+        try:
+            values, norm = run.advance(losses_at, stop)
+        except StopAskedError:
+            run.save(keep)
+            yield Stopped(step=run.done)
+            return
+        except torch.OutOfMemoryError:
+            if relief():
+                continue
+            run.save(keep)
+            yield Failed(step=run.done, reason=NO_MEMORY.format(good=run.done))
+            return
+        except _NotFiniteError as error:
+            run.save(keep)
+            yield Failed(step=run.done, reason=error.args[0].format(step=run.done + 1, good=run.done))
+            return
+        yield Step(step=run.done, losses=values, gradient_norm=norm, seconds=time.monotonic() - start)
+        if keep is not None and (run.done % keep_every == 0 or run.done == course.steps or clock.is_due()):
+            with clock.saving():
+                run.save(keep)
+            yield Kept(step=run.done)
+    run.settle()
+    yield Finished(step=run.done)
+
+
+class _Clock:
+    """When the next checkpoint is due: after so many seconds, or later where writing the last one took long."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = self._wait = seconds
+        self._since = time.monotonic()
+
+    def is_due(self) -> bool:
+        return time.monotonic() - self._since >= self._wait
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Times the writing of a checkpoint, and starts anew after it."""
+        began = time.monotonic()
+        yield
+        self._since = time.monotonic()
+        self._wait = max(self._seconds, (self._since - began) / SAVING_SHARE)
+
+
+class _NotFiniteError(Exception):
+    """A loss or a gradient is not a number; the weights were not touched."""
+
+
+class _Run:
+    """The state of a run: parameters, their moving average, the optimiser, and how many steps were made."""
+
+    def __init__(self, module: nn.Module, course: Course, team: Processes) -> None:
+        self.course, self.team = course, team
+        self.done = 0
+        self.parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        self.average = {name: p.detach().clone() for name, p in self.parameters.items()} if course.ema else {}
+        self.optimiser = torch.optim.AdamW(
+            self.parameters.values(), lr=course.learning_rate, weight_decay=course.weight_decay, betas=(0.9, 0.98)
+        )
+
+    def advance(self, losses_at: LossesAt, stop: Callable[[], bool]) -> tuple[dict[str, float], float]:
+        """One optimiser step: the losses by name, and the norm of the gradient before clipping.
+
+        Raises `StopAskedError` or `_NotFiniteError`, and then leaves the weights as they were.
+        """
+        self.optimiser.zero_grad(set_to_none=True)
+        values: defaultdict[str, float] = defaultdict(float)
+        for losses in self._micro_batches(losses_at, stop):
+            for name, value in losses.items():
+                values[name] += float(value.detach())
+            losses["loss"].backward()
+        summed = self.team.sum_numbers(values)
+        if not math.isfinite(summed["loss"]):
+            raise _NotFiniteError(NOT_A_NUMBER)
+        self.team.sum_gradients(self.parameters.values())
+        norm = float(nn.utils.clip_grad_norm_(self.parameters.values(), self.course.clip_norm))
+        if not math.isfinite(norm):
+            raise _NotFiniteError(NO_GRADIENT)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.course.rate(self.done)
+        self.optimiser.step()
+        self.done += 1
+        if self.course.ema:
+            decay = min(self.course.ema, self.done / (self.done + 10))
+            with torch.no_grad():
+                for name, parameter in self.parameters.items():
+                    self.average[name].lerp_(parameter, 1 - decay)
+        return summed, norm
+
+    def _micro_batches(self, losses_at: LossesAt, stop: Callable[[], bool]) -> Iterator[Losses]:
+        """The losses of the step's parts, each computed in the course's precision, the question to stop before it."""
+        found: Iterator[Losses] | None = None
+        device = next(iter(self.parameters.values())).device.type
+        while True:
+            if (found is None or self.team.count == 1) and any(self.team.gather([stop()])):  # all stop, or none
+                raise StopAskedError
+            with torch.autocast(device, dtype=torch.bfloat16, enabled=self.course.autocast is not None):
+                if found is None:
+                    first = losses_at(self.done)
+                    found = iter([first]) if isinstance(first, Mapping) else first
+                losses = next(found, None)
+            if losses is None:
+                return
+            yield losses
+
+    def settle(self) -> None:
+        """Leave the moving average in the module, where there is one."""
+        with torch.no_grad():
+            for name, value in self.average.items():
+                self.parameters[name].copy_(value)
+
+    def save(self, path: Path | None) -> None:
+        """A checkpoint, by the main process; the one before it is kept. Raises `UnwritableError`."""
+        if path is None or not self.team.is_main:
+            return
+        state = {
+            "done": self.done,
+            "parameters": {name: p.detach() for name, p in self.parameters.items()},
+            "average": self.average,
+            "optimiser": self.optimiser.state_dict(),
+        }
+        checkpoints.save(path, state)
+
+    def load(self, path: Path) -> str:
+        """The newest checkpoint that is whole and fits; why a newer one was passed over, or nothing.
+
+        Raises `CheckpointError` where none can be used; nothing is changed then.
+        """
+        found = checkpoints.newest(path, self._check)
+        if found is None:
+            return ""
+        state, passed = found
+        self.done = state["done"]
+        self.average = {name: tensor.to(self.parameters[name].device) for name, tensor in state["average"].items()}
+        groups = self.optimiser.state_dict()["param_groups"]  # of the course, whatever the file says
+        self.optimiser.load_state_dict({"state": state["optimiser"]["state"], "param_groups": groups})
+        with torch.no_grad():
+            for name, value in state["parameters"].items():
+                self.parameters[name].copy_(value)
+        return passed
+
+    def _check(self, state: checkpoints.State) -> None:
+        check_fits(state, self.parameters, averaged=bool(self.course.ema))
+        if state["done"] > self.course.steps:
+            raise CheckpointError(f"it holds more steps than the {self.course.steps} of the run")

@@ -1,0 +1,167 @@
+"""The files of a fine-tuning run. Writes and reads them; trains nothing.
+
+    run.json             what was asked, what it is made of, its state, what it measured: the story of the weights
+    log.jsonl            a line a step or look: losses, gradient norm, seconds, held-out accuracy, controls of L_SDS
+    checkpoint.run       everything needed to go on, also to more steps; checkpoint.earlier.run is the one before it
+    model.safetensors    what training changed, as `sds-clip:` loads it; written whenever the run stops
+    STOP                 a file that asks the run to stop, from any process
+    lock                 held by the process that trains: where nobody holds it, nothing is running
+
+Every file but the log is written aside and then renamed. A cut last line of the log is dropped. What is read is
+checked against `stored`: a file of another shape is a sentence.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from sdsdemo.errors import UserError
+from sdsdemo.finetuning.run_schema import LogRow, Record
+from sdsdemo.runtime import files
+from sdsdemo.runtime.shapes import shaped
+
+FORMAT = 1
+KIND = "fine-tune"
+HEADER, LOG, CHECKPOINT, MODEL, STOP, LOCK = (
+    "run.json", "log.jsonl", "checkpoint.run", "model.safetensors", "STOP", "lock",
+)  # fmt: skip
+WAITING, INTERRUPTED = "waiting", "interrupted"
+RUNNING = (WAITING, "preparing", "running", "stopping")
+ENDED = ("finished", "stopped", "failed", INTERRUPTED)
+NO_RUN = "There is no run in '{name}': name a folder that `finetune --out` wrote."
+ANOTHER_KIND = "'{name}' holds something else than a fine-tuning run: name another --out. ({why})"
+BUSY = "'{name}' is being trained right now: wait, or name another --out."
+NO_FOLDER = "The folder '{name}' cannot be written: name another one with --out."
+BAD_LINE = "Line {number} of log.jsonl in '{name}' is no line of a log ({why}): delete it; no weights depend on it."
+
+
+class TuningFolder:
+    """One run's folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / CHECKPOINT
+
+    @property
+    def model(self) -> Path:
+        return self.path / MODEL
+
+    @property
+    def exists(self) -> bool:
+        """Whether a run was begun here."""
+        return (self.path / HEADER).is_file()
+
+    def read(self) -> dict[str, Any]:
+        """The record; its state is `interrupted` where it says running and nobody runs it. Raises `UserError`."""
+        try:
+            record: dict[str, Any] = shaped(files.from_json((self.path / HEADER).read_bytes()), Record)
+            if record["kind"] != KIND or record["format"] != FORMAT or record["state"] not in (*RUNNING, *ENDED):
+                raise ValueError("it is of another kind or version")
+            if any(len(pair) != 2 for pair in record.get("measured", {}).get("cosine", {}).values()):
+                raise ValueError("measured.cosine: a value before and one after are expected")
+        except FileNotFoundError as error:
+            raise UserError(NO_RUN.format(name=self.path)) from error
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            raise UserError(ANOTHER_KIND.format(name=self.path, why=why)) from error
+        if record["state"] in RUNNING and not self.is_locked:
+            record["state"] = INTERRUPTED
+        return record
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """The record, whole. Raises `UserError` where the disk does not take it."""
+        whole = files.without_nan({"format": FORMAT, "kind": KIND, **record})
+        self._put(HEADER, files.to_json(whole, indent=1) + "\n")
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """One line of the log. Raises `UserError` where the disk does not take it."""
+        try:
+            files.append(self.path / LOG, [files.to_json(files.without_nan(row))], sync=False)
+        except OSError as error:
+            raise UserError(_full(self.path, error)) from error
+
+    def log(self) -> list[dict[str, Any]]:
+        """Every whole line; of a step that was made twice, after an interruption, the last. Raises `UserError`."""
+        rows = [self._row(number, line) for number, line in enumerate(self._lines(), start=1)]
+        return list({(row.get("what", "step"), row["step"]): row for row in rows}.values())
+
+    def _lines(self) -> list[str]:
+        try:
+            return files.whole_lines(self.path / LOG)
+        except OSError as error:
+            raise UserError(_full(self.path, error)) from error
+
+    def _row(self, number: int, line: str) -> dict[str, Any]:
+        try:
+            row: dict[str, Any] = shaped(files.from_json(line, allow_nan=True), LogRow)
+            return row
+        except ValueError as error:
+            raise UserError(BAD_LINE.format(number=number, name=self.path, why=error)) from error
+
+    def forget_after(self, step: int) -> None:
+        """Drops lines of the log beyond a step, which will be made again. Raises `UserError`."""
+        kept = [row for row in self.log() if row["step"] <= step]
+        self._put(LOG, "".join(files.to_json(files.without_nan(row)) + "\n" for row in kept))
+
+    def ask_to_stop(self) -> None:
+        """From any process; the run stops within a moment."""
+        (self.path / STOP).touch()
+
+    @property
+    def is_asked_to_stop(self) -> bool:
+        return (self.path / STOP).exists()
+
+    def clear_stop(self) -> None:
+        (self.path / STOP).unlink(missing_ok=True)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """The lock, for as long as the run trains. Raises `UserError` where another process holds it.
+
+        A folder in which nothing was written is removed again.
+        """
+        with ExitStack() as stack:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(files.hold(self.path / LOCK))
+            except files.BusyError as error:
+                raise UserError(BUSY.format(name=self.path)) from error
+            except OSError as error:
+                raise UserError(NO_FOLDER.format(name=self.path)) from error
+            try:
+                yield
+            finally:
+                self._remove_if_empty()
+        if os.name == "nt":  # there, a file that is open cannot be removed
+            self._remove_if_empty()
+
+    def _remove_if_empty(self) -> None:
+        with suppress(OSError):
+            if not self.exists and {path.name for path in self.path.iterdir()} <= {LOCK}:
+                (self.path / LOCK).unlink(missing_ok=True)
+                self.path.rmdir()
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether a living process trains here."""
+        try:
+            return files.is_held(self.path / LOCK)
+        except OSError:  # it may not be opened for writing: somebody else's
+            return True
+
+    def _put(self, name: str, text: str) -> None:
+        try:
+            files.write_whole(self.path / name, text)
+        except OSError as error:
+            raise UserError(_full(self.path, error)) from error
+
+
+def _full(path: Path, error: OSError) -> str:
+    return f"The folder '{path}' cannot be written ({error.strerror}): make room on the disk, and run with --resume."

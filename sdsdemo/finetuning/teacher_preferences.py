@@ -1,0 +1,195 @@
+"""What the teacher prefers: each caption against its twin, scored once, kept on disk, used in any later run.
+
+    gap = d(i, c') - d(i, c)                            > 0 where the teacher prefers c; same (t, eps) for both
+    p   = sigmoid( sharpness * gap / median |gap| )     what the student is asked to prefer
+
+The cache holds a line a pair, `{"pair": hash of image and both captions, "gap": ...}`, in a file named after the
+teacher's weights and the budget: another teacher or other timesteps are another file. Several processes may share it:
+each takes what the others have added before it asks, and the first answer to a pair counts. A cut last line is dropped.
+
+A loss that is no number is no preference: its gap is null, and the pair is left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sdsdemo.errors import UserError
+from sdsdemo.finetuning.run_schema import Answer
+from sdsdemo.finetuning.training_pairs import Pair
+from sdsdemo.runtime import files
+from sdsdemo.runtime.shapes import shaped
+from sdsdemo.types import Budget, Example, Scorer
+
+AT_ONCE = 32
+"""Pairs whose scores are written together; a stop is obeyed between two such parts."""
+LOCK_SECONDS = 60.0
+"""The longest that another process may take to write its lines."""
+UNREADABLE = (
+    "Line {number} of the preferences in {name} cannot be read ({why}): delete that file, and they are asked anew."
+)
+NO_ROOM = "The teacher's preferences cannot be kept ({why}): make room, or set SDSDEMO_CACHE."
+
+Wait = Callable[[Callable[[], Any]], Any]
+
+
+def at_once(call: Callable[[], Any]) -> Any:
+    """Waits for as long as it takes."""
+    return call()
+
+
+class Preferences:
+    """The gaps of one teacher at one budget, by pair."""
+
+    def __init__(self, folder: Path, fingerprint: str, budget: Budget) -> None:
+        """Reads what is kept. folder: of all caches; fingerprint: of the teacher's weights. Raises `UserError`."""
+        asked = json.dumps([fingerprint, budget.timesteps, budget.noises, budget.seed])
+        self.budget = budget
+        self.path = folder / "preferences" / f"{hashlib.sha256(asked.encode()).hexdigest()[:20]}.jsonl"
+        self._gaps: dict[str, float | None] = {}
+        self._lines_met = 0
+        self._read()
+        self._keys: dict[tuple[str, str, str], str] = {}
+        self.spent = 0
+        """Denoiser evaluations that were made here, not those that were found."""
+
+    def __len__(self) -> int:
+        return len(self._gaps)
+
+    @property
+    def answers(self) -> dict[str, float | None]:
+        """The gap of every pair that is known, by the pair's hash; None where the teacher's loss was no number."""
+        return self._gaps
+
+    def take(self, answers: Mapping[str, float | None]) -> None:
+        """Answers that another process was given, which may have another disk."""
+        self._gaps.update(answers)
+
+    def missing(self, pairs: Sequence[Pair]) -> list[Pair]:
+        """Pairs with a twin that the teacher was not asked about yet."""
+        return [pair for pair in pairs if pair.twin is not None and self._key(pair) not in self._gaps]
+
+    def ask(
+        self, teacher: Scorer, pairs: Sequence[Pair], stop: Callable[[], bool], wait: Wait = at_once
+    ) -> Iterator[int]:
+        """Score the missing ones and keep them; yields how many are done. Ends early where `stop` says so.
+
+        wait: calls what takes long, and may raise; what was answered by then is kept.
+        """
+        todo = list({self._key(pair): pair for pair in self.missing(pairs)}.items())
+        for start in range(0, len(todo), AT_ONCE):
+            if stop():
+                return
+            part = todo[start : start + AT_ONCE]
+            self._read()
+            self._ask_part(teacher, [(key, pair) for key, pair in part if key not in self._gaps], wait)
+            yield start + len(part)
+
+    def _ask_part(self, teacher: Scorer, part: Sequence[tuple[str, Pair]], wait: Wait) -> None:
+        answers = teacher.score_examples([_example(pair) for _, pair in part], self.budget)
+        found: dict[str, float | None] = {}
+        try:
+            for key, _ in part:
+                scores = wait(lambda: next(answers))
+                gap = float(scores.score_IC[0, 0] - scores.score_IC[0, 1])
+                found[key] = gap if math.isfinite(gap) else None
+                self.spent += scores.evidence.evaluations if scores.evidence is not None else 0
+        finally:
+            self._keep(found)
+
+    def probabilities(
+        self, pairs: Sequence[Pair], sharpness: float, *, permuted: int | None = None, unordered: bool = False
+    ) -> dict[tuple[str, str, str], float]:
+        """p of each pair that has a twin, by `told_apart`. permuted: a seed that deals the gaps to other pairs,
+        most of which still prefer the caption; unordered: and draws by lot which of the two is preferred.
+
+        The median is over the swaps among these pairs: ask for the whole pool at once. Captions of other images are
+        told apart more easily: their gaps are measured in the same unit, and dealt among themselves.
+        """
+        known = {told_apart(pair): pair for pair in pairs if pair.twin and self._has(pair)}
+        gap_P = np.array([self._gaps[self._key(pair)] for pair in known.values()], dtype=float)
+        swap_P = np.array([not pair.stand_in for pair in known.values()], dtype=bool)
+        if permuted is not None:
+            rng = np.random.default_rng(permuted)
+            for group_P in (swap_P, ~swap_P):
+                gap_P[group_P] = rng.permutation(gap_P[group_P])
+            if unordered:
+                gap_P *= rng.choice([-1.0, 1.0], size=len(gap_P))
+        unit_of = gap_P[swap_P] if swap_P.any() else gap_P
+        usual = max(float(np.median(np.abs(unit_of))), 1e-12) if len(unit_of) else 1.0
+        p_P = 1 / (1 + np.exp(-np.clip(sharpness * gap_P / usual, -500, 500)))
+        return dict(zip(known, p_P.tolist(), strict=True))
+
+    def right(self, pairs: Sequence[Pair]) -> tuple[int, int]:
+        """For how many swaps with a known preference the teacher prefers the true caption, and of how many.
+
+        No training looks at it: it is the teacher's quality on this pool.
+        """
+        swaps = [pair for pair in pairs if pair.twin and not pair.stand_in]
+        gaps = [(self._gaps.get(self._key(pair)), pair.mislabelled) for pair in swaps]
+        known = [-gap if mislabelled else gap for gap, mislabelled in gaps if gap is not None]
+        return sum(gap > 0 for gap in known), len(known)
+
+    def without_answer(self, pairs: Sequence[Pair]) -> int:
+        """Pairs with a twin that the teacher was asked about in vain: its loss was no number."""
+        return sum(self._gaps.get(self._key(pair), 0.0) is None for pair in pairs if pair.twin)
+
+    def _has(self, pair: Pair) -> bool:
+        return self._gaps.get(self._key(pair)) is not None
+
+    def _key(self, pair: Pair) -> str:
+        """The content of a pair: pixels, caption and twin. An image is opened for it once a run."""
+        own = told_apart(pair)
+        if own not in self._keys:
+            image = pair.picture.open()
+            digest = hashlib.sha256(json.dumps([image.size, pair.caption, pair.twin]).encode())
+            digest.update(image.tobytes())
+            self._keys[own] = digest.hexdigest()[:32]
+        return self._keys[own]
+
+    def _read(self) -> None:
+        """Takes what this file has gained, from whichever process; the first answer to a pair counts."""
+        try:
+            lines = files.whole_lines(self.path)
+        except OSError as error:
+            raise UserError(UNREADABLE.format(number=1, name=self.path, why=error.strerror)) from error
+        if len(lines) < self._lines_met:  # it was deleted meanwhile
+            self._lines_met = 0
+        for number, line in enumerate(lines[self._lines_met :], start=self._lines_met + 1):
+            try:
+                answer: Answer = shaped(files.from_json(line, allow_nan=True), Answer)
+            except ValueError as error:
+                raise UserError(UNREADABLE.format(number=number, name=self.path, why=error)) from error
+            gap = answer["gap"]
+            self._gaps.setdefault(answer["pair"], gap if gap is not None and math.isfinite(gap) else None)
+        self._lines_met = len(lines)
+
+    def _keep(self, found: Mapping[str, float | None]) -> None:
+        """Adds answers to the file, but those that another process was quicker with."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with files.hold(self.path.with_suffix(".lock"), wait=LOCK_SECONDS):
+                files.cut_unfinished_line(self.path)
+                self._read()
+                new = {key: gap for key, gap in found.items() if key not in self._gaps}
+                files.append(self.path, [files.to_json({"pair": key, "gap": gap}) for key, gap in new.items()])
+        except (OSError, files.BusyError) as error:
+            why = error.strerror if isinstance(error, OSError) else "another process writes them"
+            raise UserError(NO_ROOM.format(why=why)) from error
+        self._read()
+
+
+def told_apart(pair: Pair) -> tuple[str, str, str]:
+    """What tells the pairs of one run apart, without opening the image."""
+    return pair.picture.key or pair.picture.name, pair.caption, pair.twin or ""
+
+
+def _example(pair: Pair) -> Example:
+    return Example(id="", images=(pair.picture,), captions=(pair.caption, pair.twin or ""), tags={})

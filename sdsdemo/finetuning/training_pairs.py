@@ -1,0 +1,327 @@
+"""What a run is trained on: images, each with one caption and its swapped twin. Knows no model and no tensor.
+
+Mini's twins are checked to be false of their scenes; those of free text follow the rules of `swaps`. An image has one
+caption and one twin for the whole run, whatever the objective, so that rivals see the same and a teacher is asked once.
+A share of the swaps may be mislabelled, to see what objectives do where nobody knows which caption is true.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, lru_cache, partial
+from typing import Any, Protocol
+
+import numpy as np
+
+from sdsdemo.captions.swap_rules import OTHER_WORDS, SAME_WORDS, Swap, swap
+from sdsdemo.data.captions.sources import Captioned, Captions, read_captions
+from sdsdemo.data.mini.drawing import MODEL_PIXELS, draw
+from sdsdemo.data.mini.hard_negatives import false_twin
+from sdsdemo.data.mini.scenes import Scene, training_stream
+from sdsdemo.data.mini.sentences import training_sentence
+from sdsdemo.finetuning.recipe import Recipe
+from sdsdemo.settings import FINETUNING
+from sdsdemo.types import Picture
+
+SALT = 6
+SAMPLED = 5_000
+"""Captions that are looked at before a run, to say how many have a swap."""
+LEAST_EQUAL = 0.005
+"""Share of rows that meet an equal caption from which it is said."""
+MINI_SETTINGS = ("seed", "pool", "withheld_kind", "withheld_words", "mislabelled")
+"""Settings of a recipe that make the pairs of the Mini world what they are."""
+MISLABELLED = 7
+"""Of the draw that says whether a swap and its caption change places."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """An image, what is true of it, and what is not."""
+
+    picture: Picture
+    caption: str
+    twin: str | None
+    """None where the caption has no swap, or none that may be trained."""
+    kind: str = ""
+    """What was swapped: one of `swaps.KINDS`; empty where nothing was."""
+    stand_in: bool = False
+    """The twin is no swap of the caption, but a caption of another image."""
+    mislabelled: bool = False
+    """Caption and twin have changed places: no objective is told so."""
+
+    @property
+    def truth(self) -> str:
+        """The caption that the image came with, for what is reported and never trained on."""
+        return self.twin if self.mislabelled and self.twin is not None else self.caption
+
+
+class Source(Protocol):
+    """Where pairs come from."""
+
+    equal_captions_are_right: bool
+    """Whether captions of one step that are equal belong to each other's images."""
+
+    @property
+    def held_out(self) -> list[Pair]:
+        """Pairs that are never drawn."""
+        ...
+
+    def draw(self, step: int, size: int) -> list[Pair]:
+        """`size` pairs; depends on nothing but the source, step and size. Raises `UserError` where too many are bad."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Plain values for the run's record."""
+        ...
+
+    def steps(self, size: int, most: int) -> int:
+        """How many steps of that size meet every pair once, but at most `most`."""
+        ...
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences for before the first step: how much there is, and what is not read."""
+        ...
+
+    def texts(self, most: int) -> list[str]:
+        """Captions of up to so many images; nothing new is read for it."""
+        ...
+
+
+def read_source(recipe: Recipe) -> Source:
+    """The pairs that a recipe names. Raises `UserError` for data that is missing or cannot be used."""
+    if recipe.is_mini:
+        return MiniPairs(**{name: getattr(recipe, name) for name in MINI_SETTINGS})
+    return FreePairs(
+        read_captions(
+            recipe.data,
+            image_column=recipe.image_column,
+            caption_column=recipe.caption_column or None,
+            held_out=recipe.held_out,
+        ),
+        recipe,
+    )
+
+
+class MiniPairs:
+    """`pool` scenes of the Mini world's training split, drawn from the seed; small pictures, kept as they are drawn."""
+
+    held_out: list[Pair] = []  # noqa: RUF012 the benchmarks of the world are held out by its combinations
+    notes: list[str] = []  # noqa: RUF012 all of it is read
+    equal_captions_are_right = False
+    """Its experiment was declared with the loss as it is published; one row in a thousand meets an equal caption."""
+
+    def __init__(
+        self, *, seed: int, pool: int, withheld_kind: str, withheld_words: str, mislabelled: float = 0.0
+    ) -> None:
+        """As the settings of a recipe that are called so."""
+        self._count = count = pool or FINETUNING.page_pool
+        self.seed, self.withheld, self.words = seed, withheld_kind, withheld_words
+        self._mislabelled = mislabelled
+        rng = np.random.default_rng((seed, SALT))
+        self._pairs = [self._pair(rng, k, scene) for k, scene in enumerate(training_stream(seed + 1, count))]
+
+    def draw(self, step: int, size: int) -> list[Pair]:
+        """By epochs: a permutation of the pool each."""
+        places = range(step * size, (step + 1) * size)
+        return [self._pairs[_permuted(self.seed, place, len(self._pairs))] for place in places]
+
+    def steps(self, size: int, most: int) -> int:
+        """How many steps of that size meet every pair once, but at most `most`."""
+        return min(most, -(-len(self._pairs) // size))
+
+    def texts(self, most: int) -> list[str]:
+        """Captions of up to so many scenes."""
+        return [pair.caption for pair in self._pairs[:most]]
+
+    def describe(self) -> dict[str, Any]:
+        """Plain values for the run's record."""
+        return {"kind": "mini", "items": len(self._pairs), "bad_rows": None, **_swap_shares(self._pairs)}
+
+    def _pair(self, rng: np.random.Generator, number: int, scene: Scene) -> Pair:
+        sentence = training_sentence(rng, scene)
+        twin = None
+        if not _has_words(sentence.text, self.words):
+            twin = false_twin(rng, scene, sentence, without=(self.withheld,))
+        pair = Pair(
+            picture=Picture(
+                name=f"scene {number}",
+                open=lru_cache(maxsize=1)(partial(draw, scene, MODEL_PIXELS)),
+                key=f"mini {self.seed} {self._count} {number}",
+            ),
+            caption=sentence.text,
+            twin=None if twin is None else twin.sentence.text,
+            kind="" if twin is None else twin.kind,
+        )
+        return _labelled(pair, np.random.default_rng((self.seed, MISLABELLED, number)), self._mislabelled)
+
+
+class FreePairs:
+    """Images and captions of the user's own, with twins by rule.
+
+    A caption without a swap is set against one of the image before it in the first epoch: of the same batch, but for
+    its first row. It stays the same for the whole run, so that a teacher is asked about it once.
+    """
+
+    equal_captions_are_right = True
+
+    def __init__(self, captions: Captions, recipe: Recipe) -> None:
+        self._captions, self._recipe = captions, recipe
+        self._seen: dict[str, bool] = {}
+
+    @property
+    def held_out(self) -> list[Pair]:
+        """Pairs that are never drawn, with any kind of swap: those withheld from training too."""
+        return [self._pair(item, withheld=("", "")) for item in self._captions.held_out]
+
+    @property
+    def notes(self) -> list[str]:
+        """Those of the source, then how many captions have a swap and how many meet an equal one in a batch."""
+        return [*self._captions.notes, *self._shares.words(self._recipe.batch)]
+
+    @cached_property
+    def _shares(self) -> Shares:
+        withheld = (self._recipe.withheld_kind, self._recipe.withheld_words)
+        found = [self._said(name, captions, withheld)[:2] for name, captions in self._captions.sample(SAMPLED)]
+        kinds = Counter("" if twin is None else twin.kind for _, twin in found)
+        return Shares(
+            captions=len(found), kinds=kinds, equal=met_twice([text for text, _ in found], self._recipe.batch)
+        )
+
+    def draw(self, step: int, size: int) -> list[Pair]:
+        """As the source draws them; of several captions one, by the image's name and the seed."""
+        count = self._known
+        if self._recipe.pool and (count is None or self._recipe.pool < count):
+            step %= max(1, self._recipe.pool // size)
+        withheld = (self._recipe.withheld_kind, self._recipe.withheld_words)
+        drawn = self._captions.draw(step, size, self._recipe.seed)
+        found = [self._pair(item, withheld, item.beside, self._recipe.mislabelled) for item in drawn]
+        self._seen.update({pair.picture.key or pair.picture.name: bool(pair.kind) for pair in found})
+        return found
+
+    def texts(self, most: int) -> list[str]:
+        """Every caption of up to so many images; nothing new is read for it."""
+        return [text for _, captions in self._captions.sample(most) for text in captions]
+
+    def steps(self, size: int, most: int) -> int:
+        """How many steps of that size meet every pair once, but at most `most`."""
+        count = min(self._known or self._recipe.pool or most * size, self._recipe.pool or most * size)
+        return max(1, min(most, -(-count // size)))
+
+    @property
+    def _known(self) -> int | None:
+        described = self._captions.describe()
+        items, held = described.get("items"), described.get("held_out")
+        return int(str(items)) - int(str(held or 0)) if items else None
+
+    def describe(self) -> dict[str, Any]:
+        """Plain values for the run's record; the share without a swap is of the images met so far."""
+        met = len(self._seen)
+        share = round(1 - sum(self._seen.values()) / met, 4) if met else None
+        return {
+            **self._captions.describe(),
+            "met": met,
+            "without_swap": share,
+            "looked_at": self._shares.captions,
+            "swaps": self._shares.by_kind,
+            "equal_captions": round(self._shares.equal, 4),
+            "bad_rows": asdict(self._captions.bad),
+        }
+
+    def _pair(
+        self, item: Captioned, withheld: tuple[str, str], others: tuple[str, ...] = (), mislabelled: float = 0.0
+    ) -> Pair:
+        """others: what stands in where the caption has no swap that may be trained. mislabelled: share of swaps."""
+        caption, found, rng = self._said(item.picture.name, item.captions, withheld)
+        if found is not None:
+            pair = Pair(picture=item.picture, caption=caption, twin=found.text, kind=found.kind)
+            return _labelled(pair, rng, mislabelled)
+        said = {text.casefold() for text in item.captions}
+        others = tuple(text for text in others if text.casefold() not in said)
+        other = others[rng.integers(len(others))] if others else None
+        return Pair(picture=item.picture, caption=caption, twin=other, stand_in=other is not None)
+
+    def _said(
+        self, name: str, captions: tuple[str, ...], withheld: tuple[str, str]
+    ) -> tuple[str, Swap | None, np.random.Generator]:
+        """The caption that an image has in this run, its swap, and the draws that go on from there."""
+        key = f"{self._recipe.seed} {name} {captions}"
+        rng = np.random.default_rng(int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big"))
+        caption = captions[rng.integers(len(captions))]
+        kind, words = withheld
+        without = {kind} - {""} | (set() if self._recipe.replacements else set(OTHER_WORDS))
+        return caption, None if _has_words(caption, words) else swap(caption, rng, without=without), rng
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shares:
+    """What is known of a source's captions before the run, of as many as were looked at."""
+
+    captions: int
+    kinds: Mapping[str, int]
+    """Captions by the kind of their swap; "" for those without."""
+    equal: float
+    """Share of a batch's rows that meet an equal caption."""
+
+    @property
+    def by_kind(self) -> dict[str, float]:
+        """Share of the captions, the most frequent kind first."""
+        kinds = sorted((kind for kind in self.kinds if kind), key=lambda kind: (-self.kinds[kind], kind))
+        return {kind: round(self.kinds[kind] / self.captions, 4) for kind in kinds}
+
+    def words(self, batch: int) -> list[str]:
+        """Sentences; none where no caption was looked at."""
+        if not self.captions:
+            return []
+        same, other = (sum(self.by_kind.get(kind, 0.0) for kind in kinds) for kinds in (SAME_WORDS, OTHER_WORDS))
+        each = ", ".join(f"{kind} {100 * share:.1f}" for kind, share in self.by_kind.items())
+        said = [
+            f"Of {self.captions:,} captions looked at, {100 * (same + other):.1f} % have a swap: {100 * same:.1f} % of "
+            f"the same words, {100 * other:.1f} % with another word in it" + (f" (in %: {each})." if each else ".")
+        ]
+        if self.equal >= LEAST_EQUAL:
+            said.append(
+                f"About {100 * self.equal:.0f} % of the rows of a batch of {batch} meet an equal caption there: equal "
+                "captions count as right for each other's images."
+            )
+        return said
+
+
+def met_twice(captions: Sequence[str], batch: int) -> float:
+    """Expected share of a batch's rows that meet an equal caption, where the batch is drawn from these at random."""
+    counts, others = Counter(text.casefold() for text in captions), max(len(captions) - 1, 1)
+    alone = sum(n * (1 - (n - 1) / others) ** (batch - 1) for n in counts.values())
+    return 1 - alone / max(len(captions), 1)
+
+
+def _labelled(pair: Pair, rng: np.random.Generator, mislabelled: float) -> Pair:
+    """The pair, or with this probability its caption and its swap in each other's place; one draw, so that what is
+    mislabelled at a share stays so at any higher one."""
+    if pair.twin is None or rng.random() >= mislabelled:
+        return pair
+    return replace(pair, caption=pair.twin, twin=pair.caption, mislabelled=True)
+
+
+def _swap_shares(pairs: list[Pair]) -> dict[str, Any]:
+    kinds = Counter(pair.kind for pair in pairs)
+    return {
+        "without_swap": round(kinds[""] / len(pairs), 4),
+        "swaps": {kind: round(count / len(pairs), 4) for kind, count in sorted(kinds.items()) if kind},
+    }
+
+
+def _has_words(caption: str, words: str) -> bool:
+    return bool(words.strip()) and f" {words.strip().lower()} " in f" {caption.lower()} "
+
+
+def _permuted(seed: int, place: int, count: int) -> int:
+    """Which item comes at a place of the endless order of epochs."""
+    return int(_order(seed, place // count, count)[place % count])
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, count: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch, SALT)).permutation(count)

@@ -1,0 +1,179 @@
+"""Models of the Mini world of other making, trained to be measured: they say what its choices are worth. Not shipped.
+
+    CLIPs      raised with other shares of tag-like captions than the bases
+    teachers   three denoisers of a third of a course, with the autoencoder, pictures and batches of
+               mini-diffusion-short: made as it is; on the captions of mini-clip, a share of them tags; and without the
+               lesson of `prompts`, the text encoder learning together with the UNet from the denoising loss alone
+
+A line a model in `tags.jsonl` and `teachers.jsonl`; what has its line is not made again, and what was begun goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from torch import nn
+from transformers import DistilBertModel
+
+from sdsdemo.core.outcomes import judge
+from sdsdemo.data.benchmarks import read_benchmark
+from sdsdemo.data.mini.scenes import Scene
+from sdsdemo.data.mini.sentences import PLACES, Sentence, describe
+from sdsdemo.data.mini.stream import MiniStream
+from sdsdemo.finetuning.loop import Course
+from sdsdemo.mini.experiments import train_all
+from sdsdemo.mini.experiments.study import BENCHMARK, TEACHER, base_row, keep_row, packed, read_rows
+from sdsdemo.mini.models import clip, text_encoder, tokenizer, train_loop
+from sdsdemo.mini.models import unet as denoiser
+from sdsdemo.mini.models.from_folder import Elsewhere
+from sdsdemo.settings import budget
+
+COURSE = Course(steps=1500, learning_rate=1e-3, warm_up=100, decay="late", ema=0.998)
+"""Half of the first stage of mini-diffusion-short."""
+READ, ASKED = 3_000, 1_000
+"""Sentences that the reader of places is fitted on, and others that it is asked about."""
+RIDGE = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Making:
+    """How a teacher is made."""
+
+    tag_share: float = 0.0
+    """Of the captions that the UNet meets."""
+    lesson: bool = True
+    """The text encoder was taught from text alone, and is frozen."""
+
+
+SHORT = "as it is made"
+TEACHERS = {
+    SHORT: Making(),
+    "captions of mini-clip": Making(tag_share=clip.BASES["mini-clip"].tag_share),
+    "without the lesson": Making(lesson=False),
+}
+
+
+def make_variants(checkpoints: Path, lines: Path, work: Path, workbench: Any, progress: train_loop.Progress) -> None:
+    """Train and measure what has no line yet. checkpoints: where mini-diffusion-short and the bases are."""
+    if {base.tag_share for base in clip.SWEEP.values()} - _shares(lines / "tags.jsonl"):
+        train_sweep(work / "sweep", work, progress)
+    measure_sweep(work / "sweep", lines / "tags.jsonl", workbench)
+    for name in TEACHERS:
+        make_teacher(name, checkpoints, lines / "teachers.jsonl", work, workbench, progress)
+
+
+# ------------------------------------------------------------------------------------------------------- the CLIPs
+
+
+def train_sweep(out: Path, work: Path, progress: train_loop.Progress) -> None:
+    """The CLIPs of other tag shares, for the curve of text score against it; those in `out` are not trained again."""
+    missing = {name: base for name, base in clip.SWEEP.items() if not (out / name).is_dir()}
+    if missing:
+        stream = train_all.stream_of(work)
+        for name, base in missing.items():
+            train_all.train_clip(name, base, stream, out, work, progress)
+
+
+def measure_sweep(sweep: Path, store: Path, workbench: Any) -> None:
+    """A line for each tag share: the swept CLIPs and the two shares that are shipped."""
+    measured = _shares(store)
+    models = {base.tag_share: f"open_clip:local-dir:{sweep / name}" for name, base in clip.SWEEP.items()}
+    models |= {clip.BASES[name].tag_share: name for name in ("mini-clip-clean", "mini-clip")}
+    for share, model in sorted(models.items()):
+        if share not in measured:
+            keep_row(store, {"tag_share": share, **base_row(model, workbench)})
+
+
+def _shares(store: Path) -> set[float]:
+    """Those that have their line."""
+    return {row["tag_share"] for row in read_rows(store)}
+
+
+# ---------------------------------------------------------------------------------------------------- the teachers
+
+
+def make_teacher(
+    name: str, checkpoints: Path, store: Path, work: Path, workbench: Any, progress: train_loop.Progress
+) -> None:
+    """Train one of TEACHERS and measure it, unless it has its line."""
+    if name in {row["teacher"] for row in read_rows(store)}:
+        return
+    kind, stream, folder = (
+        TEACHERS[name],
+        train_all.stream_of(work),
+        work / "teachers" / name.replace(" ", "-") / TEACHER,
+    )
+    if not (folder / "model_index.json").is_file():
+        train_teacher(kind, checkpoints / TEACHER, folder, stream, work, progress)
+    progress(f"measuring {name}")
+    scorer, examples = Elsewhere(workbench, folder.parent).scorer(TEACHER), read_benchmark(BENCHMARK)
+    right = judge(list(scorer.score_examples(examples, budget()))).right
+    encoder = DistilBertModel.from_pretrained(folder / "text_encoder").float()
+    line = {
+        "teacher": name,
+        "steps": COURSE.steps,
+        "tag_share": kind.tag_share,
+        "lesson": kind.lesson,
+        "right": {BENCHMARK: {metric: packed(right_E) for metric, right_E in right.items()}},
+        "n": {BENCHMARK: len(examples)},
+        "places_read": round(places_read(encoder, stream), 4),
+    }
+    keep_row(store, line)
+
+
+def train_teacher(
+    kind: Making, teacher: Path, folder: Path, stream: MiniStream, work: Path, progress: train_loop.Progress
+) -> None:
+    """A pipeline in `folder` that has the autoencoder of `teacher`, and its text encoder where that was taught."""
+    vae = AutoencoderKL.from_pretrained(teacher / "vae").float().requires_grad_(False)
+    latent_N = train_all.latents(vae, stream, work, progress) * vae.config.scaling_factor
+    encoder, unet = text_encoder.fresh(), denoiser.fresh()
+    if kind.lesson:
+        encoder = DistilBertModel.from_pretrained(teacher / "text_encoder").float().requires_grad_(False)
+    stage = replace(denoiser.STAGES["denoiser"], course=COURSE)
+    losses = denoiser.losses_at(unet, encoder, stream, latent_N, stage, kind.tag_share)
+    both = nn.ModuleList([unet, encoder])
+    train_loop.run(f"teacher-{folder.parent.name}", both, losses, COURSE, work=work, progress=progress)
+    denoiser.save_pipeline(folder, vae, encoder, unet)
+
+
+@torch.inference_mode()
+def places_read(encoder: Callable[[torch.Tensor], Any], stream: MiniStream) -> float:
+    """How often a linear reader finds the place of a thing in the states of its words, in sentences it never saw.
+
+    Ridge regression onto the places of two things beside or above one another, so chance is 25 %.
+    """
+    rng = np.random.default_rng(stream.seed)
+    placed = [scene for scene in stream.scenes if scene.family in denoiser.PLACED][: READ + ASKED]
+    said = [describe(rng, scene) for scene in placed]
+    state_BLD = encoder(tokenizer.token_ids(said)).last_hidden_state.double()
+    parts = [
+        _words_of_things(placed[own], said[own], state_BLD[own]) for own in (slice(0, READ), slice(READ, READ + ASKED))
+    ]
+    (x_ND, place_N), (asked_MD, place_M) = parts
+    y_NP = nn.functional.one_hot(place_N, len(PLACES)).double()
+    mean_D = x_ND.mean(0)
+    square_DD = (x_ND - mean_D).T @ (x_ND - mean_D)
+    square_DD += RIDGE * square_DD.diagonal().mean() * torch.eye(len(square_DD), dtype=torch.float64)
+    weight_DP = torch.linalg.solve(square_DD, (x_ND - mean_D).T @ (y_NP - y_NP.mean(0)))
+    found_M = ((asked_MD - mean_D) @ weight_DP + y_NP.mean(0)).argmax(1)
+    return float((found_M == place_M).double().mean())
+
+
+def _words_of_things(
+    scenes: Sequence[Scene], said: Sequence[Sentence], state_BLD: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """state_ND of every word that describes a placed thing, and the number of its place."""
+    states, places = [], []
+    for scene, sentence, state_LD in zip(scenes, said, state_BLD, strict=True):
+        for word, owner in enumerate(sentence.owner):
+            if owner >= 0 and scene.things[owner].place:
+                states.append(state_LD[word + 1])
+                places.append(PLACES.index(scene.things[owner].place))
+    return torch.stack(states), torch.tensor(places)

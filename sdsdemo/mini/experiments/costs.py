@@ -1,0 +1,100 @@
+"""What each declared objective costs beside what it gains: seconds a step, denoiser evaluations, when asking once pays.
+
+    steps after which `preference` is cheaper than `sds`  =  seconds of asking / (seconds a step of sds - of preference)
+
+Times are measured apart from the confirmation, by some steps of each recipe one after the other on a machine that does
+nothing else: the long runs shared theirs. Asking is counted in full, as for the first student of a teacher. The ratio
+of two steps depends on how much larger than CLIP the denoiser is, so the operations of a step are counted as well, of
+the Mini networks and of the paper's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sdsdemo.errors import UserError
+from sdsdemo.finetuning.estimate import Estimate, estimate
+from sdsdemo.finetuning.recipe import Recipe
+from sdsdemo.finetuning.setup import Models
+from sdsdemo.mini.experiments.declared import CONFIRM, TOWER, TOWERED
+from sdsdemo.mini.experiments.flops import counted
+from sdsdemo.mini.models import clip as clips
+from sdsdemo.mini.models import unet as denoiser
+
+TIMED_STEPS = 48
+IN_LOOP, BEFOREHAND = "sds", "preference"
+TEXT_ALONE = "preference, text tower alone"
+
+
+def recipes() -> dict[str, Recipe]:
+    """What is timed: the cells of the confirmation, and `preference` with the image tower frozen."""
+    return {**CONFIRM.cells, **{cell: TOWER.cells[cell] for cell, _ in TOWERED}}
+
+
+def measured(rows: Sequence[Mapping[str, Any]], workbench: Models, note: Callable[[str], None]) -> dict[str, Any]:
+    """The costs, as JSON can hold them. rows: the confirmation's lines, which say how many pairs the teacher meets.
+
+    Raises `UserError` where no run of `preference` has its line.
+    """
+    pairs = [row["preferences"]["pairs"] for row in rows if "preferences" in row]
+    if not pairs:
+        raise UserError("No run of the confirmation has asked the teacher yet: make it with mini study confirm.")
+    times = {}
+    for cell, recipe in recipes().items():
+        note(f"timing {TIMED_STEPS} steps of {cell}")
+        times[cell] = estimate(recipe, workbench, TIMED_STEPS)
+    return summed(times, round(sum(pairs) / len(pairs))) | {
+        "timed_steps": TIMED_STEPS,
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
+        "operations": operations(note),
+    }
+
+
+def operations(note: Callable[[str], None]) -> dict[str, dict[str, float]]:
+    """By size, the operations of a step of `sds` and of `preference`, in 1e9 a pair: `counted`."""
+    note("counting operations")
+    with torch.device("meta"):
+        clip, unet = clips.fresh(), denoiser.fresh()
+    return {"mini": counted(clip, unet), "paper": counted()}
+
+
+def summed(times: Mapping[str, Estimate], pairs: int) -> dict[str, Any]:
+    """Costs by cell, and from when on asking beforehand is the cheaper way. pairs: what the teacher is asked about."""
+    cells, asking = {}, pairs * times[BEFOREHAND].item
+    for cell, recipe in recipes().items():
+        asked = pairs if recipe.objective == "preference" else 0
+        in_loop = recipe.steps * recipe.batch if recipe.objective == "sds" else 0
+        cells[cell] = {
+            "step_seconds": round(times[cell].step, 4),
+            "run_seconds": round(recipe.steps * times[cell].step + asked * times[cell].item, 1),
+            "forward": asked * 2 * recipe.teacher_timesteps * recipe.teacher_noises,
+            "forward_and_back": in_loop,
+        }
+    recipe = CONFIRM.cells[BEFOREHAND]
+    steps = asking / max(times[IN_LOOP].step - times[BEFOREHAND].step, 1e-9)
+    return {
+        "cells": cells,
+        "steps": recipe.steps,
+        "batch": recipe.batch,
+        "cheaper": {
+            "pairs": pairs,
+            "asking_seconds": round(asking, 1),
+            "steps": round(steps),
+            "epochs": round(steps * recipe.batch / recipe.pool, 1),
+            "students": round(steps / recipe.steps, 2),
+            "loop_ratio": round(times[IN_LOOP].step / times[BEFOREHAND].step, 2),
+            "loop_ratio_text": round(times[IN_LOOP].step / times[TEXT_ALONE].step, 2),
+        },
+    }
+
+
+def write(path: Path, found: Mapping[str, Any]) -> None:
+    """As JSON."""
+    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

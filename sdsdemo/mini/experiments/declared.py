@@ -1,0 +1,217 @@
+"""What the experiment of the Mini world declares: its studies, their cells, and what is compared with what.
+
+Declared before the benchmark was scored; every choice in them was made on the validation set. The cells of a study
+differ in what they name and in nothing else: pictures, captions, swaps, steps, batches and seeds are shared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sdsdemo.finetuning.recipe import Recipe
+from sdsdemo.mini.experiments.study import BASES, BENCHMARK, TEACHER, Study
+
+NORMS = Recipe(
+    objective="clip", trained="norms", learning_rate=1e-2, steps=800, batch=32, pool=8_000, measure_every=800,
+    withheld_kind="size", withheld_words="left of", teacher=TEACHER,
+)  # fmt: skip
+"""The parameters that the paper trains. Sizes, and what is left of what, are swaps that no run is ever trained on."""
+EVERYTHING = replace(NORMS, trained="all", learning_rate=1e-3, steps=400, measure_every=400)
+GENTLY = replace(NORMS, trained="all", learning_rate=3e-4)
+"""Every parameter at a rate that keeps zero-shot and retrieval on the validation runs; with EVERYTHING they fell."""
+SDS_LAMBDA = 1.0
+PREFERENCE_LAMBDA, SHARPNESS = 3.0, 4.0
+"""Those with the highest text score of the screen, as far as it had come when the confirmation began."""
+
+CONTROL = Study(
+    cells={
+        "clip": NORMS,
+        "labels": replace(NORMS, objective="labels", lam=3.0),
+        "clip, text frozen": replace(NORMS, towers="image"),
+        "labels, text frozen": replace(NORMS, objective="labels", lam=3.0, towers="image"),
+        "clip, all": EVERYTHING,
+        "labels, all": replace(EVERYTHING, objective="labels", lam=3.0),
+    },
+)
+"""The positive control: told the truth, do these parameters move this base?"""
+CONTROLS = {
+    "labels": "clip",
+    "labels, text frozen": "clip, text frozen",
+    "labels, all": "clip, all",
+}
+"""Cell -> what it is compared with."""
+
+SCREEN = Study(
+    cells={
+        "clip": NORMS,
+        **{f"sds {lam:g}": replace(NORMS, objective="sds", lam=lam) for lam in (0.1, 1.0, 10.0, 100.0)},
+        "negatives": replace(NORMS, objective="negatives"),
+        **{
+            f"preference {lam:g}, sharpness {sharpness:g}": replace(
+                NORMS, objective="preference", lam=lam, sharpness=sharpness
+            )
+            for lam, sharpness in ((3.0, 4.0), (3.0, 1.0), (10.0, 4.0))
+        },
+        "preference 3, permuted": replace(NORMS, objective="preference", lam=3.0, sharpness=4.0, permuted=True),
+        "sds 10, shuffled": replace(NORMS, objective="sds", lam=10.0, shuffled=True),
+        "sds 10, no Jacobian": replace(NORMS, objective="sds", lam=10.0, jacobian=False),
+        "sds 10, h_w at random": replace(NORMS, objective="sds", lam=10.0, h_w="default"),
+        "sds 10, h_w of unit variance": replace(NORMS, objective="sds", lam=10.0, h_w_unit=True),
+        "sds 10, 3,000 steps": replace(NORMS, objective="sds", lam=10.0, steps=3_000, measure_every=3_000),
+        "clip, 3,000 steps": replace(NORMS, steps=3_000, measure_every=3_000),
+        "clip, all": EVERYTHING,
+        "sds 10, all": replace(EVERYTHING, objective="sds", lam=10.0),
+        "preference 3, all": replace(EVERYTHING, objective="preference", lam=3.0, sharpness=4.0),
+        "clip, all at 3e-4": GENTLY,
+        "preference 3, all at 3e-4": replace(GENTLY, objective="preference", lam=3.0, sharpness=4.0),
+        "clip, image frozen": replace(NORMS, towers="text"),
+        "preference 3, image frozen": replace(NORMS, objective="preference", lam=3.0, sharpness=4.0, towers="text"),
+        "features 1": replace(NORMS, objective="features", lam=1.0),
+    },
+    exploratory=True,
+)
+"""Choices for L_SDS and `preference`, on the validation set with one base."""
+SCREENED = {
+    "sds 10, 3,000 steps": "clip, 3,000 steps",
+    "sds 10, all": "clip, all",
+    "preference 3, all": "clip, all",
+    "preference 3, all at 3e-4": "clip, all at 3e-4",
+    "preference 3, image frozen": "clip, image frozen",
+}
+"""Cells that are not compared with `clip`."""
+
+CONFIRM = Study(
+    cells={
+        "clip": NORMS,
+        "sds": replace(NORMS, objective="sds", lam=SDS_LAMBDA),
+        "sds, shuffled": replace(NORMS, objective="sds", lam=SDS_LAMBDA, shuffled=True),
+        "negatives": replace(NORMS, objective="negatives"),
+        "preference": replace(NORMS, objective="preference", lam=PREFERENCE_LAMBDA, sharpness=SHARPNESS),
+        "clip, every parameter": GENTLY,
+        "preference, every parameter": replace(
+            GENTLY, objective="preference", lam=PREFERENCE_LAMBDA, sharpness=SHARPNESS
+        ),
+    },
+    bases=BASES,
+    seeds=(0, 1, 2, 3, 4),
+    measure=BENCHMARK,
+    larger=True,
+)
+"""Five objectives on LayerNorms, and with every parameter the control and the one that helped most; the benchmark is
+scored once for each final model."""
+CONTRASTS = (
+    ("sds", "clip"),
+    ("sds", "sds, shuffled"),
+    ("negatives", "clip"),
+    ("preference", "clip"),
+    ("preference", "negatives"),
+    ("preference, every parameter", "clip, every parameter"),
+)
+"""Treated and control, corrected for their number after Holm."""
+WISE_FT = 0.7
+"""Of 0.5, 0.6, 0.7 and 0.8 on the validation set: less costs text score, more costs retrieval at one of the bases."""
+RETURN = Study(
+    cells={
+        f"{cell}, WiSE-FT": replace(CONFIRM.cells[cell], wise_ft=WISE_FT)
+        for cell in ("clip, every parameter", "preference, every parameter")
+    },
+    bases=BASES,
+    seeds=CONFIRM.seeds,
+    measure=BENCHMARK,
+    larger=True,
+)
+"""Declared after the confirmation, in which every parameter gained most and retrieval was not shown to be kept: the
+same two runs, their weights brought a part of the way back to the base's."""
+RETURNED = (("preference, every parameter, WiSE-FT", "clip, every parameter, WiSE-FT"),)
+ALONE = ("text tower alone", "text tower alone, every parameter")
+TOWER = Study(
+    cells={
+        f"{objective}, {what}": replace(CONFIRM.cells[f"{objective}{every}"], towers="text")
+        for what, every in zip(ALONE, ("", ", every parameter"), strict=True)
+        for objective in ("clip", "preference")
+    },
+    bases=BASES,
+    measure=BENCHMARK,
+    larger=True,
+)
+"""Declared after the confirmation: its settings with the image tower frozen, whose features are then computed once, so
+that a step costs about a tenth of one of L_SDS. No setting was chosen for it."""
+TOWERED = tuple((f"preference, {what}", f"clip, {what}") for what in ALONE)
+DEALT = Study(
+    cells={
+        "labels": replace(CONFIRM.cells["preference"], objective="labels"),
+        "preference, permuted": replace(CONFIRM.cells["preference"], permuted=True),
+        "preference, sides by lot": replace(CONFIRM.cells["preference"], unordered=True),
+    },
+    bases=BASES,
+    measure=BENCHMARK,
+)
+"""Declared after the first permuted run of the screen had gained nearly what `preference` gains: how much of that is
+the teacher's judgement of each pair, how much that the own caption is preferred at all, how much the loss."""
+JUDGED = (
+    ("preference", "preference, permuted"),
+    ("preference", "labels"),
+    ("preference, permuted", "clip"),
+    ("preference, sides by lot", "clip"),
+)
+HALF = "half mislabelled"
+MISLABELLED = Study(
+    cells={
+        f"{cell}, {HALF}": replace(recipe, mislabelled=0.5)
+        for cell, recipe in {
+            "clip": CONFIRM.cells["clip"],
+            "labels": DEALT.cells["labels"],
+            "preference": CONFIRM.cells["preference"],
+            "preference, permuted": DEALT.cells["preference, permuted"],
+        }.items()
+    },
+    bases=BASES,
+    measure=BENCHMARK,
+)
+"""Declared after `dealt`, in which every label was true and the teacher's judgement of the single pair had nothing to
+add: of each two captions the false one is as often the label as the true one, in L_CLIP as well, and nobody is told."""
+UNTOLD = (
+    *((f"preference, {HALF}", f"{control}, {HALF}") for control in ("clip", "labels", "preference, permuted")),
+    (f"preference, {HALF}", "preference"),
+)
+BETTER_TEACHER = "mini-diffusion"
+BETTER = Study(
+    cells={
+        f"{cell}, better teacher": replace(recipe, teacher=BETTER_TEACHER)
+        for cell, recipe in {
+            "sds": CONFIRM.cells["sds"],
+            "preference": CONFIRM.cells["preference"],
+            f"preference, {HALF}": MISLABELLED.cells[f"preference, {HALF}"],
+        }.items()
+    },
+    bases=BASES,
+    measure=BENCHMARK,
+)
+"""Declared after a longer course had made the better teacher, and after `mini-sds-clip` had been trained with it: would
+it have changed what the paper's term does, or what its preferences are worth?"""
+SURER = (
+    ("sds, better teacher", "clip"),
+    ("preference, better teacher", "preference"),
+    (f"preference, {HALF}, better teacher", f"preference, {HALF}"),
+)
+STUDIES = {
+    "control": CONTROL,
+    "screen": SCREEN,
+    "confirm": CONFIRM,
+    "return": RETURN,
+    "tower": TOWER,
+    "dealt": DEALT,
+    "mislabelled": MISLABELLED,
+    "better": BETTER,
+}
+BESIDE = {"dealt": ("confirm",), "mislabelled": ("confirm",), "better": ("confirm", "mislabelled")}
+"""Studies whose contrasts are with cells of others too, at the same bases and seeds."""
+DECLARED = {
+    "confirm": CONTRASTS,
+    "return": RETURNED,
+    "tower": TOWERED,
+    "dealt": JUDGED,
+    "mislabelled": UNTOLD,
+    "better": SURER,
+}
+"""Contrasts of the studies that meet the benchmark."""

@@ -1,0 +1,88 @@
+"""What a fine-tuning step costs in operations, counted and not timed: at sizes that no small machine can run.
+
+The networks hold no numbers (torch's meta device) and the losses are those of `sdsdemo.core.losses`, forward and back.
+A multiplication and an addition are two operations; captions are as long as the context, images are read in every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import open_clip
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from sdsdemo.core.losses import NoiseSchedule, clip_loss, sds_loss, total_loss
+from sdsdemo.finetuning.objectives import Student
+
+CLIP = "ViT-B-16"
+PAIRS = 2
+"""In the batch that is counted; operations are in proportion to them."""
+LATENT = (4, 64, 64)
+STEPS = 1_000
+"""Of the noise schedule."""
+
+
+def paper_clip() -> Any:
+    """The paper's first CLIP, without numbers."""
+    with torch.device("meta"):
+        return open_clip.CLIP(**open_clip.get_model_config(CLIP))
+
+
+def paper_denoiser() -> UNet2DConditionModel:
+    """The paper's denoiser, without numbers."""
+    with torch.device("meta"):
+        return UNet2DConditionModel(sample_size=LATENT[1], cross_attention_dim=768, attention_head_dim=8)
+
+
+def counted(clip: Any = None, denoiser: Any = None) -> dict[str, float]:
+    """Operations, in 1e9 a pair, of a step of each objective that trains LayerNorms.
+
+    clip, denoiser: networks on the meta device; those of the paper where none are given.
+    """
+    clip = paper_clip() if clip is None else clip
+    denoiser = (paper_denoiser() if denoiser is None else denoiser).requires_grad_(False)
+    student = Student(clip, (denoiser.config.in_channels, *2 * [denoiser.config.sample_size])).to("meta")
+    schedule = NoiseSchedule(prediction="epsilon", alpha_bar=torch.linspace(0.999, 0.001, STEPS))
+    pixels_B = torch.empty(PAIRS, 3, *clip.visual.image_size, device="meta")
+    token_BL = torch.zeros(PAIRS, clip.context_length, dtype=torch.long, device="meta")
+    condition_B = torch.empty(PAIRS, token_BL.shape[1], denoiser.config.cross_attention_dim, device="meta")
+    known_BD = torch.empty(PAIRS, clip.text_projection.shape[1], device="meta")
+
+    def denoise(noisy_B: Tensor, timestep_B: Tensor, state_BLD: Tensor) -> Tensor:
+        guess_B: Tensor = denoiser(noisy_B, timestep_B.to("meta"), encoder_hidden_states=state_BLD).sample
+        return guess_B
+
+    def contrast(image_BD: Tensor) -> tuple[Tensor, Tensor]:
+        text_BD = clip.encode_text(token_BL, normalize=True)
+        return text_BD, clip_loss(image_BD, text_BD, 100.0)
+
+    def sds() -> Tensor:
+        image_BD = clip.encode_image(pixels_B, normalize=True)
+        latent_B = student.latents(image_BD)
+        timestep_B = torch.zeros(PAIRS, dtype=torch.long)
+        term = sds_loss(denoise, schedule, latent_B, torch.empty_like(latent_B), timestep_B, condition_B)
+        return total_loss(contrast(image_BD)[1], term.mean(), 1.0)
+
+    def preference(image_BD: Tensor | None) -> Tensor:
+        image_BD = clip.encode_image(pixels_B, normalize=True) if image_BD is None else image_BD
+        text_BD, contrastive = contrast(image_BD)
+        twin_BD = clip.encode_text(token_BL, normalize=True)
+        gap_B = (image_BD * (text_BD - twin_BD)).sum(1)  # what the loss is made of; it looks at p, which has no numbers
+        return total_loss(contrastive, gap_B.mean(), 1.0)
+
+    return {
+        "sds": _count(sds),
+        "preference": _count(lambda: preference(None)),
+        "preference, text tower alone": _count(lambda: preference(known_BD)),
+    }
+
+
+def _count(step: Callable[[], Tensor]) -> float:
+    """Of a step forward and back, in 1e9 a pair."""
+    with FlopCounterMode(display=False) as counter:
+        step().backward()
+    return round(counter.get_total_flops() / PAIRS / 1e9, 3)

@@ -1,0 +1,246 @@
+"""What the experiment's lines say: effects with their doubt, what was kept, where the failure sits. Trains nothing.
+
+Every figure is computed from the lines' bits, so that whoever has the lines can check it, or ask another question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from sdsdemo.core.bootstrap import Effect, holm, nested_effect
+from sdsdemo.core.metrics import proportion
+from sdsdemo.data.benchmarks import read_benchmark
+from sdsdemo.finetuning.before_after import KEPT_LOSS, MEANT_FOR, withheld_rows
+from sdsdemo.mini.experiments.declared import BESIDE, CONTROLS, DECLARED, SCREENED, STUDIES
+from sdsdemo.mini.experiments.study import Study, differences, larger, right_of
+from sdsdemo.types import Example
+
+SKILLS = {"zero_shot": "mini-zero-shot", "retrieval": "mini-retrieval"}
+"""What fine-tuning must keep, and the sets that say so."""
+ASIDE = {"attribute": "mini-attribute", "relation": "mini-relation", "order": "mini-order"}
+"""Further sets of one image and k captions."""
+LEAST_GAIN = 0.06
+"""What a base must gain when told the truth, before anything may be said about L_SDS on it."""
+Rows = Sequence[Mapping[str, Any]]
+
+
+def findings(bases: Rows, studies: Mapping[str, Rows]) -> dict[str, Any]:
+    """Everything that is shown of the experiment, as JSON can hold it. bases: the lines of the bases themselves."""
+    found: dict[str, Any] = {"bases": {row["base"]: _levels(row) for row in bases}}
+    for name, rows in studies.items():
+        beside = [row for other in BESIDE.get(name, ()) for row in studies.get(other, ())]
+        found[name] = _study(STUDIES[name], rows, bases, pairs_of(name, STUDIES[name]), beside)
+    gate = _gate(studies.get("dealt", ()), studies.get("confirm", ()))
+    return found | ({"gate": gate} if gate else {})
+
+
+def _gate(dealt: Rows, confirm: Rows) -> dict[str, Any]:
+    """What each base gains when told the truth, against L_CLIP alone; empty before all of these runs were made.
+
+    The interval of a base draws its seeds and the examples again.
+    """
+    study, rows = STUDIES["dealt"], [*dealt, *confirm]
+    made = {row["run"] for row in rows}
+    if not all(f"{cell} {b} {s}" in made for cell in ("labels", "clip") for b in study.bases for s in study.seeds):
+        return {}
+    difference_BSE = differences(rows, "labels", "clip", study.bases, study.seeds, study.measure)
+    effects = {base: nested_effect(difference_BSE[b : b + 1]) for b, base in enumerate(study.bases)}
+    by_base = {
+        base: {key: round(getattr(effect, key), 4) for key in ("value", "low", "high")}
+        for base, effect in effects.items()
+    }
+    return {"least": LEAST_GAIN, "by_base": by_base}
+
+
+def pairs_of(name: str, study: Study) -> list[tuple[str, str]]:
+    """(treated, control) of a study."""
+    if name in DECLARED:
+        return list(DECLARED[name])
+    against = {**CONTROLS, **SCREENED}
+    controls = {*against.values(), "clip"}
+    return [(cell, against.get(cell, "clip")) for cell in study.cells if cell not in controls]
+
+
+def complete(study: Study, rows: Rows) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Bases and seeds of which every cell has been made: as many seeds as possible of all bases, else of some."""
+    made = {row["run"] for row in rows}
+
+    def whole(base: str, seed: int) -> bool:
+        return all(f"{cell} {base} {seed}" in made for cell in study.cells)
+
+    seeds = tuple(seed for seed in study.seeds if all(whole(base, seed) for base in study.bases))
+    if seeds:
+        return study.bases, seeds
+    seeds = tuple(seed for seed in study.seeds if any(whole(base, seed) for base in study.bases))[:1]
+    return tuple(base for base in study.bases if seeds and whole(base, seeds[0])), seeds
+
+
+def _study(
+    study: Study, rows: Rows, base_rows: Rows, pairs: Sequence[tuple[str, str]], beside: Rows = ()
+) -> dict[str, Any]:
+    """beside: lines of other studies, whose cells the contrasts may name."""
+    bases, seeds = complete(study, rows)
+    made, both = {row["run"] for row in rows}, [*beside, *rows]
+    if study.exploratory:
+        bases = study.bases
+
+    def seeds_of(*cells: str) -> tuple[int, ...]:
+        """The seeds that these cells count with."""
+        if not study.exploratory:
+            return seeds
+        return tuple(s for s in study.seeds if all(f"{cell} {base} {s}" in made for cell in cells for base in bases))
+
+    pairs = [pair for pair in pairs if seeds_of(*pair)]
+    declared = {"bases": len(study.bases), "seeds": len(study.seeds)}
+    if not bases or not pairs:
+        return {"declared": declared, "bases": [], "seeds": []}
+    difference = {
+        (cell, control): differences(both, cell, control, bases, seeds_of(cell, control), study.measure)
+        for cell, control in pairs
+    }
+    effects = {pair: nested_effect(difference_BSE) for pair, difference_BSE in difference.items()}
+    adjusted = holm({f"{cell} - {control}": effect.p for (cell, control), effect in effects.items()})
+    cells = {cell: seeds_of(cell) for cell in study.cells}
+    return {
+        "declared": declared,
+        "exploratory": study.exploratory,
+        "bases": list(bases),
+        "seeds": sorted({seed for own in cells.values() for seed in own}),
+        "benchmark": study.measure,
+        "n": rows[0]["n"][study.measure],
+        "cells": {
+            cell: _cell(cell, study, rows, base_rows, bases, own) | {"seeds": len(own)}
+            for cell, own in cells.items()
+            if own
+        },
+        "contrasts": [
+            {
+                "cell": cell,
+                "control": control,
+                "seeds": len(seeds_of(cell, control)),
+                **_effect(effect),
+                "holm": round(adjusted[f"{cell} - {control}"], 4),
+                "withheld": _withheld(study, difference[cell, control]),
+                "skills": _skills(both, cell, control, bases, seeds_of(cell, control)),
+            }
+            for (cell, control), effect in effects.items()
+        ],
+    }
+
+
+def _withheld(study: Study, difference_BSE: np.ndarray) -> dict[str, Any]:
+    """The effect on the examples whose swap was never trained in this study, and on the rest."""
+    recipe = next(iter(study.cells.values()))
+    chosen = withheld_rows(_examples(study.measure), recipe)
+    if not chosen:
+        return {}
+    rest_E = ~np.any(list(chosen.values()), axis=0)
+    return {
+        what: {"of": getattr(recipe, f"withheld_{what}", ""), "n": int(chosen_E.sum())}
+        | _effect(nested_effect(difference_BSE[..., chosen_E]))
+        for what, chosen_E in (chosen | {"rest": rest_E}).items()
+    }
+
+
+def _skills(
+    rows: Rows, cell: str, control: str, bases: Sequence[str], seeds: Sequence[int]
+) -> dict[str, dict[str, Any]]:
+    """By skill, the effect on it against the control, which has drifted from the base too."""
+    runs = {f"{one} {base} {seed}" for one in (cell, control) for base in bases for seed in seeds}
+    own = [row for row in rows if row["run"] in runs]
+    found = {}
+    for name, of in SKILLS.items():
+        set_ = _largest(of, own)
+        effect = nested_effect(differences(own, cell, control, bases, seeds, set_, "accuracy"))
+        found[name] = {"n": effect.shape[-1], **_effect(effect)}
+    return found
+
+
+def _largest(of: str, runs: Rows) -> str:
+    """The larger set of a skill where every line has it."""
+    return larger(of) if all(larger(of) in run["right"] for run in runs) else of
+
+
+@lru_cache(maxsize=2)
+def _examples(benchmark: str) -> tuple[Example, ...]:
+    return tuple(read_benchmark(benchmark))
+
+
+def _cell(
+    cell: str, study: Study, rows: Rows, base_rows: Rows, bases: Sequence[str], seeds: Sequence[int]
+) -> dict[str, Any]:
+    """Levels of a cell as means over its runs, and what was kept of its bases' skills."""
+    own = {row["run"]: row for row in rows if row["run"].rpartition(" ")[0].rpartition(" ")[0] == cell}
+    runs = [own[f"{cell} {base} {seed}"] for base in bases for seed in seeds]
+    found: dict[str, Any] = {
+        metric: round(float(np.mean([right_of(run, study.measure, metric).mean() for run in runs])), 4)
+        for metric in ("text", "image", "group")
+    }
+    found["text_by_run"] = [round(float(right_of(run, study.measure, "text").mean()), 4) for run in runs]
+    for name, of in ASIDE.items():
+        found[name] = round(float(np.mean([right_of(run, of, "accuracy").mean() for run in runs])), 4)
+    for name, of in SKILLS.items():
+        found[name] = _skill(of, [[own[f"{cell} {base} {seed}"] for seed in seeds] for base in bases], base_rows)
+    found["cosine"] = {
+        side: round(float(np.mean([run["cosine"][side] for run in runs])), 4) for side in ("captions", "images")
+    }
+    if all("h_w_r2" in run for run in runs):
+        found["h_w_r2"] = round(float(np.mean([run["h_w_r2"] for run in runs])), 4)
+    if all("controls" in run for run in runs):
+        found["controls"] = {
+            "before": _mean_of([run["controls"]["0"] for run in runs]),
+            "after": _mean_of([run["controls"][max(run["controls"], key=int)] for run in runs]),
+        }
+    if all("preferences" in run for run in runs):
+        right = [run["preferences"]["teacher_right"] for run in runs]
+        found["teacher_right"] = round(float(np.mean([share["value"] for share in right])), 4)
+    found["seconds"] = round(float(np.mean([run["seconds"] for run in runs])), 1)
+    return found
+
+
+def _skill(of: str, runs_BS: Sequence[Rows], base_rows: Rows) -> dict[str, Any]:
+    """The change of a skill and whether it was kept; of the larger set where every line has it."""
+    before = {row["base"]: row for row in base_rows}
+    of = _largest(of, [run for runs_S in runs_BS for run in (*runs_S, before[runs_S[0]["base"]])])
+    change_BSE = np.array(
+        [
+            [
+                right_of(run, of, "accuracy").astype(float) - right_of(before[run["base"]], of, "accuracy")
+                for run in runs_S
+            ]
+            for runs_S in runs_BS
+        ]
+    )
+    level = float(np.mean([right_of(before[runs_S[0]["base"]], of, "accuracy").mean() for runs_S in runs_BS]))
+    effect = nested_effect(change_BSE)
+    suits = MEANT_FOR[0] <= level <= MEANT_FOR[1]
+    return {
+        "n": change_BSE.shape[-1],
+        "before": round(level, 4),
+        **_effect(effect),
+        "kept": effect.low > -KEPT_LOSS if suits else None,
+    }
+
+
+def _mean_of(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {key: round(float(np.mean([one[key] for one in found])), 4) for key in found[0]}
+
+
+def _effect(effect: Effect) -> dict[str, Any]:
+    rounded = {key: round(getattr(effect, key), 4) for key in ("value", "low", "high", "p")}
+    return rounded | {"by_base": [round(value, 4) for value in effect.by_base]}
+
+
+def _levels(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Every share of a line with its Wilson interval."""
+    return {
+        name: {
+            metric: asdict(proportion(int(right_of(row, name, metric).sum()), row["n"][name])) for metric in by_metric
+        }
+        for name, by_metric in row["right"].items()
+    } | {"cosine": row["cosine"]}

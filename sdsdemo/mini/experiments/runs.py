@@ -1,0 +1,96 @@
+"""Fine-tuning runs of the experiment, each trained once: a training that another study has made is taken from there.
+
+Two recipes train the same where they differ in nothing but the share of the way that is kept afterwards (WiSE-FT): of
+a run that kept all of it, any part can be had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sdsdemo.errors import UserError
+from sdsdemo.finetuning.cache import Drawn
+from sdsdemo.finetuning.events import Done, Event, Looked, Preparing, Told
+from sdsdemo.finetuning.loop import Step
+from sdsdemo.finetuning.recipe import Recipe, filled
+from sdsdemo.finetuning.run import finetune
+from sdsdemo.finetuning.run_folder import HEADER, TuningFolder
+from sdsdemo.finetuning.setup import Models
+from sdsdemo.models import cards
+from sdsdemo.models.clip import ClipModel
+from sdsdemo.models.delta import CLIP, part_of_the_way, read_delta, write_delta
+
+Progress = Callable[[str], None]
+EVERY = 100
+"""Steps between two lines of progress: a study has hundreds of runs."""
+
+
+def tuned(
+    recipe: Recipe, out: Path, made: Path, workbench: Models, progress: Progress, drawn: Drawn
+) -> tuple[dict[str, Any], Path]:
+    """Record and weights of a recipe's run: of one in the folders of `made` that trained the same, else made in `out`.
+
+    Raises `UserError` where it fails.
+    """
+    own = TuningFolder(out)
+    found = None if own.exists else _same_training(recipe, made, workbench)
+    if found is None:
+        return trained_run(recipe, out, workbench, progress, drawn), own.model
+    progress(f"{out.name}  was trained as {found.path.parent.name} {found.path.name}")
+    if filled(found.read()["recipe"]) != recipe.as_dict():
+        _write_part(recipe, found.model, own.model, workbench)
+        return found.read(), own.model
+    return found.read(), found.model
+
+
+def trained_run(
+    recipe: Recipe, out: Path, workbench: Models, progress: Progress, drawn: Drawn | None = None
+) -> dict[str, Any]:
+    """The record of a finished run, made or continued where it is not finished. Raises `UserError` where it fails."""
+    folder = TuningFolder(out)
+    if not folder.exists or folder.read()["state"] != "finished":
+        for event in finetune(recipe, out, workbench=workbench, resume=folder.exists, drawn=drawn):
+            for line in _lines(event, recipe.steps):
+                progress(f"{out.name}  {line}")
+            if isinstance(event, Done) and event.state != "finished":
+                raise UserError(f"{out.name}: {event.reason or event.state}")
+    return folder.read()
+
+
+def _lines(event: Event, steps: int) -> list[str]:
+    """What a log says of an event: nothing of most, as it is kept for hours."""
+    if isinstance(event, Told) or (isinstance(event, Preparing) and event.done == event.total):
+        return [event.text]
+    if isinstance(event, Looked):
+        return [f"step {event.step}  {event.metric} {100 * event.share.value:.1f}, n = {event.share.n}"]
+    if isinstance(event, Step) and (event.step % EVERY == 0 or event.step == steps):
+        return [f"step {event.step} of {steps}  loss {event.losses['loss']:.4f}"]
+    return []
+
+
+def _same_training(recipe: Recipe, made: Path, workbench: Models) -> TuningFolder | None:
+    """A finished run of these models and this recipe, or of it with all of the way kept."""
+    wanted = [recipe.as_dict(), replace(recipe, wise_ft=1.0).as_dict()]
+    base = cards.fingerprint(workbench.card(recipe.base))
+    teacher = cards.fingerprint(workbench.card(recipe.teacher)) if recipe.uses_teacher else None
+    for path in sorted(made.glob(f"*/*/{HEADER}")):
+        folder = TuningFolder(path.parent)
+        record = folder.read()
+        models = record["base_fingerprint"], record["teacher_fingerprint"]
+        if record["state"] == "finished" and filled(record["recipe"]) in wanted and models == (base, teacher):
+            return folder
+    return None
+
+
+def _write_part(recipe: Recipe, whole: Path, out: Path, workbench: Models) -> None:
+    """The delta of a part of the way from the base to a run that kept all of it."""
+    tensors, header = read_delta(whole)
+    before = ClipModel.load(workbench.card(recipe.base).spec).module.state_dict()
+    after = {name.removeprefix(CLIP): tensor for name, tensor in tensors.items() if name.startswith(CLIP)}
+    part = part_of_the_way(before, after, recipe.wise_ft)
+    tensors |= {f"{CLIP}{name}": tensor for name, tensor in part.items()}
+    story = {key: value for key, value in header.items() if key != "measured"}
+    write_delta(out, tensors, story | {"recipe": recipe.as_dict()})

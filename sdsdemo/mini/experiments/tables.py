@@ -1,0 +1,337 @@
+"""The experiment's figures as tables, for the documents, the page and the shell. Computes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sdsdemo.core.number_format import points_words, share_words, signed
+from sdsdemo.evaluation.limits import limits
+
+Grid = Sequence[Sequence[str]]
+
+TITLES = {
+    "control": "Positive control: told which caption is true",
+    "screen": "Screen: choices for L_SDS, on the validation set",
+    "confirm": "Confirmation: declared objectives on the benchmark",
+    "return": "A part of the way back: WiSE-FT, declared after the confirmation",
+    "tower": "The text tower alone, about ten times quicker a step, declared after the confirmation",
+    "dealt": "What the teacher's judgement is worth, declared after the confirmation",
+    "mislabelled": "Where half of the labels are wrong, declared after the confirmation",
+    "better": "A teacher that errs less, declared after the confirmation",
+}
+CELL_HEAD = ("cell", "text", "image", "group", "zero-shot", "retrieval", "cosine of captions", "of images")
+CONTRAST_HEAD = ("cell", "against", "text score", "95 % interval", "by base", "p, Holm")
+BASE_HEAD = ("base", "text", "image", "group", "zero-shot", "retrieval", "attribute", "relation", "order")
+CONTROLS_HEAD = (
+    "L_SDS with the right captions, with wrong ones", "student, before", "student, after", "true latents",
+    "another image's, after", "cosine of the two gradients, before, after", "R2 of h_w",
+)  # fmt: skip
+COST_HEAD = (
+    "objective", "text score", "against the same with L_CLIP alone", "s a step", "a whole run, s",
+    "denoiser, forward", "and back",
+)  # fmt: skip
+SKILLS = {"zero_shot": "zero-shot", "retrieval": "retrieval"}
+"""Of a study, what they are called."""
+BASE_SETS = ("mini-zero-shot", "mini-retrieval", "mini-attribute", "mini-relation", "mini-order")
+
+
+def made_words(study: Mapping[str, Any]) -> str:
+    """How much of a study there is, in a sentence."""
+    declared = study["declared"]
+    if not study["seeds"]:
+        return f"Not run yet: {_of(declared['bases'], 'base')} with {_of(declared['seeds'], 'seed')} are declared."
+    bases, seeds = len(study["bases"]), len(study["seeds"])
+    skills = sorted({cell["zero_shot"]["n"] for cell in study["cells"].values()})
+    of = f"n = {study['n']} of {study['benchmark']}, {' or '.join(f'{n:,}' for n in skills)} of each skill"
+    if _is_uneven(study):
+        alone = "where there is one seed, the interval knows of examples alone"
+        return f"{_of(bases, 'base')}, up to {_of(seeds, 'seed')}, {of}. Exploratory: {alone}."
+    words = f"{_of(bases, 'base')}, {_of(seeds, 'seed')}, {of}"
+    if (bases, seeds) == (declared["bases"], declared["seeds"]):
+        return f"{words}. Exploratory." if study["exploratory"] else f"{words}."
+    return f"{words}; of {_of(declared['bases'], 'base')} and {_of(declared['seeds'], 'seed')} declared: under way."
+
+
+def cells_grid(study: Mapping[str, Any]) -> list[list[str]]:
+    """Head and a row a cell: means over its runs in percent; zero-shot and retrieval as changes, with what was kept."""
+    rows = [[CELL_HEAD[0], *_seeds_head(study), *CELL_HEAD[1:]]]
+    for cell, found in study.get("cells", {}).items():
+        levels = [f"{100 * found[metric]:.1f}" for metric in ("text", "image", "group")]
+        cosines = [f"{found['cosine'][side]:.3f}" for side in ("captions", "images")]
+        rows.append(
+            [cell, *_seeds(study, found), *levels, _kept(found["zero_shot"]), _kept(found["retrieval"]), *cosines]
+        )
+    return rows
+
+
+def contrasts_grid(study: Mapping[str, Any]) -> list[list[str]]:
+    """Head and a row a contrast: points of text score."""
+    rows = [[*CONTRAST_HEAD[:2], *_seeds_head(study), *CONTRAST_HEAD[2:]]]
+    for found in study.get("contrasts", []):
+        by_base = ", ".join(signed(value) for value in found["by_base"])
+        interval = f"{signed(found['low'])} to {signed(found['high'])}"
+        measured = [signed(found["value"]), interval, by_base, f"{found['holm']:.3f}"]
+        rows.append([found["cell"], found["control"], *_seeds(study, found), *measured])
+    return rows
+
+
+def withheld_grid(study: Mapping[str, Any]) -> list[list[str]]:
+    """Head and a row a contrast: points of text score on swaps that no run was trained on, and on the rest."""
+    first = study["contrasts"][0].get("withheld", {}) if study.get("contrasts") else {}
+    if not first:
+        return []
+    titles = {"kind": "{of} swaps, never trained", "words": "captions with '{of}', never trained", "rest": "the rest"}
+    head = [f"{titles[what].format(of=found['of'])} (n = {found['n']})" for what, found in first.items()]
+    rows = [["cell", "against", *_seeds_head(study), *head]]
+    for contrast in study["contrasts"]:
+        points = [points_words(one) for one in contrast["withheld"].values()]
+        rows.append([contrast["cell"], contrast["control"], *_seeds(study, contrast), *points])
+    return rows
+
+
+def bases_grid(bases: Mapping[str, Any], benchmark: str = "mini") -> list[list[str]]:
+    """Head and a row a base: percent with its 95 % interval."""
+    rows = [list(BASE_HEAD)]
+    for base, found in bases.items():
+        own = [share_words(found[benchmark][metric]) for metric in ("text", "image", "group")]
+        rows.append([base, *own, *(share_words(found[name]["accuracy"]) for name in BASE_SETS)])
+    return rows
+
+
+def controls_grid(study: Mapping[str, Any]) -> list[list[str]]:
+    """Head and a row a cell with L_SDS: what the same loss is for other latents and with the captions of other images.
+
+    Means over runs, of one batch, before the first step and after the last one. Empty where no cell has them.
+    """
+    rows = []
+    for cell, found in study.get("cells", {}).items():
+        if "controls" not in found:
+            continue
+        before, after = found["controls"]["before"], found["controls"]["after"]
+        losses = [f"{one['student']:.3f}, {one['student shuffled']:.3f}" for one in (before, after)]
+        others = [f"{after['true']:.3f}, {after['true shuffled']:.3f}", f"{after['other']:.3f}"]
+        cosines = f"{before['cosine with shuffled']:.2f}, {after['cosine with shuffled']:.2f}"
+        fitted = f"{found['h_w_r2']:.2f}" if "h_w_r2" in found else "at random"
+        rows.append([cell, *losses, *others, cosines, fitted])
+    return [list(CONTROLS_HEAD), *rows] if rows else []
+
+
+def verdict(experiment: Mapping[str, Any]) -> list[str]:
+    """What the experiment says of the paper's term and of the teacher's preference; empty before it was confirmed."""
+    study = experiment["confirm"]
+    found = {(row["cell"], row["control"]): row for row in study.get("contrasts", [])}
+    if not found:
+        return []
+    term, captions = found["sds", "clip"], found["sds", "sds, shuffled"]
+    every = ("preference, every parameter", "clip, every parameter")
+    norms_words, every_words = (
+        f"{points_words(found[pair])} with {what}, where {_skills_words(study['cells'][pair[0]], found[pair])}"
+        for pair, what in ((("preference", "clip"), "LayerNorms"), (every, "every parameter"))
+    )
+    said = [
+        f"Over {_of(len(study['bases']), 'base')} and {_of(len(study['seeds']), 'seed')} (n = {study['n']}), the "
+        f"paper's term changes the text score by {points_words(term)} points against L_CLIP alone, and by "
+        f"{points_words(captions)} against itself with the captions of other images.",
+        f"The teacher's preference changes it by {norms_words}, and by {every_words}.",
+        _return_words(experiment.get("return", {})),
+        _dealt_words(experiment.get("dealt", {})),
+        _mislabelled_words(experiment.get("mislabelled", {})),
+        _better_words(experiment.get("better", {})),
+        *limits(experiment),
+    ]
+    return [part for part in said if part]
+
+
+def _return_words(study: Mapping[str, Any]) -> str:
+    """What became of it with the weights brought a part of the way back; empty before that was run."""
+    if not study.get("contrasts"):
+        return ""
+    (found,) = study["contrasts"]
+    made = f"{_of(len(study['bases']), 'base')}, {_of(len(study['seeds']), 'seed')}"
+    return (
+        f"With those weights brought a part of the way back to the base's (WiSE-FT, declared afterwards; {made}) it is "
+        f"{points_words(found)} against the same of L_CLIP alone, where "
+        f"{_skills_words(study['cells'][found['cell']], found)}."
+    )
+
+
+def _dealt_words(study: Mapping[str, Any]) -> str:
+    """What the teacher's judgement of each pair is worth; empty before its controls were run."""
+    found = {(row["cell"], row["control"]): row for row in study.get("contrasts", [])}
+    if not found:
+        return ""
+    made = f"{_of(len(study['bases']), 'base')}, {_of(len(study['seeds']), 'seed')}"
+    return (
+        f"As a control each pair is given the preference of another one, which mostly favours the own caption too: "
+        f"that changes it by {points_words(found['preference, permuted', 'clip'])}. The teacher's own answers are "
+        f"worth {points_words(found['preference', 'preference, permuted'])} beside them, and "
+        f"{points_words(found['preference', 'labels'])} beside being told the truth. With the preferred side drawn by "
+        f"lot the change is {points_words(found['preference, sides by lot', 'clip'])} (LayerNorms, declared "
+        f"afterwards; {made}, the first of those above)."
+    )
+
+
+def _mislabelled_words(study: Mapping[str, Any]) -> str:
+    """What it is worth where half of the labels are wrong; empty before that was run."""
+    if not study.get("contrasts"):
+        return ""
+    made = f"{_of(len(study['bases']), 'base')}, {_of(len(study['seeds']), 'seed')}"
+    words = {row["control"].removesuffix(", half mislabelled"): points_words(row) for row in study["contrasts"]}
+    return (
+        f"Where half of the swaps stand in the place of their captions, so that no label helps, the teacher's "
+        f"preference changes it by {words['clip']} against L_CLIP alone, by {words['labels']} against the labels, by "
+        f"{words['preference, permuted']} against preferences that belong to other pairs, and by {words['preference']} "
+        f"against itself with every label right (LayerNorms, declared afterwards; {made})."
+    )
+
+
+def _better_words(study: Mapping[str, Any]) -> str:
+    """What a teacher that errs less changes; empty before that was run."""
+    if not study.get("contrasts"):
+        return ""
+    made = f"{_of(len(study['bases']), 'base')}, {_of(len(study['seeds']), 'seed')}"
+    words = {row["control"]: points_words(row) for row in study["contrasts"]}
+    return (
+        f"With a teacher that errs less, the paper's term changes it by {words['clip']} against L_CLIP alone; "
+        f"preference by {words['preference']} against the same with the first teacher, and by "
+        f"{words['preference, half mislabelled']} where half of the labels are wrong (LayerNorms, declared "
+        f"afterwards; {made})."
+    )
+
+
+def _skills_words(cell: Mapping[str, Any], contrast: Mapping[str, Any]) -> str:
+    """What became of zero-shot and retrieval; where one is not shown to be kept, by how much it changed."""
+    lost = [name for name in SKILLS if not cell[name]["kept"]]
+    if not lost:
+        return "zero-shot and retrieval are kept"
+    kept = [f"{SKILLS[name]} is kept" for name in SKILLS if name not in lost]
+    changed = [
+        f"{SKILLS[name]} is not shown to be kept: it changes by {points_words(cell[name])}, against its control by "
+        f"{points_words(contrast['skills'][name])}"
+        for name in lost
+    ]
+    return " and ".join([*kept, *changed])
+
+
+def skills_grid(study: Mapping[str, Any]) -> list[list[str]]:
+    """Head and a row a contrast: points of zero-shot and of retrieval against the control at the same base and seed."""
+    contrasts = study.get("contrasts", [])
+    if not contrasts:
+        return []
+    head = [f"{called} (n = {contrasts[0]['skills'][name]['n']:,})" for name, called in SKILLS.items()]
+    rows = [["cell", "against", *_seeds_head(study), *head]]
+    for found in contrasts:
+        points = [points_words(found["skills"][name]) for name in SKILLS]
+        rows.append([found["cell"], found["control"], *_seeds(study, found), *points])
+    return rows
+
+
+FURTHER = {
+    "Zero-shot and retrieval, against the same control": skills_grid,
+    "Text score on swaps that were never trained": withheld_grid,
+    "Every cell as it is": cells_grid,
+    "L_SDS itself, on one batch": controls_grid,
+}
+"""Tables of a study after that of its effects, in the order in which they are read."""
+
+
+def further_grids(study: Mapping[str, Any]) -> dict[str, list[list[str]]]:
+    """Those that a study has, by title."""
+    return {title: rows for title, grid in FURTHER.items() if (rows := grid(study))}
+
+
+def costs_grid(experiment: Mapping[str, Any], costs: Mapping[str, Any]) -> list[list[str]]:
+    """Head and a row an objective: what the studies on the benchmark say it gains, and what it costs."""
+    studies = [experiment.get(name, {}) for name in ("tower", "confirm")]
+    contrasts = [row for study in studies for row in study.get("contrasts", [])]
+    gains = {row["cell"]: row for row in contrasts if row["control"].startswith("clip")}
+    cells = {cell: found for study in studies for cell, found in study.get("cells", {}).items()}
+    rows = [list(COST_HEAD)]
+    for cell, cost in costs["cells"].items():
+        found = cells.get(cell)
+        level = f"{100 * found['text']:.1f}" if found else ""
+        gain = points_words(gains[cell]) if cell in gains else ""
+        spent = [f"{cost['step_seconds']:.3f}", f"{cost['run_seconds']:.0f}"]
+        rows.append([cell, level, gain, *spent, f"{cost['forward']:,}", f"{cost['forward_and_back']:,}"])
+    return rows
+
+
+def costs_words(costs: Mapping[str, Any]) -> str:
+    """From when on asking the teacher beforehand is the cheaper way."""
+    cheaper = costs["cheaper"]
+    return (
+        f"In the loop, preference makes {cheaper['loop_ratio']:.1f} times as many steps a second as sds, and "
+        f"{cheaper['loop_ratio_text']:.1f} times with the text tower alone ({costs['machine']}, batch of "
+        f"{costs['batch']}). Asking the teacher about {cheaper['pairs']:,} pairs takes {cheaper['asking_seconds']:.0f} "
+        f"s, once: preference is the cheaper one from {cheaper['steps']:,} steps on ({cheaper['epochs']:g} epochs, or "
+        f"{cheaper['students']:g} of a student's {costs['steps']:,} steps). {_operations_words(costs)}"
+    ).rstrip()
+
+
+def whole_words(costs: Mapping[str, Any]) -> str:
+    """How long all of it from scratch takes; empty where it was not timed."""
+    if "whole" not in costs:
+        return ""
+    hours = costs["whole"]
+    return (
+        f"From scratch all of it takes about {hours['whole']:.1f} hours ({costs['machine']}): {hours['models']:.1f} "
+        f"for the models, {hours['variants']:.1f} for CLIPs and teachers of other making, {hours['studies']:.1f} for "
+        f"the studies, a core each. It is a count, and no run of all of it: every course and every kind of run was "
+        f"timed by some of its steps, those of the studies in as many processes at once as share them."
+    )
+
+
+def _operations_words(costs: Mapping[str, Any]) -> str:
+    """How much of the ratio of two steps is the networks' size; empty where it was not counted."""
+    if "operations" not in costs:
+        return ""
+    ratios = {
+        size: [found["sds"] / found[cell] for cell in ("preference", "preference, text tower alone")]
+        for size, found in costs["operations"].items()
+    }
+    (mini, mini_text), (paper, paper_text) = ratios["mini"], ratios["paper"]
+    return (
+        f"By operations, counted over the whole context and not timed, it is {mini:.1f} and {mini_text:.1f} times "
+        f"here, where the denoiser is hardly larger than CLIP, and {paper:.0f} and {paper_text:.0f} times for a "
+        f"ViT-B/16 and the UNet of Stable Diffusion 1.4."
+    )
+
+
+def as_markdown(grid: Grid) -> str:
+    """A table, its first row the head."""
+    head, *rows = grid
+    lines = [f"| {' | '.join(row)} |" for row in (head, *rows)]
+    return "\n".join([lines[0], "|" + "---|" * len(head), *lines[1:]])
+
+
+def study_markdown(study: Mapping[str, Any]) -> str:
+    """How much there is of it, its contrasts, its cells, and the controls of L_SDS."""
+    if not study["seeds"]:
+        return made_words(study)
+    further = [f"{title}:\n\n{as_markdown(rows)}" for title, rows in further_grids(study).items()]
+    return "\n\n".join([made_words(study), as_markdown(contrasts_grid(study)), *further])
+
+
+def _seeds_head(study: Mapping[str, Any]) -> list[str]:
+    """A column of its own where rows differ in their seeds."""
+    return ["seeds"] if _is_uneven(study) else []
+
+
+def _seeds(study: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    return [str(found["seeds"])] if _is_uneven(study) else []
+
+
+def _is_uneven(study: Mapping[str, Any]) -> bool:
+    """Whether some cells of a study that explores have fewer seeds than others."""
+    return study["exploratory"] and any(cell["seeds"] != len(study["seeds"]) for cell in study["cells"].values())
+
+
+def _kept(found: Mapping[str, Any]) -> str:
+    """`-0.4 [-1.2, +0.4], kept`."""
+    said = {True: ", kept", False: "", None: ", no measure"}[found["kept"]]
+    return points_words(found) + said
+
+
+def _of(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -1,0 +1,94 @@
+"""How long everything from scratch takes on this machine, by its parts. Keeps nothing that it trains.
+
+    hours  =  drawing and encoding  +  sum over courses of steps x (seconds a step)  +  the studies: `timing`
+
+Every course is timed by some of its steps, with all cores, as the courses are made one after the other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from torch import nn
+
+from sdsdemo.data.benchmarks import read_benchmark
+from sdsdemo.data.mini.stream import MiniStream
+from sdsdemo.finetuning.loop import Course, LossesAt, Step, train
+from sdsdemo.mini.experiments import ablations, study_timing, train_all
+from sdsdemo.mini.experiments.preference_clip import CELL
+from sdsdemo.mini.experiments.study import BENCHMARK
+from sdsdemo.mini.models import autoencoder, sds_clip, text_encoder
+from sdsdemo.mini.models import clip as clips
+from sdsdemo.mini.models import unet as denoiser
+from sdsdemo.settings import budget
+
+STEPS = 8
+"""Of each course; the first two, which are slow, do not count."""
+PICTURES = 500
+"""That are drawn and encoded, to see how long one takes."""
+HOUR = 3600.0
+
+
+def hours(costs: Mapping[str, Any], processes: int, note: Callable[[str], None]) -> dict[str, float]:
+    """Hours of `models`, `variants`, `studies` and of the `whole`.
+
+    costs: `costs.measured`; the shipped students are runs of its cells. processes: that share the studies.
+    """
+    cells = costs["cells"]
+    note("timing some steps of every course")
+    with TemporaryDirectory() as folder:
+        second = dict(_seconds(Path(folder)))
+    unet = sum(stage.course.steps for stage in (*denoiser.STAGES.values(), *denoiser.LONGER.values()))
+    models = (
+        train_all.PICTURES * (second["drawing"] + 2 * second["encoding"])
+        + len(clips.BASES) * clips.COURSE.steps * second["clip"]
+        + autoencoder.COURSE.steps * second["autoencoder"]
+        + text_encoder.COURSE.steps * second["prompts"]
+        + unet * second["denoiser"]
+        + sds_clip.COURSE.steps * (cells["sds"]["step_seconds"] + cells["clip"]["step_seconds"])
+        + cells[CELL]["run_seconds"]
+    )
+    note("timing some steps of every kind of run")
+    times = study_timing.measured(processes)
+    lessons = [making_.lesson for making_ in ablations.TEACHERS.values()]
+    others = len(clips.SWEEP) * clips.COURSE.steps * second["clip"] + ablations.COURSE.steps * sum(
+        second["denoiser" if lesson else "both"] for lesson in lessons
+    )
+    others += len(lessons) * study_timing.scoring_seconds(times, budget(), len(read_benchmark(BENCHMARK)))
+    others += len(clips.SWEEP) * times.look[True]
+    studied = study_timing.study_seconds(times, costs["cheaper"]["pairs"], processes)
+    found = {"models": models, "variants": others, "studies": studied, "whole": models + others + studied}
+    return {name: round(seconds / HOUR, 2) for name, seconds in found.items()}
+
+
+def _seconds(work: Path) -> Iterator[tuple[str, float]]:
+    """Name and seconds of a picture, and of a step of each course."""
+    began = time.monotonic()
+    stream = MiniStream(train_all.STREAM_SEED, PICTURES, work)
+    yield "drawing", (time.monotonic() - began) / PICTURES
+    vae = autoencoder.fresh()
+    yield "autoencoder", _step_seconds(vae, autoencoder.losses_at(vae, stream), autoencoder.COURSE)
+    began = time.monotonic()
+    latent_N = autoencoder.encode_all(vae, stream.pictures_N).clone()
+    yield "encoding", (time.monotonic() - began) / PICTURES
+    clip = clips.fresh()
+    yield "clip", _step_seconds(clip, clips.losses_at(clip, stream, clips.BASES["mini-clip"]), clips.COURSE)
+    encoder = text_encoder.fresh()
+    yield "prompts", _step_seconds(encoder, text_encoder.losses_at(encoder, stream), text_encoder.COURSE)
+    unet, stage = denoiser.fresh(), denoiser.STAGES["denoiser"]
+    losses = denoiser.losses_at(unet, encoder, stream, latent_N, stage)
+    yield "both", _step_seconds(nn.ModuleList([unet, encoder]), losses, stage.course)
+    encoder.requires_grad_(False)
+    yield "denoiser", _step_seconds(unet, losses, stage.course)
+
+
+def _step_seconds(module: nn.Module, losses: LossesAt, course: Course) -> float:
+    """Of a step in the middle of some, whose rate is too small to lead anywhere."""
+    short = replace(course, steps=STEPS, learning_rate=1e-8, warm_up=1)
+    marks = [event.seconds for event in train(module, losses, short) if isinstance(event, Step)]
+    return (marks[-1] - marks[1]) / (len(marks) - 2)

@@ -1,0 +1,184 @@
+"""Trains the Mini models in the order in which they need each other, and writes the folders that are shipped.
+
+    mini-clip, -2, -3, -clean      L_CLIP on tag-like captions, from three seeds, and on whole ones
+    mini-diffusion-short           autoencoder, then text encoder, then UNet
+    mini-diffusion                 its UNet after two longer courses
+    mini-sds-clip, -clip-control   mini-clip fine-tuned, with mini-diffusion as the teacher and without it
+    mini-preference-clip           mini-clip fine-tuned with what mini-diffusion-short prefers between captions
+
+Every run continues from its file in the work folder when it was stopped, and leaves its learning curve in the output.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import Tensor
+from transformers import DistilBertModel
+
+from sdsdemo.data.mini.stream import MiniStream
+from sdsdemo.errors import UserError
+from sdsdemo.mini.experiments import preference_clip
+from sdsdemo.mini.experiments.study import TEACHER as SHORT
+from sdsdemo.mini.models import autoencoder, clip, sds_clip, text_encoder, train_loop
+from sdsdemo.mini.models import unet as denoiser
+from sdsdemo.mini.models.domain_file import write_knows
+
+STREAM_SEED = 0
+PICTURES = 48_000
+CURVES = "curves"
+"""Folder of learning curves, beside the models."""
+
+
+def train(parts: Sequence[str], out: Path, work: Path, progress: train_loop.Progress) -> None:
+    """Train these PARTS, in their order, and write them to `out`; `work` holds pictures and unfinished runs.
+
+    Raises `UserError` for an unknown part, a part whose base or teacher is not in `out` yet, or a run that fails.
+    """
+    _check(parts, out)
+    progress(f"drawing {PICTURES} pictures, or reading those of {work.name}")
+    stream = stream_of(work)
+    for part in [name for name in PARTS if name in parts]:
+        _MAKERS[part](part, stream, out, work, progress)
+
+
+def stream_of(work: Path) -> MiniStream:
+    """The pictures and scenes that every Mini model is trained on; `work` keeps the pictures."""
+    work.mkdir(parents=True, exist_ok=True)
+    return MiniStream(STREAM_SEED, PICTURES, work)
+
+
+def _check(parts: Sequence[str], out: Path) -> None:
+    unknown = [part for part in parts if part not in PARTS]
+    if unknown:
+        raise UserError(f"There is no part called '{unknown[0]}'. There is: {', '.join(PARTS)}; or all.")
+    for part in parts:
+        missing = [need for need in NEEDS.get(part, ()) if need not in parts and not (out / need).is_dir()]
+        if missing:
+            raise UserError(f"{part} is made from {' and '.join(missing)}: train that first, or ask for all.")
+
+
+def _clip(name: str, stream: MiniStream, out: Path, work: Path, progress: train_loop.Progress) -> None:
+    train_clip(name, clip.BASES[name], stream, out, work, progress)
+
+
+def train_clip(
+    name: str, base: clip.Base, stream: MiniStream, out: Path, work: Path, progress: train_loop.Progress
+) -> None:
+    """A CLIP of the Mini world as a folder in `out`, with its learning curve."""
+    model = clip.fresh(base.seed)
+    losses = clip.losses_at(model, stream, base)
+    curve = train_loop.run(name, model, losses, clip.COURSE, work=work, progress=progress)
+    clip.save_folder(out / name, model)
+    write_knows(out / name)
+    _keep(curve, out, name)
+
+
+def _diffusion(name: str, stream: MiniStream, out: Path, work: Path, progress: train_loop.Progress) -> None:
+    vae = autoencoder.fresh()
+    curves = {
+        "autoencoder": train_loop.run(
+            "autoencoder", vae, autoencoder.losses_at(vae, stream), autoencoder.COURSE, work=work, progress=progress
+        )
+    }
+    latent_N = latents(vae, stream, work, progress)
+    vae.register_to_config(scaling_factor=round(1 / float(latent_N.std()), 5))
+    latent_N = latent_N * vae.config.scaling_factor
+
+    encoder = text_encoder.fresh()
+    curves["prompts"] = train_loop.run(
+        "prompts", encoder, text_encoder.losses_at(encoder, stream), text_encoder.COURSE, work=work, progress=progress
+    )
+    unet = denoiser.fresh()
+    curves |= _stages(denoiser.STAGES, unet, encoder, stream, latent_N, work, progress)
+    _write_pipeline(out / name, vae, encoder, unet)
+    for part, curve in curves.items():
+        _keep(curve, out, f"{name}-{part}")
+
+
+def _longer(name: str, stream: MiniStream, out: Path, work: Path, progress: train_loop.Progress) -> None:
+    """From the files of the short course alone, so that it can be made without that course."""
+    vae, encoder, unet = denoiser.read_pipeline(out / SHORT)
+    latent_N = latents(vae, stream, work, progress, f"latents-{name}.pt") * vae.config.scaling_factor
+    curves = _stages(denoiser.LONGER, unet, encoder, stream, latent_N, work, progress)
+    _write_pipeline(out / name, vae, encoder, unet)
+    for part, curve in curves.items():
+        _keep(curve, out, f"{name}-{part}")
+
+
+def _stages(
+    stages: Mapping[str, denoiser.Stage],
+    unet: UNet2DConditionModel,
+    encoder: DistilBertModel,
+    stream: MiniStream,
+    latent_N: Tensor,
+    work: Path,
+    progress: train_loop.Progress,
+) -> dict[str, train_loop.Curve]:
+    """Trains the UNet one stage after the other; the curve of each."""
+    curves = {}
+    for stage, what in stages.items():
+        losses = denoiser.losses_at(unet, encoder, stream, latent_N, what)
+        unet.requires_grad_(True).train()
+        curves[stage] = train_loop.run(stage, unet, losses, what.course, work=work, progress=progress)
+    return curves
+
+
+def _write_pipeline(folder: Path, vae: AutoencoderKL, encoder: DistilBertModel, unet: UNet2DConditionModel) -> None:
+    """Written aside, then renamed."""
+    aside = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(aside, ignore_errors=True)
+    denoiser.save_pipeline(aside, vae, encoder, unet)
+    write_knows(aside)
+    shutil.rmtree(folder, ignore_errors=True)
+    aside.rename(folder)
+
+
+def latents(
+    vae: torch.nn.Module, stream: MiniStream, work: Path, progress: train_loop.Progress, file: str = "latents.pt"
+) -> Tensor:
+    """Unscaled latents of every picture, encoded once and kept in that file of `work`."""
+    path = work / file
+    if not path.exists():
+        progress(f"encoding {len(stream)} pictures")
+        torch.save(autoencoder.encode_all(vae, stream.pictures_N), path)
+    return torch.load(path, weights_only=True)
+
+
+def _student(name: str, stream: MiniStream, out: Path, work: Path, progress: train_loop.Progress) -> None:
+    curve = sds_clip.fine_tune(name, stream, out, work, progress)
+    _keep(curve, out, name)
+
+
+def _preference(name: str, stream: MiniStream, out: Path, work: Path, progress: train_loop.Progress) -> None:
+    _keep(preference_clip.fine_tune(out, work, progress), out, name)
+
+
+def _keep(curve: train_loop.Curve, out: Path, name: str) -> None:
+    folder = out / CURVES
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = ",\n".join(f" {json.dumps(point)}" for point in curve)
+    (folder / f"{name}.json").write_text(f"[\n{lines}\n]\n")
+
+
+Maker = Callable[[str, MiniStream, Path, Path, train_loop.Progress], None]
+_MAKERS: dict[str, Maker] = {
+    **dict.fromkeys(clip.BASES, _clip),
+    SHORT: _diffusion,
+    sds_clip.TEACHER: _longer,
+    "mini-sds-clip": _student,
+    "mini-clip-control": _student,
+    preference_clip.NAME: _preference,
+}
+PARTS = tuple(_MAKERS)
+NEEDS = {
+    sds_clip.TEACHER: (SHORT,),
+    **dict.fromkeys(sds_clip.LAMBDAS, (sds_clip.BASE, sds_clip.TEACHER)),
+    preference_clip.NAME: (sds_clip.BASE, SHORT),
+}
+"""What must be there before a part can be made."""

@@ -1,0 +1,159 @@
+"""Checks what is shipped of the Mini world, and makes all of it again from nothing where that is asked for.
+
+    quick          the shipped weights score the benchmark again, and the experiment's figures are computed again from
+                   its lines: both must be what the files say
+    from scratch   trains every model and its variants, runs every study, and holds the new effects against
+                   the shipped intervals
+
+Everything is resumable: what is in the work folder is not made again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sdsdemo.errors import UserError
+from sdsdemo.evaluation.run import evaluate
+from sdsdemo.mini.experiments.ablations import make_variants
+from sdsdemo.mini.experiments.declared import STUDIES
+from sdsdemo.mini.experiments.results import findings
+from sdsdemo.mini.experiments.study import BASES, base_row, keep_row, read_rows, run_study
+from sdsdemo.mini.experiments.train_all import PARTS, train
+from sdsdemo.mini.models.from_folder import Elsewhere
+from sdsdemo.settings import ASSETS, ROOT, budget
+
+RESULTS = ASSETS / "mini" / "results"
+EXPERIMENT = RESULTS / "experiment"
+FINDINGS = RESULTS / "experiment.json"
+COSTS = EXPERIMENT / "costs.json"
+MEASURED = RESULTS / "mini.json"
+TOLERANCE = 1 / 400
+"""A share may differ by one example: other processors round otherwise, and some margins are very small."""
+METRICS = ("text", "image", "group", "group_match")
+PROCESSES = 2
+"""Of the studies from scratch, a core each."""
+
+Progress = Callable[[str], None]
+
+
+def verify(work: Path, workbench: Any, progress: Progress) -> dict[str, Any]:
+    """Compare what is shipped with what the code and the weights give now: rows of `what`, `shipped`, `now`, `same`."""
+    stored = json.loads(MEASURED.read_text())
+    settings = stored["settings"]
+    spend = budget(settings["timesteps"], settings["noises"], settings["seed"])
+    again = evaluate("mini", list(stored["models"]), workbench=workbench, budget=spend, out=work, progress=progress)
+    rows = [
+        _row(f"{model}, {metric}", entry[metric]["value"], again["models"][model][metric]["value"], TOLERANCE)
+        for model, entry in stored["models"].items()
+        for metric in METRICS
+    ]
+    shipped, now = json.loads(FINDINGS.read_text()), read_findings(EXPERIMENT)
+    for what, old, new in _contrasts(shipped, now):
+        rows.append(_row(what, old["value"], new["value"], 1e-6))
+    return {"rows": rows, "same": all(row["same"] for row in rows)}
+
+
+def _contrasts(
+    shipped: Mapping[str, Any], now: Mapping[str, Any]
+) -> Iterator[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
+    """In words, each contrast that is shipped, and the same one now. Raises `KeyError` for one that is gone."""
+    for name in STUDIES:
+        found = {(row["cell"], row["control"]): row for row in now[name].get("contrasts", [])}
+        for old in shipped[name].get("contrasts", []):
+            yield f"{name}: {old['cell']} against {old['control']}", old, found[old["cell"], old["control"]]
+
+
+def _row(what: str, shipped: float, now: float, tolerance: float) -> dict[str, Any]:
+    same = abs(shipped - now) <= tolerance + 1e-9
+    return {"what": what, "shipped": round(shipped, 4), "now": round(now, 4), "same": same}
+
+
+def read_findings(folder: Path) -> dict[str, Any]:
+    """The experiment's figures from the lines in a folder."""
+    studies = {name: read_rows(folder / f"{name}.jsonl") for name in STUDIES}
+    return findings(read_rows(folder / "bases.jsonl"), studies)
+
+
+def as_text(found: Mapping[str, Any]) -> str:
+    """A table for people, in percent."""
+    wide = max(len(row["what"]) for row in found["rows"])
+    lines = [f"{'percent':{wide}}  shipped      now"]
+    for row in found["rows"]:
+        mark = "" if row["same"] else "   differs"
+        lines.append(f"{row['what']:{wide}}  {100 * row['shipped']:7.2f}  {100 * row['now']:7.2f}{mark}")
+    return "\n".join([*lines, "", "Everything is as shipped." if found["same"] else "What differs is marked."])
+
+
+# -------------------------------------------------------------------------------------------------- the studies
+
+
+def make_studies(
+    names: Sequence[str], out: Path, work: Path, workbench: Any, progress: Progress, part: tuple[int, int] = (0, 1)
+) -> None:
+    """The runs of these studies that have no line in `out` yet; of them this process's part (which, of how many).
+
+    The bases are measured first, by the first process. Raises `UserError` for an unknown study, and a run that fails.
+    """
+    unknown = [name for name in names if name not in STUDIES]
+    if unknown:
+        raise UserError(f"There is no study called '{unknown[0]}'. There is: {', '.join(STUDIES)}; or all.")
+    out.mkdir(parents=True, exist_ok=True)
+    if part[0] == 0:
+        measured = {row["base"] for row in read_rows(out / "bases.jsonl")}
+        for base in (*BASES, "mini-clip-clean"):
+            if base not in measured:
+                progress(f"measuring {base}")
+                keep_row(out / "bases.jsonl", base_row(base, workbench))
+    for name in names:
+        run_study(
+            name, STUDIES[name], store=out / f"{name}.jsonl", work=work, workbench=workbench,
+            progress=progress, part=part,
+        )  # fmt: skip
+    write_findings(out)
+
+
+def write_findings(lines: Path) -> Path:
+    """Everything that the lines in a folder say, as `FOLDER.json` beside it."""
+    path = lines.with_suffix(".json")
+    aside = path.with_suffix(f".{os.getpid()}.part")
+    aside.write_text(json.dumps(read_findings(lines), indent=1) + "\n")
+    aside.replace(path)
+    return path
+
+
+# -------------------------------------------------------------------------------------------------- from scratch
+
+
+def from_scratch(work: Path, workbench: Any, progress: Progress) -> dict[str, Any]:
+    """Everything again in `work`, hours of it; then the new effects against the shipped intervals."""
+    checkpoints, experiment = work / "checkpoints", work / "experiment"
+    missing = [part for part in PARTS if not (checkpoints / "curves" / f"{part}.json").exists()]
+    train(missing, checkpoints, work, progress)
+    make_variants(checkpoints, experiment, work, Elsewhere(workbench, checkpoints), progress)
+    _in_processes([*STUDIES], experiment, work / "studies", checkpoints)
+    now = json.loads(write_findings(experiment).read_text())
+    shipped = json.loads(FINDINGS.read_text())
+    rows = []
+    for what, old, new in _contrasts(shipped, now):
+        rows.append(_row(what, old["value"], new["value"], 0) | {"same": old["low"] <= new["value"] <= old["high"]})
+    return {"rows": rows, "same": all(row["same"] for row in rows)}
+
+
+def _in_processes(names: Sequence[str], out: Path, work: Path, checkpoints: Path) -> None:
+    """The studies, shared by processes of one core each."""
+    begin = [sys.executable, "-m", "sdsdemo", "mini", "study", *names]
+    where = ["--out", str(out), "--work", str(work), "--checkpoints", str(checkpoints)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    running = [
+        subprocess.Popen([*begin, *where, "--part", f"{part}/{PROCESSES}"], env=environment, cwd=ROOT)
+        for part in range(PROCESSES)
+    ]
+    codes = [process.wait() for process in running]
+    if any(codes):
+        raise UserError("A study did not come to its end: its reason stands above. Ask again to go on.")

@@ -1,0 +1,1 @@
+"""Trains our own models from nothing."""

@@ -1,0 +1,61 @@
+"""Drains a training run of the Mini models: a line of progress now and then, a learning curve in a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import nn
+
+from sdsdemo.errors import UserError
+from sdsdemo.finetuning.loop import Course, Failed, LossesAt, Step, train
+
+Progress = Callable[[str], None]
+Curve = list[dict[str, float]]
+"""Points with a `step` and the mean of each loss since the point before."""
+EVERY = 50
+"""Steps between two points of a learning curve: their mean is what is kept."""
+
+
+def run(name: str, module: nn.Module, losses_at: LossesAt, course: Course, *, work: Path, progress: Progress) -> Curve:
+    """Train to the end, continuing from `work/NAME.run`; leaves the learning curve in `work/NAME.jsonl` and returns it.
+
+    Raises `UserError` when the run fails.
+    """
+    curve_path = work / f"{name}.jsonl"
+    points: list[Step] = []
+    for event in train(module, losses_at, course, keep=work / f"{name}.run"):
+        if isinstance(event, Failed):
+            raise UserError(f"{name}: {event.reason}")
+        if isinstance(event, Step):
+            points.append(event)
+            if event.step % EVERY == 0 or event.step == course.steps:
+                progress(_line(name, points, course))
+                _append(curve_path, _mean(points))
+                points = []
+    module.requires_grad_(False).eval()
+    return _curve(curve_path)
+
+
+def _mean(points: list[Step]) -> dict[str, float]:
+    means = {key: sum(p.losses[key] for p in points) / len(points) for key in points[0].losses}
+    return {"step": points[-1].step, **{key: round(value, 6) for key, value in means.items()}}
+
+
+def _line(name: str, points: list[Step], course: Course) -> str:
+    rate = (points[-1].seconds - points[0].seconds) / max(1, len(points) - 1)
+    left = rate * (course.steps - points[-1].step)
+    numbers = "  ".join(f"{key} {value:.4f}" for key, value in _mean(points).items() if key != "step")
+    return f"{name}  step {points[-1].step} of {course.steps}  {numbers}  {rate:.2f} s a step, {left / 60:.1f} min left"
+
+
+def _append(path: Path, point: dict[str, float]) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(point) + "\n")
+
+
+def _curve(path: Path) -> Curve:
+    """The last point of each step: a run that was continued may have made some steps twice."""
+    points = [json.loads(line) for line in path.read_text().splitlines()]
+    return list({point["step"]: point for point in points}.values())

@@ -1,0 +1,280 @@
+"""The denoising diffusion score of images and captions, for any latent diffusion model. Knows no file and no diffusers.
+
+    d(i, c) = mean over (t, eps) of e(z, t, eps, c),   z = (VAE mean(i) - shift) * scale          score = -d
+
+with e of `sdsdemo.core.losses`, the only place that computes it. Every image and caption meets the same (t, eps), so
+that what is compared is a paired difference. Li et al. 2023 (arXiv 2303.16203); Basu et al. 2023 (arXiv 2307.09233).
+
+Shape suffixes: I image, C caption, U caption with equal ones once, P pair of both, T timestep, N noise draw, B batch.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from sdsdemo.core.losses import denoising_error
+from sdsdemo.errors import UserError
+from sdsdemo.models.batching import parts_of
+from sdsdemo.models.diffusion import LatentDiffusion
+from sdsdemo.models.domain import Domain
+from sdsdemo.models.images import clean, fit, share_of
+from sdsdemo.models.precision import exactly
+from sdsdemo.models.tokenizer_checks import concerns_of
+from sdsdemo.types import Budget, Card, Concern, Evidence, Example, Precision, Region, Scores
+
+log = logging.getLogger(__name__)
+
+PRECISIONS: Mapping[torch.dtype, Precision] = {
+    torch.float32: "float32",
+    torch.float16: "float16",
+    torch.bfloat16: "bfloat16",
+}
+Row = tuple[int, ...]
+"""The tokens of a prompt."""
+REMEMBERED = 256
+"""Prompts whose condition is kept while a benchmark is scored: 61 MB for Stable Diffusion 1."""
+EXAMPLES_AT_ONCE = 16
+"""At most; their pairs are computed together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Block:
+    """Where one example's pairs of image and prompt are among all that are computed at once."""
+
+    first: int
+    """Its first image among all images."""
+    images: int
+    unique: list[int]
+    """Its prompts among all prompts, equal ones once, in the order of their tokens."""
+    column: list[int]
+    """For each of its captions, the place in `unique`."""
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        return [(self.first + i, u) for i in range(self.images) for u in self.unique]
+
+
+class _Conditions:
+    """What the denoiser is given for each prompt, encoded once; those used longest ago are forgotten."""
+
+    def __init__(self, model: LatentDiffusion) -> None:
+        self._model = model
+        self._known: OrderedDict[Row, Any] = OrderedDict()
+
+    def of(self, prompt_of: Mapping[Row, str]) -> Any:
+        """condition_U of the prompts, in their order. What is not known yet is encoded at once."""
+        missing = [row for row in prompt_of if row not in self._known]
+        if missing:
+            encoded = self._model.encode_prompts([prompt_of[row] for row in missing])
+            for u, row in enumerate(missing):
+                self._known[row] = self._model.take(encoded, torch.tensor([u]))
+        for row in prompt_of:
+            self._known.move_to_end(row)
+        found = self._model.join([self._known[row] for row in prompt_of])
+        while len(self._known) > REMEMBERED:
+            self._known.popitem(last=False)
+        return found
+
+
+class DiffusionScorer:
+    """A `types.Scorer`: minus the mean denoising error.
+
+    The noise is drawn once, on the CPU, from the budget's seed, and met by every image and caption. Captions run in the
+    order of their tokens and equal ones once: swapping two captions swaps the answer bit for bit.
+    """
+
+    def __init__(self, card: Card, model: LatentDiffusion, domain: Domain | None = None) -> None:
+        """domain: what a small model knows; None for a model that is taken to know everything."""
+        self.card = card
+        self.model = model
+        self.domain = domain
+        self.micro_batch = model.default_micro_batch()
+        """Samples a call; halved for good when a GPU's memory does not hold them."""
+
+    def concerns(self, images: Sequence[Image], captions: Sequence[str], region: Region = "crop") -> list[Concern]:
+        """What `tokens.concerns_of` finds."""
+        return concerns_of(self.model, self.domain, images, captions, region)
+
+    def share_seen(self, size: tuple[int, int], region: Region) -> float:
+        """The share that the model sees of a picture of that size."""
+        return share_of(size, self.model.region_of(region))
+
+    def score(self, images: Sequence[Image], captions: Sequence[str], budget: Budget) -> Scores:
+        """Scores of every image against every caption, with the losses behind them. Raises `ValueError` for none."""
+        if not images or not captions:
+            raise ValueError(f"images and captions must not be empty; there were {len(images)} and {len(captions)}")
+        noise_TN = draw_noise(budget, self.model.latent_shape)
+        (scores,) = self._score_part([(images, captions)], budget, noise_TN, _Conditions(self.model))
+        return scores
+
+    def score_examples(self, examples: Iterable[Example], budget: Budget) -> Iterator[Scores]:
+        """Scores example by example, as many at once as fill the micro-batch; all of them meet the same noise.
+
+        A caption that several examples share is encoded once.
+        """
+        conditions = _Conditions(self.model)
+        noise_TN = draw_noise(budget, self.model.latent_shape)
+        for part in parts_of(
+            _fitted(examples, self.model.pixels, self.model.region_of(budget.region)), self._examples_at_once(budget)
+        ):
+            yield from self._score_part(part, budget, noise_TN, conditions)
+
+    def _examples_at_once(self, budget: Budget) -> int:
+        """Two images with two captions each are taken as the usual example."""
+        return max(1, min(EXAMPLES_AT_ONCE, 2 * self.micro_batch // (4 * budget.evaluations)))
+
+    def _score_part(
+        self,
+        items: Sequence[tuple[Sequence[Image], Sequence[str]]],
+        budget: Budget,
+        noise_TN: Tensor,
+        conditions: _Conditions,
+    ) -> list[Scores]:
+        """The scores of several (images, captions), each with all of its own images against all of its captions."""
+        start = time.perf_counter()
+        model = self.model
+        prompt_of, blocks = self._layout(items, budget)
+        span = budget.timestep_range or self.card.timestep_range
+        timestep_T = spread_timesteps(budget.timesteps, span, model.schedule.steps)
+        pair_P = torch.tensor([pair for block in blocks for pair in block.pairs])
+        with exactly(model.device):
+            latent_I = model.encode_images([image for images, _ in items for image in images], budget.region)
+            loss_PTN = self._losses(latent_I, conditions.of(prompt_of), pair_P, timestep_T, noise_TN)
+        seconds = (time.perf_counter() - start) / len(items)
+        scores, done = [], 0
+        for block in blocks:
+            shape = (block.images, len(block.unique), *noise_TN.shape[:2])
+            loss_IUTN = loss_PTN[done : done + len(block.pairs)].reshape(shape)
+            done += len(block.pairs)
+            loss_ICTN, spent = loss_IUTN[:, block.column], loss_IUTN.size
+            scores.append(_scores(loss_ICTN, timestep_T, budget, self, evaluations=spent, seconds=seconds))
+        return scores
+
+    def _layout(
+        self, items: Sequence[tuple[Sequence[Image], Sequence[str]]], budget: Budget
+    ) -> tuple[dict[Row, str], list[_Block]]:
+        """All prompts by their tokens, in that order, and where each item's pairs are."""
+        prompt_of: dict[Row, str] = {}
+        rows = []
+        for _, captions in items:
+            asked = [*captions, ""] if budget.empty_prompt else list(captions)
+            own = [tuple(ids) for ids in self.model.tokenize(asked).tolist()]
+            prompt_of.update(zip(own, asked, strict=True))
+            rows.append(own)
+        position = {row: u for u, row in enumerate(sorted(prompt_of))}
+        blocks, first = [], 0
+        for (images, _), own in zip(items, rows, strict=True):
+            unique = sorted({position[row] for row in own})
+            column = [unique.index(position[row]) for row in own]
+            blocks.append(_Block(first=first, images=len(images), unique=unique, column=column))
+            first += len(images)
+        return {row: prompt_of[row] for row in position}, blocks
+
+    def _losses(
+        self, latent_I: Tensor, condition_U: Any, pair_P: Tensor, timestep_T: np.ndarray, noise_TN: Tensor
+    ) -> np.ndarray:
+        """loss_PTN of pairs (image, prompt) x timesteps x noises, as many a call as the micro-batch says."""
+        model = self.model
+        shape = (len(pair_P), *noise_TN.shape[:2])
+        step_T, noise_TN = torch.from_numpy(timestep_T), noise_TN.to(model.device)
+        errors, done, total = [], 0, int(np.prod(shape))
+        while done < total:
+            index_B = torch.arange(done, min(done + self.micro_batch, total))
+            p_B, t_B, n_B = torch.unravel_index(index_B, shape)
+            i_B, u_B = pair_P[p_B].unbind(1)
+            latent_B, noise_B, condition_B = latent_I[i_B], noise_TN[t_B, n_B], model.take(condition_U, u_B)
+            try:
+                error_B = denoising_error(model.denoise, model.schedule, latent_B, noise_B, step_T[t_B], condition_B)
+            except torch.cuda.OutOfMemoryError:
+                self._halve()
+                continue
+            errors.append(error_B)
+            done += len(index_B)
+        return torch.cat(errors).cpu().numpy().reshape(shape)
+
+    def _halve(self) -> None:
+        """Half as many samples a call from now on. Raises `UserError` when one alone does not fit."""
+        if self.micro_batch == 1:
+            raise UserError(
+                f"The GPU's memory does not hold one sample of {self.card.title}: close other programs that use it, or "
+                "set SDSDEMO_DEVICE=cpu."
+            )
+        self.micro_batch //= 2
+        log.warning("%s: out of memory, now %d samples a call", self.card.name, self.micro_batch)
+        torch.cuda.empty_cache()
+
+
+def spread_timesteps(count: int, span: tuple[float, float], steps: int) -> np.ndarray:
+    """timestep_T, int64: midpoints of `count` equal parts of the schedule between the two fractions of `span`."""
+    low, high = span
+    share_T = low + (high - low) * (np.arange(count) + 0.5) / count
+    return (share_T * steps).astype(np.int64)
+
+
+def draw_noise(budget: Budget, latent_shape: tuple[int, ...]) -> Tensor:
+    """noise_TN, float32 [T, N, *latent_shape], on the CPU: the same numbers for every device."""
+    generator = torch.Generator("cpu").manual_seed(budget.seed)
+    shape = (budget.timesteps, budget.noises, *latent_shape)
+    return torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu")
+
+
+def _scores(
+    loss_ICTN: np.ndarray,
+    timestep_T: np.ndarray,
+    budget: Budget,
+    scorer: DiffusionScorer,
+    *,
+    evaluations: int,
+    seconds: float,
+) -> Scores:
+    """The record; the empty prompt, where asked for, is the last of the captions."""
+    empty_ITN = loss_ICTN[:, -1] if budget.empty_prompt else None
+    loss_ICTN = loss_ICTN[:, :-1] if budget.empty_prompt else loss_ICTN
+    return Scores(
+        kind="denoising",
+        score_IC=-loss_ICTN.astype(np.float64).mean(axis=(2, 3)),
+        stderr_IC=monte_carlo_error(loss_ICTN),
+        evidence=Evidence(
+            timestep_T=timestep_T,
+            loss_ICTN=loss_ICTN,
+            loss_empty_ITN=empty_ITN,
+            space=scorer.model.schedule.space,
+            steps=scorer.model.schedule.steps,
+            clean_factor_T=scorer.model.schedule.clean_factor(torch.from_numpy(timestep_T)).numpy().astype(np.float64),
+            seed=budget.seed,
+            micro_batch=scorer.micro_batch,
+            evaluations=evaluations,
+        ),
+        seconds=seconds,
+        precision=PRECISIONS[scorer.model.dtype],
+    )
+
+
+def monte_carlo_error(loss_ICTN: np.ndarray) -> np.ndarray:
+    """stderr_IC of the mean over T and N; NaN where a single draw shows no spread.
+
+        sqrt( sum over t of Var_n(loss) / N ) / T
+
+    The timesteps are a fixed grid: the spread across them is not sampling error.
+    """
+    count_T, count_N = loss_ICTN.shape[2:]
+    if count_N < 2:
+        return np.full(loss_ICTN.shape[:2], np.nan)
+    variance_ICT = loss_ICTN.astype(np.float64).var(axis=3, ddof=1)
+    return np.sqrt((variance_ICT / count_N).sum(axis=2)) / count_T
+
+
+def _fitted(examples: Iterable[Example], pixels: int, region: Region) -> Iterator[tuple[list[Image], Sequence[str]]]:
+    """Images and captions of each example when its turn comes, the images already small: memory stays flat."""
+    for example in examples:
+        yield [fit(clean(picture.open()), pixels, region) for picture in example.images], example.captions

@@ -1,0 +1,241 @@
+"""An answer outside the page: as JSON, as CSV, as an address; and the stored one that the page opens on.
+
+The record is the dict of `score --json` with, in addition, every single loss, so that the charts can be drawn from it
+again. Reading one back computes the verdict anew from those losses. Knows no Gradio.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NotRequired
+from urllib.parse import urlencode
+
+import numpy as np
+from typing_extensions import TypedDict
+
+from sdsdemo.app.workbench import Workbench
+from sdsdemo.core.decision import decide
+from sdsdemo.errors import UserError
+from sdsdemo.evaluation.answers import answers_as_dict
+from sdsdemo.models.cards import fingerprint
+from sdsdemo.models.images import open_image
+from sdsdemo.runtime.files import from_json, to_json
+from sdsdemo.runtime.shapes import shaped
+from sdsdemo.settings import ASSETS, NOISES, SEED, TIMESTEPS, Knob, Settings, budget, typed_range
+from sdsdemo.types import Answer, Budget, Evidence, Region, Scores
+from sdsdemo.ui.examples import ShownExample, read_examples
+
+log = logging.getLogger(__name__)
+
+KNOBS = {"timesteps": TIMESTEPS, "noises": NOISES, "seed": SEED}
+OPENING_FILE = "mini/opening.json"
+CSV_COLUMNS = (
+    "image", "region", "model", "kind", "caption", "text", "score", "preferred", "difference", "stderr", "decided",
+    "seconds", "problem",
+)  # fmt: skip
+
+
+class _Evidence(TypedDict):
+    timesteps: list[int]
+    losses: list[list[list[float | None]]]
+    space: Literal["eps", "velocity"]
+    seed: int
+    unet_evaluations: int
+
+
+class _Entry(TypedDict):
+    model: str
+    kind: NotRequired[Literal["similarity", "denoising"]]
+    scores: NotRequired[list[float | None]]
+    seconds: NotRequired[float]
+    evidence: NotRequired[_Evidence]
+    notes: NotRequired[list[str]]
+    problem: NotRequired[str]
+
+
+class Record(TypedDict):
+    """The stored opening answer, as far as it is read."""
+
+    image: str
+    captions: list[str]
+    models: list[_Entry]
+    made_of: NotRequired[dict[str, str]]
+    """By model, the fingerprint of the one that answered."""
+
+
+def answer_record(
+    image_name: str,
+    captions: Sequence[str],
+    answers: Sequence[Answer],
+    notes: Sequence[str] = (),
+    region: Region = "crop",
+) -> dict[str, Any]:
+    """The dict of `score --json` plus, per model with evidence, `losses` [caption][timestep][noise]."""
+    record = answers_as_dict(image_name, captions, answers, notes, region)
+    for entry, answer in zip(record["models"], answers, strict=True):
+        if answer.scores and answer.scores.evidence:
+            entry["evidence"]["losses"] = _rounded(answer.scores.evidence.loss_ICTN[0])
+    return record
+
+
+def answers_from(record: Mapping[str, Any], workbench: Workbench) -> list[Answer]:
+    """The answers that a record was made of; verdicts are decided anew.
+
+    Raises `UserError` for an unknown model, and `ValueError` for losses of another shape.
+    """
+    return [_answer(entry, workbench) for entry in record["models"]]
+
+
+def opening_answer(workbench: Workbench, assets: Path = ASSETS) -> dict[str, Any]:
+    """Computes the answer that the page opens on: the first example, the models shown first, the default budget.
+
+    It is asked twice and the second answer is kept, so that its seconds are those of models that are loaded.
+    """
+    examples = read_examples(assets)
+    if not examples:
+        raise ValueError("assets must hold mini/examples.json with at least one example")
+    example = examples[0]
+    for _ in range(2):
+        picture = open_image(example.path)
+        answers = list(workbench.compare(picture, example.captions, workbench.settings.models, budget()))
+    record = answer_record(example.path.name, example.captions, answers)
+    return record | {"made_of": {answer.card.name: fingerprint(answer.card) for answer in answers}}
+
+
+def read_opening(workbench: Workbench, assets: Path = ASSETS) -> tuple[ShownExample, list[Answer]] | None:
+    """The stored opening answer; None where there is none, or where it is of other models than those shown first.
+
+    One that cannot be read, or is of models that have changed since, is none either; the log says so.
+    """
+    path = assets / OPENING_FILE
+    if not path.is_file():
+        return None
+    try:
+        record = shaped(from_json(path.read_bytes()), Record)
+        models = tuple(entry["model"] for entry in record["models"])
+        if models != workbench.settings.models:
+            return None
+        answers = answers_from(record, workbench)
+        _check(record, answers)
+    except (OSError, ValueError, KeyError, OverflowError, UserError) as error:
+        log.warning("%s cannot be used (%s): `python -m sdsdemo mini opening` writes it again.", path.name, error)
+        return None
+    example = next((e for e in read_examples(assets) if e.path.name == record["image"]), None)
+    if example is None or tuple(record["captions"]) != example.captions:
+        return None
+    return example, answers
+
+
+def _check(record: Mapping[str, Any], answers: Sequence[Answer]) -> None:
+    """Raises `ValueError` where numbers are missing, or a model has changed since."""
+    count = len(record["captions"])
+    for answer in answers:
+        if answer.scores is None:
+            continue
+        if answer.scores.score_IC.shape != (1, count):
+            raise ValueError(f"{answer.card.name}: it must have a score for each of {count} captions")
+        if record.get("made_of", {}).get(answer.card.name, "") not in ("", fingerprint(answer.card)):
+            raise ValueError(f"{answer.card.name} has changed since")
+
+
+def as_json(record: Mapping[str, Any]) -> str:
+    return to_json(record, indent=1, ensure_ascii=False)
+
+
+def as_csv(record: Mapping[str, Any]) -> str:
+    """One line a model and caption. Text that a spreadsheet would run as a formula gets a leading apostrophe."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, CSV_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for entry in record["models"]:
+        for c, text in enumerate(record["captions"]):
+            line = {
+                **{name: entry.get(name) for name in CSV_COLUMNS if name in entry},
+                "image": record["image"],
+                "region": record["region"],
+                "caption": c,
+                "text": text,
+                "score": entry["scores"][c] if entry.get("scores") else None,
+            }
+            writer.writerow({name: _harmless(value) for name, value in line.items()})
+    return stream.getvalue()
+
+
+def address(
+    example: ShownExample | None, captions: Sequence[str], models: Sequence[str], spend: Budget, space: str = ""
+) -> str:
+    """The address that opens this view for someone else, as a query; with the Space's own address in a Space.
+
+    The picture travels only when it is one of our examples: a visitor's own picture is never part of an address.
+    """
+    fields = {
+        "tab": "compare",
+        **(example.query if example else {}),
+        "a": captions[0],
+        "b": captions[1],
+        "models": ",".join(models),
+        "timesteps": spend.timesteps,
+        "noises": spend.noises,
+        "seed": spend.seed,
+        **({} if spend.region == "crop" else {"region": spend.region}),
+        **({} if spend.timestep_range is None else {"timestep_range": typed_range(spend.timestep_range)}),
+    }
+    return (f"https://huggingface.co/spaces/{space}" if space else "") + "?" + urlencode(fields)
+
+
+def read_address(query: Mapping[str, str], settings: Settings) -> tuple[str, tuple[str, str], tuple[str, ...], Budget]:
+    """Example, captions, models and budget of an address. A value that means nothing gives way to the default."""
+    models = tuple(name.strip() for name in query.get("models", "").split(",") if name.strip())
+    try:
+        numbers = [_number(query.get(name), knob) for name, knob in KNOBS.items()]
+        spend = budget(*numbers, region=query.get("region", "crop"), timestep_range=query.get("timestep_range"))
+    except UserError:
+        spend = budget()
+    return query.get("example", ""), (query.get("a", ""), query.get("b", "")), models or settings.models, spend
+
+
+def _number(text: str | None, knob: Knob) -> int:
+    return int(text) if text is not None and text.isdecimal() else knob.default
+
+
+def _answer(entry: Mapping[str, Any], workbench: Workbench) -> Answer:
+    card, notes = workbench.card(entry["model"]), tuple(entry.get("notes", ()))
+    if not entry.get("scores"):
+        return Answer(card=card, problem=entry.get("problem", ""), notes=notes)
+    scores = Scores(
+        kind=entry["kind"],
+        score_IC=np.array([entry["scores"]], dtype=np.float64),
+        evidence=_evidence(entry["evidence"]) if "evidence" in entry else None,
+        seconds=entry["seconds"],
+    )
+    found = scores.evidence
+    if found and found.loss_ICTN.shape[:3] != (*scores.score_IC.shape, len(found.timestep_T)):
+        raise ValueError(f"{card.name}: losses must be [caption][timestep][noise]")
+    return Answer(card=card, scores=scores, preference=decide(scores), notes=notes)
+
+
+def _evidence(entry: Mapping[str, Any]) -> Evidence:
+    with np.errstate(over="ignore"):  # a loss that no float32 holds becomes infinite: no evidence
+        loss_ICTN = np.array([entry["losses"]], dtype=np.float64).astype(np.float32)
+    return Evidence(
+        timestep_T=np.array(entry["timesteps"], dtype=np.int64),
+        loss_ICTN=loss_ICTN,
+        space=entry["space"],
+        seed=entry["seed"],
+        evaluations=entry["unet_evaluations"],
+    )
+
+
+def _rounded(loss_CTN: np.ndarray) -> Any:
+    """As lists with nine digits, which bring a float32 back exactly; None where a loss is not finite."""
+    if loss_CTN.ndim:
+        return [_rounded(part) for part in loss_CTN]
+    return float(f"{loss_CTN:.9g}") if np.isfinite(loss_CTN) else None
+
+
+def _harmless(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.lstrip().startswith(("=", "+", "-", "@")) else value

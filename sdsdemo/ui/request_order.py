@@ -1,0 +1,46 @@
+"""Requests in the order in which a visitor made them, however the network brings them in. See `request_order.js`.
+
+The page's script numbers the requests of a session; here a request is late where a later one of the same part of the
+page has been answered before. A late one changes nothing: what is shown and what is remembered stay those of the last.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+from threading import Lock
+
+import gradio as gr
+
+SCRIPT = Path(__file__).with_name("request_order.js")
+HEADER = "x-sdsdemo-request"
+MOST_SESSIONS = 1_000
+
+
+def head() -> str:
+    """What the page's head needs."""
+    return f"<script>{SCRIPT.read_text(encoding='utf-8')}</script>"
+
+
+class InOrder:
+    """The newest request of each session of one kind, such as clicks. Safe to share between threads.
+
+    Kinds are apart, since the page asks some things by itself: a click is not late because of those.
+    """
+
+    def __init__(self) -> None:
+        self._newest: OrderedDict[str, int] = OrderedDict()
+        self._lock = Lock()
+
+    def is_late(self, request: gr.Request | None) -> bool:
+        """Whether a later request of this session was here before. One without a number is never late."""
+        text = "" if request is None else str(request.headers.get(HEADER, ""))
+        session = "" if request is None else str(request.session_hash or "")
+        if not session or not text.isdecimal():
+            return False
+        with self._lock:
+            late = int(text) < self._newest.get(session, 0)
+            self._newest[session] = max(int(text), self._newest.pop(session, 0))
+            while len(self._newest) > MOST_SESSIONS:
+                self._newest.popitem(last=False)
+        return late

@@ -1,0 +1,116 @@
+"""Curves of a run as SVG: the losses, raw and smoothed, and held-out accuracy with its interval. Plain text in and out.
+
+Colours come from the page's style sheet, so that light and dark follow by themselves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from sdsdemo.app.job_states import LookPoint, Point
+
+WIDTH, HEIGHT = 560, 190
+LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 30
+HUGE = 1e12
+"""A loss beyond it is left out of the curve."""
+NAMES = {"loss": "loss, smoothed", "clip": "L_CLIP", "sds": "L_SDS", "preference": "L_PREF", "labels": "L_LABEL",
+         "features": "L_FEAT"}  # fmt: skip
+
+
+def losses_svg(points: Sequence[Point], steps: int) -> str:
+    """The loss of each step as a faint line, its smoothed course, and the terms that it is made of."""
+    if len(points) < 2:
+        return _empty("The loss of each step will be drawn here.")
+    terms = [name for name in points[-1].losses if name != "loss"]
+    values = [p.losses["loss"] for p in points] + [p.losses[name] for name in terms for p in points]
+    low, high = _range(values)
+    drawn = [_path("raw", points, [p.losses["loss"] for p in points], steps, low, high)]
+    drawn += [_path(f"term t{k}", points, _smoothed(points, name), steps, low, high) for k, name in enumerate(terms)]
+    drawn.append(_path("smooth", points, [p.smoothed for p in points], steps, low, high))
+    legend = [("smooth", NAMES["loss"]), ("raw", "loss of each step")]
+    legend += [(f"term t{k}", NAMES.get(name, name)) for k, name in enumerate(terms)]
+    return _figure("Training loss by step", "".join(drawn), low, high, steps, legend)
+
+
+def looks_svg(looks: Sequence[LookPoint], steps: int) -> str:
+    """Held-out accuracy at each look, in percent, with its 95 % interval."""
+    if not looks:
+        return _empty("Held-out accuracy will be drawn here, with its interval.")
+    low, high = _range([100 * v for look in looks for v in (look.low, look.high)])
+    xs = [_x(look.step, steps) for look in looks]
+    ys = [_y(100 * look.value, low, high) for look in looks]
+    bars = "".join(
+        f'<path class="whisker" d="M{x:.1f} {_y(100 * look.low, low, high):.1f}V{_y(100 * look.high, low, high):.1f}"/>'
+        for x, look in zip(xs, looks, strict=True)
+    )
+    dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>' for x, y in zip(xs, ys, strict=True))
+    line = "L".join(f"{x:.1f} {y:.1f}" for x, y in zip(xs, ys, strict=True))
+    body = f'<path class="look" d="M{line}"/>{bars}{dots}'
+    last = looks[-1]
+    legend = [("look", f"held-out {last.metric} score, percent, with its 95 % interval; n = {last.n}")]
+    return _figure("Held-out accuracy by step", body, low, high, steps, legend)
+
+
+def _figure(name: str, body: str, low: float, high: float, steps: int, legend: Sequence[tuple[str, str]]) -> str:
+    bottom = HEIGHT - BOTTOM
+    items = "".join(f'<span class="{key}"><i></i>{words}</span>' for key, words in legend)
+    grid = "".join(
+        f'<path class="grid" d="M{LEFT} {_y(tick, low, high):.1f}H{WIDTH - RIGHT}"/>'
+        f'<text x="{LEFT - 6}" y="{_y(tick, low, high) + 4:.1f}" text-anchor="end">{tick:g}</text>'
+        for tick in _ticks(low, high)
+    )
+    return (
+        f'<figure class="run-curve"><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{name}">'
+        f'{grid}<path class="axis" d="M{LEFT} {TOP}V{bottom}H{WIDTH - RIGHT}"/>{body}'
+        f'<text x="{LEFT}" y="{bottom + 18}">step 0</text>'
+        f'<text x="{WIDTH - RIGHT}" y="{bottom + 18}" text-anchor="end">{steps:,}</text></svg>'
+        f"<figcaption>{items}</figcaption></figure>"
+    )
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Two to five round numbers between the ends."""
+    step = 10.0 ** math.floor(math.log10(max(high - low, 1e-12)))
+    step = next((step * part for part in (2, 1, 0.5, 0.2) if (high - low) / (step * part) >= 2), step)
+    first = math.ceil(low / step - 1e-9)
+    return [round(k * step, 10) for k in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def _path(kind: str, points: Sequence[Point], values: Sequence[float], steps: int, low: float, high: float) -> str:
+    line = "L".join(
+        f"{_x(p.step, steps):.1f} {_y(v, low, high):.1f}" for p, v in zip(points, values, strict=True) if _is_drawn(v)
+    )
+    return f'<path class="{kind}" d="M{line}"/>' if line else ""
+
+
+def _smoothed(points: Sequence[Point], name: str) -> list[float]:
+    found, past = [], points[0].losses[name]
+    for point in points:
+        past = 0.9 * past + 0.1 * point.losses[name]
+        found.append(past)
+    return found
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    drawn = [value for value in values if _is_drawn(value)] or [0.0]
+    low, high = min(drawn), max(drawn)
+    room = max(0.05 * (high - low), 1e-6 * abs(high)) or 0.5
+    return max(0.0, low - room) if low >= 0 else low - room, high + room
+
+
+def _is_drawn(value: float) -> bool:
+    """Whether it is a number that leaves the others visible."""
+    return math.isfinite(value) and abs(value) < HUGE
+
+
+def _x(step: int, steps: int) -> float:
+    return LEFT + (WIDTH - LEFT - RIGHT) * min(1.0, step / max(1, steps))
+
+
+def _y(value: float, low: float, high: float) -> float:
+    return TOP + (HEIGHT - TOP - BOTTOM) * (1 - (value - low) / max(high - low, 1e-12))
+
+
+def _empty(words: str) -> str:
+    return f'<p class="hint">{words}</p>'

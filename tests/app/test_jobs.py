@@ -1,0 +1,435 @@
+"""Runs from the page: one trains, a few wait, each belongs to its id; limits hold whatever the page asked for."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sdsdemo.app.job_states import MOST_POINTS, Tuning, write_asked
+from sdsdemo.app.jobs import TUNED, Tunings
+from sdsdemo.app.workbench import Workbench
+from sdsdemo.core.metrics import proportion
+from sdsdemo.errors import UserError
+from sdsdemo.evaluation.store import HEADER, read_run
+from sdsdemo.finetuning.events import Done, Looked, Placed, Preparing, Told, Written
+from sdsdemo.finetuning.loop import Step
+from sdsdemo.finetuning.recipe import PRESETS, Recipe
+from sdsdemo.finetuning.run_folder import TuningFolder
+from sdsdemo.models import cards
+from sdsdemo.settings import CHECKPOINTS, FINETUNING, Settings
+from sdsdemo.ui import finetune_html, training_curves
+from tests.damage import damaged
+from tests.fakes import FakeScorer
+
+QUICK = PRESETS["quick"]
+WAIT = 10.0
+KEEP_EVERY = 10
+
+
+class Trainer:
+    """A stand-in for `finetune`: its events, as fast as it is let, and a real file in the end."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.go.set()
+        self.ran: list[Recipe] = []
+        self.breaks: Exception | None = None
+
+    def __call__(self, recipe: Recipe, folder: Path, **options: Any) -> Iterator[Any]:
+        self.ran.append(recipe)
+        kept = TuningFolder(folder)
+        story: dict[str, Any] = {"recipe": recipe.as_dict(), "state": "running", "steps_done": 0, "device": "cpu"}
+        done = kept.read()["steps_done"] if options["resume"] else 0
+        kept.write(story | {"steps_done": done})
+        yield Placed(device="cpu")
+        yield Preparing(text="loading", done=1, total=2)
+        yield Told(text="a <note>")
+        yield Looked(step=0, metric="text", share=proportion(80, 400))
+        for step in range(done + 1, recipe.steps + 1):
+            while not self.go.is_set() and not (folder / "STOP").exists():
+                time.sleep(0.01)
+            if (folder / "STOP").exists():
+                break
+            if self.breaks:
+                raise self.breaks
+            done = step
+            losses = {"loss": 1.0 / done, "clip": 0.5}
+            kept.append({"step": done, **losses, "gradient": 1.0, "s": 0.1})
+            if done % KEEP_EVERY == 0:
+                kept.write(story | {"steps_done": done})
+            yield Step(step=done, losses=losses, gradient_norm=1.0, seconds=0.1 * done)
+        shutil.copy(CHECKPOINTS / "mini-sds-clip.safetensors", folder / "model.safetensors")
+        story |= {"steps_done": done, "state": "stopped" if done < recipe.steps else "finished"}
+        kept.write(story)
+        yield Written(step=done)
+        yield Done(state=story["state"], record=story)
+
+
+@pytest.fixture
+def trainer() -> Trainer:
+    return Trainer()
+
+
+@pytest.fixture
+def tunings(trainer: Trainer, tmp_path: Path) -> Tunings:
+    workbench = Workbench(Settings.from_environment({}), opener=FakeScorer)
+    return Tunings(workbench, root=tmp_path / "runs", runner=trainer)
+
+
+def until(tunings: Tunings, id_: str, holds: Any) -> Tuning:
+    deadline = time.monotonic() + WAIT
+    while time.monotonic() < deadline:
+        run = tunings.get(id_)
+        if holds(run):
+            return run
+        time.sleep(0.01)
+    raise AssertionError(f"it stayed {tunings.get(id_).state}")
+
+
+def over(run: Tuning) -> bool:
+    return run.is_over
+
+
+def test_a_run_goes_through_its_states_and_keeps_what_was_told(tunings: Tunings) -> None:
+    id_ = tunings.start(QUICK)
+    run = until(tunings, id_, over)
+    assert (run.state, run.step, run.written) == ("finished", QUICK.steps, True)
+    assert [point.step for point in run.points] == list(range(1, QUICK.steps + 1))
+    assert run.told == ("a <note>",)
+    assert run.looks[0].n == 400
+    assert (tunings.folder(id_) / "model.safetensors").is_file()
+
+
+def test_one_runs_and_the_other_waits_with_its_place_and_neither_sees_the_other(
+    tunings: Tunings, trainer: Trainer
+) -> None:
+    trainer.go.clear()
+    ids = [tunings.start(QUICK) for _ in range(3)]
+    assert len(set(ids)) == 3
+    until(tunings, ids[0], lambda run: run.state == "preparing" and run.looks)
+    waiting = [tunings.get(id_) for id_ in ids[1:]]
+    assert [(run.state, run.place) for run in waiting] == [("waiting", 1), ("waiting", 2)]
+    assert all(not run.points and not run.told for run in waiting)
+    trainer.go.set()
+    assert all(until(tunings, id_, over).state == "finished" for id_ in ids)
+
+
+def test_stop_is_obeyed_at_once_and_the_next_one_starts(tunings: Tunings, trainer: Trainer) -> None:
+    trainer.go.clear()
+    first, second = tunings.start(QUICK), tunings.start(QUICK)
+    until(tunings, first, lambda run: run.looks)
+    asked = time.monotonic()
+    tunings.stop(first)
+    assert until(tunings, first, over).state == "stopped"
+    assert time.monotonic() - asked < 1.5
+    assert (tunings.folder(first) / "model.safetensors").is_file()
+    until(tunings, second, lambda run: run.state != "waiting")
+    trainer.go.set()
+    assert until(tunings, second, over).state == "finished"
+
+
+def test_a_waiting_run_leaves_the_queue_when_it_is_stopped(tunings: Tunings, trainer: Trainer) -> None:
+    trainer.go.clear()
+    first, second = tunings.start(QUICK), tunings.start(QUICK)
+    tunings.stop(second)
+    assert tunings.get(second).state == "stopped"
+    trainer.go.set()
+    until(tunings, first, over)
+    assert len(trainer.ran) == 1
+
+
+def test_a_queue_that_is_full_says_so(tunings: Tunings, trainer: Trainer) -> None:
+    trainer.go.clear()
+    ids = [tunings.start(QUICK)]
+    until(tunings, ids[0], lambda run: run.state != "waiting")
+    ids += [tunings.start(QUICK) for _ in range(FINETUNING.page_waiting)]
+    with pytest.raises(UserError, match=f"{FINETUNING.page_waiting} runs are waiting"):
+        tunings.start(QUICK)
+    trainer.go.set()
+    for id_ in ids:
+        until(tunings, id_, over)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"steps": FINETUNING.page_steps + 1}, "at most 2,000 steps"),
+        ({"batch": FINETUNING.page_batch + 1}, "at most 128 images a step"),
+        ({"pool": FINETUNING.page_pool + 1}, "at most 8,000 images to train on"),
+        ({"steps": 10**9}, "--steps must be"),
+        ({"lam": -1.0}, "--lambda must be"),
+        ({"base": "clip-vit-b-32"}, "downloads are off"),
+        ({"teacher": "sd-v1-4"}, "needs a GPU"),
+    ],
+)
+def test_what_is_too_much_for_a_page_is_refused_on_the_server(tunings: Tunings, changes: Any, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        tunings.start(replace(QUICK, **changes))
+
+
+def public(trainer: Trainer, tmp_path: Path, **environment: str) -> Tunings:
+    settings = Settings.from_environment({"GRADIO_SERVER_NAME": "0.0.0.0", "SPACE_ID": "a/b", **environment})
+    return Tunings(Workbench(settings, opener=FakeScorer), root=tmp_path / "runs", runner=trainer)
+
+
+def test_a_space_without_a_gpu_does_not_train_unless_it_is_told_to(trainer: Trainer, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="duplicate the Space"):
+        public(trainer, tmp_path).start(QUICK)
+    told = public(trainer, tmp_path, SDSDEMO_TRAINING="on")
+    assert until(told, told.start(QUICK), over).state == "finished"
+
+
+@pytest.mark.parametrize("changes", [{"data": "folder:/etc"}, {"base": "open_clip:local-dir:/etc"}])
+def test_a_public_page_takes_no_path_of_the_server(trainer: Trainer, tmp_path: Path, changes: Any) -> None:
+    tunings = public(trainer, tmp_path, SDSDEMO_TRAINING="on")
+    with pytest.raises(UserError):
+        tunings.start(replace(QUICK, **changes))
+    assert trainer.ran == []
+
+
+def test_training_can_be_off_at_home_too(trainer: Trainer, tmp_path: Path) -> None:
+    settings = Settings.from_environment({"SDSDEMO_TRAINING": "off"})
+    with pytest.raises(UserError, match="off on this page"):
+        Tunings(Workbench(settings), root=tmp_path, runner=trainer).start(QUICK)
+
+
+@pytest.mark.parametrize("deed", ["get", "stop", "folder", "model", "evaluated"])
+def test_a_run_that_is_not_yours_is_not_known(tunings: Tunings, deed: str) -> None:
+    with pytest.raises(UserError, match="not known here"):
+        getattr(tunings, deed)("../../etc")
+
+
+def test_a_failure_is_told_and_the_next_run_goes_on(tunings: Tunings, trainer: Trainer) -> None:
+    trainer.breaks = RuntimeError("secret /path")
+    id_ = tunings.start(QUICK)
+    run = until(tunings, id_, over)
+    assert run.state == "failed"
+    assert "the fault is ours" in run.reason
+    assert "secret" not in run.reason
+    trainer.breaks = None
+    assert until(tunings, tunings.start(QUICK), over).state == "finished"
+
+
+def test_a_sentence_for_the_visitor_arrives_word_for_word(tunings: Tunings, trainer: Trainer) -> None:
+    trainer.breaks = UserError("Make room on the disk.")
+    assert until(tunings, tunings.start(QUICK), over).reason == "Make room on the disk."
+
+
+def test_the_curve_stays_short_however_long_the_run(tunings: Tunings) -> None:
+    run = until(tunings, tunings.start(replace(QUICK, steps=1_800)), over)
+    assert len(run.points) <= MOST_POINTS
+    assert run.points[-1].step == 1_800
+
+
+def test_a_model_is_lent_under_the_run_s_name_and_is_in_no_list(tunings: Tunings) -> None:
+    id_ = tunings.start(QUICK)
+    until(tunings, id_, over)
+    name = tunings.model(id_)
+    card = tunings.workbench.card(name)
+    assert name == f"{TUNED}{id_}"
+    assert card.title == "Your run: sds, 40 steps"
+    assert name not in [listed.name for listed in tunings.workbench.cards()]
+
+
+def test_a_model_that_has_trained_on_since_is_scored_again(tunings: Tunings, monkeypatch: pytest.MonkeyPatch) -> None:
+    scored: list[str] = []
+
+    def evaluate(benchmark: str, models: list[str], *, workbench: Workbench, out: Path, **options: Any) -> None:
+        header = json.loads((out / HEADER).read_text())
+        header["models"][models[0]] = cards.fingerprint(workbench.card(models[0]))
+        (out / HEADER).write_text(json.dumps(header))
+        scored.append(models[0])
+
+    monkeypatch.setattr("sdsdemo.evaluation.run.evaluate", evaluate)
+    id_ = tunings.start(QUICK)
+    until(tunings, id_, over)
+    name, folder = tunings.evaluated(id_)
+    assert tunings.evaluated(id_) == (name, folder)
+    assert scored == [name]
+    shutil.copy(CHECKPOINTS / "mini-clip-control.safetensors", tunings.folder(id_) / "model.safetensors")
+    assert tunings.evaluated(id_) == (name, folder)
+    assert scored == [name, name]
+    assert list(read_run(folder).header["models"])[-1] == name
+
+
+def test_old_runs_are_deleted_with_their_models_and_running_ones_never(
+    tunings: Tunings, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = tunings.start(QUICK)
+    until(tunings, old, over)
+    name, folder = tunings.model(old), tunings.folder(old)
+    until(tunings, old, lambda run: not tunings.is_busy)
+    monkeypatch.setattr(time, "time", lambda: 10**12)
+    tunings.tidy()
+    assert not folder.exists()
+    with pytest.raises(UserError):
+        tunings.get(old)
+    with pytest.raises(UserError):
+        tunings.workbench.card(name)
+
+
+def test_the_time_left_comes_from_the_rate() -> None:
+    run = Tuning(id="x", recipe=replace(QUICK, steps=40), step=10, seconds=5.0)
+    assert (run.rate, run.left) == (2.0, 15.0)
+    assert Tuning(id="x", recipe=QUICK).left is None
+
+
+def cut(tunings: Tunings, trainer: Trainer, steps: int) -> str:
+    """A run whose server died after so many steps: its files, and nothing in memory."""
+    trainer.go.clear()
+    id_ = tunings.start(QUICK)
+    until(tunings, id_, lambda run: run.looks)
+    run = TuningFolder(tunings.folder(id_))
+    for step in range(1, steps + 1):
+        run.append({"step": step, "loss": 1.0 / step, "gradient": 1.0, "s": 0.1})
+    run.append({"what": "look", "step": 0, "metric": "text", "value": 0.2, "low": 0.1, "high": 0.3, "n": 400})
+    run.write(run.read() | {"state": "running", "steps_done": steps - steps % KEEP_EVERY})
+    return id_
+
+
+def started_anew(tunings: Tunings, trainer: Trainer) -> Tunings:
+    """Another server on the same folder."""
+    return Tunings(tunings.workbench, root=tunings.root, runner=trainer)
+
+
+@pytest.mark.parametrize(("steps", "kept"), [(0, 0), (7, 0), (23, 20), (40, 40)])
+def test_a_run_that_the_server_s_end_cut_goes_on_by_its_id(
+    tunings: Tunings, trainer: Trainer, steps: int, kept: int
+) -> None:
+    id_ = cut(tunings, trainer, steps)
+    fresh, after = Trainer(), Trainer()
+    again = started_anew(tunings, after)
+    run = again.get(id_)
+    assert (run.state, run.step, run.kept, run.is_over) == ("interrupted", steps, kept, True)
+    assert (len(run.points), len(run.looks)) == (steps, 1)
+    again.resume(id_)
+    run = until(again, id_, over)
+    assert (run.state, run.step, run.written) == ("finished", QUICK.steps, True)
+    assert [point.step for point in run.points] == list(range(1, QUICK.steps + 1))
+    assert len(run.looks) == 1
+    assert started_anew(tunings, fresh).get(id_).state == "finished"
+    trainer.go.set()
+
+
+def test_a_run_that_waited_when_the_server_ended_is_not_lost(tunings: Tunings, trainer: Trainer) -> None:
+    trainer.go.clear()
+    first, second, third = (tunings.start(QUICK) for _ in range(3))
+    tunings.stop(third)
+    again = started_anew(tunings, Trainer())
+    assert (again.get(second).state, again.get(third).state) == ("interrupted", "stopped")
+    again.resume(second)
+    assert until(again, second, over).state == "finished"
+    trainer.go.set()
+    until(tunings, first, over)
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_a_run_that_is_over_goes_on_to_more_steps_alone(tunings: Tunings, trainer: Trainer, anew: bool) -> None:
+    id_ = tunings.start(QUICK)
+    until(tunings, id_, over)
+    until(tunings, id_, lambda run: not tunings.is_busy)
+    server = started_anew(tunings, trainer) if anew else tunings
+    for steps, said in ((None, "has made its 40 steps"), (39, "40 to 2,000"), (2_001, "at most 2,000 steps")):
+        with pytest.raises(UserError, match=said):
+            server.resume(id_, steps)
+    server.resume(id_, 60)
+    run = until(server, id_, over)
+    assert (run.state, run.step, run.recipe.steps) == ("finished", 60, 60)
+    assert [point.step for point in run.points] == list(range(1, 61))
+
+
+def test_a_run_that_was_asked_for_more_when_the_server_ended_is_interrupted(tunings: Tunings) -> None:
+    id_ = tunings.start(QUICK)
+    until(tunings, id_, over)
+    write_asked(tunings.folder(id_), replace(QUICK, steps=60))
+    run = started_anew(tunings, Trainer()).get(id_)
+    assert (run.state, run.step, run.recipe.steps) == ("interrupted", 40, 60)
+
+
+def test_a_run_that_goes_on_is_not_resumed_twice(tunings: Tunings, trainer: Trainer) -> None:
+    trainer.go.clear()
+    id_ = tunings.start(QUICK)
+    with pytest.raises(UserError, match="going on"):
+        tunings.resume(id_)
+    trainer.go.set()
+    until(tunings, id_, over)
+
+
+def test_a_stop_that_comes_with_the_resumption_is_obeyed(tunings: Tunings, trainer: Trainer) -> None:
+    id_ = cut(tunings, trainer, 23)
+
+    class Clearing(Trainer):
+        """Takes away an old wish to stop as it begins, as `finetune` does."""
+
+        def __call__(self, recipe: Recipe, folder: Path, **options: Any) -> Iterator[Any]:
+            time.sleep(0.2)
+            TuningFolder(folder).clear_stop()
+            yield from super().__call__(recipe, folder, **options)
+
+    again = started_anew(tunings, Clearing())
+    again.resume(id_)
+    until(again, id_, lambda run: run.state != "waiting")
+    again.stop(id_)
+    assert until(again, id_, over).state == "stopped"
+    trainer.go.set()
+
+
+def test_the_rate_after_a_resumption_is_that_of_the_new_steps() -> None:
+    run = Tuning(id="x", recipe=replace(QUICK, steps=40), step=30, begun_at=20, seconds=5.0)
+    assert (run.rate, run.left) == (2.0, 5.0)
+
+
+def test_old_runs_of_an_earlier_server_are_deleted_and_nothing_else(
+    tunings: Tunings, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id_ = cut(tunings, trainer, 7)
+    other = tunings.root / "somebody's notes"
+    other.mkdir()
+    again = started_anew(tunings, Trainer())
+    again.tidy()
+    assert again.get(id_).state == "interrupted"
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: 10**12)
+        again.tidy()
+    with pytest.raises(UserError, match="not known here"):
+        again.get(id_)
+    assert other.is_dir()
+
+
+@pytest.mark.parametrize("id_", ["", "x", "../outside", ".", "." * 22, "a" * 22, "a" * 21 + "/", None, 7])
+def test_an_id_is_no_path(tunings: Tunings, id_: Any) -> None:
+    for folder in (tunings.root, tunings.root.parent / "outside", tunings.root / "x"):
+        write_asked(folder, QUICK)
+    with pytest.raises(UserError, match="not known here"):
+        tunings.get(id_)
+
+
+@pytest.mark.parametrize("name", ["asked.json", "run.json", "log.jsonl"])
+def test_damaged_files_of_a_run_are_a_state_and_never_a_traceback(
+    tunings: Tunings, trainer: Trainer, name: str
+) -> None:
+    id_ = cut(tunings, trainer, 23)
+    path = tunings.folder(id_) / name
+    whole, again, states = path.read_bytes(), started_anew(tunings, Trainer()), set()
+    for seed in range(400):
+        path.write_bytes(damaged(whole, seed, lines=name.endswith("l")))
+        try:
+            run = again.get(id_)
+        except UserError:
+            states.add("unknown")
+        else:
+            states.add(run.state)
+            finetune_html.status_html(run)
+            finetune_html.result_html(run)
+            training_curves.losses_svg(run.points, run.recipe.steps)
+            training_curves.looks_svg(run.looks, run.recipe.steps)
+    assert len(states) > 1
+    trainer.go.set()

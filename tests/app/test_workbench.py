@@ -1,0 +1,149 @@
+"""The workbench: models load once, fail alone, are let go when there are too many, and are named only as allowed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from sdsdemo.app.workbench import Workbench
+from sdsdemo.errors import UserError
+from sdsdemo.settings import Settings, budget
+from sdsdemo.types import Card, Concern
+from tests.fakes import FakeScorer, fake_card
+
+PICTURE = Image.new("RGB", (32, 32), "red")
+CAPTIONS = ("a red star", "a blue circle")
+BLOCKING = Concern(kind="unknown-words", text="'piano' is not known.", blocking=True)
+EQUAL = Concern(kind="equal-captions", text="Captions A and B are the same.", blocking=False)
+REMARK = Concern(kind="truncated", text="The end was cut.", blocking=False)
+
+
+class Opener:
+    """Makes fakes, slowly enough that threads meet, and counts how often each card is opened."""
+
+    def __init__(self, **given: FakeScorer) -> None:
+        self.given = given
+        self.opened: list[str] = []
+
+    def __call__(self, card: Card) -> FakeScorer:
+        self.opened.append(card.name)
+        time.sleep(0.02)
+        return self.given.get(card.name.replace("-", "_"), FakeScorer(card))
+
+
+def bench_of(**given: FakeScorer) -> tuple[Workbench, Opener]:
+    opener = Opener(**given)
+    return Workbench(Settings.from_environment({}), opener=opener), opener
+
+
+def test_many_threads_load_a_model_once() -> None:
+    workbench, opener = bench_of()
+    found: list[object] = []
+    threads = [threading.Thread(target=lambda: found.append(workbench.scorer("mini-clip"))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert opener.opened == ["mini-clip"]
+    assert len(found) == 8
+    assert len({id(scorer) for scorer in found}) == 1
+
+
+def test_nothing_is_loaded_before_it_is_asked_for() -> None:
+    workbench, opener = bench_of()
+    workbench.cards()
+    assert opener.opened == []
+    assert not workbench.is_loaded("mini-clip")
+    workbench.scorer("mini-clip")
+    assert workbench.is_loaded("mini-clip")
+
+
+def test_answers_come_in_the_order_asked_and_a_failing_model_costs_only_its_own_row() -> None:
+    broken = FakeScorer(fake_card("mini-diffusion", "diffusion"), failure=RuntimeError("secret detail"))
+    workbench, _ = bench_of(mini_diffusion=broken)
+    names = ["mini-clip", "mini-diffusion", "mini-sds-clip"]
+    answers = list(workbench.compare(PICTURE, CAPTIONS, names, budget()))
+    assert [answer.card.name for answer in answers] == names
+    assert [answer.scores is None for answer in answers] == [False, True, False]
+    assert answers[1].fault
+    assert "secret" not in answers[1].problem
+
+
+def test_answers_arrive_as_they_are_ready() -> None:
+    workbench, opener = bench_of()
+    stream = workbench.compare(PICTURE, CAPTIONS, ["mini-clip", "mini-diffusion"], budget())
+    next(stream)
+    assert opener.opened == ["mini-clip"]
+
+
+def test_where_a_number_would_mean_nothing_none_is_computed() -> None:
+    fake = FakeScorer(fake_card(), concerns=[BLOCKING, REMARK])
+    workbench, _ = bench_of(mini_clip=fake)
+    (answer,) = workbench.compare(PICTURE, CAPTIONS, ["mini-clip"], budget())
+    assert answer.scores is None
+    assert answer.problem == BLOCKING.text
+    assert answer.notes == (REMARK.text,)
+    assert fake.calls == 0
+
+
+@pytest.mark.parametrize(("known", "notes"), [(True, (EQUAL.text,)), (False, ())])
+def test_captions_are_said_to_be_equal_only_where_their_words_are_known(known: bool, notes: tuple[str, ...]) -> None:
+    fake = FakeScorer(fake_card(), concerns=[EQUAL] if known else [BLOCKING, EQUAL])
+    workbench, _ = bench_of(mini_clip=fake)
+    (answer,) = workbench.compare(PICTURE, CAPTIONS, ["mini-clip"], budget())
+    assert answer.notes == notes
+
+
+def test_a_remark_stands_beside_the_scores() -> None:
+    workbench, _ = bench_of(mini_clip=FakeScorer(fake_card(), concerns=[REMARK, REMARK]))
+    (answer,) = workbench.compare(PICTURE, CAPTIONS, ["mini-clip"], budget())
+    assert answer.scores is not None
+    assert answer.notes == (REMARK.text,)
+
+
+@pytest.mark.parametrize("captions", [("a", "a"), ("a", ""), ("a",), ("a", "b" * 5000)])
+def test_bad_captions_are_refused_before_any_model_is_loaded(captions: tuple[str, ...]) -> None:
+    workbench, opener = bench_of()
+    with pytest.raises(UserError):
+        list(workbench.compare(PICTURE, captions, ["mini-clip"], budget()))
+    assert opener.opened == []
+
+
+def test_the_models_used_longest_ago_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdsdemo.app.workbench.LIMITS", replace_limit(7))
+    workbench, opener = bench_of()
+    for name in ("mini-clip", "mini-clip-clean", "mini-clip", "mini-sds-clip", "mini-diffusion", "mini-clip"):
+        workbench.scorer(name)
+    assert opener.opened == ["mini-clip", "mini-clip-clean", "mini-sds-clip", "mini-diffusion", "mini-clip"]
+
+
+def replace_limit(megabytes: int):
+    from sdsdemo.settings import LIMITS
+
+    return replace(LIMITS, loaded_mb=megabytes)
+
+
+def test_a_spec_can_be_named_only_where_the_page_is_for_you_alone() -> None:
+    spec = "open_clip:local-dir:somewhere"
+    assert Workbench(Settings.from_environment({}), opener=FakeScorer).card(spec).spec == spec
+    for environment in ({"GRADIO_SERVER_NAME": "0.0.0.0"}, {"SPACE_ID": "someone/space"}):
+        with pytest.raises(UserError, match="only where this runs for you alone"):
+            Workbench(Settings.from_environment(environment), opener=FakeScorer).card(spec)
+
+
+def test_the_cards_of_the_settings_come_first() -> None:
+    settings = Settings.from_environment({"SDSDEMO_MODELS": "mini-diffusion, clip-vit-b-32"})
+    names = [card.name for card in Workbench(settings, opener=FakeScorer).cards()]
+    assert names[:2] == ["mini-diffusion", "clip-vit-b-32"]
+    assert len(names) == len(set(names))
+
+
+def test_weights_that_are_not_here_are_a_sentence_and_not_the_network() -> None:
+    workbench = Workbench(Settings.from_environment({}))
+    (answer,) = workbench.compare(PICTURE, CAPTIONS, ["clip-vit-b-32"], budget())
+    assert "fetch clip-vit-b-32" in answer.problem
+    assert not answer.fault

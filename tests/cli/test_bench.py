@@ -1,0 +1,100 @@
+"""The bench: what it times answers the question, and its ratios are those of the seconds. Times nothing itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sdsdemo.cli import bench as bench_module
+from sdsdemo.cli.bench import answer, as_text, bench, floor, plain
+from sdsdemo.errors import UserError
+from sdsdemo.models import cards, open_scorer
+from sdsdemo.models.diffusion_scorer import DiffusionScorer
+from sdsdemo.settings import budget
+
+SPEND = budget(3, 2, 0)
+
+
+@pytest.fixture(scope="module")
+def scorer() -> DiffusionScorer:
+    found = open_scorer(cards.resolve(bench_module.CARD), device="cpu")
+    assert isinstance(found, DiffusionScorer)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_module, "budget", lambda: SPEND)
+    few = {name: replace(recipe, batch=4, pool=8, fitted_on=8) for name, recipe in bench_module.TRAINED.items()}
+    monkeypatch.setattr(bench_module, "TRAINED", few)
+
+
+def test_ratios_are_those_of_the_seconds_of_one_turn() -> None:
+    result = bench(repeats=3, clock=_clock_of((2.0, 1.0, 10.0)))
+    assert result["ratios"]["over_floor_mini"] == {"median": 2.0, "low": 2.0, "high": 2.0, "repeats": 3}
+    assert result["ratios"]["plain_over_ours"] == {"median": 5.0, "low": 5.0, "high": 5.0, "repeats": 3}
+
+
+def test_the_steps_are_of_the_declared_objectives_and_go_on() -> None:
+    paths = bench_module.steppers()
+    assert list(paths) == ["sds", "preference", "preference, text"]
+    for path in paths.values():
+        assert [path().step for _ in range(3)] == [1, 2, 3]
+    assert "sds" in paths["sds"]().losses
+    assert "labels" in paths["preference, text"]().losses
+
+
+def _clock_of(seconds: tuple[float, ...]) -> Callable[[], float]:
+    """A clock under which the paths of a measured turn take these seconds, and an unmeasured turn is not asked."""
+    state = {"now": 0.0, "calls": 0, "warming": 3}
+
+    def clock() -> float:
+        if state["warming"]:
+            state["warming"] -= 1
+            return 0.0
+        path, end = divmod(state["calls"], 2)
+        state["calls"] += 1
+        if end:
+            state["now"] += seconds[path % len(seconds)]
+        return state["now"]
+
+    return clock
+
+
+def calls_of(scorer: DiffusionScorer, path: Callable[[], object]) -> list[int]:
+    """Samples of each call of the denoiser while `path` runs."""
+    sizes: list[int] = []
+    hook = scorer.model.denoiser.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    path()
+    hook.remove()
+    return sizes
+
+
+def test_the_three_paths_do_the_same_work(scorer: DiffusionScorer, tmp_path: Path) -> None:
+    question = bench_module._question(tmp_path)
+    ours = calls_of(scorer, lambda: answer(scorer, question))
+    assert ours == calls_of(scorer, floor(scorer, SPEND))
+    assert calls_of(scorer, lambda: plain(scorer, question)) == [1] * sum(ours)
+    assert sum(ours) == 2 * SPEND.evaluations
+
+
+def test_the_plain_path_gives_our_answer(scorer: DiffusionScorer, tmp_path: Path) -> None:
+    question = bench_module._question(tmp_path)
+    assert plain(scorer, question) == answer(scorer, question)
+
+
+def test_the_result_is_json_and_reads_as_text() -> None:
+    result = bench(repeats=1)
+    assert json.loads(json.dumps(result))["evaluations"] == 2 * SPEND.evaluations
+    text = as_text(result)
+    for word in ("over_floor_mini", "plain_over_ours", "peak memory", "shipped weights", "sds_over_preference, text"):
+        assert word in text
+
+
+def test_no_repeat_at_all_is_a_sentence() -> None:
+    with pytest.raises(UserError, match="at least 1"):
+        bench(repeats=0)

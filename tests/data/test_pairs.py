@@ -1,0 +1,249 @@
+"""Tables of pairs of pairs in every format: read back alike, and every fault one sentence with file and line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from zipfile import ZipFile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sdsdemo.core.metrics import benchmark_scores
+from sdsdemo.data.benchmarks import read_benchmark
+from sdsdemo.data.published.sets import differences
+from sdsdemo.data.readers import winoground
+from sdsdemo.data.readers.pairs import read_pairs
+from sdsdemo.errors import UserError
+
+ROWS = [
+    {"id": n, "caption_0": f"dog {n} on a couch", "caption_1": f"couch on a dog {n}", "image_0": f"ex_{n}_img_0",
+     "image_1": f"ex_{n}_img_1", "tag": "Noun", "secondary_tag": "Series, Symbolic", "collapsed_tag": "Object"}
+    for n in range(3)
+]  # fmt: skip
+COLOURS = ("red", "blue")
+
+
+def picture(index: int) -> Image.Image:
+    return Image.new("RGB", (20, 10), COLOURS[index])
+
+
+def add_images(folder: Path) -> None:
+    (folder / "images").mkdir(parents=True)
+    for row in ROWS:
+        for k in (0, 1):
+            picture(k).save(folder / "images" / f"{row[f'image_{k}']}.png")
+
+
+def as_jsonl(folder: Path) -> None:
+    (folder / "examples.jsonl").write_text("\n".join(map(json.dumps, ROWS)) + "\n")
+
+
+def as_json(folder: Path) -> None:
+    (folder / "examples.json").write_text(json.dumps(ROWS))
+
+
+def as_csv(folder: Path) -> None:
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, list(ROWS[0]))
+    writer.writeheader()
+    writer.writerows(ROWS)
+    (folder / "examples.csv").write_text("\ufeff" + stream.getvalue())  # as spreadsheets save it
+
+
+def as_parquet(folder: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    def packed(k: int) -> dict:
+        stream = io.BytesIO()
+        picture(k).save(stream, "PNG")
+        return {"bytes": stream.getvalue(), "path": "x.png"}
+
+    rows = [{**row, "image_0": packed(0), "image_1": packed(1)} for row in ROWS]
+    parquet.write_table(pa.Table.from_pylist(rows), folder / "test-00000.parquet", row_group_size=2)
+
+
+@pytest.mark.parametrize("write", [as_jsonl, as_json, as_csv, as_parquet])
+def test_every_format_gives_the_same_examples(tmp_path: Path, write: Callable[[Path], None]) -> None:
+    add_images(tmp_path)
+    write(tmp_path)
+    examples = read_benchmark(f"folder:{tmp_path}")
+    assert [e.id for e in examples] == ["0", "1", "2"]
+    assert examples[2].captions == ("dog 2 on a couch", "couch on a dog 2")
+    assert examples[1].tags == {"tag": "Noun", "secondary_tag": "Series, Symbolic", "collapsed_tag": "Object"}
+    for e in examples:
+        assert [p.open().getpixel((5, 5)) for p in e.images] == [(255, 0, 0), (0, 0, 255)]
+    assert len({p.key for e in examples for p in e.images}) == 6
+
+
+def test_columns_may_be_called_otherwise(tmp_path: Path) -> None:
+    add_images(tmp_path)
+    row = ROWS[0]
+    theirs = {"id": 0, "caption_1": row["caption_0"], "caption_2": row["caption_1"], "image_1": row["image_0"],
+              "image_2": row["image_1"]}  # fmt: skip
+    (tmp_path / "examples.jsonl").write_text(json.dumps(theirs))
+    (colorswap,) = read_benchmark(f"colorswap:{tmp_path}")
+    (tmp_path / "columns.json").write_text(
+        json.dumps({"caption_0": "caption_1", "caption_1": "caption_2", "image_0": "image_1", "image_1": "image_2"})
+    )
+    (mapped,) = read_benchmark(f"folder:{tmp_path}")
+    assert colorswap.captions == mapped.captions == ("dog 0 on a couch", "couch on a dog 0")
+    (tmp_path / "columns.json").write_text('{"kaption": "x"}')
+    with pytest.raises(UserError, match=r"columns\.json must be an object"):
+        read_benchmark(f"folder:{tmp_path}")
+
+
+def broken_rows(place: int, **change: object) -> str:
+    rows = [{**row, **(change if n == place else {})} for n, row in enumerate(ROWS)]
+    return "\n".join(json.dumps({k: v for k, v in row.items() if v is not None}) for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (broken_rows(1, caption_1=None), "Line 2 of examples.jsonl has no caption_1"),
+        (broken_rows(1, caption_1=" "), "Line 2 of examples.jsonl has a blank caption as caption_1"),
+        (broken_rows(1, caption_1="\u200b\u2060"), "Line 2 of examples.jsonl has a blank caption as caption_1"),
+        (broken_rows(2, image_0=None), "Line 3 of examples.jsonl has no image_0"),
+        (broken_rows(2, id=0), "Line 3 of examples.jsonl has the id 0, which Line 1 of examples.jsonl has too"),
+        ("{}\n" * 3, "Line 1 of examples.jsonl has no id and no caption_0"),
+        ("\n" * 216 + '{"id": 1,', "Line 217 of examples.jsonl is not a JSON object"),
+        ("", "its table is empty"),
+    ],
+)
+def test_a_fault_is_one_sentence_with_file_and_line(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "examples.jsonl").write_text(text)
+    with pytest.raises(UserError, match=words):
+        read_pairs(tmp_path)
+
+
+def test_a_zip_that_ends_early_and_a_parquet_file_that_is_none(tmp_path: Path) -> None:
+    as_jsonl(tmp_path)
+    with ZipFile(tmp_path / "images.zip", "w") as archive:
+        archive.writestr("ex_0_img_0.png", b"x" * 5000)
+    whole = (tmp_path / "images.zip").read_bytes()
+    examples = read_pairs(tmp_path)
+    with pytest.raises(UserError, match=r"ex_0_img_0 in images\.zip is no picture"):
+        examples[0].images[0].open()
+    with pytest.raises(UserError, match=r"ex_2_img_1 is missing in images\.zip"):
+        examples[2].images[1].open()
+    (tmp_path / "images.zip").write_bytes(whole[:2500])
+    with pytest.raises(UserError, match=r"images\.zip cannot be read: copy it again"):
+        read_pairs(tmp_path)[0].images[0].open()
+    (tmp_path / "examples.jsonl").unlink()
+    (tmp_path / "x.parquet").write_bytes(b"no")
+    with pytest.raises(UserError, match=r"x\.parquet cannot be read"):
+        read_pairs(tmp_path)
+
+
+def test_a_name_cannot_leave_its_folder(tmp_path: Path) -> None:
+    add_images(tmp_path / "set")
+    picture(0).save(tmp_path / "secret.png")
+    (tmp_path / "set" / "examples.jsonl").write_text(json.dumps({**ROWS[0], "image_0": "../../secret"}))
+    with pytest.raises(UserError, match="is missing in the folder"):
+        read_pairs(tmp_path / "set")[0].images[0].open()
+
+
+def test_memory_stays_flat_however_many_large_images_there_are(tmp_path: Path) -> None:
+    """400 examples with images of 1,500 pixels: 5 GB as arrays. Each is opened once; one at a time is in memory."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((1500, 1500, 3), 90, np.uint8)).save(buffer, "JPEG")
+    rows = [{**ROWS[0], "id": n, "image_0": f"{n}_0", "image_1": f"{n}_1"} for n in range(400)]
+    (tmp_path / "examples.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with ZipFile(tmp_path / "images.zip", "w") as archive:
+        for row in rows:
+            for k in (0, 1):
+                archive.writestr(f"{row[f'image_{k}']}.png", buffer.getvalue())
+    examples = read_pairs(tmp_path)
+    for image in examples[0].images:
+        image.open()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for example in examples[1::8]:
+        for image in example.images:
+            assert image.open().size == (1500, 1500)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 60_000  # kilobytes
+
+
+def test_labels_beside_a_copy_become_categories_and_counts_are_checked(tmp_path: Path) -> None:
+    add_images(tmp_path / "data")
+    as_jsonl(tmp_path / "data")
+    (tmp_path / winoground.LABELS).write_text(json.dumps({"0": ["Unusual Text", "Unusual Image"], "1": []}))
+    examples = read_benchmark(f"winoground:{tmp_path}")
+    assert examples[0].tags["category"] == "Unusual Text, Unusual Image"
+    assert "category" not in examples[1].tags
+    notes = differences("winoground", [e.tags for e in examples])
+    assert "This copy has 3 examples; the published set has 400." in notes
+    assert "This copy has 3 examples of Series; the published set has 31." in notes
+    assert differences("folder", [e.tags for e in examples]) == []
+    (tmp_path / winoground.LABELS).write_text("[1]")
+    with pytest.raises(UserError, match="is not an object from ids to lists"):
+        read_benchmark(f"winoground:{tmp_path}")
+
+
+def test_without_a_token_or_a_download_the_way_to_winoground_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *a, **k: None)
+    with pytest.raises(UserError, match="fetch winoground"):
+        read_benchmark("winoground")
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
+    with pytest.raises(UserError, match="there is no token"):
+        winoground.fetch(lambda line: None)
+
+
+@pytest.mark.parametrize(("kind", "words"), [("gated", "no access to Winoground"), ("network", "cannot be reached")])
+def test_a_refused_download_is_one_sentence(monkeypatch: pytest.MonkeyPatch, kind: str, words: str) -> None:
+    import httpx
+    import huggingface_hub
+    from huggingface_hub.errors import GatedRepoError
+
+    def refuse(*arguments, **options):
+        if kind == "network":
+            raise OSError("no route to host")
+        raise GatedRepoError("gated", response=httpx.Response(403, request=httpx.Request("GET", "https://example.org")))
+
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_x")
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
+    with pytest.raises(UserError, match=words):
+        winoground.fetch(lambda line: None)
+
+
+def test_what_was_fetched_is_read_from_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import huggingface_hub
+
+    add_images(tmp_path / "data")
+    as_jsonl(tmp_path / "data")
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda repo, name, repo_type: str(tmp_path / name))
+    assert len(read_benchmark("winoground")) == 3
+
+
+def test_scores_in_the_format_of_clip_jsonl_give_what_a_count_by_hand_gives(tmp_path: Path) -> None:
+    """Example 0 is right; 1 has the text right only; 2 the image only; 3 neither: text 2, image 2, group 1 of 4."""
+    table = {  # (c0 i0, c1 i0, c0 i1, c1 i1)
+        "0": (0.9, 0.1, 0.2, 0.8),
+        "1": (0.30, 0.20, 0.50, 0.60),
+        "2": (0.30, 0.50, 0.20, 0.60),
+        "3": (0.50, 0.50, 0.50, 0.50),
+    }
+    labels = ("c0_i0", "c1_i0", "c0_i1", "c1_i1")
+    lines = [
+        json.dumps({"label": f"{example}_{label}", "score": score})
+        for example, scores in table.items()
+        for label, score in zip(labels, scores, strict=True)
+    ]
+    path = tmp_path / "clip.jsonl"
+    path.write_text("\n".join(lines))
+    shares = benchmark_scores(np.stack(list(winoground.read_published_scores(path).values())))
+    assert [shares[metric].value for metric in ("text", "image", "group")] == [0.5, 0.5, 0.25]
+    path.write_text("\n".join(lines[:-1]))
+    with pytest.raises(UserError, match="lacks a score of example 3"):
+        winoground.read_published_scores(path)
+    path.write_text("\n".join([lines[0], "{}"]))
+    with pytest.raises(UserError, match="Line 2 of clip"):
+        winoground.read_published_scores(path)

@@ -1,0 +1,97 @@
+"""A run that is killed at any moment, inside a write too, goes on to what an uninterrupted run gives."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sdsdemo.evaluation.store import SCORES, read_run
+from sdsdemo.settings import ROOT
+
+SLOW_WRITER = """
+import sys
+import time
+from pathlib import Path
+
+import sdsdemo.evaluation.run
+import tests.evaluation.test_store as shelf
+
+sdsdemo.evaluation.run.read_benchmark = lambda name: shelf.EXAMPLES
+real_open = Path.open
+
+
+class SlowFile:
+    def __init__(self, file):
+        self.file = file
+        self.flush, self.fileno = file.flush, file.fileno
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *rest):
+        self.file.close()
+
+    def write(self, text):
+        for start in range(0, len(text), 40):  # a write that takes its time, so that a kill lands in it
+            self.file.write(text[start : start + 40])
+            self.file.flush()
+            time.sleep(0.001)
+
+
+def slow_open(path, mode="r", *rest, **options):
+    file = real_open(path, mode, *rest, **options)
+    return SlowFile(file) if mode == "ab" else file
+
+
+Path.open = slow_open
+models = ["mini-clip", "mini-diffusion"]
+sdsdemo.evaluation.run.evaluate("mini", models, workbench=shelf.Shelf(), budget=shelf.SPEND, out=Path(sys.argv[1]))
+"""
+
+
+def start(out: Path) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-c", SLOW_WRITER, str(out)], cwd=ROOT, stderr=subprocess.PIPE)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("whole") / "run"
+    process = start(out)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said.decode()
+    return out
+
+
+def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(whole: Path, tmp_path: Path) -> None:
+    out, draw, cut = tmp_path / "run", random.Random(5), 0
+    for _ in range(4):
+        before = (out / SCORES).stat().st_size if (out / SCORES).is_file() else 0
+        process = start(out)
+        deadline = time.monotonic() + 60
+        goal = before + draw.randrange(2_000, 9_000)
+        while process.poll() is None and time.monotonic() < deadline:
+            if (out / SCORES).is_file() and (out / SCORES).stat().st_size > goal:
+                break
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        cut += not (out / SCORES).read_bytes().endswith(b"\n")
+    last = start(out)
+    last.communicate(timeout=120)
+    assert last.returncode == 0
+    ended, expected = read_run(out), read_run(whole)
+    assert list(ended.scores) == list(expected.scores)
+    for key, scores in expected.scores.items():
+        np.testing.assert_allclose(ended.scores[key].score_IC, scores.score_IC, atol=1e-5)
+    assert [json.loads(line)["example"] for line in (out / SCORES).read_text().splitlines()] == [
+        json.loads(line)["example"] for line in (whole / SCORES).read_text().splitlines()
+    ]
+    assert cut >= 2  # at least half of the kills landed inside a write

@@ -1,0 +1,122 @@
+"""How far the experiment's figures reach is said beside them, and by figures that the code computes."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+
+from sdsdemo.core.bootstrap import over_bases
+from sdsdemo.evaluation.limits import LESSON, SHIPPED, lesson_words, limits
+from sdsdemo.evaluation.tables import as_table
+from sdsdemo.mini.experiments.declared import CONFIRM
+from sdsdemo.mini.experiments.tables import verdict
+from sdsdemo.mini.experiments.verify import FINDINGS, MEASURED, RESULTS
+from sdsdemo.mini.models.sds_clip import LAMBDAS
+from sdsdemo.models.cards import all_cards
+from sdsdemo.settings import ASSETS, ROOT
+from sdsdemo.ui import about, browse_html, results_html
+
+FOUND = json.loads(FINDINGS.read_text())
+MEASURED_NOW = json.loads(MEASURED.read_text())
+TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_an_interval_over_bases_is_students_t_on_their_means() -> None:
+    """Means 0, 1 and 2: standard deviation 1, t(0.975, 2) = 4.3027, so 1 +- 4.3027 / sqrt(3)."""
+    assert over_bases([0, 1, 2]) == pytest.approx((1 - 4.302653 / math.sqrt(3), 1 + 4.302653 / math.sqrt(3)), abs=1e-5)
+    assert over_bases([0.3, 0.3]) == pytest.approx((0.3, 0.3))
+    with pytest.raises(ValueError, match="needs two"):
+        over_bases([0.3])
+
+
+def test_the_shipped_effects_have_these_intervals_over_bases_in_general() -> None:
+    said = " ".join(verdict(FOUND))
+    assert "these 3 bases only" in said
+    assert "(2 degrees of freedom)" in said
+    for interval in ("-4.7 to +23.5", "+7.2 to +23.6", "+3.0 to +24.7"):
+        assert interval in said
+
+
+def test_one_base_alone_has_no_interval_over_bases() -> None:
+    found = deepcopy(FOUND)
+    for study in ("confirm", "return"):
+        for row in found[study]["contrasts"]:
+            row["by_base"] = row["by_base"][:1]
+    assert "in general" not in " ".join(limits(found))
+
+
+def test_the_base_that_fails_the_gate_is_named_with_its_gain() -> None:
+    said = " ".join(verdict(FOUND))
+    values = [gain["value"] for gain in FOUND["gate"]["by_base"].values()]
+    assert values == pytest.approx([0.196, 0.146, 0.0275], abs=0.0005)
+    assert "mini-clip-3 failed" in said
+    assert "+2.8 [" in said
+    found = deepcopy(FOUND)
+    found["gate"]["by_base"]["mini-clip-3"]["value"] = found["gate"]["least"]
+    assert "all pass" in " ".join(limits(found))
+    del found["gate"]
+    assert "was to gain" not in " ".join(limits(found))
+
+
+def test_choices_on_a_part_of_the_reported_retrieval_set_are_said() -> None:
+    assert "chosen on 500 retrieval examples that are the first of the 4,000 reported" in " ".join(verdict(FOUND))
+    found = deepcopy(FOUND)
+    for row in found["confirm"]["contrasts"]:
+        row["skills"]["retrieval"]["n"] = 500
+    assert "were chosen on" not in " ".join(limits(found))
+
+
+def test_the_shipped_student_is_said_to_be_another_than_the_confirmed_cell() -> None:
+    assert SHIPPED in verdict(FOUND)
+    assert f"its lambda is {LAMBDAS['mini-sds-clip']:g}, where the study has {CONFIRM.cells['sds'].lam:g}" in SHIPPED
+    scored = json.loads((RESULTS / "mini-retrieval.json").read_text())["models"]
+    lost = scored["mini-clip-control"]["accuracy"]["value"] - scored["mini-sds-clip"]["accuracy"]["value"]
+    assert f"about {100 * lost:.0f} points lower" in SHIPPED
+    assert "loses image score and retrieval" in all_cards()["mini-sds-clip"].limits
+
+
+def sections(text: str) -> list[str]:
+    """Paragraphs and tables, each with the one that follows it."""
+    parts = [part for part in re.split(r"\n\s*\n", text) if part.strip()]
+    return [f"{part}\n{after}" for part, after in zip(parts, [*parts[1:], ""], strict=True)]
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
+def test_the_lesson_stands_wherever_both_scores_stand_in_the_documents(path: Path) -> None:
+    clip, diffusion = (
+        f"{100 * MEASURED_NOW['models'][name]['text']['value']:.1f}" for name in ("mini-clip", "mini-diffusion")
+    )
+    text = path.read_text()
+    parts = [part for part in re.split(r"\n\s*\n", text) if part.strip()]
+    for part, with_next in zip(parts, sections(text), strict=True):
+        if all(re.search(rf"(?<![\d.]){re.escape(value)}(?!\d)", part) for value in (clip, diffusion)):
+            assert LESSON in with_next, part[:200]
+
+
+def test_the_documents_say_the_lesson_at_least_once_each() -> None:
+    for path in (ROOT / "README.md", ROOT / "docs" / "mini.md"):
+        assert LESSON in path.read_text()
+
+
+def test_the_lesson_stands_in_what_the_shell_prints_of_both_models() -> None:
+    assert as_table(MEASURED_NOW).count(LESSON) == 1
+    others = {name: entry for name, entry in MEASURED_NOW["models"].items() if name != "mini-clip"}
+    assert LESSON not in as_table(MEASURED_NOW | {"models": others, "paired": []})
+
+
+def test_the_lesson_stands_in_every_table_of_the_page_with_both_models() -> None:
+    assert about.measured_html().count("rests mostly on the lesson") == 1
+    for html in (results_html.result_html(MEASURED_NOW, {}), results_html.overview_html({"mini": MEASURED_NOW})):
+        assert html.count("rests mostly on the lesson") == 1
+    assert browse_html.lesson_html(["mini-diffusion", "mini-clip"]).count("rests mostly on the lesson") == 1
+    assert browse_html.lesson_html(["mini-clip", "mini-sds-clip"]) == ""
+    retrieval = json.loads((ASSETS / "mini" / "results" / "mini-retrieval.json").read_text())
+    assert "rests mostly" not in results_html.overview_html({"mini-retrieval": retrieval})
+    assert "rests mostly on what its text encoder was taught" in all_cards()["mini-diffusion"].limits
+    assert lesson_words(["mini-clip", "mini-diffusion"]) == LESSON
+    assert lesson_words(["mini-clip", "clip-vit-b-32"]) == ""

@@ -1,0 +1,160 @@
+"""Runs as folders: what is stored comes back exactly, a killed run goes on, and nothing foreign is mixed in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL.Image import Image
+
+from sdsdemo.errors import UserError
+from sdsdemo.evaluation.run import evaluate
+from sdsdemo.evaluation.store import HEADER, SCORES, RunFolder
+from sdsdemo.models import cards
+from sdsdemo.settings import budget
+from sdsdemo.types import Budget, Scores
+from tests.evaluation.test_run import EXAMPLES
+from tests.fakes import FakeScorer, OneByOne, fake_card
+
+SPEND = budget(3, 2, 0)
+
+
+class KilledError(Exception):
+    """Stands for a machine that stops in mid-run."""
+
+
+class Shelf(OneByOne):
+    """Fakes by name; the one whose turn it is dies after `lives` examples."""
+
+    def __init__(self, lives: int = 10_000) -> None:
+        self.fakes = {name: FakeScorer(cards.resolve(name)) for name in ("mini-clip", "mini-diffusion")}
+        self.lives = lives
+
+    def scorer(self, name: str) -> Shelf:
+        self.card, self.asked = cards.resolve(name), self.fakes[name]
+        return self
+
+    def score(self, images: Sequence[Image], captions: Sequence[str], spend: Budget) -> Scores:
+        self.lives -= 1
+        if self.lives < 0:
+            raise KilledError
+        return self.asked.score(images, captions, spend)
+
+    @property
+    def calls(self) -> int:
+        return sum(fake.calls for fake in self.fakes.values())
+
+
+@pytest.fixture(autouse=True)
+def small_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdsdemo.evaluation.run.read_benchmark", lambda name: EXAMPLES)
+    monkeypatch.setattr("sdsdemo.evaluation.freshness.read_benchmark", lambda name: EXAMPLES)
+
+
+def run(shelf: Shelf, out: Path | None, spend: Budget = SPEND, models: Sequence[str] = ("mini-clip", "mini-diffusion")):
+    return evaluate("mini", models, workbench=shelf, budget=spend, out=out)
+
+
+def untimed(result: dict) -> dict:
+    models = {name: {k: v for k, v in e.items() if k != "seconds_per_example"} for name, e in result["models"].items()}
+    return result | {"models": models}
+
+
+@pytest.mark.parametrize("family", ["clip", "diffusion"])
+def test_scores_come_back_exactly(tmp_path: Path, family) -> None:
+    fake = FakeScorer(fake_card("mini-x", family))
+    pictures = [picture.open() for picture in EXAMPLES[0].images]
+    scores = fake.score(pictures, EXAMPLES[0].captions, SPEND)
+    folder = RunFolder(tmp_path, "mini", EXAMPLES, SPEND)
+    folder.enter("mini-x", "x")
+    folder.add("mini-x", EXAMPLES[0].id, scores)
+    again = RunFolder(tmp_path, "mini", EXAMPLES, SPEND).scores("mini-x", EXAMPLES[0].id)
+    assert again is not None
+    np.testing.assert_array_equal(again.score_IC, scores.score_IC)
+    assert again.kind == scores.kind
+    assert (again.evidence is None) == (scores.evidence is None)
+    if again.evidence and scores.evidence:
+        np.testing.assert_array_equal(again.evidence.loss_ICTN, scores.evidence.loss_ICTN)
+        np.testing.assert_array_equal(again.evidence.timestep_T, scores.evidence.timestep_T)
+        assert again.evidence.loss_ICTN.dtype == np.float32
+
+
+def test_a_killed_run_goes_on_and_scores_nothing_twice(tmp_path: Path) -> None:
+    with pytest.raises(KilledError):
+        run(Shelf(lives=55), tmp_path / "run")
+    shelf = Shelf()
+    result = run(shelf, tmp_path / "run")
+    assert shelf.calls == 2 * len(EXAMPLES) - 55
+    assert untimed(result) == untimed(run(Shelf(), None))
+    idle = Shelf()
+    assert untimed(run(idle, tmp_path / "run")) == untimed(result)
+    assert idle.calls == 0
+
+
+def test_a_last_line_that_was_cut_is_dropped_and_scored_again(tmp_path: Path) -> None:
+    whole = run(Shelf(), tmp_path / "run")
+    file = tmp_path / "run" / SCORES
+    file.write_bytes(file.read_bytes()[:-40])
+    shelf = Shelf()
+    assert untimed(run(shelf, tmp_path / "run")) == untimed(whole)
+    assert shelf.calls == 1
+    assert len(file.read_text().splitlines()) == 2 * len(EXAMPLES)
+    assert all(json.loads(line) for line in file.read_text().splitlines())
+
+
+def test_other_settings_in_the_same_folder_are_refused_and_nothing_is_lost(tmp_path: Path) -> None:
+    run(Shelf(), tmp_path / "run")
+    before = (tmp_path / "run" / SCORES).read_bytes()
+    with pytest.raises(UserError, match="other settings"):
+        run(Shelf(), tmp_path / "run", budget(3, 2, 1))
+    assert (tmp_path / "run" / SCORES).read_bytes() == before
+
+
+def test_another_benchmark_in_the_same_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(Shelf(), tmp_path / "run")
+    monkeypatch.setattr("sdsdemo.evaluation.run.read_benchmark", lambda name: EXAMPLES[1:])
+    with pytest.raises(UserError, match="another benchmark"):
+        run(Shelf(), tmp_path / "run")
+
+
+def test_a_model_with_other_weights_is_refused_and_another_model_is_welcome(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(KilledError):
+        run(Shelf(lives=3), tmp_path / "run", models=["mini-clip"])
+    run(Shelf(), tmp_path / "run", models=["mini-diffusion"])
+    monkeypatch.setattr(cards, "fingerprint", lambda card: "other weights")
+    with pytest.raises(UserError, match="other weights"):
+        run(Shelf(), tmp_path / "run", models=["mini-clip"])
+
+
+def test_the_header_names_models_settings_versions_and_machine(tmp_path: Path) -> None:
+    run(Shelf(), tmp_path / "run")
+    header = json.loads((tmp_path / "run" / HEADER).read_text())
+    assert header["models"] == {n: cards.fingerprint(cards.resolve(n)) for n in ("mini-clip", "mini-diffusion")}
+    assert header["settings"] == {"timesteps": 3, "noises": 2, "seed": 0, "empty_prompt": False, "region": "crop"}
+    assert header["examples"] == len(EXAMPLES)
+    assert header["versions"]["torch"]
+    assert header["machine"]
+
+
+@pytest.mark.parametrize(("file", "words"), [(HEADER, "cannot be read"), (SCORES, "Line 1 of scores.jsonl")])
+def test_a_broken_file_is_a_sentence_that_names_it(tmp_path: Path, file: str, words: str) -> None:
+    run(Shelf(), tmp_path / "run")
+    (tmp_path / "run" / file).write_text("no json\n")
+    with pytest.raises(UserError, match=words):
+        run(Shelf(), tmp_path / "run")
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("a file is in the way")
+    with pytest.raises(UserError, match="name another one with --out"):
+        run(Shelf(), tmp_path / "run")
+
+
+def test_fingerprints_tell_weights_apart() -> None:
+    names = ("mini-clip", "mini-clip-clean", "mini-diffusion", "mini-sds-clip", "mini-clip-control", "clip-vit-b-32")
+    assert len({cards.fingerprint(cards.resolve(name)) for name in names}) == len(names)

@@ -1,0 +1,180 @@
+"""The runs of a study: made once, measured, shared by processes, and not trained again for another study."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sdsdemo.app.workbench import Workbench
+from sdsdemo.data.benchmarks import read_benchmark
+from sdsdemo.finetuning import before_after, training_pairs
+from sdsdemo.finetuning import run as training
+from sdsdemo.finetuning.cache import Drawn
+from sdsdemo.finetuning.recipe import Recipe
+from sdsdemo.mini.experiments import runs
+from sdsdemo.mini.experiments import study as experiment
+from sdsdemo.mini.experiments.study import Study, base_row, look_at, read_rows, right_of, run_study
+from sdsdemo.models.clip import ClipModel
+from sdsdemo.settings import Settings
+from sdsdemo.types import Picture
+
+
+@pytest.fixture
+def few_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs that are measured on little, so that they end soon."""
+    monkeypatch.setattr(before_after, "ZERO_SHOT", 4)
+    monkeypatch.setattr(before_after, "RETRIEVAL", (1, 4))
+    monkeypatch.setattr(experiment, "_choice_sets", dict)
+    monkeypatch.setattr(experiment, "_DRAWN", Drawn())
+
+
+@pytest.mark.usefixtures("few_measured")
+def test_runs_are_made_once_measured_and_shared_by_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiment, "LARGER", 8)
+    monkeypatch.setattr(experiment, "AMONG", 4)
+    experiment.larger_sets.cache_clear()
+    tiny = Recipe(objective="clip", steps=2, batch=4, pool=8, fitted_on=4, teacher_timesteps=2, warm_up=1)
+    study = Study(cells={"clip": tiny, "sds": replace(tiny, objective="sds")}, seeds=(0,))
+    workbench = Workbench(Settings.from_environment({"SDSDEMO_CACHE": str(tmp_path / "cache")}))
+    said: list[str] = []
+    common = {"store": tmp_path / "lines.jsonl", "work": tmp_path / "work", "workbench": workbench}
+    for part in ((1, 2), (0, 2), (0, 1)):
+        run_study("tiny", study, **common, progress=said.append, part=part, keep=tmp_path / "kept")
+    rows = read_rows(tmp_path / "lines.jsonl")
+    assert [row["run"] for row in rows] == ["sds mini-clip 0", "clip mini-clip 0"]
+    assert sum(text.startswith("tiny: ") for text in said) == 2
+    assert [text for text in said if "clip_mini-clip_0  step 2 of 2  loss " in text]
+    assert not [text for text in said if " step 1 of 2 " in text], "a log of hundreds of runs names no single steps"
+    assert [text for text in said if text.startswith("sds_mini-clip_0  step 2  text ") and text.endswith(", n = 400")]
+    assert [text for text in said if "sds_mini-clip_0  h_w explains " in text]
+    assert right_of(rows[0], "mini-validation", "text").shape == (400,)
+    assert -1 <= rows[0]["controls"]["0"]["cosine with shuffled"] <= 1
+    assert {path.name for path in (tmp_path / "kept").iterdir()} == {
+        f"{r['run'].replace(' ', '_')}.safetensors" for r in rows
+    }
+    of_base = base_row("mini-clip", workbench)
+    assert of_base["n"]["mini"] == 400
+    assert of_base["n"]["mini-zero-shot-8"] == of_base["n"]["mini-retrieval-8"] == 8
+    assert "mini-zero-shot-8" not in rows[0]["n"]
+    experiment.larger_sets.cache_clear()
+    with (tmp_path / "lines.jsonl").open("a") as file:
+        file.write('{"run": "half')
+    assert read_rows(tmp_path / "lines.jsonl") == rows
+    json.dumps(rows)
+
+
+@pytest.mark.usefixtures("few_measured")
+def test_what_another_study_has_trained_is_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(before_after, "read_benchmark", lambda name: read_benchmark(name)[::40])
+    recipe = Recipe(objective="clip", steps=2, batch=4, pool=8, warm_up=1, trained="all")
+    trained: list[str] = []
+
+    def finetune(asked: Recipe, out: Path, **options: Any) -> Any:
+        trained.append(out.name)
+        return training.finetune(asked, out, **options)
+
+    monkeypatch.setattr(runs, "finetune", finetune)
+    workbench = Workbench(Settings.from_environment({"SDSDEMO_CACHE": str(tmp_path / "cache")}))
+    common = {"work": tmp_path / "work", "workbench": workbench, "progress": lambda line: None}
+    cells = {
+        "first": {"clip": recipe},
+        "second": {"again": recipe, "part": replace(recipe, wise_ft=0.5), "longer": replace(recipe, steps=3)},
+        "anew": {"part": replace(recipe, wise_ft=0.5)},
+    }
+    for name, of in cells.items():
+        work = {"work": tmp_path / "other"} if name == "anew" else {}
+        run_study(
+            name, Study(cells=of, seeds=(0,)), store=tmp_path / f"{name}.jsonl", keep=tmp_path / name, **common | work
+        )
+    assert trained == ["clip_mini-clip_0", "longer_mini-clip_0", "part_mini-clip_0"]
+    (whole,), (again, part, _), (anew,) = (read_rows(tmp_path / f"{name}.jsonl") for name in cells)
+    assert again["right"] == whole["right"]
+    assert part["recipe"]["wise_ft"] == 0.5
+    assert part["right"] == anew["right"]
+    mixed, direct = (load_file(tmp_path / name / "part_mini-clip_0.safetensors") for name in ("second", "anew"))
+    assert mixed.keys() == direct.keys()
+    assert all(torch.equal(mixed[name], direct[name]) for name in mixed)
+
+
+@pytest.mark.usefixtures("few_measured")
+def test_a_run_of_other_weights_is_not_taken_for_the_same(tmp_path: Path) -> None:
+    recipe = Recipe(objective="clip", steps=1, batch=4, pool=8, warm_up=1)
+    workbench = Workbench(Settings.from_environment({"SDSDEMO_CACHE": str(tmp_path / "cache")}))
+    out = tmp_path / "work" / "first" / "run"
+    runs.trained_run(recipe, out, workbench, lambda line: None)
+    found = runs._same_training(recipe, tmp_path / "work", workbench)
+    assert found is not None
+    assert found.path == out
+    record = json.loads((out / "run.json").read_text())
+    for change in ({"base_fingerprint": "another"}, {"state": "stopped"}):
+        (out / "run.json").write_text(json.dumps(record | change))
+        assert runs._same_training(recipe, tmp_path / "work", workbench) is None
+
+
+@pytest.mark.usefixtures("few_measured")
+def test_what_one_run_has_drawn_the_next_one_finds_and_trains_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(before_after, "ZERO_SHOT", 4)
+    monkeypatch.setattr(before_after, "RETRIEVAL", (1, 4))
+    monkeypatch.setattr(before_after, "read_benchmark", lambda name: read_benchmark(name)[::40])
+    drawn: list[object] = []
+    draw, prepare = training_pairs.draw, before_after.Measures._input
+    monkeypatch.setattr(training_pairs, "draw", lambda *of: drawn.append(of) or draw(*of))
+    monkeypatch.setattr(before_after.Measures, "_input", lambda self, key, picture: prepare(self, key, noting(picture)))
+
+    def noting(picture: Picture) -> Picture:
+        return replace(picture, open=lambda: drawn.append(picture.key) or picture.open())
+
+    workbench = Workbench(Settings.from_environment({"SDSDEMO_CACHE": str(tmp_path / "cache")}))
+    recipe = Recipe(objective="clip", steps=3, batch=4, pool=8, warm_up=1)
+    common = Drawn()
+
+    def run(name: str, recipe: Recipe, drawn_before: Drawn | None = common) -> dict[str, torch.Tensor]:
+        drawn.clear()
+        runs.trained_run(recipe, tmp_path / name, workbench, lambda line: None, drawn_before)
+        return load_file(tmp_path / name / "model.safetensors")
+
+    first, count = run("first", recipe), len(drawn)
+    assert count > 8 + 20, "the pool, and the sets before the run; after it they are there"
+    again = run("again", replace(recipe, objective="labels"))
+    assert drawn == []
+    alone = run("alone", replace(recipe, objective="labels"), None)
+    assert len(drawn) == count
+    assert again.keys() == alone.keys() == first.keys()
+    assert all(torch.equal(again[name], alone[name]) for name in alone)
+    assert not all(torch.equal(again[name], first[name]) for name in first)
+    for change in ({"seed": 1}, {"pool": 9}, {"withheld_kind": "size"}, {"mislabelled": 0.5}):
+        other = replace(recipe, **change)  # type: ignore[arg-type]
+        common.source(recipe)
+        assert [p.caption for p in common.source(other).draw(0, 8)] == [
+            p.caption for p in training_pairs.read_source(other).draw(0, 8)
+        ], "pairs of other settings are other pairs"
+
+
+def test_what_a_process_has_drawn_for_one_look_it_has_for_the_next_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(before_after, "read_benchmark", lambda name: read_benchmark(name)[::40])
+    monkeypatch.setattr(experiment, "_DRAWN", Drawn())
+    workbench, opened = Workbench(Settings.from_environment({})), []
+
+    def load(name: str, shade: float) -> ClipModel:
+        model = ClipModel.load(workbench.card(name).spec)
+        own = model.preprocess
+        model.preprocess = lambda image: opened.append(image) or shade * own(image)
+        return model
+
+    model = load("mini-clip", 1.0)
+    first = look_at(model, "mini")
+    assert len(opened) >= 28
+    opened.clear()
+    assert look_at(model, "mini") == first
+    assert len(opened) <= 1, "one picture tells how large they are"
+    darker = load("mini-clip", 0.0)
+    assert look_at(darker, "mini") != first
+    assert len(opened) >= 28, "another way of preparing them has inputs of its own"

@@ -1,0 +1,48 @@
+"""On ZeroGPU a function is decorated, with its seconds; anywhere else it is left alone."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import types
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sdsdemo.core.metrics import proportion
+from sdsdemo.finetuning.events import Done, Looked, Preparing, Told, Written
+from sdsdemo.finetuning.loop import Step
+from sdsdemo.finetuning.recipe import PRESETS
+from sdsdemo.runtime import zerogpu
+from sdsdemo.settings import Settings
+
+
+def score() -> int:
+    return 1
+
+
+def test_nothing_changes_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SPACES_ZERO_GPU", raising=False)
+    assert zerogpu.on_gpu(score, 60) is score
+
+
+def test_on_zerogpu_the_function_asks_for_its_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    spaces = types.ModuleType("spaces")
+    spaces.GPU = lambda duration: asked.append(duration) or (lambda function: ("on a GPU", function))  # type: ignore
+    monkeypatch.setitem(sys.modules, "spaces", spaces)
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
+    assert zerogpu.on_gpu(score, 60) == ("on a GPU", score)
+    assert asked == [60]
+
+
+def test_what_crosses_the_fork_can_be_pickled() -> None:
+    events = [
+        Preparing(text="x"), Told(text="x"), Written(step=1), Done(state="finished", record={"a": 1}),
+        Looked(step=0, metric="text", share=proportion(1, 2)),
+        Step(step=1, losses={"loss": 1.0}, gradient_norm=1.0, seconds=1.0),
+    ]  # fmt: skip
+    given = (replace(PRESETS["quick"], seed=3), str(Path("x")), Settings.from_environment({}))
+    for thing in (*events, given):
+        assert pickle.loads(pickle.dumps(thing)) == thing

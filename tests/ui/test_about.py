@@ -1,0 +1,68 @@
+"""The About tab: its figures are those of the stored files, and each model says whether it is here."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from sdsdemo.app.workbench import Workbench
+from sdsdemo.settings import ASSETS, ROOT, Settings
+from sdsdemo.ui import about, results_html
+
+
+def test_the_about_tab_shows_the_stored_figures_with_n_and_intervals(tmp_path: Path) -> None:
+    html = about.measured_html()
+    stored = json.loads((ASSETS / about.MEASURED_FILE).read_text())
+    assert f"{stored['n']} examples" in html
+    for name, entry in stored["models"].items():
+        assert f"<code>{name}</code>" in html
+        assert f"{100 * entry['text']['value']:.1f} <small>{100 * entry['text']['low']:.0f} to" in html
+    assert about.measured_html(tmp_path) == ""
+    base, clean, teacher = (stored["models"][f"mini-{name}"] for name in ("clip", "clip-clean", "diffusion"))
+    said = re.findall(r"(\d+) of (\d+) points of (\w+) score", html)
+    assert [metric for *_, metric in said] == ["text", "image", "group"]
+    for gain, gap, metric in said:
+        assert int(gain) == pytest.approx(100 * (clean[metric]["value"] - base[metric]["value"]), abs=0.51)
+        assert int(gap) == pytest.approx(100 * (teacher[metric]["value"] - base[metric]["value"]), abs=0.51)
+        assert metric == "group" or f"{gain} of {gap}" in (ROOT / "README.md").read_text()
+
+
+def test_a_card_of_ours_quotes_cost_and_scores_from_the_files_that_training_and_scoring_left(tmp_path: Path) -> None:
+    share = {"value": 0.5, "low": 0.25, "high": 0.75}
+    result = {"benchmark": "mini", "n": 8, "chance": {"text": 0.25}, "models": {"mini-clip": {"text": share}}}
+    (tmp_path / "mini" / "results").mkdir(parents=True)
+    (tmp_path / about.MEASURED_FILE).write_text(json.dumps(result))
+    for name, steps in (("mini-clip", 7), ("mini-clip-2", 9), ("mini-diffusion-vae", 10), ("mini-diffusion-unet", 20)):
+        (tmp_path / f"{name}.json").write_text(json.dumps([{"step": 1}, {"step": steps}]))
+    assert about.measured_card("mini-clip", tmp_path, tmp_path) == [
+        "Cost: 7 steps of training.",
+        "Measured on mini, n = 8: text 50.0 (25 to 75) percent.",
+    ]
+    assert about.measured_card("mini-diffusion", tmp_path, tmp_path) == ["Cost: 30 steps of training in 2 parts."]
+    assert about.measured_card("mini-unheard-of", tmp_path, tmp_path) == []
+    html = about.models_html(Workbench(Settings.from_environment({})))
+    assert "Captions: whole sentences only" in html
+    assert "Limits: " in html
+    assert "Measured on mini, n = 400: text " in html
+
+
+def test_the_about_tab_says_what_fine_tuning_does_from_the_experiments_file(tmp_path: Path) -> None:
+    found = json.loads((ASSETS / results_html.EXPERIMENT).read_text())
+    first = next(row for row in found["confirm"]["contrasts"] if (row["cell"], row["control"]) == ("sds", "clip"))
+    html = about.experiment_html()
+    assert f"{100 * first['value']:+.1f} [{100 * first['low']:+.1f}, {100 * first['high']:+.1f}] points" in html
+    assert html in about.measured_html()
+    assert about.experiment_html(tmp_path) == ""
+    (tmp_path / results_html.EXPERIMENT).parent.mkdir(parents=True)
+    (tmp_path / results_html.EXPERIMENT).write_text(json.dumps({"confirm": {"declared": {}, "bases": [], "seeds": []}}))
+    assert about.experiment_html(tmp_path) == ""
+
+
+def test_the_about_tab_says_of_each_model_whether_it_is_here() -> None:
+    html = about.models_html(Workbench(Settings.from_environment({})))
+    assert "MB, here" in html
+    assert "GB to download" in html
+    assert "MB, once it is trained" in html

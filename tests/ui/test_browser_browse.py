@@ -1,0 +1,198 @@
+"""Browse and Results in a real browser, on the shipped Mini run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+pytest.importorskip("playwright", reason="the browser tests need requirements-dev.txt")
+from playwright.sync_api import Browser, Page, expect
+
+from sdsdemo.app.workbench import Workbench
+from sdsdemo.data.mini.benchmarks import SWAPS
+from sdsdemo.evaluation.store import read_run
+from sdsdemo.settings import ASSETS, Settings
+from tests.conftest import WAIT_MS, free_port
+from tests.late import held_back
+
+pytestmark = pytest.mark.browser
+COUNT = "#browse-count .count"
+OTHER_RESULT = "fresh-31001"
+EVENT = '"event_data":{{"value":"{}"'
+INSIDE = SWAPS["inside"].share
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    from sdsdemo.ui.page import build_page, launch_options
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
+        page = build_page(Workbench(Settings.from_environment({"SDSDEMO_RUNS": "no-such-folder"})))
+        _, address, _ = page.launch(**launch_options("127.0.0.1", free_port()), quiet=True, prevent_thread_lock=True)
+        yield address
+        page.close()
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    page = browser.new_page(viewport={"width": 1300, "height": 900})
+    page.set_default_timeout(WAIT_MS)
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    foreign: list[str] = []
+    page.on("request", lambda r: foreign.append(r.url) if not r.url.startswith((address, "data:", "blob:")) else None)
+    yield page
+    page.close()
+    assert not complaints
+    assert not foreign
+
+
+def browse(page: Page, address: str, query: str = "?tab=browse") -> None:
+    page.goto(address + query)
+    page.locator(".pair-card").first.wait_for()
+
+
+def test_a_bar_filters_the_gallery_and_clear_brings_everything_back(page: Page, address: str) -> None:
+    browse(page, address)
+    expect(page.locator(COUNT)).to_have_text("400 of 400")
+    page.locator(".tag-row", has_text="Noun inside").click()
+    expect(page.locator(COUNT)).to_have_text(f"{INSIDE} of 400")
+    page.locator(".bar-row", has_text="fixed").click()
+    expect(page.locator(COUNT)).not_to_have_text(f"{INSIDE} of 400")
+    expect(page.locator(COUNT)).to_have_text(re.compile(r"^\d+ of 400$"))
+    page.locator("#browse-clear").click()
+    expect(page.locator(COUNT)).to_have_text("400 of 400")
+
+
+def test_the_failure_categories_of_mini_filter_the_gallery(page: Page, address: str) -> None:
+    browse(page, address)
+    page.get_by_label("Failure category").click()
+    page.get_by_role("option", name="small object").click()
+    small = sum(recipe.categories.get("small object", 0) for recipe in SWAPS.values())
+    expect(page.locator(COUNT)).to_have_text(f"{small} of 400")
+
+
+def test_an_example_opens_with_all_models_and_j_and_k_step_through(page: Page, address: str) -> None:
+    browse(page, address)
+    page.locator(".pair-card").nth(2).click()
+    expect(page.locator(".example h2")).to_have_text("Example 2")
+    expect(page.locator(".example .matrix")).to_have_count(len(read_run(ASSETS / "mini" / "runs" / "mini").models))
+    page.keyboard.press("j")
+    expect(page.locator(".example h2")).to_have_text("Example 3")
+    page.keyboard.press("k")
+    expect(page.locator(".example h2")).to_have_text("Example 2")
+    page.get_by_label("Words in the captions").click()
+    page.keyboard.type("jk")  # typed, not stepped
+    expect(page.locator(COUNT)).to_have_text("0 of 400")
+    expect(page.locator(".example h2")).to_have_text("Example 2")
+    page.locator(".empty-view button").click()
+    expect(page.locator(COUNT)).to_have_text("400 of 400")
+
+
+def test_on_a_slow_network_the_last_click_counts(page: Page, address: str) -> None:
+    browse(page, address)
+    page.route("**/gradio_api/run/**", lambda route: (page.wait_for_timeout(1_000), route.continue_()))
+    page.locator(".pair-card").nth(2).click()
+    page.locator(".pair-card").nth(4).click()
+    expect(page.locator(".example h2")).to_have_text("Example 4")
+    page.unroute_all(behavior="wait")
+
+
+def test_a_link_opens_the_same_example_and_a_dot_opens_its_own(page: Page, address: str) -> None:
+    browse(page, address, "?tab=browse&run=mini&example=17&model=mini-sds-clip&against=mini-clip")
+    expect(page.locator(".example h2")).to_have_text("Example 17")
+    expect(page.locator("#browse-charts")).to_contain_text("From Mini SDS-CLIP to Mini CLIP")
+    link = page.locator(".example [data-link]").get_attribute("data-link")
+    assert link is not None
+    assert "example=17" in link
+    page.locator('.scatter circle[data-pick="5"]').dispatch_event("click", {"bubbles": True})
+    expect(page.locator(".example h2")).to_have_text("Example 5")
+
+
+def test_an_example_goes_to_compare_and_is_scored_there(page: Page, address: str) -> None:
+    browse(page, address, "?tab=browse&example=17")
+    page.locator(".example").wait_for()
+    caption = page.locator(".example figcaption").first.inner_text().partition("\n")[2].strip()
+    page.locator('[data-kind="compare"]').nth(0).click()
+    expect(page.locator("#caption-a textarea")).to_have_value(caption)
+    expect(page.locator("#answer .asked")).to_contain_text(caption, timeout=2 * WAIT_MS)
+    expect(page.locator("#answer .verdict")).to_have_count(3, timeout=2 * WAIT_MS)
+
+
+def test_results_show_the_shipped_run_with_downloads(page: Page, address: str) -> None:
+    page.goto(address + "?tab=results")
+    expect(page.locator("#result-shown")).to_contain_text("n = 400", timeout=WAIT_MS)
+    expect(page.locator("#result-shown table").first).to_contain_text("96.8")
+    for ending in ("csv", "json", "png", "svg"):
+        expect(page.locator(f'#result-shown a[download$=".{ending}"]')).to_have_count(1)
+
+
+def test_on_a_phone_nothing_is_wider_than_the_screen(page: Page, address: str) -> None:
+    page.set_viewport_size({"width": 390, "height": 800})
+    for query in ("?tab=browse&example=17", "?tab=results"):
+        page.goto(address + query)
+        page.locator(".example, #result-shown table").first.wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["answer", "request"])
+def test_a_late_one_never_replaces_a_newer_example(page: Page, address: str, before: bool) -> None:
+    browse(page, address)
+    let_go = held_back(page, EVENT.format("example"), before=before)
+    page.locator(".pair-card").nth(2).click()
+    page.locator(".pair-card").nth(4).click()
+    expect(page.locator(".example h2")).to_have_text("Example 4")
+    let_go()
+    expect(page.locator(".example h2")).to_have_text("Example 4")
+    page.locator('[data-kind="move"][data-pick="1"]').click()
+    expect(page.locator(".example h2")).to_have_text("Example 5")
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["answer", "request"])
+def test_a_late_one_never_replaces_a_newer_filter(page: Page, address: str, before: bool) -> None:
+    browse(page, address)
+    let_go = held_back(page, EVENT.format("tag"), before=before)
+    row = page.locator(".tag-row").nth(1)
+    shown = f"{row.locator('.name small').inner_text()} of 400"
+    page.locator(".tag-row").nth(0).click()
+    row.click()
+    expect(row).to_have_attribute("aria-pressed", "true")
+    expect(page.locator(COUNT)).to_have_text(shown)
+    let_go()
+    expect(row).to_have_attribute("aria-pressed", "true")
+    expect(page.locator(COUNT)).to_have_text(shown)
+
+
+def choose(page: Page, name: str) -> None:
+    page.locator("#result-name input").click()
+    page.get_by_role("option", name=name, exact=True).click()
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["answer", "request"])
+def test_opening_results_never_undoes_a_choice_made_since(page: Page, address: str, before: bool) -> None:
+    page.goto(address)
+    let_go = held_back(page, '"value":"Results"', before=before)
+    page.get_by_role("tab", name="Results").click()
+    choose(page, OTHER_RESULT)
+    expect(page.locator("#result-shown table").first).to_be_visible()
+    shown = page.locator("#result-shown").inner_text()
+    let_go()
+    expect(page.locator("#result-name input")).to_have_value(OTHER_RESULT)
+    expect(page.locator("#result-shown")).to_have_text(shown, use_inner_text=True)
+    expect(page.locator("#result-overview table").first).to_be_visible()
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["answer", "request"])
+def test_of_two_results_the_one_chosen_last_is_shown(page: Page, address: str, before: bool) -> None:
+    page.goto(address + "?tab=results")
+    expect(page.locator("#result-shown")).to_contain_text("n = 400")
+    shown = page.locator("#result-shown").inner_text()
+    let_go = held_back(page, f'"data":["{OTHER_RESULT}"]', before=before)
+    choose(page, OTHER_RESULT)
+    choose(page, "mini")
+    let_go()
+    expect(page.locator("#result-name input")).to_have_value("mini")
+    expect(page.locator("#result-shown")).to_have_text(shown, use_inner_text=True)

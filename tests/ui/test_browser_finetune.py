@@ -1,0 +1,239 @@
+"""Fine-tuning in a real browser: a real run of the shipped models, stopped, or cut by the server's death; reload in
+mid-run; two visitors at once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("playwright", reason="the browser tests need requirements-dev.txt")
+from playwright.sync_api import Browser, Page, expect
+
+from sdsdemo.app.jobs import Tunings
+from sdsdemo.app.workbench import Workbench
+from sdsdemo.finetuning.recipe import PRESETS
+from sdsdemo.settings import ROOT, Settings
+from sdsdemo.ui.finetune import FinetuneTab
+from tests.app.test_jobs import Trainer
+from tests.conftest import WAIT_MS, free_port
+from tests.late import asked_by, held_back
+
+pytestmark = pytest.mark.browser
+STATE = ".run-status .state"
+LONG = 3 * WAIT_MS
+
+
+def serve(tmp: Path, tunings: Tunings, workbench: Workbench) -> Iterator[str]:
+    from sdsdemo.ui.page import build_page, launch_options
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp / "gradio"))
+        page = build_page(workbench, tunings=tunings)
+        _, address, _ = page.launch(**launch_options("127.0.0.1", free_port()), quiet=True, prevent_thread_lock=True)
+        yield address
+        page.close()
+
+
+@pytest.fixture
+def trainer() -> Trainer:
+    return Trainer()
+
+
+@pytest.fixture
+def staged(trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The page with a stand-in for the training itself, which waits until it is let go; nothing is estimated."""
+    monkeypatch.setattr(FinetuneTab, "_estimated", lambda tab, recipe: "About a minute.")
+    workbench = Workbench(Settings.from_environment({}))
+    yield from serve(tmp_path, Tunings(workbench, root=tmp_path / "runs", runner=trainer), workbench)
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Iterator[str]:
+    workbench = Workbench(Settings.from_environment({"SDSDEMO_CACHE": str(tmp_path)}))
+    yield from serve(tmp_path, Tunings(workbench, root=tmp_path / "runs"), workbench)
+
+
+def visitor(browser: Browser, address: str, **options: object) -> Page:
+    page = browser.new_context(viewport={"width": 1300, "height": 900}, **options).new_page()  # type: ignore[arg-type]
+    page.set_default_timeout(WAIT_MS)
+    page.goto(address + "?tab=finetune")
+    page.locator("#ft-start").wait_for()
+    return page
+
+
+def test_a_real_run_is_stopped_and_kept_and_its_model_answers_in_compare(browser: Browser, real: str) -> None:
+    page = visitor(browser, real)
+    expect(page.locator("#ft-estimate")).to_contain_text("on this machine", timeout=LONG)
+    page.locator("#ft-start").click()
+    expect(page.locator(STATE)).to_have_text(re.compile("Preparing|Training"), timeout=WAIT_MS)
+    expect(page.locator(STATE)).to_have_text("Training", timeout=LONG)
+    expect(page.locator("#ft-start")).to_be_disabled()
+    page.locator("#ft-stop").click()
+    expect(page.locator(STATE)).to_have_text("Stopped, and kept", timeout=LONG)
+    expect(page.locator("#ft-result")).to_contain_text(re.compile("95 % interval|stopped before"))
+    expect(page.locator("#ft-start")).to_be_enabled()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Weights (.safetensors)").click()
+    assert download.value.suggested_filename == "model.safetensors"
+    page.get_by_role("button", name="Use in Compare").click()
+    page.locator("#score").click()
+    expect(page.locator("#answer")).to_contain_text("Your run: sds", timeout=LONG)
+    page.context.close()
+
+
+def test_a_run_survives_a_reload_and_another_visitor_waits_and_sees_nothing_of_it(
+    browser: Browser, staged: str, trainer: Trainer
+) -> None:
+    trainer.go.clear()
+    first = visitor(browser, staged)
+    first.locator("#ft-start").click()
+    expect(first.locator(STATE)).to_have_text("Preparing")
+    first.reload()
+    first.locator("#ft-start").wait_for()
+    expect(first.locator(STATE)).to_have_text("Preparing")
+    expect(first.locator("#ft-start")).to_be_disabled()
+
+    second = visitor(browser, staged)
+    expect(second.locator("#ft-status")).to_contain_text("Nothing runs yet")
+    second.locator("#ft-start").click()
+    expect(second.locator(STATE)).to_have_text("Waiting")
+    expect(second.locator(".run-status")).to_contain_text("1 before you")
+    expect(second.locator(".run-status")).not_to_contain_text("<note>")
+
+    trainer.go.set()
+    for page in (first, second):
+        expect(page.locator(STATE)).to_have_text("Finished", timeout=LONG)
+        expect(page.locator(".run-curve").first).to_be_visible()
+        page.context.close()
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["answer", "request"])
+def test_a_late_stop_says_nothing_of_a_run_that_is_over(
+    browser: Browser, staged: str, trainer: Trainer, before: bool
+) -> None:
+    trainer.go.clear()
+    page = visitor(browser, staged)
+    page.locator("#ft-start").click()
+    expect(page.locator("#ft-stop")).to_be_enabled()
+    let_go = held_back(page, asked_by(page, "ft-stop"), before=before)
+    page.locator("#ft-stop").click()
+    trainer.go.set()
+    expect(page.locator("#ft-start")).to_be_enabled(timeout=LONG)
+    let_go()
+    expect(page.locator("#ft-stop")).to_have_text("Stop and keep")
+    expect(page.locator("#ft-stop")).to_be_disabled()
+    page.context.close()
+
+
+def test_a_bad_setting_is_a_sentence_and_the_form_keeps_its_values(browser: Browser, staged: str) -> None:
+    page = visitor(browser, staged)
+    page.locator("#ft-advanced button").first.click()
+    page.locator("#ft-lam input").fill("-1")
+    page.locator("#ft-start").click()
+    expect(page.locator("#ft-message")).to_contain_text("“Lambda” must be from 0")
+    expect(page.locator("#ft-lam input")).to_have_value("-1")
+    expect(page.locator("#ft-start")).to_be_enabled()
+    page.context.close()
+
+
+def test_a_preset_fills_the_form(browser: Browser, staged: str) -> None:
+    page = visitor(browser, staged)
+    page.locator("#ft-advanced button").first.click()
+    page.locator("#ft-preset input").click()
+    page.get_by_role("option", name=re.compile("^mini:")).click()
+    expect(page.locator("#ft-lam input")).to_have_value("10")
+    expect(page.locator("#ft-steps input")).to_have_value(str(PRESETS["mini"].steps))
+    page.context.close()
+
+
+def test_the_settings_of_other_objectives_are_out_of_sight_and_keep_their_values(browser: Browser, staged: str) -> None:
+    page = visitor(browser, staged)
+    page.locator("#ft-advanced button").first.click()
+    page.locator("#ft-fitted_on input").fill("128")
+    for objective, seen in {"preference": (False, True), "clip": (False, False), "sds": (True, False)}.items():
+        page.locator("#ft-objective input").click()
+        page.get_by_role("option", name=re.compile(f"^{objective}:")).click()
+        for group, is_seen in zip(("#ft-in-loop", "#ft-asked"), seen, strict=True):
+            expect(page.locator(group)).to_be_visible(visible=is_seen)
+    expect(page.locator("#ft-fitted_on input")).to_have_value("128")
+    page.context.close()
+
+
+def test_on_a_phone_nothing_is_wider_than_the_screen(browser: Browser, staged: str) -> None:
+    page = visitor(browser, staged)
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.locator("#ft-advanced button").first.click()
+    page.locator("#ft-start").click()
+    expect(page.locator(STATE)).to_have_text("Finished", timeout=LONG)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.context.close()
+
+
+class Server:
+    """The app as it is started from the shell, which can be killed and started again at the same address."""
+
+    def __init__(self, folder: Path) -> None:
+        self.cache, self._port = folder / "cache", free_port()
+        self.address = f"http://127.0.0.1:{self._port}"
+        self._environment = {**os.environ, "SDSDEMO_CACHE": str(self.cache), "GRADIO_TEMP_DIR": str(folder / "gradio")}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "app.py", "--port", str(self._port)]
+        self._process = subprocess.Popen(
+            command, cwd=ROOT, env=self._environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + LONG / 1000
+        while time.monotonic() < deadline:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self._port), timeout=1):
+                return
+            time.sleep(0.2)
+        raise AssertionError("the server does not answer")
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path)
+    server.start()
+    yield server
+    server.kill()
+
+
+def test_a_run_that_the_server_s_death_cut_is_resumed_to_its_end(browser: Browser, server: Server) -> None:
+    page = visitor(browser, server.address)
+    page.locator("#ft-start").click()
+    expect(page.locator(STATE)).to_have_text("Training", timeout=LONG)
+    deadline = time.monotonic() + LONG / 1000
+    while not list(server.cache.glob("page-runs/*/checkpoint.run")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    server.kill()
+    server.start()
+    page.reload()
+    expect(page.locator(STATE)).to_have_text("Interrupted")
+    status = page.locator(".run-status")
+    expect(status).to_contain_text(re.compile(r"at step \d+ of 40"))
+    expect(status).to_contain_text(re.compile(r"goes on from step [1-9]"))
+    expect(page.locator("#ft-losses .run-curve")).to_be_visible()
+    expect(page.locator("#ft-start")).to_be_enabled()
+    page.locator("#ft-resume").click()
+    expect(page.locator(STATE)).to_have_text("Finished", timeout=LONG)
+    expect(status).to_contain_text("step 40 of 40")
+    expect(page.locator("#ft-result")).to_contain_text("95 % interval")
+    expect(page.locator("#ft-resume")).to_have_text("Go on with more steps")
+    expect(page.locator("#ft-steps-in-all input")).to_have_value("80")
+    page.context.close()

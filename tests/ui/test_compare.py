@@ -1,0 +1,453 @@
+"""The Compare tab without a browser: forms become sentences or answers, answers become rows, files and links."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sdsdemo.app.workbench import Workbench
+from sdsdemo.core.decision import decide
+from sdsdemo.errors import UserError
+from sdsdemo.settings import ASSETS, LIMITS, Settings, budget
+from sdsdemo.types import Answer, Concern, Preference, Scores
+from sdsdemo.ui import answer_file, compare_html, compare_logic
+from sdsdemo.ui.compare_logic import Form
+from sdsdemo.ui.examples import find_example, read_examples
+from tests.conftest import fake_workbench
+from tests.fakes import MINI_CARDS, FakeScorer, fake_card
+
+MINI = tuple(card.name for card in MINI_CARDS)
+CAPTIONS = ("a red square left of a blue square", "a blue square left of a red square")
+
+
+@pytest.fixture
+def examples(example_assets: Path):
+    return read_examples(example_assets)
+
+
+@pytest.fixture
+def form(examples) -> Form:
+    return Form(image=str(examples[0].path), captions=list(CAPTIONS), models=list(MINI), timesteps=8, noises=4, seed=0)
+
+
+def answer_of(name: str = "mini-diffusion", **facts) -> Answer:
+    """An answer as a workbench gives it."""
+    card = next(card for card in MINI_CARDS if card.name == name)
+    scores = FakeScorer(card, **facts).score([Image.new("RGB", (9, 9), "red")], CAPTIONS, budget())
+    return Answer(card=card, scores=scores, preference=decide(scores))
+
+
+def scores_of(answer: Answer) -> Scores:
+    assert answer.scores is not None
+    return answer.scores
+
+
+def losses_of(answer: Answer) -> np.ndarray:
+    evidence = scores_of(answer).evidence
+    assert evidence is not None
+    return evidence.loss_ICTN
+
+
+# forms
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"image": None}, "picture"),
+        ({"captions": ["", CAPTIONS[1]]}, "A"),
+        ({"captions": [CAPTIONS[0], "  "]}, "B"),
+        ({"captions": [CAPTIONS[0], CAPTIONS[0].upper()]}, "aption"),
+        ({"captions": ["x" * 5000, CAPTIONS[1]]}, "300"),
+        ({"captions": "one text"}, "list"),
+        ({"captions": [1, 2]}, "list"),
+        ({"models": []}, "model"),
+        ({"models": [None, ""]}, "model"),
+        ({"models": ["no-such-model"]}, "no-such-model"),
+        ({"models": [f"m{i}" for i in range(LIMITS.models + 1)]}, str(LIMITS.models)),
+        ({"timesteps": 65}, "Timesteps"),
+        ({"timesteps": 2.5}, "Timesteps"),
+        ({"noises": 0}, "Noise draws"),
+        ({"noises": None}, "Noise draws"),
+        ({"seed": -1}, "Seed"),
+        ({"region": "stretch"}, "region"),
+        ({"timestep_range": "0.8 0.2"}, "such as 0.2 0.8"),
+        ({"timestep_range": "the middle"}, "timestep range"),
+        ({"timestep_range": [0.2]}, "timestep range"),
+        ({"timestep_range": {"low": 0}}, "timestep range"),
+    ],
+)
+def test_a_form_that_must_change_gets_one_sentence_and_nothing_is_scored(form, examples, change, words):
+    workbench = fake_workbench()
+    views = list(compare_logic.score(workbench, examples, replace(form, **change)))
+    assert len(views) == 1
+    assert words in views[0].message
+    assert views[0].answer == ""
+    assert not any(workbench.is_loaded(name) for name in MINI)
+
+
+def test_a_picture_that_cannot_be_read_gets_a_sentence_without_its_path(form, examples, tmp_path):
+    wrong = tmp_path / "wrong.png"
+    wrong.write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    for message in (
+        compare_logic.check_picture(str(wrong)),
+        *(view.message for view in compare_logic.score(fake_workbench(), examples, replace(form, image=str(wrong)))),
+    ):
+        assert message
+        assert str(tmp_path) not in message
+
+
+def test_a_readable_picture_and_no_picture_say_nothing_when_put_in(examples):
+    assert compare_logic.check_picture(str(examples[0].path)) == compare_logic.check_picture(None) == ""
+
+
+def test_a_fault_of_ours_becomes_a_sentence_and_the_rows_so_far_stay(form, examples, monkeypatch):
+    workbench = fake_workbench()
+
+    def breaks(*args):
+        yield answer_of("mini-clip")
+        raise RuntimeError("secret /server/path")
+
+    monkeypatch.setattr(workbench, "compare", breaks)
+    last = list(compare_logic.score(workbench, examples, form))[-1]
+    assert last.message == compare_logic.OUR_FAULT
+    assert "Mini clip" in last.answer
+    assert "pending" not in last.answer
+    assert "secret" not in last.answer
+
+
+# answers
+
+
+def test_a_row_appears_as_each_model_finishes(form, examples):
+    views = list(compare_logic.score(fake_workbench(), examples, form))
+    done = [view.answer.count('class="verdict') for view in views]
+    waiting = [view.answer.count("pending") for view in views]
+    assert done == [0, 1, 2, 3]
+    assert waiting == [3, 2, 1, 0]
+
+
+def test_the_last_view_has_both_charts_and_the_files(form, examples):
+    last = list(compare_logic.score(fake_workbench(), examples, form))[-1]
+    assert last.has_charts
+    assert len(last.charts) == 2
+    assert "sdsdemo-compare.csv" in last.answer
+
+
+def test_without_a_denoising_model_there_are_no_charts(form, examples):
+    last = list(compare_logic.score(fake_workbench(), examples, replace(form, models=["mini-clip"])))[-1]
+    assert last.has_charts is False
+    assert last.charts == ()
+
+
+def test_a_model_named_twice_is_scored_once(form, examples):
+    views = list(
+        compare_logic.score(fake_workbench(), examples, replace(form, models=["mini-clip", "mini-clip", None]))
+    )
+    assert views[-1].answer.count("<article") == 1
+
+
+def test_swapping_the_captions_swaps_the_scores_exactly(form, examples):
+    straight = compare_logic.score_dict(fake_workbench(), examples, form)
+    swapped = compare_logic.score_dict(fake_workbench(), examples, replace(form, captions=form.captions[::-1]))
+    for one, other in zip(straight["models"], swapped["models"], strict=True):
+        assert one["scores"] == other["scores"][::-1]
+        assert one["preferred"] == 1 - other["preferred"]
+
+
+def test_a_fault_of_one_model_leaves_the_other_rows(form, examples):
+    workbench = fake_workbench()
+    broken = FakeScorer(MINI_CARDS[1], failure=UserError("The diffusion model has no room here."))
+    workbench = type(workbench)(
+        workbench.settings, opener=lambda card: broken if card.name == "mini-diffusion" else FakeScorer(card)
+    )
+    last = list(compare_logic.score(workbench, examples, form))[-1]
+    assert "no room here" in last.answer
+    assert last.answer.count('class="verdict') == 2
+
+
+def test_an_unknown_word_is_said_in_the_row_and_no_number_is_shown(form, examples):
+    concern = Concern(kind="unknown-words", text="'piano' is not a word that the mini models know.", blocking=True)
+    workbench = fake_workbench()
+    workbench = type(workbench)(workbench.settings, opener=lambda card: FakeScorer(card, concerns=[concern]))
+    last = list(compare_logic.score(workbench, examples, form))[-1]
+    assert last.answer.count("is not a word that the mini models know") == 3
+    assert 'class="value"' not in last.answer
+    assert last.has_charts is False
+
+
+@pytest.mark.parametrize("allowed", ["on", "off"])
+def test_the_way_on_is_a_real_clip_with_its_size_to_load_or_to_start_with(allowed):
+    workbench = fake_workbench(SDSDEMO_ALLOW_DOWNLOAD=allowed)
+    passed = [Answer(card=MINI_CARDS[0], problem="'piano' is not a word that the mini models know.")]
+    way = compare_logic.find_way_on(workbench, passed)
+    assert way is not None
+    assert way.can_run == (allowed == "on")
+    assert way.card.family == "clip"
+    assert way.card.download
+    assert compare_html.size_words(way.card.size_mb) in way.sentence
+    assert compare_logic.find_way_on(workbench, [answer_of("mini-clip")]) is None
+
+
+def test_no_option_of_the_command_line_is_cut_at_the_end_of_a_line():
+    workbench = fake_workbench()
+    states = [workbench.availability(card) for card in workbench.cards()]
+    sentences = [f"{state.reason} {state.next_step}" for state in states if not state.can_run]
+    sentences += ["Name a folder with --out, or `finetune --learning-rate 3`: a --b and well--known -- dashes."]
+    assert any("--allow-download" in sentence for sentence in sentences)
+    for sentence in sentences:
+        html = compare_html.prose(sentence)
+        for option in re.findall(r"(?<!\S)--[a-z-]+", sentence):
+            assert html.count(option) == html.count(f'<span class="flag">{option}</span>'), html
+    assert "well--known" in html
+    style = (ASSETS / "style.css").read_text()
+    assert re.search(r"\.flag \{[^}]*white-space: nowrap", style)
+
+
+def test_the_way_on_puts_the_real_clip_and_its_own_sds_clip_in_the_rows_of_mini_s(monkeypatch):
+    workbench = fake_workbench()
+    real = next(card.name for card in workbench.cards() if card.family == "clip" and card.download)
+    monkeypatch.setattr(workbench, "cards", lambda: [])
+    assert compare_logic.take_way_on(workbench, [*MINI, None], real) == [real, "mini-diffusion", "mini-sds-clip", None]
+    monkeypatch.setattr(workbench, "cards", lambda: [fake_card("tuned", "sds-clip", base=real)])
+    assert compare_logic.take_way_on(workbench, [*MINI, None], real) == [real, "mini-diffusion", "tuned", None]
+
+
+def test_the_page_is_built_without_examples_or_an_opening_answer_as_well(tmp_path):
+    from sdsdemo.ui.page import build_page
+
+    assert build_page(fake_workbench(), assets=tmp_path).config["title"]
+
+
+# truth
+
+
+def test_the_truth_is_known_for_an_example_s_own_captions_in_either_order(examples):
+    example = examples[1]
+    assert example.truth(example.captions) == 1
+    assert example.truth(example.captions[::-1]) == 0
+    assert example.truth([example.captions[0].upper(), example.captions[1]]) == 1
+    for kept in example.captions:
+        assert example.truth([kept, "something else"]) is None
+
+
+def test_an_example_is_known_by_its_bytes_under_any_name(examples, tmp_path):
+    copy = tmp_path / "renamed.png"
+    copy.write_bytes(examples[1].path.read_bytes())
+    assert find_example(examples, copy) is examples[1]
+    Image.new("RGB", (64, 64), "red").save(copy)
+    assert find_example(examples, copy) is None
+
+
+@pytest.mark.parametrize(
+    ("preferred", "decided", "truth", "mark"),
+    [(0, True, 0, "✓"), (1, True, 0, "✗"), (0, False, 0, ""), (0, True, None, "")],
+)
+def test_a_tick_or_a_cross_needs_a_decision_and_a_known_truth(preferred, decided, truth, mark):
+    preference = Preference(preferred=preferred, difference=1.0, stderr=0.1, decided=decided)
+    html = compare_html.row_html(replace(answer_of(), preference=preference), truth)
+    assert ("✓" in html, "✗" in html) == (mark == "✓", mark == "✗")
+
+
+def test_examples_may_be_absent_and_a_broken_list_names_the_item(tmp_path):
+    assert read_examples(tmp_path) == []
+    (tmp_path / "mini").mkdir()
+    (tmp_path / "mini" / "examples.json").write_text(json.dumps([{"image": "mini/none.png"}]))
+    with pytest.raises(ValueError, match="item 0"):
+        read_examples(tmp_path)
+
+
+# rows
+
+
+def test_a_row_shows_losses_as_losses_and_says_which_way_is_better():
+    denoising, similarity = (
+        compare_html.row_html(answer_of("mini-diffusion")),
+        compare_html.row_html(answer_of("mini-clip")),
+    )
+    assert "lower loss is better" in denoising
+    assert "higher is better" in similarity
+    assert "-0." not in denoising
+
+
+def test_the_difference_carries_its_standard_error_with_two_digits():
+    assert compare_html.difference_words(0.025123, 0.0043) == "0.0251 ± 0.0043"
+    assert compare_html.difference_words(12.3456, 1.9) == "12.3 ± 1.9"
+    assert compare_html.difference_words(0.29, None) == "0.29"
+    assert compare_html.difference_words(0.29, float("nan")) == "0.29"
+
+
+def test_everything_foreign_is_escaped():
+    nasty = "<script>alert(1)</script>"
+    card = replace(fake_card("mini-clip"), title=nasty)
+    answer = replace(answer_of("mini-clip"), card=card, notes=(nasty,))
+    html = compare_html.answer_html([nasty, nasty], [answer, Answer(card=card, problem=nasty)], [(nasty, nasty)])
+    html += (
+        compare_html.message_html(nasty)
+        + compare_html.remarks_html([nasty])
+        + compare_html.tools_html("?" + nasty, True, nasty, nasty)
+    )
+    assert "<script" not in html
+
+
+def test_what_is_to_be_typed_looks_like_it_and_everything_else_stays_text():
+    assert compare_html.prose("Run `fetch <x>` & wait.") == "Run <code>fetch &lt;x&gt;</code> &amp; wait."
+    assert compare_html.prose("one ` alone") == "one ` alone"
+
+
+def test_a_loss_that_is_no_number_gives_a_row_without_a_verdict_for_anyone():
+    html = compare_html.row_html(answer_of("mini-diffusion", loss=float("nan")), truth=0)
+    assert "✓" not in html
+    assert "✗" not in html
+    assert "prefers" not in html
+
+
+def test_the_page_says_that_decided_does_not_mean_right(form, examples):
+    last = list(compare_logic.score(fake_workbench(), examples, form))[-1]
+    assert "“Decided” does not mean “right”." in last.answer
+
+
+# files and addresses
+
+
+def test_a_record_gives_back_the_answers_and_their_verdicts():
+    answers = [answer_of(name) for name in MINI]
+    kept = json.loads(answer_file.as_json(answer_file.answer_record("x.png", CAPTIONS, answers)))
+    for before, after in zip(answers, answer_file.answers_from(kept, fake_workbench()), strict=True):
+        assert after.card.name == before.card.name
+        assert after.preference == before.preference
+        np.testing.assert_array_equal(scores_of(after).score_IC, scores_of(before).score_IC)
+        if evidence := scores_of(before).evidence:
+            np.testing.assert_array_equal(losses_of(after), evidence.loss_ICTN)
+
+
+def test_the_opening_answer_is_what_the_code_computes_now(example_assets):
+    workbench = fake_workbench()
+    opening = answer_file.as_json(answer_file.opening_answer(workbench, example_assets))
+    (example_assets / "mini" / "opening.json").write_text(opening)
+    example, stored = answer_file.read_opening(workbench, example_assets) or pytest.fail("there is no opening answer")
+    fresh = workbench.compare(Image.open(example.path), example.captions, workbench.settings.models, budget())
+    for was, now in zip(stored, fresh, strict=True):
+        np.testing.assert_allclose(scores_of(was).score_IC, scores_of(now).score_IC, atol=1e-5)
+
+
+def test_an_opening_answer_about_other_models_is_not_shown(example_assets):
+    opening = answer_file.as_json(answer_file.opening_answer(fake_workbench(), example_assets))
+    (example_assets / "mini" / "opening.json").write_text(opening)
+    assert answer_file.read_opening(fake_workbench(SDSDEMO_MODELS="mini-clip"), example_assets) is None
+
+
+def test_the_csv_has_a_line_a_model_and_caption_and_runs_no_formula():
+    answers = [answer_of("mini-clip"), Answer(card=MINI_CARDS[1], problem="=1+1 is not a caption")]
+    kept = answer_file.answer_record("@x.png", ["=HYPERLINK(1)", "plain, with a comma"], answers)
+    lines = list(csv.DictReader(io.StringIO(answer_file.as_csv(kept))))
+    assert [(line["model"], line["caption"]) for line in lines] == [
+        ("mini-clip", "0"), ("mini-clip", "1"), ("mini-diffusion", "0"), ("mini-diffusion", "1"),
+    ]  # fmt: skip
+    assert lines[0]["text"] == "'=HYPERLINK(1)"
+    assert lines[1]["text"] == "plain, with a comma"
+    assert lines[0]["image"] == "'@x.png"
+    assert lines[2]["problem"].startswith("'=")
+    assert float(lines[0]["score"]) == pytest.approx(scores_of(answers[0]).score_IC[0, 0])
+
+
+def test_an_address_gives_back_the_form_and_never_holds_a_visitor_s_picture(examples):
+    workbench = fake_workbench()
+    asked = budget(3, 2, 7, region="pad", timestep_range=(1 / 3, 0.8))
+    link = answer_file.address(examples[1], ["a & b?", "c=d"], ["mini-clip"], asked)
+    query = {name: values[0] for name, values in parse_qs(urlsplit(link).query).items()}
+    form, example = compare_logic.form_of_address(workbench, examples, query) or pytest.fail("it asks for something")
+    assert example is examples[1]
+    assert (list(form.captions), list(form.models)) == (["a & b?", "c=d"], ["mini-clip"])
+    spend = budget(form.timesteps, form.noises, form.seed, region=form.region, timestep_range=form.timestep_range)
+    assert spend == asked
+    assert "example" not in answer_file.address(None, CAPTIONS, ["mini-clip"], budget())
+    assert answer_file.address(None, CAPTIONS, [], budget(), "me/space").startswith(
+        "https://huggingface.co/spaces/me/space?"
+    )
+
+
+def test_an_address_without_a_question_changes_nothing_and_nonsense_gives_way_to_defaults(examples):
+    workbench = fake_workbench()
+    assert compare_logic.form_of_address(workbench, examples, {"tab": "compare", "__theme": "dark"}) is None
+    nonsense = {"example": "none", "timesteps": "9999"}
+    form, example = compare_logic.form_of_address(workbench, examples, nonsense) or pytest.fail("it asks for something")
+    assert example is None
+    assert form.image is None
+    assert form.timesteps == budget().timesteps
+
+
+def test_each_chosen_model_says_whether_it_can_run_here_and_what_to_do(monkeypatch):
+    workbench = fake_workbench()
+    real = next(card for card in workbench.cards() if card.download)
+    html = compare_logic.models_html(workbench, ["mini-clip", real.name, "<no-such-model>", None])
+    assert html.count("<li") == 3
+    assert "cannot run here" in html
+    assert "&lt;no-such-model&gt;" in html
+    assert any(
+        compare_html.size_words(real.size_mb) in label
+        for label, name in compare_logic.model_choices(workbench)
+        if name == real.name
+    )
+
+
+def test_a_similarity_has_no_error_and_no_gauge():
+    answer = replace(
+        answer_of("mini-clip"),
+        scores=Scores(kind="similarity", score_IC=np.array([[21.3, 20.9]])),
+        preference=Preference(preferred=0, difference=0.4, stderr=None, decided=True),
+    )
+    html = compare_html.row_html(answer)
+    assert "±" not in html
+    assert "<svg" not in html
+    assert "A ahead by <b>0.4</b>" in html
+
+
+def test_page_and_api_read_the_same_text_and_say_so(form, examples):
+    workbench = fake_workbench()
+    odd = replace(form, captions=["a red square &amp; a blue one", "the star\u2019s  left"])
+    *_, last = compare_logic.score(workbench, examples, odd)
+    found = compare_logic.score_dict(workbench, examples, odd)
+    assert found["captions"] == ["a red square & a blue one", "the star's left"]
+    assert last.message == ""
+    assert list(last.remarks) == found["notes"]
+    assert any("Caption B is read as \u201cthe star's left\u201d" in line for line in last.remarks)
+    assert "notes" not in compare_logic.score_dict(workbench, examples, form)
+
+
+def test_remarks_are_lines_that_ask_for_nothing_and_messages_are_alerts():
+    html = compare_html.remarks_html(["One frame of two is read.", "Caption A is read as “a & b”."])
+    assert html.count("<li>") == 2
+    assert "&amp;" in html
+    assert 'role="status"' in html
+    assert "alert" not in html
+    assert "message" not in html
+    assert compare_html.remarks_html([]) == ""
+
+
+@pytest.mark.parametrize("typed", ["0.4 0.6", [0.4, 0.6]])
+def test_the_timesteps_lie_in_the_range_that_was_asked_for(form, typed):
+    workbench, examples = Workbench(Settings.from_environment({})), read_examples()
+    question = {"image": str(examples[0].path), "captions": examples[0].captions, "models": ["mini-diffusion"]}
+    asked = replace(form, **question, timesteps=2, noises=1, timestep_range=typed)
+    (entry,) = compare_logic.score_dict(workbench, examples, asked)["models"]
+    (own,) = compare_logic.score_dict(workbench, examples, replace(asked, timestep_range=""))["models"]
+    assert all(400 <= timestep <= 600 for timestep in entry["evidence"]["timesteps"])
+    assert own["evidence"]["timesteps"] != entry["evidence"]["timesteps"]
+
+
+@pytest.mark.parametrize("nonsense", [{"region": "stretch"}, {"timestep_range": "0.8 0.2"}])
+def test_a_setting_of_an_address_that_means_nothing_gives_way_to_the_default(examples, nonsense):
+    form, _ = compare_logic.form_of_address(fake_workbench(), examples, {"a": "one", **nonsense}) or pytest.fail(
+        "it asks"
+    )
+    assert (form.region, form.timestep_range) == ("crop", "")

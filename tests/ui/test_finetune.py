@@ -1,0 +1,208 @@
+"""The Fine-tune tab without a browser: forms become recipes or sentences, runs become HTML, foreign text is escaped."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import pytest
+
+from sdsdemo.app.job_states import LookPoint, Point, Tuning
+from sdsdemo.app.jobs import Tunings
+from sdsdemo.app.workbench import Workbench
+from sdsdemo.core.metrics import paired_change, proportion
+from sdsdemo.errors import UserError
+from sdsdemo.finetuning.phrases import KEPT, change_words, duration
+from sdsdemo.finetuning.recipe import PRESETS, Recipe, called
+from sdsdemo.settings import Settings
+from sdsdemo.ui import finetune_html, training_curves
+from sdsdemo.ui.recipe_form import ADVANCED, LABELS, PLAIN, in_page_words, recipe_of
+from tests.app.test_jobs import Trainer
+from tests.fakes import FakeScorer
+
+QUICK = PRESETS["quick"]
+FIELDS = [*PLAIN, *(name for _, _, names in ADVANCED for name in names)]
+
+
+def form(recipe: Recipe = QUICK, **changes: Any) -> dict[str, Any]:
+    return {name: getattr(recipe, name) for name in FIELDS} | changes
+
+
+def test_the_form_of_a_preset_is_that_preset() -> None:
+    found = recipe_of(form())
+    assert {name: getattr(found, name) for name in FIELDS} == form()
+
+
+def test_every_field_has_a_label_and_the_form_holds_what_a_page_may_set() -> None:
+    assert set(FIELDS) == set(LABELS)
+    left_out = {"clip_norm", "keep_every", "measure", "held_out", "image_column", "caption_column"}
+    assert set(FIELDS) | left_out == set(Recipe().as_dict())
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"steps": None}, "Steps is empty"),
+        ({"steps": 1.5}, "Steps must be a whole number"),
+        ({"steps": True}, "Steps must be a whole number"),
+        ({"lam": -1}, "--lambda must be from 0"),
+        ({"lam": "much"}, "--lambda must be a number"),
+        ({"objective": "<b>"}, "--objective must be one of"),
+    ],
+)
+def test_a_field_that_makes_no_sense_is_a_sentence(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        recipe_of(form(**changes))
+    assert said in str(caught.value)
+
+
+def test_whole_numbers_come_as_floats_from_a_browser() -> None:
+    assert recipe_of(form(steps=40.0, seed=3.0)).steps == 40
+
+
+def row(before: int, after: int, n: int = 400) -> dict[str, Any]:
+    was, now = np.arange(n) < before, np.arange(n) < after
+    return {
+        "before": asdict(proportion(before, n)),
+        "after": asdict(proportion(after, n)),
+        "change": asdict(paired_change(was, now)),
+    }
+
+
+def finished(**record: Any) -> Tuning:
+    measured = {
+        "benchmark": "mini-validation",
+        "sets": {
+            "mini-validation": {"n": 400, "metrics": {"text": row(80, 92), "group_match": row(1, 2)}},
+            "mini-<retrieval>": {"n": 400, "metrics": {"accuracy": row(300, 280)}, "kept": False},
+        },
+        "withheld": {"kind": {"withheld": "<size>", **row(10, 12)}},
+        "cosine": {"captions": [0.997, 0.99]},
+        "flipped": {"metric": "text", "fixed": ["3"], "broken": []},
+    }
+    points = tuple(Point(step=k, losses={"loss": 1.0 / k, "sds": 0.1}, smoothed=1.0 / k) for k in range(1, 41))
+    looks = (LookPoint(step=0, value=0.2, low=0.16, high=0.24, n=400, metric="text"),)
+    return Tuning(
+        id="x", recipe=QUICK, state="finished", step=40, seconds=20.0, points=points, looks=looks, written=True,
+        told=("<script>",), record={"measured": measured, "seconds": 44.0, "device": "cpu", **record},
+    )  # fmt: skip
+
+
+def test_a_change_carries_its_interval_and_says_when_it_is_none() -> None:
+    said = change_words(row(80, 92)["change"])
+    assert said.startswith("+3.0 points, 95 % interval +")
+    assert "n = 400" in said
+    assert "not distinguishable from no change" not in said
+    assert change_words(row(80, 82)["change"]).endswith("not distinguishable from no change")
+
+
+def test_the_result_shows_doubt_what_was_kept_and_the_command_and_escapes_what_is_foreign() -> None:
+    html = finetune_html.result_html(finished())
+    assert "20.0 <small>[16, 24]</small>" in html
+    assert KEPT[False] in html
+    assert "12 gained, 0 lost" in html
+    assert "python -m sdsdemo finetune" in html
+    assert "group_match" not in html
+    assert "<retrieval>" not in html
+    assert "<size>" not in html
+
+
+def test_the_status_tells_step_time_and_notes() -> None:
+    html = finetune_html.status_html(finished())
+    assert "Finished" in html
+    assert "step 40 of 40" in html
+    assert "44 s in all" in html
+    assert "&lt;script&gt;" in html
+    waiting = Tuning(id="x", recipe=QUICK, place=2)
+    assert "2 before you" in finetune_html.status_html(waiting)
+    assert "next in line" in finetune_html.status_html(replace(waiting, place=0))
+    running = Tuning(id="x", recipe=QUICK, state="running", step=10, seconds=5.0)
+    assert "2.0 steps a second" in finetune_html.status_html(running)
+    assert "15 s left" in finetune_html.status_html(running)
+
+
+def test_a_failure_shows_what_to_do() -> None:
+    failed = Tuning(id="x", recipe=QUICK, state="failed", reason="Try <less>.")
+    assert "Try &lt;less&gt;." in finetune_html.status_html(failed)
+
+
+def test_without_a_run_there_is_a_sentence_and_no_result() -> None:
+    assert "Nothing runs yet" in finetune_html.status_html(None)
+    assert finetune_html.result_html(None) == finetune_html.flipped_html(None, {}) == ""
+
+
+def test_curves_have_both_losses_raw_and_smoothed_and_the_interval() -> None:
+    run = finished()
+    losses, looks = training_curves.losses_svg(run.points, 40), training_curves.looks_svg(run.looks, 40)
+    for words in ('class="raw"', 'class="smooth"', 'class="term t0"', "L_SDS"):
+        assert words in losses
+    assert 'class="whisker"' in looks
+    assert "n = 400" in looks
+    assert "NaN" not in training_curves.losses_svg(
+        (*run.points, Point(step=41, losses={"loss": float("nan"), "sds": 1.0}, smoothed=1.0)), 41
+    )
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0.2, "1 s"), (44, "44 s"), (600, "10 min"), (21_600, "6.0 h")])
+def test_a_time_is_said_for_people(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
+
+
+@pytest.fixture
+def tab(tmp_path: Path) -> Any:
+    from sdsdemo.app.run_registry import Shelf
+    from sdsdemo.ui.finetune import FinetuneTab
+
+    workbench = Workbench(Settings.from_environment({}), opener=FakeScorer)
+    with gr.Blocks():
+        return FinetuneTab(
+            workbench, Tunings(workbench, root=tmp_path, runner=Trainer()), Shelf(workbench.settings), gr.State("")
+        )
+
+
+def test_a_bad_form_starts_nothing_and_keeps_what_was_typed(tab: Any) -> None:
+    message, *rest = tab._begin(*form(lam=-1).values())
+    assert LABELS["lam"] in message
+    assert all(value == gr.skip() for value in rest)
+
+
+def test_what_is_out_of_sight_is_not_meant(tab: Any) -> None:
+    asked = {"objective": "clip", "shuffled": True, "permuted": True, "lam": -1, "sharpness": None, "fitted_on": 0}
+    recipe = tab.form.recipe(list(form(**asked).values()))
+    for name in asked.keys() - {"objective"}:
+        assert getattr(recipe, name) == getattr(Recipe(), name), name
+    assert tab.form.recipe(list(form(objective="sds", shuffled=True).values())).shuffled
+
+
+def test_an_unknown_id_is_a_sentence_everywhere(tab: Any) -> None:
+    assert "not known here" in tab._stop("guessed")
+    assert "not known here" in tab._use_in_compare("guessed")[0]
+    with pytest.raises(gr.Error, match="not known here"):
+        tab._evaluate("guessed")
+
+
+def test_buttons_follow_the_state_of_the_run(tab: Any) -> None:
+    running = tab._drawn(Tuning(id="x", recipe=QUICK, state="running", step=1, seconds=1.0))
+    assert [running[5]["interactive"], running[6]["interactive"], running[7]["visible"]] == [False, True, False]
+    stopping = tab._drawn(Tuning(id="x", recipe=QUICK, state="stopping"))
+    assert (stopping[5]["interactive"], stopping[6]["interactive"]) == (False, False)
+    idle = tab._drawn(None)
+    assert (idle[5]["interactive"], idle[6]["interactive"]) == (True, False)
+    assert idle[5]["value"] == "Start"  # a button without a value would lose its words
+
+
+def test_an_estimate_says_what_is_wrong_instead_where_the_recipe_cannot_run(tab: Any) -> None:
+    for changes, said in (({"base": "clip-vit-b-32"}, "downloads are off"), ({"steps": 5_000}, "at most 2,000 steps")):
+        first, last = tab._estimate(*form(**changes).values())
+        assert "Measuring" in first
+        assert said in last
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_a_sentence_on_the_page_names_the_field(name: str) -> None:
+    said = in_page_words(f"{called(name)} must be from 1 to 2; it was 3.")
+    assert said == f"“{LABELS[name]}” must be from 1 to 2; it was 3."
+    assert in_page_words(called(name).replace("--", "--no-")) == f"“{LABELS[name]}”"

@@ -1,0 +1,96 @@
+"""An example that goes from Browse to Compare: the same picture, the same numbers, the truth still known."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sdsdemo.app.run_registry import SHIPPED, Shelf
+from sdsdemo.app.workbench import Workbench
+from sdsdemo.errors import UserError
+from sdsdemo.evaluation.store import HEADER
+from sdsdemo.models.images import open_image
+from sdsdemo.settings import ASSETS, Settings
+from sdsdemo.ui import compare_logic
+from sdsdemo.ui.open_in_compare import Handed
+
+RUN, EXAMPLE = "mini", "17"
+
+
+@pytest.fixture(scope="module")
+def workbench() -> Workbench:
+    return Workbench(Settings.from_environment({"SDSDEMO_RUNS": "no-such-folder"}))
+
+
+@pytest.fixture(scope="module")
+def shelf(workbench: Workbench) -> Shelf:
+    return Shelf(workbench.settings)
+
+
+@pytest.mark.parametrize("picture", [0, 1])
+def test_compare_scores_what_the_run_scored(workbench: Workbench, shelf: Shelf, picture: int) -> None:
+    handed = Handed(shelf)
+    shown = handed.pair(RUN, EXAMPLE, picture)
+    form = compare_logic.Form(
+        image=str(shown.path), captions=shown.captions, models=["mini-clip"], timesteps=8, noises=4, seed=0
+    )
+    question = compare_logic.ask(workbench, [], form, handed.find)
+    assert question.truth == picture
+    (entry,) = compare_logic.score_dict(workbench, [], form)["models"]
+    catalogue = shelf.catalogue(RUN)
+    stored = catalogue.scores["mini-clip"][catalogue.place(EXAMPLE) or 0].score_IC[picture]
+    np.testing.assert_allclose(entry["scores"], stored, atol=1e-4)
+
+
+def test_the_file_that_compare_gets_has_every_pixel(shelf: Shelf) -> None:
+    catalogue = shelf.catalogue(RUN)
+    original = catalogue.examples[catalogue.place(EXAMPLE) or 0].images[0].open()
+    assert open_image(Handed(shelf).pair(RUN, EXAMPLE, 0).path).tobytes() == original.tobytes()
+
+
+def test_the_address_of_an_answer_opens_the_same_question(workbench: Workbench, shelf: Shelf) -> None:
+    handed = Handed(shelf)
+    shown = handed.pair(RUN, EXAMPLE, 1)
+    found = compare_logic.form_of_address(workbench, [], {"tab": "compare", **shown.query}, handed.pair)
+    assert found is not None
+    assert found[1] == shown
+    assert tuple(found[0].captions) == shown.captions
+
+
+@pytest.mark.parametrize(("run", "example", "picture"), [(RUN, "17", 2), (RUN, "none", 0), ("none", "17", 0)])
+def test_what_is_not_there_is_one_sentence(shelf: Shelf, run: str, example: str, picture: int) -> None:
+    with pytest.raises(UserError):
+        Handed(shelf).pair(run, example, picture)
+
+
+def test_other_pictures_and_captions_have_no_truth(shelf: Shelf) -> None:
+    handed = Handed(shelf)
+    shown = handed.pair(RUN, EXAMPLE, 0)
+    assert handed.find(open_image(shown.path).rotate(90)) is None
+    assert shown.truth(["another", "question"]) is None
+
+
+@pytest.mark.parametrize(
+    ("stored", "wanted"),
+    [
+        ({"region": "squash", "timestep_range": [0.4, 0.6]}, ("squash", "0.4 0.6")),
+        ({"region": "crop"}, ("crop", "")),
+        ({}, ("own", "")),
+    ],
+    ids=["set", "default", "older"],
+)
+def test_a_run_hands_on_what_its_models_saw_and_at_which_noise(
+    stored: dict[str, object], wanted: tuple[str, str], tmp_path: Path
+) -> None:
+    shutil.copytree(ASSETS / SHIPPED / RUN, tmp_path / "mine")
+    header = json.loads((tmp_path / "mine" / HEADER).read_text())
+    for name in ("region", "timestep_range"):
+        header["settings"].pop(name, None)
+    header["settings"] |= stored
+    (tmp_path / "mine" / HEADER).write_text(json.dumps(header))
+    handed = Handed(Shelf(Settings.from_environment({"SDSDEMO_RUNS": str(tmp_path)})))
+    assert handed.settings("runs/mine") == wanted
