@@ -3,7 +3,7 @@ PYTHON ?= python3
 ARGS ?=
 VENV_PYTHON := .venv/bin/python
 
-.PHONY: help run test setup check
+.PHONY: help run test setup check docs
 
 help:  ## this list
 	@awk -F ':  ## ' '/^[a-z]+:  ## / { printf "make %-7s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,10 @@ test:  ## set up, then run every test
 
 setup:  ## only the set-up, with what the tests need
 	@$(PYTHON) setup_env.py --dev
+
+docs:  ## write docs/python-api.md from the docstrings
+	@$(PYTHON) setup_env.py --dev
+	$(VENV_PYTHON) docs/python_api.py
 
 check:  ## lint and types
 	@$(PYTHON) setup_env.py --dev

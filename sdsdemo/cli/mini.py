@@ -57,7 +57,7 @@ def add_mini(verbs: Any) -> None:
         "--from-scratch", action="store_true", help="train and run everything again, some hours; resumable"
     )
     check.add_argument("--work", type=Path, default=DEFAULT_WORK / "verify", metavar="DIR", help="what is being made")
-    verb(deeds, "document", "write the experiment's tables into docs/mini.md", "mini document", _mini_document)
+    verb(deeds, "document", "write the experiment's figures into the documents", "mini document", _mini_document)
     verb(deeds, "opening", "compute the answer that the page opens on", "mini opening", _mini_opening)
 
 

@@ -1,4 +1,4 @@
-"""The figures that are shipped: the README says what the files say, and the weights still give them."""
+"""The figures that are shipped: the documents say what the files say, and the weights still give them."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def stored(name: str) -> dict:
 
 
 @pytest.mark.parametrize("name", ["mini", "mini-retrieval"])
-def test_the_readme_shows_the_stored_figures_with_n_and_intervals(name: str) -> None:
-    assert as_markdown(stored(name)) in (ROOT / "README.md").read_text()
+def test_the_documents_show_the_stored_figures_with_n_and_intervals(name: str) -> None:
+    assert as_markdown(stored(name)) in (ROOT / "docs" / "models.md").read_text()
 
 
 def test_a_sample_scored_anew_gives_the_rows_of_the_shipped_run(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def test_the_about_tab_shows_the_stored_figures_with_n_and_intervals(tmp_path: P
     for gain, gap, metric in said:
         assert int(gain) == pytest.approx(100 * (clean[metric]["value"] - base[metric]["value"]), abs=0.51)
         assert int(gap) == pytest.approx(100 * (teacher[metric]["value"] - base[metric]["value"]), abs=0.51)
-        assert metric == "group" or f"{gain} of {gap}" in (ROOT / "README.md").read_text()
+        assert metric == "group" or f"{gain} of {gap}" in (ROOT / "docs" / "models.md").read_text()
 
 
 def test_a_card_of_ours_quotes_cost_and_scores_from_the_files_that_training_and_scoring_left(tmp_path: Path) -> None:

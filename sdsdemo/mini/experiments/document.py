@@ -1,4 +1,4 @@
-"""Writes the experiment's tables into `docs/mini.md` and the README, between markers, and its plots. Trains nothing."""
+"""Writes the experiment's figures into the documents, between markers, and its plots. Trains nothing."""
 
 from __future__ import annotations
 
@@ -23,8 +23,11 @@ from sdsdemo.mini.experiments.tables import (
     TITLES,
     as_markdown,
     bases_grid,
+    confirm_grid,
     costs_grid,
     costs_words,
+    follow_ups_grid,
+    headline,
     study_markdown,
     verdict,
     whole_words,
@@ -38,7 +41,9 @@ from sdsdemo.types import Example
 
 LONGER = RESULTS / "mini-16.json"
 """What `evaluate mini --model mini-diffusion --timesteps 16 --json` says."""
-DOCUMENT, README = ROOT / "docs" / "mini.md", ROOT / "README.md"
+DOCS = ROOT / "docs"
+DOCUMENTS = (ROOT / "README.md", *(DOCS / f"{name}.md" for name in ("mini", "mini-appendix", "fine-tuning", "models")))
+"""The files that show figures of the experiment."""
 
 
 def blocks(found: Mapping[str, Any]) -> dict[str, str]:
@@ -46,7 +51,10 @@ def blocks(found: Mapping[str, Any]) -> dict[str, str]:
     parts = {"bases": as_markdown(bases_grid(found["bases"])), **{name: study_markdown(found[name]) for name in TITLES}}
     parts["lesson"] = LESSON
     parts["verdict"] = "\n".join(f"- {said}" for said in verdict(found))
+    parts["confirm-main"] = as_markdown(confirm_grid(found["confirm"]))
+    parts["follow-ups"] = as_markdown(follow_ups_grid(found))
     measured = [json.loads(path.read_text(encoding="utf-8")) for path in (MEASURED, LONGER) if path.is_file()]
+    parts["headline"] = headline(found, measured[0])
     parts["teacher"] = teacher_markdown(*measured)
     swept, teachers = (read_rows(EXPERIMENT / f"{name}.jsonl") for name in ("tags", "teachers"))
     if swept:
@@ -168,9 +176,9 @@ def shares(rows: Sequence[Mapping[str, Any]], benchmark: str = BENCHMARK) -> lis
     return found
 
 
-def write(path: Path = DOCUMENT, readme: Path = README) -> Path:
-    """The document with today's findings and plots."""
-    plots = path.parent / path.stem
+def write(documents: Sequence[Path] = DOCUMENTS, docs: Path = DOCS) -> Path:
+    """The documents with today's findings, and the plots in `docs`/mini. Returns the folder of the documents."""
+    plots = docs / "mini"
     plots.mkdir(exist_ok=True)
     (plots / "learning-curves.png").write_bytes(saved(curves_figure(learning_curves()), "png", DPI))
     swept = read_rows(EXPERIMENT / "tags.jsonl")
@@ -180,6 +188,6 @@ def write(path: Path = DOCUMENT, readme: Path = README) -> Path:
     contrasts = found["confirm"].get("contrasts", [])
     if contrasts:
         (plots / "effects.png").write_bytes(saved(effects_figure(contrasts), "png", DPI))
-    for file in (path, readme):
+    for file in documents:
         file.write_text(filled(file.read_text(encoding="utf-8"), blocks(found)), encoding="utf-8")
-    return path
+    return docs

@@ -143,6 +143,56 @@ def verdict(experiment: Mapping[str, Any]) -> list[str]:
     return [part for part in said if part]
 
 
+def headline(experiment: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
+    """The findings in three sentences, for the first page; empty before the experiment was confirmed.
+
+    measured: the result of the benchmark, by model.
+    """
+    found = {(row["cell"], row["control"]): row for row in experiment["confirm"].get("contrasts", [])}
+    half = {row["control"]: row for row in experiment.get("mislabelled", {}).get("contrasts", [])}
+    if not found or not half:
+        return ""
+    models = measured["models"]
+    clip, diffusion = (share_words(models[name]["text"]) for name in ("mini-clip", "mini-diffusion"))
+    return (
+        f"On {measured['n']} pairs of combinations that no model was trained on, `mini-clip` has a text score of "
+        f"{clip} % and the diffusion model's denoising loss one of {diffusion} % (chance 25). The paper's term L_SDS "
+        f"changes the text score of a fine-tuned CLIP by {points_words(found['sds', 'clip'])} points against "
+        f"fine-tuning without it. Training CLIP on which of two captions the diffusion model prefers changes it by "
+        f"{points_words(found['preference', 'clip'])} points: no more than a true label does, but still by "
+        f"{points_words(half['clip, half mislabelled'])} where half of the labels are wrong."
+    )
+
+
+def confirm_grid(study: Mapping[str, Any]) -> list[list[str]]:
+    """Head and a row a contrast: its effect on the text score beside those on zero-shot and retrieval, in points."""
+    effects, skills = contrasts_grid(study), skills_grid(study)
+    if not skills:
+        return effects
+    return [[*row, *skill[-2:]] for row, skill in zip(effects, skills, strict=True)]
+
+
+FOLLOW_UPS = {
+    "dealt": "preference controls",
+    "mislabelled": "half of the labels wrong",
+    "better": "a better teacher",
+    "return": "WiSE-FT",
+    "tower": "text tower alone",
+}
+"""Studies that were declared after the confirmation, in the order in which they are told."""
+
+
+def follow_ups_grid(experiment: Mapping[str, Any]) -> list[list[str]]:
+    """Head and a row a contrast of every study that was declared after the confirmation."""
+    rows = [["study", "runs of each", *CONTRAST_HEAD]]
+    for name, title in FOLLOW_UPS.items():
+        study = experiment.get(name, {})
+        grid = contrasts_grid(study)[1:]
+        made = f"{_of(len(study['bases']), 'base')} x {_of(len(study['seeds']), 'seed')}" if grid else ""
+        rows += [[title, made, *row] for row in grid]
+    return rows
+
+
 def _return_words(study: Mapping[str, Any]) -> str:
     """What became of it with the weights brought a part of the way back; empty before that was run."""
     if not study.get("contrasts"):
