@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from threading import Thread
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -37,7 +38,7 @@ from sdsdemo.evaluation.catalogue import (  # fmt: skip
 )
 from sdsdemo.ui import browse_html
 from sdsdemo.ui.open_in_compare import Handed
-from sdsdemo.ui.request_order import InOrder
+from sdsdemo.ui.request_order import InOrder, number_of
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,18 @@ element.addEventListener('click', async (event) => {
 KEYS = (
     HANDS_ON
     + """
+const mark = () => {
+  const open = element.querySelector('.example')?.dataset.id;
+  for (const node of document.querySelectorAll('#browse-main [data-kind="example"]')) {
+    const isOpen = node.dataset.pick === open;
+    if (isOpen !== node.hasAttribute('aria-current')) {
+      isOpen ? node.setAttribute('aria-current', 'true') : node.removeAttribute('aria-current');
+    }
+  }
+};
+new MutationObserver(mark).observe(document.getElementById('browse-main'), {
+  childList: true, subtree: true, attributeFilter: ['data-id', 'data-pick', 'aria-current'],
+});
 document.addEventListener('keydown', (event) => {
   const steps = {j: '1', k: '-1'};
   const typing = event.target.closest('input, textarea, [contenteditable]');
@@ -94,6 +107,8 @@ SHOW_EXAMPLE = """() => {
 MADE_AHEAD = 400
 """Examples whose thumbnails are made while nobody waits for them."""
 CLEARED = ("tags", "secondary", "categories", "modes", "who", "decided", "words", "of_several")
+SELECTING = ("example", "close", "move")
+"""Clicks that open an example or close it."""
 CHARTS = {"tag": "tags", "mode": "modes", "who": "who"}
 """What is clicked in a chart, and the filter that it sets."""
 TO_COMPARE = 6
@@ -131,6 +146,25 @@ class Shown(NamedTuple):
     selected: str
 
 
+@dataclass
+class Selection:
+    """The example that a session has open, and the number of the request that opened it.
+
+    Changed in place, so that a request that is answered meanwhile sees what was clicked last.
+    """
+
+    now: tuple[str, int] = ("", 0)
+
+    def __deepcopy__(self, memo: object) -> Selection:
+        """Each session begins with its own."""
+        return Selection(self.now)
+
+    def opens(self, example: str, request: int) -> None:
+        """Takes what a request opened, or closed, unless a later one has done so."""
+        if request >= self.now[1]:
+            self.now = (example, request)
+
+
 class BrowseTab:
     """The components that events and other tabs need."""
 
@@ -152,7 +186,7 @@ class BrowseTab:
                     self.scatter = gr.HTML(elem_id="browse-scatter", js_on_load=HANDS_ON)
             with gr.Accordion("Winoground and your own sets", open=False):
                 gr.HTML(GATED)
-        self.page, self.selected = gr.State(0), gr.State("")
+        self.page, self.selected = gr.State(0), gr.State(Selection())
         self.outputs: list[Any] = [
             self.message, self.count, self.example, self.gallery, self.charts, self.scatter, self.page, self.selected,
         ]  # fmt: skip
@@ -191,7 +225,7 @@ class BrowseTab:
         last: dict[str, Any] = {**quick, "trigger_mode": "always_last"}
         state = [self.page, self.selected]
         opened(self._reopen, [*self.filters, *state], [*self.choices, *self.outputs], **quick)
-        self.run.input(self._open, [*self.filters, *state], [*self.choices, *self.outputs], **last)
+        self.run.input(self.open_with, [*self.filters, *state], [*self.choices, *self.outputs], **last)
         changed = [field.change for field in self.filters if field is not self.run]
         gr.on(changed, self._refresh, [*self.filters, *state], self.outputs, **last)
         self.clear.click(self._cleared, None, self.cleared, **quick)
@@ -224,7 +258,8 @@ class BrowseTab:
         names = self.shelf.names()
         run = query.get("run") or (names[0] if names else "")
         asked = _asked(run, query.get("model", ""), query.get("against", ""))
-        return self._open(*asked, 0, query.get("example", ""))
+        found = self._open(*asked, 0, query.get("example", ""))
+        return [*found[:-1], Selection((found[-1], 0))]
 
     def _warm(self) -> None:
         """Reads the first run and makes its first thumbnails while the visitor still looks at another tab."""
@@ -275,22 +310,26 @@ class BrowseTab:
 
     def _reopen(self, *values: Any) -> list[Any]:
         """The tab is shown again. With no example open it leaves that part alone, as `_refresh` does."""
-        found = self._open(*values)
-        if not values[-1]:
-            for part in (self.example, self.selected):
-                found[len(self.choices) + self.outputs.index(part)] = gr.skip()
+        found = self.open_with(*values)
+        if not values[-1].now[0]:
+            found[len(self.choices) + self.outputs.index(self.example)] = gr.skip()
         return found
 
     def open_with(self, *values: Any) -> list[Any]:
-        """As when the tab is opened, with these filters; for the other tabs."""
-        return self._open(*values)
+        """As when the tab is opened, with these filters; for the other tabs too."""
+        selection: Selection = values[-1]
+        example, request = selection.now
+        found = self._open(*values[:-1], example)
+        selection.opens(found[-1], request)
+        return [*found[:-1], gr.skip()]
 
     def _refresh(self, request: gr.Request | None, *values: Any) -> Sequence[Any]:
         """With no example open it leaves that part alone: one may have been clicked since this was asked."""
         if self.changes.is_late(request):
             return [gr.skip()] * len(self.outputs)
-        shown = self.view(Asked(*values[:-2]), 0, values[-1])
-        return shown if values[-1] else shown._replace(example=gr.skip(), selected=gr.skip())
+        selection: Selection = values[-1]
+        shown = self.view(Asked(*values[:-2]), 0, *selection.now)
+        return shown._replace(selected=gr.skip(), example=shown.example if selection.now[0] else gr.skip())
 
     def _cleared(self) -> list[Any]:
         return [[], [], [], [], ANY, ANY, "", ANY]
@@ -303,11 +342,19 @@ class BrowseTab:
         late = [gr.skip()] * (len(self.cleared) + len(self.outputs) + TO_COMPARE)
         if self.clicks.is_late(request):
             return late
-        asked, page, selected = Asked(*values[:-2]), int(values[-2]), str(values[-1])
-        found = self.pick(asked, page, selected, str(event.value), str(event.index))
-        return late if self.clicks.is_late(request) else found
+        selection: Selection = values[-1]
+        selected, opened_by = selection.now
+        kind, number = str(event.value), number_of(request) if event.value in SELECTING else opened_by
+        found = self.pick(Asked(*values[:-2]), int(values[-2]), selected, kind, str(event.index), number)
+        if self.clicks.is_late(request):
+            return late
+        place = len(self.cleared) + self.outputs.index(self.selected)
+        if kind in SELECTING:
+            selection.opens(found[place], number)
+        found[place] = gr.skip()
+        return found
 
-    def pick(self, asked: Asked, page: int, selected: str, kind: str, pick: str) -> list[Any]:
+    def pick(self, asked: Asked, page: int, selected: str, kind: str, pick: str, opened_by: int = 0) -> list[Any]:
         """As `_pick`, of plain values."""
         fields: list[Any] = [gr.skip()] * len(self.cleared)
         elsewhere: list[Any] = [gr.skip()] * TO_COMPARE
@@ -317,7 +364,7 @@ class BrowseTab:
             name = CHARTS[kind]
             now = _toggled(getattr(asked, name), pick)
             fields[CLEARED.index(name)] = now
-            return [*fields, *self.view(asked._replace(**{name: now}), 0, selected), *elsewhere]
+            return [*fields, *self.view(asked._replace(**{name: now}), 0, selected, opened_by), *elsewhere]
         if kind == "compare":
             return [*fields, *[gr.skip()] * len(Shown._fields), *self._to_compare(asked, selected, pick)]
         if kind == "example":
@@ -328,19 +375,22 @@ class BrowseTab:
             page = int(pick)
         elif kind == "move":
             page, selected = self._moved(asked, page, selected, int(pick))
-        return [*fields, *self.view(asked, page, selected), *elsewhere]
+        return [*fields, *self.view(asked, page, selected, opened_by), *elsewhere]
 
-    def view(self, asked: Asked, page: int, selected: str) -> Shown:
-        """Everything that the tab shows. Every failure becomes a sentence."""
+    def view(self, asked: Asked, page: int, selected: str, opened_by: int = 0) -> Shown:
+        """Everything that the tab shows. Every failure becomes a sentence.
+
+        opened_by: the number of the request that opened the example (`request_order.js` reads it); 0: this one.
+        """
         try:
-            return self._view(asked, page, selected)
+            return self._view(asked, page, selected, opened_by)
         except UserError as error:
             return Shown(browse_html.problem_html(str(error)), "", "", "", "", "", 0, "")
         except Exception:
             log.exception("browsing failed")
             return Shown(browse_html.problem_html(OUR_FAULT), "", "", "", "", "", 0, "")
 
-    def _view(self, asked: Asked, page: int, selected: str) -> Shown:
+    def _view(self, asked: Asked, page: int, selected: str, opened_by: int) -> Shown:
         catalogue = self.shelf.catalogue(asked.run)
         wanted = _filter(asked, catalogue)
         places, titles = select(catalogue, wanted), {name: self._title(name) for name in catalogue.models}
@@ -352,7 +402,7 @@ class BrowseTab:
             among = [int(p) for p in places]
             position = f"{among.index(place) + 1} of {len(among)}" if place in among else "not among the filtered"
             link = self._address(asked, selected)
-            example = browse_html.example_html(catalogue, place, position, wanted, titles, link, self.thumbs)
+            example = browse_html.example_html(catalogue, place, position, wanted, titles, link, self.thumbs, opened_by)
         models = list(dict.fromkeys((wanted.model, wanted.against)))
         charts = (
             browse_html.tags_html(by_tag(catalogue, wanted), wanted, titles)
@@ -365,9 +415,9 @@ class BrowseTab:
             + browse_html.tallies_html([tally(catalogue, m, wanted.metric, places) for m in models], models, titles)
             + browse_html.lesson_html(models),
             example=example,
-            gallery=browse_html.gallery_html(catalogue, places, page, wanted, selected, self.thumbs),
+            gallery=browse_html.gallery_html(catalogue, places, page, wanted, self.thumbs),
             charts=charts,
-            scatter=browse_html.scatter_html(catalogue, places, wanted, titles, selected),
+            scatter=browse_html.scatter_html(catalogue, places, wanted, titles),
             page=page,
             selected=selected if place is not None else "",
         )

@@ -64,21 +64,29 @@ def _tally(found: Tally) -> str:
     return f"<b>{said}</b> % right, n = {share.n} <small>{ties}{lost}</small>"
 
 
-def gallery_html(
-    catalogue: Catalogue, places: np.ndarray, page: int, wanted: Filter, selected: str, thumbs: Thumbnails
-) -> str:
+def gallery_html(catalogue: Catalogue, places: np.ndarray, page: int, wanted: Filter, thumbs: Thumbnails) -> str:
     """One page of examples, each with both pictures, both captions, and whether each of the two models is right."""
     if not len(places):
         return NOTHING
     first = page * PER_PAGE
-    cards = [_card(catalogue, place, wanted, selected, thumbs) for place in places[first : first + PER_PAGE]]
+    cards = [_card(catalogue, place, wanted, thumbs) for place in places[first : first + PER_PAGE]]
     return f'<div class="cards-of-pairs">{"".join(cards)}</div>{_pager(page, len(places))}'
 
 
 def example_html(
-    catalogue: Catalogue, place: int, position: str, wanted: Filter, titles: Titles, link: str, thumbs: Thumbnails
+    catalogue: Catalogue,
+    place: int,
+    position: str,
+    wanted: Filter,
+    titles: Titles,
+    link: str,
+    thumbs: Thumbnails,
+    opened_by: int = 0,
 ) -> str:
-    """One example in full: pictures, captions, every model's scores, marks, mode in words, timestep curves."""
+    """One example in full: pictures, captions, every model's scores, marks, mode in words, timestep curves.
+
+    opened_by: the number of the request that opened it, where that may be another than the one that is answered.
+    """
     example = catalogue.examples[place]
     tags = facts(catalogue, place, (*TAG_KINDS, "secondary_tag", CATEGORY))
     chips = "".join(f'<span class="tag">{escape(tag)}</span>' for tag in tags if tag != NO_TAG)
@@ -88,8 +96,10 @@ def example_html(
     else:
         figures = "".join(_figure(example, i, thumbs) for i in range(2))
         models = "".join(_model(catalogue, model, place, titles) for model in catalogue.models)
+    asked = f' data-request="{opened_by}"' if opened_by else ""
     return (
-        f'<section class="example" aria-label="One example"><header><h2>Example {escape(example.id)}</h2>'
+        f'<section class="example" data-id="{escape(example.id)}"{asked} aria-label="One example">'
+        f"<header><h2>Example {escape(example.id)}</h2>"
         f'<span class="position">{escape(position)}</span>{chips}<span class="moves">{_MOVES}'
         f'<button type="button" data-link="{escape(link)}">Copy link</button>'
         '<button type="button" data-kind="close" data-pick="" aria-label="Close">Close</button></span></header>'
@@ -142,7 +152,7 @@ def transitions_html(counts: Mapping[str, int], wanted: Filter, titles: Titles) 
     )
 
 
-def scatter_html(catalogue: Catalogue, places: np.ndarray, wanted: Filter, titles: Titles, selected: str) -> str:
+def scatter_html(catalogue: Catalogue, places: np.ndarray, wanted: Filter, titles: Titles) -> str:
     """A dot an example: the margin of the first model across, of the second upwards. A click opens it."""
     x_E, y_E = catalogue.margin[wanted.model], catalogue.margin[wanted.against]
     x_of, y_of = _axis(x_E), _axis(y_E)
@@ -156,9 +166,8 @@ def scatter_html(catalogue: Catalogue, places: np.ndarray, wanted: Filter, title
             (a_right, b_right), "neither"
         )
         dim = "" if place in marked else " dim"
-        now = " now" if example.id == selected else ""
         dots.append(
-            f'<circle class="{kind}{dim}{now}" data-kind="example" data-pick="{escape(example.id)}" '
+            f'<circle class="{kind}{dim}" data-kind="example" data-pick="{escape(example.id)}" '
             f'cx="{x_of(x_E[place]):.1f}" cy="{SCATTER - y_of(y_E[place]):.1f}" r="4">'
             f"<title>{escape(_heading(catalogue, place, wanted))}</title></circle>"
         )
@@ -194,7 +203,7 @@ def _two(wanted: Filter) -> tuple[str, str]:
     return wanted.model, wanted.against
 
 
-def _card(catalogue: Catalogue, place: int, wanted: Filter, selected: str, thumbs: Thumbnails) -> str:
+def _card(catalogue: Catalogue, place: int, wanted: Filter, thumbs: Thumbnails) -> str:
     example = catalogue.examples[place]
     pictures = "".join(picture_html(p, THUMB, "", thumbs) for p in example.images)
     if catalogue.one_image:
@@ -205,9 +214,8 @@ def _card(catalogue: Catalogue, place: int, wanted: Filter, selected: str, thumb
         _mark(outcome(catalogue, model, wanted.metric, place), MODEL_MARKS[m]) for m, model in enumerate(_two(wanted))
     )
     alone = " one" if catalogue.one_image else ""
-    now = ' aria-current="true"' if example.id == selected else ""
     return (
-        f'<button type="button" class="pair-card{alone}" data-kind="example" data-pick="{escape(example.id)}"{now}>'
+        f'<button type="button" class="pair-card{alone}" data-kind="example" data-pick="{escape(example.id)}">'
         f'<span class="thumbs">{pictures}</span><span class="words">{captions}</span>'
         f'<span class="marks"><small>{escape(example.id)}</small>{marks}</span></button>'
     )

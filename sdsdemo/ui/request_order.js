@@ -23,12 +23,18 @@ The server reads the number as well (ui/order.py), so that what it streams and r
     return rest;
   }
 
+  /* What a value is the answer to: the click that opened what it shows, where it says so, and only then this request. */
+  function rank(value, number) {
+    const opened = typeof value === 'string' ? value.match(/^<[^>]* data-request="(\d+)"/)?.[1] : null;
+    return Number(opened ?? number) + number / 1e6;
+  }
+
   function inOrder(body, number, outputs) {
     body.data = body.data.map((value, place) => {
       const component = outputs[place];
-      if (later(shown, component, number)) return skip;
+      if (later(shown, component, rank(value, number))) return skip;
       if (later(changed, component, number)) return withoutValue(value);
-      if (!isSkip(value)) shown.set(component, number);
+      if (!isSkip(value)) shown.set(component, rank(value, number));
       return value;
     });
     return body;
@@ -44,7 +50,7 @@ The server reads the number as well (ui/order.py), so that what it streams and r
     const isQueued = address.includes('/queue/join');
     const isInput = event?.targets.some(([component, name]) => component === call.trigger_id && name === 'input');
     if (isInput) changed.set(call.trigger_id, number);
-    if (isQueued) event?.outputs.forEach((component) => shown.set(component, number));
+    if (isQueued) event?.outputs.forEach((component) => shown.set(component, rank(null, number)));
     const headers = new Headers(options.headers);
     headers.set('x-sdsdemo-request', String(number));
     const answer = await plain(input, {...options, headers});

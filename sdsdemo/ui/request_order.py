@@ -15,11 +15,18 @@ import gradio as gr
 SCRIPT = Path(__file__).with_name("request_order.js")
 HEADER = "x-sdsdemo-request"
 MOST_SESSIONS = 1_000
+MOST_DIGITS = 15
 
 
 def head() -> str:
     """What the page's head needs."""
     return f"<script>{SCRIPT.read_text(encoding='utf-8')}</script>"
+
+
+def number_of(request: gr.Request | None) -> int:
+    """The number that the page gave a request; 0 where it has none."""
+    text = "" if request is None else str(request.headers.get(HEADER, ""))
+    return int(text) if text.isdecimal() and len(text) <= MOST_DIGITS else 0
 
 
 class InOrder:
@@ -34,13 +41,12 @@ class InOrder:
 
     def is_late(self, request: gr.Request | None) -> bool:
         """Whether a later request of this session was here before. One without a number is never late."""
-        text = "" if request is None else str(request.headers.get(HEADER, ""))
-        session = "" if request is None else str(request.session_hash or "")
-        if not session or not text.isdecimal():
+        number, session = number_of(request), "" if request is None else str(request.session_hash or "")
+        if not session or not number:
             return False
         with self._lock:
-            late = int(text) < self._newest.get(session, 0)
-            self._newest[session] = max(int(text), self._newest.pop(session, 0))
+            late = number < self._newest.get(session, 0)
+            self._newest[session] = max(number, self._newest.pop(session, 0))
             while len(self._newest) > MOST_SESSIONS:
                 self._newest.popitem(last=False)
         return late

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
 from html import unescape
@@ -302,6 +303,21 @@ def test_a_result_is_shown_with_its_downloads() -> None:
 def test_a_refresh_that_knows_no_example_leaves_the_open_one_alone(tab: BrowseTab) -> None:
     import gradio as gr
 
-    late = tab._refresh(None, *ASKED, 0, "")
+    late = tab._refresh(None, *ASKED, 0, browse.Selection())
     assert (late.example, late.selected) == (gr.skip(), gr.skip())
-    assert tab._refresh(None, *ASKED, 0, "e1").selected == "e1"
+    assert "Example e1<" in tab._refresh(None, *ASKED, 0, browse.Selection(("e1", 3))).example
+
+
+def test_a_session_keeps_what_its_last_click_opened() -> None:
+    session, other = copy.deepcopy(browse.Selection()), copy.deepcopy(browse.Selection())
+    session.opens("e4", 7)
+    session.opens("e2", 5)
+    assert (session.now, other.now) == (("e4", 7), ("", 0))
+    session.opens("", 8)
+    assert session.now == ("", 8)
+
+
+def test_an_example_says_which_click_opened_it_when_a_filter_draws_it_anew(tab: BrowseTab) -> None:
+    drawn = tab._refresh(None, *ASKED, 0, browse.Selection(("e1", 3))).example
+    assert drawn.startswith('<section class="example" data-id="e1" data-request="3"')
+    assert "data-request" not in tab.view(ASKED, 0, "e1").example

@@ -196,3 +196,19 @@ def test_of_two_results_the_one_chosen_last_is_shown(page: Page, address: str, b
     let_go()
     expect(page.locator("#result-name input")).to_have_value("mini")
     expect(page.locator("#result-shown")).to_have_text(shown, use_inner_text=True)
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["answer", "request"])
+def test_a_change_of_filters_meanwhile_never_brings_back_an_example(page: Page, address: str, before: bool) -> None:
+    browse(page, address)
+    page.locator(".pair-card").nth(2).click()
+    expect(page.locator(".example h2")).to_have_text("Example 2")
+    let_go = held_back(page, EVENT.format("example"), before=before)
+    page.locator(".pair-card").nth(4).click()
+    page.locator("#browse-models input").last.click()
+    page.get_by_role("option").last.click()
+    expect(page.locator(".pair-card").first).not_to_contain_text("0 ")
+    let_go()
+    expect(page.locator(".example h2")).to_have_text("Example 4")
+    expect(page.locator('circle[aria-current="true"]')).to_have_attribute("data-pick", "4")
+    expect(page.locator('[aria-current][data-pick="2"]')).to_have_count(0)
