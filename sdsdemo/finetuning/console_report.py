@@ -72,7 +72,7 @@ def as_text(record: Mapping[str, Any], out: Path) -> str:
     lines = [
         words.format(
             done=record.get("steps_done", 0),
-            steps=record.get("steps", record["recipe"].get("steps")),
+            steps=record.get("steps", record.get("recipe", {}).get("steps")),
             seconds=record.get("seconds", 0),
             reason=record.get("reason"),
         )
