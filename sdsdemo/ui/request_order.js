@@ -1,10 +1,10 @@
 /* Answers in the order of their questions, on any network.
 
-Every request of the page carries a number. An answer fills a component only where that does not show the answer of a
-later request already: what an older one would have put there is thrown away, and the rest of it is kept. A field that a
-visitor has changed since, where that asked for something by itself, keeps its value, but gets its new choices. What goes through the queue comes back in a stream of
-the server's, in whose order it fills components; so all that it will fill counts as shown as soon as it is asked for.
-The server reads the number as well (ui/order.py), so that what it streams and remembers is in order too. */
+Every request of the page carries a number. An answer fills a component only where that does not show the answer of a later
+request already: what an older one would have put there is dropped, and the rest of it is kept. A field that a visitor has
+changed since, where that change made a request of its own, keeps its value and gets its new choices. An answer of the queue
+comes back in the server's own stream, so all that it will fill counts as shown as soon as it is asked for. The server reads
+the number as well (ui/request_order.py), so that what it streams and remembers is in order too. */
 (() => {
   const shown = new Map(); // component -> number of the request whose answer it shows
   const changed = new Map(); // component -> number of the request that a visitor's last change of it made
