@@ -20,7 +20,7 @@ from sdsdemo.cli.mini import add_mini
 from sdsdemo.cli.output import columns, note, progress, show, silent, verb
 from sdsdemo.cli.parser import Parser
 from sdsdemo.errors import UserError
-from sdsdemo.finetuning.recipe import PRESET_WORDS, Recipe, called, headings, made
+from sdsdemo.finetuning.recipe import PRESET_WORDS, Recipe, cli_flag, from_preset, headings
 from sdsdemo.settings import NOISES, REGION_WORDS, REGIONS, SEED, TIMESTEP_RANGE, TIMESTEPS, budget
 
 STOPPED = 130
@@ -142,7 +142,7 @@ def _add_setting(group: Any, setting: Field[Any]) -> None:
         options["action"] = argparse.BooleanOptionalAction
     else:
         options |= {"type": type(default), "metavar": _letter(default)}
-    group.add_argument(called(setting.name), **options)
+    group.add_argument(cli_flag(setting.name), **options)
 
 
 def _letter(default: object) -> str:
@@ -213,7 +213,7 @@ def _evaluate(asked: argparse.Namespace) -> int:
 
 def _finetune(asked: argparse.Namespace) -> int:
     changes = {s.name: value for s in fields(Recipe) if (value := getattr(asked, s.name)) is not None}
-    recipe = made(asked.preset, changes)
+    recipe = from_preset(asked.preset, changes)
     if asked.show:
         print(json.dumps(recipe.as_dict(), indent=1))
         return 0

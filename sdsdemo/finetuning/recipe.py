@@ -1,6 +1,6 @@
-"""Everything that a fine-tuning run is asked for: each setting with its default and meaning, presets, the checks.
+"""A fine-tuning run's settings, each with its default and meaning; presets; the checks.
 
-A recipe and the weights that it names give the same model again. Knows no tensor and no file.
+A recipe and the weights it names reproduce the model. Knows no tensor and no file.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ CONTROLS: dict[str, tuple[Name, ...]] = {
     "permuted": ("preference",),
     "unordered": ("preference",),
 }
-"""Settings that make a control of a run, with the objectives that they are a control of."""
+"""Settings that turn a run into a control, with the objectives they apply to."""
 MINI = "mini"
 SOURCES = ("folder", "coco", "hub")
-"""What stands before the colon of other data."""
+"""What may stand before the colon in `data`."""
 CHOICES: dict[str, tuple[str, ...]] = {
     "objective": tuple(NAMES),
     "reduction": ("mean", "sum"),
@@ -44,84 +44,90 @@ OBJECTIVES = {
     "sds": "the paper's: L_CLIP + lambda L_SDS",
     "negatives": "swapped captions as hard negatives in L_CLIP",
     "preference": "the teacher's preference between a caption and its swap, scored once beforehand",
-    "labels": "told which caption is true: a bound to compare with",
-    "features": "L_CLIP + lambda x regression onto the denoiser's inner features",
+    "labels": "trained on which caption is true: an upper bound for comparison",
+    "features": "L_CLIP + lambda x regression onto the denoiser's intermediate features",
 }
-"""Every objective in a few words."""
+"""Each objective in a few words."""
 
 
-def _is(default: Any, meaning: str, heading: str = "") -> Any:
-    """heading: of the settings from this one on."""
+def setting(default: Any, meaning: str, heading: str = "") -> Any:
+    """A dataclass field of `Recipe`. heading: opens a new group of settings with this one."""
     return field(default=default, metadata={"meaning": meaning, "heading": heading})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One run. `check` says whether it makes sense. Settings stand under headings, those most used first."""
+    """The settings of one run, grouped under headings, the most used first. `check` validates them."""
 
-    objective: Name = _is("sds", "What is minimised: " + ", ".join(NAMES) + ".", heading="the objective")
-    lam: float = _is(1.0, "Lambda, the weight of the second term.")
-    shuffled: bool = _is(False, "Control of sds: the teacher reads the captions of other images.")
-    permuted: bool = _is(False, "Control of preference: the teacher's preferences are dealt to other images.")
-    unordered: bool = _is(False, "Control of preference: as permuted, and which caption is preferred is drawn by lot.")
-    base: str = _is("mini-clip", "CLIP to start from: a card or a spec.", heading="what is trained")
-    trained: Trained = _is("norms", "norms: LayerNorms, as the paper; all: every parameter but the logit scale.")
-    towers: Towers = _is("both", "Which towers are trained: both, image or text.")
-    data: str = _is(MINI, "mini, folder:PATH, coco:PATH, or hub:ORG/NAME.", heading="the data")
-    pool: int = _is(4_000, "Images to train on, again and again; of Mini they are drawn.")
-    held_out: int = _is(500, "Images of your own data kept for before and after.")
-    withheld_kind: str = _is("", "A kind of swap that is never trained: " + ", ".join(KINDS) + ".")
-    replacements: bool = _is(
-        True, "Of your own data: a caption without a swap of the same words may get one with another word in it."
+    objective: Name = setting("sds", "What is minimised: " + ", ".join(NAMES) + ".", heading="the objective")
+    lam: float = setting(1.0, "Lambda, the weight of the second term.")
+    shuffled: bool = setting(False, "Control of sds: the teacher reads the captions of other images.")
+    permuted: bool = setting(False, "Control of preference: the teacher's preferences are shuffled across pairs.")
+    unordered: bool = setting(False, "Control of preference: as --permuted, and with a random sign.")
+    base: str = setting("mini-clip", "CLIP model to start from: a card or a spec.", heading="what is trained")
+    trained: Trained = setting("norms", "norms: LayerNorms, as in the paper; all: every parameter but the logit scale.")
+    towers: Towers = setting("both", "Towers to train: both, image or text.")
+    data: str = setting(MINI, "mini, folder:PATH, coco:PATH, or hub:ORG/NAME.", heading="the data")
+    pool: int = setting(4_000, "Images to train on, reused every epoch; for Mini they are generated. 0: all.")
+    held_out: int = setting(500, "Images of your own data held out to evaluate before and after training.")
+    withheld_kind: str = setting("", "A kind of swap never to train on: " + ", ".join(KINDS) + ".")
+    replacements: bool = setting(
+        True, "For your own data: allow a swap with a new word where the caption's own words allow none."
     )
-    withheld_words: str = _is("", "Captions with these words get no swap: a template that is never trained.")
-    mislabelled: float = _is(0.0, "Share of swaps that change places with their caption: the false one is the label.")
-    image_column: str = _is("image", "Column of the images, of a Hub data set.")
-    caption_column: str = _is("", "Column of the captions, where it is not found by itself.")
-    steps: int = _is(400, "Optimiser steps.", heading="the steps")
-    batch: int = _is(32, "Images and captions a step.")
-    learning_rate: float = _is(3e-3, "Highest learning rate; it rises over the warm-up and falls as a cosine.")
-    warm_up: int = _is(40, "Steps over which the learning rate rises.")
-    seed: int = _is(0, "Of the data's order, the noise and the maps.")
-    micro_batch: int = _is(0, "Rows at once, where memory asks for fewer than the batch; 0: all. The step is the same.")
-    weight_decay: float = _is(0.0, "Of AdamW.")
-    clip_norm: float = _is(1.0, "The gradient's norm is cut to this.")
-    ema: float = _is(0.0, "Decay of a moving average of the weights; 0: off.")
-    wise_ft: float = _is(1.0, "Share of the way from the base's weights to the trained ones that is kept; 1: all.")
-    teacher: str = _is(
+    withheld_words: str = setting("", "Captions with these words get no swap: a template never to train on.")
+    mislabelled: float = setting(
+        0.0, "Share of swaps exchanged with their caption, so that the false one is the label."
+    )
+    image_column: str = setting("image", "Image column of a Hub data set.")
+    caption_column: str = setting("", "Caption column, if it is not found automatically.")
+    steps: int = setting(400, "Optimizer steps.", heading="the steps")
+    batch: int = setting(32, "Image-caption pairs per step.")
+    learning_rate: float = setting(3e-3, "Peak learning rate: linear warm-up, then cosine decay.")
+    warm_up: int = setting(40, "Steps of learning-rate warm-up.")
+    seed: int = setting(0, "Random seed for the data order, the noise and h_w.")
+    micro_batch: int = setting(
+        0, "Rows processed at once, to save memory; 0: the whole batch. The step stays the same."
+    )
+    weight_decay: float = setting(0.0, "Weight decay of AdamW.")
+    clip_norm: float = setting(1.0, "Gradient norm to clip to.")
+    ema: float = setting(0.0, "Decay of an exponential moving average of the weights; 0: off.")
+    wise_ft: float = setting(
+        1.0, "WiSE-FT: weight of the trained model when interpolating with the base; 1: the trained one alone."
+    )
+    teacher: str = setting(
         "mini-diffusion",
-        "Diffusion model to learn from: a card or a spec.",
+        "Diffusion model to distil from: a card or a spec.",
         heading="the teacher",
     )
-    sharpness: float = _is(2.0, "How sure a teacher's usual preference is: p = sigmoid(sharpness x gap / median gap).")
-    teacher_timesteps: int = _is(4, "Noise levels at which the teacher compares a caption with its swap.")
-    teacher_noises: int = _is(1, "Noise draws a level for that.")
-    reduction: Reduction = _is(
+    sharpness: float = setting(2.0, "Scale of the teacher's preferences: p = sigmoid(sharpness x gap / median gap).")
+    teacher_timesteps: int = setting(4, "Timesteps at which the teacher compares a caption with its swap.")
+    teacher_noises: int = setting(1, "Noise draws per timestep for that comparison.")
+    reduction: Reduction = setting(
         "mean",
-        "Of L_SDS over a latent's elements: mean, or sum, which is mean times their number.",
+        "How L_SDS is reduced over a latent's elements: mean or sum.",
         heading="the teacher in every step",
     )
-    jacobian: bool = _is(True, "Whether the gradient of L_SDS goes back through the whole denoiser.")
-    timestep_low: float = _is(0.0, "Where in the schedule timesteps begin, from 0 to 1.")
-    timestep_high: float = _is(1.0, "Where in the schedule timesteps end.")
-    h_w: str = _is("fit", "How h_w starts: fit, by least squares to true latents, or default, at random.")
-    h_w_unit: bool = _is(False, "Whether h_w's output is brought to unit variance a latent.")
-    h_w_scale: float = _is(1.0, "What h_w's output is multiplied with.")
-    fitted_on: int = _is(2_000, "Images that h_w is fitted on.")
-    measure: str = _is(
+    jacobian: bool = setting(True, "Backpropagate L_SDS through the whole denoiser.")
+    timestep_low: float = setting(0.0, "Lower end of the timestep range, as a share of the schedule.")
+    timestep_high: float = setting(1.0, "Upper end of the timestep range.")
+    h_w: str = setting("fit", "How h_w is initialized: fit (least squares onto true latents) or default (random).")
+    h_w_unit: bool = setting(False, "Normalize h_w's output to unit variance per latent.")
+    h_w_scale: float = setting(1.0, "Factor on h_w's output.")
+    fitted_on: int = setting(2_000, "Images to fit h_w on.")
+    measure: str = setting(
         "",
-        "Benchmark for before and after; empty: mini-validation for Mini, else held-out data.",
-        heading="what is measured and kept",
+        "Benchmark to evaluate before and after; empty: mini-validation for Mini, otherwise the held-out data.",
+        heading="evaluation and checkpoints",
     )
-    measure_every: int = _is(0, "Steps between two looks at held-out accuracy; 0: five looks a run.")
-    keep_every: int = _is(100, "Steps between two checkpoints; one is written every 10 s too, where that is quick.")
+    measure_every: int = setting(0, "Steps between evaluations on held-out data; 0: five evaluations a run.")
+    keep_every: int = setting(100, "Steps between checkpoints; where saving is quick, one is written every 10 s too.")
 
     def check(self) -> Recipe:
-        """The recipe itself. Raises `UserError` naming the first setting that makes no sense, and its range."""
+        """The recipe itself. Raises `UserError` naming the first invalid setting and its range."""
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 said = ", ".join(word or "nothing" for word in allowed)
-                raise UserError(f"{called(name)} must be one of {said}; it was {quoted(getattr(self, name))}.")
+                raise UserError(f"{cli_flag(name)} must be one of {said}; it was {quoted(getattr(self, name))}.")
         if self.is_mini and self.withheld_kind not in ("", *MINI_SWAPS):
             raise UserError(
                 f"Mini has no swaps of the kind {self.withheld_kind}: --withheld-kind is one of "
@@ -136,7 +142,7 @@ class Recipe:
         for name, objectives in CONTROLS.items():
             if getattr(self, name) and self.objective not in objectives:
                 raise UserError(
-                    f"{called(name)} is a control of {' and '.join(objectives)}, and does nothing to the objective "
+                    f"{cli_flag(name)} is a control of {' and '.join(objectives)} and has no effect on the objective "
                     f"{self.objective}: leave it out."
                 )
         if self.micro_batch > self.batch:
@@ -154,25 +160,25 @@ class Recipe:
 
     @property
     def uses_teacher(self) -> bool:
-        """Whether a diffusion model is needed at all."""
+        """Whether the run needs a diffusion model."""
         return self.teacher_in_loop or self.objective == "preference"
 
     @property
     def is_mini(self) -> bool:
-        """Whether it trains on the Mini world."""
+        """Whether the run trains on the Mini world."""
         return self.data == MINI
 
     def as_dict(self) -> dict[str, Any]:
-        """Every setting by name."""
-        return {setting.name: getattr(self, setting.name) for setting in fields(self)}
+        """All settings by name."""
+        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
 
     def command(self, out: str) -> str:
         """The equivalent command line."""
         words = ["python", "-m", "sdsdemo", "finetune"]
-        for setting in fields(self):
-            value = getattr(self, setting.name)
-            if value != setting.default:
-                flag = called(setting.name)
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if value != entry.default:
+                flag = cli_flag(entry.name)
                 words += ([flag] if value else ["--no-" + flag[2:]]) if isinstance(value, bool) else [flag, str(value)]
         return shlex.join([*words, "--out", out])
 
@@ -195,56 +201,56 @@ PRESETS: dict[str, Recipe] = {
     ),
 }
 PRESET_WORDS = {
-    "quick": "a look, about a minute",
-    "mini": "as Mini SDS-CLIP was made, minutes",
-    "paper-vit-b-16": "the paper's settings as far as they are known; about 6 h on a GPU of 48 GB (recalled)",
+    "quick": "a first look, about a minute",
+    "mini": "the settings of Mini SDS-CLIP, a few minutes",
+    "paper-vit-b-16": "the paper's settings as far as they are known; about 6 h on a 48 GB GPU (from memory)",
 }
 
 
 def meaning(name: str) -> str:
-    """What a setting means, in a sentence."""
-    return next(setting.metadata["meaning"] for setting in fields(Recipe) if setting.name == name)
+    """A setting's one-sentence meaning."""
+    return next(entry.metadata["meaning"] for entry in fields(Recipe) if entry.name == name)
 
 
 def headings() -> dict[str, list[Field[Any]]]:
-    """The settings under each heading."""
+    """The settings grouped by heading, in order."""
     found: dict[str, list[Field[Any]]] = {}
     heading = ""
-    for setting in fields(Recipe):
-        heading = setting.metadata["heading"] or heading
-        found.setdefault(heading, []).append(setting)
+    for entry in fields(Recipe):
+        heading = entry.metadata["heading"] or heading
+        found.setdefault(heading, []).append(entry)
     return found
 
 
-def made(preset: str, changes: Mapping[str, Any]) -> Recipe:
-    """A preset with some settings changed, checked. Raises `UserError` for an unknown preset or a bad value."""
+def from_preset(preset: str, changes: Mapping[str, Any]) -> Recipe:
+    """A preset with some settings changed, validated. Raises `UserError` for an unknown preset or a bad value."""
     if preset not in PRESETS:
-        raise UserError(f"There is no preset called '{preset}'. There is: {', '.join(PRESETS)}.")
+        raise UserError(f"There is no preset '{preset}'. Choose from {', '.join(PRESETS)}.")
     return replace(PRESETS[preset], **changes).check()
 
 
-def filled(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe from a record, with what was added since then as it is by default."""
+def with_defaults(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored recipe, with the defaults of settings added since."""
     return Recipe().as_dict() | dict(stored)
 
 
 def from_stored(stored: Mapping[str, Any]) -> Recipe:
-    """The recipe of a record, checked. Raises `UserError` for an unknown setting, another type, or a bad value."""
+    """A stored recipe, validated. Raises `UserError` for an unknown setting, a wrong type or a bad value."""
     first = Recipe().as_dict()
-    for name, value in filled(stored).items():
+    for name, value in with_defaults(stored).items():
         wanted = (int, float) if isinstance(first.get(name), float) else type(first.get(name))
         if name not in first or not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool):
-            raise UserError(f"The stored recipe has no setting {called(name)} with the value {str(value)[:40]!r}.")
-    return Recipe(**filled(stored)).check()
+            raise UserError(f"The stored recipe has no setting {cli_flag(name)} with the value {str(value)[:40]!r}.")
+    return Recipe(**with_defaults(stored)).check()
 
 
 def _check_number(name: str, value: Any, low: float, high: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
-        raise UserError(f"{called(name)} must be a number from {low:g} to {high:g}; it was {quoted(value)}.")
+        raise UserError(f"{cli_flag(name)} must be a number from {low:g} to {high:g}; it was {quoted(value)}.")
     if not low <= value <= high:
-        raise UserError(f"{called(name)} must be from {low:g} to {high:g}; it was {quoted(value)}.")
+        raise UserError(f"{cli_flag(name)} must be from {low:g} to {high:g}; it was {quoted(value)}.")
 
 
-def called(name: str) -> str:
-    """A setting as the command line calls it."""
+def cli_flag(name: str) -> str:
+    """A setting's flag on the command line."""
     return "--" + ("lambda" if name == "lam" else name.replace("_", "-"))

@@ -33,7 +33,7 @@ from sdsdemo.finetuning.checkpoints import CheckpointError, UnwritableError
 from sdsdemo.finetuning.events import Done, Event, Looked, Placed, Preparing, Told, Written
 from sdsdemo.finetuning.loop import Course, Failed, FellBack, Finished, Kept, Step, Stopped, train
 from sdsdemo.finetuning.objectives import sds_controls, sds_gradient_controls
-from sdsdemo.finetuning.recipe import Recipe, filled
+from sdsdemo.finetuning.recipe import Recipe, with_defaults
 from sdsdemo.finetuning.run_folder import ENDED, TuningFolder
 from sdsdemo.finetuning.setup import Models, Preparation, StopAsked
 from sdsdemo.models import cards
@@ -145,7 +145,7 @@ def _check_same(stored: Mapping[str, Any], recipe: Recipe, out: Path, resume: bo
 
 def _goes_on(stored: Mapping[str, Any], recipe: Recipe) -> bool:
     """Whether a recipe is that of a stored run, to the same number of steps or to more."""
-    held = filled(stored["recipe"])
+    held = with_defaults(stored["recipe"])
     return held | {"steps": recipe.steps} == recipe.as_dict() and recipe.steps >= held["steps"]
 
 
@@ -464,7 +464,7 @@ class Run(Preparation):
             raise UserError(BROKEN.format(name=name, why=error)) from error
         if found is None and stored["state"] in ("finished", "stopped") and stored.get("steps_done"):
             raise UserError(NO_CHECKPOINT.format(name=name))
-        before = filled(stored["recipe"])["steps"]
+        before = with_defaults(stored["recipe"])["steps"]
         self.lengthened = before if before < self.recipe.steps else 0
         self.stored = stored
         known = {key: value for key, value in stored.items() if key not in OF_ITS_END}

@@ -18,7 +18,7 @@ from sdsdemo.finetuning.recipe import (  # fmt: skip
     PRESETS,
     WITH_TEACHER_IN_LOOP,
     Recipe,
-    called,
+    cli_flag,
     meaning,
 )
 
@@ -72,7 +72,7 @@ LABELS = {
 
 def in_page_words(sentence: str) -> str:
     """A sentence about a recipe with the names of the page's fields in place of the shell's flags."""
-    flags = {called(name): f"“{label}”" for name, label in LABELS.items()}
+    flags = {cli_flag(name): f"“{label}”" for name, label in LABELS.items()}
     flags |= {flag.replace("--", "--no-"): label for flag, label in flags.items()}
     return re.sub(r"--[a-z][a-z-]*", lambda found: flags.get(found[0], found[0]), sentence)
 

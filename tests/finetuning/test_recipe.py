@@ -11,7 +11,16 @@ import pytest
 
 from sdsdemo.cli import main
 from sdsdemo.errors import UserError
-from sdsdemo.finetuning.recipe import OBJECTIVES, PRESET_WORDS, PRESETS, Recipe, called, headings, made, meaning
+from sdsdemo.finetuning.recipe import (
+    OBJECTIVES,
+    PRESET_WORDS,
+    PRESETS,
+    Recipe,
+    cli_flag,
+    from_preset,
+    headings,
+    meaning,
+)
 from sdsdemo.settings import FINETUNING
 
 
@@ -43,7 +52,7 @@ def test_every_setting_has_a_meaning_and_every_number_a_range() -> None:
         ({"data": "what"}, "--data must be mini, folder:PATH, coco:PATH or hub:ORG/NAME; it was 'what'"),
         (
             {"objective": "clip", "shuffled": True},
-            "--shuffled is a control of sds, and does nothing to the objective clip",
+            "--shuffled is a control of sds, and has no effect on the objective clip",
         ),
         ({"objective": "negatives", "permuted": True}, "--permuted is a control of preference"),
         ({"objective": "labels", "unordered": True}, "--unordered is a control of preference"),
@@ -52,13 +61,13 @@ def test_every_setting_has_a_meaning_and_every_number_a_range() -> None:
 )
 def test_a_setting_that_makes_no_sense_is_named_with_what_it_may_be(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError) as caught:
-        made("mini", changes)
+        from_preset("mini", changes)
     assert said in str(caught.value)
 
 
 def test_an_unknown_preset_names_those_that_there_are() -> None:
     with pytest.raises(UserError, match="quick, mini, paper-vit-b-16"):
-        made("best", {})
+        from_preset("best", {})
 
 
 @pytest.mark.parametrize(
@@ -88,7 +97,7 @@ def test_every_setting_is_under_one_heading_and_the_help_shows_it_there(capsys: 
     blocks = dict(block.split(":\n", 1) for block in shown.split("\n\n")[2:])
     assert list(blocks)[1:] == list(found)
     for heading, settings in found.items():
-        assert re.findall(r"^  (--[\w-]+)", blocks[heading], re.MULTILINE) == [called(s.name) for s in settings]
+        assert re.findall(r"^  (--[\w-]+)", blocks[heading], re.MULTILINE) == [cli_flag(s.name) for s in settings]
 
 
 def test_the_help_of_finetune_begins_with_an_example_that_parses(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ from sdsdemo.data.mini.sentences import WORDS, describe
 from sdsdemo.data.mini.stream import MiniStream
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning import before_after
-from sdsdemo.finetuning.recipe import filled
+from sdsdemo.finetuning.recipe import with_defaults
 from sdsdemo.mini.experiments import preference_clip, train_all
 from sdsdemo.mini.experiments.declared import CONFIRM
 from sdsdemo.mini.experiments.train_all import PARTS, train
@@ -112,7 +112,7 @@ def test_the_student_of_preferences_is_the_run_that_the_confirmation_declares(ma
     first = CONFIRM.cells["preference, every parameter"]
     assert replace(first, base="mini-clip", seed=0) == preference_clip.RECIPE
     shipped = read_header(CHECKPOINTS / f"{preference_clip.NAME}.safetensors")
-    assert filled(shipped["recipe"]) == preference_clip.RECIPE.as_dict()
+    assert with_defaults(shipped["recipe"]) == preference_clip.RECIPE.as_dict()
     assert shipped["base"] == sds_clip.BASE_SPEC
 
 

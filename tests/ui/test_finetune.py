@@ -16,7 +16,7 @@ from sdsdemo.app.workbench import Workbench
 from sdsdemo.core.metrics import paired_change, proportion
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.phrases import KEPT, change_words, duration
-from sdsdemo.finetuning.recipe import PRESETS, Recipe, called
+from sdsdemo.finetuning.recipe import PRESETS, Recipe, cli_flag
 from sdsdemo.settings import Settings
 from sdsdemo.ui import finetune_html, training_curves
 from sdsdemo.ui.recipe_form import ADVANCED, LABELS, PLAIN, in_page_words, recipe_of
@@ -203,6 +203,6 @@ def test_an_estimate_says_what_is_wrong_instead_where_the_recipe_cannot_run(tab:
 
 @pytest.mark.parametrize("name", LABELS)
 def test_a_sentence_on_the_page_names_the_field(name: str) -> None:
-    said = in_page_words(f"{called(name)} must be from 1 to 2; it was 3.")
+    said = in_page_words(f"{cli_flag(name)} must be from 1 to 2; it was 3.")
     assert said == f"“{LABELS[name]}” must be from 1 to 2; it was 3."
-    assert in_page_words(called(name).replace("--", "--no-")) == f"“{LABELS[name]}”"
+    assert in_page_words(cli_flag(name).replace("--", "--no-")) == f"“{LABELS[name]}”"

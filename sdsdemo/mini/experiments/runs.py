@@ -15,7 +15,7 @@ from sdsdemo.errors import UserError
 from sdsdemo.finetuning.cache import Drawn
 from sdsdemo.finetuning.events import Done, Event, Looked, Preparing, Told
 from sdsdemo.finetuning.loop import Step
-from sdsdemo.finetuning.recipe import Recipe, filled
+from sdsdemo.finetuning.recipe import Recipe, with_defaults
 from sdsdemo.finetuning.run import finetune
 from sdsdemo.finetuning.run_folder import HEADER, TuningFolder
 from sdsdemo.finetuning.setup import Models
@@ -40,7 +40,7 @@ def tuned(
     if found is None:
         return trained_run(recipe, out, workbench, progress, drawn), own.model
     progress(f"{out.name}  was trained as {found.path.parent.name} {found.path.name}")
-    if filled(found.read()["recipe"]) != recipe.as_dict():
+    if with_defaults(found.read()["recipe"]) != recipe.as_dict():
         _write_part(recipe, found.model, own.model, workbench)
         return found.read(), own.model
     return found.read(), found.model
@@ -80,7 +80,7 @@ def _same_training(recipe: Recipe, made: Path, workbench: Models) -> TuningFolde
         folder = TuningFolder(path.parent)
         record = folder.read()
         models = record["base_fingerprint"], record["teacher_fingerprint"]
-        if record["state"] == "finished" and filled(record["recipe"]) in wanted and models == (base, teacher):
+        if record["state"] == "finished" and with_defaults(record["recipe"]) in wanted and models == (base, teacher):
             return folder
     return None
 
