@@ -17,7 +17,7 @@ import torch.distributed
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.finetuning import before_after
 from sdsdemo.finetuning.events import Done
-from sdsdemo.finetuning.loop import Course, Step, train
+from sdsdemo.finetuning.loop import Step, TrainingConfig, train
 from sdsdemo.finetuning.objectives import Aim, Objective
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.run import finetune
@@ -31,22 +31,22 @@ NOT_PARTED = 3
 
 def main() -> None:
     atexit.register(parted)
-    team = distributed.find()
-    tuned = run(team, Path(sys.argv[1]), sys.argv[2])
+    processes = distributed.find()
+    tuned = run(processes, Path(sys.argv[1]), sys.argv[2])
     found = {}
     for name in ("clip", "sds", "negatives", "preference"):
         model = student()
-        aim = Objective(model, Drawn(), Aim(name=name), teacher=TinyTeacher(), team=team)  # type: ignore[arg-type]
-        course = Course(steps=3, learning_rate=1e-3, warm_up=1)
-        steps = [event for event in train(model, aim, course, team=team) if isinstance(event, Step)]
+        aim = Objective(model, Drawn(), Aim(name=name), teacher=TinyTeacher(), processes=processes)  # type: ignore[arg-type]
+        config = TrainingConfig(steps=3, learning_rate=1e-3, warm_up=1)
+        steps = [event for event in train(model, aim, config, processes=processes) if isinstance(event, Step)]
         weights = sum(float(p.detach().double().abs().sum()) for p in model.parameters())
         found[name] = {"losses": [dict(s.losses) for s in steps], "norm": steps[0].gradient_norm, "weights": weights}
-    rows = team.gather([[r.start, r.stop] for r in aim.rows])
-    if team.is_main:
-        print(json.dumps({"world": team.count, "rows": rows, "size": SIZE, "found": found, "tuned": tuned}))
+    rows = processes.gather([[r.start, r.stop] for r in aim.rows])
+    if processes.is_main:
+        print(json.dumps({"world": processes.count, "rows": rows, "size": SIZE, "found": found, "tuned": tuned}))
 
 
-def run(team: distributed.Processes, folder: Path, benchmark: str) -> list[dict[str, Any]]:
+def run(processes: distributed.Processes, folder: Path, benchmark: str) -> list[dict[str, Any]]:
     """A whole run of `preference`, and one of `sds`: their logs."""
     before_after.ZERO_SHOT, before_after.RETRIEVAL = 3, (1, 3)  # type: ignore[assignment]
     workbench = Workbench(Settings.from_environment({"SDSDEMO_CACHE": str(folder / "cache")}))
@@ -54,10 +54,10 @@ def run(team: distributed.Processes, folder: Path, benchmark: str) -> list[dict[
     for objective in ("preference", "sds"):
         recipe = Recipe(objective=objective, steps=3, batch=4, pool=8, fitted_on=8, warm_up=1, measure=benchmark)  # type: ignore[arg-type]
         out = folder / objective
-        *_, last = finetune(recipe, out, workbench=workbench, team=team)
+        *_, last = finetune(recipe, out, workbench=workbench, processes=processes)
         assert isinstance(last, Done)
         assert last.state == "finished", last.reason
-        if team.is_main:
+        if processes.is_main:
             found.append({"log": TuningFolder(out).log(), "preferences": last.record.get("preferences", {})})
     return found
 

@@ -33,7 +33,7 @@ from sdsdemo.core.losses import denoising_error
 from sdsdemo.data.mini.benchmarks import benchmark_pairs
 from sdsdemo.data.mini.drawing import draw
 from sdsdemo.errors import UserError, quoted
-from sdsdemo.finetuning.loop import Course, Step, train
+from sdsdemo.finetuning.loop import Step, TrainingConfig, train
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.setup import Preparation
 from sdsdemo.models import cards, open_scorer
@@ -164,7 +164,7 @@ def _stepper(recipe: Recipe) -> Callable[[], object]:
     run = Preparation(recipe, Workbench())
     deque(run.load(), maxlen=0)
     deque(run.prepare_teacher(), maxlen=0)
-    events = train(run.student, run.new_objective(), Course(steps=recipe.steps, learning_rate=1e-8))
+    events = train(run.student, run.new_objective(), TrainingConfig(steps=recipe.steps, learning_rate=1e-8))
     return lambda: next(event for event in events if isinstance(event, Step))
 
 

@@ -183,7 +183,7 @@ def _evaluate(asked: argparse.Namespace) -> int:
     from sdsdemo.evaluation.tables import as_table, expected_lines
     from sdsdemo.runtime import distributed
 
-    team, workbench = distributed.find(), Workbench()
+    processes, workbench = distributed.find(), Workbench()
     models = asked.model or list(workbench.settings.models)
     workbench.check(models)
     result = evaluate(
@@ -201,10 +201,10 @@ def _evaluate(asked: argparse.Namespace) -> int:
         limit=asked.limit,
         out=asked.out,
         blind=asked.blind,
-        progress=progress if team.is_main else silent,
-        remark=note if team.is_main else silent,
+        progress=progress if processes.is_main else silent,
+        remark=note if processes.is_main else silent,
     )
-    if not team.is_main:
+    if not processes.is_main:
         return 0
     for line in expected_lines(result, workbench.card):
         note(line)

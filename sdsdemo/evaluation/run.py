@@ -71,15 +71,15 @@ def evaluate(
     Raises `UserError` for a benchmark that is unknown or cannot be read, a model that cannot run here or that the
     benchmark means nothing to, and a folder that holds another run.
     """
-    team = distributed.find()
+    processes = distributed.find()
     every = read_benchmark(benchmark)
     examples = every if limit is None else stratified(every, limit)
     if not examples:
         raise UserError("There is nothing to score: give --limit a number of at least 1.")
     for note in notes_on(benchmark, every):
         remark(note)
-    run = None if out is None else _open_run(out, benchmark, examples, budget, team, len(every))
-    work = _Work(workbench, budget, run, team, progress, remark, len(examples))
+    run = None if out is None else _open_run(out, benchmark, examples, budget, processes, len(every))
+    work = _Work(workbench, budget, run, processes, progress, remark, len(examples))
     work.check_kept(models)
     found = {name: work.scores(name, examples) for name in models}
     why = work.broken()
@@ -90,7 +90,7 @@ def evaluate(
     scored = {name: work.with_blind(name, usable, [found[name][e.id] for e in usable], blind) for name in models}
     if run is not None:
         run.skip(broken, [example.id for example in usable])
-        run.finish(work.from_others, work.shares if team.count > 1 else ())
+        run.finish(work.from_others, work.shares if processes.count > 1 else ())
         remark(f"Every score is kept in {out}: python -m sdsdemo report {out}")
     result = {
         "benchmark": benchmark,
@@ -99,7 +99,7 @@ def evaluate(
         "differs": differs(benchmark, [example.tags for example in every]),
         "skipped": [{"example": example, "reason": reason} for example, reason in broken.items()],
         "settings": settings_of(budget),
-        "processes": team.count,
+        "processes": processes.count,
         **summarise(usable, scored),
     }
     for line in warnings(result):
@@ -108,11 +108,11 @@ def evaluate(
 
 
 def _open_run(
-    out: Path, benchmark: str, examples: Sequence[Example], budget: Budget, team: Processes, of: int
+    out: Path, benchmark: str, examples: Sequence[Example], budget: Budget, processes: Processes, of: int
 ) -> RunFolder:
     """The folder, with what the examples are made of now, as the main process sees them."""
-    own = {example.id: made_of(example) for example in examples} if team.is_main else {}
-    return RunFolder(out, benchmark, examples, budget, team, of=of, made_of=team.gather([own])[0])
+    own = {example.id: made_of(example) for example in examples} if processes.is_main else {}
+    return RunFolder(out, benchmark, examples, budget, processes, of=of, made_of=processes.gather([own])[0])
 
 
 def stratified(examples: Sequence[Example], limit: int) -> list[Example]:
@@ -138,18 +138,18 @@ class _Work:
         workbench: Models,
         budget: Budget,
         run: RunFolder | None,
-        team: Processes,
+        processes: Processes,
         progress: Callable[[str], None],
         remark: Callable[[str], None],
         total: int,
     ) -> None:
         """total: how many examples there are."""
-        self.workbench, self.budget, self.run, self.team = workbench, budget, run, team
+        self.workbench, self.budget, self.run, self.processes = workbench, budget, run, processes
         self.progress, self.remark, self.total = progress, remark, total
         self.opening = Opening(total)
         self.from_others: list[dict[str, Any]] = []
         """Rows that the processes computed, as `runs` writes them."""
-        self.shares = [0] * team.count
+        self.shares = [0] * processes.count
         """How many rows each process computed."""
 
     def check_kept(self, models: Sequence[str]) -> None:
@@ -172,7 +172,7 @@ class _Work:
 
     def broken(self) -> dict[str, str]:
         """By example, why its pictures cannot be opened, from all processes."""
-        return dict(pair for pair in self.team.gather(list(self.opening.broken.items())))
+        return dict(pair for pair in self.processes.gather(list(self.opening.broken.items())))
 
     def scores(self, name: str, examples: Sequence[Example], what: str = "") -> dict[str, Scores]:
         """By example, from the run's folder where it is there, else computed by all processes together and added to it.
@@ -191,7 +191,7 @@ class _Work:
             return {}
         run = self.run
         known = [example.id for example in examples if self._stored(name, example, what) is not None]
-        known = self.team.gather([known])[0]
+        known = self.processes.gather([known])[0]
         if any(run.scores(name, id_, what) is None for id_ in known):
             run.look()
         gone = {e.id for e in examples if run.is_gone(e.id) and not self.opening.can_open(e)}
@@ -199,13 +199,13 @@ class _Work:
         return {id_: scores for id_, scores in found.items() if scores is not None}
 
     def _together(self, name: str, todo: Sequence[Example], what: str) -> dict[str, Scores]:
-        own = todo[self.team.index :: self.team.count]
+        own = todo[self.processes.index :: self.processes.count]
         computed = self._fresh(name, own, what) if own else {}
-        if self.team.count == 1:
+        if self.processes.count == 1:
             return computed
         rows = [row_of(name, example, scores, what) for example, scores in computed.items()]
-        gathered = self.team.gather(rows)
-        for process, count in enumerate(self.team.gather([len(rows)])):
+        gathered = self.processes.gather(rows)
+        for process, count in enumerate(self.processes.gather([len(rows)])):
             self.shares[process] += count
         self.from_others += gathered
         return {row["example"]: scores_of(row) for row in gathered}

@@ -43,12 +43,12 @@ def run_in_shell(
 
     Raises `UserError` for what must change first.
     """
-    team = distributed.find()
-    say = note if team.is_main else _silent
-    line = _Line(recipe.steps, progress if team.is_main else _silent)
+    processes = distributed.find()
+    say = note if processes.is_main else _silent
+    line = _Line(recipe.steps, progress if processes.is_main else _silent)
     record: Mapping[str, Any] | None = None
     with _stopping_on_interrupt(TuningFolder(out), say):
-        for event in finetune(recipe, out, workbench=workbench, resume=resume, team=team):
+        for event in finetune(recipe, out, workbench=workbench, resume=resume, processes=processes):
             if isinstance(event, Told):
                 say(event.text)
             elif isinstance(event, Looked):
@@ -61,7 +61,7 @@ def run_in_shell(
                 line.show(event)
             elif isinstance(event, Done):
                 record = event.record
-    return record if team.is_main else None
+    return record if processes.is_main else None
 
 
 def as_text(record: Mapping[str, Any], out: Path) -> str:

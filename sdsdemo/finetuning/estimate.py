@@ -17,7 +17,7 @@ import torch
 
 from sdsdemo.finetuning.before_after import Measures, sets_of
 from sdsdemo.finetuning.events import Told
-from sdsdemo.finetuning.loop import Course, Step, train
+from sdsdemo.finetuning.loop import Step, TrainingConfig, train
 from sdsdemo.finetuning.phrases import duration
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.run import LOOKS
@@ -93,7 +93,7 @@ def estimate(recipe: Recipe, workbench: Models, steps: int = STEPS) -> Estimate:
         ready = time.perf_counter() if isinstance(told, Told) and ready == loaded else ready
     fitted = time.perf_counter()
     marks = [fitted]
-    for event in train(run.student, run.new_objective(), Course(steps=steps, learning_rate=1e-8)):
+    for event in train(run.student, run.new_objective(), TrainingConfig(steps=steps, learning_rate=1e-8)):
         marks += [time.perf_counter()] if isinstance(event, Step) else []
     encoding = run.facts.get("frozen_seconds", 0.0)
     item = (fitted - ready - encoding) / SAMPLE if tiny.objective == "sds" else 0.0

@@ -2,7 +2,7 @@
 
 Knows no CLIP, no UNet, and no file format but its own checkpoint.
 
-    for event in train(module, losses_at, course, keep=path): ...
+    for event in train(module, losses_at, config, keep=path): ...
 
 `losses_at(step)` gives the losses of that step, whole or in micro-batches whose losses add up, and must depend on
 nothing but the step and the weights: all randomness comes from (seed, step), so that a run that was stopped and
@@ -40,7 +40,7 @@ SAVING_SHARE = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
-class Course:
+class TrainingConfig:
     """How a module is trained."""
 
     steps: int
@@ -140,29 +140,29 @@ def never() -> bool:
 def train(
     module: nn.Module,
     losses_at: LossesAt,
-    course: Course,
+    config: TrainingConfig,
     *,
     keep: Path | None = None,
     keep_every: int = 200,
     keep_seconds: float = math.inf,
     stop: Callable[[], bool] = never,
-    relief: Callable[[], bool] = never,
-    team: Processes = ALONE,
+    on_out_of_memory: Callable[[], bool] = never,
+    processes: Processes = ALONE,
 ) -> Iterator[Event]:
     """Train the parameters of `module` that require a gradient; stop by `stop`, or by closing the generator.
 
     keep: a checkpoint that is continued from when it is there. It is written every `keep_every` steps, every
     `keep_seconds` (less often where writing one takes long), and when the run stops. stop: asked before every
-    micro-batch; a step that was begun is then forgotten. relief: asked when the device is out of memory; True where the
-    step is worth another try. Nothing thread-local is held across a yield.
+    micro-batch; a step that was begun is then forgotten. on_out_of_memory: called when the device runs out of memory;
+    returns True to try the step again. Nothing thread-local is held across a yield.
     Raises `CheckpointError` for a checkpoint that does not fit, or cannot be written.
     """
-    run = _Run(module, course, team)
+    run = _Run(module, config, processes)
     if keep is not None and (passed := run.load(keep)):
         yield FellBack(step=run.done, reason=passed)
     start = time.monotonic()
     clock = _Clock(keep_seconds)
-    while run.done < course.steps:
+    while run.done < config.steps:
         try:
             values, norm = run.advance(losses_at, stop)
         except StopAskedError:
@@ -170,7 +170,7 @@ def train(
             yield Stopped(step=run.done)
             return
         except torch.OutOfMemoryError:
-            if relief():
+            if on_out_of_memory():
                 continue
             run.save(keep)
             yield Failed(step=run.done, reason=NO_MEMORY.format(good=run.done))
@@ -180,7 +180,7 @@ def train(
             yield Failed(step=run.done, reason=error.args[0].format(step=run.done + 1, good=run.done))
             return
         yield Step(step=run.done, losses=values, gradient_norm=norm, seconds=time.monotonic() - start)
-        if keep is not None and (run.done % keep_every == 0 or run.done == course.steps or clock.is_due()):
+        if keep is not None and (run.done % keep_every == 0 or run.done == config.steps or clock.is_due()):
             with clock.saving():
                 run.save(keep)
             yield Kept(step=run.done)
@@ -214,13 +214,13 @@ class _NotFiniteError(Exception):
 class _Run:
     """The state of a run: parameters, their moving average, the optimiser, and how many steps were made."""
 
-    def __init__(self, module: nn.Module, course: Course, team: Processes) -> None:
-        self.course, self.team = course, team
+    def __init__(self, module: nn.Module, config: TrainingConfig, processes: Processes) -> None:
+        self.config, self.processes = config, processes
         self.done = 0
         self.parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
-        self.average = {name: p.detach().clone() for name, p in self.parameters.items()} if course.ema else {}
+        self.average = {name: p.detach().clone() for name, p in self.parameters.items()} if config.ema else {}
         self.optimiser = torch.optim.AdamW(
-            self.parameters.values(), lr=course.learning_rate, weight_decay=course.weight_decay, betas=(0.9, 0.98)
+            self.parameters.values(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
         )
 
     def advance(self, losses_at: LossesAt, stop: Callable[[], bool]) -> tuple[dict[str, float], float]:
@@ -234,32 +234,33 @@ class _Run:
             for name, value in losses.items():
                 values[name] += float(value.detach())
             losses["loss"].backward()
-        summed = self.team.sum_numbers(values)
+        summed = self.processes.sum_numbers(values)
         if not math.isfinite(summed["loss"]):
             raise _NotFiniteError(NOT_A_NUMBER)
-        self.team.sum_gradients(self.parameters.values())
-        norm = float(nn.utils.clip_grad_norm_(self.parameters.values(), self.course.clip_norm))
+        self.processes.sum_gradients(self.parameters.values())
+        norm = float(nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip_norm))
         if not math.isfinite(norm):
             raise _NotFiniteError(NO_GRADIENT)
         for group in self.optimiser.param_groups:
-            group["lr"] = self.course.rate(self.done)
+            group["lr"] = self.config.rate(self.done)
         self.optimiser.step()
         self.done += 1
-        if self.course.ema:
-            decay = min(self.course.ema, self.done / (self.done + 10))
+        if self.config.ema:
+            decay = min(self.config.ema, self.done / (self.done + 10))
             with torch.no_grad():
                 for name, parameter in self.parameters.items():
                     self.average[name].lerp_(parameter, 1 - decay)
         return summed, norm
 
     def _micro_batches(self, losses_at: LossesAt, stop: Callable[[], bool]) -> Iterator[Losses]:
-        """The losses of the step's parts, each computed in the course's precision, the question to stop before it."""
+        """The losses of the step's parts, each computed in the configured precision, the question to stop before it."""
         found: Iterator[Losses] | None = None
         device = next(iter(self.parameters.values())).device.type
         while True:
-            if (found is None or self.team.count == 1) and any(self.team.gather([stop()])):  # all stop, or none
+            # all processes stop, or none
+            if (found is None or self.processes.count == 1) and any(self.processes.gather([stop()])):
                 raise StopAskedError
-            with torch.autocast(device, dtype=torch.bfloat16, enabled=self.course.autocast is not None):
+            with torch.autocast(device, dtype=torch.bfloat16, enabled=self.config.autocast is not None):
                 if found is None:
                     first = losses_at(self.done)
                     found = iter([first]) if isinstance(first, Mapping) else first
@@ -276,7 +277,7 @@ class _Run:
 
     def save(self, path: Path | None) -> None:
         """A checkpoint, by the main process; the one before it is kept. Raises `UnwritableError`."""
-        if path is None or not self.team.is_main:
+        if path is None or not self.processes.is_main:
             return
         state = {
             "done": self.done,
@@ -297,7 +298,7 @@ class _Run:
         state, passed = found
         self.done = state["done"]
         self.average = {name: tensor.to(self.parameters[name].device) for name, tensor in state["average"].items()}
-        groups = self.optimiser.state_dict()["param_groups"]  # of the course, whatever the file says
+        groups = self.optimiser.state_dict()["param_groups"]  # from the config, whatever the file says
         self.optimiser.load_state_dict({"state": state["optimiser"]["state"], "param_groups": groups})
         with torch.no_grad():
             for name, value in state["parameters"].items():
@@ -305,6 +306,6 @@ class _Run:
         return passed
 
     def _check(self, state: checkpoints.State) -> None:
-        check_fits(state, self.parameters, averaged=bool(self.course.ema))
-        if state["done"] > self.course.steps:
-            raise CheckpointError(f"it holds more steps than the {self.course.steps} of the run")
+        check_fits(state, self.parameters, averaged=bool(self.config.ema))
+        if state["done"] > self.config.steps:
+            raise CheckpointError(f"it holds more steps than the {self.config.steps} of the run")

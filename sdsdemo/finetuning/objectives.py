@@ -200,32 +200,32 @@ class Objective:
         teacher: Teacher | None = None,
         seed: int = 0,
         parts: int = 1,
-        team: Processes = ALONE,
+        processes: Processes = ALONE,
     ) -> None:
         """parts: micro-batches that a process cuts its rows into.
 
         Raises `ValueError` for a bad lambda, a batch that the processes cannot share evenly, a missing teacher.
         """
         total_loss(torch.zeros(()), torch.zeros(()), aim.lam)  # checks lambda
-        if batches.size % team.count:
-            raise ValueError(f"the batch of {batches.size} must be a multiple of the {team.count} processes")
+        if batches.size % processes.count:
+            raise ValueError(f"the batch of {batches.size} must be a multiple of the {processes.count} processes")
         if aim.name in WITH_TEACHER_IN_LOOP and teacher is None:
             raise ValueError(f"objective {aim.name!r} needs a teacher")
         self.student, self.batches, self.aim, self.teacher = student, batches, aim, teacher
-        self.seed, self.team, self.parts = seed, team, parts
+        self.seed, self.processes, self.parts = seed, processes, parts
 
     @property
     def rows(self) -> list[slice]:
         """The rows of each of this process's micro-batches."""
-        own = self.batches.size // self.team.count
-        start = own * self.team.index
+        own = self.batches.size // self.processes.count
+        start = own * self.processes.index
         edges = np.linspace(0, own, min(self.parts, own) + 1).astype(int)
         return [slice(start + int(a), start + int(b)) for a, b in pairwise(edges)]
 
     def __call__(self, step: int) -> Iterator[Losses]:
         cuts = self.rows
         read = [self.batches.rows(step, rows) for rows in cuts]
-        alone = len(cuts) == 1 and self.team.count == 1
+        alone = len(cuts) == 1 and self.processes.count == 1
         whole = None if alone else self._all_features(read)
         for rows, batch in zip(cuts, read, strict=True):
             own = self._embed(batch)
@@ -313,7 +313,7 @@ class Objective:
         """features_BD of the whole step, of all processes, without a gradient."""
         with torch.no_grad():
             parts = [self._embed(batch) for batch in read]
-        return [self.team.gather_rows(torch.cat(part)) for part in zip(*parts, strict=True)]
+        return [self.processes.gather_rows(torch.cat(part)) for part in zip(*parts, strict=True)]
 
 
 @torch.no_grad()

@@ -31,13 +31,13 @@ from sdsdemo.finetuning.before_after import Look, Measures, mini_measure, sets_o
 from sdsdemo.finetuning.cache import Drawn
 from sdsdemo.finetuning.checkpoints import CheckpointError, UnwritableError
 from sdsdemo.finetuning.events import Done, Event, Looked, Placed, Preparing, Told, Written
-from sdsdemo.finetuning.loop import Course, Failed, FellBack, Finished, Kept, Step, Stopped, train
+from sdsdemo.finetuning.loop import Failed, FellBack, Finished, Kept, Step, Stopped, TrainingConfig, train
 from sdsdemo.finetuning.objectives import sds_controls, sds_gradient_controls
 from sdsdemo.finetuning.recipe import Recipe, with_defaults
 from sdsdemo.finetuning.run_folder import ENDED, TuningFolder
 from sdsdemo.finetuning.setup import Models, Preparation, StopAsked
 from sdsdemo.models import cards
-from sdsdemo.models.delta import changed_tensors, part_of_the_way, write_delta
+from sdsdemo.models.delta import changed_tensors, interpolate_weights, write_delta
 from sdsdemo.runtime.distributed import Processes
 from sdsdemo.types import Card
 
@@ -75,7 +75,7 @@ def finetune(
     workbench: Models,
     resume: bool = False,
     seconds: float | None = None,
-    team: Processes = ALONE,
+    processes: Processes = ALONE,
     drawn: Drawn | None = None,
 ) -> Iterator[Event]:
     """Run a recipe; its files go to `out`. Stop it with `TuningFolder(out).ask_to_stop()`, or by closing the generator.
@@ -85,7 +85,7 @@ def finetune(
     Yields `Done` last, also where it failed. Raises `UserError` before the first event for what must change first.
     """
     recipe.check()
-    _check_processes(recipe, team)
+    _check_processes(recipe, processes)
     folder = TuningFolder(out)
     stored = folder.read() if folder.exists else None
     if stored is not None and _is_free(stored, folder):
@@ -99,34 +99,34 @@ def finetune(
     elif resume:
         yield Told(text=f"There is nothing to go on with in '{out}': a new run begins.")
     with ExitStack() as stack:
-        _hold(folder, team, stack)
-        if team.is_main and folder.exists:
+        _hold(folder, processes, stack)
+        if processes.is_main and folder.exists:
             folder.clear_stop()  # one of an earlier part; in a new folder it is meant for this run
-        team.wait()
-        yield from Run(recipe, folder, workbench, seconds, team, drawn).events()
+        processes.wait()
+        yield from Run(recipe, folder, workbench, seconds, processes, drawn).events()
 
 
-def _hold(folder: TuningFolder, team: Processes, stack: ExitStack) -> None:
+def _hold(folder: TuningFolder, processes: Processes, stack: ExitStack) -> None:
     """The main process takes the folder's lock. Raises `UserError`, in every process alike, where it cannot."""
     fault = ""
-    if team.is_main:
+    if processes.is_main:
         try:
             stack.enter_context(folder.held())
         except UserError as error:
             fault = str(error)
-    for said in team.gather([fault]):
+    for said in processes.gather([fault]):
         if said:
             raise UserError(said)
 
 
-def _check_processes(recipe: Recipe, team: Processes) -> None:
+def _check_processes(recipe: Recipe, processes: Processes) -> None:
     """Raises `UserError`, in every process alike, for a batch that they cannot share evenly."""
-    if recipe.batch % team.count:
-        fewer = recipe.batch - recipe.batch % team.count
-        near = f"{fewer} or {fewer + team.count}" if fewer else f"{team.count}"
+    if recipe.batch % processes.count:
+        fewer = recipe.batch - recipe.batch % processes.count
+        near = f"{fewer} or {fewer + processes.count}" if fewer else f"{processes.count}"
         raise UserError(
-            f"--batch must be a multiple of the {team.count} processes, which share each step; it was {recipe.batch}: "
-            f"take {near}, or start another number of processes."
+            f"--batch must be a multiple of the {processes.count} processes, which share each step; it was "
+            f"{recipe.batch}: take {near}, or start another number of processes."
         )
 
 
@@ -153,10 +153,10 @@ class Run(Preparation):
     """A run that is trained, measured and kept."""
 
     def __init__(
-        self, recipe: Recipe, folder: TuningFolder, workbench: Models, seconds: float | None, team: Processes,
+        self, recipe: Recipe, folder: TuningFolder, workbench: Models, seconds: float | None, processes: Processes,
         drawn: Drawn | None,
     ) -> None:  # fmt: skip
-        super().__init__(recipe, workbench, team, drawn)
+        super().__init__(recipe, workbench, processes, drawn)
         self.folder = folder
         self.began, self.seconds = time.monotonic(), seconds
         self.halved = False
@@ -169,7 +169,7 @@ class Run(Preparation):
         self.record: dict[str, Any] = self._new_record()
         if folder.exists and not _is_free(stored := folder.read(), folder):
             self._go_on(stored)
-        team.wait()  # nobody changes the folder before everybody has read it
+        processes.wait()  # nobody changes the folder before everybody has read it
 
     def events(self) -> Iterator[Event]:
         """Everything, in order."""
@@ -206,7 +206,7 @@ class Run(Preparation):
     def _train(self) -> Iterator[Event]:
         recipe = self.recipe
         self.objective = self.new_objective()
-        course = Course(
+        config = TrainingConfig(
             steps=recipe.steps,
             learning_rate=recipe.learning_rate,
             warm_up=recipe.warm_up,
@@ -221,12 +221,13 @@ class Run(Preparation):
         if recipe.objective == "sds":
             yield Told(text=self._reduction_words())
         yield from self._controls(0)
-        if self.team.is_main:
+        if self.processes.is_main:
             self.folder.forget_after(self.record["steps_done"])
         every = recipe.measure_every or max(1, recipe.steps // LOOKS)
         for event in train(
-            self.student, self.objective, course, keep=self.folder.checkpoint, keep_every=recipe.keep_every,
-            keep_seconds=KEEP_SECONDS, stop=self.asked_to_stop, relief=self._relief, team=self.team,
+            self.student, self.objective, config, keep=self.folder.checkpoint, keep_every=recipe.keep_every,
+            keep_seconds=KEEP_SECONDS, stop=self.asked_to_stop, on_out_of_memory=self._on_out_of_memory,
+            processes=self.processes,
         ):  # fmt: skip
             if isinstance(event, Step):
                 self._log(event)
@@ -269,7 +270,7 @@ class Run(Preparation):
         if not self.has_trained:
             self.has_trained = True
             self.record.pop("measured", None)  # of the weights before
-        if self.team.is_main:
+        if self.processes.is_main:
             losses = {name: round(value, 6) for name, value in event.losses.items()}
             self.folder.append(
                 {"step": event.step, **losses, "gradient": round(event.gradient_norm, 6), "s": round(event.seconds, 3)}
@@ -277,7 +278,7 @@ class Run(Preparation):
 
     def _controls(self, step: int) -> Iterator[Event]:
         """What L_SDS sees: of the student's latents, true ones, none, and others, with right and wrong captions."""
-        if self.recipe.objective != "sds" or not self.team.is_main:
+        if self.recipe.objective != "sds" or not self.processes.is_main:
             return
         rows = slice(0, min(self.recipe.batch, CONTROL_ROWS))
         batch = self.batches.control_batch(0, rows)
@@ -296,11 +297,11 @@ class Run(Preparation):
     def _looked(self, step: int, look: Look) -> Looked:
         metric, right_E = look.headline
         share = proportion(int(right_E.sum()), len(right_E))
-        if self.team.is_main:
+        if self.processes.is_main:
             self.folder.append({"what": "look", "step": step, "metric": metric, **asdict(share)})
         return Looked(step=step, metric=metric, share=share)
 
-    def _relief(self) -> bool:
+    def _on_out_of_memory(self) -> bool:
         """Twice as many micro-batches, once."""
         if self.halved:
             return False
@@ -317,7 +318,7 @@ class Run(Preparation):
 
     def _end(self, state: str, reason: str = "") -> Iterator[Event]:
         """The weights first, so that nothing can cost them; then what changed."""
-        if not self.team.is_main:
+        if not self.processes.is_main:
             yield Done(state=state, record=self.record, reason=reason)
             return
         if self._is_as_it_was(state):
@@ -326,7 +327,7 @@ class Run(Preparation):
         if hasattr(self, "header") and self._has_what_was_learned:
             self.record["seconds"] = round(time.monotonic() - self.began + self.record.get("seconds_before", 0.0), 1)
             self._save("stopping" if state == "stopped" else "running")
-            self._go_back_a_part()
+            self._interpolate_weights()
             self._write_model(state)
             yield Written(step=self.record["steps_done"])
             try:
@@ -350,7 +351,7 @@ class Run(Preparation):
     def _leave_as_it_was(self, state: str, reason: str = "") -> Done:
         """run.json as it was before this part, which may say more than this part knows."""
         assert self.stored is not None
-        if self.team.is_main:
+        if self.processes.is_main:
             self.folder.write(self.stored)
         reason = f"{reason} {UNCHANGED}" if reason else ""
         record = self.stored | {"state": state, "reason": reason, "steps": self.recipe.steps, "as_it_was": True}
@@ -387,11 +388,11 @@ class Run(Preparation):
         return check
 
     @torch.no_grad()
-    def _go_back_a_part(self) -> None:
-        """A part of the way from the base in place of the trained weights, which the checkpoint keeps."""
+    def _interpolate_weights(self) -> None:
+        """Interpolates between the base and the trained weights (WiSE-FT). The checkpoint keeps the trained ones."""
         if self.recipe.wise_ft < 1:
             own = self.base.module.state_dict()
-            for name, tensor in part_of_the_way(self.before_weights, own, self.recipe.wise_ft).items():
+            for name, tensor in interpolate_weights(self.before_weights, own, self.recipe.wise_ft).items():
                 own[name].copy_(tensor)
 
     def _write_model(self, state: str) -> None:
@@ -417,7 +418,7 @@ class Run(Preparation):
 
     def _save(self, state: str) -> None:
         self.record["state"] = state
-        if self.team.is_main:
+        if self.processes.is_main:
             self.folder.write(self.record)
 
     # --------------------------------------------------------------------------------------------------- the rest
@@ -443,7 +444,7 @@ class Run(Preparation):
             "steps_done": 0,
             "data": recipe.data if recipe.is_mini else recipe.data.partition(":")[0],
             "device": str(self.device) if self.device.type == "cpu" else torch.cuda.get_device_name(self.device),
-            "processes": self.team.count,
+            "processes": self.processes.count,
             "machine": f"{platform.system()} {platform.machine()}",
             "versions": {name: version(name) for name in LIBRARIES},
             "command": recipe.command(self.folder.path.name),

@@ -68,12 +68,14 @@ class StopAsked(Exception):  # noqa: N818 a wish, no error
 class Preparation:
     """The parts of a run, as they are made one after the other, and what is learned of them meanwhile."""
 
-    def __init__(self, recipe: Recipe, workbench: Models, team: Processes = ALONE, drawn: Drawn | None = None) -> None:
+    def __init__(
+        self, recipe: Recipe, workbench: Models, processes: Processes = ALONE, drawn: Drawn | None = None
+    ) -> None:
         """drawn: what other runs of this process drew already.
 
         Raises `UserError` for models that cannot run here, or do not go together.
         """
-        self.recipe, self.team, self.settings, self.drawn = recipe, team, workbench.settings, drawn
+        self.recipe, self.processes, self.settings, self.drawn = recipe, processes, workbench.settings, drawn
         self.base_card = _runnable(workbench, recipe.base, "clip", "base")
         self.teacher_card = None
         if recipe.uses_teacher:
@@ -81,7 +83,7 @@ class Preparation:
         _check_words(self.base_card, recipe)
         mini = self.base_card.name.startswith("mini-")
         self.device = torch.device("cpu") if mini else pick_device(workbench.settings.device)
-        self.parts = 1 if not recipe.micro_batch else -(-recipe.batch // team.count // recipe.micro_batch)
+        self.parts = 1 if not recipe.micro_batch else -(-recipe.batch // processes.count // recipe.micro_batch)
         self.teacher: LatentDiffusion | None = None
         self.facts: dict[str, Any] = {}
         """For the record: what is trained, what the teacher was asked, what h_w explains."""
@@ -163,11 +165,11 @@ class Preparation:
             pairs += self.source.draw(step, recipe.batch)
             self.stop_if_asked()
         missing = len({told_apart(pair) for pair in kept.missing(pairs)})
-        if self.team.is_main:
+        if self.processes.is_main:
             for done in kept.ask(scorer, pairs, self.asked_to_stop):
                 yield Preparing(text="asking the teacher about each caption and its twin", done=done, total=missing)
         self.stop_if_asked()
-        for answers in self.team.gather([kept.answers if self.team.is_main else {}]):
+        for answers in self.processes.gather([kept.answers if self.processes.is_main else {}]):
             kept.take(answers)
         right, of = kept.right(pairs)
         stand_ins = len({told_apart(pair) for pair in pairs if pair.stand_in})
@@ -193,8 +195,8 @@ class Preparation:
         what = {"text": "images", "image": "captions"}[recipe.towers]
         steps = self.source.steps(recipe.batch, recipe.steps)
         for step in range(steps):
-            found = self.batches.encode_frozen(step) if step % self.team.count == self.team.index else {}
-            for features in self.team.gather([found]):
+            found = self.batches.encode_frozen(step) if step % self.processes.count == self.processes.index else {}
+            for features in self.processes.gather([found]):
                 self.batches.keep(features)
             self.stop_if_asked()
             yield Preparing(text=f"encoding the {what} once, as their tower is frozen", done=step + 1, total=steps)
@@ -239,12 +241,12 @@ class Preparation:
         )
         return Objective(
             self.student, self.batches, aim,
-            teacher=self.teacher, seed=recipe.seed, parts=self.parts, team=self.team,
+            teacher=self.teacher, seed=recipe.seed, parts=self.parts, processes=self.processes,
         )  # fmt: skip
 
     def stop_if_asked(self) -> None:
         """Raises `StopAsked` where the visitor stopped, or the time is up: in all processes, or in none."""
-        if any(self.team.gather([self.asked_to_stop()])):
+        if any(self.processes.gather([self.asked_to_stop()])):
             raise StopAsked
 
 

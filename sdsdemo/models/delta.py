@@ -54,11 +54,11 @@ def changed_tensors(before: Mapping[str, Tensor], module: nn.Module) -> dict[str
     return {f"{CLIP}{name}": after[name] for name, tensor in before.items() if not torch.equal(tensor, after[name])}
 
 
-def part_of_the_way(before: Mapping[str, Tensor], after: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
-    """base + share (trained - base) of every tensor of numbers in `after`.
+def interpolate_weights(before: Mapping[str, Tensor], after: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    """before + share (after - before), for every floating-point tensor of `after`.
 
-    With a share below 1 much of what was learned stays and what the base could do comes back: WiSE-FT, Wortsman et al.
-    2022, arXiv 2109.01903.
+    A share below 1 keeps much of what was learned and recovers what the base could do: WiSE-FT, Wortsman et al. 2022,
+    arXiv 2109.01903.
     """
     numbers = {name: tensor for name, tensor in after.items() if tensor.is_floating_point()}
     return {name: torch.lerp(before[name], tensor, share) for name, tensor in numbers.items()}

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from sdsdemo.finetuning.checkpoints import CheckpointError
-from sdsdemo.finetuning.loop import SAVING_SHARE, Course, Failed, Finished, Kept, Step, _Clock, train
+from sdsdemo.finetuning.loop import SAVING_SHARE, Failed, Finished, Kept, Step, TrainingConfig, _Clock, train
 
-COURSE = Course(steps=20, learning_rate=1e-2, warm_up=3)
-COSINE = Course(steps=100, learning_rate=1.0, warm_up=10)
-LATE = Course(steps=100, learning_rate=1.0, warm_up=10, decay="late")
+CONFIG = TrainingConfig(steps=20, learning_rate=1e-2, warm_up=3)
+COSINE = TrainingConfig(steps=100, learning_rate=1.0, warm_up=10)
+LATE = TrainingConfig(steps=100, learning_rate=1.0, warm_up=10, decay="late")
 
 
 def fresh() -> nn.Linear:
@@ -41,21 +41,21 @@ def weights(module: nn.Module) -> Tensor:
 
 @pytest.mark.parametrize("ema", [None, 0.9])
 def test_a_run_that_was_stopped_and_continued_equals_one_that_was_not(tmp_path: Path, ema: float | None) -> None:
-    course = Course(steps=20, learning_rate=1e-2, warm_up=3, ema=ema)
+    config = TrainingConfig(steps=20, learning_rate=1e-2, warm_up=3, ema=ema)
     straight, stopped, continued = fresh(), fresh(), fresh()
-    list(train(straight, regression(straight), course))
-    run = train(stopped, regression(stopped), course, keep=tmp_path / "a.run", keep_every=12)
+    list(train(straight, regression(straight), config))
+    run = train(stopped, regression(stopped), config, keep=tmp_path / "a.run", keep_every=12)
     while not isinstance(next(run), Kept):
         pass
     run.close()
-    events = list(train(continued, regression(continued), course, keep=tmp_path / "a.run"))
+    events = list(train(continued, regression(continued), config, keep=tmp_path / "a.run"))
     assert [event.step for event in events if isinstance(event, Step)] == list(range(13, 21))
     assert torch.equal(weights(straight), weights(continued))
 
 
 def test_training_lowers_the_loss_and_ends_with_finished() -> None:
     module = fresh()
-    events = list(train(module, regression(module), Course(steps=200, learning_rate=3e-2)))
+    events = list(train(module, regression(module), TrainingConfig(steps=200, learning_rate=3e-2)))
     steps = [event for event in events if isinstance(event, Step)]
     assert steps[-1].losses["loss"] < 0.1 * steps[0].losses["loss"]
     assert isinstance(events[-1], Finished)
@@ -69,8 +69,8 @@ def test_a_loss_that_is_not_a_number_stops_the_run_with_the_last_good_weights() 
     def spoiled(step: int) -> Mapping[str, Tensor]:
         return {"loss": losses(step)["loss"] * (float("nan") if step == 5 else 1.0)}
 
-    events = list(train(module, spoiled, COURSE))
-    run = train(reference, regression(reference), COURSE)
+    events = list(train(module, spoiled, CONFIG))
+    run = train(reference, regression(reference), CONFIG)
     for _ in range(5):
         next(run)
     assert isinstance(events[-1], Failed)
@@ -82,21 +82,21 @@ def test_only_parameters_that_require_a_gradient_move() -> None:
     module = fresh()
     module.bias.requires_grad_(False)
     before = module.bias.detach().clone()
-    list(train(module, regression(module), COURSE))
+    list(train(module, regression(module), CONFIG))
     assert torch.equal(module.bias, before)
 
 
 def test_the_moving_average_is_what_is_left_and_lags_behind_the_weights() -> None:
     plain, averaged = fresh(), fresh()
     start = weights(plain)
-    list(train(plain, regression(plain), COURSE))
-    list(train(averaged, regression(averaged), Course(steps=20, learning_rate=1e-2, warm_up=3, ema=0.999)))
+    list(train(plain, regression(plain), CONFIG))
+    list(train(averaged, regression(averaged), TrainingConfig(steps=20, learning_rate=1e-2, warm_up=3, ema=0.999)))
     assert 0 < (weights(averaged) - start).norm() < (weights(plain) - start).norm()
 
 
-@pytest.mark.parametrize("course", [COSINE, LATE])
-def test_the_rate_rises_over_the_warm_up_and_falls_to_nearly_nothing(course: Course) -> None:
-    rates = [course.rate(step) for step in range(100)]
+@pytest.mark.parametrize("config", [COSINE, LATE])
+def test_the_rate_rises_over_the_warm_up_and_falls_to_nearly_nothing(config: TrainingConfig) -> None:
+    rates = [config.rate(step) for step in range(100)]
     assert rates[:10] == sorted(rates[:10])
     assert max(rates) <= 1.0
     assert rates[99] < 0.15
@@ -131,9 +131,9 @@ def damaged(content: bytes, draw: random.Random) -> bytes:
 
 
 def test_a_damaged_or_reshaped_checkpoint_is_used_or_refused(tmp_path: Path) -> None:
-    course, path, draw = Course(steps=3, learning_rate=1e-2, ema=0.9), tmp_path / "a.run", random.Random(0)
+    config, path, draw = TrainingConfig(steps=3, learning_rate=1e-2, ema=0.9), tmp_path / "a.run", random.Random(0)
     module = fresh()
-    list(train(module, regression(module), course, keep=path))
+    list(train(module, regression(module), config, keep=path))
     content, state, refused = path.read_bytes(), torch.load(path, weights_only=True), 0
     for number in range(600):
         if number % 2:
@@ -142,7 +142,7 @@ def test_a_damaged_or_reshaped_checkpoint_is_used_or_refused(tmp_path: Path) -> 
             torch.save(reshaped(state, draw), path)
         other = fresh()
         try:
-            *_, last = train(other, regression(other), course, keep=path)
+            *_, last = train(other, regression(other), config, keep=path)
             assert last == Finished(step=3)
         except CheckpointError:
             refused += 1
@@ -155,8 +155,8 @@ def test_a_damaged_or_reshaped_checkpoint_is_used_or_refused(tmp_path: Path) -> 
 )
 def test_the_course_is_the_run_s_and_not_the_checkpoint_s(tmp_path: Path, changes: dict[str, Any]) -> None:
     straight, stopped = fresh(), fresh()
-    list(train(straight, regression(straight), COURSE))
-    run = train(stopped, regression(stopped), COURSE, keep=tmp_path / "a.run", keep_every=12)
+    list(train(straight, regression(straight), CONFIG))
+    run = train(stopped, regression(stopped), CONFIG, keep=tmp_path / "a.run", keep_every=12)
     while not isinstance(next(run), Kept):
         pass
     run.close()
@@ -164,7 +164,7 @@ def test_the_course_is_the_run_s_and_not_the_checkpoint_s(tmp_path: Path, change
     state["optimiser"]["param_groups"][0] |= changes
     torch.save(state, tmp_path / "a.run")
     continued = fresh()
-    list(train(continued, regression(continued), COURSE, keep=tmp_path / "a.run"))
+    list(train(continued, regression(continued), CONFIG, keep=tmp_path / "a.run"))
     assert torch.equal(weights(straight), weights(continued))
 
 
@@ -173,9 +173,9 @@ def test_a_checkpoint_is_written_by_the_clock_too_and_changes_nothing(
 ) -> None:
     monkeypatch.setattr("sdsdemo.finetuning.loop.SAVING_SHARE", 1e9)
     often, plain = fresh(), fresh()
-    run = train(often, regression(often), COURSE, keep=tmp_path / "a.run", keep_every=1000, keep_seconds=0.0)
+    run = train(often, regression(often), CONFIG, keep=tmp_path / "a.run", keep_every=1000, keep_seconds=0.0)
     kept = [event.step for event in run if isinstance(event, Kept)]
-    list(train(plain, regression(plain), COURSE))
+    list(train(plain, regression(plain), CONFIG))
     assert kept == list(range(1, 21))
     assert torch.equal(weights(often), weights(plain))
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sdsdemo.core.losses import NoiseSchedule, add_noise, clip_loss, denoising_error, negatives_loss, preference_loss
 from sdsdemo.errors import UserError
-from sdsdemo.finetuning.loop import Course, train
+from sdsdemo.finetuning.loop import TrainingConfig, train
 from sdsdemo.finetuning.objectives import (
     Aim,
     Batch,
@@ -94,7 +94,7 @@ def only(aim: Objective, step: int = 0) -> Any:
 def test_only_layer_norms_and_the_map_move() -> None:
     model = student()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    list(train(model, objective(model), Course(steps=3, learning_rate=1e-3)))
+    list(train(model, objective(model), TrainingConfig(steps=3, learning_rate=1e-3)))
     moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     norms = {name for name, module in model.named_modules() if isinstance(module, nn.LayerNorm)}
     assert {name.rpartition(".")[0] for name in moved} == norms | {"h_w"}
@@ -196,7 +196,7 @@ def test_each_objective_lowers_its_own_loss(name: Any) -> None:
     model = student(trained="all")
     aim = objective(model, name, batches=First())
     before = float(only(aim)["loss"].detach())
-    list(train(model, aim, Course(steps=8, learning_rate=1e-3, warm_up=1)))
+    list(train(model, aim, TrainingConfig(steps=8, learning_rate=1e-3, warm_up=1)))
     assert float(only(aim)["loss"].detach()) < before
 
 

@@ -492,9 +492,9 @@ def test_a_batch_that_processes_cannot_share_is_refused_by_each(
     tmp_path: Path, workbench: Workbench, batch: int, count: int, near: str
 ) -> None:
     for index in range(count):
-        team = Processes(index=index, count=count)
+        processes = Processes(index=index, count=count)
         with pytest.raises(UserError, match=near):
-            next(finetune(replace(TINY, batch=batch), tmp_path / "run", workbench=workbench, team=team))
+            next(finetune(replace(TINY, batch=batch), tmp_path / "run", workbench=workbench, processes=processes))
     assert not (tmp_path / "run").exists()
 
 
@@ -733,9 +733,9 @@ def test_a_folder_that_is_taken_is_told_by_every_process(tmp_path: Path, benchma
     recipe = replace(TINY, objective="clip", measure=benchmark, batch=6)
 
     def process(index: int) -> None:
-        team = Threads(index, barrier, shared)
+        processes = Threads(index, barrier, shared)
         try:
-            list(finetune(recipe, tmp_path / "run", workbench=workbench, team=team))
+            list(finetune(recipe, tmp_path / "run", workbench=workbench, processes=processes))
         except UserError as error:
             said.append(str(error))
 

@@ -38,8 +38,8 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder of runs of two steps on 64 pictures."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train_all, "PICTURES", 64)
-        patch.setattr(clip, "COURSE", replace(clip.COURSE, steps=2, warm_up=1))
-        patch.setattr(ablations, "COURSE", replace(ablations.COURSE, steps=2, warm_up=1))
+        patch.setattr(clip, "TRAINING", replace(clip.TRAINING, steps=2, warm_up=1))
+        patch.setattr(ablations, "TRAINING", replace(ablations.TRAINING, steps=2, warm_up=1))
         patch.setattr(ablations, "READ", 8)
         patch.setattr(ablations, "ASKED", 4)
         patch.setattr(ablations, "read_benchmark", lambda name: read_benchmark(name)[:EXAMPLES])

@@ -36,10 +36,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train_all, "PICTURES", 64)
         for module in (autoencoder, clip, text_encoder, sds_clip):
-            patch.setattr(module, "COURSE", replace(module.COURSE, steps=2, warm_up=1))
+            patch.setattr(module, "TRAINING", replace(module.TRAINING, steps=2, warm_up=1))
         for stages, rate in ((unet.STAGES, 1e-3), (unet.LONGER, 1e-9)):  # the longer ones hardly move
             for name, stage in stages.items():
-                short = replace(stage, course=replace(stage.course, steps=2, warm_up=1, learning_rate=rate))
+                short = replace(stage, training=replace(stage.training, steps=2, warm_up=1, learning_rate=rate))
                 patch.setitem(stages, name, short)
         tiny = {"steps": 2, "warm_up": 1, "batch": 4, "pool": 8, "teacher_timesteps": 2, "measure_every": 2}
         patch.setattr(preference_clip, "RECIPE", replace(preference_clip.RECIPE, **tiny))

@@ -1,7 +1,7 @@
 """Models of the Mini world of other making, trained to be measured: they say what its choices are worth. Not shipped.
 
     CLIPs      raised with other shares of tag-like captions than the bases
-    teachers   three denoisers of a third of a course, with the autoencoder, pictures and batches of
+    teachers   three denoisers of a third of the steps, with the autoencoder, pictures and batches of
                mini-diffusion-short: made as it is; on the captions of mini-clip, a share of them tags; and without the
                lesson of `prompts`, the text encoder learning together with the UNet from the denoising loss alone
 
@@ -26,7 +26,7 @@ from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.data.mini.scenes import Scene
 from sdsdemo.data.mini.sentences import PLACES, Sentence, describe
 from sdsdemo.data.mini.stream import MiniStream
-from sdsdemo.finetuning.loop import Course
+from sdsdemo.finetuning.loop import TrainingConfig
 from sdsdemo.mini.experiments import train_all
 from sdsdemo.mini.experiments.study import BENCHMARK, TEACHER, base_row, keep_row, packed, read_rows
 from sdsdemo.mini.models import clip, text_encoder, tokenizer, train_loop
@@ -34,7 +34,7 @@ from sdsdemo.mini.models import unet as denoiser
 from sdsdemo.mini.models.from_folder import Elsewhere
 from sdsdemo.settings import budget
 
-COURSE = Course(steps=1500, learning_rate=1e-3, warm_up=100, decay="late", ema=0.998)
+TRAINING = TrainingConfig(steps=1500, learning_rate=1e-3, warm_up=100, decay="late", ema=0.998)
 """Half of the first stage of mini-diffusion-short."""
 READ, ASKED = 3_000, 1_000
 """Sentences that the reader of places is fitted on, and others that it is asked about."""
@@ -117,7 +117,7 @@ def make_teacher(
     encoder = DistilBertModel.from_pretrained(folder / "text_encoder").float()
     line = {
         "teacher": name,
-        "steps": COURSE.steps,
+        "steps": TRAINING.steps,
         "tag_share": kind.tag_share,
         "lesson": kind.lesson,
         "right": {BENCHMARK: {metric: packed(right_E) for metric, right_E in right.items()}},
@@ -136,10 +136,10 @@ def train_teacher(
     encoder, unet = text_encoder.fresh(), denoiser.fresh()
     if kind.lesson:
         encoder = DistilBertModel.from_pretrained(teacher / "text_encoder").float().requires_grad_(False)
-    stage = replace(denoiser.STAGES["denoiser"], course=COURSE)
+    stage = replace(denoiser.STAGES["denoiser"], training=TRAINING)
     losses = denoiser.losses_at(unet, encoder, stream, latent_N, stage, kind.tag_share)
     both = nn.ModuleList([unet, encoder])
-    train_loop.run(f"teacher-{folder.parent.name}", both, losses, COURSE, work=work, progress=progress)
+    train_loop.run(f"teacher-{folder.parent.name}", both, losses, TRAINING, work=work, progress=progress)
     denoiser.save_pipeline(folder, vae, encoder, unet)
 
 

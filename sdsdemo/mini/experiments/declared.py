@@ -187,7 +187,7 @@ BETTER = Study(
     bases=BASES,
     measure=BENCHMARK,
 )
-"""Declared after a longer course had made the better teacher, and after `mini-sds-clip` had been trained with it: would
+"""Declared after longer training had made the better teacher, and after `mini-sds-clip` had been trained with it: would
 it have changed what the paper's term does, or what its preferences are worth?"""
 SURER = (
     ("sds, better teacher", "clip"),

@@ -21,7 +21,7 @@ from sdsdemo.finetuning.run_folder import HEADER, TuningFolder
 from sdsdemo.finetuning.setup import Models
 from sdsdemo.models import cards
 from sdsdemo.models.clip import ClipModel
-from sdsdemo.models.delta import CLIP, part_of_the_way, read_delta, write_delta
+from sdsdemo.models.delta import CLIP, interpolate_weights, read_delta, write_delta
 
 Progress = Callable[[str], None]
 EVERY = 100
@@ -90,7 +90,7 @@ def _write_part(recipe: Recipe, whole: Path, out: Path, workbench: Models) -> No
     tensors, header = read_delta(whole)
     before = ClipModel.load(workbench.card(recipe.base).spec).module.state_dict()
     after = {name.removeprefix(CLIP): tensor for name, tensor in tensors.items() if name.startswith(CLIP)}
-    part = part_of_the_way(before, after, recipe.wise_ft)
+    part = interpolate_weights(before, after, recipe.wise_ft)
     tensors |= {f"{CLIP}{name}": tensor for name, tensor in part.items()}
     story = {key: value for key, value in header.items() if key != "measured"}
     write_delta(out, tensors, story | {"recipe": recipe.as_dict()})

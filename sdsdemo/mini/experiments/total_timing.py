@@ -2,7 +2,7 @@
 
     hours  =  drawing and encoding  +  sum over courses of steps x (seconds a step)  +  the studies: `timing`
 
-Every course is timed by some of its steps, with all cores, as the courses are made one after the other.
+Every training run is timed by some of its steps, with all cores, as the runs are made one after the other.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import nn
 
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.data.mini.stream import MiniStream
-from sdsdemo.finetuning.loop import Course, LossesAt, Step, train
+from sdsdemo.finetuning.loop import LossesAt, Step, TrainingConfig, train
 from sdsdemo.mini.experiments import ablations, study_timing, train_all
 from sdsdemo.mini.experiments.preference_clip import CELL
 from sdsdemo.mini.experiments.study import BENCHMARK
@@ -28,7 +28,7 @@ from sdsdemo.mini.models import unet as denoiser
 from sdsdemo.settings import budget
 
 STEPS = 8
-"""Of each course; the first two, which are slow, do not count."""
+"""Of each training run; the first two, which are slow, do not count."""
 PICTURES = 500
 """That are drawn and encoded, to see how long one takes."""
 HOUR = 3600.0
@@ -40,23 +40,23 @@ def hours(costs: Mapping[str, Any], processes: int, note: Callable[[str], None])
     costs: `costs.measured`; the shipped students are runs of its cells. processes: that share the studies.
     """
     cells = costs["cells"]
-    note("timing some steps of every course")
+    note("timing some steps of every training run")
     with TemporaryDirectory() as folder:
         second = dict(_seconds(Path(folder)))
-    unet = sum(stage.course.steps for stage in (*denoiser.STAGES.values(), *denoiser.LONGER.values()))
+    unet = sum(stage.training.steps for stage in (*denoiser.STAGES.values(), *denoiser.LONGER.values()))
     models = (
         train_all.PICTURES * (second["drawing"] + 2 * second["encoding"])
-        + len(clips.BASES) * clips.COURSE.steps * second["clip"]
-        + autoencoder.COURSE.steps * second["autoencoder"]
-        + text_encoder.COURSE.steps * second["prompts"]
+        + len(clips.BASES) * clips.TRAINING.steps * second["clip"]
+        + autoencoder.TRAINING.steps * second["autoencoder"]
+        + text_encoder.TRAINING.steps * second["prompts"]
         + unet * second["denoiser"]
-        + sds_clip.COURSE.steps * (cells["sds"]["step_seconds"] + cells["clip"]["step_seconds"])
+        + sds_clip.TRAINING.steps * (cells["sds"]["step_seconds"] + cells["clip"]["step_seconds"])
         + cells[CELL]["run_seconds"]
     )
     note("timing some steps of every kind of run")
     times = study_timing.measured(processes)
     lessons = [making_.lesson for making_ in ablations.TEACHERS.values()]
-    others = len(clips.SWEEP) * clips.COURSE.steps * second["clip"] + ablations.COURSE.steps * sum(
+    others = len(clips.SWEEP) * clips.TRAINING.steps * second["clip"] + ablations.TRAINING.steps * sum(
         second["denoiser" if lesson else "both"] for lesson in lessons
     )
     others += len(lessons) * study_timing.scoring_seconds(times, budget(), len(read_benchmark(BENCHMARK)))
@@ -67,28 +67,28 @@ def hours(costs: Mapping[str, Any], processes: int, note: Callable[[str], None])
 
 
 def _seconds(work: Path) -> Iterator[tuple[str, float]]:
-    """Name and seconds of a picture, and of a step of each course."""
+    """Name and seconds of a picture, and of a step of each training run."""
     began = time.monotonic()
     stream = MiniStream(train_all.STREAM_SEED, PICTURES, work)
     yield "drawing", (time.monotonic() - began) / PICTURES
     vae = autoencoder.fresh()
-    yield "autoencoder", _step_seconds(vae, autoencoder.losses_at(vae, stream), autoencoder.COURSE)
+    yield "autoencoder", _step_seconds(vae, autoencoder.losses_at(vae, stream), autoencoder.TRAINING)
     began = time.monotonic()
     latent_N = autoencoder.encode_all(vae, stream.pictures_N).clone()
     yield "encoding", (time.monotonic() - began) / PICTURES
     clip = clips.fresh()
-    yield "clip", _step_seconds(clip, clips.losses_at(clip, stream, clips.BASES["mini-clip"]), clips.COURSE)
+    yield "clip", _step_seconds(clip, clips.losses_at(clip, stream, clips.BASES["mini-clip"]), clips.TRAINING)
     encoder = text_encoder.fresh()
-    yield "prompts", _step_seconds(encoder, text_encoder.losses_at(encoder, stream), text_encoder.COURSE)
+    yield "prompts", _step_seconds(encoder, text_encoder.losses_at(encoder, stream), text_encoder.TRAINING)
     unet, stage = denoiser.fresh(), denoiser.STAGES["denoiser"]
     losses = denoiser.losses_at(unet, encoder, stream, latent_N, stage)
-    yield "both", _step_seconds(nn.ModuleList([unet, encoder]), losses, stage.course)
+    yield "both", _step_seconds(nn.ModuleList([unet, encoder]), losses, stage.training)
     encoder.requires_grad_(False)
-    yield "denoiser", _step_seconds(unet, losses, stage.course)
+    yield "denoiser", _step_seconds(unet, losses, stage.training)
 
 
-def _step_seconds(module: nn.Module, losses: LossesAt, course: Course) -> float:
+def _step_seconds(module: nn.Module, losses: LossesAt, config: TrainingConfig) -> float:
     """Of a step in the middle of some, whose rate is too small to lead anywhere."""
-    short = replace(course, steps=STEPS, learning_rate=1e-8, warm_up=1)
+    short = replace(config, steps=STEPS, learning_rate=1e-8, warm_up=1)
     marks = [event.seconds for event in train(module, losses, short) if isinstance(event, Step)]
     return (marks[-1] - marks[1]) / (len(marks) - 2)

@@ -73,7 +73,7 @@ def train_clip(
     """A CLIP of the Mini world as a folder in `out`, with its learning curve."""
     model = clip.fresh(base.seed)
     losses = clip.losses_at(model, stream, base)
-    curve = train_loop.run(name, model, losses, clip.COURSE, work=work, progress=progress)
+    curve = train_loop.run(name, model, losses, clip.TRAINING, work=work, progress=progress)
     clip.save_folder(out / name, model)
     write_knows(out / name)
     _keep(curve, out, name)
@@ -83,7 +83,7 @@ def _diffusion(name: str, stream: MiniStream, out: Path, work: Path, progress: t
     vae = autoencoder.fresh()
     curves = {
         "autoencoder": train_loop.run(
-            "autoencoder", vae, autoencoder.losses_at(vae, stream), autoencoder.COURSE, work=work, progress=progress
+            "autoencoder", vae, autoencoder.losses_at(vae, stream), autoencoder.TRAINING, work=work, progress=progress
         )
     }
     latent_N = latents(vae, stream, work, progress)
@@ -92,7 +92,7 @@ def _diffusion(name: str, stream: MiniStream, out: Path, work: Path, progress: t
 
     encoder = text_encoder.fresh()
     curves["prompts"] = train_loop.run(
-        "prompts", encoder, text_encoder.losses_at(encoder, stream), text_encoder.COURSE, work=work, progress=progress
+        "prompts", encoder, text_encoder.losses_at(encoder, stream), text_encoder.TRAINING, work=work, progress=progress
     )
     unet = denoiser.fresh()
     curves |= _stages(denoiser.STAGES, unet, encoder, stream, latent_N, work, progress)
@@ -102,7 +102,7 @@ def _diffusion(name: str, stream: MiniStream, out: Path, work: Path, progress: t
 
 
 def _longer(name: str, stream: MiniStream, out: Path, work: Path, progress: train_loop.Progress) -> None:
-    """From the files of the short course alone, so that it can be made without that course."""
+    """From the files of the shorter training alone, so that the longer one need not be run."""
     vae, encoder, unet = denoiser.read_pipeline(out / SHORT)
     latent_N = latents(vae, stream, work, progress, f"latents-{name}.pt") * vae.config.scaling_factor
     curves = _stages(denoiser.LONGER, unet, encoder, stream, latent_N, work, progress)
@@ -125,7 +125,7 @@ def _stages(
     for stage, what in stages.items():
         losses = denoiser.losses_at(unet, encoder, stream, latent_N, what)
         unet.requires_grad_(True).train()
-        curves[stage] = train_loop.run(stage, unet, losses, what.course, work=work, progress=progress)
+        curves[stage] = train_loop.run(stage, unet, losses, what.training, work=work, progress=progress)
     return curves
 
 

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from sdsdemo.data.mini.drawing import MODEL_PIXELS
 from sdsdemo.data.mini.stream import MiniStream
-from sdsdemo.finetuning.loop import Course, LossesAt
+from sdsdemo.finetuning.loop import LossesAt, TrainingConfig
 
-COURSE = Course(steps=1500, learning_rate=3e-3, warm_up=60)
+TRAINING = TrainingConfig(steps=1500, learning_rate=3e-3, warm_up=60)
 BATCH = 16
 KL_WEIGHT = 1e-6
 SALT = 1

@@ -22,7 +22,7 @@ from torch import Tensor
 from sdsdemo.core.losses import clip_loss
 from sdsdemo.data.mini.drawing import MODEL_PIXELS
 from sdsdemo.data.mini.stream import MiniStream
-from sdsdemo.finetuning.loop import Course, LossesAt
+from sdsdemo.finetuning.loop import LossesAt, TrainingConfig
 from sdsdemo.finetuning.objectives import LARGEST_SCALE
 from sdsdemo.mini.models import tokenizer
 from sdsdemo.mini.models.autoencoder import as_pixels
@@ -46,7 +46,7 @@ BASES = {
 """The share was chosen on the validation set, of 0, 0.2, 0.4, 0.5 and 0.8, one seed each: the smallest above 0."""
 SWEEP = {f"tags-{share}": Base(tag_share=share / 100) for share in (40, 60, 80)}
 """Trained for the curve of text score against the share, beside the shares of BASES; not shipped."""
-COURSE = Course(steps=1200, learning_rate=1e-3, warm_up=50, weight_decay=0.05)
+TRAINING = TrainingConfig(steps=1200, learning_rate=1e-3, warm_up=50, weight_decay=0.05)
 BATCH = 96
 SALT = 4
 WIDTH = 96

@@ -15,7 +15,7 @@ import open_clip
 import torch
 
 from sdsdemo.data.mini.stream import MiniStream
-from sdsdemo.finetuning.loop import Course
+from sdsdemo.finetuning.loop import TrainingConfig
 from sdsdemo.finetuning.objectives import Aim, Batch, Objective, Student
 from sdsdemo.mini.models import clip, tokenizer, train_loop
 from sdsdemo.models.clip import ClipModel
@@ -30,7 +30,7 @@ LAMBDAS = {"mini-sds-clip": 10.0, "mini-clip-control": 0.0}
 text scores of 17.5, 17.2, 17.2, 15.8 %, none told apart from lambda = 0: 10 is the largest that cost nothing. The
 screen of the experiment asks again in this one.
 """
-COURSE = Course(steps=400, learning_rate=3e-3, warm_up=40, weight_decay=0.0)
+TRAINING = TrainingConfig(steps=400, learning_rate=3e-3, warm_up=40, weight_decay=0.0)
 BATCH = 32
 SALT = 5
 SEED = 0
@@ -56,7 +56,7 @@ def fine_tune(name: str, stream: MiniStream, out: Path, work: Path, progress: tr
     lam = LAMBDAS[name]
     aim = Aim(name="sds", lam=lam) if lam else Aim(name="clip")
     losses = Objective(student, _Sentences(stream, teacher), aim, teacher=teacher, seed=SEED)
-    curve = train_loop.run(name, student, losses, COURSE, work=work, progress=progress)
+    curve = train_loop.run(name, student, losses, TRAINING, work=work, progress=progress)
     tensors = changed_tensors(before, student.clip)
     if lam:
         assert student.h_w is not None
@@ -102,12 +102,12 @@ def _story(lam: float, explained: float, last: dict[str, float], began: float) -
             "h_w": {"fitted_on": FITTED_ON, "r2": round(explained, 4)},
             "trained": "LayerNorms and h_w" if lam else "LayerNorms",
             "batch": BATCH,
-            "learning_rate": COURSE.learning_rate,
-            "warm_up": COURSE.warm_up,
+            "learning_rate": TRAINING.learning_rate,
+            "warm_up": TRAINING.warm_up,
         },
         "seed": SEED,
         "data": "Mini training stream, whole sentences",
-        "steps": COURSE.steps,
+        "steps": TRAINING.steps,
         "seconds": round(time.monotonic() - began),
         "last": last,
         "versions": {"torch": torch.__version__.split("+")[0], "open_clip": open_clip.__version__},

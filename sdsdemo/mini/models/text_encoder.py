@@ -22,11 +22,11 @@ from transformers import DistilBertConfig, DistilBertModel
 from sdsdemo.data.mini.scenes import Scene
 from sdsdemo.data.mini.sentences import PLACES, PLURALS, Sentence
 from sdsdemo.data.mini.stream import MiniStream
-from sdsdemo.finetuning.loop import Course, LossesAt
+from sdsdemo.finetuning.loop import LossesAt, TrainingConfig
 from sdsdemo.mini.models.tokenizer import CONTEXT, END, PAD, START, VOCABULARY, token_ids
 
 WIDTH = 128
-COURSE = Course(steps=500, learning_rate=2e-3, warm_up=60)
+TRAINING = TrainingConfig(steps=500, learning_rate=2e-3, warm_up=60)
 BATCH = 96
 SALT = 2
 SINGULAR = {plural: shape for shape, plural in PLURALS.items()}

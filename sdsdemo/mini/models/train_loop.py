@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from sdsdemo.errors import UserError
-from sdsdemo.finetuning.loop import Course, Failed, LossesAt, Step, train
+from sdsdemo.finetuning.loop import Failed, LossesAt, Step, TrainingConfig, train
 
 Progress = Callable[[str], None]
 Curve = list[dict[str, float]]
@@ -18,20 +18,22 @@ EVERY = 50
 """Steps between two points of a learning curve: their mean is what is kept."""
 
 
-def run(name: str, module: nn.Module, losses_at: LossesAt, course: Course, *, work: Path, progress: Progress) -> Curve:
+def run(
+    name: str, module: nn.Module, losses_at: LossesAt, config: TrainingConfig, *, work: Path, progress: Progress
+) -> Curve:
     """Train to the end, continuing from `work/NAME.run`; leaves the learning curve in `work/NAME.jsonl` and returns it.
 
     Raises `UserError` when the run fails.
     """
     curve_path = work / f"{name}.jsonl"
     points: list[Step] = []
-    for event in train(module, losses_at, course, keep=work / f"{name}.run"):
+    for event in train(module, losses_at, config, keep=work / f"{name}.run"):
         if isinstance(event, Failed):
             raise UserError(f"{name}: {event.reason}")
         if isinstance(event, Step):
             points.append(event)
-            if event.step % EVERY == 0 or event.step == course.steps:
-                progress(_line(name, points, course))
+            if event.step % EVERY == 0 or event.step == config.steps:
+                progress(_line(name, points, config))
                 _append(curve_path, _mean(points))
                 points = []
     module.requires_grad_(False).eval()
@@ -43,11 +45,11 @@ def _mean(points: list[Step]) -> dict[str, float]:
     return {"step": points[-1].step, **{key: round(value, 6) for key, value in means.items()}}
 
 
-def _line(name: str, points: list[Step], course: Course) -> str:
+def _line(name: str, points: list[Step], config: TrainingConfig) -> str:
     rate = (points[-1].seconds - points[0].seconds) / max(1, len(points) - 1)
-    left = rate * (course.steps - points[-1].step)
+    left = rate * (config.steps - points[-1].step)
     numbers = "  ".join(f"{key} {value:.4f}" for key, value in _mean(points).items() if key != "step")
-    return f"{name}  step {points[-1].step} of {course.steps}  {numbers}  {rate:.2f} s a step, {left / 60:.1f} min left"
+    return f"{name}  step {points[-1].step} of {config.steps}  {numbers}  {rate:.2f} s a step, {left / 60:.1f} min left"
 
 
 def _append(path: Path, point: dict[str, float]) -> None:

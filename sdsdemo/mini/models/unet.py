@@ -29,7 +29,7 @@ from sdsdemo.core.losses import NoiseSchedule, denoising_error
 from sdsdemo.data.mini.scenes import Scene
 from sdsdemo.data.mini.sentences import Sentence
 from sdsdemo.data.mini.stream import MiniStream
-from sdsdemo.finetuning.loop import Course, LossesAt
+from sdsdemo.finetuning.loop import LossesAt, TrainingConfig
 from sdsdemo.mini.models import text_encoder, tokenizer
 
 BATCH = 64
@@ -39,34 +39,34 @@ PLACED, COUNTED, BESIDE = ("left", "above"), ("count",), ("and",)
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One course, and the shares of a batch that are drawn from some families; the rest comes from all others."""
+    """A stage of training, and the share of each batch drawn from some families; the rest comes from all others."""
 
-    course: Course
+    training: TrainingConfig
     shares: Mapping[tuple[str, ...], float]
     salt: int
 
 
 STAGES = {
     "denoiser": Stage(
-        course=Course(steps=3000, learning_rate=1e-3, warm_up=100, decay="late", ema=0.998),
+        training=TrainingConfig(steps=3000, learning_rate=1e-3, warm_up=100, decay="late", ema=0.998),
         shares={PLACED: 0.6},
         salt=3,
     ),
     "denoiser-2": Stage(
-        course=Course(steps=1500, learning_rate=8e-4, warm_up=100, decay="late", ema=0.998),
+        training=TrainingConfig(steps=1500, learning_rate=8e-4, warm_up=100, decay="late", ema=0.998),
         shares={PLACED: 0.3, COUNTED: 0.4},
         salt=8,
     ),
 }
 LONGER = {
     f"denoiser-{number}": Stage(
-        course=Course(steps=steps, learning_rate=8e-4, warm_up=100, decay="late", ema=0.998),
+        training=TrainingConfig(steps=steps, learning_rate=8e-4, warm_up=100, decay="late", ema=0.998),
         shares={PLACED: 0.2, COUNTED: 0.2, BESIDE: 0.4},
         salt=salt,
     )
     for number, steps, salt in ((3, 4500, 9), (4, 4000, 10))
 }
-"""Their shares were chosen for the kinds of swap that the short course's model gets wrong on fresh validation pairs."""
+"""Shares chosen for the kinds of swap that the model of the shorter training gets wrong on fresh validation pairs."""
 
 
 def fresh() -> UNet2DConditionModel:
