@@ -52,7 +52,7 @@ def test_every_setting_has_a_meaning_and_every_number_a_range() -> None:
         ({"data": "what"}, "--data must be mini, folder:PATH, coco:PATH or hub:ORG/NAME; it was 'what'"),
         (
             {"objective": "clip", "shuffled": True},
-            "--shuffled is a control of sds, and has no effect on the objective clip",
+            "--shuffled is a control of sds and has no effect on the objective clip",
         ),
         ({"objective": "negatives", "permuted": True}, "--permuted is a control of preference"),
         ({"objective": "labels", "unordered": True}, "--unordered is a control of preference"),
