@@ -44,7 +44,7 @@ class Point:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LookPoint:
+class EvaluationPoint:
     """Held-out accuracy at one step."""
 
     step: int
@@ -56,7 +56,7 @@ class LookPoint:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tuning:
+class Job:
     """What is known of a run now. A snapshot: it never changes."""
 
     id: str
@@ -78,7 +78,7 @@ class Tuning:
     """Wall-clock time of the steps of this part so far."""
     device: str = ""
     points: tuple[Point, ...] = ()
-    looks: tuple[LookPoint, ...] = ()
+    looks: tuple[EvaluationPoint, ...] = ()
     told: tuple[str, ...] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
     reason: str = ""
@@ -126,7 +126,7 @@ def write_asked(folder: Path, recipe: Recipe, *, withdrawn: bool = False) -> Non
         raise UserError(NO_ROOM.format(why=error.strerror)) from error
 
 
-def read(folder: Path, id_: str) -> Tuning | None:
+def read(folder: Path, id_: str) -> Job | None:
     """A run as its folder tells of it; None where none was asked for there. Never raises for a damaged file."""
     try:
         asked: Asked = shaped(files.from_json((folder / ASKED).read_bytes()), Asked)
@@ -135,14 +135,14 @@ def read(folder: Path, id_: str) -> Tuning | None:
         return None
     kept = TuningFolder(folder)
     if not kept.exists:
-        return Tuning(id=id_, recipe=recipe, state="stopped" if asked["withdrawn"] else INTERRUPTED)
+        return Job(id=id_, recipe=recipe, state="stopped" if asked["withdrawn"] else INTERRUPTED)
     try:
-        return _told_by(kept.read(), kept.log(), recipe, Tuning(id=id_, recipe=recipe, written=kept.model.is_file()))
+        return _told_by(kept.read(), kept.log(), recipe, Job(id=id_, recipe=recipe, written=kept.model.is_file()))
     except UserError:
-        return Tuning(id=id_, recipe=recipe, state="failed", reason=DAMAGED)
+        return Job(id=id_, recipe=recipe, state="failed", reason=DAMAGED)
 
 
-def _told_by(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], recipe: Recipe, run: Tuning) -> Tuning:
+def _told_by(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], recipe: Recipe, run: Job) -> Job:
     """The run with what its record and its log say."""
     kept, state = record.get("steps_done", 0), record["state"]
     if state == "finished" and kept < recipe.steps:  # more were asked for, and the server ended before they began
@@ -173,13 +173,13 @@ def _points(rows: Sequence[Mapping[str, Any]]) -> tuple[Point, ...]:
     return found
 
 
-def _looks(rows: Sequence[Mapping[str, Any]]) -> tuple[LookPoint, ...]:
+def _looks(rows: Sequence[Mapping[str, Any]]) -> tuple[EvaluationPoint, ...]:
     found = []
     for row in rows:
         if row.get("what") == "look":
             with suppress(ValueError):
                 look: LookRow = shaped(dict(row), LookRow)
-                found.append(LookPoint(**{name: look[name] for name in LookPoint.__dataclass_fields__}))  # type: ignore[literal-required]
+                found.append(EvaluationPoint(**{name: look[name] for name in EvaluationPoint.__dataclass_fields__}))  # type: ignore[literal-required]
     return tuple(found)
 
 

@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sdsdemo.app.job_states import LookPoint, Tuning, longer, read, write_asked
+from sdsdemo.app.job_states import EvaluationPoint, Job, longer, read, write_asked
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError, calling
 from sdsdemo.evaluation.store import read_run
@@ -57,7 +57,7 @@ ONLY_MINI = "On a public page only the Mini world can be trained on: run the com
 Runner = Callable[..., Iterator[Any]]
 
 
-class Tunings:
+class Jobs:
     """The runs of one server. Safe to share between threads."""
 
     def __init__(self, workbench: Workbench, root: Path | None = None, runner: Runner | None = None) -> None:
@@ -65,7 +65,7 @@ class Tunings:
         self.workbench = workbench
         self.root = root or workbench.settings.cache / FOLDER
         self._runner = runner or _finetune
-        self._runs: dict[str, Tuning] = {}
+        self._runs: dict[str, Job] = {}
         self._waiting: deque[str] = deque()
         self._running = ""
         self._changed = threading.Condition()
@@ -86,7 +86,7 @@ class Tunings:
             raise UserError(OFF)
         self.check(recipe)
         self.tidy()
-        run = Tuning(id=secrets.token_urlsafe(16), recipe=recipe, text="waiting", version=1)
+        run = Job(id=secrets.token_urlsafe(16), recipe=recipe, text="waiting", version=1)
         self._queue(run)
         return run.id
 
@@ -110,7 +110,7 @@ class Tunings:
         TuningFolder(self.root / id_).clear_stop()
         told = read(self.root / id_, id_) or run
         self._queue(
-            Tuning(
+            Job(
                 id=id_,
                 recipe=recipe,
                 text="waiting",
@@ -121,7 +121,7 @@ class Tunings:
             )
         )
 
-    def _queue(self, run: Tuning) -> None:
+    def _queue(self, run: Job) -> None:
         """Raises `UserError` where too many wait, or the disk does not take it."""
         with self._changed:
             if len(self._waiting) >= FINETUNING.page_waiting:
@@ -149,7 +149,7 @@ class Tunings:
             if not state.can_run:
                 raise UserError(f"{state.reason} {state.next_step}".strip())
 
-    def get(self, id_: str) -> Tuning:
+    def get(self, id_: str) -> Job:
         """A run as it is now. Raises `UserError` for an id that is not known."""
         with self._changed:
             run = self._runs.get(id_) or self._found(id_)
@@ -157,14 +157,14 @@ class Tunings:
                 return run
             return replace(run, place=list(self._waiting).index(id_) + bool(self._running))
 
-    def _found(self, id_: str) -> Tuning:
+    def _found(self, id_: str) -> Job:
         """A run of a server that was here before this one, by its folder. Raises `UserError` where there is none."""
         run = read(self.root / id_, id_) if isinstance(id_, str) and ID.fullmatch(id_) else None
         if run is None:
             raise UserError(NOT_YOURS)
         return run
 
-    def wait(self, id_: str, version: int, seconds: float) -> Tuning:
+    def wait(self, id_: str, version: int, seconds: float) -> Job:
         """The run when it has changed since `version`, or after so many seconds. Raises `UserError`."""
         with self._changed:
             self._changed.wait_for(lambda: id_ not in self._runs or self._runs[id_].version != version, seconds)
@@ -307,7 +307,7 @@ class Tunings:
                     points=longer(run.points, event.step, event.losses),
                 )
             case events.Looked(share=share):
-                look = LookPoint(
+                look = EvaluationPoint(
                     step=event.step, value=share.value, low=share.low, high=share.high, n=share.n, metric=event.metric
                 )
                 self._set(id_, looks=(*(old for old in run.looks if old.step != look.step), look))
@@ -355,7 +355,7 @@ def _finetune_apart(recipe: Recipe, folder: str, settings: Settings, resume: boo
 _finetune_on_gpu = zerogpu.on_gpu(_finetune_apart, FINETUNING.zerogpu_seconds)
 
 
-def _card(name: str, path: Path, base: Card, run: Tuning) -> Card:
+def _card(name: str, path: Path, base: Card, run: Job) -> Card:
     """The card of a visitor's model."""
     return replace(
         base,

@@ -27,7 +27,7 @@ QUICK, SHARE = 0.25, 0.05
 
 
 @dataclass
-class _Kept:
+class _CachedRun:
     """One run, as it was last looked at."""
 
     stamp: tuple[Any, ...]
@@ -39,12 +39,12 @@ class _Kept:
     took: float = 0.0
 
 
-class Shelf:
+class RunRegistry:
     """Runs by name: the folder's, with the user's own below `runs/`."""
 
     def __init__(self, settings: Settings, assets: Path = ASSETS) -> None:
         self._shipped, self._own = assets / SHIPPED, settings.runs if settings.allow_specs else None
-        self._read: dict[str, _Kept] = {}
+        self._read: dict[str, _CachedRun] = {}
         self._lent: dict[str, Path] = {}
         """Runs of visitors, by names that cannot be guessed; in no list."""
         self._lock = Lock()
@@ -85,14 +85,14 @@ class Shelf:
         """What sentences call a run: a visitor's own by no name that others could use."""
         return "your run" if name in self._lent else name
 
-    def _kept(self, name: str) -> _Kept:
+    def _kept(self, name: str) -> _CachedRun:
         folder = self._folder(name)
         stamp = folder, *(_state(folder / file) for file in (HEADER, EXAMPLES, SCORES))
         if name not in self._read or self._read[name].stamp != stamp:
-            self._read[name] = _Kept(stamp=stamp, raw=read_run(folder))
+            self._read[name] = _CachedRun(stamp=stamp, raw=read_run(folder))
         return self._read[name]
 
-    def _current(self, kept: _Kept) -> StoredRun:
+    def _current(self, kept: _CachedRun) -> StoredRun:
         """The run without its stale part; the same object as long as nothing changes."""
         began = time.monotonic()
         if kept.run is None or kept.took < QUICK or began - kept.looked > kept.took / SHARE:

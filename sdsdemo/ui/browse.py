@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 import gradio as gr
 
-from sdsdemo.app.run_registry import Shelf
+from sdsdemo.app.run_registry import RunRegistry
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.core.metrics import ACCURACY, METRICS, MODES
 from sdsdemo.errors import UserError
@@ -168,11 +168,11 @@ class Selection:
 class BrowseTab:
     """The components that events and other tabs need."""
 
-    def __init__(self, workbench: Workbench, shelf: Shelf, space: str, handed: Handed | None = None) -> None:
-        self.workbench, self.shelf, self.space = workbench, shelf, space
-        self.handed = handed or Handed(shelf)
+    def __init__(self, workbench: Workbench, registry: RunRegistry, space: str, handed: Handed | None = None) -> None:
+        self.workbench, self.registry, self.space = workbench, registry, space
+        self.handed = handed or Handed(registry)
         self.thumbs, self.clicks, self.changes = browse_html.Thumbnails(), InOrder(), InOrder()
-        runs = shelf.names()
+        runs = registry.names()
         with gr.Column(elem_id="browse"):
             self._build_filters(runs)
             self.message = gr.HTML(elem_id="browse-message")
@@ -255,7 +255,7 @@ class BrowseTab:
         if query.get("tab") != "browse":
             Thread(target=self._warm, daemon=True).start()
             return [gr.skip()] * (len(self.choices) + len(self.outputs))
-        names = self.shelf.names()
+        names = self.registry.names()
         run = query.get("run") or (names[0] if names else "")
         asked = _asked(run, query.get("model", ""), query.get("against", ""))
         found = self._open(*asked, 0, query.get("example", ""))
@@ -263,22 +263,22 @@ class BrowseTab:
 
     def _warm(self) -> None:
         """Reads the first run and makes its first thumbnails while the visitor still looks at another tab."""
-        names = self.shelf.names()
+        names = self.registry.names()
         if names and not self.thumbs.busy:
             self._open(*_asked(names[0], "", ""), 0, "")
-            self.thumbs.make(self.shelf.catalogue(names[0]).examples[:MADE_AHEAD])
+            self.thumbs.make(self.registry.catalogue(names[0]).examples[:MADE_AHEAD])
 
     def _open(self, *values: Any) -> list[Any]:
         """Choices and view of a run; models and tags that it does not know give way."""
         asked, page, selected = Asked(*values[:-2]), values[-2], values[-1]
-        names = self.shelf.names()
-        if asked.run not in names and self.shelf.has(asked.run):
+        names = self.registry.names()
+        if asked.run not in names and self.registry.has(asked.run):
             names.append(asked.run)
         run = asked.run if asked.run in names else names[0] if names else ""
         try:
             if not run:
                 raise UserError("No run is stored yet: `python -m sdsdemo evaluate mini --out runs/mini` makes one.")
-            catalogue = self.shelf.catalogue(run)
+            catalogue = self.registry.catalogue(run)
         except UserError as error:
             shown = Shown(browse_html.problem_html(str(error)), "", "", "", "", "", 0, "")
             return [gr.update(choices=names, value=run or None), *[gr.skip()] * (len(self.choices) - 1), *shown]
@@ -391,7 +391,7 @@ class BrowseTab:
             return Shown(browse_html.problem_html(OUR_FAULT), "", "", "", "", "", 0, "")
 
     def _view(self, asked: Asked, page: int, selected: str, opened_by: int) -> Shown:
-        catalogue = self.shelf.catalogue(asked.run)
+        catalogue = self.registry.catalogue(asked.run)
         wanted = _filter(asked, catalogue)
         places, titles = select(catalogue, wanted), {name: self._title(name) for name in catalogue.models}
         last = max(0, (len(places) - 1) // browse_html.PER_PAGE)
@@ -424,7 +424,7 @@ class BrowseTab:
 
     def _moved(self, asked: Asked, page: int, selected: str, step: int) -> tuple[int, str]:
         """The neighbour in the filtered order, and the page that it is on."""
-        catalogue = self.shelf.catalogue(asked.run)
+        catalogue = self.registry.catalogue(asked.run)
         ids = [catalogue.examples[place].id for place in select(catalogue, _filter(asked, catalogue))]
         if not ids:
             return page, selected

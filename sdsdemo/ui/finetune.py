@@ -15,9 +15,9 @@ from typing import Any
 import gradio as gr
 
 from sdsdemo.app.hub_upload import push
-from sdsdemo.app.job_states import Tuning
-from sdsdemo.app.jobs import OFF, Tunings
-from sdsdemo.app.run_registry import Shelf
+from sdsdemo.app.job_states import Job
+from sdsdemo.app.jobs import OFF, Jobs
+from sdsdemo.app.run_registry import RunRegistry
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.errors import UserError
@@ -49,15 +49,15 @@ OUR_FAULT = "Something went wrong on our side, and it is written in the server's
 class FinetuneTab:
     """The components that events and other tabs need."""
 
-    def __init__(self, workbench: Workbench, tunings: Tunings, shelf: Shelf, run_id: gr.BrowserState) -> None:
+    def __init__(self, workbench: Workbench, jobs: Jobs, registry: RunRegistry, run_id: gr.BrowserState) -> None:
         """run_id: made outside the tabs, as what is inside one has no value before the tab is first seen."""
-        self.workbench, self.tunings, self.shelf, self.run_id = workbench, tunings, shelf, run_id
+        self.workbench, self.jobs, self.registry, self.run_id = workbench, jobs, registry, run_id
         self.thumbs = Thumbnails()
         self._estimates: dict[tuple[object, ...], Any] = {}
         self.estimated = InOrder()
         with gr.Column(elem_id="finetune"):
             gr.HTML(INTRODUCTION)
-            if not tunings.is_on:
+            if not jobs.is_on:
                 gr.HTML(message_html(OFF))
                 if workbench.settings.in_space:
                     gr.DuplicateButton("Duplicate this Space", size="sm")
@@ -78,7 +78,7 @@ class FinetuneTab:
         self.message = gr.HTML(elem_id="ft-message")
         with gr.Row(elem_id="ft-actions"):
             self.start = gr.Button(
-                "Start", variant="primary", elem_id="ft-start", min_width=120, interactive=self.tunings.is_on
+                "Start", variant="primary", elem_id="ft-start", min_width=120, interactive=self.jobs.is_on
             )
             self.stop = gr.Button("Stop and keep", variant="stop", elem_id="ft-stop", min_width=120, interactive=False)
         gr.HTML(
@@ -177,7 +177,7 @@ class FinetuneTab:
         if token is None:
             return message_html("Sign in first, with the button above.")
         try:
-            address = push(self.tunings.folder(id_), name, token.token)
+            address = push(self.jobs.folder(id_), name, token.token)
         except UserError as error:
             return message_html(str(error))
         return f'<p>It is at <a href="{escape(address)}" target="_blank" rel="noopener">{escape(address)}</a>.</p>'
@@ -187,7 +187,7 @@ class FinetuneTab:
         yield MEASURING
         try:
             recipe = self.form.recipe(values)
-            self.tunings.check(recipe)
+            self.jobs.check(recipe)
             yield f'<p class="hint">{escape(self._estimated(recipe))}</p>'
         except UserError as error:
             yield f'<p class="hint">{escape(in_page_words(str(error)))}</p>'
@@ -208,13 +208,13 @@ class FinetuneTab:
             yield ""
 
     def _estimated(self, recipe: Recipe) -> str:
-        if not self.tunings.is_on:
+        if not self.jobs.is_on:
             return "Fine-tuning is off on this page."
         from sdsdemo.finetuning.estimate import estimate, key
 
         known = self._estimates.get(key(recipe))
         if known is None:
-            if self.tunings.is_busy:
+            if self.jobs.is_busy:
                 return "How long it takes is measured when the run that is going on has ended."
             known = self._estimates[key(recipe)] = estimate(recipe, self.workbench)
         return known.words(recipe)
@@ -222,7 +222,7 @@ class FinetuneTab:
     def _begin(self, *values: Any) -> list[Any]:
         """Queue the run; whatever is wrong becomes a sentence, and nothing that was typed is lost."""
         try:
-            id_ = self.tunings.start(self.form.recipe(values))
+            id_ = self.jobs.start(self.form.recipe(values))
         except UserError as error:
             return [message_html(in_page_words(str(error))), gr.skip(), gr.skip(), gr.skip()]
         except Exception:
@@ -240,7 +240,7 @@ class FinetuneTab:
         try:
             if not isinstance(steps, int | float) or not float(steps).is_integer():
                 raise UserError("“Steps in all” must be a whole number.")
-            self.tunings.resume(id_, int(steps))
+            self.jobs.resume(id_, int(steps))
         except UserError as error:
             return [message_html(in_page_words(str(error))), gr.skip(), gr.skip(), gr.skip()]
         except Exception:
@@ -256,7 +256,7 @@ class FinetuneTab:
     def _stop(self, id_: str) -> str:
         """The button is drawn by `_watch` alone: a late answer of this would say "Stopping" of a run that is over."""
         try:
-            self.tunings.stop(id_)
+            self.jobs.stop(id_)
         except UserError as error:
             return message_html(str(error))
         return ""
@@ -269,7 +269,7 @@ class FinetuneTab:
         seen: tuple[int, int] = (-1, -1)
         while True:
             try:
-                run = self.tunings.get(id_)
+                run = self.jobs.get(id_)
             except UserError as error:
                 yield [f'<p class="hint">{escape(str(error))}</p>', *self._drawn(None)[1:]]
                 return
@@ -280,7 +280,7 @@ class FinetuneTab:
                 return
             await asyncio.sleep(POLL)
 
-    def _drawn(self, run: Tuning | None) -> list[Any]:
+    def _drawn(self, run: Job | None) -> list[Any]:
         going = run is not None and not run.is_over
         is_stopping = run is not None and run.state == "stopping"
         usable = run is not None and run.is_over and run.written
@@ -289,19 +289,19 @@ class FinetuneTab:
         return [
             finetune_html.status_html(run),
             training_curves.losses_svg(run.points, steps) if run and (run.points or going) else "",
-            training_curves.looks_svg(run.looks, steps) if run and (run.looks or going) else "",
+            training_curves.evaluations_svg(run.looks, steps) if run and (run.looks or going) else "",
             finetune_html.result_html(run),
             finetune_html.flipped_html(run, self._pictures(run)) if usable else "",
-            gr.update(value="Start", interactive=not going and self.tunings.is_on),
+            gr.update(value="Start", interactive=not going and self.jobs.is_on),
             gr.update(value="Stopping" if is_stopping else "Stop and keep", interactive=going and not is_stopping),
             gr.update(visible=usable),
             *(gr.update(value=path) if path else gr.skip() for path in files),
             *self._ways_on(run),
         ]
 
-    def _ways_on(self, run: Tuning | None) -> list[Any]:
+    def _ways_on(self, run: Job | None) -> list[Any]:
         """The row that resumes a run: shown where one is over and has steps to make, or may be given more."""
-        if run is None or not run.can_go_on or not self.tunings.is_on:
+        if run is None or not run.can_go_on or not self.jobs.is_on:
             return [gr.update(visible=False), gr.skip(), gr.skip()]
         steps, most = run.recipe.steps, FINETUNING.page_steps
         is_done = run.state == "finished"
@@ -311,14 +311,14 @@ class FinetuneTab:
             gr.update(value="Go on with more steps" if is_done else "Resume"),
         ]
 
-    def _files(self, run: Tuning | None) -> tuple[str | None, str | None]:
+    def _files(self, run: Job | None) -> tuple[str | None, str | None]:
         assert run is not None
-        folder = self.tunings.folder(run.id)
+        folder = self.jobs.folder(run.id)
         found = [folder / "model.safetensors", folder / "run.json"]
         weights, story = (str(path) if path.is_file() else None for path in found)
         return weights, story
 
-    def _pictures(self, run: Tuning | None) -> Mapping[str, str]:
+    def _pictures(self, run: Job | None) -> Mapping[str, str]:
         """HTML of the examples whose answer changed, by id."""
         if run is None or "measured" not in run.record or run.recipe.data != MINI:
             return {}
@@ -343,7 +343,7 @@ class FinetuneTab:
     def _use_in_compare(self, id_: str) -> list[Any]:
         """The last row of Compare becomes the visitor's own model; nobody else is shown it."""
         try:
-            name = self.tunings.model(id_)
+            name = self.jobs.model(id_)
         except UserError as error:
             return [message_html(str(error)), gr.skip(), gr.skip()]
         choices = [(self.workbench.card(name).title, name)]
@@ -353,19 +353,19 @@ class FinetuneTab:
     def _evaluate(self, id_: str) -> list[Any]:
         """Score the Mini benchmark with the visitor's model, beside the shipped ones, in a run of the visitor's own."""
         try:
-            name, folder = self.tunings.evaluated(id_)
+            name, folder = self.jobs.evaluated(id_)
         except UserError as error:
             raise gr.Error(escape(str(error)), print_exception=False) from error
         except Exception as error:
             log.exception("a visitor's model could not be evaluated")
             raise gr.Error(OUR_FAULT, print_exception=False) from error
-        self.shelf.lend(name, folder)
-        base = self.tunings.get(id_).recipe.base
+        self.registry.lend(name, folder)
+        base = self.jobs.get(id_).recipe.base
         titles = [(card.title, card.name) for card in self.workbench.cards()]
         own = (self.workbench.card(name).title, name)
         return [
             "",
-            gr.update(choices=[*self.shelf.names(), ("your run", name)], value=name),
+            gr.update(choices=[*self.registry.names(), ("your run", name)], value=name),
             gr.update(choices=[own, *titles], value=base),
             gr.update(choices=[own, *titles], value=name),
         ]

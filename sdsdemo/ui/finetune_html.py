@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from sdsdemo.app.job_states import Tuning
+from sdsdemo.app.job_states import Job
 from sdsdemo.core.number_format import NO_SCORE, is_of_nothing
 from sdsdemo.finetuning.phrases import KEPT, SHOWN, change_words, cosine_words, duration
 from sdsdemo.ui.recipe_form import in_page_words
@@ -38,7 +38,7 @@ NOT_MEASURED = (
 )
 
 
-def status_html(run: Tuning | None, nothing: str = NOTHING) -> str:
+def status_html(run: Job | None, nothing: str = NOTHING) -> str:
     """One line of state, and a bar. nothing: what stands there without a run."""
     if run is None:
         return nothing
@@ -58,7 +58,7 @@ def status_html(run: Tuning | None, nothing: str = NOTHING) -> str:
     )
 
 
-def _parts(run: Tuning) -> list[str]:
+def _parts(run: Job) -> list[str]:
     if run.state == "waiting":
         return ["next in line" if run.place == 0 else f"{run.place} before you"]
     found = []
@@ -83,7 +83,7 @@ def _parts(run: Tuning) -> list[str]:
     return found
 
 
-def result_html(run: Tuning | None) -> str:
+def result_html(run: Job | None) -> str:
     """Before and after with the doubt, what was kept, where the captions are alike, and the command."""
     if run is None or "measured" not in run.record:
         return NOT_MEASURED if run is not None and run.state == "stopped" and run.written else ""
@@ -145,7 +145,7 @@ def _teacher(record: Mapping[str, Any]) -> str:
     )
 
 
-def flipped_html(run: Tuning | None, pictures: Mapping[str, str]) -> str:
+def flipped_html(run: Job | None, pictures: Mapping[str, str]) -> str:
     """Examples whose answer changed, both ways. pictures: HTML of an example by its id."""
     if run is None or "measured" not in run.record:
         return ""

@@ -17,7 +17,7 @@ from gradio.processing_utils import save_pil_to_cache
 from gradio.utils import get_upload_folder
 from PIL.Image import Image
 
-from sdsdemo.app.run_registry import Shelf
+from sdsdemo.app.run_registry import RunRegistry
 from sdsdemo.errors import UserError
 from sdsdemo.settings import budget, typed_range
 from sdsdemo.ui.examples import ShownExample
@@ -29,8 +29,8 @@ NO_PICTURE = "There is no such picture in the run: open it from Browse."
 class Handed:
     """What Compare was given. Safe to share between threads."""
 
-    def __init__(self, shelf: Shelf) -> None:
-        self.shelf = shelf
+    def __init__(self, registry: RunRegistry) -> None:
+        self.registry = registry
         self._known: OrderedDict[str, ShownExample] = OrderedDict()
         self._lock = Lock()
 
@@ -47,7 +47,7 @@ class Handed:
 
         more: what else an address needs to name them.
         """
-        catalogue = self.shelf.catalogue(run)
+        catalogue = self.registry.catalogue(run)
         place = catalogue.place(example)
         if place is None or not 0 <= picture < len(catalogue.examples[place].images):
             raise UserError(NO_PICTURE)
@@ -74,7 +74,7 @@ class Handed:
 
         Of one image: with a true caption and a rival of it, by their places, by default the first ones.
         """
-        catalogue = self.shelf.catalogue(run)
+        catalogue = self.registry.catalogue(run)
         place = catalogue.place(example)
         if place is None:
             raise UserError(NO_PICTURE)
@@ -90,7 +90,7 @@ class Handed:
 
     def settings(self, run: str) -> tuple[str, str]:
         """Region and timestep range that a run was scored with, as Compare's fields take them. Raises `UserError`."""
-        settings = self.shelf.run(run).settings
+        settings = self.registry.run(run).settings
         spend = budget(region=settings["region"], timestep_range=settings.get("timestep_range"))
         return spend.region, typed_range(spend.timestep_range)
 

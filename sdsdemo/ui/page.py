@@ -7,8 +7,8 @@ from typing import Any
 
 import gradio as gr
 
-from sdsdemo.app.jobs import Tunings
-from sdsdemo.app.run_registry import Shelf
+from sdsdemo.app.jobs import Jobs
+from sdsdemo.app.run_registry import RunRegistry
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.settings import ASSETS, LIMITS
 from sdsdemo.ui import about, request_order
@@ -34,12 +34,10 @@ CLEAN_EVERY, CLEAN_OLDER = 3600, 86_400
 """Seconds: pictures of visitors are deleted from the temporary folder once a day old."""
 
 
-def build_page(
-    workbench: Workbench, space: str = "", assets: Path = ASSETS, tunings: Tunings | None = None
-) -> gr.Blocks:
+def build_page(workbench: Workbench, space: str = "", assets: Path = ASSETS, jobs: Jobs | None = None) -> gr.Blocks:
     """The whole page. `space` is the Space's id (`SPACE_ID`) where it runs as one: there, no free-text model specs."""
-    shelf = Shelf(workbench.settings, assets)
-    handed = Handed(shelf)
+    registry = RunRegistry(workbench.settings, assets)
+    handed = Handed(registry)
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(CLEAN_EVERY, CLEAN_OLDER)) as page:
         gr.HTML(HEADING + "<h1>Which caption belongs to the picture?</h1>" + INTRODUCTION, elem_id="masthead")
         run_id = FinetuneTab.new_run_id()
@@ -48,11 +46,11 @@ def build_page(
                 opening = read_opening(workbench, assets)
                 compare = CompareTab(workbench, read_examples(assets), opening, space, handed)
             with gr.Tab("Browse", id="browse") as browse_tab:
-                browse = BrowseTab(workbench, shelf, space, handed)
+                browse = BrowseTab(workbench, registry, space, handed)
             with gr.Tab("Fine-tune", id="finetune") as finetune_tab:
-                finetune = FinetuneTab(workbench, tunings or Tunings(workbench), shelf, run_id)
+                finetune = FinetuneTab(workbench, jobs or Jobs(workbench), registry, run_id)
             with gr.Tab("Results", id="results") as results_tab:
-                results = ResultsTab(shelf, assets)
+                results = ResultsTab(registry, assets)
             with gr.Tab("About", id="about"):
                 about.build(workbench)
         page.load(

@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from sdsdemo.app.jobs import TUNED
-from sdsdemo.app.run_registry import Shelf
+from sdsdemo.app.run_registry import RunRegistry
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.report import read_result, results_of
 from sdsdemo.evaluation.store import StoredRun
@@ -32,8 +32,8 @@ OUR_FAULT = "Something went wrong on our side, and it is written in the server's
 class ResultsTab:
     """The components that events need."""
 
-    def __init__(self, shelf: Shelf, assets: Path = ASSETS) -> None:
-        self.shelf, self.assets = shelf, assets
+    def __init__(self, registry: RunRegistry, assets: Path = ASSETS) -> None:
+        self.registry, self.assets = registry, assets
         self._summed: dict[str, tuple[StoredRun, dict[str, Any]]] = {}
         names = self.names()
         with gr.Column(elem_id="results"):
@@ -57,7 +57,7 @@ class ResultsTab:
     def names(self) -> list[str]:
         """Every run, then every stored summary."""
         stored = sorted(path.stem for path in (self.assets / SUMMARIES).glob("*.json") if path.stem not in LEFT_OUT)
-        return [*self.shelf.names(), *stored]
+        return [*self.registry.names(), *stored]
 
     def show(self, name: str | None) -> str:
         """One result as HTML. Every failure becomes a sentence."""
@@ -72,7 +72,7 @@ class ResultsTab:
 
     def _open(self, name: str | None) -> list[Any]:
         names = self.names()
-        if name and name not in names and self.shelf.has(name):
+        if name and name not in names and self.registry.has(name):
             names.append(name)
         chosen = name if name in names else names[0] if names else None
         labelled = [(YOURS if name.startswith(TUNED) else name, name) for name in names]
@@ -89,9 +89,9 @@ class ResultsTab:
         return results_html.overview_html(results) if results else ""
 
     def _result(self, name: str) -> dict[str, Any]:
-        if name.startswith(TUNED) and self.shelf.has(name):
+        if name.startswith(TUNED) and self.registry.has(name):
             return json.loads(json.dumps(self._of_run(name)).replace(name, YOURS))
-        if self.shelf.has(name):
+        if self.registry.has(name):
             return self._of_run(name)
         if name not in self.names():
             raise UserError("No result is stored yet: `python -m sdsdemo evaluate mini --out runs/mini` makes one.")
@@ -99,7 +99,7 @@ class ResultsTab:
 
     def _of_run(self, name: str) -> dict[str, Any]:
         """Summed up once for each state of a run."""
-        run = self.shelf.run(name)
+        run = self.registry.run(name)
         if self._summed.get(name, (None, {}))[0] is not run:
             self._summed[name] = run, results_of([run])[0]
         return self._summed[name][1]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from sdsdemo.app.job_states import LookPoint, Point
+from sdsdemo.app.job_states import EvaluationPoint, Point
 
 WIDTH, HEIGHT = 560, 190
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 30
@@ -33,7 +33,7 @@ def losses_svg(points: Sequence[Point], steps: int) -> str:
     return _figure("Training loss by step", "".join(drawn), low, high, steps, legend)
 
 
-def looks_svg(looks: Sequence[LookPoint], steps: int) -> str:
+def evaluations_svg(looks: Sequence[EvaluationPoint], steps: int) -> str:
     """Held-out accuracy at each look, in percent, with its 95 % interval."""
     if not looks:
         return _empty("Held-out accuracy will be drawn here, with its interval.")

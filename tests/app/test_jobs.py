@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from sdsdemo.app.job_states import MOST_POINTS, Tuning, write_asked
-from sdsdemo.app.jobs import TUNED, Tunings
+from sdsdemo.app.job_states import MOST_POINTS, Job, write_asked
+from sdsdemo.app.jobs import TUNED, Jobs
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.core.metrics import proportion
 from sdsdemo.errors import UserError
@@ -79,83 +79,81 @@ def trainer() -> Trainer:
 
 
 @pytest.fixture
-def tunings(trainer: Trainer, tmp_path: Path) -> Tunings:
+def jobs(trainer: Trainer, tmp_path: Path) -> Jobs:
     workbench = Workbench(Settings.from_environment({}), opener=FakeScorer)
-    return Tunings(workbench, root=tmp_path / "runs", runner=trainer)
+    return Jobs(workbench, root=tmp_path / "runs", runner=trainer)
 
 
-def until(tunings: Tunings, id_: str, holds: Any) -> Tuning:
+def until(jobs: Jobs, id_: str, holds: Any) -> Job:
     deadline = time.monotonic() + WAIT
     while time.monotonic() < deadline:
-        run = tunings.get(id_)
+        run = jobs.get(id_)
         if holds(run):
             return run
         time.sleep(0.01)
-    raise AssertionError(f"it stayed {tunings.get(id_).state}")
+    raise AssertionError(f"it stayed {jobs.get(id_).state}")
 
 
-def over(run: Tuning) -> bool:
+def over(run: Job) -> bool:
     return run.is_over
 
 
-def test_a_run_goes_through_its_states_and_keeps_what_was_told(tunings: Tunings) -> None:
-    id_ = tunings.start(QUICK)
-    run = until(tunings, id_, over)
+def test_a_run_goes_through_its_states_and_keeps_what_was_told(jobs: Jobs) -> None:
+    id_ = jobs.start(QUICK)
+    run = until(jobs, id_, over)
     assert (run.state, run.step, run.written) == ("finished", QUICK.steps, True)
     assert [point.step for point in run.points] == list(range(1, QUICK.steps + 1))
     assert run.told == ("a <note>",)
     assert run.looks[0].n == 400
-    assert (tunings.folder(id_) / "model.safetensors").is_file()
+    assert (jobs.folder(id_) / "model.safetensors").is_file()
 
 
-def test_one_runs_and_the_other_waits_with_its_place_and_neither_sees_the_other(
-    tunings: Tunings, trainer: Trainer
-) -> None:
+def test_one_runs_and_the_other_waits_with_its_place_and_neither_sees_the_other(jobs: Jobs, trainer: Trainer) -> None:
     trainer.go.clear()
-    ids = [tunings.start(QUICK) for _ in range(3)]
+    ids = [jobs.start(QUICK) for _ in range(3)]
     assert len(set(ids)) == 3
-    until(tunings, ids[0], lambda run: run.state == "preparing" and run.looks)
-    waiting = [tunings.get(id_) for id_ in ids[1:]]
+    until(jobs, ids[0], lambda run: run.state == "preparing" and run.looks)
+    waiting = [jobs.get(id_) for id_ in ids[1:]]
     assert [(run.state, run.place) for run in waiting] == [("waiting", 1), ("waiting", 2)]
     assert all(not run.points and not run.told for run in waiting)
     trainer.go.set()
-    assert all(until(tunings, id_, over).state == "finished" for id_ in ids)
+    assert all(until(jobs, id_, over).state == "finished" for id_ in ids)
 
 
-def test_stop_is_obeyed_at_once_and_the_next_one_starts(tunings: Tunings, trainer: Trainer) -> None:
+def test_stop_is_obeyed_at_once_and_the_next_one_starts(jobs: Jobs, trainer: Trainer) -> None:
     trainer.go.clear()
-    first, second = tunings.start(QUICK), tunings.start(QUICK)
-    until(tunings, first, lambda run: run.looks)
+    first, second = jobs.start(QUICK), jobs.start(QUICK)
+    until(jobs, first, lambda run: run.looks)
     asked = time.monotonic()
-    tunings.stop(first)
-    assert until(tunings, first, over).state == "stopped"
+    jobs.stop(first)
+    assert until(jobs, first, over).state == "stopped"
     assert time.monotonic() - asked < 1.5
-    assert (tunings.folder(first) / "model.safetensors").is_file()
-    until(tunings, second, lambda run: run.state != "waiting")
+    assert (jobs.folder(first) / "model.safetensors").is_file()
+    until(jobs, second, lambda run: run.state != "waiting")
     trainer.go.set()
-    assert until(tunings, second, over).state == "finished"
+    assert until(jobs, second, over).state == "finished"
 
 
-def test_a_waiting_run_leaves_the_queue_when_it_is_stopped(tunings: Tunings, trainer: Trainer) -> None:
+def test_a_waiting_run_leaves_the_queue_when_it_is_stopped(jobs: Jobs, trainer: Trainer) -> None:
     trainer.go.clear()
-    first, second = tunings.start(QUICK), tunings.start(QUICK)
-    tunings.stop(second)
-    assert tunings.get(second).state == "stopped"
+    first, second = jobs.start(QUICK), jobs.start(QUICK)
+    jobs.stop(second)
+    assert jobs.get(second).state == "stopped"
     trainer.go.set()
-    until(tunings, first, over)
+    until(jobs, first, over)
     assert len(trainer.ran) == 1
 
 
-def test_a_queue_that_is_full_says_so(tunings: Tunings, trainer: Trainer) -> None:
+def test_a_queue_that_is_full_says_so(jobs: Jobs, trainer: Trainer) -> None:
     trainer.go.clear()
-    ids = [tunings.start(QUICK)]
-    until(tunings, ids[0], lambda run: run.state != "waiting")
-    ids += [tunings.start(QUICK) for _ in range(FINETUNING.page_waiting)]
+    ids = [jobs.start(QUICK)]
+    until(jobs, ids[0], lambda run: run.state != "waiting")
+    ids += [jobs.start(QUICK) for _ in range(FINETUNING.page_waiting)]
     with pytest.raises(UserError, match=f"{FINETUNING.page_waiting} runs are waiting"):
-        tunings.start(QUICK)
+        jobs.start(QUICK)
     trainer.go.set()
     for id_ in ids:
-        until(tunings, id_, over)
+        until(jobs, id_, over)
 
 
 @pytest.mark.parametrize(
@@ -170,14 +168,14 @@ def test_a_queue_that_is_full_says_so(tunings: Tunings, trainer: Trainer) -> Non
         ({"teacher": "sd-v1-4"}, "needs a GPU"),
     ],
 )
-def test_what_is_too_much_for_a_page_is_refused_on_the_server(tunings: Tunings, changes: Any, said: str) -> None:
+def test_what_is_too_much_for_a_page_is_refused_on_the_server(jobs: Jobs, changes: Any, said: str) -> None:
     with pytest.raises(UserError, match=said):
-        tunings.start(replace(QUICK, **changes))
+        jobs.start(replace(QUICK, **changes))
 
 
-def public(trainer: Trainer, tmp_path: Path, **environment: str) -> Tunings:
+def public(trainer: Trainer, tmp_path: Path, **environment: str) -> Jobs:
     settings = Settings.from_environment({"GRADIO_SERVER_NAME": "0.0.0.0", "SPACE_ID": "a/b", **environment})
-    return Tunings(Workbench(settings, opener=FakeScorer), root=tmp_path / "runs", runner=trainer)
+    return Jobs(Workbench(settings, opener=FakeScorer), root=tmp_path / "runs", runner=trainer)
 
 
 def test_a_space_without_a_gpu_does_not_train_unless_it_is_told_to(trainer: Trainer, tmp_path: Path) -> None:
@@ -189,57 +187,57 @@ def test_a_space_without_a_gpu_does_not_train_unless_it_is_told_to(trainer: Trai
 
 @pytest.mark.parametrize("changes", [{"data": "folder:/etc"}, {"base": "open_clip:local-dir:/etc"}])
 def test_a_public_page_takes_no_path_of_the_server(trainer: Trainer, tmp_path: Path, changes: Any) -> None:
-    tunings = public(trainer, tmp_path, SDSDEMO_TRAINING="on")
+    jobs = public(trainer, tmp_path, SDSDEMO_TRAINING="on")
     with pytest.raises(UserError):
-        tunings.start(replace(QUICK, **changes))
+        jobs.start(replace(QUICK, **changes))
     assert trainer.ran == []
 
 
 def test_training_can_be_off_at_home_too(trainer: Trainer, tmp_path: Path) -> None:
     settings = Settings.from_environment({"SDSDEMO_TRAINING": "off"})
     with pytest.raises(UserError, match="off on this page"):
-        Tunings(Workbench(settings), root=tmp_path, runner=trainer).start(QUICK)
+        Jobs(Workbench(settings), root=tmp_path, runner=trainer).start(QUICK)
 
 
 @pytest.mark.parametrize("deed", ["get", "stop", "folder", "model", "evaluated"])
-def test_a_run_that_is_not_yours_is_not_known(tunings: Tunings, deed: str) -> None:
+def test_a_run_that_is_not_yours_is_not_known(jobs: Jobs, deed: str) -> None:
     with pytest.raises(UserError, match="not known here"):
-        getattr(tunings, deed)("../../etc")
+        getattr(jobs, deed)("../../etc")
 
 
-def test_a_failure_is_told_and_the_next_run_goes_on(tunings: Tunings, trainer: Trainer) -> None:
+def test_a_failure_is_told_and_the_next_run_goes_on(jobs: Jobs, trainer: Trainer) -> None:
     trainer.breaks = RuntimeError("secret /path")
-    id_ = tunings.start(QUICK)
-    run = until(tunings, id_, over)
+    id_ = jobs.start(QUICK)
+    run = until(jobs, id_, over)
     assert run.state == "failed"
     assert "the fault is ours" in run.reason
     assert "secret" not in run.reason
     trainer.breaks = None
-    assert until(tunings, tunings.start(QUICK), over).state == "finished"
+    assert until(jobs, jobs.start(QUICK), over).state == "finished"
 
 
-def test_a_sentence_for_the_visitor_arrives_word_for_word(tunings: Tunings, trainer: Trainer) -> None:
+def test_a_sentence_for_the_visitor_arrives_word_for_word(jobs: Jobs, trainer: Trainer) -> None:
     trainer.breaks = UserError("Make room on the disk.")
-    assert until(tunings, tunings.start(QUICK), over).reason == "Make room on the disk."
+    assert until(jobs, jobs.start(QUICK), over).reason == "Make room on the disk."
 
 
-def test_the_curve_stays_short_however_long_the_run(tunings: Tunings) -> None:
-    run = until(tunings, tunings.start(replace(QUICK, steps=1_800)), over)
+def test_the_curve_stays_short_however_long_the_run(jobs: Jobs) -> None:
+    run = until(jobs, jobs.start(replace(QUICK, steps=1_800)), over)
     assert len(run.points) <= MOST_POINTS
     assert run.points[-1].step == 1_800
 
 
-def test_a_model_is_lent_under_the_run_s_name_and_is_in_no_list(tunings: Tunings) -> None:
-    id_ = tunings.start(QUICK)
-    until(tunings, id_, over)
-    name = tunings.model(id_)
-    card = tunings.workbench.card(name)
+def test_a_model_is_lent_under_the_run_s_name_and_is_in_no_list(jobs: Jobs) -> None:
+    id_ = jobs.start(QUICK)
+    until(jobs, id_, over)
+    name = jobs.model(id_)
+    card = jobs.workbench.card(name)
     assert name == f"{TUNED}{id_}"
     assert card.title == "Your run: sds, 40 steps"
-    assert name not in [listed.name for listed in tunings.workbench.cards()]
+    assert name not in [listed.name for listed in jobs.workbench.cards()]
 
 
-def test_a_model_that_has_trained_on_since_is_scored_again(tunings: Tunings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_has_trained_on_since_is_scored_again(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
     scored: list[str] = []
 
     def evaluate(benchmark: str, models: list[str], *, workbench: Workbench, out: Path, **options: Any) -> None:
@@ -249,45 +247,45 @@ def test_a_model_that_has_trained_on_since_is_scored_again(tunings: Tunings, mon
         scored.append(models[0])
 
     monkeypatch.setattr("sdsdemo.evaluation.run.evaluate", evaluate)
-    id_ = tunings.start(QUICK)
-    until(tunings, id_, over)
-    name, folder = tunings.evaluated(id_)
-    assert tunings.evaluated(id_) == (name, folder)
+    id_ = jobs.start(QUICK)
+    until(jobs, id_, over)
+    name, folder = jobs.evaluated(id_)
+    assert jobs.evaluated(id_) == (name, folder)
     assert scored == [name]
-    shutil.copy(CHECKPOINTS / "mini-clip-control.safetensors", tunings.folder(id_) / "model.safetensors")
-    assert tunings.evaluated(id_) == (name, folder)
+    shutil.copy(CHECKPOINTS / "mini-clip-control.safetensors", jobs.folder(id_) / "model.safetensors")
+    assert jobs.evaluated(id_) == (name, folder)
     assert scored == [name, name]
     assert list(read_run(folder).header["models"])[-1] == name
 
 
 def test_old_runs_are_deleted_with_their_models_and_running_ones_never(
-    tunings: Tunings, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+    jobs: Jobs, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old = tunings.start(QUICK)
-    until(tunings, old, over)
-    name, folder = tunings.model(old), tunings.folder(old)
-    until(tunings, old, lambda run: not tunings.is_busy)
+    old = jobs.start(QUICK)
+    until(jobs, old, over)
+    name, folder = jobs.model(old), jobs.folder(old)
+    until(jobs, old, lambda run: not jobs.is_busy)
     monkeypatch.setattr(time, "time", lambda: 10**12)
-    tunings.tidy()
+    jobs.tidy()
     assert not folder.exists()
     with pytest.raises(UserError):
-        tunings.get(old)
+        jobs.get(old)
     with pytest.raises(UserError):
-        tunings.workbench.card(name)
+        jobs.workbench.card(name)
 
 
 def test_the_time_left_comes_from_the_rate() -> None:
-    run = Tuning(id="x", recipe=replace(QUICK, steps=40), step=10, seconds=5.0)
+    run = Job(id="x", recipe=replace(QUICK, steps=40), step=10, seconds=5.0)
     assert (run.rate, run.left) == (2.0, 15.0)
-    assert Tuning(id="x", recipe=QUICK).left is None
+    assert Job(id="x", recipe=QUICK).left is None
 
 
-def cut(tunings: Tunings, trainer: Trainer, steps: int) -> str:
+def cut(jobs: Jobs, trainer: Trainer, steps: int) -> str:
     """A run whose server died after so many steps: its files, and nothing in memory."""
     trainer.go.clear()
-    id_ = tunings.start(QUICK)
-    until(tunings, id_, lambda run: run.looks)
-    run = TuningFolder(tunings.folder(id_))
+    id_ = jobs.start(QUICK)
+    until(jobs, id_, lambda run: run.looks)
+    run = TuningFolder(jobs.folder(id_))
     for step in range(1, steps + 1):
         run.append({"step": step, "loss": 1.0 / step, "gradient": 1.0, "s": 0.1})
     run.append({"what": "look", "step": 0, "metric": "text", "value": 0.2, "low": 0.1, "high": 0.3, "n": 400})
@@ -295,18 +293,16 @@ def cut(tunings: Tunings, trainer: Trainer, steps: int) -> str:
     return id_
 
 
-def started_anew(tunings: Tunings, trainer: Trainer) -> Tunings:
+def started_anew(jobs: Jobs, trainer: Trainer) -> Jobs:
     """Another server on the same folder."""
-    return Tunings(tunings.workbench, root=tunings.root, runner=trainer)
+    return Jobs(jobs.workbench, root=jobs.root, runner=trainer)
 
 
 @pytest.mark.parametrize(("steps", "kept"), [(0, 0), (7, 0), (23, 20), (40, 40)])
-def test_a_run_that_the_server_s_end_cut_goes_on_by_its_id(
-    tunings: Tunings, trainer: Trainer, steps: int, kept: int
-) -> None:
-    id_ = cut(tunings, trainer, steps)
+def test_a_run_that_the_server_s_end_cut_goes_on_by_its_id(jobs: Jobs, trainer: Trainer, steps: int, kept: int) -> None:
+    id_ = cut(jobs, trainer, steps)
     fresh, after = Trainer(), Trainer()
-    again = started_anew(tunings, after)
+    again = started_anew(jobs, after)
     run = again.get(id_)
     assert (run.state, run.step, run.kept, run.is_over) == ("interrupted", steps, kept, True)
     assert (len(run.points), len(run.looks)) == (steps, 1)
@@ -315,28 +311,28 @@ def test_a_run_that_the_server_s_end_cut_goes_on_by_its_id(
     assert (run.state, run.step, run.written) == ("finished", QUICK.steps, True)
     assert [point.step for point in run.points] == list(range(1, QUICK.steps + 1))
     assert len(run.looks) == 1
-    assert started_anew(tunings, fresh).get(id_).state == "finished"
+    assert started_anew(jobs, fresh).get(id_).state == "finished"
     trainer.go.set()
 
 
-def test_a_run_that_waited_when_the_server_ended_is_not_lost(tunings: Tunings, trainer: Trainer) -> None:
+def test_a_run_that_waited_when_the_server_ended_is_not_lost(jobs: Jobs, trainer: Trainer) -> None:
     trainer.go.clear()
-    first, second, third = (tunings.start(QUICK) for _ in range(3))
-    tunings.stop(third)
-    again = started_anew(tunings, Trainer())
+    first, second, third = (jobs.start(QUICK) for _ in range(3))
+    jobs.stop(third)
+    again = started_anew(jobs, Trainer())
     assert (again.get(second).state, again.get(third).state) == ("interrupted", "stopped")
     again.resume(second)
     assert until(again, second, over).state == "finished"
     trainer.go.set()
-    until(tunings, first, over)
+    until(jobs, first, over)
 
 
 @pytest.mark.parametrize("anew", [False, True])
-def test_a_run_that_is_over_goes_on_to_more_steps_alone(tunings: Tunings, trainer: Trainer, anew: bool) -> None:
-    id_ = tunings.start(QUICK)
-    until(tunings, id_, over)
-    until(tunings, id_, lambda run: not tunings.is_busy)
-    server = started_anew(tunings, trainer) if anew else tunings
+def test_a_run_that_is_over_goes_on_to_more_steps_alone(jobs: Jobs, trainer: Trainer, anew: bool) -> None:
+    id_ = jobs.start(QUICK)
+    until(jobs, id_, over)
+    until(jobs, id_, lambda run: not jobs.is_busy)
+    server = started_anew(jobs, trainer) if anew else jobs
     for steps, said in ((None, "has made its 40 steps"), (39, "40 to 2,000"), (2_001, "at most 2,000 steps")):
         with pytest.raises(UserError, match=said):
             server.resume(id_, steps)
@@ -346,25 +342,25 @@ def test_a_run_that_is_over_goes_on_to_more_steps_alone(tunings: Tunings, traine
     assert [point.step for point in run.points] == list(range(1, 61))
 
 
-def test_a_run_that_was_asked_for_more_when_the_server_ended_is_interrupted(tunings: Tunings) -> None:
-    id_ = tunings.start(QUICK)
-    until(tunings, id_, over)
-    write_asked(tunings.folder(id_), replace(QUICK, steps=60))
-    run = started_anew(tunings, Trainer()).get(id_)
+def test_a_run_that_was_asked_for_more_when_the_server_ended_is_interrupted(jobs: Jobs) -> None:
+    id_ = jobs.start(QUICK)
+    until(jobs, id_, over)
+    write_asked(jobs.folder(id_), replace(QUICK, steps=60))
+    run = started_anew(jobs, Trainer()).get(id_)
     assert (run.state, run.step, run.recipe.steps) == ("interrupted", 40, 60)
 
 
-def test_a_run_that_goes_on_is_not_resumed_twice(tunings: Tunings, trainer: Trainer) -> None:
+def test_a_run_that_goes_on_is_not_resumed_twice(jobs: Jobs, trainer: Trainer) -> None:
     trainer.go.clear()
-    id_ = tunings.start(QUICK)
+    id_ = jobs.start(QUICK)
     with pytest.raises(UserError, match="going on"):
-        tunings.resume(id_)
+        jobs.resume(id_)
     trainer.go.set()
-    until(tunings, id_, over)
+    until(jobs, id_, over)
 
 
-def test_a_stop_that_comes_with_the_resumption_is_obeyed(tunings: Tunings, trainer: Trainer) -> None:
-    id_ = cut(tunings, trainer, 23)
+def test_a_stop_that_comes_with_the_resumption_is_obeyed(jobs: Jobs, trainer: Trainer) -> None:
+    id_ = cut(jobs, trainer, 23)
 
     class Clearing(Trainer):
         """Takes away an old wish to stop as it begins, as `finetune` does."""
@@ -374,7 +370,7 @@ def test_a_stop_that_comes_with_the_resumption_is_obeyed(tunings: Tunings, train
             TuningFolder(folder).clear_stop()
             yield from super().__call__(recipe, folder, **options)
 
-    again = started_anew(tunings, Clearing())
+    again = started_anew(jobs, Clearing())
     again.resume(id_)
     until(again, id_, lambda run: run.state != "waiting")
     again.stop(id_)
@@ -383,17 +379,17 @@ def test_a_stop_that_comes_with_the_resumption_is_obeyed(tunings: Tunings, train
 
 
 def test_the_rate_after_a_resumption_is_that_of_the_new_steps() -> None:
-    run = Tuning(id="x", recipe=replace(QUICK, steps=40), step=30, begun_at=20, seconds=5.0)
+    run = Job(id="x", recipe=replace(QUICK, steps=40), step=30, begun_at=20, seconds=5.0)
     assert (run.rate, run.left) == (2.0, 5.0)
 
 
 def test_old_runs_of_an_earlier_server_are_deleted_and_nothing_else(
-    tunings: Tunings, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+    jobs: Jobs, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    id_ = cut(tunings, trainer, 7)
-    other = tunings.root / "somebody's notes"
+    id_ = cut(jobs, trainer, 7)
+    other = jobs.root / "somebody's notes"
     other.mkdir()
-    again = started_anew(tunings, Trainer())
+    again = started_anew(jobs, Trainer())
     again.tidy()
     assert again.get(id_).state == "interrupted"
     with monkeypatch.context() as patch:
@@ -405,20 +401,18 @@ def test_old_runs_of_an_earlier_server_are_deleted_and_nothing_else(
 
 
 @pytest.mark.parametrize("id_", ["", "x", "../outside", ".", "." * 22, "a" * 22, "a" * 21 + "/", None, 7])
-def test_an_id_is_no_path(tunings: Tunings, id_: Any) -> None:
-    for folder in (tunings.root, tunings.root.parent / "outside", tunings.root / "x"):
+def test_an_id_is_no_path(jobs: Jobs, id_: Any) -> None:
+    for folder in (jobs.root, jobs.root.parent / "outside", jobs.root / "x"):
         write_asked(folder, QUICK)
     with pytest.raises(UserError, match="not known here"):
-        tunings.get(id_)
+        jobs.get(id_)
 
 
 @pytest.mark.parametrize("name", ["asked.json", "run.json", "log.jsonl"])
-def test_damaged_files_of_a_run_are_a_state_and_never_a_traceback(
-    tunings: Tunings, trainer: Trainer, name: str
-) -> None:
-    id_ = cut(tunings, trainer, 23)
-    path = tunings.folder(id_) / name
-    whole, again, states = path.read_bytes(), started_anew(tunings, Trainer()), set()
+def test_damaged_files_of_a_run_are_a_state_and_never_a_traceback(jobs: Jobs, trainer: Trainer, name: str) -> None:
+    id_ = cut(jobs, trainer, 23)
+    path = jobs.folder(id_) / name
+    whole, again, states = path.read_bytes(), started_anew(jobs, Trainer()), set()
     for seed in range(400):
         path.write_bytes(damaged(whole, seed, lines=name.endswith("l")))
         try:
@@ -430,6 +424,6 @@ def test_damaged_files_of_a_run_are_a_state_and_never_a_traceback(
             finetune_html.status_html(run)
             finetune_html.result_html(run)
             training_curves.losses_svg(run.points, run.recipe.steps)
-            training_curves.looks_svg(run.looks, run.recipe.steps)
+            training_curves.evaluations_svg(run.looks, run.recipe.steps)
     assert len(states) > 1
     trainer.go.set()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdsdemo.app.run_registry import Shelf
+from sdsdemo.app.run_registry import RunRegistry
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.catalogue import (
@@ -165,7 +165,7 @@ def tab(folder: Path) -> BrowseTab:
 
     settings = Settings.from_environment({"SDSDEMO_RUNS": str(folder / "runs")})
     with gr.Blocks():
-        return BrowseTab(Workbench(settings), Shelf(settings, assets=folder), "")
+        return BrowseTab(Workbench(settings), RunRegistry(settings, assets=folder), "")
 
 
 ASKED = Asked("runs/made", "mini-clip", "mini-diffusion", "text", [], [], [], [], "any", "any", "", "benchmark")
@@ -185,15 +185,15 @@ def test_pairs_count_ties_and_scores_that_are_no_number_by_metric(
     tab: BrowseTab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = {0: ((3.0, 1.0), (3.0, 3.0)), 4: ((np.nan, 1.0), (1.0, 3.0)), 5: ((np.nan, np.nan), (np.inf, 3.0))}
-    catalogue = tab.shelf.catalogue("runs/made")
+    catalogue = tab.registry.catalogue("runs/made")
     scores = [
         replace(one, score_IC=np.array(made.get(e, one.score_IC)))
         for e, one in enumerate(catalogue.scores["mini-clip"])
     ]
-    run = read_run(tab.shelf._folder("runs/made"))
+    run = read_run(tab.registry._folder("runs/made"))
     again = {("mini-clip", f"e{e}", ""): one for e, one in enumerate(scores)}
     found = read_catalogue(replace(run, scores={**run.scores, **again}), lambda name: EXAMPLES)
-    monkeypatch.setattr(tab.shelf, "catalogue", lambda name: found)
+    monkeypatch.setattr(tab.registry, "catalogue", lambda name: found)
     shown = tab.view(ASKED, 0, "e4")
     assert not shown.message
     assert "n = 4 <small>1 tie, which counts as wrong, 2 left out: a score is no number" in shown.tally
@@ -266,8 +266,8 @@ def test_thumbnails_are_small_and_made_once() -> None:
 def test_own_runs_are_shown_only_where_the_page_runs_for_its_user_alone(folder: Path) -> None:
     alone = Settings.from_environment({"SDSDEMO_RUNS": str(folder / "runs")})
     public = Settings.from_environment({"SDSDEMO_RUNS": str(folder / "runs"), "GRADIO_SERVER_NAME": "0.0.0.0"})
-    assert Shelf(alone, folder).names() == ["runs/made"]
-    assert Shelf(public, folder).names() == []
+    assert RunRegistry(alone, folder).names() == ["runs/made"]
+    assert RunRegistry(public, folder).names() == []
 
 
 def test_published_numbers_stand_apart_with_their_source_and_how_sure_they_are() -> None:

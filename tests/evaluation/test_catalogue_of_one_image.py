@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdsdemo.app.run_registry import Shelf
+from sdsdemo.app.run_registry import RunRegistry
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.core.decision import decide
 from sdsdemo.core.metrics import CHANCE
@@ -88,7 +88,7 @@ def tab(folder: Path) -> BrowseTab:
 
     settings = Settings.from_environment({"SDSDEMO_RUNS": str(folder / "runs")})
     with gr.Blocks():
-        return BrowseTab(Workbench(settings), Shelf(settings, assets=folder), "")
+        return BrowseTab(Workbench(settings), RunRegistry(settings, assets=folder), "")
 
 
 def slow_margin(scores: Scores, true: int) -> float:

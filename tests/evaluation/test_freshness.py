@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdsdemo.app.run_registry import Shelf
+from sdsdemo.app.run_registry import RunRegistry
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.catalogue import read_catalogue
 from sdsdemo.evaluation.freshness import current
@@ -339,31 +339,35 @@ def test_report_and_browse_leave_changed_examples_out_and_say_so(world: World, t
 
 
 def test_the_page_sees_a_change_at_the_next_look(world: World, tmp_path: Path) -> None:
-    shelf = Shelf(Settings.from_environment({"SDSDEMO_RUNS": str(tmp_path / "runs")}), assets=tmp_path / "none")
+    registry = RunRegistry(
+        Settings.from_environment({"SDSDEMO_RUNS": str(tmp_path / "runs")}), assets=tmp_path / "none"
+    )
     world.evaluate(tmp_path / "runs" / "a")
-    whole = shelf.run("runs/a")
-    assert (len(whole.examples), shelf.run("runs/a")) == (COUNT, whole)
-    assert shelf.run("runs/a") is whole
+    whole = registry.run("runs/a")
+    assert (len(whole.examples), registry.run("runs/a")) == (COUNT, whole)
+    assert registry.run("runs/a") is whole
     picture(world, random.Random(2))
-    assert len(shelf.run("runs/a").examples) == COUNT - 1
-    assert len(shelf.catalogue("runs/a").examples) == COUNT - 1
+    assert len(registry.run("runs/a").examples) == COUNT - 1
+    assert len(registry.catalogue("runs/a").examples) == COUNT - 1
     world.evaluate(tmp_path / "runs" / "a")
-    assert len(shelf.catalogue("runs/a").examples) == COUNT
+    assert len(registry.catalogue("runs/a").examples) == COUNT
     weights(world, random.Random(2))
     with pytest.raises(UserError, match="weights changed after it was scored"):
-        shelf.catalogue("runs/a")
+        registry.catalogue("runs/a")
 
 
 @pytest.mark.parametrize("file", [HEADER, EXAMPLES, SCORES])
 def test_the_page_reads_a_run_again_whichever_file_changes(world: World, tmp_path: Path, file: str) -> None:
-    shelf = Shelf(Settings.from_environment({"SDSDEMO_RUNS": str(tmp_path / "runs")}), assets=tmp_path / "none")
+    registry = RunRegistry(
+        Settings.from_environment({"SDSDEMO_RUNS": str(tmp_path / "runs")}), assets=tmp_path / "none"
+    )
     world.evaluate(tmp_path / "runs" / "a")
-    before = shelf.run("runs/a")
+    before = registry.run("runs/a")
     path = tmp_path / "runs" / "a" / file
     kept = path.stat()
     path.write_bytes(path.read_bytes())
     os.utime(path, ns=(kept.st_atime_ns, kept.st_mtime_ns))
-    assert shelf.run("runs/a") is not before
+    assert registry.run("runs/a") is not before
 
 
 def test_what_is_not_on_this_machine_contradicts_nothing(world: World, tmp_path: Path) -> None:

@@ -199,13 +199,15 @@ def test_an_opening_answer_of_other_weights_is_not_shown(
 def test_a_damaged_summary_is_one_sentence_on_the_page(tmp_path: Path) -> None:
     import gradio as gr
 
-    from sdsdemo.app.run_registry import Shelf as Runs
+    from sdsdemo.app.run_registry import RunRegistry
     from sdsdemo.settings import ASSETS
 
     (tmp_path / SUMMARIES).mkdir(parents=True)
     content = (ASSETS / SUMMARIES / "mini-retrieval.json").read_bytes()
     with gr.Blocks():
-        tab = ResultsTab(Runs(Settings.from_environment({"SDSDEMO_RUNS": str(tmp_path / "none")}), tmp_path), tmp_path)
+        tab = ResultsTab(
+            RunRegistry(Settings.from_environment({"SDSDEMO_RUNS": str(tmp_path / "none")}), tmp_path), tmp_path
+        )
     for seed in range(COUNT):
         (tmp_path / SUMMARIES / "kept.json").write_bytes(damaged(content, seed))
         shown = tab.show("kept")

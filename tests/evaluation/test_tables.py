@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdsdemo.app.run_registry import Shelf as RunsOfPage
+from sdsdemo.app.run_registry import RunRegistry
 from sdsdemo.cli.main import main
 from sdsdemo.core.number_format import NO_SCORE
 from sdsdemo.errors import UserError
@@ -221,7 +221,7 @@ def test_the_shell_names_a_run_as_typed_and_the_page_by_its_name(
     monkeypatch.chdir(tmp_path)
     assert main(["report", "mine/one"]) == 2
     assert "'mine/one'" in capsys.readouterr().err
-    page = RunsOfPage(Settings.from_environment({"SDSDEMO_RUNS": str(tmp_path / "mine")}), assets=tmp_path / "none")
+    page = RunRegistry(Settings.from_environment({"SDSDEMO_RUNS": str(tmp_path / "mine")}), assets=tmp_path / "none")
     page.lend("secret", tmp_path / "mine" / "one")
     for name, called in (("runs/one", "one"), ("secret", "one|run")):
         with pytest.raises(UserError, match=called) as refused:

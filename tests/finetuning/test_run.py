@@ -459,11 +459,11 @@ def test_a_pickle_renamed_to_safetensors_is_refused(tmp_path: Path) -> None:
 
 
 def test_folders_of_fine_tuning_are_no_runs_of_a_benchmark(run: Any, tmp_path: Path) -> None:
-    from sdsdemo.app.run_registry import Shelf
+    from sdsdemo.app.run_registry import RunRegistry
 
     run("tuned", objective="clip")
-    shelf = Shelf(Settings.from_environment({"SDSDEMO_RUNS": str(tmp_path)}), assets=tmp_path / "none")
-    assert shelf.names() == []
+    registry = RunRegistry(Settings.from_environment({"SDSDEMO_RUNS": str(tmp_path)}), assets=tmp_path / "none")
+    assert registry.names() == []
     shutil.rmtree(tmp_path / "tuned")
 
 

@@ -19,7 +19,7 @@ import pytest
 pytest.importorskip("playwright", reason="the browser tests need requirements-dev.txt")
 from playwright.sync_api import Browser, Page, expect
 
-from sdsdemo.app.jobs import Tunings
+from sdsdemo.app.jobs import Jobs
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.finetuning.recipe import PRESETS
 from sdsdemo.settings import ROOT, Settings
@@ -33,12 +33,12 @@ STATE = ".run-status .state"
 LONG = 3 * WAIT_MS
 
 
-def serve(tmp: Path, tunings: Tunings, workbench: Workbench) -> Iterator[str]:
+def serve(tmp: Path, jobs: Jobs, workbench: Workbench) -> Iterator[str]:
     from sdsdemo.ui.page import build_page, launch_options
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(tmp / "gradio"))
-        page = build_page(workbench, tunings=tunings)
+        page = build_page(workbench, jobs=jobs)
         _, address, _ = page.launch(**launch_options("127.0.0.1", free_port()), quiet=True, prevent_thread_lock=True)
         yield address
         page.close()
@@ -54,13 +54,13 @@ def staged(trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """The page with a stand-in for the training itself, which waits until it is let go; nothing is estimated."""
     monkeypatch.setattr(FinetuneTab, "_estimated", lambda tab, recipe: "About a minute.")
     workbench = Workbench(Settings.from_environment({}))
-    yield from serve(tmp_path, Tunings(workbench, root=tmp_path / "runs", runner=trainer), workbench)
+    yield from serve(tmp_path, Jobs(workbench, root=tmp_path / "runs", runner=trainer), workbench)
 
 
 @pytest.fixture
 def real(tmp_path: Path) -> Iterator[str]:
     workbench = Workbench(Settings.from_environment({"SDSDEMO_CACHE": str(tmp_path)}))
-    yield from serve(tmp_path, Tunings(workbench, root=tmp_path / "runs"), workbench)
+    yield from serve(tmp_path, Jobs(workbench, root=tmp_path / "runs"), workbench)
 
 
 def visitor(browser: Browser, address: str, **options: object) -> Page:

@@ -10,8 +10,8 @@ import gradio as gr
 import numpy as np
 import pytest
 
-from sdsdemo.app.job_states import LookPoint, Point, Tuning
-from sdsdemo.app.jobs import Tunings
+from sdsdemo.app.job_states import EvaluationPoint, Job, Point
+from sdsdemo.app.jobs import Jobs
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.core.metrics import paired_change, proportion
 from sdsdemo.errors import UserError
@@ -72,7 +72,7 @@ def row(before: int, after: int, n: int = 400) -> dict[str, Any]:
     }
 
 
-def finished(**record: Any) -> Tuning:
+def finished(**record: Any) -> Job:
     measured = {
         "benchmark": "mini-validation",
         "sets": {
@@ -84,8 +84,8 @@ def finished(**record: Any) -> Tuning:
         "flipped": {"metric": "text", "fixed": ["3"], "broken": []},
     }
     points = tuple(Point(step=k, losses={"loss": 1.0 / k, "sds": 0.1}, smoothed=1.0 / k) for k in range(1, 41))
-    looks = (LookPoint(step=0, value=0.2, low=0.16, high=0.24, n=400, metric="text"),)
-    return Tuning(
+    looks = (EvaluationPoint(step=0, value=0.2, low=0.16, high=0.24, n=400, metric="text"),)
+    return Job(
         id="x", recipe=QUICK, state="finished", step=40, seconds=20.0, points=points, looks=looks, written=True,
         told=("<script>",), record={"measured": measured, "seconds": 44.0, "device": "cpu", **record},
     )  # fmt: skip
@@ -116,16 +116,16 @@ def test_the_status_tells_step_time_and_notes() -> None:
     assert "step 40 of 40" in html
     assert "44 s in all" in html
     assert "&lt;script&gt;" in html
-    waiting = Tuning(id="x", recipe=QUICK, place=2)
+    waiting = Job(id="x", recipe=QUICK, place=2)
     assert "2 before you" in finetune_html.status_html(waiting)
     assert "next in line" in finetune_html.status_html(replace(waiting, place=0))
-    running = Tuning(id="x", recipe=QUICK, state="running", step=10, seconds=5.0)
+    running = Job(id="x", recipe=QUICK, state="running", step=10, seconds=5.0)
     assert "2.0 steps a second" in finetune_html.status_html(running)
     assert "15 s left" in finetune_html.status_html(running)
 
 
 def test_a_failure_shows_what_to_do() -> None:
-    failed = Tuning(id="x", recipe=QUICK, state="failed", reason="Try <less>.")
+    failed = Job(id="x", recipe=QUICK, state="failed", reason="Try <less>.")
     assert "Try &lt;less&gt;." in finetune_html.status_html(failed)
 
 
@@ -136,7 +136,7 @@ def test_without_a_run_there_is_a_sentence_and_no_result() -> None:
 
 def test_curves_have_both_losses_raw_and_smoothed_and_the_interval() -> None:
     run = finished()
-    losses, looks = training_curves.losses_svg(run.points, 40), training_curves.looks_svg(run.looks, 40)
+    losses, looks = training_curves.losses_svg(run.points, 40), training_curves.evaluations_svg(run.looks, 40)
     for words in ('class="raw"', 'class="smooth"', 'class="term t0"', "L_SDS"):
         assert words in losses
     assert 'class="whisker"' in looks
@@ -153,13 +153,13 @@ def test_a_time_is_said_for_people(seconds: float, said: str) -> None:
 
 @pytest.fixture
 def tab(tmp_path: Path) -> Any:
-    from sdsdemo.app.run_registry import Shelf
+    from sdsdemo.app.run_registry import RunRegistry
     from sdsdemo.ui.finetune import FinetuneTab
 
     workbench = Workbench(Settings.from_environment({}), opener=FakeScorer)
     with gr.Blocks():
         return FinetuneTab(
-            workbench, Tunings(workbench, root=tmp_path, runner=Trainer()), Shelf(workbench.settings), gr.State("")
+            workbench, Jobs(workbench, root=tmp_path, runner=Trainer()), RunRegistry(workbench.settings), gr.State("")
         )
 
 
@@ -185,9 +185,9 @@ def test_an_unknown_id_is_a_sentence_everywhere(tab: Any) -> None:
 
 
 def test_buttons_follow_the_state_of_the_run(tab: Any) -> None:
-    running = tab._drawn(Tuning(id="x", recipe=QUICK, state="running", step=1, seconds=1.0))
+    running = tab._drawn(Job(id="x", recipe=QUICK, state="running", step=1, seconds=1.0))
     assert [running[5]["interactive"], running[6]["interactive"], running[7]["visible"]] == [False, True, False]
-    stopping = tab._drawn(Tuning(id="x", recipe=QUICK, state="stopping"))
+    stopping = tab._drawn(Job(id="x", recipe=QUICK, state="stopping"))
     assert (stopping[5]["interactive"], stopping[6]["interactive"]) == (False, False)
     idle = tab._drawn(None)
     assert (idle[5]["interactive"], idle[6]["interactive"]) == (True, False)

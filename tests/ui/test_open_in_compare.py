@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sdsdemo.app.run_registry import SHIPPED, Shelf
+from sdsdemo.app.run_registry import SHIPPED, RunRegistry
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.store import HEADER
@@ -27,13 +27,13 @@ def workbench() -> Workbench:
 
 
 @pytest.fixture(scope="module")
-def shelf(workbench: Workbench) -> Shelf:
-    return Shelf(workbench.settings)
+def registry(workbench: Workbench) -> RunRegistry:
+    return RunRegistry(workbench.settings)
 
 
 @pytest.mark.parametrize("picture", [0, 1])
-def test_compare_scores_what_the_run_scored(workbench: Workbench, shelf: Shelf, picture: int) -> None:
-    handed = Handed(shelf)
+def test_compare_scores_what_the_run_scored(workbench: Workbench, registry: RunRegistry, picture: int) -> None:
+    handed = Handed(registry)
     shown = handed.pair(RUN, EXAMPLE, picture)
     form = compare_logic.Form(
         image=str(shown.path), captions=shown.captions, models=["mini-clip"], timesteps=8, noises=4, seed=0
@@ -41,19 +41,19 @@ def test_compare_scores_what_the_run_scored(workbench: Workbench, shelf: Shelf, 
     question = compare_logic.ask(workbench, [], form, handed.find)
     assert question.truth == picture
     (entry,) = compare_logic.score_dict(workbench, [], form)["models"]
-    catalogue = shelf.catalogue(RUN)
+    catalogue = registry.catalogue(RUN)
     stored = catalogue.scores["mini-clip"][catalogue.place(EXAMPLE) or 0].score_IC[picture]
     np.testing.assert_allclose(entry["scores"], stored, atol=1e-4)
 
 
-def test_the_file_that_compare_gets_has_every_pixel(shelf: Shelf) -> None:
-    catalogue = shelf.catalogue(RUN)
+def test_the_file_that_compare_gets_has_every_pixel(registry: RunRegistry) -> None:
+    catalogue = registry.catalogue(RUN)
     original = catalogue.examples[catalogue.place(EXAMPLE) or 0].images[0].open()
-    assert open_image(Handed(shelf).pair(RUN, EXAMPLE, 0).path).tobytes() == original.tobytes()
+    assert open_image(Handed(registry).pair(RUN, EXAMPLE, 0).path).tobytes() == original.tobytes()
 
 
-def test_the_address_of_an_answer_opens_the_same_question(workbench: Workbench, shelf: Shelf) -> None:
-    handed = Handed(shelf)
+def test_the_address_of_an_answer_opens_the_same_question(workbench: Workbench, registry: RunRegistry) -> None:
+    handed = Handed(registry)
     shown = handed.pair(RUN, EXAMPLE, 1)
     found = compare_logic.form_of_address(workbench, [], {"tab": "compare", **shown.query}, handed.pair)
     assert found is not None
@@ -62,13 +62,13 @@ def test_the_address_of_an_answer_opens_the_same_question(workbench: Workbench, 
 
 
 @pytest.mark.parametrize(("run", "example", "picture"), [(RUN, "17", 2), (RUN, "none", 0), ("none", "17", 0)])
-def test_what_is_not_there_is_one_sentence(shelf: Shelf, run: str, example: str, picture: int) -> None:
+def test_what_is_not_there_is_one_sentence(registry: RunRegistry, run: str, example: str, picture: int) -> None:
     with pytest.raises(UserError):
-        Handed(shelf).pair(run, example, picture)
+        Handed(registry).pair(run, example, picture)
 
 
-def test_other_pictures_and_captions_have_no_truth(shelf: Shelf) -> None:
-    handed = Handed(shelf)
+def test_other_pictures_and_captions_have_no_truth(registry: RunRegistry) -> None:
+    handed = Handed(registry)
     shown = handed.pair(RUN, EXAMPLE, 0)
     assert handed.find(open_image(shown.path).rotate(90)) is None
     assert shown.truth(["another", "question"]) is None
@@ -92,5 +92,5 @@ def test_a_run_hands_on_what_its_models_saw_and_at_which_noise(
         header["settings"].pop(name, None)
     header["settings"] |= stored
     (tmp_path / "mine" / HEADER).write_text(json.dumps(header))
-    handed = Handed(Shelf(Settings.from_environment({"SDSDEMO_RUNS": str(tmp_path)})))
+    handed = Handed(RunRegistry(Settings.from_environment({"SDSDEMO_RUNS": str(tmp_path)})))
     assert handed.settings("runs/mine") == wanted
