@@ -1,4 +1,4 @@
-"""The verbs below `python -m sdsdemo mini`, which make the Mini world and its models from nothing."""
+"""The subcommands of `python -m sdsdemo mini`, which rebuild the Mini world and its models from scratch."""
 
 from __future__ import annotations
 
@@ -15,50 +15,57 @@ STUDY_LINES = ASSETS / "mini" / "results" / "experiment"
 
 
 def add_mini(verbs: Any) -> None:
-    """`mini` and what is below it."""
-    mini = verbs.add_parser("mini", help="make the Mini world and its models from nothing")
+    """Adds `mini` and its subcommands."""
+    mini = verbs.add_parser("mini", help="rebuild the Mini world and its models from scratch")
     deeds = mini.add_subparsers(required=True, metavar="DEED")
     draw = verb(deeds, "draw", "draw a benchmark, a validation set and examples", "mini draw --seed 7", _mini_draw)
-    draw.add_argument("--seed", type=int, help="another seed draws other pictures (default: that of what is shipped)")
+    draw.add_argument("--seed", type=int, help="seed of the pictures (default: that of the shipped ones)")
     draw.add_argument("--out", type=Path, metavar="DIR", help="default: runs/mini/seed-N, or assets/mini with no seed")
-    draw.add_argument("--sheets", action="store_true", help="contact sheets to check by eye, and nothing else")
+    draw.add_argument("--sheets", action="store_true", help="draw only contact sheets, to check by eye")
     train = verb(
-        deeds, "train", f"train the Mini models; all of them take about {TRAIN_MINUTES} minutes on two cores",
+        deeds, "train", f"train the Mini models; all together take about {TRAIN_MINUTES} minutes on two cores",
         "mini train all", _mini_train,
     )  # fmt: skip
-    train.add_argument("parts", nargs="+", metavar="PART", help="all, or names of Mini models")
+    train.add_argument("parts", nargs="+", metavar="PART", help="all, or the names of Mini models")
     train.add_argument("--out", type=Path, default=CHECKPOINTS, metavar="DIR", help="default: checkpoints/")
     train.add_argument(
         "--work", type=Path, default=DEFAULT_WORK, metavar="DIR",
-        help=f"unfinished runs, continued when asked again (default: {DEFAULT_WORK})",
+        help=f"unfinished runs, continued on the next call (default: {DEFAULT_WORK})",
     )  # fmt: skip
     variants = verb(
         deeds, "variants",
-        "train and measure CLIPs of other tag shares and teachers of other making, about "
+        "train and evaluate CLIPs with other tag shares and ablated teachers, about "
         f"{VARIANTS_MINUTES} minutes on two cores",
         "mini variants", _mini_variants,
     )  # fmt: skip
-    variants.add_argument("--work", type=Path, default=DEFAULT_WORK, metavar="DIR", help="unfinished runs, continued")
-    verb(deeds, "costs", "time a step of every objective, and all of it from scratch", "mini costs", _mini_costs)
+    variants.add_argument(
+        "--work", type=Path, default=DEFAULT_WORK, metavar="DIR", help="unfinished runs, continued on the next call"
+    )
+    verb(deeds, "costs", "time a step of every objective, and everything from scratch", "mini costs", _mini_costs)
     study = verb(
-        deeds, "study", "make the runs of a study of the experiment that are not made yet", "mini study control",
+        deeds, "study", "make the missing runs of a study of the experiment", "mini study control",
         _mini_study,
     )  # fmt: skip
-    study.add_argument("names", nargs="+", metavar="STUDY", help="one of the experiment's, such as confirm; or all")
-    study.add_argument("--part", default="0/1", metavar="K/N", help="make the K-th of N shares of the runs (from 0)")
-    study.add_argument("--out", type=Path, default=STUDY_LINES, metavar="DIR", help="a line a run goes there")
+    study.add_argument(
+        "names",
+        nargs="+",
+        metavar="STUDY",
+        help="a study of the experiment, such as confirm or preference-controls; or all",
+    )
+    study.add_argument("--part", default="0/1", metavar="K/N", help="make the K-th of N shares of the runs, K from 0")
+    study.add_argument("--out", type=Path, default=STUDY_LINES, metavar="DIR", help="where to write one line per run")
     study.add_argument("--work", type=Path, default=DEFAULT_WORK / "studies", metavar="DIR", help="unfinished runs")
-    study.add_argument("--checkpoints", type=Path, metavar="DIR", help="Mini models of another folder")
+    study.add_argument("--checkpoints", type=Path, metavar="DIR", help="use the Mini models of another folder")
     check = verb(
-        deeds, "verify", "check that the shipped Mini figures are what the shipped weights give", "mini verify",
+        deeds, "verify", "check that the shipped weights reproduce the shipped Mini figures", "mini verify",
         _mini_verify,
     )  # fmt: skip
     check.add_argument(
-        "--from-scratch", action="store_true", help="train and run everything again, some hours; resumable"
+        "--from-scratch", action="store_true", help="train and run everything again; takes hours, resumable"
     )
-    check.add_argument("--work", type=Path, default=DEFAULT_WORK / "verify", metavar="DIR", help="what is being made")
-    verb(deeds, "document", "write the experiment's figures into the documents", "mini document", _mini_document)
-    verb(deeds, "opening", "compute the answer that the page opens on", "mini opening", _mini_opening)
+    check.add_argument("--work", type=Path, default=DEFAULT_WORK / "verify", metavar="DIR", help="unfinished work")
+    verb(deeds, "document", "write the experiment's results into the documents", "mini document", _mini_document)
+    verb(deeds, "opening", "compute the answer that the page opens with", "mini opening", _mini_opening)
 
 
 def _mini_draw(asked: argparse.Namespace) -> int:
@@ -84,7 +91,7 @@ def _mini_variants(asked: argparse.Namespace) -> int:
     from sdsdemo.mini.experiments.ablations import make_variants
 
     make_variants(CHECKPOINTS, STUDY_LINES, asked.work, Workbench(), progress)
-    return show(asked, {"out": str(STUDY_LINES)}, lambda done: f"lines are in {done['out']}")
+    return show(asked, {"out": str(STUDY_LINES)}, lambda done: f"one line per run in {done['out']}")
 
 
 def _mini_costs(asked: argparse.Namespace) -> int:
@@ -103,21 +110,21 @@ def _mini_costs(asked: argparse.Namespace) -> int:
 
 def _mini_study(asked: argparse.Namespace) -> int:
     from sdsdemo.app.workbench import Workbench
-    from sdsdemo.mini.experiments.declared import STUDIES
+    from sdsdemo.mini.experiments.declared import STUDIES, STUDY_ALIASES
     from sdsdemo.mini.experiments.verify import make_studies
     from sdsdemo.mini.models.from_folder import Elsewhere
 
-    names = [*STUDIES] if asked.names == ["all"] else asked.names
+    names = [*STUDIES] if asked.names == ["all"] else [STUDY_ALIASES.get(name, name) for name in asked.names]
     workbench: Any = Workbench() if asked.checkpoints is None else Elsewhere(Workbench(), asked.checkpoints)
     make_studies(names, asked.out, asked.work, workbench, progress, _part(asked.part))
-    return show(asked, {"studies": names, "out": str(asked.out)}, lambda done: f"lines are in {done['out']}")
+    return show(asked, {"studies": names, "out": str(asked.out)}, lambda done: f"one line per run in {done['out']}")
 
 
 def _part(text: str) -> tuple[int, int]:
     """`K/N` with 0 <= K < N. Raises `UserError`."""
     part, _, of = text.partition("/")
     if not (part.isdecimal() and of.isdecimal() and int(part) < int(of)):
-        raise UserError(f"--part takes a share such as 0/2, the first of two; it was '{text}'.")
+        raise UserError(f"--part takes a share such as 0/2 (the first of two); it was '{text}'.")
     return int(part), int(of)
 
 

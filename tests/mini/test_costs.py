@@ -17,7 +17,7 @@ from sdsdemo.mini.experiments import costs as module
 from sdsdemo.mini.experiments import flops, study_timing, total_timing
 from sdsdemo.mini.experiments import tables as study_tables
 from sdsdemo.mini.experiments.costs import BEFOREHAND, IN_LOOP, TEXT_ALONE, measured, recipes, summed
-from sdsdemo.mini.experiments.declared import CONFIRM, STUDIES, TOWER, TOWERED
+from sdsdemo.mini.experiments.declared import CONFIRM, STUDIES, TOWER, TOWER_CONTRASTS
 from sdsdemo.mini.experiments.flops import counted
 from sdsdemo.mini.experiments.study_timing import Times
 from sdsdemo.mini.models import clip as clips
@@ -65,9 +65,9 @@ def test_the_recipes_of_the_confirmation_are_timed_here(tmp_path: Path, monkeypa
     tiny = {"steps": 3, "batch": 4, "pool": 8, "fitted_on": 4, "teacher_timesteps": 2}
     cells = {cell: replace(CONFIRM.cells[cell], **tiny) for cell in (IN_LOOP, BEFOREHAND)}
     monkeypatch.setattr(module, "CONFIRM", replace(CONFIRM, cells=cells))
-    alone = {cell: replace(TOWER.cells[cell], **tiny) for cell in TOWERED[0]}
+    alone = {cell: replace(TOWER.cells[cell], **tiny) for cell in TOWER_CONTRASTS[0]}
     monkeypatch.setattr(module, "TOWER", replace(TOWER, cells=alone))
-    monkeypatch.setattr(module, "TOWERED", TOWERED[:1])
+    monkeypatch.setattr(module, "TOWER_CONTRASTS", TOWER_CONTRASTS[:1])
     workbench = Workbench(Settings.from_environment({"SDSDEMO_CACHE": str(tmp_path / "cache")}))
     with pytest.raises(UserError, match="mini study confirm"):
         measured([], workbench, lambda line: None)

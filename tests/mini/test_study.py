@@ -19,8 +19,8 @@ from sdsdemo.mini.experiments.declared import (
     CONFIRM,
     CONTRASTS,
     CONTROL,
-    DEALT,
     MISLABELLED,
+    PREFERENCE_CONTROLS,
     RETURN,
     SCREEN,
     STUDIES,
@@ -163,7 +163,7 @@ def test_findings_name_every_declared_contrast_with_its_interval_and_its_correct
     assert found["cells"]["clip"]["retrieval"]["kept"] is True
 
 
-def test_a_skill_that_was_lost_is_not_called_kept_and_a_base_at_the_ceiling_says_nothing() -> None:
+def test_a_lost_skill_is_not_non_inferior_and_one_at_ceiling_says_nothing() -> None:
     rows = [{**row, "right": {**row["right"], "mini-retrieval": line("x", "y", 0, 0, 0.5)["right"]["mini-retrieval"]}}
             for row in confirmed({})]  # fmt: skip
     cells = findings(BASE_ROWS, {"confirm": rows})["confirm"]["cells"]
@@ -247,26 +247,29 @@ def test_the_controls_of_the_regulariser_are_means_before_the_first_and_after_th
     assert tables.controls_grid({"cells": {}}) == []
 
 
-def test_the_verdict_names_the_papers_term_and_the_preference_with_what_was_kept() -> None:
+def test_the_verdict_names_both_terms_and_the_non_inferior_skills() -> None:
     found = findings(BASE_ROWS, {"confirm": confirmed({"preference": 0.2, "preference, every parameter": 0.4})})
     words = " ".join(tables.verdict(found))
     assert "Over 3 bases and 5 seeds (n = 40), the paper's term changes the text score by +0.0 [" in words
     assert "by +20.0 [" in words
     assert "by +40.0 [" in words
-    assert words.count("zero-shot and retrieval are kept") == 2
+    assert words.count("zero-shot and retrieval are non-inferior") == 2
     assert "WiSE-FT" not in words
     found["confirm"]["cells"]["preference, every parameter"]["retrieval"]["kept"] = False
     said = " ".join(tables.verdict(found))
-    assert said.count("zero-shot and retrieval are kept") == 1
-    assert "zero-shot is kept and retrieval is not shown to be kept: it changes by +0.0 [" in said
+    assert said.count("zero-shot and retrieval are non-inferior") == 1
+    assert "zero-shot is non-inferior (margin 2 points) and retrieval is not shown to be non-inferior: it" in said
     assert "], against its control by +0.0 [" in said
     assert tables.verdict({"confirm": {"declared": {}, "bases": [], "seeds": []}}) == []
 
 
-def test_controls_of_the_preference_are_held_against_the_cells_of_the_confirmation() -> None:
+def test_preference_controls_are_compared_with_cells_of_the_confirmation() -> None:
     level = {"labels": 0.5, "preference, permuted": 0.4, "preference, sides by lot": 0.25}
     lines = [
-        line(cell, base, seed, text) for cell, text in level.items() for base in DEALT.bases for seed in DEALT.seeds
+        line(cell, base, seed, text)
+        for cell, text in level.items()
+        for base in PREFERENCE_CONTROLS.bases
+        for seed in PREFERENCE_CONTROLS.seeds
     ]
     whole = findings(BASE_ROWS, {"confirm": confirmed({"preference": 0.2}), "dealt": lines})
     found = whole["dealt"]
@@ -277,16 +280,16 @@ def test_controls_of_the_preference_are_held_against_the_cells_of_the_confirmati
         ("preference, permuted", "clip"): 0.15,
         ("preference, sides by lot", "clip"): 0.0,
     })  # fmt: skip
-    assert list(found["cells"]) == list(DEALT.cells)
+    assert list(found["cells"]) == list(PREFERENCE_CONTROLS.cells)
     words = " ".join(tables.verdict(whole))
     assert "The teacher's own answers are worth +5.0 [" in words
     assert "and -5.0 [" in words
-    assert "by lot the change is +0.0 [" in words
+    assert "random sign the change is +0.0 [" in words
     assert "(LayerNorms, declared afterwards; 3 bases, 3 seeds, the first of those above). The intervals draw" in words
-    assert (found["bases"], found["seeds"]) == (list(DEALT.bases), list(DEALT.seeds))
+    assert (found["bases"], found["seeds"]) == (list(PREFERENCE_CONTROLS.bases), list(PREFERENCE_CONTROLS.seeds))
 
 
-def test_where_half_of_the_labels_are_wrong_the_preference_is_held_against_all_that_would_believe_them() -> None:
+def test_with_wrong_labels_preference_is_compared_with_every_control() -> None:
     level = {"clip": 0.25, "labels": 0.2, "preference": 0.4, "preference, permuted": 0.3}
     lines = [
         line(f"{cell}, half mislabelled", base, seed, text)
@@ -305,8 +308,13 @@ def test_where_half_of_the_labels_are_wrong_the_preference_is_held_against_all_t
     assert "(LayerNorms, declared afterwards; 3 bases, 3 seeds)" in words
 
 
-def test_the_cells_with_wrong_labels_differ_from_the_confirmations_in_them_alone() -> None:
-    pairs = {"clip": CONFIRM, "preference": CONFIRM, "labels": DEALT, "preference, permuted": DEALT}
+def test_cells_with_wrong_labels_differ_in_their_labels_alone() -> None:
+    pairs = {
+        "clip": CONFIRM,
+        "preference": CONFIRM,
+        "labels": PREFERENCE_CONTROLS,
+        "preference, permuted": PREFERENCE_CONTROLS,
+    }
     for cell, study in pairs.items():
         recipe = MISLABELLED.cells[f"{cell}, half mislabelled"]
         assert replace(recipe, mislabelled=0.0) == study.cells[cell]
@@ -315,7 +323,7 @@ def test_the_cells_with_wrong_labels_differ_from_the_confirmations_in_them_alone
     assert set(MISLABELLED.seeds) <= set(CONFIRM.seeds)
 
 
-def test_the_cells_with_a_better_teacher_differ_in_it_alone_and_are_held_against_what_the_first_one_gave() -> None:
+def test_cells_with_a_better_teacher_differ_in_their_teacher_alone() -> None:
     same = {**CONFIRM.cells, **MISLABELLED.cells}
     for cell, recipe in BETTER.cells.items():
         first = same[cell.removesuffix(", better teacher")]
@@ -333,22 +341,22 @@ def test_the_cells_with_a_better_teacher_differ_in_it_alone_and_are_held_against
     whole = findings(BASE_ROWS, rows)
     assert [row["value"] for row in whole["better"]["contrasts"]] == pytest.approx([0.0, 0.05, 0.1])
     words = " ".join(tables.verdict(whole))
-    assert "errs less, the paper's term changes it by +0.0 [" in words
+    assert "accurate teacher, the paper's term changes it by +0.0 [" in words
     assert "preference by +5.0 [" in words
     assert "and by +10.0 [" in words
 
 
-def test_the_verdict_says_what_became_of_it_a_part_of_the_way_back() -> None:
+def test_the_verdict_reports_wise_ft() -> None:
     gains = {"clip, every parameter, WiSE-FT": 0.0, "preference, every parameter, WiSE-FT": 0.3}
     lines = [
         line(cell, base, seed, 0.25 + gain) for cell, gain in gains.items() for base in CONFIRM.bases for seed in (0, 1)
     ]
     words = " ".join(tables.verdict(findings(BASE_ROWS, {"confirm": confirmed({}), "return": lines})))
     assert "(WiSE-FT, declared afterwards; 3 bases, 2 seeds) it is +30.0 [" in words
-    assert words.count("zero-shot and retrieval are kept") == 3
+    assert words.count("zero-shot and retrieval are non-inferior") == 3
 
 
-def test_the_cells_that_go_a_part_of_the_way_back_are_those_of_the_confirmation_otherwise() -> None:
+def test_wise_ft_cells_differ_from_the_confirmation_in_the_weight_alone() -> None:
     for cell, recipe in RETURN.cells.items():
         assert replace(recipe, wise_ft=1.0) == CONFIRM.cells[cell.removesuffix(", WiSE-FT")]
         assert 0 < recipe.wise_ft < 1
@@ -381,4 +389,4 @@ def test_the_tables_say_how_much_of_a_study_there_is() -> None:
     rows = tables.contrasts_grid(found["confirm"])
     assert rows[4][:3] == ["preference", "clip", "+40.0"]
     assert tables.as_markdown(rows).count("\n") == len(rows)
-    assert ", kept" in tables.cells_grid(found["confirm"])[1][5]
+    assert ", non-inferior" in tables.cells_grid(found["confirm"])[1][5]

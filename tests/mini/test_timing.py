@@ -18,7 +18,16 @@ from sdsdemo.finetuning.events import Done, Event
 from sdsdemo.finetuning.loop import Step
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.mini.experiments import study_timing
-from sdsdemo.mini.experiments.declared import BETTER, CONFIRM, DEALT, NORMS, RETURN, SCREEN, STUDIES, TOWER
+from sdsdemo.mini.experiments.declared import (
+    BETTER,
+    CONFIRM,
+    NORMS,
+    PREFERENCE_CONTROLS,
+    RETURN,
+    SCREEN,
+    STUDIES,
+    TOWER,
+)
 from sdsdemo.mini.experiments.preference_clip import Trained
 from sdsdemo.mini.experiments.study import BASES
 from sdsdemo.mini.experiments.study_timing import Times, kind, study_seconds
@@ -69,7 +78,11 @@ def test_pairs_are_drawn_where_those_before_were_others() -> None:
 
 def test_kinds_are_what_a_step_takes_long_by() -> None:
     preference, sds = CONFIRM.cells["preference"], CONFIRM.cells["sds"]
-    same = (DEALT.cells["labels"], DEALT.cells["preference, permuted"], BETTER.cells["preference, better teacher"])
+    same = (
+        PREFERENCE_CONTROLS.cells["labels"],
+        PREFERENCE_CONTROLS.cells["preference, permuted"],
+        BETTER.cells["preference, better teacher"],
+    )
     assert {key(kind(recipe)) for recipe in same} == {key(kind(replace(preference, base=BASES[2], seed=3)))}
     assert kind(preference).objective == "labels", "no teacher is asked to see how long a step takes"
     tower = TOWER.cells["preference, text tower alone"]

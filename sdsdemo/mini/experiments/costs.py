@@ -23,7 +23,7 @@ from sdsdemo.errors import UserError
 from sdsdemo.finetuning.estimate import Estimate, estimate
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.setup import Models
-from sdsdemo.mini.experiments.declared import CONFIRM, TOWER, TOWERED
+from sdsdemo.mini.experiments.declared import CONFIRM, TOWER, TOWER_CONTRASTS
 from sdsdemo.mini.experiments.flops import counted
 from sdsdemo.mini.models import clip as clips
 from sdsdemo.mini.models import unet as denoiser
@@ -35,7 +35,7 @@ TEXT_ALONE = "preference, text tower alone"
 
 def recipes() -> dict[str, Recipe]:
     """What is timed: the cells of the confirmation, and `preference` with the image tower frozen."""
-    return {**CONFIRM.cells, **{cell: TOWER.cells[cell] for cell, _ in TOWERED}}
+    return {**CONFIRM.cells, **{cell: TOWER.cells[cell] for cell, _ in TOWER_CONTRASTS}}
 
 
 def measured(rows: Sequence[Mapping[str, Any]], workbench: Models, note: Callable[[str], None]) -> dict[str, Any]:

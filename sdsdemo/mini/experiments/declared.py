@@ -33,7 +33,7 @@ CONTROL = Study(
         "labels, all": replace(EVERYTHING, objective="labels", lam=3.0),
     },
 )
-"""The positive control: told the truth, do these parameters move this base?"""
+"""The positive control: trained on true labels, do these parameters move this base?"""
 CONTROLS = {
     "labels": "clip",
     "labels, text frozen": "clip, text frozen",
@@ -120,9 +120,9 @@ RETURN = Study(
     measure=BENCHMARK,
     larger=True,
 )
-"""Declared after the confirmation, in which every parameter gained most and retrieval was not shown to be kept: the
-same two runs, their weights brought a part of the way back to the base's."""
-RETURNED = (("preference, every parameter, WiSE-FT", "clip, every parameter, WiSE-FT"),)
+"""Declared after the confirmation, in which every parameter gained most and retrieval was not shown to be
+non-inferior: the same two runs, their weights interpolated with the base's."""
+WISE_FT_CONTRASTS = (("preference, every parameter, WiSE-FT", "clip, every parameter, WiSE-FT"),)
 ALONE = ("text tower alone", "text tower alone, every parameter")
 TOWER = Study(
     cells={
@@ -136,8 +136,8 @@ TOWER = Study(
 )
 """Declared after the confirmation: its settings with the image tower frozen, whose features are then computed once, so
 that a step costs about a tenth of one of L_SDS. No setting was chosen for it."""
-TOWERED = tuple((f"preference, {what}", f"clip, {what}") for what in ALONE)
-DEALT = Study(
+TOWER_CONTRASTS = tuple((f"preference, {what}", f"clip, {what}") for what in ALONE)
+PREFERENCE_CONTROLS = Study(
     cells={
         "labels": replace(CONFIRM.cells["preference"], objective="labels"),
         "preference, permuted": replace(CONFIRM.cells["preference"], permuted=True),
@@ -147,8 +147,8 @@ DEALT = Study(
     measure=BENCHMARK,
 )
 """Declared after the first permuted run of the screen had gained nearly what `preference` gains: how much of that is
-the teacher's judgement of each pair, how much that the own caption is preferred at all, how much the loss."""
-JUDGED = (
+due to the teacher's judgement of each pair, to preferring the own caption at all, to the loss. Stored as `dealt`."""
+CONTROL_CONTRASTS = (
     ("preference", "preference, permuted"),
     ("preference", "labels"),
     ("preference, permuted", "clip"),
@@ -160,17 +160,17 @@ MISLABELLED = Study(
         f"{cell}, {HALF}": replace(recipe, mislabelled=0.5)
         for cell, recipe in {
             "clip": CONFIRM.cells["clip"],
-            "labels": DEALT.cells["labels"],
+            "labels": PREFERENCE_CONTROLS.cells["labels"],
             "preference": CONFIRM.cells["preference"],
-            "preference, permuted": DEALT.cells["preference, permuted"],
+            "preference, permuted": PREFERENCE_CONTROLS.cells["preference, permuted"],
         }.items()
     },
     bases=BASES,
     measure=BENCHMARK,
 )
-"""Declared after `dealt`, in which every label was true and the teacher's judgement of the single pair had nothing to
-add: of each two captions the false one is as often the label as the true one, in L_CLIP as well, and nobody is told."""
-UNTOLD = (
+"""Declared after `PREFERENCE_CONTROLS`, where every label was true and the teacher's judgement of the single pair added
+nothing: here the false caption is the label as often as the true one, in L_CLIP as well, and no objective knows."""
+MISLABELLED_CONTRASTS = (
     *((f"preference, {HALF}", f"{control}, {HALF}") for control in ("clip", "labels", "preference, permuted")),
     (f"preference, {HALF}", "preference"),
 )
@@ -189,29 +189,31 @@ BETTER = Study(
 )
 """Declared after longer training had made the better teacher, and after `mini-sds-clip` had been trained with it: would
 it have changed what the paper's term does, or what its preferences are worth?"""
-SURER = (
+BETTER_CONTRASTS = (
     ("sds, better teacher", "clip"),
     ("preference, better teacher", "preference"),
     (f"preference, {HALF}, better teacher", f"preference, {HALF}"),
 )
+STUDY_ALIASES = {"preference-controls": "dealt", "preference_controls": "dealt", "wise-ft": "return"}
+"""Names on the command line, and the names under which the studies are stored."""
 STUDIES = {
     "control": CONTROL,
     "screen": SCREEN,
     "confirm": CONFIRM,
     "return": RETURN,
     "tower": TOWER,
-    "dealt": DEALT,
+    "dealt": PREFERENCE_CONTROLS,
     "mislabelled": MISLABELLED,
     "better": BETTER,
 }
 BESIDE = {"dealt": ("confirm",), "mislabelled": ("confirm",), "better": ("confirm", "mislabelled")}
-"""Studies whose contrasts are with cells of others too, at the same bases and seeds."""
+"""Studies whose contrasts also use cells of other studies, at the same bases and seeds."""
 DECLARED = {
     "confirm": CONTRASTS,
-    "return": RETURNED,
-    "tower": TOWERED,
-    "dealt": JUDGED,
-    "mislabelled": UNTOLD,
-    "better": SURER,
+    "return": WISE_FT_CONTRASTS,
+    "tower": TOWER_CONTRASTS,
+    "dealt": CONTROL_CONTRASTS,
+    "mislabelled": MISLABELLED_CONTRASTS,
+    "better": BETTER_CONTRASTS,
 }
 """Contrasts of the studies that meet the benchmark."""

@@ -11,14 +11,14 @@ from sdsdemo.evaluation.limits import limits
 Grid = Sequence[Sequence[str]]
 
 TITLES = {
-    "control": "Positive control: told which caption is true",
+    "control": "Positive control: trained on which caption is true",
     "screen": "Screen: choices for L_SDS, on the validation set",
     "confirm": "Confirmation: declared objectives on the benchmark",
-    "return": "A part of the way back: WiSE-FT, declared after the confirmation",
-    "tower": "The text tower alone, about ten times quicker a step, declared after the confirmation",
-    "dealt": "What the teacher's judgement is worth, declared after the confirmation",
-    "mislabelled": "Where half of the labels are wrong, declared after the confirmation",
-    "better": "A teacher that errs less, declared after the confirmation",
+    "return": "WiSE-FT: weights interpolated with the base, declared after the confirmation",
+    "tower": "The text tower alone, about ten times faster a step, declared after the confirmation",
+    "dealt": "Preference controls: what the teacher's judgement is worth, declared after the confirmation",
+    "mislabelled": "Half of the labels wrong, declared after the confirmation",
+    "better": "A more accurate teacher, declared after the confirmation",
 }
 CELL_HEAD = ("cell", "text", "image", "group", "zero-shot", "retrieval", "cosine of captions", "of images")
 CONTRAST_HEAD = ("cell", "against", "text score", "95 % interval", "by base", "p, Holm")
@@ -32,12 +32,21 @@ COST_HEAD = (
     "denoiser, forward", "and back",
 )  # fmt: skip
 SKILLS = {"zero_shot": "zero-shot", "retrieval": "retrieval"}
-"""Of a study, what they are called."""
+"""A study's skills and their names."""
 BASE_SETS = ("mini-zero-shot", "mini-retrieval", "mini-attribute", "mini-relation", "mini-order")
 
 
+CELL_NAMES = {"sides by lot": "random sign", "permuted": "shuffled across pairs"}
+"""Parts of stored cell names, and what readers see."""
+
+
+def cell_name(stored: str) -> str:
+    """A cell's name as readers see it. Stored files keep the old one."""
+    return ", ".join(CELL_NAMES.get(part, part) for part in stored.split(", "))
+
+
 def made_words(study: Mapping[str, Any]) -> str:
-    """How much of a study there is, in a sentence."""
+    """How much of a study has been run, in a sentence."""
     declared = study["declared"]
     if not study["seeds"]:
         return f"Not run yet: {_of(declared['bases'], 'base')} with {_of(declared['seeds'], 'seed')} are declared."
@@ -45,7 +54,7 @@ def made_words(study: Mapping[str, Any]) -> str:
     skills = sorted({cell["zero_shot"]["n"] for cell in study["cells"].values()})
     of = f"n = {study['n']} of {study['benchmark']}, {' or '.join(f'{n:,}' for n in skills)} of each skill"
     if _is_uneven(study):
-        alone = "where there is one seed, the interval knows of examples alone"
+        alone = "with one seed, the interval covers examples alone"
         return f"{_of(bases, 'base')}, up to {_of(seeds, 'seed')}, {of}. Exploratory: {alone}."
     words = f"{_of(bases, 'base')}, {_of(seeds, 'seed')}, {of}"
     if (bases, seeds) == (declared["bases"], declared["seeds"]):
@@ -54,13 +63,20 @@ def made_words(study: Mapping[str, Any]) -> str:
 
 
 def cells_grid(study: Mapping[str, Any]) -> list[list[str]]:
-    """Head and a row a cell: means over its runs in percent; zero-shot and retrieval as changes, with what was kept."""
+    """Head and a row a cell: means over its runs in percent; zero-shot and retrieval as changes."""
     rows = [[CELL_HEAD[0], *_seeds_head(study), *CELL_HEAD[1:]]]
     for cell, found in study.get("cells", {}).items():
         levels = [f"{100 * found[metric]:.1f}" for metric in ("text", "image", "group")]
         cosines = [f"{found['cosine'][side]:.3f}" for side in ("captions", "images")]
         rows.append(
-            [cell, *_seeds(study, found), *levels, _kept(found["zero_shot"]), _kept(found["retrieval"]), *cosines]
+            [
+                cell_name(cell),
+                *_seeds(study, found),
+                *levels,
+                _skill_change(found["zero_shot"]),
+                _skill_change(found["retrieval"]),
+                *cosines,
+            ]
         )
     return rows
 
@@ -72,7 +88,7 @@ def contrasts_grid(study: Mapping[str, Any]) -> list[list[str]]:
         by_base = ", ".join(signed(value) for value in found["by_base"])
         interval = f"{signed(found['low'])} to {signed(found['high'])}"
         measured = [signed(found["value"]), interval, by_base, f"{found['holm']:.3f}"]
-        rows.append([found["cell"], found["control"], *_seeds(study, found), *measured])
+        rows.append([cell_name(found["cell"]), cell_name(found["control"]), *_seeds(study, found), *measured])
     return rows
 
 
@@ -86,7 +102,7 @@ def withheld_grid(study: Mapping[str, Any]) -> list[list[str]]:
     rows = [["cell", "against", *_seeds_head(study), *head]]
     for contrast in study["contrasts"]:
         points = [points_words(one) for one in contrast["withheld"].values()]
-        rows.append([contrast["cell"], contrast["control"], *_seeds(study, contrast), *points])
+        rows.append([cell_name(contrast["cell"]), cell_name(contrast["control"]), *_seeds(study, contrast), *points])
     return rows
 
 
@@ -113,12 +129,12 @@ def controls_grid(study: Mapping[str, Any]) -> list[list[str]]:
         others = [f"{after['true']:.3f}, {after['true shuffled']:.3f}", f"{after['other']:.3f}"]
         cosines = f"{before['cosine with shuffled']:.2f}, {after['cosine with shuffled']:.2f}"
         fitted = f"{found['h_w_r2']:.2f}" if "h_w_r2" in found else "at random"
-        rows.append([cell, *losses, *others, cosines, fitted])
+        rows.append([cell_name(cell), *losses, *others, cosines, fitted])
     return [list(CONTROLS_HEAD), *rows] if rows else []
 
 
 def verdict(experiment: Mapping[str, Any]) -> list[str]:
-    """What the experiment says of the paper's term and of the teacher's preference; empty before it was confirmed."""
+    """What the experiment shows about the paper's term and the teacher's preference; empty before the confirmation."""
     study = experiment["confirm"]
     found = {(row["cell"], row["control"]): row for row in study.get("contrasts", [])}
     if not found:
@@ -135,7 +151,7 @@ def verdict(experiment: Mapping[str, Any]) -> list[str]:
         f"{points_words(captions)} against itself with the captions of other images.",
         f"The teacher's preference changes it by {norms_words}, and by {every_words}.",
         _return_words(experiment.get("return", {})),
-        _dealt_words(experiment.get("dealt", {})),
+        _preference_controls_words(experiment.get("dealt", {})),
         _mislabelled_words(experiment.get("mislabelled", {})),
         _better_words(experiment.get("better", {})),
         *limits(experiment),
@@ -175,11 +191,11 @@ def confirm_grid(study: Mapping[str, Any]) -> list[list[str]]:
 FOLLOW_UPS = {
     "dealt": "preference controls",
     "mislabelled": "half of the labels wrong",
-    "better": "a better teacher",
+    "better": "a more accurate teacher",
     "return": "WiSE-FT",
     "tower": "text tower alone",
 }
-"""Studies that were declared after the confirmation, in the order in which they are told."""
+"""Studies declared after the confirmation, in the order in which they are reported."""
 
 
 def follow_ups_grid(experiment: Mapping[str, Any]) -> list[list[str]]:
@@ -194,56 +210,56 @@ def follow_ups_grid(experiment: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _return_words(study: Mapping[str, Any]) -> str:
-    """What became of it with the weights brought a part of the way back; empty before that was run."""
+    """The effect after interpolating the weights with the base's (WiSE-FT); empty before that was run."""
     if not study.get("contrasts"):
         return ""
     (found,) = study["contrasts"]
     made = f"{_of(len(study['bases']), 'base')}, {_of(len(study['seeds']), 'seed')}"
     return (
-        f"With those weights brought a part of the way back to the base's (WiSE-FT, declared afterwards; {made}) it is "
-        f"{points_words(found)} against the same of L_CLIP alone, where "
+        f"With those weights interpolated with the base's (WiSE-FT, declared afterwards; {made}) it is "
+        f"{points_words(found)} against L_CLIP alone treated alike, where "
         f"{_skills_words(study['cells'][found['cell']], found)}."
     )
 
 
-def _dealt_words(study: Mapping[str, Any]) -> str:
-    """What the teacher's judgement of each pair is worth; empty before its controls were run."""
+def _preference_controls_words(study: Mapping[str, Any]) -> str:
+    """What the teacher's judgement of each pair is worth; empty before the controls were run."""
     found = {(row["cell"], row["control"]): row for row in study.get("contrasts", [])}
     if not found:
         return ""
     made = f"{_of(len(study['bases']), 'base')}, {_of(len(study['seeds']), 'seed')}"
     return (
-        f"As a control each pair is given the preference of another one, which mostly favours the own caption too: "
-        f"that changes it by {points_words(found['preference, permuted', 'clip'])}. The teacher's own answers are "
-        f"worth {points_words(found['preference', 'preference, permuted'])} beside them, and "
-        f"{points_words(found['preference', 'labels'])} beside being told the truth. With the preferred side drawn by "
-        f"lot the change is {points_words(found['preference, sides by lot', 'clip'])} (LayerNorms, declared "
-        f"afterwards; {made}, the first of those above)."
+        f"Preferences shuffled across pairs, most of which still favour the image's own caption, change it by "
+        f"{points_words(found['preference, permuted', 'clip'])}. The teacher's own answers are worth "
+        f"{points_words(found['preference', 'preference, permuted'])} against these, and "
+        f"{points_words(found['preference', 'labels'])} against true labels. With a random sign the change is "
+        f"{points_words(found['preference, sides by lot', 'clip'])} (LayerNorms, declared afterwards; {made}, the "
+        f"first of those above)."
     )
 
 
 def _mislabelled_words(study: Mapping[str, Any]) -> str:
-    """What it is worth where half of the labels are wrong; empty before that was run."""
+    """What the preference is worth where half of the labels are wrong; empty before that was run."""
     if not study.get("contrasts"):
         return ""
     made = f"{_of(len(study['bases']), 'base')}, {_of(len(study['seeds']), 'seed')}"
     words = {row["control"].removesuffix(", half mislabelled"): points_words(row) for row in study["contrasts"]}
     return (
-        f"Where half of the swaps stand in the place of their captions, so that no label helps, the teacher's "
+        f"Where half of the swaps stand in for their captions, so that labels carry no information, the teacher's "
         f"preference changes it by {words['clip']} against L_CLIP alone, by {words['labels']} against the labels, by "
-        f"{words['preference, permuted']} against preferences that belong to other pairs, and by {words['preference']} "
+        f"{words['preference, permuted']} against preferences shuffled across pairs, and by {words['preference']} "
         f"against itself with every label right (LayerNorms, declared afterwards; {made})."
     )
 
 
 def _better_words(study: Mapping[str, Any]) -> str:
-    """What a teacher that errs less changes; empty before that was run."""
+    """What a more accurate teacher changes; empty before that was run."""
     if not study.get("contrasts"):
         return ""
     made = f"{_of(len(study['bases']), 'base')}, {_of(len(study['seeds']), 'seed')}"
     words = {row["control"]: points_words(row) for row in study["contrasts"]}
     return (
-        f"With a teacher that errs less, the paper's term changes it by {words['clip']} against L_CLIP alone; "
+        f"With a more accurate teacher, the paper's term changes it by {words['clip']} against L_CLIP alone; "
         f"preference by {words['preference']} against the same with the first teacher, and by "
         f"{words['preference, half mislabelled']} where half of the labels are wrong (LayerNorms, declared "
         f"afterwards; {made})."
@@ -251,14 +267,14 @@ def _better_words(study: Mapping[str, Any]) -> str:
 
 
 def _skills_words(cell: Mapping[str, Any], contrast: Mapping[str, Any]) -> str:
-    """What became of zero-shot and retrieval; where one is not shown to be kept, by how much it changed."""
+    """Whether zero-shot and retrieval are non-inferior; where one is not shown to be, by how much it changed."""
     lost = [name for name in SKILLS if not cell[name]["kept"]]
     if not lost:
-        return "zero-shot and retrieval are kept"
-    kept = [f"{SKILLS[name]} is kept" for name in SKILLS if name not in lost]
+        return "zero-shot and retrieval are non-inferior (margin 2 points)"
+    kept = [f"{SKILLS[name]} is non-inferior (margin 2 points)" for name in SKILLS if name not in lost]
     changed = [
-        f"{SKILLS[name]} is not shown to be kept: it changes by {points_words(cell[name])}, against its control by "
-        f"{points_words(contrast['skills'][name])}"
+        f"{SKILLS[name]} is not shown to be non-inferior: it changes by {points_words(cell[name])}, against its "
+        f"control by {points_words(contrast['skills'][name])}"
         for name in lost
     ]
     return " and ".join([*kept, *changed])
@@ -273,26 +289,26 @@ def skills_grid(study: Mapping[str, Any]) -> list[list[str]]:
     rows = [["cell", "against", *_seeds_head(study), *head]]
     for found in contrasts:
         points = [points_words(found["skills"][name]) for name in SKILLS]
-        rows.append([found["cell"], found["control"], *_seeds(study, found), *points])
+        rows.append([cell_name(found["cell"]), cell_name(found["control"]), *_seeds(study, found), *points])
     return rows
 
 
 FURTHER = {
     "Zero-shot and retrieval, against the same control": skills_grid,
     "Text score on swaps that were never trained": withheld_grid,
-    "Every cell as it is": cells_grid,
+    "Every cell, as measured": cells_grid,
     "L_SDS itself, on one batch": controls_grid,
 }
-"""Tables of a study after that of its effects, in the order in which they are read."""
+"""A study's tables after that of its effects, in reading order."""
 
 
 def further_grids(study: Mapping[str, Any]) -> dict[str, list[list[str]]]:
-    """Those that a study has, by title."""
+    """The further tables that a study has, by title."""
     return {title: rows for title, grid in FURTHER.items() if (rows := grid(study))}
 
 
 def costs_grid(experiment: Mapping[str, Any], costs: Mapping[str, Any]) -> list[list[str]]:
-    """Head and a row an objective: what the studies on the benchmark say it gains, and what it costs."""
+    """Head and a row per objective: its gain on the benchmark, and its cost."""
     studies = [experiment.get(name, {}) for name in ("tower", "confirm")]
     contrasts = [row for study in studies for row in study.get("contrasts", [])]
     gains = {row["cell"]: row for row in contrasts if row["control"].startswith("clip")}
@@ -308,32 +324,32 @@ def costs_grid(experiment: Mapping[str, Any], costs: Mapping[str, Any]) -> list[
 
 
 def costs_words(costs: Mapping[str, Any]) -> str:
-    """From when on asking the teacher beforehand is the cheaper way."""
+    """From how many steps on asking the teacher beforehand is cheaper."""
     cheaper = costs["cheaper"]
     return (
-        f"In the loop, preference makes {cheaper['loop_ratio']:.1f} times as many steps a second as sds, and "
+        f"In the loop, preference makes {cheaper['loop_ratio']:.1f} times as many steps per second as sds, and "
         f"{cheaper['loop_ratio_text']:.1f} times with the text tower alone ({costs['machine']}, batch of "
         f"{costs['batch']}). Asking the teacher about {cheaper['pairs']:,} pairs takes {cheaper['asking_seconds']:.0f} "
-        f"s, once: preference is the cheaper one from {cheaper['steps']:,} steps on ({cheaper['epochs']:g} epochs, or "
+        f"s, once: preference is cheaper from {cheaper['steps']:,} steps on ({cheaper['epochs']:g} epochs, or "
         f"{cheaper['students']:g} of a student's {costs['steps']:,} steps). {_operations_words(costs)}"
     ).rstrip()
 
 
 def whole_words(costs: Mapping[str, Any]) -> str:
-    """How long all of it from scratch takes; empty where it was not timed."""
+    """How long everything takes from scratch; empty if not timed."""
     if "whole" not in costs:
         return ""
     hours = costs["whole"]
     return (
-        f"From scratch all of it takes about {hours['whole']:.1f} hours ({costs['machine']}): {hours['models']:.1f} "
-        f"for the models, {hours['variants']:.1f} for CLIPs and teachers of other making, {hours['studies']:.1f} for "
-        f"the studies, a core each. It is a count, and no run of all of it: every course and every kind of run was "
-        f"timed by some of its steps, those of the studies in as many processes at once as share them."
+        f"Everything from scratch takes about {hours['whole']:.1f} hours ({costs['machine']}): {hours['models']:.1f} "
+        f"for the models, {hours['variants']:.1f} for the CLIP variants and ablated teachers, {hours['studies']:.1f} "
+        f"for the studies, one core each. This is extrapolated from timed steps, not measured end to end; those of "
+        f"the studies were timed in as many concurrent processes as share them."
     )
 
 
 def _operations_words(costs: Mapping[str, Any]) -> str:
-    """How much of the ratio of two steps is the networks' size; empty where it was not counted."""
+    """How much of the ratio of two steps is due to network size; empty if not counted."""
     if "operations" not in costs:
         return ""
     ratios = {
@@ -342,8 +358,8 @@ def _operations_words(costs: Mapping[str, Any]) -> str:
     }
     (mini, mini_text), (paper, paper_text) = ratios["mini"], ratios["paper"]
     return (
-        f"By operations, counted over the whole context and not timed, it is {mini:.1f} and {mini_text:.1f} times "
-        f"here, where the denoiser is hardly larger than CLIP, and {paper:.0f} and {paper_text:.0f} times for a "
+        f"By operations, counted over the full context length rather than timed, it is {mini:.1f} and {mini_text:.1f} "
+        f"times here, where the denoiser is hardly larger than CLIP, and {paper:.0f} and {paper_text:.0f} times for a "
         f"ViT-B/16 and the UNet of Stable Diffusion 1.4."
     )
 
@@ -356,7 +372,7 @@ def as_markdown(grid: Grid) -> str:
 
 
 def study_markdown(study: Mapping[str, Any]) -> str:
-    """How much there is of it, its contrasts, its cells, and the controls of L_SDS."""
+    """How much of a study has been run, its contrasts, its cells, and the controls of L_SDS."""
     if not study["seeds"]:
         return made_words(study)
     further = [f"{title}:\n\n{as_markdown(rows)}" for title, rows in further_grids(study).items()]
@@ -364,7 +380,7 @@ def study_markdown(study: Mapping[str, Any]) -> str:
 
 
 def _seeds_head(study: Mapping[str, Any]) -> list[str]:
-    """A column of its own where rows differ in their seeds."""
+    """The head of a column of its own, where rows differ in their seeds."""
     return ["seeds"] if _is_uneven(study) else []
 
 
@@ -377,9 +393,9 @@ def _is_uneven(study: Mapping[str, Any]) -> bool:
     return study["exploratory"] and any(cell["seeds"] != len(study["seeds"]) for cell in study["cells"].values())
 
 
-def _kept(found: Mapping[str, Any]) -> str:
-    """`-0.4 [-1.2, +0.4], kept`."""
-    said = {True: ", kept", False: "", None: ", no measure"}[found["kept"]]
+def _skill_change(found: Mapping[str, Any]) -> str:
+    """`-0.4 [-1.2, +0.4], non-inferior`."""
+    said = {True: ", non-inferior", False: "", None: ", not assessed"}[found["kept"]]
     return points_words(found) + said
 
 
