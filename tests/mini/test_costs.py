@@ -161,7 +161,7 @@ def test_the_table_joins_what_is_gained_with_what_it_costs() -> None:
     }
     rows = {row[0]: row for row in study_tables.costs_grid({"confirm": study, "tower": tower}, found)}
     assert rows[TEXT_ALONE][1:4] == ["20.0", "+10.0 [+5.0, +15.0]", "0.025"]
-    assert "cheaper one from 250 steps on" in study_tables.costs_words(found)
+    assert "cheaper from 250 steps on" in study_tables.costs_words(found)
 
 
 def test_results_show_the_costs_where_they_were_measured(tmp_path: Path) -> None:
@@ -172,6 +172,6 @@ def test_results_show_the_costs_where_they_were_measured(tmp_path: Path) -> None
     (tmp_path / results_html.COSTS).write_text(json.dumps(summed(times(), PAIRS) | {"machine": "<this>"}))
     shown = results_html.experiment_html(tmp_path)
     assert "what they cost" not in without
-    assert "cheaper one from 250 steps on" in shown
+    assert "cheaper from 250 steps on" in shown
     assert "&lt;this&gt;" in shown
     assert f"{PAIRS * 2 * CONFIRM.cells[BEFOREHAND].teacher_timesteps:,}" in shown
