@@ -285,9 +285,7 @@ def test_preference_controls_are_compared_with_cells_of_the_confirmation() -> No
     assert "The teacher's own answers are worth +5.0 [" in words
     assert "and -5.0 [" in words
     assert "random sign the change is +0.0 [" in words
-    assert (
-        "(LayerNorms, declared afterwards; 3 bases, 3 seeds, the first of those above). The intervals" in words
-    )
+    assert "(LayerNorms, declared afterwards; 3 bases, 3 seeds, the first of those above). The intervals" in words
     assert (found["bases"], found["seeds"]) == (list(PREFERENCE_CONTROLS.bases), list(PREFERENCE_CONTROLS.seeds))
 
 
