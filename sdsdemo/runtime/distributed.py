@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +79,19 @@ class _Several(Processes):
         return {name: sum(share[name] for share in shares) for name in numbers}
 
 
+@contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """What libraries print meanwhile goes to stderr, C++ included: Gloo of torch 2.8 names its peers on stdout."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
 def find() -> Processes:
     """The processes that a launcher started, or this one alone. On GPUs, each process is given its own.
 
@@ -88,6 +103,7 @@ def find() -> Processes:
     import torch
     from accelerate import PartialState
 
-    state = PartialState(cpu=not torch.cuda.is_available())
+    with _stdout_to_stderr():
+        state = PartialState(cpu=not torch.cuda.is_available())
     atexit.register(state.destroy_process_group)
     return _Several(index=state.process_index, count=state.num_processes)

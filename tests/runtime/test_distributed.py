@@ -53,3 +53,13 @@ def test_two_processes_share_a_run_and_give_what_one_gives(folder: Path, tmp_pat
     for model in MODELS:
         assert two["models"][model]["text"] == one["models"][model]["text"]
     assert not list((tmp_path / "two").glob("scores.*.jsonl"))  # the parts were put together
+
+
+def test_what_libraries_print_while_processes_meet_stays_out_of_the_results() -> None:
+    code = (
+        "import os; from sdsdemo.runtime.distributed import _stdout_to_stderr\n"
+        "with _stdout_to_stderr(): os.write(1, b'[Gloo] Rank 0 is connected')\n"
+        "print('results')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("results\n", "[Gloo] Rank 0 is connected")
