@@ -18,7 +18,7 @@ from typing_extensions import TypedDict
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.recipe import Recipe, from_stored
 from sdsdemo.finetuning.run_folder import INTERRUPTED, TuningFolder
-from sdsdemo.finetuning.run_schema import LookRow, Plain
+from sdsdemo.finetuning.run_schema import EvaluationRow, Plain
 from sdsdemo.runtime import files
 from sdsdemo.runtime.shapes import shaped
 
@@ -78,7 +78,7 @@ class Job:
     """Wall-clock time of the steps of this part so far."""
     device: str = ""
     points: tuple[Point, ...] = ()
-    looks: tuple[EvaluationPoint, ...] = ()
+    evaluations: tuple[EvaluationPoint, ...] = ()
     told: tuple[str, ...] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
     reason: str = ""
@@ -157,7 +157,7 @@ def _told_by(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], recip
         kept=kept,
         device=record.get("device", ""),
         points=points,
-        looks=_looks(rows),
+        evaluations=_evaluations(rows),
         record=record,
         reason=record.get("reason", ""),
     )
@@ -173,13 +173,13 @@ def _points(rows: Sequence[Mapping[str, Any]]) -> tuple[Point, ...]:
     return found
 
 
-def _looks(rows: Sequence[Mapping[str, Any]]) -> tuple[EvaluationPoint, ...]:
+def _evaluations(rows: Sequence[Mapping[str, Any]]) -> tuple[EvaluationPoint, ...]:
     found = []
     for row in rows:
         if row.get("what") == "look":
             with suppress(ValueError):
-                look: LookRow = shaped(dict(row), LookRow)
-                found.append(EvaluationPoint(**{name: look[name] for name in EvaluationPoint.__dataclass_fields__}))  # type: ignore[literal-required]
+                held: EvaluationRow = shaped(dict(row), EvaluationRow)
+                found.append(EvaluationPoint(**{name: held[name] for name in EvaluationPoint.__dataclass_fields__}))  # type: ignore[literal-required]
     return tuple(found)
 
 

@@ -116,7 +116,7 @@ class Jobs:
                 text="waiting",
                 step=told.kept,
                 points=tuple(point for point in told.points if point.step <= told.kept),
-                looks=tuple(look for look in told.looks if look.step <= told.kept),
+                evaluations=tuple(evaluation for evaluation in told.evaluations if evaluation.step <= told.kept),
                 version=run.version + 1,
             )
         )
@@ -306,11 +306,13 @@ class Jobs:
                     seconds=event.seconds,
                     points=longer(run.points, event.step, event.losses),
                 )
-            case events.Looked(share=share):
-                look = EvaluationPoint(
+            case events.Evaluated(share=share):
+                evaluation = EvaluationPoint(
                     step=event.step, value=share.value, low=share.low, high=share.high, n=share.n, metric=event.metric
                 )
-                self._set(id_, looks=(*(old for old in run.looks if old.step != look.step), look))
+                self._set(
+                    id_, evaluations=(*(old for old in run.evaluations if old.step != evaluation.step), evaluation)
+                )
             case events.Told():
                 self._set(id_, told=(*run.told, event.text))
             case events.Written():

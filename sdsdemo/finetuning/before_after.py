@@ -1,11 +1,11 @@
-"""Before and after: what a run changed, on data that it never trained on, with the doubt that belongs to it.
+"""Before and after: what a run changed, on data that it never trained on, with its uncertainty.
 
     pairs       text, image, group on a pair-of-pairs benchmark; of free data, each held-out caption against its swap
-    choices     zero-shot classification and retrieval: is what CLIP could do *kept*?
-    cosine      median cosine of the two captions, and of the two images, of an example: in which tower are they alike?
+    choices     zero-shot classification and retrieval: is what CLIP could do retained?
+    cosine      median cosine of an example's two captions, and of its two images: which tower separates them?
 
-*Kept*: the lower end of the change's 95 % interval is above -2 points, on a set where the base is right 50 to 90 % of
-the time. All comparisons are paired: the same examples before and after.
+Non-inferior (stored as `kept`): the lower end of the change's 95 % interval is above -2 points, on a set where the base
+is right 50 to 90 % of the time. All comparisons are paired: the same examples before and after.
 
 Shape suffixes: E example, D features.
 """
@@ -32,12 +32,12 @@ from sdsdemo.finetuning.training_pairs import Pair, Source
 from sdsdemo.models.clip import ClipModel
 from sdsdemo.types import Example, Picture, Scores
 
-KEPT_LOSS = 0.02
-"""Points (as a share) that the lower end of the interval may lie below zero for "kept"."""
+NON_INFERIORITY_MARGIN = 0.02
+"""Non-inferiority margin, as a share: how far the interval's lower end may lie below zero."""
 MEANT_FOR = (0.5, 0.9)
-"""Where the base must be for "kept" to mean something: neither lost nor at the ceiling."""
+"""Accuracy of the base between which non-inferiority means something: neither lost nor at the ceiling."""
 HELD_BYTES = 300_000_000
-"""Images are kept as CLIP's inputs up to this size in all; larger sets are opened again at each look."""
+"""Images are kept as CLIP's inputs up to this size in all; larger sets are opened again at each evaluation."""
 ZERO_SHOT, RETRIEVAL = 500, (5, 100)
 """Examples of zero-shot classification; sets, and captions a set, of retrieval."""
 AT_ONCE = 64
@@ -53,8 +53,8 @@ MINI_TAGS = {
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Look:
-    """How a model did on each set at one moment."""
+class Evaluation:
+    """A model's results on each set, at one step."""
 
     right: Mapping[str, Mapping[str, np.ndarray]]
     """By set and metric: right or not, by example."""
@@ -63,19 +63,19 @@ class Look:
 
     @property
     def headline(self) -> tuple[str, np.ndarray]:
-        """The metric that is watched during the run: text score, or the share of captions told from their swaps."""
+        """The metric tracked during the run: text score, or the share of captions preferred to their swaps."""
         name = next(iter(self.right))
         metric = next(iter(self.right[name]))
         return metric, self.right[name][metric]
 
 
-class Measures:
-    """The sets of a run, and a model's looks at them."""
+class Evaluator:
+    """The evaluation sets of a run; evaluates its model on them."""
 
     def __init__(
         self, sets: Mapping[str, list[Example]], base: ClipModel, inputs: dict[str, Tensor] | None = None
     ) -> None:
-        """sets: as `sets_of` gives them; the first is the one that is watched and compared by tag.
+        """sets: as `sets_of` gives them; the first is tracked during the run and compared by tag.
 
         inputs: CLIP's of images, by key, that models prepared in the same way may share; all that are met are added.
         """
@@ -87,8 +87,8 @@ class Measures:
         side = base.preprocess(_any_picture(self.sets).open()).numel() * 4
         self._keep = inputs is not None or pictures * side <= HELD_BYTES
 
-    def look(self, sets: Sequence[str] = (), check: Callable[[], None] = lambda: None) -> Look:
-        """The base as it is now, on these sets, or on all of them. check: called often, and may raise."""
+    def evaluate(self, sets: Sequence[str] = (), check: Callable[[], None] = lambda: None) -> Evaluation:
+        """Evaluates the model as it is now, on these sets or on all. check: called often, and may raise."""
         right: dict[str, dict[str, np.ndarray]] = {}
         cosine: dict[str, float] = {}
         for name in sets or self.sets:
@@ -100,7 +100,7 @@ class Measures:
                 cosine["captions"] = float(np.median([t[0] @ t[1] for t in text_ED]))
                 if len(examples[0].images) == 2:
                     cosine["images"] = float(np.median([i[0] @ i[1] for i in image_ED]))
-        return Look(right=right, cosine=cosine)
+        return Evaluation(right=right, cosine=cosine)
 
     def _features(
         self, examples: Sequence[Example], check: Callable[[], None]
@@ -139,7 +139,7 @@ class Measures:
                 self._inputs[key] = found
         return found
 
-    def compare(self, before: Look, after: Look, recipe: Recipe) -> dict[str, Any]:
+    def compare(self, before: Evaluation, after: Evaluation, recipe: Recipe) -> dict[str, Any]:
         """What changed, as JSON can hold it."""
         record: dict[str, Any] = {"benchmark": self.first, "sets": {}, "cosine": {}}
         for name, found in before.right.items():
@@ -256,7 +256,7 @@ def _kept(row: Mapping[str, Any]) -> dict[str, Any]:
     low, high = MEANT_FOR
     if not low <= row["before"]["value"] <= high:
         return {"kept": None}
-    return {"kept": row["change"]["low"] > -KEPT_LOSS}
+    return {"kept": row["change"]["low"] > -NON_INFERIORITY_MARGIN}
 
 
 def _kind(example: Example) -> str:

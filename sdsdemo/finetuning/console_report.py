@@ -1,4 +1,4 @@
-"""A run told in lines: progress while it goes on, and what came of it. Knows no page; prints nothing itself."""
+"""A run as lines of text: its progress and its results. Knows no page; prints nothing itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sdsdemo.finetuning.events import Done, Looked, Preparing, Told
+from sdsdemo.finetuning.events import Done, Evaluated, Preparing, Told
 from sdsdemo.finetuning.loop import Step
 from sdsdemo.finetuning.phrases import KEPT, SHOWN, change_words, cosine_words
 from sdsdemo.finetuning.recipe import MINI, Recipe
@@ -51,7 +51,7 @@ def run_in_shell(
         for event in finetune(recipe, out, workbench=workbench, resume=resume, processes=processes):
             if isinstance(event, Told):
                 say(event.text)
-            elif isinstance(event, Looked):
+            elif isinstance(event, Evaluated):
                 found = event.share
                 say(
                     f"step {event.step}  held-out {event.metric} {100 * found.value:.1f} "
@@ -87,7 +87,7 @@ def as_text(record: Mapping[str, Any], out: Path) -> str:
 
 
 def measured_lines(measured: Mapping[str, Any]) -> list[str]:
-    """Before and after of each set, with the doubt."""
+    """Before and after of each set, with uncertainty."""
     lines = []
     for name, found in measured["sets"].items():
         for metric, row in found["metrics"].items():

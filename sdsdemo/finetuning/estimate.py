@@ -1,6 +1,6 @@
 """How long a run would take here: measured on this machine by a few steps of the very recipe. Keeps nothing.
 
-seconds = preparing + steps x (seconds a step) + looks x (seconds a look)
+seconds = preparing + steps x (seconds a step) + evaluations x (seconds an evaluation)
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from statistics import median
 
 import torch
 
-from sdsdemo.finetuning.before_after import Measures, sets_of
+from sdsdemo.finetuning.before_after import Evaluator, sets_of
 from sdsdemo.finetuning.events import Told
 from sdsdemo.finetuning.loop import Step, TrainingConfig, train
 from sdsdemo.finetuning.phrases import duration
 from sdsdemo.finetuning.recipe import Recipe
-from sdsdemo.finetuning.run import LOOKS
+from sdsdemo.finetuning.run import EVALUATIONS
 from sdsdemo.finetuning.setup import Models, Preparation
 from sdsdemo.runtime import zerogpu
 
@@ -44,21 +44,21 @@ class Estimate:
     """For one pair whose features of a frozen tower are computed once; 0 where both towers are trained."""
     step: float
     image: float
-    """For one image of the first look, which opens it."""
+    """For one image of the first evaluation, which opens it."""
     image_again: float
-    """For one image of a later look."""
+    """For one image of a later evaluation."""
     images: int
-    """Images of a whole look."""
+    """Images of a whole evaluation."""
     first_images: int
-    """Of a look at held-out accuracy alone."""
+    """Of an evaluation on the held-out data alone."""
 
     def total(self, recipe: Recipe) -> float:
         """Seconds of the whole run; pairs that the teacher was asked about before take less."""
         pairs = min(recipe.pool or recipe.steps * recipe.batch, recipe.steps * recipe.batch)
         items = {"sds": recipe.fitted_on, "preference": pairs}.get(recipe.objective, 0)
-        again = self.images + (LOOKS - 1) * self.first_images
-        looks = self.images * self.image + again * self.image_again
-        return self.loading + items * self.item + pairs * self.frozen + recipe.steps * self.step + looks
+        again = self.images + (EVALUATIONS - 1) * self.first_images
+        evaluations = self.images * self.image + again * self.image_again
+        return self.loading + items * self.item + pairs * self.frozen + recipe.steps * self.step + evaluations
 
     def words(self, recipe: Recipe) -> str:
         """The estimate in a sentence."""
@@ -136,14 +136,14 @@ def asking_seconds(recipe: Recipe, workbench: Models, run: Preparation | None = 
 
 
 def _looking(run: Preparation) -> tuple[float, float, int, int]:
-    """Seconds for one image of the first look, and of a later one; images of a whole look, and of its first set."""
-    measures = Measures(sets_of(run.recipe, run.source), run.base)
+    """Seconds per image of the first evaluation and of later ones; images of an evaluation, and of its first set."""
+    measures = Evaluator(sets_of(run.recipe, run.source), run.base)
     counts = [sum(len(example.images) for example in examples) for examples in measures.sets.values()]
     sample = measures.sets[measures.first][:SAMPLE]
     measures.sets[measures.first] = sample
     marks = [time.perf_counter()]
     for _ in range(2):
-        measures.look([measures.first])
+        measures.evaluate([measures.first])
         marks.append(time.perf_counter())
     count = sum(len(example.images) for example in sample)
     return (marks[1] - marks[0]) / count, (marks[2] - marks[1]) / count, sum(counts), counts[0]

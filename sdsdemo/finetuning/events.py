@@ -1,4 +1,4 @@
-"""What a fine-tuning run tells while it goes on, beside the steps of `training`. Plain values."""
+"""The events of a fine-tuning run, besides the training steps. Plain values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sdsdemo.finetuning.loop import Step
 
 @dataclass(frozen=True, kw_only=True)
 class Preparing:
-    """Something is made ready."""
+    """The run is preparing something."""
 
     text: str
     done: int = 0
@@ -22,21 +22,21 @@ class Preparing:
 
 @dataclass(frozen=True, kw_only=True)
 class Placed:
-    """Where it is computed."""
+    """The device was chosen."""
 
     device: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Told:
-    """A sentence that should stay."""
+    """A note for the user that should stay visible."""
 
     text: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Looked:
-    """Held-out accuracy at a step."""
+class Evaluated:
+    """Accuracy on held-out data at a step."""
 
     step: int
     metric: str
@@ -45,7 +45,7 @@ class Looked:
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """The weights are in their file."""
+    """The weights were saved."""
 
     step: int
 
@@ -60,4 +60,4 @@ class Done:
     """What to do, where it failed."""
 
 
-Event = Placed | Preparing | Told | Looked | Step | Written | Done
+Event = Placed | Preparing | Told | Evaluated | Step | Written | Done

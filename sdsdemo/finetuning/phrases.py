@@ -8,14 +8,14 @@ from typing import Any
 SHOWN = ("text", "image", "group", "accuracy")
 """Metrics that are shown, in this order."""
 KEPT = {
-    True: "kept: not more than 2 points lost",
-    False: "not shown to be kept: more than 2 points may be lost",
-    None: "not a test of what was kept: the base is not right 50 to 90 % of the time",
+    True: "non-inferior: at most 2 points lost",
+    False: "not shown to be non-inferior: more than 2 points may be lost",
+    None: "no test of non-inferiority: the base is not right 50 to 90 % of the time",
 }
 
 
 def change_words(change: Mapping[str, Any]) -> str:
-    """A change with its doubt, as "+3.1 points, 95 % interval -0.9 to +7.0, n = 400: not distinguishable from ..."."""
+    """A change with its uncertainty: "+3.1 points, 95 % interval -0.9 to +7.0, n = 400: not distinguishable from ..."."""
     low, high = 100 * change["low"], 100 * change["high"]
     said = f"{100 * change['value']:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}, n = {change['n']}"
     return said + (": not distinguishable from no change" if low <= 0 <= high else "")

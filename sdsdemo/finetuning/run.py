@@ -1,8 +1,8 @@
 """One fine-tuning run from a recipe to a file, as a stream of events. Page and shell share it; neither is known here.
 
-    prepare    base, data, a look before, teacher; h_w is fitted, or the teacher asked for its preferences
-    train      steps, a look at held-out accuracy now and then, checkpoints
-    finish     the weights, then a look after, and what changed
+    prepare    base, data, baseline evaluation, teacher; h_w is fitted, or the teacher asked for its preferences
+    train      steps, an evaluation on held-out data now and then, checkpoints
+    finish     the weights, then the final evaluation, and what changed
 
 The base is loaded anew and changed in place: what the app shows stays as it was. A run may be stopped at any moment,
 during preparation too, and keeps what it has. With --resume it goes on where its checkpoint is, to the same weights as
@@ -27,10 +27,10 @@ import torch
 from sdsdemo.core.metrics import proportion
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning import checkpoints
-from sdsdemo.finetuning.before_after import Look, Measures, mini_measure, sets_of
+from sdsdemo.finetuning.before_after import Evaluation, Evaluator, mini_measure, sets_of
 from sdsdemo.finetuning.cache import Drawn
 from sdsdemo.finetuning.checkpoints import CheckpointError, UnwritableError
-from sdsdemo.finetuning.events import Done, Event, Looked, Placed, Preparing, Told, Written
+from sdsdemo.finetuning.events import Done, Evaluated, Event, Placed, Preparing, Told, Written
 from sdsdemo.finetuning.loop import Failed, FellBack, Finished, Kept, Step, Stopped, TrainingConfig, train
 from sdsdemo.finetuning.objectives import sds_controls, sds_gradient_controls
 from sdsdemo.finetuning.recipe import Recipe, with_defaults
@@ -44,13 +44,13 @@ from sdsdemo.types import Card
 ALONE = Processes()
 KEEP_SECONDS = 10.0
 """Between two checkpoints at the most, where writing one is quick: what a kill may cost a short run."""
-LOOKS = 5
-"""Looks at held-out accuracy a run, where the recipe does not say how often."""
+EVALUATIONS = 5
+"""Evaluations on held-out data per run, where the recipe does not say how often."""
 CONTROL_ROWS = 32
 """Rows of the batch that the controls of L_SDS are computed on."""
 LIBRARIES = ("torch", "open_clip_torch", "diffusers", "numpy")
-LOOK_AFTER_STOP = 1.0
-"""Seconds that the last look may take after a stop: one that takes longer is left out."""
+EVALUATION_AFTER_STOP = 1.0
+"""Seconds that the final evaluation may take after a stop; a longer one is skipped."""
 NOT_MEASURED = (
     "What changed was not measured, as the run was stopped: go on with --resume, or evaluate its model.safetensors."
 )
@@ -189,17 +189,17 @@ class Run(Preparation):
         yield from self.load()
         self.measures = self._new_measures()
         self.stop_if_asked()
-        yield Preparing(text="a look before")
-        self.before = self.measures.look(check=self.stop_if_asked)
-        yield self._looked(0, self.before)
+        yield Preparing(text="baseline evaluation")
+        self.before = self.measures.evaluate(check=self.stop_if_asked)
+        yield self._evaluated(0, self.before)
         yield from self.prepare_teacher()
         self.record |= self.facts
         yield from self._train()
 
-    def _new_measures(self) -> Measures:
+    def _new_measures(self) -> Evaluator:
         if self.drawn is None or not self.recipe.is_mini:
-            return Measures(sets_of(self.recipe, self.source), self.base)
-        return Measures(self.drawn.sets(mini_measure(self.recipe)), self.base, self.drawn.inputs(self.base))
+            return Evaluator(sets_of(self.recipe, self.source), self.base)
+        return Evaluator(self.drawn.sets(mini_measure(self.recipe)), self.base, self.drawn.inputs(self.base))
 
     # ------------------------------------------------------------------------------------------------- training
 
@@ -223,7 +223,7 @@ class Run(Preparation):
         yield from self._controls(0)
         if self.processes.is_main:
             self.folder.forget_after(self.record["steps_done"])
-        every = recipe.measure_every or max(1, recipe.steps // LOOKS)
+        every = recipe.measure_every or max(1, recipe.steps // EVALUATIONS)
         for event in train(
             self.student, self.objective, config, keep=self.folder.checkpoint, keep_every=recipe.keep_every,
             keep_seconds=KEEP_SECONDS, stop=self.asked_to_stop, on_out_of_memory=self._on_out_of_memory,
@@ -292,14 +292,14 @@ class Run(Preparation):
     def _look_on_the_way(self, step: int) -> Iterator[Event]:
         """Held-out accuracy; nothing where the visitor stops meanwhile, which the next step learns too."""
         with contextlib.suppress(StopAsked):
-            yield self._looked(step, self.measures.look([self.measures.first], self.stop_if_asked))
+            yield self._evaluated(step, self.measures.evaluate([self.measures.first], self.stop_if_asked))
 
-    def _looked(self, step: int, look: Look) -> Looked:
-        metric, right_E = look.headline
+    def _evaluated(self, step: int, evaluation: Evaluation) -> Evaluated:
+        metric, right_E = evaluation.headline
         share = proportion(int(right_E.sum()), len(right_E))
         if self.processes.is_main:
             self.folder.append({"what": "look", "step": step, "metric": metric, **asdict(share)})
-        return Looked(step=step, metric=metric, share=share)
+        return Evaluated(step=step, metric=metric, share=share)
 
     def _on_out_of_memory(self) -> bool:
         """Twice as many micro-batches, once."""
@@ -331,7 +331,7 @@ class Run(Preparation):
             self._write_model(state)
             yield Written(step=self.record["steps_done"])
             try:
-                yield from self._look_after(state)
+                yield from self._evaluate_after(state)
             except StopAsked:
                 if state == "finished":
                     state = "stopped"
@@ -363,25 +363,25 @@ class Run(Preparation):
         and must not be written over what the part before has left."""
         return not self.record["steps_done"] or hasattr(self, "objective")
 
-    def _look_after(self, state: str) -> Iterator[Event]:
+    def _evaluate_after(self, state: str) -> Iterator[Event]:
         """What changed, of a run that made a step or was to make none. Raises `StopAsked`.
 
         A run that is stopped is measured where that takes no longer than a moment.
         """
         if not hasattr(self, "before") or not (self.record["steps_done"] or state == "finished"):
             return
-        after = self.measures.look(check=self._stop_after(state))
-        yield self._looked(self.record["steps_done"], after)
+        after = self.measures.evaluate(check=self._stop_after(state))
+        yield self._evaluated(self.record["steps_done"], after)
         self.record["measured"] = self.measures.compare(self.before, after, self.recipe)
         self.record["data"] = self.source.describe()
         self._write_model(state)
 
     def _stop_after(self, state: str) -> Callable[[], None]:
-        """Raises `StopAsked` in the last look: where the visitor stops it, or where it follows a stop and is slow."""
+        """Raises `StopAsked` in the final evaluation: where the visitor stops it, or it follows a stop and is slow."""
         began = time.monotonic()
 
         def check() -> None:
-            late = time.monotonic() - began > LOOK_AFTER_STOP
+            late = time.monotonic() - began > EVALUATION_AFTER_STOP
             if late if state == "stopped" else self.asked_to_stop():
                 raise StopAsked
 

@@ -61,7 +61,7 @@ class Flipped(TypedDict):
 
 
 class Measured(TypedDict):
-    """`Measures.compare`."""
+    """`Evaluator.compare`."""
 
     benchmark: str
     sets: dict[str, MeasuredSet]
@@ -105,7 +105,7 @@ class LogRow(TypedDict):
     what: NotRequired[str]
 
 
-class LookRow(LogRow):
+class EvaluationRow(LogRow):
     """A line of log.jsonl: held-out accuracy."""
 
     metric: str

@@ -96,7 +96,7 @@ class FinetuneTab:
             )  # fmt: skip
             self.resume = gr.Button("Resume", elem_id="ft-resume", min_width=130)
         self.losses = gr.HTML(elem_id="ft-losses")
-        self.looks = gr.HTML(elem_id="ft-looks")
+        self.evaluations = gr.HTML(elem_id="ft-looks")
         with gr.Row(visible=False, elem_id="ft-use") as self.use:
             self.to_compare = gr.Button("Use in Compare", min_width=130)
             self.to_browse = gr.Button("Use in Browse", min_width=130)
@@ -166,7 +166,7 @@ class FinetuneTab:
     def outputs(self) -> list[Any]:
         """What a run's state is drawn into."""
         return [
-            self.status, self.losses, self.looks, self.result, self.flips, self.start, self.stop, self.use,
+            self.status, self.losses, self.evaluations, self.result, self.flips, self.start, self.stop, self.use,
             self.weights, self.story, self.go_on, self.steps_in_all, self.resume,
         ]  # fmt: skip
 
@@ -289,7 +289,7 @@ class FinetuneTab:
         return [
             finetune_html.status_html(run),
             training_curves.losses_svg(run.points, steps) if run and (run.points or going) else "",
-            training_curves.evaluations_svg(run.looks, steps) if run and (run.looks or going) else "",
+            training_curves.evaluations_svg(run.evaluations, steps) if run and (run.evaluations or going) else "",
             finetune_html.result_html(run),
             finetune_html.flipped_html(run, self._pictures(run)) if usable else "",
             gr.update(value="Start", interactive=not going and self.jobs.is_on),

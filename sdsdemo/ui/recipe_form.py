@@ -61,7 +61,7 @@ LABELS = {
     "trained": "Trained", "towers": "Towers", "pool": "Images", "withheld_kind": "Swap never trained",
     "withheld_words": "Template never trained", "mislabelled": "Share mislabelled",
     "replacements": "Swaps with another word",
-    "measure_every": "Steps between looks", "lam": "Lambda",
+    "measure_every": "Steps between evaluations", "lam": "Lambda",
     "reduction": "L_SDS is a", "timestep_low": "Timesteps from", "timestep_high": "Timesteps to", "h_w": "h_w starts",
     "h_w_scale": "h_w scale", "fitted_on": "h_w fitted on", "jacobian": "Through the whole denoiser",
     "h_w_unit": "h_w unit variance", "shuffled": "Control: shuffled captions", "teacher_timesteps": "Timesteps",

@@ -33,21 +33,21 @@ def losses_svg(points: Sequence[Point], steps: int) -> str:
     return _figure("Training loss by step", "".join(drawn), low, high, steps, legend)
 
 
-def evaluations_svg(looks: Sequence[EvaluationPoint], steps: int) -> str:
-    """Held-out accuracy at each look, in percent, with its 95 % interval."""
-    if not looks:
+def evaluations_svg(evaluations: Sequence[EvaluationPoint], steps: int) -> str:
+    """Held-out accuracy at each evaluation, in percent, with its 95 % interval."""
+    if not evaluations:
         return _empty("Held-out accuracy will be drawn here, with its interval.")
-    low, high = _range([100 * v for look in looks for v in (look.low, look.high)])
-    xs = [_x(look.step, steps) for look in looks]
-    ys = [_y(100 * look.value, low, high) for look in looks]
+    low, high = _range([100 * v for evaluation in evaluations for v in (evaluation.low, evaluation.high)])
+    xs = [_x(evaluation.step, steps) for evaluation in evaluations]
+    ys = [_y(100 * evaluation.value, low, high) for evaluation in evaluations]
     bars = "".join(
-        f'<path class="whisker" d="M{x:.1f} {_y(100 * look.low, low, high):.1f}V{_y(100 * look.high, low, high):.1f}"/>'
-        for x, look in zip(xs, looks, strict=True)
+        f'<path class="whisker" d="M{x:.1f} {_y(100 * one.low, low, high):.1f}V{_y(100 * one.high, low, high):.1f}"/>'
+        for x, one in zip(xs, evaluations, strict=True)
     )
     dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>' for x, y in zip(xs, ys, strict=True))
     line = "L".join(f"{x:.1f} {y:.1f}" for x, y in zip(xs, ys, strict=True))
     body = f'<path class="look" d="M{line}"/>{bars}{dots}'
-    last = looks[-1]
+    last = evaluations[-1]
     legend = [("look", f"held-out {last.metric} score, percent, with its 95 % interval; n = {last.n}")]
     return _figure("Held-out accuracy by step", body, low, high, steps, legend)
 

@@ -19,7 +19,7 @@ from sdsdemo.app.workbench import Workbench
 from sdsdemo.core.metrics import proportion
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.store import HEADER, read_run
-from sdsdemo.finetuning.events import Done, Looked, Placed, Preparing, Told, Written
+from sdsdemo.finetuning.events import Done, Evaluated, Placed, Preparing, Told, Written
 from sdsdemo.finetuning.loop import Step
 from sdsdemo.finetuning.recipe import PRESETS, Recipe
 from sdsdemo.finetuning.run_folder import TuningFolder
@@ -52,7 +52,7 @@ class Trainer:
         yield Placed(device="cpu")
         yield Preparing(text="loading", done=1, total=2)
         yield Told(text="a <note>")
-        yield Looked(step=0, metric="text", share=proportion(80, 400))
+        yield Evaluated(step=0, metric="text", share=proportion(80, 400))
         for step in range(done + 1, recipe.steps + 1):
             while not self.go.is_set() and not (folder / "STOP").exists():
                 time.sleep(0.01)
@@ -104,7 +104,7 @@ def test_a_run_goes_through_its_states_and_keeps_what_was_told(jobs: Jobs) -> No
     assert (run.state, run.step, run.written) == ("finished", QUICK.steps, True)
     assert [point.step for point in run.points] == list(range(1, QUICK.steps + 1))
     assert run.told == ("a <note>",)
-    assert run.looks[0].n == 400
+    assert run.evaluations[0].n == 400
     assert (jobs.folder(id_) / "model.safetensors").is_file()
 
 
@@ -112,7 +112,7 @@ def test_one_runs_and_the_other_waits_with_its_place_and_neither_sees_the_other(
     trainer.go.clear()
     ids = [jobs.start(QUICK) for _ in range(3)]
     assert len(set(ids)) == 3
-    until(jobs, ids[0], lambda run: run.state == "preparing" and run.looks)
+    until(jobs, ids[0], lambda run: run.state == "preparing" and run.evaluations)
     waiting = [jobs.get(id_) for id_ in ids[1:]]
     assert [(run.state, run.place) for run in waiting] == [("waiting", 1), ("waiting", 2)]
     assert all(not run.points and not run.told for run in waiting)
@@ -123,7 +123,7 @@ def test_one_runs_and_the_other_waits_with_its_place_and_neither_sees_the_other(
 def test_stop_is_obeyed_at_once_and_the_next_one_starts(jobs: Jobs, trainer: Trainer) -> None:
     trainer.go.clear()
     first, second = jobs.start(QUICK), jobs.start(QUICK)
-    until(jobs, first, lambda run: run.looks)
+    until(jobs, first, lambda run: run.evaluations)
     asked = time.monotonic()
     jobs.stop(first)
     assert until(jobs, first, over).state == "stopped"
@@ -284,7 +284,7 @@ def cut(jobs: Jobs, trainer: Trainer, steps: int) -> str:
     """A run whose server died after so many steps: its files, and nothing in memory."""
     trainer.go.clear()
     id_ = jobs.start(QUICK)
-    until(jobs, id_, lambda run: run.looks)
+    until(jobs, id_, lambda run: run.evaluations)
     run = TuningFolder(jobs.folder(id_))
     for step in range(1, steps + 1):
         run.append({"step": step, "loss": 1.0 / step, "gradient": 1.0, "s": 0.1})
@@ -305,12 +305,12 @@ def test_a_run_that_the_server_s_end_cut_goes_on_by_its_id(jobs: Jobs, trainer: 
     again = started_anew(jobs, after)
     run = again.get(id_)
     assert (run.state, run.step, run.kept, run.is_over) == ("interrupted", steps, kept, True)
-    assert (len(run.points), len(run.looks)) == (steps, 1)
+    assert (len(run.points), len(run.evaluations)) == (steps, 1)
     again.resume(id_)
     run = until(again, id_, over)
     assert (run.state, run.step, run.written) == ("finished", QUICK.steps, True)
     assert [point.step for point in run.points] == list(range(1, QUICK.steps + 1))
-    assert len(run.looks) == 1
+    assert len(run.evaluations) == 1
     assert started_anew(jobs, fresh).get(id_).state == "finished"
     trainer.go.set()
 
@@ -424,6 +424,6 @@ def test_damaged_files_of_a_run_are_a_state_and_never_a_traceback(jobs: Jobs, tr
             finetune_html.status_html(run)
             finetune_html.result_html(run)
             training_curves.losses_svg(run.points, run.recipe.steps)
-            training_curves.evaluations_svg(run.looks, run.recipe.steps)
+            training_curves.evaluations_svg(run.evaluations, run.recipe.steps)
     assert len(states) > 1
     trainer.go.set()

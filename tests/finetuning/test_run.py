@@ -26,7 +26,7 @@ from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning import before_after
 from sdsdemo.finetuning.console_report import as_text
-from sdsdemo.finetuning.events import Done, Event, Looked, Preparing, Told, Written
+from sdsdemo.finetuning.events import Done, Evaluated, Event, Preparing, Told, Written
 from sdsdemo.finetuning.loop import Step
 from sdsdemo.finetuning.objectives import Student
 from sdsdemo.finetuning.recipe import Recipe
@@ -95,7 +95,7 @@ def test_every_objective_runs_to_its_end_and_tells_its_story(run: Any, tmp_path:
     events = run(objective=objective)
     assert done(events).state == "finished"
     assert [event.step for event in events if isinstance(event, Step)] == [1, 2, 3, 4, 5, 6]
-    assert [event.step for event in events if isinstance(event, Looked)] == [0, 3, 6]
+    assert [event.step for event in events if isinstance(event, Evaluated)] == [0, 3, 6]
     header = read_header(tmp_path / "run" / "model.safetensors")
     assert (header["objective"], header["steps_done"], header["seed"]) == (objective, 6, 0)
     assert header["recipe"]["learning_rate"] == TINY.learning_rate
@@ -208,7 +208,7 @@ def test_a_stop_while_the_teacher_is_asked_is_obeyed_and_the_file_loads(
 def test_the_weights_are_written_before_anything_else_is_measured(run: Any) -> None:
     events = run(objective="clip")
     kinds = [type(event) for event in events]
-    assert kinds.index(Written) < len(kinds) - 1 - kinds[::-1].index(Looked)
+    assert kinds.index(Written) < len(kinds) - 1 - kinds[::-1].index(Evaluated)
 
 
 def test_the_teacher_is_asked_about_a_pair_once_whatever_the_run(run: Any) -> None:
@@ -470,13 +470,13 @@ def test_folders_of_fine_tuning_are_no_runs_of_a_benchmark(run: Any, tmp_path: P
 def test_a_stop_during_a_look_is_obeyed_before_the_look_is_over(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(before_after, "AT_ONCE", 1)
     opened: list[str] = []
-    whole = before_after.Measures._input
+    whole = before_after.Evaluator._input
 
     def counted(self: Any, key: str, picture: Any) -> Any:
         opened.append(key)
         return whole(self, key, picture)
 
-    monkeypatch.setattr(before_after.Measures, "_input", counted)
+    monkeypatch.setattr(before_after.Evaluator, "_input", counted)
     before = run(
         "before", objective="clip", stop_at=lambda event: isinstance(event, Preparing) and "look" in event.text
     )
@@ -484,7 +484,10 @@ def test_a_stop_during_a_look_is_obeyed_before_the_look_is_over(run: Any, monkey
     assert opened == []
     on_the_way = run("way", objective="clip", stop_at=lambda event: isinstance(event, Step) and event.step == 3)
     assert done(on_the_way).state == "stopped"
-    assert [event.step for event in on_the_way if isinstance(event, Looked)] == [0, 3]  # the last one is the look after
+    assert [event.step for event in on_the_way if isinstance(event, Evaluated)] == [
+        0,
+        3,
+    ]  # the last one is the look after
 
 
 @pytest.mark.parametrize(("batch", "count", "near"), [(5, 2, "4 or 6"), (2, 3, "take 3"), (32, 7, "28 or 35")])
@@ -523,7 +526,7 @@ def test_an_old_wish_to_stop_does_not_stop_the_run_that_goes_on(run: Any, tmp_pa
     assert done(run(objective="clip", resume=True)).state == "finished"
 
 
-@pytest.mark.parametrize("after", [Step, Written, Looked])
+@pytest.mark.parametrize("after", [Step, Written, Evaluated])
 def test_a_stop_after_the_last_step_is_no_finished_run(run: Any, tmp_path: Path, after: type) -> None:
     made: list[int] = []
 
@@ -538,8 +541,8 @@ def test_a_stop_after_the_last_step_is_no_finished_run(run: Any, tmp_path: Path,
     assert done(run(objective="clip", resume=True)).state == "finished"
 
 
-def test_a_slow_look_after_a_stop_is_left_out_and_said(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sdsdemo.finetuning.run.LOOK_AFTER_STOP", -1.0)
+def test_a_slow_evaluation_after_a_stop_is_skipped_and_said(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdsdemo.finetuning.run.EVALUATION_AFTER_STOP", -1.0)
     events = run(objective="clip", stop_at=lambda event: isinstance(event, Step) and event.step == 3)
     assert done(events).state == "stopped"
     assert "measured" not in done(events).record
@@ -576,7 +579,7 @@ def test_what_h_w_explains_is_measured_on_other_images() -> None:
     assert student.explains(features[8:], latents[8:]) < 0.5
 
 
-@pytest.mark.parametrize("phase", ["loading", "reading", "a look before"])
+@pytest.mark.parametrize("phase", ["loading", "reading", "baseline evaluation"])
 def test_a_stop_before_a_run_goes_on_keeps_its_weights(run: Any, tmp_path: Path, phase: str) -> None:
     run(objective="clip", stop_at=lambda event: isinstance(event, Step) and event.step == 3)
     kept = (tmp_path / "run" / "model.safetensors").read_bytes()
@@ -585,7 +588,7 @@ def test_a_stop_before_a_run_goes_on_keeps_its_weights(run: Any, tmp_path: Path,
     )
     assert (done(events).state, done(events).record["steps_done"]) == ("stopped", 3)
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == kept
-    assert not any(isinstance(event, Looked) and event.step for event in events)
+    assert not any(isinstance(event, Evaluated) and event.step for event in events)
     again = run(objective="clip", resume=True)
     assert [event.step for event in again if isinstance(event, Step)] == [4, 5, 6]
 
@@ -640,7 +643,7 @@ def test_a_resume_that_fails_leaves_the_run_as_it_was(
     assert (kept.read(), kept.log(), kept.model.read_bytes()) == (record, rows, model)
 
 
-@pytest.mark.parametrize("phase", [Preparing, Looked, Told])
+@pytest.mark.parametrize("phase", [Preparing, Evaluated, Told])
 def test_a_stop_before_more_steps_keeps_what_was_measured(run: Any, tmp_path: Path, phase: type) -> None:
     run(objective="sds")
     kept = TuningFolder(tmp_path / "run")

@@ -125,9 +125,11 @@ def test_what_one_run_has_drawn_the_next_one_finds_and_trains_the_same(
     monkeypatch.setattr(before_after, "RETRIEVAL", (1, 4))
     monkeypatch.setattr(before_after, "read_benchmark", lambda name: read_benchmark(name)[::40])
     drawn: list[object] = []
-    draw, prepare = training_pairs.draw, before_after.Measures._input
+    draw, prepare = training_pairs.draw, before_after.Evaluator._input
     monkeypatch.setattr(training_pairs, "draw", lambda *of: drawn.append(of) or draw(*of))
-    monkeypatch.setattr(before_after.Measures, "_input", lambda self, key, picture: prepare(self, key, noting(picture)))
+    monkeypatch.setattr(
+        before_after.Evaluator, "_input", lambda self, key, picture: prepare(self, key, noting(picture))
+    )
 
     def noting(picture: Picture) -> Picture:
         return replace(picture, open=lambda: drawn.append(picture.key) or picture.open())

@@ -84,9 +84,10 @@ def finished(**record: Any) -> Job:
         "flipped": {"metric": "text", "fixed": ["3"], "broken": []},
     }
     points = tuple(Point(step=k, losses={"loss": 1.0 / k, "sds": 0.1}, smoothed=1.0 / k) for k in range(1, 41))
-    looks = (EvaluationPoint(step=0, value=0.2, low=0.16, high=0.24, n=400, metric="text"),)
+    evaluations = (EvaluationPoint(step=0, value=0.2, low=0.16, high=0.24, n=400, metric="text"),)
     return Job(
-        id="x", recipe=QUICK, state="finished", step=40, seconds=20.0, points=points, looks=looks, written=True,
+        id="x", recipe=QUICK, state="finished", step=40, seconds=20.0, points=points, evaluations=evaluations,
+        written=True,
         told=("<script>",), record={"measured": measured, "seconds": 44.0, "device": "cpu", **record},
     )  # fmt: skip
 
@@ -136,11 +137,14 @@ def test_without_a_run_there_is_a_sentence_and_no_result() -> None:
 
 def test_curves_have_both_losses_raw_and_smoothed_and_the_interval() -> None:
     run = finished()
-    losses, looks = training_curves.losses_svg(run.points, 40), training_curves.evaluations_svg(run.looks, 40)
+    losses, evaluations = (
+        training_curves.losses_svg(run.points, 40),
+        training_curves.evaluations_svg(run.evaluations, 40),
+    )
     for words in ('class="raw"', 'class="smooth"', 'class="term t0"', "L_SDS"):
         assert words in losses
-    assert 'class="whisker"' in looks
-    assert "n = 400" in looks
+    assert 'class="whisker"' in evaluations
+    assert "n = 400" in evaluations
     assert "NaN" not in training_curves.losses_svg(
         (*run.points, Point(step=41, losses={"loss": float("nan"), "sds": 1.0}, smoothed=1.0)), 41
     )

@@ -15,7 +15,7 @@ import numpy as np
 from sdsdemo.core.bootstrap import Effect, holm, nested_effect
 from sdsdemo.core.metrics import proportion
 from sdsdemo.data.benchmarks import read_benchmark
-from sdsdemo.finetuning.before_after import KEPT_LOSS, MEANT_FOR, withheld_rows
+from sdsdemo.finetuning.before_after import MEANT_FOR, NON_INFERIORITY_MARGIN, withheld_rows
 from sdsdemo.mini.experiments.declared import BESIDE, CONTROLS, DECLARED, SCREENED, STUDIES
 from sdsdemo.mini.experiments.study import Study, differences, larger, right_of
 from sdsdemo.types import Example
@@ -223,7 +223,7 @@ def _skill(of: str, runs_BS: Sequence[Rows], base_rows: Rows) -> dict[str, Any]:
         "n": change_BSE.shape[-1],
         "before": round(level, 4),
         **_effect(effect),
-        "kept": effect.low > -KEPT_LOSS if suits else None,
+        "kept": effect.low > -NON_INFERIORITY_MARGIN if suits else None,
     }
 
 

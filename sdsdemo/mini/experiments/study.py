@@ -29,7 +29,7 @@ import numpy as np
 
 from sdsdemo.data.benchmarks import orders, retrieval, swaps, zero_shot
 from sdsdemo.data.mini.drawing import MODEL_PIXELS
-from sdsdemo.finetuning.before_after import Measures
+from sdsdemo.finetuning.before_after import Evaluator
 from sdsdemo.finetuning.cache import Drawn
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.setup import Models
@@ -128,8 +128,8 @@ def look_at(model: ClipModel, *pairs: str, larger: bool = False) -> dict[str, An
     """On pair-of-pairs sets and the others: `right`, a string of bits by set and metric; `n` by set; `cosine`."""
     sets = {name: examples for one in pairs for name, examples in _DRAWN.sets(one).items()}
     sets |= _choice_sets() | (larger_sets() if larger else {})
-    measures = Measures(sets, model, _DRAWN.inputs(model))
-    found = measures.look()
+    measures = Evaluator(sets, model, _DRAWN.inputs(model))
+    found = measures.evaluate()
     return {
         "right": {name: {k: packed(v) for k, v in by.items()} for name, by in found.right.items()},
         "n": {name: len(examples) for name, examples in measures.sets.items()},
