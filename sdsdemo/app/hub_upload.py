@@ -1,6 +1,6 @@
-"""A fine-tuned model on the Hub, under the account that a token is of: weights, record and a card. Trains nothing.
+"""Uploads a fine-tuned model to the Hub, under the token's account: weights, record and model card. Trains nothing.
 
-The card tells what the record tells: base, objective, data, before and after with their doubt, the command.
+The card repeats the record: base, objective, data, before and after with their uncertainty, the command.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from sdsdemo.finetuning.phrases import SHOWN, change_words
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 FILES = ("model.safetensors", "run.json")
 REFUSED = (
-    "The Hub did not take the model: sign in again and allow the app to make repositories, or choose a name that is "
-    "not yours yet."
+    "The Hub refused the model: sign in again and allow the app to create repositories, or choose a name that you have "
+    "not used yet."
 )
 
 
 def push(folder: Path, name: str, token: str) -> str:
-    """Makes the repository USER/name and uploads a run's files; the repository's address.
+    """Creates the repository USER/name, uploads a run's files and returns the repository's address.
 
-    Raises `UserError` for a name that the Hub does not allow, a run without a model, and a refusal of the Hub.
+    Raises `UserError` for a name that the Hub does not allow, a run without a model, and a refusal by the Hub.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
@@ -34,7 +34,7 @@ def push(folder: Path, name: str, token: str) -> str:
         raise UserError("Name the model with letters, digits, dots, dashes and underscores only, 96 at most.")
     missing = [file for file in FILES if not (folder / file).is_file()]
     if missing:
-        raise UserError("This run has no model yet: wait for its end, or stop it.")
+        raise UserError("This run has no model yet: wait until it ends, or stop it.")
     record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     api = HfApi(token=token)
     try:
@@ -67,14 +67,14 @@ tags: [clip, compositionality, {record["objective"]}]
 # {repo.partition("/")[2]}
 
 {record["base_card"]} fine-tuned with the objective `{record["objective"]}`: {record["steps_done"]} steps, seed
-{record["seed"]}. Trained: {record.get("trained", "nothing")}. The file holds only what training changed; it is loaded
-onto the very base that it names, as `sds-clip:model.safetensors`.
+{record["seed"]}. Trained: {record.get("trained", "nothing")}. The file holds only what training changed; load it
+onto the base that it names, as `sds-clip:model.safetensors`.
 
 ## Before and after
 
 {figures}
 
-## The same again
+## To reproduce
 
     {record["command"]}
 """

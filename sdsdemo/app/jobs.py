@@ -1,9 +1,9 @@
-"""Fine-tuning runs that visitors start from the page: one trains, a few wait, each is known by its own id alone.
+"""Fine-tuning jobs that visitors start from the page: one trains, a few wait, each is known by its id alone.
 
-A run belongs to whoever holds its id, which cannot be guessed. It goes on when the page is closed, and is found again
-by its id, also after the server was started anew: one that the server's end cut short is `interrupted` then, and can be
-resumed. Limits are checked here, whatever the page's fields allow. The published models are never touched: a run has a
-folder of its own, and its model is lent to the workbench under the run's name. Knows no page.
+A job belongs to whoever holds its id, which cannot be guessed. It continues when the page is closed and is found again
+by its id, even after a restart of the server: a job cut short by one is `interrupted`, and can be resumed. Limits are
+enforced here, whatever the page's fields allow. The published models are never touched: each job has its own folder,
+and its model is lent to the workbench under the job's name. Knows no page.
 """
 
 from __future__ import annotations
@@ -35,30 +35,30 @@ from sdsdemo.types import Card
 log = logging.getLogger(__name__)
 
 FOLDER = "page-runs"
-"""In the cache (SDSDEMO_CACHE): it outlives the server."""
+"""Folder in the cache (SDSDEMO_CACHE), so that it outlives the server."""
 ID = re.compile(r"[A-Za-z0-9_-]{22}")
-"""What `secrets.token_urlsafe(16)` gives: no path can be made of it."""
+"""The form of `secrets.token_urlsafe(16)`, which cannot form a path."""
 TUNED = "tuned:"
 MINI_CARD = "mini-"
 """How the name of a visitor's model begins."""
 SHIPPED_RUN = "mini/runs/mini"
-NOT_YOURS = "This run is not known here: the files of a run are deleted a day after its end."
-GOES_ON = "This run is going on: wait for its end, or stop it."
-MORE = "This run has made its {steps:,} steps: ask for more, up to {most:,}."
-NOT_FEWER = "A run goes on to as many steps as it was to make, or to more: name {steps:,} to {most:,}."
-FULL = "{count} runs are waiting already: try again in some minutes, or run the command on your own machine."
+NOT_YOURS = "There is no such run here: a run's files are deleted a day after it ends."
+GOES_ON = "This run is still going: wait until it ends, or stop it."
+MORE = "This run has finished its {steps:,} steps: ask for more, up to {most:,}."
+NOT_FEWER = "A run cannot resume to fewer steps than planned: choose from {steps:,} to {most:,}."
+FULL = "{count} runs are waiting already: try again in a few minutes, or run the command on your own machine."
 OFF = (
-    "Fine-tuning is off on this page: it has no GPU, and many visitors. Run it on your own machine, or duplicate the "
+    "Fine-tuning is off on this page, which has many visitors and no GPU. Run it on your own machine, or duplicate the "
     "Space and set SDSDEMO_TRAINING=on."
 )
-OUR_FAULT = "The run failed, and the fault is ours: the log says more. What was learned until then is kept."
-ONLY_MINI = "On a public page only the Mini world can be trained on: run the command on your own machine instead."
+OUR_FAULT = "The run failed because of a bug of ours: see the log. The last checkpoint is kept."
+ONLY_MINI = "A public page can train on the Mini world only: run the command on your own machine instead."
 
 Runner = Callable[..., Iterator[Any]]
 
 
 class Jobs:
-    """The runs of one server. Safe to share between threads."""
+    """The jobs of one server. Safe to share between threads."""
 
     def __init__(self, workbench: Workbench, root: Path | None = None, runner: Runner | None = None) -> None:
         """runner: `finetuning.finetune`, or a stand-in with the same events."""
@@ -74,14 +74,14 @@ class Jobs:
 
     @property
     def is_on(self) -> bool:
-        """Whether the page may train at all."""
+        """Whether training from the page is enabled."""
         settings = self.workbench.settings
         if settings.training != "auto":
             return settings.training == "on"
         return settings.allow_specs or cards.has_gpu()
 
     def start(self, recipe: Recipe) -> str:
-        """Queue a run; its id. Raises `UserError` for a recipe that is too much for a page, or too many runs."""
+        """Queue a run and return its id. Raises `UserError` for a recipe beyond the page's limits, or a full queue."""
         if not self.is_on:
             raise UserError(OFF)
         self.check(recipe)
@@ -91,9 +91,9 @@ class Jobs:
         return run.id
 
     def resume(self, id_: str, steps: int | None = None) -> None:
-        """Queue a run again, from its last checkpoint to its end. Its id stays. Raises `UserError`.
+        """Queue a run again, from its last checkpoint on, under the same id. Raises `UserError`.
 
-        steps: how many it is to make in all; more than before, where it has made them.
+        steps: steps in all; more than before, if the run has finished.
         """
         if not self.is_on:
             raise UserError(OFF)
@@ -122,7 +122,7 @@ class Jobs:
         )
 
     def _queue(self, run: Job) -> None:
-        """Raises `UserError` where too many wait, or the disk does not take it."""
+        """Raises `UserError` if the queue or the disk is full."""
         with self._changed:
             if len(self._waiting) >= FINETUNING.page_waiting:
                 raise UserError(FULL.format(count=len(self._waiting)))
@@ -135,7 +135,7 @@ class Jobs:
             self._changed.notify_all()
 
     def check(self, recipe: Recipe) -> None:
-        """Raises `UserError` for a recipe that makes no sense, or is more than a page may ask for."""
+        """Raises `UserError` for a recipe that is invalid or beyond the page's limits."""
         recipe.check()
         caps = {"steps": FINETUNING.page_steps, "batch": FINETUNING.page_batch, "pool": FINETUNING.page_pool}
         for name, most in caps.items():
@@ -150,7 +150,7 @@ class Jobs:
                 raise UserError(f"{state.reason} {state.next_step}".strip())
 
     def get(self, id_: str) -> Job:
-        """A run as it is now. Raises `UserError` for an id that is not known."""
+        """The current state of a run. Raises `UserError` for an unknown id."""
         with self._changed:
             run = self._runs.get(id_) or self._found(id_)
             if run.state != "waiting":
@@ -158,20 +158,20 @@ class Jobs:
             return replace(run, place=list(self._waiting).index(id_) + bool(self._running))
 
     def _found(self, id_: str) -> Job:
-        """A run of a server that was here before this one, by its folder. Raises `UserError` where there is none."""
+        """A run of an earlier server, from its folder. Raises `UserError` if there is none."""
         run = read(self.root / id_, id_) if isinstance(id_, str) and ID.fullmatch(id_) else None
         if run is None:
             raise UserError(NOT_YOURS)
         return run
 
     def wait(self, id_: str, version: int, seconds: float) -> Job:
-        """The run when it has changed since `version`, or after so many seconds. Raises `UserError`."""
+        """Waits until the run changes from `version`, at most so many seconds, and returns it. Raises `UserError`."""
         with self._changed:
             self._changed.wait_for(lambda: id_ not in self._runs or self._runs[id_].version != version, seconds)
         return self.get(id_)
 
     def stop(self, id_: str) -> None:
-        """Ask a run to stop and keep what it has; a waiting one is taken from the queue. Raises `UserError`."""
+        """Ask a run to stop and keep its progress; a waiting one leaves the queue. Raises `UserError`."""
         self.get(id_)
         with self._changed:
             if id_ in self._waiting:
@@ -186,24 +186,25 @@ class Jobs:
         TuningFolder(self.root / id_).ask_to_stop()
 
     def folder(self, id_: str) -> Path:
-        """The files of a run. Raises `UserError` for an id that is not known."""
+        """A run's folder. Raises `UserError` for an unknown id."""
         self.get(id_)
         return self.root / id_
 
     def model(self, id_: str) -> str:
-        """The name under which the workbench knows the run's model. Raises `UserError` where there is no file yet."""
+        """The name of the run's model in the workbench. Raises `UserError` if there is no file yet."""
         path = self.folder(id_) / "model.safetensors"
         if not path.is_file():
-            raise UserError("This run has no model yet: wait for its end, or stop it.")
+            raise UserError("This run has no model yet: wait until it ends, or stop it.")
         run, name = self.get(id_), f"{TUNED}{id_}"
         self.workbench.lend(_card(name, path, self.workbench.card(run.recipe.base), run))
         return name
 
     def evaluated(self, id_: str) -> tuple[str, Path]:
-        """Score the Mini benchmark with the run's model, beside the shipped models: the model's name, and the folder.
+        """Score the Mini benchmark with the run's model beside the shipped ones; returns the model's name and the
+        folder.
 
-        Scored once, and again where the model has gone on training since. Raises `UserError` where the run has no
-        model, or one that cannot read the Mini world.
+        Scored once, and again after further training. Raises `UserError` if the run has no model, or one that cannot
+        read the Mini world.
         """
         from sdsdemo.evaluation.run import evaluate
 
@@ -226,11 +227,11 @@ class Jobs:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a run trains now."""
+        """Whether a run is training."""
         return bool(self._running)
 
     def tidy(self) -> None:
-        """Delete the files of runs that are too old or too many, of servers before this one too; ended ones only."""
+        """Delete the files of ended runs that are too old or too many, those of earlier servers too."""
         with self._changed:
             limit = time.time() - 3600 * FINETUNING.page_hours
             ended = sorted(self._ended(), reverse=True)
@@ -241,7 +242,7 @@ class Jobs:
                     shutil.rmtree(self.root / id_, ignore_errors=True)
 
     def _ended(self) -> Iterator[tuple[float, str]]:
-        """Runs that nobody trains, with the time of their last change."""
+        """Runs that are not training, with the time of their last change."""
         for folder in self.root.iterdir() if self.root.is_dir() else ():
             run = self._runs.get(folder.name)
             if not ID.fullmatch(folder.name) or (run is not None and not run.is_over):
@@ -283,7 +284,7 @@ class Jobs:
                 self._take(id_, event)
 
     def _take(self, id_: str, event: Any) -> None:
-        """What one event changes; with the lock held."""
+        """Applies an event to a run's state; call with the lock held."""
         from sdsdemo.finetuning import events
 
         run = self._runs[id_]
@@ -328,7 +329,7 @@ class Jobs:
             self._set(id_, state="failed", reason=self._without_paths(reason, id_))
 
     def _without_paths(self, text: str, id_: str) -> str:
-        """A sentence without paths of the server."""
+        """A sentence without the server's paths."""
         named = text.replace(f"'{self.root / id_}'", "your run").replace(str(self.root / id_), "your run")
         return named.replace(str(self.workbench.settings.cache), "the server's cache")
 
@@ -348,7 +349,7 @@ def _finetune(*arguments: Any, **options: Any) -> Iterator[Any]:
 
 
 def _finetune_apart(recipe: Recipe, folder: str, settings: Settings, resume: bool) -> Iterator[Any]:
-    """As `_finetune`, of what can be pickled: for a fork."""
+    """`_finetune` with picklable arguments, for a fork."""
     yield from _finetune(
         recipe, Path(folder), workbench=Workbench(settings), resume=resume, seconds=FINETUNING.zerogpu_seconds - 20
     )

@@ -1,8 +1,8 @@
-"""The stored runs that the page shows: those that are shipped, and locally those of the user's own folder.
+"""The stored runs that the page shows: the shipped ones and, locally, those in the user's own folder.
 
-A run is read when it is first asked for, and again when one of its files has changed. Each time it is asked for, what
-no longer fits its models or its benchmark is left out (`freshness`); where finding out takes long, not each time.
-Safe to share between threads.
+A run is read on first use, and again when one of its files changes. On each use, scores that no longer fit its models
+or its benchmark are left out (`freshness`); where that check is slow, it is made less often. Safe to share between
+threads.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ SHIPPED = "mini/runs"
 
 
 QUICK, SHARE = 0.25, 0.05
-"""Seconds of a look at models and benchmark that is taken each time; of a slower one, the share of all time."""
+"""A freshness check up to QUICK seconds runs on each use; a slower one takes at most this SHARE of the time."""
 
 
 @dataclass
 class _CachedRun:
-    """One run, as it was last looked at."""
+    """A run as last read and checked."""
 
     stamp: tuple[Any, ...]
     raw: StoredRun
@@ -40,34 +40,34 @@ class _CachedRun:
 
 
 class RunRegistry:
-    """Runs by name: the folder's, with the user's own below `runs/`."""
+    """Runs by name: the folder's name, with `runs/` before the user's own."""
 
     def __init__(self, settings: Settings, assets: Path = ASSETS) -> None:
         self._shipped, self._own = assets / SHIPPED, settings.runs if settings.allow_specs else None
         self._read: dict[str, _CachedRun] = {}
         self._lent: dict[str, Path] = {}
-        """Runs of visitors, by names that cannot be guessed; in no list."""
+        """Visitors' runs, by unguessable names; never listed."""
         self._lock = Lock()
 
     def names(self) -> list[str]:
-        """The runs that are there now, the shipped ones first."""
+        """The names of the present runs, the shipped ones first."""
         return list(self._folders())
 
     def lend(self, name: str, folder: Path) -> None:
-        """Make a run known to whoever knows its name."""
+        """Make a run available to whoever knows its name."""
         self._lent[name] = folder
 
     def has(self, name: str) -> bool:
-        """Whether a run of this name can be asked for, listed or lent."""
+        """Whether a run of this name exists, listed or lent."""
         return name in self._lent or name in self._folders()
 
     def run(self, name: str) -> StoredRun:
-        """Without what no longer fits. Raises `UserError` for a run that is not there or cannot be read."""
+        """The run without its stale scores. Raises `UserError` if it is missing or unreadable."""
         with self._lock, calling(self._folder(name), self._called(name)):
             return self._current(self._kept(name))
 
     def catalogue(self, name: str) -> Catalogue:
-        """A run with its pictures. Raises `UserError` as `run` does, and where the benchmark is not at hand."""
+        """The run with its pictures. Raises `UserError` as `run` does, and where the benchmark is missing."""
         with self._lock, calling(self._folder(name), self._called(name)):
             kept = self._kept(name)
             run = self._current(kept)
@@ -82,7 +82,7 @@ class RunRegistry:
         return folder
 
     def _called(self, name: str) -> str:
-        """What sentences call a run: a visitor's own by no name that others could use."""
+        """A run's name in messages; a visitor's own stays unnamed, so that nobody else can use it."""
         return "your run" if name in self._lent else name
 
     def _kept(self, name: str) -> _CachedRun:
@@ -93,7 +93,7 @@ class RunRegistry:
         return self._read[name]
 
     def _current(self, kept: _CachedRun) -> StoredRun:
-        """The run without its stale part; the same object as long as nothing changes."""
+        """The run without its stale scores; the same object as long as nothing changes."""
         began = time.monotonic()
         if kept.run is None or kept.took < QUICK or began - kept.looked > kept.took / SHARE:
             found = stale(kept.raw)
@@ -113,7 +113,7 @@ class RunRegistry:
 
 
 def _state(path: Path) -> tuple[int, ...]:
-    """What changes with every change of a file; empty where there is none."""
+    """A stamp that changes with every change of a file; empty if it is missing."""
     try:
         found = path.stat()
     except OSError:

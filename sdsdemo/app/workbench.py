@@ -1,6 +1,6 @@
-"""What the app can do, said once: name a model, load it, ask models about a picture. Page, shell and Python share it.
+"""Finds, loads and queries models. Page, shell and Python share it.
 
-Owns which models are loaded, and the locks around them. Knows no tensor, no page and no command line.
+Owns the loaded models and their locks. Knows no tensor, no page and no command line.
 """
 
 from __future__ import annotations
@@ -22,39 +22,39 @@ from sdsdemo.types import Answer, Availability, Budget, Card, Concern, Scorer
 
 log = logging.getLogger(__name__)
 
-OUR_FAULT = "{title} failed, and the fault is ours: the log says more. The other models are not affected."
+OUR_FAULT = "{title} failed because of a bug of ours: see the log. The other models are not affected."
 MINI = "mini-"
 """Cards whose models are so small that the CPU is quickest, and costs no quota on a shared GPU."""
-NO_SPECS = "A model that has no card can be named only where this runs for you alone. Known models: {names}."
+NO_SPECS = "A model without a card can be used only on your own machine. Known models: {names}."
 
 
 class Workbench:
     """The models of one process. Safe to share between threads."""
 
     def __init__(self, settings: Settings | None = None, opener: Callable[[Card], Scorer] | None = None) -> None:
-        """`opener` turns a card into a scorer; by default `models.open_scorer`, after asking whether it can run here.
+        """`opener` turns a card into a scorer; by default `models.open_scorer`, once the model is known to run here.
 
-        Raises `UserError` for an environment variable that means nothing.
+        Raises `UserError` for an invalid environment variable.
         """
         self.settings = settings or Settings.from_environment()
         self._opener = opener or self._open
         self._lent: dict[str, Card] = {}
-        """Models of visitors, by names that cannot be guessed."""
+        """Visitors' models, by unguessable names."""
         self._loaded: OrderedDict[str, tuple[Card, Scorer]] = OrderedDict()
         """Least recently used first."""
         self._table = Lock()
-        """Guards the two dicts; held for moments only."""
+        """Guards the two dicts; never held for long."""
         self._turns: defaultdict[str, Lock] = defaultdict(Lock)
-        """One a model: it loads once, and answers one request at a time (tokenizers are not safe to share)."""
+        """One per model, so that it loads once and answers one request at a time (tokenizers are not thread-safe)."""
 
     def cards(self) -> list[Card]:
-        """Every model with a card: first those that the settings show first, in their order. Raises `UserError`."""
+        """Every model with a card, in the order of the settings, then the rest. Raises `UserError`."""
         first = [self.card(name) for name in self.settings.models]
         names = {card.name for card in first}
         return first + [card for card in cards.all_cards().values() if card.name not in names]
 
     def card(self, name_or_spec: str) -> Card:
-        """The card of a name, or one made for a spec. Raises `UserError` when unknown, or a spec not allowed."""
+        """The card of a name or a spec. Raises `UserError` for an unknown name, or where specs are not allowed."""
         known = cards.all_cards()
         if name_or_spec in known:
             return known[name_or_spec]
@@ -66,40 +66,40 @@ class Workbench:
         return cards.resolve(name_or_spec)
 
     def lend(self, card: Card) -> None:
-        """Make a model known under its card's name, to whoever knows that name; it is in no list."""
+        """Make a model available under its card's name to whoever knows that name; it is never listed."""
         self._lent[card.name] = card
 
     def forget(self, name: str) -> None:
-        """A lent model is known no longer."""
+        """Withdraw a lent model."""
         self._lent.pop(name, None)
         with self._table:
             self._loaded.pop(name, None)
 
     def availability(self, card: Card) -> Availability:
-        """Whether a card can run here and now; if not, why, and what to do."""
+        """Whether a card can run here now; if not, why, and what to do."""
         return cards.availability(card, self.settings)
 
     def check(self, models: Sequence[str]) -> None:
-        """Raises `UserError` for the first of these that is unknown or cannot run here, before hours go to another."""
+        """Raises `UserError` for the first model that is unknown or cannot run here, before hours go to another."""
         for name in models:
             self._check(self.card(name))
 
     def is_loaded(self, name: str) -> bool:
-        """Whether this model answers without loading first."""
+        """Whether this model is loaded."""
         with self._table:
             return name in self._loaded
 
     def scorer(self, name_or_spec: str) -> Scorer:
-        """The model, loaded on first use and at most once. Raises `UserError` when it cannot run here and now."""
+        """The model, loaded on first use and at most once. Raises `UserError` if it cannot run here now."""
         card = self.card(name_or_spec)
         with self._turn(card):
             return self._load(card)
 
     def compare(self, image: Image, captions: Sequence[str], models: Sequence[str], budget: Budget) -> Iterator[Answer]:
-        """What each model says about one picture, as it is ready, in the order asked.
+        """Each model's answer about one picture, as soon as it is ready, in the given order.
 
-        A model that cannot answer yields an `Answer` with a problem, and the next one goes on. Raises `UserError`
-        before the first answer: for captions that must change, or a model that nobody knows.
+        A model that cannot answer yields an `Answer` with a problem, and the next one follows. Raises `UserError`
+        before the first answer for invalid captions or an unknown model.
         """
         checked = check_captions(captions)
         for card in [self.card(name) for name in models]:
@@ -120,7 +120,7 @@ class Workbench:
             return self._turns[card.name]
 
     def _load(self, card: Card) -> Scorer:
-        """The loaded model, most recently used from now on; call it with the model's turn held."""
+        """The loaded model, marked as most recently used; call with the model's turn held."""
         with self._table:
             if card.name in self._loaded:
                 self._loaded.move_to_end(card.name)
@@ -132,7 +132,7 @@ class Workbench:
         return scorer
 
     def _forget_beyond(self, megabytes: float) -> None:
-        """Lets go of the models used longest ago; the one just loaded stays. A request that uses one keeps its own."""
+        """Unloads the least recently used models; the one just loaded stays, and requests in progress keep theirs."""
         while len(self._loaded) > 1 and sum(card.size_mb for card, _ in self._loaded.values()) > megabytes:
             self._loaded.popitem(last=False)
 
@@ -150,7 +150,7 @@ class Workbench:
 def _ask(scorer: Scorer, image: Image, captions: list[str], budget: Budget) -> Answer:
     """One model's answer. Where a concern blocks, no number is computed: it would mean nothing.
 
-    All unknown words are one to a tokenizer, so that captions with any are not said to be equal.
+    A tokenizer maps all unknown words to one token, so captions that contain any are not reported as equal.
     """
     concerns = scorer.concerns([image], captions, budget.region)
     if any(concern.kind == "unknown-words" for concern in concerns):

@@ -1,4 +1,4 @@
-"""What is asked from Python or from the command line, and how answers read as text. Knows no page; prints nothing."""
+"""Questions from Python or the command line, and their answers as text. Knows no page; prints nothing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DIRECTION = {
 }
 RUNS = {True: "runs here", False: "does not run here yet"}
 HANGING = ("    ", "    ")
-"""What stands before the lines about the name above."""
+"""Indents of the lines about a name."""
 
 
 def ask(
@@ -44,7 +44,7 @@ def ask(
     timestep_range: Sequence[float] | None = None,
     region: str = "crop",
 ) -> dict[str, Any]:
-    """The dict of `score --json`. Raises `UserError` for an image, captions, a model or a budget that must change."""
+    """The dict of `score --json`. Raises `UserError` for an invalid image, caption, model or budget."""
     spend = budget(
         TIMESTEPS.default if timesteps is None else timesteps,
         NOISES.default if noises is None else noises,
@@ -60,7 +60,7 @@ def ask(
 
 
 def as_text(answer: Mapping[str, Any]) -> str:
-    """An answer as a table: a row a model, losses where the score is a loss."""
+    """An answer as a table: one row per model; losses where the score is a loss."""
     labels = string.ascii_uppercase[: len(answer["captions"])]
     rows = [["", *labels, "difference", "says"]]
     rows += [_row(entry, labels) for entry in answer["models"]]
@@ -73,7 +73,7 @@ def as_text(answer: Mapping[str, Any]) -> str:
 
 
 def list_models(workbench: Workbench) -> list[dict[str, Any]]:
-    """Every card with whether it can run here and now, and if not, why and what to do."""
+    """Every card: whether it can run here now; if not, why, and what to do."""
     rows = []
     for card in workbench.cards():
         state = workbench.availability(card)
@@ -93,7 +93,7 @@ def list_models(workbench: Workbench) -> list[dict[str, Any]]:
 
 
 def models_as_text(rows: Sequence[Mapping[str, Any]], width: int) -> str:
-    """A line a model, and below it why one cannot run and what to do, on a terminal of that width."""
+    """One line per model, followed by why it cannot run and what to do; wrapped to `width`."""
     wide = max(len(row["model"]) for row in rows)
     lines = []
     for row in rows:
@@ -103,13 +103,13 @@ def models_as_text(rows: Sequence[Mapping[str, Any]], width: int) -> str:
 
 
 def fetch_benchmark(name: str, note: Callable[[str], None]) -> dict[str, Any] | None:
-    """Downloads a benchmark that the user is entitled to; None for a name that is none. Raises `UserError`."""
+    """Downloads a benchmark that the user may access; None for an unknown name. Raises `UserError`."""
     fetchers = {"winoground": winoground.fetch, "winoground-labels": winoground.fetch_labels}
     return {"benchmark": name, "message": fetchers[name](note)} if name in fetchers else None
 
 
 def benchmarks_as_text(rows: Sequence[Mapping[str, Any]], width: int) -> str:
-    """A line a benchmark, and what to do where one is not here, on a terminal of that width."""
+    """One line per benchmark, followed by what to do where its data is missing; wrapped to `width`."""
     wide = max(len(row["benchmark"]) for row in rows)
     lines = []
     for row in rows:
@@ -121,19 +121,19 @@ def benchmarks_as_text(rows: Sequence[Mapping[str, Any]], width: int) -> str:
 
 
 def fetch_model(workbench: Workbench, name: str, progress: Callable[[str], None]) -> dict[str, Any]:
-    """Downloads what a model needs. Raises `UserError` for an unknown model, a full disk or a failed download."""
+    """Downloads a model's files. Raises `UserError` for an unknown model, a full disk or a failed download."""
     card = workbench.card(name)
     needed = [cards.resolve(card.base), card] if card.base else [card]
     missing = [part for part in needed if part.download and not cards.is_downloaded(part)]
     for part in missing:
-        progress(f"{part.title}: {part.size_mb / 1000:.1f} GB; a download that breaks off goes on from where it was.")
+        progress(f"{part.title}: {part.size_mb / 1000:.1f} GB; an interrupted download resumes where it stopped.")
     adapters.fetch(card)
     what = "is here now" if missing else "needs no download: its weights are here"
     return {"model": card.name, "downloaded": [part.name for part in missing], "message": f"{card.title} {what}."}
 
 
 def _opened(image: str | Path | Image) -> Opened:
-    """The picture; what is wrong with a file is said of its path as it was typed. Raises `UserError`."""
+    """The opened picture. Errors name its path as the user typed it. Raises `UserError`."""
     try:
         return open_picture(image)
     except UserError as error:

@@ -1,4 +1,4 @@
-"""What is here, what can run, and what is missing with what to do about it. Loads no weights and changes nothing."""
+"""Reports what is installed, what can run, what is missing and what to do. Loads no weights and changes nothing."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ ADVICE_PACKAGE = "{name} is not installed: run the set-up again (make setup, or 
 ADVICE_DISK = "The disk has {free:.1f} GB left: real models take 1 to 10 GB each."
 LITTLE_DISK_GB = 2.0
 HANG = {"Models": " " * 23}
-"""What stands before the later lines of an entry where it is not four spaces."""
+"""Indents of an entry's further lines, where not four spaces."""
 
 
 def examine(workbench: Workbench, environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """Everything that `doctor` prints, as plain values; `advice` holds a sentence for each thing that wants doing."""
+    """Everything that `doctor` prints, as plain values; `advice` holds a sentence per thing to do."""
     versions = {name: _version(name) for name in PACKAGES}
     cards = [_card(workbench, card) for card in workbench.cards()]
     free_gb = round(shutil.disk_usage(ROOT).free / 1e9, 1)
@@ -57,7 +57,7 @@ def examine(workbench: Workbench, environment: Mapping[str, str] = os.environ) -
 
 
 def as_text(found: Mapping[str, Any], width: int) -> str:
-    """The report for people, on a terminal of that width."""
+    """The report as text, wrapped to `width`."""
     blocks = {
         "This machine": [
             f"Python {found['python']} on {found['system']}, {found['processors']} processors",

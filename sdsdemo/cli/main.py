@@ -1,7 +1,7 @@
-"""The workbench without a browser: `python -m sdsdemo VERB`. Results go to stdout; progress and trouble to stderr.
+"""The workbench without a browser: `python -m sdsdemo VERB`. Results go to stdout, progress and errors to stderr.
 
-Each verb is a parser and a handler of a few lines; what it does lives in the module that it imports when it runs, so
-that `--help` is quick.
+Each verb is a parser and a short handler, which imports the module that does the work only when it runs: so `--help` is
+fast.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from sdsdemo.finetuning.recipe import PRESET_WORDS, Recipe, cli_flag, from_prese
 from sdsdemo.settings import NOISES, REGION_WORDS, REGIONS, SEED, TIMESTEP_RANGE, TIMESTEPS, budget
 
 STOPPED = 130
-"""What a shell reports for a program stopped with Ctrl-C."""
+"""The exit status of a program stopped with Ctrl-C."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0 done, 2 the user must change something, 1 our bug (by its traceback), 130 stopped with Ctrl-C."""
+    """Exit status: 0 done, 2 the user must change something, 1 our bug (with a traceback), 130 stopped by Ctrl-C."""
     try:
         asked = _parser().parse_args(arguments)
         status: int = asked.run(asked)
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
-        note(f"No file or folder can have a name as long as '{str(error.filename)[:40]}…': check what was typed.")
+        note(f"No file or folder can have a name as long as '{str(error.filename)[:40]}…': check the name.")
         return 2
     except KeyboardInterrupt:
         note("Stopped.")
@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m sdsdemo",
         description="Which caption belongs to the picture? CLIP, the diffusion score and SDS-CLIP, side by side.",
-        epilog="Each verb explains itself: python -m sdsdemo score --help. The page: python app.py --help.",
+        epilog="Help on a verb: python -m sdsdemo score --help. Help on the page: python app.py --help.",
     )
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     _add_score(verbs)
@@ -61,19 +61,19 @@ def _parser() -> argparse.ArgumentParser:
     _add_report(verbs)
     _add_finetune(verbs)
     add_mini(verbs)
-    verb(verbs, "models", "every model, and whether it can run here", "models --json", _models)
-    verb(verbs, "benchmarks", "every benchmark, and whether it is here", "benchmarks", _benchmarks)
+    verb(verbs, "models", "list every model and whether it can run here", "models --json", _models)
+    verb(verbs, "benchmarks", "list every benchmark and whether its data is here", "benchmarks", _benchmarks)
     fetch = verb(verbs, "fetch", "download a model or a benchmark", "fetch clip-vit-b-32", _fetch)
     fetch.add_argument("what", metavar="NAME", help="a card or a spec; winoground, winoground-labels")
-    bench = verb(verbs, "bench", "speed and memory on this machine", "bench --json", _bench)
-    bench.add_argument("--repeats", type=int, default=5, metavar="N", help="how often each path is timed (default 5)")
-    verb(verbs, "doctor", "what is here, what is missing, what to do", "doctor", _doctor)
+    bench = verb(verbs, "bench", "measure speed and memory on this machine", "bench --json", _bench)
+    bench.add_argument("--repeats", type=int, default=5, metavar="N", help="repeats of each timing (default 5)")
+    verb(verbs, "doctor", "report what is installed, what is missing and what to do", "doctor", _doctor)
     return parser
 
 
 def _add_score(verbs: Any) -> None:
     example = 'score cat.png "a cat on a mat" "a mat on a cat" --model mini-clip --model mini-diffusion'
-    score = verb(verbs, "score", "what each model says about a picture", example, _score)
+    score = verb(verbs, "score", "ask each model which caption fits a picture", example, _score)
     score.add_argument("image", help="a picture: PNG, JPEG or WebP")
     score.add_argument("captions", nargs="+", metavar="CAPTION", help="two or more captions to choose from")
     _add_models_and_budget(score)
@@ -83,32 +83,32 @@ def _add_evaluate(verbs: Any) -> None:
     evaluate = verb(verbs, "evaluate", "score a whole benchmark", "evaluate mini --model mini-clip", _evaluate)
     evaluate.add_argument(
         "benchmark",
-        help="a name that `benchmarks` lists, such as mini, winoground or folder:PATH",
+        help="a name listed by `benchmarks`, such as mini, winoground or folder:PATH",
     )
-    evaluate.add_argument("--limit", type=int, metavar="N", help="score only N examples, an even share of each tag")
+    evaluate.add_argument("--limit", type=int, metavar="N", help="score only N examples, spread evenly over the tags")
     evaluate.add_argument(
         "--out",
         type=Path,
         metavar="DIR",
-        help="keep every score there: a run that was stopped goes on from it, several at once add up, and examples "
-        "that have changed since are scored again",
+        help="store every score there: an interrupted run resumes, concurrent runs add up, and examples that have "
+        "changed since are scored again",
     )
     evaluate.add_argument(
         "--blind",
         action="store_true",
-        help="the blind row of one-image sets for denoising models too (32 times as long)",
+        help="add the blind baseline of one-image sets for denoising models too (32 times as long)",
     )
     evaluate.add_argument(
         "--empty-prompt",
         action="store_true",
-        help="keep the empty prompt's losses too, which image scores can be corrected by (half as much again to do)",
+        help="also store the losses of the empty prompt, which can correct image scores (half as much work again)",
     )
     _add_models_and_budget(evaluate)
 
 
 def _add_report(verbs: Any) -> None:
-    report = verb(verbs, "report", "tables and plots of stored runs", "report runs/mini --out report", _report)
-    report.add_argument("runs", nargs="+", type=Path, metavar="DIR", help="folders that `evaluate --out` wrote")
+    report = verb(verbs, "report", "tabulate and plot stored runs", "report runs/mini --out report", _report)
+    report.add_argument("runs", nargs="+", type=Path, metavar="DIR", help="folders written by `evaluate --out`")
     report.add_argument(
         "--out", type=Path, metavar="DIR", help="write results.json, results.csv and figures (PNG, SVG) there"
     )
@@ -116,18 +116,18 @@ def _add_report(verbs: Any) -> None:
 
 def _add_finetune(verbs: Any) -> None:
     example = "finetune --preset quick --objective preference --out runs/try"
-    tune = verb(verbs, "finetune", "fine-tune a CLIP, with or without a teacher", example, _finetune)
+    tune = verb(verbs, "finetune", "fine-tune a CLIP model, with or without a teacher", example, _finetune)
     tune.usage, tune.epilog = f"%(prog)s --out DIR [options]\n{tune.epilog}", None
-    tune.description = f"{tune.description} A preset may set other values than the defaults below: see --show."
-    tune.add_argument("--out", type=Path, metavar="DIR", help="where weights, log and checkpoint go")
+    tune.description = f"{tune.description} A preset may override the defaults below: see --show."
+    tune.add_argument("--out", type=Path, metavar="DIR", help="folder for weights, log and checkpoints")
     presets = "; ".join(f"{name}: {words}" for name, words in PRESET_WORDS.items())
     tune.add_argument("--preset", default="mini", metavar="NAME", help=f"settings to start from ({presets})")
     tune.add_argument(
         "--resume",
         action="store_true",
-        help="go on with the run in --out, to more --steps too; without one, begin it",
+        help="resume the run in --out, also to more --steps; if there is none, start it",
     )
-    tune.add_argument("--show", action="store_true", help="print the whole recipe, as JSON, and train nothing")
+    tune.add_argument("--show", action="store_true", help="print the full recipe as JSON without training")
     for heading, settings in headings().items():
         group = tune.add_argument_group(heading)
         for setting in settings:
@@ -223,7 +223,7 @@ def _finetune(asked: argparse.Namespace) -> int:
 
     workbench = Workbench()
     for name in (recipe.base, recipe.teacher):
-        workbench.card(name)  # an unknown one is refused before anything heavy is loaded
+        workbench.card(name)  # refuse an unknown one before loading anything heavy
     from sdsdemo.finetuning.console_report import as_text, run_in_shell
 
     record = run_in_shell(recipe, asked.out, workbench=workbench, resume=asked.resume, progress=progress, note=note)

@@ -1,4 +1,4 @@
-"""Command lines that cannot be read, in sentences that say what to do. Knows no verb of its own."""
+"""Turns argparse's errors into sentences that say what to do. Knows no verb."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ KINDS = {"int": "a whole number, such as 400", "float": "a number, such as 0.5"}
 
 
 class Parser(argparse.ArgumentParser):
-    """As argparse's, but what is wrong is raised as a `UserError` with a sentence, and nothing is printed."""
+    """An argparse parser that raises errors as `UserError` sentences and prints nothing."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(self.in_words(message))
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse's; what a verb does not know is said by that verb, which knows what it takes."""
+        """As in argparse, but each verb reports its own unknown arguments, as it knows its options."""
         found, unknown = super().parse_known_args(args, namespace)
         if unknown and self._subparsers is None:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return found, unknown
 
     def in_words(self, message: str) -> str:
-        """What argparse says, for people."""
-        help_ = f"`{self.prog} --help` lists what there is."
+        """An argparse message in plain words."""
+        help_ = f"`{self.prog} --help` shows the options."
         if found := NUMBER.fullmatch(message):
             return f"{_flag(found['flag'])} takes {KINDS[found['kind']]}; it was '{found['said']}'."
         if found := CHOICE.fullmatch(message):
@@ -52,12 +52,12 @@ class Parser(argparse.ArgumentParser):
 
 
 def _flag(name: str) -> str:
-    """The longest of `-h/--help`."""
+    """The long form of a flag such as `-h/--help`."""
     return max(name.split("/"), key=len)
 
 
 def _guess(said: str, known: list[str]) -> str:
-    """What was meant: the first letters of its words, or nearly the same letters."""
+    """A guess at what was meant: by initials, or by similar spelling."""
     short = [word for word in known if "-" in word.strip("-") and _initials(word) == said.lstrip("-")]
     close = short or get_close_matches(said, known, n=1, cutoff=0.7)
     return f" (did you mean {close[0]}?)" if close else ""
@@ -68,7 +68,7 @@ def _initials(word: str) -> str:
 
 
 def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
-    """Every option of a parser and of those below it."""
+    """Every option of a parser and its subparsers."""
     for action in parser._actions:
         yield from action.option_strings
         children: Any = action.choices if isinstance(action, argparse._SubParsersAction) else {}

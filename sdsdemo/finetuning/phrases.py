@@ -15,7 +15,7 @@ KEPT = {
 
 
 def change_words(change: Mapping[str, Any]) -> str:
-    """A change with its uncertainty: "+3.1 points, 95 % interval -0.9 to +7.0, n = 400: not distinguishable from ..."."""
+    """A change with its uncertainty: "+3.1 points, 95 % interval -0.9 to +7.0, n = 400: not distinguishable ..."."""
     low, high = 100 * change["low"], 100 * change["high"]
     said = f"{100 * change['value']:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}, n = {change['n']}"
     return said + (": not distinguishable from no change" if low <= 0 <= high else "")

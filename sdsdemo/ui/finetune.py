@@ -215,7 +215,7 @@ class FinetuneTab:
         known = self._estimates.get(key(recipe))
         if known is None:
             if self.jobs.is_busy:
-                return "How long it takes is measured when the run that is going on has ended."
+                return "The time is estimated once the current run has ended."
             known = self._estimates[key(recipe)] = estimate(recipe, self.workbench)
         return known.words(recipe)
 

@@ -78,7 +78,7 @@ def test_a_name_that_the_hub_does_not_allow_is_refused(hub: type[FakeHub], folde
 
 def test_a_run_without_a_model_and_a_refusal_are_sentences(hub: type[FakeHub], folder: Path) -> None:
     hub.refuses = True
-    with pytest.raises(UserError, match="did not take the model"):
+    with pytest.raises(UserError, match="refused the model"):
         push(folder, "my-clip", "secret")
     (folder / "model.safetensors").unlink()
     with pytest.raises(UserError, match="no model yet"):

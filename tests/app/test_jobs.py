@@ -201,7 +201,7 @@ def test_training_can_be_off_at_home_too(trainer: Trainer, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("deed", ["get", "stop", "folder", "model", "evaluated"])
 def test_a_run_that_is_not_yours_is_not_known(jobs: Jobs, deed: str) -> None:
-    with pytest.raises(UserError, match="not known here"):
+    with pytest.raises(UserError, match="no such run here"):
         getattr(jobs, deed)("../../etc")
 
 
@@ -210,7 +210,7 @@ def test_a_failure_is_told_and_the_next_run_goes_on(jobs: Jobs, trainer: Trainer
     id_ = jobs.start(QUICK)
     run = until(jobs, id_, over)
     assert run.state == "failed"
-    assert "the fault is ours" in run.reason
+    assert "bug of ours" in run.reason
     assert "secret" not in run.reason
     trainer.breaks = None
     assert until(jobs, jobs.start(QUICK), over).state == "finished"
@@ -333,7 +333,7 @@ def test_a_run_that_is_over_goes_on_to_more_steps_alone(jobs: Jobs, trainer: Tra
     until(jobs, id_, over)
     until(jobs, id_, lambda run: not jobs.is_busy)
     server = started_anew(jobs, trainer) if anew else jobs
-    for steps, said in ((None, "has made its 40 steps"), (39, "40 to 2,000"), (2_001, "at most 2,000 steps")):
+    for steps, said in ((None, "has finished its 40 steps"), (39, "40 to 2,000"), (2_001, "at most 2,000 steps")):
         with pytest.raises(UserError, match=said):
             server.resume(id_, steps)
     server.resume(id_, 60)
@@ -395,7 +395,7 @@ def test_old_runs_of_an_earlier_server_are_deleted_and_nothing_else(
     with monkeypatch.context() as patch:
         patch.setattr(time, "time", lambda: 10**12)
         again.tidy()
-    with pytest.raises(UserError, match="not known here"):
+    with pytest.raises(UserError, match="no such run here"):
         again.get(id_)
     assert other.is_dir()
 
@@ -404,7 +404,7 @@ def test_old_runs_of_an_earlier_server_are_deleted_and_nothing_else(
 def test_an_id_is_no_path(jobs: Jobs, id_: Any) -> None:
     for folder in (jobs.root, jobs.root.parent / "outside", jobs.root / "x"):
         write_asked(folder, QUICK)
-    with pytest.raises(UserError, match="not known here"):
+    with pytest.raises(UserError, match="no such run here"):
         jobs.get(id_)
 
 

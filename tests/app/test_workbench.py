@@ -131,7 +131,7 @@ def test_a_spec_can_be_named_only_where_the_page_is_for_you_alone() -> None:
     spec = "open_clip:local-dir:somewhere"
     assert Workbench(Settings.from_environment({}), opener=FakeScorer).card(spec).spec == spec
     for environment in ({"GRADIO_SERVER_NAME": "0.0.0.0"}, {"SPACE_ID": "someone/space"}):
-        with pytest.raises(UserError, match="only where this runs for you alone"):
+        with pytest.raises(UserError, match="only on your own machine"):
             Workbench(Settings.from_environment(environment), opener=FakeScorer).card(spec)
 
 

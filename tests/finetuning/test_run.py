@@ -467,7 +467,7 @@ def test_folders_of_fine_tuning_are_no_runs_of_a_benchmark(run: Any, tmp_path: P
     shutil.rmtree(tmp_path / "tuned")
 
 
-def test_a_stop_during_a_look_is_obeyed_before_the_look_is_over(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_during_an_evaluation_is_obeyed_at_once(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(before_after, "AT_ONCE", 1)
     opened: list[str] = []
     whole = before_after.Evaluator._input
@@ -478,7 +478,7 @@ def test_a_stop_during_a_look_is_obeyed_before_the_look_is_over(run: Any, monkey
 
     monkeypatch.setattr(before_after.Evaluator, "_input", counted)
     before = run(
-        "before", objective="clip", stop_at=lambda event: isinstance(event, Preparing) and "look" in event.text
+        "before", objective="clip", stop_at=lambda event: isinstance(event, Preparing) and "evaluation" in event.text
     )
     assert done(before).state == "stopped"
     assert opened == []

@@ -182,9 +182,9 @@ def test_what_is_out_of_sight_is_not_meant(tab: Any) -> None:
 
 
 def test_an_unknown_id_is_a_sentence_everywhere(tab: Any) -> None:
-    assert "not known here" in tab._stop("guessed")
-    assert "not known here" in tab._use_in_compare("guessed")[0]
-    with pytest.raises(gr.Error, match="not known here"):
+    assert "no such run here" in tab._stop("guessed")
+    assert "no such run here" in tab._use_in_compare("guessed")[0]
+    with pytest.raises(gr.Error, match="no such run here"):
         tab._evaluate("guessed")
 
 
