@@ -42,7 +42,7 @@ from sdsdemo.ui.request_order import InOrder, number_of
 
 log = logging.getLogger(__name__)
 
-OUR_FAULT = "Something went wrong on our side, and it is written in the server's log. Choose another filter or example."
+OUR_FAULT = "Something went wrong on our side; the server's log has the details. Choose another filter or example."
 GATED = """
 <p>Winoground is gated: its pictures may be used for research only and are never shipped or shown here to others. To
 browse it on your own machine:</p>

@@ -32,9 +32,7 @@ Find = Callable[[Image], ShownExample | None]
 
 NO_PICTURE = "There is no picture yet: click an example, drop a file here or paste one."
 NO_MODEL = "Choose at least one model in the settings."
-OUR_FAULT = (
-    "Something went wrong on our side, and it is written in the server's log. Your picture and captions are kept."
-)
+OUR_FAULT = "Something went wrong on our side; the server's log has the details. Your picture and captions are kept."
 
 
 def nothing(image: Image) -> ShownExample | None:

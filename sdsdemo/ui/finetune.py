@@ -38,12 +38,12 @@ POLL = 0.5
 STORAGE_KEY, SECRET = "sdsdemo-run", "sdsdemo"
 """Of the browser's storage. Nothing confidential is in it but the id of the visitor's own run."""
 INTRODUCTION = """
-<p class="lead">Teach CLIP what the diffusion model knows, or see that it does not take. Every run is measured before
-and after on data that it never saw, and each objective has its control.</p>
+<p class="lead">Teach CLIP what the diffusion model knows, or watch it fail to learn. Every run is evaluated before and
+after training on data that it never saw, and each objective has its control.</p>
 """
 MEASURING = '<p class="hint" role="status">Measuring how long a step takes here.</p>'
 SCORING = '<p class="hint" role="status">Scoring the Mini benchmark with your model: some seconds.</p>'
-OUR_FAULT = "Something went wrong on our side, and it is written in the server's log. Your settings are kept."
+OUR_FAULT = "Something went wrong on our side; the server's log has the details. Your settings are kept."
 
 
 class FinetuneTab:

@@ -24,8 +24,8 @@ STATES = {
 DEVICES = {"cpu": "the processor"}
 SHELL_OUT = "runs/mine"
 NOTHING = (
-    '<p class="hint">Nothing runs yet. A run goes on when you close this page, and is shown again when you come back '
-    "with the same browser.</p>"
+    '<p class="hint">Nothing runs yet. A run continues when you close this page, and reappears when you return in '
+    "the same browser.</p>"
 )
 SHORT = (
     "A run of a few dozen steps rarely moves a benchmark: what you see here is the method at work. Compare with the "
@@ -68,7 +68,7 @@ def _parts(run: Job) -> list[str]:
         at = "at " if run.state == "interrupted" else ""
         found.append(f"{at}step {run.step:,} of {run.recipe.steps:,}")
     if run.state == "interrupted":
-        found.append(f"the server ended; Resume goes on from step {run.kept:,}")
+        found.append(f"the server restarted; Resume continues from step {run.kept:,}")
     if run.rate and not run.is_over:
         found.append(f"{run.rate:.1f} steps a second" if run.rate >= 1 else f"{1 / run.rate:.1f} s a step")
     if run.written and not run.is_over:
@@ -79,12 +79,12 @@ def _parts(run: Job) -> list[str]:
         found.append(f"{duration(run.record['seconds'])} in all")
     found += [f"on {escape(DEVICES.get(run.device, run.device))}"] if run.device else []
     if run.record.get("out_of_time"):
-        found.append("the time for a run from the page was up")
+        found.append("it reached the page's time limit")
     return found
 
 
 def result_html(run: Job | None) -> str:
-    """Before and after with the doubt, what was kept, where the captions are alike, and the command."""
+    """Before and after with uncertainty, non-inferior skills, which tower separates the captions, and the command."""
     if run is None or "measured" not in run.record:
         return NOT_MEASURED if run is not None and run.state == "stopped" and run.written else ""
     measured = run.record["measured"]

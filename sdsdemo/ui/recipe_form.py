@@ -63,10 +63,10 @@ LABELS = {
     "replacements": "Swaps with another word",
     "measure_every": "Steps between evaluations", "lam": "Lambda",
     "reduction": "L_SDS is a", "timestep_low": "Timesteps from", "timestep_high": "Timesteps to", "h_w": "h_w starts",
-    "h_w_scale": "h_w scale", "fitted_on": "h_w fitted on", "jacobian": "Through the whole denoiser",
+    "h_w_scale": "h_w scale", "fitted_on": "h_w fitted on", "jacobian": "Backprop through denoiser",
     "h_w_unit": "h_w unit variance", "shuffled": "Control: shuffled captions", "teacher_timesteps": "Timesteps",
-    "teacher_noises": "Noise draws", "sharpness": "Sharpness", "permuted": "Control: permuted preferences",
-    "unordered": "Control: permuted, sides by lot",
+    "teacher_noises": "Noise draws", "sharpness": "Sharpness", "permuted": "Control: shuffled preferences",
+    "unordered": "Control: shuffled, random sign",
 }  # fmt: skip
 
 

@@ -26,7 +26,7 @@ LEFT_OUT = ("mini", "sample", "experiment")
 """Summaries that a shipped run holds as well, that only a test needs, or that have a place of their own."""
 YOURS = "your run"
 """What a visitor's own model and its run are called."""
-OUR_FAULT = "Something went wrong on our side, and it is written in the server's log. Choose another result."
+OUR_FAULT = "Something went wrong on our side; the server's log has the details. Choose another result."
 
 
 class ResultsTab:

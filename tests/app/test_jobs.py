@@ -353,7 +353,7 @@ def test_a_run_that_was_asked_for_more_when_the_server_ended_is_interrupted(jobs
 def test_a_run_that_goes_on_is_not_resumed_twice(jobs: Jobs, trainer: Trainer) -> None:
     trainer.go.clear()
     id_ = jobs.start(QUICK)
-    with pytest.raises(UserError, match="going on"):
+    with pytest.raises(UserError, match="still going"):
         jobs.resume(id_)
     trainer.go.set()
     until(jobs, id_, over)
