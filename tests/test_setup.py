@@ -51,7 +51,7 @@ def test_a_second_start_does_nothing(machine: Machine, capsys: pytest.CaptureFix
     assert capsys.readouterr().out == ""
 
 
-def test_what_the_tests_need_serves_the_page_too_but_not_the_other_way_round(machine: Machine) -> None:
+def test_test_requirements_include_those_of_the_page(machine: Machine) -> None:
     setup_env.main([])
     setup_env.main(["--dev"])
     setup_env.main([])
@@ -74,9 +74,7 @@ def test_an_environment_that_was_overtaken_is_looked_at_anew(machine: Machine, v
     assert machine.made == 2
 
 
-def test_an_installation_that_broke_off_is_not_vouched_for_by_an_older_stamp(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_older_stamp_does_not_vouch_for_a_broken_install(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(wanted: str, start: float) -> None:
         raise setup_env.SetupError("pip failed")
 

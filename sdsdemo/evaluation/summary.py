@@ -1,4 +1,4 @@
-"""What a set of scores says, with its doubt: shares, tags, pairs of models, modes, and what the stored losses tell.
+"""Summarises scores with their uncertainty: shares, tags, pairs of models, modes, and what the stored losses show.
 
 Takes scores as they are and computes none. Pair of pairs (two images, two captions): text, image, group, group-match.
 One image and k captions, the first of them true (or the first few, where the set says so): accuracy, and the *blind*

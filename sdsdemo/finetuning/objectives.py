@@ -4,7 +4,7 @@
     sds          L = L_CLIP + lambda L_SDS,     L_SDS = E e( h_w(f(x)), t, eps, c )       (Basu et al. 2023, 2307.09233)
     negatives    L = L_CLIP with the swapped captions among the texts that an image chooses from (as NegCLIP)
     preference   L = L_CLIP + lambda L_PREF,    L_PREF = E w BCE( student prefers c to c', teacher's p )
-    labels       as preference with p = 1: told which caption is true. A bound to compare with, no distillation
+    labels       as preference with p = 1: trained on which caption is true. An upper bound, no distillation
     features     L = L_CLIP + lambda E || h_f(f(x)) - u(z_t, t, c) ||^2,   u: the frozen denoiser's inner features
 
 f(x) is the normalised image embedding, h_w and h_f one linear layer each, e the denoising error of

@@ -186,8 +186,8 @@ class Preparation:
         known = f" It had been asked about {before} of them before." if before else ""
         which = "true" if recipe.mislabelled else "image's"
         yield Told(text=f"The teacher prefers the {which} caption to its swap in {right} of {of} pairs.{known}{others}")
-        dealt = recipe.seed if recipe.permuted or recipe.unordered else None
-        return kept.probabilities(pairs, recipe.sharpness, permuted=dealt, unordered=recipe.unordered)
+        shuffle_seed = recipe.seed if recipe.permuted or recipe.unordered else None
+        return kept.probabilities(pairs, recipe.sharpness, permuted=shuffle_seed, unordered=recipe.unordered)
 
     def _encode_frozen(self) -> Iterator[Event]:
         """Features of the frozen tower, once for the whole run: a step then costs the other tower alone."""

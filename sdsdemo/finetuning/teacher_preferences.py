@@ -107,11 +107,11 @@ class Preferences:
     def probabilities(
         self, pairs: Sequence[Pair], sharpness: float, *, permuted: int | None = None, unordered: bool = False
     ) -> dict[tuple[str, str, str], float]:
-        """p of each pair that has a twin, by `told_apart`. permuted: a seed that deals the gaps to other pairs,
-        most of which still prefer the caption; unordered: and draws by lot which of the two is preferred.
+        """p of each pair that has a twin, by `told_apart`. permuted: a seed to shuffle the gaps across pairs,
+        most of which still prefer the caption; unordered: also gives each gap a random sign.
 
         The median is over the swaps among these pairs: ask for the whole pool at once. Captions of other images are
-        told apart more easily: their gaps are measured in the same unit, and dealt among themselves.
+        easier to reject: their gaps are measured in the same unit, and shuffled among themselves.
         """
         known = {told_apart(pair): pair for pair in pairs if pair.twin and self._has(pair)}
         gap_P = np.array([self._gaps[self._key(pair)] for pair in known.values()], dtype=float)

@@ -57,7 +57,7 @@ class Look:
 
 @dataclass(frozen=True, kw_only=True)
 class Domain:
-    """The words and the look that a model was raised on."""
+    """The words and the pictures that a model was trained on."""
 
     words: frozenset[str]
     look: Look

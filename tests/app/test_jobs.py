@@ -108,7 +108,7 @@ def test_a_run_goes_through_its_states_and_keeps_what_was_told(jobs: Jobs) -> No
     assert (jobs.folder(id_) / "model.safetensors").is_file()
 
 
-def test_one_runs_and_the_other_waits_with_its_place_and_neither_sees_the_other(jobs: Jobs, trainer: Trainer) -> None:
+def test_one_run_trains_the_other_waits_and_neither_sees_the_other(jobs: Jobs, trainer: Trainer) -> None:
     trainer.go.clear()
     ids = [jobs.start(QUICK) for _ in range(3)]
     assert len(set(ids)) == 3
@@ -342,7 +342,7 @@ def test_a_run_that_is_over_goes_on_to_more_steps_alone(jobs: Jobs, trainer: Tra
     assert [point.step for point in run.points] == list(range(1, 61))
 
 
-def test_a_run_that_was_asked_for_more_when_the_server_ended_is_interrupted(jobs: Jobs) -> None:
+def test_a_run_extended_just_before_a_restart_is_interrupted(jobs: Jobs) -> None:
     id_ = jobs.start(QUICK)
     until(jobs, id_, over)
     write_asked(jobs.folder(id_), replace(QUICK, steps=60))

@@ -62,7 +62,7 @@ def test_nothing_is_loaded_before_it_is_asked_for() -> None:
     assert workbench.is_loaded("mini-clip")
 
 
-def test_answers_come_in_the_order_asked_and_a_failing_model_costs_only_its_own_row() -> None:
+def test_answers_keep_their_order_and_a_failure_costs_one_row() -> None:
     broken = FakeScorer(fake_card("mini-diffusion", "diffusion"), failure=RuntimeError("secret detail"))
     workbench, _ = bench_of(mini_diffusion=broken)
     names = ["mini-clip", "mini-diffusion", "mini-sds-clip"]

@@ -184,7 +184,7 @@ def test_every_mark_of_a_word_level_tokenizer_is_found(tmp_path: Path) -> None:
     assert (row.mark, row.unknown) == ("", True)
 
 
-def test_training_is_told_of_captions_that_are_cut_or_equal_and_refused_marks(clip: ClipModel) -> None:
+def test_training_reports_cut_and_equal_captions(clip: ClipModel) -> None:
     cut = "star " * 80
     captions = ["a cat", "a  CAT", "a dog", f"{cut} red", f"{cut} blue", "the dog\u2019s", "the dog's"]
     notes = reading_notes(clip, "CLIP", captions)

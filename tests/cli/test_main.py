@@ -119,9 +119,7 @@ def test_a_bad_file_is_one_sentence_with_its_path_as_typed(
     assert len(err.strip().splitlines()) == 1
 
 
-def test_a_word_that_the_mini_models_do_not_know_is_named_and_gives_no_number(
-    picture: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unknown_word_is_named_and_gives_no_number(picture: str, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = said(capsys, "score", picture, "a piano", "a guitar", "--model", "mini-clip", "--json")
     (entry,) = json.loads(out)["models"]
     assert status == 2

@@ -24,7 +24,7 @@ def test_the_value_is_the_mean_and_each_base_has_its_own() -> None:
     assert found.shape == (2, 3, 4)
 
 
-def test_the_interval_covers_the_truth_about_as_often_as_it_says_with_many_bases() -> None:
+def test_the_interval_has_nominal_coverage_with_many_bases() -> None:
     rng = np.random.default_rng(0)
     covered = []
     for _ in range(60):

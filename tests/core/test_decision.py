@@ -66,7 +66,7 @@ def test_the_difference_is_decided_just_beyond_t_times_its_error(share):
     assert got.preferred == 0
 
 
-def test_of_two_captions_that_do_not_differ_about_one_pair_in_twenty_is_decided():
+def test_equal_captions_are_decided_about_one_time_in_twenty():
     decided = sum(decide(denoising(losses(0.0, 0.0, seed=seed))).decided for seed in range(400))
     assert 0.02 < decided / 400 < 0.08
 

@@ -56,7 +56,7 @@ def shares(name: str, timestep_B: torch.Tensor = TIMESTEP_B) -> tuple[torch.Tens
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("kind", [DDPMScheduler, DDIMScheduler])
-def test_the_error_is_that_of_a_slow_float64_loop_over_a_diffusers_scheduler(kind, prediction):
+def test_the_error_equals_a_float64_loop_over_a_scheduler(kind, prediction):
     scheduler = kind(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False,
                      prediction_type=prediction)  # fmt: skip
     scheduler.set_timesteps(STEPS)
@@ -77,7 +77,7 @@ def test_the_error_is_that_of_a_slow_float64_loop_over_a_diffusers_scheduler(kin
 
 
 @pytest.mark.parametrize("shift", [1.0, 3.0])
-def test_the_error_of_a_flow_model_is_that_of_a_slow_float64_loop_over_a_diffusers_scheduler(shift):
+def test_a_flow_model_s_error_equals_a_float64_loop_over_a_scheduler(shift):
     scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
     latent_B, noise_B, condition_B = batch()
     slow = []
@@ -115,7 +115,7 @@ def test_each_sample_has_its_own_number_whatever_stands_beside_it(name):
 
 
 @pytest.mark.parametrize("jacobian", [True, False])
-def test_an_epsilon_and_a_v_model_that_agree_have_the_same_error_and_gradient(jacobian):
+def test_epsilon_and_v_models_have_the_same_error_and_gradient(jacobian):
     latent_B, noise_B, condition_B = batch()
     z_share_B, eps_share_B = shares("v")
 
@@ -257,7 +257,7 @@ def test_wrong_shapes_and_timesteps_are_named():
             add_noise(schedule, **asked)
 
 
-def test_a_network_that_returns_another_shape_is_refused_rather_than_broadcast():
+def test_a_wrong_output_shape_is_refused_not_broadcast():
     latent_B, noise_B, _ = batch()
     with pytest.raises(ValueError, match="denoise must return the shape"):
         denoising_error(lambda x, t, c: x[:, :1], SCHEDULES["epsilon"], latent_B, noise_B, TIMESTEP_B, None)

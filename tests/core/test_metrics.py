@@ -51,7 +51,7 @@ def test_a_verdict_made_by_hand(score_IC, text, image, match, mode):
     assert got.group == (text and image)
 
 
-def test_text_and_image_are_the_inequalities_of_winoground_in_all_24_orders():
+def test_text_and_image_match_winoground_in_all_24_orders():
     for score_IC in ORDERS:
         (s00, s01), (s10, s11) = score_IC
         got = verdict(score_IC)
@@ -61,7 +61,7 @@ def test_text_and_image_are_the_inequalities_of_winoground_in_all_24_orders():
         assert got.group_match == (s00 + s11 > s01 + s10)
 
 
-def test_the_24_orders_fall_into_seven_modes_and_each_mode_is_what_its_explanation_says():
+def test_the_24_orders_fall_into_the_seven_modes_described():
     for score_IC in ORDERS:
         caption_of_image = score_IC.argmax(axis=1).tolist()
         image_of_caption = score_IC.argmax(axis=0).tolist()
@@ -78,14 +78,14 @@ def test_the_24_orders_fall_into_seven_modes_and_each_mode_is_what_its_explanati
     assert sorted(counts.values()) == [2, 2, 2, 2, 4, 4, 8]
 
 
-def test_swapping_both_pairs_keeps_the_verdict_and_transposing_exchanges_text_and_image():
+def test_transposing_scores_exchanges_text_and_image():
     for score_IC in ORDERS:
         straight, turned = verdict(score_IC), verdict(score_IC.T)
         assert verdict(score_IC[::-1, ::-1]) == straight
         assert (turned.text, turned.image) == (straight.image, straight.text)
 
 
-def test_group_match_cancels_what_an_image_or_a_caption_adds_to_all_its_scores():
+def test_group_match_ignores_per_image_and_per_caption_offsets():
     offset_IC = np.array([[3.0], [-50.0]]) + np.array([[7.0, 20.0]])
     for score_IC in ORDERS:
         assert verdict(score_IC + offset_IC).group_match == verdict(score_IC).group_match
@@ -111,7 +111,7 @@ def test_every_mode_has_one_line():
     assert all(line.endswith(".") and "\n" not in line for line in MODES.values())
 
 
-def test_a_benchmark_counts_its_verdicts_and_examples_without_evidence_as_failures():
+def test_examples_without_evidence_count_as_failures():
     right, swapped, broken = [[2, 1], [1, 2]], [[1, 2], [2, 1]], [[math.nan, 1], [1, 2]]
     only_text = [[2, 1], [4, 8]]
     scores = benchmark_scores(np.array([right, only_text, swapped, broken], dtype=float))
@@ -180,7 +180,7 @@ def test_mcnemar_s_p_is_the_binomial_sum():
     assert mcnemar_exact(3, 7) == 2 * (1 + 10 + 45 + 120) / 1024
 
 
-def test_mcnemar_does_not_care_which_is_which_and_says_nothing_without_differences():
+def test_mcnemar_is_symmetric_and_one_without_differences():
     assert mcnemar_exact(4, 11) == mcnemar_exact(11, 4) < 1
     assert mcnemar_exact(0, 0) == mcnemar_exact(6, 6) == 1.0
 
@@ -250,7 +250,7 @@ def test_the_paired_difference_by_hand():
     assert got.high_T == pytest.approx([2 + 12.7062, 1 + 12.7062], rel=1e-5)
 
 
-def test_satterthwaite_s_degrees_of_freedom_lie_between_one_timestep_s_and_all_of_them():
+def test_satterthwaite_s_degrees_of_freedom_are_bounded():
     noise_TN = np.random.default_rng(0).normal(size=(6, 5))
     noise_TN = (noise_TN - noise_TN.mean(axis=1, keepdims=True)) / noise_TN.std(axis=1, keepdims=True)
     zero_TN = np.zeros((6, 5))
@@ -310,7 +310,7 @@ def test_one_noise_draw_has_no_error_and_no_band():
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_loss_that_is_no_number_leaves_no_error_but_spares_the_other_timesteps(bad):
+def test_a_loss_that_is_nan_spares_the_other_timesteps(bad):
     loss_a_TN, loss_b_TN = np.random.default_rng(0).normal(size=(2, 3, 4))
     loss_b_TN[1, 2] = bad
     got = paired_difference(loss_a_TN, loss_b_TN)

@@ -33,7 +33,7 @@ def test_noise_between_batches_turns_no_winner_round() -> None:
                 assert (a.tie, a.preferred) == (b.tie, b.preferred) == (True, 0)
 
 
-def test_in_a_tie_of_many_captions_the_first_of_the_best_is_named_whatever_the_noise() -> None:
+def test_a_tie_of_captions_names_the_first_whatever_the_noise() -> None:
     for _ in range(200):
         score_IC = np.array([[3.0, 20.0, 20.0, 20.0]]) + RNG.uniform(-NOISE, NOISE, (1, 4))
         got = decide(similarity(score_IC))

@@ -18,7 +18,7 @@ ALL = Evidence(
 )  # fmt: skip
 
 
-def test_the_squared_error_is_minus_the_mean_and_the_norm_is_that_of_its_root() -> None:
+def test_score_variants_are_the_mean_square_and_its_root() -> None:
     scores = score_variants.normalised(ALL)
     for i in range(2):
         for c in range(2):
@@ -34,7 +34,7 @@ def test_the_clean_latent_s_error_is_weighted_as_in_the_paper() -> None:
 
 
 @pytest.mark.parametrize("rule", [score_variants.SQUARED, score_variants.NORM])
-def test_the_empty_prompt_moves_images_and_never_the_difference_of_two_captions(rule: str) -> None:
+def test_the_empty_prompt_never_changes_caption_differences(rule: str) -> None:
     scores = score_variants.normalised(ALL)
     plain, without = scores[rule], scores[score_variants.WITHOUT_EMPTY.format(rule=rule)]
     np.testing.assert_allclose(without[:, 0] - without[:, 1], plain[:, 0] - plain[:, 1])

@@ -159,7 +159,7 @@ def test_a_run_can_record_what_it_was_trained_on(tmp_path: Path) -> None:
     assert read_captions(source).describe()["sha256"] != before["sha256"]
 
 
-def test_a_large_image_keeps_its_size_and_is_opened_again_where_memory_is_short(tmp_path: Path, monkeypatch) -> None:
+def test_a_large_image_is_reopened_at_full_size(tmp_path: Path, monkeypatch) -> None:
     Image.new("RGB", (3000, 1000), "red").save(tmp_path / "0.jpg")
     write_lines(tmp_path / "metadata.jsonl", [{"file_name": "0.jpg", "caption": "red"}])
     found = read_captions(f"folder:{tmp_path}")

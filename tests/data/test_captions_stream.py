@@ -81,7 +81,7 @@ def test_a_stream_is_read_in_order_and_starts_over(fake_hub) -> None:
     assert read_captions("hub:org/name@val").name == "hub:org/name@val"
 
 
-def test_beside_a_caption_of_a_stream_is_the_row_before_whichever_round_it_is(fake_hub) -> None:
+def test_a_stream_s_neighbour_is_the_row_before_in_every_round(fake_hub) -> None:
     rows: list[object] = [hub_row(n) for n in range(30)]
     rows[6] = hub_row(6, caption=None)
     fake_hub(rows)

@@ -64,7 +64,7 @@ def test_the_other_sets_are_of_held_out_combinations_too() -> None:
     assert {split_of(key) for key in told(scenes)} == {"benchmark"}
 
 
-def test_whatever_the_order_of_things_and_colours_a_combination_is_dealt_once() -> None:
+def test_a_combination_has_one_split_whatever_its_order() -> None:
     rng = np.random.default_rng(0)
     for _ in range(50):
         scene = random_scene(rng, "and", "benchmark")
@@ -82,7 +82,7 @@ def test_a_pair_has_the_same_words_in_another_order_and_scenes_that_differ() -> 
         assert pair.scenes[0].things[2:] == pair.scenes[1].things[2:]
 
 
-def test_each_caption_of_a_pair_is_true_of_its_own_picture_and_false_of_the_other() -> None:
+def test_each_caption_is_true_of_its_own_picture_alone() -> None:
     """Read back from the words, without the generator: who has which colour, size, number, and place."""
     for pair in benchmark_pairs(3, "benchmark", 400):
         for own, sentence in enumerate(pair.sentences):
@@ -150,7 +150,7 @@ def test_everything_is_drawn_inside_the_picture(family: Family) -> None:
                 assert spot.radius <= middle <= 1 - spot.radius
 
 
-def test_the_world_knows_the_words_of_the_documented_example_and_uses_no_other() -> None:
+def test_the_world_uses_the_documented_words_alone() -> None:
     assert {"a", "red", "star", "left", "of", "blue", "circle"} <= set(WORDS)
     rng = np.random.default_rng(5)
     for scene in training_stream(5, 500):
@@ -174,7 +174,7 @@ def test_tags_keep_the_content_words_and_lose_their_order() -> None:
     assert changed > len(scenes) / 2
 
 
-def test_the_shares_of_the_benchmark_are_kept_and_no_two_examples_are_alike() -> None:
+def test_the_benchmark_has_its_shares_and_no_duplicates() -> None:
     pairs = benchmark_pairs(7, "benchmark", 400)
     counts = {kind: sum(pair.kind == kind for pair in pairs) for kind in SWAPS}
     assert counts == {kind: recipe.share for kind, recipe in SWAPS.items()}
@@ -201,7 +201,7 @@ def test_each_failure_category_is_made_and_nothing_else_has_its_mark() -> None:
         assert [s.words.count("is") for s in pair.sentences].count(2) == 2 * (pair.category == "two predicates")
 
 
-def test_rare_bindings_are_rare_in_training_and_bystanders_are_never_told_of() -> None:
+def test_rare_bindings_are_rare_and_bystanders_unnamed() -> None:
     scenes = list(training_stream(12, 6000))
     things = [(thing.shape, thing.colour) for scene in scenes for thing in scene.told]
     share = sum(thing in RARE for thing in things) / len(things)
@@ -257,7 +257,7 @@ def test_retrieval_sets_hold_a_hundred_different_held_out_scenes() -> None:
     assert all(split_of(scene.combination) == "benchmark" for scene, _ in chosen)
 
 
-def test_a_picture_shrunk_for_the_models_is_the_picture_drawn_at_their_size() -> None:
+def test_a_shrunk_picture_equals_one_drawn_at_model_size() -> None:
     for scene in training_stream(10, 20):
         shrunk = np.asarray(render(scene, SCREEN_PIXELS).resize((MODEL_PIXELS, MODEL_PIXELS), 3), dtype=int)
         assert np.abs(shrunk - np.asarray(render(scene, MODEL_PIXELS), dtype=int)).mean() < 1.5

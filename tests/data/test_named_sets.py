@@ -78,7 +78,7 @@ def test_every_published_average_is_there_with_its_rule(name: str, tmp_path: Pat
             assert found["value"] == (1 if sign > 0 else 0), label
 
 
-def test_mmvp_pairs_are_of_one_pattern_and_captions_begin_as_the_authors_have_them(tmp_path: Path) -> None:
+def test_mmvp_pairs_share_a_pattern_and_the_authors_prefix(tmp_path: Path) -> None:
     first, second = read("mmvp-vlm", tmp_path)
     assert first.captions == ("a photo of a dog, facing 1", "a photo of a dog, facing 2")
     assert (first.tags["tag"], second.tags["tag"]) == ("Orientation", "Camera Perspective")

@@ -223,7 +223,7 @@ def test_what_was_fetched_is_read_from_the_cache(monkeypatch: pytest.MonkeyPatch
     assert len(read_benchmark("winoground")) == 3
 
 
-def test_scores_in_the_format_of_clip_jsonl_give_what_a_count_by_hand_gives(tmp_path: Path) -> None:
+def test_clip_jsonl_scores_match_a_count_by_hand(tmp_path: Path) -> None:
     """Example 0 is right; 1 has the text right only; 2 the image only; 3 neither: text 2, image 2, group 1 of 4."""
     table = {  # (c0 i0, c1 i0, c0 i1, c1 i1)
         "0": (0.9, 0.1, 0.2, 0.8),

@@ -109,7 +109,7 @@ def example(number: int, captions: int, **tags: str) -> Example:
     return Example(id=str(number), images=(picture,), captions=tuple(map(str, range(captions))), tags=tags)
 
 
-def test_sugarcrepe_pp_is_right_where_both_true_captions_beat_the_false_one() -> None:
+def test_sugarcrepe_pp_needs_both_true_captions_to_win() -> None:
     tables = [(3, 2, 1), (3, 1, 2), (1, 3, 2), (1, 2, 3), (2, 1, 1)]
     examples = [example(n, 3, **{SET: SUGARCREPE_PP, TRUE: "2", "tag": "swap_obj"}) for n in range(5)]
     scores = [Scores(kind="similarity", score_IC=np.array([row], dtype=float)) for row in tables]

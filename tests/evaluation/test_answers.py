@@ -34,7 +34,7 @@ def test_the_documented_fields_are_there_and_no_other() -> None:
     assert set(denoising["evidence"]) == {"timesteps", "loss", "noises", "unet_evaluations", "seed", "space"}
 
 
-def test_losses_are_by_caption_and_timestep_and_their_mean_is_minus_the_score() -> None:
+def test_the_mean_of_the_losses_is_minus_the_score() -> None:
     (entry,) = answers_as_dict("cat.png", CAPTIONS, [answer_of(FakeScorer(DIFFUSION))])["models"]
     loss_CT = np.array(entry["evidence"]["loss"])
     assert loss_CT.shape == (2, 3)

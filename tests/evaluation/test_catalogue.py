@@ -171,7 +171,7 @@ def tab(folder: Path) -> BrowseTab:
 ASKED = Asked("runs/made", "mini-clip", "mini-diffusion", "text", [], [], [], [], "any", "any", "", "benchmark")
 
 
-def test_one_example_shows_four_scores_marks_mode_and_curves_of_every_model(tab: BrowseTab) -> None:
+def test_an_example_shows_every_model_s_scores_and_curves(tab: BrowseTab) -> None:
     shown = tab.view(ASKED, 0, "e1")
     assert "2 of 6" in shown.example
     assert shown.example.count("<table>") == 2
@@ -270,7 +270,7 @@ def test_own_runs_are_shown_only_where_the_page_runs_for_its_user_alone(folder: 
     assert RunRegistry(public, folder).names() == []
 
 
-def test_published_numbers_stand_apart_with_their_source_and_how_sure_they_are() -> None:
+def test_published_numbers_stand_apart_with_their_source() -> None:
     html = results_html.published_html()
     assert all(one["source"] and one["sure"] in ("read", "recalled") for one in results_html.published())
     assert html.count("recalled, not re-read") == sum(one["sure"] == "recalled" for one in results_html.published())

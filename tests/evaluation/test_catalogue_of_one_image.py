@@ -117,7 +117,7 @@ def test_margin_right_tie_and_chance_are_those_of_a_slow_loop(catalogue: Catalog
         assert catalogue.chance["accuracy"][place] == pytest.approx(1 / orders(true, captions))
 
 
-def test_the_contest_is_the_smallest_difference_of_a_true_caption_and_a_rival() -> None:
+def test_the_contest_is_the_smallest_true_rival_difference() -> None:
     rng = np.random.default_rng(0)
     for captions in range(1, 8):
         for true in range(1, captions + 1):

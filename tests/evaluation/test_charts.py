@@ -18,7 +18,7 @@ def curves(noises: int = 4, model: str = "Mini diffusion", shift: float = 0.02) 
     return Curves(model=model, timestep_T=np.arange(5) * 100, loss_CTN=np.stack([shared_TN, shared_TN + own_TN]))
 
 
-def test_each_caption_has_its_mean_over_noises_in_its_colour_and_its_own_dash():
+def test_each_caption_has_its_own_colour_and_dash():
     one = curves()
     traces = loss_by_timestep([one], CAPTIONS).data
     np.testing.assert_allclose([trace.y for trace in traces], one.loss_CTN.mean(axis=2))
@@ -26,7 +26,7 @@ def test_each_caption_has_its_mean_over_noises_in_its_colour_and_its_own_dash():
     assert len({trace.line.dash for trace in traces}) == 2
 
 
-def test_the_difference_is_b_minus_a_with_the_band_of_the_paired_difference():
+def test_the_difference_is_b_minus_a_with_its_paired_band():
     one = curves()
     paired = paired_difference(*one.loss_CTN)
     high, low, line = difference_by_timestep([one]).data
@@ -105,7 +105,7 @@ def test_captions_and_model_names_are_escaped_in_figures():
     assert len(names[1]) < 60
 
 
-def test_the_ticks_of_a_logarithmic_axis_are_whole_numbers_that_can_be_read() -> None:
+def test_log_axis_ticks_are_readable_whole_numbers() -> None:
     assert _log_ticks(np.array([0.013, 0.4])) == [0.01, 0.02, 0.05, 0.1, 0.2, 0.5]
 
 

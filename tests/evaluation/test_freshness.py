@@ -260,7 +260,7 @@ def test_tags_of_a_new_kind_cost_no_score(world: World, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "word"), [(weights, "weights"), (config, "preprocessing"), (tokenizer, "tokenizer")])
-def test_a_changed_model_is_refused_by_what_changed_and_left_out_of_what_is_shown(
+def test_a_changed_model_is_refused_with_a_reason_and_not_shown(
     world: World, tmp_path: Path, kind: Callable[[World, random.Random], None], word: str
 ) -> None:
     world.evaluate(tmp_path / "run")
@@ -291,9 +291,7 @@ UNREADABLE: dict[str, tuple[str, str, bytes | None]] = {
 
 
 @pytest.mark.parametrize("fault", UNREADABLE)
-def test_a_model_that_can_no_longer_be_read_is_told_so_and_not_called_changed(
-    fault: str, world: World, tmp_path: Path
-) -> None:
+def test_an_unreadable_model_is_not_called_changed(fault: str, world: World, tmp_path: Path) -> None:
     kind, file, content = UNREADABLE[fault]
     if kind == "diffusers":
         world.model = twins.mini_folder(tmp_path / "painter")
@@ -389,9 +387,7 @@ def older(out: Path, model: str, name: str) -> None:
     (out / HEADER).write_text(json.dumps(header))
 
 
-def test_a_run_of_an_older_version_is_read_and_completed_where_nothing_contradicts(
-    world: World, tmp_path: Path
-) -> None:
+def test_a_consistent_run_of_an_older_version_is_completed(world: World, tmp_path: Path) -> None:
     fresh = world.evaluate(tmp_path / "run")
     older(tmp_path / "run", world.spec, cards.weights_fingerprint(cards.resolve(world.spec)))
     (result,) = report([tmp_path / "run"], None, lambda line: None)

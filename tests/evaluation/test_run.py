@@ -185,9 +185,7 @@ def test_what_is_no_plain_failure_is_counted_apart(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("images", [1, 2])
-def test_below_chance_with_the_whole_interval_asks_whether_captions_are_turned(
-    monkeypatch: pytest.MonkeyPatch, images: int
-) -> None:
+def test_scores_below_chance_ask_about_swapped_captions(monkeypatch: pytest.MonkeyPatch, images: int) -> None:
     turned = [replace(e, images=e.images[:images], captions=e.captions[::-1]) for e in EXAMPLES]
 
     class Turned(Scripted):

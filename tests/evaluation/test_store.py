@@ -120,9 +120,7 @@ def test_another_benchmark_in_the_same_folder_is_refused(tmp_path: Path, monkeyp
         run(Shelf(), tmp_path / "run")
 
 
-def test_a_model_with_other_weights_is_refused_and_another_model_is_welcome(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_changed_weights_are_refused_and_other_models_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KilledError):
         run(Shelf(lives=3), tmp_path / "run", models=["mini-clip"])
     run(Shelf(), tmp_path / "run", models=["mini-diffusion"])

@@ -56,7 +56,7 @@ def run(out: Path, *models: str) -> dict:
     return evaluate("mini", models, workbench=Shelf(), budget=SPEND, out=out)
 
 
-def test_a_stored_run_gives_the_result_again_and_runs_of_one_benchmark_are_compared(tmp_path: Path) -> None:
+def test_stored_runs_reproduce_results_and_are_compared(tmp_path: Path) -> None:
     first, second = run(tmp_path / "a", "mini-clip"), run(tmp_path / "b", "mini-diffusion")
     (both,) = report([tmp_path / "a", tmp_path / "b"], None, lambda line: None)
     assert both["models"] == first["models"] | second["models"]
@@ -120,9 +120,7 @@ def test_all_timesteps_and_the_squared_error_give_the_score_itself(tmp_path: Pat
 @pytest.mark.parametrize(
     ("benchmark", "of", "lines"), [("winoground", 400, 2), ("mini", 400, 0), ("winoground", 800, 0)]
 )
-def test_a_read_published_result_is_held_against_ours_on_the_whole_benchmark(
-    benchmark: str, of: int, lines: int
-) -> None:
+def test_published_results_are_compared_on_the_whole_benchmark(benchmark: str, of: int, lines: int) -> None:
     share = {"low": 0, "high": 1, "n": 400}
     entry = {"text": {"value": 0.3, **share}, "image": {"value": 0.1, **share}, "group": {"value": 0.07, **share}}
     result = {

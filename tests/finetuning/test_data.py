@@ -117,7 +117,7 @@ def test_free_captions_get_their_twins_by_rule_and_keep_them(tmp_path: Path) -> 
 FREE = ["a red car next to a blue truck", "a dog on a couch", *(f"sunset {k}" for k in range(9)), "a cat under a table"]
 
 
-def test_a_free_caption_without_a_swap_meets_one_of_its_batch_for_the_whole_run(tmp_path: Path) -> None:
+def test_a_caption_without_a_swap_keeps_its_stand_in(tmp_path: Path) -> None:
     recipe = replace(RECIPE, data=folder_of(tmp_path, FREE), held_out=0, pool=0)
     source = read_source(recipe)
     first = source.draw(0, 12)
@@ -229,7 +229,7 @@ def test_by_lot_the_twin_is_preferred_as_often_and_as_surely(tmp_path: Path) -> 
     np.testing.assert_allclose(np.sort(np.abs(lot - 0.5)), np.sort(np.abs(own - 0.5)), atol=1e-12)
 
 
-def test_captions_of_other_images_say_nothing_of_how_well_the_teacher_tells_swaps(tmp_path: Path) -> None:
+def test_stand_ins_do_not_count_in_the_teacher_s_accuracy(tmp_path: Path) -> None:
     swaps = pairs()
     others = [replace(p, caption=f"other {k}", stand_in=True) for k, p in enumerate(pairs(9))]
     kept = Preferences(tmp_path, "teacher", BUDGET)
@@ -243,7 +243,7 @@ def test_captions_of_other_images_say_nothing_of_how_well_the_teacher_tells_swap
     assert dealt != together
 
 
-def test_of_a_mislabelled_pair_the_teacher_is_right_where_it_prefers_the_swap(tmp_path: Path) -> None:
+def test_preferring_the_swap_is_right_in_a_mislabelled_pair(tmp_path: Path) -> None:
     kept, wrong = Preferences(tmp_path, "teacher", BUDGET), [replace(p, mislabelled=True) for p in pairs()]
     ask(kept, Judge(), wrong)
     assert kept.right(wrong) == (0, 5)
@@ -282,7 +282,7 @@ def test_captions_that_clip_reads_alike_are_numbered_alike_in_every_part(tmp_pat
     assert (found.twin_B is not None) == (objective == "negatives")
 
 
-def test_the_mini_world_keeps_the_loss_that_its_experiment_was_declared_with() -> None:
+def test_the_mini_world_keeps_its_declared_loss() -> None:
     recipe = replace(RECIPE, objective="clip")
     assert PairBatches(recipe, read_source(recipe), Reader()).rows(0, slice(0, 8)).caption_B is None  # type: ignore[arg-type]
 

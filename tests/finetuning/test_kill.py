@@ -15,7 +15,7 @@ from sdsdemo.settings import ROOT
 KILLS = 4
 
 
-def test_the_last_checkpoint_is_whole_and_resumes_and_nothing_stays_running(tmp_path: Path) -> None:
+def test_a_killed_run_leaves_a_whole_checkpoint_and_no_process(tmp_path: Path) -> None:
     write_benchmark(tmp_path / "pairs", seed=3, split="validation", count=7)
     command = [sys.executable, "-m", "tests.killed_training", str(tmp_path), f"folder:{tmp_path / 'pairs'}", str(KILLS)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}

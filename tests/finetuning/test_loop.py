@@ -62,7 +62,7 @@ def test_training_lowers_the_loss_and_ends_with_finished() -> None:
     assert all(a.seconds <= b.seconds for a, b in pairwise(steps))
 
 
-def test_a_loss_that_is_not_a_number_stops_the_run_with_the_last_good_weights() -> None:
+def test_a_nan_loss_stops_the_run_with_the_last_good_weights() -> None:
     module, reference = fresh(), fresh()
     losses = regression(module)
 

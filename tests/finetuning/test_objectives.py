@@ -225,7 +225,7 @@ def test_a_preference_beyond_certainty_is_refused() -> None:
         preference_loss(features_BD, features_BD, features_BD, torch.tensor([0.5, 1.5]), 1.0)
 
 
-def test_the_controls_of_the_regulariser_are_its_own_value_for_other_latents_and_captions() -> None:
+def test_controls_are_l_sds_of_other_latents_and_captions() -> None:
     model = student()
     aim, batch = objective(model), Drawn().rows(0, WHOLE)
     found = sds_controls(aim, batch, WHOLE, 0)
@@ -239,7 +239,7 @@ def test_the_controls_of_the_regulariser_are_its_own_value_for_other_latents_and
     assert found["true shuffled"] == pytest.approx(float(true_R.mean()), rel=1e-5)
 
 
-def test_the_gradient_s_cosine_tells_a_teacher_that_reads_captions_from_one_that_does_not() -> None:
+def test_the_gradient_cosine_detects_whether_captions_matter() -> None:
     class Blind(TinyTeacher):
         def denoise(self, noisy_B: Tensor, timestep_B: Tensor, condition_B: Any) -> Tensor:
             return noisy_B.tanh()

@@ -107,7 +107,7 @@ def test_every_objective_runs_to_its_end_and_tells_its_story(run: Any, tmp_path:
 
 
 @pytest.mark.parametrize(("objective", "towers"), [("sds", "both"), ("preference", "both"), ("preference", "text")])
-def test_a_run_that_was_stopped_and_continued_gives_the_same_weights_bit_for_bit(
+def test_a_resumed_run_gives_the_same_weights_bit_for_bit(
     run: Any, tmp_path: Path, objective: str, towers: str
 ) -> None:
     recipe = {"objective": objective, "towers": towers}
@@ -137,7 +137,7 @@ def test_wise_ft_keeps_a_share_of_the_way_from_the_base(run: Any, tmp_path: Path
     assert flipped["fixed"] == flipped["broken"] == []
 
 
-def test_a_run_that_was_stopped_goes_on_from_what_was_trained_not_from_a_share_of_it(run: Any, tmp_path: Path) -> None:
+def test_a_wise_ft_run_resumes_from_the_trained_weights(run: Any, tmp_path: Path) -> None:
     recipe = {"objective": "clip", "wise_ft": 0.5}
     run("straight", **recipe)
     run("cut", **recipe, stop_at=lambda event: isinstance(event, Step) and event.step == 3)
@@ -156,7 +156,7 @@ def test_a_run_from_before_a_setting_was_added_can_be_continued(run: Any, tmp_pa
 
 
 @pytest.mark.parametrize("towers", ["text", "image"])
-def test_a_frozen_tower_is_run_once_an_image_or_caption_and_its_features_change_nothing(
+def test_a_frozen_tower_runs_once_per_input_without_changing_results(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, towers: str
 ) -> None:
     recipe = {"objective": "labels", "towers": towers, "steps": 8}  # two epochs
@@ -232,7 +232,7 @@ def test_shuffled_captions_are_another_run_with_the_same_data(run: Any, tmp_path
     assert any(not torch.equal(t, tensors(tmp_path / "shuffled")[n]) for n, t in tensors(tmp_path / "own").items())
 
 
-def test_the_controls_of_the_regulariser_are_logged_with_the_gradient_that_reaches_clip(run: Any) -> None:
+def test_the_controls_of_l_sds_are_logged_with_its_gradient(run: Any) -> None:
     events = run(objective="sds")
     record = done(events).record
     assert set(record["controls"]) == {"0", "3", "6"}
@@ -256,7 +256,7 @@ def test_before_and_after_are_those_of_the_evaluation(run: Any, benchmark: str, 
             assert ours["value"] == found["models"][name][metric]["value"], (name, metric)
 
 
-def test_a_loss_that_is_not_a_number_ends_the_run_with_what_to_do_and_the_last_good_weights(
+def test_a_nan_loss_says_what_to_do_and_keeps_the_last_good_weights(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sdsdemo.finetuning.objectives import Objective
@@ -437,7 +437,7 @@ def test_withheld_swaps_are_reported_apart(run: Any) -> None:
     assert record["measured"]["withheld"]["kind"]["change"]["n"] > 0
 
 
-def test_kept_needs_a_base_that_the_set_suits_and_an_interval_above_minus_two_points() -> None:
+def test_non_inferiority_needs_a_suitable_base_and_the_margin() -> None:
     right = np.arange(1000) % 10 < 7
     same, worse = before_after._kept(before_after._row(right, right)), right.copy()
     worse[np.flatnonzero(right)[:15]] = False  # -1.5 points, and the interval reaches further down than -2

@@ -1,4 +1,4 @@
-"""Models of other making: the sweep over tag shares, and teachers without one of mini-diffusion's advantages."""
+"""CLIP variants over tag shares, and teachers that lack one of the advantages of mini-diffusion."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def bits(right_E: np.ndarray) -> dict[str, str]:
     return dict.fromkeys(("text", "image", "group", "accuracy"), packed(right_E))
 
 
-def test_the_table_of_teachers_tells_kinds_of_swap_apart_and_compares_with_the_usual_one() -> None:
+def test_the_teachers_table_compares_by_kind_with_the_usual_one() -> None:
     examples = read_benchmark("mini")
     placed_E = np.array([example.tags["tag"] in KINDS["places"] for example in examples])
     rows = [

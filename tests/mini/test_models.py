@@ -106,7 +106,7 @@ def test_each_seed_is_another_network(made: Path) -> None:
     assert len(set(weights)) == len(clip.BASES)
 
 
-def test_the_student_of_preferences_is_the_run_that_the_confirmation_declares(made: Path) -> None:
+def test_the_preference_student_is_the_declared_run(made: Path) -> None:
     header = read_header(made / "out" / f"{preference_clip.NAME}.safetensors")
     assert (header["objective"], header["base"]) == ("preference", f"open_clip:local-dir:{made / 'out' / 'mini-clip'}")
     first = CONFIRM.cells["preference, every parameter"]
@@ -116,7 +116,7 @@ def test_the_student_of_preferences_is_the_run_that_the_confirmation_declares(ma
     assert shipped["base"] == sds_clip.BASE_SPEC
 
 
-def test_a_curve_is_the_mean_of_every_few_steps_of_the_last_time_they_were_made(tmp_path: Path) -> None:
+def test_a_curve_averages_the_last_run_of_each_step(tmp_path: Path) -> None:
     rows = [{"what": "look", "step": 0, "value": 0.3}]
     rows += [{"step": step, "loss": 9.0, "gradient": 1.0, "s": 1.0} for step in (50, 51, 52)]
     rows += [{"step": step, "loss": float(step), "gradient": 1.0, "s": 1.0} for step in range(1, 61)]
@@ -124,7 +124,7 @@ def test_a_curve_is_the_mean_of_every_few_steps_of_the_last_time_they_were_made(
     assert preference_clip._curve(tmp_path / "log.jsonl") == [{"step": 50, "loss": 25.5}, {"step": 60, "loss": 55.5}]
 
 
-def test_each_stage_of_the_denoiser_sees_its_shares_of_what_is_learned_late(tmp_path: Path) -> None:
+def test_each_denoiser_stage_draws_its_declared_shares(tmp_path: Path) -> None:
     stream = MiniStream(4, 400, tmp_path)
     latent_N = torch.zeros(400, 4, 8, 8)
     families: dict[str, list[str]] = {}

@@ -94,7 +94,7 @@ def test_the_teacher_is_good_enough_to_teach_and_clip_retrieves() -> None:
     )  # so that "kept" can be said
 
 
-def test_the_shipped_run_is_of_the_benchmark_that_is_here_so_that_a_model_can_be_added_to_it() -> None:
+def test_a_model_can_be_added_to_the_shipped_run() -> None:
     run = read_run(ASSETS / "mini" / "runs" / "mini")
     assert run.header["benchmark_hash"] == hash_of(read_benchmark("mini"))
 
@@ -107,7 +107,7 @@ def test_the_shipped_run_is_of_the_models_and_pictures_that_are_shipped() -> Non
 
 
 @pytest.mark.parametrize("seed", [31001, 31002, 31003])
-def test_a_fresh_benchmark_of_a_seed_that_nobody_chose_on_gives_figures_like_the_shipped_ones(seed: int) -> None:
+def test_a_fresh_benchmark_gives_figures_like_the_shipped_ones(seed: int) -> None:
     """The intervals of both meet, and the teacher's text score lies inside the shipped interval."""
     shipped, fresh = stored("mini")["models"], stored(f"fresh-{seed}")["models"]
     assert set(fresh) == {*MODELS} - {"mini-diffusion-short"}

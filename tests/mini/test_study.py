@@ -95,7 +95,7 @@ def test_swaps_that_were_never_trained_are_reported_apart_and_the_rest_too(monke
     assert len(rows) == len(found["contrasts"])
 
 
-def test_skills_are_compared_with_the_control_which_may_have_drifted_from_the_base_too() -> None:
+def test_skills_are_compared_with_the_control_not_the_base() -> None:
     skill = {"preference": 0.6, "clip": 0.5}
     lines = [
         line(cell, base, seed, 0.25, skill.get(cell, 0.7))
@@ -123,13 +123,13 @@ def test_the_cells_of_a_study_share_everything_but_what_they_name() -> None:
     assert all(recipe.check() for study in STUDIES.values() for recipe in study.cells.values())
 
 
-def test_choices_are_made_on_validation_and_only_the_declared_cells_meet_the_benchmark() -> None:
+def test_only_declared_cells_meet_the_benchmark() -> None:
     assert {CONTROL.measure, SCREEN.measure} == {"mini-validation"}
     assert (CONFIRM.measure, len(CONFIRM.bases), len(CONFIRM.seeds), len(CONFIRM.cells)) == ("mini", 3, 5, 7)
     assert len(list(CONFIRM.runs())) == 105
 
 
-def test_each_cell_is_compared_with_the_one_that_differs_in_its_treatment_alone() -> None:
+def test_compared_cells_differ_in_their_treatment_alone() -> None:
     for name in ("control", "screen"):
         for cell, control in pairs_of(name, STUDIES[name]):
             treated, plain = STUDIES[name].cells[cell], STUDIES[name].cells[control]
@@ -151,7 +151,7 @@ def test_an_effect_is_that_of_the_bits_at_the_same_base_and_seed() -> None:
         differences(rows[:-1], CELLS[-1], "clip", CONFIRM.bases, CONFIRM.seeds, "mini")
 
 
-def test_findings_name_every_declared_contrast_with_its_interval_and_its_correction() -> None:
+def test_findings_hold_every_declared_contrast_corrected() -> None:
     found = findings(BASE_ROWS, {"confirm": confirmed({"preference": 0.4, "negatives": 0.05})})["confirm"]
     assert [(row["cell"], row["control"]) for row in found["contrasts"]] == list(CONTRASTS)
     by_pair = {(row["cell"], row["control"]): row for row in found["contrasts"]}
@@ -225,7 +225,7 @@ def test_an_exploratory_study_that_is_whole_needs_no_column_of_seeds() -> None:
     assert words.endswith(" Exploratory.")
 
 
-def test_the_controls_of_the_regulariser_are_means_before_the_first_and_after_the_last_step() -> None:
+def test_controls_are_means_before_the_first_and_after_the_last_step() -> None:
     names = ("student", "student shuffled", "true", "true shuffled", "other", "cosine with shuffled")
     rows = confirmed({})
     for row in rows:

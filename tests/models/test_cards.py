@@ -69,7 +69,7 @@ def test_the_mini_models_have_cards_that_need_no_download_and_no_gpu() -> None:
     assert cards.resolve("mini-diffusion").timestep_range == (0.2, 0.8)
 
 
-def test_openais_clips_are_named_with_the_activation_that_they_were_trained_with() -> None:
+def test_openai_clips_keep_their_activation() -> None:
     specs = [card.spec for card in cards.all_cards().values() if card.spec.endswith("/openai")]
     assert len(specs) == 5
     assert all("-quickgelu/" in spec for spec in specs)
@@ -156,7 +156,7 @@ def test_a_pipeline_that_was_fetched_in_part_is_not_here(tmp_path: Path, monkeyp
     assert not cards.availability(card, OFFLINE).can_run
 
 
-def test_a_model_for_a_gpu_does_not_run_without_one_unless_the_cpu_is_asked_for(
+def test_a_gpu_model_needs_a_gpu_unless_the_cpu_is_chosen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     card = cards.resolve("sd-v1-4")
@@ -190,7 +190,7 @@ BREAKS: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.mark.parametrize("broken", BREAKS)
-def test_a_broken_pipeline_is_told_what_is_wrong_and_not_that_it_needs_a_gpu(
+def test_a_broken_pipeline_is_reported_before_a_missing_gpu(
     broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cards, "has_gpu", lambda: False)
@@ -284,7 +284,7 @@ def test_a_download_that_fails_is_a_sentence(monkeypatch: pytest.MonkeyPatch) ->
             fetch(cards.resolve(name))
 
 
-def test_a_hub_that_is_not_reached_is_called_so_and_not_a_repository_without_weights(
+def test_an_unreachable_hub_is_not_a_repository_without_weights(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     from huggingface_hub.errors import LocalEntryNotFoundError

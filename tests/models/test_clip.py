@@ -76,7 +76,7 @@ def named(folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPa
     return {"config": config, "facts": facts}
 
 
-def test_a_name_and_tag_take_preprocessing_from_the_tag_and_weights_from_the_cache(
+def test_preprocessing_is_the_tag_s_and_weights_are_the_cache_s(
     folders: dict[str, Path], named: dict[str, Any]
 ) -> None:
     scores = scorer_of("open_clip:twin/seeded").score(pictures(), CAPTIONS, BUDGET)
@@ -122,7 +122,7 @@ def test_a_repository_in_the_hub_cache_needs_no_network(
 
 
 @pytest.mark.parametrize("spec", ["open_clip:ViT-B-32-quickgelu/openai", "open_clip:hf-hub:twins/none"])
-def test_weights_that_are_not_here_ask_for_downloads_instead_of_the_network(
+def test_missing_weights_ask_before_using_the_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: str
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))

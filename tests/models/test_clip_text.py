@@ -55,7 +55,7 @@ def gradients(clip: nn.Module, feature_CD: Tensor) -> list[Tensor]:
 
 @pytest.mark.parametrize("output_dict", [False, True])
 @pytest.mark.parametrize("kind", CAUSAL)
-def test_captions_without_their_padding_have_the_same_features_and_gradients(kind: str, output_dict: bool) -> None:
+def test_cutting_padding_keeps_features_and_gradients(kind: str, output_dict: bool) -> None:
     make, changes = CAUSAL[kind]
     clip, token_CL = clip_of(make, changes, output_dict=output_dict), tokens(changes.get("eos_id", END))
     whole_CD, cut_CD = clip.encode_text(token_CL, normalize=True), encode_captions(clip, token_CL)
@@ -117,7 +117,7 @@ def test_a_tower_that_may_look_behind_the_end_runs_as_it_is(kind: str) -> None:
     torch.testing.assert_close(encode_captions(clip, token_CL), clip.encode_text(token_CL, normalize=True))
 
 
-def test_a_mask_that_hides_nothing_behind_a_place_is_not_taken_for_a_causal_one() -> None:
+def test_a_mask_that_hides_nothing_is_not_causal() -> None:
     clip, token_CL = clip_of(open_clip.CLIP, {}), tokens()
     clip.attn_mask = torch.zeros_like(clip.attn_mask)
     assert ends(clip, token_CL) is None

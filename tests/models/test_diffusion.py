@@ -119,9 +119,7 @@ def test_a_repository_in_the_hub_cache_needs_no_network(
     )
 
 
-def test_a_repository_that_is_not_here_asks_for_downloads_instead_of_the_network(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_repository_asks_before_using_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("socket.socket.connect", _no_network)
     with pytest.raises(UserError, match="downloads are off"):
@@ -483,7 +481,7 @@ MISFITS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("misfit", MISFITS)
-def test_a_unet_that_cannot_take_the_other_parts_is_refused_in_one_sentence(misfit: str, tmp_path: Path) -> None:
+def test_a_unet_that_does_not_fit_is_refused_in_one_sentence(misfit: str, tmp_path: Path) -> None:
     folder = twins.mini_folder(tmp_path / "painter")
     unet = UNet2DConditionModel.from_config({**UNet2DConditionModel.load_config(folder / "unet"), **MISFITS[misfit]})
     unet.save_pretrained(folder / "unet")

@@ -98,7 +98,7 @@ def test_a_word_of_a_thousand_letters_does_not_fill_the_page(domain: Domain, own
     assert len(concern.text) < 200
 
 
-def test_every_word_of_the_world_is_known_whatever_its_case_and_punctuation(domain: Domain) -> None:
+def test_known_words_ignore_case_and_punctuation(domain: Domain) -> None:
     assert domain.unknown_words([" ".join(WORDS).upper(), "A red star, left of: a blue circle."]) == []
 
 

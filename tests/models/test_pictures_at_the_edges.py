@@ -125,7 +125,7 @@ def test_a_long_picture_beside_white_takes_little_memory(size: tuple[int, int]) 
     assert padded.getpixel((31, 31)) == (255, 0, 0)
 
 
-def test_an_aro_box_means_the_pixels_of_the_file_also_where_it_is_marked_as_turned(tmp_path: Path) -> None:
+def test_an_aro_box_ignores_the_orientation_mark(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     (tmp_path / "images").mkdir()
@@ -154,9 +154,7 @@ def asked_of(workbench: Workbench, path: Path, region: str) -> list[list[float]]
 
 
 @pytest.mark.parametrize("region", ["crop", "squash", "own"])
-def test_a_real_model_answers_alike_on_the_page_from_python_and_in_evaluate(
-    region: str, workbench: Workbench, tmp_path: Path
-) -> None:
+def test_page_python_and_evaluate_give_the_same_answer(region: str, workbench: Workbench, tmp_path: Path) -> None:
     """A drawing larger than any model's size, wider than it is high, and turned by its EXIF data."""
     drawing = Image.open(SHOWN).convert("RGB").resize((1300, 1300))
     wide = Image.new("RGB", (1500, 1300), drawing.getpixel((0, 0)))

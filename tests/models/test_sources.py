@@ -181,7 +181,7 @@ def test_code_in_a_checkpoint_never_runs(tmp_path: Path) -> None:
         ("ViT-B-32/logs/none.pt", "no file of weights called 'none.pt'"),
     ],
 )
-def test_a_name_that_open_clip_does_not_know_is_said_before_anything_is_done(spec: str, sentence: str) -> None:
+def test_an_unknown_open_clip_name_is_refused_first(spec: str, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         cards.resolve(f"open_clip:{spec}")
 

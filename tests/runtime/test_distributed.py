@@ -55,7 +55,7 @@ def test_two_processes_share_a_run_and_give_what_one_gives(folder: Path, tmp_pat
     assert not list((tmp_path / "two").glob("scores.*.jsonl"))  # the parts were put together
 
 
-def test_what_libraries_print_while_processes_meet_stays_out_of_the_results() -> None:
+def test_library_output_stays_out_of_the_results() -> None:
     code = (
         "import os; from sdsdemo.runtime.distributed import _stdout_to_stderr\n"
         "with _stdout_to_stderr(): os.write(1, b'[Gloo] Rank 0 is connected')\n"

@@ -30,7 +30,7 @@ def test_the_about_tab_shows_the_stored_figures_with_n_and_intervals(tmp_path: P
         assert metric == "group" or f"{gain} of {gap}" in (ROOT / "docs" / "models.md").read_text()
 
 
-def test_a_card_of_ours_quotes_cost_and_scores_from_the_files_that_training_and_scoring_left(tmp_path: Path) -> None:
+def test_our_cards_quote_cost_and_scores_from_files(tmp_path: Path) -> None:
     share = {"value": 0.5, "low": 0.25, "high": 0.75}
     result = {"benchmark": "mini", "n": 8, "chance": {"text": 0.25}, "models": {"mini-clip": {"text": share}}}
     (tmp_path / "mini" / "results").mkdir(parents=True)
@@ -49,7 +49,7 @@ def test_a_card_of_ours_quotes_cost_and_scores_from_the_files_that_training_and_
     assert "Measured on mini, n = 400: text " in html
 
 
-def test_the_about_tab_says_what_fine_tuning_does_from_the_experiments_file(tmp_path: Path) -> None:
+def test_about_reports_fine_tuning_from_the_experiment_file(tmp_path: Path) -> None:
     found = json.loads((ASSETS / results_html.EXPERIMENT).read_text())
     first = next(row for row in found["confirm"]["contrasts"] if (row["cell"], row["control"]) == ("sds", "clip"))
     html = about.experiment_html()

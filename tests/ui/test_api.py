@@ -106,7 +106,7 @@ def special_picture(kind: str, path: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["cmyk", "palette", "grey of 16 bits", "see-through", "turned", "animated"])
-def test_a_picture_of_an_unusual_kind_is_answered_over_the_api_as_it_is_in_the_shell(client, served, tmp_path, kind):
+def test_unusual_pictures_score_alike_over_api_and_shell(client, served, tmp_path, kind):
     path = special_picture(kind, tmp_path)
     got = client.predict(handle_file(str(path)), CAPTIONS, MODELS, 2, 2, 0, api_name="/score")
     answers = list(served.workbench.compare(open_image(path), CAPTIONS, MODELS, budget(2, 2, 0)))

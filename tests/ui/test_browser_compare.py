@@ -35,7 +35,7 @@ def test_the_page_opens_with_an_answer_and_asks_no_other_site_for_anything(visit
     assert opened.complaints == []
 
 
-def test_the_opening_answer_marks_the_true_caption_and_judges_every_decided_row(visit):
+def test_the_opening_answer_marks_truth_and_judges_decided_rows(visit):
     page = visit().page
     expect(page.locator("#answer .asked .true")).to_have_count(1)
     marks = page.locator("#answer .mark")
@@ -85,7 +85,7 @@ def test_swap_changes_the_captions_round_and_the_answer_follows(visit):
     assert swapped == [values[i ^ 1] for i in range(len(values))]
 
 
-def test_an_empty_caption_gets_a_sentence_on_the_page_and_the_answer_stays_marked_as_old(visit):
+def test_an_empty_caption_is_explained_and_the_answer_stays_stale(visit):
     page = visit().page
     caption(page, "b").fill("")
     page.locator("#score").click()
@@ -93,7 +93,7 @@ def test_an_empty_caption_gets_a_sentence_on_the_page_and_the_answer_stays_marke
     expect(page.locator("#result.stale")).to_be_visible()
 
 
-def test_a_file_that_is_no_picture_gets_a_sentence_without_a_path_of_the_server(visit, tmp_path: Path):
+def test_a_non_picture_is_refused_without_a_server_path(visit, tmp_path: Path):
     page = visit().page
     wrong = tmp_path / "holiday.jpg"
     wrong.write_text("this is not a picture")
@@ -106,7 +106,7 @@ def test_a_file_that_is_no_picture_gets_a_sentence_without_a_path_of_the_server(
     expect(page.get_by_test_id("toast-body")).to_have_count(0)
 
 
-def test_on_a_slow_network_the_last_picture_is_looked_at_and_not_the_one_before(visit, tmp_path: Path):
+def test_a_slow_network_never_checks_an_earlier_picture(visit, tmp_path: Path):
     page = visit().page
     wrong = tmp_path / "holiday.jpg"
     wrong.write_text("this is not a picture")
@@ -133,7 +133,7 @@ def test_an_address_opens_the_same_view_and_scores_it(visit):
     expect(page.locator("#answer .cost")).to_contain_text("12 denoiser calls")
 
 
-def test_the_timestep_range_is_typed_kept_in_the_address_and_judged_in_a_sentence(visit):
+def test_the_timestep_range_is_checked_and_kept_in_the_address(visit):
     page = visit("?tab=compare&example=green-red&timestep_range=0.4+0.6").page
     expect(page.locator(VERDICTS)).to_have_count(3)
     page.locator("#settings > button").click()
@@ -234,7 +234,7 @@ def test_of_two_examples_the_one_clicked_last_is_answered(visit, before):
     expect(page.locator(VERDICTS)).to_have_count(3)
 
 
-def test_an_address_without_our_picture_fills_the_captions_and_asks_for_a_picture(visit):
+def test_an_address_without_a_picture_fills_in_the_captions(visit):
     page = visit("?tab=compare&a=one&b=two").page
     expect(page.locator("#message [role=alert]")).to_contain_text("picture")
     expect(caption(page, "b")).to_have_value("two")

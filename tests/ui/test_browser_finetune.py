@@ -91,9 +91,7 @@ def test_a_real_run_is_stopped_and_kept_and_its_model_answers_in_compare(browser
     page.context.close()
 
 
-def test_a_run_survives_a_reload_and_another_visitor_waits_and_sees_nothing_of_it(
-    browser: Browser, staged: str, trainer: Trainer
-) -> None:
+def test_a_run_survives_a_reload_and_is_private(browser: Browser, staged: str, trainer: Trainer) -> None:
     trainer.go.clear()
     first = visitor(browser, staged)
     first.locator("#ft-start").click()
@@ -156,7 +154,7 @@ def test_a_preset_fills_the_form(browser: Browser, staged: str) -> None:
     page.context.close()
 
 
-def test_the_settings_of_other_objectives_are_out_of_sight_and_keep_their_values(browser: Browser, staged: str) -> None:
+def test_hidden_settings_of_other_objectives_keep_their_values(browser: Browser, staged: str) -> None:
     page = visitor(browser, staged)
     page.locator("#ft-advanced button").first.click()
     page.locator("#ft-fitted_on input").fill("128")

@@ -213,7 +213,7 @@ def test_no_option_of_the_command_line_is_cut_at_the_end_of_a_line():
     assert re.search(r"\.flag \{[^}]*white-space: nowrap", style)
 
 
-def test_the_way_on_puts_the_real_clip_and_its_own_sds_clip_in_the_rows_of_mini_s(monkeypatch):
+def test_the_way_on_replaces_mini_rows_by_real_models(monkeypatch):
     workbench = fake_workbench()
     real = next(card.name for card in workbench.cards() if card.family == "clip" and card.download)
     monkeypatch.setattr(workbench, "cards", lambda: [])
@@ -360,7 +360,7 @@ def test_the_csv_has_a_line_a_model_and_caption_and_runs_no_formula():
     assert float(lines[0]["score"]) == pytest.approx(scores_of(answers[0]).score_IC[0, 0])
 
 
-def test_an_address_gives_back_the_form_and_never_holds_a_visitor_s_picture(examples):
+def test_an_address_restores_the_form_without_the_visitor_s_picture(examples):
     workbench = fake_workbench()
     asked = budget(3, 2, 7, region="pad", timestep_range=(1 / 3, 0.8))
     link = answer_file.address(examples[1], ["a & b?", "c=d"], ["mini-clip"], asked)
@@ -376,7 +376,7 @@ def test_an_address_gives_back_the_form_and_never_holds_a_visitor_s_picture(exam
     )
 
 
-def test_an_address_without_a_question_changes_nothing_and_nonsense_gives_way_to_defaults(examples):
+def test_nonsense_in_an_address_falls_back_to_defaults(examples):
     workbench = fake_workbench()
     assert compare_logic.form_of_address(workbench, examples, {"tab": "compare", "__theme": "dark"}) is None
     nonsense = {"example": "none", "timesteps": "9999"}
@@ -446,7 +446,7 @@ def test_the_timesteps_lie_in_the_range_that_was_asked_for(form, typed):
 
 
 @pytest.mark.parametrize("nonsense", [{"region": "stretch"}, {"timestep_range": "0.8 0.2"}])
-def test_a_setting_of_an_address_that_means_nothing_gives_way_to_the_default(examples, nonsense):
+def test_an_invalid_address_setting_falls_back_to_the_default(examples, nonsense):
     form, _ = compare_logic.form_of_address(fake_workbench(), examples, {"a": "one", **nonsense}) or pytest.fail(
         "it asks"
     )

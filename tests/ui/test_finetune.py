@@ -100,7 +100,7 @@ def test_a_change_carries_its_interval_and_says_when_it_is_none() -> None:
     assert change_words(row(80, 82)["change"]).endswith("not distinguishable from no change")
 
 
-def test_the_result_shows_doubt_what_was_kept_and_the_command_and_escapes_what_is_foreign() -> None:
+def test_the_result_shows_uncertainty_and_escapes_foreign_text() -> None:
     html = finetune_html.result_html(finished())
     assert "20.0 <small>[16, 24]</small>" in html
     assert KEPT[False] in html
@@ -198,7 +198,7 @@ def test_buttons_follow_the_state_of_the_run(tab: Any) -> None:
     assert idle[5]["value"] == "Start"  # a button without a value would lose its words
 
 
-def test_an_estimate_says_what_is_wrong_instead_where_the_recipe_cannot_run(tab: Any) -> None:
+def test_an_estimate_explains_why_a_recipe_cannot_run(tab: Any) -> None:
     for changes, said in (({"base": "clip-vit-b-32"}, "downloads are off"), ({"steps": 5_000}, "at most 2,000 steps")):
         first, last = tab._estimate(*form(**changes).values())
         assert "Measuring" in first

@@ -1,4 +1,4 @@
-"""Models of the Mini world of other making, trained to be measured: they say what its choices are worth. Not shipped.
+"""CLIP variants and ablated teachers of the Mini world, trained to measure its design choices. Not shipped.
 
     CLIPs      raised with other shares of tag-like captions than the bases
     teachers   three denoisers of a third of the steps, with the autoencoder, pictures and batches of

@@ -1,4 +1,4 @@
-"""What the experiment's lines say: effects with their doubt, what was kept, where the failure sits. Trains nothing.
+"""Computes the experiment's results: effects with uncertainty, non-inferior skills, where it fails. Trains nothing.
 
 Every figure is computed from the lines' bits, so that whoever has the lines can check it, or ask another question.
 """
@@ -25,7 +25,7 @@ SKILLS = {"zero_shot": "mini-zero-shot", "retrieval": "mini-retrieval"}
 ASIDE = {"attribute": "mini-attribute", "relation": "mini-relation", "order": "mini-order"}
 """Further sets of one image and k captions."""
 LEAST_GAIN = 0.06
-"""What a base must gain when told the truth, before anything may be said about L_SDS on it."""
+"""What a base must gain from true labels before L_SDS is judged on it."""
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -40,7 +40,7 @@ def findings(bases: Rows, studies: Mapping[str, Rows]) -> dict[str, Any]:
 
 
 def _gate(dealt: Rows, confirm: Rows) -> dict[str, Any]:
-    """What each base gains when told the truth, against L_CLIP alone; empty before all of these runs were made.
+    """What each base gains from true labels, against L_CLIP alone; empty before all of these runs were made.
 
     The interval of a base draws its seeds and the examples again.
     """

@@ -1,11 +1,11 @@
 """The experiment of the Mini world: declared runs, each trained by its recipe and measured; a line a run in a file.
 
-    control   the positive control: told which caption is true, can these parameters move this base at all?
+    control   the positive control: trained on which caption is true, can these parameters move this base at all?
     screen    choices for L_SDS, made on the validation set with one base
     confirm   declared objectives on three bases with five seeds each; the benchmark is scored once a final model
     return    the run that gained most and its control, their weights brought a part of the way back to the base's
     tower     `preference` and its control with the image tower frozen
-    dealt     controls of `preference`: told the truth, and preferences that belong to other pairs
+    dealt     preference controls: true labels, and preferences shuffled across pairs
     mislabelled  `preference` and its controls where half of the labels are wrong
     better    L_SDS and `preference` with a teacher that errs less
 
@@ -40,11 +40,11 @@ from sdsdemo.types import Example
 
 BASES = ("mini-clip", "mini-clip-2", "mini-clip-3")
 TEACHER = "mini-diffusion-short"
-"""Of every study but `better`: the better teacher is younger than they are."""
+"""Of every study but `better`: the better teacher was trained later."""
 BENCHMARK, VALIDATION = "mini", "mini-validation"
 LARGER, AMONG = 4_000, 100
 """Examples each of the larger sets for zero-shot and retrieval, and captions that an image is retrieved among: with the
-500 of every run, two points of change cannot be told from none."""
+500 of every run, two points of change are not distinguishable from zero."""
 KEPT_FACTS = ("h_w_r2", "controls", "preferences", "trained", "seconds")
 
 

@@ -74,7 +74,7 @@ def _fit(student: Student, teacher: LatentDiffusion, stream: MiniStream) -> floa
 
 
 class _Sentences:
-    """Whole sentences, as the captions of the paper's data set are, whatever the base was raised on."""
+    """Whole sentences, as the captions of the paper's data set are, whatever the base was trained on."""
 
     size = BATCH
 

@@ -1,7 +1,7 @@
 """The text encoder of the Mini teachers, taught from text alone what each word's thing is like; then frozen.
 
 A text encoder that learns from the denoising loss alone never marks which thing has which place (the layout shows in
-the noised latent, so the word earns nothing). Real pipelines use encoders raised on far more text than their pictures;
+the noised latent, so the word earns nothing). Real pipelines use encoders trained on far more text than their pictures;
 this lesson stands for that. With fixed random codes e(.) ~ N(0, I), the target at word w of thing k is
 
     y_w = LN( e(place_k) + e(colour_k) + e(shape_k) + e(size_k) + e(number_k) )     y_w = LN( e(w) ) for any other word
