@@ -268,7 +268,7 @@ class BrowseTab:
             self._open(*_asked(names[0], "", ""), 0, "")
             self.thumbs.make(self.registry.catalogue(names[0]).examples[:MADE_AHEAD])
 
-    def _open(self, *values: Any) -> list[Any]:
+    def _open(self, *values: Any, opened_by: int = 0) -> list[Any]:
         """Choices and view of a run; models and tags that it does not know give way."""
         asked, page, selected = Asked(*values[:-2]), values[-2], values[-1]
         names = self.registry.names()
@@ -305,13 +305,14 @@ class BrowseTab:
             gr.update(choices=_labelled(secondary), value=asked.secondary),
             gr.update(choices=categories, value=[], visible=bool(categories)),
             gr.update(value=asked.modes, visible=bool(catalogue.modes)),
-            *self.view(asked, page, selected),
+            *self.view(asked, page, selected, opened_by),
         ]
 
     def _reopen(self, *values: Any) -> list[Any]:
         """The tab is shown again. With no example open it leaves that part alone, as `_refresh` does."""
+        is_open = bool(values[-1].now[0])  # before it is answered: one may be clicked meanwhile
         found = self.open_with(*values)
-        if not values[-1].now[0]:
+        if not is_open:
             found[len(self.choices) + self.outputs.index(self.example)] = gr.skip()
         return found
 
@@ -319,7 +320,7 @@ class BrowseTab:
         """As when the tab is opened, with these filters; for the other tabs too."""
         selection: Selection = values[-1]
         example, request = selection.now
-        found = self._open(*values[:-1], example)
+        found = self._open(*values[:-1], example, opened_by=request)
         selection.opens(found[-1], request)
         return [*found[:-1], gr.skip()]
 
@@ -328,8 +329,9 @@ class BrowseTab:
         if self.changes.is_late(request):
             return [gr.skip()] * len(self.outputs)
         selection: Selection = values[-1]
-        shown = self.view(Asked(*values[:-2]), 0, *selection.now)
-        return shown._replace(selected=gr.skip(), example=shown.example if selection.now[0] else gr.skip())
+        example, opened_by = selection.now
+        shown = self.view(Asked(*values[:-2]), 0, example, opened_by)
+        return shown._replace(selected=gr.skip(), example=shown.example if example else gr.skip())
 
     def _cleared(self) -> list[Any]:
         return [[], [], [], [], ANY, ANY, "", ANY]

@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -321,3 +322,22 @@ def test_an_example_says_which_click_opened_it_when_a_filter_draws_it_anew(tab: 
     drawn = tab._refresh(None, *ASKED, 0, browse.Selection(("e1", 3))).example
     assert drawn.startswith('<section class="example" data-id="e1" data-request="3"')
     assert "data-request" not in tab.view(ASKED, 0, "e1").example
+
+
+@pytest.mark.parametrize("ask", ["_reopen", "_refresh"])
+def test_what_is_clicked_while_a_view_is_drawn_is_not_closed_by_it(
+    tab: BrowseTab, monkeypatch: pytest.MonkeyPatch, ask: str
+) -> None:
+    import gradio as gr
+
+    selection, view = browse.Selection(), tab.view
+
+    def clicked_meanwhile(*values: Any) -> browse.Shown:
+        shown = view(*values)
+        selection.opens("e2", 9)
+        return shown
+
+    monkeypatch.setattr(tab, "view", clicked_meanwhile)
+    found = tab._refresh(None, *ASKED, 0, selection) if ask == "_refresh" else tab._reopen(*ASKED, 0, selection)
+    assert found[list(browse.Shown._fields).index("example") - len(browse.Shown._fields)] == gr.skip()
+    assert selection.now == ("e2", 9)
