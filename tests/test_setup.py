@@ -51,7 +51,7 @@ def test_a_second_start_does_nothing(machine: Machine, capsys: pytest.CaptureFix
     assert capsys.readouterr().out == ""
 
 
-def test_test_requirements_include_those_of_the_page(machine: Machine) -> None:
+def test_requirements_of_the_tests_include_the_page_s(machine: Machine) -> None:
     setup_env.main([])
     setup_env.main(["--dev"])
     setup_env.main([])
