@@ -5,14 +5,17 @@ The card repeats the record: base, objective, data, before and after with their 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict
 
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.phrases import SHOWN, change_words
+from sdsdemo.runtime.files import from_json
+from sdsdemo.runtime.shapes import shaped
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 FILES = ("model.safetensors", "run.json")
@@ -20,6 +23,21 @@ REFUSED = (
     "The Hub refused the model: sign in again and allow the app to create repositories, or choose a name that you have "
     "not used yet."
 )
+
+
+BROKEN = "The record of this run cannot be read ({why}): choose another run."
+
+
+class Told(TypedDict):
+    """What the card tells of a run's record."""
+
+    objective: str
+    base_card: str
+    steps_done: int
+    seed: int
+    command: str
+    trained: NotRequired[str]
+    measured: NotRequired[dict[str, Any]]
 
 
 def push(folder: Path, name: str, token: str) -> str:
@@ -35,7 +53,7 @@ def push(folder: Path, name: str, token: str) -> str:
     missing = [file for file in FILES if not (folder / file).is_file()]
     if missing:
         raise UserError("This run has no model yet: wait until it ends, or stop it.")
-    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    record = _told(folder / "run.json")
     api = HfApi(token=token)
     try:
         repo = f"{api.whoami()['name']}/{name.strip()}"
@@ -46,6 +64,15 @@ def push(folder: Path, name: str, token: str) -> str:
     except (HfHubHTTPError, OSError, ValueError, KeyError) as error:
         raise UserError(REFUSED) from error
     return f"https://huggingface.co/{repo}"
+
+
+def _told(path: Path) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = shaped(from_json(path.read_bytes()), Told)
+        return record
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UserError(BROKEN.format(why=why)) from error
 
 
 def card(record: Mapping[str, Any], repo: str) -> str:

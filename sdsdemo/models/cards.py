@@ -19,6 +19,7 @@ from sdsdemo.models.delta_header import read_header
 from sdsdemo.models.pipelines import INDEX, check_pipeline
 from sdsdemo.models.weights import has_clip_weights, is_whole_pipeline
 from sdsdemo.runtime.files import from_json
+from sdsdemo.runtime.shapes import shaped
 from sdsdemo.settings import Settings
 from sdsdemo.types import Availability, Card, Family
 
@@ -259,10 +260,10 @@ def _pixels(family: Family, folder: Path | None) -> int:
 def _json(path: Path) -> dict[str, Any]:
     """An object from a file, or an empty one where there is none: loading the model will say what is wrong."""
     try:
-        value = from_json(path.read_bytes())
+        value: dict[str, Any] = shaped(from_json(path.read_bytes()), dict[str, Any])
+        return value
     except (OSError, ValueError):
         return {}
-    return value if isinstance(value, dict) else {}
 
 
 def megabytes(path: Path) -> float:

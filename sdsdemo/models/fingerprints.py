@@ -19,6 +19,7 @@ from sdsdemo.models import sources, weights
 from sdsdemo.models.delta_header import read_header
 from sdsdemo.runtime.digests import SMALL, Digests, digest_of, digest_of_json
 from sdsdemo.runtime.files import from_json
+from sdsdemo.runtime.shapes import shaped
 from sdsdemo.settings import Settings
 from sdsdemo.types import Card
 
@@ -194,8 +195,8 @@ def _digest(path: Path) -> str:
 
 
 def _json(path: Path) -> Any:
-    """What the file holds; None where it is no JSON: its bytes count then, and loading says what is wrong."""
+    """The object or list in the file; None where it is neither: its bytes count then."""
     try:
-        return from_json(path.read_bytes(), allow_nan=True)
+        return shaped(from_json(path.read_bytes(), allow_nan=True), dict[str, Any] | list[Any])
     except (OSError, ValueError):
         return None

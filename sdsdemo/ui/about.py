@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
+from typing_extensions import TypedDict
 
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.core.number_format import NO_SCORE, is_of_nothing
 from sdsdemo.evaluation.limits import lesson_words
+from sdsdemo.evaluation.report import read_result
+from sdsdemo.mini.experiments.shapes import Findings, Point
 from sdsdemo.mini.experiments.tables import verdict
+from sdsdemo.runtime.shipped import shipped
 from sdsdemo.settings import ASSETS, CHECKPOINTS
 from sdsdemo.types import Card
 from sdsdemo.ui.compare_html import size_words
@@ -61,6 +65,17 @@ Compare <code>mini-sds-clip</code> with <code>mini-clip-control</code>, the same
 <code>mini-preference-clip</code> was taught by what the teacher prefers, and its control is in the experiment on
 Results. The command is <code>python -m sdsdemo evaluate mini</code>.</p>
 """
+
+
+class QuotedResult(TypedDict):
+    """What a card quotes of a result."""
+
+    benchmark: str
+    n: int
+    chance: dict[str, float]
+    models: dict[str, dict[str, Any]]
+
+
 PRIVACY = """
 <h2>Your pictures, and programs</h2>
 <p>A picture that you put in stays in a temporary folder of the server, is deleted when it is a day old, is never part
@@ -85,7 +100,7 @@ def measured_html(assets: Path = ASSETS) -> str:
     path = assets / MEASURED_FILE
     if not path.is_file():
         return ""
-    result = json.loads(path.read_text())
+    result = read_result(path)
     metrics = list(result["chance"])
     head = "".join(f'<th scope="col">{metric.replace("_", "-")}</th>' for metric in metrics)
     rows = "".join(
@@ -107,7 +122,7 @@ def measured_html(assets: Path = ASSETS) -> str:
 def experiment_html(assets: Path = ASSETS) -> str:
     """What fine-tuning does in the experiment, as its file says; nothing where it is not shipped or has not begun."""
     path = assets / EXPERIMENT
-    said = verdict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else []
+    said = verdict(shipped(path, Findings)) if path.is_file() else []
     points = "".join(f"<li>{escape(point)}</li>" for point in said)
     return f"<h3>Does fine-tuning help?</h3><ul>{points}</ul><p>Results has the whole experiment.</p>" if said else ""
 
@@ -138,7 +153,7 @@ def measured_card(name: str, assets: Path = ASSETS, curves: Path = CHECKPOINTS /
     """What it cost to train a model of ours, and how it does: read from the files that training and scoring left."""
     own = curves / f"{name}.json"
     parts = [own] if own.is_file() else sorted(curves.glob(f"{name}-*.json"))
-    steps = sum(int(json.loads(path.read_text())[-1]["step"]) for path in parts)
+    steps = sum(_last_step(path) for path in parts)
     said = (
         [f"Cost: {steps:,} steps of training" + (f" in {len(parts)} parts." if len(parts) > 1 else ".")]
         if steps
@@ -146,14 +161,19 @@ def measured_card(name: str, assets: Path = ASSETS, curves: Path = CHECKPOINTS /
     )
     for file in SCORED_FILES:
         path = assets / file
-        result = json.loads(path.read_text()) if path.is_file() else {"models": {}}
+        result = shipped(path, QuotedResult) if path.is_file() else {"models": {}}
         entry = result["models"].get(name)
-        if entry is not None:
+        if entry is not None and result["chance"].keys() <= entry.keys():
             shares = ", ".join(
                 f"{metric.replace('_', '-')} {_plain_share(entry[metric])}" for metric in result["chance"]
             )
             said.append(f"Measured on {result['benchmark']}, n = {result['n']}: {shares} percent.")
     return said
+
+
+def _last_step(curve: Path) -> int:
+    points: list[Point] = shipped(curve, list[Point])
+    return int(points[-1]["step"]) if points else 0
 
 
 def versions_line() -> str:

@@ -6,14 +6,26 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from typing_extensions import TypedDict
+
+from sdsdemo.errors import UserError
+from sdsdemo.runtime.shipped import shipped
 from sdsdemo.settings import ASSETS, LIMITS
 
 EXAMPLES_FILE = "mini/examples.json"
+
+
+class ListedExample(TypedDict):
+    """An entry of the list."""
+
+    image: str
+    captions: list[str]
+    true: int
+    title: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +48,12 @@ class ShownExample:
 
 
 def read_examples(assets: Path = ASSETS) -> list[ShownExample]:
-    """The examples in the order of the strip; none where the file is missing. Raises `ValueError` for a broken file."""
+    """The examples in the order of the strip; none where the file is missing. Raises `UserError` for a broken file."""
     listing = assets / EXAMPLES_FILE
     if not listing.is_file():
         return []
-    return [
-        _example(item, assets, f"{EXAMPLES_FILE}, item {i}") for i, item in enumerate(json.loads(listing.read_text()))
-    ]
+    listed: list[ListedExample] = shipped(listing, list[ListedExample])
+    return [_example(item, assets, f"{EXAMPLES_FILE}, item {i}") for i, item in enumerate(listed)]
 
 
 def find_example(examples: Sequence[ShownExample], path: Path) -> ShownExample | None:
@@ -53,12 +64,12 @@ def find_example(examples: Sequence[ShownExample], path: Path) -> ShownExample |
     return next((example for example in examples if _digest(example.path) == wanted), None)
 
 
-def _example(item: dict, assets: Path, where: str) -> ShownExample:
+def _example(item: ListedExample, assets: Path, where: str) -> ShownExample:
     path = assets / item["image"]
     if not path.is_file():
-        raise ValueError(f"{where}: image must be a file below assets, it was {item['image']!r}")
+        raise UserError(f"{where}: image must be a file below assets, it was {item['image']!r}")
     if len(item["captions"]) != 2 or item["true"] not in (0, 1):
-        raise ValueError(f"{where}: captions must be two and true must be 0 or 1")
+        raise UserError(f"{where}: captions must be two and true must be 0 or 1")
     first, second = item["captions"]
     return ShownExample(
         name=path.stem,

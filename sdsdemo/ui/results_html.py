@@ -6,7 +6,6 @@ A result is the dict of `evaluate --json`; everything foreign is escaped here.
 from __future__ import annotations
 
 import base64
-import json
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
@@ -19,7 +18,9 @@ from sdsdemo.core.number_format import NO_SCORE, is_of_nothing, level_words
 from sdsdemo.evaluation.limits import lesson_words
 from sdsdemo.evaluation.tables import as_csv, counted, p_words, warnings
 from sdsdemo.mini.experiments import tables as study_tables
+from sdsdemo.mini.experiments.shapes import Costs, Findings
 from sdsdemo.runtime.files import finite, to_json
+from sdsdemo.runtime.shipped import shipped
 
 Result = Mapping[str, Any]
 EXPERIMENT = "mini/results/experiment.json"
@@ -102,7 +103,7 @@ def experiment_html(assets: Path) -> str:
     path = assets / EXPERIMENT
     if not path.is_file():
         return ""
-    found: Result = json.loads(path.read_text(encoding="utf-8"))
+    found: Result = shipped(path, Findings)
     parts = [
         '<p class="hint">Points of text score against the cell that differs in its treatment alone, at the same base '
         "and seed. The interval draws bases, seeds and examples again; p is corrected after Holm. "
@@ -115,7 +116,7 @@ def experiment_html(assets: Path) -> str:
         if name in found:
             parts.append(f"<h3>{title}</h3>{_study(found[name])}")
     if (assets / COSTS).is_file():
-        costs = json.loads((assets / COSTS).read_text(encoding="utf-8"))
+        costs = shipped(assets / COSTS, Costs)
         parts.append(f"<h3>What they gain, and what they cost</h3><p>{escape(study_tables.costs_words(costs))}</p>")
         parts.append(_grid(study_tables.costs_grid(found, costs)))
     return "".join(parts)

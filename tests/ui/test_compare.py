@@ -262,7 +262,7 @@ def test_examples_may_be_absent_and_a_broken_list_names_the_item(tmp_path):
     assert read_examples(tmp_path) == []
     (tmp_path / "mini").mkdir()
     (tmp_path / "mini" / "examples.json").write_text(json.dumps([{"image": "mini/none.png"}]))
-    with pytest.raises(ValueError, match="item 0"):
+    with pytest.raises(UserError, match=r"\(0\.captions: field required\)"):
         read_examples(tmp_path)
 
 

@@ -17,11 +17,11 @@ from sdsdemo.runtime.shapes import shaped
 KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number"}
 
 
-def json_of(path: Path) -> Any:
-    """What a file holds. Raises `UserError` for one that is no JSON."""
+def json_of(path: Path, wanted: str) -> list[Any] | dict[str, Any]:
+    """The list or the object in a file. Raises `UserError` for one that is no JSON, or JSON of another shape."""
     check_file(path)
     try:
-        return from_json(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+        content = from_json(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
     except OSError as error:
         raise UserError(f"{path.name} cannot be read: check the file.") from error
     except UnicodeDecodeError as error:
@@ -30,6 +30,11 @@ def json_of(path: Path) -> Any:
         raise UserError(
             f"{path.name} is no JSON ({shown(error)}): copy it again from where it is published."
         ) from error
+    try:
+        found: list[Any] | dict[str, Any] = shaped(content, list[Any] | dict[str, Any])
+        return found
+    except ValueError as error:
+        raise _other(path, content, wanted) from error
 
 
 def cases_of(path: Path, shape: Any, wanted: str) -> list[tuple[str, Any]]:
@@ -38,9 +43,7 @@ def cases_of(path: Path, shape: Any, wanted: str) -> list[tuple[str, Any]]:
     shape: of one case; wanted: the same in words. Raises `UserError` that says what the file holds instead, or which
     case lacks what.
     """
-    content = json_of(path)
-    if not isinstance(content, list | dict):
-        raise _other(path, content, wanted)
+    content = json_of(path, wanted)
     cases = [(str(key), case) for key, case in (content.items() if isinstance(content, dict) else enumerate(content))]
     if not cases:
         raise UserError(f"{path.name} is empty: copy it again from where it is published.")

@@ -22,6 +22,7 @@ from typing import Any
 from sdsdemo.data.files.pointers import check_content
 from sdsdemo.errors import UserError
 from sdsdemo.runtime.files import from_json
+from sdsdemo.runtime.shapes import shaped
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 """What may stand between cells, in words."""
@@ -103,12 +104,12 @@ def json_rows(text: str) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
     """(line, row) of JSON Lines, or (line, what is wrong with it)."""
     for number, line in lines_of(text):
         try:
-            row = from_json(line)
+            row: dict[str, Any] = shaped(from_json(line), dict[str, Any])
         except ValueError as error:
             said = str(error)
             yield number, said if said.startswith(("a number", "the number", "it is nested")) else "not a JSON object"
             continue
-        yield number, row if isinstance(row, dict) else "not a JSON object"
+        yield number, row
 
 
 def cells_of(text: str, name: str, known: Collection[str]) -> Table:
@@ -163,10 +164,10 @@ def list_in(cell: str) -> list[str] | None:
 
 def _as_json(text: str) -> list[Any] | None:
     try:
-        found = from_json(text)
+        found: list[Any] = shaped(from_json(text), list[Any])
+        return found
     except ValueError:
         return None
-    return found if isinstance(found, list) else None
 
 
 def _as_python(text: str) -> list[Any] | None:

@@ -64,7 +64,7 @@ def read_eqben(folder: Path, note: Note = silent) -> list[Example]:
     path = _annotation(folder, note)
     roots = [home / name for home in (folder, path.parent) for name in FOLDERS if (home / name).is_dir()]
     images = ImageFiles([*roots, folder], any_suffix=True)
-    content = json_of(path)
+    content = json_of(path, f"a list of EqBen's examples, {PAIR},")
     first = content[0] if isinstance(content, list) and content else None
     single = isinstance(first, dict) and "private_info" in first
     examples = _from_singles(path, images, note) if single else _from_pairs(path, images)

@@ -207,9 +207,11 @@ def _entries(text: str, name: str) -> Iterator[Row]:
             yield from _lines(text, name)
             return
         raise UserError(f"{name} is no JSON ({shown(error)}): save it again.") from error
+    try:
+        shaped(content, list[Any] | dict[str, Any])
+    except ValueError as error:
+        raise UserError(f"{name} must hold a list of examples.") from error
     rows = [{"id": key, **_object(row)} for key, row in content.items()] if isinstance(content, dict) else content
-    if not isinstance(rows, list):
-        raise UserError(f"{name} must hold a list of examples.")
     for number, row in enumerate(rows):
         where = f"Entry {number} of {name}"
         if not isinstance(row, dict):

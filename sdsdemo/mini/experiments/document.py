@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -16,8 +15,10 @@ from sdsdemo.core.number_format import points_words, share_words
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.evaluation.figures import by_share_figure, curves_figure, effects_figure, saved
 from sdsdemo.evaluation.limits import LESSON
+from sdsdemo.evaluation.report import read_result
 from sdsdemo.evaluation.summary import tag_rows
 from sdsdemo.mini.experiments.ablations import SHORT
+from sdsdemo.mini.experiments.shapes import Costs, Findings, Point
 from sdsdemo.mini.experiments.study import BENCHMARK, read_rows, right_of
 from sdsdemo.mini.experiments.tables import (
     TITLES,
@@ -36,6 +37,7 @@ from sdsdemo.mini.experiments.train_all import CURVES
 from sdsdemo.mini.experiments.verify import COSTS, EXPERIMENT, FINDINGS, MEASURED, RESULTS
 from sdsdemo.mini.models import clip
 from sdsdemo.mini.models.sds_clip import TEACHER
+from sdsdemo.runtime.shipped import shipped
 from sdsdemo.settings import CHECKPOINTS, ROOT
 from sdsdemo.types import Example
 
@@ -53,7 +55,7 @@ def blocks(found: Mapping[str, Any]) -> dict[str, str]:
     parts["verdict"] = "\n".join(f"- {said}" for said in verdict(found))
     parts["confirm-main"] = as_markdown(confirm_grid(found["confirm"]))
     parts["follow-ups"] = as_markdown(follow_ups_grid(found))
-    measured = [json.loads(path.read_text(encoding="utf-8")) for path in (MEASURED, LONGER) if path.is_file()]
+    measured = [read_result(path) for path in (MEASURED, LONGER) if path.is_file()]
     parts["headline"] = headline(found, measured[0])
     parts["teacher"] = teacher_markdown(*measured)
     swept, teachers = (read_rows(EXPERIMENT / f"{name}.jsonl") for name in ("tags", "teachers"))
@@ -62,7 +64,7 @@ def blocks(found: Mapping[str, Any]) -> dict[str, str]:
     if teachers:
         parts["teachers"] = as_markdown(teachers_grid(teachers, read_benchmark(BENCHMARK)))
     if COSTS.is_file():
-        costs = json.loads(COSTS.read_text(encoding="utf-8"))
+        costs = shipped(COSTS, Costs)
         parts["costs"] = f"{as_markdown(costs_grid(found, costs))}\n\n{costs_words(costs)}"
         parts["whole"] = whole_words(costs)
     return parts
@@ -158,7 +160,7 @@ def learning_curves(folder: Path = CHECKPOINTS / CURVES) -> dict[str, dict[str, 
     """The curves that are there, by panel and name."""
     found = {
         title: {
-            called: json.loads((folder / f"{name}.json").read_text())
+            called: shipped(folder / f"{name}.json", list[Point])
             for name, called in curves.items()
             if (folder / f"{name}.json").exists()
         }
@@ -184,7 +186,7 @@ def write(documents: Sequence[Path] = DOCUMENTS, docs: Path = DOCS) -> Path:
     swept = read_rows(EXPERIMENT / "tags.jsonl")
     if swept:
         (plots / "tag-share.png").write_bytes(saved(by_share_figure(shares(swept), CHANCE), "png", DPI))
-    found = json.loads(FINDINGS.read_text())
+    found = shipped(FINDINGS, Findings)
     contrasts = found["confirm"].get("contrasts", [])
     if contrasts:
         (plots / "effects.png").write_bytes(saved(effects_figure(contrasts), "png", DPI))

@@ -6,12 +6,11 @@ it. So its matched control is that study's `clip, every parameter` of the same b
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
-from sdsdemo.finetuning.run_folder import LOG
+from sdsdemo.finetuning.run_folder import LOG, TuningFolder
 from sdsdemo.mini.experiments.declared import CONFIRM
 from sdsdemo.mini.experiments.runs import trained_run
 from sdsdemo.mini.models import sds_clip, train_loop
@@ -60,7 +59,7 @@ class Trained:
 
 def _curve(log: Path) -> train_loop.Curve:
     """Means of every `running.EVERY` steps, of the last time that each step was made."""
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    lines = TuningFolder(log.parent).log()
     steps = sorted({line["step"]: line for line in lines if "loss" in line}.values(), key=lambda line: line["step"])
     curve = []
     for _, part in groupby(steps, key=lambda line: (line["step"] - 1) // train_loop.EVERY):

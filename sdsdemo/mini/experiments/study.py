@@ -34,8 +34,10 @@ from sdsdemo.finetuning.cache import Drawn
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.setup import Models
 from sdsdemo.mini.experiments.runs import Progress, tuned
+from sdsdemo.mini.experiments.shapes import Line
 from sdsdemo.models import cards, open_scorer
 from sdsdemo.models.clip import ClipModel, ClipScorer
+from sdsdemo.runtime.shipped import shipped_lines
 from sdsdemo.types import Example
 
 BASES = ("mini-clip", "mini-clip-2", "mini-clip-3")
@@ -170,14 +172,8 @@ def unpacked(bits: str, n: int) -> np.ndarray:
 
 
 def read_rows(store: Path) -> list[dict[str, Any]]:
-    """The lines of a study so far; one that was cut off is left out."""
-    rows = []
-    for line in store.read_text().splitlines() if store.exists() else ():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            continue
-    return rows
+    """The lines of a study so far; one that was cut off is left out. Raises `UserError` for one of another shape."""
+    return shipped_lines(store, Line) if store.exists() else []
 
 
 def keep_row(store: Path, row: Mapping[str, Any]) -> None:

@@ -19,13 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from sdsdemo.errors import UserError
+from sdsdemo.evaluation.report import read_result
 from sdsdemo.evaluation.run import evaluate
 from sdsdemo.mini.experiments.ablations import make_variants
 from sdsdemo.mini.experiments.declared import STUDIES
 from sdsdemo.mini.experiments.results import findings
+from sdsdemo.mini.experiments.shapes import Findings
 from sdsdemo.mini.experiments.study import BASES, base_row, keep_row, read_rows, run_study
 from sdsdemo.mini.experiments.train_all import PARTS, train
 from sdsdemo.mini.models.from_folder import Elsewhere
+from sdsdemo.runtime.shipped import shipped
 from sdsdemo.settings import ASSETS, ROOT, budget
 
 RESULTS = ASSETS / "mini" / "results"
@@ -44,7 +47,7 @@ Progress = Callable[[str], None]
 
 def verify(work: Path, workbench: Any, progress: Progress) -> dict[str, Any]:
     """Compare what is shipped with what the code and the weights give now: rows of `what`, `shipped`, `now`, `same`."""
-    stored = json.loads(MEASURED.read_text())
+    stored = read_result(MEASURED)
     settings = stored["settings"]
     spend = budget(settings["timesteps"], settings["noises"], settings["seed"])
     again = evaluate("mini", list(stored["models"]), workbench=workbench, budget=spend, out=work, progress=progress)
@@ -53,8 +56,8 @@ def verify(work: Path, workbench: Any, progress: Progress) -> dict[str, Any]:
         for model, entry in stored["models"].items()
         for metric in METRICS
     ]
-    shipped, now = json.loads(FINDINGS.read_text()), read_findings(EXPERIMENT)
-    for what, old, new in _contrasts(shipped, now):
+    before, now = shipped(FINDINGS, Findings), read_findings(EXPERIMENT)
+    for what, old, new in _contrasts(before, now):
         rows.append(_row(what, old["value"], new["value"], 1e-6))
     return {"rows": rows, "same": all(row["same"] for row in rows)}
 
@@ -137,10 +140,9 @@ def from_scratch(work: Path, workbench: Any, progress: Progress) -> dict[str, An
     train(missing, checkpoints, work, progress)
     make_variants(checkpoints, experiment, work, Elsewhere(workbench, checkpoints), progress)
     _in_processes([*STUDIES], experiment, work / "studies", checkpoints)
-    now = json.loads(write_findings(experiment).read_text())
-    shipped = json.loads(FINDINGS.read_text())
+    now, before = shipped(write_findings(experiment), Findings), shipped(FINDINGS, Findings)
     rows = []
-    for what, old, new in _contrasts(shipped, now):
+    for what, old, new in _contrasts(before, now):
         rows.append(_row(what, old["value"], new["value"], 0) | {"same": old["low"] <= new["value"] <= old["high"]})
     return {"rows": rows, "same": all(row["same"] for row in rows)}
 

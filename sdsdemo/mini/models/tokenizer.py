@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from sdsdemo.data.mini.sentences import WORDS, Sentence
+from sdsdemo.runtime.shipped import shipped
 
 CONTEXT = 20
 """Tokens of a caption, start and end included; the longest caption of the world has 17."""
@@ -46,7 +48,7 @@ def save_tokenizer(folder: Path) -> None:
     """`tokenizer.json` and `tokenizer_config.json`; the class is named so that transformers 4 and 5 both load it."""
     tokenizer().save_pretrained(folder)
     path = folder / "tokenizer_config.json"
-    config = json.loads(path.read_text()) | {"tokenizer_class": "PreTrainedTokenizerFast"}
+    config = shipped(path, dict[str, Any]) | {"tokenizer_class": "PreTrainedTokenizerFast"}
     path.write_text(json.dumps(config, indent=2) + "\n")
 
 

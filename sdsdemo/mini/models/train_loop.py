@@ -10,6 +10,7 @@ from torch import nn
 
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.loop import Failed, LossesAt, Step, TrainingConfig, train
+from sdsdemo.runtime.shipped import shipped_lines
 
 Progress = Callable[[str], None]
 Curve = list[dict[str, float]]
@@ -59,5 +60,4 @@ def _append(path: Path, point: dict[str, float]) -> None:
 
 def _curve(path: Path) -> Curve:
     """The last point of each step: a run that was continued may have made some steps twice."""
-    points = [json.loads(line) for line in path.read_text().splitlines()]
-    return list({point["step"]: point for point in points}.values())
+    return list({point["step"]: point for point in shipped_lines(path, dict[str, float])}.values())

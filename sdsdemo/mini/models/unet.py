@@ -18,6 +18,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +32,7 @@ from sdsdemo.data.mini.sentences import Sentence
 from sdsdemo.data.mini.stream import MiniStream
 from sdsdemo.finetuning.loop import LossesAt, TrainingConfig
 from sdsdemo.mini.models import text_encoder, tokenizer
+from sdsdemo.runtime.shipped import shipped
 
 BATCH = 64
 CAPTION_DROPOUT = 0.08
@@ -192,6 +194,6 @@ def save_pipeline(
 
 def _forget_origin(path: Path) -> None:
     """A part that was read from a folder keeps that folder's path in its config: it is nobody's business."""
-    config = json.loads(path.read_text())
+    config = shipped(path, dict[str, Any])
     if config.pop("_name_or_path", None) is not None:
         path.write_text(json.dumps(config, indent=2) + "\n")

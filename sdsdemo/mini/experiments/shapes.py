@@ -1,0 +1,155 @@
+"""The shapes of the experiment's files, as far as they are shown. Reads none of them.
+
+A key that is not named here is kept. What a study holds before its first run is `declared`, and empty lists.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict
+
+Share = dict[str, float]
+"""value, low, high, n."""
+
+
+class Effect(TypedDict):
+    """Points as a share, with the interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Skill(Effect):
+    """An effect on zero-shot or retrieval, and whether it was kept."""
+
+    n: int
+    kept: bool | None
+
+
+class Cell(TypedDict):
+    """Means over the runs of one cell."""
+
+    text: float
+    image: float
+    group: float
+    seeds: int
+    zero_shot: Skill
+    retrieval: Skill
+    cosine: dict[str, float]
+    controls: NotRequired[dict[str, dict[str, float]]]
+    h_w_r2: NotRequired[float]
+
+
+class Withheld(Effect):
+    """An effect on some of the examples."""
+
+    of: str
+    n: int
+
+
+class OnSkill(Effect):
+    """An effect on a skill against the control."""
+
+    n: int
+
+
+class Contrast(Effect):
+    """One cell against its control."""
+
+    cell: str
+    control: str
+    seeds: int
+    by_base: list[float]
+    holm: float
+    withheld: dict[str, Withheld]
+    skills: dict[str, OnSkill]
+
+
+class Study(TypedDict):
+    """One study."""
+
+    declared: dict[str, int]
+    bases: list[str]
+    seeds: list[int]
+    exploratory: NotRequired[bool]
+    benchmark: NotRequired[str]
+    n: NotRequired[int]
+    cells: NotRequired[dict[str, Cell]]
+    contrasts: NotRequired[list[Contrast]]
+
+
+class Gate(TypedDict):
+    """What each base gains when it is told the truth."""
+
+    least: float
+    by_base: dict[str, Effect]
+
+
+Findings = TypedDict(
+    "Findings",
+    {
+        "bases": NotRequired[dict[str, dict[str, Any]]],
+        "confirm": Study,
+        "control": NotRequired[Study],
+        "screen": NotRequired[Study],
+        "return": NotRequired[Study],
+        "tower": NotRequired[Study],
+        "dealt": NotRequired[Study],
+        "mislabelled": NotRequired[Study],
+        "better": NotRequired[Study],
+        "gate": NotRequired[Gate],
+    },
+)
+"""`experiment.json`: the bases by name, and every study."""
+
+
+class Cost(TypedDict):
+    """What an objective costs."""
+
+    step_seconds: float
+    run_seconds: float
+    forward: int
+    forward_and_back: int
+
+
+class Cheaper(TypedDict):
+    """From when on asking the teacher beforehand is the cheaper way."""
+
+    pairs: int
+    asking_seconds: float
+    steps: int
+    epochs: float
+    students: float
+    loop_ratio: float
+    loop_ratio_text: float
+
+
+class Costs(TypedDict):
+    """`costs.json`."""
+
+    cells: dict[str, Cost]
+    steps: int
+    batch: int
+    cheaper: Cheaper
+    machine: str
+    operations: NotRequired[dict[str, dict[str, float]]]
+    whole: NotRequired[dict[str, float]]
+
+
+class Line(TypedDict, total=False):
+    """A line of a study's `.jsonl`: what each benchmark says of one run, as bits."""
+
+    run: str
+    base: str
+    teacher: str
+    tag_share: float
+    right: dict[str, dict[str, str]]
+    n: dict[str, int]
+
+
+class Point(TypedDict):
+    """Of a learning curve: the losses beside the step have names of their own."""
+
+    step: float
