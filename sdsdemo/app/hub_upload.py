@@ -12,8 +12,9 @@ from typing import Any, NotRequired
 
 from typing_extensions import TypedDict
 
+from sdsdemo.core.number_format import level_words
 from sdsdemo.errors import UserError
-from sdsdemo.finetuning.phrases import SHOWN, change_words
+from sdsdemo.finetuning.phrases import SHOWN, apart_words, change_words
 from sdsdemo.runtime.files import from_json
 from sdsdemo.runtime.shapes import shaped
 
@@ -79,12 +80,13 @@ def card(record: Mapping[str, Any], repo: str) -> str:
     """The model card, in Markdown."""
     measured = record.get("measured", {"sets": {}})
     lines = [
-        f"- {name}, {metric}: {100 * row['before']['value']:.1f} -> {100 * row['after']['value']:.1f} %; "
+        f"- {name}, {metric}: {level_words(row['before'])} -> {level_words(row['after'])} %; "
         f"{change_words(row['change'])}"
         for name, found in measured["sets"].items()
         for metric, row in found["metrics"].items()
         if metric in SHOWN
     ]
+    lines += [f"- {name}, {said}" for name, found in measured["sets"].items() if (said := apart_words(found))]
     figures = "\n".join(lines) or "Nothing was measured."
     return f"""---
 library_name: sdsdemo

@@ -5,13 +5,16 @@
     cosine      median cosine of an example's two captions, and of its two images: which tower separates them?
 
 Non-inferior (stored as `kept`): the lower end of the change's 95 % interval is above -2 points, on a set where the base
-is right 50 to 90 % of the time. All comparisons are paired: the same examples before and after.
+is right 50 to 90 % of the time. All comparisons are paired: the same examples before and after. An example with a score
+that is not a finite number, before or after, is in no figure: `not_finite` counts it apart, and a set that has one
+afterwards is not non-inferior.
 
 Shape suffixes: E example, D features.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -20,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdsdemo.core.metrics import paired_change, proportion
+from sdsdemo.core.metrics import Change, paired_change, proportion
 from sdsdemo.core.outcomes import judge
 from sdsdemo.data.benchmarks import read_benchmark, retrieval, zero_shot
 from sdsdemo.data.mini.benchmarks import SWAPS
@@ -30,6 +33,7 @@ from sdsdemo.evaluation.summary import tag_rows
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.training_pairs import Pair, Source
 from sdsdemo.models.clip import ClipModel
+from sdsdemo.runtime.files import finite
 from sdsdemo.types import Example, Picture, Scores
 
 NON_INFERIORITY_MARGIN = 0.02
@@ -45,6 +49,8 @@ AMONG = 100
 """Captions that an image of the user's own data is retrieved among."""
 FLIPPED = 24
 """Examples by id whose answer changed that are kept for the record, each way."""
+NO_CHANGE = Change(value=math.nan, low=-1.0, high=1.0, n=0, gained=0, lost=0, p=1.0)
+"""Of no example: it may be anything."""
 MINI_TAGS = {
     recipe.tag: "both" if recipe.turned else "noun" if recipe.swapped == "things" else recipe.swapped
     for recipe in SWAPS.values()
@@ -58,15 +64,20 @@ class Evaluation:
 
     right: Mapping[str, Mapping[str, np.ndarray]]
     """By set and metric: right or not, by example."""
+    finite: Mapping[str, np.ndarray]
+    """By set: whether every score of an example is a finite number."""
     cosine: Mapping[str, float] = field(default_factory=dict)
     """`captions` and `images`: median over the examples of the first set."""
 
     @property
     def headline(self) -> tuple[str, np.ndarray]:
-        """The metric tracked during the run: text score, or the share of captions preferred to their swaps."""
+        """The metric tracked during the run: text score, or the share of captions preferred to their swaps.
+
+        With it right_E of the examples whose scores are finite.
+        """
         name = next(iter(self.right))
         metric = next(iter(self.right[name]))
-        return metric, self.right[name][metric]
+        return metric, self.right[name][metric][self.finite[name]]
 
 
 class Evaluator:
@@ -90,17 +101,19 @@ class Evaluator:
     def evaluate(self, sets: Sequence[str] = (), check: Callable[[], None] = lambda: None) -> Evaluation:
         """Evaluates the model as it is now, on these sets or on all. check: called often, and may raise."""
         right: dict[str, dict[str, np.ndarray]] = {}
+        told: dict[str, np.ndarray] = {}
         cosine: dict[str, float] = {}
         for name in sets or self.sets:
             examples = self.sets[name]
             image_ED, text_ED = self._features(examples, check)
             scores = [100 * i @ t.T for i, t in zip(image_ED, text_ED, strict=True)]
-            right[name] = judge([Scores(kind="similarity", score_IC=score_IC) for score_IC in scores]).right
+            judged = judge([Scores(kind="similarity", score_IC=score_IC) for score_IC in scores])
+            right[name], told[name] = judged.right, judged.finite
             if name == self.first and all(len(example.captions) == 2 for example in examples):
                 cosine["captions"] = float(np.median([t[0] @ t[1] for t in text_ED]))
                 if len(examples[0].images) == 2:
                     cosine["images"] = float(np.median([i[0] @ i[1] for i in image_ED]))
-        return Evaluation(right=right, cosine=cosine)
+        return Evaluation(right=right, finite=told, cosine=cosine)
 
     def _features(
         self, examples: Sequence[Example], check: Callable[[], None]
@@ -140,37 +153,41 @@ class Evaluator:
         return found
 
     def compare(self, before: Evaluation, after: Evaluation, recipe: Recipe) -> dict[str, Any]:
-        """What changed, as JSON can hold it."""
+        """What changed, as JSON can hold it: None where a number is missing."""
         record: dict[str, Any] = {"benchmark": self.first, "sets": {}, "cosine": {}}
         for name, found in before.right.items():
-            rows = {metric: _row(found[metric], after.right[name][metric]) for metric in found}
-            record["sets"][name] = {"n": len(self.sets[name]), "metrics": rows}
+            finite_E = before.finite[name] & after.finite[name]
+            rows = {metric: _row(found[metric], after.right[name][metric], finite_E) for metric in found}
+            record["sets"][name] = {"n": len(self.sets[name]), "metrics": rows} | _apart(before, after, name)
             if name != self.first:
-                record["sets"][name] |= _kept(next(iter(rows.values())))
-        metric, was_E = before.headline
-        _, is_E = after.headline
-        record["by_tag"] = self._by_tag(was_E, is_E)
-        record["withheld"] = self._withheld(was_E, is_E, recipe)
+                record["sets"][name] |= _kept(next(iter(rows.values())), after.finite[name])
+        metric, finite_E = next(iter(before.right[self.first])), before.finite[self.first] & after.finite[self.first]
+        was_E, is_E = before.right[self.first][metric], after.right[self.first][metric]
+        record["by_tag"] = self._by_tag(was_E, is_E, finite_E)
+        record["withheld"] = self._withheld(was_E, is_E, finite_E, recipe)
         record["cosine"] = {
             name: [round(before.cosine[name], 4), round(after.cosine[name], 4)] for name in before.cosine
         }
         ids = [example.id for example in self.sets[self.first]]
         record["flipped"] = {
             "metric": metric,
-            "fixed": [ids[e] for e in np.flatnonzero(is_E & ~was_E)[:FLIPPED]],
-            "broken": [ids[e] for e in np.flatnonzero(was_E & ~is_E)[:FLIPPED]],
+            "fixed": [ids[e] for e in np.flatnonzero(is_E & ~was_E & finite_E)[:FLIPPED]],
+            "broken": [ids[e] for e in np.flatnonzero(was_E & ~is_E & finite_E)[:FLIPPED]],
         }
-        return record
+        return dict(finite(record))
 
-    def _by_tag(self, was_E: np.ndarray, is_E: np.ndarray) -> dict[str, Any]:
+    def _by_tag(self, was_E: np.ndarray, is_E: np.ndarray, finite_E: np.ndarray) -> dict[str, Any]:
         """The watched metric by tag: exploratory, as no test was declared for it."""
         rows = tag_rows(self.sets[self.first], "tag")
-        return {tag: _row(was_E[places], is_E[places]) for tag, places in rows.items()}
+        return {tag: _row(was_E[places], is_E[places], finite_E[places]) for tag, places in rows.items()}
 
-    def _withheld(self, was_E: np.ndarray, is_E: np.ndarray, recipe: Recipe) -> dict[str, Any]:
+    def _withheld(self, was_E: np.ndarray, is_E: np.ndarray, finite_E: np.ndarray, recipe: Recipe) -> dict[str, Any]:
         """Swaps never trained: the kind, and the captions with the words, that the recipe withheld."""
         return {
-            what: {"withheld": getattr(recipe, f"withheld_{what}"), **_row(was_E[chosen_E], is_E[chosen_E])}
+            what: {
+                "withheld": getattr(recipe, f"withheld_{what}"),
+                **_row(was_E[chosen_E], is_E[chosen_E], finite_E[chosen_E]),
+            }
             for what, chosen_E in withheld_rows(self.sets[self.first], recipe).items()
         }
 
@@ -242,18 +259,30 @@ def _key(example: Example, image: int) -> str:
     return example.images[image].key or f"{example.id}/{image}"
 
 
-def _row(was_E: np.ndarray, is_E: np.ndarray) -> dict[str, Any]:
-    """Before, after and change of one metric."""
+def _row(was_E: np.ndarray, is_E: np.ndarray, finite_E: np.ndarray) -> dict[str, Any]:
+    """Before, after and change of one metric, of the examples whose scores are finite both times."""
+    was_E, is_E = was_E[finite_E], is_E[finite_E]
     return {
         "before": asdict(proportion(int(was_E.sum()), len(was_E))),
         "after": asdict(proportion(int(is_E.sum()), len(is_E))),
-        "change": asdict(paired_change(was_E, is_E)),
+        "change": asdict(paired_change(was_E, is_E) if len(was_E) else NO_CHANGE),
     }
 
 
-def _kept(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Whether a choice set says that a skill was kept: True, False, or None where the set does not suit the base."""
+def _apart(before: Evaluation, after: Evaluation, name: str) -> dict[str, Any]:
+    """Of how many examples of a set a score is not a finite number; nothing where all are."""
+    counts = {"before": int((~before.finite[name]).sum()), "after": int((~after.finite[name]).sum())}
+    return {"not_finite": counts} if any(counts.values()) else {}
+
+
+def _kept(row: Mapping[str, Any], finite_E: np.ndarray) -> dict[str, Any]:
+    """Whether a choice set shows non-inferiority: True, False, or None where the set does not suit the base.
+
+    finite_E: whether an example's scores are finite afterwards; where one is not, it is not shown.
+    """
     low, high = MEANT_FOR
+    if not finite_E.all():
+        return {"kept": False}
     if not low <= row["before"]["value"] <= high:
         return {"kept": None}
     return {"kept": row["change"]["low"] > -NON_INFERIORITY_MARGIN}

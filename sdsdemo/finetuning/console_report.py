@@ -7,12 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from sdsdemo.core.number_format import level_words, share_words
 from sdsdemo.finetuning.events import Done, Evaluated, Preparing, Told
 from sdsdemo.finetuning.loop import Step
-from sdsdemo.finetuning.phrases import KEPT, SHOWN, change_words, cosine_words
+from sdsdemo.finetuning.phrases import KEPT, SHOWN, apart_words, change_words, cosine_words
 from sdsdemo.finetuning.recipe import MINI, Recipe
 from sdsdemo.finetuning.run import finetune
 from sdsdemo.finetuning.run_folder import TuningFolder
@@ -53,10 +55,7 @@ def run_in_shell(
                 say(event.text)
             elif isinstance(event, Evaluated):
                 found = event.share
-                say(
-                    f"step {event.step}  held-out {event.metric} {100 * found.value:.1f} "
-                    f"[{100 * found.low:.0f}, {100 * found.high:.0f}], n = {found.n}"
-                )
+                say(f"step {event.step}  held-out {event.metric} {share_words(asdict(found))}, n = {found.n}")
             elif isinstance(event, Preparing | Step):
                 line.show(event)
             elif isinstance(event, Done):
@@ -92,9 +91,10 @@ def measured_lines(measured: Mapping[str, Any]) -> list[str]:
     for name, found in measured["sets"].items():
         for metric, row in found["metrics"].items():
             if metric in SHOWN:
-                before, after = 100 * row["before"]["value"], 100 * row["after"]["value"]
+                before, after = level_words(row["before"]), level_words(row["after"])
                 kept = f"; {KEPT[found['kept']]}" if "kept" in found else ""
-                lines.append(f"{name} {metric}: {before:.1f} -> {after:.1f} %, {change_words(row['change'])}{kept}")
+                lines.append(f"{name} {metric}: {before} -> {after} %, {change_words(row['change'])}{kept}")
+        lines += [f"{name}: {said}" for said in [apart_words(found)] if said]
     for what, row in measured.get("withheld", {}).items():
         lines.append(f"swaps never trained ({what} {row['withheld']}): {change_words(row['change'])}")
     for what, (was, now) in measured.get("cosine", {}).items():

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sdsdemo.core.number_format import NO_SCORE, is_of_nothing
+
 SHOWN = ("text", "image", "group", "accuracy")
 """Metrics that are shown, in this order."""
 KEPT = {
@@ -16,9 +18,20 @@ KEPT = {
 
 def change_words(change: Mapping[str, Any]) -> str:
     """A change with its uncertainty: "+3.1 points, 95 % interval -0.9 to +7.0, n = 400: not distinguishable ..."."""
+    if is_of_nothing(change):
+        return f"{NO_SCORE}, n = {change['n']}"
     low, high = 100 * change["low"], 100 * change["high"]
     said = f"{100 * change['value']:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}, n = {change['n']}"
     return said + (": not distinguishable from no change" if low <= 0 <= high else "")
+
+
+def apart_words(found: Mapping[str, Any]) -> str:
+    """What is in no figure of a set, as a sentence; empty where everything is."""
+    counts = found.get("not_finite")
+    if not counts:
+        return ""
+    before, after = (f"{counts[when]:,} of {found['n']:,} {when}" for when in ("before", "after"))
+    return f"examples with a score that is not a finite number: {before}, {after}; they are in none of these figures"
 
 
 def cosine_words(cosine: float | None) -> str:

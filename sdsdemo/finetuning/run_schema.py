@@ -10,18 +10,18 @@ Plain = str | int | float | bool | None
 
 
 class Share(TypedDict):
-    """`metrics.Proportion`."""
+    """`metrics.Proportion`; the value is None for a share of nothing."""
 
-    value: float
+    value: float | None
     low: float
     high: float
     n: int
 
 
 class Change(TypedDict):
-    """`metrics.Change`."""
+    """`metrics.Change`; the value is None for a change of nothing."""
 
-    value: float
+    value: float | None
     low: float
     high: float
     n: int
@@ -49,6 +49,7 @@ class MeasuredSet(TypedDict):
 
     n: int
     metrics: dict[str, Row]
+    not_finite: NotRequired[dict[str, int]]
     kept: NotRequired[bool | None]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sdsdemo.app.job_states import Job
 from sdsdemo.core.number_format import NO_SCORE, is_of_nothing
-from sdsdemo.finetuning.phrases import KEPT, SHOWN, change_words, cosine_words, duration
+from sdsdemo.finetuning.phrases import KEPT, SHOWN, apart_words, change_words, cosine_words, duration
 from sdsdemo.ui.recipe_form import in_page_words
 
 STATES = {
@@ -93,6 +93,11 @@ def result_html(run: Job | None) -> str:
         for name, found in measured["sets"].items()
         for k, (metric, row) in enumerate((m, r) for m, r in found["metrics"].items() if m in SHOWN)
     )
+    apart = "".join(
+        f'<p class="hint">{escape(name)}: {said}.</p>'
+        for name, found in measured["sets"].items()
+        if (said := apart_words(found))
+    )
     withheld = "".join(
         f"<p>Swaps never trained ({what} <i>{escape(str(row['withheld']))}</i>): {change_words(row['change'])}.</p>"
         for what, row in measured.get("withheld", {}).items()
@@ -107,7 +112,7 @@ def result_html(run: Job | None) -> str:
         '<section class="results run-result"><h3>Before and after</h3><div class="wide"><table><thead><tr>'
         '<th scope="col">held-out set</th><th scope="col">score</th><th scope="col">before</th>'
         '<th scope="col">after</th><th scope="col">change</th><th scope="col">paired test</th></tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>{withheld}{towers}{_teacher(run.record)}"
+        f"<tbody>{rows}</tbody></table></div>{apart}{withheld}{towers}{_teacher(run.record)}"
         f'<p class="hint">{SHORT}</p>'
         f"<h3>The same in the shell</h3><pre class='command'>{escape(run.recipe.command(SHELL_OUT))}</pre></section>"
     )

@@ -22,6 +22,8 @@ import pytest
 import torch
 from open_clip import CLIP
 
+from sdsdemo.app.hub_upload import card
+from sdsdemo.app.job_states import Tuning
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning import before_after
@@ -40,6 +42,7 @@ from sdsdemo.models.clip import ClipModel
 from sdsdemo.models.delta import read_delta, read_header
 from sdsdemo.runtime.distributed import Processes
 from sdsdemo.settings import ROOT, Settings
+from sdsdemo.ui.finetune_html import result_html
 from tests.damage import damaged
 
 TINY = Recipe(steps=6, batch=4, pool=16, fitted_on=8, warm_up=1, keep_every=2, measure_every=3, teacher_timesteps=2)
@@ -438,12 +441,51 @@ def test_withheld_swaps_are_reported_apart(run: Any) -> None:
 
 
 def test_non_inferiority_needs_a_suitable_base_and_the_margin() -> None:
-    right = np.arange(1000) % 10 < 7
-    same, worse = before_after._kept(before_after._row(right, right)), right.copy()
+    right, all_E = np.arange(1000) % 10 < 7, np.ones(1000, bool)
+    same, worse = before_after._kept(before_after._row(right, right, all_E), all_E), right.copy()
     worse[np.flatnonzero(right)[:15]] = False  # -1.5 points, and the interval reaches further down than -2
     assert same == {"kept": True}
-    assert before_after._kept(before_after._row(right, worse)) == {"kept": False}
-    assert before_after._kept(before_after._row(np.ones(1000, bool), np.ones(1000, bool))) == {"kept": None}
+    assert before_after._kept(before_after._row(right, worse, all_E), all_E) == {"kept": False}
+    assert before_after._kept(before_after._row(all_E, all_E, all_E), all_E) == {"kept": None}
+    assert before_after._kept(before_after._row(right, right, all_E), np.arange(1000) > 0) == {"kept": False}
+
+
+@pytest.mark.parametrize("broken", [1, 3, COUNT])
+def test_scores_that_are_no_numbers_are_in_no_figure_and_are_said(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: int
+) -> None:
+    """broken: examples of the watched set whose image features are NaN after training."""
+    right, judge = [], before_after.judge
+
+    def judged(scores_E: Any) -> Any:
+        """Looks at each of the three sets before and after, and on the way at the first."""
+        right.append(judge(scores_E))
+        if len(right) != 4 + 1:
+            return right[-1]
+        for scores in scores_E[:broken]:
+            scores.score_IC[0, 0] = np.nan
+        return judge(scores_E)
+
+    monkeypatch.setattr(before_after, "judge", judged)
+    record = done(run(objective="clip")).record
+    stored = TuningFolder(tmp_path / "run").read()["measured"]
+    first = stored["sets"][stored["benchmark"]]
+    assert first["n"] == COUNT
+    assert first["not_finite"] == {"before": 0, "after": broken}
+    row, told = first["metrics"]["text"], slice(broken, None)
+    assert [row[when]["n"] for when in ("before", "after", "change")] == [COUNT - broken] * 3
+    wanted = [int(right[look].right["text"][told].sum()) for look in (0, 4)]
+    if broken < COUNT:
+        assert [row[when]["value"] * (COUNT - broken) for when in ("before", "after")] == pytest.approx(wanted)
+        assert row["change"]["gained"] - row["change"]["lost"] == wanted[1] - wanted[0]
+    else:
+        assert row["change"]["value"] is row["before"]["value"] is None
+    assert all("not_finite" not in found for name, found in stored["sets"].items() if name != stored["benchmark"])
+    said = f"a score that is not a finite number: 0 of {COUNT} before, {broken} of {COUNT} after"
+    assert said in as_text(record, tmp_path)
+    stored_record = TuningFolder(tmp_path / "run").read()
+    assert said in result_html(Tuning(id="a", recipe=TINY, state="finished", record=stored_record))
+    assert said in card(stored_record, "ada/my-clip")
 
 
 def test_a_cosine_says_in_which_tower_the_two_are_alike(run: Any) -> None:
