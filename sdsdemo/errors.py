@@ -34,7 +34,11 @@ def quoted(value: object) -> str:
         return "a number of many digits"
     if isinstance(value, float):
         return f"{value:g}"
-    return repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:60]}…"
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # it holds such a number, or too much of anything
+        return f"a {type(value).__name__} that cannot be written out"
+    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 @contextmanager

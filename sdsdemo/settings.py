@@ -262,9 +262,8 @@ def checked_range(value: Sequence[float] | str) -> tuple[float, float]:
 
 
 def _short(value: object) -> str:
-    """The beginning of what was given. A whole number may be too long for Python to write out."""
-    is_long = isinstance(value, int) and value.bit_length() > 1_000
-    return "a number of many digits" if is_long else str(value)[:20]
+    """The beginning of what was given."""
+    return value[:20] if isinstance(value, str) else quoted(value)[:24]
 
 
 def typed_range(value: Sequence[float] | None) -> str:

@@ -56,7 +56,8 @@ def ask(
     workbench, read = Workbench(), check_captions(captions)
     answers = list(workbench.compare(opened.image, read, tuple(models) or workbench.settings.models, spend))
     name = Path(image).name if isinstance(image, str | Path) else "picture"
-    return answers_as_dict(name, read, answers, [*opened.notes, *cleaning_notes(captions, read)], spend.region)
+    notes = [*opened.notes, *cleaning_notes(captions, read)]
+    return answers_as_dict(name, read, answers, notes, spend.region, spend.timestep_range)
 
 
 def as_text(answer: Mapping[str, Any]) -> str:

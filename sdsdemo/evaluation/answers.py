@@ -20,18 +20,20 @@ def answers_as_dict(
     answers: Sequence[Answer],
     notes: Sequence[str] = (),
     region: Region = "crop",
+    timestep_range: tuple[float, float] | None = None,
 ) -> dict[str, Any]:
     """One question, with the captions as they were read, and what each model says to it.
 
     `scores` has a number a caption, higher is better; `preferred` is the index of the best even when `decided` is
     false; `difference` is best minus second, and `tie` is there where that may be rounding. `problem` stands instead
     of scores; `notes` where there is something to explain. `region` is what of the picture every model
-    was shown.
+    was shown, `timestep_range` the part of the noise schedule that was asked for: None is each model's own.
     """
     return {
         "image": image_name,
         "captions": list(captions),
         "region": region,
+        "timestep_range": None if timestep_range is None else list(timestep_range),
         **({"notes": list(notes)} if notes else {}),
         "models": [_answer(answer) for answer in answers],
     }

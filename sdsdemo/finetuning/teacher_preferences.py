@@ -137,10 +137,6 @@ class Preferences:
         known = [-gap if mislabelled else gap for gap, mislabelled in gaps if gap is not None]
         return sum(gap > 0 for gap in known), len(known)
 
-    def without_answer(self, pairs: Sequence[Pair]) -> int:
-        """Pairs with a twin that the teacher was asked about in vain: its loss was no number."""
-        return sum(self._gaps.get(self._key(pair), 0.0) is None for pair in pairs if pair.twin)
-
     def _has(self, pair: Pair) -> bool:
         return self._gaps.get(self._key(pair)) is not None
 

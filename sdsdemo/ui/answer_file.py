@@ -10,6 +10,7 @@ import csv
 import io
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NotRequired
 from urllib.parse import urlencode
@@ -19,19 +20,23 @@ from typing_extensions import TypedDict
 
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.core.decision import decide
-from sdsdemo.errors import UserError
+from sdsdemo.errors import UserError, quoted
 from sdsdemo.evaluation.answers import answers_as_dict
 from sdsdemo.models.cards import fingerprint
 from sdsdemo.models.images import open_image
 from sdsdemo.runtime.files import from_json, to_json
 from sdsdemo.runtime.shapes import shaped
-from sdsdemo.settings import ASSETS, NOISES, SEED, TIMESTEPS, Knob, Settings, budget, typed_range
+from sdsdemo.settings import ASSETS, NOISES, SEED, TIMESTEPS, Settings, budget, typed_range
 from sdsdemo.types import Answer, Budget, Evidence, Region, Scores
 from sdsdemo.ui.examples import ShownExample, read_examples
 
 log = logging.getLogger(__name__)
 
 KNOBS = {"timesteps": TIMESTEPS, "noises": NOISES, "seed": SEED}
+CALLED = {"timesteps": "Timesteps", "noises": "Noise draws", "seed": "Seed"}
+LONGEST_NUMBER = 20
+"""Digits of a whole number in an address."""
+DROPPED = "The address has a setting that cannot be used, and the default is in its place: {why}."
 OPENING_FILE = "mini/opening.json"
 CSV_COLUMNS = (
     "image", "region", "model", "kind", "caption", "text", "score", "preferred", "difference", "stderr", "decided",
@@ -73,9 +78,10 @@ def answer_record(
     answers: Sequence[Answer],
     notes: Sequence[str] = (),
     region: Region = "crop",
+    timestep_range: tuple[float, float] | None = None,
 ) -> dict[str, Any]:
     """The dict of `score --json` plus, per model with evidence, `losses` [caption][timestep][noise]."""
-    record = answers_as_dict(image_name, captions, answers, notes, region)
+    record = answers_as_dict(image_name, captions, answers, notes, region, timestep_range)
     for entry, answer in zip(record["models"], answers, strict=True):
         if answer.scores and answer.scores.evidence:
             entry["evidence"]["losses"] = _rounded(answer.scores.evidence.loss_ICTN[0])
@@ -187,19 +193,45 @@ def address(
     return (f"https://huggingface.co/spaces/{space}" if space else "") + "?" + urlencode(fields)
 
 
-def read_address(query: Mapping[str, str], settings: Settings) -> tuple[str, tuple[str, str], tuple[str, ...], Budget]:
-    """Example, captions, models and budget of an address. A value that means nothing gives way to the default."""
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What an address asks for."""
+
+    example: str
+    captions: tuple[str, str]
+    models: tuple[str, ...]
+    spend: Budget
+    dropped: tuple[str, ...]
+    """A sentence for each setting that means nothing: the default is in its place, and the others stay."""
+
+
+def read_address(query: Mapping[str, str], settings: Settings) -> Asked:
+    """Example, captions, models and settings of an address. A setting that means nothing gives way to its default."""
     models = tuple(name.strip() for name in query.get("models", "").split(",") if name.strip())
-    try:
-        numbers = [_number(query.get(name), knob) for name, knob in KNOBS.items()]
-        spend = budget(*numbers, region=query.get("region", "crop"), timestep_range=query.get("timestep_range"))
-    except UserError:
-        spend = budget()
-    return query.get("example", ""), (query.get("a", ""), query.get("b", "")), models or settings.models, spend
+    kept: dict[str, Any] = {}
+    dropped = []
+    for name in (*KNOBS, "region", "timestep_range"):
+        if name in query:
+            try:
+                value = _whole(query[name], name) if name in KNOBS else query[name]
+                budget(**{name: value})
+                kept[name] = value
+            except UserError as error:
+                dropped.append(DROPPED.format(why=str(error).removesuffix(".")))
+    return Asked(
+        example=query.get("example", ""),
+        captions=(query.get("a", ""), query.get("b", "")),
+        models=models or settings.models,
+        spend=budget(**kept),
+        dropped=tuple(dropped),
+    )
 
 
-def _number(text: str | None, knob: Knob) -> int:
-    return int(text) if text is not None and text.isdecimal() else knob.default
+def _whole(text: str, name: str) -> int:
+    if not text.isdecimal() or len(text) > LONGEST_NUMBER:
+        knob = KNOBS[name]
+        raise UserError(f"{CALLED[name]} must be a whole number from {knob.low} to {knob.high}; it was {quoted(text)}.")
+    return int(text)
 
 
 def _answer(entry: Mapping[str, Any], workbench: Workbench) -> Answer:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from html import escape
 from typing import Any
 
@@ -62,7 +63,13 @@ SHOW_ANSWER = """() => {
   if (below && !refused) result.scrollIntoView({behavior: calm ? 'auto' : 'smooth'});
 }"""
 """On a phone the answer is below the form."""
-MARK_FRESH = "() => { document.getElementById('result')?.classList.remove('stale'); }"
+NOTE_EDIT = "() => { window.sdsdemoEdits = (window.sdsdemoEdits ?? 0) + 1; }"
+"""Of what is typed, and of when the form is asked about, `request_order.js` takes note."""
+MARK_FRESH = """() => {
+  if ((window.sdsdemoAsked ?? 0) === (window.sdsdemoEdits ?? 0))
+    document.getElementById('result')?.classList.remove('stale');
+}"""
+"""Only where the visitor has changed nothing since the question: an answer may be to what the form said before."""
 COPY_LINK = """
 element.addEventListener('click', async (event) => {
   const button = event.target.closest('[data-link]');
@@ -268,6 +275,8 @@ class CompareTab:
         self.answer.change(None, js=MARK_FRESH, **PRIVATE)
         self.swap.click(None, self.captions, self.captions, js=SWAP, **PRIVATE)
         gr.on([field.change for field in self.inputs], None, js=MARK_STALE, **PRIVATE)
+        edits = [self.swap.click, self.picture.clear, *(field.input for field in (*self.models, self.region))]
+        gr.on(edits, None, js=NOTE_EDIT, **PRIVATE)
         self.picture.input(self._check_picture, self.picture, self.message, trigger_mode="always_last", **quick)
         gr.on([self.settings.expand, *(model.change for model in self.models)], **describe)
 
@@ -282,7 +291,7 @@ class CompareTab:
         models = [*form.models, *[None] * len(self.models)][: len(self.models)]
         spend = [form.timesteps, form.noises, form.seed, form.region, form.timestep_range]
         filled = [form.image, *form.captions, *spend, *models]
-        yield filled + self._updates(View(message="" if form.image else compare_logic.NO_PICTURE))
+        yield filled + self._updates(View(message="" if form.image else compare_logic.NO_PICTURE, remarks=form.remarks))
         if form.image:
             for updates in self._in_order(form, request):
                 yield [gr.skip()] * len(self.inputs) + updates
@@ -312,7 +321,7 @@ class CompareTab:
             if not (is_last if is_refused else not self.scored.is_late(request)):
                 yield [gr.skip()] * len(self.outputs)
                 return
-            message, *rest = self._updates(view)
+            message, *rest = self._updates(replace(view, remarks=(*form.remarks, *view.remarks)))
             yield [message if is_last else gr.skip(), *rest]
 
     def _find(self, image: Image) -> ShownExample | None:

@@ -54,6 +54,8 @@ class Form:
     region: Any = "crop"
     timestep_range: Any = None
     """Two numbers, or a text that holds them; nothing is the range of each model's card."""
+    remarks: tuple[str, ...] = ()
+    """What is said beside the answer, since the address asked for something else."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,8 +153,9 @@ def score_dict(workbench: Workbench, examples: Sequence[ShownExample], form: For
     """The same answer as `score --json`, for programs. Raises `UserError`."""
     question = ask(workbench, examples, form)
     answers = workbench.compare(question.image, question.captions, question.models, question.budget)
+    spend = question.budget
     return answers_as_dict(
-        question.image_name, question.captions, list(answers), question.notes, question.budget.region
+        question.image_name, question.captions, list(answers), question.notes, spend.region, spend.timestep_range
     )
 
 
@@ -231,19 +234,21 @@ def form_of_address(
     """The form that an address describes; None for an address that asks for nothing."""
     if query.get("tab", "compare") != "compare" or not query.keys() & {"example", "a", "b", "models"}:
         return None
-    name, captions, models, spend = answer_file.read_address(query, workbench.settings)
-    example = _of_run(query, of_run) or next((example for example in examples if example.name == name), None)
+    asked = answer_file.read_address(query, workbench.settings)
+    captions, spend = asked.captions, asked.spend
+    example = _of_run(query, of_run) or next((example for example in examples if example.name == asked.example), None)
     if example and not any(captions):
         captions = example.captions
     form = Form(
         image=str(example.path) if example else None,
         captions=captions,
-        models=models,
+        models=asked.models,
         timesteps=spend.timesteps,
         noises=spend.noises,
         seed=spend.seed,
         region=spend.region,
         timestep_range=typed_range(spend.timestep_range),
+        remarks=asked.dropped,
     )
     return form, example
 
@@ -324,7 +329,7 @@ def _final(
     space: str,
     notes: Sequence[str] = (),
 ) -> View:
-    kept = answer_file.answer_record(image_name, captions, answers, notes, spend.region)
+    kept = answer_file.answer_record(image_name, captions, answers, notes, spend.region, spend.timestep_range)
     tools = compare_html.tools_html(
         answer_file.address(example, captions, models, spend, space),
         example is None,

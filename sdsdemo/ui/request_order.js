@@ -40,6 +40,12 @@ the number as well (ui/request_order.py), so that what it streams and remembers 
     return body;
   }
 
+  /* Edits of the question, and how many there were when its answer was asked for: a later one makes that answer old. */
+  const answerField = () => window.gradio_config?.components.find((one) => one.props?.elem_id === 'answer')?.id;
+  document.addEventListener('input', ({target}) => {
+    if (target.closest?.('#question')) window.sdsdemoEdits = (window.sdsdemoEdits ?? 0) + 1;
+  }, true);
+
   window.fetch = async (input, options = {}) => {
     const address = String(input?.url ?? input);
     const isCall = /\/(run|queue\/join)\b/.test(address) && typeof options.body === 'string';
@@ -50,6 +56,7 @@ the number as well (ui/request_order.py), so that what it streams and remembers 
     const isQueued = address.includes('/queue/join');
     const isInput = event?.targets.some(([component, name]) => component === call.trigger_id && name === 'input');
     if (isInput) changed.set(call.trigger_id, number);
+    if (isQueued && event?.outputs.includes(answerField())) window.sdsdemoAsked = window.sdsdemoEdits ?? 0;
     if (isQueued) event?.outputs.forEach((component) => shown.set(component, rank(null, number)));
     const headers = new Headers(options.headers);
     headers.set('x-sdsdemo-request', String(number));

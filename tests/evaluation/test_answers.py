@@ -26,7 +26,10 @@ def answer_of(fake: FakeScorer) -> Answer:
 def test_the_documented_fields_are_there_and_no_other() -> None:
     answers = [answer_of(FakeScorer(fake_card())), answer_of(FakeScorer(DIFFUSION))]
     result = answers_as_dict("cat.png", CAPTIONS, answers)
-    assert list(result) == ["image", "captions", "region", "models"]
+    assert list(result) == ["image", "captions", "region", "timestep_range", "models"]
+    assert (result["region"], result["timestep_range"]) == ("crop", None)
+    named = answers_as_dict("cat.png", CAPTIONS, answers, region="pad", timestep_range=(0.2, 0.8))
+    assert (named["region"], named["timestep_range"]) == ("pad", [0.2, 0.8])
     similarity, denoising = result["models"]
     common = {"model", "kind", "scores", "preferred", "difference", "stderr", "decided", "seconds"}
     assert set(similarity) == common

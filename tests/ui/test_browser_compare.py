@@ -167,6 +167,28 @@ def slow(workbench, caption_a):
             go.set()
 
 
+def test_an_answer_to_captions_that_were_edited_meanwhile_stays_marked_as_old(visit, served):
+    page = visit().page
+    with slow(served.workbench, "asked"):
+        press(page, "asked")
+        expect(page.locator("#answer .asked")).to_contain_text("asked")
+        caption(page, "b").fill("edited since")
+        expect(page.locator("#result.stale")).to_be_visible()
+    expect(page.locator(VERDICTS)).to_have_count(3)
+    page.wait_for_timeout(300)
+    expect(page.locator("#result.stale")).to_be_visible()
+    page.locator("#score").click()
+    expect(page.locator("#answer .asked")).to_contain_text("edited since")
+    expect(page.locator(VERDICTS)).to_have_count(3)
+    expect(page.locator("#result.stale")).to_have_count(0)
+
+
+def test_a_bad_setting_of_an_address_is_said_beside_the_answer(visit):
+    page = visit("?tab=compare&example=green-red&timesteps=2&noises=9999").page
+    expect(page.locator(VERDICTS)).to_have_count(3)
+    expect(page.locator("#message")).to_contain_text("Noise draws must be from 1 to 16")
+
+
 def press(page, text):
     caption(page, "a").fill(text)
     page.locator("#score").click()

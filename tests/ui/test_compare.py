@@ -17,7 +17,7 @@ from PIL import Image
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.core.decision import decide
 from sdsdemo.errors import UserError
-from sdsdemo.settings import ASSETS, LIMITS, Settings, budget
+from sdsdemo.settings import ASSETS, LIMITS, TIMESTEPS, Settings, budget
 from sdsdemo.types import Answer, Concern, Preference, Scores
 from sdsdemo.ui import answer_file, compare_html, compare_logic
 from sdsdemo.ui.compare_logic import Form
@@ -451,3 +451,47 @@ def test_an_invalid_address_setting_falls_back_to_the_default(examples, nonsense
         "it asks"
     )
     assert (form.region, form.timestep_range) == ("crop", "")
+
+
+GOOD = {"timesteps": "3", "noises": "2", "seed": "7", "region": "pad", "timestep_range": "0.2 0.8"}
+
+
+@pytest.mark.parametrize(
+    ("name", "bad", "said"),
+    [
+        ("timesteps", "9999", "Timesteps must be from 1 to 64"),
+        ("noises", "two", "Noise draws must be a whole number"),
+        ("seed", "9" * 5000, "Seed must be a whole number"),
+        ("region", "stretch", "The region must be"),
+        ("timestep_range", "0.8 0.2", "The timestep range must be"),
+    ],
+)
+def test_one_bad_setting_of_an_address_is_named_and_the_others_stay(examples, name, bad, said):
+    query = {"a": "one", **GOOD, name: bad}
+    form, _ = compare_logic.form_of_address(fake_workbench(), examples, query) or pytest.fail("it asks")
+    usual = {"timesteps": 8, "noises": 4, "seed": 0, "region": "crop", "timestep_range": ""}
+    wanted = {"timesteps": 3, "noises": 2, "seed": 7, "region": "pad", "timestep_range": "0.2 0.8", name: usual[name]}
+    assert {key: getattr(form, key) for key in wanted} == wanted
+    (remark,) = form.remarks
+    assert said in remark
+    assert len(remark) < 300
+    query = {"a": "one", **GOOD}
+    form, _ = compare_logic.form_of_address(fake_workbench(), examples, query) or pytest.fail("it asks")
+    assert form.remarks == ()
+
+
+@pytest.mark.parametrize("kind", ["long", "negative", "in a list", "in an object", "infinite", "not a number"])
+def test_a_number_that_cannot_be_written_out_is_refused_in_a_sentence(kind):
+    long = 10**5000
+    value = {
+        "long": long, "negative": -long, "in a list": [long], "in an object": {"a": long},
+        "infinite": float("inf"), "not a number": float("nan"),
+    }[kind]  # fmt: skip
+    for refuse in (
+        lambda: TIMESTEPS.check(value, "Timesteps"),
+        lambda: budget(timestep_range=[value, 1]),
+        lambda: budget(timestep_range=value),
+    ):
+        with pytest.raises(UserError) as error:
+            refuse()
+        assert len(str(error.value)) < 250
