@@ -213,7 +213,7 @@ def read_address(query: Mapping[str, str], settings: Settings) -> Asked:
     for name in (*KNOBS, "region", "timestep_range"):
         if name in query:
             try:
-                value = _whole(query[name], name) if name in KNOBS else query[name]
+                value: Any = _whole(query[name], name) if name in KNOBS else query[name]
                 budget(**{name: value})
                 kept[name] = value
             except UserError as error:

@@ -23,7 +23,7 @@ import torch
 from open_clip import CLIP
 
 from sdsdemo.app.hub_upload import card
-from sdsdemo.app.job_states import Tuning
+from sdsdemo.app.job_states import Job
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning import before_after
@@ -484,7 +484,7 @@ def test_scores_that_are_no_numbers_are_in_no_figure_and_are_said(
     said = f"a score that is not a finite number: 0 of {COUNT} before, {broken} of {COUNT} after"
     assert said in as_text(record, tmp_path)
     stored_record = TuningFolder(tmp_path / "run").read()
-    assert said in result_html(Tuning(id="a", recipe=TINY, state="finished", record=stored_record))
+    assert said in result_html(Job(id="a", recipe=TINY, state="finished", record=stored_record))
     assert said in card(stored_record, "ada/my-clip")
 
 
