@@ -3,7 +3,8 @@
     python3 setup_env.py            what the page needs
     python3 setup_env.py --dev      and what the tests need
 
-It is written so that an old Python can still read it, and say that it is too old.
+It is written so that an old Python can still read it, and say that it is too old: the types that such a Python does not
+know are in quotes.
 """
 
 import collections
@@ -44,7 +45,7 @@ class SetupError(Exception):
     """A sentence that says what to do."""
 
 
-def main(arguments):
+def main(arguments: "list[str]") -> int:
     """Exit status 0, or 2 after a sentence on stderr."""
     wanted = "dev" if "--dev" in arguments else "run"
     try:
@@ -61,7 +62,7 @@ def main(arguments):
     return 0
 
 
-def newest_python(version, running):
+def newest_python(version: "tuple[int, int, int, str, int]", running: str) -> str:
     """The Python to use: this one when it is new enough, else another one that is on the path."""
     if tuple(version[:2]) >= OLDEST:
         return running
@@ -72,7 +73,7 @@ def newest_python(version, running):
     raise SetupError(TOO_OLD.format(*(OLDEST + tuple(version[:2]))))
 
 
-def set_up(wanted):
+def set_up(wanted: str) -> None:
     """Bring `.venv` up to date; nothing is done, and no network is needed, where it is already."""
     if is_ready(wanted):
         return
@@ -89,7 +90,7 @@ def set_up(wanted):
     say(start, "ready")
 
 
-def is_ready(wanted):
+def is_ready(wanted: str) -> bool:
     """Whether the stamp fits the requirement files and the environment still runs."""
     try:
         with open(STAMP) as file:
@@ -100,13 +101,13 @@ def is_ready(wanted):
     return enough and found == digest(kind) and version == venv_version()
 
 
-def write_stamp(line):
+def write_stamp(line: str) -> None:
     """The one line of the stamp: what was installed, for which Python, and the digest of the requirement files."""
     with open(STAMP, "w") as file:
         file.write(line + "\n")
 
 
-def digest(wanted):
+def digest(wanted: str) -> str:
     """A hash of the requirement files that were installed."""
     total = hashlib.sha256()
     for name in sorted({FILES["run"], FILES[wanted], CONSTRAINTS}):
@@ -115,13 +116,13 @@ def digest(wanted):
     return total.hexdigest()
 
 
-def venv_python():
+def venv_python() -> str:
     """The environment's Python, on Windows too."""
     parts = ("Scripts", "python.exe") if os.name == "nt" else ("bin", "python")
     return os.path.join(VENV, *parts)
 
 
-def venv_version():
+def venv_version() -> str:
     """Such as "3.11" where the environment was made here and its Python starts and is new enough; else empty.
 
     The version counts because packages lie in a folder of that name: after the system's Python went from 3.11 to 3.12
@@ -141,7 +142,7 @@ def venv_version():
     return done.stdout.decode("ascii").strip() if done.returncode == 0 else ""
 
 
-def was_moved():
+def was_moved() -> bool:
     """Whether the environment says that it was made elsewhere: its Python still starts, its other programs do not."""
     try:
         with open(os.path.join(VENV, "pyvenv.cfg"), encoding="utf-8", errors="replace") as file:
@@ -152,14 +153,14 @@ def was_moved():
     return not all(command.endswith(here) for command in made_by)
 
 
-def check_disk():
+def check_disk() -> None:
     """Room for the packages, where they are not there yet."""
     free = shutil.disk_usage(ROOT).free / 1e9
     if free < NEEDED_GB and not os.path.exists(STAMP):
         raise SetupError(DISK_FULL.format(needed=NEEDED_GB, free=free))
 
 
-def make_venv():
+def make_venv() -> None:
     """A new environment, unless one is there that runs; a half-made or moved one is made anew."""
     if venv_version() and has_pip():
         return
@@ -169,13 +170,13 @@ def make_venv():
         raise SetupError(NO_VENV)
 
 
-def has_pip():
+def has_pip() -> bool:
     """Whether the environment's Python finds its packages; in a half-made environment it does not."""
     command = [venv_python(), "-m", "pip", "--version"]
     return subprocess.call(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0
 
 
-def install(wanted, start):
+def install(wanted: str, start: float) -> None:
     """pip, with a line now and then about what it is at, and its last lines when it fails."""
     command = [venv_python(), "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off"]
     command += ["-r", os.path.join(ROOT, FILES[wanted]), "-c", os.path.join(ROOT, CONSTRAINTS)]
@@ -191,12 +192,12 @@ def install(wanted, start):
         raise SetupError(NO_PACKAGES)
 
 
-def as_text(line):
+def as_text(line: bytes) -> str:
     """A line of pip's, with a question mark where a terminal might not know the character."""
     return line.decode("ascii", "replace").strip().replace("\ufffd", "?")
 
 
-def wait(process):
+def wait(process: "subprocess.Popen[bytes]") -> "int | None":
     """Its exit status, or None when it is still at work after SAID_EVERY seconds."""
     try:
         return process.wait(timeout=SAID_EVERY)
@@ -204,7 +205,7 @@ def wait(process):
         return None
 
 
-def say(start, line):
+def say(start: float, line: str) -> None:
     """A line of progress with the minutes since the start."""
     sys.stdout.write(f"[{(time.time() - start) / 60:4.1f} min] {line}\n")
     sys.stdout.flush()

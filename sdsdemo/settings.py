@@ -150,7 +150,8 @@ FINETUNING = FineTuning()
 def limit_words(name: str, value: str) -> str:
     """What a limit of that value means, in a sentence."""
     known = {limit.name: limit for limit in (*fields(Limits), *fields(FineTuning))}
-    return known[name].metadata["says"].format(value)
+    says: str = known[name].metadata["says"]
+    return says.format(value)
 
 
 @dataclass(frozen=True, kw_only=True)

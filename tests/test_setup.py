@@ -121,7 +121,10 @@ def test_an_old_python_ends_the_script_before_anything_is_made(
 
 
 def test_an_old_python_can_read_the_script() -> None:
-    ast.parse((ROOT / "setup_env.py").read_text(), feature_version=(3, 6))
+    tree = ast.parse((ROOT / "setup_env.py").read_text(), feature_version=(3, 6))
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    types = [kind for f in functions for kind in (f.returns, *(arg.annotation for arg in f.args.args))]
+    assert all(isinstance(kind, ast.Name | ast.Constant) for kind in types), "quote a type that it cannot evaluate"
 
 
 def test_on_windows_the_environments_python_lies_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sdsdemo.cli.mini import add_mini
-from sdsdemo.cli.output import columns, note, progress, show, silent, verb
+from sdsdemo.cli.output import Verbs, columns, note, progress, show, silent, verb
 from sdsdemo.cli.parser import Parser
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.recipe import PRESET_WORDS, Recipe, cli_flag, from_preset, headings
@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_score(verbs: Any) -> None:
+def _add_score(verbs: Verbs) -> None:
     example = 'score cat.png "a cat on a mat" "a mat on a cat" --model mini-clip --model mini-diffusion'
     score = verb(verbs, "score", "ask each model which caption fits a picture", example, _score)
     score.add_argument("image", help="a picture: PNG, JPEG or WebP")
@@ -79,7 +79,7 @@ def _add_score(verbs: Any) -> None:
     _add_models_and_budget(score)
 
 
-def _add_evaluate(verbs: Any) -> None:
+def _add_evaluate(verbs: Verbs) -> None:
     evaluate = verb(verbs, "evaluate", "score a whole benchmark", "evaluate mini --model mini-clip", _evaluate)
     evaluate.add_argument(
         "benchmark",
@@ -106,7 +106,7 @@ def _add_evaluate(verbs: Any) -> None:
     _add_models_and_budget(evaluate)
 
 
-def _add_report(verbs: Any) -> None:
+def _add_report(verbs: Verbs) -> None:
     report = verb(verbs, "report", "tabulate and plot stored runs", "report runs/mini --out report", _report)
     report.add_argument("runs", nargs="+", type=Path, metavar="DIR", help="folders written by `evaluate --out`")
     report.add_argument(
@@ -114,7 +114,7 @@ def _add_report(verbs: Any) -> None:
     )
 
 
-def _add_finetune(verbs: Any) -> None:
+def _add_finetune(verbs: Verbs) -> None:
     example = "finetune --preset quick --objective preference --out runs/try"
     tune = verb(verbs, "finetune", "fine-tune a CLIP model, with or without a teacher", example, _finetune)
     tune.usage, tune.epilog = f"%(prog)s --out DIR [options]\n{tune.epilog}", None

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from sdsdemo.cli.output import note, progress, show, verb
+from sdsdemo.cli.output import Verbs, note, progress, show, verb
 from sdsdemo.errors import UserError
 from sdsdemo.settings import ASSETS, CHECKPOINTS, SEED, TRAIN_MINUTES, VARIANTS_MINUTES, Settings
 
@@ -14,7 +14,7 @@ DEFAULT_WORK = Path("runs/mini")
 STUDY_LINES = ASSETS / "mini" / "results" / "experiment"
 
 
-def add_mini(verbs: Any) -> None:
+def add_mini(verbs: Verbs) -> None:
     """Adds `mini` and its subcommands."""
     mini = verbs.add_parser("mini", help="rebuild the Mini world and its models from scratch")
     deeds = mini.add_subparsers(required=True, metavar="DEED")

@@ -6,14 +6,16 @@ import argparse
 import shutil
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
+from sdsdemo.cli.parser import Parser
 from sdsdemo.runtime.files import finite, to_json
 
 Handler = Callable[[argparse.Namespace], int]
+Verbs: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 
-def verb(verbs: Any, name: str, says: str, example: str, run: Handler) -> argparse.ArgumentParser:
+def verb(verbs: Verbs, name: str, says: str, example: str, run: Handler) -> Parser:
     """Adds a verb: its parser, whose arguments `run` handles."""
     parser = verbs.add_parser(
         name, help=says, description=f"{says[0].upper()}{says[1:]}.", epilog=f"example: python -m sdsdemo {example}"

@@ -172,7 +172,8 @@ def clip_loss(
     if caption_B is None or _all_differ(caption_B):
         from open_clip import ClipLoss
 
-        return ClipLoss()(image_BD, text_BD, logit_scale)
+        plain: Tensor = ClipLoss()(image_BD, text_BD, logit_scale)
+        return plain
     by_image = _choice(logit_scale * image_BD @ text_BD.T, caption_B, caption_B)
     by_text = _choice(logit_scale * text_BD @ image_BD.T, caption_B, caption_B)
     return (by_image + by_text) / 2
@@ -211,7 +212,7 @@ def negatives_loss(
 
 
 def _all_differ(number_B: Tensor) -> bool:
-    return len(number_B.unique()) == len(number_B)
+    return len(number_B.unique()) == len(number_B)  # type: ignore[no-untyped-call]  # torch leaves `unique` untyped
 
 
 def _all_right_alone(caption_B: Tensor, twin_B: Tensor) -> bool:

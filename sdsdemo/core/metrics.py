@@ -194,7 +194,8 @@ def mcnemar_exact(only_a: int, only_b: int) -> float:
     for k in range(min(only_a, only_b) + 1):
         tail += ways
         ways = ways * (n - k) // (k + 1)
-    return min(1.0, 2 * tail / 2**n)  # a quotient of whole numbers: nothing under- or overflows before it
+    p: float = 2 * tail / 2**n  # a quotient of whole numbers: nothing under- or overflows before it
+    return min(1.0, p)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -305,7 +306,8 @@ def grid_stderr(loss_TN: np.ndarray) -> np.ndarray:
     loss_TN: [..., T, N]; the error has the shape in front. NaN with a single noise draw a timestep.
     """
     stderr_T = _stderr_of_mean(np.asarray(loss_TN, dtype=np.float64))
-    return np.sqrt(np.square(stderr_T).sum(axis=-1)) / stderr_T.shape[-1]
+    stderr: np.ndarray = np.sqrt(np.square(stderr_T).sum(axis=-1)) / stderr_T.shape[-1]
+    return stderr
 
 
 def _picks(score_RC: np.ndarray, resolution: float) -> str:
@@ -321,7 +323,8 @@ def _stderr_of_mean(value_TN: np.ndarray) -> np.ndarray:
     noises = value_TN.shape[-1]
     if noises == 1:
         return np.full(value_TN.shape[:-1], np.nan)
-    return value_TN.std(axis=-1, ddof=1) / math.sqrt(noises)
+    spread_T: np.ndarray = value_TN.std(axis=-1, ddof=1)
+    return spread_T / math.sqrt(noises)
 
 
 def _combined(stderr_T: np.ndarray, noises: int) -> tuple[float | None, float | None]:

@@ -35,7 +35,8 @@ class Judged:
     @property
     def finite(self) -> np.ndarray:
         """finite_E: whether the model says anything about an example."""
-        return ~np.isnan(next(iter(self.margin.values())))
+        finite_E: np.ndarray = ~np.isnan(next(iter(self.margin.values())))
+        return finite_E
 
     @property
     def right(self) -> dict[str, np.ndarray]:
@@ -70,7 +71,8 @@ def judge_matrices(
 
 def best_first(score_C: np.ndarray) -> list[int]:
     """Places of the captions, the best first: equal ones in their order, those whose score is no number last."""
-    return np.argsort(-np.where(np.isnan(score_C), -np.inf, score_C), kind="stable").tolist()
+    places: list[int] = np.argsort(-np.where(np.isnan(score_C), -np.inf, score_C), kind="stable").tolist()
+    return places
 
 
 def contest(score_C: np.ndarray, true: int) -> tuple[int, int] | None:

@@ -68,7 +68,8 @@ def by_range(evidence: Evidence) -> dict[tuple[int, int], np.ndarray]:
 
 
 def _mean(loss_ICTN: np.ndarray) -> np.ndarray:
-    return loss_ICTN.mean(axis=(2, 3))
+    mean_IC: np.ndarray = loss_ICTN.mean(axis=(2, 3))
+    return mean_IC
 
 
 def _spread(count: int, count_T: int) -> np.ndarray:

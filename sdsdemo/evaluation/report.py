@@ -69,7 +69,7 @@ class _Result(TypedDict):
 def read_result(path: Path) -> dict[str, Any]:
     """A result that `evaluate --json` printed into a file. Raises `UserError` where it is none."""
     try:
-        result = shaped(from_json(path.read_bytes()), _Result)
+        result: dict[str, Any] = shaped(from_json(path.read_bytes()), _Result)
         _check_shares(result)
     except (OSError, ValueError) as error:
         raise UserError(f"{path.name} is no result of `evaluate --json` ({error}): write it again.") from error

@@ -168,7 +168,8 @@ class PairBatches:
             turn = int(np.random.default_rng((self._recipe.seed, step, 1)).integers(1, len(pairs)))
         captions = [pairs[(row + turn) % len(pairs)].caption for row in range(len(pairs))[rows]]
         with torch.no_grad():
-            return self._teacher.encode_prompts(captions)
+            condition_C: Tensor = self._teacher.encode_prompts(captions)
+        return condition_C
 
     def _preferences(self, pairs: Sequence[Pair]) -> Tensor:
         """p of each; of `labels` it is 1; NaN without a twin."""

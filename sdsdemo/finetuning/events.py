@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sdsdemo.core.metrics import Proportion
-from sdsdemo.finetuning.loop import Step
+from sdsdemo.finetuning.loop import Step as Step
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -233,7 +233,7 @@ class _Run:
         for losses in self._micro_batches(losses_at, stop):
             for name, value in losses.items():
                 values[name] += float(value.detach())
-            losses["loss"].backward()
+            losses["loss"].backward()  # type: ignore[no-untyped-call]  # torch leaves `backward` untyped
         summed = self.processes.sum_numbers(values)
         if not math.isfinite(summed["loss"]):
             raise _NotFiniteError(NOT_A_NUMBER)

@@ -151,10 +151,11 @@ class Student(nn.Module):
     def latents(self, features_BD: Tensor) -> Tensor:
         """h_w(f(x)): [B, channels, height, width]."""
         assert self.h_w is not None
-        latent_BE = self.h_w(features_BD)
+        assert self.latent_shape is not None
+        latent_BE: Tensor = self.h_w(features_BD)
         if self.unit_variance:
             latent_BE = nn.functional.layer_norm(latent_BE, latent_BE.shape[1:])
-        return self.map_scale * latent_BE.unflatten(1, self.latent_shape)
+        return self.map_scale * latent_BE.reshape(len(latent_BE), *self.latent_shape)
 
     @torch.no_grad()
     def fit(self, features_ND: Tensor, latent_N: Tensor) -> float:

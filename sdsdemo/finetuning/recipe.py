@@ -209,7 +209,8 @@ PRESET_WORDS = {
 
 def meaning(name: str) -> str:
     """A setting's one-sentence meaning."""
-    return next(entry.metadata["meaning"] for entry in fields(Recipe) if entry.name == name)
+    says: str = next(entry.metadata["meaning"] for entry in fields(Recipe) if entry.name == name)
+    return says
 
 
 def headings() -> dict[str, list[Field[Any]]]:

@@ -144,7 +144,8 @@ class ClipModel:
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next(self.module.parameters()).device
+        weight: Tensor = next(self.module.parameters())
+        return weight.device
 
     def tokenize(self, captions: Sequence[str]) -> Tensor:
         """id_CL, int64, of the cleaned captions, padded and cut to `context_length`."""
@@ -199,7 +200,8 @@ class ClipModel:
         return torch.cat([self.module.encode_text(b.to(self.device), normalize=True).float() for b in batches])
 
     def _encode(self, input_I: Tensor) -> Tensor:
-        return self.module.encode_image(input_I.to(self.device, torch.float32), normalize=True).float()
+        feature_ID: Tensor = self.module.encode_image(input_I.to(self.device, torch.float32), normalize=True)
+        return feature_ID.float()
 
 
 class ClipScorer:

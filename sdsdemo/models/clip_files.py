@@ -154,7 +154,8 @@ def check_name(rest: str) -> None:
 
 def architectures() -> list[str]:
     """Names that open_clip has a config of."""
-    return open_clip.list_models()
+    names: list[str] = open_clip.list_models()
+    return names
 
 
 def is_quick(name: str) -> bool:
@@ -239,7 +240,7 @@ def _is_too_large(files: ClipFiles) -> bool:
     if all(isinstance(number, int) for number in (width, layers, patch, size)):
         places = (size // (patch or 1)) ** 2 if vision.get("pos_embed_type", "learnable") == "learnable" else 0
         numbers += 12 * layers * width**2 + (3 * patch**2 + places) * width
-    return numbers > files.weights.stat().st_size
+    return bool(numbers > files.weights.stat().st_size)
 
 
 @contextmanager
@@ -268,7 +269,8 @@ def tokenizer_of(files: ClipFiles, context_length: int, allow_download: bool) ->
     Raises `UserError` where it is missing, broken or of another model.
     """
     if files.tokenizer is None:
-        return open_clip.get_tokenizer(files.name, context_length=context_length)
+        usual: Callable[..., Tensor] = open_clip.get_tokenizer(files.name, context_length=context_length)
+        return usual
     text, name = files.config["text_cfg"], files.name.rpartition("/")[2]
     if isinstance(files.tokenizer, Path):
         for file in sorted(files.tokenizer.glob("*token*.json")):
@@ -284,7 +286,8 @@ def tokenizer_of(files: ClipFiles, context_length: int, allow_download: bool) ->
     except Exception as error:  # what a strange file makes of the tokenizer's constructors is an open set
         raise UserError(f"The tokenizer of {name!r} is missing or broken: fetch or save the model again.") from error
     check_tokenizer(tokenizer.tokenizer, name)
-    return tokenizer
+    own: Callable[..., Tensor] = tokenizer
+    return own
 
 
 def check_tokens(tokenizer: Callable[..., Tensor], module: Any, size: int, name: str) -> None:
@@ -305,7 +308,8 @@ def facts_of(spec: str, config: dict[str, Any], preprocess: dict[str, Any]) -> d
         "preprocess": preprocess,
         "model": config,
     }
-    return json.loads(json.dumps(facts, default=str))
+    as_stored: dict[str, Any] = json.loads(json.dumps(facts, default=str))
+    return as_stored
 
 
 def _gelu_words(name: str, tag: str, *, quick: bool) -> str:

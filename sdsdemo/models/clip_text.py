@@ -26,7 +26,8 @@ def encode_captions(clip: Any, token_CL: Tensor) -> Tensor:
     """feature_CD of open_clip's `encode_text(normalize=True)`, gradient included."""
     end_C = ends(clip, token_CL)
     if end_C is None:
-        return clip.encode_text(token_CL, normalize=True)
+        feature_CD: Tensor = clip.encode_text(token_CL, normalize=True)
+        return feature_CD
     length = int(end_C.max()) + 1
     tower, prefix = _tower(clip)
     if _is_plain(tower.transformer):
@@ -36,7 +37,8 @@ def encode_captions(clip: Any, token_CL: Tensor) -> Tensor:
         f"{prefix}attn_mask": tower.attn_mask[:length, :length],
     }
     found = functional_call(clip, shorter, (None, token_CL[:, :length]), tie_weights=False)
-    return found["text_features"] if isinstance(found, dict) else found[1]
+    feature_CD = found["text_features"] if isinstance(found, dict) else found[1]
+    return feature_CD
 
 
 def ends(clip: Any, token_CL: Tensor) -> Tensor | None:
@@ -78,7 +80,7 @@ def _features_at(tower: Any, token_CL: Tensor, end_C: Tensor) -> Tensor:
     behind_CL = torch.arange(length, device=token_CL.device) > end_C[:, None]
     asked_C1D = normed_CLD[caption_C, end_C][:, None]
     heard_C1D, _ = last.attn(asked_C1D, normed_CLD, normed_CLD, key_padding_mask=behind_CL, need_weights=False)
-    state_CD = state_CLD[caption_C, end_C] + last.ls_1(heard_C1D[:, 0])
+    state_CD: Tensor = state_CLD[caption_C, end_C] + last.ls_1(heard_C1D[:, 0])
     state_CD = tower.ln_final(state_CD + last.ls_2(last.mlp(last.ln_2(state_CD))))
     project = tower.text_projection
     if project is None:

@@ -155,7 +155,7 @@ def read_config(path: Path, shape: Any, name: str) -> dict[str, Any]:
     """A config of the model `name`, checked. Raises `UserError` naming the file and the first thing that is wrong."""
     check_file(path, name)
     try:
-        value = shaped(from_json(path.read_bytes()), shape)
+        value: dict[str, Any] = shaped(from_json(path.read_bytes()), shape)
         check_values(value)
     except (OSError, ValueError) as error:
         raise UserError(NOT_SO.format(file=path.name, name=name, why=ascii(str(error)[:200])[1:-1])) from error

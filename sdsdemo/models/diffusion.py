@@ -154,7 +154,8 @@ class LatentDiffusion:
 
     def tokenize(self, prompts: Sequence[str]) -> Tensor:
         """id_CL, int64, of the cleaned prompts, padded and cut to `context_length` as the pipeline does it."""
-        return self._tokenized(prompts)["input_ids"]
+        id_CL: Tensor = self._tokenized(prompts)["input_ids"]
+        return id_CL
 
     def token_ids(self, caption: str) -> TokenRow:
         """A caption as the text encoder meets it, and whether its end was cut."""
@@ -176,9 +177,10 @@ class LatentDiffusion:
 
     def encode_pixels(self, pixels_I: Tensor) -> Tensor:
         """latent_I of float32 [I, 3, H, W] in -1 to 1, all at once."""
-        mean_I = self.vae.encode(pixels_I.to(self.device)).latent_dist.mean
+        mean_I: Tensor = self.vae.encode(pixels_I.to(self.device)).latent_dist.mean
         config = self.vae.config
-        return (mean_I - (getattr(config, "shift_factor", None) or 0.0)) * config.scaling_factor
+        latent_I: Tensor = (mean_I - (getattr(config, "shift_factor", None) or 0.0)) * config.scaling_factor
+        return latent_I
 
     def encode_prompts(self, prompts: Sequence[str]) -> Any:
         """condition_C: the text encoder's first output, [C, L, D]."""
@@ -198,8 +200,8 @@ class LatentDiffusion:
     def denoise(self, noisy_B: Tensor, timestep_B: Tensor, condition_B: Any) -> Tensor:
         """The denoiser's output for a batch, float32; the `denoise` of `losses`."""
         noisy_B, timestep_B = noisy_B.to(self.device, self.dtype), timestep_B.to(self.device)
-        output = self.denoiser(noisy_B, timestep_B, encoder_hidden_states=condition_B, return_dict=False)
-        return output[0].float()
+        output: Tensor = self.denoiser(noisy_B, timestep_B, encoder_hidden_states=condition_B, return_dict=False)[0]
+        return output.float()
 
     @property
     def inner_width(self) -> int:
@@ -349,7 +351,8 @@ def _latent_shape(parts: Parts, name: str) -> tuple[int, int, int]:
 
 def _vae_factor(vae: Any) -> int:
     """Pixels a side of a latent's element."""
-    return 2 ** (len(vae.config.block_out_channels) - 1)
+    factor: int = 2 ** (len(vae.config.block_out_channels) - 1)
+    return factor
 
 
 def _context_length(parts: Parts) -> int:

@@ -270,8 +270,9 @@ def monte_carlo_error(loss_ICTN: np.ndarray) -> np.ndarray:
     count_T, count_N = loss_ICTN.shape[2:]
     if count_N < 2:
         return np.full(loss_ICTN.shape[:2], np.nan)
-    variance_ICT = loss_ICTN.astype(np.float64).var(axis=3, ddof=1)
-    return np.sqrt((variance_ICT / count_N).sum(axis=2)) / count_T
+    variance_ICT: np.ndarray = loss_ICTN.astype(np.float64).var(axis=3, ddof=1)
+    stderr_IC: np.ndarray = np.sqrt((variance_ICT / count_N).sum(axis=2)) / count_T
+    return stderr_IC
 
 
 def _fitted(examples: Iterable[Example], pixels: int, region: Region) -> Iterator[tuple[list[Image], Sequence[str]]]:

@@ -131,14 +131,15 @@ def is_foreign(image: Image.Image, look: Look) -> bool:
 def _background(pixels: np.ndarray, look: Look) -> np.ndarray | None:
     """The known background that the border shows, as this picture has it; None where it shows none."""
     border = np.concatenate([pixels[:2].reshape(-1, 3), pixels[-2:].reshape(-1, 3), *pixels[2:-2, [0, 1, -2, -1]]])
-    shown = np.median(border, axis=0)
+    shown: np.ndarray = np.median(border, axis=0)
     near = min(np.abs(shown - known).max() for known in np.array(look.backgrounds, dtype=np.float32))
     same = (_far(border, shown) <= look.background_within).mean()
     return shown if near <= look.background_within and same >= look.border_share else None
 
 
 def _far(pixels: np.ndarray, colour: np.ndarray) -> np.ndarray:
-    return np.abs(pixels - colour).max(axis=-1)
+    distance: np.ndarray = np.abs(pixels - colour).max(axis=-1)
+    return distance
 
 
 def _distances(pixels: np.ndarray, background: np.ndarray, look: Look) -> tuple[np.ndarray, np.ndarray]:
@@ -158,7 +159,8 @@ def _distances(pixels: np.ndarray, background: np.ndarray, look: Look) -> tuple[
 def _far_from_line(pixels: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
     along = end - start
     share = np.clip((pixels - start) @ along / (along @ along), 0, 1)
-    return np.abs(pixels - start - share[:, None] * along).max(axis=-1)
+    distance: np.ndarray = np.abs(pixels - start - share[:, None] * along).max(axis=-1)
+    return distance
 
 
 def _areas(mask: np.ndarray) -> list[int]:

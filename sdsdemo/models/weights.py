@@ -202,7 +202,8 @@ def header_of(path: Path, name: str) -> dict[str, Any]:
             raise UserError(CUT.format(file=file_words(path.name, name), size=size, whole=length + 8))
         with path.open("rb") as file:
             file.seek(8)
-            return shaped(from_json(file.read(length)), dict[str, Any])
+            header: dict[str, Any] = shaped(from_json(file.read(length)), dict[str, Any])
+            return header
     except (OSError, ValueError) as error:
         raise UserError(BROKEN.format(file=file_words(path.name, name))) from error
 

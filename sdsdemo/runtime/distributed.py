@@ -58,12 +58,14 @@ class _Several(Processes):
     def gather(self, items: list[Any]) -> list[Any]:
         from accelerate.utils import gather_object
 
-        return gather_object(items)
+        gathered: list[Any] = gather_object(items)
+        return gathered
 
     def gather_rows(self, rows: Tensor) -> Tensor:
         from accelerate.utils import gather
 
-        return gather(rows.detach().contiguous())
+        gathered: Tensor = gather(rows.detach().contiguous())
+        return gathered
 
     def sum_gradients(self, parameters: Iterable[Parameter]) -> None:
         import torch

@@ -24,4 +24,5 @@ def on_gpu(function: Function, seconds: int) -> Function:
         return function
     import spaces
 
-    return spaces.GPU(duration=seconds)(function)
+    lent: Function = spaces.GPU(duration=seconds)(function)
+    return lent

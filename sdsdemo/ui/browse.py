@@ -39,6 +39,7 @@ from sdsdemo.evaluation.catalogue import (  # fmt: skip
 from sdsdemo.ui import browse_html
 from sdsdemo.ui.open_in_compare import Handed
 from sdsdemo.ui.request_order import InOrder, number_of
+from sdsdemo.ui.thumbnails import Thumbnails
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +172,7 @@ class BrowseTab:
     def __init__(self, workbench: Workbench, registry: RunRegistry, space: str, handed: Handed | None = None) -> None:
         self.workbench, self.registry, self.space = workbench, registry, space
         self.handed = handed or Handed(registry)
-        self.thumbs, self.clicks, self.changes = browse_html.Thumbnails(), InOrder(), InOrder()
+        self.thumbs, self.clicks, self.changes = Thumbnails(), InOrder(), InOrder()
         runs = registry.names()
         with gr.Column(elem_id="browse"):
             self._build_filters(runs)

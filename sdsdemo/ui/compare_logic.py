@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -370,13 +371,11 @@ def _model_line(workbench: Workbench, name: str) -> str:
     state = workbench.availability(card)
     if not state.can_run:
         words = f"{state.reason} {state.next_step}".strip()
-        return (
-            f'<li class="no"><b>{compare_html.escape(card.title)}</b> cannot run here. {compare_html.prose(words)}</li>'
-        )
+        return f'<li class="no"><b>{escape(card.title)}</b> cannot run here. {compare_html.prose(words)}</li>'
     if workbench.is_loaded(card.name):
-        return f'<li class="yes"><b>{compare_html.escape(card.title)}</b> is loaded.</li>'
+        return f'<li class="yes"><b>{escape(card.title)}</b> is loaded.</li>'
     fetch = f", after a download of {compare_html.size_words(card.size_mb)}" if card.download else ""
-    return f'<li class="yes"><b>{compare_html.escape(card.title)}</b> loads when first used{fetch}.</li>'
+    return f'<li class="yes"><b>{escape(card.title)}</b> loads when first used{fetch}.</li>'
 
 
 def _choice(card: Card) -> str:

@@ -26,10 +26,10 @@ from sdsdemo.finetuning.recipe import MINI, Recipe
 from sdsdemo.settings import FINETUNING
 from sdsdemo.types import Example
 from sdsdemo.ui import finetune_html, training_curves
-from sdsdemo.ui.browse_html import THUMB, Thumbnails
 from sdsdemo.ui.compare_html import message_html
 from sdsdemo.ui.recipe_form import RecipeForm, in_page_words
 from sdsdemo.ui.request_order import InOrder
+from sdsdemo.ui.thumbnails import THUMB, Thumbnails
 
 log = logging.getLogger(__name__)
 

@@ -38,6 +38,7 @@ def build_page(workbench: Workbench, space: str = "", assets: Path = ASSETS, job
     """The whole page. `space` is the Space's id (`SPACE_ID`) where it runs as one: there, no free-text model specs."""
     registry = RunRegistry(workbench.settings, assets)
     handed = Handed(registry)
+    page: gr.Blocks
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(CLEAN_EVERY, CLEAN_OLDER)) as page:
         gr.HTML(HEADING + "<h1>Which caption belongs to the picture?</h1>" + INTRODUCTION, elem_id="masthead")
         run_id = FinetuneTab.new_run_id()

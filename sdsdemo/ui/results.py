@@ -90,7 +90,8 @@ class ResultsTab:
 
     def _result(self, name: str) -> dict[str, Any]:
         if name.startswith(TUNED) and self.registry.has(name):
-            return json.loads(json.dumps(self._of_run(name)).replace(name, YOURS))
+            named: dict[str, Any] = json.loads(json.dumps(self._of_run(name)).replace(name, YOURS))
+            return named
         if self.registry.has(name):
             return self._of_run(name)
         if name not in self.names():

@@ -129,7 +129,7 @@ class Listed:
 
     def _item(self, place: int, seed: int) -> Item:
         epoch, within = divmod(place, len(self._items))
-        index = self._permutation(seed, epoch)[within]
+        index = int(self._permutation(seed, epoch)[within])
         before = self._items[self._before(seed)[index]]
         return self._items[index]._replace(beside=before.captions)
 

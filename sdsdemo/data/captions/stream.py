@@ -267,4 +267,5 @@ def _fetched(path: str, name: str) -> bytes:
     import fsspec
 
     with fsspec.open(path, "rb") as file:
-        return file.read()
+        content: bytes = file.read()
+    return content

@@ -14,9 +14,10 @@ from typing import Any
 from PIL import Image
 
 from sdsdemo.data.files import picture_digest
-from sdsdemo.data.files.images import ImageFiles, decoded
+from sdsdemo.data.files.images import ImageFiles
 from sdsdemo.data.files.pointers import check_file
 from sdsdemo.errors import UserError
+from sdsdemo.models.images import decoded
 from sdsdemo.types import Picture
 
 
@@ -96,7 +97,7 @@ def _holds_pictures(kind: Any) -> bool:
 
     if types.is_struct(kind):
         return any(kind.field(k).name in ("bytes", "path") for k in range(kind.num_fields))
-    return types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
+    return any(is_so(kind) for is_so in (types.is_binary, types.is_large_binary, types.is_fixed_size_binary))
 
 
 def _column(path: Path, group: int, name: str) -> Any:

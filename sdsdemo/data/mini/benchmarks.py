@@ -22,6 +22,7 @@ from sdsdemo.captions.word_order import shuffled
 from sdsdemo.data.mini.hard_negatives import JOINTS, is_true, twins_of
 from sdsdemo.data.mini.scenes import (
     BACKGROUNDS,
+    COLOURS,
     ROOMY,
     SHAPES,
     SPLITS,
@@ -40,7 +41,6 @@ from sdsdemo.data.mini.scenes import (
     split_of,
 )
 from sdsdemo.data.mini.sentences import (
-    COLOURS,
     CONTENT_WORDS,
     FRONTED_SHARE,
     Form,

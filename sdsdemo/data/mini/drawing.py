@@ -93,12 +93,14 @@ def _placed(outline: np.ndarray, x: float, y: float, radius: float, turn: float)
 
 def _circle(radius: float = 0.95, steps: int = 64) -> np.ndarray:
     angle = np.linspace(0, 2 * math.pi, steps, endpoint=False)
-    return radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    outline: np.ndarray = radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    return outline
 
 
 def _polar(radius: np.ndarray) -> np.ndarray:
     angle = np.linspace(0, 2 * math.pi, len(radius), endpoint=False) - math.pi / 2
-    return radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    outline: np.ndarray = radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    return outline
 
 
 def _star() -> np.ndarray:
@@ -163,7 +165,8 @@ def _box(left: float, top: float, right: float, bottom: float) -> np.ndarray:
 
 
 def _glint(x: float, y: float, radius: float) -> np.ndarray:
-    return _circle(radius, 24) + np.array([x, y])
+    outline: np.ndarray = _circle(radius, 24) + np.array([x, y])
+    return outline
 
 
 DETAILS: dict[str, tuple[tuple[np.ndarray, str], ...]] = {

@@ -56,4 +56,5 @@ def _pictures(scenes: Sequence[Scene], path: Path) -> np.ndarray:
         aside = path.with_suffix(".part.npy")
         np.save(aside, pictures_N)
         aside.replace(path)
-    return np.load(path, mmap_mode="r")
+    stored_N: np.ndarray = np.load(path, mmap_mode="r")
+    return stored_N

@@ -268,7 +268,8 @@ class RunFolder:
         write_whole(self.path / HEADER, to_json(self._header, indent=1) + "\n")
 
     def _facts(self) -> dict[str, dict[str, Any]]:
-        return self._header.get("model_facts", {})
+        facts: dict[str, dict[str, Any]] = self._header.get("model_facts", {})
+        return facts
 
     def _other_model(self, model: str, facts: Mapping[str, str]) -> str:
         kept = self._facts().get(model, {})

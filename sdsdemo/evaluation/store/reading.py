@@ -34,7 +34,8 @@ class StoredRun:
 
     @property
     def benchmark(self) -> str:
-        return self.header["benchmark"]
+        name: str = self.header["benchmark"]
+        return name
 
     @property
     def settings(self) -> dict[str, Any]:

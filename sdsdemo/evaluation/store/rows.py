@@ -104,7 +104,8 @@ def strict(line: str) -> str:
 
 def parsed(line: str) -> dict[str, Any]:
     """A line's row. Raises `ValueError` for what is no JSON, or JSON of another shape."""
-    return shaped(from_json(line, allow_nan=True), Row)
+    row: dict[str, Any] = shaped(from_json(line, allow_nan=True), Row)
+    return row
 
 
 def key_of(row: Mapping[str, Any]) -> Key:

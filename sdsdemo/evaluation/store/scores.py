@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.store.examples import EXAMPLES, StoredExample, fits
@@ -68,7 +68,7 @@ class Rows:
         self._count += len(lines)
         self.take(lines, file.name, self._count - len(lines))
 
-    def _goes_on(self, stream: Any) -> bool:
+    def _goes_on(self, stream: BinaryIO) -> bool:
         """Whether the file is the one that was read, or longer."""
         if os.fstat(stream.fileno()).st_ino != self._inode:
             self._mark = b""

@@ -84,5 +84,6 @@ def counted(clip: Any = None, denoiser: Any = None) -> dict[str, float]:
 def _count(step: Callable[[], Tensor]) -> float:
     """Of a step forward and back, in 1e9 a pair."""
     with FlopCounterMode(display=False) as counter:
-        step().backward()
-    return round(counter.get_total_flops() / PAIRS / 1e9, 3)
+        step().backward()  # type: ignore[no-untyped-call]  # torch leaves `backward` untyped
+    operations: int = counter.get_total_flops()
+    return round(operations / PAIRS / 1e9, 3)

@@ -147,7 +147,8 @@ def latents(
     if not path.exists():
         progress(f"encoding {len(stream)} pictures")
         torch.save(autoencoder.encode_all(vae, stream.pictures_N), path)
-    return torch.load(path, weights_only=True)
+    latent_N: Tensor = torch.load(path, weights_only=True)
+    return latent_N
 
 
 def _student(name: str, stream: MiniStream, out: Path, work: Path, progress: train_loop.Progress) -> None:

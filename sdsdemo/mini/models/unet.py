@@ -122,7 +122,8 @@ def losses_at(
     alpha_bar_T = schedule.alpha_bar
 
     def denoise(noisy_B: Tensor, timestep_B: Tensor, state_BLD: Tensor) -> Tensor:
-        return unet(noisy_B, timestep_B, encoder_hidden_states=state_BLD).sample
+        output_B: Tensor = unet(noisy_B, timestep_B, encoder_hidden_states=state_BLD).sample
+        return output_B
 
     def losses(step: int) -> Mapping[str, Tensor]:
         rng = np.random.default_rng((stream.seed, stage.salt, step))
