@@ -55,7 +55,7 @@ OWNERS = {
 """The files that may import a heavy library."""
 TORCH_AT_THE_TOP = (
     "core/losses.py", "cli/bench.py", "mini/models/*.py", "mini/experiments/*.py", "finetuning/*.py",
-    "models/clip*.py", "models/diffusion.py", "models/diffusion_scorer.py", "models/delta.py", "models/domain.py",
+    "models/clip*.py", "models/diffusion*.py", "models/delta.py", "models/domain.py",
     "models/tokenizer_checks.py", "models/precision.py", "models/checkpoints.py",
 )  # fmt: skip
 """The files that may load torch as soon as they are imported; the other owners load it where they need it."""

@@ -98,8 +98,8 @@ def _mini_costs(asked: argparse.Namespace) -> int:
     from sdsdemo.app.workbench import Workbench
     from sdsdemo.mini.experiments.costs import measured, write
     from sdsdemo.mini.experiments.study import read_rows
-    from sdsdemo.mini.experiments.tables import costs_words, whole_words
     from sdsdemo.mini.experiments.total_timing import hours
+    from sdsdemo.mini.experiments.verdict import costs_words, whole_words
     from sdsdemo.mini.experiments.verify import COSTS, PROCESSES
 
     found = measured(read_rows(STUDY_LINES / "confirm.jsonl"), Workbench(), note)

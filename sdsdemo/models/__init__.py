@@ -61,7 +61,7 @@ def fetch(card: Card) -> None:
 
         fetch_clip(card.spec)
     else:
-        from sdsdemo.models.diffusion import find_pipeline
+        from sdsdemo.models.diffusion_files import find_pipeline
 
         find_pipeline(card.spec, revision=card.revision, allow_download=True)
 

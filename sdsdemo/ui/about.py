@@ -16,7 +16,7 @@ from sdsdemo.core.number_format import NO_SCORE, is_of_nothing
 from sdsdemo.evaluation.limits import lesson_words
 from sdsdemo.evaluation.report import read_result
 from sdsdemo.mini.experiments.shapes import Findings, Point
-from sdsdemo.mini.experiments.tables import verdict
+from sdsdemo.mini.experiments.verdict import verdict
 from sdsdemo.runtime.shipped import shipped
 from sdsdemo.settings import ASSETS, CHECKPOINTS
 from sdsdemo.types import Card

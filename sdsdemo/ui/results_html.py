@@ -18,6 +18,7 @@ from sdsdemo.core.number_format import NO_SCORE, is_of_nothing, level_words
 from sdsdemo.evaluation.limits import lesson_words
 from sdsdemo.evaluation.tables import as_csv, counted, p_words, warnings
 from sdsdemo.mini.experiments import tables as study_tables
+from sdsdemo.mini.experiments import verdict as study_verdict
 from sdsdemo.mini.experiments.shapes import Costs, Findings
 from sdsdemo.runtime.files import finite, to_json
 from sdsdemo.runtime.shipped import shipped
@@ -110,14 +111,14 @@ def experiment_html(assets: Path) -> str:
         "<code>docs/mini.md</code> tells the rest.</p>"
     ]
     parts.append(
-        f'<ul class="findings">{"".join(f"<li>{escape(said)}</li>" for said in study_tables.verdict(found))}</ul>'
+        f'<ul class="findings">{"".join(f"<li>{escape(said)}</li>" for said in study_verdict.verdict(found))}</ul>'
     )
     for name, title in study_tables.TITLES.items():
         if name in found:
             parts.append(f"<h3>{title}</h3>{_study(found[name])}")
     if (assets / COSTS).is_file():
         costs = shipped(assets / COSTS, Costs)
-        parts.append(f"<h3>What they gain, and what they cost</h3><p>{escape(study_tables.costs_words(costs))}</p>")
+        parts.append(f"<h3>What they gain, and what they cost</h3><p>{escape(study_verdict.costs_words(costs))}</p>")
         parts.append(_grid(study_tables.costs_grid(found, costs)))
     return "".join(parts)
 

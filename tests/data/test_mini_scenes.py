@@ -9,15 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sdsdemo.data.mini.benchmarks import (
-    SWAPS,
-    ambiguous_pairs,
-    benchmark_pairs,
-    order_choices,
-    retrieval_sets,
-    single_choices,
-    swap_choices,
-)
+from sdsdemo.data.mini.benchmarks import SWAPS, ambiguous_pairs, benchmark_pairs
+from sdsdemo.data.mini.choices import order_choices, retrieval_sets, single_choices, swap_choices
 from sdsdemo.data.mini.drawing import MODEL_PIXELS, SCREEN_PIXELS
 from sdsdemo.data.mini.drawing import draw as render
 from sdsdemo.data.mini.hard_negatives import is_true

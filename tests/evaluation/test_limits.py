@@ -14,7 +14,7 @@ from sdsdemo.core.bootstrap import over_bases
 from sdsdemo.evaluation.limits import LESSON, SHIPPED, lesson_words, limits
 from sdsdemo.evaluation.tables import as_table
 from sdsdemo.mini.experiments.declared import CONFIRM
-from sdsdemo.mini.experiments.tables import verdict
+from sdsdemo.mini.experiments.verdict import verdict
 from sdsdemo.mini.experiments.verify import FINDINGS, MEASURED, RESULTS
 from sdsdemo.mini.models.sds_clip import LAMBDAS
 from sdsdemo.models.cards import all_cards

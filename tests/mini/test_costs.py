@@ -16,6 +16,7 @@ from sdsdemo.finetuning.estimate import Estimate, key
 from sdsdemo.mini.experiments import costs as module
 from sdsdemo.mini.experiments import flops, study_timing, total_timing
 from sdsdemo.mini.experiments import tables as study_tables
+from sdsdemo.mini.experiments import verdict as study_verdict
 from sdsdemo.mini.experiments.costs import BEFOREHAND, IN_LOOP, TEXT_ALONE, measured, recipes, summed
 from sdsdemo.mini.experiments.declared import CONFIRM, STUDIES, TOWER, TOWER_CONTRASTS
 from sdsdemo.mini.experiments.flops import counted
@@ -100,9 +101,9 @@ def test_everything_from_scratch_is_timed_by_its_parts(monkeypatch: pytest.Monke
     teachers = 3 * study_timing.scoring_seconds(slower, budget(), 400) / 3600
     monkeypatch.setattr(total_timing, "_seconds", lambda work: ((name, 0.0) for name in COURSES))
     assert total_timing.hours(costs, 2, lambda line: None)["variants"] == pytest.approx(3 + teachers, abs=0.01)
-    said = study_tables.whole_words({"machine": "this one", "whole": found})
+    said = study_verdict.whole_words({"machine": "this one", "whole": found})
     assert f"takes about {found['whole']:.1f} hours (this one)" in said
-    assert study_tables.whole_words({}) == ""
+    assert study_verdict.whole_words({}) == ""
 
 
 def test_operations_are_those_of_the_networks_that_a_step_runs() -> None:
@@ -135,10 +136,10 @@ def test_operations_are_those_of_the_networks_that_a_step_runs() -> None:
 
 def test_the_words_say_what_the_size_of_the_denoiser_does() -> None:
     found = summed(times(), PAIRS) | {"machine": "this one"}
-    assert "operations" not in study_tables.costs_words(found)
+    assert "operations" not in study_verdict.costs_words(found)
     sizes = {"mini": (4.0, 2.0, 1.0), "paper": (190.0, 10.0, 2.5)}
     names = ("sds", "preference", "preference, text tower alone")
-    said = study_tables.costs_words(
+    said = study_verdict.costs_words(
         found | {"operations": {size: dict(zip(names, values, strict=True)) for size, values in sizes.items()}}
     )
     assert "it is 2.0 and 4.0 times here, where" in said
@@ -161,7 +162,7 @@ def test_the_table_joins_what_is_gained_with_what_it_costs() -> None:
     }
     rows = {row[0]: row for row in study_tables.costs_grid({"confirm": study, "tower": tower}, found)}
     assert rows[TEXT_ALONE][1:4] == ["20.0", "+10.0 [+5.0, +15.0]", "0.025"]
-    assert "cheaper from 250 steps on" in study_tables.costs_words(found)
+    assert "cheaper from 250 steps on" in study_verdict.costs_words(found)
 
 
 def test_results_show_the_costs_where_they_were_measured(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.finetuning.recipe import Recipe
-from sdsdemo.mini.experiments import document, tables, verify
+from sdsdemo.mini.experiments import document, tables, verdict, verify
 from sdsdemo.mini.experiments import results as module
 from sdsdemo.mini.experiments import study as experiment
 from sdsdemo.mini.experiments.declared import (
@@ -249,18 +249,18 @@ def test_controls_are_means_before_the_first_and_after_the_last_step() -> None:
 
 def test_the_verdict_names_both_terms_and_the_non_inferior_skills() -> None:
     found = findings(BASE_ROWS, {"confirm": confirmed({"preference": 0.2, "preference, every parameter": 0.4})})
-    words = " ".join(tables.verdict(found))
+    words = " ".join(verdict.verdict(found))
     assert "Over 3 bases and 5 seeds (n = 40), the paper's term changes the text score by +0.0 [" in words
     assert "by +20.0 [" in words
     assert "by +40.0 [" in words
     assert words.count("zero-shot and retrieval are non-inferior") == 2
     assert "WiSE-FT" not in words
     found["confirm"]["cells"]["preference, every parameter"]["retrieval"]["kept"] = False
-    said = " ".join(tables.verdict(found))
+    said = " ".join(verdict.verdict(found))
     assert said.count("zero-shot and retrieval are non-inferior") == 1
     assert "zero-shot is non-inferior (margin 2 points) and retrieval is not shown to be non-inferior: it" in said
     assert "], against its control by +0.0 [" in said
-    assert tables.verdict({"confirm": {"declared": {}, "bases": [], "seeds": []}}) == []
+    assert verdict.verdict({"confirm": {"declared": {}, "bases": [], "seeds": []}}) == []
 
 
 def test_preference_controls_are_compared_with_cells_of_the_confirmation() -> None:
@@ -281,7 +281,7 @@ def test_preference_controls_are_compared_with_cells_of_the_confirmation() -> No
         ("preference, sides by lot", "clip"): 0.0,
     })  # fmt: skip
     assert list(found["cells"]) == list(PREFERENCE_CONTROLS.cells)
-    words = " ".join(tables.verdict(whole))
+    words = " ".join(verdict.verdict(whole))
     assert "The teacher's own answers are worth +5.0 [" in words
     assert "and -5.0 [" in words
     assert "random sign the change is +0.0 [" in words
@@ -300,7 +300,7 @@ def test_with_wrong_labels_preference_is_compared_with_every_control() -> None:
     whole = findings(BASE_ROWS, {"confirm": confirmed({"preference": 0.2}), "mislabelled": lines})
     found = [row["value"] for row in whole["mislabelled"]["contrasts"]]
     assert found == pytest.approx([0.15, 0.2, 0.1, -0.05])
-    words = " ".join(tables.verdict(whole))
+    words = " ".join(verdict.verdict(whole))
     assert "by +15.0 [" in words
     assert "alone, by +20.0 [" in words
     assert "the labels, by +10.0 [" in words
@@ -340,7 +340,7 @@ def test_cells_with_a_better_teacher_differ_in_their_teacher_alone() -> None:
     rows = {"confirm": confirmed({"preference": 0.2}), "mislabelled": half, "better": better}
     whole = findings(BASE_ROWS, rows)
     assert [row["value"] for row in whole["better"]["contrasts"]] == pytest.approx([0.0, 0.05, 0.1])
-    words = " ".join(tables.verdict(whole))
+    words = " ".join(verdict.verdict(whole))
     assert "accurate teacher, the paper's term changes it by +0.0 [" in words
     assert "preference by +5.0 [" in words
     assert "and by +10.0 [" in words
@@ -351,7 +351,7 @@ def test_the_verdict_reports_wise_ft() -> None:
     lines = [
         line(cell, base, seed, 0.25 + gain) for cell, gain in gains.items() for base in CONFIRM.bases for seed in (0, 1)
     ]
-    words = " ".join(tables.verdict(findings(BASE_ROWS, {"confirm": confirmed({}), "return": lines})))
+    words = " ".join(verdict.verdict(findings(BASE_ROWS, {"confirm": confirmed({}), "return": lines})))
     assert "(WiSE-FT, declared afterwards; 3 bases, 2 seeds) it is +30.0 [" in words
     assert words.count("zero-shot and retrieval are non-inferior") == 3
 

@@ -20,8 +20,9 @@ from sdsdemo.models.checkpoints import put, read_state
 from sdsdemo.models.clip import ClipModel
 from sdsdemo.models.configs import CONFIG_OF, read_config
 from sdsdemo.models.delta import apply_delta, base_header, read_delta, write_delta
-from sdsdemo.models.diffusion import load_diffusion, read_index
+from sdsdemo.models.diffusion import load_diffusion
 from sdsdemo.models.domain import Domain
+from sdsdemo.models.pipelines import read_index
 from sdsdemo.models.weights import check_file, check_shards, part_weights
 from sdsdemo.settings import CHECKPOINTS
 from tests import twins

@@ -22,7 +22,8 @@ from sdsdemo.models import cards, sources
 from sdsdemo.models.checkpoints import read_state
 from sdsdemo.models.clip import ClipModel
 from sdsdemo.models.delta import base_header, read_delta, write_delta
-from sdsdemo.models.diffusion import load_diffusion, weights_in_repo
+from sdsdemo.models.diffusion import load_diffusion
+from sdsdemo.models.diffusion_files import weights_in_repo
 from sdsdemo.models.remarks import remarks
 from sdsdemo.models.weights import STEMS, choose
 from sdsdemo.settings import Settings, budget

@@ -1,13 +1,13 @@
-"""The benchmarks of the Mini world, drawn from a seed, of combinations that no model was trained on.
+"""Pairs of pairs of the Mini world, drawn from a seed, of combinations that no model was trained on.
 
-Pair of pairs, in Winoground's kinds: two scenes, two sentences of the same words, each true of its own scene alone.
+In Winoground's kinds: two scenes, two sentences of the same words, each true of its own scene alone.
 
     Object     two noun phrases change places           left, above, inside
     Relation   adjectives or numbers change places      colour-and, colour-relation, size, count
     Both       nouns and their sizes or numbers do      both-size, both-count
 
-One image and k sentences, the first true: attribute and relation swaps, word orders, names of one object, retrieval.
-Ambiguous pairs, both sentences true of both scenes, are outside every score. Knows no model and draws no pixel.
+Ambiguous pairs, both sentences true of both scenes, are outside every score. Benchmarks of one image are in `choices`.
+Knows no model and draws no pixel.
 """
 
 from __future__ import annotations
@@ -18,15 +18,10 @@ from typing import Literal
 
 import numpy as np
 
-from sdsdemo.captions.word_order import shuffled
-from sdsdemo.data.mini.hard_negatives import JOINTS, is_true, twins_of
 from sdsdemo.data.mini.scenes import (
     BACKGROUNDS,
     COLOURS,
-    ROOMY,
-    SHAPES,
     SPLITS,
-    TRAIN_SHARES,
     Family,
     Look,
     Scene,
@@ -41,13 +36,10 @@ from sdsdemo.data.mini.scenes import (
     split_of,
 )
 from sdsdemo.data.mini.sentences import (
-    CONTENT_WORDS,
     FRONTED_SHARE,
     Form,
     Sentence,
     Template,
-    describe,
-    name_of,
     random_template,
     sentence_of,
 )
@@ -256,99 +248,3 @@ def _three_in_a_row(rng: np.random.Generator, outer: Thing, middle: Thing, backg
         for spot, x in zip(row.spots, (0.2, 0.5, 0.8), strict=True)
     )
     return replace(row, spots=spots)
-
-
-# ------------------------------------------------------------------------------------------ one image, k sentences
-
-ATTRIBUTE, RELATION, ORDER = "attribute", "relation", "order"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Choice:
-    """One scene and sentences, of which the first alone is true."""
-
-    scene: Scene
-    captions: tuple[str, ...]
-    collapsed_tag: str
-    tag: str
-
-
-def swap_choices(seed: int, count: int) -> Iterator[Choice]:
-    """`count` scenes each with a sentence and a false one: attributes change places, or the nouns of a relation do."""
-    rng = np.random.default_rng((seed, count, 1))
-    families: dict[str, tuple[Family, ...]] = {
-        ATTRIBUTE: ("and", "left", "above", "size", "count", "inside"),
-        RELATION: ("left", "above", "inside"),
-    }
-    for number in range(2 * count):
-        group = (ATTRIBUTE, RELATION)[number % 2]
-        while True:
-            scene = _held_out_scene(rng, families[group][rng.integers(len(families[group]))])
-            sentence = describe(rng, scene)
-            fitting = [t for t in twins_of(scene, sentence) if (t.kind == "noun") == (group == RELATION)]
-            if fitting:
-                break
-        twin = fitting[rng.integers(len(fitting))]
-        tag = next(word for word in sentence.words if word in JOINTS) if group == RELATION else twin.kind
-        yield Choice(scene=scene, captions=(sentence.text, twin.sentence.text), collapsed_tag=group, tag=tag)
-
-
-def order_choices(seed: int, count: int) -> Iterator[Choice]:
-    """`count` scenes each with a sentence and ARO's four shuffles of it, none of them true of the scene."""
-    rng = np.random.default_rng((seed, count, 2))
-    families = [family for family in TRAIN_SHARES if family != "single"]
-    for _ in range(count):
-        while True:
-            scene = _held_out_scene(rng, families[rng.integers(len(families))])
-            text = describe(rng, scene).text
-            shuffles = shuffled(text, tag=_tagged)
-            if len({text, *shuffles}) == 5 and not any(_may_be_true(scene, words) for words in shuffles):
-                break
-        yield Choice(scene=scene, captions=(text, *shuffles), collapsed_tag=ORDER, tag=scene.family)
-
-
-def _held_out_scene(rng: np.random.Generator, family: Family) -> Scene:
-    return random_scene(rng, family, "benchmark", "crowded" if family in ROOMY and rng.random() < 0.2 else "")
-
-
-def _tagged(text: str) -> list[tuple[str, str]]:
-    """Nouns and adjectives are the content words but those of place."""
-    places = {"left", "right", "above", "below", "inside", "next", "beside"}
-    return [(word, "NN" if word in CONTENT_WORDS - places else "IN") for word in text.split()]
-
-
-def _may_be_true(scene: Scene, text: str) -> bool:
-    """Whether a shuffle could be read as a true sentence."""
-    try:
-        return is_true(scene, text.split())
-    except ValueError:
-        return False
-
-
-def retrieval_sets(seed: int, sets: int, size: int) -> Iterator[list[tuple[Scene, Sentence]]]:
-    """Sets of `size` held-out scenes with a whole sentence each; in a set, no two scenes show the same."""
-    rng = np.random.default_rng((seed, size))
-    families = [family for family in TRAIN_SHARES if family != "single"]
-    shares = np.array([TRAIN_SHARES[family] for family in families])
-    for _ in range(sets):
-        chosen: dict[frozenset[tuple[str, str]], tuple[Scene, Sentence]] = {}
-        while len(chosen) < size:
-            scene = random_scene(rng, families[rng.choice(len(families), p=shares / shares.sum())], "benchmark")
-            shown = frozenset((thing.shape, thing.colour) for thing in scene.things)
-            chosen.setdefault(shown, (scene, describe(rng, scene)))
-        yield list(chosen.values())
-
-
-OTHERS = 2
-"""Names of other objects beside the true one: other shapes of the same colour, the harder part of what is named."""
-
-
-def single_choices(seed: int, count: int) -> Iterator[tuple[Scene, tuple[str, ...]]]:
-    """Scenes of one object with its name, first, and the names of OTHERS other shapes in the same colour."""
-    rng = np.random.default_rng((seed, count))
-    for _ in range(count):
-        scene = random_scene(rng, "single", "train")
-        thing = replace(scene.things[0], size="")
-        others = rng.permutation([shape for shape in SHAPES if shape != thing.shape])[:OTHERS]
-        named = [thing, *(replace(thing, shape=str(shape)) for shape in others)]
-        yield scene, tuple(name_of(replace(scene, things=(one,)), 0, "a picture of").text for one in named)

@@ -26,14 +26,11 @@ from sdsdemo.mini.experiments.tables import (
     bases_grid,
     confirm_grid,
     costs_grid,
-    costs_words,
     follow_ups_grid,
-    headline,
     study_markdown,
-    verdict,
-    whole_words,
 )
 from sdsdemo.mini.experiments.train_all import CURVES
+from sdsdemo.mini.experiments.verdict import costs_words, headline, verdict, whole_words
 from sdsdemo.mini.experiments.verify import COSTS, EXPERIMENT, FINDINGS, MEASURED, RESULTS
 from sdsdemo.mini.models import clip
 from sdsdemo.mini.models.sds_clip import TEACHER

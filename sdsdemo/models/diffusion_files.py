@@ -1,0 +1,83 @@
+"""The files of a latent text-to-image pipeline: where they are, which ones scoring needs, and how they are loaded."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sdsdemo.errors import UserError
+from sdsdemo.models import sources
+from sdsdemo.models.finite import check_finite
+from sdsdemo.models.pipelines import INDEX, check_configs, checked_weights, class_named, not_provided
+from sdsdemo.models.weights import STEMS, choose
+
+CONFIGS = (INDEX, "scheduler/*.json", "tokenizer/*", *(f"{part}/config.json" for part in STEMS))
+"""What scoring needs of a repository beside the weights."""
+OTHER_WEIGHTS = (
+    "The weights of the {part} of {name!r} do not fit its config ({key}), and would be replaced by random ones: fetch "
+    "or save the model again."
+)
+MISSING = "The {part} of {name!r} is missing or broken: fetch or save the model again."
+
+
+def find_pipeline(spec: str, *, revision: str | None = None, allow_download: bool = False) -> tuple[Path, str]:
+    """Folder and name of a `diffusers:` spec, downloaded where that is allowed and needed. Raises `UserError`."""
+    family, rest = sources.split_spec(spec)
+    if family != "diffusion":
+        raise UserError(f"{spec!r} is no diffusion model. Write one of {sources.SPECS}.")
+    name, asked = sources.split_revision(rest)
+    if not sources.is_repo(name):
+        return sources.local_path(name), Path(name).name
+    wanted = asked or revision
+    files = [*CONFIGS, *weights_in_repo(name, wanted, allow_download)]
+    return sources.repo_folder(name, files, allow_download=allow_download, revision=wanted), name
+
+
+def weights_in_repo(repo: str, revision: str | None, allow_download: bool) -> list[str]:
+    """The files of weights to fetch: in full precision where they are there, in the best variant where not.
+
+    The usual names where the repository cannot be listed: the download says then what is wrong.
+    """
+    listed = sources.repo_listing(repo, revision) if allow_download else []
+    found = []
+    for part, stem in STEMS.items():
+        inside = [name.removeprefix(f"{part}/") for name in listed if name.startswith(f"{part}/")]
+        weights = choose(inside, stem)
+        found += [f"{part}/{file}" for file in (weights.files if weights else (f"{stem}.safetensors",))]
+    return found
+
+
+def load_part(folder: Path, part: str, named: Any, name: str) -> Any:
+    """One part by the [library, class] that the index names, in single precision, from safetensors only."""
+    library, kind = class_named(named, part, name)
+    if not hasattr(importlib.import_module(library), kind):
+        raise UserError(not_provided(kind, part, name))
+    check_configs(folder, part, name)
+    options: dict[str, Any] = {"local_files_only": True}
+    if part in STEMS:
+        precision = "torch_dtype" if library == "diffusers" else "dtype"
+        variant = checked_weights(folder, part, name).variant
+        options |= {precision: torch.float32, "use_safetensors": True, "variant": variant, "output_loading_info": True}
+    try:
+        loaded = getattr(importlib.import_module(library), kind).from_pretrained(folder / part, **options)
+    except Exception as error:  # what a strange file makes of the libraries' constructors is an open set
+        raise UserError(MISSING.format(part=part, name=name)) from error
+    if part not in STEMS:
+        return loaded
+    module, info = loaded
+    _check_loaded(info, part, name)
+    check_finite(module.state_dict(), f"{name}/{part}")
+    return module
+
+
+def _check_loaded(info: Any, part: str, name: str) -> None:
+    """Raises `UserError` for weights that the library only warns about: missing, of another size, or left over."""
+    kinds = ("mismatched_keys", "missing_keys", *(() if part == "text_encoder" else ("unexpected_keys",)))
+    for kind in kinds:
+        for key in info.get(kind) or ():
+            named = str(key[0] if isinstance(key, tuple | list) else key)
+            if "position_ids" not in named:
+                raise UserError(OTHER_WEIGHTS.format(part=part, name=name, key=named))
