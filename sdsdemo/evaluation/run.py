@@ -1,24 +1,23 @@
 """Scores a whole benchmark: resumable, shared by several processes, every score kept. Knows no file format and no page.
 
-What the scores say is in `summaries`; how it reads, in `reports`.
+What the scores say is in `summary`; how it reads, in `tables`.
 """
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
-
-import numpy as np
-from PIL.Image import Image
 
 from sdsdemo.data.benchmarks import differs, notes_on, read_benchmark
 from sdsdemo.data.files.picture_digest import made_of
 from sdsdemo.data.opening import Opening, left_out
 from sdsdemo.errors import UserError
+from sdsdemo.evaluation.blind import blinded, unrelated
+from sdsdemo.evaluation.model_fit import check_fit
 from sdsdemo.evaluation.store import BLIND, RunFolder, row_of, scores_of, settings_of
 from sdsdemo.evaluation.summary import Scored, summarise
 from sdsdemo.evaluation.tables import warnings
@@ -27,17 +26,11 @@ from sdsdemo.models.images import SAID_BELOW
 from sdsdemo.models.remarks import remarks
 from sdsdemo.runtime import distributed
 from sdsdemo.runtime.distributed import Processes
-from sdsdemo.types import Budget, Card, Example, Picture, Region, Scorer, Scores
+from sdsdemo.types import Budget, Card, Example, Scorer, Scores
 
 REPORTED_EVERY = 2.0
 """Seconds between two reports of progress."""
 BAR = 24
-UNRELATED, UNRELATED_SEED = 32, 20_003
-"""Images that a caption is scored with for the blind row, and the seed that chooses them."""
-CHECKED_PICTURES = 4
-"""Examples, spread over the benchmark, whose pictures are looked at before a model is trusted with it."""
-UNREAD = {"truncated", "equal-captions", "unknown-words"}
-"""Kinds of `Concern` about captions that leave a score, which is kept with them."""
 
 
 class Models(Protocol):
@@ -73,25 +66,12 @@ def evaluate(
     """
     processes = distributed.find()
     every = read_benchmark(benchmark)
-    examples = every if limit is None else stratified(every, limit)
-    if not examples:
-        raise UserError("There is nothing to score: give --limit a number of at least 1.")
+    examples = _chosen(every, limit)
     for note in notes_on(benchmark, every):
         remark(note)
     run = None if out is None else _open_run(out, benchmark, examples, budget, processes, len(every))
     work = _Work(workbench, budget, run, processes, progress, remark, len(examples))
-    work.check_kept(models)
-    found = {name: work.scores(name, examples) for name in models}
-    why = work.broken()
-    broken = {example.id: why[example.id] for example in examples if example.id in why}
-    usable = [example for example in examples if example.id not in broken]
-    if broken:
-        remark(left_out(broken, len(examples)))
-    scored = {name: work.with_blind(name, usable, [found[name][e.id] for e in usable], blind) for name in models}
-    if run is not None:
-        run.skip(broken, [example.id for example in usable])
-        run.finish(work.from_others, work.shares if processes.count > 1 else ())
-        remark(f"Every score is kept in {out}: python -m sdsdemo report {out}")
+    broken, usable, scored = work.score_all(models, examples, blind)
     result = {
         "benchmark": benchmark,
         "n": len(usable),
@@ -105,6 +85,14 @@ def evaluate(
     for line in warnings(result):
         remark(line)
     return result | {"warnings": warnings(result)}
+
+
+def _chosen(every: Sequence[Example], limit: int | None) -> Sequence[Example]:
+    """Those to score. Raises `UserError` where there is none."""
+    examples = every if limit is None else stratified(every, limit)
+    if not examples:
+        raise UserError("There is nothing to score: give --limit a number of at least 1.")
+    return examples
 
 
 def _open_run(
@@ -152,6 +140,20 @@ class _Work:
         self.shares = [0] * processes.count
         """How many rows each process computed."""
 
+    def score_all(
+        self, models: Sequence[str], examples: Sequence[Example], blind: bool
+    ) -> tuple[dict[str, str], list[Example], dict[str, Scored]]:
+        """Why examples are left out, those that are in, and by model all scores of these."""
+        self.check_kept(models)
+        found = {name: self.scores(name, examples) for name in models}
+        broken = self.broken(examples)
+        usable = [example for example in examples if example.id not in broken]
+        if broken:
+            self.remark(left_out(broken, len(examples)))
+        scored = {name: self.with_blind(name, usable, [found[name][e.id] for e in usable], blind) for name in models}
+        self.finish(broken, usable)
+        return broken, usable, scored
+
     def check_kept(self, models: Sequence[str]) -> None:
         """Raises `UserError` where the folder holds scores of another model of the same name."""
         if self.run is None:
@@ -170,9 +172,17 @@ class _Work:
         found = self.scores(name, unrelated(examples), BLIND)
         return Scored(scores_E=scores_E, blind_E=[found[example.id] for example in examples])
 
-    def broken(self) -> dict[str, str]:
-        """By example, why its pictures cannot be opened, from all processes."""
-        return dict(pair for pair in self.processes.gather(list(self.opening.broken.items())))
+    def broken(self, examples: Sequence[Example]) -> dict[str, str]:
+        """By example, in their order, why its pictures cannot be opened, from all processes."""
+        why = dict(pair for pair in self.processes.gather(list(self.opening.broken.items())))
+        return {example.id: why[example.id] for example in examples if example.id in why}
+
+    def finish(self, broken: Mapping[str, str], usable: Sequence[Example]) -> None:
+        """Say in the folder what was left out, and that everything was scored."""
+        if self.run is not None:
+            self.run.skip(broken, [example.id for example in usable])
+            self.run.finish(self.from_others, self.shares if self.processes.count > 1 else ())
+            self.remark(f"Every score is kept in {self.run.path}: python -m sdsdemo report {self.run.path}")
 
     def scores(self, name: str, examples: Sequence[Example], what: str = "") -> dict[str, Scores]:
         """By example, from the run's folder where it is there, else computed by all processes together and added to it.
@@ -288,70 +298,6 @@ class _Work:
             return cards.resolve(name)
         except UserError:
             return self.workbench.scorer(name).card
-
-
-def check_fit(scorer: Scorer, examples: Sequence[Example], region: Region) -> dict[str, tuple[str, ...]]:
-    """By example, how its captions are not read as meant, where they are not: cut, equal, or with unknown words.
-
-    All captions are looked at, and the pictures of 4 examples, spread over all. Raises `UserError` for an example that
-    means nothing to the model: of words or pictures that a small one does not know, or with a tokenizer's own marks.
-    """
-    looked = {example.id for example in _spread(examples, CHECKED_PICTURES)}
-    unread: dict[str, tuple[str, ...]] = {}
-    for example in examples:
-        opened = [_opened(picture) for picture in example.images] if example.id in looked else []
-        pictures = [image for image in opened if image is not None]
-        concerns = scorer.concerns(pictures, example.captions, region)
-        blocking = [concern.text for concern in concerns if concern.blocking]
-        if blocking:
-            raise UserError(
-                f"Example {example.id} is not for {scorer.card.title}: {blocking[0]} Name another model with --model."
-            )
-        kinds = tuple(sorted({concern.kind for concern in concerns} & UNREAD))
-        unread |= {example.id: kinds} if kinds else {}
-    return unread
-
-
-def _opened(picture: Picture) -> Image | None:
-    """None where it cannot be opened, which is said where it is scored."""
-    try:
-        return picture.open()
-    except UserError:
-        return None
-
-
-def unrelated(examples: Sequence[Example]) -> list[Example]:
-    """The same examples, each with 32 images that have nothing to do with its captions in place of its own.
-
-    33 images are chosen from all by a fixed seed, and an example goes without its own; fewer where there are fewer.
-    """
-    pictures = list({p.key or f"{e.id}/{p.name}": p for e in examples for p in e.images}.items())
-    chosen = np.random.default_rng(UNRELATED_SEED).permutation(len(pictures))[: UNRELATED + 1]
-    pool = [pictures[number] for number in sorted(chosen)]
-    return [_with_pictures(example, pool) for example in examples]
-
-
-def blinded(scores: Scores) -> Scores:
-    """The mean over the images: score_IC [1, C], without the losses behind it."""
-    return Scores(
-        kind=scores.kind,
-        score_IC=scores.score_IC.mean(axis=0, keepdims=True),
-        seconds=scores.seconds,
-        precision=scores.precision,
-    )
-
-
-def _with_pictures(example: Example, pool: Sequence[tuple[str, Picture]]) -> Example:
-    own = {p.key or f"{example.id}/{p.name}" for p in example.images}
-    others = tuple(picture for key, picture in pool if key not in own)[:UNRELATED]
-    if not others:
-        raise UserError("The blind row needs at least two different images: score more examples.")
-    return Example(id=example.id, images=others, captions=example.captions, tags=example.tags)
-
-
-def _spread(examples: Sequence[Example], count: int) -> list[Example]:
-    places = sorted({int(k * len(examples) / count) for k in range(count)})
-    return [examples[place] for place in places]
 
 
 def _blind_of(example: Example, what: str) -> str | None:

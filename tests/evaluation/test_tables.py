@@ -19,8 +19,9 @@ from sdsdemo.app.run_registry import RunRegistry
 from sdsdemo.cli.main import main
 from sdsdemo.core.number_format import NO_SCORE
 from sdsdemo.errors import UserError
+from sdsdemo.evaluation.blind import UNRELATED, unrelated
 from sdsdemo.evaluation.report import report
-from sdsdemo.evaluation.run import UNRELATED, evaluate, unrelated
+from sdsdemo.evaluation.run import evaluate
 from sdsdemo.evaluation.store import read_run
 from sdsdemo.evaluation.tables import as_csv, as_table, expected_lines
 from sdsdemo.models import cards

@@ -119,18 +119,20 @@ def _study(
             if own
         },
         "contrasts": [
-            {
-                "cell": cell,
-                "control": control,
-                "seeds": len(seeds_of(cell, control)),
-                **_effect(effect),
-                "holm": round(adjusted[f"{cell} - {control}"], 4),
-                "withheld": _withheld(study, difference[cell, control]),
-                "skills": _skills(both, cell, control, bases, seeds_of(cell, control)),
+            _contrast(pair, effect, adjusted[f"{pair[0]} - {pair[1]}"])
+            | {
+                "withheld": _withheld(study, difference[pair]),
+                "skills": _skills(both, *pair, bases, seeds_of(*pair)),
             }
-            for (cell, control), effect in effects.items()
+            for pair, effect in effects.items()
         ],
     }
+
+
+def _contrast(pair: tuple[str, str], effect: Effect, holm_p: float) -> dict[str, Any]:
+    cell, control = pair
+    seeds = effect.shape[1]
+    return {"cell": cell, "control": control, "seeds": seeds, **_effect(effect), "holm": round(holm_p, 4)}
 
 
 def _withheld(study: Study, difference_BSE: np.ndarray) -> dict[str, Any]:
