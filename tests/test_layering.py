@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from sdsdemo.models.pipelines import LIBRARIES
 from sdsdemo.settings import ROOT
 
 PACKAGE = ROOT / "sdsdemo"
@@ -60,6 +61,12 @@ TORCH_AT_THE_TOP = (
 )  # fmt: skip
 """The files that may load torch as soon as they are imported; the other owners load it where they need it."""
 FILES = sorted(PACKAGE.rglob("*.py"))
+IMPORTERS = ("import_module", "__import__", "run_module", "resolve_name")
+"""Functions that import what a string names."""
+COMPUTED = {
+    "models/diffusion_files.py": "the libraries' classes that a pipeline's index names, after `class_named` allows them"
+}
+"""Files that may compute the name of what they import, and why; at most five, and none of ours."""
 
 
 def unit(path: Path) -> str:
@@ -76,8 +83,17 @@ def imports(path: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path}: say the whole name"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(IMPORTERS):
             yield from (str(arg.value) for arg in node.args if isinstance(arg, ast.Constant))
+
+
+def computed_imports(tree: ast.AST) -> Iterator[str]:
+    """Imports whose name is computed, as they are written: `imports` cannot see where they lead."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(IMPORTERS):
+            name = next(iter(node.args), None) or next((k.value for k in node.keywords if k.arg == "name"), None)
+            if not (isinstance(name, ast.Constant) and isinstance(name.value, str) and name.value[:1] != "."):
+                yield ast.unparse(node)
 
 
 def inner(path: Path) -> str:
@@ -118,6 +134,22 @@ def test_imports_point_down_inside_packages(path: Path) -> None:
         other = module_of(name)
         if other is not None and unit(other) == unit(path) and path.name != "__init__.py" and len(order) > 1:
             assert order.index(inner(other)) <= order.index(inner(path)), f"{path.name} imports {name}"
+
+
+def test_no_import_has_a_computed_name() -> None:
+    found = {str(path.relative_to(PACKAGE)) for path in FILES if any(computed_imports(ast.parse(path.read_text())))}
+    assert found == set(COMPUTED)
+    assert set(LIBRARIES) <= set(OWNERS)
+    assert len(EXCEPTIONS) + len(COMPUTED) <= 5
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import_module(f'sdsdemo.{name}')", "importlib.import_module(name)", "__import__('sdsdemo.' + x)",
+     "importlib.import_module(name=x)", "import_module('.run', 'sdsdemo.evaluation')"],
+)  # fmt: skip
+def test_an_import_with_a_computed_name_is_seen(code: str) -> None:
+    assert list(computed_imports(ast.parse(code)))
 
 
 def test_no_files_import_each_other_in_a_circle() -> None:

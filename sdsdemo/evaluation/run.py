@@ -18,7 +18,7 @@ from sdsdemo.data.opening import Opening, left_out
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.blind import blinded, unrelated
 from sdsdemo.evaluation.model_fit import check_fit
-from sdsdemo.evaluation.store import BLIND, RunFolder, row_of, scores_of, settings_of
+from sdsdemo.evaluation.store import BLIND, Row, RunFolder, row_of, scores_of, settings_of
 from sdsdemo.evaluation.summary import Scored, summarise
 from sdsdemo.evaluation.tables import warnings
 from sdsdemo.models import cards
@@ -135,7 +135,7 @@ class _Work:
         self.workbench, self.budget, self.run, self.processes = workbench, budget, run, processes
         self.progress, self.remark, self.total = progress, remark, total
         self.opening = Opening(total)
-        self.from_others: list[dict[str, Any]] = []
+        self.from_others: list[Row] = []
         """Rows that the processes computed, as `runs` writes them."""
         self.shares = [0] * processes.count
         """How many rows each process computed."""

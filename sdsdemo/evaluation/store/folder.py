@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.store.examples import (
@@ -18,8 +17,8 @@ from sdsdemo.evaluation.store.examples import (
     read_examples,
     stored_of,
 )
-from sdsdemo.evaluation.store.header import HEADER, check_agreement, check_ids, header_of, read_header, refuse
-from sdsdemo.evaluation.store.rows import key_of, line_of, parsed, row_of, strict
+from sdsdemo.evaluation.store.header import HEADER, Header, check_agreement, check_ids, header_of, read_header, refuse
+from sdsdemo.evaluation.store.rows import Row, key_of, line_of, parsed, row_of, strict
 from sdsdemo.evaluation.store.scores import PARTS, SCORES, Rows
 from sdsdemo.runtime.distributed import Processes
 from sdsdemo.runtime.files import BusyError, append, hold, to_json, whole_lines, write_whole
@@ -64,7 +63,7 @@ class RunFolder:
         self._gone = {example.id for example in self._examples if example.made_of.endswith("-")}
         self.notes: list[str] = []
         """What has changed since the folder was written, in sentences."""
-        header = header_of(benchmark, examples, budget) | {"of": of or len(examples)}
+        header = header_of(benchmark, examples, budget, of or len(examples))
         if processes.is_main:
             with self._writing():
                 self._open(header)
@@ -147,7 +146,7 @@ class RunFolder:
                 self._header["skipped"] = now
                 self._write_header()
 
-    def finish(self, rows: Iterable[Mapping[str, Any]] = (), shares: Sequence[int] = ()) -> None:
+    def finish(self, rows: Iterable[Row] = (), shares: Sequence[int] = ()) -> None:
         """Put the scores into order: model by model, as the examples come. What others have added meanwhile stays.
 
         rows: of the other processes, which may have written to another machine's disk. shares: how many rows each
@@ -185,7 +184,7 @@ class RunFolder:
                 ) from error
             raise UserError(f"The folder '{self.path}' cannot be written: name another one with --out.") from error
 
-    def _open(self, header: dict[str, Any]) -> None:
+    def _open(self, header: Header) -> None:
         """Make the folder, or bring what it holds up to what the benchmark is now."""
         for unfinished in self.path.glob("*.part"):
             unfinished.unlink()  # of a killed process: whoever writes aside holds the lock
@@ -200,7 +199,7 @@ class RunFolder:
             refuse("another benchmark", stored, self.path)  # from an older version, which cannot say what changed
         _join_parts(self.path)
         changed = self._compare(old)
-        now = {**stored, "benchmark_hash": header["benchmark_hash"]}
+        now: Header = {**stored, "benchmark_hash": header["benchmark_hash"]}
         if self._examples != list(old) or now != stored:
             self._rewrite_scores(old, changed, stored["models"])
             _write_lines(self.path / EXAMPLES, map(example_line, self._examples))
@@ -246,7 +245,7 @@ class RunFolder:
         self._rows.models = self._header["models"]
         self._rows.follow(self.path / SCORES)
 
-    def _append(self, row: Mapping[str, Any]) -> None:
+    def _append(self, row: Row) -> None:
         append(self.path / SCORES, [line_of(row)])
 
     def _sort(self) -> None:
@@ -267,9 +266,8 @@ class RunFolder:
     def _write_header(self) -> None:
         write_whole(self.path / HEADER, to_json(self._header, indent=1) + "\n")
 
-    def _facts(self) -> dict[str, dict[str, Any]]:
-        facts: dict[str, dict[str, Any]] = self._header.get("model_facts", {})
-        return facts
+    def _facts(self) -> dict[str, dict[str, str]]:
+        return self._header.get("model_facts", {})
 
     def _other_model(self, model: str, facts: Mapping[str, str]) -> str:
         kept = self._facts().get(model, {})

@@ -9,7 +9,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NoReturn, NotRequired
+from typing import NoReturn, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -25,7 +25,7 @@ FINE_TUNED = (
     "'{name}' is a fine-tuning run, which has no scores yet: `python -m sdsdemo evaluate mini --model sds-clip:FILE` "
     "scores its model.safetensors."
 )
-OLD_SETTINGS: Mapping[str, Any] = {"empty_prompt": False, "region": "own"}
+OLD_SETTINGS: Mapping[str, object] = {"empty_prompt": False, "region": "own"}
 """What a setting was that a stored run does not name, since it is older than the setting."""
 
 
@@ -35,6 +35,7 @@ class Settings(TypedDict):
     timesteps: int
     noises: int
     seed: int
+    empty_prompt: NotRequired[bool]
     region: NotRequired[str]
     timestep_range: NotRequired[list[float]]
 
@@ -52,18 +53,22 @@ class Header(TypedDict):
     of: NotRequired[int]
     shares: NotRequired[list[int]]
     skipped: NotRequired[dict[str, str]]
+    versions: NotRequired[dict[str, str | None]]
+    machine: NotRequired[str]
 
 
-def settings_of(budget: Budget) -> dict[str, Any]:
+def settings_of(budget: Budget) -> Settings:
     """What a run with the same scores must share."""
-    return {
+    settings: Settings = {
         "timesteps": budget.timesteps,
         "noises": budget.noises,
         "seed": budget.seed,
         "empty_prompt": budget.empty_prompt,
         "region": budget.region,
-        **({} if budget.timestep_range is None else {"timestep_range": list(budget.timestep_range)}),
     }
+    if budget.timestep_range is not None:
+        settings["timestep_range"] = list(budget.timestep_range)
+    return settings
 
 
 def hash_of(examples: Sequence[Example]) -> str:
@@ -74,7 +79,8 @@ def hash_of(examples: Sequence[Example]) -> str:
     return digest.hexdigest()
 
 
-def header_of(benchmark: str, examples: Sequence[Example], budget: Budget) -> dict[str, Any]:
+def header_of(benchmark: str, examples: Sequence[Example], budget: Budget, of: int) -> Header:
+    """Of a new run. of: how many examples the benchmark has."""
     return {
         "format": FORMAT,
         "benchmark": benchmark,
@@ -84,6 +90,7 @@ def header_of(benchmark: str, examples: Sequence[Example], budget: Budget) -> di
         "models": {},
         "versions": {name: _version(name) for name in LIBRARIES},
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
+        "of": of,
     }
 
 
@@ -94,19 +101,21 @@ def _version(package: str) -> str | None:
         return None
 
 
-def read_header(path: Path) -> dict[str, Any]:
+def read_header(path: Path) -> Header:
+    """Raises `UserError` where it cannot be read, has another shape, or is that of a fine-tuning run."""
     try:
         content = from_json((path / HEADER).read_bytes())
         if isinstance(content, dict) and content.get("kind") == "fine-tune":
             raise UserError(FINE_TUNED.format(name=path))
-        return dict(shaped(content, Header))
+        header: Header = shaped(content, Header)
     except OSError as error:
         raise UserError(f"{HEADER} in '{path}' cannot be read: name another folder.") from error
     except ValueError as error:
         raise UserError(f"{HEADER} in '{path}' cannot be read ({error}): name another folder.") from error
+    return header
 
 
-def check_agreement(stored: Mapping[str, Any], asked: Mapping[str, Any], path: Path) -> None:
+def check_agreement(stored: Header, asked: Header, path: Path) -> None:
     """Raises `UserError` where the format or the settings differ."""
     if stored["format"] != asked["format"]:
         refuse("another format", stored, path)
@@ -114,22 +123,22 @@ def check_agreement(stored: Mapping[str, Any], asked: Mapping[str, Any], path: P
         refuse("other settings", stored, path)
 
 
-def check_ids(stored: Sequence[str], asked: Sequence[str], header: Mapping[str, Any], path: Path) -> None:
+def check_ids(stored: Sequence[str], asked: Sequence[str], header: Header, path: Path) -> None:
     if set(stored) != set(asked) or header["examples"] != len(asked):
         refuse("another benchmark", header, path)
 
 
-def refuse(other: str, stored: Mapping[str, Any], path: Path) -> NoReturn:
+def refuse(other: str, stored: Header, path: Path) -> NoReturn:
     raise UserError(
         f"The folder '{path}' holds a run with {other}: name another folder, or ask for what it holds: {held(stored)}."
     )
 
 
-def held(header: Mapping[str, Any]) -> str:
+def held(header: Header) -> str:
     """What a stored run is of, in the words of the command line."""
     settings, count = header["settings"], header["examples"]
     sample = f" --limit {count}" if count != header.get("of", count) else ""
-    flags = " ".join(f"--{name} {settings[name]}" for name in ("timesteps", "noises", "seed"))
+    flags = f"--timesteps {settings['timesteps']} --noises {settings['noises']} --seed {settings['seed']}"
     empty = " --empty-prompt" if settings.get("empty_prompt") else ""
     if settings.get("region", "own") != "crop":
         empty += f" --region {settings.get('region', 'own')}"

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.store.examples import EXAMPLES, StoredExample, read_examples
-from sdsdemo.evaluation.store.header import FORMAT, HEADER, OLD_SETTINGS, read_header
+from sdsdemo.evaluation.store.header import FORMAT, HEADER, Header, Settings, read_header
 from sdsdemo.evaluation.store.rows import Key
 from sdsdemo.evaluation.store.scores import Rows, score_files
 from sdsdemo.runtime.files import whole_lines
@@ -21,7 +20,7 @@ class StoredRun:
     """A run that was read back; it may be unfinished."""
 
     path: Path
-    header: Mapping[str, Any]
+    header: Header
     every: tuple[StoredExample, ...]
     """What was asked about."""
     examples: tuple[StoredExample, ...]
@@ -34,13 +33,13 @@ class StoredRun:
 
     @property
     def benchmark(self) -> str:
-        name: str = self.header["benchmark"]
-        return name
+        return self.header["benchmark"]
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Settings:
         """What its scores depend on beside model and example, as `settings_of` gives it."""
-        return {**OLD_SETTINGS, **self.header["settings"]}
+        stored = self.header["settings"]
+        return {"empty_prompt": False, "region": "own", **stored}
 
     @property
     def models(self) -> list[str]:

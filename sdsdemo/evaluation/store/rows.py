@@ -11,7 +11,6 @@ not read the captions as meant (`types.Scores`). A number that is not finite is 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any, Literal, NotRequired
 
 import numpy as np
@@ -62,37 +61,59 @@ class Row(TypedDict):
     evidence: NotRequired[EvidenceRow | None]
 
 
-def row_of(model: str, example: str, scores: Scores, what: str = "", made_of: str = "") -> dict[str, Any]:
+def row_of(model: str, example: str, scores: Scores, what: str = "", made_of: str = "") -> Row:
     """Everything that `scores_of` needs."""
-    row: dict[str, Any] = {
+    row: Row = {
         "model": model,
         "example": example,
-        **({"what": what} if what else {}),
-        **({"made_of": made_of} if made_of else {}),
+        "what": what,
+        "made_of": made_of,
         "kind": scores.kind,
         "score": _numbers(scores.score_IC),
         "stderr": None if scores.stderr_IC is None else _numbers(scores.stderr_IC),
         "seconds": round(scores.seconds, 4),
-        **({} if scores.precision == "float32" else {"precision": scores.precision}),
-        **({"unread": list(scores.unread)} if scores.unread else {}),
+        "precision": scores.precision,
+        "unread": list(scores.unread),
+        "evidence": None if scores.evidence is None else _evidence_row(scores.evidence),
     }
-    if scores.evidence is not None:
-        found = scores.evidence
-        row["evidence"] = {
-            "timesteps": found.timestep_T.tolist(),
-            "loss": _numbers(found.loss_ICTN, DIGITS),
-            **({} if found.loss_empty_ITN is None else {"loss_empty": _numbers(found.loss_empty_ITN, DIGITS)}),
-            "space": found.space,
-            "steps": found.steps,
-            **({} if found.clean_factor_T is None else {"clean_factor": found.clean_factor_T.tolist()}),
-            "seed": found.seed,
-            "micro_batch": found.micro_batch,
-            "evaluations": found.evaluations,
-        }
+    return _without_defaults(row)
+
+
+def _without_defaults(row: Row) -> Row:
+    """The row without the keys whose absence says the same."""
+    if not row["what"]:
+        del row["what"]
+    if not row["made_of"]:
+        del row["made_of"]
+    if row["precision"] == "float32":
+        del row["precision"]
+    if not row["unread"]:
+        del row["unread"]
+    if row["evidence"] is None:
+        del row["evidence"]
     return row
 
 
-def line_of(row: Mapping[str, Any]) -> str:
+def _evidence_row(found: Evidence) -> EvidenceRow:
+    row: EvidenceRow = {
+        "timesteps": found.timestep_T.tolist(),
+        "loss": _numbers(found.loss_ICTN, DIGITS),
+        "loss_empty": None if found.loss_empty_ITN is None else _numbers(found.loss_empty_ITN, DIGITS),
+        "space": found.space,
+        "steps": found.steps,
+        "clean_factor": None if found.clean_factor_T is None else found.clean_factor_T.tolist(),
+        "seed": found.seed,
+        "micro_batch": found.micro_batch,
+        "evaluations": found.evaluations,
+    }
+    if row["loss_empty"] is None:
+        del row["loss_empty"]
+    if row["clean_factor"] is None:
+        del row["clean_factor"]
+    return row
+
+
+def line_of(row: Row) -> str:
     """As strict JSON."""
     return to_json(row)
 
@@ -102,18 +123,18 @@ def strict(line: str) -> str:
     return line_of(finite(from_json(line, allow_nan=True))) if "NaN" in line or "Infinity" in line else line
 
 
-def parsed(line: str) -> dict[str, Any]:
+def parsed(line: str) -> Row:
     """A line's row. Raises `ValueError` for what is no JSON, or JSON of another shape."""
-    row: dict[str, Any] = shaped(from_json(line, allow_nan=True), Row)
+    row: Row = shaped(from_json(line, allow_nan=True), Row)
     return row
 
 
-def key_of(row: Mapping[str, Any]) -> Key:
+def key_of(row: Row) -> Key:
     """What may be there once only."""
     return row["model"], row["example"], row.get("what", "")
 
 
-def scores_of(row: Mapping[str, Any]) -> Scores:
+def scores_of(row: Row) -> Scores:
     """The scores of a row. Raises `ValueError` where its lists have different lengths, or a number is too large."""
     score_IC = _array(row["score"], 2, "score")
     stderr, found = row.get("stderr"), row.get("evidence")
@@ -144,7 +165,7 @@ def measured_how(scores: Scores) -> tuple[Any, ...]:
     return scores.kind, found.timestep_T.tolist(), draws, found.space, found.steps, found.seed, empty, factor
 
 
-def _evidence(found: Mapping[str, Any], shape: tuple[int, ...]) -> Evidence:
+def _evidence(found: EvidenceRow, shape: tuple[int, ...]) -> Evidence:
     """shape: of the scores."""
     _check_ints(found)
     empty, factor = found.get("loss_empty"), found.get("clean_factor")
@@ -169,8 +190,8 @@ def _evidence(found: Mapping[str, Any], shape: tuple[int, ...]) -> Evidence:
     )
 
 
-def _check_ints(found: Mapping[str, Any]) -> None:
-    counts = [found[name] for name in ("seed", "micro_batch", "evaluations")] + [found.get("steps", 0)]
+def _check_ints(found: EvidenceRow) -> None:
+    counts = (found["seed"], found["micro_batch"], found["evaluations"], found.get("steps", 0))
     if not all(0 <= number < LARGEST_INT for number in (*found["timesteps"], *counts)):
         raise ValueError("evidence: a count or timestep is negative or too large")
 
