@@ -60,6 +60,7 @@ TORCH_AT_THE_TOP = (
     "models/tokenizer_checks.py", "models/precision.py", "models/checkpoints.py",
 )  # fmt: skip
 """The files that may load torch as soon as they are imported; the other owners load it where they need it."""
+FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
 FILES = sorted(PACKAGE.rglob("*.py"))
 IMPORTERS = ("import_module", "__import__", "run_module", "resolve_name")
 """Functions that import what a string names."""
@@ -67,6 +68,19 @@ COMPUTED = {
     "models/diffusion_files.py": "the libraries' classes that a pipeline's index names, after `class_named` allows them"
 }
 """Files that may compute the name of what they import, and why; at most five, and none of ours."""
+
+
+LONG_FILES = {
+    "app/jobs.py": "its split is under way",
+    "finetuning/objectives.py": "its split is under way",
+    "finetuning/run.py": "its split is under way",
+    "ui/browse.py": "its HTML and scripts are about to move into templates",
+    "ui/browse_html.py": "its HTML is about to move into templates",
+    "ui/compare.py": "its HTML and scripts are about to move into templates",
+    "ui/compare_logic.py": "its HTML is about to move into templates",
+    "ui/finetune.py": "its HTML and scripts are about to move into templates",
+}
+"""Files that may be over 350 lines for now, and why: whoever shortens one takes it out."""
 
 
 def unit(path: Path) -> str:
@@ -211,6 +225,18 @@ def test_building_the_page_loads_no_library_of_models() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_no_file_has_more_than_350_lines() -> None:
+    long = {str(path.relative_to(PACKAGE)) for path in FILES if len(path.read_text().splitlines()) > 350}
+    assert not long - set(LONG_FILES)
+
+
+def test_functions_are_short() -> None:
+    functions = [node for path in FILES for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, FUNCTION)]
+    lines = sorted((node.end_lineno or 0) - node.lineno + 1 for node in functions)
+    median, most = lines[len(lines) // 2], lines[int(0.9 * len(lines))]
+    assert (median <= 7, most <= 18, lines[-1] <= 50) == (True, True, True), (median, most, lines[-1])
 
 
 def test_nothing_here_names_a_bare_except_or_silences_a_warning() -> None:

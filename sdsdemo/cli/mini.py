@@ -42,6 +42,20 @@ def add_mini(verbs: Verbs) -> None:
         "--work", type=Path, default=DEFAULT_WORK, metavar="DIR", help="unfinished runs, continued on the next call"
     )
     verb(deeds, "costs", "time a step of every objective, and everything from scratch", "mini costs", _mini_costs)
+    _add_study(deeds)
+    check = verb(
+        deeds, "verify", "check that the shipped weights reproduce the shipped Mini figures", "mini verify",
+        _mini_verify,
+    )  # fmt: skip
+    check.add_argument(
+        "--from-scratch", action="store_true", help="train and run everything again; takes hours, resumable"
+    )
+    check.add_argument("--work", type=Path, default=DEFAULT_WORK / "verify", metavar="DIR", help="unfinished work")
+    verb(deeds, "document", "write the experiment's results into the documents", "mini document", _mini_document)
+    verb(deeds, "opening", "compute the answer that the page opens with", "mini opening", _mini_opening)
+
+
+def _add_study(deeds: Verbs) -> None:
     study = verb(
         deeds, "study", "make the missing runs of a study of the experiment", "mini study control",
         _mini_study,
@@ -56,16 +70,6 @@ def add_mini(verbs: Verbs) -> None:
     study.add_argument("--out", type=Path, default=STUDY_LINES, metavar="DIR", help="where to write one line per run")
     study.add_argument("--work", type=Path, default=DEFAULT_WORK / "studies", metavar="DIR", help="unfinished runs")
     study.add_argument("--checkpoints", type=Path, metavar="DIR", help="use the Mini models of another folder")
-    check = verb(
-        deeds, "verify", "check that the shipped weights reproduce the shipped Mini figures", "mini verify",
-        _mini_verify,
-    )  # fmt: skip
-    check.add_argument(
-        "--from-scratch", action="store_true", help="train and run everything again; takes hours, resumable"
-    )
-    check.add_argument("--work", type=Path, default=DEFAULT_WORK / "verify", metavar="DIR", help="unfinished work")
-    verb(deeds, "document", "write the experiment's results into the documents", "mini document", _mini_document)
-    verb(deeds, "opening", "compute the answer that the page opens with", "mini opening", _mini_opening)
 
 
 def _mini_draw(asked: argparse.Namespace) -> int:

@@ -176,13 +176,18 @@ def _in_common(group: Sequence[StoredRun], called: Callable[[StoredRun], str]) -
     return [replace(run, examples=kept) for run in group]
 
 
-def _result(group: Sequence[StoredRun]) -> dict[str, Any]:
-    first = group[0]
+def _scored_by_name(group: Sequence[StoredRun]) -> dict[str, Scored]:
+    """A model that is in several runs is told by its settings, and then by its folder."""
     scored: dict[str, Scored] = {}
     for run in group:
         for model, found in scored_of(run).items():
             names = (model, f"{model} ({_settings(run)})", f"{model} ({_settings(run)}, {run.path.name})")
             scored[next((name for name in names if name not in scored), str(run.path))] = found
+    return scored
+
+
+def _result(group: Sequence[StoredRun]) -> dict[str, Any]:
+    first, scored = group[0], _scored_by_name(group)
     of = first.header.get("of", len(first.every))
     result = {
         "benchmark": first.benchmark,

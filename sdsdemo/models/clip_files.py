@@ -142,6 +142,11 @@ def check_name(rest: str) -> None:
         if not file.is_file():
             raise UserError(NO_FILE.format(file=file.name))
         return
+    _check_tag(name, tag, config)
+
+
+def _check_tag(name: str, tag: str, config: dict[str, Any]) -> None:
+    """Raises `UserError` for a tag that is missing or unknown, or whose weights want another activation."""
     if not tag:
         raise UserError(NO_TAG_NAMED.format(name=name, known=_tags(name)))
     facts = get_pretrained_cfg(name, tag)

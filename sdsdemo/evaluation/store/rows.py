@@ -141,18 +141,21 @@ def scores_of(row: Row) -> Scores:
     stderr_IC = None if stderr is None else _array(stderr, 2, "stderr")
     if stderr_IC is not None and stderr_IC.shape != score_IC.shape:
         raise ValueError("stderr: it must have as many numbers as score")
-    seconds = row.get("seconds", 0.0)
-    if not math.isfinite(seconds) or seconds < 0:
-        raise ValueError("seconds: it must be a number of seconds")
     return Scores(
         kind=row["kind"],
         score_IC=score_IC,
         stderr_IC=stderr_IC,
         evidence=None if found is None else _evidence(found, score_IC.shape),
-        seconds=seconds,
+        seconds=_seconds(row.get("seconds", 0.0)),
         precision=row.get("precision", "float32"),
         unread=tuple(row.get("unread", ())),
     )
+
+
+def _seconds(seconds: float) -> float:
+    if not math.isfinite(seconds) or seconds < 0:
+        raise ValueError("seconds: it must be a number of seconds")
+    return seconds
 
 
 def measured_how(scores: Scores) -> tuple[Any, ...]:

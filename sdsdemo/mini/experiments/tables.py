@@ -50,10 +50,9 @@ def cell_name(stored: str) -> str:
 def made_words(study: Mapping[str, Any]) -> str:
     """How much of a study has been run, in a sentence."""
     declared = study["declared"]
+    planned = [counted(declared["bases"], "base"), counted(declared["seeds"], "seed")]
     if not study["seeds"]:
-        return (
-            f"Not run yet: {counted(declared['bases'], 'base')} with {counted(declared['seeds'], 'seed')} are declared."
-        )
+        return f"Not run yet: {' with '.join(planned)} are declared."
     bases, seeds = len(study["bases"]), len(study["seeds"])
     skills = sorted({cell["zero_shot"]["n"] for cell in study["cells"].values()})
     of = f"n = {study['n']} of {study['benchmark']}, {' or '.join(f'{n:,}' for n in skills)} of each skill"
