@@ -354,8 +354,7 @@ class BrowseTab:
         place = len(self.cleared) + self.outputs.index(self.selected)
         if kind in SELECTING:
             selection.opens(found[place], number)
-        found[place] = gr.skip()
-        return found
+        return [*found[:place], gr.skip(), *found[place + 1 :]]
 
     def pick(self, asked: Asked, page: int, selected: str, kind: str, pick: str, opened_by: int = 0) -> list[Any]:
         """As `_pick`, of plain values."""

@@ -130,10 +130,13 @@ def _outcome(catalogue: Catalogue, model: str, place: int) -> tuple[str, str]:
     if margin > 0:
         return "Right", f"{truth} beats every rival, by {by} or more."
     ahead = int((score_C[:true].min() - score_C[true:] <= scores.resolution).sum())
-    whom = "the true caption" if true == 1 else "a true caption"
+    return "Wrong", _beaten_words(ahead, len(score_C) - true, by, "the true caption" if true == 1 else "a true caption")
+
+
+def _beaten_words(ahead: int, rivals: int, by: str, whom: str) -> str:
     if ahead == 1:
-        return "Wrong", f"One rival beats {whom}, by {by}."
-    return "Wrong", f"{ahead} of {len(score_C) - true} rivals are not beaten by {whom}; the best beats it by {by}."
+        return f"One rival beats {whom}, by {by}."
+    return f"{ahead} of {rivals} rivals are not beaten by {whom}; the best beats it by {by}."
 
 
 def _lines(scores: Scores, shown: Sequence[int], true: int) -> str:

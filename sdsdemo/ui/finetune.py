@@ -360,13 +360,12 @@ class FinetuneTab:
             log.exception("a visitor's model could not be evaluated")
             raise gr.Error(OUR_FAULT, print_exception=False) from error
         self.registry.lend(name, folder)
-        base = self.jobs.get(id_).recipe.base
         titles = [(card.title, card.name) for card in self.workbench.cards()]
         own = (self.workbench.card(name).title, name)
         return [
             "",
             gr.update(choices=[*self.registry.names(), ("your run", name)], value=name),
-            gr.update(choices=[own, *titles], value=base),
+            gr.update(choices=[own, *titles], value=self.jobs.get(id_).recipe.base),
             gr.update(choices=[own, *titles], value=name),
         ]
 
