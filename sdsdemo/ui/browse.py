@@ -326,13 +326,12 @@ class BrowseTab:
         return [*found[:-1], gr.skip()]
 
     def _refresh(self, request: gr.Request | None, *values: Any) -> Sequence[Any]:
-        """With no example open it leaves that part alone: one may have been clicked since this was asked."""
+        """It closes no example: one may have been clicked since this was asked, in another run too."""
         if self.changes.is_late(request):
             return [gr.skip()] * len(self.outputs)
         selection: Selection = values[-1]
-        example, opened_by = selection.now
-        shown = self.view(Asked(*values[:-2]), 0, example, opened_by)
-        return shown._replace(selected=gr.skip(), example=shown.example if example else gr.skip())
+        shown = self.view(Asked(*values[:-2]), 0, *selection.now)
+        return shown._replace(selected=gr.skip(), example=shown.example or gr.skip())
 
     def _cleared(self) -> list[Any]:
         return [[], [], [], [], ANY, ANY, "", ANY]

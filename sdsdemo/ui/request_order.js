@@ -12,7 +12,9 @@ the number as well (ui/request_order.py), so that what it streams and remembers 
   const skip = {__type__: 'update'};
   let asked = 0;
 
-  const isSkip = (value) => value?.__type__ === 'update' && Object.keys(value).length === 1;
+  /* An update of nothing; that of an HTML component holds one more, of its props. */
+  const isSkip = (value) => value?.__type__ === 'update' && Object.entries(value).every(
+    ([key, held]) => key === '__type__' || (key === 'props' && isSkip(held)));
 
   const later = (numbers, component, number) => (numbers.get(component) ?? 0) > number;
 

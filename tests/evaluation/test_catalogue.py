@@ -307,6 +307,8 @@ def test_a_refresh_that_knows_no_example_leaves_the_open_one_alone(tab: BrowseTa
     late = tab._refresh(None, *ASKED, 0, browse.Selection())
     assert (late.example, late.selected) == (gr.skip(), gr.skip())
     assert "Example e1<" in tab._refresh(None, *ASKED, 0, browse.Selection(("e1", 3))).example
+    elsewhere = tab._refresh(None, *ASKED, 0, browse.Selection(("of another run", 3)))
+    assert elsewhere.example == gr.skip()
 
 
 def test_a_session_keeps_what_its_last_click_opened() -> None:
