@@ -40,6 +40,8 @@ INSIDE = {
 """By package, its folders from the lowest up; "" is the package's own files."""
 OWNERS = {
     "gradio": ("ui/*.py",),
+    "jinja2": ("ui/templates.py",),
+    "markupsafe": ("ui/templates.py",),
     "plotly": ("evaluation/charts.py",),
     "matplotlib": ("evaluation/figures.py",),
     "accelerate": ("runtime/distributed.py",),

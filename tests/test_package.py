@@ -46,3 +46,12 @@ def test_the_console_script_names_a_function_that_is_there() -> None:
 
 def test_the_package_says_that_it_is_typed() -> None:
     assert (ROOT / "sdsdemo" / "py.typed").is_file()
+
+
+def test_the_page_s_templates_and_scripts_come_with_the_package(installed: Path, tmp_path: Path) -> None:
+    names = [path.stem for path in (ROOT / "sdsdemo" / "ui" / "scripts").glob("*.js")]
+    asks = f"from sdsdemo.ui.templates import *; render('page.masthead'); print(len([script(n) for n in {names}]))"
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    command = [sys.executable, "-c", asks]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert int(done.stdout) == len(names) > 5

@@ -39,72 +39,12 @@ from sdsdemo.evaluation.catalogue import (  # fmt: skip
 from sdsdemo.ui import browse_html
 from sdsdemo.ui.open_in_compare import Handed
 from sdsdemo.ui.request_order import InOrder, number_of
+from sdsdemo.ui.templates import render, script
 from sdsdemo.ui.thumbnails import Thumbnails
 
 log = logging.getLogger(__name__)
 
 OUR_FAULT = "Something went wrong on our side; the server's log has the details. Choose another filter or example."
-GATED = """
-<p>Winoground is gated: its pictures may be used for research only and are never shipped or shown here to others. To
-browse it on your own machine:</p>
-<ol><li>Accept its terms at huggingface.co/datasets/facebook/winoground, and log in: <code>hf auth login</code>.</li>
-<li><code>python -m sdsdemo fetch winoground</code>, or name your copy: <code>winoground:PATH</code>.</li>
-<li><code>python -m sdsdemo evaluate winoground --out runs/winoground --model clip-vit-b-32</code>, and reload this
-page.</li></ol>
-<p>Any run of yours in the folder <code>runs/</code> appears under “Run”; without one, this tab shows Mini.</p>
-"""
-HANDS_ON = """
-const hand = (node) => trigger('select', {value: node.dataset.kind, index: node.dataset.pick});
-element.addEventListener('click', async (event) => {
-  const link = event.target.closest('[data-link]');
-  if (link) {
-    const asked = link.dataset.link;
-    const address = asked.startsWith('http') ? asked : window.location.origin + window.location.pathname + asked;
-    if (!asked.startsWith('http')) window.history.replaceState(null, '', asked);
-    try { await navigator.clipboard.writeText(address); link.textContent = 'Link copied'; }
-    catch { window.prompt('Copy this link:', address); }
-    setTimeout(() => { link.textContent = 'Copy link'; }, 2000);
-    return;
-  }
-  const node = event.target.closest('[data-kind]');
-  if (!node || node.disabled) return;
-  window.sdsdemoScore = node.dataset.kind === 'compare';
-  hand(node);
-});
-"""
-KEYS = (
-    HANDS_ON
-    + """
-const mark = () => {
-  const open = element.querySelector('.example')?.dataset.id;
-  for (const node of document.querySelectorAll('#browse-main [data-kind="example"]')) {
-    const isOpen = node.dataset.pick === open;
-    if (isOpen !== node.hasAttribute('aria-current')) {
-      isOpen ? node.setAttribute('aria-current', 'true') : node.removeAttribute('aria-current');
-    }
-  }
-};
-new MutationObserver(mark).observe(document.getElementById('browse-main'), {
-  childList: true, subtree: true, attributeFilter: ['data-id', 'data-pick', 'aria-current'],
-});
-document.addEventListener('keydown', (event) => {
-  const steps = {j: '1', k: '-1'};
-  const typing = event.target.closest('input, textarea, [contenteditable]');
-  if (!(event.key in steps) || typing || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (!element.offsetParent || !element.querySelector('.example')) return;
-  trigger('select', {value: 'move', index: steps[event.key]});
-});
-"""
-)
-SHOW_EXAMPLE = """() => {
-  if (window.sdsdemoScore) {
-    window.sdsdemoScore = false;
-    window.scrollTo(0, 0);
-    setTimeout(() => document.getElementById('score')?.click(), 250);
-  }
-  const shown = document.querySelector('#browse-example .example');
-  if (shown && shown.getBoundingClientRect().top < 0) shown.scrollIntoView({block: 'start'});
-}"""
 MADE_AHEAD = 400
 """Examples whose thumbnails are made while nobody waits for them."""
 CLEARED = ("tags", "secondary", "categories", "modes", "who", "decided", "words", "of_several")
@@ -180,13 +120,17 @@ class BrowseTab:
             with gr.Row(elem_id="browse-main"):
                 with gr.Column(scale=7, min_width=300):
                     self.count = gr.HTML(elem_id="browse-count")
-                    self.example = gr.HTML(elem_id="browse-example", js_on_load=KEYS)
-                    self.gallery = gr.HTML(elem_id="browse-gallery", js_on_load=HANDS_ON)
+                    opened = script("copy_link") + script("clicks") + script("browse_keys")
+                    self.example = gr.HTML(
+                        elem_id="browse-example",
+                        js_on_load=opened,
+                    )
+                    self.gallery = gr.HTML(elem_id="browse-gallery", js_on_load=script("clicks"))
                 with gr.Column(scale=5, min_width=300):
-                    self.charts = gr.HTML(elem_id="browse-charts", js_on_load=HANDS_ON)
-                    self.scatter = gr.HTML(elem_id="browse-scatter", js_on_load=HANDS_ON)
+                    self.charts = gr.HTML(elem_id="browse-charts", js_on_load=script("clicks"))
+                    self.scatter = gr.HTML(elem_id="browse-scatter", js_on_load=script("clicks"))
             with gr.Accordion("Winoground and your own sets", open=False):
-                gr.HTML(GATED)
+                gr.HTML(render("browse.gated"))
         self.page, self.selected = gr.State(0), gr.State(Selection())
         self.outputs: list[Any] = [
             self.message, self.count, self.example, self.gallery, self.charts, self.scatter, self.page, self.selected,
@@ -236,7 +180,7 @@ class BrowseTab:
                 [*self.cleared, *self.outputs, tabs, picture, *question],
                 trigger_mode="multiple",  # with "always_last" the later click would be sent with what the first picked
                 **quick,
-            ).then(None, js=SHOW_EXAMPLE, api_visibility="private")  # fmt: skip
+            ).then(None, js=script("show_example"), api_visibility="private")  # fmt: skip
 
     @property
     def choices(self) -> list[Any]:

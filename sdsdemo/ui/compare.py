@@ -26,6 +26,7 @@ from sdsdemo.ui.examples import ShownExample
 from sdsdemo.ui.open_in_compare import Handed
 from sdsdemo.ui.picture_field import safe_image
 from sdsdemo.ui.request_order import InOrder
+from sdsdemo.ui.templates import render, script
 
 log = logging.getLogger(__name__)
 
@@ -51,41 +52,13 @@ LIMITS_OF_PICTURES = (
     f"PNG, JPEG or WebP, up to {LIMITS.image_bytes // 1_000_000} MB and {LIMITS.image_pixels // 1_000_000} megapixels. "
     "A picture of yours stays in a temporary folder of the server for a day at most."
 )
+LIMITS_OF_CAPTIONS = (
+    f"A caption may have {LIMITS.caption_characters} characters. A model that reads only the beginning of a long one "
+    "says so in its row."
+)
 
 SWAP = "(a, b) => [b, a]"
 """Done by the browser: an answer of the server would bring back captions that an example has replaced since."""
-MARK_STALE = "() => { document.getElementById('result')?.classList.add('stale'); }"
-SHOW_ANSWER = """() => {
-  const result = document.getElementById('result');
-  const below = result.getBoundingClientRect().top > 0.75 * window.innerHeight;
-  const calm = window.matchMedia('(prefers-reduced-motion: reduce)').matches;
-  const refused = document.querySelector('#message .message');
-  if (below && !refused) result.scrollIntoView({behavior: calm ? 'auto' : 'smooth'});
-}"""
-"""On a phone the answer is below the form."""
-NOTE_EDIT = "() => { window.sdsdemoEdits = (window.sdsdemoEdits ?? 0) + 1; }"
-"""Of what is typed, and of when the form is asked about, `request_order.js` takes note."""
-MARK_FRESH = """() => {
-  if ((window.sdsdemoAsked ?? 0) === (window.sdsdemoEdits ?? 0))
-    document.getElementById('result')?.classList.remove('stale');
-}"""
-"""Only where the visitor has changed nothing since the question: an answer may be to what the form said before."""
-COPY_LINK = """
-element.addEventListener('click', async (event) => {
-  const button = event.target.closest('[data-link]');
-  if (!button) return;
-  const asked = button.dataset.link;
-  const link = asked.startsWith('http') ? asked : window.location.origin + window.location.pathname + asked;
-  if (!asked.startsWith('http')) window.history.replaceState(null, '', asked);
-  try {
-    await navigator.clipboard.writeText(link);
-    button.textContent = 'Link copied';
-  } catch {
-    window.prompt('Copy this link:', link);
-  }
-  setTimeout(() => { button.textContent = 'Copy link'; }, 2000);
-});
-"""
 
 
 class CompareTab:
@@ -114,7 +87,7 @@ class CompareTab:
                 self._build_question(first)
             with gr.Column(scale=7, min_width=300, elem_id="result"):
                 self.progress = gr.HTML(elem_id="progress")
-                self.answer = gr.HTML(view.answer, elem_id="answer", js_on_load=COPY_LINK)
+                self.answer = gr.HTML(view.answer, elem_id="answer", js_on_load=script("copy_link"))
                 self.way_on_text = gr.HTML(visible=False, elem_id="way-on")
                 self.way_on = gr.Button(visible=False, elem_id="way-on-button")
                 self.way_on_model = gr.State("")
@@ -144,7 +117,7 @@ class CompareTab:
             visible=bool(self.examples),
             elem_id="examples",
         )
-        gr.HTML(f'<p class="hint">{LIMITS_OF_PICTURES}</p>')
+        gr.HTML(render("parts.hint", sentence=LIMITS_OF_PICTURES))
         self.captions = [self._caption(c, first.captions[c] if first else "") for c in (0, 1)]
         self.message = gr.HTML(elem_id="message")
         with gr.Row(elem_id="actions"):
@@ -199,24 +172,21 @@ class CompareTab:
             max_lines=1,
             elem_id="timestep-range",
         )
-        gr.HTML(
-            f'<p class="hint">A caption may have {LIMITS.caption_characters} characters. A model that reads only the '
-            "beginning of a long one says so in its row.</p>"
-        )
+        gr.HTML(render("parts.hint", sentence=LIMITS_OF_CAPTIONS))
 
     def _build_charts(self, view: View) -> None:
         loss, difference = view.charts or (None, None)
         with gr.Column(visible=bool(view.has_charts), elem_id="evidence") as self.evidence:
-            gr.HTML("<h2>Where the denoising score comes from</h2>")
+            gr.HTML(render("parts.heading", words="Where the denoising score comes from"))
             with gr.Row():
                 with gr.Column(min_width=300):
-                    gr.HTML("<h3>Denoising loss by timestep</h3>")
+                    gr.HTML(render("parts.subheading", words="Denoising loss by timestep"))
                     self.loss = gr.Plot(loss, show_label=False, container=False, elem_id="loss-chart")
-                    gr.HTML(f'<p class="hint">{HOW_TO_READ_LOSS}</p>')
+                    gr.HTML(render("parts.hint", sentence=HOW_TO_READ_LOSS))
                 with gr.Column(min_width=300):
-                    gr.HTML("<h3>Paired difference by timestep</h3>")
+                    gr.HTML(render("parts.subheading", words="Paired difference by timestep"))
                     self.difference = gr.Plot(difference, show_label=False, container=False, elem_id="difference-chart")
-                    gr.HTML(f'<p class="hint">{HOW_TO_READ_DIFFERENCE}</p>')
+                    gr.HTML(render("parts.hint", sentence=HOW_TO_READ_DIFFERENCE))
 
     @property
     def as_scored(self) -> list[Component]:
@@ -270,13 +240,13 @@ class CompareTab:
         taken = self.way_on.click(self._take_way_on, [self.way_on_model, *self.models], self.models, **quick)
         pressed = gr.on([self.score.click, *(field.submit for field in (*self.captions, self.timestep_range))], **run)
         for scored in (chosen.then(**run), taken.then(**run), pressed):
-            scored.then(None, js=SHOW_ANSWER, **PRIVATE)
+            scored.then(None, js=script("show_answer"), **PRIVATE)
             scored.then(**describe)
-        self.answer.change(None, js=MARK_FRESH, **PRIVATE)
+        self.answer.change(None, js=script("mark_fresh"), **PRIVATE)
         self.swap.click(None, self.captions, self.captions, js=SWAP, **PRIVATE)
-        gr.on([field.change for field in self.inputs], None, js=MARK_STALE, **PRIVATE)
+        gr.on([field.change for field in self.inputs], None, js=script("mark_stale"), **PRIVATE)
         edits = [self.swap.click, self.picture.clear, *(field.input for field in (*self.models, self.region))]
-        gr.on(edits, None, js=NOTE_EDIT, **PRIVATE)
+        gr.on(edits, None, js=script("note_edit"), **PRIVATE)
         self.picture.input(self._check_picture, self.picture, self.message, trigger_mode="always_last", **quick)
         gr.on([self.settings.expand, *(model.change for model in self.models)], **describe)
 
@@ -337,7 +307,8 @@ class CompareTab:
             loss,
             difference,
             gr.update(
-                value=f"<p>{compare_html.prose(way.sentence)}</p>" if way else "", visible=bool(way and not way.can_run)
+                value=render("compare.way_on", sentence=way.sentence if way else ""),
+                visible=bool(way and not way.can_run),
             ),
             gr.update(value=way.sentence if way else "", visible=bool(way and way.can_run)),
             way.card.name if way else "",

@@ -1,4 +1,4 @@
-"""The right-hand side of the Compare tab as HTML: one row a model. Pure strings; everything foreign is escaped here.
+"""The right-hand side of the Compare tab as HTML: one row a model. What stands where is in `templates/compare.html`.
 
 Knows no Gradio, computes nothing: the numbers and the verdict come with the answers.
 """
@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import base64
 import math
-import re
 from collections.abc import Sequence
-from html import escape
+from typing import Any
 
 from sdsdemo.core.decision import verdict_words
-from sdsdemo.types import Answer, Card, Preference, Scores
+from sdsdemo.types import Answer, Preference, Scores
+from sdsdemo.ui.templates import render
 
 LETTERS = "ABCDEFGH"
 DIRECTION = {
@@ -34,53 +34,41 @@ def answer_html(
     truth: int | None = None,
     tools: str = "",
 ) -> str:
-    """The whole answer: what was asked, a row for every model that answered, and title and state of those `waiting`."""
-    rows = [row_html(answer, truth) for answer in answers]
-    rows += [_waiting_row(title, state, first=i == 0) for i, (title, state) in enumerate(waiting)]
-    caveat = f'<p class="caveat">{NOT_THE_SAME}</p>' if any(answer.scores for answer in answers) else ""
-    asked = "".join(_asked(c, caption, truth) for c, caption in enumerate(captions))
-    return (
-        f'<section class="answer" aria-label="Answer" aria-busy="{str(bool(waiting)).lower()}">'
-        f'<div class="asked">{asked}</div><div class="model-rows">{"".join(rows)}</div>'
-        f"{caveat}{tools}</section>"
+    """The whole answer: what was asked, a row for every model that answered, and title and state of those `waiting`.
+
+    tools: of `tools_html`.
+    """
+    return render(
+        "compare.answer",
+        asked=[
+            {"index": c, "letter": LETTERS[c], "text": caption, "is_true": truth == c}
+            for c, caption in enumerate(captions)
+        ],
+        rows=[_row(answer, truth) for answer in answers],
+        waiting=waiting,
+        caveat=NOT_THE_SAME if any(answer.scores for answer in answers) else "",
+        tools=tools,
     )
 
 
 def empty_html() -> str:
     """What stands there before anything was scored."""
-    return (
-        '<section class="answer empty" aria-label="Answer"><p>Choose a picture, write two captions and press '
-        "<b>Score</b>. Each model then says which caption it prefers, and by how much.</p></section>"
-    )
+    return render("compare.empty")
 
 
 def row_html(answer: Answer, truth: int | None = None) -> str:
     """One model's row: scores with their direction, the difference with its error, the verdict in words."""
-    notes = "".join(f'<p class="note">{prose(note)}</p>' for note in answer.notes)
-    if answer.scores is None or answer.preference is None:
-        problem = f'<p class="problem">{prose(answer.problem)}</p>'
-        return (
-            f'<article class="model-row without">{_head(answer.card)}<div class="body">{problem}{notes}</div></article>'
-        )
-    preference = answer.preference
-    if preference.note and preference.note not in answer.notes:
-        notes += f'<p class="note">{prose(preference.note)}</p>'
-    return (
-        f'<article class="model-row">{_head(answer.card, answer.scores)}'
-        f'<div class="body">{_score_bars(answer.scores)}</div>'
-        f"{_verdict(preference, truth)}{_difference(preference)}{notes}</article>"
-    )
+    return render("compare.row", row=_row(answer, truth))
 
 
 def message_html(sentence: str) -> str:
     """A sentence for the visitor that stays until the next action."""
-    return f'<p class="message" role="alert">{prose(sentence)}</p>' if sentence else ""
+    return render("parts.message", sentence=sentence)
 
 
 def remarks_html(sentences: Sequence[str]) -> str:
     """What is to be known beside an answer, a line each. Unlike a message, it asks for nothing to be changed."""
-    lines = "".join(f"<li>{prose(sentence)}</li>" for sentence in sentences)
-    return f'<ul class="remarks" role="status">{lines}</ul>' if lines else ""
+    return render("compare.remarks", sentences=sentences)
 
 
 def prose(sentence: str) -> str:
@@ -88,8 +76,7 @@ def prose(sentence: str) -> str:
 
     An option of the command line is never cut at the end of a line.
     """
-    typed = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(sentence))
-    return re.sub(r"(?<![\w-])--[\w-]+", r'<span class="flag">\g<0></span>', typed)
+    return render("parts.prose", sentence=sentence)
 
 
 def tools_html(link: str, own_picture: bool, csv_text: str, json_text: str) -> str:
@@ -99,12 +86,8 @@ def tools_html(link: str, own_picture: bool, csv_text: str, json_text: str) -> s
         if own_picture
         else "The link opens this picture, these captions and these settings."
     )
-    return (
-        f'<div class="tools"><button type="button" data-link="{escape(link)}" title="{hint}">Copy link</button>'
-        f"{_file('sdsdemo-compare.csv', 'text/csv', csv_text, 'CSV')}"
-        f"{_file('sdsdemo-compare.json', 'application/json', json_text, 'JSON')}"
-        f'<span class="hint">{hint}</span></div>'
-    )
+    files = [_file("csv", "text/csv", csv_text), _file("json", "application/json", json_text)]
+    return render("compare.tools", link=link, hint=hint, files=files)
 
 
 def size_words(megabytes: float) -> str:
@@ -112,47 +95,6 @@ def size_words(megabytes: float) -> str:
     if megabytes >= 100:
         return f"{megabytes / 1000:.1f} GB"
     return f"{megabytes:.0f} MB" if megabytes >= 1 else f"{megabytes:.1f} MB"
-
-
-def _asked(index: int, caption: str, truth: int | None) -> str:
-    mark = '<span class="true">belongs to the picture</span>' if truth == index else ""
-    return f'<p>{_chip(index)}<span class="words">{escape(caption)}</span>{mark}</p>'
-
-
-def _head(card: Card, scores: Scores | None = None) -> str:
-    if scores is None:
-        return f"<header><h3>{escape(card.title)}</h3></header>"
-    what, direction = DIRECTION[scores.kind]
-    spent = f"{scores.evidence.evaluations} denoiser calls, " if scores.evidence else ""
-    return (
-        f'<header><h3>{escape(card.title)}</h3><p class="kind">{what}<br><b>{direction}</b></p>'
-        f'<p class="cost">{spent}{_seconds(scores.seconds)}</p></header>'
-    )
-
-
-def _score_bars(scores: Scores) -> str:
-    """A bar a caption, from zero, so that lengths compare honestly."""
-    sign = -1 if scores.kind == "denoising" else 1
-    values = [sign * float(score) for score in scores.score_IC[0]]
-    longest = max((value for value in values if math.isfinite(value)), default=0.0)
-    digits = "{:.4f}" if scores.kind == "denoising" else "{:.2f}"
-    bars = []
-    for c, value in enumerate(values):
-        share = 100 * max(value, 0.0) / longest if math.isfinite(value) and longest > 0 else 0.0
-        bars.append(
-            f'<div class="score c{c}"><dt>{_chip(c)}</dt><dd><span class="bar" aria-hidden="true">'
-            f'<i style="width:{share:.1f}%"></i></span><span class="value">{digits.format(value)}</span></dd></div>'
-        )
-    return f'<dl class="scores">{"".join(bars)}</dl>'
-
-
-def _difference(preference: Preference) -> str:
-    if preference.preferred is None or preference.difference is None:
-        return ""
-    ahead = f"{LETTERS[preference.preferred]} ahead by " if not preference.tie else "difference "
-    number = difference_words(preference.difference, preference.stderr)
-    meaning = " <small>standard error</small>" if _finite(preference.stderr) else ""
-    return f'<p class="difference">{_gauge(preference)}<span>{ahead}<b>{number}</b>{meaning}</span></p>'
 
 
 def difference_words(difference: float, stderr: float | None) -> str:
@@ -163,53 +105,87 @@ def difference_words(difference: float, stderr: float | None) -> str:
     return f"{difference:.{decimals}f} ± {stderr:.{decimals}f}"
 
 
-def _gauge(preference: Preference) -> str:
-    """A dot on a line through zero with a whisker of two standard errors: left speaks for A, right for B."""
+def _row(answer: Answer, truth: int | None) -> dict[str, Any]:
+    """What the template places of an answer; no `scores` where a model gave none."""
+    row: dict[str, Any] = {"title": answer.card.title, "scores": [], "notes": list(answer.notes)}
+    scores, preference = answer.scores, answer.preference
+    if scores is None or preference is None:
+        return row | {"problem": answer.problem}
+    if preference.note and preference.note not in answer.notes:
+        row["notes"].append(preference.note)
+    what, direction = DIRECTION[scores.kind]
+    spent = f"{scores.evidence.evaluations} denoiser calls, " if scores.evidence else ""
+    return row | {
+        "what": what,
+        "direction": direction,
+        "cost": f"{spent}{_seconds(scores.seconds)}",
+        "scores": _bars(scores),
+        "verdict": _verdict(preference, truth),
+        "difference": _difference(preference),
+    }
+
+
+def _bars(scores: Scores) -> list[dict[str, Any]]:
+    """A bar a caption, with its share of the longest in percent."""
+    is_loss = scores.kind == "denoising"
+    values = [(-1 if is_loss else 1) * float(score) for score in scores.score_IC[0]]
+    longest = max((value for value in values if math.isfinite(value)), default=0.0)
+    bars = []
+    for c, value in enumerate(values):
+        share = 100 * max(value, 0.0) / longest if math.isfinite(value) and longest > 0 else 0.0
+        words = f"{value:.4f}" if is_loss else f"{value:.2f}"
+        bars.append({"index": c, "letter": LETTERS[c], "width": f"{share:.1f}", "value": words})
+    return bars
+
+
+def _difference(preference: Preference) -> dict[str, Any] | None:
+    if preference.preferred is None or preference.difference is None:
+        return None
+    return {
+        "ahead": "difference" if preference.tie else f"{LETTERS[preference.preferred]} ahead by",
+        "number": difference_words(preference.difference, preference.stderr),
+        "has_error": _finite(preference.stderr),
+        "gauge": _gauge(preference),
+    }
+
+
+def _gauge(preference: Preference) -> dict[str, Any] | None:
+    """Its lines; None without an error, and where it is not about A and B."""
     if not _finite(preference.stderr) or preference.preferred not in (0, 1) or preference.difference is None:
-        return ""
+        return None
     error = preference.stderr or 0.0
     signed = preference.difference * (-1 if preference.preferred == 0 else 1)
     scale = GAUGE_REACH / max(abs(signed) + 2 * error, 1e-12)
     x = GAUGE_WIDTH / 2 + signed * scale
     low, high = x - 2 * error * scale, x + 2 * error * scale
     middle = GAUGE_HEIGHT / 2
-    return (
-        f'<svg class="gauge c{preference.preferred}" viewBox="0 0 {GAUGE_WIDTH} {GAUGE_HEIGHT}" role="img" '
-        f'aria-label="Difference with two standard errors to either side; the middle is no difference">'
-        f'<path class="axis" d="M2 {middle}H{GAUGE_WIDTH - 2}M{GAUGE_WIDTH / 2} 1V{GAUGE_HEIGHT - 1}"/>'
-        f'<path class="whisker" d="M{low:.1f} {middle}H{high:.1f}M{low:.1f} 6V16M{high:.1f} 6V16"/>'
-        f'<circle cx="{x:.1f}" cy="{middle}" r="5"/></svg>'
-    )
+    return {
+        "preferred": preference.preferred,
+        "width": GAUGE_WIDTH,
+        "height": GAUGE_HEIGHT,
+        "axis": f"M2 {middle}H{GAUGE_WIDTH - 2}M{GAUGE_WIDTH / 2} 1V{GAUGE_HEIGHT - 1}",
+        "whisker": f"M{low:.1f} {middle}H{high:.1f}M{low:.1f} 6V16M{high:.1f} 6V16",
+        "x": f"{x:.1f}",
+        "middle": middle,
+    }
 
 
-def _verdict(preference: Preference, truth: int | None) -> str:
-    state, mark, meaning = _judged(preference, truth)
-    words = escape(verdict_words(preference, list(LETTERS)))
-    symbol = f'<span class="mark" role="img" aria-label="{meaning}">{mark}</span>' if mark else ""
-    return f'<p class="verdict {state}">{symbol}<span>{words}</span></p>'
-
-
-def _judged(preference: Preference, truth: int | None) -> tuple[str, str, str]:
-    """Style, tick or cross, and the same for the ear. Undecided is neither right nor wrong."""
+def _verdict(preference: Preference, truth: int | None) -> dict[str, str]:
+    """Style, tick or cross, and the sentence. Undecided is neither right nor wrong."""
+    words = verdict_words(preference, list(LETTERS))
     if truth is None or not preference.decided:
-        return "open", "", ""
-    return ("right", "✓", "right") if preference.preferred == truth else ("wrong", "✗", "wrong")
+        return {"state": "open", "mark": "", "words": words}
+    is_right = preference.preferred == truth
+    return {"state": "right" if is_right else "wrong", "mark": "✓" if is_right else "✗", "words": words}
 
 
-def _waiting_row(title: str, state: str, *, first: bool) -> str:
-    return (
-        f'<article class="model-row pending{" now" if first else ""}"><header><h3>{escape(title)}</h3></header>'
-        f'<div class="body"><p>{escape(state)}</p></div></article>'
-    )
-
-
-def _chip(index: int) -> str:
-    return f'<span class="chip c{index}">{LETTERS[index]}</span>'
-
-
-def _file(name: str, kind: str, text: str, label: str) -> str:
+def _file(ending: str, kind: str, text: str) -> dict[str, str]:
     data = base64.b64encode(text.encode()).decode()
-    return f'<a download="{name}" href="data:{kind};charset=utf-8;base64,{data}">{label}</a>'
+    return {
+        "name": f"sdsdemo-compare.{ending}",
+        "address": f"data:{kind};charset=utf-8;base64,{data}",
+        "label": ending.upper(),
+    }
 
 
 def _seconds(seconds: float) -> str:

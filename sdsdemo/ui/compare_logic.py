@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from sdsdemo.settings import LIMITS, budget, typed_range
 from sdsdemo.types import Answer, Budget, Card
 from sdsdemo.ui import answer_file, compare_html
 from sdsdemo.ui.examples import ShownExample, find_example
+from sdsdemo.ui.templates import render
 
 log = logging.getLogger(__name__)
 
@@ -180,7 +180,7 @@ def stored_view(example: ShownExample, answers: Sequence[Answer], space: str = "
 def models_html(workbench: Workbench, names: Sequence[object]) -> str:
     """One line a chosen model: ready, to be loaded, or why it cannot run here and what to do."""
     chosen = dict.fromkeys(str(name).strip() for name in names if name)
-    return f'<ul class="models">{"".join(_model_line(workbench, name) for name in chosen)}</ul>'
+    return render("compare.models", lines=[_model_line(workbench, name) for name in chosen])
 
 
 def model_choices(workbench: Workbench) -> list[tuple[str, str]]:
@@ -363,19 +363,21 @@ def _texts(values: object, what: str) -> list[str]:
     return [value or "" for value in values]
 
 
-def _model_line(workbench: Workbench, name: str) -> str:
+def _model_line(workbench: Workbench, name: str) -> dict[str, Any]:
+    """Whether it can run, its title, and the rest of the sentence."""
     try:
         card = workbench.card(name)
     except UserError as error:
-        return f'<li class="no">{compare_html.prose(str(error))}</li>'
+        return {"can_run": False, "title": "", "words": str(error)}
     state = workbench.availability(card)
     if not state.can_run:
-        words = f"{state.reason} {state.next_step}".strip()
-        return f'<li class="no"><b>{escape(card.title)}</b> cannot run here. {compare_html.prose(words)}</li>'
-    if workbench.is_loaded(card.name):
-        return f'<li class="yes"><b>{escape(card.title)}</b> is loaded.</li>'
-    fetch = f", after a download of {compare_html.size_words(card.size_mb)}" if card.download else ""
-    return f'<li class="yes"><b>{escape(card.title)}</b> loads when first used{fetch}.</li>'
+        words = f"cannot run here. {state.reason} {state.next_step}".strip()
+    elif workbench.is_loaded(card.name):
+        words = "is loaded."
+    else:
+        fetch = f", after a download of {compare_html.size_words(card.size_mb)}" if card.download else ""
+        words = f"loads when first used{fetch}."
+    return {"can_run": state.can_run, "title": card.title, "words": words}
 
 
 def _choice(card: Card) -> str:

@@ -24,12 +24,12 @@ from sdsdemo.errors import UserError
 from sdsdemo.finetuning.phrases import duration
 from sdsdemo.finetuning.recipe import MINI, Recipe
 from sdsdemo.settings import FINETUNING
-from sdsdemo.types import Example
 from sdsdemo.ui import finetune_html, training_curves
 from sdsdemo.ui.compare_html import message_html
 from sdsdemo.ui.recipe_form import RecipeForm, in_page_words
 from sdsdemo.ui.request_order import InOrder
-from sdsdemo.ui.thumbnails import THUMB, Thumbnails
+from sdsdemo.ui.templates import render
+from sdsdemo.ui.thumbnails import Thumbnails
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +37,8 @@ POLL = 0.5
 """Seconds between two looks at the run; the page is never drawn more often."""
 STORAGE_KEY, SECRET = "sdsdemo-run", "sdsdemo"
 """Of the browser's storage. Nothing confidential is in it but the id of the visitor's own run."""
-INTRODUCTION = """
-<p class="lead">Teach CLIP what the diffusion model knows, or watch it fail to learn. Every run is evaluated before and
-after training on data that it never saw, and each objective has its control.</p>
-"""
-MEASURING = '<p class="hint" role="status">Measuring how long a step takes here.</p>'
-SCORING = '<p class="hint" role="status">Scoring the Mini benchmark with your model: some seconds.</p>'
+MEASURING = "Measuring how long a step takes here."
+SCORING = "Scoring the Mini benchmark with your model: some seconds."
 OUR_FAULT = "Something went wrong on our side; the server's log has the details. Your settings are kept."
 
 
@@ -56,7 +52,7 @@ class FinetuneTab:
         self._estimates: dict[tuple[object, ...], Any] = {}
         self.estimated = InOrder()
         with gr.Column(elem_id="finetune"):
-            gr.HTML(INTRODUCTION)
+            gr.HTML(render("finetune.introduction"))
             if not jobs.is_on:
                 gr.HTML(message_html(OFF))
                 if workbench.settings.in_space:
@@ -81,14 +77,12 @@ class FinetuneTab:
                 "Start", variant="primary", elem_id="ft-start", min_width=120, interactive=self.jobs.is_on
             )
             self.stop = gr.Button("Stop and keep", variant="stop", elem_id="ft-stop", min_width=120, interactive=False)
-        gr.HTML(
-            f'<p class="hint">From the page: at most {FINETUNING.page_steps:,} steps of {FINETUNING.page_batch} '
-            f"images, {duration(FINETUNING.page_seconds)} in all, one run at a time and {FINETUNING.page_waiting} "
-            "waiting. In the shell there is no such limit: <code>python -m sdsdemo finetune --help</code>.</p>"
-        )
+        limits = {"steps": f"{FINETUNING.page_steps:,}", "images": FINETUNING.page_batch}
+        limits |= {"time": duration(FINETUNING.page_seconds), "waiting": FINETUNING.page_waiting}
+        gr.HTML(render("finetune.limits", **limits))
 
     def _build_run(self) -> None:
-        self.status = gr.HTML(finetune_html.NOTHING, elem_id="ft-status")
+        self.status = gr.HTML(finetune_html.status_html(None), elem_id="ft-status")
         with gr.Row(visible=False, elem_id="ft-go-on") as self.go_on:
             self.steps_in_all = gr.Number(
                 label="Steps in all", precision=0, elem_id="ft-steps-in-all", min_width=130,
@@ -146,7 +140,7 @@ class FinetuneTab:
         self.to_compare.click(self._use_in_compare, self.run_id, [self.message, tabs, compare.models[-1]], **quick)
         if self.workbench.settings.sign_in:
             self.push.click(self._push, [self.run_id, self.push_name], self.pushed, api_visibility="private")
-        scored = self.to_browse.click(lambda: SCORING, None, self.message, **quick).then(
+        scored = self.to_browse.click(_scoring, None, self.message, **quick).then(
             self._evaluate, self.run_id, [self.message, browse.run, browse.model, browse.against], **watching
         )
         scored.success(
@@ -155,7 +149,7 @@ class FinetuneTab:
             [*browse.choices, *browse.outputs],
             **quick,
         ).then(lambda: gr.update(selected="browse"), None, tabs, **quick)
-        summed = self.to_results.click(lambda: SCORING, None, self.message, **quick).then(
+        summed = self.to_results.click(_scoring, None, self.message, **quick).then(
             self._to_results, self.run_id, [self.message, results.chosen], **watching
         )
         summed.success(results.show, results.chosen, results.shown, **quick).then(
@@ -180,17 +174,17 @@ class FinetuneTab:
             address = push(self.jobs.folder(id_), name, token.token)
         except UserError as error:
             return message_html(str(error))
-        return f'<p>It is at <a href="{escape(address)}" target="_blank" rel="noopener">{escape(address)}</a>.</p>'
+        return render("finetune.pushed", address=address)
 
     def _estimate(self, *values: Any) -> Iterator[str]:
         """How long it would take, in a sentence; measured once for each kind of step, which is said meanwhile."""
-        yield MEASURING
+        yield render("finetune.busy", sentence=MEASURING)
         try:
             recipe = self.form.recipe(values)
             self.jobs.check(recipe)
-            yield f'<p class="hint">{escape(self._estimated(recipe))}</p>'
+            yield render("parts.hint", sentence=self._estimated(recipe))
         except UserError as error:
-            yield f'<p class="hint">{escape(in_page_words(str(error)))}</p>'
+            yield render("parts.hint", sentence=in_page_words(str(error)))
         except Exception:
             log.exception("an estimate failed")
             yield ""
@@ -271,7 +265,7 @@ class FinetuneTab:
             try:
                 run = self.jobs.get(id_)
             except UserError as error:
-                yield [f'<p class="hint">{escape(str(error))}</p>', *self._drawn(None)[1:]]
+                yield [render("parts.hint", sentence=str(error)), *self._drawn(None)[1:]]
                 return
             if (run.version, run.place) != seen:
                 seen = run.version, run.place
@@ -328,17 +322,11 @@ class FinetuneTab:
             examples = read_benchmark(run.record["measured"]["benchmark"])
         except UserError:  # of a damaged record
             return {}
-        return {example.id: self._pictured(example) for example in examples if example.id in wanted}
-
-    def _pictured(self, example: Example) -> str:
-        images = "".join(
-            f'<img src="{self.thumbs.of(picture, THUMB)}" alt="{escape(caption)}">'
-            for picture, caption in zip(example.images, example.captions, strict=False)
-        )
-        captions = "".join(
-            f'<span class="c{c}"><b>{"AB"[c]}</b> {escape(text)}</span>' for c, text in enumerate(example.captions[:2])
-        )
-        return f'<div class="flip"><span class="thumbs">{images}</span><span class="words">{captions}</span></div>'
+        return {
+            example.id: finetune_html.pictured_html(example, self.thumbs)
+            for example in examples
+            if example.id in wanted
+        }
 
     def _use_in_compare(self, id_: str) -> list[Any]:
         """The last row of Compare becomes the visitor's own model; nobody else is shown it."""
@@ -372,3 +360,7 @@ class FinetuneTab:
     def _to_results(self, id_: str) -> list[Any]:
         message, run, *_ = self._evaluate(id_)
         return [message, run]
+
+
+def _scoring() -> str:
+    return render("finetune.busy", sentence=SCORING)

@@ -19,16 +19,10 @@ from sdsdemo.ui.examples import read_examples
 from sdsdemo.ui.finetune import FinetuneTab
 from sdsdemo.ui.open_in_compare import Handed
 from sdsdemo.ui.results import ResultsTab
+from sdsdemo.ui.templates import render
 from sdsdemo.ui.theme import make_theme
 
 TITLE = "sdsdemo: CLIP, the denoising score and SDS-CLIP, side by side"
-HEADING = """
-<p class="eyebrow">CLIP · the denoising diffusion score · <span>SDS-CLIP</span></p>
-"""
-INTRODUCTION = (
-    '<p class="lead">Two captions with the same words, one picture. Does the model know who does what to whom, '
-    "or does it only see the words?</p>"
-)
 TABS = ("compare", "browse", "finetune", "results", "about")
 CLEAN_EVERY, CLEAN_OLDER = 3600, 86_400
 """Seconds: pictures of visitors are deleted from the temporary folder once a day old."""
@@ -40,7 +34,7 @@ def build_page(workbench: Workbench, space: str = "", assets: Path = ASSETS, job
     handed = Handed(registry)
     page: gr.Blocks
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(CLEAN_EVERY, CLEAN_OLDER)) as page:
-        gr.HTML(HEADING + "<h1>Which caption belongs to the picture?</h1>" + INTRODUCTION, elem_id="masthead")
+        gr.HTML(render("page.masthead"), elem_id="masthead")
         run_id = FinetuneTab.new_run_id()
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Compare", id="compare"):

@@ -21,6 +21,7 @@ from sdsdemo.finetuning.recipe import (  # fmt: skip
     cli_flag,
     meaning,
 )
+from sdsdemo.ui.templates import render
 
 FIRST = "quick"
 """The preset that is there when the page opens."""
@@ -92,7 +93,7 @@ class RecipeForm:
         with gr.Accordion("Advanced", open=False, elem_id="ft-advanced"):
             for title, group, names in ADVANCED:
                 with gr.Column(elem_id=group, elem_classes=["ft-group"]):
-                    gr.HTML(f"<h3>{title}</h3>")
+                    gr.HTML(render("parts.subheading", words=title))
                     with gr.Row(elem_classes=["ft-fields"]):
                         for name in names:
                             self.fields[name] = self._field(name, first)

@@ -18,6 +18,7 @@ from sdsdemo.evaluation.store import StoredRun
 from sdsdemo.settings import ASSETS
 from sdsdemo.ui import results_html
 from sdsdemo.ui.compare_html import message_html
+from sdsdemo.ui.templates import render
 
 log = logging.getLogger(__name__)
 
@@ -37,16 +38,16 @@ class ResultsTab:
         self._summed: dict[str, tuple[StoredRun, dict[str, Any]]] = {}
         names = self.names()
         with gr.Column(elem_id="results"):
-            gr.HTML("<h2>Models against benchmarks</h2>")
+            gr.HTML(render("parts.heading", words="Models against benchmarks"))
             self.overview = gr.HTML(elem_id="result-overview")
-            gr.HTML("<h2>One benchmark in full</h2>")
+            gr.HTML(render("parts.heading", words="One benchmark in full"))
             self.chosen = gr.Dropdown(names, value=names[0] if names else None, label="Result", elem_id="result-name")
             self.shown = gr.HTML(elem_id="result-shown")
             experiment = results_html.experiment_html(assets)
             if experiment:
-                gr.HTML(f'<h2>The experiment on Mini</h2><div class="results experiment">{experiment}</div>')
+                gr.HTML(render("results.experiment_part", content=experiment))
             with gr.Accordion("Published by others", open=False):
-                gr.HTML(f'<div class="results">{results_html.published_html()}</div>')
+                gr.HTML(render("results.published_part", content=results_html.published_html()))
 
     def wire(self, opened: Any) -> None:
         """opened: the tab's `select` event."""

@@ -1,4 +1,4 @@
-"""Curves of a run as SVG: the losses, raw and smoothed, and held-out accuracy with its interval. Plain text in and out.
+"""Curves of a run as SVG: the losses, raw and smoothed, and held-out accuracy with its interval.
 
 Colours come from the page's style sheet, so that light and dark follow by themselves.
 """
@@ -9,6 +9,10 @@ import math
 from collections.abc import Sequence
 
 from sdsdemo.app.job_states import EvaluationPoint, Point
+from sdsdemo.ui.templates import render
+
+Shape = dict[str, str]
+"""A path or a dot, as the template places it."""
 
 WIDTH, HEIGHT = 560, 190
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 30
@@ -21,51 +25,68 @@ NAMES = {"loss": "loss, smoothed", "clip": "L_CLIP", "sds": "L_SDS", "preference
 def losses_svg(points: Sequence[Point], steps: int) -> str:
     """The loss of each step as a faint line, its smoothed course, and the terms that it is made of."""
     if len(points) < 2:
-        return _empty("The loss of each step will be drawn here.")
+        return render("parts.hint", sentence="The loss of each step will be drawn here.")
     terms = [name for name in points[-1].losses if name != "loss"]
     values = [p.losses["loss"] for p in points] + [p.losses[name] for name in terms for p in points]
     low, high = _range(values)
-    drawn = [_path("raw", points, [p.losses["loss"] for p in points], steps, low, high)]
-    drawn += [_path(f"term t{k}", points, _smoothed(points, name), steps, low, high) for k, name in enumerate(terms)]
-    drawn.append(_path("smooth", points, [p.smoothed for p in points], steps, low, high))
+    drawn = [*_path("raw", points, [p.losses["loss"] for p in points], steps, low, high)]
+    for k, name in enumerate(terms):
+        drawn += _path(f"term t{k}", points, _smoothed(points, name), steps, low, high)
+    drawn += _path("smooth", points, [p.smoothed for p in points], steps, low, high)
     legend = [("smooth", NAMES["loss"]), ("raw", "loss of each step")]
     legend += [(f"term t{k}", NAMES.get(name, name)) for k, name in enumerate(terms)]
-    return _figure("Training loss by step", "".join(drawn), low, high, steps, legend)
+    return _figure("Training loss by step", drawn, low, high, steps, legend)
 
 
 def evaluations_svg(evaluations: Sequence[EvaluationPoint], steps: int) -> str:
     """Held-out accuracy at each evaluation, in percent, with its 95 % interval."""
     if not evaluations:
-        return _empty("Held-out accuracy will be drawn here, with its interval.")
-    low, high = _range([100 * v for evaluation in evaluations for v in (evaluation.low, evaluation.high)])
-    xs = [_x(evaluation.step, steps) for evaluation in evaluations]
-    ys = [_y(100 * evaluation.value, low, high) for evaluation in evaluations]
-    bars = "".join(
-        f'<path class="whisker" d="M{x:.1f} {_y(100 * one.low, low, high):.1f}V{_y(100 * one.high, low, high):.1f}"/>'
-        for x, one in zip(xs, evaluations, strict=True)
-    )
-    dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>' for x, y in zip(xs, ys, strict=True))
+        return render("parts.hint", sentence="Held-out accuracy will be drawn here, with its interval.")
+    low, high = _range([100 * v for one in evaluations for v in (one.low, one.high)])
+    xs = [_x(one.step, steps) for one in evaluations]
+    ys = [_y(100 * one.value, low, high) for one in evaluations]
     line = "L".join(f"{x:.1f} {y:.1f}" for x, y in zip(xs, ys, strict=True))
-    body = f'<path class="look" d="M{line}"/>{bars}{dots}'
+    lines = [{"kind": "look", "path": f"M{line}"}]
+    lines += [
+        {
+            "kind": "whisker",
+            "path": f"M{x:.1f} {_y(100 * one.low, low, high):.1f}V{_y(100 * one.high, low, high):.1f}",
+        }
+        for x, one in zip(xs, evaluations, strict=True)
+    ]
+    dots = [{"x": f"{x:.1f}", "y": f"{y:.1f}"} for x, y in zip(xs, ys, strict=True)]
     last = evaluations[-1]
     legend = [("look", f"held-out {last.metric} score, percent, with its 95 % interval; n = {last.n}")]
-    return _figure("Held-out accuracy by step", body, low, high, steps, legend)
+    return _figure("Held-out accuracy by step", lines, low, high, steps, legend, dots)
 
 
-def _figure(name: str, body: str, low: float, high: float, steps: int, legend: Sequence[tuple[str, str]]) -> str:
+def _figure(
+    name: str,
+    lines: Sequence[Shape],
+    low: float,
+    high: float,
+    steps: int,
+    legend: Sequence[tuple[str, str]],
+    dots: Sequence[Shape] = (),
+) -> str:
+    """Grid, axis and legend around the lines. low, high: the values at the bottom and at the top."""
     bottom = HEIGHT - BOTTOM
-    items = "".join(f'<span class="{key}"><i></i>{words}</span>' for key, words in legend)
-    grid = "".join(
-        f'<path class="grid" d="M{LEFT} {_y(tick, low, high):.1f}H{WIDTH - RIGHT}"/>'
-        f'<text x="{LEFT - 6}" y="{_y(tick, low, high) + 4:.1f}" text-anchor="end">{tick:g}</text>'
-        for tick in _ticks(low, high)
-    )
-    return (
-        f'<figure class="run-curve"><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{name}">'
-        f'{grid}<path class="axis" d="M{LEFT} {TOP}V{bottom}H{WIDTH - RIGHT}"/>{body}'
-        f'<text x="{LEFT}" y="{bottom + 18}">step 0</text>'
-        f'<text x="{WIDTH - RIGHT}" y="{bottom + 18}" text-anchor="end">{steps:,}</text></svg>'
-        f"<figcaption>{items}</figcaption></figure>"
+    grid = []
+    for tick in _ticks(low, high):
+        y = _y(tick, low, high)
+        grid.append(
+            {"path": f"M{LEFT} {y:.1f}H{WIDTH - RIGHT}", "x": LEFT - 6, "y": f"{y + 4:.1f}", "words": f"{tick:g}"}
+        )
+    return render(
+        "finetune.curve",
+        name=name,
+        size={"width": WIDTH, "height": HEIGHT},
+        grid=grid,
+        axis=f"M{LEFT} {TOP}V{bottom}H{WIDTH - RIGHT}",
+        lines=lines,
+        dots=dots,
+        ends={"left": LEFT, "right": WIDTH - RIGHT, "y": bottom + 18, "steps": f"{steps:,}"},
+        legend=legend,
     )
 
 
@@ -77,11 +98,14 @@ def _ticks(low: float, high: float) -> list[float]:
     return [round(k * step, 10) for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def _path(kind: str, points: Sequence[Point], values: Sequence[float], steps: int, low: float, high: float) -> str:
+def _path(
+    kind: str, points: Sequence[Point], values: Sequence[float], steps: int, low: float, high: float
+) -> list[Shape]:
+    """The line of what can be drawn; none where nothing can."""
     line = "L".join(
         f"{_x(p.step, steps):.1f} {_y(v, low, high):.1f}" for p, v in zip(points, values, strict=True) if _is_drawn(v)
     )
-    return f'<path class="{kind}" d="M{line}"/>' if line else ""
+    return [{"kind": kind, "path": f"M{line}"}] if line else []
 
 
 def _smoothed(points: Sequence[Point], name: str) -> list[float]:
@@ -110,7 +134,3 @@ def _x(step: int, steps: int) -> float:
 
 def _y(value: float, low: float, high: float) -> float:
     return TOP + (HEIGHT - TOP - BOTTOM) * (1 - (value - low) / max(high - low, 1e-12))
-
-
-def _empty(words: str) -> str:
-    return f'<p class="hint">{words}</p>'

@@ -1,0 +1,7 @@
+/* What carries `data-kind` and `data-pick` hands both to Python when it is clicked. */
+element.addEventListener('click', (event) => {
+  const node = event.target.closest('[data-kind]');
+  if (!node || node.disabled) return;
+  window.sdsdemoScore = node.dataset.kind === 'compare';
+  trigger('select', {value: node.dataset.kind, index: node.dataset.pick});
+});

@@ -1,0 +1,289 @@
+"""Every view of the page that is made of text alone, with one text wherever a view takes foreign text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from sdsdemo.app.job_states import EvaluationPoint, Job, Point
+from sdsdemo.core.decision import decide
+from sdsdemo.core.metrics import paired_change, proportion
+from sdsdemo.errors import UserError
+from sdsdemo.evaluation.catalogue import Catalogue, Filter, by_mode, by_tag, by_transition, read_catalogue, tally
+from sdsdemo.evaluation.store import RunFolder, read_run
+from sdsdemo.finetuning.recipe import PRESETS
+from sdsdemo.models import cards
+from sdsdemo.settings import ASSETS, budget
+from sdsdemo.types import Answer, Evidence, Example, Picture, Preference, Scores
+from sdsdemo.ui import about, browse_html, compare_html, compare_logic, finetune_html, results_html, training_curves
+from sdsdemo.ui.examples import ShownExample
+from sdsdemo.ui.templates import render
+from sdsdemo.ui.thumbnails import Thumbnails, picture_html
+from tests.conftest import fake_workbench
+from tests.fakes import MINI_CARDS, FakeScorer, fake_card
+
+MODELS = ("mini-clip", "mini-diffusion")
+SHAPES = [(1, 2), (2, 5), (1, 1), (2, 2), (1, 20), (3, 12), (1, 9), (1, 2), (2, 3), (1, 8)]
+"""(true captions, captions) of the examples with one image."""
+Views = Iterator[tuple[str, str]]
+
+
+def views(text: str, folder: Path) -> Views:
+    """Name and HTML of each view. folder: an empty one, where runs are stored on the way."""
+    yield from compare_views(text)
+    yield from browse_views(text, folder)
+    yield from results_views(text)
+    yield from about_views(text)
+    yield from finetune_views(text)
+
+
+def answers(text: str) -> list[Answer]:
+    """Answers of every kind: both kinds of score, decided and not, without a number, and none at all."""
+    made = []
+    for card in MINI_CARDS:
+        for loss in (None, float("nan"), 0.5):
+            asked = [Image.new("RGB", (9, 9), "red")], (f"{text} one", f"{text} two"), budget()
+            scores = FakeScorer(card, loss=loss).score(*asked)
+            named = replace(card, title=f"{text} {card.title}")
+            made.append(Answer(card=named, scores=scores, preference=decide(scores), notes=(f"Note `{text}` --flag",)))
+    made.append(Answer(card=named, problem=f"{text}: run `fetch {text} --now`, or --later."))
+    for decided in (True, False):
+        for stderr in (None, 0.0, 0.0043, float("nan")):
+            for preferred in (0, 1, None):
+                found = Preference(
+                    preferred=preferred, difference=None if preferred is None else 0.025, stderr=stderr,
+                    decided=decided, note=f"As {text} says.",
+                )  # fmt: skip
+                made.append(replace(made[0], preference=found))
+    return made
+
+
+def compare_views(text: str) -> Views:
+    made, two = answers(text), [f"{text} one", f"{text} two"]
+    yield "compare empty", compare_html.empty_html()
+    for truth in (None, 0, 1):
+        yield f"compare answer {truth}", compare_html.answer_html(two, made, truth=truth)
+        for place, answer in enumerate(made):
+            yield f"compare row {truth} {place}", compare_html.row_html(answer, truth)
+    waiting = [(f"{text} A", f"loading {text}"), (f"{text} B", text)]
+    tools = compare_html.tools_html("?a=" + text, True, text, text)
+    yield "compare waiting", compare_html.answer_html(two, made[:2], waiting, 1, tools)
+    yield "compare only waiting", compare_html.answer_html([*two, text], [], waiting)
+    yield "compare link", compare_html.tools_html("https://a/?a=" + text, False, "", "")
+    yield "compare message", compare_html.message_html(f"Press `{text}`, or say --what-{text}.")
+    yield "compare no message", compare_html.message_html("")
+    yield "compare remarks", compare_html.remarks_html([text, f"a `{text}` b"])
+    yield "compare no remarks", compare_html.remarks_html([])
+    yield "compare prose", compare_html.prose(f'a `python {text} --as --b` --c and ` alone "{text}')
+    found = fake_card("found", download=True, title=f"{text} found", size_mb=350)
+    for allowed in ("on", "off"):
+        bench = fake_workbench(SDSDEMO_ALLOW_DOWNLOAD=allowed)
+        names = ["mini-clip", "clip-vit-b-32", "sd-1-5", f"no {text}", None]
+        yield f"compare models {allowed}", compare_logic.models_html(bench, names)
+        bench.card = lambda name_or_spec: found  # type: ignore[method-assign]
+        yield f"compare models titled {allowed}", compare_logic.models_html(bench, ["found"])
+    own = ShownExample(name=text, path=Path("x.png"), captions=(two[0], two[1]), true=0, title=text)
+    yield "compare stored", compare_logic.stored_view(own, made[:3]).answer
+
+
+def example(number: int, text: str, true: int = 0, captions: int = 2) -> Example:
+    """A pair of pairs, or one image and its captions where `true` says how many of them are true."""
+    pictures = tuple(
+        Picture(name=f"{text} {number}", open=_opener(number), key=f"{number}-{k}") for k in range(1 if true else 2)
+    )
+    texts = tuple(f"{text} caption {c} of {number}" for c in range(captions))
+    tags = {"tag": f"{text} {number % 2}", "collapsed_tag": "Object", "category": f"{text}" if number == 3 else ""}
+    return Example(id=f"{text} e{number}", images=pictures, captions=texts, tags=tags)
+
+
+def _opener(number: int) -> Any:
+    def opened() -> Image.Image:
+        if number == 2:
+            raise UserError("It cannot be read.")
+        return Image.new("RGB", (60, 40), (9 * number, 0, 0))
+
+    return opened
+
+
+def _scores(model: str, number: int, images: int, captions: int) -> Scores:
+    rng = np.random.default_rng([number, len(model)])
+    loss_ICTN = rng.uniform(0.5, 1, (images, captions, 3, 2)).astype(np.float32)
+    score_IC = -loss_ICTN.astype(np.float64).mean(axis=(2, 3))
+    if number in (1, 7):
+        score_IC[:, 1 % captions] = score_IC[:, 0]
+    if number == 8:
+        score_IC[0, 1] = np.nan
+    if model == "mini-diffusion":
+        found = Evidence(timestep_T=np.array([100, 500, 900]), loss_ICTN=loss_ICTN, evaluations=6)
+        return Scores(kind="denoising", score_IC=score_IC, evidence=found)
+    return Scores(kind="similarity", score_IC=score_IC)
+
+
+def catalogue(text: str, folder: Path, one_image: bool) -> Catalogue:
+    """A stored run, read again, with `text` in all that its examples say."""
+    shapes = SHAPES if one_image else [(0, 2)] * 30
+    plain = [example(n, "x", *shape) for n, shape in enumerate(shapes)]
+    run = RunFolder(folder, "mini", plain, budget(3, 2, 0))
+    for model in MODELS:
+        run.enter(model, cards.fingerprint(cards.resolve(model)))
+        for n, one in enumerate(plain):
+            run.add(model, one.id, _scores(model, n, len(one.images), len(one.captions)))
+    found = read_catalogue(read_run(folder), lambda name: plain)
+    return replace(found, examples=[example(n, text, *shape) for n, shape in enumerate(shapes)])
+
+
+def browse_views(text: str, folder: Path) -> Views:
+    titles = {model: f"{text} {model}" for model in MODELS}
+    yield "browse problem", browse_html.problem_html(f"Not `{text}` but {text}.")
+    yield "browse picture", picture_html(example(2, text).images[0], 112, text, Thumbnails())
+    yield "browse gated", render("browse.gated")
+    yield "browse count", browse_html.count_html(3, 400)
+    yield "browse lesson", browse_html.lesson_html(MODELS) + browse_html.lesson_html(MODELS[:1])
+    for one_image in (False, True):
+        found = catalogue(text, folder / f"run{one_image}", one_image)
+        yield from _browse_views(f"browse {'one image' if one_image else 'pairs'}", text, found, titles)
+
+
+def _browse_views(name: str, text: str, found: Catalogue, titles: Mapping[str, str]) -> Views:
+    thumbs, places = Thumbnails(), np.arange(len(found.examples))
+    tags = tuple(found.tag_choices(("tag",)))[:1]
+    for metric in found.metrics:
+        wanted = Filter(model=MODELS[0], against=MODELS[1], metric=metric, tags=tags, who="fixed", modes=("swapped",))
+        for some in (places, places[:3], places[:0]):
+            counted = [tally(found, model, metric, some) for model in MODELS]
+            yield f"{name} {metric} tallies {len(some)}", browse_html.tallies_html(counted, MODELS, titles)
+            parts = found, some, wanted, titles
+            yield f"{name} {metric} scatter {len(some)}", browse_html.scatter_html(*parts)
+            for page in (0, 1):
+                if page * browse_html.PER_PAGE < max(len(some), 1):
+                    shown = browse_html.gallery_html(found, some, page, wanted, thumbs)
+                    yield f"{name} {metric} gallery {len(some)} {page}", shown
+        yield f"{name} {metric} tags", browse_html.tags_html(by_tag(found, wanted), wanted, titles)
+        empty = replace(wanted, words="nowhere at all")
+        yield f"{name} {metric} tags of nothing", browse_html.tags_html(by_tag(found, empty), empty, titles)
+        yield f"{name} {metric} no tags", browse_html.tags_html({}, wanted, titles)
+        yield f"{name} {metric} modes", browse_html.modes_html(by_mode(found, wanted), wanted, titles)
+        yield f"{name} {metric} ways", browse_html.transitions_html(by_transition(found, wanted), wanted, titles)
+    for place in places:
+        asked = found, int(place), f"{place} of {text}", wanted, titles, f"?tab=browse&example={text}", thumbs
+        yield f"{name} example {place}", browse_html.example_html(*asked, opened_by=int(place) % 2)
+
+
+def renamed(text: str, **more: Any) -> dict[str, Any]:
+    """The shipped result with `text` in the names of its models, its benchmark and its tags."""
+    stored = (ASSETS / "mini" / "results" / "mini.json").read_text()
+    safe = json.dumps(text)[1:-1]
+    for word in ("mini-diffusion", "mini-preference", "left"):
+        stored = stored.replace(f'"{word}', f'"{safe} {word}')
+    skipped = [{"example": f"{text} 7", "reason": f"{text} is broken"}]
+    result = json.loads(stored) | {"benchmark": f"{text} mini", "skipped": skipped, "notes": [text]} | more
+    entry = next(iter(result["models"].values()))
+    entry["blind"] = {metric: entry[metric] for metric in result["chance"]}
+    return result
+
+
+def results_views(text: str) -> Views:
+    figures = {"svg": b"<svg/>", "png": b"x"}
+    for path in sorted((ASSETS / "mini" / "results").glob("*.json")):
+        if path.stem != "experiment":
+            result = json.loads(path.read_text())
+            yield f"results {path.stem}", results_html.result_html(result, figures)
+            yield f"results overview {path.stem}", results_html.overview_html({path.stem: result})
+    named = renamed(text)
+    yield "results named", results_html.result_html(named, {})
+    yield "results named overview", results_html.overview_html({text: named, "mini": renamed("x")})
+    yield "results experiment", results_html.experiment_html(ASSETS)
+    yield "results no experiment", results_html.experiment_html(ASSETS / "nowhere")
+    yield "results published", results_html.published_html()
+
+
+def about_views(text: str) -> Views:
+    bench = fake_workbench()
+    yield "page masthead", render("page.masthead")
+    yield "about measured", about.measured_html()
+    yield "about page", about.page_html(bench)
+    yield "about experiment", about.experiment_html()
+    yield "about models", about.models_html(bench)
+    published: tuple[dict[str, str], ...] = (
+        {"benchmark": text, "text_score": text, "source": text, "sure": "recalled"},
+        {},
+    )
+    words: dict[str, Any] = {
+        "title": text,
+        "licence": text,
+        "summary": text,
+        "training": text,
+        "limits": text,
+        "caption_stream": text,
+    }
+    odd = replace(fake_card("odd", download=True), published=published, **words)
+    bench.cards = lambda: [odd]  # type: ignore[method-assign]
+    yield "about odd model", about.models_html(bench)
+
+
+def change(before: int, after: int, n: int = 400) -> dict[str, Any]:
+    """A share before and after, with its change."""
+    was, now = np.arange(n) < before, np.arange(n) < after
+    shares = {"before": asdict(proportion(before, n)), "after": asdict(proportion(after, n))}
+    return {**shares, "change": asdict(paired_change(was, now))}
+
+
+def run_of(text: str, **facts: Any) -> Job:
+    """A finished run with everything in its record."""
+    first, other, worse = f"{text} validation", f"{text} retrieval", change(80, 20)
+    not_finite = {"not_finite": {"before": 3, "after": 0}}
+    measured = {
+        "benchmark": "mini-validation",
+        "sets": {
+            first: {"n": 400, "metrics": {"text": change(80, 92), "image": worse, "group_match": change(1, 2)}},
+            other: {"n": 400, "metrics": {"accuracy": change(300, 280)}, "kept": False} | not_finite,
+        },
+        "withheld": {"kind": {"withheld": text, **change(10, 12)}},
+        "cosine": {"captions": [0.997, 0.99], "images": [0.5, 0.4]},
+        "flipped": {"metric": "text", "fixed": ["3"], "broken": []},
+    }  # fmt: skip
+    asked = {"asked": 1200, "pairs": 900, "evaluations": 40000, "seconds": 80.0, "stand_ins": 1300}
+    points = tuple(
+        Point(step=k, losses={"loss": 1.0 / k, "sds": 0.1, text: 0.2}, smoothed=1.0 / k) for k in range(1, 41)
+    )
+    looks = tuple(EvaluationPoint(step=k, value=0.2, low=0.16, high=0.24, n=400, metric=text) for k in (0, 20))
+    record = {"measured": measured, "seconds": 44.0, "preferences": asked | {"teacher_right": asdict(proportion(7, 9))}}
+    whole: dict[str, Any] = {
+        "id": "x", "recipe": PRESETS["quick"], "state": "finished", "step": 40, "seconds": 20.0, "points": points,
+        "evaluations": looks, "written": True, "told": (text, "another"), "record": record, "device": text,
+    }  # fmt: skip
+    return Job(**(whole | facts))
+
+
+def finetune_views(text: str) -> Views:
+    runs = {
+        "finished": run_of(text),
+        "quiet": run_of(
+            text, told=(), device="", record={"measured": run_of(text).record["measured"] | {"cosine": {}}}
+        ),
+        "waiting": Job(id="x", recipe=PRESETS["quick"], place=2),
+        "next": Job(id="x", recipe=PRESETS["quick"]),
+        "preparing": Job(id="x", recipe=PRESETS["quick"], state="preparing", text=text, done=2, total=7),
+        "running": Job(id="x", recipe=PRESETS["quick"], state="running", step=10, seconds=5.0, device="cpu"),
+        "measuring": run_of(text, state="stopping", record={}),
+        "stopped": run_of(text, state="stopped", record={"out_of_time": True}),
+        "interrupted": run_of(text, state="interrupted", written=False, record={}),
+        "failed": Job(id="x", recipe=PRESETS["quick"], state="failed", reason=f"{text}: try --lambda."),
+    }
+    for state, run in {**runs, "none": None}.items():
+        yield f"finetune status {state}", finetune_html.status_html(run)
+        yield f"finetune result {state}", finetune_html.result_html(run)
+        yield f"finetune flips {state}", finetune_html.flipped_html(run, {})
+    both = {"3": finetune_html.pictured_html(example(3, text), Thumbnails())}
+    yield "finetune flips with pictures", finetune_html.flipped_html(runs["finished"], both)
+    yield "finetune pushed", render("finetune.pushed", address=f"https://{text}")
+    for points in (runs["finished"].points, runs["finished"].points[:1]):
+        yield f"finetune losses {len(points)}", training_curves.losses_svg(points, 40)
+    for looks in (runs["finished"].evaluations, ()):
+        yield f"finetune looks {len(looks)}", training_curves.evaluations_svg(looks, 40)
