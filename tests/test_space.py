@@ -66,7 +66,7 @@ def imported(path: Path) -> set[str]:
 
 
 def test_requirements_provide_everything_that_is_imported() -> None:
-    required = set(re.findall(r"^([A-Za-z_]+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
+    required = set(re.findall(r"^([A-Za-z_][A-Za-z0-9_]*)", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
     names = set().union(*(imported(path) for path in [ROOT / "app.py", *(ROOT / "sdsdemo").rglob("*.py")]))
     foreign = {name for name in names if name not in sys.stdlib_module_names} - {"sdsdemo", *ON_REQUEST}
     assert {PROVIDED_BY.get(name, name) for name in foreign} <= required
