@@ -77,7 +77,6 @@ LONG_FILES = {
     "finetuning/objectives.py": "its split is under way",
     "finetuning/run.py": "its split is under way",
     "ui/browse.py": "its HTML and scripts are about to move into templates",
-    "ui/browse_html.py": "its HTML is about to move into templates",
     "ui/compare.py": "its HTML and scripts are about to move into templates",
     "ui/compare_logic.py": "its HTML is about to move into templates",
     "ui/finetune.py": "its HTML and scripts are about to move into templates",

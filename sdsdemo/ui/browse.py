@@ -37,6 +37,7 @@ from sdsdemo.evaluation.catalogue import (  # fmt: skip
     tally,
 )
 from sdsdemo.ui import browse_html
+from sdsdemo.ui.compare_html import message_html
 from sdsdemo.ui.open_in_compare import Handed
 from sdsdemo.ui.request_order import InOrder, number_of
 from sdsdemo.ui.templates import render, script
@@ -225,7 +226,7 @@ class BrowseTab:
                 raise UserError("No run is stored yet: `python -m sdsdemo evaluate mini --out runs/mini` makes one.")
             catalogue = self.registry.catalogue(run)
         except UserError as error:
-            shown = Shown(browse_html.problem_html(str(error)), "", "", "", "", "", 0, "")
+            shown = Shown(message_html(str(error)), "", "", "", "", "", 0, "")
             return [gr.update(choices=names, value=run or None), *[gr.skip()] * (len(self.choices) - 1), *shown]
         model, against = _two_models(catalogue, asked, self.workbench.settings.models)
         choices = [(self._title(name), name) for name in catalogue.models]
@@ -330,10 +331,10 @@ class BrowseTab:
         try:
             return self._view(asked, page, selected, opened_by)
         except UserError as error:
-            return Shown(browse_html.problem_html(str(error)), "", "", "", "", "", 0, "")
+            return Shown(message_html(str(error)), "", "", "", "", "", 0, "")
         except Exception:
             log.exception("browsing failed")
-            return Shown(browse_html.problem_html(OUR_FAULT), "", "", "", "", "", 0, "")
+            return Shown(message_html(OUR_FAULT), "", "", "", "", "", 0, "")
 
     def _view(self, asked: Asked, page: int, selected: str, opened_by: int) -> Shown:
         catalogue = self.registry.catalogue(asked.run)
@@ -355,7 +356,7 @@ class BrowseTab:
             + browse_html.modes_html(by_mode(catalogue, wanted), wanted, titles)
         )
         return Shown(
-            message="".join(map(browse_html.problem_html, catalogue.notes)),
+            message="".join(map(message_html, catalogue.notes)),
             tally=browse_html.count_html(len(places), len(catalogue.examples))
             + browse_html.tallies_html([tally(catalogue, m, wanted.metric, places) for m in models], models, titles)
             + browse_html.lesson_html(models),

@@ -1,13 +1,14 @@
 """One image and its captions in the Browse tab, as HTML: the true ones, and the rivals that come closest.
 
-Pure strings; everything foreign is escaped here. Captions are numbered as in the set, from 1; the first ones are true.
+What stands where is in `templates/browse_one_image.html`. Captions are numbered as in the set, from 1; the first ones
+are true.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from sdsdemo.core.outcomes import best_first, contest
 from sdsdemo.evaluation.catalogue import Catalogue
 from sdsdemo.types import Scores
 from sdsdemo.ui.loss_lines import loss_lines_html
+from sdsdemo.ui.templates import render
 from sdsdemo.ui.thumbnails import LARGE, Thumbnails, picture_html
 
 SHOWN = 8
@@ -29,17 +31,15 @@ def shown_captions(score_C: np.ndarray, true: int) -> list[int]:
     return [*range(true), *(rivals if len(score_C) <= SHOWN else rivals[:SHOWN])]
 
 
-def words_html(catalogue: Catalogue, place: int, model: str) -> str:
+def card_words(catalogue: Catalogue, place: int, model: str) -> dict[str, Any]:
     """The true captions, the strongest rival, and how many more there are; for a card."""
     captions, true = catalogue.examples[place].captions, catalogue.true[place]
-    lines = [f'<span class="c0"><b>true</b>{escape(caption)}</span>' for caption in captions[:true]]
+    lines = [{"letter": "true", "index": 0, "text": caption} for caption in captions[:true]]
     met = contest(catalogue.scores[model][place].score_IC[0], true)
     if met is not None:
-        lines.append(f'<span class="c1"><b>rival</b>{escape(captions[met[1]])}</span>')
+        lines.append({"letter": "rival", "index": 1, "text": captions[met[1]]})
     more = len(captions) - true - 1
-    if more > 0:
-        lines.append(f"<small>and {more} more {'rival' if more == 1 else 'rivals'}</small>")
-    return "".join(lines)
+    return {"captions": lines, "more": f"and {more} more {'rival' if more == 1 else 'rivals'}" if more > 0 else ""}
 
 
 def heading(catalogue: Catalogue, place: int, model: str) -> str:
@@ -53,24 +53,13 @@ def figure_html(catalogue: Catalogue, place: int, model: str, titles: Titles, th
     """The picture; beside it the true captions, each to be opened in Compare against the model's strongest rival."""
     example, true = catalogue.examples[place], catalogue.true[place]
     met = contest(catalogue.scores[model][place].score_IC[0], true)
-    truths = "".join(_true(c, example.captions[c], met) for c in range(true))
     rival = "" if met is None else f"Compare takes the strongest rival of {titles[model]}: “{example.captions[met[1]]}”"
-    return (
-        f"<figure>{picture_html(example.images[0], LARGE, example.captions[0], thumbs)}</figure>"
-        f'<div class="truths"><p class="hint">{_how_many(len(example.captions), true)}</p>{truths}'
-        f'<p class="hint">{escape(rival)}</p></div>'
-    )
-
-
-def _true(caption: int, text: str, met: tuple[int, int] | None) -> str:
-    button = (
-        ""
-        if met is None
-        else f'<button type="button" data-kind="compare" data-pick="0-{caption}-{met[1]}">Open in Compare</button>'
-    )
-    return (
-        f'<figure><figcaption><span class="chip c0">{caption + 1}</span><span>{escape(text)} '
-        f'<small class="right">true</small></span></figcaption>{button}</figure>'
+    return render(
+        "browse_one_image.figure",
+        picture=picture_html(example.images[0], LARGE, example.captions[0], thumbs),
+        how_many=_how_many(len(example.captions), true),
+        truths=[{"text": example.captions[c], "pick": "" if met is None else f"0-{c}-{met[1]}"} for c in range(true)],
+        rival=rival,
     )
 
 
@@ -86,33 +75,34 @@ def model_html(catalogue: Catalogue, model: str, place: int, titles: Titles) -> 
     score_C, captions = scores.score_IC[0], catalogue.examples[place].captions
     shown = shown_captions(score_C, true)
     unit = "loss, lower is better" if scores.kind == "denoising" else "100 × cosine"
-    rows = "".join(_row(c, captions[c], scores, true) for c in shown)
     left_out = len(score_C) - len(shown)
-    more = f'<p class="hint">The best {len(shown) - true} of {len(score_C) - true} rivals.</p>' if left_out else ""
-    undecided = (
-        "" if catalogue.decided[model][place] else '<span class="undecided">not decided by its noise draws</span>'
-    )
-    word, sentence = _outcome(catalogue, model, place)
-    return (
-        f'<article class="matrix one"><h3>{escape(titles[model])} <small>{unit}</small></h3>'
-        f"<table><tbody>{rows}</tbody></table>{more}"
-        f'<p class="mode"><b>{word}.</b> {sentence} {undecided}</p>{_lines(scores, shown, true)}</article>'
+    outcome, sentence = _outcome(catalogue, model, place)
+    return render(
+        "browse_one_image.matrix",
+        title=titles[model],
+        unit=unit,
+        rows=[_row(c, captions[c], scores, true) for c in shown],
+        more=f"The best {len(shown) - true} of {len(score_C) - true} rivals." if left_out else "",
+        outcome=outcome,
+        sentence=sentence,
+        is_decided=catalogue.decided[model][place],
+        curves=_curves(scores, shown, true),
+        legend=_legend(shown, true),
     )
 
 
-def _row(caption: int, text: str, scores: Scores, true: int) -> str:
+def _row(caption: int, text: str, scores: Scores, true: int) -> dict[str, Any]:
     """A caption with its score; a rival that is not beaten by every true caption is marked."""
     score_C = scores.score_IC[0]
     sign, digits = (-1, 4) if scores.kind == "denoising" else (1, 2)
     beats = caption >= true and not score_C[:true].min() - score_C[caption] > scores.resolution
-    says = bool(np.isfinite(score_C).all())
-    mark = '<span class="wrong" title="not beaten by every true caption">✗</span>' if beats and says else ""
-    kind, name = ("c0", ' <small class="right">true</small>') if caption < true else ("rival", "")
-    return (
-        f'<tr><th scope="row"><span class="chip {kind}">{caption + 1}</span></th>'
-        f'<td class="text{" own" if caption < true else ""}">{escape(text)}{name}</td>'
-        f'<td class="number">{sign * score_C[caption]:.{digits}f}</td><td>{mark}</td></tr>'
-    )
+    return {
+        "number": caption + 1,
+        "text": text,
+        "is_true": caption < true,
+        "is_unbeaten": beats and bool(np.isfinite(score_C).all()),
+        "score": f"{sign * score_C[caption]:.{digits}f}",
+    }
 
 
 def _outcome(catalogue: Catalogue, model: str, place: int) -> tuple[str, str]:
@@ -139,19 +129,16 @@ def _beaten_words(ahead: int, rivals: int, by: str, whom: str) -> str:
     return f"{ahead} of {rivals} rivals are not beaten by {whom}; the best beats it by {by}."
 
 
-def _lines(scores: Scores, shown: Sequence[int], true: int) -> str:
+def _curves(scores: Scores, shown: Sequence[int], true: int) -> str:
     """Curves of the losses: the true captions and the strongest rival in colour, on top of the other rivals."""
     if scores.evidence is None:
         return ""
-    strongest = shown[true : true + 1]
     others = dict.fromkeys(shown[true + 1 :], "other")
-    styles = others | dict.fromkeys(strongest, "c1") | dict.fromkeys(range(true), "c0")
-    drawn = loss_lines_html(scores.evidence, styles, "the true captions, the strongest rival and the others")
-    if not drawn:
-        return ""
-    legend = [
-        '<span class="c0"><i></i>true</span>',
-        '<span class="c1"><i></i>strongest rival</span>' if strongest else "",
-        '<span class="other"><i></i>other rivals</span>' if len(shown) > true + 1 else "",
-    ]
-    return f'{drawn}<p class="line-legend">{"".join(legend)}</p>'
+    styles = others | dict.fromkeys(shown[true : true + 1], "c1") | dict.fromkeys(range(true), "c0")
+    return loss_lines_html(scores.evidence, styles, "the true captions, the strongest rival and the others")
+
+
+def _legend(shown: Sequence[int], true: int) -> list[tuple[str, str]]:
+    """Style and meaning of the lines that there are."""
+    kinds = [("c0", "true"), ("c1", "strongest rival"), ("other", "other rivals")]
+    return kinds[: 1 + min(len(shown) - true, 2)]

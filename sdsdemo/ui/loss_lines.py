@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from sdsdemo.types import Evidence
+from sdsdemo.ui.templates import render
 
 WIDTH, HEIGHT = 300, 150
 
@@ -26,23 +27,16 @@ def loss_lines_html(evidence: Evidence, style_of: Mapping[int, str], captions: s
     low, high = float(mean_ILT.min()), float(mean_ILT.max())
     x_T = 34 + (WIDTH - 42) * (step_T - step_T[0]) / (step_T[-1] - step_T[0])
     y_ILT = 8 + (HEIGHT - 34) * (1 - (mean_ILT - low) / max(high - low, 1e-12))
+    ends = {"low": f"{low:.2g}", "high": f"{high:.2g}", "first": f"{step_T[0]:.0f}", "last": f"{step_T[-1]:.0f}"}
     panels = []
     for i, y_LT in enumerate(y_ILT):
-        lines = "".join(_line(x_T, y_T, style) for y_T, style in zip(y_LT, style_of.values(), strict=True))
         picture = f"picture {i + 1}" if len(y_ILT) > 1 else ""
         name = ", ".join(filter(None, ("Denoising loss by timestep", picture, captions)))
-        panels.append(
-            f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{name}">'
-            f'<path class="axis" d="M34 8V{HEIGHT - 26}H{WIDTH - 8}"/>{lines}'
-            f'<text x="30" y="16" text-anchor="end">{high:.2g}</text>'
-            f'<text x="30" y="{HEIGHT - 26}" text-anchor="end">{low:.2g}</text>'
-            f'<text x="34" y="{HEIGHT - 12}">{step_T[0]:.0f}</text>'
-            f'<text x="{WIDTH - 8}" y="{HEIGHT - 12}" text-anchor="end">timestep {step_T[-1]:.0f}</text>'
-            f'<text x="{WIDTH - 8}" y="16" text-anchor="end">{picture}</text></svg>'
-        )
-    return f'<div class="curves{"" if len(y_ILT) > 1 else " one"}">{"".join(panels)}</div>'
+        lines = [_line(x_T, y_T, style) for y_T, style in zip(y_LT, style_of.values(), strict=True)]
+        panels.append({"name": name, "picture": picture, "lines": lines})
+    return render("loss_lines.curves", panels=panels, size={"width": WIDTH, "height": HEIGHT}, ends=ends)
 
 
-def _line(x_T: np.ndarray, y_T: np.ndarray, style: str) -> str:
+def _line(x_T: np.ndarray, y_T: np.ndarray, style: str) -> dict[str, str]:
     points = "L".join(f"{x:.1f} {y:.1f}" for x, y in zip(x_T, y_T, strict=True))
-    return f'<path class="line {style}" d="M{points}"/>'
+    return {"style": style, "path": f"M{points}"}

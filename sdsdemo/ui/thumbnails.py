@@ -6,11 +6,11 @@ import base64
 import io
 from collections import OrderedDict
 from collections.abc import Sequence
-from html import escape
 from threading import Lock
 
 from sdsdemo.errors import UserError
 from sdsdemo.types import Example, Picture
+from sdsdemo.ui.templates import render
 
 THUMB, LARGE = 112, 440
 """Pixels of the longer side, in the gallery and for one example."""
@@ -59,7 +59,5 @@ def _encoded(picture: Picture, side: int) -> str:
 
 
 def picture_html(picture: Picture, side: int, words: str, thumbs: Thumbnails) -> str:
-    source = thumbs.of(picture, side)
-    if not source:
-        return f'<span class="no-picture">{escape(picture.name)} cannot be read</span>'
-    return f'<img src="{source}" alt="{escape(words)}">'
+    """The picture, or that it cannot be read. words: what stands for it where it is not seen."""
+    return render("parts.picture", source=thumbs.of(picture, side), name=picture.name, words=words)

@@ -32,8 +32,9 @@ from sdsdemo.evaluation.store import RunFolder, read_run
 from sdsdemo.models import cards
 from sdsdemo.settings import ROOT, Settings, budget
 from sdsdemo.types import Evidence, Example, Picture, Scores
-from sdsdemo.ui import browse, browse_html, results_html
+from sdsdemo.ui import browse, results_html
 from sdsdemo.ui.browse import Asked, BrowseTab
+from sdsdemo.ui.thumbnails import Thumbnails
 
 RIGHT, ONE, SWAPPED = ((3.0, 1.0), (1.0, 3.0)), ((3.0, 1.0), (2.0, 1.5)), ((1.0, 3.0), (3.0, 1.0))
 SCRIPT = {"mini-clip": [ONE, ONE, RIGHT, SWAPPED, RIGHT, ONE], "mini-diffusion": [RIGHT, ONE, RIGHT, RIGHT, ONE, RIGHT]}
@@ -258,7 +259,7 @@ def test_nothing_left_offers_to_clear(tab: BrowseTab) -> None:
 def test_thumbnails_are_small_and_made_once() -> None:
     opened = []
     big = Picture(name="x", open=lambda: opened.append(1) or Image.new("RGB", (1500, 1500)), key="x")
-    thumbs = browse_html.Thumbnails()
+    thumbs = Thumbnails()
     assert thumbs.of(big, 112) == thumbs.of(big, 112)
     assert len(opened) == 1
     assert len(thumbs.of(big, 112)) < 4_000

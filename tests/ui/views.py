@@ -140,7 +140,6 @@ def catalogue(text: str, folder: Path, one_image: bool) -> Catalogue:
 
 def browse_views(text: str, folder: Path) -> Views:
     titles = {model: f"{text} {model}" for model in MODELS}
-    yield "browse problem", browse_html.problem_html(f"Not `{text}` but {text}.")
     yield "browse picture", picture_html(example(2, text).images[0], 112, text, Thumbnails())
     yield "browse gated", render("browse.gated")
     yield "browse count", browse_html.count_html(3, 400)
