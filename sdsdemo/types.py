@@ -140,6 +140,9 @@ class Card:
     """One image, two captions, default budget, on what it needs; rough."""
     download: bool
     """True when the weights must be fetched first."""
+    mini: bool = False
+    """Whether it is one of the small models that come with this repository. They run on the CPU wherever they are: it
+    is quickest for them, and costs no quota on a shared GPU."""
     revision: str | None = None
     base: str | None = None
     """For an SDS-CLIP: the card of the CLIP that it changes."""

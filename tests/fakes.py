@@ -41,6 +41,7 @@ def fake_card(
         needs="cpu",
         seconds_per_pair=0.1,
         download=download,
+        mini=name.startswith("mini-"),
         base=base,
     )
 

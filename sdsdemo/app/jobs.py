@@ -39,7 +39,6 @@ FOLDER = "page-runs"
 ID = re.compile(r"[A-Za-z0-9_-]{22}")
 """The form of `secrets.token_urlsafe(16)`, which cannot form a path."""
 TUNED = "tuned:"
-MINI_CARD = "mini-"
 """How the name of a visitor's model begins."""
 SHIPPED_RUN = "mini/runs/mini"
 NOT_YOURS = "There is no such run here: a run's files are deleted a day after it ends."
@@ -273,7 +272,7 @@ class Jobs:
     def _run(self, id_: str) -> None:
         folder = self.root / id_
         recipe, resume = self._runs[id_].recipe, TuningFolder(folder).exists
-        if zerogpu.is_here() and not self.workbench.card(recipe.base).name.startswith(MINI_CARD):
+        if zerogpu.is_here() and not self.workbench.card(recipe.base).mini:
             events = _finetune_on_gpu(recipe, str(folder), self.workbench.settings, resume)
         else:
             events = self._runner(
@@ -369,5 +368,6 @@ def _card(name: str, path: Path, base: Card, run: Job) -> Card:
         base=base.name,
         summary=f"{base.title} fine-tuned by you on this page, with the objective {run.recipe.objective}.",
         download=False,
+        mini=False,
         published=(),
     )

@@ -23,8 +23,6 @@ from sdsdemo.types import Answer, Availability, Budget, Card, Concern, Scorer
 log = logging.getLogger(__name__)
 
 OUR_FAULT = "{title} failed because of a bug of ours: see the log. The other models are not affected."
-MINI = "mini-"
-"""Cards whose models are so small that the CPU is quickest, and costs no quota on a shared GPU."""
 NO_SPECS = "A model without a card can be used only on your own machine. Known models: {names}."
 
 
@@ -143,7 +141,7 @@ class Workbench:
 
     def _open(self, card: Card) -> Scorer:
         self._check(card)
-        device = "cpu" if card.name.startswith(MINI) else self.settings.device
+        device = "cpu" if card.mini else self.settings.device
         return open_scorer(card, device=device, allow_download=self.settings.allow_download)
 
 

@@ -81,8 +81,7 @@ class Preparation:
         if recipe.uses_teacher:
             self.teacher_card = _runnable(workbench, recipe.teacher, "diffusion", "teacher")
         _check_words(self.base_card, recipe)
-        mini = self.base_card.name.startswith("mini-")
-        self.device = torch.device("cpu") if mini else pick_device(workbench.settings.device)
+        self.device = torch.device("cpu") if self.base_card.mini else pick_device(workbench.settings.device)
         self.parts = 1 if not recipe.micro_batch else -(-recipe.batch // processes.count // recipe.micro_batch)
         self.teacher: LatentDiffusion | None = None
         self.facts: dict[str, Any] = {}

@@ -162,7 +162,7 @@ def _delta_availability(card: Card, settings: Settings) -> Availability:
 
 def _fault_of_pipeline(card: Card) -> Availability | None:
     """What is wrong with the folder of a pipeline; None where it can be loaded as far as its files tell."""
-    if card.name.startswith("mini-"):
+    if card.mini:
         return None if _is_complete(card) else _missing(card)
     folder = sources.folder_named_by(card.spec)
     try:
@@ -174,7 +174,7 @@ def _fault_of_pipeline(card: Card) -> Availability | None:
 
 def _missing(card: Card) -> Availability:
     """Weights that no download brings."""
-    if card.name.startswith("mini-"):
+    if card.mini:
         return Availability(
             can_run=False,
             reason=f"The weights of {card.title} are missing from this copy of the repository.",

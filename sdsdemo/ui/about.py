@@ -145,7 +145,7 @@ def _where(card: Card, workbench: Workbench) -> str:
 
 def _card(card: Card, where: str) -> dict[str, Any]:
     """What the template places of a card."""
-    own = measured_card(card.name) if card.name.startswith("mini-") else []
+    own = measured_card(card.name) if card.mini else []
     captions = f"Captions: {card.caption_stream}" if card.caption_stream else ""
     limits = f"Limits: {card.limits}" if card.limits else ""
     return {

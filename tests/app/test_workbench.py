@@ -40,6 +40,22 @@ def bench_of(**given: FakeScorer) -> tuple[Workbench, Opener]:
     return Workbench(Settings.from_environment({}), opener=opener), opener
 
 
+def test_a_mini_model_opens_on_the_cpu_beside_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: dict[str, str] = {}
+
+    def opener(card: Card, *, device: str, allow_download: bool) -> FakeScorer:
+        opened[card.name] = device
+        return FakeScorer(card)
+
+    monkeypatch.setattr("sdsdemo.app.workbench.open_scorer", opener)
+    workbench = Workbench(Settings.from_environment({"SDSDEMO_DEVICE": "cuda"}))
+    monkeypatch.setattr(Workbench, "_check", lambda self, card: None)
+    for card in (replace(fake_card("tiny"), mini=True), replace(fake_card("mini-large"), mini=False)):
+        workbench.lend(card)
+        workbench.scorer(card.name)
+    assert opened == {"tiny": "cpu", "mini-large": "cuda"}
+
+
 def test_many_threads_load_a_model_once() -> None:
     workbench, opener = bench_of()
     found: list[object] = []

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -64,7 +64,7 @@ def test_a_published_number_has_a_source_and_says_how_sure_it_is(card: Card) -> 
 def test_the_mini_models_have_cards_that_need_no_download_and_no_gpu() -> None:
     for name in MINI:
         card = cards.resolve(name)
-        assert (card.name, card.download, card.needs, card.pixels) == (name, False, "cpu", 64)
+        assert (card.name, card.mini, card.download, card.needs, card.pixels) == (name, True, False, "cpu", 64)
     assert {cards.resolve(name).base for name in STUDENTS} == {"mini-clip"}
     assert cards.resolve("mini-diffusion").timestep_range == (0.2, 0.8)
 
@@ -246,6 +246,13 @@ def test_a_mini_model_without_its_weights_says_how_to_make_them(
     twins.clip_folder(tmp_path / "checkpoints" / "mini-clip")
     twins.mini_folder(tmp_path / "checkpoints" / "mini-diffusion")
     assert all(cards.availability(cards.resolve(name), OFFLINE).can_run for name in ("mini-clip", "mini-diffusion"))
+
+
+def test_mini_is_what_the_card_says_and_not_how_it_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "ROOT", tmp_path)
+    shipped = cards.resolve("mini-clip")
+    assert "mini train" in cards.availability(replace(shipped, name="tiny"), OFFLINE).next_step
+    assert "mini train" not in cards.availability(replace(shipped, mini=False), OFFLINE).next_step
 
 
 def test_a_folder_that_is_not_there_cannot_run(tmp_path: Path) -> None:
