@@ -164,37 +164,8 @@ def _far_from_line(pixels: np.ndarray, start: np.ndarray, end: np.ndarray) -> np
 
 
 def _areas(mask: np.ndarray) -> list[int]:
-    """Pixels of each connected region, diagonals included: runs of a row are joined to those that they touch above."""
-    parent: list[int] = []
-    size: list[int] = []
-    above: list[tuple[int, int, int]] = []
-    for start, stop in _edges(mask):
-        here = []
-        for first, end in zip(start, stop, strict=True):
-            label = len(parent)
-            parent.append(label)
-            size.append(end - first)
-            for other_first, other_end, other in above:
-                if other_first <= end and first <= other_end:
-                    label = _join(parent, size, label, other)
-            here.append((first, end, label))
-        above = here
-    return [size[label] for label in range(len(parent)) if parent[label] == label]
+    """Pixels of each connected region, diagonals included."""
+    from scipy import ndimage
 
-
-def _edges(mask: np.ndarray) -> list[tuple[list[int], list[int]]]:
-    """By row, where its runs start and where they have ended."""
-    change = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
-    return [(np.flatnonzero(row == 1).tolist(), np.flatnonzero(row == -1).tolist()) for row in change]
-
-
-def _join(parent: list[int], size: list[int], one: int, other: int) -> int:
-    """The root of two regions that are one from now on."""
-    while parent[one] != one:
-        one = parent[one]
-    while parent[other] != other:
-        other = parent[other]
-    if one != other:
-        parent[other] = one
-        size[one] += size[other]
-    return one
+    labels, _ = ndimage.label(mask, structure=np.ones((3, 3)))
+    return np.bincount(labels.ravel())[1:].tolist()
