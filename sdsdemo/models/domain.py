@@ -168,4 +168,5 @@ def _areas(mask: np.ndarray) -> list[int]:
     from scipy import ndimage
 
     labels, _ = ndimage.label(mask, structure=np.ones((3, 3)))
-    return np.bincount(labels.ravel())[1:].tolist()
+    areas: list[int] = np.bincount(labels.ravel())[1:].tolist()
+    return areas
