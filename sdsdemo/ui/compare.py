@@ -57,9 +57,6 @@ LIMITS_OF_CAPTIONS = (
     "says so in its row."
 )
 
-SWAP = "(a, b) => [b, a]"
-"""Done by the browser: an answer of the server would bring back captions that an example has replaced since."""
-
 
 class CompareTab:
     """The components that events and other tabs need."""
@@ -243,7 +240,7 @@ class CompareTab:
             scored.then(None, js=script("show_answer"), **PRIVATE)
             scored.then(**describe)
         self.answer.change(None, js=script("mark_fresh"), **PRIVATE)
-        self.swap.click(None, self.captions, self.captions, js=SWAP, **PRIVATE)
+        self.swap.click(None, self.captions, self.captions, js=script("swap"), **PRIVATE)
         gr.on([field.change for field in self.inputs], None, js=script("mark_stale"), **PRIVATE)
         edits = [self.swap.click, self.picture.clear, *(field.input for field in (*self.models, self.region))]
         gr.on(edits, None, js=script("note_edit"), **PRIVATE)

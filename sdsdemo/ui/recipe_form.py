@@ -21,7 +21,7 @@ from sdsdemo.finetuning.recipe import (  # fmt: skip
     cli_flag,
     meaning,
 )
-from sdsdemo.ui.templates import render
+from sdsdemo.ui.templates import render, script
 
 FIRST = "quick"
 """The preset that is there when the page opens."""
@@ -52,8 +52,6 @@ NEEDED_BY: dict[str, tuple[str, ...]] = {
     **{name: ("preference",) for _, group, names in ADVANCED if group == "ft-asked" for name in names},
 }
 """Settings that not every objective uses, with those that do. Out of sight, they are not meant."""
-MARK_OBJECTIVE = "(objective) => { document.documentElement.dataset.objective = objective; }"
-"""For the style sheet, which hides the settings of other objectives; they keep their values."""
 LABELS = {
     "base": "CLIP to start from", "teacher": "Teacher", "objective": "Objective", "data": "Images and captions",
     "steps": "Steps", "batch": "Batch", "learning_rate": "Learning rate", "warm_up": "Warm-up steps",
@@ -107,7 +105,7 @@ class RecipeForm:
         """loaded, opened: the events of the page and of the tab."""
         objective = self.fields["objective"]
         for event in (loaded, opened, objective.change):
-            event(None, objective, None, js=MARK_OBJECTIVE, api_visibility="private")
+            event(None, objective, None, js=script("mark_objective"), api_visibility="private")
         self.preset.input(
             self._take_preset, self.preset, self.components,
             queue=False, show_progress="hidden", api_visibility="private", trigger_mode="always_last",

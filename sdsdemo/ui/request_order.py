@@ -1,18 +1,19 @@
-"""Requests in the order in which a visitor made them, however the network brings them in. See `request_order.js`.
+"""Requests in the order in which a visitor made them, however the network brings them in.
 
-The page's script numbers the requests of a session; here a request is late where a later one of the same part of the
-page has been answered before. A late one changes nothing: what is shown and what is remembered stay those of the last.
+`scripts/request_order.js` numbers the requests of a session; here a request is late where a later one of the same part
+of the page has been answered before. A late one changes nothing: what is shown and what is remembered stay those of the
+last.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from pathlib import Path
 from threading import Lock
 
 import gradio as gr
 
-SCRIPT = Path(__file__).with_name("request_order.js")
+from sdsdemo.ui.templates import script_element
+
 HEADER = "x-sdsdemo-request"
 MOST_SESSIONS = 1_000
 MOST_DIGITS = 15
@@ -20,7 +21,7 @@ MOST_DIGITS = 15
 
 def head() -> str:
     """What the page's head needs."""
-    return f"<script>{SCRIPT.read_text(encoding='utf-8')}</script>"
+    return str(script_element("request_order"))
 
 
 def number_of(request: gr.Request | None) -> int:

@@ -42,6 +42,11 @@ def script(name: str) -> str:
     return (SCRIPTS / f"{name}.js").read_text(encoding="utf-8")
 
 
+def script_element(name: str) -> Markup:
+    """A script of the page as an element of its head."""
+    return render("page.script", source=Markup(script(name)))
+
+
 @cache
 def environment() -> Environment:
     """Templates that escape, and that refuse a value that is not there."""

@@ -20,8 +20,7 @@ FILES = sorted(templates.TEMPLATES.glob("*.html"))
 NASTY = "<script>alert(\"1\")</script>\n& 'x' &amp; y"
 SHORTENED = ("compare models on", "compare models off")
 """Views that say only the beginning of a long text."""
-NOT_YET = ("request_order",)
-"""Modules that still hold tags."""
+SCRIPT = re.compile(r"\)\s*=>|\b(document|window|element)\.[a-z]")
 TAG = re.compile(r"</?[a-z][a-z0-9]*(\s[^<>]*)?/?>|<[a-z]+\s[a-z-]+=", re.IGNORECASE)
 
 
@@ -106,9 +105,19 @@ def test_no_module_of_the_page_but_the_templates_marks_text_as_safe() -> None:
 
 @pytest.mark.parametrize("path", sorted(UI.rglob("*.py")), ids=lambda path: path.stem)
 def test_python_files_of_the_page_hold_no_tags(path: Path) -> None:
-    if path.stem in NOT_YET:
-        pytest.skip("not yet in templates")
     assert not [text for text in strings(path) if TAG.search(text)]
+
+
+@pytest.mark.parametrize("path", sorted(UI.rglob("*.py")), ids=lambda path: path.stem)
+def test_python_files_of_the_page_hold_no_scripts(path: Path) -> None:
+    assert not [text for text in strings(path) if SCRIPT.search(text)]
+
+
+def test_a_script_in_the_page_s_head_is_what_its_file_says() -> None:
+    for path in templates.SCRIPTS.glob("*.js"):
+        source = path.read_text()
+        assert "</" not in source, path.name
+        assert templates.script_element(path.stem) == f"<script>{source}</script>"
 
 
 def test_a_value_that_is_missing_or_unknown_is_an_error() -> None:
