@@ -18,7 +18,6 @@ import statistics
 import sys
 import tempfile
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,9 +32,11 @@ from sdsdemo.core.losses import denoising_error
 from sdsdemo.data.mini.benchmarks import benchmark_pairs
 from sdsdemo.data.mini.drawing import draw
 from sdsdemo.errors import UserError, quoted
+from sdsdemo.finetuning.events import result_of
 from sdsdemo.finetuning.loop import Step, TrainingConfig, train
+from sdsdemo.finetuning.prepare import prepare
 from sdsdemo.finetuning.recipe import Recipe
-from sdsdemo.finetuning.setup import Preparation
+from sdsdemo.finetuning.setup import load, plan
 from sdsdemo.models import cards, open_scorer
 from sdsdemo.models.diffusion_scorer import DiffusionScorer, draw_noise, spread_timesteps
 from sdsdemo.models.images import open_image
@@ -161,10 +162,8 @@ def steppers() -> dict[str, Callable[[], object]]:
 
 
 def _stepper(recipe: Recipe) -> Callable[[], object]:
-    run = Preparation(recipe, Workbench())
-    deque(run.load(), maxlen=0)
-    deque(run.prepare_teacher(), maxlen=0)
-    events = train(run.student, run.new_objective(), TrainingConfig(steps=recipe.steps, learning_rate=1e-8))
+    run = result_of(prepare(result_of(load(plan(recipe, Workbench())))))
+    events = train(run.student, run.objective, TrainingConfig(steps=recipe.steps, learning_rate=1e-8))
     return lambda: next(event for event in events if isinstance(event, Step))
 
 

@@ -16,12 +16,13 @@ from statistics import median
 import torch
 
 from sdsdemo.finetuning.before_after import Evaluator, sets_of
-from sdsdemo.finetuning.events import Told
+from sdsdemo.finetuning.events import Told, result_of
 from sdsdemo.finetuning.loop import Step, TrainingConfig, train
 from sdsdemo.finetuning.phrases import duration
+from sdsdemo.finetuning.prepare import prepare
 from sdsdemo.finetuning.recipe import Recipe
-from sdsdemo.finetuning.run import EVALUATIONS
-from sdsdemo.finetuning.setup import Models, Preparation
+from sdsdemo.finetuning.setup import Loaded, Models, load, plan
+from sdsdemo.finetuning.training import EVALUATIONS
 from sdsdemo.runtime import zerogpu
 
 STEPS = 4
@@ -85,21 +86,18 @@ def estimate(recipe: Recipe, workbench: Models, steps: int = STEPS) -> Estimate:
         # the same step, without asking the teacher about all of it
         tiny = replace(tiny, objective="labels", permuted=False, unordered=False)
     start = time.perf_counter()
-    run = Preparation(tiny, workbench)
-    deque(run.load(), maxlen=0)
-    loaded = time.perf_counter()
-    ready = loaded
-    for told in run.prepare_teacher():
-        ready = time.perf_counter() if isinstance(told, Told) and ready == loaded else ready
-    fitted = time.perf_counter()
+    loaded = result_of(load(plan(tiny, workbench)))
+    told_at: list[float] = []
+    run = result_of(prepare(loaded), lambda event: told_at.extend([time.perf_counter()] * isinstance(event, Told)))
+    ready, fitted = told_at[0], time.perf_counter()
     marks = [fitted]
-    for event in train(run.student, run.new_objective(), TrainingConfig(steps=steps, learning_rate=1e-8)):
+    for event in train(run.student, run.objective, TrainingConfig(steps=steps, learning_rate=1e-8)):
         marks += [time.perf_counter()] if isinstance(event, Step) else []
     encoding = run.facts.get("frozen_seconds", 0.0)
     item = (fitted - ready - encoding) / SAMPLE if tiny.objective == "sds" else 0.0
     if recipe.objective == "preference":
-        item = asking_seconds(recipe, workbench, run)
-    cold, warm, images, first = _looking(run)
+        item = asking_seconds(recipe, workbench, loaded)
+    cold, warm, images, first = _looking(loaded)
     return Estimate(
         loading=ready - start,
         item=item,
@@ -112,32 +110,31 @@ def estimate(recipe: Recipe, workbench: Models, steps: int = STEPS) -> Estimate:
     )
 
 
-def asking_seconds(recipe: Recipe, workbench: Models, run: Preparation | None = None) -> float:
-    """Seconds that the teacher takes for one caption and its swap. run: of the recipe, where it was loaded already."""
+def asking_seconds(recipe: Recipe, workbench: Models, loaded: Loaded | None = None) -> float:
+    """Seconds that the teacher takes for one caption and its swap. loaded: of the recipe, where it was before."""
     from sdsdemo.finetuning.teacher_preferences import Preferences
     from sdsdemo.models import pick_device
     from sdsdemo.models.diffusion import load_diffusion
     from sdsdemo.models.diffusion_scorer import DiffusionScorer
     from sdsdemo.types import Budget
 
-    if run is None:
-        run = Preparation(recipe, workbench)
-        deque(run.load(), maxlen=0)
+    if loaded is None:
+        loaded = result_of(load(plan(recipe, workbench)))
     card = workbench.card(recipe.teacher)
-    device = torch.device("cpu") if run.device.type == "cpu" else pick_device(workbench.settings.device)
+    device = torch.device("cpu") if loaded.plan.device.type == "cpu" else pick_device(workbench.settings.device)
     scorer = DiffusionScorer(card, load_diffusion(card.spec, revision=card.revision, device=device))
     budget = Budget(timesteps=recipe.teacher_timesteps, noises=recipe.teacher_noises, seed=0)
     with tempfile.TemporaryDirectory() as folder:
         asked = Preferences(Path(folder), "estimate", budget)
-        pairs = run.source.draw(0, min(SAMPLE, recipe.batch))
+        pairs = loaded.source.draw(0, min(SAMPLE, recipe.batch))
         start = time.perf_counter()
         deque(asked.ask(scorer, pairs, lambda: False), maxlen=0)
         return (time.perf_counter() - start) / len(pairs)
 
 
-def _looking(run: Preparation) -> tuple[float, float, int, int]:
+def _looking(loaded: Loaded) -> tuple[float, float, int, int]:
     """Seconds per image of the first evaluation and of later ones; images of an evaluation, and of its first set."""
-    measures = Evaluator(sets_of(run.recipe, run.source), run.base)
+    measures = Evaluator(sets_of(loaded.plan.recipe, loaded.source), loaded.base)
     counts = [sum(len(example.images) for example in examples) for examples in measures.sets.values()]
     sample = measures.sets[measures.first][:SAMPLE]
     measures.sets[measures.first] = sample

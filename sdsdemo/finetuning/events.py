@@ -1,10 +1,10 @@
-"""The events of a fine-tuning run, besides the training steps. Plain values."""
+"""The events of a fine-tuning run. Plain values."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from sdsdemo.core.metrics import Proportion
 from sdsdemo.finetuning.loop import Step as Step
@@ -61,3 +61,15 @@ class Done:
 
 
 Event = Placed | Preparing | Told | Evaluated | Step | Written | Done
+
+_T = TypeVar("_T")
+
+
+def result_of(phase: Generator[Event, None, _T], hear: Callable[[Event], object] = lambda event: None) -> _T:
+    """What a phase of a run gives at its end. hear: called with each of its events."""
+    while True:
+        try:
+            hear(next(phase))
+        except StopIteration as end:
+            result: _T = end.value
+            return result

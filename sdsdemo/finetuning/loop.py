@@ -28,13 +28,12 @@ from torch import Tensor, nn
 
 from sdsdemo.finetuning import checkpoints
 from sdsdemo.finetuning.checkpoints import CheckpointError, check_fits
-from sdsdemo.runtime.distributed import Processes
+from sdsdemo.runtime.distributed import ALONE, Processes
 
 Losses = Mapping[str, Tensor]
 """Named scalars; the one called "loss" is minimised, the others are only logged."""
 LossesAt = Callable[[int], Losses | Iterator[Losses]]
 """step -> the losses of the step, or those of its micro-batches one by one, which add up to them."""
-ALONE = Processes()
 SAVING_SHARE = 0.05
 """The part of a run's time that checkpoints by the clock may take."""
 

@@ -49,6 +49,10 @@ class Processes:
         return dict(numbers)
 
 
+ALONE = Processes()
+"""This process, which shares its run with no other."""
+
+
 class _Several(Processes):
     def wait(self) -> None:
         from accelerate import PartialState
@@ -101,7 +105,7 @@ def find() -> Processes:
     after its work is done, by a thread of theirs, and the launcher then says that the whole run failed.
     """
     if not os.environ.get("WORLD_SIZE", "1").isdecimal() or int(os.environ.get("WORLD_SIZE", "1")) < 2:
-        return Processes()
+        return ALONE
     import torch
     from accelerate import PartialState
 

@@ -15,16 +15,10 @@ from torch import Tensor, nn
 from sdsdemo.core.losses import NoiseSchedule, add_noise, clip_loss, denoising_error, negatives_loss, preference_loss
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.loop import TrainingConfig, train
-from sdsdemo.finetuning.objectives import (
-    Aim,
-    Batch,
-    Objective,
-    Student,
-    sds_controls,
-    sds_gradient,
-    sds_gradient_controls,
-)
+from sdsdemo.finetuning.objectives import Aim, Batch, Objective
 from sdsdemo.finetuning.recipe import NAMES
+from sdsdemo.finetuning.sds_controls import sds_controls, sds_gradient, sds_gradient_controls
+from sdsdemo.finetuning.student import Student
 from sdsdemo.mini.models import clip as clips
 from sdsdemo.mini.models import tokenizer
 

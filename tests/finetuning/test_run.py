@@ -26,15 +26,15 @@ from sdsdemo.app.hub_upload import card
 from sdsdemo.app.job_states import Job
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError
-from sdsdemo.finetuning import before_after
+from sdsdemo.finetuning import before_after, prepare
 from sdsdemo.finetuning.console_report import as_text
 from sdsdemo.finetuning.events import Done, Evaluated, Event, Preparing, Told, Written
 from sdsdemo.finetuning.loop import Step
-from sdsdemo.finetuning.objectives import Student
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.run import finetune
 from sdsdemo.finetuning.run_folder import CHECKPOINT, LOG, TuningFolder
-from sdsdemo.finetuning.setup import Preparation
+from sdsdemo.finetuning.setup import check_size
+from sdsdemo.finetuning.student import Student
 from sdsdemo.mini.experiments.draw_assets import write_benchmark
 from sdsdemo.mini.models import clip
 from sdsdemo.models import cards
@@ -175,7 +175,11 @@ def test_a_frozen_tower_runs_once_per_input_without_changing_results(
 
     run("once", **recipe, measure_every=8, stop_at=count)
     assert looked[0] == looked[-1], "a step ran the frozen tower"
-    monkeypatch.setattr(Preparation, "_encode_frozen", lambda self: iter(()))
+
+    def encode_nothing(loaded: Any, batches: Any) -> Iterator[Event]:
+        yield from ()
+
+    monkeypatch.setattr(prepare, "_encode_frozen", encode_nothing)
     run("always", **recipe)
     once, always = tensors(tmp_path / "once"), tensors(tmp_path / "always")
     assert once.keys() == always.keys()
@@ -584,7 +588,7 @@ def test_a_stop_after_the_last_step_is_no_finished_run(run: Any, tmp_path: Path,
 
 
 def test_a_slow_evaluation_after_a_stop_is_skipped_and_said(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sdsdemo.finetuning.run.EVALUATION_AFTER_STOP", -1.0)
+    monkeypatch.setattr("sdsdemo.finetuning.ending.EVALUATION_AFTER_STOP", -1.0)
     events = run(objective="clip", stop_at=lambda event: isinstance(event, Step) and event.step == 3)
     assert done(events).state == "stopped"
     assert "measured" not in done(events).record
@@ -604,13 +608,9 @@ def test_a_run_that_failed_before_its_first_step_leaves_its_folder_free(
 
 
 @pytest.mark.parametrize(("images", "batch"), [(1, 8), (7, 8), (25, 50)])
-def test_data_with_fewer_images_than_a_batch_are_refused(tmp_path: Path, images: int, batch: int) -> None:
-    class Small:
-        recipe = Recipe(objective="clip", batch=batch)
-        source = SimpleNamespace(describe=lambda: {"items": images + 3, "held_out": 3})
-
+def test_data_with_fewer_images_than_a_batch_are_refused(images: int, batch: int) -> None:
     with pytest.raises(UserError, match=f"have {images} images to train on.*--batch"):
-        Preparation._check_size(Small())  # type: ignore[arg-type]
+        check_size(Recipe(objective="clip", batch=batch), {"items": images + 3, "held_out": 3})
 
 
 def test_what_h_w_explains_is_measured_on_other_images() -> None:

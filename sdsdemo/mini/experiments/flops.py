@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from sdsdemo.core.losses import NoiseSchedule, clip_loss, sds_loss, total_loss
-from sdsdemo.finetuning.objectives import Student
+from sdsdemo.finetuning.student import Student
 
 CLIP = "ViT-B-16"
 PAIRS = 2

@@ -16,7 +16,8 @@ import torch
 
 from sdsdemo.data.mini.stream import MiniStream
 from sdsdemo.finetuning.loop import TrainingConfig
-from sdsdemo.finetuning.objectives import Aim, Batch, Objective, Student
+from sdsdemo.finetuning.objectives import Aim, Batch, Objective
+from sdsdemo.finetuning.student import Student
 from sdsdemo.mini.models import clip, tokenizer, train_loop
 from sdsdemo.models.clip import ClipModel
 from sdsdemo.models.delta import base_header, changed_tensors, write_delta

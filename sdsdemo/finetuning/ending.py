@@ -1,0 +1,120 @@
+"""The end of a run: the weights first, so that nothing can cost them; then the final evaluation, and what changed.
+
+Two ends: of a run that made its steps (`finish`), and of one that was stopped while it was prepared.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from sdsdemo.errors import UserError
+from sdsdemo.finetuning.events import Done, Event, Told, Written
+from sdsdemo.finetuning.prepare import Prepared
+from sdsdemo.finetuning.run_record import RunRecord
+from sdsdemo.finetuning.setup import Loaded, StopAsked
+from sdsdemo.finetuning.training import Baseline, Ended
+from sdsdemo.models.delta import changed_tensors, interpolate_weights, write_delta
+
+EVALUATION_AFTER_STOP = 1.0
+"""Seconds that the final evaluation may take after a stop; a longer one is skipped."""
+NOT_MEASURED = (
+    "What changed was not measured, as the run was stopped: go on with --resume, or evaluate its model.safetensors."
+)
+NO_ROOM = "The run cannot be written ({why}): make room on the disk, then go on with --resume."
+
+
+def finish(prepared: Prepared, baseline: Baseline, ended: Ended, record: RunRecord) -> Iterator[Event]:
+    """The end of a run that was trained. Raises `UserError` where the disk does not take it."""
+    state = ended.state
+    if (done := _without_files(record, state, ended.reason)) is not None:
+        yield done
+        return
+    record.save_seconds("stopping" if state == "stopped" else "running")
+    _interpolate(prepared.loaded)
+    _write_model(prepared.loaded, record, state, _learned(prepared))
+    yield Written(step=record.steps_done)
+    try:
+        yield from _evaluate_after(prepared, baseline, record, state)
+    except StopAsked:
+        state = "stopped" if state == "finished" else state
+        yield Told(text=NOT_MEASURED)
+    yield record.close(state, ended.reason)
+
+
+def end_unprepared(loaded: Loaded, record: RunRecord) -> Iterator[Event]:
+    """The end of a run that was stopped before its first step.
+
+    One that is to go on is the bare base until it trains again, which must not be written over what the part before
+    has left. Raises `UserError` where the disk does not take it.
+    """
+    if (done := _without_files(record, "stopped")) is not None:
+        yield done
+        return
+    if not record.steps_done:
+        record.save_seconds("stopping")
+        _write_model(loaded, record, "stopped", {})
+        yield Written(step=0)
+    yield record.close("stopped")
+
+
+def _without_files(record: RunRecord, state: str, reason: str = "") -> Done | None:
+    """The end where nothing is to be written: in another process than the main one, or of a run as it was before."""
+    if not record.is_main:
+        return Done(state=state, record=record.values, reason=reason)
+    return record.close_as_it_was(state, reason) if record.is_as_it_was(state) else None
+
+
+@torch.no_grad()
+def _interpolate(loaded: Loaded) -> None:
+    """Interpolates between the base and the trained weights (WiSE-FT). The checkpoint keeps the trained ones."""
+    share = loaded.plan.recipe.wise_ft
+    if share < 1:
+        own = loaded.base.module.state_dict()
+        for name, tensor in interpolate_weights(loaded.before_weights, own, share).items():
+            own[name].copy_(tensor)
+
+
+def _learned(prepared: Prepared) -> dict[str, Tensor]:
+    """What training changed of the base, and h_w."""
+    tensors = changed_tensors(prepared.loaded.before_weights, prepared.loaded.base.module)
+    h_w = prepared.student.h_w
+    return tensors | ({} if h_w is None else {f"h_w.{key}": tensor for key, tensor in h_w.state_dict().items()})
+
+
+def _write_model(loaded: Loaded, record: RunRecord, state: str, tensors: Mapping[str, Tensor]) -> None:
+    story = {key: value for key, value in record.values.items() if key not in ("state", "command")}
+    try:
+        write_delta(record.folder.model, tensors, {**loaded.header, **story, "state": state})
+    except OSError as error:
+        raise UserError(NO_ROOM.format(why=error.strerror)) from error
+
+
+def _evaluate_after(prepared: Prepared, baseline: Baseline, record: RunRecord, state: str) -> Iterator[Event]:
+    """What changed, of a run that made a step or was to make none. Raises `StopAsked`.
+
+    A run that is stopped is measured where that takes no longer than a moment.
+    """
+    if not (record.steps_done or state == "finished"):
+        return
+    loaded = prepared.loaded
+    after = baseline.evaluator.evaluate(check=_stop_after(state, record))
+    yield record.log_evaluation(record.steps_done, after)
+    record.values["measured"] = baseline.evaluator.compare(baseline.evaluation, after, loaded.plan.recipe)
+    record.values["data"] = loaded.source.describe()
+    _write_model(loaded, record, state, _learned(prepared))
+
+
+def _stop_after(state: str, record: RunRecord) -> Callable[[], None]:
+    """Raises `StopAsked` in the final evaluation: where the visitor stops it, or it follows a stop and is slow."""
+    began = time.monotonic()
+
+    def check() -> None:
+        late = time.monotonic() - began > EVALUATION_AFTER_STOP
+        if late if state == "stopped" else record.asked_to_stop():
+            raise StopAsked
+
+    return check

@@ -1,0 +1,220 @@
+"""A loaded run made ready to train: teacher, student, h_w fitted or the teacher asked, and the losses of its steps.
+
+    load -> Loaded (`setup`) -> prepare -> Prepared -> train -> Ended (`training`)
+
+Writes no file but the teacher's answers, and measures nothing; `run` and `estimate` are made of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sdsdemo.core.metrics import proportion
+from sdsdemo.finetuning.batches import PairBatches
+from sdsdemo.finetuning.events import Event, Preparing, Told
+from sdsdemo.finetuning.objectives import Aim, Objective
+from sdsdemo.finetuning.recipe import Recipe
+from sdsdemo.finetuning.setup import Loaded, caption_notes
+from sdsdemo.finetuning.student import Student
+from sdsdemo.finetuning.teacher_preferences import Preferences, told_apart
+from sdsdemo.finetuning.training_pairs import Pair
+from sdsdemo.models import cards
+from sdsdemo.models.diffusion import LatentDiffusion, load_diffusion
+from sdsdemo.models.diffusion_scorer import DiffusionScorer
+from sdsdemo.types import Budget
+
+LEAST_TESTED, MOST_TESTED = 16, 256
+"""Images that h_w is tested on, beside those that it is fitted on: a quarter as many, between these."""
+FEW_FITTED = (
+    "h_w is fitted on {count} images, fewer than the {width} numbers of an image embedding: it learns these images by "
+    "heart. Raise --fitted-on."
+)
+FIT_AT_ONCE = 64
+PREFERENCE_SEED = 0
+Facts = dict[str, Any]
+"""For the record: what is trained, what the teacher was asked, what h_w explains."""
+Preference = dict[tuple[str, str, str], float]
+"""p by pair, as `told_apart` names it."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prepared:
+    """A loaded run that can make its first step."""
+
+    loaded: Loaded
+    teacher: LatentDiffusion | None
+    student: Student
+    batches: PairBatches
+    objective: Objective
+    """The losses of the recipe's steps."""
+    facts: Mapping[str, Any]
+    """What was learned meanwhile, for the record."""
+
+
+def prepare(loaded: Loaded) -> Generator[Event, None, Prepared]:
+    """Student, teacher, h_w and preferences, whichever the objective needs. Raises `StopAsked` and `UserError`."""
+    recipe = loaded.plan.recipe
+    teacher = yield from _load_teacher(loaded)
+    in_loop = teacher if recipe.teacher_in_loop else None
+    student = _new_student(loaded, in_loop)
+    facts: Facts = {"data": loaded.data, "trained": student.says}
+    yield Told(text=f"Trained: {student.says}.")
+    preference: Preference | None = None
+    if recipe.objective == "preference":
+        assert teacher is not None
+        preference, facts["preferences"] = yield from _ask_teacher(loaded, teacher)
+    batches = PairBatches(recipe, loaded.source, loaded.base, in_loop, preference)
+    if recipe.towers != "both":
+        facts["frozen_seconds"] = yield from _encode_frozen(loaded, batches)
+    if recipe.objective == "sds" and recipe.h_w == "fit":
+        facts |= yield from _fit(loaded, student, batches)
+    objective = Objective(
+        student, batches, _aim(recipe),
+        teacher=teacher, seed=recipe.seed, parts=loaded.plan.parts, processes=loaded.plan.processes,
+    )  # fmt: skip
+    return Prepared(loaded=loaded, teacher=teacher, student=student, batches=batches, objective=objective, facts=facts)
+
+
+def _load_teacher(loaded: Loaded) -> Generator[Event, None, LatentDiffusion | None]:
+    card = loaded.plan.teacher_card
+    if card is None:
+        return None
+    yield Preparing(text=f"loading {card.title}")
+    teacher = load_diffusion(
+        card.spec,
+        revision=card.revision,
+        device=loaded.plan.device,
+        allow_download=loaded.plan.settings.allow_download,
+    )
+    for note in caption_notes(loaded, teacher, card):
+        yield Told(text=note)
+    return teacher
+
+
+def _new_student(loaded: Loaded, in_loop: LatentDiffusion | None) -> Student:
+    """in_loop: the teacher, where it is asked in every step."""
+    recipe = loaded.plan.recipe
+    torch.manual_seed(recipe.seed)
+    student = Student(
+        loaded.base.module,
+        in_loop.latent_shape if in_loop is not None and recipe.objective == "sds" else None,
+        trained=recipe.trained,
+        towers=recipe.towers,
+        inner_width=in_loop.inner_width if in_loop is not None and recipe.objective == "features" else None,
+        unit_variance=recipe.h_w_unit,
+        map_scale=recipe.h_w_scale,
+    )
+    return student.to(loaded.plan.device)
+
+
+def _aim(recipe: Recipe) -> Aim:
+    return Aim(
+        name=recipe.objective,
+        lam=recipe.lam,
+        reduction=recipe.reduction,
+        jacobian=recipe.jacobian,
+        timesteps=(recipe.timestep_low, recipe.timestep_high),
+    )
+
+
+def _ask_teacher(loaded: Loaded, teacher: LatentDiffusion) -> Generator[Event, None, tuple[Preference, Facts]]:
+    """The teacher's answer on every pair of the run, and what the record says of it."""
+    plan, recipe = loaded.plan, loaded.plan.recipe
+    assert plan.teacher_card is not None
+    scorer = DiffusionScorer(plan.teacher_card, teacher)
+    budget = Budget(timesteps=recipe.teacher_timesteps, noises=recipe.teacher_noises, seed=PREFERENCE_SEED)
+    kept = Preferences(plan.settings.cache, cards.fingerprint(scorer.card), budget)
+    began = time.monotonic()
+    yield Preparing(text="finding the pairs that the teacher was not asked about yet")
+    pairs = _all_pairs(loaded)
+    missing = len({told_apart(pair) for pair in kept.missing(pairs)})
+    if plan.processes.is_main:
+        for done in kept.ask(scorer, pairs, plan.asked_to_stop):
+            yield Preparing(text="asking the teacher about each caption and its twin", done=done, total=missing)
+    plan.stop_if_asked()
+    for answers in plan.processes.gather([kept.answers if plan.processes.is_main else {}]):
+        kept.take(answers)
+    right, of = kept.right(pairs)
+    stand_ins = len({told_apart(pair) for pair in pairs if pair.stand_in})
+    yield Told(text=_answer_words(recipe, pairs, right, of, missing, stand_ins))
+    shuffle_seed = recipe.seed if recipe.permuted or recipe.unordered else None
+    return kept.probabilities(pairs, recipe.sharpness, permuted=shuffle_seed, unordered=recipe.unordered), {
+        "pairs": of,
+        "stand_ins": stand_ins,
+        "asked": missing,
+        "evaluations": kept.spent,
+        "seconds": round(time.monotonic() - began, 2),
+        "teacher_right": asdict(proportion(right, of)) if of else None,
+    }
+
+
+def _all_pairs(loaded: Loaded) -> list[Pair]:
+    """Those of every step, again where they come again."""
+    recipe, pairs = loaded.plan.recipe, []
+    for step in range(loaded.source.steps(recipe.batch, recipe.steps)):
+        pairs += loaded.source.draw(step, recipe.batch)
+        loaded.plan.stop_if_asked()
+    return pairs
+
+
+def _answer_words(recipe: Recipe, pairs: list[Pair], right: int, of: int, missing: int, stand_ins: int) -> str:
+    """What the teacher said, in a line."""
+    others = f" {stand_ins} captions without a swap were set against another image's." if stand_ins else ""
+    before = len({told_apart(pair) for pair in pairs if pair.twin}) - missing
+    known = f" It had been asked about {before} of them before." if before else ""
+    which = "true" if recipe.mislabelled else "image's"
+    return f"The teacher prefers the {which} caption to its swap in {right} of {of} pairs.{known}{others}"
+
+
+def _encode_frozen(loaded: Loaded, batches: PairBatches) -> Generator[Event, None, float]:
+    """Features of the frozen tower, once for the whole run: a step then costs the other tower alone. Gives seconds."""
+    plan, recipe, began = loaded.plan, loaded.plan.recipe, time.monotonic()
+    what = {"text": "images", "image": "captions"}[recipe.towers]
+    steps = loaded.source.steps(recipe.batch, recipe.steps)
+    for step in range(steps):
+        found = batches.encode_frozen(step) if step % plan.processes.count == plan.processes.index else {}
+        for features in plan.processes.gather([found]):
+            batches.keep(features)
+        plan.stop_if_asked()
+        yield Preparing(text=f"encoding the {what} once, as their tower is frozen", done=step + 1, total=steps)
+    return round(time.monotonic() - began, 2)
+
+
+def _fit(loaded: Loaded, student: Student, batches: PairBatches) -> Generator[Event, None, Facts]:
+    """h_w at the least-squares map; how much of the variance of other images' latents it explains."""
+    fitted_on = loaded.plan.recipe.fitted_on
+    total = fitted_on + min(MOST_TESTED, max(LEAST_TESTED, fitted_on // 4))
+    feature_ND, latent_N = yield from _features_and_latents(loaded, batches, fitted_on, total)
+    student.fit(feature_ND[:fitted_on], latent_N[:fitted_on])
+    explained = student.explains(feature_ND[fitted_on:], latent_N[fitted_on:])
+    yield Told(
+        text=f"h_w explains {explained:.1%} of the variance of latents that it was not fitted on "
+        f"(n = {total - fitted_on}; fitted on {fitted_on}) before the first step."
+    )
+    if fitted_on < feature_ND.shape[1]:
+        yield Told(text=FEW_FITTED.format(count=fitted_on, width=feature_ND.shape[1]))
+    return {"h_w_r2": round(explained, 4), "h_w_r2_n": total - fitted_on}
+
+
+def _features_and_latents(
+    loaded: Loaded, batches: PairBatches, fitted_on: int, total: int
+) -> Generator[Event, None, tuple[Tensor, Tensor]]:
+    """feature_ND and latent_N of the first `total` images; no draw crosses from those that are fitted to the others."""
+    plan, base = loaded.plan, loaded.base
+    features, latents, met, step = [], [], 0, 0
+    while met < total:
+        size = min(FIT_AT_ONCE, (fitted_on if met < fitted_on else total) - met)
+        pairs = loaded.source.draw(step, size)
+        with torch.no_grad():
+            features.append(base.encode_images([pair.picture.open() for pair in pairs]))
+        latents.append(batches.latents(pairs))
+        met, step = met + size, step + 1
+        plan.stop_if_asked()
+        yield Preparing(text="fitting h_w to true latents", done=met, total=total)
+    return torch.cat(features), torch.cat(latents).to(plan.device)

@@ -1,0 +1,182 @@
+"""A prepared run makes its steps: evaluations on held-out data, the controls of L_SDS, checkpoints, and how it ended.
+
+load -> Loaded (`setup`) -> prepare -> Prepared (`prepare`) -> train_prepared -> Ended -> finish (`ending`)
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from sdsdemo.finetuning.before_after import Evaluation, Evaluator, mini_measure, sets_of
+from sdsdemo.finetuning.events import Event, Preparing, Told
+from sdsdemo.finetuning.loop import Failed, FellBack, Finished, Kept, Step, Stopped, TrainingConfig, train
+from sdsdemo.finetuning.objectives import Objective
+from sdsdemo.finetuning.prepare import Prepared
+from sdsdemo.finetuning.recipe import Recipe
+from sdsdemo.finetuning.run_record import RunRecord
+from sdsdemo.finetuning.sds_controls import controls_words, sds_controls, sds_gradient_controls
+from sdsdemo.finetuning.setup import Loaded, StopAsked
+
+KEEP_SECONDS = 10.0
+"""Between two checkpoints at the most, where writing one is quick: what a kill may cost a short run."""
+EVALUATIONS = 5
+"""Evaluations on held-out data per run, where the recipe does not say how often."""
+CONTROL_ROWS = 32
+"""Rows of the batch that the controls of L_SDS are computed on."""
+FELL_BACK = "The newest checkpoint cannot be used ({why}): the run goes on from the one before, at step {step}."
+LENGTHENED = (
+    "The run was to make {before} steps, and goes on to {steps}: the learning rate follows the longer schedule."
+)
+HALVED = "Memory was short: micro-batches are half as large now; the batch is the same."
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Baseline:
+    """What the base could do before training."""
+
+    evaluator: Evaluator
+    evaluation: Evaluation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How the steps of a run ended."""
+
+    state: Literal["finished", "stopped", "failed"]
+    reason: str = ""
+    """What to do, where it failed."""
+
+
+def evaluate_baseline(loaded: Loaded, record: RunRecord) -> Generator[Event, None, Baseline]:
+    """The base on the sets of the run. Raises `StopAsked`."""
+    plan, drawn = loaded.plan, loaded.plan.drawn
+    evaluator = (
+        Evaluator(sets_of(plan.recipe, loaded.source), loaded.base)
+        if drawn is None or not plan.recipe.is_mini
+        else Evaluator(drawn.sets(mini_measure(plan.recipe)), loaded.base, drawn.inputs(loaded.base))
+    )
+    plan.stop_if_asked()
+    yield Preparing(text="baseline evaluation")
+    evaluation = evaluator.evaluate(check=plan.stop_if_asked)
+    yield record.log_evaluation(0, evaluation)
+    return Baseline(evaluator=evaluator, evaluation=evaluation)
+
+
+def train_prepared(prepared: Prepared, baseline: Baseline, record: RunRecord) -> Generator[Event, None, Ended]:
+    """Every step that is left, from the checkpoint where there is one. Raises `CheckpointError` and `UserError`."""
+    plan, recipe = prepared.loaded.plan, prepared.loaded.plan.recipe
+    record.values |= prepared.facts
+    record.save("running")
+    yield from _what_is_trained(prepared, record)
+    yield from _controls(prepared, record, 0)
+    record.forget_steps_to_come()
+    memory = _SmallerParts(prepared.objective)
+    for event in train(
+        prepared.student, prepared.objective, _config(prepared), keep=record.folder.checkpoint,
+        keep_every=recipe.keep_every, keep_seconds=KEEP_SECONDS, stop=plan.asked_to_stop,
+        on_out_of_memory=memory.relieve, processes=plan.processes,
+    ):  # fmt: skip
+        match event:
+            case Step():
+                record.log_step(event)
+                yield event
+                if memory.halved and not record.values.get("halved"):
+                    record.values["halved"] = True
+                    yield Told(text=HALVED)
+                yield from _between_steps(prepared, baseline, record, event.step)
+            case Kept():
+                record.save("running")
+            case FellBack():
+                record.values["steps_done"] = event.step
+                yield Told(text=FELL_BACK.format(why=event.reason, step=event.step))
+            case Failed():
+                return Ended(state="failed", reason=event.reason)
+            case Stopped():
+                return Ended(state="stopped")
+            case Finished():
+                yield from _controls(prepared, record, event.step)
+    return Ended(state="finished")
+
+
+def _config(prepared: Prepared) -> TrainingConfig:
+    recipe, device = prepared.loaded.plan.recipe, prepared.loaded.plan.device
+    has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return TrainingConfig(
+        steps=recipe.steps,
+        learning_rate=recipe.learning_rate,
+        warm_up=recipe.warm_up,
+        weight_decay=recipe.weight_decay,
+        clip_norm=recipe.clip_norm,
+        ema=recipe.ema or None,
+        autocast="bfloat16" if has_bfloat16 else None,
+    )
+
+
+class _SmallerParts:
+    """Twice as many micro-batches where the device is out of memory, once."""
+
+    def __init__(self, objective: Objective) -> None:
+        self._objective, self.halved = objective, False
+
+    def relieve(self) -> bool:
+        """Whether the step is worth another try."""
+        if self.halved:
+            return False
+        self.halved = True
+        self._objective.parts *= 2
+        torch.cuda.empty_cache()
+        return True
+
+
+def _what_is_trained(prepared: Prepared, record: RunRecord) -> Iterator[Event]:
+    recipe = prepared.loaded.plan.recipe
+    if record.lengthened:
+        yield Told(text=LENGTHENED.format(before=record.lengthened, steps=recipe.steps))
+    if recipe.objective == "sds":
+        assert prepared.teacher is not None
+        yield Told(text=_reduction_words(recipe, int(np.prod(prepared.teacher.latent_shape))))
+
+
+def _reduction_words(recipe: Recipe, count: int) -> str:
+    """What lambda weighs. count: elements of a latent."""
+    other = f"a sum would be {count} times as much" if recipe.reduction == "mean" else f"{count} times the mean"
+    jacobian = "through the whole denoiser" if recipe.jacobian else "without the denoiser's Jacobian"
+    return (
+        f"L_SDS is a {recipe.reduction} over the {count} elements of a latent ({other}); its gradient goes "
+        f"{jacobian}; timesteps are uniform from {recipe.timestep_low:g} to {recipe.timestep_high:g}."
+    )
+
+
+def _between_steps(prepared: Prepared, baseline: Baseline, record: RunRecord, step: int) -> Iterator[Event]:
+    """Held-out accuracy now and then, and the controls half-way.
+
+    A visitor who stops during an evaluation is heard at the next step.
+    """
+    plan, recipe = prepared.loaded.plan, prepared.loaded.plan.recipe
+    every = recipe.measure_every or max(1, recipe.steps // EVALUATIONS)
+    if step % every == 0 and step < recipe.steps:
+        evaluator = baseline.evaluator
+        with contextlib.suppress(StopAsked):
+            yield record.log_evaluation(step, evaluator.evaluate([evaluator.first], plan.stop_if_asked))
+    if step == recipe.steps // 2:
+        yield from _controls(prepared, record, step)
+
+
+def _controls(prepared: Prepared, record: RunRecord, step: int) -> Iterator[Event]:
+    """What L_SDS sees: of the student's latents, true ones, none, and others, with right and wrong captions."""
+    recipe = prepared.loaded.plan.recipe
+    if recipe.objective != "sds" or not record.is_main:
+        return
+    rows = slice(0, min(recipe.batch, CONTROL_ROWS))
+    batch = prepared.batches.control_batch(0, rows)
+    found = sds_controls(prepared.objective, batch, rows, 0)
+    found |= sds_gradient_controls(prepared.objective, batch, rows, 0)
+    rounded = {name: round(value, 6) for name, value in found.items()}
+    record.log_controls(step, rounded)
+    yield Told(text=controls_words(rounded))
