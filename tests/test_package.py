@@ -55,3 +55,15 @@ def test_the_page_s_templates_and_scripts_come_with_the_package(installed: Path,
     command = [sys.executable, "-c", asks]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert int(done.stdout) == len(names) > 5
+
+
+def test_no_setting_of_the_wheel_leaves_a_file_of_the_package_out() -> None:
+    build = PROJECT["tool"]["hatch"]["build"]
+    assert set(build) == {"targets"}
+    assert set(build["targets"]["wheel"]) == {"packages", "force-include"}
+    assert build["targets"]["wheel"]["packages"] == ["sdsdemo"]
+    assert "sdsdemo" in build["targets"]["sdist"]["include"]
+    ignored = (ROOT / ".gitignore").read_text().split()  # hatchling leaves out what git ignores
+    carried = [path for path in (ROOT / "sdsdemo" / "ui").rglob("*") if path.suffix in (".html", ".js")]
+    assert carried
+    assert not [path for path in carried for one in ignored if path.match(one.strip("/"))]
