@@ -1,11 +1,17 @@
-"""A network on which one request, or its answer, is later than those that came after it."""
+"""Late answers: a network that holds one request back, or its answer, and models that take their time."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Event
+from typing import Any
 
+import pytest
 from playwright.sync_api import APIResponse, Page, Route
+
+from sdsdemo.app.workbench import Workbench
 
 CALLS = re.compile(r"/gradio_api/(run|queue/join)\b")
 
@@ -41,3 +47,21 @@ def held_back(page: Page, holds: str, *, before: bool) -> Callable[[], None]:
 
     page.route(CALLS, handle)
     return let_go
+
+
+@contextmanager
+def slow(workbench: Workbench, caption_a: str) -> Iterator[None]:
+    """What is asked about this caption is answered only after the block."""
+    go, compare = Event(), workbench.compare
+
+    def later(image: Any, captions: Any, models: Any, spend: Any) -> Iterator[Any]:
+        if captions[0] == caption_a:
+            go.wait(60)
+        yield from compare(image, captions, models, spend)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workbench, "compare", later)
+        try:
+            yield
+        finally:
+            go.set()

@@ -45,6 +45,8 @@ from sdsdemo.ui.thumbnails import Thumbnails
 
 log = logging.getLogger(__name__)
 
+READING = "Reading the stored answers …"
+"""Until the tab is filled for the first time."""
 OUR_FAULT = "Something went wrong on our side; the server's log has the details. Choose another filter or example."
 MADE_AHEAD = 400
 """Examples whose thumbnails are made while nobody waits for them."""
@@ -120,7 +122,7 @@ class BrowseTab:
             self.message = gr.HTML(elem_id="browse-message")
             with gr.Row(elem_id="browse-main"):
                 with gr.Column(scale=7, min_width=300):
-                    self.count = gr.HTML(elem_id="browse-count")
+                    self.count = gr.HTML(render("parts.busy", sentence=READING), elem_id="browse-count")
                     opened = script("copy_link") + script("clicks") + script("browse_keys")
                     self.example = gr.HTML(
                         elem_id="browse-example",

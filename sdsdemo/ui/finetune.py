@@ -178,7 +178,7 @@ class FinetuneTab:
 
     def _estimate(self, *values: Any) -> Iterator[str]:
         """How long it would take, in a sentence; measured once for each kind of step, which is said meanwhile."""
-        yield render("finetune.busy", sentence=MEASURING)
+        yield render("parts.busy", sentence=MEASURING)
         try:
             recipe = self.form.recipe(values)
             self.jobs.check(recipe)
@@ -363,4 +363,4 @@ class FinetuneTab:
 
 
 def _scoring() -> str:
-    return render("finetune.busy", sentence=SCORING)
+    return render("parts.busy", sentence=SCORING)

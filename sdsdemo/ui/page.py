@@ -11,7 +11,7 @@ from sdsdemo.app.jobs import Jobs
 from sdsdemo.app.run_registry import RunRegistry
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.settings import ASSETS, LIMITS
-from sdsdemo.ui import about, request_order
+from sdsdemo.ui import about, navigation, request_order
 from sdsdemo.ui.answer_file import read_opening
 from sdsdemo.ui.browse import BrowseTab
 from sdsdemo.ui.compare import CompareTab
@@ -48,6 +48,7 @@ def build_page(workbench: Workbench, space: str = "", assets: Path = ASSETS, job
                 results = ResultsTab(registry, assets)
             with gr.Tab("About", id="about"):
                 about.build(workbench)
+        navigation.wire(page, [*compare.inputs, finetune.form.preset, *finetune.form.components], compare.message)
         page.load(
             compare.open_address,
             None,
@@ -80,7 +81,7 @@ def launch_options(host: str, port: int) -> dict[str, Any]:
         "theme": make_theme(),
         "css_paths": [ASSETS / "style.css"],
         "favicon_path": ASSETS / "favicon.svg",
-        "head": request_order.head(),
+        "head": request_order.head() + navigation.head(),
         "max_file_size": LIMITS.image_bytes,
         "allowed_paths": [str(ASSETS)],
         "show_error": False,

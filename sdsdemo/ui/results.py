@@ -29,6 +29,9 @@ YOURS = "your run"
 """What a visitor's own model and its run are called."""
 OUR_FAULT = "Something went wrong on our side; the server's log has the details. Choose another result."
 
+READING = "Reading the stored answers …"
+"""Until the tab is filled for the first time."""
+
 
 class ResultsTab:
     """The components that events need."""
@@ -39,7 +42,7 @@ class ResultsTab:
         names = self.names()
         with gr.Column(elem_id="results"):
             gr.HTML(render("parts.heading", words="Models against benchmarks"))
-            self.overview = gr.HTML(elem_id="result-overview")
+            self.overview = gr.HTML(render("parts.busy", sentence=READING), elem_id="result-overview")
             gr.HTML(render("parts.heading", words="One benchmark in full"))
             self.chosen = gr.Dropdown(names, value=names[0] if names else None, label="Result", elem_id="result-name")
             self.shown = gr.HTML(elem_id="result-shown")

@@ -122,6 +122,16 @@ def test_an_example_goes_to_compare_and_is_scored_there(page: Page, address: str
     expect(page.locator("#answer .verdict")).to_have_count(3, timeout=2 * WAIT_MS)
 
 
+def test_back_from_compare_returns_to_the_example(page: Page, address: str) -> None:
+    browse(page, address, "?tab=browse&example=17")
+    page.locator(".example").wait_for()
+    page.locator('[data-kind="compare"]').nth(0).click()
+    expect(page.locator("#score")).to_be_visible()
+    page.go_back()
+    expect(page.locator(".example h2")).to_have_text("Example 17")
+    assert "tab=browse" in page.url
+
+
 def test_results_show_the_shipped_run_with_downloads(page: Page, address: str) -> None:
     page.goto(address + "?tab=results")
     expect(page.locator("#result-shown")).to_contain_text("n = 400", timeout=WAIT_MS)

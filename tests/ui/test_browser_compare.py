@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Event
 
 import pytest
 
 pytest.importorskip("playwright", reason="the browser tests need requirements-dev.txt")
 from playwright.sync_api import Page, expect
 
-from tests.late import held_back
+from tests.late import held_back, slow
 
 pytestmark = pytest.mark.browser
 
@@ -147,24 +145,6 @@ def test_the_timestep_range_is_checked_and_kept_in_the_address(visit):
     field.press("Enter")
     expect(page.locator("#answer [data-link]")).to_have_attribute("data-link", re.compile(r"timestep_range=0\.5\+1"))
     expect(page.locator("#message [role=alert]")).to_have_count(0)
-
-
-@contextmanager
-def slow(workbench, caption_a):
-    """What is asked about this caption is answered only after the block."""
-    go, compare = Event(), workbench.compare
-
-    def later(image, captions, models, spend):
-        if captions[0] == caption_a:
-            go.wait(60)
-        yield from compare(image, captions, models, spend)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workbench, "compare", later)
-        try:
-            yield
-        finally:
-            go.set()
 
 
 def test_an_answer_to_captions_that_were_edited_meanwhile_stays_marked_as_old(visit, served):

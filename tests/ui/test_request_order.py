@@ -46,7 +46,7 @@ def test_visitors_do_not_count_for_each_other_and_few_are_remembered() -> None:
 
 
 def test_the_page_carries_the_script() -> None:
-    assert launch_options("127.0.0.1", 1)["head"] == head()
+    assert head() in launch_options("127.0.0.1", 1)["head"]
 
 
 @pytest.mark.parametrize("refused", [(), (2,), (3,), (2, 3)])

@@ -1,0 +1,159 @@
+"""Reload, Back and a lost connection in a real browser: what a visitor chose and typed is there again."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("playwright", reason="the browser tests need requirements-dev.txt")
+from playwright.sync_api import Page, expect
+
+from tests.late import slow
+from tests.pictures import foreign_pictures
+
+pytestmark = pytest.mark.browser
+VERDICTS = "#answer .verdict"
+ASKED = "#answer .asked"
+STALE = "#result.stale"
+MINE = re.compile(r"mine\.png$")
+
+
+def caption(page: Page, letter: str):
+    return page.locator(f"#caption-{letter} textarea")
+
+
+def upload(page: Page, folder: Path) -> None:
+    foreign_pictures(1, 3)[0].save(folder / "mine.png")
+    page.get_by_role("button", name="Remove Image").click()
+    page.locator("#picture input[type=file]").set_input_files(folder / "mine.png")
+    expect(page.locator("#picture img")).to_have_attribute("src", MINE)
+
+
+def score(page: Page, text: str) -> None:
+    caption(page, "a").fill(text)
+    page.locator("#score").click()
+    expect(page.locator(ASKED)).to_contain_text(text)
+    expect(page.locator(VERDICTS)).to_have_count(3)
+    expect(page.locator(STALE)).to_have_count(0)
+
+
+def test_what_was_typed_chosen_and_uploaded_is_there_after_a_reload(visit, tmp_path: Path):
+    page = visit().page
+    upload(page, tmp_path)
+    caption(page, "a").fill("typed <b>before</b>")
+    page.locator("#settings button").first.click()
+    page.locator("#seed input").fill("7")
+    page.locator("#seed input").press("Tab")
+    for _ in range(2):
+        page.reload()
+        expect(caption(page, "a")).to_have_value("typed <b>before</b>")
+        expect(page.locator("#picture img")).to_have_attribute("src", MINE)
+        expect(page.locator(STALE)).to_be_visible()
+        page.locator("#settings button").first.click()
+        expect(page.locator("#seed input")).to_have_value("7")
+
+
+def test_a_picture_that_the_server_no_longer_has_is_asked_for_again(visit, tmp_path: Path):
+    page = visit().page
+    upload(page, tmp_path)
+    caption(page, "a").fill("typed before")
+    kept = page.evaluate("JSON.parse(sessionStorage.getItem('sdsdemo.form')).values.picture.path")
+    Path(kept).unlink()
+    page.reload()
+    expect(page.locator("#message [role=alert]")).to_contain_text("put it in again")
+    expect(page.locator("#picture img")).to_have_count(0)
+    expect(caption(page, "a")).to_have_value("typed before")
+
+
+def test_an_answered_question_is_scored_again_after_a_reload(visit):
+    page = visit().page
+    score(page, "asked before")
+    page.reload()
+    expect(page.locator(ASKED)).to_contain_text("asked before")
+    expect(page.locator(VERDICTS)).to_have_count(3)
+    expect(page.locator(STALE)).to_have_count(0)
+
+
+def test_a_question_in_mid_run_is_kept_and_not_asked_again_by_itself(visit, served):
+    page = visit().page
+    with slow(served.workbench, "too much"):
+        caption(page, "a").fill("too much")
+        page.locator("#score").click()
+        expect(page.locator(ASKED)).to_contain_text("too much")
+        page.reload()
+        expect(caption(page, "a")).to_have_value("too much")
+        expect(page.locator(STALE)).to_be_visible()
+    page.wait_for_timeout(500)
+    expect(page.locator(ASKED)).not_to_contain_text("too much")
+    score(page, "too much")
+
+
+def test_a_lost_connection_loses_nothing_that_was_typed(visit):
+    page = visit().page
+    caption(page, "b").fill("typed before the train went into the tunnel")
+    page.context.set_offline(True)
+    page.locator("#score").click()
+    expect(page.locator("body")).to_contain_text("Connection to the server was lost")
+    caption(page, "a").fill("typed in the tunnel")
+    with page.expect_navigation():  # Gradio loads the page again
+        page.context.set_offline(False)
+    expect(caption(page, "a")).to_have_value("typed in the tunnel")
+    expect(caption(page, "b")).to_have_value("typed before the train went into the tunnel")
+
+
+def test_an_address_is_followed_again_unless_the_form_says_something_else(visit):
+    page = visit("?example=green-red&a=one&b=two").page
+    expect(page.locator(ASKED)).to_contain_text("one")
+    page.reload()
+    expect(page.locator(ASKED)).to_contain_text("one")
+    assert "a=one" in page.url
+    caption(page, "a").fill("three")
+    expect(page).not_to_have_url(re.compile("a=one"))
+    page.reload()
+    expect(caption(page, "a")).to_have_value("three")
+    expect(caption(page, "b")).to_have_value("two")
+
+
+def test_another_visit_begins_anew(visit, served):
+    page = visit().page
+    first = caption(page, "a").input_value()
+    caption(page, "a").fill("typed before")
+    page.goto(served.address)
+    expect(caption(page, "a")).to_have_value(first)
+    page.reload()
+    expect(caption(page, "a")).to_have_value(first)
+
+
+def test_back_returns_to_the_tab_before_and_a_reload_stays_in_it(visit):
+    page = visit().page
+    for name in ("Browse", "Results"):
+        page.get_by_role("tab", name=name).click()
+    page.go_back()
+    tab(page, "Browse")
+    page.reload()
+    tab(page, "Browse")
+    page.go_back()
+    tab(page, "Compare")
+    page.go_forward()
+    tab(page, "Browse")
+
+
+def tab(page: Page, name: str) -> None:
+    expect(page.get_by_role("tab", name=name)).to_have_attribute("aria-selected", "true")
+
+
+def test_the_settings_of_a_fine_tuning_are_there_after_a_reload(visit):
+    page = visit("?tab=finetune").page
+    page.locator("#ft-preset input").click()
+    page.get_by_role("option", name=re.compile("^mini:")).click()
+    page.locator("#ft-advanced button").first.click()
+    expect(page.locator("#ft-lam input")).to_have_value("10")
+    page.locator("#ft-steps input").fill("123")
+    page.locator("#ft-steps input").press("Tab")
+    page.reload()
+    expect(page.locator("#ft-preset input")).to_have_value(re.compile("^mini:"))
+    page.locator("#ft-advanced button").first.click()
+    expect(page.locator("#ft-lam input")).to_have_value("10")
+    expect(page.locator("#ft-steps input")).to_have_value("123")
