@@ -28,6 +28,8 @@ MODULES = (
     "sdsdemo.core.metrics",
     "sdsdemo.core.outcomes",
     "sdsdemo.data.benchmarks",
+    "sdsdemo.evaluation.answers",
+    "sdsdemo.evaluation.result_schema",
     "sdsdemo.evaluation.run",
     "sdsdemo.evaluation.store",
     "sdsdemo.finetuning.recipe",

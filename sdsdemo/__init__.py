@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from sdsdemo.evaluation.answers import AnswersRecord
 
 __version__ = "0.1.0"
 
@@ -25,7 +27,7 @@ def score(
     seed: int | None = None,
     timestep_range: tuple[float, float] | None = None,
     region: str = "crop",
-) -> dict[str, Any]:
+) -> AnswersRecord:
     """Which caption each model prefers for one image: the dict that `python -m sdsdemo score --json` prints.
 
         sdsdemo.score("cat.png", ["a cat on a mat", "a mat on a cat"], models=["mini-clip", "mini-diffusion"])

@@ -17,7 +17,7 @@ from sdsdemo.cli.wrapping import wrapped
 from sdsdemo.core.decision import verdict_words
 from sdsdemo.data.readers import winoground
 from sdsdemo.errors import UserError
-from sdsdemo.evaluation.answers import answers_as_dict
+from sdsdemo.evaluation.answers import AnswersRecord, answers_as_dict
 from sdsdemo.models import cards
 from sdsdemo.models.images import Opened, open_picture
 from sdsdemo.settings import NOISES, SEED, TIMESTEPS, budget
@@ -43,7 +43,7 @@ def ask(
     seed: int | None = None,
     timestep_range: Sequence[float] | None = None,
     region: str = "crop",
-) -> dict[str, Any]:
+) -> AnswersRecord:
     """The dict of `score --json`. Raises `UserError` for an invalid image, caption, model or budget."""
     spend = budget(
         TIMESTEPS.default if timesteps is None else timesteps,

@@ -7,11 +7,62 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, NotRequired
 
 import numpy as np
+from typing_extensions import TypedDict
 
 from sdsdemo.types import Answer, Evidence, Preference, Region, Scores
+
+
+class EvidenceRecord(TypedDict):
+    """What a diffusion model computed."""
+
+    timesteps: list[int]
+    loss: list[list[float | None]]
+    """[caption][timestep], a mean over the noise draws."""
+    noises: int
+    unet_evaluations: int
+    seed: int
+    space: str
+    losses: NotRequired[Any]
+    """[caption][timestep][noise], in the page's download."""
+
+
+class AnswerRecord(TypedDict):
+    """What one model says: a `problem`, or scores and a verdict."""
+
+    model: str
+    problem: NotRequired[str]
+    kind: NotRequired[Literal["similarity", "denoising"]]
+    scores: NotRequired[list[float | None]]
+    """A number a caption, higher is better."""
+    preferred: NotRequired[int | None]
+    """The index of the best, even when `decided` is false; None where nothing can be said."""
+    difference: NotRequired[float | None]
+    """Best minus second."""
+    stderr: NotRequired[float | None]
+    decided: NotRequired[bool]
+    tie: NotRequired[bool]
+    """True where the difference may be rounding, else not there."""
+    seconds: NotRequired[float]
+    evidence: NotRequired[EvidenceRecord]
+    notes: NotRequired[list[str]]
+
+
+class AnswersRecord(TypedDict):
+    """One question and what each model says to it."""
+
+    image: str
+    captions: list[str]
+    """As they were read."""
+    region: Region
+    """What of the picture every model was shown."""
+    timestep_range: list[float] | None
+    """The part of the noise schedule that was asked for: None is each model's own."""
+    notes: NotRequired[list[str]]
+    """Where there is something to explain."""
+    models: list[AnswerRecord]
 
 
 def answers_as_dict(
@@ -21,54 +72,54 @@ def answers_as_dict(
     notes: Sequence[str] = (),
     region: Region = "crop",
     timestep_range: tuple[float, float] | None = None,
-) -> dict[str, Any]:
-    """One question, with the captions as they were read, and what each model says to it.
-
-    `scores` has a number a caption, higher is better; `preferred` is the index of the best even when `decided` is
-    false; `difference` is best minus second, and `tie` is there where that may be rounding. `problem` stands instead
-    of scores; `notes` where there is something to explain. `region` is what of the picture every model
-    was shown, `timestep_range` the part of the noise schedule that was asked for: None is each model's own.
-    """
-    return {
+) -> AnswersRecord:
+    """One question, with the captions as they were read, and what each model says to it."""
+    record: AnswersRecord = {
         "image": image_name,
         "captions": list(captions),
         "region": region,
         "timestep_range": None if timestep_range is None else list(timestep_range),
-        **({"notes": list(notes)} if notes else {}),
+        "notes": list(notes),
         "models": [_answer(answer) for answer in answers],
     }
+    if not notes:
+        del record["notes"]
+    return record
 
 
-def _answer(answer: Answer) -> dict[str, Any]:
+def _answer(answer: Answer) -> AnswerRecord:
     notes = list(answer.notes)
     if answer.scores is None or answer.preference is None:
-        return {"model": answer.card.name, "problem": answer.problem} | ({"notes": notes} if notes else {})
-    scores, preference = answer.scores, answer.preference
-    if preference.note and preference.note not in notes:
-        notes.append(preference.note)
-    return {
-        "model": answer.card.name,
-        **_verdict(scores, preference),
-        **({"evidence": _evidence(scores.evidence)} if scores.evidence else {}),
-        **({"notes": notes} if notes else {}),
-    }
+        record: AnswerRecord = {"model": answer.card.name, "problem": answer.problem}
+    else:
+        record = _verdict(answer.card.name, answer.scores, answer.preference)
+        if answer.scores.evidence:
+            record["evidence"] = _evidence(answer.scores.evidence)
+        if answer.preference.note and answer.preference.note not in notes:
+            notes.append(answer.preference.note)
+    if notes:
+        record["notes"] = notes
+    return record
 
 
-def _verdict(scores: Scores, preference: Preference) -> dict[str, Any]:
-    return {
+def _verdict(model: str, scores: Scores, preference: Preference) -> AnswerRecord:
+    record: AnswerRecord = {
+        "model": model,
         "kind": scores.kind,
         "scores": [_number(score) for score in scores.score_IC[0]],
         "preferred": preference.preferred,
         "difference": _number(preference.difference),
         "stderr": _number(preference.stderr),
         "decided": preference.decided,
-        **({"tie": True} if preference.tie else {}),
+        "tie": preference.tie,
         "seconds": round(scores.seconds, 4),
     }
+    if not preference.tie:
+        del record["tie"]
+    return record
 
 
-def _evidence(evidence: Evidence) -> dict[str, Any]:
-    """`loss` is [caption][timestep], a mean over the noise draws."""
+def _evidence(evidence: Evidence) -> EvidenceRecord:
     loss_CTN = evidence.loss_ICTN[0].astype(np.float64)
     return {
         "timesteps": [int(timestep) for timestep in evidence.timestep_T],

@@ -12,6 +12,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 
+from sdsdemo.evaluation.result_schema import Result
+
 COLOURS = ("#2563eb", "#d97706", "#0d9488", "#9333ea", "#64748b", "#dc2626", "#65a30d", "#0891b2")
 HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo", "--")
 STYLES = ("-", "--", ":", "-.")
@@ -20,7 +22,7 @@ NOTHING = {"value": 0.0, "low": 0.0, "high": 0.0}
 """What is drawn of a share of no example at all."""
 
 
-def shares_figure(result: Mapping[str, Any]) -> Figure:
+def shares_figure(result: Result) -> Figure:
     """Percent right by metric, a bar a model with its 95 % interval, and chance as a dashed line."""
     metrics, models = list(result["chance"]), list(result["models"].items())
     figure = Figure(figsize=(1.2 + 1.9 * len(metrics), 3.4), layout="constrained")
@@ -118,6 +120,6 @@ def saved(figure: Figure, kind: str, dpi: int = 300) -> bytes:
     return stream.getvalue()
 
 
-def save_shares(result: Mapping[str, Any], kind: str) -> bytes:
+def save_shares(result: Result, kind: str) -> bytes:
     """`shares_figure` as the bytes of a `png` (300 dpi) or an `svg` file."""
     return saved(shares_figure(result), kind)

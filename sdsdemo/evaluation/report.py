@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NotRequired
+from typing import NotRequired
 
 from typing_extensions import TypedDict
 
 from sdsdemo.data.benchmarks import differs
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.freshness import current
+from sdsdemo.evaluation.result_schema import Pair, Result, Settings, Share, Shares
 from sdsdemo.evaluation.store import BLIND, StoredRun, fits, read_run
 from sdsdemo.evaluation.summary import Scored, summarise
 from sdsdemo.evaluation.tables import as_csv, warnings
@@ -21,62 +22,40 @@ from sdsdemo.runtime.shapes import shaped
 FIGURE_FORMATS = ("png", "svg")
 
 
-class _Share(TypedDict):
-    value: float
-    low: float
-    high: float
-    n: int
-
-
-class _Settings(TypedDict):
-    timesteps: int
-    noises: int
-    seed: int
-
-
-class _Pair(TypedDict):
-    a: str
-    b: str
-    metric: str
-    both: int
-    only_a: int
-    only_b: int
-    neither: int
-    p: float
-
-
 class _Entry(TypedDict):
-    by_tag: dict[str, dict[str, dict[str, _Share]]]
+    """A model of it. Its shares by metric are checked apart."""
+
+    by_tag: dict[str, dict[str, Shares]]
     seconds_per_example: float
     evaluations_per_example: NotRequired[float | None]
-    blind: NotRequired[dict[str, _Share]]
+    blind: NotRequired[Shares]
     modes: NotRequired[dict[str, int]]
-    losses: NotRequired[dict[str, dict[str, dict[str, _Share]]]]
+    losses: NotRequired[dict[str, dict[str, Shares]]]
 
 
-class _Result(TypedDict):
-    """The dict of `evaluate --json`, as far as it is shown."""
+class _Stored(TypedDict):
+    """A stored result, as far as it is shown."""
 
     benchmark: str
     n: int
     of: int
-    settings: _Settings
+    settings: Settings
     chance: dict[str, float]
     models: dict[str, _Entry]
-    paired: list[_Pair]
+    paired: list[Pair]
 
 
-def read_result(path: Path) -> dict[str, Any]:
+def read_result(path: Path) -> Result:
     """A result that `evaluate --json` printed into a file. Raises `UserError` where it is none."""
     try:
-        result: dict[str, Any] = shaped(from_json(path.read_bytes()), _Result)
+        result: Result = shaped(from_json(path.read_bytes()), _Stored)
         _check_shares(result)
     except (OSError, ValueError) as error:
         raise UserError(f"{path.name} is no result of `evaluate --json` ({error}): write it again.") from error
     return result
 
 
-def _check_shares(result: dict[str, Any]) -> None:
+def _check_shares(result: Result) -> None:
     """Raises `ValueError` where a model lacks a share that another one has."""
     models, metrics = result["models"], list(result["chance"])
     if not models or not metrics:
@@ -88,14 +67,14 @@ def _check_shares(result: dict[str, Any]) -> None:
             groups += [shares for found in part.values() for shares in found.values()]
         for shares in groups:
             for metric in metrics:
-                share = shaped(shares.get(metric), _Share)
+                share = shaped(shares.get(metric), Share)
                 if not 0 <= share["low"] <= share["value"] <= share["high"] <= 1:
                     raise ValueError(f"{name}, {metric}: a share must lie from 0 to 1, within its interval")
         if {kind: set(found) for kind, found in entry["by_tag"].items()} != tags:
             raise ValueError(f"{name} has other tags than the first model")
 
 
-def report(paths: Sequence[Path], out: Path | None, note: Callable[[str], None]) -> list[dict[str, Any]]:
+def report(paths: Sequence[Path], out: Path | None, note: Callable[[str], None]) -> list[Result]:
     """A result, as `evaluate --json` prints it, for each benchmark of some runs; written as files where `out` is given.
 
     Runs of the same examples become one result, so that their models are compared; where settings differ, the model's
@@ -111,7 +90,7 @@ def results_of(
     runs: Sequence[StoredRun],
     note: Callable[[str], None] = lambda line: None,
     called: Callable[[StoredRun], str] = lambda run: run.path.name,
-) -> list[dict[str, Any]]:
+) -> list[Result]:
     """One result for all runs of the same examples. called: what sentences call a run; on the page never its path."""
     groups: list[list[StoredRun]] = []
     for run in runs:
@@ -140,7 +119,7 @@ def scored_of(run: StoredRun) -> dict[str, Scored]:
     return found
 
 
-def write_report(results: Sequence[dict[str, Any]], out: Path, note: Callable[[str], None]) -> None:
+def write_report(results: Sequence[Result], out: Path, note: Callable[[str], None]) -> None:
     """results.json, results.csv, and a figure a benchmark as PNG and SVG. Raises `UserError` for a full disk."""
     from sdsdemo.evaluation.figures import save_shares
 
@@ -186,26 +165,32 @@ def _scored_by_name(group: Sequence[StoredRun]) -> dict[str, Scored]:
     return scored
 
 
-def _result(group: Sequence[StoredRun]) -> dict[str, Any]:
+def _result(group: Sequence[StoredRun]) -> Result:
     first, scored = group[0], _scored_by_name(group)
     of = first.header.get("of", len(first.every))
-    result = {
+    summary = summarise(first.examples, scored)
+    result: Result = {
         "benchmark": first.benchmark,
         "n": len(first.examples),
         "of": of,
         "differs": differs(first.benchmark, [e.tags for e in first.every]) if len(first.every) == of else [],
         "skipped": [{"example": id_, "reason": why} for run in group[::-1] for id_, why in run.skipped.items()],
-        **({"notes": notes} if (notes := [line for run in group for line in run.notes]) else {}),
+        "notes": [line for run in group for line in run.notes],
         "settings": first.header["settings"],
-        **summarise(first.examples, scored),
+        "chance": summary["chance"],
+        "models": summary["models"],
+        "paired": summary["paired"],
     }
-    return result | {"warnings": warnings(result)}
+    if not result["notes"]:
+        del result["notes"]
+    result["warnings"] = warnings(result)
+    return result
 
 
 def _settings(run: StoredRun) -> str:
     """As "8 x 4, seed 0", and what else is set."""
     settings = run.header["settings"]
-    rest = {name: value for name, value in settings.items() if value and name not in _Settings.__annotations__}
+    rest = {name: value for name, value in settings.items() if value and name not in Settings.__annotations__}
     words = [
         name.replace("_", " ") if value is True else f"{name.replace('_', ' ')} {value}" for name, value in rest.items()
     ]

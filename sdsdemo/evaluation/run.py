@@ -10,7 +10,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from sdsdemo.data.benchmarks import differs, notes_on, read_benchmark
 from sdsdemo.data.files.picture_digest import made_of
@@ -18,6 +18,7 @@ from sdsdemo.data.opening import Opening, left_out
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.blind import blinded, unrelated
 from sdsdemo.evaluation.model_fit import check_fit
+from sdsdemo.evaluation.result_schema import Result
 from sdsdemo.evaluation.store import BLIND, Row, RunFolder, row_of, scores_of, settings_of
 from sdsdemo.evaluation.summary import Scored, summarise
 from sdsdemo.evaluation.tables import warnings
@@ -50,7 +51,7 @@ def evaluate(
     blind: bool = False,
     progress: Callable[[str], None] = lambda line: None,
     remark: Callable[[str], None] = lambda line: None,
-) -> dict[str, Any]:
+) -> Result:
     """The dict of `evaluate --json`: by model the share of examples that it gets right, and every two models compared.
 
     An example whose pictures cannot be opened is in no share: `skipped` names it, with why; the next run tries again.
@@ -72,7 +73,8 @@ def evaluate(
     run = None if out is None else _open_run(out, benchmark, examples, budget, processes, len(every))
     work = _Work(workbench, budget, run, processes, progress, remark, len(examples))
     broken, usable, scored = work.score_all(models, examples, blind)
-    result = {
+    summary = summarise(usable, scored)
+    result: Result = {
         "benchmark": benchmark,
         "n": len(usable),
         "of": len(every),
@@ -80,11 +82,14 @@ def evaluate(
         "skipped": [{"example": example, "reason": reason} for example, reason in broken.items()],
         "settings": settings_of(budget),
         "processes": processes.count,
-        **summarise(usable, scored),
+        "chance": summary["chance"],
+        "models": summary["models"],
+        "paired": summary["paired"],
     }
-    for line in warnings(result):
+    result["warnings"] = warnings(result)
+    for line in result["warnings"]:
         remark(line)
-    return result | {"warnings": warnings(result)}
+    return result
 
 
 def _chosen(every: Sequence[Example], limit: int | None) -> Sequence[Example]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import comb
 from typing import Any, Protocol
 
@@ -26,6 +26,7 @@ from sdsdemo.core.metrics import ACCURACY, CHANCE, mcnemar_exact, proportion, ve
 from sdsdemo.core.outcomes import Judged, apart, judge, judge_matrices
 from sdsdemo.data.published.averages import averages
 from sdsdemo.data.published.sets import TRUE
+from sdsdemo.evaluation.result_schema import Entry, Pair, Share, Shares, Summary
 from sdsdemo.types import DENOISING_RESOLUTION, Evidence, Scores
 
 TAG_KINDS = ("collapsed_tag", "tag", "secondary_tag", "num_main_preds", "category")
@@ -62,7 +63,7 @@ class Scored:
         return found if found and len(found) == len(self.scores_E) else None
 
 
-def summarise(examples: Sequence[Tagged], scored: Mapping[str, Scored]) -> dict[str, Any]:
+def summarise(examples: Sequence[Tagged], scored: Mapping[str, Scored]) -> Summary:
     """`chance`, `models` and `paired` of `evaluate --json`. The shape of the first example is that of all."""
     shapes = [scores.score_IC.shape for scores in next(iter(scored.values())).scores_E]
     true_E = true_captions(examples)
@@ -114,7 +115,7 @@ def transitions(a_E: np.ndarray, b_E: np.ndarray) -> dict[str, np.ndarray]:
     return {"fixed": ~a_E & b_E, "broken": a_E & ~b_E, "still wrong": ~a_E & ~b_E, "always right": a_E & b_E}
 
 
-def _summary(examples: Sequence[Tagged], scored: Scored, judged: Judged, chance: Mapping[str, float]) -> dict[str, Any]:
+def _summary(examples: Sequence[Tagged], scored: Scored, judged: Judged, chance: Mapping[str, float]) -> Entry:
     shares = _shares(judged)
     return {
         **shares,
@@ -129,16 +130,16 @@ def _summary(examples: Sequence[Tagged], scored: Scored, judged: Judged, chance:
     }
 
 
-def _modes(scored: Scored) -> dict[str, Any]:
+def _modes(scored: Scored) -> dict[str, dict[str, int]]:
     modes = [verdict(scores.score_IC, scores.resolution).mode for scores in scored.scores_E]
     return {"modes": {mode: modes.count(mode) for mode in sorted(set(modes))}}
 
 
-def _blind(examples: Sequence[Tagged], scored: Scored) -> dict[str, Any]:
+def _blind(examples: Sequence[Tagged], scored: Scored) -> dict[str, Shares]:
     return {} if scored.blind_E is None else {"blind": _shares(judge(scored.blind_E, true_captions(examples)))}
 
 
-def _official(examples: Sequence[Tagged], scored: Scored, judged: Judged) -> dict[str, Any]:
+def _official(examples: Sequence[Tagged], scored: Scored, judged: Judged) -> dict[str, dict[str, dict[str, object]]]:
     """Of the examples on which the model says something."""
     places = np.flatnonzero(judged.finite).tolist()
     found = averages(
@@ -150,7 +151,7 @@ def _official(examples: Sequence[Tagged], scored: Scored, judged: Judged) -> dic
     return {"official": found} if found else {}
 
 
-def _cost(scored: Scored) -> dict[str, Any]:
+def _cost(scored: Scored) -> dict[str, float]:
     """Seconds of the model alone, and denoiser calls, an example."""
     n = len(scored.scores_E)
     calls = [found.evaluations for found in scored.losses or ()]
@@ -160,7 +161,9 @@ def _cost(scored: Scored) -> dict[str, Any]:
     }
 
 
-def _from_losses(examples: Sequence[Tagged], scored: Scored, evidence_E: Sequence[Evidence]) -> dict[str, Any]:
+def _from_losses(
+    examples: Sequence[Tagged], scored: Scored, evidence_E: Sequence[Evidence]
+) -> dict[str, dict[str, Shares]]:
     """The same examples by other readings of the same losses: fewer timesteps, parts of them, other norms."""
     readings: dict[str, Callable[[Evidence], Mapping[Any, np.ndarray]]] = {
         "by_timesteps": score_variants.by_count,
@@ -169,7 +172,7 @@ def _from_losses(examples: Sequence[Tagged], scored: Scored, evidence_E: Sequenc
     }
     true_E, share_E = true_captions(examples), [DENOISING_RESOLUTION[s.precision] for s in scored.scores_E]
 
-    def shares(read_E: Sequence[Mapping[Any, np.ndarray]], key: Any) -> dict[str, Any]:
+    def shares(read_E: Sequence[Mapping[Any, np.ndarray]], key: Any) -> Shares:
         resolution_E = [
             score_variants.resolution_of(read, key, share) for read, share in zip(read_E, share_E, strict=True)
         ]
@@ -186,12 +189,12 @@ def _label(key: Any) -> str:
     return f"{key[0]} to {key[1]}" if isinstance(key, tuple) else str(key)
 
 
-def _by_tag(examples: Sequence[Tagged], judged: Judged) -> dict[str, Any]:
+def _by_tag(examples: Sequence[Tagged], judged: Judged) -> dict[str, dict[str, Shares]]:
     kinds = {kind: tag_rows(examples, kind) for kind in TAG_KINDS}
     return {kind: {tag: _shares(judged, rows) for tag, rows in tags.items()} for kind, tags in kinds.items() if tags}
 
 
-def _paired(judged: Mapping[str, Judged]) -> Iterator[dict[str, Any]]:
+def _paired(judged: Mapping[str, Judged]) -> Iterator[Pair]:
     """Every two models by every metric, on the same examples: those on which both say something."""
     for a, b in itertools.combinations(judged, 2):
         rows = np.flatnonzero(judged[a].finite & judged[b].finite)
@@ -212,7 +215,12 @@ def _paired(judged: Mapping[str, Judged]) -> Iterator[dict[str, Any]]:
             }
 
 
-def _shares(judged: Judged, rows: np.ndarray | None = None) -> dict[str, dict[str, Any]]:
+def _shares(judged: Judged, rows: np.ndarray | None = None) -> Shares:
     """By metric, the share of the examples, or of these rows of them, on which the model says something: None of 0."""
     kept = np.flatnonzero(judged.finite) if rows is None else rows[judged.finite[rows]]
-    return {metric: asdict(proportion(int(right_E[kept].sum()), len(kept))) for metric, right_E in judged.right.items()}
+    return {metric: _share(int(right_E[kept].sum()), len(kept)) for metric, right_E in judged.right.items()}
+
+
+def _share(right: int, n: int) -> Share:
+    found = proportion(right, n)
+    return {"value": found.value, "low": found.low, "high": found.high, "n": found.n}

@@ -12,9 +12,9 @@ from typing import Any
 
 from sdsdemo.core.number_format import is_of_nothing, level_words, share_words
 from sdsdemo.evaluation.limits import lesson_words
+from sdsdemo.evaluation.result_schema import Result
 from sdsdemo.types import Card
 
-Result = Mapping[str, Any]
 READINGS = {
     "by_timesteps": "timesteps used",
     "by_range": "timesteps from ... to ...",

@@ -21,7 +21,7 @@ from typing_extensions import TypedDict
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.core.decision import decide
 from sdsdemo.errors import UserError, quoted
-from sdsdemo.evaluation.answers import answers_as_dict
+from sdsdemo.evaluation.answers import AnswersRecord, answers_as_dict
 from sdsdemo.models.cards import fingerprint
 from sdsdemo.models.images import open_image
 from sdsdemo.runtime.files import from_json, to_json
@@ -79,7 +79,7 @@ def answer_record(
     notes: Sequence[str] = (),
     region: Region = "crop",
     timestep_range: tuple[float, float] | None = None,
-) -> dict[str, Any]:
+) -> AnswersRecord:
     """The dict of `score --json` plus, per model with evidence, `losses` [caption][timestep][noise]."""
     record = answers_as_dict(image_name, captions, answers, notes, region, timestep_range)
     for entry, answer in zip(record["models"], answers, strict=True):

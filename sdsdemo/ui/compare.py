@@ -18,6 +18,7 @@ from PIL.Image import Image
 
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError
+from sdsdemo.evaluation.answers import AnswersRecord
 from sdsdemo.settings import LIMITS, NOISES, REGIONS, SEED, TIMESTEP_RANGE, TIMESTEPS, Knob
 from sdsdemo.types import Answer
 from sdsdemo.ui import compare_html, compare_logic
@@ -321,7 +322,7 @@ class CompareTab:
         seed: float,
         region: str = "crop",
         timestep_range: list[float] | None = None,
-    ) -> dict[str, Any]:
+    ) -> AnswersRecord:
         """Scores one picture against two or more captions with every model named, as `score --json` does."""
         form = Form(
             image=image,

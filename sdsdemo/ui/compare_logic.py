@@ -19,7 +19,7 @@ from sdsdemo.captions.cleaning import cleaning_notes
 from sdsdemo.captions.validation import check_captions
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation import charts as plots
-from sdsdemo.evaluation.answers import answers_as_dict
+from sdsdemo.evaluation.answers import AnswersRecord, answers_as_dict
 from sdsdemo.models.images import open_image, open_picture
 from sdsdemo.settings import LIMITS, budget, typed_range
 from sdsdemo.types import Answer, Budget, Card
@@ -150,7 +150,7 @@ def score(
     yield from _answers(workbench, question, space)
 
 
-def score_dict(workbench: Workbench, examples: Sequence[ShownExample], form: Form) -> dict[str, Any]:
+def score_dict(workbench: Workbench, examples: Sequence[ShownExample], form: Form) -> AnswersRecord:
     """The same answer as `score --json`, for programs. Raises `UserError`."""
     question = ask(workbench, examples, form)
     answers = workbench.compare(question.image, question.captions, question.models, question.budget)

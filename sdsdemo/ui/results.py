@@ -14,6 +14,7 @@ from sdsdemo.app.jobs import TUNED
 from sdsdemo.app.run_registry import RunRegistry
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.report import read_result, results_of
+from sdsdemo.evaluation.result_schema import Result
 from sdsdemo.evaluation.store import StoredRun
 from sdsdemo.settings import ASSETS
 from sdsdemo.ui import results_html
@@ -38,7 +39,7 @@ class ResultsTab:
 
     def __init__(self, registry: RunRegistry, assets: Path = ASSETS) -> None:
         self.registry, self.assets = registry, assets
-        self._summed: dict[str, tuple[StoredRun, dict[str, Any]]] = {}
+        self._summed: dict[str, tuple[StoredRun, Result]] = {}
         names = self.names()
         with gr.Column(elem_id="results"):
             gr.HTML(render("parts.heading", words="Models against benchmarks"))
@@ -92,9 +93,9 @@ class ResultsTab:
                 log.warning("%s is left out of the overview: %s", name, error)
         return results_html.overview_html(results) if results else ""
 
-    def _result(self, name: str) -> dict[str, Any]:
+    def _result(self, name: str) -> Result:
         if name.startswith(TUNED) and self.registry.has(name):
-            named: dict[str, Any] = json.loads(json.dumps(self._of_run(name)).replace(name, YOURS))
+            named: Result = json.loads(json.dumps(self._of_run(name)).replace(name, YOURS))
             return named
         if self.registry.has(name):
             return self._of_run(name)
@@ -102,7 +103,7 @@ class ResultsTab:
             raise UserError("No result is stored yet: `python -m sdsdemo evaluate mini --out runs/mini` makes one.")
         return read_result(self.assets / SUMMARIES / f"{name}.json")
 
-    def _of_run(self, name: str) -> dict[str, Any]:
+    def _of_run(self, name: str) -> Result:
         """Summed up once for each state of a run."""
         run = self.registry.run(name)
         if self._summed.get(name, (None, {}))[0] is not run:
@@ -110,7 +111,7 @@ class ResultsTab:
         return self._summed[name][1]
 
 
-def figures_of(result: dict[str, Any]) -> dict[str, bytes]:
+def figures_of(result: Result) -> dict[str, bytes]:
     """The figure of a result for a paper, by kind of file."""
     from sdsdemo.evaluation.figures import save_shares
 

@@ -15,6 +15,7 @@ from typing import Any
 from sdsdemo import data
 from sdsdemo.core.number_format import NO_SCORE, is_of_nothing, level_words
 from sdsdemo.evaluation.limits import lesson_words
+from sdsdemo.evaluation.result_schema import Result
 from sdsdemo.evaluation.tables import as_csv, counted, p_words, warnings
 from sdsdemo.mini.experiments import tables as study_tables
 from sdsdemo.mini.experiments import verdict as study_verdict
@@ -25,7 +26,6 @@ from sdsdemo.ui.templates import render
 
 Cell = str | dict[str, str]
 """A text, or what `parts.cell` places: a name in `code`, a share with its interval."""
-Result = Mapping[str, Any]
 EXPERIMENT = "mini/results/experiment.json"
 COSTS = "mini/results/experiment/costs.json"
 PUBLISHED = Path(data.__file__).parent / "published" / "published.toml"
@@ -102,7 +102,7 @@ def experiment_html(assets: Path) -> str:
     path = assets / EXPERIMENT
     if not path.is_file():
         return ""
-    found: Result = shipped(path, Findings)
+    found: Mapping[str, Any] = shipped(path, Findings)
     costs = None
     if (assets / COSTS).is_file():
         read = shipped(assets / COSTS, Costs)

@@ -62,6 +62,7 @@ def test_stored_runs_reproduce_results_and_are_compared(tmp_path: Path) -> None:
     (both,) = report([tmp_path / "a", tmp_path / "b"], None, lambda line: None)
     assert both["models"] == first["models"] | second["models"]
     assert {(pair["a"], pair["b"]) for pair in both["paired"]} == {("mini-clip", "mini-diffusion")}
+    assert [*both] == [key for key in first if key != "processes"], "no key more, and in the same order"
 
 
 def test_a_stored_sample_is_still_called_a_sample(tmp_path: Path) -> None:

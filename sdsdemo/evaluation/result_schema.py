@@ -1,0 +1,85 @@
+"""The shapes of a result, the dict of `evaluate --json`. Reads and computes none.
+
+A number of nothing is NaN in memory, and None in a file. A key that is not named here is kept.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict
+
+
+class Share(TypedDict):
+    """A share of n with its 95 % interval: `metrics.Proportion`."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+Shares = dict[str, Share]
+"""By metric."""
+
+
+class Settings(TypedDict):
+    """What a run was scored with, as far as every result has it; more in `store.header.Settings`."""
+
+    timesteps: int
+    noises: int
+    seed: int
+
+
+class Pair(TypedDict):
+    """Two models by one metric, on the examples on which both say something."""
+
+    a: str
+    b: str
+    metric: str
+    n: NotRequired[int]
+    both: int
+    only_a: int
+    only_b: int
+    neither: int
+    transitions: NotRequired[dict[str, int]]
+    p: float
+    """Exact McNemar."""
+
+
+class Skipped(TypedDict):
+    """An example that is in no share, and why."""
+
+    example: str
+    reason: str
+
+
+Entry = dict[str, Any]
+"""One model: a share by metric, beside `apart`, `below_chance`, `by_tag` and what else `summary` finds."""
+
+
+class Summary(TypedDict):
+    """What the scores of the models come to."""
+
+    chance: dict[str, float]
+    """By metric."""
+    models: dict[str, Entry]
+    paired: list[Pair]
+
+
+class Result(Summary):
+    """The whole dict."""
+
+    benchmark: str
+    n: int
+    """Examples that count."""
+    of: int
+    """Examples that the benchmark has."""
+    differs: NotRequired[list[str]]
+    """How it differs from the published set, in sentences."""
+    skipped: NotRequired[list[Skipped]]
+    notes: NotRequired[list[str]]
+    settings: Settings
+    processes: NotRequired[int]
+    warnings: NotRequired[list[str]]
+    """What the shares do not show, in sentences."""
