@@ -285,13 +285,18 @@ def paired_difference(loss_a_TN: np.ndarray, loss_b_TN: np.ndarray) -> PairedDif
 
 
 def grid_stderr(loss_TN: np.ndarray) -> np.ndarray:
-    """Monte-Carlo standard error of the mean of losses over a fixed grid of timesteps, as in `paired_difference`.
+    """Monte-Carlo standard error of the mean of losses over a fixed grid of timesteps, whose spread is no error.
+
+        sqrt( sum over t of Var_n(loss) / N ) / T
 
     loss_TN: [..., T, N]; the error has the shape in front. NaN with a single noise draw a timestep.
     """
-    stderr_T = _stderr_of_mean(np.asarray(loss_TN, dtype=np.float64))
-    stderr: np.ndarray = np.sqrt(np.square(stderr_T).sum(axis=-1)) / stderr_T.shape[-1]
-    return stderr
+    count_T, count_N = loss_TN.shape[-2:]
+    if count_N < 2:
+        return np.full(loss_TN.shape[:-2], np.nan)
+    variance_T = loss_TN.astype(np.float64).var(axis=-1, ddof=1)
+    error: np.ndarray = np.sqrt((variance_T / count_N).sum(axis=-1)) / count_T
+    return error
 
 
 def _picks(score_RC: np.ndarray, resolution: float) -> str:

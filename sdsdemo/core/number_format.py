@@ -1,12 +1,27 @@
-"""How points and shares are written. Computes nothing."""
+"""How numbers are written: points and shares for people, arrays for JSON. Computes nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 NO_SCORE = "no finite score"
 """In place of a share of nothing: every score that it would count is NaN or infinite, or there is none."""
+
+
+LOSS_DIGITS = 9
+"""Significant digits that bring a float32 back exactly."""
+
+
+def as_lists(array: np.ndarray, digits: int = 0) -> Any:
+    """Nested lists; None where a number is not finite. digits: significant ones, all of them where it is 0."""
+    if array.ndim:
+        return [as_lists(part, digits) for part in array]
+    if not np.isfinite(array):
+        return None
+    return float(f"{array:.{digits}g}") if digits else float(array)
 
 
 def is_of_nothing(share: Mapping[str, Any]) -> bool:

@@ -33,12 +33,6 @@ TAG_KINDS = ("collapsed_tag", "tag", "secondary_tag", "num_main_preds", "categor
 SEVERAL = ("secondary_tag", "category")
 """Kinds of which an example may have more than one, with commas between them."""
 NO_TAG = "no tag"
-TRANSITIONS = {
-    "fixed": "wrong with the first, right with the second",
-    "broken": "right with the first, wrong with the second",
-    "still wrong": "wrong with both",
-    "always right": "right with both",
-}
 
 
 class Tagged(Protocol):
@@ -111,7 +105,7 @@ def by_chance(shapes: Sequence[tuple[int, ...]], true_E: Sequence[int]) -> dict[
 
 
 def transitions(a_E: np.ndarray, b_E: np.ndarray) -> dict[str, np.ndarray]:
-    """By each of `TRANSITIONS`, which examples went that way from model a to model b."""
+    """Which examples b gets right and a did not (fixed), the other way round (broken), and those both get alike."""
     return {"fixed": ~a_E & b_E, "broken": a_E & ~b_E, "still wrong": ~a_E & ~b_E, "always right": a_E & b_E}
 
 

@@ -82,15 +82,6 @@ def newest(path: Path, check: Callable[[Any], None] = lambda state: None) -> tup
     return None
 
 
-def steps_of(path: Path) -> int:
-    """Steps that the newest whole one holds; 0 where there is none."""
-    try:
-        found = newest(path)
-    except CheckpointError:
-        return 0
-    return found[0]["done"] if found else 0
-
-
 def check_fits(state: State, parameters: Mapping[str, Tensor], *, averaged: bool) -> None:
     """Raises `CheckpointError` for other parameters, shapes or types, and for values that are no numbers."""
     _check_tensors("parameters", state["parameters"], parameters)

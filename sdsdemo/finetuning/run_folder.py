@@ -77,13 +77,13 @@ class TuningFolder:
 
     def write(self, record: Mapping[str, Any]) -> None:
         """The record, whole. Raises `UserError` where the disk does not take it."""
-        whole = files.without_nan({"format": FORMAT, "kind": KIND, **record})
+        whole = files.finite({"format": FORMAT, "kind": KIND, **record})
         self._put(HEADER, files.to_json(whole, indent=1) + "\n")
 
     def append(self, row: Mapping[str, Any]) -> None:
         """One line of the log. Raises `UserError` where the disk does not take it."""
         try:
-            files.append(self.path / LOG, [files.to_json(files.without_nan(row))], sync=False)
+            files.append(self.path / LOG, [files.to_json(files.finite(row))], sync=False)
         except OSError as error:
             raise UserError(_full(self.path, error)) from error
 
@@ -108,7 +108,7 @@ class TuningFolder:
     def forget_after(self, step: int) -> None:
         """Drops lines of the log beyond a step, which will be made again. Raises `UserError`."""
         kept = [row for row in self.log() if row["step"] <= step]
-        self._put(LOG, "".join(files.to_json(files.without_nan(row)) + "\n" for row in kept))
+        self._put(LOG, "".join(files.to_json(files.finite(row)) + "\n" for row in kept))
 
     def ask_to_stop(self) -> None:
         """From any process; the run stops within a moment."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from sdsdemo.models.clip import ClipModel, ClipScorer
 from sdsdemo.models.delta_header import FORMAT, KEY, REQUIRED, read_header
 from sdsdemo.models.domain import Domain
 from sdsdemo.models.finite import check_finite
+from sdsdemo.runtime.files import write_aside
 from sdsdemo.types import Card
 
 CLIP, MAP = "clip.", "h_w."
@@ -78,13 +78,9 @@ def write_delta(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, 
     if strange:
         raise ValueError(f"tensors must be named {CLIP}... or {MAP}...; there was {strange[0]!r}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.part")
-    try:
-        plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    with write_aside(path) as aside:
         save_file(plain, aside, metadata={KEY: json.dumps(header, sort_keys=True, allow_nan=False)})
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def read_delta(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

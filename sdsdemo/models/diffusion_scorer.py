@@ -23,6 +23,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from sdsdemo.core.losses import denoising_error
+from sdsdemo.core.metrics import grid_stderr
 from sdsdemo.errors import UserError
 from sdsdemo.models.batching import parts_of
 from sdsdemo.models.diffusion import LatentDiffusion
@@ -243,7 +244,7 @@ def _scores(
     return Scores(
         kind="denoising",
         score_IC=-loss_ICTN.astype(np.float64).mean(axis=(2, 3)),
-        stderr_IC=monte_carlo_error(loss_ICTN),
+        stderr_IC=grid_stderr(loss_ICTN),
         evidence=Evidence(
             timestep_T=timestep_T,
             loss_ICTN=loss_ICTN,
@@ -258,21 +259,6 @@ def _scores(
         seconds=seconds,
         precision=PRECISIONS[scorer.model.dtype],
     )
-
-
-def monte_carlo_error(loss_ICTN: np.ndarray) -> np.ndarray:
-    """stderr_IC of the mean over T and N; NaN where a single draw shows no spread.
-
-        sqrt( sum over t of Var_n(loss) / N ) / T
-
-    The timesteps are a fixed grid: the spread across them is not sampling error.
-    """
-    count_T, count_N = loss_ICTN.shape[2:]
-    if count_N < 2:
-        return np.full(loss_ICTN.shape[:2], np.nan)
-    variance_ICT: np.ndarray = loss_ICTN.astype(np.float64).var(axis=3, ddof=1)
-    stderr_IC: np.ndarray = np.sqrt((variance_ICT / count_N).sum(axis=2)) / count_T
-    return stderr_IC
 
 
 def _fitted(examples: Iterable[Example], pixels: int, region: Region) -> Iterator[tuple[list[Image], Sequence[str]]]:

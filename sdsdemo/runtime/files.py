@@ -76,23 +76,14 @@ def cut_unfinished_line(path: Path) -> None:
             file.truncate(whole)
 
 
-def without_nan(value: Any) -> Any:
-    """Plain values with None in place of NaN and the infinities, ready for `to_json`."""
-    if isinstance(value, Mapping):
-        return {key: without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def to_json(value: Any, **options: Any) -> str:
     """Strict JSON. Raises `ValueError` for NaN and the infinities: say None where a number is missing."""
     return json.dumps(value, allow_nan=False, **options)
 
 
 def finite(value: Any) -> Any:
-    """JSON data with None where a number is not finite."""
-    if isinstance(value, dict):
+    """Plain values with None in place of NaN and the infinities, ready for `to_json`."""
+    if isinstance(value, Mapping):
         return {key: finite(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [finite(part) for part in value]

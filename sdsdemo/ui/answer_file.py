@@ -20,6 +20,7 @@ from typing_extensions import TypedDict
 
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.core.decision import decide
+from sdsdemo.core.number_format import LOSS_DIGITS, as_lists
 from sdsdemo.errors import UserError, quoted
 from sdsdemo.evaluation.answers import AnswersRecord, answers_as_dict
 from sdsdemo.models.cards import fingerprint
@@ -84,7 +85,7 @@ def answer_record(
     record = answers_as_dict(image_name, captions, answers, notes, region, timestep_range)
     for entry, answer in zip(record["models"], answers, strict=True):
         if answer.scores and answer.scores.evidence:
-            entry["evidence"]["losses"] = _rounded(answer.scores.evidence.loss_ICTN[0])
+            entry["evidence"]["losses"] = as_lists(answer.scores.evidence.loss_ICTN[0], LOSS_DIGITS)
     return record
 
 
@@ -260,13 +261,6 @@ def _evidence(entry: Mapping[str, Any]) -> Evidence:
         seed=entry["seed"],
         evaluations=entry["unet_evaluations"],
     )
-
-
-def _rounded(loss_CTN: np.ndarray) -> Any:
-    """As lists with nine digits, which bring a float32 back exactly; None where a loss is not finite."""
-    if loss_CTN.ndim:
-        return [_rounded(part) for part in loss_CTN]
-    return float(f"{loss_CTN:.9g}") if np.isfinite(loss_CTN) else None
 
 
 def _harmless(value: object) -> object:

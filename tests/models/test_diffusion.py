@@ -23,10 +23,11 @@ from diffusers import (
 )
 from transformers import CLIPTokenizer, DistilBertModel, PreTrainedTokenizerFast
 
+from sdsdemo.core.metrics import grid_stderr
 from sdsdemo.errors import UserError
 from sdsdemo.models import cards, open_scorer
 from sdsdemo.models.diffusion import LatentDiffusion, load_diffusion
-from sdsdemo.models.diffusion_scorer import DiffusionScorer, draw_noise, monte_carlo_error, spread_timesteps
+from sdsdemo.models.diffusion_scorer import DiffusionScorer, draw_noise, spread_timesteps
 from sdsdemo.models.domain import Domain
 from sdsdemo.settings import ROOT
 from sdsdemo.types import Budget, Concern, Evidence, Example, Picture, Scores
@@ -283,8 +284,8 @@ def test_the_card_says_over_which_part_of_the_schedule_timesteps_spread(scorer: 
 
 def test_the_error_of_a_score_comes_from_the_spread_within_timesteps() -> None:
     loss_ICTN = np.array([[[[1.0, 3.0], [10.0, 10.0]]]], dtype=np.float32)
-    assert monte_carlo_error(loss_ICTN)[0, 0] == pytest.approx(0.5)  # sqrt((2 / 2 + 0 / 2)) / 2
-    assert np.isnan(monte_carlo_error(loss_ICTN[..., :1])).all()
+    assert grid_stderr(loss_ICTN)[0, 0] == pytest.approx(0.5)  # sqrt((2 / 2 + 0 / 2)) / 2
+    assert np.isnan(grid_stderr(loss_ICTN[..., :1])).all()
 
 
 def test_the_empty_prompt_meets_the_same_noise_and_changes_nothing_else(scorer: DiffusionScorer) -> None:

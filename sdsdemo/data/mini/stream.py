@@ -13,6 +13,7 @@ import numpy as np
 from sdsdemo.data.mini.drawing import MODEL_PIXELS, draw
 from sdsdemo.data.mini.scenes import Scene, training_stream
 from sdsdemo.data.mini.sentences import Sentence, tags_of, training_sentence
+from sdsdemo.runtime.files import write_aside
 
 
 class MiniStream:
@@ -53,8 +54,7 @@ def _pictures(scenes: Sequence[Scene], path: Path) -> np.ndarray:
         pictures_N = np.empty((len(scenes), MODEL_PIXELS, MODEL_PIXELS, 3), dtype=np.uint8)
         for index, scene in enumerate(scenes):
             pictures_N[index] = np.asarray(draw(scene, MODEL_PIXELS))
-        aside = path.with_suffix(".part.npy")
-        np.save(aside, pictures_N)
-        aside.replace(path)
+        with write_aside(path) as aside, aside.open("wb") as file:
+            np.save(file, pictures_N)
     stored_N: np.ndarray = np.load(path, mmap_mode="r")
     return stored_N

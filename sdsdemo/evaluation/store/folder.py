@@ -20,7 +20,7 @@ from sdsdemo.evaluation.store.examples import (
 from sdsdemo.evaluation.store.header import HEADER, Header, check_agreement, check_ids, header_of, read_header, refuse
 from sdsdemo.evaluation.store.rows import Row, key_of, line_of, parsed, row_of, strict
 from sdsdemo.evaluation.store.scores import PARTS, SCORES, Rows
-from sdsdemo.runtime.distributed import Processes
+from sdsdemo.runtime.distributed import ALONE, Processes
 from sdsdemo.runtime.files import BusyError, append, hold, to_json, whole_lines, write_whole
 from sdsdemo.types import Budget, Example, Scores
 
@@ -35,7 +35,6 @@ OLDER_BENCHMARK = (
     "The folder is from an older version, which kept no digest of captions and pictures: its scores are taken to be of "
     "the benchmark as it is now."
 )
-ALONE = Processes()
 
 
 class RunFolder:

@@ -16,12 +16,11 @@ from typing import Any, Literal, NotRequired
 import numpy as np
 from typing_extensions import TypedDict
 
+from sdsdemo.core.number_format import LOSS_DIGITS, as_lists
 from sdsdemo.runtime.files import finite, from_json, to_json
 from sdsdemo.runtime.shapes import shaped
 from sdsdemo.types import Evidence, Precision, Scores
 
-DIGITS = 9
-"""Significant digits of a stored loss: they bring a float32 back exactly."""
 LARGEST_INT = 2**62
 BLIND = "blind"
 
@@ -69,8 +68,8 @@ def row_of(model: str, example: str, scores: Scores, what: str = "", made_of: st
         "what": what,
         "made_of": made_of,
         "kind": scores.kind,
-        "score": _numbers(scores.score_IC),
-        "stderr": None if scores.stderr_IC is None else _numbers(scores.stderr_IC),
+        "score": as_lists(scores.score_IC),
+        "stderr": None if scores.stderr_IC is None else as_lists(scores.stderr_IC),
         "seconds": round(scores.seconds, 4),
         "precision": scores.precision,
         "unread": list(scores.unread),
@@ -97,8 +96,8 @@ def _without_defaults(row: Row) -> Row:
 def _evidence_row(found: Evidence) -> EvidenceRow:
     row: EvidenceRow = {
         "timesteps": found.timestep_T.tolist(),
-        "loss": _numbers(found.loss_ICTN, DIGITS),
-        "loss_empty": None if found.loss_empty_ITN is None else _numbers(found.loss_empty_ITN, DIGITS),
+        "loss": as_lists(found.loss_ICTN, LOSS_DIGITS),
+        "loss_empty": None if found.loss_empty_ITN is None else as_lists(found.loss_empty_ITN, LOSS_DIGITS),
         "space": found.space,
         "steps": found.steps,
         "clean_factor": None if found.clean_factor_T is None else found.clean_factor_T.tolist(),
@@ -210,12 +209,3 @@ def _array(numbers: Any, dimensions: int, name: str) -> np.ndarray:
     if np.abs(array[np.isfinite(array)]).max(initial=0.0) > np.finfo(np.float32).max:
         raise ValueError(f"{name}: a number is too large")
     return array
-
-
-def _numbers(array: np.ndarray, digits: int = 0) -> Any:
-    """Nested lists; None where a number is not finite. digits: significant ones, all of them where it is 0."""
-    if array.ndim:
-        return [_numbers(part, digits) for part in array]
-    if not np.isfinite(array):
-        return None
-    return float(f"{array:.{digits}g}") if digits else float(array)

@@ -28,6 +28,7 @@ from sdsdemo.mini.experiments.shapes import Findings
 from sdsdemo.mini.experiments.study import BASES, base_row, keep_row, read_rows, run_study
 from sdsdemo.mini.experiments.train_all import PARTS, train
 from sdsdemo.mini.models.from_folder import Elsewhere
+from sdsdemo.runtime.files import write_whole
 from sdsdemo.runtime.shipped import shipped
 from sdsdemo.settings import ASSETS, ROOT, budget
 
@@ -124,9 +125,7 @@ def make_studies(
 def write_findings(lines: Path) -> Path:
     """Everything that the lines in a folder say, as `FOLDER.json` beside it."""
     path = lines.with_suffix(".json")
-    aside = path.with_suffix(f".{os.getpid()}.part")
-    aside.write_text(json.dumps(read_findings(lines), indent=1) + "\n")
-    aside.replace(path)
+    write_whole(path, json.dumps(read_findings(lines), indent=1) + "\n")
     return path
 
 

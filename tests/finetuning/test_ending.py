@@ -1,0 +1,113 @@
+"""How a run ends: what an interrupted or stopped one leaves, and what its next part takes over."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sdsdemo.app.workbench import Workbench
+from sdsdemo.finetuning import before_after
+from sdsdemo.finetuning.events import Done, Event, Told
+from sdsdemo.finetuning.loop import Step
+from sdsdemo.finetuning.objectives import Objective
+from sdsdemo.finetuning.recipe import Recipe
+from sdsdemo.finetuning.run import finetune
+from sdsdemo.finetuning.run_folder import LOG, TuningFolder
+from sdsdemo.finetuning.training import HALVED
+from sdsdemo.mini.experiments.draw_assets import write_benchmark
+from sdsdemo.settings import Settings
+
+Finetune = Callable[..., Iterator[Event]]
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Finetune:
+    """Begins or resumes the run in `tmp_path / "run"`."""
+    monkeypatch.setattr(before_after, "ZERO_SHOT", 6)
+    monkeypatch.setattr(before_after, "RETRIEVAL", (1, 5))
+    write_benchmark(tmp_path / "small", seed=3, split="validation", count=7)
+    recipe = Recipe(
+        objective="clip", steps=6, batch=4, pool=16, warm_up=1, keep_every=2, measure=f"folder:{tmp_path}/small"
+    )
+    workbench = Workbench(Settings.from_environment({"SDSDEMO_CACHE": str(tmp_path / "cache")}))
+
+    def go(*, resume: bool = False, seconds: float | None = None, **changes: Any) -> Iterator[Event]:
+        asked = replace(recipe, **changes)
+        return finetune(asked, tmp_path / "run", workbench=workbench, resume=resume, seconds=seconds)
+
+    return go
+
+
+def kill_at(events: Any, step: int) -> None:
+    """Closes the generator there, so that nothing is written any more."""
+    next(event for event in events if isinstance(event, Step) and event.step == step)
+    events.close()
+
+
+def end_of(events: Iterator[Event]) -> Done:
+    *_, last = events
+    assert isinstance(last, Done)
+    return last
+
+
+def test_a_resume_stopped_while_it_prepares_leaves_the_weights_as_they_were(start: Finetune, tmp_path: Path) -> None:
+    folder = TuningFolder(tmp_path / "run")
+    for event in start():
+        if isinstance(event, Step) and event.step == 3:
+            folder.ask_to_stop()
+    weights = folder.model.read_bytes()
+    kill_at(start(resume=True), 5)
+    assert folder.read()["state"] == "interrupted"
+    events = start(resume=True)
+    next(events)
+    folder.ask_to_stop()
+    end = end_of(events)
+    assert (end.state, end.record["steps_done"]) == ("stopped", 4)
+    assert folder.model.read_bytes() == weights
+
+
+def test_steps_that_are_made_again_have_one_line_in_the_log(start: Finetune, tmp_path: Path) -> None:
+    kill_at(start(), 3)
+    kill_at(start(resume=True), 3)
+    rows = [json.loads(line) for line in (tmp_path / "run" / LOG).read_text().splitlines()]
+    assert [row["step"] for row in rows if "what" not in row] == [1, 2, 3]
+
+
+def test_how_one_part_of_a_run_ended_is_not_said_of_the_next(start: Finetune, tmp_path: Path) -> None:
+    assert end_of(start(seconds=0.0)).record["out_of_time"]
+    assert "out_of_time" in TuningFolder(tmp_path / "run").read()
+    end = end_of(start(resume=True))
+    assert end.state == "finished"
+    assert "out_of_time" not in end.record
+    assert "out_of_time" not in TuningFolder(tmp_path / "run").read()
+
+
+@pytest.mark.parametrize("times", [1, 9])
+def test_short_memory_halves_the_micro_batches_once_and_is_said(
+    start: Finetune, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    step, parts = Objective.__call__, []
+
+    def short(objective: Objective, number: int) -> Any:
+        parts.append(objective.parts)
+        assert len(parts) <= 8, "it is tried for ever"
+        if len(parts) <= times:
+            raise torch.OutOfMemoryError
+        return step(objective, number)
+
+    monkeypatch.setattr(Objective, "__call__", short)
+    events = list(start())
+    end = end_of(iter(events))
+    assert parts[:2] == [1, 2]
+    said = [event.text for event in events if isinstance(event, Told)].count(HALVED)
+    if times == 1:
+        assert (end.state, end.record["halved"], said, set(parts[1:])) == ("finished", True, 1, {2})
+    else:
+        assert (end.state, said, parts) == ("failed", 0, [1, 2])
+        assert "--micro-batch" in end.reason
