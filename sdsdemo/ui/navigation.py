@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
 
-from sdsdemo.ui.templates import render, script_element
+from sdsdemo.ui.templates import render, script, script_element, script_with
 
 GONE = "The server no longer has your picture: put it in again. Your captions and settings are kept."
 
@@ -23,10 +22,9 @@ def wire(page: gr.Blocks, fields: Sequence[Any], message: gr.HTML) -> None:
 
     fields: components, each with an `elem_id`. message: where it is said that a picture is gone.
     """
-    ids, gone = json.dumps([field.elem_id for field in fields]), json.dumps(render("parts.message", sentence=GONE))
-    restore = f"() => window.sdsdemoForm.restored({ids}, {gone})"
+    ids = [field.elem_id for field in fields]
+    restore = script_with("restore_form", ids, render("parts.message", sentence=GONE))
     private: dict[str, Any] = {"api_visibility": "private"}
     restored = page.load(None, None, [*fields, message], js=restore, **private)
-    restored.then(None, js="() => window.sdsdemoForm.scoreAgain()", **private)
-    keep = f"(...now) => window.sdsdemoForm.keep({ids}, now)"
-    gr.on([field.change for field in fields], None, list(fields), js=keep, **private)
+    restored.then(None, js=script("score_again"), **private)
+    gr.on([field.change for field in fields], None, list(fields), js=script_with("keep_form", ids), **private)

@@ -6,6 +6,7 @@ and chosen; macros place them. Between two tags, a line's end and the spaces aft
 
 from __future__ import annotations
 
+import json
 import re
 from functools import cache
 from pathlib import Path
@@ -40,6 +41,11 @@ def render(name: str, /, **values: Any) -> Markup:
 def script(name: str) -> str:
     """A script of the page, by the name of its file without the ending."""
     return (SCRIPTS / f"{name}.js").read_text(encoding="utf-8")
+
+
+def script_with(name: str, /, *values: Any) -> str:
+    """A script that is a function, whose first arguments are these; the page's event gives the others."""
+    return f"({script(name)}).bind(null, {', '.join(map(json.dumps, values))})"
 
 
 def script_element(name: str) -> Markup:

@@ -1,0 +1,3 @@
+(ids, ...now) => {
+  window.sdsdemoForm.keep(ids, now);
+}
