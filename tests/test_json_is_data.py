@@ -12,7 +12,7 @@ import pytest
 
 from sdsdemo.app.hub_upload import push
 from sdsdemo.errors import UserError
-from sdsdemo.mini.experiments.study import read_rows
+from sdsdemo.mini.experiments.study_store import read_rows
 from sdsdemo.models.cards import _json as config_of_card
 from sdsdemo.models.fingerprints import _json as config_of_fingerprint
 from sdsdemo.settings import ASSETS, ROOT

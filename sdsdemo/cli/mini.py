@@ -101,7 +101,7 @@ def _mini_variants(asked: argparse.Namespace) -> int:
 def _mini_costs(asked: argparse.Namespace) -> int:
     from sdsdemo.app.workbench import Workbench
     from sdsdemo.mini.experiments.costs import measured, write
-    from sdsdemo.mini.experiments.study import read_rows
+    from sdsdemo.mini.experiments.study_store import read_rows
     from sdsdemo.mini.experiments.total_timing import hours
     from sdsdemo.mini.experiments.verdict import costs_words, whole_words
     from sdsdemo.mini.experiments.verify import COSTS, PROCESSES

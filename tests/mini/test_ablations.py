@@ -23,7 +23,8 @@ from sdsdemo.data.mini.stream import MiniStream
 from sdsdemo.mini.experiments import ablations, train_all
 from sdsdemo.mini.experiments.ablations import SHORT, TEACHERS, make_teacher, measure_sweep, places_read, train_sweep
 from sdsdemo.mini.experiments.document import KINDS, shares_grid, teacher_markdown, teachers_grid
-from sdsdemo.mini.experiments.study import packed, read_rows, right_of
+from sdsdemo.mini.experiments.study import packed, right_of
+from sdsdemo.mini.experiments.study_store import Lines, read_rows
 from sdsdemo.mini.experiments.verify import EXPERIMENT, MEASURED
 from sdsdemo.mini.models import clip, text_encoder, unet
 from sdsdemo.mini.models.from_folder import Elsewhere
@@ -61,7 +62,7 @@ def test_the_sweep_has_a_line_a_share_made_once(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ablations, "base_row", lambda model, _: {"run": f"base {model}"})
         for _ in range(2):
-            measure_sweep(tmp_path, tmp_path / "tags.jsonl", Workbench())
+            measure_sweep(tmp_path, Lines(tmp_path / "tags.jsonl"), Workbench())
     assert [row["tag_share"] for row in read_rows(tmp_path / "tags.jsonl")] == [0.0, 0.2, 0.4, 0.6, 0.8]
 
 
@@ -84,7 +85,7 @@ def lines(work: Path, request: pytest.FixtureRequest) -> list[dict[str, Any]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(models, "open_scorer", lambda card, **how: opened.append(card.spec) or open_scorer(card, **how))
         for name in (*TEACHERS, *TEACHERS):
-            make_teacher(name, CHECKPOINTS, store, work, workbench, lambda line: None)
+            make_teacher(name, CHECKPOINTS, Lines(store), work, workbench, lambda line: None)
     folders = [work.resolve() / "teachers" / name.replace(" ", "-") / "mini-diffusion-short" for name in TEACHERS]
     assert opened == [f"diffusers:{folder}" for folder in folders], "each is scored, once, and not another one"
     return read_rows(store)

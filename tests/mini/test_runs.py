@@ -19,7 +19,8 @@ from sdsdemo.finetuning.cache import Drawn
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.mini.experiments import runs
 from sdsdemo.mini.experiments import study as experiment
-from sdsdemo.mini.experiments.study import Study, base_row, look_at, read_rows, right_of, run_study
+from sdsdemo.mini.experiments.study import Study, base_row, look_at, right_of, run_study
+from sdsdemo.mini.experiments.study_store import Lines, StudyStore, read_rows
 from sdsdemo.models.clip import ClipModel
 from sdsdemo.settings import Settings
 from sdsdemo.types import Picture
@@ -43,12 +44,14 @@ def test_runs_are_made_once_measured_and_shared_by_processes(tmp_path: Path, mon
     study = Study(cells={"clip": tiny, "sds": replace(tiny, objective="sds")}, seeds=(0,))
     workbench = Workbench(Settings.from_environment({"SDSDEMO_CACHE": str(tmp_path / "cache")}))
     said: list[str] = []
-    common = {"store": tmp_path / "lines.jsonl", "work": tmp_path / "work", "workbench": workbench}
     for part in ((1, 2), (0, 2), (0, 1)):
-        run_study("tiny", study, **common, progress=said.append, part=part, keep=tmp_path / "kept")
+        store = StudyStore(tmp_path, tmp_path / "work")
+        run_study(
+            "lines", study, store=store, workbench=workbench, progress=said.append, part=part, keep=tmp_path / "kept"
+        )
     rows = read_rows(tmp_path / "lines.jsonl")
     assert [row["run"] for row in rows] == ["sds mini-clip 0", "clip mini-clip 0"]
-    assert sum(text.startswith("tiny: ") for text in said) == 2
+    assert sum(text.startswith("lines: ") for text in said) == 2
     assert [text for text in said if "clip_mini-clip_0  step 2 of 2  loss " in text]
     assert not [text for text in said if " step 1 of 2 " in text], "a log of hundreds of runs names no single steps"
     assert [text for text in said if text.startswith("sds_mini-clip_0  step 2  text ") and text.endswith(", n = 400")]
@@ -81,17 +84,17 @@ def test_what_another_study_has_trained_is_not_trained_again(tmp_path: Path, mon
 
     monkeypatch.setattr(runs, "finetune", finetune)
     workbench = Workbench(Settings.from_environment({"SDSDEMO_CACHE": str(tmp_path / "cache")}))
-    common = {"work": tmp_path / "work", "workbench": workbench, "progress": lambda line: None}
+    store = StudyStore(tmp_path, tmp_path / "work")
     cells = {
         "first": {"clip": recipe},
         "second": {"again": recipe, "part": replace(recipe, wise_ft=0.5), "longer": replace(recipe, steps=3)},
         "anew": {"part": replace(recipe, wise_ft=0.5)},
     }
     for name, of in cells.items():
-        work = {"work": tmp_path / "other"} if name == "anew" else {}
         run_study(
-            name, Study(cells=of, seeds=(0,)), store=tmp_path / f"{name}.jsonl", keep=tmp_path / name, **common | work
-        )
+            name, Study(cells=of, seeds=(0,)), workbench=workbench, progress=lambda line: None, keep=tmp_path / name,
+            store=StudyStore(tmp_path, tmp_path / "other") if name == "anew" else store,
+        )  # fmt: skip
     assert trained == ["clip_mini-clip_0", "longer_mini-clip_0", "part_mini-clip_0"]
     (whole,), (again, part, _), (anew,) = (read_rows(tmp_path / f"{name}.jsonl") for name in cells)
     assert again["right"] == whole["right"]
@@ -115,6 +118,17 @@ def test_a_run_of_other_weights_is_not_taken_for_the_same(tmp_path: Path) -> Non
     for change in ({"base_fingerprint": "another"}, {"state": "stopped"}):
         (out / "run.json").write_text(json.dumps(record | change))
         assert runs._same_training(recipe, tmp_path / "work", workbench) is None
+
+
+def test_a_line_that_was_added_is_there_at_once_and_in_the_file(tmp_path: Path) -> None:
+    lines, other = (Lines(tmp_path / "new" / "lines.jsonl") for _ in range(2))
+    row = {"run": "clip mini-clip 0", "right": {}, "n": {}}
+    assert not lines.has("run", row["run"])
+    lines.add(row)
+    other.add(row | {"run": "sds mini-clip 0"})
+    assert lines.has("run", row["run"])
+    assert not lines.has("base", "mini-clip")
+    assert [line["run"] for line in read_rows(lines.path)] == ["clip mini-clip 0", "sds mini-clip 0"]
 
 
 @pytest.mark.usefixtures("few_measured")

@@ -28,7 +28,8 @@ from sdsdemo.data.mini.sentences import PLACES, Sentence, describe
 from sdsdemo.data.mini.stream import MiniStream
 from sdsdemo.finetuning.loop import TrainingConfig
 from sdsdemo.mini.experiments import train_all
-from sdsdemo.mini.experiments.study import BENCHMARK, TEACHER, base_row, keep_row, packed, read_rows
+from sdsdemo.mini.experiments.study import BENCHMARK, TEACHER, base_row, packed
+from sdsdemo.mini.experiments.study_store import Lines
 from sdsdemo.mini.models import clip, text_encoder, tokenizer, train_loop
 from sdsdemo.mini.models import unet as denoiser
 from sdsdemo.mini.models.from_folder import Elsewhere
@@ -61,11 +62,12 @@ TEACHERS = {
 
 def make_variants(checkpoints: Path, lines: Path, work: Path, workbench: Any, progress: train_loop.Progress) -> None:
     """Train and measure what has no line yet. checkpoints: where mini-diffusion-short and the bases are."""
-    if {base.tag_share for base in clip.SWEEP.values()} - _shares(lines / "tags.jsonl"):
+    tags, teachers = Lines(lines / "tags.jsonl"), Lines(lines / "teachers.jsonl")
+    if not all(tags.has("tag_share", base.tag_share) for base in clip.SWEEP.values()):
         train_sweep(work / "sweep", work, progress)
-    measure_sweep(work / "sweep", lines / "tags.jsonl", workbench)
+    measure_sweep(work / "sweep", tags, workbench)
     for name in TEACHERS:
-        make_teacher(name, checkpoints, lines / "teachers.jsonl", work, workbench, progress)
+        make_teacher(name, checkpoints, teachers, work, workbench, progress)
 
 
 # ------------------------------------------------------------------------------------------------------- the CLIPs
@@ -80,29 +82,23 @@ def train_sweep(out: Path, work: Path, progress: train_loop.Progress) -> None:
             train_all.train_clip(name, base, stream, out, work, progress)
 
 
-def measure_sweep(sweep: Path, store: Path, workbench: Any) -> None:
+def measure_sweep(sweep: Path, lines: Lines, workbench: Any) -> None:
     """A line for each tag share: the swept CLIPs and the two shares that are shipped."""
-    measured = _shares(store)
     models = {base.tag_share: f"open_clip:local-dir:{sweep / name}" for name, base in clip.SWEEP.items()}
     models |= {clip.BASES[name].tag_share: name for name in ("mini-clip-clean", "mini-clip")}
     for share, model in sorted(models.items()):
-        if share not in measured:
-            keep_row(store, {"tag_share": share, **base_row(model, workbench)})
-
-
-def _shares(store: Path) -> set[float]:
-    """Those that have their line."""
-    return {row["tag_share"] for row in read_rows(store)}
+        if not lines.has("tag_share", share):
+            lines.add({"tag_share": share, **base_row(model, workbench)})
 
 
 # ---------------------------------------------------------------------------------------------------- the teachers
 
 
 def make_teacher(
-    name: str, checkpoints: Path, store: Path, work: Path, workbench: Any, progress: train_loop.Progress
+    name: str, checkpoints: Path, lines: Lines, work: Path, workbench: Any, progress: train_loop.Progress
 ) -> None:
     """Train one of TEACHERS and measure it, unless it has its line."""
-    if name in {row["teacher"] for row in read_rows(store)}:
+    if lines.has("teacher", name):
         return
     kind, stream, folder = (
         TEACHERS[name],
@@ -124,7 +120,7 @@ def make_teacher(
         "n": {BENCHMARK: len(examples)},
         "places_read": round(places_read(encoder, stream), 4),
     }
-    keep_row(store, line)
+    lines.add(line)
 
 
 def train_teacher(

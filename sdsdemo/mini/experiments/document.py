@@ -19,7 +19,8 @@ from sdsdemo.evaluation.report import read_result
 from sdsdemo.evaluation.summary import tag_rows
 from sdsdemo.mini.experiments.ablations import SHORT
 from sdsdemo.mini.experiments.shapes import Costs, Findings, Point
-from sdsdemo.mini.experiments.study import BENCHMARK, read_rows, right_of
+from sdsdemo.mini.experiments.study import BENCHMARK, right_of
+from sdsdemo.mini.experiments.study_store import read_rows
 from sdsdemo.mini.experiments.tables import (
     TITLES,
     as_markdown,

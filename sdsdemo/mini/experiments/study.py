@@ -16,8 +16,6 @@ a run trained again that another study has trained.
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,10 +32,9 @@ from sdsdemo.finetuning.cache import Drawn
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.setup import Models
 from sdsdemo.mini.experiments.runs import Progress, tuned
-from sdsdemo.mini.experiments.shapes import Line
+from sdsdemo.mini.experiments.study_store import StudyStore
 from sdsdemo.models import cards, open_scorer
 from sdsdemo.models.clip import ClipModel, ClipScorer
-from sdsdemo.runtime.shipped import shipped_lines
 from sdsdemo.types import Example
 
 BASES = ("mini-clip", "mini-clip-2", "mini-clip-3")
@@ -76,8 +73,7 @@ def run_study(
     name: str,
     study: Study,
     *,
-    store: Path,
-    work: Path,
+    store: StudyStore,
     workbench: Models,
     progress: Progress,
     part: tuple[int, int] = (0, 1),
@@ -87,16 +83,15 @@ def run_study(
 
     keep: where the weights of every run are copied to. Raises `UserError` for a run that fails.
     """
-    store.parent.mkdir(parents=True, exist_ok=True)
+    lines = store.lines(name)
     for number, (run, recipe) in enumerate(study.runs()):
-        if number % part[1] != part[0] or run in {row["run"] for row in read_rows(store)}:
+        if number % part[1] != part[0] or lines.has("run", run):
             continue
         progress(f"{name}: {run}")
-        folder = work / name / run.replace(" ", "_")
-        record, model = tuned(recipe, folder, work, workbench, progress, _DRAWN)
+        record, model = tuned(recipe, store.run_folder(name, run), store.work, workbench, progress, _DRAWN)
         row = {"run": run, **_measured(recipe, model, study, workbench)}
         row |= {fact: record[fact] for fact in KEPT_FACTS if fact in record}
-        keep_row(store, row)
+        lines.add(row)
         if keep is not None:
             keep.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(model, keep / f"{run.replace(' ', '_')}.safetensors")
@@ -169,22 +164,6 @@ def packed(right_E: np.ndarray) -> str:
 def unpacked(bits: str, n: int) -> np.ndarray:
     """The booleans that a line keeps as hexadecimal digits."""
     return np.unpackbits(np.frombuffer(bytes.fromhex(bits), dtype=np.uint8))[:n].astype(bool)
-
-
-def read_rows(store: Path) -> list[dict[str, Any]]:
-    """The lines of a study so far; one that was cut off is left out. Raises `UserError` for one of another shape."""
-    return shipped_lines(store, Line) if store.exists() else []
-
-
-def keep_row(store: Path, row: Mapping[str, Any]) -> None:
-    """Add a line, in one write, so that processes which share the file never mix their lines."""
-    store.parent.mkdir(parents=True, exist_ok=True)
-    line = (json.dumps(row) + "\n").encode()
-    descriptor = os.open(store, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        os.write(descriptor, line)
-    finally:
-        os.close(descriptor)
 
 
 # ------------------------------------------------------------------------------------------------------ figures

@@ -25,7 +25,8 @@ from sdsdemo.mini.experiments.ablations import make_variants
 from sdsdemo.mini.experiments.declared import STUDIES
 from sdsdemo.mini.experiments.results import findings
 from sdsdemo.mini.experiments.shapes import Findings
-from sdsdemo.mini.experiments.study import BASES, base_row, keep_row, read_rows, run_study
+from sdsdemo.mini.experiments.study import BASES, base_row, run_study
+from sdsdemo.mini.experiments.study_store import Lines, StudyStore, read_rows
 from sdsdemo.mini.experiments.train_all import PARTS, train
 from sdsdemo.mini.models.from_folder import Elsewhere
 from sdsdemo.runtime.files import write_whole
@@ -107,19 +108,20 @@ def make_studies(
     unknown = [name for name in names if name not in STUDIES]
     if unknown:
         raise UserError(f"There is no study called '{unknown[0]}'. There is: {', '.join(STUDIES)}; or all.")
-    out.mkdir(parents=True, exist_ok=True)
+    store = StudyStore(out, work)
     if part[0] == 0:
-        measured = {row["base"] for row in read_rows(out / "bases.jsonl")}
-        for base in (*BASES, "mini-clip-clean"):
-            if base not in measured:
-                progress(f"measuring {base}")
-                keep_row(out / "bases.jsonl", base_row(base, workbench))
+        _measure_bases(store.lines("bases"), workbench, progress)
     for name in names:
-        run_study(
-            name, STUDIES[name], store=out / f"{name}.jsonl", work=work, workbench=workbench,
-            progress=progress, part=part,
-        )  # fmt: skip
+        run_study(name, STUDIES[name], store=store, workbench=workbench, progress=progress, part=part)
     write_findings(out)
+
+
+def _measure_bases(lines: Lines, workbench: Any, progress: Progress) -> None:
+    """A line for each base that has none."""
+    for base in (*BASES, "mini-clip-clean"):
+        if not lines.has("base", base):
+            progress(f"measuring {base}")
+            lines.add(base_row(base, workbench))
 
 
 def write_findings(lines: Path) -> Path:
