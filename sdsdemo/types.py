@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -188,6 +188,18 @@ class Scorer(Protocol):
 
     def score_examples(self, examples: Iterable[Example], budget: Budget) -> Iterator[Scores]:
         """The scores of each example, in order: as `score` gives them, up to rounding, but many examples at once."""
+        ...
+
+
+@runtime_checkable
+class CaptionComparer(Protocol):
+    """A model with an embedding of a caption alone: every `Scorer` whose scores are similarities."""
+
+    def compare_captions(self, examples: Iterable[Example]) -> Iterator[Scores]:
+        """How similar every two captions of each example are, without its pictures.
+
+        score_IC is [1, pairs], the pairs in the order (0, 1), (0, 2), ..., (1, 2), ...: 100 x cosine.
+        """
         ...
 
 

@@ -12,8 +12,8 @@ from typing_extensions import TypedDict
 from sdsdemo.data.benchmarks import differs
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.freshness import current
-from sdsdemo.evaluation.result_schema import Pair, Result, Settings, Share, Shares
-from sdsdemo.evaluation.store import BLIND, StoredRun, fits, read_run
+from sdsdemo.evaluation.result_schema import Pair, Result, Settings, Share, Shares, TextOnly
+from sdsdemo.evaluation.store import BLIND, TEXT_ONLY, StoredRun, fits, read_run
 from sdsdemo.evaluation.summary import Scored, summarise
 from sdsdemo.evaluation.tables import as_csv, warnings
 from sdsdemo.runtime.files import finite, from_json, to_json
@@ -31,6 +31,7 @@ class _Entry(TypedDict):
     blind: NotRequired[Shares]
     modes: NotRequired[dict[str, int]]
     losses: NotRequired[dict[str, dict[str, Shares]]]
+    text_only: NotRequired[TextOnly]
 
 
 class _Stored(TypedDict):
@@ -115,7 +116,7 @@ def scored_of(run: StoredRun) -> dict[str, Scored]:
     for model in run.models:
         scores_E = run.of(model)
         if scores_E is not None:
-            found[model] = Scored(scores_E=scores_E, blind_E=run.of(model, BLIND))
+            found[model] = Scored(scores_E=scores_E, blind_E=run.of(model, BLIND), text_E=run.of(model, TEXT_ONLY))
     return found
 
 

@@ -54,6 +54,20 @@ class Skipped(TypedDict):
     reason: str
 
 
+class TextOnly(TypedDict):
+    """SugarCrepe++'s text-only task of one model: its shares, or only `name` and `missing`."""
+
+    name: str
+    missing: NotRequired[str]
+    """Why there is none, in a phrase."""
+    rule: NotRequired[str]
+    chance: NotRequired[float]
+    accuracy: NotRequired[Share]
+    by_tag: NotRequired[dict[str, Shares]]
+    apart: NotRequired[dict[str, int]]
+    """`n`, and of these how many are `not_finite` and `ties`."""
+
+
 Entry = dict[str, Any]
 """One model: a share by metric, beside `apart`, `below_chance`, `by_tag` and what else `summary` finds."""
 

@@ -19,15 +19,16 @@ from sdsdemo.errors import UserError
 from sdsdemo.evaluation.blind import blinded, unrelated
 from sdsdemo.evaluation.model_fit import check_fit
 from sdsdemo.evaluation.result_schema import Result
-from sdsdemo.evaluation.store import BLIND, Row, RunFolder, row_of, scores_of, settings_of
+from sdsdemo.evaluation.store import BLIND, TEXT_ONLY, Row, RunFolder, row_of, scores_of, settings_of
 from sdsdemo.evaluation.summary import Scored, summarise
 from sdsdemo.evaluation.tables import warnings
+from sdsdemo.evaluation.text_only import captions_alone, has_embedding, has_task
 from sdsdemo.models import cards
 from sdsdemo.models.images import SAID_BELOW
 from sdsdemo.models.remarks import remarks
 from sdsdemo.runtime import distributed
 from sdsdemo.runtime.distributed import Processes
-from sdsdemo.types import Budget, Card, Example, Scorer, Scores
+from sdsdemo.types import Budget, CaptionComparer, Card, Example, Scorer, Scores
 
 REPORTED_EVERY = 2.0
 """Seconds between two reports of progress."""
@@ -155,7 +156,7 @@ class _Work:
         usable = [example for example in examples if example.id not in broken]
         if broken:
             self.remark(left_out(broken, len(examples)))
-        scored = {name: self.with_blind(name, usable, [found[name][e.id] for e in usable], blind) for name in models}
+        scored = {name: self.with_further(name, usable, [found[name][e.id] for e in usable], blind) for name in models}
         self.finish(broken, usable)
         return broken, usable, scored
 
@@ -169,13 +170,22 @@ class _Work:
             if self.run.lists(name):
                 self._enter(name)
 
-    def with_blind(self, name: str, examples: Sequence[Example], scores_E: list[Scores], blind: bool) -> Scored:
-        """All scores of one model, with the blind ones where they are asked for, or cost nothing."""
+    def with_further(self, name: str, examples: Sequence[Example], scores_E: list[Scores], blind: bool) -> Scored:
+        """All scores of one model: with the blind ones where they are asked for, or cost nothing, and with those of the
+        captions alone where the set asks for them and the model has an embedding of a caption."""
         one_image = all(len(example.images) == 1 for example in examples)
-        if not one_image or not (blind or scores_E[0].evidence is None):
-            return Scored(scores_E=scores_E)
-        found = self.scores(name, unrelated(examples), BLIND)
-        return Scored(scores_E=scores_E, blind_E=[found[example.id] for example in examples])
+        with_blind = one_image and (blind or scores_E[0].evidence is None)
+        alone = has_task([example.tags for example in examples]) and has_embedding(scores_E[0])
+        return Scored(
+            scores_E=scores_E,
+            blind_E=self._further(name, unrelated(examples), BLIND) if with_blind else None,
+            text_E=self._further(name, captions_alone(examples), TEXT_ONLY) if alone else None,
+        )
+
+    def _further(self, name: str, examples: Sequence[Example], what: str) -> list[Scores]:
+        """In the order of the examples."""
+        found = self.scores(name, examples, what)
+        return [found[example.id] for example in examples]
 
     def broken(self, examples: Sequence[Example]) -> dict[str, str]:
         """By example, in their order, why its pictures cannot be opened, from all processes."""
@@ -236,9 +246,9 @@ class _Work:
         found: dict[str, Scores] = {}
         asked: deque[Example] = deque()
         began = said = time.perf_counter()
-        for scores in scorer.score_examples(self._asked(name, examples, what, found, asked), self.budget):
+        for scores in self._answers(scorer, self._asked(name, examples, what, found, asked), what):
             example = asked.popleft()
-            scores = blinded(scores) if what else replace(scores, unread=unread.get(example.id, ()))
+            scores = blinded(scores) if what == BLIND else replace(scores, unread=unread.get(example.id, ()))
             found[example.id] = self._keep(name, example, scores, what)
             now, done = time.perf_counter(), len(found)
             if now - said > REPORTED_EVERY or done == len(examples):
@@ -247,6 +257,12 @@ class _Work:
         if not what:
             self._say_unseen(name, scorer)
         return found
+
+    def _answers(self, scorer: Scorer, examples: Iterator[Example], what: str) -> Iterator[Scores]:
+        if what != TEXT_ONLY:
+            return scorer.score_examples(examples, self.budget)
+        assert isinstance(scorer, CaptionComparer), "a model of similarities embeds captions"
+        return scorer.compare_captions(examples)
 
     def _say_unseen(self, name: str, scorer: Scorer) -> None:
         """Of how many pictures this model does not see enough, among those that were opened here."""
@@ -275,13 +291,13 @@ class _Work:
 
     def _stored(self, name: str, example: Example, what: str) -> Scores | None:
         """What the folder holds of an example as it is now."""
-        return None if self.run is None else self.run.scores(name, example.id, what, made_of=_blind_of(example, what))
+        return None if self.run is None else self.run.scores(name, example.id, what, made_of=_digest_of(example, what))
 
     def _keep(self, name: str, example: Example, scores: Scores, what: str) -> Scores:
         """The scores that are stored from now on."""
         if self.run is None:
             return scores
-        return self.run.add(name, example.id, scores, what, made_of=_blind_of(example, what))
+        return self.run.add(name, example.id, scores, what, made_of=_digest_of(example, what))
 
     def _enter(self, name: str) -> None:
         """Name the model in the folder. Raises `UserError` where that holds scores of another one of this name, and for
@@ -305,8 +321,8 @@ class _Work:
             return self.workbench.scorer(name).card
 
 
-def _blind_of(example: Example, what: str) -> str | None:
-    """For a blind row, what it is made of: it depends on the pictures of other examples too."""
+def _digest_of(example: Example, what: str) -> str | None:
+    """For a row that is not of the example's own pictures, what it is made of: other pictures, or none."""
     return made_of(example) if what else None
 
 

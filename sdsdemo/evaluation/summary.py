@@ -3,7 +3,7 @@
 Takes scores as they are and computes none. Pair of pairs (two images, two captions): text, image, group, group-match.
 One image and k captions, the first of them true (or the first few, where the set says so): accuracy, and the *blind*
 accuracy: each caption's mean score over images that have nothing to do with it, which says how much can be won without
-looking. Beside them every average that the authors of the set report.
+looking. Beside them every average that the authors of the set report, and for SugarCrepe++ its text-only task.
 
 All strict: a tie is a failure, and counted beside the share; an example with a score that is not
 a finite number is in no share and no comparison, and counted apart. A share whose whole interval is below chance is
@@ -26,7 +26,8 @@ from sdsdemo.core.metrics import ACCURACY, CHANCE, mcnemar_exact, proportion, ve
 from sdsdemo.core.outcomes import Judged, apart, judge, judge_matrices
 from sdsdemo.data.published.averages import averages
 from sdsdemo.data.published.sets import TRUE
-from sdsdemo.evaluation.result_schema import Entry, Pair, Share, Shares, Summary
+from sdsdemo.evaluation import text_only
+from sdsdemo.evaluation.result_schema import Entry, Pair, Share, Shares, Summary, TextOnly
 from sdsdemo.types import DENOISING_RESOLUTION, Evidence, Scores
 
 TAG_KINDS = ("collapsed_tag", "tag", "secondary_tag", "num_main_preds", "category")
@@ -49,6 +50,8 @@ class Scored:
     scores_E: Sequence[Scores]
     blind_E: Sequence[Scores] | None = None
     """score_IC [1, C]: means over unrelated images."""
+    text_E: Sequence[Scores] | None = None
+    """score_IC [1, 3]: how similar every two captions are; only of a set with a text-only task."""
 
     @property
     def losses(self) -> list[Evidence] | None:
@@ -117,6 +120,7 @@ def _summary(examples: Sequence[Tagged], scored: Scored, judged: Judged, chance:
         "below_chance": [metric for metric, share in shares.items() if share["n"] and share["high"] < chance[metric]],
         **_blind(examples, scored),
         **_official(examples, scored, judged),
+        **_text_only(examples, scored),
         "by_tag": _by_tag(examples, judged),
         **(_modes(scored) if len(judged.metrics) > 1 else {}),
         **_cost(scored),
@@ -143,6 +147,30 @@ def _official(examples: Sequence[Tagged], scored: Scored, judged: Judged) -> dic
         judged.resolution_E[places],
     )
     return {"official": found} if found else {}
+
+
+def _text_only(examples: Sequence[Tagged], scored: Scored) -> dict[str, TextOnly]:
+    """The text-only task of a set that has one, or why there is no score: the first similarity must be the largest."""
+    tags = [example.tags for example in examples]
+    if not text_only.has_task(tags):
+        return {}
+    name = text_only.name_of(tags)
+    if not text_only.has_embedding(scored.scores_E[0]):
+        return {"text_only": {"name": name, "missing": text_only.NO_EMBEDDING}}
+    if scored.text_E is None:
+        return {"text_only": {"name": name, "missing": text_only.NOT_KEPT}}
+    judged = judge(scored.text_E)
+    by_tag = {tag: _shares(judged, places) for tag, places in tag_rows(examples, "tag").items()}
+    counts = {"n": len(tags), "not_finite": int((~judged.finite).sum()), "ties": int(judged.tied[ACCURACY].sum())}
+    found: TextOnly = {
+        "name": name,
+        "rule": text_only.RULE,
+        "chance": text_only.CHANCE,
+        "accuracy": _shares(judged)[ACCURACY],
+        "by_tag": by_tag,
+        "apart": counts,
+    }
+    return {"text_only": found}
 
 
 def _cost(scored: Scored) -> dict[str, float]:

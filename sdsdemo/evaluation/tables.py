@@ -13,6 +13,7 @@ from typing import Any
 from sdsdemo.core.number_format import is_of_nothing, level_words, share_words
 from sdsdemo.evaluation.limits import lesson_words
 from sdsdemo.evaluation.result_schema import Result
+from sdsdemo.evaluation.text_only import text_only_table, text_only_warnings
 from sdsdemo.types import Card
 
 READINGS = {
@@ -57,6 +58,7 @@ def as_table(result: Result) -> str:
         [said] if (said := lesson_words(result["models"])) else [],
         warnings(result),
         _official_rows(result),
+        _text_only_rows(result),
         *(_tag_rows(result, kind, metrics[0]) for kind in _tag_kinds(result)),
         _paired_rows(result),
         _mode_rows(result),
@@ -118,7 +120,7 @@ def warnings(result: Result) -> list[str]:
     meant, and what is below chance with its whole interval."""
     found = [_below_chance(name, entry, result["chance"]) for name, entry in result["models"].items()]
     found += [f"{name}: {line}" for name, entry in result["models"].items() for line in _apart(entry.get("apart"))]
-    return [line for line in found if line]
+    return [line for line in (*found, *text_only_warnings(result)) if line]
 
 
 def _below_chance(name: str, entry: Mapping[str, Any], chance: Mapping[str, float]) -> str:
@@ -203,6 +205,11 @@ def _official_rows(result: Result) -> list[str]:
     return ["averages that the authors of the set report", *rows] if rows else []
 
 
+def _text_only_rows(result: Result) -> list[str]:
+    table = text_only_table(result)
+    return [] if table is None else [table.title, *aligned(table.rows), *table.notes]
+
+
 def counted(average: Mapping[str, Any]) -> str:
     """How many groups an official average is made of."""
     most = f" of {average['of']:,}" if average["groups"] != average["of"] else ""
@@ -267,6 +274,9 @@ def _all_shares(entry: Mapping[str, Any], metrics: Sequence[str]) -> Iterator[tu
     groups: list[tuple[str, str, Mapping[str, Any]]] = [("all", "", entry)]
     groups += [("blind", "", entry["blind"])] if "blind" in entry else []
     groups += [(kind, tag, shares) for kind, tags in entry["by_tag"].items() for tag, shares in tags.items()]
+    alone = entry.get("text_only", {})
+    groups += [("text-only", "", alone)] if "accuracy" in alone else []
+    groups += [("text-only", tag, shares) for tag, shares in alone.get("by_tag", {}).items()]
     groups += [(kind, tag, shares) for kind, tags in entry.get("losses", {}).items() for tag, shares in tags.items()]
     for group, tag, shares in groups:
         yield from ((group, tag, metric, shares[metric]) for metric in metrics)

@@ -227,14 +227,19 @@ class ClipScorer:
         if not images or not captions:
             raise ValueError(f"images and captions must not be empty; there were {len(images)} and {len(captions)}")
         start = time.perf_counter()
+        with exactly(self.model.device):
+            image_ID = self.model.encode_images(images, budget.region).cpu().numpy().astype(np.float64)
+            text_UD, place_C = self._texts(captions)
+        score_IC = 100 * (image_ID @ text_UD.T)[:, place_C]
+        return Scores(kind="similarity", score_IC=score_IC, seconds=time.perf_counter() - start)
+
+    def _texts(self, captions: Sequence[str]) -> tuple[np.ndarray, list[int]]:
+        """text_UD, float64, of the different captions in the order of their tokens, and where each caption is there."""
         row_C = [tuple(ids) for ids in self.model.tokenize(captions).tolist()]
         caption_of = dict(sorted(zip(row_C, captions, strict=True)))
         position = {row: u for u, row in enumerate(caption_of)}
-        with exactly(self.model.device):
-            image_ID = self.model.encode_images(images, budget.region).cpu().numpy().astype(np.float64)
-            text_UD = self.model.encode_texts(list(caption_of.values())).cpu().numpy().astype(np.float64)
-        score_IC = 100 * (image_ID @ text_UD.T)[:, [position[row] for row in row_C]]
-        return Scores(kind="similarity", score_IC=score_IC, seconds=time.perf_counter() - start)
+        text_UD = self.model.encode_texts(list(caption_of.values())).cpu().numpy().astype(np.float64)
+        return text_UD, [position[row] for row in row_C]
 
     def score_examples(self, examples: Iterable[Example], budget: Budget) -> Iterator[Scores]:
         """Scores example by example; every picture and caption is encoded once, whichever examples share it."""
@@ -247,6 +252,20 @@ class ClipScorer:
             ]
             each = (time.perf_counter() - start) / len(part)
             yield from (Scores(kind="similarity", score_IC=score_IC, seconds=each) for score_IC in scores)
+
+    def compare_captions(self, examples: Iterable[Example]) -> Iterator[Scores]:
+        """100 times the cosine of every two captions of each example, score_IC [1, pairs]: (0, 1), (0, 2), ..., (1, 2).
+
+        Each example is encoded by itself, so that nothing else that is scored can move a similarity.
+        """
+        for example in examples:
+            start = time.perf_counter()
+            with exactly(self.model.device):
+                text_UD, place_C = self._texts(example.captions)
+            first_P, second_P = np.triu_indices(len(place_C), k=1)
+            text_CD = text_UD[place_C]
+            score_P = 100 * (text_CD[first_P] * text_CD[second_P]).sum(axis=1)
+            yield Scores(kind="similarity", score_IC=score_P[None], seconds=time.perf_counter() - start)
 
     def _features(
         self, part: Sequence[Example], pictures: _Memory[str], texts: _Memory[tuple[int, ...]], region: Region

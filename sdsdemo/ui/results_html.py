@@ -17,6 +17,7 @@ from sdsdemo.core.number_format import NO_SCORE, is_of_nothing, level_words
 from sdsdemo.evaluation.limits import lesson_words
 from sdsdemo.evaluation.result_schema import Result
 from sdsdemo.evaluation.tables import as_csv, counted, p_words, warnings
+from sdsdemo.evaluation.text_only import text_only_table
 from sdsdemo.mini.experiments import tables as study_tables
 from sdsdemo.mini.experiments import verdict as study_verdict
 from sdsdemo.mini.experiments.shapes import Costs, Findings
@@ -56,6 +57,7 @@ def result_html(result: Result, figures: Mapping[str, bytes]) -> str:
         lesson=lesson_words(list(result["models"])),
         downloads=_downloads(result, figures),
         figure=_address(KINDS["svg"], figures["svg"]) if "svg" in figures else "",
+        text_only=_text_only(result),
         by_tag=_by_tag(result),
         paired=_paired(result),
         readings=_readings(result),
@@ -204,6 +206,12 @@ def _paired(result: Result) -> dict[str, Any]:
         if pair["metric"] in _metrics(result)[:3]
     ]  # fmt: skip
     return {"head": PAIRED_HEAD, "rows": rows}
+
+
+def _text_only(result: Result) -> dict[str, Any] | None:
+    """Its title, a table and what is to be known of it; None for a set without the task."""
+    table = text_only_table(result)
+    return None if table is None else {"title": table.title, "grid": _grid(table.rows), "notes": table.notes}
 
 
 def _by_tag(result: Result) -> dict[str, Any]:

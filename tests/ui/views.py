@@ -184,6 +184,11 @@ def renamed(text: str, **more: Any) -> dict[str, Any]:
     result = json.loads(stored) | {"benchmark": f"{text} mini", "skipped": skipped, "notes": [text]} | more
     entry = next(iter(result["models"].values()))
     entry["blind"] = {metric: entry[metric] for metric in result["chance"]}
+    shares = {**entry["blind"], "accuracy": next(iter(entry["blind"].values()))}
+    alone = {"name": f"{text}, TOT", **shares, "by_tag": {f"{text} swap": shares}}
+    for one in result["models"].values():
+        one["text_only"] = {"name": f"{text}, TOT", "missing": f"{text}: no text embedding"}
+    entry["text_only"] = alone
     return result
 
 

@@ -7,7 +7,7 @@
     SugarCrepe           share of all cases (micro), and mean over the files (macro), of all and of add, replace, swap
                          (Hsieh et al. 2023, 2306.14610)
     SugarCrepe++         ITT: both true captions beat the false one; and each of the two alone (Dumpala et al. 2024,
-                         2406.11171, VLMs/README.md). Their text-only task needs no picture and is not computed
+                         2406.11171, VLMs/README.md). Their text-only task (TOT) is in `evaluation.text_only`
     MMVP-VLM             mean over nine visual patterns of the pairs in which each caption picks its own image, our
                          image score (Tong et al. 2024, 2401.06209, scripts/evaluate_vlm.py)
     What'sUp             individual, pair and set accuracy of the controlled sets, mean of the two sets of each source

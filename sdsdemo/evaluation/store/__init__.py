@@ -16,11 +16,11 @@ from sdsdemo.evaluation.store.examples import EXAMPLES, StoredExample, differs, 
 from sdsdemo.evaluation.store.folder import LOCK, RunFolder, named
 from sdsdemo.evaluation.store.header import HEADER, Header, Settings, hash_of, settings_of
 from sdsdemo.evaluation.store.reading import StoredRun, read_run
-from sdsdemo.evaluation.store.rows import BLIND, Row, key_of, row_of, scores_of
+from sdsdemo.evaluation.store.rows import BLIND, TEXT_ONLY, Row, key_of, row_of, scores_of
 from sdsdemo.evaluation.store.scores import SCORES
 
 __all__ = [
-    "BLIND", "EXAMPLES", "HEADER", "LOCK", "SCORES", "Header", "Row", "RunFolder", "Settings", "StoredExample",
-    "StoredRun", "differs", "fits", "hash_of", "key_of", "named", "read_run", "row_of", "scores_of", "settings_of",
-    "stored_of",
+    "BLIND", "EXAMPLES", "HEADER", "LOCK", "SCORES", "TEXT_ONLY", "Header", "Row", "RunFolder", "Settings",
+    "StoredExample", "StoredRun", "differs", "fits", "hash_of", "key_of", "named", "read_run", "row_of", "scores_of",
+    "settings_of", "stored_of",
 ]  # fmt: skip

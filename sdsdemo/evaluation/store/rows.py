@@ -3,7 +3,8 @@
     {"model", "example", "made_of", "kind", "score" [image][caption], "stderr", "seconds", and for a denoising model
      "evidence": {"timesteps", "loss" [image][caption][timestep][noise], "loss_empty", "space", "seed", ...}}
 
-"what": "blind" marks means over unrelated images. "made_of" is the digest of the captions and pictures that were
+"what": "blind" marks means over unrelated images; "text-only" how similar every two of three captions are, without a
+picture: "score" is [[s(0, 1), s(0, 2), s(1, 2)]]. "made_of" is the digest of the captions and pictures that were
 scored; lines of older versions have none. "precision" is there where it was not float32, "unread" where the model could
 not read the captions as meant (`types.Scores`). A number that is not finite is null; older files say NaN.
 """
@@ -22,12 +23,12 @@ from sdsdemo.runtime.shapes import shaped
 from sdsdemo.types import Evidence, Precision, Scores
 
 LARGEST_INT = 2**62
-BLIND = "blind"
+BLIND, TEXT_ONLY = "blind", "text-only"
 
 Number = float | None
 """None where it is not finite."""
 Key = tuple[str, str, str]
-"""Model, example, and "" or "blind"."""
+"""Model, example, and "", "blind" or "text-only"."""
 
 
 class EvidenceRow(TypedDict):
