@@ -66,7 +66,7 @@ class Job:
     place: int = 0
     """Runs before it, while it waits."""
     text: str = ""
-    """What is being prepared."""
+    """What it is at, where that is no step."""
     done: int = 0
     total: int = 0
     step: int = 0

@@ -293,14 +293,16 @@ class Jobs:
                 if stopping:  # asked for before the run took away the wish of an earlier part
                     TuningFolder(self.root / id_).ask_to_stop()
                 self._set(id_, device=event.device)
-            case events.Preparing():
-                state = "stopping" if stopping else "preparing"
+            case events.Working():
+                state = run.state if run.state in ("stopping", "running") else "preparing"
                 self._set(id_, state=state, text=event.text, done=event.done, total=event.total)
             case events.Step():
                 state = "stopping" if stopping else "running"
                 self._set(
                     id_,
                     state=state,
+                    text="",
+                    total=0,
                     step=event.step,
                     begun_at=run.begun_at if run.seconds else event.step - 1,
                     seconds=event.seconds,

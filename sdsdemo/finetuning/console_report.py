@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sdsdemo.core.number_format import level_words, share_words
-from sdsdemo.finetuning.events import Done, Evaluated, Preparing, Told
+from sdsdemo.finetuning.events import Done, Evaluated, Told, Working
 from sdsdemo.finetuning.loop import Step
 from sdsdemo.finetuning.phrases import KEPT, SHOWN, apart_words, change_words, cosine_words
 from sdsdemo.finetuning.recipe import MINI, Recipe
@@ -56,7 +56,7 @@ def run_in_shell(
             elif isinstance(event, Evaluated):
                 found = event.share
                 say(f"step {event.step}  held-out {event.metric} {share_words(asdict(found))}, n = {found.n}")
-            elif isinstance(event, Preparing | Step):
+            elif isinstance(event, Working | Step):
                 line.show(event)
             elif isinstance(event, Done):
                 record = event.record
@@ -110,7 +110,7 @@ class _Line:
         self._said, self._loss = 0.0, 0.0
         self._first: Step | None = None
 
-    def show(self, event: Preparing | Step) -> None:
+    def show(self, event: Working | Step) -> None:
         """Said at most once a second, and in the end."""
         if isinstance(event, Step):
             self._first = self._first or event
@@ -122,8 +122,8 @@ class _Line:
         self._said = time.monotonic()
         self._show(self._text(event))
 
-    def _text(self, event: Preparing | Step) -> str:
-        if isinstance(event, Preparing):
+    def _text(self, event: Working | Step) -> str:
+        if isinstance(event, Working):
             return f"{event.text}  {event.done} of {event.total}" if event.total else event.text
         assert self._first is not None
         made = event.step - self._first.step

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sdsdemo.errors import UserError
-from sdsdemo.finetuning.events import Done, Event, Told, Written
+from sdsdemo.finetuning.events import Done, Event, Told, Working, Written
 from sdsdemo.finetuning.prepare import Prepared
 from sdsdemo.finetuning.run_record import RunRecord
 from sdsdemo.finetuning.setup import Loaded, StopAsked
@@ -24,6 +24,7 @@ EVALUATION_AFTER_STOP = 1.0
 NOT_MEASURED = (
     "What changed was not measured, as the run was stopped: go on with --resume, or evaluate its model.safetensors."
 )
+MEASURING = "measuring what changed"
 NO_ROOM = "The run cannot be written ({why}): make room on the disk, then go on with --resume."
 
 
@@ -101,6 +102,7 @@ def _evaluate_after(prepared: Prepared, baseline: Baseline, record: RunRecord, s
     if not (record.steps_done or state == "finished"):
         return
     loaded = prepared.loaded
+    yield Working(text=MEASURING)
     after = baseline.evaluator.evaluate(check=_stop_after(state, record))
     yield record.log_evaluation(record.steps_done, after)
     record.values["measured"] = baseline.evaluator.compare(baseline.evaluation, after, loaded.plan.recipe)

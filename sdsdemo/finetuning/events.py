@@ -11,8 +11,8 @@ from sdsdemo.finetuning.loop import Step as Step
 
 
 @dataclass(frozen=True, kw_only=True)
-class Preparing:
-    """The run is preparing something."""
+class Working:
+    """The run is at something that takes a while and is no step: it is being prepared, or evaluated."""
 
     text: str
     done: int = 0
@@ -60,7 +60,7 @@ class Done:
     """What to do, where it failed."""
 
 
-Event = Placed | Preparing | Told | Evaluated | Step | Written | Done
+Event = Placed | Working | Told | Evaluated | Step | Written | Done
 
 _T = TypeVar("_T")
 

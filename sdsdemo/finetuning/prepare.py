@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sdsdemo.core.metrics import proportion
 from sdsdemo.finetuning.batches import PairBatches
-from sdsdemo.finetuning.events import Event, Preparing, Told
+from sdsdemo.finetuning.events import Event, Told, Working
 from sdsdemo.finetuning.objectives import Aim, Objective
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.setup import Loaded, caption_notes
@@ -85,7 +85,7 @@ def _load_teacher(loaded: Loaded) -> Generator[Event, None, LatentDiffusion | No
     card = loaded.plan.teacher_card
     if card is None:
         return None
-    yield Preparing(text=f"loading {card.title}")
+    yield Working(text=f"loading {card.title}")
     teacher = load_diffusion(
         card.spec,
         revision=card.revision,
@@ -131,12 +131,12 @@ def _ask_teacher(loaded: Loaded, teacher: LatentDiffusion) -> Generator[Event, N
     budget = Budget(timesteps=recipe.teacher_timesteps, noises=recipe.teacher_noises, seed=PREFERENCE_SEED)
     kept = Preferences(plan.settings.cache, cards.fingerprint(scorer.card), budget)
     began = time.monotonic()
-    yield Preparing(text="finding the pairs that the teacher was not asked about yet")
+    yield Working(text="finding the pairs that the teacher was not asked about yet")
     pairs = _all_pairs(loaded)
     missing = len({told_apart(pair) for pair in kept.missing(pairs)})
     if plan.processes.is_main:
         for done in kept.ask(scorer, pairs, plan.asked_to_stop):
-            yield Preparing(text="asking the teacher about each caption and its twin", done=done, total=missing)
+            yield Working(text="asking the teacher about each caption and its twin", done=done, total=missing)
     plan.stop_if_asked()
     for answers in plan.processes.gather([kept.answers if plan.processes.is_main else {}]):
         kept.take(answers)
@@ -182,7 +182,7 @@ def _encode_frozen(loaded: Loaded, batches: PairBatches) -> Generator[Event, Non
         for features in plan.processes.gather([found]):
             batches.keep(features)
         plan.stop_if_asked()
-        yield Preparing(text=f"encoding the {what} once, as their tower is frozen", done=step + 1, total=steps)
+        yield Working(text=f"encoding the {what} once, as their tower is frozen", done=step + 1, total=steps)
     return round(time.monotonic() - began, 2)
 
 
@@ -216,5 +216,5 @@ def _features_and_latents(
         latents.append(batches.latents(pairs))
         met, step = met + size, step + 1
         plan.stop_if_asked()
-        yield Preparing(text="fitting h_w to true latents", done=met, total=total)
+        yield Working(text="fitting h_w to true latents", done=met, total=total)
     return torch.cat(features), torch.cat(latents).to(plan.device)

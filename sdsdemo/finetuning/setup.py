@@ -19,7 +19,7 @@ from torch import Tensor
 from sdsdemo.captions.cleaning import plain_notes
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.cache import Drawn
-from sdsdemo.finetuning.events import Event, Preparing, Told
+from sdsdemo.finetuning.events import Event, Told, Working
 from sdsdemo.finetuning.loop import never
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.training_pairs import Source, read_source
@@ -117,11 +117,11 @@ def plan(recipe: Recipe, workbench: Models, processes: Processes = ALONE, drawn:
 
 def load(plan: Plan) -> Generator[Event, None, Loaded]:
     """Base and data. Raises `UserError` where either cannot be used."""
-    yield Preparing(text=f"loading {plan.base_card.title}")
+    yield Working(text=f"loading {plan.base_card.title}")
     base = ClipModel.load(plan.base_card.spec, device=plan.device, allow_download=plan.settings.allow_download)
     header = base_header(base)
     before_weights = {key: tensor.clone() for key, tensor in base.module.state_dict().items()}
-    yield Preparing(text="reading the data")
+    yield Working(text="reading the data")
     source = read_source(plan.recipe) if plan.drawn is None else plan.drawn.source(plan.recipe)
     data = source.describe()
     check_size(plan.recipe, data)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from sdsdemo.finetuning.before_after import Evaluation, Evaluator, mini_measure, sets_of
-from sdsdemo.finetuning.events import Event, Preparing, Told
+from sdsdemo.finetuning.events import Event, Told, Working
 from sdsdemo.finetuning.loop import Failed, FellBack, Finished, Kept, Step, Stopped, TrainingConfig, train
 from sdsdemo.finetuning.objectives import Objective
 from sdsdemo.finetuning.prepare import Prepared
@@ -62,7 +62,7 @@ def evaluate_baseline(loaded: Loaded, record: RunRecord) -> Generator[Event, Non
         else Evaluator(drawn.sets(mini_measure(plan.recipe)), loaded.base, drawn.inputs(loaded.base))
     )
     plan.stop_if_asked()
-    yield Preparing(text="baseline evaluation")
+    yield Working(text="baseline evaluation")
     evaluation = evaluator.evaluate(check=plan.stop_if_asked)
     yield record.log_evaluation(0, evaluation)
     return Baseline(evaluator=evaluator, evaluation=evaluation)
@@ -162,6 +162,7 @@ def _between_steps(prepared: Prepared, baseline: Baseline, record: RunRecord, st
     every = recipe.measure_every or max(1, recipe.steps // EVALUATIONS)
     if step % every == 0 and step < recipe.steps:
         evaluator = baseline.evaluator
+        yield Working(text="evaluating on held-out data")
         with contextlib.suppress(StopAsked):
             yield record.log_evaluation(step, evaluator.evaluate([evaluator.first], plan.stop_if_asked))
     if step == recipe.steps // 2:
@@ -173,6 +174,7 @@ def _controls(prepared: Prepared, record: RunRecord, step: int) -> Iterator[Even
     recipe = prepared.loaded.plan.recipe
     if recipe.objective != "sds" or not record.is_main:
         return
+    yield Working(text="computing the controls of L_SDS")
     rows = slice(0, min(recipe.batch, CONTROL_ROWS))
     batch = prepared.batches.control_batch(0, rows)
     found = sds_controls(prepared.objective, batch, rows, 0)

@@ -39,7 +39,7 @@ from sdsdemo.evaluation.catalogue import (  # fmt: skip
 from sdsdemo.ui import browse_html
 from sdsdemo.ui.compare_html import message_html
 from sdsdemo.ui.open_in_compare import Handed
-from sdsdemo.ui.request_order import InOrder, number_of
+from sdsdemo.ui.request_order import InOrder, LastSent, number_of
 from sdsdemo.ui.templates import render, script
 from sdsdemo.ui.thumbnails import Thumbnails
 
@@ -53,6 +53,8 @@ MADE_AHEAD = 400
 CLEARED = ("tags", "secondary", "categories", "modes", "who", "decided", "words", "of_several")
 SELECTING = ("example", "close", "move")
 """Clicks that open an example or close it."""
+BESIDE_EXAMPLE = ("tally", "gallery", "charts", "scatter")
+"""What opening an example leaves as it is: nine tenths of an answer's bytes."""
 CHARTS = {"tag": "tags", "mode": "modes", "who": "who"}
 """What is clicked in a chart, and the filter that it sets."""
 TO_COMPARE = 6
@@ -115,7 +117,7 @@ class BrowseTab:
     def __init__(self, workbench: Workbench, registry: RunRegistry, space: str, handed: Handed | None = None) -> None:
         self.workbench, self.registry, self.space = workbench, registry, space
         self.handed = handed or Handed(registry)
-        self.thumbs, self.clicks, self.changes = Thumbnails(), InOrder(), InOrder()
+        self.thumbs, self.clicks, self.changes, self.sent = Thumbnails(), InOrder(), InOrder(), LastSent()
         runs = registry.names()
         with gr.Column(elem_id="browse"):
             self._build_filters(runs)
@@ -273,11 +275,14 @@ class BrowseTab:
         return [*found[:-1], gr.skip()]
 
     def _refresh(self, request: gr.Request | None, *values: Any) -> Sequence[Any]:
-        """It closes no example: one may have been clicked since this was asked, in another run too."""
-        if self.changes.is_late(request):
+        """What is seen with these filters, unless that is what was sent for the last change: many come with one answer.
+
+        It closes no example: one may have been clicked since this was asked, in another run too.
+        """
+        asked, selection = Asked(*values[:-2]), values[-1]
+        if self.changes.is_late(request) or self.sent.is_same(request, repr(asked)):
             return [gr.skip()] * len(self.outputs)
-        selection: Selection = values[-1]
-        shown = self.view(Asked(*values[:-2]), 0, *selection.now)
+        shown = self.view(asked, 0, *selection.now)
         return shown._replace(selected=gr.skip(), example=shown.example or gr.skip())
 
     def _cleared(self) -> list[Any]:
@@ -315,15 +320,19 @@ class BrowseTab:
             return [*fields, *self.view(asked._replace(**{name: now}), 0, selected, opened_by), *elsewhere]
         if kind == "compare":
             return [*fields, *[gr.skip()] * len(Shown._fields), *self._to_compare(asked, selected, pick)]
+        to_page = page
         if kind == "example":
             selected = pick
         elif kind == "close":
             selected = ""
         elif kind == "page":
-            page = int(pick)
+            to_page = int(pick)
         elif kind == "move":
-            page, selected = self._moved(asked, page, selected, int(pick))
-        return [*fields, *self.view(asked, page, selected, opened_by), *elsewhere]
+            to_page, selected = self._moved(asked, page, selected, int(pick))
+        shown = self.view(asked, to_page, selected, opened_by)
+        if kind in SELECTING and to_page == page and shown.gallery:
+            return [*fields, *shown._replace(**dict.fromkeys(BESIDE_EXAMPLE, gr.skip())), *elsewhere]
+        return [*fields, *shown, *elsewhere]
 
     def view(self, asked: Asked, page: int, selected: str, opened_by: int = 0) -> Shown:
         """Everything that the tab shows. Every failure becomes a sentence.

@@ -23,6 +23,7 @@ STATES = {
     "interrupted": "Interrupted",
     "failed": "Failed",
 }
+UNBEGUN = "Stopped before its first step"
 DEVICES = {"cpu": "the processor"}
 SHELL_OUT = "runs/mine"
 NOTHING = (
@@ -42,7 +43,7 @@ def status_html(run: Job | None) -> str:
     return render(
         "finetune.status",
         state=state,
-        name=STATES[state],
+        name=STATES[state] if run.step or state != "stopped" else UNBEGUN,
         parts=_parts(run),
         share=f"{100 if run.state == 'finished' else share:.1f}",
         reason=in_page_words(run.reason) if run.reason else "",
@@ -54,19 +55,16 @@ def _parts(run: Job) -> list[str]:
     if run.state == "waiting":
         return ["next in line" if run.place == 0 else f"{run.place} before you"]
     found = []
-    if run.state in ("preparing", "stopping") and not run.step:
-        found.append(run.text + (f" {run.done} of {run.total}" if run.total else ""))
-    if run.step or run.is_over:
+    if run.step or (run.is_over and run.state != "stopped"):
         at = "at " if run.state == "interrupted" else ""
         found.append(f"{at}step {run.step:,} of {run.recipe.steps:,}")
     if run.state == "interrupted":
         found.append(f"the server restarted; Resume continues from step {run.kept:,}")
-    if run.rate and not run.is_over:
+    if run.text and not run.is_over:
+        found.append(run.text + (f" {run.done} of {run.total}" if run.total else ""))
+    elif run.rate and not run.is_over:
         found.append(f"{run.rate:.1f} steps a second" if run.rate >= 1 else f"{1 / run.rate:.1f} s a step")
-    if run.written and not run.is_over:
-        found.append("measuring what changed")
-    elif run.left is not None and run.state == "running":
-        found.append(f"{duration(run.left)} left")
+        found += [f"{duration(run.left)} left"] if run.left is not None and run.state == "running" else []
     if "seconds" in run.record:
         found.append(f"{duration(run.record['seconds'])} in all")
     found += [f"on {DEVICES.get(run.device, run.device)}"] if run.device else []

@@ -30,6 +30,26 @@ def number_of(request: gr.Request | None) -> int:
     return int(text) if text.isdecimal() and len(text) <= MOST_DIGITS else 0
 
 
+class LastSent:
+    """What each session was sent last of one kind, so that it is not sent twice. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._sent: OrderedDict[str, object] = OrderedDict()
+        self._lock = Lock()
+
+    def is_same(self, request: gr.Request | None, what: object) -> bool:
+        """Whether this session was sent the same last. It counts as sent now. Never where there is no session."""
+        session = "" if request is None else str(request.session_hash or "")
+        if not session:
+            return False
+        with self._lock:
+            before = self._sent.pop(session, None)
+            self._sent[session] = what
+            while len(self._sent) > MOST_SESSIONS:
+                self._sent.popitem(last=False)
+        return before == what
+
+
 class InOrder:
     """The newest request of each session of one kind, such as clicks. Safe to share between threads.
 

@@ -19,7 +19,7 @@ from sdsdemo.app.workbench import Workbench
 from sdsdemo.core.metrics import proportion
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.store import HEADER, read_run
-from sdsdemo.finetuning.events import Done, Evaluated, Placed, Preparing, Told, Written
+from sdsdemo.finetuning.events import Done, Evaluated, Placed, Told, Working, Written
 from sdsdemo.finetuning.loop import Step
 from sdsdemo.finetuning.recipe import PRESETS, Recipe
 from sdsdemo.finetuning.run_folder import TuningFolder
@@ -50,7 +50,7 @@ class Trainer:
         done = kept.read()["steps_done"] if options["resume"] else 0
         kept.write(story | {"steps_done": done})
         yield Placed(device="cpu")
-        yield Preparing(text="loading", done=1, total=2)
+        yield Working(text="loading", done=1, total=2)
         yield Told(text="a <note>")
         yield Evaluated(step=0, metric="text", share=proportion(80, 400))
         for step in range(done + 1, recipe.steps + 1):
@@ -65,6 +65,7 @@ class Trainer:
             kept.append({"step": done, **losses, "gradient": 1.0, "s": 0.1})
             if done % KEEP_EVERY == 0:
                 kept.write(story | {"steps_done": done})
+            yield Working(text="evaluating")
             yield Step(step=done, losses=losses, gradient_norm=1.0, seconds=0.1 * done)
         shutil.copy(CHECKPOINTS / "mini-sds-clip.safetensors", folder / "model.safetensors")
         story |= {"steps_done": done, "state": "stopped" if done < recipe.steps else "finished"}
@@ -101,7 +102,7 @@ def over(run: Job) -> bool:
 def test_a_run_goes_through_its_states_and_keeps_what_was_told(jobs: Jobs) -> None:
     id_ = jobs.start(QUICK)
     run = until(jobs, id_, over)
-    assert (run.state, run.step, run.written) == ("finished", QUICK.steps, True)
+    assert (run.state, run.step, run.written, run.text) == ("finished", QUICK.steps, True, "")
     assert [point.step for point in run.points] == list(range(1, QUICK.steps + 1))
     assert run.told == ("a <note>",)
     assert run.evaluations[0].n == 400

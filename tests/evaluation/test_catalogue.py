@@ -9,6 +9,7 @@ from html import unescape
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import numpy as np
 import pytest
 from PIL import Image
@@ -235,6 +236,13 @@ def test_a_value_that_means_nothing_is_one_sentence(tab: BrowseTab, asked: Asked
     shown = tab.view(asked, 0, "")
     assert 'role="alert"' in shown.message
     assert not shown.gallery
+
+
+def test_opening_an_example_sends_nothing_else_again(tab: BrowseTab) -> None:
+    sent = tab.pick(ASKED, 0, "e1", "example", "e2")[len(browse.CLEARED) :]
+    opened = dict(zip(browse.Shown._fields, sent, strict=False))
+    assert 'data-id="e2"' in opened["example"]
+    assert all(opened[name] == gr.skip() for name in browse.BESIDE_EXAMPLE)
 
 
 def test_clicks_toggle_filters_and_steps_follow_the_filtered_order(tab: BrowseTab) -> None:

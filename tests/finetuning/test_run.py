@@ -28,7 +28,7 @@ from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning import before_after, prepare
 from sdsdemo.finetuning.console_report import as_text
-from sdsdemo.finetuning.events import Done, Evaluated, Event, Preparing, Told, Written
+from sdsdemo.finetuning.events import Done, Evaluated, Event, Told, Working, Written
 from sdsdemo.finetuning.loop import Step
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.run import finetune
@@ -205,7 +205,7 @@ def test_a_run_of_no_steps_changes_no_score(run: Any, tmp_path: Path, workbench:
 def test_a_stop_while_the_teacher_is_asked_is_obeyed_and_the_file_loads(
     run: Any, tmp_path: Path, workbench: Workbench
 ) -> None:
-    events = run(objective="preference", stop_at=lambda event: isinstance(event, Preparing) and "teacher" in event.text)
+    events = run(objective="preference", stop_at=lambda event: isinstance(event, Working) and "teacher" in event.text)
     assert done(events).state == "stopped"
     assert not any(isinstance(event, Step) for event in events)
     assert any(isinstance(event, Written) for event in events)
@@ -524,7 +524,7 @@ def test_a_stop_during_an_evaluation_is_obeyed_at_once(run: Any, monkeypatch: py
 
     monkeypatch.setattr(before_after.Evaluator, "_input", counted)
     before = run(
-        "before", objective="clip", stop_at=lambda event: isinstance(event, Preparing) and "evaluation" in event.text
+        "before", objective="clip", stop_at=lambda event: isinstance(event, Working) and "evaluation" in event.text
     )
     assert done(before).state == "stopped"
     assert opened == []
@@ -626,7 +626,7 @@ def test_a_stop_before_a_run_goes_on_keeps_its_weights(run: Any, tmp_path: Path,
     run(objective="clip", stop_at=lambda event: isinstance(event, Step) and event.step == 3)
     kept = (tmp_path / "run" / "model.safetensors").read_bytes()
     events = run(
-        objective="clip", resume=True, stop_at=lambda event: isinstance(event, Preparing) and phase in event.text
+        objective="clip", resume=True, stop_at=lambda event: isinstance(event, Working) and phase in event.text
     )
     assert (done(events).state, done(events).record["steps_done"]) == ("stopped", 3)
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == kept
@@ -685,7 +685,7 @@ def test_a_resume_that_fails_leaves_the_run_as_it_was(
     assert (kept.read(), kept.log(), kept.model.read_bytes()) == (record, rows, model)
 
 
-@pytest.mark.parametrize("phase", [Preparing, Evaluated, Told])
+@pytest.mark.parametrize("phase", [Working, Evaluated, Told])
 def test_a_stop_before_more_steps_keeps_what_was_measured(run: Any, tmp_path: Path, phase: type) -> None:
     run(objective="sds")
     kept = TuningFolder(tmp_path / "run")

@@ -125,6 +125,20 @@ def test_the_status_tells_step_time_and_notes() -> None:
     assert "15 s left" in finetune_html.status_html(running)
 
 
+def test_a_pause_between_steps_says_what_it_is() -> None:
+    between = Job(id="x", recipe=QUICK, state="running", step=10, seconds=5.0, text="evaluating on held-out data")
+    html = finetune_html.status_html(between)
+    assert "step 10 of 40" in html
+    assert "evaluating on held-out data" in html
+    assert "left" not in html
+
+
+def test_a_run_that_was_stopped_before_its_first_step_has_kept_nothing() -> None:
+    html = finetune_html.status_html(Job(id="x", recipe=QUICK, state="stopped"))
+    assert finetune_html.UNBEGUN in html
+    assert "step 0" not in html
+
+
 def test_a_failure_shows_what_to_do() -> None:
     failed = Job(id="x", recipe=QUICK, state="failed", reason="Try <less>.")
     assert "Try &lt;less&gt;." in finetune_html.status_html(failed)

@@ -15,7 +15,7 @@ from sdsdemo.ui.compare import CompareTab
 from sdsdemo.ui.compare_logic import Form
 from sdsdemo.ui.examples import read_examples
 from sdsdemo.ui.page import launch_options
-from sdsdemo.ui.request_order import HEADER, MOST_SESSIONS, InOrder, head
+from sdsdemo.ui.request_order import HEADER, MOST_SESSIONS, InOrder, LastSent, head
 from tests.conftest import fake_workbench
 
 
@@ -43,6 +43,14 @@ def test_visitors_do_not_count_for_each_other_and_few_are_remembered() -> None:
     for visitor in range(2 * MOST_SESSIONS):
         assert not in_order.is_late(request(1, f"v{visitor}"))
     assert len(in_order._newest) == MOST_SESSIONS
+
+
+def test_only_the_same_again_counts_as_sent() -> None:
+    sent = LastSent()
+    found = [sent.is_same(request(None, session), what) for session, what in ["ax", "ax", "bx", "ay", "ax", "bx"]]
+    assert found == [False, True, False, False, False, True]
+    assert not sent.is_same(request(1, None), "x")
+    assert not sent.is_same(request(1, None), "x")
 
 
 def test_the_page_carries_the_script() -> None:

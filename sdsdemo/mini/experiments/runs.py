@@ -13,7 +13,7 @@ from typing import Any
 
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.cache import Drawn
-from sdsdemo.finetuning.events import Done, Evaluated, Event, Preparing, Told
+from sdsdemo.finetuning.events import Done, Evaluated, Event, Told, Working
 from sdsdemo.finetuning.loop import Step
 from sdsdemo.finetuning.recipe import Recipe, with_defaults
 from sdsdemo.finetuning.run import finetune
@@ -62,7 +62,7 @@ def trained_run(
 
 def _lines(event: Event, steps: int) -> list[str]:
     """What a log says of an event: nothing of most, as it is kept for hours."""
-    if isinstance(event, Told) or (isinstance(event, Preparing) and event.done == event.total):
+    if isinstance(event, Told) or (isinstance(event, Working) and event.done == event.total):
         return [event.text]
     if isinstance(event, Evaluated):
         return [f"step {event.step}  {event.metric} {100 * event.share.value:.1f}, n = {event.share.n}"]

@@ -93,6 +93,7 @@ history: Back returns to the one before, as it was left. */
     shown = open;
     if (!before || open === tabNow()) return; // the page has just been opened, at this tab or on its way to it
     window.history.pushState(null, '', addresses[open] ?? addressOf(open));
+    if (document.getElementById('tabs').getBoundingClientRect().top < 0) window.scrollTo(0, 0);
   }
 
   function leave(tab) { addresses[tab] = window.location.pathname + window.location.search; }
