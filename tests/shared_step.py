@@ -16,8 +16,8 @@ import torch.distributed
 
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.finetuning import before_after
-from sdsdemo.finetuning.events import Done
-from sdsdemo.finetuning.loop import Step, TrainingConfig, train
+from sdsdemo.finetuning.events import Done, Step
+from sdsdemo.finetuning.loop import TrainingConfig, train
 from sdsdemo.finetuning.objectives import Aim, Objective
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.run import finetune

@@ -16,6 +16,8 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from sdsdemo.errors import UserError
+from sdsdemo.finetuning import events
+from sdsdemo.finetuning.events import Event
 from sdsdemo.finetuning.recipe import Recipe, from_stored
 from sdsdemo.finetuning.run_folder import INTERRUPTED, TuningFolder
 from sdsdemo.finetuning.run_schema import EvaluationRow, Plain
@@ -106,6 +108,39 @@ class Job:
     def left(self) -> float | None:
         """Seconds of training that are left."""
         return (self.recipe.steps - self.step) / self.rate if self.rate else None
+
+
+def changes_by(event: Event, run: Job) -> dict[str, Any]:
+    """The fields of a run that an event of its training changes. One that is to stop says so until it has."""
+    stopping = run.state == "stopping"
+    match event:
+        case events.Placed():
+            return {"device": event.device}
+        case events.Working():
+            state = run.state if run.state in ("stopping", "running") else "preparing"
+            return {"state": state, "text": event.text, "done": event.done, "total": event.total}
+        case events.Step():
+            return {
+                "state": "stopping" if stopping else "running",
+                "text": "",
+                "total": 0,
+                "step": event.step,
+                "begun_at": run.begun_at if run.seconds else event.step - 1,
+                "seconds": event.seconds,
+                "points": longer(run.points, event.step, event.losses),
+            }
+        case events.Evaluated(share=share):
+            evaluation = EvaluationPoint(
+                step=event.step, value=share.value, low=share.low, high=share.high, n=share.n, metric=event.metric
+            )
+            return {"evaluations": (*(old for old in run.evaluations if old.step != evaluation.step), evaluation)}
+        case events.Told():
+            return {"told": (*run.told, event.text)}
+        case events.Written():
+            return {"written": True}
+        case events.Done():
+            record, kept = dict(event.record), event.record.get("steps_done", run.step)
+            return {"state": event.state, "record": record, "reason": event.reason, "kept": kept}
 
 
 class Asked(TypedDict):

@@ -21,10 +21,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sdsdemo.app.job_states import EvaluationPoint, Job, longer, read, write_asked
+from sdsdemo.app.job_states import Job, changes_by, read, write_asked
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError, calling
 from sdsdemo.evaluation.store import read_run
+from sdsdemo.finetuning.events import Done, Event, Placed
 from sdsdemo.finetuning.recipe import MINI, Recipe
 from sdsdemo.finetuning.run_folder import TuningFolder
 from sdsdemo.models import cards
@@ -282,48 +283,16 @@ class Jobs:
             with self._changed:
                 self._take(id_, event)
 
-    def _take(self, id_: str, event: Any) -> None:
-        """Applies an event to a run's state; call with the lock held."""
-        from sdsdemo.finetuning import events
-
-        run = self._runs[id_]
-        stopping = run.state == "stopping"
-        match event:
-            case events.Placed():
-                if stopping:  # asked for before the run took away the wish of an earlier part
-                    TuningFolder(self.root / id_).ask_to_stop()
-                self._set(id_, device=event.device)
-            case events.Working():
-                state = run.state if run.state in ("stopping", "running") else "preparing"
-                self._set(id_, state=state, text=event.text, done=event.done, total=event.total)
-            case events.Step():
-                state = "stopping" if stopping else "running"
-                self._set(
-                    id_,
-                    state=state,
-                    text="",
-                    total=0,
-                    step=event.step,
-                    begun_at=run.begun_at if run.seconds else event.step - 1,
-                    seconds=event.seconds,
-                    points=longer(run.points, event.step, event.losses),
-                )
-            case events.Evaluated(share=share):
-                evaluation = EvaluationPoint(
-                    step=event.step, value=share.value, low=share.low, high=share.high, n=share.n, metric=event.metric
-                )
-                self._set(
-                    id_, evaluations=(*(old for old in run.evaluations if old.step != evaluation.step), evaluation)
-                )
-            case events.Told():
-                self._set(id_, told=(*run.told, event.text))
-            case events.Written():
-                self._set(id_, written=True)
-            case events.Done():
-                written = run.written or TuningFolder(self.root / id_).model.is_file()
-                record, kept = dict(event.record), event.record.get("steps_done", run.step)
-                reason = self._without_paths(event.reason, id_)
-                self._set(id_, state=event.state, record=record, reason=reason, written=written, kept=kept)
+    def _take(self, id_: str, event: Event) -> None:
+        """What one event changes; with the lock held."""
+        run, folder = self._runs[id_], TuningFolder(self.root / id_)
+        if isinstance(event, Placed) and run.state == "stopping":
+            folder.ask_to_stop()  # asked for before the run took away the wish of an earlier part
+        changes = changes_by(event, run)
+        if isinstance(event, Done):
+            changes["reason"] = self._without_paths(event.reason, id_)
+            changes["written"] = run.written or folder.model.is_file()
+        self._set(id_, **changes)
 
     def _fail(self, id_: str, reason: str) -> None:
         with self._changed:

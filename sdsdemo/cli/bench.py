@@ -32,8 +32,8 @@ from sdsdemo.core.losses import denoising_error
 from sdsdemo.data.mini.benchmarks import benchmark_pairs
 from sdsdemo.data.mini.drawing import draw
 from sdsdemo.errors import UserError, quoted
-from sdsdemo.finetuning.events import result_of
-from sdsdemo.finetuning.loop import Step, TrainingConfig, train
+from sdsdemo.finetuning.events import Step, result_of
+from sdsdemo.finetuning.loop import TrainingConfig, train
 from sdsdemo.finetuning.prepare import prepare
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.setup import load, plan

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sdsdemo.core.number_format import level_words, share_words
-from sdsdemo.finetuning.events import Done, Evaluated, Told, Working
-from sdsdemo.finetuning.loop import Step
+from sdsdemo.finetuning.events import Done, Evaluated, Step, Told, Working
 from sdsdemo.finetuning.phrases import KEPT, SHOWN, apart_words, change_words, cosine_words
 from sdsdemo.finetuning.recipe import MINI, Recipe
 from sdsdemo.finetuning.run import finetune

@@ -16,8 +16,8 @@ from statistics import median
 import torch
 
 from sdsdemo.finetuning.before_after import Evaluator, sets_of
-from sdsdemo.finetuning.events import Told, result_of
-from sdsdemo.finetuning.loop import Step, TrainingConfig, train
+from sdsdemo.finetuning.events import Step, Told, result_of
+from sdsdemo.finetuning.loop import TrainingConfig, train
 from sdsdemo.finetuning.phrases import duration
 from sdsdemo.finetuning.prepare import prepare
 from sdsdemo.finetuning.recipe import Recipe

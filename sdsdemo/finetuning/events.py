@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sdsdemo.core.metrics import Proportion
-from sdsdemo.finetuning.loop import Step as Step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +31,18 @@ class Told:
     """A note for the user that should stay visible."""
 
     text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One optimiser step was made."""
+
+    step: int
+    """Steps done so far."""
+    losses: Mapping[str, float]
+    gradient_norm: float
+    seconds: float
+    """Wall-clock time since this process began or continued the run."""
 
 
 @dataclass(frozen=True, kw_only=True)

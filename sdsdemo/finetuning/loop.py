@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from sdsdemo.finetuning import checkpoints
 from sdsdemo.finetuning.checkpoints import CheckpointError, check_fits
+from sdsdemo.finetuning.events import Step
 from sdsdemo.runtime.distributed import ALONE, Processes
 
 Losses = Mapping[str, Tensor]
@@ -61,18 +62,6 @@ class TrainingConfig:
         left = 1 - step / self.steps
         fall = 0.5 * (1 - math.cos(math.pi * left)) if self.decay == "cosine" else min(1.0, 10 * left)
         return self.learning_rate * rise * fall
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """One optimiser step was made."""
-
-    step: int
-    """Steps done so far."""
-    losses: Mapping[str, float]
-    gradient_norm: float
-    seconds: float
-    """Wall-clock time since this process began or continued the run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +101,7 @@ class FellBack:
     reason: str
 
 
-Event = FellBack | Step | Kept | Stopped | Finished | Failed
+LoopEvent = FellBack | Step | Kept | Stopped | Finished | Failed
 NOT_A_NUMBER = (
     "The loss of step {step} is not a number. Try a lower learning rate; the weights of step {good} were kept."
 )
@@ -147,7 +136,7 @@ def train(
     stop: Callable[[], bool] = never,
     on_out_of_memory: Callable[[], bool] = never,
     processes: Processes = ALONE,
-) -> Iterator[Event]:
+) -> Iterator[LoopEvent]:
     """Train the parameters of `module` that require a gradient; stop by `stop`, or by closing the generator.
 
     keep: a checkpoint that is continued from when it is there. It is written every `keep_every` steps, every

@@ -19,8 +19,7 @@ from sdsdemo.errors import UserError
 from sdsdemo.finetuning import checkpoints
 from sdsdemo.finetuning.before_after import Evaluation
 from sdsdemo.finetuning.checkpoints import CheckpointError
-from sdsdemo.finetuning.events import Done, Evaluated
-from sdsdemo.finetuning.loop import Step
+from sdsdemo.finetuning.events import Done, Evaluated, Step
 from sdsdemo.finetuning.recipe import Recipe, with_defaults
 from sdsdemo.finetuning.run_folder import ENDED, TuningFolder
 from sdsdemo.finetuning.setup import Plan

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from sdsdemo.finetuning.before_after import Evaluation, Evaluator, mini_measure, sets_of
-from sdsdemo.finetuning.events import Event, Told, Working
-from sdsdemo.finetuning.loop import Failed, FellBack, Finished, Kept, Step, Stopped, TrainingConfig, train
+from sdsdemo.finetuning.events import Event, Step, Told, Working
+from sdsdemo.finetuning.loop import Failed, FellBack, Finished, Kept, Stopped, TrainingConfig, train
 from sdsdemo.finetuning.objectives import Objective
 from sdsdemo.finetuning.prepare import Prepared
 from sdsdemo.finetuning.recipe import Recipe

@@ -13,14 +13,13 @@ from typing import Any
 
 import pytest
 
-from sdsdemo.app.job_states import MOST_POINTS, Job, write_asked
+from sdsdemo.app.job_states import MOST_POINTS, Job, changes_by, write_asked
 from sdsdemo.app.jobs import TUNED, Jobs
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.core.metrics import proportion
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.store import HEADER, read_run
-from sdsdemo.finetuning.events import Done, Evaluated, Placed, Told, Working, Written
-from sdsdemo.finetuning.loop import Step
+from sdsdemo.finetuning.events import Done, Evaluated, Placed, Step, Told, Working, Written
 from sdsdemo.finetuning.recipe import PRESETS, Recipe
 from sdsdemo.finetuning.run_folder import TuningFolder
 from sdsdemo.models import cards
@@ -133,6 +132,17 @@ def test_stop_is_obeyed_at_once_and_the_next_one_starts(jobs: Jobs, trainer: Tra
     until(jobs, second, lambda run: run.state != "waiting")
     trainer.go.set()
     assert until(jobs, second, over).state == "finished"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [Working(text="loading"), Step(step=1, losses={"loss": 1.0}, gradient_norm=0.0, seconds=0.1)],
+    ids=["prepares", "steps"],
+)
+def test_a_run_that_is_to_stop_says_so_until_it_has(event: Working | Step) -> None:
+    run = Job(id="1", recipe=QUICK, state="running")
+    assert changes_by(event, run)["state"] in ("running", "preparing")
+    assert changes_by(event, replace(run, state="stopping"))["state"] == "stopping"
 
 
 def test_a_waiting_run_leaves_the_queue_when_it_is_stopped(jobs: Jobs, trainer: Trainer) -> None:

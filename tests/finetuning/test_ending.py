@@ -13,8 +13,7 @@ import torch
 
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.finetuning import before_after
-from sdsdemo.finetuning.events import Done, Event, Told
-from sdsdemo.finetuning.loop import Step
+from sdsdemo.finetuning.events import Done, Event, Step, Told
 from sdsdemo.finetuning.objectives import Objective
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.run import finetune

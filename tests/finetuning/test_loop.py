@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from sdsdemo.finetuning.checkpoints import CheckpointError
-from sdsdemo.finetuning.loop import SAVING_SHARE, Failed, Finished, Kept, Step, TrainingConfig, _Clock, train
+from sdsdemo.finetuning.events import Step
+from sdsdemo.finetuning.loop import SAVING_SHARE, Failed, Finished, Kept, TrainingConfig, _Clock, train
 
 CONFIG = TrainingConfig(steps=20, learning_rate=1e-2, warm_up=3)
 COSINE = TrainingConfig(steps=100, learning_rate=1.0, warm_up=10)

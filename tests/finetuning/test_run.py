@@ -28,8 +28,7 @@ from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning import before_after, prepare
 from sdsdemo.finetuning.console_report import as_text
-from sdsdemo.finetuning.events import Done, Evaluated, Event, Told, Working, Written
-from sdsdemo.finetuning.loop import Step
+from sdsdemo.finetuning.events import Done, Evaluated, Event, Step, Told, Working, Written
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.run import finetune
 from sdsdemo.finetuning.run_folder import CHECKPOINT, LOG, TuningFolder

@@ -14,8 +14,7 @@ from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.finetuning import before_after
 from sdsdemo.finetuning.cache import Drawn
 from sdsdemo.finetuning.estimate import key
-from sdsdemo.finetuning.events import Done, Event
-from sdsdemo.finetuning.loop import Step
+from sdsdemo.finetuning.events import Done, Event, Step
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.mini.experiments import study_timing
 from sdsdemo.mini.experiments.declared import (

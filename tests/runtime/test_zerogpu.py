@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from sdsdemo.core.metrics import proportion
-from sdsdemo.finetuning.events import Done, Evaluated, Told, Working, Written
-from sdsdemo.finetuning.loop import Step
+from sdsdemo.finetuning.events import Done, Evaluated, Step, Told, Working, Written
 from sdsdemo.finetuning.recipe import PRESETS
 from sdsdemo.runtime import zerogpu
 from sdsdemo.settings import Settings

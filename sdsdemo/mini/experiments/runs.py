@@ -13,8 +13,7 @@ from typing import Any
 
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.cache import Drawn
-from sdsdemo.finetuning.events import Done, Evaluated, Event, Told, Working
-from sdsdemo.finetuning.loop import Step
+from sdsdemo.finetuning.events import Done, Evaluated, Event, Step, Told, Working
 from sdsdemo.finetuning.recipe import Recipe, with_defaults
 from sdsdemo.finetuning.run import finetune
 from sdsdemo.finetuning.run_folder import HEADER, TuningFolder

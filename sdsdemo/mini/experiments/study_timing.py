@@ -26,8 +26,7 @@ import torch
 
 from sdsdemo.finetuning.cache import Drawn
 from sdsdemo.finetuning.estimate import asking_seconds, key
-from sdsdemo.finetuning.events import Done
-from sdsdemo.finetuning.loop import Step
+from sdsdemo.finetuning.events import Done, Step
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.run import finetune
 from sdsdemo.finetuning.setup import Models

@@ -18,7 +18,8 @@ from torch import nn
 
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.data.mini.stream import MiniStream
-from sdsdemo.finetuning.loop import LossesAt, Step, TrainingConfig, train
+from sdsdemo.finetuning.events import Step
+from sdsdemo.finetuning.loop import LossesAt, TrainingConfig, train
 from sdsdemo.mini.experiments import ablations, study_timing, train_all
 from sdsdemo.mini.experiments.preference_clip import CELL
 from sdsdemo.mini.experiments.study import BENCHMARK

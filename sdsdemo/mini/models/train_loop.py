@@ -9,7 +9,8 @@ from pathlib import Path
 from torch import nn
 
 from sdsdemo.errors import UserError
-from sdsdemo.finetuning.loop import Failed, LossesAt, Step, TrainingConfig, train
+from sdsdemo.finetuning.events import Step
+from sdsdemo.finetuning.loop import Failed, LossesAt, TrainingConfig, train
 from sdsdemo.runtime.shipped import shipped_lines
 
 Progress = Callable[[str], None]
