@@ -17,10 +17,12 @@ from sdsdemo.finetuning import before_after, training_pairs
 from sdsdemo.finetuning import run as training
 from sdsdemo.finetuning.cache import Drawn
 from sdsdemo.finetuning.recipe import Recipe
+from sdsdemo.finetuning.run_folder import TuningFolder
 from sdsdemo.mini.experiments import runs
 from sdsdemo.mini.experiments import study as experiment
 from sdsdemo.mini.experiments.study import Study, base_row, look_at, right_of, run_study
-from sdsdemo.mini.experiments.study_store import Lines, StudyStore, read_rows
+from sdsdemo.mini.experiments.study_store import Lines, StudyStore, TrainedRuns, read_rows
+from sdsdemo.models import cards
 from sdsdemo.models.clip import ClipModel
 from sdsdemo.settings import Settings
 from sdsdemo.types import Picture
@@ -111,13 +113,43 @@ def test_a_run_of_other_weights_is_not_taken_for_the_same(tmp_path: Path) -> Non
     workbench = Workbench(Settings.from_environment({"SDSDEMO_CACHE": str(tmp_path / "cache")}))
     out = tmp_path / "work" / "first" / "run"
     runs.trained_run(recipe, out, workbench, lambda line: None)
-    found = runs._same_training(recipe, tmp_path / "work", workbench)
+    found = TrainedRuns(tmp_path / "work").like(recipe, workbench)
     assert found is not None
-    assert found.path == out
+    assert found[0].path == out
     record = json.loads((out / "run.json").read_text())
     for change in ({"base_fingerprint": "another"}, {"state": "stopped"}):
         (out / "run.json").write_text(json.dumps(record | change))
-        assert runs._same_training(recipe, tmp_path / "work", workbench) is None
+        assert TrainedRuns(tmp_path / "work").like(recipe, workbench) is None
+
+
+def test_a_finished_run_is_read_once_and_one_of_another_process_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = Recipe(objective="clip", steps=1, batch=4, pool=8, warm_up=1)
+    workbench, trained = Workbench(Settings.from_environment({})), TrainedRuns(tmp_path)
+    models = {"base_fingerprint": cards.fingerprint(workbench.card(recipe.base)), "teacher_fingerprint": None}
+    read: list[str] = []
+    read_folder = TuningFolder.read
+    monkeypatch.setattr(TuningFolder, "read", lambda folder: read.append(folder.path.name) or read_folder(folder))
+
+    def write(name: str, state: str, seed: int) -> None:
+        (tmp_path / "study" / name).mkdir(parents=True, exist_ok=True)
+        TuningFolder(tmp_path / "study" / name).write(
+            {**models, "state": state, "recipe": replace(recipe, seed=seed).as_dict()}
+        )
+
+    def found(seed: int) -> str | None:
+        same = trained.like(replace(recipe, seed=seed), workbench)
+        return None if same is None else same[0].path.name
+
+    write("a", "finished", 0)
+    write("b", "stopped", 1)
+    assert [found(0), found(1), found(1)] == ["a", None, None]
+    assert read == ["a", "b", "b"]
+    write("b", "finished", 1)
+    write("c", "finished", 2)
+    assert [found(2), found(1), found(0), found(3)] == ["c", "b", "a", None]
+    assert read == ["a", "b", "b", "b", "c"]
 
 
 def test_a_line_that_was_added_is_there_at_once_and_in_the_file(tmp_path: Path) -> None:

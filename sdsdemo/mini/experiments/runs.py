@@ -6,8 +6,7 @@ a run that kept all of it, any part can be had.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,9 @@ from sdsdemo.finetuning.cache import Drawn
 from sdsdemo.finetuning.events import Done, Evaluated, Event, Step, Told, Working
 from sdsdemo.finetuning.recipe import Recipe, with_defaults
 from sdsdemo.finetuning.run import finetune
-from sdsdemo.finetuning.run_folder import HEADER, TuningFolder
+from sdsdemo.finetuning.run_folder import TuningFolder
 from sdsdemo.finetuning.setup import Models
-from sdsdemo.models import cards
+from sdsdemo.mini.experiments.study_store import TrainedRuns
 from sdsdemo.models.clip import ClipModel
 from sdsdemo.models.delta import CLIP, interpolate_weights, read_delta, write_delta
 
@@ -28,21 +27,22 @@ EVERY = 100
 
 
 def tuned(
-    recipe: Recipe, out: Path, made: Path, workbench: Models, progress: Progress, drawn: Drawn
-) -> tuple[dict[str, Any], Path]:
-    """Record and weights of a recipe's run: of one in the folders of `made` that trained the same, else made in `out`.
+    recipe: Recipe, out: Path, trained: TrainedRuns, workbench: Models, progress: Progress, drawn: Drawn
+) -> tuple[Mapping[str, Any], Path]:
+    """Record and weights of a recipe's run: of one of `trained` that trained the same, else made in `out`.
 
     Raises `UserError` where it fails.
     """
     own = TuningFolder(out)
-    found = None if own.exists else _same_training(recipe, made, workbench)
+    found = None if own.exists else trained.like(recipe, workbench)
     if found is None:
         return trained_run(recipe, out, workbench, progress, drawn), own.model
-    progress(f"{out.name}  was trained as {found.path.parent.name} {found.path.name}")
-    if with_defaults(found.read()["recipe"]) != recipe.as_dict():
-        _write_part(recipe, found.model, own.model, workbench)
-        return found.read(), own.model
-    return found.read(), found.model
+    other, record = found
+    progress(f"{out.name}  was trained as {other.path.parent.name} {other.path.name}")
+    if with_defaults(record["recipe"]) == recipe.as_dict():
+        return record, other.model
+    _write_part(recipe, other.model, own.model, workbench)
+    return record, own.model
 
 
 def trained_run(
@@ -68,20 +68,6 @@ def _lines(event: Event, steps: int) -> list[str]:
     if isinstance(event, Step) and (event.step % EVERY == 0 or event.step == steps):
         return [f"step {event.step} of {steps}  loss {event.losses['loss']:.4f}"]
     return []
-
-
-def _same_training(recipe: Recipe, made: Path, workbench: Models) -> TuningFolder | None:
-    """A finished run of these models and this recipe, or of it with all of the way kept."""
-    wanted = [recipe.as_dict(), replace(recipe, wise_ft=1.0).as_dict()]
-    base = cards.fingerprint(workbench.card(recipe.base))
-    teacher = cards.fingerprint(workbench.card(recipe.teacher)) if recipe.uses_teacher else None
-    for path in sorted(made.glob(f"*/*/{HEADER}")):
-        folder = TuningFolder(path.parent)
-        record = folder.read()
-        models = record["base_fingerprint"], record["teacher_fingerprint"]
-        if record["state"] == "finished" and with_defaults(record["recipe"]) in wanted and models == (base, teacher):
-            return folder
-    return None
 
 
 def _write_part(recipe: Recipe, whole: Path, out: Path, workbench: Models) -> None:

@@ -88,7 +88,7 @@ def run_study(
         if number % part[1] != part[0] or lines.has("run", run):
             continue
         progress(f"{name}: {run}")
-        record, model = tuned(recipe, store.run_folder(name, run), store.work, workbench, progress, _DRAWN)
+        record, model = tuned(recipe, store.run_folder(name, run), store.trained, workbench, progress, _DRAWN)
         row = {"run": run, **_measured(recipe, model, study, workbench)}
         row |= {fact: record[fact] for fact in KEPT_FACTS if fact in record}
         lines.add(row)
