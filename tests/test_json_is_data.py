@@ -24,7 +24,7 @@ READS = ("json.load", "json.loads", "from_json", "files.from_json", "json.JSONDe
 UNCHECKED = {
     "runtime/files.py: from_json": "it is the reader itself",
     "models/clip_files.py: facts_of": "reads back what it has just written, to make plain data of it",
-    "evaluation/store/rows.py: strict": "writes a line again as strict JSON, whatever is in it",
+    "evaluation/store/row_format.py: strict": "writes a line again as strict JSON, whatever is in it",
     "ui/results.py: _result": "reads back what it has just written, with another name in it",
 }
 """Readings without a shape, and why."""

@@ -42,7 +42,7 @@ OWNERS = {
     "gradio": ("ui/*.py",),
     "jinja2": ("ui/templates.py",),
     "markupsafe": ("ui/templates.py",),
-    "plotly": ("evaluation/charts.py",),
+    "plotly": ("evaluation/loss_charts.py",),
     "matplotlib": ("evaluation/figures.py",),
     "accelerate": ("runtime/distributed.py",),
     "filelock": ("runtime/files.py",),

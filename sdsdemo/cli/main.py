@@ -18,7 +18,7 @@ from typing import Any
 
 from sdsdemo.cli.mini import add_mini
 from sdsdemo.cli.output import Verbs, columns, note, progress, show, silent, verb
-from sdsdemo.cli.parser import Parser
+from sdsdemo.cli.usage_errors import Parser
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.recipe import PRESET_WORDS, Recipe, cli_flag, from_preset, headings
 from sdsdemo.settings import NOISES, REGION_WORDS, REGIONS, SEED, TIMESTEP_RANGE, TIMESTEPS, budget

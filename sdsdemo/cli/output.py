@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from sdsdemo.cli.parser import Parser
+from sdsdemo.cli.usage_errors import Parser
 from sdsdemo.runtime.files import finite, to_json
 
 Handler = Callable[[argparse.Namespace], int]

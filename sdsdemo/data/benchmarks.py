@@ -10,7 +10,7 @@ from PIL.Image import Image
 
 from sdsdemo.captions.cleaning import is_blank, plain_notes
 from sdsdemo.data.files import picture_digest
-from sdsdemo.data.files.images import Note
+from sdsdemo.data.files.image_files import Note
 from sdsdemo.data.files.quoting import shown
 from sdsdemo.data.mini.choices import Choice, order_choices, retrieval_sets, single_choices, swap_choices
 from sdsdemo.data.mini.drawing import SCREEN_PIXELS, draw

@@ -19,7 +19,7 @@ from sdsdemo.app.run_registry import RunRegistry
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.core.metrics import ACCURACY, METRICS, MODES
 from sdsdemo.errors import UserError
-from sdsdemo.evaluation.catalogue import (  # fmt: skip
+from sdsdemo.evaluation.catalogue import (
     ANY,
     CATEGORY,
     DECIDED,

@@ -17,8 +17,8 @@ from sdsdemo.evaluation.limits import lesson_words
 from sdsdemo.evaluation.summary import NO_TAG
 from sdsdemo.types import Example, Scores
 from sdsdemo.ui import browse_one_image
+from sdsdemo.ui.browse_loss_lines import loss_lines_html
 from sdsdemo.ui.compare_html import LETTERS
-from sdsdemo.ui.loss_lines import loss_lines_html
 from sdsdemo.ui.templates import render
 from sdsdemo.ui.thumbnails import LARGE, THUMB, Thumbnails, picture_html
 

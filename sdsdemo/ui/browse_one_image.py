@@ -15,7 +15,7 @@ import numpy as np
 from sdsdemo.core.outcomes import best_first, contest
 from sdsdemo.evaluation.catalogue import Catalogue
 from sdsdemo.types import Scores
-from sdsdemo.ui.loss_lines import loss_lines_html
+from sdsdemo.ui.browse_loss_lines import loss_lines_html
 from sdsdemo.ui.templates import render
 from sdsdemo.ui.thumbnails import LARGE, Thumbnails, picture_html
 

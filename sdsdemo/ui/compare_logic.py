@@ -18,7 +18,7 @@ from sdsdemo.app.workbench import Workbench
 from sdsdemo.captions.cleaning import cleaning_notes
 from sdsdemo.captions.validation import check_captions
 from sdsdemo.errors import UserError
-from sdsdemo.evaluation import charts as plots
+from sdsdemo.evaluation import loss_charts as plots
 from sdsdemo.evaluation.answers import AnswersRecord, answers_as_dict
 from sdsdemo.models.images import open_image, open_picture
 from sdsdemo.settings import LIMITS, budget, typed_range

@@ -10,7 +10,7 @@ import gradio as gr
 
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError, quoted
-from sdsdemo.finetuning.recipe import (  # fmt: skip
+from sdsdemo.finetuning.recipe import (
     CHOICES,
     NAMES,
     OBJECTIVES,

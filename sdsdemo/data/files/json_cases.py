@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sdsdemo.captions.cleaning import is_blank
-from sdsdemo.data.files.images import ImageFiles, Note
+from sdsdemo.data.files.image_files import ImageFiles, Note
 from sdsdemo.data.files.pointers import check_file
 from sdsdemo.data.files.quoting import is_whole, listed, shown
 from sdsdemo.errors import UserError

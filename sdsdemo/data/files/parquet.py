@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image
 
 from sdsdemo.data.files import picture_digest
-from sdsdemo.data.files.images import ImageFiles
+from sdsdemo.data.files.image_files import ImageFiles
 from sdsdemo.data.files.pointers import check_file
 from sdsdemo.errors import UserError
 from sdsdemo.models.images import decoded

@@ -35,14 +35,7 @@ from sdsdemo.data.mini.scenes import (
     random_things,
     split_of,
 )
-from sdsdemo.data.mini.sentences import (
-    FRONTED_SHARE,
-    Form,
-    Sentence,
-    Template,
-    random_template,
-    sentence_of,
-)
+from sdsdemo.data.mini.sentences import FRONTED_SHARE, Form, Sentence, Template, random_template, sentence_of
 
 SwapKind = Literal[
     "left", "above", "inside", "colour-and", "colour-relation", "size", "count", "both-size", "both-count"

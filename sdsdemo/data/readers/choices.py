@@ -21,7 +21,7 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from sdsdemo.captions.word_order import plain_caption, shuffled
-from sdsdemo.data.files.images import Box, ImageFiles, Note, silent
+from sdsdemo.data.files.image_files import Box, ImageFiles, Note, silent
 from sdsdemo.data.files.json_cases import cases_of, note_unknown_keys, pictures_in, texts
 from sdsdemo.data.files.quoting import listed, shown
 from sdsdemo.data.published.sets import (

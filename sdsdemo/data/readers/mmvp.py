@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sdsdemo.captions.cleaning import is_blank
-from sdsdemo.data.files.images import ImageFiles, Note, silent
+from sdsdemo.data.files.image_files import ImageFiles, Note, silent
 from sdsdemo.data.files.json_cases import pictures_in
 from sdsdemo.data.files.quoting import listed, shown
 from sdsdemo.data.files.tables import cells_of, read_text

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from sdsdemo.data.files.images import Note, silent
+from sdsdemo.data.files.image_files import Note, silent
 from sdsdemo.data.published.sets import NATURALBENCH, SET
 from sdsdemo.data.readers.pairs import read_pairs
 from sdsdemo.types import Example

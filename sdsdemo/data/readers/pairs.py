@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sdsdemo.captions.cleaning import is_blank
-from sdsdemo.data.files.images import ImageFiles, Note, images_beside, silent
+from sdsdemo.data.files.image_files import ImageFiles, Note, images_beside, silent
 from sdsdemo.data.files.parquet import Cell, parquet_rows
 from sdsdemo.data.files.pointers import check_file
 from sdsdemo.data.files.quoting import is_whole, listed, shown

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from typing_extensions import TypedDict
 
-from sdsdemo.data.files.images import ImageFiles, Note, silent
+from sdsdemo.data.files.image_files import ImageFiles, Note, silent
 from sdsdemo.data.files.json_cases import cases_of, texts
 from sdsdemo.data.files.quoting import shown
 from sdsdemo.data.published.sets import SET, VALSE

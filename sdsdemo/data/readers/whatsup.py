@@ -20,7 +20,7 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from sdsdemo.captions.cleaning import is_blank
-from sdsdemo.data.files.images import ImageFiles, Note, silent
+from sdsdemo.data.files.image_files import ImageFiles, Note, silent
 from sdsdemo.data.files.json_cases import cases_of
 from sdsdemo.data.files.quoting import shown
 from sdsdemo.data.published.sets import SET, WHATSUP

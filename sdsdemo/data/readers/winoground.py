@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from typing_extensions import TypedDict
 
-from sdsdemo.data.files.images import Note, silent
+from sdsdemo.data.files.image_files import Note, silent
 from sdsdemo.data.files.pointers import check_file
 from sdsdemo.data.files.tables import lines_of
 from sdsdemo.data.readers.pairs import read_pairs

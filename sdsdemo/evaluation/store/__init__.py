@@ -13,11 +13,11 @@ is of the example as it is now. Another benchmark, other settings or another mod
 """
 
 from sdsdemo.evaluation.store.examples import EXAMPLES, StoredExample, differs, fits, stored_of
-from sdsdemo.evaluation.store.folder import LOCK, RunFolder, named
 from sdsdemo.evaluation.store.header import HEADER, Header, Settings, hash_of, settings_of
 from sdsdemo.evaluation.store.reading import StoredRun, read_run
-from sdsdemo.evaluation.store.rows import BLIND, TEXT_ONLY, Row, key_of, row_of, scores_of
-from sdsdemo.evaluation.store.scores import SCORES
+from sdsdemo.evaluation.store.row_format import BLIND, TEXT_ONLY, Row, key_of, row_of, scores_of
+from sdsdemo.evaluation.store.score_rows import SCORES
+from sdsdemo.evaluation.store.writing import LOCK, RunFolder, named
 
 __all__ = [
     "BLIND", "EXAMPLES", "HEADER", "LOCK", "SCORES", "TEXT_ONLY", "Header", "Row", "RunFolder", "Settings",

@@ -9,8 +9,8 @@ from pathlib import Path
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.store.examples import EXAMPLES, StoredExample, read_examples
 from sdsdemo.evaluation.store.header import FORMAT, HEADER, Header, Settings, read_header
-from sdsdemo.evaluation.store.rows import Key
-from sdsdemo.evaluation.store.scores import Rows, score_files
+from sdsdemo.evaluation.store.row_format import Key
+from sdsdemo.evaluation.store.score_rows import Rows, score_files
 from sdsdemo.runtime.files import whole_lines
 from sdsdemo.types import Scores
 

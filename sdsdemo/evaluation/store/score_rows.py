@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.store.examples import EXAMPLES, StoredExample, fits
 from sdsdemo.evaluation.store.header import HEADER
-from sdsdemo.evaluation.store.rows import Key, key_of, measured_how, parsed, scores_of
+from sdsdemo.evaluation.store.row_format import Key, key_of, measured_how, parsed, scores_of
 from sdsdemo.types import Scores
 
 SCORES = "scores.jsonl"

@@ -7,7 +7,7 @@ import pytest
 
 from sdsdemo.core.metrics import paired_difference
 from sdsdemo.evaluation import figures
-from sdsdemo.evaluation.charts import COLOURS, Curves, _log_ticks, difference_by_timestep, loss_by_timestep
+from sdsdemo.evaluation.loss_charts import COLOURS, Curves, _log_ticks, difference_by_timestep, loss_by_timestep
 
 CAPTIONS = ("a red square", "a blue square")
 

@@ -18,8 +18,8 @@ from sdsdemo.evaluation.store.examples import (
     stored_of,
 )
 from sdsdemo.evaluation.store.header import HEADER, Header, check_agreement, check_ids, header_of, read_header, refuse
-from sdsdemo.evaluation.store.rows import Row, key_of, line_of, parsed, row_of, strict
-from sdsdemo.evaluation.store.scores import PARTS, SCORES, Rows
+from sdsdemo.evaluation.store.row_format import Row, key_of, line_of, parsed, row_of, strict
+from sdsdemo.evaluation.store.score_rows import PARTS, SCORES, Rows
 from sdsdemo.runtime.distributed import ALONE, Processes
 from sdsdemo.runtime.files import BusyError, append, hold, to_json, whole_lines, write_whole
 from sdsdemo.types import Budget, Example, Scores
