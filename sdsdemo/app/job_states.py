@@ -172,16 +172,17 @@ def read(folder: Path, id_: str) -> Job | None:
     if not kept.exists:
         return Job(id=id_, recipe=recipe, state="stopped" if asked["withdrawn"] else INTERRUPTED)
     try:
-        return _told_by(kept.read(), kept.log(), recipe, Job(id=id_, recipe=recipe, written=kept.model.is_file()))
+        run = _told_by(kept.read(), kept.log(), recipe, Job(id=id_, recipe=recipe, written=kept.model.is_file()))
     except UserError:
         return Job(id=id_, recipe=recipe, state="failed", reason=DAMAGED)
+    if run.state == "finished" and run.step < recipe.steps:  # more were asked for, and had not begun
+        return replace(run, state="stopped" if asked["withdrawn"] else INTERRUPTED)
+    return run
 
 
 def _told_by(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], recipe: Recipe, run: Job) -> Job:
     """The run with what its record and its log say."""
     kept, state = record.get("steps_done", 0), record["state"]
-    if state == "finished" and kept < recipe.steps:  # more were asked for, and the server ended before they began
-        state = INTERRUPTED
     rows = [row for row in rows if 0 <= row["step"] <= recipe.steps]
     points = _points(rows)
     last = points[-1].step if points else 0

@@ -361,6 +361,21 @@ def test_a_run_extended_just_before_a_restart_is_interrupted(jobs: Jobs) -> None
     assert (run.state, run.step, run.recipe.steps) == ("interrupted", 40, 60)
 
 
+def test_more_steps_that_were_withdrawn_stay_withdrawn_after_a_restart(jobs: Jobs, trainer: Trainer) -> None:
+    id_ = jobs.start(QUICK)
+    until(jobs, id_, over)
+    trainer.go.clear()
+    first = jobs.start(QUICK)
+    until(jobs, first, lambda run: run.evaluations)
+    jobs.resume(id_, 60)
+    jobs.stop(id_)
+    before = jobs.get(id_)
+    after = started_anew(jobs, Trainer()).get(id_)
+    assert (before.state, before.step) == (after.state, after.step) == ("stopped", 40)
+    trainer.go.set()
+    until(jobs, first, over)
+
+
 def test_a_run_that_goes_on_is_not_resumed_twice(jobs: Jobs, trainer: Trainer) -> None:
     trainer.go.clear()
     id_ = jobs.start(QUICK)
