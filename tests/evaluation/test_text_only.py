@@ -175,6 +175,19 @@ def test_true_captions_may_change_places(benchmark: str, clip: str) -> None:
         np.testing.assert_array_equal(one.score_IC[0], other.score_IC[0, [0, 2, 1]])
 
 
+def test_captions_are_encoded_in_one_order_and_equal_ones_once(clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer, asked = Workbench().scorer(clip), []
+    assert isinstance(scorer, ClipScorer)
+    encode = scorer.model.encode_texts
+    monkeypatch.setattr(scorer.model, "encode_texts", lambda found: asked.append(list(found)) or encode(found))
+    captions = ("a dog by the cat", "by the cat there is a dog", "the cat by a dog")
+    orders = [*itertools.permutations(captions), (captions[0], captions[1], captions[0])]
+    found = list(scorer.compare_captions(Example(id="x", images=(), captions=own, tags={}) for own in orders))
+    assert all(one == asked[0] for one in asked[:-1])
+    assert len(asked[-1]) == 2
+    assert found[-1].score_IC[0, 0] == found[-1].score_IC[0, 2]  # to the bit: a tie
+
+
 def test_similarities_do_not_know_what_is_compared_beside(benchmark: str, clip: str) -> None:
     scorer, examples = Workbench().scorer(clip), captions_alone(read_benchmark(benchmark))
     for one, together in zip(examples, scorer.compare_captions(examples), strict=True):
