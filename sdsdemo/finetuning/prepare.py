@@ -25,6 +25,7 @@ from sdsdemo.finetuning.student import Student
 from sdsdemo.finetuning.teacher_preferences import Preferences, told_apart
 from sdsdemo.finetuning.training_pairs import Pair
 from sdsdemo.models import cards
+from sdsdemo.models.building import builds_alone
 from sdsdemo.models.diffusion import LatentDiffusion, load_diffusion
 from sdsdemo.models.diffusion_scorer import DiffusionScorer
 from sdsdemo.types import Budget
@@ -97,6 +98,7 @@ def _load_teacher(loaded: Loaded) -> Generator[Event, None, LatentDiffusion | No
     return teacher
 
 
+@builds_alone
 def _new_student(loaded: Loaded, in_loop: LatentDiffusion | None) -> Student:
     """in_loop: the teacher, where it is asked in every step."""
     recipe = loaded.plan.recipe

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from sdsdemo.errors import UserError
 from sdsdemo.models import sources
+from sdsdemo.models.building import builds_alone
 from sdsdemo.models.checkpoints import put, read_state
 from sdsdemo.models.configs import OpenClip, read_config
 from sdsdemo.models.finite import check_finite
@@ -208,6 +209,7 @@ def _tagged_weights(rest: str, facts: dict[str, Any], allow_download: bool) -> P
     return sources.repo_file(*on_hub, allow_download=allow_download)
 
 
+@builds_alone
 def build(files: ClipFiles, spec: str, device: torch.device | str) -> Any:
     """open_clip's module, float32. All that could be looked up is given, so that nothing reaches the network.
 

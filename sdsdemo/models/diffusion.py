@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from sdsdemo.captions.cleaning import clean_caption, clean_captions
 from sdsdemo.core.losses import NoiseSchedule, Prediction
 from sdsdemo.errors import UserError
+from sdsdemo.models.building import builds_alone
 from sdsdemo.models.diffusion_files import find_pipeline, load_part
 from sdsdemo.models.images import clean, fit
 from sdsdemo.models.pipelines import read_index
@@ -90,6 +91,7 @@ class LatentDiffusion:
         check_ids(int(self.tokenize([""]).max()), self.text_encoder.get_input_embeddings().num_embeddings, name)
 
     @classmethod
+    @builds_alone
     def from_pipeline(cls, pipeline: Any, *, device: torch.device | str = "cpu") -> LatentDiffusion:
         """Scores with the weights of a `StableDiffusionPipeline` that the caller holds; it stays as it was.
 
@@ -107,6 +109,7 @@ class LatentDiffusion:
         return model
 
     @classmethod
+    @builds_alone
     def from_folder(cls, folder: Path, *, name: str, device: torch.device | str = "cpu") -> LatentDiffusion:
         """Loads the parts one by one with the classes that `model_index.json` names. Raises `UserError`."""
         index = read_index(folder, name)
