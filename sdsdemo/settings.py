@@ -45,7 +45,7 @@ class Knob:
 
 TIMESTEPS = Knob(default=8, low=1, high=64, meaning="How many noise levels to test each caption at, evenly spread.")
 NOISES = Knob(
-    default=4, low=1, high=16, meaning="Noise draws a timestep; two or more give the difference its standard error."
+    default=4, low=1, high=16, meaning="Noise draws per timestep; two or more give the difference a standard error."
 )
 TIMESTEP_RANGE = (
     "The part of the noise schedule that timesteps are spread over, from 0 (no noise) to 1 (all noise); by default "
@@ -57,14 +57,14 @@ TYPED_RANGE = re.compile(rf"\s*{_NUMBER}(?:\s*,\s*|\s+(?:to\s+)?){_NUMBER}\s*", 
 REGIONS: Mapping[Region, str] = {
     "crop": "the middle square",
     "squash": "all of it, squashed to a square",
-    "pad": "all of it, with white beside it",
+    "pad": "all of it, padded with white",
     "own": "as each model's authors do it",
 }
 """What of a picture every model sees. The first is the default."""
 REGION_WORDS = (
     f"What of a picture every model sees: {'; '.join(f'{name}, {words}' for name, words in REGIONS.items())}."
 )
-SEED = Knob(default=0, low=0, high=2**31 - 1, meaning="Every caption meets the noise drawn from this seed.")
+SEED = Knob(default=0, low=0, high=2**31 - 1, meaning="Seed of the noise, which is the same for every caption.")
 
 
 def _limit(default: Any, says: str) -> Any:
@@ -86,10 +86,10 @@ class Limits:
     image_side_least: int = _limit(8, "A picture must have at least {} pixels a side.")
     caption_characters: int = _limit(300, "A caption may have up to {} characters.")
     captions: int = _limit(8, "A question may have up to {} captions.")
-    models: int = _limit(6, "A question on the page may go to up to {} models.")
+    models: int = _limit(6, "A question on the page may ask up to {} models.")
     queue: int = _limit(16, "Up to {} questions from the page may wait for an answer.")
     image_formats: tuple[str, ...] = _limit(("PNG", "JPEG", "WEBP"), "Pictures are read as {}.")
-    loaded_mb: int = _limit(8_000, "Beyond {} MB of weights, the models used longest ago are let go.")
+    loaded_mb: int = _limit(8_000, "Beyond {} MB of weights, the least recently used models are unloaded.")
 
 
 LIMITS = Limits()
@@ -184,8 +184,7 @@ VARIABLES = (
     Variable(
         name="SDSDEMO_CACHE",
         default="~/.cache/sdsdemo",
-        meaning="Folder of what was computed or fetched once: the teachers' preferences, Winoground's labels, runs of "
-        "the Fine-tune tab.",
+        meaning="Cache folder: the teachers' preferences, Winoground's labels, runs of the Fine-tune tab.",
     ),
     Variable(
         name="GRADIO_SERVER_NAME", default="127.0.0.1", meaning="Address to listen on, where --host is not given."

@@ -18,7 +18,7 @@ from sdsdemo.app.workbench import Workbench
 from sdsdemo.finetuning import before_after
 from sdsdemo.finetuning.events import Done, Step
 from sdsdemo.finetuning.loop import TrainingConfig, train
-from sdsdemo.finetuning.objectives import Aim, Objective
+from sdsdemo.finetuning.objectives import Objective, ObjectiveConfig
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.run import finetune
 from sdsdemo.finetuning.run_folder import TuningFolder
@@ -36,7 +36,7 @@ def main() -> None:
     found = {}
     for name in ("clip", "sds", "negatives", "preference"):
         model = student()
-        aim = Objective(model, Drawn(), Aim(name=name), teacher=TinyTeacher(), processes=processes)  # type: ignore[arg-type]
+        aim = Objective(model, Drawn(), ObjectiveConfig(name=name), teacher=TinyTeacher(), processes=processes)  # type: ignore[arg-type]
         config = TrainingConfig(steps=3, learning_rate=1e-3, warm_up=1)
         steps = [event for event in train(model, aim, config, processes=processes) if isinstance(event, Step)]
         weights = sum(float(p.detach().double().abs().sum()) for p in model.parameters())

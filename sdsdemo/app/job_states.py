@@ -114,7 +114,7 @@ def changes_by(event: Event, run: Job) -> dict[str, Any]:
     """The fields of a run that an event of its training changes. One that is to stop says so until it has."""
     stopping = run.state == "stopping"
     match event:
-        case events.Placed():
+        case events.DeviceChosen():
             return {"device": event.device}
         case events.Working():
             state = run.state if run.state in ("stopping", "running") else "preparing"
@@ -134,9 +134,9 @@ def changes_by(event: Event, run: Job) -> dict[str, Any]:
                 step=event.step, value=share.value, low=share.low, high=share.high, n=share.n, metric=event.metric
             )
             return {"evaluations": (*(old for old in run.evaluations if old.step != evaluation.step), evaluation)}
-        case events.Told():
+        case events.Notice():
             return {"told": (*run.told, event.text)}
-        case events.Written():
+        case events.WeightsSaved():
             return {"written": True}
         case events.Done():
             record, kept = dict(event.record), event.record.get("steps_done", run.step)

@@ -25,7 +25,7 @@ from sdsdemo.app.job_states import Job, changes_by, read, write_asked
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError, calling
 from sdsdemo.evaluation.store import read_run
-from sdsdemo.finetuning.events import Done, Event, Placed
+from sdsdemo.finetuning.events import DeviceChosen, Done, Event
 from sdsdemo.finetuning.recipe import MINI, Recipe
 from sdsdemo.finetuning.run_folder import TuningFolder
 from sdsdemo.models import cards
@@ -286,7 +286,7 @@ class Jobs:
     def _take(self, id_: str, event: Event) -> None:
         """What one event changes; with the lock held."""
         run, folder = self._runs[id_], TuningFolder(self.root / id_)
-        if isinstance(event, Placed) and run.state == "stopping":
+        if isinstance(event, DeviceChosen) and run.state == "stopping":
             folder.ask_to_stop()  # asked for before the run took away the wish of an earlier part
         changes = changes_by(event, run)
         if isinstance(event, Done):

@@ -116,10 +116,10 @@ def _mini_study(asked: argparse.Namespace) -> int:
     from sdsdemo.app.workbench import Workbench
     from sdsdemo.mini.experiments.declared import STUDIES, STUDY_ALIASES
     from sdsdemo.mini.experiments.verify import make_studies
-    from sdsdemo.mini.models.from_folder import Elsewhere
+    from sdsdemo.mini.models.from_folder import RelocatedWorkbench
 
     names = [*STUDIES] if asked.names == ["all"] else [STUDY_ALIASES.get(name, name) for name in asked.names]
-    workbench: Any = Workbench() if asked.checkpoints is None else Elsewhere(Workbench(), asked.checkpoints)
+    workbench: Any = Workbench() if asked.checkpoints is None else RelocatedWorkbench(Workbench(), asked.checkpoints)
     make_studies(names, asked.out, asked.work, workbench, progress, _part(asked.part))
     return show(asked, {"studies": names, "out": str(asked.out)}, lambda done: f"one line per run in {done['out']}")
 

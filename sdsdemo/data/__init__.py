@@ -1,1 +1,1 @@
-"""What is looked at: benchmarks and the Mini world. Reads and draws; never scores."""
+"""Benchmarks and the Mini world. Reads and draws; never scores."""

@@ -95,7 +95,7 @@ def _chosen(name: str, choices: Iterable[Choice], pixels: int) -> list[Example]:
 
 
 class Benchmark(list[Example]):
-    """The examples of a benchmark, with what is to be said of them before they are scored."""
+    """The examples of a benchmark, with notes to show before scoring."""
 
     notes: Sequence[str] = ()
 
@@ -125,7 +125,7 @@ NAMED: dict[str, Callable[[], list[Example]]] = {
 }
 MEANING = {
     "mini": "the Mini world, two images and two captions",
-    "mini-validation": "a set of the same make, for every choice",
+    "mini-validation": "a set built the same way, for every choice",
     "mini-retrieval": "one image, its caption among 100",
     "mini-zero-shot": "one object, its name among those of other objects",
     "mini-swaps": "one image, its caption and a swapped one, as ARO's attribution and relation",
@@ -165,7 +165,7 @@ def read_benchmark(name: str) -> list[Example]:
         return examples
     copies = ", ".join(f"{source}:PATH" for source in READERS)
     raise UserError(
-        f"There is no benchmark called '{name}'. There is: {', '.join(NAMED)}; and for a copy of your own {copies}."
+        f"There is no benchmark called '{name}'. Choose from {', '.join(NAMED)}; or, for your own copy, {copies}."
     )
 
 
@@ -173,9 +173,7 @@ def _check_captions(examples: Sequence[Example]) -> None:
     """Raises `UserError` for a caption with nothing to read, whatever its reader made of it."""
     for example in examples:
         if blank := [number for number, caption in enumerate(example.captions, 1) if is_blank(caption)]:
-            raise UserError(
-                f"Example {shown(example.id)} has a blank caption (number {blank[0]}): take the example out."
-            )
+            raise UserError(f"Example {shown(example.id)} has a blank caption (number {blank[0]}): remove the example.")
 
 
 def list_benchmarks() -> list[dict[str, object]]:
@@ -198,7 +196,7 @@ def differs(name: str, tags: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def notes_on(name: str, examples: Sequence[Example]) -> list[str]:
-    """What is to be known of a benchmark before it is scored, in sentences: its size, and what differs."""
+    """What to know before scoring a benchmark, in sentences: its size, and what differs."""
     pictures = {picture.key or f"{e.id}/{picture.name}" for e in examples for picture in e.images}
     captions = {caption for e in examples for caption in e.captions}
     size = f"{len(examples):,} examples, {len(pictures):,} different images, {len(captions):,} different captions."

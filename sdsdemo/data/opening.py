@@ -65,7 +65,7 @@ class Opening:
         except MemoryError:
             raise
         except Exception as error:  # decoders answer a broken file with errors of every kind
-            return f"{picture.name} is no picture, or it is broken ({type(error).__name__})."
+            return f"{picture.name} is not an image, or is damaged ({type(error).__name__})."
         self._sound.add(name)
         self.sizes[name] = image.size
         self.animated += FRAMES in image.info
@@ -85,14 +85,14 @@ class Opening:
 def left_out(broken: dict[str, str], total: int) -> str:
     """What was left out, in a sentence."""
     examples = "; ".join(f"{id_} ({reason.rstrip('.')})" for id_, reason in broken.items())
-    return f"{len(broken)} of {total} examples are left out, since their pictures cannot be opened: {examples}."
+    return f"{len(broken)} of {total} examples are left out because their pictures cannot be opened: {examples}."
 
 
 def _most(broken: dict[str, str], total: int) -> str:
     first, reason = next(iter(broken.items()))
     return (
         f"The pictures of more than half of the {total} examples cannot be opened; the first is {first}: {reason} "
-        "Mend them, and run again: what is scored is kept."
+        "Fix them and run again: scores so far are kept."
     )
 
 

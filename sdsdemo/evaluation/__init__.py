@@ -1,1 +1,1 @@
-"""A benchmark scored, kept, summarised, reported, drawn."""
+"""Scoring benchmarks: runs, storage, summaries, reports, figures."""

@@ -1,6 +1,6 @@
 """Answers as plain dicts: what `score --json`, the page's `/score` and `sdsdemo.score` return.
 
-A number that is not finite becomes None, since JSON has no word for it. Computes nothing and prints nothing.
+A non-finite number becomes None, since JSON cannot hold it. Computes nothing and prints nothing.
 """
 
 from __future__ import annotations
@@ -38,28 +38,28 @@ class AnswerRecord(TypedDict):
     scores: NotRequired[list[float | None]]
     """A number a caption, higher is better."""
     preferred: NotRequired[int | None]
-    """The index of the best, even when `decided` is false; None where nothing can be said."""
+    """Index of the best, even if `decided` is false; None if undefined."""
     difference: NotRequired[float | None]
     """Best minus second."""
     stderr: NotRequired[float | None]
     decided: NotRequired[bool]
     tie: NotRequired[bool]
-    """True where the difference may be rounding, else not there."""
+    """True if the difference may be rounding, else absent."""
     seconds: NotRequired[float]
     evidence: NotRequired[EvidenceRecord]
     notes: NotRequired[list[str]]
 
 
 class AnswersRecord(TypedDict):
-    """One question and what each model says to it."""
+    """One question and each model's answer."""
 
     image: str
     captions: list[str]
     """As they were read."""
     region: Region
-    """What of the picture every model was shown."""
+    """The part of the picture shown to every model."""
     timestep_range: list[float] | None
-    """The part of the noise schedule that was asked for: None is each model's own."""
+    """The requested part of the noise schedule: None for each model's own."""
     notes: NotRequired[list[str]]
     """Where there is something to explain."""
     models: list[AnswerRecord]
@@ -73,7 +73,7 @@ def answers_as_dict(
     region: Region = "crop",
     timestep_range: tuple[float, float] | None = None,
 ) -> AnswersRecord:
-    """One question, with the captions as they were read, and what each model says to it."""
+    """One question, with the captions as read, and each model's answer."""
     record: AnswersRecord = {
         "image": image_name,
         "captions": list(captions),

@@ -1,4 +1,4 @@
-"""The blind row: the same captions with images that have nothing to do with them."""
+"""The blind row: the same captions with unrelated images."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ UNRELATED, UNRELATED_SEED = 32, 20_003
 
 
 def unrelated(examples: Sequence[Example]) -> list[Example]:
-    """The same examples, each with 32 images that have nothing to do with its captions in place of its own.
+    """The same examples, each with 32 unrelated images in place of its own.
 
-    33 images are chosen from all by a fixed seed, and an example goes without its own; fewer where there are fewer.
+    A fixed seed chooses 33 images, and an example skips its own; fewer if there are fewer.
     """
     pictures = list({p.key or f"{e.id}/{p.name}": p for e in examples for p in e.images}.items())
     chosen = np.random.default_rng(UNRELATED_SEED).permutation(len(pictures))[: UNRELATED + 1]

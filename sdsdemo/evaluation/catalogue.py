@@ -1,9 +1,9 @@
-"""A stored run with its pictures, to be filtered and sorted: which examples, how each model did on them. No page.
+"""A stored run with its pictures, to filter and sort: which examples, how each model did on them. No page.
 
 `right` as in `metrics`: by text, image, group or group-match where two images have two captions; by accuracy where one
 image has k captions. The *margin* is that of the first of these: how clearly the two text picks go the right way, or by
 how much the weakest true caption beats the strongest rival, in the model's own units. Margins of two models have no
-common scale, so that their *disagreement* is the distance of their ranks.
+common scale, so their *disagreement* is the difference of their ranks.
 
 Shape suffixes: E example, I image, C caption.
 """
@@ -35,7 +35,7 @@ WHO = {
     "right": "the first model is right",
     "wrong": "the first model is wrong",
     "tied": "the first model has a tie",
-    "no number": "a score of the first model is no number",
+    "no number": "the first model has a score that is not a number",
     "fixed": "first wrong, second right (fixed)",
     "broken": "first right, second wrong (broken)",
     "still wrong": "both wrong",
@@ -55,7 +55,7 @@ ORDER = {
 
 @dataclass(frozen=True, kw_only=True)
 class Filter:
-    """What is to be seen. Several values of one field widen it, several fields narrow it; `of_several` may differ."""
+    """Which examples to show. Several values in a field widen it, several fields narrow it; `of_several` may differ."""
 
     model: str
     against: str
@@ -75,7 +75,7 @@ class Filter:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Catalogue:
-    """One run, ready to be looked through."""
+    """One run, ready to browse."""
 
     name: str
     """Of the benchmark."""
@@ -86,7 +86,7 @@ class Catalogue:
     tied: Mapping[str, Mapping[str, np.ndarray]] = field(repr=False)
     """Whether the margin is within rounding, which counts as wrong."""
     finite: Mapping[str, np.ndarray] = field(repr=False)
-    """Whether a model says anything about an example; where not, it is neither right nor wrong."""
+    """Whether a model scores an example; if not, it is neither right nor wrong."""
     modes: Mapping[str, Sequence[str]] = field(repr=False)
     """Of pairs of pairs; empty for one image an example."""
     decided: Mapping[str, np.ndarray] = field(repr=False)
@@ -94,11 +94,11 @@ class Catalogue:
     captions: Sequence[str] = field(repr=False)
     """All captions of each example in lower case, to be searched."""
     true: Sequence[int] = field(repr=False)
-    """How many captions of an example with one image are true, the first ones."""
+    """For one image: how many of the first captions are true."""
     chance: Mapping[str, np.ndarray] = field(repr=False)
     """By metric, how often random scores are right on each example."""
     notes: Sequence[str] = ()
-    """What is left out since it no longer fits, in sentences."""
+    """What was left out as outdated, in sentences."""
 
     @property
     def models(self) -> list[str]:
@@ -115,7 +115,7 @@ class Catalogue:
         return self.metrics == [ACCURACY]
 
     def place(self, example: str) -> int | None:
-        """Where an example of this id is; None where there is none."""
+        """The place of the example with this id; None if absent."""
         return next((e for e, found in enumerate(self.examples) if found.id == example), None)
 
     def tag_choices(self, kinds: Sequence[str]) -> list[str]:
@@ -124,16 +124,16 @@ class Catalogue:
 
 
 def read_catalogue(run: StoredRun, reader: Callable[[str], list[Example]] = read_benchmark) -> Catalogue:
-    """A run with the examples that it scored; without rows of models and examples that have changed since.
+    """A run with its scored examples, without models and examples that have changed since.
 
-    Raises `UserError` where the benchmark is not here any more or has changed, where its examples are of another shape
-    or of several, and where no model has scored all of it.
+    Raises `UserError` if the benchmark is gone or has changed, if its examples have unsuitable or mixed shapes,
+    or if no model has scored all of it.
     """
     _check_shapes(run)
     known = {example.id: example for example in reader(run.benchmark)}
     missing = [example.id for example in run.examples if example.id not in known]
     if missing:
-        raise UserError(f"'{run.benchmark}' has no example {missing[0]} any more: evaluate it again.")
+        raise UserError(f"'{run.benchmark}' no longer has example {missing[0]}: evaluate it again.")
     run = current(run, lambda name: list(known.values()))
     scores = {model: found for model in run.models if (found := run.of(model)) is not None}
     if not scores:
@@ -172,7 +172,7 @@ def _check_shapes(run: StoredRun) -> None:
     found = " and ".join(f"{images} x {captions}" for images, captions in shapes[:3])
     raise UserError(
         f"Browse shows examples of two images and two captions, or of one image and its captions; '{run.benchmark}' "
-        f"has some of {found}. Its figures are under Results."
+        f"has {found}. Its figures are under Results."
     )
 
 
@@ -191,7 +191,7 @@ def select(catalogue: Catalogue, wanted: Filter) -> np.ndarray:
     if wanted.modes and catalogue.modes:
         keep_E &= np.array([mode in wanted.modes for mode in catalogue.modes[wanted.model]])
     if wanted.who != ANY:
-        keep_E &= went(catalogue, wanted)[wanted.who]
+        keep_E &= outcome_masks(catalogue, wanted)[wanted.who]
     if wanted.decided != ANY:
         keep_E &= catalogue.decided[wanted.model] == (wanted.decided == "decided")
     for word in wanted.words.casefold().split():
@@ -199,8 +199,8 @@ def select(catalogue: Catalogue, wanted: Filter) -> np.ndarray:
     return _ordered(catalogue, wanted, np.flatnonzero(keep_E))
 
 
-def went(catalogue: Catalogue, wanted: Filter) -> dict[str, np.ndarray]:
-    """By each of `WHO`, whether an example is so, for the two models and the metric of a filter."""
+def outcome_masks(catalogue: Catalogue, wanted: Filter) -> dict[str, np.ndarray]:
+    """For each key of `WHO`, which examples match, by the filter's two models and metric."""
     a_E, b_E = (catalogue.right[model][wanted.metric] for model in (wanted.model, wanted.against))
     says_E = catalogue.finite[wanted.model]
     both_E = says_E & catalogue.finite[wanted.against]
@@ -213,11 +213,11 @@ class Tally(NamedTuple):
     """How one model did on some examples."""
 
     share: Proportion
-    """Right, of those on which the model says something."""
+    """Right, among the examples that the model scores."""
     ties: int
-    """Within rounding: they are in the share, as wrong."""
+    """Within rounding: counted in the share, as wrong."""
     not_finite: int
-    """A score is no number: they are not in the share."""
+    """A score is not finite: excluded from the share."""
 
 
 def tally(catalogue: Catalogue, model: str, metric: str, places: np.ndarray) -> Tally:
@@ -230,7 +230,7 @@ def tally(catalogue: Catalogue, model: str, metric: str, places: np.ndarray) -> 
 
 
 class TagShares(NamedTuple):
-    """How often the two models are right on the examples of one tag, and random scores would be."""
+    """How often each model, and a random scorer, is right on one tag's examples."""
 
     first: Proportion
     second: Proportion
@@ -238,7 +238,7 @@ class TagShares(NamedTuple):
 
 
 def by_tag(catalogue: Catalogue, wanted: Filter) -> dict[str, TagShares]:
-    """By `kind=tag`, how often either model is right, among what passes the filter without its tags."""
+    """By `kind=tag`, how often each model is right, among what passes the filter without its tags."""
     rest = np.zeros(len(catalogue.examples), dtype=bool)
     rest[select(catalogue, replace(wanted, tags=()))] = True
     shares = {}
@@ -254,7 +254,7 @@ def by_tag(catalogue: Catalogue, wanted: Filter) -> dict[str, TagShares]:
 def by_mode(catalogue: Catalogue, wanted: Filter) -> dict[str, int]:
     """How many examples the first model fails in each way, among what passes the filter without its modes.
 
-    Nothing for one image an example: there it is right or not.
+    Empty for examples of one image: they are right or not.
     """
     if not catalogue.modes:
         return {}
@@ -265,7 +265,7 @@ def by_mode(catalogue: Catalogue, wanted: Filter) -> dict[str, int]:
 
 def by_transition(catalogue: Catalogue, wanted: Filter) -> dict[str, int]:
     """How many examples went each way from the first model to the second, among what passes without `who`."""
-    rest, ways = select(catalogue, replace(wanted, who=ANY)), went(catalogue, wanted)
+    rest, ways = select(catalogue, replace(wanted, who=ANY)), outcome_masks(catalogue, wanted)
     return {way: int(ways[way][rest].sum()) for way in ("fixed", "broken", "still wrong", "always right")}
 
 
@@ -302,7 +302,7 @@ def _ordered(catalogue: Catalogue, wanted: Filter, places: np.ndarray) -> np.nda
 
 
 def _apart(a_E: np.ndarray, b_E: np.ndarray) -> np.ndarray:
-    """How far apart two models rank an example; NaN, which is sorted last, where one says nothing."""
+    """How far apart two models rank an example; NaN, sorted last, if one has no score."""
     return np.where(np.isnan(a_E + b_E), np.nan, np.abs(_ranks(a_E) - _ranks(b_E)))
 
 
@@ -311,7 +311,7 @@ def _ranks(value_E: np.ndarray) -> np.ndarray:
 
 
 def is_decided(scores: Scores, true: int = 1) -> bool:
-    """Whether the noise draws decide every pick that makes an example right or wrong.
+    """Whether the noise draws decide every pick behind an example's right or wrong.
 
     Of two images, either's best caption against the other; of one, the weakest true one against the strongest rival.
     """

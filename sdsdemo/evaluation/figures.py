@@ -1,4 +1,4 @@
-"""Figures for a paper, through matplotlib: from a result to the bytes of a file. Shows nothing, keeps nothing.
+"""Figures for a paper, by matplotlib: from a result to the bytes of a file. Shows and stores nothing.
 
 Objects only, never pyplot: its current figure would be shared by every visitor.
 """
@@ -19,11 +19,11 @@ HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo", "--")
 STYLES = ("-", "--", ":", "-.")
 """Models differ by more than colour."""
 NOTHING = {"value": 0.0, "low": 0.0, "high": 0.0}
-"""What is drawn of a share of no example at all."""
+"""Shown for a share of zero examples."""
 
 
 def shares_figure(result: Result) -> Figure:
-    """Percent right by metric, a bar a model with its 95 % interval, and chance as a dashed line."""
+    """Percent right by metric, one bar per model with its 95 % interval; chance is dashed."""
     metrics, models = list(result["chance"]), list(result["models"].items())
     figure = Figure(figsize=(1.2 + 1.9 * len(metrics), 3.4), layout="constrained")
     axes = figure.add_subplot()
@@ -54,7 +54,7 @@ def shares_figure(result: Result) -> Figure:
 
 
 def curves_figure(panels: Mapping[str, Mapping[str, Sequence[Mapping[str, float]]]]) -> Figure:
-    """Learning curves: a panel a title, in it the loss of each model by step, on a logarithmic axis."""
+    """Learning curves: one panel per title, each model's loss by step, on a log axis."""
     across = min(3, len(panels))
     down = -(-len(panels) // across)
     figure = Figure(figsize=(3.3 * across, 2.7 * down), layout="constrained")
@@ -94,7 +94,7 @@ def by_share_figure(rows: Sequence[Mapping[str, Any]], chance: float) -> Figure:
 
 
 def effects_figure(contrasts: Sequence[Mapping[str, Any]]) -> Figure:
-    """Effects on the text score with their 95 % intervals, a row a contrast, and each base's own as a small mark."""
+    """Effects on the text score with 95 % intervals, one row per contrast; small marks show each base."""
     figure = Figure(figsize=(6.4, 0.6 + 0.42 * len(contrasts)), layout="constrained")
     axes = figure.add_subplot()
     for row, found in enumerate(contrasts):
@@ -113,7 +113,7 @@ def effects_figure(contrasts: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def saved(figure: Figure, kind: str, dpi: int = 300) -> bytes:
-    """A figure as the bytes of a `png` or an `svg` file, without what tells when it was made."""
+    """A figure as the bytes of a `png` or `svg` file, without a timestamp."""
     stream = io.BytesIO()
     metadata = {"Software": None} if kind == "png" else {"Date": None}
     figure.savefig(stream, format=kind, dpi=dpi, metadata=metadata)

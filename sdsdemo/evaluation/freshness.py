@@ -1,7 +1,7 @@
-"""Whether a stored run is still of the models and the benchmark that are here. Scores nothing.
+"""Whether a stored run still matches the models and benchmark on this machine. Scores nothing.
 
-A model or a benchmark that is not on this machine contradicts nothing: its rows are shown as they are. What is here and
-has changed since is left out and named, so that no old score is shown for a new picture or new weights.
+Rows of a model or benchmark that is not on this machine are shown as they are. Whatever is here and has changed since
+is left out and named, so that no old score is shown for a new picture or new weights.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from sdsdemo.types import Example
 
 Reader = Callable[[str], list[Example]]
 OTHER_BENCHMARK = (
-    "'{run}' holds scores of '{benchmark}' as it was: {count} of its {total} examples have changed or are gone. "
+    "'{run}' was scored on an older '{benchmark}': {count} of its {total} examples have changed or are gone. "
     "Evaluate it again with a new --out."
 )
-CHANGED_EXAMPLES = "{count} of {total} examples changed since and are left out ({names}): evaluate again."
-CHANGED_MODEL = "{model} is left out, since its {what} changed after it was scored: evaluate it again with a new --out."
-UNREADABLE_MODEL = "{model} is left out, since it can no longer be read: {why}"
+CHANGED_EXAMPLES = "{count} of {total} examples have changed and are left out ({names}): evaluate again."
+CHANGED_MODEL = "{model} is left out because its {what} changed after scoring: evaluate it again with a new --out."
+UNREADABLE_MODEL = "{model} is left out because it can no longer be read: {why}"
 
 
 @dataclass(frozen=True)
 class Stale:
-    """What of a run no longer fits."""
+    """The outdated part of a run."""
 
     models: tuple[tuple[str, str], ...] = ()
-    """Each with a sentence: what changed of it, or why it cannot be read."""
+    """Each with a sentence: what changed, or why it cannot be read."""
     examples: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
@@ -39,7 +39,7 @@ class Stale:
 
 
 def current(run: StoredRun, reader: Reader | None = None) -> StoredRun:
-    """The run without what no longer fits, which its `notes` name. Raises `UserError` where too little is left.
+    """The run without its outdated part, which its `notes` name. Raises `UserError` if too little is left.
 
     reader: gives the examples of a benchmark by name, by default those that are here.
     """
@@ -47,7 +47,7 @@ def current(run: StoredRun, reader: Reader | None = None) -> StoredRun:
 
 
 def stale(run: StoredRun, reader: Reader | None = None) -> Stale:
-    """What of a run no longer fits the models and the benchmark, as far as they are here."""
+    """The part of a run that no longer matches the models and benchmark on this machine."""
     changed = {model: _changed(model, run) for model in run.header["models"]}
     return Stale(
         models=tuple((model, said) for model, said in changed.items() if said), examples=_changed_examples(run, reader)
@@ -65,7 +65,7 @@ def without(run: StoredRun, found: Stale) -> StoredRun:
     gone = {model for model, _ in found.models}
     models = {model: key for model, key in run.header["models"].items() if model not in gone}
     if not models:
-        raise UserError(f"Nothing of '{run.path}' is left to show. {' '.join(notes)}")
+        raise UserError(f"'{run.path}' has nothing left to show. {' '.join(notes)}")
     if count:
         notes.append(CHANGED_EXAMPLES.format(count=count, total=total, names=named(found.examples)))
     return replace(
@@ -77,7 +77,7 @@ def without(run: StoredRun, found: Stale) -> StoredRun:
 
 
 def _changed(model: str, run: StoredRun) -> str:
-    """Why the scores of a model are shown no longer, in a sentence; empty where nothing changed, or it is not here."""
+    """Why a model's scores are hidden, in a sentence; empty if nothing changed or it is not here."""
     try:
         card = cards.resolve(model)
     except UserError:
@@ -104,7 +104,7 @@ def _changed_examples(run: StoredRun, reader: Reader | None) -> tuple[str, ...]:
     here = [now[example.id] for example in run.every if example.id in now]
     told = all(example.made_of for example in run.every)
     if not told and hash_of(here) != run.header["benchmark_hash"]:
-        return tuple(example.id for example in run.every)  # an older version kept nothing by which to say which
+        return tuple(example.id for example in run.every)  # older versions stored nothing to tell which
     return tuple(example.id for example in run.every if _example_changed(example, now.get(example.id)))
 
 

@@ -1,4 +1,4 @@
-"""Whether a benchmark suits a model: whether it knows the pictures, and reads every caption as it is meant."""
+"""Whether a benchmark suits a model: does it know the pictures, and read every caption as intended?"""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from sdsdemo.errors import UserError
 from sdsdemo.types import Example, Picture, Region, Scorer
 
 CHECKED_PICTURES = 4
-"""Examples, spread over the benchmark, whose pictures are looked at before a model is trusted with it."""
+"""Examples, spread over the benchmark, whose pictures are checked first."""
 UNREAD = {"truncated", "equal-captions", "unknown-words"}
 """Kinds of `Concern` about captions that leave a score, which is kept with them."""
 
 
 def check_fit(scorer: Scorer, examples: Sequence[Example], region: Region) -> dict[str, tuple[str, ...]]:
-    """By example, how its captions are not read as meant, where they are not: cut, equal, or with unknown words.
+    """By example, how its captions are misread, if they are: cut, equal, or with unknown words.
 
-    All captions are looked at, and the pictures of 4 examples, spread over all. Raises `UserError` for an example that
-    means nothing to the model: of words or pictures that a small one does not know, or with a tokenizer's own marks.
+    Checks all captions, and the pictures of 4 examples spread over the benchmark. Raises `UserError` for an example
+    the model cannot score: words or pictures unknown to a small model, or a tokenizer's special tokens.
     """
     looked = {example.id for example in _spread(examples, CHECKED_PICTURES)}
     unread: dict[str, tuple[str, ...]] = {}
@@ -30,7 +30,8 @@ def check_fit(scorer: Scorer, examples: Sequence[Example], region: Region) -> di
         blocking = [concern.text for concern in concerns if concern.blocking]
         if blocking:
             raise UserError(
-                f"Example {example.id} is not for {scorer.card.title}: {blocking[0]} Name another model with --model."
+                f"Example {example.id} does not suit {scorer.card.title}: {blocking[0]} "
+                "Name another model with --model."
             )
         kinds = tuple(sorted({concern.kind for concern in concerns} & UNREAD))
         unread |= {example.id: kinds} if kinds else {}
@@ -38,7 +39,7 @@ def check_fit(scorer: Scorer, examples: Sequence[Example], region: Region) -> di
 
 
 def _opened(picture: Picture) -> Image | None:
-    """None where it cannot be opened, which is said where it is scored."""
+    """None if it cannot be opened, which scoring reports."""
     try:
         return picture.open()
     except UserError:

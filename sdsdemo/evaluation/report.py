@@ -1,4 +1,4 @@
-"""Stored runs as results again, several of one benchmark as one. Scores nothing."""
+"""Turns stored runs back into results, merging those of one benchmark. Scores nothing."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ class _Stored(TypedDict):
 
 
 def read_result(path: Path) -> Result:
-    """A result that `evaluate --json` printed into a file. Raises `UserError` where it is none."""
+    """Reads a result that `evaluate --json` printed. Raises `UserError` if it is not one."""
     try:
         result: Result = shaped(from_json(path.read_bytes()), _Stored)
         _check_shares(result)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path.name} is no result of `evaluate --json` ({error}): write it again.") from error
+        raise UserError(f"{path.name} is not a result of `evaluate --json` ({error}): write it again.") from error
     return result
 
 
@@ -72,11 +72,11 @@ def _check_shares(result: Result) -> None:
                 if not 0 <= share["low"] <= share["value"] <= share["high"] <= 1:
                     raise ValueError(f"{name}, {metric}: a share must lie from 0 to 1, within its interval")
         if {kind: set(found) for kind, found in entry["by_tag"].items()} != tags:
-            raise ValueError(f"{name} has other tags than the first model")
+            raise ValueError(f"{name} has different tags from the first model")
 
 
 def report(paths: Sequence[Path], out: Path | None, note: Callable[[str], None]) -> list[Result]:
-    """A result, as `evaluate --json` prints it, for each benchmark of some runs; written as files where `out` is given.
+    """A result, as `evaluate --json` prints it, for each benchmark of some runs; written to files if `out` is given.
 
     Runs of the same examples become one result, so that their models are compared; where settings differ, the model's
     name says which. Raises `UserError` for a folder that is no run, or that has no model that scored every example.
@@ -92,7 +92,7 @@ def results_of(
     note: Callable[[str], None] = lambda line: None,
     called: Callable[[StoredRun], str] = lambda run: run.path.name,
 ) -> list[Result]:
-    """One result for all runs of the same examples. called: what sentences call a run; on the page never its path."""
+    """One result for all runs of the same examples. called: a run's name in messages; on the page never its path."""
     groups: list[list[StoredRun]] = []
     for run in runs:
         for line in run.notes:
@@ -101,7 +101,7 @@ def results_of(
             raise UserError(f"No model in '{called(run)}' has scored every example yet: run evaluate again first.")
         unfinished = [model for model in run.header["models"] if model not in run.models]
         if unfinished:
-            note(f"Left out of '{called(run)}', since unfinished: {', '.join(unfinished)}.")
+            note(f"Unfinished, so left out of '{called(run)}': {', '.join(unfinished)}.")
         same = next((group for group in groups if _same_examples(group[0], run)), None)
         if same is None:
             groups.append([run])
@@ -138,7 +138,7 @@ def write_report(results: Sequence[Result], out: Path, note: Callable[[str], Non
 
 
 def _same_examples(one: StoredRun, other: StoredRun) -> bool:
-    """Whether two runs are of the same captions and pictures, as far as both have kept what they were."""
+    """Whether two runs scored the same captions and pictures, as far as both recorded them."""
     theirs = {example.id: example for example in other.every}
     if {example.id for example in one.every} != theirs.keys():
         return False
@@ -148,16 +148,16 @@ def _same_examples(one: StoredRun, other: StoredRun) -> bool:
 
 
 def _in_common(group: Sequence[StoredRun], called: Callable[[StoredRun], str]) -> list[StoredRun]:
-    """The runs with the examples that count in all of them, in the order of the first."""
+    """The runs, limited to the examples that count in all, in the first one's order."""
     common = set.intersection(*({example.id for example in run.examples} for run in group))
     if not common:
-        raise UserError(f"'{called(group[0])}' and '{called(group[1])}' have no example in common.")
+        raise UserError(f"'{called(group[0])}' and '{called(group[1])}' have no examples in common.")
     kept = tuple(example for example in group[0].examples if example.id in common)
     return [replace(run, examples=kept) for run in group]
 
 
 def _scored_by_name(group: Sequence[StoredRun]) -> dict[str, Scored]:
-    """A model that is in several runs is told by its settings, and then by its folder."""
+    """A model in several runs is named with its settings, then also its folder."""
     scored: dict[str, Scored] = {}
     for run in group:
         for model, found in scored_of(run).items():
@@ -189,7 +189,7 @@ def _result(group: Sequence[StoredRun]) -> Result:
 
 
 def _settings(run: StoredRun) -> str:
-    """As "8 x 4, seed 0", and what else is set."""
+    """Such as "8 x 4, seed 0", plus other settings."""
     settings = run.header["settings"]
     rest = {name: value for name, value in settings.items() if value and name not in Settings.__annotations__}
     words = [

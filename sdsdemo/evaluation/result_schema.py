@@ -1,6 +1,6 @@
 """The shapes of a result, the dict of `evaluate --json`. Reads and computes none.
 
-A number of nothing is NaN in memory, and None in a file. A key that is not named here is kept.
+An undefined number is NaN in memory and None in a file. Unlisted keys are kept.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Shares = dict[str, Share]
 
 
 class Settings(TypedDict):
-    """What a run was scored with, as far as every result has it; more in `store.header.Settings`."""
+    """The settings that every result has; more in `store.header.Settings`."""
 
     timesteps: int
     noises: int
@@ -32,7 +32,7 @@ class Settings(TypedDict):
 
 
 class Pair(TypedDict):
-    """Two models by one metric, on the examples on which both say something."""
+    """Two models by one metric, on the examples that both score."""
 
     a: str
     b: str
@@ -59,7 +59,7 @@ class TextOnly(TypedDict):
 
     name: str
     missing: NotRequired[str]
-    """Why there is none, in a phrase."""
+    """Why it is missing, in a phrase."""
     rule: NotRequired[str]
     chance: NotRequired[float]
     accuracy: NotRequired[Share]
@@ -73,7 +73,7 @@ Entry = dict[str, Any]
 
 
 class Summary(TypedDict):
-    """What the scores of the models come to."""
+    """The models' scores, summarised."""
 
     chance: dict[str, float]
     """By metric."""
@@ -88,7 +88,7 @@ class Result(Summary):
     n: int
     """Examples that count."""
     of: int
-    """Examples that the benchmark has."""
+    """Examples in the benchmark."""
     differs: NotRequired[list[str]]
     """How it differs from the published set, in sentences."""
     skipped: NotRequired[list[Skipped]]

@@ -1,6 +1,6 @@
 """Scores a whole benchmark: resumable, shared by several processes, every score kept. Knows no file format and no page.
 
-What the scores say is in `summary`; how it reads, in `tables`.
+`summary` interprets the scores; `tables` formats them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from sdsdemo.runtime.distributed import Processes
 from sdsdemo.types import Budget, CaptionComparer, Card, Example, Scorer, Scores
 
 REPORTED_EVERY = 2.0
-"""Seconds between two reports of progress."""
+"""Seconds between progress reports."""
 BAR = 24
 
 
@@ -53,14 +53,14 @@ def evaluate(
     progress: Callable[[str], None] = lambda line: None,
     remark: Callable[[str], None] = lambda line: None,
 ) -> Result:
-    """The dict of `evaluate --json`: by model the share of examples that it gets right, and every two models compared.
+    """The dict of `evaluate --json`: each model's share of right examples, and every pair of models compared.
 
-    An example whose pictures cannot be opened is in no share: `skipped` names it, with why; the next run tries again.
+    Examples whose pictures cannot be opened are excluded: `skipped` names each with the reason; the next run retries.
 
     limit: score only so many examples, an even share of each tag.
-    out: a folder that keeps every score as it is made; a run that was stopped goes on from it.
-    blind: the blind row for denoising models too, which takes 32 times as long; similarities have it always.
-    progress, remark: take a line of how far it is, and a line that should stay.
+    out: a folder that stores each score immediately; a stopped run resumes from it.
+    blind: the blind row for denoising models too, which takes 32 times as long; similarity models always have it.
+    progress, remark: take a progress line, and a line to keep on display.
 
     Under `torchrun` or `accelerate launch` the processes share the examples, and each returns the whole result.
     Raises `UserError` for a benchmark that is unknown or cannot be read, a model that cannot run here or that the
@@ -94,25 +94,25 @@ def evaluate(
 
 
 def _chosen(every: Sequence[Example], limit: int | None) -> Sequence[Example]:
-    """Those to score. Raises `UserError` where there is none."""
+    """The examples to score. Raises `UserError` for none."""
     examples = every if limit is None else stratified(every, limit)
     if not examples:
-        raise UserError("There is nothing to score: give --limit a number of at least 1.")
+        raise UserError("There is nothing to score: set --limit to at least 1.")
     return examples
 
 
 def _open_run(
     out: Path, benchmark: str, examples: Sequence[Example], budget: Budget, processes: Processes, of: int
 ) -> RunFolder:
-    """The folder, with what the examples are made of now, as the main process sees them."""
+    """The folder, with the examples' current digests, from the main process."""
     own = {example.id: made_of(example) for example in examples} if processes.is_main else {}
     return RunFolder(out, benchmark, examples, budget, processes, of=of, made_of=processes.gather([own])[0])
 
 
 def stratified(examples: Sequence[Example], limit: int) -> list[Example]:
-    """`limit` examples, in their order, each tag with the share that it has in all of them as near as can be.
+    """`limit` examples, in order, keeping each tag's share as closely as possible.
 
-    Every example has a rank within its tag; the ones whose rank is smallest for the size of their tag are taken.
+    Each example is ranked within its tag; those with the smallest rank relative to the tag's size are taken.
     """
     tag_of = [example.tags.get("tag", "") for example in examples]
     seen: defaultdict[str, int] = defaultdict(int)
@@ -149,7 +149,7 @@ class _Work:
     def score_all(
         self, models: Sequence[str], examples: Sequence[Example], blind: bool
     ) -> tuple[dict[str, str], list[Example], dict[str, Scored]]:
-        """Why examples are left out, those that are in, and by model all scores of these."""
+        """Why examples are skipped, the usable ones, and all scores of these by model."""
         self.check_kept(models)
         found = {name: self.scores(name, examples) for name in models}
         broken = self.broken(examples)
@@ -171,8 +171,8 @@ class _Work:
                 self._enter(name)
 
     def with_further(self, name: str, examples: Sequence[Example], scores_E: list[Scores], blind: bool) -> Scored:
-        """All scores of one model: with the blind ones where they are asked for, or cost nothing, and with those of the
-        captions alone where the set asks for them and the model has an embedding of a caption."""
+        """All scores of one model: blind ones too if requested or free, and text-only ones if the set needs them
+        and the model embeds captions."""
         one_image = all(len(example.images) == 1 for example in examples)
         with_blind = one_image and (blind or scores_E[0].evidence is None)
         alone = has_task([example.tags for example in examples]) and has_embedding(scores_E[0])
@@ -188,30 +188,30 @@ class _Work:
         return [found[example.id] for example in examples]
 
     def broken(self, examples: Sequence[Example]) -> dict[str, str]:
-        """By example, in their order, why its pictures cannot be opened, from all processes."""
+        """By example, in order, why its pictures cannot be opened, from all processes."""
         why = dict(pair for pair in self.processes.gather(list(self.opening.broken.items())))
         return {example.id: why[example.id] for example in examples if example.id in why}
 
     def finish(self, broken: Mapping[str, str], usable: Sequence[Example]) -> None:
-        """Say in the folder what was left out, and that everything was scored."""
+        """Record in the folder what was left out, and that all else was scored."""
         if self.run is not None:
             self.run.skip(broken, [example.id for example in usable])
             self.run.finish(self.from_others, self.shares if self.processes.count > 1 else ())
             self.remark(f"Every score is kept in {self.run.path}: python -m sdsdemo report {self.run.path}")
 
     def scores(self, name: str, examples: Sequence[Example], what: str = "") -> dict[str, Scores]:
-        """By example, from the run's folder where it is there, else computed by all processes together and added to it.
+        """By example, from the run's folder if stored, else computed by all processes and added to it.
 
         Examples that cannot be opened are left out.
         """
         kept = self._kept(name, examples, what)
         if kept:
-            self.remark(f"{_called(name, what)}  {len(kept)} of {len(examples)} were scored before")
+            self.remark(f"{_called(name, what)}  {len(kept)} of {len(examples)} already scored")
         todo = [example for example in examples if example.id not in kept]
         return kept | (self._together(name, todo, what) if todo else {})
 
     def _kept(self, name: str, examples: Sequence[Example], what: str) -> dict[str, Scores]:
-        """What the folder holds, as the main process sees it, of examples that are still there."""
+        """Stored scores, from the main process, of examples that still exist."""
         if self.run is None:
             return {}
         run = self.run
@@ -236,7 +236,7 @@ class _Work:
         return {row["example"]: scores_of(row) for row in gathered}
 
     def _fresh(self, name: str, examples: Sequence[Example], what: str) -> dict[str, Scores]:
-        """Scores that are computed here; those that another run has added meanwhile are taken from it."""
+        """Scores computed here, or taken from another run that has just added them."""
         scorer = self.workbench.scorer(name)
         unread = check_fit(scorer, examples, self.budget.region)
         for sentence in remarks(scorer.card, self.budget) if not what else ():
@@ -265,13 +265,13 @@ class _Work:
         return scorer.compare_captions(examples)
 
     def _say_unseen(self, name: str, scorer: Scorer) -> None:
-        """Of how many pictures this model does not see enough, among those that were opened here."""
+        """Reports how many of the pictures opened here this model sees too little of."""
         shares = [scorer.share_seen(size, self.budget.region) for size in self.opening.sizes.values()]
         little = [share for share in shares if share < SAID_BELOW]
         if little:
             self.remark(
                 f"{name}  sees less than {SAID_BELOW:.0%} of {len(little)} of {len(shares)} pictures, of one only "
-                f"{min(little):.0%}: --region squash or pad shows them all"
+                f"{min(little):.0%}: --region squash or pad shows them in full"
             )
         if self.opening.animated:
             self.remark(f"{self.opening.animated} pictures are animations: only the first frame of each is read.")
@@ -290,11 +290,11 @@ class _Work:
                 yield example
 
     def _stored(self, name: str, example: Example, what: str) -> Scores | None:
-        """What the folder holds of an example as it is now."""
+        """The stored scores of an example in its current state."""
         return None if self.run is None else self.run.scores(name, example.id, what, made_of=_digest_of(example, what))
 
     def _keep(self, name: str, example: Example, scores: Scores, what: str) -> Scores:
-        """The scores that are stored from now on."""
+        """Stores scores; returns those that count."""
         if self.run is None:
             return scores
         return self.run.add(name, example.id, scores, what, made_of=_digest_of(example, what))
@@ -314,7 +314,7 @@ class _Work:
             self.remark(note)
 
     def _card(self, name: str) -> Card:
-        """Without loading the model, where it is not one that was lent."""
+        """Without loading the model, unless the caller supplied it."""
         try:
             return cards.resolve(name)
         except UserError:

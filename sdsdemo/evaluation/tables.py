@@ -29,20 +29,20 @@ ONE_WINS = (
 )
 APART = {
     "not_finite": (
-        "examples has a score that is not a finite number: it is in no share and in no comparison",
-        "examples have a score that is not a finite number: they are in no share and in no comparison",
+        "examples has a score that is not a finite number; shares and comparisons exclude it",
+        "examples have a score that is not a finite number; shares and comparisons exclude them",
     ),
     "truncated": (
-        "examples has a caption that this model does not read to its end",
-        "examples have a caption that this model does not read to its end",
+        "examples has a caption that this model truncates",
+        "examples have a caption that this model truncates",
     ),
     "equal_captions": (
-        "examples has captions that this model reads as equal",
-        "examples have captions that this model reads as equal",
+        "examples has captions that this model reads as identical",
+        "examples have captions that this model reads as identical",
     ),
     "unknown_words": (
-        "examples has a word that the tokenizer of this model does not know",
-        "examples have a word that the tokenizer of this model does not know",
+        "examples has a word that this model's tokenizer does not know",
+        "examples have a word that this model's tokenizer does not know",
     ),
 }
 """What is counted apart, said of one and of several."""

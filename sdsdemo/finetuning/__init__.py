@@ -1,4 +1,4 @@
-"""Fine-tuning CLIP with a diffusion teacher, its rivals and controls: from a recipe to a file with its story.
+"""Fine-tuning CLIP with a diffusion teacher, with baselines and controls: from a recipe to a documented checkpoint.
 
-`run.finetune` is the deed; importing this package alone loads nothing heavy.
+`run.finetune` runs it; importing this package alone loads nothing heavy.
 """

@@ -13,16 +13,16 @@ from torch import Tensor
 
 from sdsdemo.finetuning.objectives import Batch
 from sdsdemo.finetuning.recipe import WITH_TWINS, Recipe
-from sdsdemo.finetuning.teacher_preferences import told_apart
+from sdsdemo.finetuning.teacher_preferences import pair_key
 from sdsdemo.finetuning.training_pairs import Pair, Source
 from sdsdemo.models.clip import ClipModel
 from sdsdemo.models.diffusion import LatentDiffusion
 
 HELD_BYTES = 400_000_000
-"""Inputs of CLIP that are kept: all of Mini's, some of a large set's."""
+"""Cached CLIP inputs: all of Mini's, part of a large set's."""
 
 KEPT_CAPTIONS = 100_000
-"""Captions whose tokens are kept; with more, those of earlier steps are let go."""
+"""Captions with cached tokens; beyond it, the oldest are dropped."""
 
 
 class PairBatches:
@@ -36,7 +36,7 @@ class PairBatches:
         teacher: LatentDiffusion | None = None,
         preference: Mapping[tuple[str, str, str], float] | None = None,
     ) -> None:
-        """teacher: where it is asked in every step. preference: p by `told_apart`, for `preference`."""
+        """teacher: if queried in every step. preference: p by `pair_key`, for `preference`."""
         self.size = recipe.batch
         self._recipe, self._source, self._base, self._teacher = recipe, source, base, teacher
         self._preference = preference or {}
@@ -50,9 +50,9 @@ class PairBatches:
 
     @torch.no_grad()
     def encode_frozen(self, step: int) -> dict[str, Tensor]:
-        """Features, on the CPU, of what a step meets of a frozen tower and is not kept yet: give them to `keep`.
+        """A frozen tower's features for a step, on the CPU, except those cached already: pass them to `keep`.
 
-        They depend on the steps that were asked for before, so that a run which is resumed gets the same bits.
+        They depend on the steps requested before, so that a resumed run gets the same bits.
         """
         pairs = self._pairs(step)
         found: dict[str, Tensor] = {}
@@ -69,11 +69,11 @@ class PairBatches:
         return found
 
     def keep(self, features: Mapping[str, Tensor]) -> None:
-        """Features that no step has to compute."""
+        """Caches features, so that no step computes them."""
         self._known.update(features)
 
     def rows(self, step: int, rows: slice) -> Batch:
-        """These rows of a step. Raises `UserError` where too many images are bad."""
+        """These rows of a step. Raises `UserError` if too many images are bad."""
         pairs = self._pairs(step)
         own, device = pairs[rows], self._base.device
         captions = [pair.caption for pair in own]
@@ -94,7 +94,7 @@ class PairBatches:
         )
 
     def control_batch(self, step: int, rows: slice) -> Batch:
-        """As `rows`, with the true latents and the true captions: for the controls of L_SDS."""
+        """Like `rows`, with the true latents and captions: for the controls of L_SDS."""
         pairs = self._pairs(step)[rows]
         assert self._teacher is not None
         with torch.no_grad():
@@ -102,7 +102,7 @@ class PairBatches:
         return Batch(pixels_R=self._inputs(pairs), condition_R=condition_R, latent_R=self.latents(pairs))
 
     def latents(self, pairs: Sequence[Pair]) -> Tensor:
-        """The true latents of the images, as the denoiser meets them."""
+        """The true latents of the images, scaled for the denoiser."""
         assert self._teacher is not None
         with torch.no_grad():
             return self._teacher.encode_images([pair.picture.open() for pair in pairs])
@@ -123,7 +123,7 @@ class PairBatches:
         return {name: number_B.to(self._base.device) for name, number_B in found.items()}
 
     def _features(self, keys: Sequence[str]) -> Tensor | None:
-        """features_RD that are kept; None where one is not, as of a tower that is trained."""
+        """Cached features_RD; None if any is missing, as for a trained tower."""
         if not all(key in self._known for key in keys):
             return None
         return torch.stack([self._known[key] for key in keys]).to(self._base.device)
@@ -132,7 +132,7 @@ class PairBatches:
         return torch.stack([self._input(pair) for pair in pairs]).to(self._base.device)
 
     def _tokens(self, captions: Sequence[str]) -> Tensor:
-        """token_RL; what was met before is not tokenized again, which costs more than its rows in a small tower."""
+        """token_RL, cached: in a small tower, tokenizing costs more than encoding."""
         new = list(dict.fromkeys(caption for caption in captions if caption not in self._token_L))
         if new:
             if len(self._token_L) > KEPT_CAPTIONS:
@@ -141,8 +141,8 @@ class PairBatches:
         return torch.stack([self._token_L[caption] for caption in captions]).to(self._base.device)
 
     def _input(self, pair: Pair) -> Tensor:
-        """An image as CLIP takes it; kept for the next epoch while there is room."""
-        key = told_apart(pair)
+        """An image as CLIP input, cached for the next epoch while there is room."""
+        key = pair_key(pair)
         found = self._pixels.get(key)
         if found is None:
             found = self._base.preprocess(pair.picture.open())
@@ -161,7 +161,7 @@ class PairBatches:
         return [pairs[row].twin or pairs[(row + 1) % len(pairs)].caption for row in range(len(pairs))[rows]]
 
     def _conditions(self, pairs: Sequence[Pair], rows: slice, step: int) -> Tensor:
-        """The captions as the teacher reads them; of other images where they are shuffled as a control."""
+        """The captions encoded for the teacher; in the shuffled control, those of other images."""
         assert self._teacher is not None
         turn = 0
         if self._recipe.shuffled:
@@ -175,12 +175,12 @@ class PairBatches:
         """p of each; of `labels` it is 1; NaN without a twin."""
         told = self._recipe.objective == "labels"
         found = [
-            float("nan") if pair.twin is None else 1.0 if told else self._preference.get(told_apart(pair), float("nan"))
+            float("nan") if pair.twin is None else 1.0 if told else self._preference.get(pair_key(pair), float("nan"))
             for pair in pairs
         ]
         return torch.tensor(found, dtype=torch.float32)
 
 
 def _image_key(pair: Pair) -> str:
-    """What tells an image from the others, and from every caption."""
+    """A key unique among images and captions."""
     return f"\0{pair.picture.key or pair.picture.name}"

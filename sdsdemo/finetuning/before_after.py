@@ -1,12 +1,12 @@
 """Before and after: what a run changed, on data that it never trained on, with its uncertainty.
 
     pairs       text, image, group on a pair-of-pairs benchmark; of free data, each held-out caption against its swap
-    choices     zero-shot classification and retrieval: is what CLIP could do retained?
-    cosine      median cosine of an example's two captions, and of its two images: which tower separates them?
+    choices     zero-shot classification and retrieval: does CLIP keep its skills?
+    cosine      median cosine between an example's two captions, and its two images: which tower separates them?
 
 Non-inferior (stored as `kept`): the lower end of the change's 95 % interval is above -2 points, on a set where the base
-is right 50 to 90 % of the time. All comparisons are paired: the same examples before and after. An example with a score
-that is not a finite number, before or after, is in no figure: `not_finite` counts it apart, and a set that has one
+is right 50 to 90 % of the time. All comparisons are paired: the same examples before and after. Examples with a
+non-finite score, before or after, are excluded from every figure and counted in `not_finite`; a set that has one
 afterwards is not non-inferior.
 
 Shape suffixes: E example, D features.
@@ -39,16 +39,16 @@ from sdsdemo.types import Example, Picture, Scores
 NON_INFERIORITY_MARGIN = 0.02
 """Non-inferiority margin, as a share: how far the interval's lower end may lie below zero."""
 MEANT_FOR = (0.5, 0.9)
-"""Accuracy of the base between which non-inferiority means something: neither lost nor at the ceiling."""
+"""Range of base accuracy where non-inferiority is meaningful: neither at chance nor at the ceiling."""
 HELD_BYTES = 300_000_000
-"""Images are kept as CLIP's inputs up to this size in all; larger sets are opened again at each evaluation."""
+"""Total size of cached CLIP inputs; larger sets are opened again at each evaluation."""
 ZERO_SHOT, RETRIEVAL = 500, (5, 100)
 """Examples of zero-shot classification; sets, and captions a set, of retrieval."""
 AT_ONCE = 64
 AMONG = 100
-"""Captions that an image of the user's own data is retrieved among."""
+"""Candidate captions for retrieval on the user's own data."""
 FLIPPED = 24
-"""Examples by id whose answer changed that are kept for the record, each way."""
+"""How many changed examples the record lists, each way."""
 NO_CHANGE = Change(value=math.nan, low=-1.0, high=1.0, n=0, gained=0, lost=0, p=1.0)
 """Of no example: it may be anything."""
 MINI_TAGS = {
@@ -99,7 +99,7 @@ class Evaluator:
         self._keep = inputs is not None or pictures * side <= HELD_BYTES
 
     def evaluate(self, sets: Sequence[str] = (), check: Callable[[], None] = lambda: None) -> Evaluation:
-        """Evaluates the model as it is now, on these sets or on all. check: called often, and may raise."""
+        """Evaluates the current model on these sets, or on all. check: called often, and may raise."""
         right: dict[str, dict[str, np.ndarray]] = {}
         told: dict[str, np.ndarray] = {}
         cosine: dict[str, float] = {}
@@ -153,7 +153,7 @@ class Evaluator:
         return found
 
     def compare(self, before: Evaluation, after: Evaluation, recipe: Recipe) -> dict[str, Any]:
-        """What changed, as JSON can hold it: None where a number is missing."""
+        """What changed, JSON-ready: None for a missing number."""
         record: dict[str, Any] = {"benchmark": self.first, "sets": {}, "cosine": {}}
         for name, found in before.right.items():
             finite_E = before.finite[name] & after.finite[name]
@@ -201,12 +201,12 @@ def withheld_rows(examples: Sequence[Example], recipe: Recipe) -> dict[str, np.n
 
 
 def mini_measure(recipe: Recipe) -> str:
-    """The pair-of-pairs set that a run on the Mini world is measured on."""
+    """The pair-of-pairs set that evaluates a run on the Mini world."""
     return recipe.measure or "mini-validation"
 
 
 def mini_sets(name: str) -> dict[str, list[Example]]:
-    """A pair-of-pairs set of the Mini world, and the two that say what is kept."""
+    """A pair-of-pairs set of the Mini world, and the two that test retained skills."""
     return {
         name: _with_pairs(name),
         "mini-zero-shot": zero_shot(count=ZERO_SHOT, pixels=MODEL_PIXELS),
@@ -215,9 +215,9 @@ def mini_sets(name: str) -> dict[str, list[Example]]:
 
 
 def sets_of(recipe: Recipe, source: Source) -> dict[str, list[Example]]:
-    """What a run is measured on, the watched set first.
+    """A run's evaluation sets, the tracked one first.
 
-    Raises `UserError` for a benchmark that is not here, or cannot be used to measure.
+    Raises `UserError` for a benchmark that is missing or unsuitable.
     """
     if recipe.is_mini:
         return mini_sets(mini_measure(recipe))
@@ -232,7 +232,7 @@ def sets_of(recipe: Recipe, source: Source) -> dict[str, list[Example]]:
             _choice(k, pair, tuple(o.caption for o in others if o is not pair)) for k, pair in enumerate(others)
         ]
     if not sets:
-        raise UserError("Too few images are left to measure before and after: give more data, or name a --measure.")
+        raise UserError("Too few images are left to evaluate before and after: give more data, or name a --measure.")
     return sets
 
 
@@ -270,7 +270,7 @@ def _row(was_E: np.ndarray, is_E: np.ndarray, finite_E: np.ndarray) -> dict[str,
 
 
 def _apart(before: Evaluation, after: Evaluation, name: str) -> dict[str, Any]:
-    """Of how many examples of a set a score is not a finite number; nothing where all are."""
+    """How many examples of a set have a non-finite score; empty if none."""
     counts = {"before": int((~before.finite[name]).sum()), "after": int((~after.finite[name]).sum())}
     return {"not_finite": counts} if any(counts.values()) else {}
 
@@ -278,7 +278,7 @@ def _apart(before: Evaluation, after: Evaluation, name: str) -> dict[str, Any]:
 def _kept(row: Mapping[str, Any], finite_E: np.ndarray) -> dict[str, Any]:
     """Whether a choice set shows non-inferiority: True, False, or None where the set does not suit the base.
 
-    finite_E: whether an example's scores are finite afterwards; where one is not, it is not shown.
+    finite_E: whether an example's scores are finite afterwards; if any is not, the result is False.
     """
     low, high = MEANT_FOR
     if not finite_E.all():

@@ -1,7 +1,7 @@
-"""What is drawn for one run on the Mini world and is there for the next ones of the same process. Trains nothing.
+"""Caches Mini pairs, sets and CLIP inputs across the runs of one process. Trains nothing.
 
-Studies have hundreds of runs, of which many have the same pairs, and all are measured on the same sets. It holds some
-hundred megabytes for as long as somebody holds it, so a page that makes a run now and then does without.
+Studies have hundreds of runs, many on the same pairs, and all evaluated on the same sets. It takes a few hundred
+megabytes, so the page, which makes a run only now and then, does without it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sdsdemo.models.clip import ClipModel
 from sdsdemo.types import Example
 
 
-class Drawn:
+class MiniCache:
     """Pairs with their pictures, sets, and the images of the sets as CLIP takes them."""
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class Drawn:
         self._inputs: dict[str, dict[str, Tensor]] = {}
 
     def source(self, recipe: Recipe) -> Source:
-        """The pairs that a recipe names; of those of the Mini world the last ones are kept, with what was drawn.
+        """A recipe's pairs; the last Mini pairs are cached with their pictures.
 
         Raises `UserError` for data that is missing or cannot be used.
         """
@@ -36,11 +36,11 @@ class Drawn:
         return self._sources[key]
 
     def sets(self, name: str) -> dict[str, list[Example]]:
-        """`measures.mini_sets` of a pair-of-pairs set."""
+        """`mini_sets` of a pair-of-pairs set, cached."""
         if name not in self._sets:
             self._sets[name] = mini_sets(name)
         return self._sets[name]
 
     def inputs(self, model: ClipModel) -> dict[str, Tensor]:
-        """The images that were met so far, by key, as this CLIP and all that prepare them in the same way take them."""
+        """Cached inputs by image key, shared by CLIPs with the same preprocessing."""
         return self._inputs.setdefault(str(model.preprocess), {})

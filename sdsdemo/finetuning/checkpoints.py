@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: the last two are kept, and one is used only where it is whole and fits the module.
+"""Checkpoints of a training run: the last two are kept; one is used only if it is whole and fits the module.
 
     NAME.run            the newest
     NAME.earlier.run    the one before, for when the newest is damaged
@@ -26,11 +26,11 @@ State = dict[str, Any]
 
 
 class CheckpointError(Exception):
-    """A checkpoint is broken, or of another run."""
+    """A checkpoint is broken or belongs to another run."""
 
 
 class UnwritableError(CheckpointError):
-    """The disk does not take it."""
+    """It cannot be written to disk."""
 
 
 def earlier(path: Path) -> Path:
@@ -63,9 +63,9 @@ def save(path: Path, state: State) -> None:
 
 
 def newest(path: Path, check: Callable[[Any], None] = lambda state: None) -> tuple[State, str] | None:
-    """The newest checkpoint that is whole, and why a newer one was passed over; None where there is none at all.
+    """The newest usable checkpoint, and why a newer one was skipped; None if there is none.
 
-    check: raises `CheckpointError` for one that does not fit. Raises `CheckpointError` where no one can be used.
+    check: raises `CheckpointError` for a misfit. Raises `CheckpointError` if none is usable.
     """
     faults: list[str] = []
     for one in (path, earlier(path)):
@@ -89,7 +89,7 @@ def check_fits(state: State, parameters: Mapping[str, Tensor], *, averaged: bool
     like = list(parameters.values())
     for index, held in state["optimiser"]["state"].items():
         if not isinstance(index, int) or not 0 <= index < len(like) or not isinstance(held, dict):
-            raise CheckpointError("its optimiser is of other parameters")
+            raise CheckpointError("its optimiser has other parameters")
         _check_tensors("optimiser", {key: held.get(key) for key in MOMENTS}, dict.fromkeys(MOMENTS, like[index]))
         step = held.get("step")
         if not isinstance(step, Tensor) or step.numel() != 1 or not step.isfinite().all():
@@ -98,13 +98,13 @@ def check_fits(state: State, parameters: Mapping[str, Tensor], *, averaged: bool
 
 def _check_tensors(what: str, found: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> None:
     if found.keys() != wanted.keys():
-        raise CheckpointError(f"its {what} are others")
+        raise CheckpointError(f"its {what} differ")
     for name, like in wanted.items():
         tensor = found[name]
         if not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
             raise CheckpointError(f"its {what} hold no tensor {name}")
         if tensor.shape != like.shape or tensor.dtype != like.dtype:
-            raise CheckpointError(f"its {what} have another shape or type at {name}")
+            raise CheckpointError(f"its {what} have a different shape or type at {name}")
         if not tensor.isfinite().all():
             raise CheckpointError(f"its {what} hold no numbers at {name}")
 
@@ -118,8 +118,8 @@ def _read(path: Path) -> State:
         state = torch.load(path, weights_only=True, map_location="cpu")
     except CheckpointError:
         raise
-    except Exception as error:  # whatever a damaged file makes of the reader
-        raise CheckpointError(f"{path.name} is damaged or no checkpoint") from error
+    except Exception as error:  # a damaged file may raise anything
+        raise CheckpointError(f"{path.name} is damaged or not a checkpoint") from error
     if not _has_shape(state):
         raise CheckpointError(f"{path.name} holds something else")
     return dict(state)

@@ -1,4 +1,4 @@
-"""A run as lines of text: its progress and its results. Knows no page; prints nothing itself."""
+"""A run as lines of text: progress and results. Knows no page; prints nothing itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sdsdemo.core.number_format import level_words, share_words
-from sdsdemo.finetuning.events import Done, Evaluated, Step, Told, Working
+from sdsdemo.finetuning.events import Done, Evaluated, Notice, Step, Working
 from sdsdemo.finetuning.phrases import KEPT, SHOWN, apart_words, change_words, cosine_words
 from sdsdemo.finetuning.recipe import MINI, Recipe
 from sdsdemo.finetuning.run import finetune
@@ -26,7 +26,7 @@ PAST = 0.9
 """Weight of the past in the smoothed loss of the progress line."""
 STATES = {
     "finished": "Finished after {done} steps, {seconds:.0f} s.",
-    "stopped": "Stopped after {done} of {steps} steps, {seconds:.0f} s; what was learned until then is kept.",
+    "stopped": "Stopped after {done} of {steps} steps, {seconds:.0f} s; what it learned is kept.",
     "failed": "Failed after {done} of {steps} steps: {reason}",
 }
 
@@ -50,7 +50,7 @@ def run_in_shell(
     record: Mapping[str, Any] | None = None
     with _stopping_on_interrupt(TuningFolder(out), say):
         for event in finetune(recipe, out, workbench=workbench, resume=resume, processes=processes):
-            if isinstance(event, Told):
+            if isinstance(event, Notice):
                 say(event.text)
             elif isinstance(event, Evaluated):
                 found = event.share
@@ -63,7 +63,7 @@ def run_in_shell(
 
 
 def as_text(record: Mapping[str, Any], out: Path) -> str:
-    """What came of a run, for people. out: the folder as it was named."""
+    """A run's outcome as text. out: the folder as the user named it."""
     words = STATES.get(record["state"], record["state"])
     if record["state"] == "failed" and (not record.get("steps_done") or record.get("as_it_was")):
         words = "{reason}"
@@ -110,7 +110,7 @@ class _Line:
         self._first: Step | None = None
 
     def show(self, event: Working | Step) -> None:
-        """Said at most once a second, and in the end."""
+        """Shown at most once a second, and at the end."""
         if isinstance(event, Step):
             self._first = self._first or event
             loss = event.losses["loss"]
@@ -144,7 +144,7 @@ def _stopping_on_interrupt(folder: TuningFolder, say: Callable[[str], None]) -> 
         signal.signal(signal.SIGINT, asked)
         if folder.path.is_dir():
             folder.ask_to_stop()
-        say("\nStopping, and keeping what was learned; once more ends it at once.")
+        say("\nStopping and saving; press Ctrl-C again to quit at once.")
 
     signal.signal(signal.SIGINT, stop)
     try:
@@ -154,4 +154,4 @@ def _stopping_on_interrupt(folder: TuningFolder, say: Callable[[str], None]) -> 
 
 
 def _silent(line: str) -> None:
-    """What the processes beside the main one say."""
+    """Output of every process but the main one: nothing."""

@@ -1,6 +1,6 @@
-"""The end of a run: the weights first, so that nothing can cost them; then the final evaluation, and what changed.
+"""The end of a run: save the weights first, so that no error loses them; then evaluate and compare.
 
-Two ends: of a run that made its steps (`finish`), and of one that was stopped while it was prepared.
+A run ends after its steps (`finish`), or stopped during preparation (`end_unprepared`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sdsdemo.errors import UserError
-from sdsdemo.finetuning.events import Done, Event, Told, Working, Written
+from sdsdemo.finetuning.events import Done, Event, Notice, WeightsSaved, Working
 from sdsdemo.finetuning.prepare import Prepared
 from sdsdemo.finetuning.run_record import RunRecord
 from sdsdemo.finetuning.setup import Loaded, StopAsked
@@ -22,14 +22,14 @@ from sdsdemo.models.delta import changed_tensors, interpolate_weights, write_del
 EVALUATION_AFTER_STOP = 1.0
 """Seconds that the final evaluation may take after a stop; a longer one is skipped."""
 NOT_MEASURED = (
-    "What changed was not measured, as the run was stopped: go on with --resume, or evaluate its model.safetensors."
+    "The change was not measured because the run was stopped: use --resume, or evaluate its model.safetensors."
 )
 MEASURING = "measuring what changed"
-NO_ROOM = "The run cannot be written ({why}): make room on the disk, then go on with --resume."
+NO_ROOM = "The run cannot be written ({why}): free disk space, then continue with --resume."
 
 
 def finish(prepared: Prepared, baseline: Baseline, ended: Ended, record: RunRecord) -> Iterator[Event]:
-    """The end of a run that was trained. Raises `UserError` where the disk does not take it."""
+    """Ends a trained run. Raises `UserError` if it cannot be written."""
     state = ended.state
     if (done := _without_files(record, state, ended.reason)) is not None:
         yield done
@@ -37,20 +37,20 @@ def finish(prepared: Prepared, baseline: Baseline, ended: Ended, record: RunReco
     record.save_seconds("stopping" if state == "stopped" else "running")
     _interpolate(prepared.loaded)
     _write_model(prepared.loaded, record, state, _learned(prepared))
-    yield Written(step=record.steps_done)
+    yield WeightsSaved(step=record.steps_done)
     try:
         yield from _evaluate_after(prepared, baseline, record, state)
     except StopAsked:
         state = "stopped" if state == "finished" else state
-        yield Told(text=NOT_MEASURED)
+        yield Notice(text=NOT_MEASURED)
     yield record.close(state, ended.reason)
 
 
 def end_unprepared(loaded: Loaded, record: RunRecord) -> Iterator[Event]:
-    """The end of a run that was stopped before its first step.
+    """Ends a run that was stopped before its first step.
 
-    One that is to go on is the bare base until it trains again, which must not be written over what the part before
-    has left. Raises `UserError` where the disk does not take it.
+    A resumed run holds only the base until it trains again, which must not overwrite what the earlier part
+    saved. Raises `UserError` if it cannot be written.
     """
     if (done := _without_files(record, "stopped")) is not None:
         yield done
@@ -58,12 +58,12 @@ def end_unprepared(loaded: Loaded, record: RunRecord) -> Iterator[Event]:
     if not record.steps_done:
         record.save_seconds("stopping")
         _write_model(loaded, record, "stopped", {})
-        yield Written(step=0)
+        yield WeightsSaved(step=0)
     yield record.close("stopped")
 
 
 def _without_files(record: RunRecord, state: str, reason: str = "") -> Done | None:
-    """The end where nothing is to be written: in another process than the main one, or of a run as it was before."""
+    """The end if nothing is to be written: not in the main process, or an unchanged run."""
     if not record.is_main:
         return Done(state=state, record=record.values, reason=reason)
     return record.close_as_it_was(state, reason) if record.is_as_it_was(state) else None
@@ -80,7 +80,7 @@ def _interpolate(loaded: Loaded) -> None:
 
 
 def _learned(prepared: Prepared) -> dict[str, Tensor]:
-    """What training changed of the base, and h_w."""
+    """The weights that training changed, and h_w."""
     tensors = changed_tensors(prepared.loaded.before_weights, prepared.loaded.base.module)
     h_w = prepared.student.h_w
     return tensors | ({} if h_w is None else {f"h_w.{key}": tensor for key, tensor in h_w.state_dict().items()})
@@ -95,9 +95,9 @@ def _write_model(loaded: Loaded, record: RunRecord, state: str, tensors: Mapping
 
 
 def _evaluate_after(prepared: Prepared, baseline: Baseline, record: RunRecord, state: str) -> Iterator[Event]:
-    """What changed, of a run that made a step or was to make none. Raises `StopAsked`.
+    """Compares a run that made a step, or was to make none, with its base. Raises `StopAsked`.
 
-    A run that is stopped is measured where that takes no longer than a moment.
+    A stopped run is evaluated only if that is quick.
     """
     if not (record.steps_done or state == "finished"):
         return
@@ -111,7 +111,7 @@ def _evaluate_after(prepared: Prepared, baseline: Baseline, record: RunRecord, s
 
 
 def _stop_after(state: str, record: RunRecord) -> Callable[[], None]:
-    """Raises `StopAsked` in the final evaluation: where the visitor stops it, or it follows a stop and is slow."""
+    """Raises `StopAsked` in the final evaluation: if the user stops it, or it is slow after a stop."""
     began = time.monotonic()
 
     def check() -> None:

@@ -1,4 +1,4 @@
-"""How long a run would take here: measured on this machine by a few steps of the very recipe. Keeps nothing.
+"""How long a run would take here, measured by a few steps of the same recipe. Keeps nothing.
 
 seconds = preparing + steps x (seconds a step) + evaluations x (seconds an evaluation)
 """
@@ -16,7 +16,7 @@ from statistics import median
 import torch
 
 from sdsdemo.finetuning.before_after import Evaluator, sets_of
-from sdsdemo.finetuning.events import Step, Told, result_of
+from sdsdemo.finetuning.events import Notice, Step, result_of
 from sdsdemo.finetuning.loop import TrainingConfig, train
 from sdsdemo.finetuning.phrases import duration
 from sdsdemo.finetuning.prepare import prepare
@@ -26,9 +26,9 @@ from sdsdemo.finetuning.training import EVALUATIONS
 from sdsdemo.runtime import zerogpu
 
 STEPS = 4
-"""Steps that are made; the first one, which is slow, does not count, and of the others the median does."""
+"""Steps to time: the median without the first, which is slow."""
 SAMPLE = 32
-"""Images that are fitted, or asked the teacher about, to see how long one takes."""
+"""Images fitted or scored by the teacher, to time one."""
 DEPENDS_ON = ("base", "teacher", "objective", "batch", "micro_batch", "jacobian", "trained", "towers", "data",
               "teacher_timesteps", "teacher_noises")  # fmt: skip
 """Settings that change how long a step takes."""
@@ -36,25 +36,25 @@ DEPENDS_ON = ("base", "teacher", "objective", "batch", "micro_batch", "jacobian"
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """Wall-clock seconds of the parts of a run, as they were measured here."""
+    """Measured wall-clock seconds of the parts of a run."""
 
     loading: float
     item: float
-    """For one image that h_w is fitted on, or that the teacher is asked about; 0 where neither is done."""
+    """Per image that h_w is fitted on or the teacher scores; 0 if neither."""
     frozen: float
-    """For one pair whose features of a frozen tower are computed once; 0 where both towers are trained."""
+    """Per pair, to encode it with the frozen tower; 0 if both towers are trained."""
     step: float
     image: float
-    """For one image of the first evaluation, which opens it."""
+    """Per image of the first evaluation, which opens it."""
     image_again: float
-    """For one image of a later evaluation."""
+    """Per image of a later evaluation."""
     images: int
     """Images of a whole evaluation."""
     first_images: int
-    """Of an evaluation on the held-out data alone."""
+    """Images of an evaluation on held-out data alone."""
 
     def total(self, recipe: Recipe) -> float:
-        """Seconds of the whole run; pairs that the teacher was asked about before take less."""
+        """Seconds of the whole run; less if the teacher has scored some pairs before."""
         pairs = min(recipe.pool or recipe.steps * recipe.batch, recipe.steps * recipe.batch)
         items = {"sds": recipe.fitted_on, "preference": pairs}.get(recipe.objective, 0)
         again = self.images + (EVALUATIONS - 1) * self.first_images
@@ -71,24 +71,24 @@ class Estimate:
 
 
 def key(recipe: Recipe) -> tuple[object, ...]:
-    """Recipes of equal keys take equally long a step."""
+    """Recipes with equal keys take equally long per step."""
     return tuple(getattr(recipe, name) for name in DEPENDS_ON)
 
 
 def estimate(recipe: Recipe, workbench: Models, steps: int = STEPS) -> Estimate:
-    """Makes a few steps and forgets them; the first does not count.
+    """Makes a few steps and discards them; the first does not count.
 
     Raises `UserError` for a recipe that cannot run here.
     """
     rows = steps * recipe.batch
     tiny = replace(recipe, steps=steps, pool=rows if recipe.is_mini else recipe.pool, fitted_on=SAMPLE, ema=0.0)
     if tiny.objective == "preference":
-        # the same step, without asking the teacher about all of it
+        # the same step, without scoring the whole pool
         tiny = replace(tiny, objective="labels", permuted=False, unordered=False)
     start = time.perf_counter()
     loaded = result_of(load(plan(tiny, workbench)))
     told_at: list[float] = []
-    run = result_of(prepare(loaded), lambda event: told_at.extend([time.perf_counter()] * isinstance(event, Told)))
+    run = result_of(prepare(loaded), lambda event: told_at.extend([time.perf_counter()] * isinstance(event, Notice)))
     ready, fitted = told_at[0], time.perf_counter()
     marks = [fitted]
     for event in train(run.student, run.objective, TrainingConfig(steps=steps, learning_rate=1e-8)):
@@ -97,7 +97,7 @@ def estimate(recipe: Recipe, workbench: Models, steps: int = STEPS) -> Estimate:
     item = (fitted - ready - encoding) / SAMPLE if tiny.objective == "sds" else 0.0
     if recipe.objective == "preference":
         item = asking_seconds(recipe, workbench, loaded)
-    cold, warm, images, first = _looking(loaded)
+    cold, warm, images, first = _time_evaluations(loaded)
     return Estimate(
         loading=ready - start,
         item=item,
@@ -111,7 +111,7 @@ def estimate(recipe: Recipe, workbench: Models, steps: int = STEPS) -> Estimate:
 
 
 def asking_seconds(recipe: Recipe, workbench: Models, loaded: Loaded | None = None) -> float:
-    """Seconds that the teacher takes for one caption and its swap. loaded: of the recipe, where it was before."""
+    """Seconds for the teacher to score one caption and its swap. loaded: the recipe's run, if loaded already."""
     from sdsdemo.finetuning.teacher_preferences import Preferences
     from sdsdemo.models import pick_device
     from sdsdemo.models.diffusion import load_diffusion
@@ -132,8 +132,8 @@ def asking_seconds(recipe: Recipe, workbench: Models, loaded: Loaded | None = No
         return (time.perf_counter() - start) / len(pairs)
 
 
-def _looking(loaded: Loaded) -> tuple[float, float, int, int]:
-    """Seconds per image of the first evaluation and of later ones; images of an evaluation, and of its first set."""
+def _time_evaluations(loaded: Loaded) -> tuple[float, float, int, int]:
+    """Seconds per image of the first and later evaluations; images per evaluation, and in its first set."""
     measures = Evaluator(sets_of(loaded.plan.recipe, loaded.source), loaded.base)
     counts = [sum(len(example.images) for example in examples) for examples in measures.sets.values()]
     sample = measures.sets[measures.first][:SAMPLE]

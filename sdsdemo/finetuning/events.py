@@ -11,24 +11,24 @@ from sdsdemo.core.metrics import Proportion
 
 @dataclass(frozen=True, kw_only=True)
 class Working:
-    """The run is at something that takes a while and is no step: it is being prepared, or evaluated."""
+    """Work other than steps: preparation or evaluation."""
 
     text: str
     done: int = 0
     total: int = 0
-    """0 where it cannot be counted."""
+    """0 if unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Placed:
+class DeviceChosen:
     """The device was chosen."""
 
     device: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
-    """A note for the user that should stay visible."""
+class Notice:
+    """A note to keep on display."""
 
     text: str
 
@@ -55,7 +55,7 @@ class Evaluated:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Written:
+class WeightsSaved:
     """The weights were saved."""
 
     step: int
@@ -68,16 +68,16 @@ class Done:
     state: str
     record: Mapping[str, Any]
     reason: str = ""
-    """What to do, where it failed."""
+    """What to do, if it failed."""
 
 
-Event = Placed | Working | Told | Evaluated | Step | Written | Done
+Event = DeviceChosen | Working | Notice | Evaluated | Step | WeightsSaved | Done
 
 _T = TypeVar("_T")
 
 
 def result_of(phase: Generator[Event, None, _T], hear: Callable[[Event], object] = lambda event: None) -> _T:
-    """What a phase of a run gives at its end. hear: called with each of its events."""
+    """The result of a run's phase. hear: called with each of its events."""
     while True:
         try:
             hear(next(phase))

@@ -4,10 +4,9 @@ Knows no CLIP, no UNet, and no file format but its own checkpoint.
 
     for event in train(module, losses_at, config, keep=path): ...
 
-`losses_at(step)` gives the losses of that step, whole or in micro-batches whose losses add up, and must depend on
-nothing but the step and the weights: all randomness comes from (seed, step), so that a run that was stopped and
-continued equals one that was not, bit for bit on the CPU. Several processes each do a part of every step; their
-gradients are summed.
+`losses_at(step)` gives the losses of that step, whole or in micro-batches whose losses add up, and must depend only
+on the step and the weights: all randomness comes from (seed, step), so a stopped and resumed run equals an
+uninterrupted one, bit for bit on the CPU. Several processes share each step; their gradients are summed.
 
 L_CLIP and L_SDS as objectives are in `sdsdemo.finetuning.objectives`; their formulas in `sdsdemo.core.losses`.
 """
@@ -36,7 +35,7 @@ Losses = Mapping[str, Tensor]
 LossesAt = Callable[[int], Losses | Iterator[Losses]]
 """step -> the losses of the step, or those of its micro-batches one by one, which add up to them."""
 SAVING_SHARE = 0.05
-"""The part of a run's time that checkpoints by the clock may take."""
+"""Largest share of a run's time for timed checkpoints."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +51,7 @@ class TrainingConfig:
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     autocast: Literal["bfloat16"] | None = None
-    """Precision of the forward pass where it is not that of the weights; for devices that have it."""
+    """Precision of the forward pass, if not that of the weights and the device supports it."""
     ema: float | None = None
     """Decay of the exponential moving average of the weights, which is what a finished run leaves in the module."""
 
@@ -65,15 +64,15 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kept:
-    """The run was written to its checkpoint."""
+class CheckpointSaved:
+    """A checkpoint was saved."""
 
     step: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stopped:
-    """The run was asked to stop, and kept; the module holds the weights so far."""
+    """The run stopped on request and was saved; the module holds the weights so far."""
 
     step: int
 
@@ -95,13 +94,13 @@ class Failed:
 
 @dataclass(frozen=True, kw_only=True)
 class FellBack:
-    """The newest checkpoint is damaged: the run goes on from the one before."""
+    """The newest checkpoint is damaged: resuming from the one before."""
 
     step: int
     reason: str
 
 
-LoopEvent = FellBack | Step | Kept | Stopped | Finished | Failed
+LoopEvent = FellBack | Step | CheckpointSaved | Stopped | Finished | Failed
 NOT_A_NUMBER = (
     "The loss of step {step} is not a number. Try a lower learning rate; the weights of step {good} were kept."
 )
@@ -111,17 +110,17 @@ NO_GRADIENT = (
 
 
 class StopAskedError(Exception):
-    """Raised by `losses_at` when it learns in the middle of a step that the run is to stop."""
+    """Raised by `losses_at` to stop in the middle of a step."""
 
 
 NO_MEMORY = (
-    "The device's memory does not hold a step: try a smaller --micro-batch, which changes nothing of what is computed; "
+    "The device ran out of memory: try a smaller --micro-batch, which does not change the result; "
     "the weights of step {good} were kept."
 )
 
 
 def never() -> bool:
-    """Nobody asks to stop, and nothing gives memory back."""
+    """Never stop; never free memory."""
     return False
 
 
@@ -137,11 +136,11 @@ def train(
     on_out_of_memory: Callable[[], bool] = never,
     processes: Processes = ALONE,
 ) -> Iterator[LoopEvent]:
-    """Train the parameters of `module` that require a gradient; stop by `stop`, or by closing the generator.
+    """Train the parameters of `module` that require a gradient; stop it with `stop`, or by closing the generator.
 
-    keep: a checkpoint that is continued from when it is there. It is written every `keep_every` steps, every
+    keep: a checkpoint to resume from if it exists. It is written every `keep_every` steps, every
     `keep_seconds` (less often where writing one takes long), and when the run stops. stop: asked before every
-    micro-batch; a step that was begun is then forgotten. on_out_of_memory: called when the device runs out of memory;
+    micro-batch; an unfinished step is discarded. on_out_of_memory: called when the device runs out of memory;
     returns True to try the step again. Nothing thread-local is held across a yield.
     Raises `CheckpointError` for a checkpoint that does not fit, or cannot be written.
     """
@@ -171,13 +170,13 @@ def train(
         if keep is not None and (run.done % keep_every == 0 or run.done == config.steps or clock.is_due()):
             with clock.saving():
                 run.save(keep)
-            yield Kept(step=run.done)
+            yield CheckpointSaved(step=run.done)
     run.settle()
     yield Finished(step=run.done)
 
 
 class _Clock:
-    """When the next checkpoint is due: after so many seconds, or later where writing the last one took long."""
+    """When the next checkpoint is due: after `seconds`, or later if writing the last was slow."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = self._wait = seconds
@@ -188,7 +187,7 @@ class _Clock:
 
     @contextmanager
     def saving(self) -> Iterator[None]:
-        """Times the writing of a checkpoint, and starts anew after it."""
+        """Times the writing of a checkpoint, then restarts the clock."""
         began = time.monotonic()
         yield
         self._since = time.monotonic()
@@ -196,11 +195,11 @@ class _Clock:
 
 
 class _NotFiniteError(Exception):
-    """A loss or a gradient is not a number; the weights were not touched."""
+    """A loss or gradient is not finite; the weights are unchanged."""
 
 
 class _Run:
-    """The state of a run: parameters, their moving average, the optimiser, and how many steps were made."""
+    """The state of a run: parameters, their moving average, the optimiser, and the step count."""
 
     def __init__(self, module: nn.Module, config: TrainingConfig, processes: Processes) -> None:
         self.config, self.processes = config, processes
@@ -241,7 +240,7 @@ class _Run:
         return summed, norm
 
     def _micro_batches(self, losses_at: LossesAt, stop: Callable[[], bool]) -> Iterator[Losses]:
-        """The losses of the step's parts, each computed in the configured precision, the question to stop before it."""
+        """The losses of each micro-batch, in the configured precision; checks `stop` before each."""
         found: Iterator[Losses] | None = None
         device = next(iter(self.parameters.values())).device.type
         while True:
@@ -264,7 +263,7 @@ class _Run:
                 self.parameters[name].copy_(value)
 
     def save(self, path: Path | None) -> None:
-        """A checkpoint, by the main process; the one before it is kept. Raises `UnwritableError`."""
+        """Saves a checkpoint in the main process, keeping the one before. Raises `UnwritableError`."""
         if path is None or not self.processes.is_main:
             return
         state = {
@@ -276,9 +275,9 @@ class _Run:
         checkpoints.save(path, state)
 
     def load(self, path: Path) -> str:
-        """The newest checkpoint that is whole and fits; why a newer one was passed over, or nothing.
+        """Loads the newest usable checkpoint; returns why a newer one was skipped, or "".
 
-        Raises `CheckpointError` where none can be used; nothing is changed then.
+        Raises `CheckpointError` if none is usable, and changes nothing.
         """
         found = checkpoints.newest(path, self._check)
         if found is None:
@@ -296,4 +295,4 @@ class _Run:
     def _check(self, state: checkpoints.State) -> None:
         check_fits(state, self.parameters, averaged=bool(self.config.ema))
         if state["done"] > self.config.steps:
-            raise CheckpointError(f"it holds more steps than the {self.config.steps} of the run")
+            raise CheckpointError(f"it holds more than the run's {self.config.steps} steps")

@@ -13,7 +13,7 @@ so that L_SDS reaches the image tower only. c' is the swapped twin of c. The log
 in a step are right for each other's images, where the source says so; distinct ones give the loss of open_clip, to
 the bit.
 
-What the paper leaves open is an option of `Aim`, with what it is set to in the run's record.
+What the paper leaves open is an option of `ObjectiveConfig`, with what it is set to in the run's record.
 
 A step may be cut into micro-batches and shared by processes, and still is the step of the whole batch: the features of
 the other rows are computed first, without a gradient, and the contrastive loss sees all of them.
@@ -103,7 +103,7 @@ class Batches(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Aim:
+class ObjectiveConfig:
     """What to minimise."""
 
     name: Name = "sds"
@@ -124,7 +124,7 @@ class Objective:
         self,
         student: Student,
         batches: Batches,
-        aim: Aim,
+        aim: ObjectiveConfig,
         *,
         teacher: Teacher | None = None,
         seed: int = 0,

@@ -31,7 +31,7 @@ def apart_words(found: Mapping[str, Any]) -> str:
     if not counts:
         return ""
     before, after = (f"{counts[when]:,} of {found['n']:,} {when}" for when in ("before", "after"))
-    return f"examples with a score that is not a finite number: {before}, {after}; they are in none of these figures"
+    return f"examples with a score that is not a finite number: {before}, {after}; these figures exclude them"
 
 
 def cosine_words(cosine: float | None) -> str:

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from sdsdemo.core.metrics import proportion
 from sdsdemo.finetuning.batches import PairBatches
-from sdsdemo.finetuning.events import Event, Told, Working
-from sdsdemo.finetuning.objectives import Aim, Objective
+from sdsdemo.finetuning.events import Event, Notice, Working
+from sdsdemo.finetuning.objectives import Objective, ObjectiveConfig
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.setup import Loaded, caption_notes
 from sdsdemo.finetuning.student import Student
-from sdsdemo.finetuning.teacher_preferences import Preferences, told_apart
+from sdsdemo.finetuning.teacher_preferences import Preferences, pair_key
 from sdsdemo.finetuning.training_pairs import Pair
 from sdsdemo.models import cards
 from sdsdemo.models.building import builds_alone
@@ -33,15 +33,15 @@ from sdsdemo.types import Budget
 LEAST_TESTED, MOST_TESTED = 16, 256
 """Images that h_w is tested on, beside those that it is fitted on: a quarter as many, between these."""
 FEW_FITTED = (
-    "h_w is fitted on {count} images, fewer than the {width} numbers of an image embedding: it learns these images by "
-    "heart. Raise --fitted-on."
+    "h_w is fitted on {count} images, fewer than the {width} dimensions of an image embedding: it memorises "
+    "them. Raise --fitted-on."
 )
 FIT_AT_ONCE = 64
 PREFERENCE_SEED = 0
 Facts = dict[str, Any]
 """For the record: what is trained, what the teacher was asked, what h_w explains."""
 Preference = dict[tuple[str, str, str], float]
-"""p by pair, as `told_apart` names it."""
+"""p by pair, as `pair_key` names it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -65,7 +65,7 @@ def prepare(loaded: Loaded) -> Generator[Event, None, Prepared]:
     in_loop = teacher if recipe.teacher_in_loop else None
     student = _new_student(loaded, in_loop)
     facts: Facts = {"data": loaded.data, "trained": student.says}
-    yield Told(text=f"Trained: {student.says}.")
+    yield Notice(text=f"Trained: {student.says}.")
     preference: Preference | None = None
     if recipe.objective == "preference":
         assert teacher is not None
@@ -94,7 +94,7 @@ def _load_teacher(loaded: Loaded) -> Generator[Event, None, LatentDiffusion | No
         allow_download=loaded.plan.settings.allow_download,
     )
     for note in caption_notes(loaded, teacher, card):
-        yield Told(text=note)
+        yield Notice(text=note)
     return teacher
 
 
@@ -115,8 +115,8 @@ def _new_student(loaded: Loaded, in_loop: LatentDiffusion | None) -> Student:
     return student.to(loaded.plan.device)
 
 
-def _aim(recipe: Recipe) -> Aim:
-    return Aim(
+def _aim(recipe: Recipe) -> ObjectiveConfig:
+    return ObjectiveConfig(
         name=recipe.objective,
         lam=recipe.lam,
         reduction=recipe.reduction,
@@ -133,9 +133,9 @@ def _ask_teacher(loaded: Loaded, teacher: LatentDiffusion) -> Generator[Event, N
     budget = Budget(timesteps=recipe.teacher_timesteps, noises=recipe.teacher_noises, seed=PREFERENCE_SEED)
     kept = Preferences(plan.settings.cache, cards.fingerprint(scorer.card), budget)
     began = time.monotonic()
-    yield Working(text="finding the pairs that the teacher was not asked about yet")
+    yield Working(text="finding the pairs that the teacher has not scored yet")
     pairs = _all_pairs(loaded)
-    missing = len({told_apart(pair) for pair in kept.missing(pairs)})
+    missing = len({pair_key(pair) for pair in kept.missing(pairs)})
     if plan.processes.is_main:
         for done in kept.ask(scorer, pairs, plan.asked_to_stop):
             yield Working(text="asking the teacher about each caption and its twin", done=done, total=missing)
@@ -143,8 +143,8 @@ def _ask_teacher(loaded: Loaded, teacher: LatentDiffusion) -> Generator[Event, N
     for answers in plan.processes.gather([kept.answers if plan.processes.is_main else {}]):
         kept.take(answers)
     right, of = kept.right(pairs)
-    stand_ins = len({told_apart(pair) for pair in pairs if pair.stand_in})
-    yield Told(text=_answer_words(recipe, pairs, right, of, missing, stand_ins))
+    stand_ins = len({pair_key(pair) for pair in pairs if pair.stand_in})
+    yield Notice(text=_answer_words(recipe, pairs, right, of, missing, stand_ins))
     shuffle_seed = recipe.seed if recipe.permuted or recipe.unordered else None
     return kept.probabilities(pairs, recipe.sharpness, permuted=shuffle_seed, unordered=recipe.unordered), {
         "pairs": of,
@@ -167,9 +167,9 @@ def _all_pairs(loaded: Loaded) -> list[Pair]:
 
 def _answer_words(recipe: Recipe, pairs: list[Pair], right: int, of: int, missing: int, stand_ins: int) -> str:
     """What the teacher said, in a line."""
-    others = f" {stand_ins} captions without a swap were set against another image's." if stand_ins else ""
-    before = len({told_apart(pair) for pair in pairs if pair.twin}) - missing
-    known = f" It had been asked about {before} of them before." if before else ""
+    others = f" {stand_ins} captions without a swap were compared with another image's." if stand_ins else ""
+    before = len({pair_key(pair) for pair in pairs if pair.twin}) - missing
+    known = f" {before} of them were already scored." if before else ""
     which = "true" if recipe.mislabelled else "image's"
     return f"The teacher prefers the {which} caption to its swap in {right} of {of} pairs.{known}{others}"
 
@@ -195,12 +195,12 @@ def _fit(loaded: Loaded, student: Student, batches: PairBatches) -> Generator[Ev
     feature_ND, latent_N = yield from _features_and_latents(loaded, batches, fitted_on, total)
     student.fit(feature_ND[:fitted_on], latent_N[:fitted_on])
     explained = student.explains(feature_ND[fitted_on:], latent_N[fitted_on:])
-    yield Told(
+    yield Notice(
         text=f"h_w explains {explained:.1%} of the variance of latents that it was not fitted on "
         f"(n = {total - fitted_on}; fitted on {fitted_on}) before the first step."
     )
     if fitted_on < feature_ND.shape[1]:
-        yield Told(text=FEW_FITTED.format(count=fitted_on, width=feature_ND.shape[1]))
+        yield Notice(text=FEW_FITTED.format(count=fitted_on, width=feature_ND.shape[1]))
     return {"h_w_r2": round(explained, 4), "h_w_r2_n": total - fitted_on}
 
 

@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from sdsdemo.errors import UserError
-from sdsdemo.finetuning.cache import Drawn
+from sdsdemo.finetuning.cache import MiniCache
 from sdsdemo.finetuning.checkpoints import CheckpointError, UnwritableError
 from sdsdemo.finetuning.ending import NO_ROOM, end_unprepared, finish
-from sdsdemo.finetuning.events import Done, Event, Placed, Told
+from sdsdemo.finetuning.events import DeviceChosen, Done, Event, Notice
 from sdsdemo.finetuning.prepare import prepare
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.run_folder import TuningFolder
@@ -35,7 +35,7 @@ from sdsdemo.finetuning.setup import Models, Plan, StopAsked, load, plan
 from sdsdemo.finetuning.training import evaluate_baseline, train_prepared
 from sdsdemo.runtime.distributed import ALONE, Processes
 
-THERE = "There is a run in '{name}' already: add --resume to go on with it, or name another --out."
+THERE = "'{name}' already holds a run: add --resume to continue it, or name another --out."
 
 
 def finetune(
@@ -46,7 +46,7 @@ def finetune(
     resume: bool = False,
     seconds: float | None = None,
     processes: Processes = ALONE,
-    drawn: Drawn | None = None,
+    drawn: MiniCache | None = None,
 ) -> Iterator[Event]:
     """Run a recipe; its files go to `out`. Stop it with `TuningFolder(out).ask_to_stop()`, or by closing the generator.
 
@@ -63,11 +63,11 @@ def finetune(
     if stored is not None:
         _check_same(stored, recipe, out, resume)
         if stored["state"] == "finished" and recipe.steps <= stored["steps_done"]:
-            yield Told(text="This run has finished already: nothing is left to do.")
+            yield Notice(text="This run has already finished: nothing is left to do.")
             yield Done(state="finished", record=stored)
             return
     elif resume:
-        yield Told(text=f"There is nothing to go on with in '{out}': a new run begins.")
+        yield Notice(text=f"There is nothing to resume in '{out}': starting a new run.")
     with ExitStack() as stack:
         _hold(folder, processes, stack)
         if processes.is_main and folder.exists:
@@ -123,7 +123,7 @@ def _events(planned: Plan, record: RunRecord) -> Iterator[Event]:
 
 def _phases(planned: Plan, record: RunRecord) -> Iterator[Event]:
     record.save("preparing")
-    yield Placed(device=record.values["device"])
+    yield DeviceChosen(device=record.values["device"])
     loaded = yield from load(planned)
     try:
         baseline = yield from evaluate_baseline(loaded, record)

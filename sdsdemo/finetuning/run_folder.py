@@ -33,10 +33,10 @@ WAITING, INTERRUPTED = "waiting", "interrupted"
 RUNNING = (WAITING, "preparing", "running", "stopping")
 ENDED = ("finished", "stopped", "failed", INTERRUPTED)
 NO_RUN = "There is no run in '{name}': name a folder that `finetune --out` wrote."
-ANOTHER_KIND = "'{name}' holds something else than a fine-tuning run: name another --out. ({why})"
+ANOTHER_KIND = "'{name}' holds something other than a fine-tuning run: name another --out. ({why})"
 BUSY = "'{name}' is being trained right now: wait, or name another --out."
 NO_FOLDER = "The folder '{name}' cannot be written: name another one with --out."
-BAD_LINE = "Line {number} of log.jsonl in '{name}' is no line of a log ({why}): delete it; no weights depend on it."
+BAD_LINE = "Line {number} of log.jsonl in '{name}' is not a log entry ({why}): delete it; no weights depend on it."
 
 
 class TuningFolder:
@@ -164,4 +164,4 @@ class TuningFolder:
 
 
 def _full(path: Path, error: OSError) -> str:
-    return f"The folder '{path}' cannot be written ({error.strerror}): make room on the disk, and run with --resume."
+    return f"The folder '{path}' cannot be written ({error.strerror}): free disk space, then run with --resume."

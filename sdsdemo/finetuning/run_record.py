@@ -27,10 +27,10 @@ from sdsdemo.models import cards
 from sdsdemo.types import Card
 
 LIBRARIES = ("torch", "open_clip_torch", "diffusers", "numpy")
-ANOTHER = "'{name}' holds a run with another {what}: name another --out, or ask for the same again."
+ANOTHER = "'{name}' holds a run with a different {what}: name another --out, or repeat its settings."
 BROKEN = "The checkpoint of '{name}' cannot be used ({why}): name another --out and start again."
-NO_CHECKPOINT = "'{name}' has no checkpoint to go on from: name another --out, and start again."
-UNCHANGED = "The run in the folder is as it was."
+NO_CHECKPOINT = "'{name}' has no checkpoint to resume from: name another --out and start again."
+UNCHANGED = "The run in the folder is unchanged."
 OF_ITS_END = ("reason", "out_of_time", "halved")
 """What a record says of how a part of a run ended, which the next part does not take over."""
 

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from sdsdemo.captions.cleaning import plain_notes
 from sdsdemo.errors import UserError
-from sdsdemo.finetuning.cache import Drawn
-from sdsdemo.finetuning.events import Event, Told, Working
+from sdsdemo.finetuning.cache import MiniCache
+from sdsdemo.finetuning.events import Event, Notice, Working
 from sdsdemo.finetuning.loop import never
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.training_pairs import Source, read_source
@@ -34,8 +34,8 @@ from sdsdemo.settings import Settings
 from sdsdemo.types import Availability, Card
 
 TOO_FEW = (
-    "The data have {count} images to train on, fewer than a batch of {batch}: an image would be among its own wrong "
-    "answers. Lower --batch to {count} or less, or add images."
+    "The data have {count} images to train on, fewer than a batch of {batch}: an image would be its own "
+    "negative. Lower --batch to {count} or less, or add images."
 )
 LOOKED_AT = 5_000
 """Images whose captions are read by the models before training begins."""
@@ -66,7 +66,7 @@ class Plan:
     device: torch.device
     settings: Settings
     processes: Processes
-    drawn: Drawn | None
+    drawn: MiniCache | None
     """What other runs of this process drew already."""
     asked_to_stop: Callable[[], bool] = never
     """Whether this process was asked to."""
@@ -99,7 +99,7 @@ class Loaded:
     """What the source says of itself, for the record."""
 
 
-def plan(recipe: Recipe, workbench: Models, processes: Processes = ALONE, drawn: Drawn | None = None) -> Plan:
+def plan(recipe: Recipe, workbench: Models, processes: Processes = ALONE, drawn: MiniCache | None = None) -> Plan:
     """Find the recipe's models. Raises `UserError` for models that cannot run here, or do not go together."""
     base_card = _runnable(workbench, recipe.base, "clip", "base")
     teacher_card = _runnable(workbench, recipe.teacher, "diffusion", "teacher") if recipe.uses_teacher else None
@@ -128,7 +128,7 @@ def load(plan: Plan) -> Generator[Event, None, Loaded]:
     loaded = Loaded(plan=plan, base=base, header=header, before_weights=before_weights, source=source, data=data)
     plain = [] if plan.recipe.is_mini else plain_notes(source.texts(LOOKED_AT))
     for note in [*source.notes, *plain, *caption_notes(loaded, base, plan.base_card)]:
-        yield Told(text=note)
+        yield Notice(text=note)
     return loaded
 
 
@@ -163,7 +163,7 @@ def _runnable(workbench: Models, name: str, family: str, what: str) -> Card:
     card = workbench.card(name)
     if card.family != family:
         wanted = {"clip": "a CLIP", "diffusion": "a diffusion model"}[family]
-        raise UserError(f"The {what} must be {wanted}; {card.title} is none: choose another one.")
+        raise UserError(f"The {what} must be {wanted}; {card.title} is not: choose another one.")
     state = workbench.availability(card)
     if not state.can_run:
         hours = f" Fine-tuning takes {cards.train_words()}." if card.needs == "gpu" else ""

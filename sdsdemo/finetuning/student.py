@@ -112,7 +112,7 @@ def _thaw(clip: Any, trained: Trained, towers: Towers) -> str:
                 if side == "text" and hasattr(clip, name)
             ]
         clip.logit_scale.requires_grad_(False)
-        return f"every parameter of the {' and the '.join(wanted)} tower, without the logit scale"
+        return f"every parameter of the {' and the '.join(wanted)} tower except the logit scale"
     said = []
     for side in wanted:
         modules = [module for root in sides[side] for module in root.modules()]

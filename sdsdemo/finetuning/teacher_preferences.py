@@ -32,10 +32,8 @@ AT_ONCE = 32
 """Pairs whose scores are written together; a stop is obeyed between two such parts."""
 LOCK_SECONDS = 60.0
 """The longest that another process may take to write its lines."""
-UNREADABLE = (
-    "Line {number} of the preferences in {name} cannot be read ({why}): delete that file, and they are asked anew."
-)
-NO_ROOM = "The teacher's preferences cannot be kept ({why}): make room, or set SDSDEMO_CACHE."
+UNREADABLE = "Line {number} of the preferences in {name} cannot be read ({why}): delete that file to score them again."
+NO_ROOM = "The teacher's preferences cannot be saved ({why}): free disk space, or set SDSDEMO_CACHE."
 
 Wait = Callable[[Callable[[], Any]], Any]
 
@@ -107,13 +105,13 @@ class Preferences:
     def probabilities(
         self, pairs: Sequence[Pair], sharpness: float, *, permuted: int | None = None, unordered: bool = False
     ) -> dict[tuple[str, str, str], float]:
-        """p of each pair that has a twin, by `told_apart`. permuted: a seed to shuffle the gaps across pairs,
+        """p of each pair that has a twin, by `pair_key`. permuted: a seed to shuffle the gaps across pairs,
         most of which still prefer the caption; unordered: also gives each gap a random sign.
 
         The median is over the swaps among these pairs: ask for the whole pool at once. Captions of other images are
         easier to reject: their gaps are measured in the same unit, and shuffled among themselves.
         """
-        known = {told_apart(pair): pair for pair in pairs if pair.twin and self._has(pair)}
+        known = {pair_key(pair): pair for pair in pairs if pair.twin and self._has(pair)}
         gap_P = np.array([self._gaps[self._key(pair)] for pair in known.values()], dtype=float)
         swap_P = np.array([not pair.stand_in for pair in known.values()], dtype=bool)
         if permuted is not None:
@@ -142,7 +140,7 @@ class Preferences:
 
     def _key(self, pair: Pair) -> str:
         """The content of a pair: pixels, caption and twin. An image is opened for it once a run."""
-        own = told_apart(pair)
+        own = pair_key(pair)
         if own not in self._keys:
             image = pair.picture.open()
             digest = hashlib.sha256(json.dumps([image.size, pair.caption, pair.twin]).encode())
@@ -182,7 +180,7 @@ class Preferences:
         self._read()
 
 
-def told_apart(pair: Pair) -> tuple[str, str, str]:
+def pair_key(pair: Pair) -> tuple[str, str, str]:
     """What tells the pairs of one run apart, without opening the image."""
     return pair.picture.key or pair.picture.name, pair.caption, pair.twin or ""
 

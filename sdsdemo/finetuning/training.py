@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from sdsdemo.finetuning.before_after import Evaluation, Evaluator, mini_measure, sets_of
-from sdsdemo.finetuning.events import Event, Step, Told, Working
-from sdsdemo.finetuning.loop import Failed, FellBack, Finished, Kept, Stopped, TrainingConfig, train
+from sdsdemo.finetuning.events import Event, Notice, Step, Working
+from sdsdemo.finetuning.loop import CheckpointSaved, Failed, FellBack, Finished, Stopped, TrainingConfig, train
 from sdsdemo.finetuning.objectives import Objective
 from sdsdemo.finetuning.prepare import Prepared
 from sdsdemo.finetuning.recipe import Recipe
@@ -29,11 +29,9 @@ EVALUATIONS = 5
 """Evaluations on held-out data per run, where the recipe does not say how often."""
 CONTROL_ROWS = 32
 """Rows of the batch that the controls of L_SDS are computed on."""
-FELL_BACK = "The newest checkpoint cannot be used ({why}): the run goes on from the one before, at step {step}."
-LENGTHENED = (
-    "The run was to make {before} steps, and goes on to {steps}: the learning rate follows the longer schedule."
-)
-HALVED = "Memory was short: micro-batches are half as large now; the batch is the same."
+FELL_BACK = "The newest checkpoint cannot be used ({why}): resuming from the one before, at step {step}."
+LENGTHENED = "The run now makes {steps} steps instead of {before}: the learning rate follows the longer schedule."
+HALVED = "Memory ran out: micro-batches are now half as large; the batch is the same."
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,7 +48,7 @@ class Ended:
 
     state: Literal["finished", "stopped", "failed"]
     reason: str = ""
-    """What to do, where it failed."""
+    """What to do, if it failed."""
 
 
 def evaluate_baseline(loaded: Loaded, record: RunRecord) -> Generator[Event, None, Baseline]:
@@ -88,13 +86,13 @@ def train_prepared(prepared: Prepared, baseline: Baseline, record: RunRecord) ->
                 yield event
                 if memory.halved and not record.values.get("halved"):
                     record.values["halved"] = True
-                    yield Told(text=HALVED)
+                    yield Notice(text=HALVED)
                 yield from _between_steps(prepared, baseline, record, event.step)
-            case Kept():
+            case CheckpointSaved():
                 record.save("running")
             case FellBack():
                 record.values["steps_done"] = event.step
-                yield Told(text=FELL_BACK.format(why=event.reason, step=event.step))
+                yield Notice(text=FELL_BACK.format(why=event.reason, step=event.step))
             case Failed():
                 return Ended(state="failed", reason=event.reason)
             case Stopped():
@@ -137,10 +135,10 @@ class _SmallerParts:
 def _what_is_trained(prepared: Prepared, record: RunRecord) -> Iterator[Event]:
     recipe = prepared.loaded.plan.recipe
     if record.lengthened:
-        yield Told(text=LENGTHENED.format(before=record.lengthened, steps=recipe.steps))
+        yield Notice(text=LENGTHENED.format(before=record.lengthened, steps=recipe.steps))
     if recipe.objective == "sds":
         assert prepared.teacher is not None
-        yield Told(text=_reduction_words(recipe, int(np.prod(prepared.teacher.latent_shape))))
+        yield Notice(text=_reduction_words(recipe, int(np.prod(prepared.teacher.latent_shape))))
 
 
 def _reduction_words(recipe: Recipe, count: int) -> str:
@@ -181,4 +179,4 @@ def _controls(prepared: Prepared, record: RunRecord, step: int) -> Iterator[Even
     found |= sds_gradient_controls(prepared.objective, batch, rows, 0)
     rounded = {name: round(value, 6) for name, value in found.items()}
     record.log_controls(step, rounded)
-    yield Told(text=controls_words(rounded))
+    yield Notice(text=controls_words(rounded))

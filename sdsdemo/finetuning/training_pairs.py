@@ -188,7 +188,7 @@ class FreePairs:
         found = [self._said(name, captions, withheld)[:2] for name, captions in self._captions.sample(SAMPLED)]
         kinds = Counter("" if twin is None else twin.kind for _, twin in found)
         return Shares(
-            captions=len(found), kinds=kinds, equal=met_twice([text for text, _ in found], self._recipe.batch)
+            captions=len(found), kinds=kinds, equal=duplicate_share([text for text, _ in found], self._recipe.batch)
         )
 
     def draw(self, step: int, size: int) -> list[Pair]:
@@ -279,18 +279,18 @@ class Shares:
         same, other = (sum(self.by_kind.get(kind, 0.0) for kind in kinds) for kinds in (SAME_WORDS, OTHER_WORDS))
         each = ", ".join(f"{kind} {100 * share:.1f}" for kind, share in self.by_kind.items())
         said = [
-            f"Of {self.captions:,} captions looked at, {100 * (same + other):.1f} % have a swap: {100 * same:.1f} % of "
-            f"the same words, {100 * other:.1f} % with another word in it" + (f" (in %: {each})." if each else ".")
+            f"Of {self.captions:,} captions checked, {100 * (same + other):.1f} % have a swap: {100 * same:.1f} % of "
+            f"the same words, {100 * other:.1f} % with a new word" + (f" (in %: {each})." if each else ".")
         ]
         if self.equal >= LEAST_EQUAL:
             said.append(
-                f"About {100 * self.equal:.0f} % of the rows of a batch of {batch} meet an equal caption there: equal "
-                "captions count as right for each other's images."
+                f"About {100 * self.equal:.0f} % of the rows in a batch of {batch} share a caption with another row: "
+                "equal captions count as right for each other's images."
             )
         return said
 
 
-def met_twice(captions: Sequence[str], batch: int) -> float:
+def duplicate_share(captions: Sequence[str], batch: int) -> float:
     """Expected share of a batch's rows that meet an equal caption, where the batch is drawn from these at random."""
     counts, others = Counter(text.casefold() for text in captions), max(len(captions) - 1, 1)
     alone = sum(n * (1 - (n - 1) / others) ** (batch - 1) for n in counts.values())

@@ -65,7 +65,7 @@ def resolve(name_or_spec: str) -> Card:
 def availability(card: Card, settings: Settings) -> Availability:
     """Whether a card can run here and now; if not, why, and what to do. Reads no weight, reaches no network.
 
-    What is wrong with a folder goes before the want of a GPU: with one, the model could not run either.
+    A broken folder is reported before a missing GPU: with a GPU, the model still could not run.
     """
     if card.family == "diffusion" and not card.download and (fault := _fault_of_pipeline(card)) is not None:
         return fault
@@ -73,7 +73,7 @@ def availability(card: Card, settings: Settings) -> Availability:
         return Availability(
             can_run=False,
             reason=f"{card.title} needs a GPU, and this machine has none.",
-            next_step="Run it on one that has, or set SDSDEMO_DEVICE=cpu and wait some minutes for each answer.",
+            next_step="Use one that has, or set SDSDEMO_DEVICE=cpu and wait some minutes for each answer.",
         )
     if card.family == "sds-clip":
         return _delta_availability(card, settings)
@@ -197,7 +197,7 @@ def _what_is_missing(card: Card) -> str:
     if not folder.is_dir():
         return f"There is no folder {card.title!r} to load a CLIP from."
     lacks = "open_clip_config.json" if has_clip_weights(folder) else "file of weights"
-    return f"The folder {card.title!r} holds no {lacks}, so it is no CLIP that can be loaded."
+    return f"The folder {card.title!r} holds no {lacks}, so no CLIP can be loaded from it."
 
 
 def _is_complete(card: Card) -> bool:
@@ -228,7 +228,7 @@ def _card_of_spec(spec: str, family: Family, rest: str) -> Card:
         title=rest if path is None else path.name.removesuffix(".safetensors"),
         family=family,
         spec=spec,
-        summary="A model that has no card here: what can be read without loading it is all that is known.",
+        summary="A model without a card: only what its files say without loading is known.",
         licence="not known: see where it comes from",
         size_mb=TYPICAL_MB[family] if path is None or not path.exists() else megabytes(path),
         pixels=pixels,

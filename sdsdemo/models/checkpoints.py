@@ -28,14 +28,14 @@ WITHIN = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 """Parts of names that wrappers of a layer put there, wherever it stands; no architecture has them."""
 POSITION_IDS = "text.transformer.embeddings.position_ids"
 CODE = (
-    "{file} holds more than numbers, and code in a file is never run here: in the program that wrote it, "
+    "{file} holds more than numbers, and this app never runs code from a file: in the program that wrote it, "
     'save the weights alone, torch.save({{"state_dict": model.state_dict()}}, FILE).'
 )
 SCRIPT = (
-    "{file} is a TorchScript archive, which holds code, and code in a file is never run here: save the "
+    "{file} is a TorchScript archive, which holds code, and this app never runs code from a file: save the "
     "state_dict of its model, or name a tag of open_clip."
 )
-BROKEN = "{file} cannot be read: it is cut or damaged. Fetch or copy it again."
+BROKEN = "{file} cannot be read: it is truncated or damaged. Fetch or copy it again."
 NO_STATE = "{file} holds no weights of a model ({why}): name the file that training wrote."
 MISFIT = (
     "The weights of {name!r} do not fit its architecture: {why}. Name the architecture that they were made with, or "
@@ -71,7 +71,7 @@ def put(state: dict[str, Tensor], module: nn.Module, name: str) -> None:
     try:
         module.load_state_dict(fitted)
     except (RuntimeError, TypeError, ValueError) as error:
-        raise UserError(MISFIT.format(name=name, why="a tensor is of another kind")) from error
+        raise UserError(MISFIT.format(name=name, why="a tensor has a different type")) from error
 
 
 def _numbers(path: Path) -> Any:
@@ -87,7 +87,7 @@ def _unwrapped(held: Any, path: Path, name: str) -> dict[str, Tensor]:
         raise UserError(NO_STATE.format(file=file_words(path.name, name), why=f"a {type(inner).__name__}"))
     strange = next((key for key, value in inner.items() if not isinstance(key, str) or not _is_dense(value)), None)
     if strange is not None:
-        raise UserError(NO_STATE.format(file=file_words(path.name, name), why=f"{str(strange)[:60]!r} is no tensor"))
+        raise UserError(NO_STATE.format(file=file_words(path.name, name), why=f"{str(strange)[:60]!r} is not a tensor"))
     return without_wrappers(inner)
 
 

@@ -58,7 +58,7 @@ ALIKE = 1e-5
 """Normalised features that differ by no more are those of one caption."""
 SAME = (
     "The text encoder of {model} gives “{first}” and “{second}” the same features, so every score would be a tie: its "
-    "config takes the features where these words are not seen. Set `pool_type` and `eos_id` in text_cfg as in training."
+    "config pools the features where these words are not seen. Set `pool_type` and `eos_id` in text_cfg as in training."
 )
 Key = TypeVar("Key")
 

@@ -51,7 +51,7 @@ NO_TAG_NAMED = "open_clip:{name} names an architecture without its weights: writ
 NO_TAG = "{name} has no weights called {tag!r} in open_clip. {known}"
 NO_NAME = "open_clip knows no architecture called {name!r}. {known}"
 NO_END = (
-    "The text encoder of {model} looks for the end of a caption at its highest token, and its tokenizer gives the end "
+    "The text encoder of {model} looks for the end of a caption at its highest token id, but its tokenizer gives it "
     "a lower one: save the model again with the end of text as the last word of the vocabulary."
 )
 PROBE = "a red star left of a blue circle"
@@ -75,7 +75,7 @@ def find_clip(spec: str, allow_download: bool) -> ClipFiles:
     family, rest = sources.split_spec(spec)
     if family != "clip":
         raise UserError(
-            f"{spec!r} is no CLIP: write open_clip:NAME/TAG, open_clip:hf-hub:... or open_clip:local-dir:..."
+            f"{spec!r} is not a CLIP: write open_clip:NAME/TAG, open_clip:hf-hub:... or open_clip:local-dir:..."
         )
     if rest.startswith(sources.LOCAL_DIR):
         return _in_folder(sources.local_path(rest.removeprefix(sources.LOCAL_DIR)), None)

@@ -15,7 +15,7 @@ from sdsdemo.models.weights import check_file
 from sdsdemo.runtime.files import from_json
 from sdsdemo.runtime.shapes import shaped
 
-NOT_SO = "The {file} of {name!r} is not as it should be ({why}): fetch or save the model again."
+NOT_SO = "The {file} of {name!r} is malformed ({why}): fetch or save the model again."
 LARGEST = 10_000_000
 """Whole numbers beyond it are no size of a model: building one would fill the memory."""
 MOST_LAYERS = 512
@@ -134,7 +134,7 @@ class LookShape(TypedDict):
     covered: list[float]
 
 
-class Knows(TypedDict):
+class DomainFile(TypedDict):
     """knows.json."""
 
     words: list[str]

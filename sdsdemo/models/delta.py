@@ -33,7 +33,7 @@ CLIP, MAP = "clip.", "h_w."
 ARCHITECTURE = ("activation", "preprocess")
 """Facts of `ClipModel` that must be the same and that the hash of the weights does not see."""
 OTHER_BASE = (
-    "{title} was fine-tuned on other weights than those of {base} that are here, so its scores would mean nothing: "
+    "{title} was fine-tuned from weights of {base} other than those here, so its scores would mean nothing: "
     "fetch the base again, or use the file with the model that it was made from."
 )
 

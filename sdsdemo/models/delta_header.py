@@ -46,10 +46,10 @@ def read_header(path: Path) -> dict[str, Any]:
     try:
         text = shaped(header_of(path, name).get("__metadata__", {}), dict[str, str]).get(KEY)
         if text is None:
-            raise ValueError("its header names no base")
+            raise ValueError("its header does not name a base")
         header: dict[str, Any] = shaped(from_json(text), Header)
         if sources.split_spec(header["base"])[0] != "clip":
-            raise ValueError("its base is no CLIP")
+            raise ValueError("its base is not a CLIP")
     except ValueError as error:
         raise UserError(NO_DELTA.format(name=name, why=error)) from error
     if header["format"] != FORMAT:

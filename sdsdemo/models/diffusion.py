@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 transformers.logging.disable_progress_bar()  # its bar over the weights of one small file garbles the shell's own lines
 
 NO_FIT = (
-    "The parts of {name!r} do not fit together{why}: put its configs back as they were, fetch or save the model again, "
+    "The parts of {name!r} do not fit together{why}: restore its configs, fetch or save the model again, "
     "or choose another one."
 )
 PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v"}
@@ -265,7 +265,7 @@ def _schedule(scheduler: Any, name: str) -> NoiseSchedule:
         raise UserError(f"{name!r} predicts {target!r} with a {kind}; supported: {', '.join(PREDICTIONS)}.")
     alpha_bar_T = alpha_bar_T.detach().float().clone()
     if not bool(((alpha_bar_T >= 0) & (alpha_bar_T <= 1)).all()):
-        raise UserError(f"The scheduler of {name!r} has noise levels that are no numbers from 0 to 1: save it again.")
+        raise UserError(f"The scheduler of {name!r} has noise levels that are not numbers from 0 to 1: save it again.")
     return NoiseSchedule(prediction=PREDICTIONS[target], alpha_bar=alpha_bar_T)
 
 
@@ -274,8 +274,8 @@ def _latent_shape(parts: Parts, name: str) -> tuple[int, int, int]:
     unet, vae = parts.denoiser.config, parts.vae.config
     if unet.in_channels != vae.latent_channels:
         raise UserError(
-            f"The denoiser of {name!r} takes {unet.in_channels} channels where its VAE gives {vae.latent_channels}: it "
-            "is made for another task than text to image, so choose another model."
+            f"The denoiser of {name!r} takes {unet.in_channels} channels, but its VAE gives {vae.latent_channels}: it "
+            "was made for a task other than text to image, so choose another model."
         )
     if not isinstance(unet.sample_size, int):
         raise UserError(f"The config of {name!r} does not name one native size: choose a model of square pictures.")

@@ -27,7 +27,7 @@ def find_pipeline(spec: str, *, revision: str | None = None, allow_download: boo
     """Folder and name of a `diffusers:` spec, downloaded where that is allowed and needed. Raises `UserError`."""
     family, rest = sources.split_spec(spec)
     if family != "diffusion":
-        raise UserError(f"{spec!r} is no diffusion model. Write one of {sources.SPECS}.")
+        raise UserError(f"{spec!r} is not a diffusion model. Write one of {sources.SPECS}.")
     name, asked = sources.split_revision(rest)
     if not sources.is_repo(name):
         return sources.local_path(name), Path(name).name

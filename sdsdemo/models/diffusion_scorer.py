@@ -207,8 +207,8 @@ class DiffusionScorer:
         """Half as many samples a call from now on. Raises `UserError` when one alone does not fit."""
         if self.micro_batch == 1:
             raise UserError(
-                f"The GPU's memory does not hold one sample of {self.card.title}: close other programs that use it, or "
-                "set SDSDEMO_DEVICE=cpu."
+                f"The GPU has too little memory for one sample of {self.card.title}: close other programs that use it, "
+                "or set SDSDEMO_DEVICE=cpu."
             )
         self.micro_batch //= 2
         log.warning("%s: out of memory, now %d samples a call", self.card.name, self.micro_batch)

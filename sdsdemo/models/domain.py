@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from sdsdemo.errors import UserError
-from sdsdemo.models.configs import Knows, read_config
+from sdsdemo.models.configs import DomainFile, read_config
 from sdsdemo.types import Concern
 
 FILE = "knows.json"
@@ -24,7 +24,7 @@ SIDE = 64
 """Pictures are looked at in this many pixels a side."""
 FOREIGN = (
     "The mini models know only drawings of coloured shapes on a pale background, and this picture is not one: "
-    "their numbers would mean nothing."
+    "their scores would mean nothing."
 )
 UNKNOWN = "{words} not {noun} that the mini models know. They know {count} words, among them {some}."
 LONGEST_SHOWN = 30
@@ -68,7 +68,7 @@ class Domain:
         path = folder / FILE
         if not path.is_file():
             return None
-        known = read_config(path, Knows, folder.name)
+        known = read_config(path, DomainFile, folder.name)
         look: dict[str, Any] = {field.name: _tuples(known["look"][field.name]) for field in fields(Look)}
         if {len(colour) for colour in (*look["backgrounds"], *look["colours"])} != {3} or len(look["covered"]) != 2:
             raise UserError(f"The {FILE} of {folder.name!r} has a colour without three numbers: save the model again.")

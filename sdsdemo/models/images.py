@@ -24,19 +24,19 @@ from sdsdemo.runtime.lfs import POINTER, is_pointer
 from sdsdemo.settings import LIMITS
 from sdsdemo.types import Region
 
-NO_FILE = "There is no picture file there: check the name, or choose another picture."
+NO_FILE = "There is no such picture file: check the name, or choose another picture."
 EMPTY = "The picture file is empty: save the picture again, or choose another one."
 POINTED_TO = f"{POINTER.format(file='The picture file')}."
-NOT_A_PICTURE = "This file is no PNG, JPEG or WebP picture, or it is broken: save the picture again as PNG."
+NOT_A_PICTURE = "This file is not a PNG, JPEG or WebP picture, or it is damaged: save the picture again as PNG."
 TOO_MANY_BYTES = "The picture file is larger than {most} MB: save it smaller, for example as JPEG."
 TOO_MANY_PIXELS = "The picture has more than {most} million pixels: shrink it first; 1,024 pixels a side are plenty."
 TOO_SMALL = "The picture is {width} x {height} pixels: choose one of at least {least} pixels a side."
 TOO_NARROW = "The picture of {width} x {height} pixels is too long and narrow: crop it first."
-NOT_READABLE = "The picture cannot be read: its file is broken, or was closed too early. Open it again."
+NOT_READABLE = "The picture cannot be read: its file is damaged, or was closed too early. Open it again."
 NO_KIND = "Give the picture as the path of a file, as the bytes of one, or as a PIL image; it was {kind}."
-NO_COLOURS = "The picture of mode {mode} cannot be shown as colours: convert it to RGB first."
+NO_COLOURS = "The picture's mode {mode} has no colours: convert it to RGB first."
 NOT_FINITE = "The picture holds values that are not finite: replace them first."
-OUT_OF_RANGE = "The values of the picture reach from {low:g} to {high:g}: scale them to 0 to 255 first."
+OUT_OF_RANGE = "The picture's values range from {low:g} to {high:g}: scale them to 0 to 255 first."
 ANIMATED = "The picture is an animation of {count} frames: only the first one is read."
 PARTLY_SEEN = (
     "This model sees only the middle {share:.0%} of the picture: set the region to squash or pad to show it all."
@@ -107,7 +107,7 @@ def decoded(data: bytes, said: str, cut: Cut | None = None) -> Image.Image:
     try:
         return _opened(data, LIMITS.row_formats, cut).image
     except BrokenPictureError as error:
-        raise UserError(f"{said} is no picture, or it is broken.") from error
+        raise UserError(f"{said} is not an image, or is damaged.") from error
     except PictureError as error:
         sentence = str(error)
         raise UserError(f"{said}: {sentence[0].lower()}{sentence[1:]}") from error

@@ -20,17 +20,15 @@ SUPPORTED = ("StableDiffusionPipeline",)
 LIBRARIES = ("diffusers", "transformers")
 """Where a part's class may come from: no code of a repository is ever run."""
 NO_FOLDER = "There is no folder {name!r} to load a diffusion pipeline from: check its path."
-NO_INDEX = (
-    "The folder {name!r} holds no {file}, so it is no diffusion pipeline: name the folder that save_pretrained wrote."
-)
+NO_INDEX = "The folder {name!r} holds no {file}, so it is not a pipeline: name the folder that save_pretrained wrote."
 ONLY_PICKLED = (
-    "The {part} of {name!r} has its weights only as {file}, which may hold code, and that is never run here: save the "
+    "The {part} of {name!r} has its weights only as {file}, which may hold code, which this app never runs: save the "
     "pipeline again with safe_serialization=True, or name a revision that has safetensors."
 )
 NO_WEIGHTS = (
-    "The {part} of {name!r} is missing or broken, as its folder holds no {stem}.safetensors: fetch the model again."
+    "The {part} of {name!r} is missing or broken: its folder holds no {stem}.safetensors: fetch the model again."
 )
-NO_CONFIG = "The {part} of {name!r} is missing or broken, as there is no {part}/{file}: fetch or save the model again."
+NO_CONFIG = "The {part} of {name!r} is missing or broken (no {part}/{file}): fetch or save the model again."
 
 
 def check_pipeline(folder: Path, name: str) -> None:

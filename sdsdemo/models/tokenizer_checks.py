@@ -32,16 +32,16 @@ TRIED = 48
 """Words of the vocabulary that are tried."""
 MARKED = (
     "Caption {letter} contains `{mark}`, which the tokenizer of this model reads as a mark of its own, not as words: "
-    "take it out, or write it without its brackets."
+    "remove it, or write it without its brackets."
 )
 MARK_IN_DATA = (
     "The caption “{caption}” contains `{mark}`, which the tokenizer of {model} reads as a mark of its own: "
-    "take it out of the data."
+    "remove it from the data."
 )
 LONGEST_SHOWN = 80
 CUT = "This model reads only the first {length} tokens: the end of caption {letter} does not count."
 UNKNOWN = (
-    "The tokenizer of this model reads something in caption {letter} as unknown: it counts as one and the same word."
+    "The tokenizer of this model reads something in caption {letter} as unknown: all such words look the same to it."
 )
 
 
@@ -115,14 +115,14 @@ class Reader(Protocol):
     def region_of(self, region: Region) -> Region: ...
 
 
-class Knower(Protocol):
+class DomainCheck(Protocol):
     """What a small model knows."""
 
     def concerns(self, images: Sequence[Image], captions: Sequence[str]) -> list[Concern]: ...
 
 
 def concerns_of(
-    model: Reader, domain: Knower | None, images: Sequence[Image], captions: Sequence[str], region: Region
+    model: Reader, domain: DomainCheck | None, images: Sequence[Image], captions: Sequence[str], region: Region
 ) -> list[Concern]:
     """Unknown words and foreign pictures where the domain of a model is known; always what its tokenizer does, and
     what it does not see of the pictures."""
@@ -172,9 +172,9 @@ def reading_notes(model: Reader, title: str, captions: Iterable[str]) -> list[st
     for caption, row in rows.items():
         words_of.setdefault(row.ids, set()).add(clean_caption(caption).casefold())
     counts = {
-        f"are read without their end, beyond {model.context_length} tokens": sum(row.cut for row in rows.values()),
-        "have something that its tokenizer does not know": sum(row.unknown for row in rows.values()),
-        "are the same to it as another one, whose words differ": sum(
+        f"are truncated at {model.context_length} tokens": sum(row.cut for row in rows.values()),
+        "have something its tokenizer does not know": sum(row.unknown for row in rows.values()),
+        "are the same to it as a differently worded one": sum(
             len(words) for words in words_of.values() if len(words) > 1
         ),
     }

@@ -44,14 +44,14 @@ LONGEST_HEADER = 100_000_000
 """Bytes that safetensors allows for a header."""
 EMPTY = "{file} is empty: fetch or copy it again."
 PAGE = (
-    "{file} is a web page that was saved under that name: download the file itself (on the Hugging Face "
+    "{file} is a web page saved under that name: download the file itself (on the Hugging Face "
     "Hub by 'download file', not by 'save link'), or fetch the model again."
 )
-CUT = "{file} is cut: it has {size:,} bytes of {whole:,}. Fetch or copy it again."
+CUT = "{file} is truncated: it has {size:,} of {whole:,} bytes. Fetch or copy it again."
 BROKEN = "{file} is not a whole safetensors file: fetch or copy it again."
 SHARD_MISSING = "{file} is missing, one of the parts of its weights: fetch or copy it again."
 SEVERAL = (
-    "The folder {name!r} holds several files of weights ({files}): say which, as in open_clip:local-dir:{name}/{first}."
+    "The folder {name!r} holds several files of weights ({files}): name one, as in open_clip:local-dir:{name}/{first}."
 )
 
 

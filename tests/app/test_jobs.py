@@ -19,7 +19,7 @@ from sdsdemo.app.workbench import Workbench
 from sdsdemo.core.metrics import proportion
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.store import HEADER, read_run
-from sdsdemo.finetuning.events import Done, Evaluated, Placed, Step, Told, Working, Written
+from sdsdemo.finetuning.events import DeviceChosen, Done, Evaluated, Notice, Step, WeightsSaved, Working
 from sdsdemo.finetuning.recipe import PRESETS, Recipe
 from sdsdemo.finetuning.run_folder import TuningFolder
 from sdsdemo.models import cards
@@ -48,9 +48,9 @@ class Trainer:
         story: dict[str, Any] = {"recipe": recipe.as_dict(), "state": "running", "steps_done": 0, "device": "cpu"}
         done = kept.read()["steps_done"] if options["resume"] else 0
         kept.write(story | {"steps_done": done})
-        yield Placed(device="cpu")
+        yield DeviceChosen(device="cpu")
         yield Working(text="loading", done=1, total=2)
-        yield Told(text="a <note>")
+        yield Notice(text="a <note>")
         yield Evaluated(step=0, metric="text", share=proportion(80, 400))
         for step in range(done + 1, recipe.steps + 1):
             while not self.go.is_set() and not (folder / "STOP").exists():
@@ -69,7 +69,7 @@ class Trainer:
         shutil.copy(CHECKPOINTS / "mini-sds-clip.safetensors", folder / "model.safetensors")
         story |= {"steps_done": done, "state": "stopped" if done < recipe.steps else "finished"}
         kept.write(story)
-        yield Written(step=done)
+        yield WeightsSaved(step=done)
         yield Done(state=story["state"], record=story)
 
 

@@ -189,7 +189,7 @@ def test_training_reports_cut_and_equal_captions(clip: ClipModel) -> None:
     captions = ["a cat", "a  CAT", "a dog", f"{cut} red", f"{cut} blue", "the dog\u2019s", "the dog's"]
     notes = reading_notes(clip, "CLIP", captions)
     assert notes == [
-        "CLIP: of 7 captions 2 are read without their end, beyond 77 tokens.",
+        "CLIP: of 7 captions 2 are truncated at 77 tokens.",
         "CLIP: of 7 captions 2 are the same to it as another one, whose words differ.",
     ]
     assert reading_notes(clip, "CLIP", ["a cat", "a dog", "a cat"]) == []

@@ -155,10 +155,10 @@ def test_evaluate_keeps_every_score_in_a_folder_and_goes_on_from_it(
     second = said(capsys, *command)
     assert first[0] == second[0] == 0
     assert first[1] == second[1]
-    assert "7 of 7 were scored before" in second[2]
+    assert "7 of 7 already scored" in second[2]
     status, _, err = said(capsys, *command, "--seed", "1")
     assert status == 2
-    assert "other settings" in err
+    assert "different settings" in err
 
 
 def test_models_lists_whether_each_can_run(capsys: pytest.CaptureFixture[str]) -> None:

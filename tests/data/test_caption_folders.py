@@ -58,8 +58,8 @@ def test_two_tables_of_the_same_images_are_refused(tmp_path: Path, nested: bool)
     write_lines(tmp_path / "train" / "metadata.jsonl", [{"file_name": f"{n}.png", "text": "new"} for n in range(3)])
     place, start = (tmp_path, "train/") if nested else (tmp_path / "train", "")
     write_csv(place / "metadata.csv", [["file_name", "caption"], *([f"{start}{n}.png", "old"] for n in range(3))])
-    words = "is named by metadata.csv and by train/metadata.jsonl" if nested else "are both in '.*train'"
-    with pytest.raises(UserError, match=f"{words}, and only one can be right: take the other one away"):
+    words = "is in both metadata.csv and train/metadata.jsonl" if nested else "are both in '.*train'"
+    with pytest.raises(UserError, match=f"{words}, and only one can be used: remove the other"):
         read_captions(f"folder:{tmp_path}")
 
 

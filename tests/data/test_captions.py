@@ -183,8 +183,8 @@ def good_rows(count: int) -> list[object]:
         ({"file_name": "0.png", "caption": []}, "no caption"),
         ({"file_name": "0.png", "caption": "\u200b"}, "no caption"),
         ({"file_name": "0.png", "caption": ["\ufeff", "&#8203;\u2800"]}, "no caption"),
-        ({"file_name": "0.png", "caption": 5}, "the caption is no text"),
-        ({"file_name": "0.png", "caption": ["a", 5]}, "the caption is no text"),
+        ({"file_name": "0.png", "caption": 5}, "the caption is not text"),
+        ({"file_name": "0.png", "caption": ["a", 5]}, "the caption is not text"),
         ({"caption": "a dog"}, "no file_name"),
         ({"file_name": "gone.png", "caption": "a dog"}, "gone.png is missing"),
         ({"file_name": "a\0b.png", "caption": "a dog"}, "a\0b.png is missing"),
@@ -228,9 +228,9 @@ def test_more_than_one_bad_row_in_twenty_stops(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         read_captions(f"folder:{tmp_path / 'pets'}")
     assert str(caught.value) == (
-        "3 of 40 rows of folder:pets cannot be used, 7.5 % where 5 % may be: line 38 of metadata.jsonl: not a JSON "
+        "3 of 40 rows of folder:pets cannot be used, 7.5 %; the limit is 5 %: line 38 of metadata.jsonl: not a JSON "
         "object; line 39 of metadata.jsonl: not a JSON object; line 40 of metadata.jsonl: not a JSON object. "
-        "Put these rows right or take them out, then start again."
+        "Fix or remove these rows, then start again."
     )
 
 
@@ -246,7 +246,7 @@ def test_a_broken_image_gives_its_place_to_the_next_and_is_counted_once(tmp_path
     for _ in range(2):
         assert numbers(found.draw(0, 8, 0)) == [*whole[:3], *whole[4:9]]
     assert numbers(read_captions(source).draw(1, 8, 0)) == numbers(found.draw(1, 8, 0)) == whole[8:16]
-    line = f"line {whole[3] + 1} of train/metadata.jsonl: train/images/{whole[3]}.png is no picture, or it is broken"
+    line = f"line {whole[3] + 1} of train/metadata.jsonl: train/images/{whole[3]}.png is not an image, or is damaged"
     assert (found.bad.count, found.bad.first) == (1, (line,))
     assert len(found.draw(0, 200, 0)) == 200
 
@@ -278,7 +278,7 @@ def test_broken_images_are_not_held_out_and_a_folder_of_nothing_else_ends(tmp_pa
     held = numbers(read_captions(source, held_out=COUNT - 1).held_out)
     (left,) = set(range(COUNT)) - set(held)
     break_image(tmp_path / "train" / "images" / f"{left}.png")
-    with pytest.raises(UserError, match=r"No image of .* can be opened besides those held out"):
+    with pytest.raises(UserError, match=r"No image of .* can be opened except those held out"):
         read_captions(source, held_out=COUNT - 1).draw(0, 4, 0)
     break_image(tmp_path / "train" / "images" / f"{held[0]}.png")
     found = read_captions(source, held_out=COUNT - 1)
@@ -315,7 +315,7 @@ BAD_INPUTS: list[tuple[Callable[[Path], str], str]] = [
     (lambda root: f"folder:{root}/nowhere", "There is no folder 'nowhere': check the path"),
     (lambda root: f"zip:{root}", "Name the captions as folder:PATH, coco:PATH or hub:"),
     (lambda root: "folder:", "Name the captions as folder:PATH"),
-    (lambda root: "hub:org/name@", "After @ comes the name of a split, as @train"),
+    (lambda root: "hub:org/name@", "Write the name of a split after @, such as @train"),
     (no_images, "There is no image in 'secretly' or below it"),
     (no_metadata, r"There is no metadata\.csv or metadata\.jsonl in 'secretly'"),
     (with_table("metadata.csv", ""), "its table is empty"),

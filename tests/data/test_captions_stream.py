@@ -106,7 +106,7 @@ def test_a_step_of_a_stream_does_not_depend_on_the_steps_before(fake_hub) -> Non
     assert found.bad.count == 2
     assert found.bad.first == (
         "row 5 of org/name: no caption",
-        "row 17 of org/name: 17.png is no picture, or it is broken",
+        "row 17 of org/name: 17.png is not an image, or is damaged",
     )
 
 
@@ -136,7 +136,7 @@ def test_many_bad_rows_of_a_stream_stop_it(fake_hub) -> None:
     with pytest.raises(UserError, match="6 of 100 rows of hub:org/name cannot be used"):
         found.draw(1, 50, 0)
     fake_hub([hub_row(n, caption=7) for n in range(3)])
-    with pytest.raises(UserError, match=r"3 of 3 rows .* row 0 of org/name: the caption is no text"):
+    with pytest.raises(UserError, match=r"3 of 3 rows .* row 0 of org/name: the caption is not text"):
         read_captions("hub:org/name")
 
 

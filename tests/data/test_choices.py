@@ -155,7 +155,7 @@ def test_what_is_missing_is_said(aro: Path, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=words):
             read_benchmark(f"{source}:{empty}")
     (aro / "visual_genome_relation.json").write_text("{")
-    with pytest.raises(UserError, match="is no JSON"):
+    with pytest.raises(UserError, match="is not JSON"):
         read_benchmark(f"aro:{aro}")
     (empty / "x.json").write_text("{}")
     with pytest.raises(UserError, match="images are missing"):

@@ -170,7 +170,7 @@ def test_whatever_a_decoder_raises_leaves_out_that_example_alone(error: Exceptio
     ]  # fmt: skip
     opening = Opening(3)
     assert [example.id for example in opening.usable(examples)] == ["0", "2"]
-    assert opening.broken["1"].startswith("x.png is no picture, or it is broken")
+    assert opening.broken["1"].startswith("x.png is not an image, or is damaged")
 
 
 def test_blind_rows_are_of_the_pictures_that_can_be_opened_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,7 +63,7 @@ def test_an_encoding_that_is_not_sure_is_refused(text: str, codec: str) -> None:
 
 
 def test_text_that_is_cut_within_its_encoding_is_a_sentence() -> None:
-    with pytest.raises(UserError, match=r"t\.csv ends early, or is broken"):
+    with pytest.raises(UserError, match=r"t\.csv is truncated or damaged"):
         decoded("a cat".encode("utf-16")[:-1], "t.csv")
 
 

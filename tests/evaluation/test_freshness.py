@@ -225,7 +225,7 @@ def _untimed(found: object) -> object:
 def test_every_setting_of_a_question_is_one_of_its_run(world: World, tmp_path: Path, name: str) -> None:
     world.evaluate(tmp_path / "run")
     world.spend = changed(world.spend, name)
-    with pytest.raises(UserError, match="other settings: name another folder"):
+    with pytest.raises(UserError, match="different settings: name another folder"):
         world.evaluate(tmp_path / "run")
 
 
@@ -317,7 +317,7 @@ def test_a_benchmark_that_mostly_changed_is_refused_and_its_scores_stay(world: W
     before = (tmp_path / "run" / SCORES).read_bytes()
     for number in range(COUNT):
         world.draw(f"{number}-0.png", (1, 2, number))
-    with pytest.raises(UserError, match=f"{COUNT} of the {COUNT} examples are no longer"):
+    with pytest.raises(UserError, match=f"{COUNT} of the {COUNT} examples have changed since"):
         world.evaluate(tmp_path / "run")
     assert (tmp_path / "run" / SCORES).read_bytes() == before
 
@@ -329,7 +329,7 @@ def test_report_and_browse_leave_changed_examples_out_and_say_so(world: World, t
     said: list[str] = []
     (result,) = report([tmp_path / "run"], None, said.append)
     assert result["n"] == COUNT - 1
-    assert "1 of 12 examples changed since and are left out (e4)" in said[0]
+    assert "1 of 12 examples have changed and are left out (e4)" in said[0]
     assert result["notes"]
     catalogue = read_catalogue(read_run(tmp_path / "run"))
     assert len(catalogue.examples) == COUNT - 1

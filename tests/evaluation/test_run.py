@@ -176,8 +176,8 @@ def test_what_is_no_plain_failure_is_counted_apart(monkeypatch: pytest.MonkeyPat
     for words in (
         "2 of 40 examples have a score that is not a finite number",
         "3 of 38",
-        "1 of 40 examples has a caption that this model does not read to its end",
-        "2 of 40 examples have captions that this model reads as equal",
+        "1 of 40 examples has a caption that this model truncates",
+        "2 of 40 examples have captions that this model reads as identical",
     ):
         assert words in said, words
         assert words in as_table(result), words

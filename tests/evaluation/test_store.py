@@ -108,7 +108,7 @@ def test_a_last_line_that_was_cut_is_dropped_and_scored_again(tmp_path: Path) ->
 def test_other_settings_in_the_same_folder_are_refused_and_nothing_is_lost(tmp_path: Path) -> None:
     run(Shelf(), tmp_path / "run")
     before = (tmp_path / "run" / SCORES).read_bytes()
-    with pytest.raises(UserError, match="other settings"):
+    with pytest.raises(UserError, match="different settings"):
         run(Shelf(), tmp_path / "run", budget(3, 2, 1))
     assert (tmp_path / "run" / SCORES).read_bytes() == before
 
@@ -116,7 +116,7 @@ def test_other_settings_in_the_same_folder_are_refused_and_nothing_is_lost(tmp_p
 def test_another_benchmark_in_the_same_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(Shelf(), tmp_path / "run")
     monkeypatch.setattr("sdsdemo.evaluation.run.read_benchmark", lambda name: EXAMPLES[1:])
-    with pytest.raises(UserError, match="another benchmark"):
+    with pytest.raises(UserError, match="a different benchmark"):
         run(Shelf(), tmp_path / "run")
 
 

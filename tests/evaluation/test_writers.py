@@ -211,5 +211,5 @@ def test_the_end_of_one_run_leaves_the_rows_of_another_alone(tmp_path: Path) -> 
 def test_a_lock_that_is_never_let_go_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = RunFolder(tmp_path, "mini", EXAMPLES, SPEND)
     monkeypatch.setattr("sdsdemo.evaluation.store.writing.PATIENCE", 0.05)
-    with hold(tmp_path / LOCK), pytest.raises(UserError, match="being written by another process"):
+    with hold(tmp_path / LOCK), pytest.raises(UserError, match="Another process has been writing"):
         run.enter("mini-clip", "x")

@@ -21,7 +21,7 @@ from sdsdemo.errors import UserError
 from sdsdemo.finetuning.batches import PairBatches
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.teacher_preferences import Preferences
-from sdsdemo.finetuning.training_pairs import FreePairs, Pair, met_twice, read_source
+from sdsdemo.finetuning.training_pairs import FreePairs, Pair, duplicate_share, read_source
 from sdsdemo.runtime import files
 from sdsdemo.types import Budget, Evidence, Example, Picture, Scores
 from tests.damage import damaged
@@ -304,10 +304,10 @@ def test_swaps_and_equal_captions_are_said_before_a_run_and_recorded(tmp_path: P
     data = folder_of(tmp_path, said)
     source = read_source(replace(RECIPE, data=data, held_out=0, pool=0, batch=8))
     assert source.notes[1] == (
-        "Of 40 captions looked at, 50.0 % have a swap: 25.0 % of the same words, 25.0 % with another word in it "
+        "Of 40 captions checked, 50.0 % have a swap: 25.0 % of the same words, 25.0 % with a new word "
         "(in %: new-relation 25.0, noun 25.0)."
     )
-    assert "meet an equal caption there: equal captions count as right" in source.notes[2]
+    assert "share a caption with another row: equal captions count as right" in source.notes[2]
     record = source.describe()
     assert (record["looked_at"], record["swaps"]) == (40, {"new-relation": 0.25, "noun": 0.25})
     assert json.dumps(record, allow_nan=False)
@@ -325,8 +325,8 @@ def test_the_share_that_meets_an_equal_caption_is_that_of_batches(batch: int) ->
     rng, captions = np.random.default_rng(0), [*["a"] * 30, *["b"] * 5, *(f"c{k}" for k in range(65))]
     rows = [rng.choice(captions, batch, replace=False).tolist() for _ in range(2000)]
     found = np.mean([[row.count(text) > 1 for text in row] for row in rows])
-    assert met_twice(captions, batch) == pytest.approx(found, abs=0.02)
-    assert met_twice(["a", "b"], 2) == 0
+    assert duplicate_share(captions, batch) == pytest.approx(found, abs=0.02)
+    assert duplicate_share(["a", "b"], 2) == 0
 
 
 def ask_slowly(folder: Path, order: list[int]) -> None:

@@ -13,7 +13,7 @@ import torch
 
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.finetuning import before_after
-from sdsdemo.finetuning.events import Done, Event, Step, Told
+from sdsdemo.finetuning.events import Done, Event, Notice, Step
 from sdsdemo.finetuning.objectives import Objective
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.run import finetune
@@ -104,7 +104,7 @@ def test_short_memory_halves_the_micro_batches_once_and_is_said(
     events = list(start())
     end = end_of(iter(events))
     assert parts[:2] == [1, 2]
-    said = [event.text for event in events if isinstance(event, Told)].count(HALVED)
+    said = [event.text for event in events if isinstance(event, Notice)].count(HALVED)
     if times == 1:
         assert (end.state, end.record["halved"], said, set(parts[1:])) == ("finished", True, 1, {2})
     else:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sdsdemo.finetuning.checkpoints import CheckpointError
 from sdsdemo.finetuning.events import Step
-from sdsdemo.finetuning.loop import SAVING_SHARE, Failed, Finished, Kept, TrainingConfig, _Clock, train
+from sdsdemo.finetuning.loop import SAVING_SHARE, CheckpointSaved, Failed, Finished, TrainingConfig, _Clock, train
 
 CONFIG = TrainingConfig(steps=20, learning_rate=1e-2, warm_up=3)
 COSINE = TrainingConfig(steps=100, learning_rate=1.0, warm_up=10)
@@ -46,7 +46,7 @@ def test_a_run_that_was_stopped_and_continued_equals_one_that_was_not(tmp_path: 
     straight, stopped, continued = fresh(), fresh(), fresh()
     list(train(straight, regression(straight), config))
     run = train(stopped, regression(stopped), config, keep=tmp_path / "a.run", keep_every=12)
-    while not isinstance(next(run), Kept):
+    while not isinstance(next(run), CheckpointSaved):
         pass
     run.close()
     events = list(train(continued, regression(continued), config, keep=tmp_path / "a.run"))
@@ -158,7 +158,7 @@ def test_the_course_is_the_run_s_and_not_the_checkpoint_s(tmp_path: Path, change
     straight, stopped = fresh(), fresh()
     list(train(straight, regression(straight), CONFIG))
     run = train(stopped, regression(stopped), CONFIG, keep=tmp_path / "a.run", keep_every=12)
-    while not isinstance(next(run), Kept):
+    while not isinstance(next(run), CheckpointSaved):
         pass
     run.close()
     state = torch.load(tmp_path / "a.run", weights_only=True)
@@ -175,7 +175,7 @@ def test_a_checkpoint_is_written_by_the_clock_too_and_changes_nothing(
     monkeypatch.setattr("sdsdemo.finetuning.loop.SAVING_SHARE", 1e9)
     often, plain = fresh(), fresh()
     run = train(often, regression(often), CONFIG, keep=tmp_path / "a.run", keep_every=1000, keep_seconds=0.0)
-    kept = [event.step for event in run if isinstance(event, Kept)]
+    kept = [event.step for event in run if isinstance(event, CheckpointSaved)]
     list(train(plain, regression(plain), CONFIG))
     assert kept == list(range(1, 21))
     assert torch.equal(weights(often), weights(plain))

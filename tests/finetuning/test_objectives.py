@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sdsdemo.core.losses import NoiseSchedule, add_noise, clip_loss, denoising_error, negatives_loss, preference_loss
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.loop import TrainingConfig, train
-from sdsdemo.finetuning.objectives import Aim, Batch, Objective
+from sdsdemo.finetuning.objectives import Batch, Objective, ObjectiveConfig
 from sdsdemo.finetuning.recipe import NAMES
 from sdsdemo.finetuning.sds_controls import sds_controls, sds_gradient, sds_gradient_controls
 from sdsdemo.finetuning.student import Student
@@ -77,7 +77,7 @@ def student(**options: Any) -> Student:
 
 def objective(model: Student, name: Any = "sds", batches: Any = None, **options: Any) -> Objective:
     own = {key: options.pop(key) for key in ("parts", "seed") if key in options}
-    return Objective(model, batches or Drawn(), Aim(name=name, **options), teacher=TinyTeacher(), **own)
+    return Objective(model, batches or Drawn(), ObjectiveConfig(name=name, **options), teacher=TinyTeacher(), **own)
 
 
 def only(aim: Objective, step: int = 0) -> Any:
@@ -240,7 +240,7 @@ def test_the_gradient_cosine_detects_whether_captions_matter() -> None:
 
     model, batch = student(), Drawn().rows(0, WHOLE)
     reads = objective(model)
-    blind = Objective(model, Drawn(), Aim(name="sds"), teacher=Blind())
+    blind = Objective(model, Drawn(), ObjectiveConfig(name="sds"), teacher=Blind())
     found = sds_gradient_controls(reads, batch, WHOLE, 0)
     assert found["cosine with shuffled"] < 0.99
     assert sds_gradient_controls(blind, batch, WHOLE, 0)["cosine with shuffled"] == pytest.approx(1.0)
@@ -276,7 +276,7 @@ def in_double(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("in_double")
 def test_the_gradient_of_the_regulariser_is_that_of_finite_differences() -> None:
     model = double()
-    aim = DoubleObjective(model, Doubled(), Aim(name="sds"), teacher=TinyTeacher())
+    aim = DoubleObjective(model, Doubled(), ObjectiveConfig(name="sds"), teacher=TinyTeacher())
     batch = aim.batches.rows(0, WHOLE)
     gradients = dict(zip(map(id, model.thawed), sds_gradient(aim, batch, WHOLE, 0), strict=True))
 
@@ -301,7 +301,7 @@ def test_the_gradient_of_the_regulariser_is_that_of_finite_differences() -> None
 def test_without_the_jacobian_the_gradient_is_the_one_derived_by_hand() -> None:
     """d L / d z = 2 sqrt(abar_t) (eps_hat - eps) / (elements B), then through h_w by the chain rule."""
     model, teacher = double(), TinyTeacher()
-    aim = DoubleObjective(model, Doubled(), Aim(name="sds", jacobian=False), teacher=teacher)
+    aim = DoubleObjective(model, Doubled(), ObjectiveConfig(name="sds", jacobian=False), teacher=teacher)
     batch = aim.batches.rows(0, WHOLE)
     image_BD = model.clip.encode_image(batch.pixels_R, normalize=True).detach()
     aim.sds(batch, WHOLE, image_BD, 0).backward()
@@ -385,7 +385,7 @@ def test_the_full_jacobian_through_a_unet_is_that_of_finite_differences() -> Non
     teacher = UNetTeacher()
     torch.manual_seed(0)
     model = Student(clips.fresh(), teacher.latent_shape, map_scale=3.0).double()
-    aim = DoubleObjective(model, Worded(), Aim(name="sds"), teacher=teacher)
+    aim = DoubleObjective(model, Worded(), ObjectiveConfig(name="sds"), teacher=teacher)
     batch = aim.batches.rows(0, WHOLE)
     weight = model.clip.visual.ln_post.weight
     place = next(k for k, thawed in enumerate(model.thawed) if thawed is weight)

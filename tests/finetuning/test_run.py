@@ -28,7 +28,7 @@ from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning import before_after, prepare
 from sdsdemo.finetuning.console_report import as_text
-from sdsdemo.finetuning.events import Done, Evaluated, Event, Step, Told, Working, Written
+from sdsdemo.finetuning.events import Done, Evaluated, Event, Notice, Step, WeightsSaved, Working
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.run import finetune
 from sdsdemo.finetuning.run_folder import CHECKPOINT, LOG, TuningFolder
@@ -207,14 +207,14 @@ def test_a_stop_while_the_teacher_is_asked_is_obeyed_and_the_file_loads(
     events = run(objective="preference", stop_at=lambda event: isinstance(event, Working) and "teacher" in event.text)
     assert done(events).state == "stopped"
     assert not any(isinstance(event, Step) for event in events)
-    assert any(isinstance(event, Written) for event in events)
+    assert any(isinstance(event, WeightsSaved) for event in events)
     assert workbench.scorer(f"sds-clip:{tmp_path / 'run' / 'model.safetensors'}")
 
 
 def test_the_weights_are_written_before_anything_else_is_measured(run: Any) -> None:
     events = run(objective="clip")
     kinds = [type(event) for event in events]
-    assert kinds.index(Written) < len(kinds) - 1 - kinds[::-1].index(Evaluated)
+    assert kinds.index(WeightsSaved) < len(kinds) - 1 - kinds[::-1].index(Evaluated)
 
 
 def test_the_teacher_is_asked_about_a_pair_once_whatever_the_run(run: Any) -> None:
@@ -246,7 +246,7 @@ def test_the_controls_of_l_sds_are_logged_with_its_gradient(run: Any) -> None:
     assert found["true"] < found["true shuffled"]  # the teacher reads captions
     assert found["gradient on CLIP"] > 0
     assert -1 <= found["cosine with shuffled"] < 1
-    assert any(isinstance(event, Told) and "shuffled captions" in event.text for event in events)
+    assert any(isinstance(event, Notice) and "shuffled captions" in event.text for event in events)
 
 
 def test_before_and_after_are_those_of_the_evaluation(run: Any, benchmark: str, tmp_path: Path) -> None:
@@ -289,7 +289,7 @@ def test_a_run_that_is_there_is_not_overwritten(run: Any) -> None:
 @pytest.mark.parametrize("resume", [True, False])
 def test_another_recipe_is_not_resumed(run: Any, resume: bool) -> None:
     run(objective="clip", stop_at=lambda event: isinstance(event, Step))
-    with pytest.raises(UserError, match="another recipe"):
+    with pytest.raises(UserError, match="a different recipe"):
         run(objective="clip", resume=resume, lam=3.0)
 
 
@@ -298,7 +298,7 @@ def test_a_finished_run_is_not_made_again(run: Any) -> None:
     again = run(objective="clip", resume=True)
     assert not any(isinstance(event, Step) for event in again)
     assert done(again).record["seconds"] == first["seconds"]
-    assert any(isinstance(event, Told) and "finished already" in event.text for event in again)
+    assert any(isinstance(event, Notice) and "already finished" in event.text for event in again)
 
 
 def test_a_folder_of_something_else_is_named_as_such(run: Any, tmp_path: Path) -> None:
@@ -327,7 +327,7 @@ def test_other_weights_of_the_base_are_not_resumed(run: Any, tmp_path: Path) -> 
     path = tmp_path / "run" / "run.json"
     record = json.loads(path.read_text())
     path.write_text(json.dumps(record | {"base_fingerprint": "other"}))
-    with pytest.raises(UserError, match="another base"):
+    with pytest.raises(UserError, match="a different base"):
         run(objective="clip", resume=True)
 
 
@@ -353,8 +353,8 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(run: Any, tmp_path: Pa
     newest = tmp_path / "run" / CHECKPOINT
     newest.write_bytes(newest.read_bytes()[:-200] if damage is None else damage)
     events = run(objective="clip", keep_every=1, resume=True)
-    told = [event.text for event in events if isinstance(event, Told)]
-    assert any("goes on from the one before, at step" in text for text in told)
+    told = [event.text for event in events if isinstance(event, Notice)]
+    assert any("resuming from the one before, at step" in text for text in told)
     assert done(events).state == "finished"
     for name, tensor in tensors(tmp_path / "run").items():
         assert torch.equal(tensor, expected[name])
@@ -365,8 +365,8 @@ def test_a_finished_run_goes_on_to_more_steps(run: Any, tmp_path: Path) -> None:
     events = run(objective="clip", steps=9, resume=True)
     assert [event.step for event in events if isinstance(event, Step)] == [7, 8, 9]
     assert done(events).record["steps_done"] == 9
-    assert any("goes on to 9" in event.text for event in events if isinstance(event, Told))
-    with pytest.raises(UserError, match="another recipe"):
+    assert any("now makes 9" in event.text for event in events if isinstance(event, Notice))
+    with pytest.raises(UserError, match="a different recipe"):
         run(objective="clip", steps=5, resume=True)
 
 
@@ -386,7 +386,7 @@ def test_a_full_disk_is_a_sentence(run: Any, monkeypatch: pytest.MonkeyPatch) ->
         raise UserError("The folder 'run' cannot be written (No space left on device): make room.")
 
     monkeypatch.setattr(TuningFolder, "append", full)
-    assert "make room" in done(run(objective="clip")).reason
+    assert "free disk space" in done(run(objective="clip")).reason
 
 
 @pytest.mark.parametrize(
@@ -419,7 +419,7 @@ def test_a_gpu_that_is_full_once_halves_the_micro_batch_and_says_so(run: Any, mo
     events = run(objective="clip")
     assert done(events).state == "finished"
     assert asked[:2] == [1, 2]
-    assert sum("half as large" in event.text for event in events if isinstance(event, Told)) == 1
+    assert sum("half as large" in event.text for event in events if isinstance(event, Notice)) == 1
 
 
 def test_a_cut_last_line_of_the_log_is_dropped(run: Any, tmp_path: Path) -> None:
@@ -571,7 +571,7 @@ def test_an_old_wish_to_stop_does_not_stop_the_run_that_goes_on(run: Any, tmp_pa
     assert done(run(objective="clip", resume=True)).state == "finished"
 
 
-@pytest.mark.parametrize("after", [Step, Written, Evaluated])
+@pytest.mark.parametrize("after", [Step, WeightsSaved, Evaluated])
 def test_a_stop_after_the_last_step_is_no_finished_run(run: Any, tmp_path: Path, after: type) -> None:
     made: list[int] = []
 
@@ -591,7 +591,7 @@ def test_a_slow_evaluation_after_a_stop_is_skipped_and_said(run: Any, monkeypatc
     events = run(objective="clip", stop_at=lambda event: isinstance(event, Step) and event.step == 3)
     assert done(events).state == "stopped"
     assert "measured" not in done(events).record
-    assert any(isinstance(event, Told) and "not measured" in event.text for event in events)
+    assert any(isinstance(event, Notice) and "not measured" in event.text for event in events)
 
 
 def test_a_run_that_failed_before_its_first_step_leaves_its_folder_free(
@@ -680,11 +680,11 @@ def test_a_resume_that_fails_leaves_the_run_as_it_was(
         pass
     else:
         assert last.state == "failed"
-        assert "as it was" in last.reason
+        assert "unchanged" in last.reason
     assert (kept.read(), kept.log(), kept.model.read_bytes()) == (record, rows, model)
 
 
-@pytest.mark.parametrize("phase", [Working, Evaluated, Told])
+@pytest.mark.parametrize("phase", [Working, Evaluated, Notice])
 def test_a_stop_before_more_steps_keeps_what_was_measured(run: Any, tmp_path: Path, phase: type) -> None:
     run(objective="sds")
     kept = TuningFolder(tmp_path / "run")
@@ -707,7 +707,7 @@ def test_a_resume_without_a_run_says_that_one_begins(run: Any, tmp_path: Path, e
     if exists:
         (tmp_path / "run").mkdir()
     first = run(objective="clip", steps=1, resume=True)[0]
-    assert first == Told(text=f"There is nothing to go on with in '{tmp_path / 'run'}': a new run begins.")
+    assert first == Notice(text=f"There is nothing to resume in '{tmp_path / 'run'}': starting a new run.")
 
 
 def test_a_run_begun_under_fingerprints_of_weights_alone_goes_on(run: Any, tmp_path: Path) -> None:
@@ -720,7 +720,7 @@ def test_a_run_begun_under_fingerprints_of_weights_alone_goes_on(run: Any, tmp_p
     path.write_text(json.dumps(json.loads(path.read_text()) | older))
     assert done(run(objective="sds", resume=True)).state == "finished"
     path.write_text(json.dumps(json.loads(path.read_text()) | older | {"teacher_fingerprint": "other"}))
-    with pytest.raises(UserError, match="another teacher"):
+    with pytest.raises(UserError, match="a different teacher"):
         run(objective="sds", steps=9, resume=True)
 
 

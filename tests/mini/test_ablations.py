@@ -27,7 +27,7 @@ from sdsdemo.mini.experiments.study import packed, right_of
 from sdsdemo.mini.experiments.study_store import Lines, read_rows
 from sdsdemo.mini.experiments.verify import EXPERIMENT, MEASURED
 from sdsdemo.mini.models import clip, text_encoder, unet
-from sdsdemo.mini.models.from_folder import Elsewhere
+from sdsdemo.mini.models.from_folder import RelocatedWorkbench
 from sdsdemo.models import open_scorer
 from sdsdemo.settings import CHECKPOINTS
 
@@ -79,7 +79,7 @@ def test_variants_that_have_their_lines_are_not_made_again(tmp_path: Path, monke
 @pytest.fixture(scope="module", params=["shipped", "from scratch"])
 def lines(work: Path, request: pytest.FixtureRequest) -> list[dict[str, Any]]:
     """The lines of all teachers, each asked for twice: beside the shipped models, and with the models elsewhere."""
-    workbench: Any = Workbench() if request.param == "shipped" else Elsewhere(Workbench(), CHECKPOINTS)
+    workbench: Any = Workbench() if request.param == "shipped" else RelocatedWorkbench(Workbench(), CHECKPOINTS)
     store = work / request.param / "teachers.jsonl"
     opened: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
@@ -174,7 +174,7 @@ def test_places_are_read_where_they_are_and_at_chance_where_they_are_not(
 
 
 def test_the_short_teacher_is_made_as_the_shipped_one_is() -> None:
-    assert TEACHERS[SHORT] == ablations.Making(tag_share=0.0, lesson=True)
+    assert TEACHERS[SHORT] == ablations.TeacherVariant(tag_share=0.0, lesson=True)
 
 
 def bits(right_E: np.ndarray) -> dict[str, str]:

@@ -15,7 +15,7 @@ from sdsdemo.app.workbench import Workbench
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.finetuning import before_after, training_pairs
 from sdsdemo.finetuning import run as training
-from sdsdemo.finetuning.cache import Drawn
+from sdsdemo.finetuning.cache import MiniCache
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.run_folder import TuningFolder
 from sdsdemo.mini.experiments import runs
@@ -34,7 +34,7 @@ def few_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(before_after, "ZERO_SHOT", 4)
     monkeypatch.setattr(before_after, "RETRIEVAL", (1, 4))
     monkeypatch.setattr(experiment, "_choice_sets", dict)
-    monkeypatch.setattr(experiment, "_DRAWN", Drawn())
+    monkeypatch.setattr(experiment, "_DRAWN", MiniCache())
 
 
 @pytest.mark.usefixtures("few_measured")
@@ -182,9 +182,9 @@ def test_what_one_run_has_drawn_the_next_one_finds_and_trains_the_same(
 
     workbench = Workbench(Settings.from_environment({"SDSDEMO_CACHE": str(tmp_path / "cache")}))
     recipe = Recipe(objective="clip", steps=3, batch=4, pool=8, warm_up=1)
-    common = Drawn()
+    common = MiniCache()
 
-    def run(name: str, recipe: Recipe, drawn_before: Drawn | None = common) -> dict[str, torch.Tensor]:
+    def run(name: str, recipe: Recipe, drawn_before: MiniCache | None = common) -> dict[str, torch.Tensor]:
         drawn.clear()
         runs.trained_run(recipe, tmp_path / name, workbench, lambda line: None, drawn_before)
         return load_file(tmp_path / name / "model.safetensors")
@@ -208,7 +208,7 @@ def test_what_one_run_has_drawn_the_next_one_finds_and_trains_the_same(
 
 def test_what_a_process_has_drawn_for_one_look_it_has_for_the_next_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(before_after, "read_benchmark", lambda name: read_benchmark(name)[::40])
-    monkeypatch.setattr(experiment, "_DRAWN", Drawn())
+    monkeypatch.setattr(experiment, "_DRAWN", MiniCache())
     workbench, opened = Workbench(Settings.from_environment({})), []
 
     def load(name: str, shade: float) -> ClipModel:

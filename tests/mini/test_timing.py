@@ -12,7 +12,7 @@ import pytest
 
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.finetuning import before_after
-from sdsdemo.finetuning.cache import Drawn
+from sdsdemo.finetuning.cache import MiniCache
 from sdsdemo.finetuning.estimate import key
 from sdsdemo.finetuning.events import Done, Event, Step
 from sdsdemo.finetuning.recipe import Recipe
@@ -107,9 +107,9 @@ def test_a_short_run_says_what_a_whole_one_takes(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(study_timing, "finetune", finetune)
     recipe = Recipe(steps=800, batch=32, pool=8_000)
     around = 5.0 + 3.0 + 2.0
-    assert study_timing._run(recipe, tmp_path, Trained(CHECKPOINTS), Drawn()) == (around, 2.0)
+    assert study_timing._run(recipe, tmp_path, Trained(CHECKPOINTS), MiniCache()) == (around, 2.0)
     pool = 8_000 / (study_timing.STEPS * 32)
-    frozen = study_timing._run(replace(recipe, towers="text"), tmp_path, Trained(CHECKPOINTS), Drawn())
+    frozen = study_timing._run(replace(recipe, towers="text"), tmp_path, Trained(CHECKPOINTS), MiniCache())
     assert frozen == (pytest.approx(around + 0.5 * (pool - 1)), 2.0), "all of the pool is encoded, and once"
     assert {one.steps for one in asked} == {study_timing.STEPS}
 

@@ -17,7 +17,7 @@ from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.errors import UserError
 from sdsdemo.mini.experiments import results, verify
 from sdsdemo.mini.experiments.declared import STUDIES
-from sdsdemo.mini.models.from_folder import Elsewhere
+from sdsdemo.mini.models.from_folder import RelocatedWorkbench
 from sdsdemo.settings import CHECKPOINTS, Settings
 from tests.mini.test_study import BASE_ROWS, confirmed
 
@@ -105,13 +105,13 @@ def test_from_scratch_holds_new_effects_against_the_shipped_intervals(
 
 def test_models_of_another_folder_are_opened_from_there(workbench: Workbench, tmp_path: Path) -> None:
     shutil.copytree(CHECKPOINTS / "mini-clip", tmp_path / "mini-clip")
-    moved = Elsewhere(workbench, tmp_path)
+    moved = RelocatedWorkbench(workbench, tmp_path)
     assert moved.card("mini-clip").spec == f"open_clip:local-dir:{tmp_path.resolve() / 'mini-clip'}"
     assert moved.availability(moved.card("mini-clip")).can_run
     assert moved.scorer("mini-clip").card.name == "mini-clip"
     assert moved.card("clip-vit-b-32") == workbench.card("clip-vit-b-32")
-    again = Elsewhere(moved, tmp_path / "further")
-    assert again.card("mini-clip") == Elsewhere(workbench, tmp_path / "further").card("mini-clip")
+    again = RelocatedWorkbench(moved, tmp_path / "further")
+    assert again.card("mini-clip") == RelocatedWorkbench(workbench, tmp_path / "further").card("mini-clip")
 
 
 def test_an_unknown_study_and_a_part_that_is_none_are_sentences(workbench: Workbench, tmp_path: Path) -> None:

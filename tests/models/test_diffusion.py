@@ -382,7 +382,7 @@ def test_pipelines_that_cannot_be_scored_with_are_refused(
 def test_an_inpainting_denoiser_is_refused(folders: dict[str, Path]) -> None:
     pipe = pipeline(folders["epsilon"])
     pipe.unet.register_to_config(in_channels=9)
-    with pytest.raises(UserError, match="another task"):
+    with pytest.raises(UserError, match="a task other than text to image"):
         LatentDiffusion.from_pipeline(pipe)
 
 

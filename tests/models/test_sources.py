@@ -352,9 +352,9 @@ def test_a_cut_file_says_how_much_of_it_is_there(tmp_path: Path) -> None:
     write_delta(tmp_path / "d.safetensors", {"clip.ln_final.weight": torch.zeros(16)}, base_header(base))
     for path in (tmp_path / "d.safetensors", folder / "open_clip_model.safetensors"):
         path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(UserError, match=r"is cut: it has [\d,]+ bytes of [\d,]+"):
+    with pytest.raises(UserError, match=r"is truncated: it has [\d,]+ of [\d,]+ bytes"):
         read_delta(tmp_path / "d.safetensors")
-    with pytest.raises(UserError, match=r"is cut: it has [\d,]+ bytes of [\d,]+"):
+    with pytest.raises(UserError, match=r"is truncated: it has [\d,]+ of [\d,]+ bytes"):
         ClipModel.load(f"open_clip:local-dir:{folder}")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sdsdemo.core.metrics import proportion
-from sdsdemo.finetuning.events import Done, Evaluated, Step, Told, Working, Written
+from sdsdemo.finetuning.events import Done, Evaluated, Notice, Step, WeightsSaved, Working
 from sdsdemo.finetuning.recipe import PRESETS
 from sdsdemo.runtime import zerogpu
 from sdsdemo.settings import Settings
@@ -38,7 +38,7 @@ def test_on_zerogpu_the_function_asks_for_its_seconds(monkeypatch: pytest.Monkey
 
 def test_what_crosses_the_fork_can_be_pickled() -> None:
     events = [
-        Working(text="x"), Told(text="x"), Written(step=1), Done(state="finished", record={"a": 1}),
+        Working(text="x"), Notice(text="x"), WeightsSaved(step=1), Done(state="finished", record={"a": 1}),
         Evaluated(step=0, metric="text", share=proportion(1, 2)),
         Step(step=1, losses={"loss": 1.0}, gradient_norm=1.0, seconds=1.0),
     ]  # fmt: skip

@@ -32,21 +32,21 @@ from sdsdemo.data.files.names import FilesBelow
 from sdsdemo.errors import UserError
 
 HELD_BYTES = 2_000_000_000
-"""Drawn images are kept decoded up to this many bytes a draw; larger ones are decoded again when they are opened."""
+"""Bytes of decoded images kept per draw; beyond it, images are decoded again when opened."""
 
 DRIVE = re.compile("[A-Za-z]:/")
 """How an absolute path begins on Windows."""
 
 
 class Listed:
-    """A folder of images whose names and captions are in memory."""
+    """A folder of images; their names and captions are in memory."""
 
     def __init__(self, kind: str, name: str, root: Path, found: Found, held_out: int) -> None:
         self.name, self._kind, self._tally, self._found = name, kind, Tally(name), found
-        items = _Gathering(root, self._tally).items(found)
+        items = _ItemBuilder(root, self._tally).items(found)
         self._tally.check()
         if not items:
-            raise UserError(f"There is no row in {name}: its table is empty.")
+            raise UserError(f"{name} has no rows: its table is empty.")
         if held_out >= len(items):
             raise UserError(
                 f"{held_out} images are to be held out, but {name} has {len(items)}: hold out fewer with --held-out."
@@ -81,13 +81,13 @@ class Listed:
             items = [self._item(p, seed) for p in range(place, after)]
             drawn += self._good(items, HELD_BYTES // size)
             if not drawn and after - step * size >= len(self._items):
-                raise UserError(f"No image of {self.name} can be opened besides those held out: hold out fewer.")
+                raise UserError(f"No image of {self.name} can be opened except those held out: hold out fewer.")
             place = after
         return drawn
 
     @property
     def notes(self) -> list[str]:
-        """Four counts, then what is not read."""
+        """Four counts, then what is skipped."""
         skipped = self._skipped
         images = len(self._items) + len(self._held_out)
         said = f": {named_in(skipped.first, skipped.count)}" if skipped.count else ""
@@ -106,12 +106,12 @@ class Listed:
         return [f"{_count(len(self._unlisted), 'image')} {verb} in no row and not read: {names}{more}."]
 
     def sample(self, count: int) -> list[tuple[str, tuple[str, ...]]]:
-        """Name and captions of up to so many images that are drawn, the same each time, without opening one."""
+        """Name and captions of up to `count` images, the same each time, without opening one."""
         step = max(1, len(self._items) // count)
         return [(item.name, item.captions) for item in self._items[::step][:count]]
 
     def describe(self) -> dict[str, object]:
-        """The counts are of what was read before the first image was opened; `bad_rows` grows while they are."""
+        """Counts from before the first image was opened; `bad_rows` grows as images are opened."""
         return {
             "kind": self._kind,
             "name": self.name,
@@ -144,7 +144,7 @@ class Listed:
         return before
 
     def _good(self, items: Sequence[Item], most_bytes: int) -> list[Captioned]:
-        """Those that can be opened; the others are counted, each once."""
+        """Those that open; each failure is counted once."""
         items = [item for item in items if item.name not in self._broken]
         good = []
         for item, answer in zip(items, all_tried(items, most_bytes), strict=True):
@@ -157,8 +157,8 @@ class Listed:
         return good
 
 
-class _Gathering:
-    """Rows put together to one item an image."""
+class _ItemBuilder:
+    """Merges rows into one item per image."""
 
     def __init__(self, root: Path, tally: Tally) -> None:
         self._root, self._tally = root, tally
@@ -172,9 +172,9 @@ class _Gathering:
         """By a name as it is written, the file's own."""
 
     def items(self, found: Found) -> list[Item]:
-        """One item an image, in the order of the first rows that name them; the bad rows are counted.
+        """One item per image, in the order in which rows first name them; bad rows are counted.
 
-        Raises `UserError` for an image that two tables name: which of their captions are meant?
+        Raises `UserError` for an image that two tables name.
         """
         items: dict[str, Item] = {}
         read, source = partial(_file_bytes, self._root), str(self._root)
@@ -187,8 +187,8 @@ class _Gathering:
                 continue
             if self._table.setdefault(name, row.table) != row.table:
                 raise UserError(
-                    f"{name} is named by {self._table[name]} and by {row.table}, and only one can be right: "
-                    "take the other one away."
+                    f"{name} is in both {self._table[name]} and {row.table}, and only one can be used: "
+                    "remove the other."
                 )
             old = items.get(name) or Item(name, (), row.where, 0, read, source)
             together = tuple(dict.fromkeys((*old.captions, *captions)))
@@ -208,7 +208,7 @@ class _Gathering:
         return self._name[written], captions_in(row.caption)
 
     def _file(self, folder: str, written: str) -> str:
-        """The file of a name in a table of this folder, relative to the root. Raises `BadRowError` for none."""
+        """The file that a table in this folder names, relative to the root. Raises `BadRowError`."""
         name = self._inside(folder, written.strip().replace("\\", "/"))
         there = self._there.find(name)
         if there is None:
@@ -222,7 +222,7 @@ class _Gathering:
         return there
 
     def _inside(self, folder: str, written: str) -> str:
-        """The name relative to the root: of an absolute path what stands behind the root's own."""
+        """The name relative to the root, also for an absolute path."""
         if not written.startswith("/") and not DRIVE.match(written):
             name = posixpath.normpath(posixpath.join(folder, written))
         else:
@@ -235,7 +235,7 @@ class _Gathering:
 
 
 def _ways_to(written: str) -> list[str]:
-    """An absolute path as it is written, and with the links on the way to its folder followed."""
+    """An absolute path as written, and with its folder's links resolved."""
     folder, name = posixpath.split(posixpath.normpath(written))
     return [posixpath.join(place.replace(os.sep, "/"), name) for place in (folder, os.path.realpath(folder))]
 

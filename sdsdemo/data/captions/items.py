@@ -1,4 +1,4 @@
-"""What every source of captions is made of: items, images opened safely, the tally of bad rows. Reads no table."""
+"""Shared by all caption sources: items, safe image opening, the tally of bad rows. Reads no table."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from sdsdemo.types import Picture
 WRITE_SO = "Name the captions as folder:PATH, coco:PATH or hub:ORG/NAME[@SPLIT]."
 MOST_BAD = 0.05
 NAMED_ROWS = 5
-"""Rows and files that a sentence names."""
+"""Rows and files named in a message."""
 KEPT_NAMES = 50
-"""Rows and files that the record names."""
+"""Rows and files named in the record."""
 MOST_COLUMNS = 20
-"""Columns that a sentence names."""
+"""Columns named in a message."""
 THREADS = min(8, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Captioned:
-    """An image and what is said of it."""
+    """An image with its captions."""
 
     picture: Picture
     captions: tuple[str, ...]
     """One or more, none empty, without spaces at their ends."""
     beside: tuple[str, ...] = ()
-    """Those of the image before it in the first epoch, whichever epoch it is drawn in; empty where there is none."""
+    """Captions of its predecessor in the first epoch, whatever the current epoch; empty if it has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,16 +48,16 @@ class BadRows:
 
     count: int
     of: int
-    """Rows that were looked at: lines of a table, annotations of COCO, rows of a stream."""
+    """Rows checked: table lines, COCO annotations, stream rows."""
     first: tuple[str, ...]
     """Some by name, as "line 17 of metadata.csv: no caption"."""
 
 
 class Captions(Protocol):
-    """What training meets."""
+    """A source of training data."""
 
     name: str
-    """As the user wrote it, but of a path the last name only."""
+    """As the user wrote it, but only the last part of a path."""
 
     @property
     def held_out(self) -> list[Captioned]:
@@ -69,15 +69,15 @@ class Captions(Protocol):
 
     @property
     def notes(self) -> list[str]:
-        """Sentences for before a run: how much there is, and what is not read."""
+        """Sentences shown before a run: how much data there is, and what is skipped."""
         ...
 
     def sample(self, count: int) -> list[tuple[str, tuple[str, ...]]]:
-        """Name and captions of up to so many images, to estimate shares; nothing new is read for it."""
+        """Name and captions of up to `count` images, to estimate shares; reads nothing new."""
         ...
 
     def draw(self, step: int, size: int, seed: int) -> list[Captioned]:
-        """`size` items whose images can be opened; depends on nothing but step, size and seed."""
+        """`size` items whose images open; depends only on step, size and seed."""
         ...
 
     def describe(self) -> dict[str, object]:
@@ -90,7 +90,7 @@ class BadRowError(Exception):
 
 
 class Tally:
-    """Counts rows and the bad ones among them."""
+    """Counts rows and bad rows."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -110,9 +110,9 @@ class Tally:
             return
         share, most = 100 * self.count / max(self.of, 1), f"{100 * MOST_BAD:.0f} %"
         raise UserError(
-            f"{self.count} of {self.of} rows of {self.name} cannot be used, {share:.1f} % where {most} may be: "
+            f"{self.count} of {self.of} rows of {self.name} cannot be used, {share:.1f} %; the limit is {most}: "
             f"{named_in(self.first, self.count)}. "
-            "Put these rows right or take them out, then start again."
+            "Fix or remove these rows, then start again."
         )
 
     def record(self) -> BadRows:
@@ -120,18 +120,18 @@ class Tally:
 
 
 def named_in(rows: Sequence[str], count: int) -> str:
-    """The first of so many rows, for a sentence."""
+    """The first few rows, for a message."""
     return "; ".join(rows[:NAMED_ROWS]) + ("; ..." if count > NAMED_ROWS else "")
 
 
 def captions_in(value: object) -> tuple[str, ...]:
-    """The captions of a cell, which is a text, a list of texts, or a list that was written as text; without blank ones.
+    """The non-blank captions of a cell: a text, a list of texts, or a list written as text.
 
     Raises `BadRowError` for anything else.
     """
     texts = value if isinstance(value, list | tuple | np.ndarray) else _split(value)
     if any(not isinstance(text, str) for text in texts if text is not None):
-        raise BadRowError("the caption is no text")
+        raise BadRowError("the caption is not text")
     captions = tuple(dict.fromkeys(str(text).strip() for text in texts if text and not is_blank(str(text))))
     if not captions:
         raise BadRowError("no caption")
@@ -150,7 +150,7 @@ def open_safely(name: str, read: Callable[[str], bytes]) -> Image.Image:
     """RGB, upright, on white, as all pictures here."""
     try:
         data = read(name)
-    except Exception as error:  # a file that has gone since, a stream that breaks off
+    except Exception as error:  # the file is gone, or the stream broke off
         raise UserError(f"{name} cannot be read.") from error
     return decoded(data, name)
 
@@ -161,7 +161,7 @@ class Item(NamedTuple):
     name: str
     captions: tuple[str, ...]
     where: str
-    """Its row, in words; its first one where there are several."""
+    """Its (first) row, in words."""
     rows: int
     read: Callable[[str], bytes]
     """The file's bytes by the name; one function for all items of a folder."""
@@ -179,7 +179,7 @@ def captioned(item: Item) -> Captioned:
 
 
 def _tried(item: Item, most_bytes: int) -> Captioned | str:
-    """The item with its image decoded, or why that cannot be. An image of more bytes is let go, and opened again."""
+    """The item with its image decoded, or why it failed. Larger images are dropped and opened again later."""
     whole = captioned(item)
     try:
         image = whole.picture.open()

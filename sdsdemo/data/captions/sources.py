@@ -7,7 +7,7 @@ coco:PATH                captions_train2017.json in PATH or PATH/annotations, im
                          PATH/images/train2017; or another captions_NAME.json whose folder NAME is there, which is said
 hub:ORG/NAME[@SPLIT]     a data set of the Hub, or a folder that `datasets` can read, as a stream; SPLIT is train
 
-Items stand in an endless order: for a folder, one permutation an epoch, from (seed, epoch); for a stream, its own order
+Items come in an endless order: for a folder, one permutation per epoch, from (seed, epoch); for a stream, its own order
 again and again. Step k takes the first `size` good items from place k x size on, so a bad one costs no place: the next
 takes it, and may be met again in the step after. What a row lacks is noticed when it is read, a broken image when it is
 drawn; both are counted and named, and more than 5 % of the rows is a `UserError`. Only names and captions are kept.
@@ -25,7 +25,7 @@ from sdsdemo.errors import UserError
 
 __all__ = ["BadRows", "Captioned", "Captions", "read_captions"]
 CAPTION_COLUMNS = ("caption", "text", "captions")
-"""Where captions are looked for when no column is named."""
+"""Caption columns tried when none is named."""
 
 
 def read_captions(

@@ -27,9 +27,9 @@ from sdsdemo.data.captions.items import (
 from sdsdemo.errors import UserError
 
 LEAST_STREAMED = 100
-"""Rows of a stream below which a share says nothing yet: five of them may be bad."""
+"""Below this many rows a share is meaningless: five may be bad."""
 HELD_BYTES = 2_000_000_000
-"""Drawn images are kept decoded up to this many bytes a draw; larger ones are decoded again when they are opened."""
+"""Bytes of decoded images kept per draw; beyond it, images are decoded again when opened."""
 NO_DATASETS = "Reading a data set from the Hub needs the package datasets: pip install datasets."
 
 
@@ -40,11 +40,11 @@ class _Row(NamedTuple):
     content: Any
     """Cells by column, where the data set is sound."""
     said_before: object
-    """The cell of captions of the row before; None of the first row."""
+    """The previous row's caption cell; None for the first row."""
 
 
 class _Endless:
-    """The rows of a stream from row `start` on, again and again."""
+    """The rows of a stream from row `start` on, repeated endlessly."""
 
     def __init__(self, stream: Iterable[Any], name: str, column: str) -> None:
         """column: of the captions."""
@@ -92,7 +92,7 @@ class Streamed:
         self._counted_to, self._broken = 0, set[int]()
         self._ahead: deque[_Row] = deque()
         self._place: int | None = 0
-        """The place that is read next; None where a draw did not end well."""
+        """The next place to read; None after a failed draw."""
         first, rows = self._take(max(held_out, 1), 0)
         total = self._endless.total
         if total is not None:
@@ -109,7 +109,7 @@ class Streamed:
         return self._tally.record()
 
     def draw(self, step: int, size: int, seed: int) -> list[Captioned]:
-        """The seed changes nothing: a stream has one order. A step that is not the next one may read from its start."""
+        """The seed has no effect: a stream has one order. A step out of sequence may read from the start."""
         check_draw(step, size)
         self._seek(step * size)
         self._place = None
@@ -120,13 +120,13 @@ class Streamed:
 
     @property
     def notes(self) -> list[str]:
-        """How many rows there are is not known: they are read as they are drawn."""
+        """The number of rows is unknown: they are read as they are drawn."""
         bad = self.bad
         skipped = f"; {bad.count} skipped: {named_in(bad.first, bad.count)}" if bad.count else ""
         return [f"{self.name}: rows are read as they come, {len(self.held_out)} held out{skipped}."]
 
     def sample(self, count: int) -> list[tuple[str, tuple[str, ...]]]:
-        """Of the rows held out, the only ones that have been read."""
+        """From the held-out rows, the only ones read so far."""
         return [(item.picture.name, item.captions) for item in self.held_out[:count]]
 
     def describe(self) -> dict[str, object]:
@@ -166,7 +166,7 @@ class Streamed:
             drawn += self._good(new, most_bytes)
             rows += new
             if not drawn and self._endless.total is not None and len(rows) >= self._endless.total:
-                raise UserError(f"No row of {self.name} can be used besides those held out: hold out fewer.")
+                raise UserError(f"No row of {self.name} can be used except those held out: hold out fewer.")
         return drawn, rows
 
     def _good(self, rows: Sequence[_Row], most_bytes: int) -> list[Captioned]:
@@ -183,7 +183,7 @@ class Streamed:
         return [answer for answer in in_order if isinstance(answer, Captioned)]
 
     def _count(self, numbers: Iterable[int], problems: Mapping[int, str]) -> None:
-        """Each row once, however often the stream goes round."""
+        """Each row once, however often the stream repeats."""
         for number in sorted(set(numbers)):
             if number >= self._counted_to:
                 self._tally.of, self._counted_to = self._tally.of + 1, number + 1
@@ -211,7 +211,7 @@ class Streamed:
         return Item(name, captions, f"row {number} of {self._title}", 1, read, source, self._beside(row))
 
     def _beside(self, row: _Row) -> tuple[str, ...]:
-        """The captions of the row before; none of the first that is drawn, and of one that has no good ones."""
+        """The previous row's captions; none for the first row drawn, or if that row had none."""
         if row.number == self._endless.start:
             return ()
         try:
@@ -226,7 +226,7 @@ def _id_and_split(written: str) -> tuple[str, str]:
     if not at or not head or "/" in split:
         head, split = written, "train"
     if not split:
-        raise UserError(f"After @ comes the name of a split, as @train. {WRITE_SO}")
+        raise UserError(f"Write the name of a split after @, such as @train. {WRITE_SO}")
     folder = Path(head).expanduser()
     return (str(folder), split) if folder.is_dir() else (head, split)
 
@@ -239,10 +239,10 @@ def _stream(name: str, title: str, split: str, image: str, columns: Sequence[str
         raise UserError(NO_DATASETS) from error
     try:
         splits = datasets.load_dataset(name, streaming=True)
-    except Exception as error:  # a wrong name, a closed door, no network: errors of many libraries
+    except Exception as error:  # a wrong name, no access, no network: many libraries' errors
         raise UserError(
             f"The data set {title} cannot be opened: check its name and the network; "
-            "for one that asks for your consent, give it on its page and log in with `hf auth login`."
+            "if it is gated, accept its terms on its page and log in with `hf auth login`."
         ) from error
     if split not in splits:
         raise UserError(f"{title} has no split {split}: its splits are {', '.join(map(str, splits))}.")
@@ -263,7 +263,7 @@ def _given(data: bytes, name: str) -> bytes:
 
 
 def _fetched(path: str, name: str) -> bytes:
-    """What lies at a path or an address that `datasets` gave instead of an image's bytes."""
+    """The bytes at a path or URL that `datasets` gave instead of an image's bytes."""
     import fsspec
 
     with fsspec.open(path, "rb") as file:

@@ -1,4 +1,4 @@
-"""Rows of captions and where they come from: tables beside images, COCO's annotations, and what else lies there.
+"""Rows of captions and where they come from: tables beside images, COCO's annotations, and other files there.
 
 Says what is read and what is not. Opens no image and checks no file: `caption_folders` does.
 """
@@ -26,7 +26,7 @@ TABLES = ("metadata.csv", "metadata.jsonl")
 FILE_COLUMN = "file_name"
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 SIDECARS = (".txt", ".caption", ".json")
-"""Files of an image's name that other tools keep its caption in."""
+"""Suffixes of the per-image caption files that other tools write."""
 OTHER_TABLES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 SHARD = ".tar"
 TRAIN = "captions_train2017"
@@ -55,7 +55,7 @@ class Found:
     images: frozenset[str]
     """Every image, relative to the folder, whether or not a row names it."""
     notes: list[str] = field(default_factory=list)
-    """Sentences on what is read and what is not; complete when the rows have been read."""
+    """What is read and what is skipped, in sentences; complete once the rows are read."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """For the record."""
 
@@ -98,7 +98,7 @@ def folder_found(root: Path, columns: Sequence[str]) -> Found:
         if count > 1:
             raise UserError(
                 f"{' and '.join(TABLES)} are both in '{posixpath.join(root.name, folder).rstrip('/')}', and only one "
-                "can be right: take the other one away."
+                "can be used: remove the other."
             )
     notes: list[str] = []
     if sidecars:
@@ -216,7 +216,7 @@ def _coco_rows(content: CocoFile, table: str, folder: str) -> Iterator[Row]:
 
 
 def _coco_notes(path: Path, root: Path) -> list[str]:
-    """What is read where it is not COCO's training set."""
+    """What is read if it is not COCO's training set."""
     if path.stem == TRAIN:
         return []
     part = path.stem.removeprefix("captions_")

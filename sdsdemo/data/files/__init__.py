@@ -1,1 +1,1 @@
-"""Files as people save them: tables, JSON, Parquet, pictures and their names. Knows no benchmark."""
+"""Reading files as users save them: tables, JSON, Parquet, pictures. Knows no benchmark."""

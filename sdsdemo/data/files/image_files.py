@@ -1,6 +1,6 @@
 """The pictures of a benchmark by name, in its folders and zip files. Opens none until it is asked for.
 
-A name is found as it is written; else without its suffix, with the accents or the suffix's case of another system, with
+A name is found as written; else without its suffix, with another system's accents or suffix case, with
 folders that are not there or without some that are, or as an absolute path inside the folder: whatever leads to one
 file alone. No name leads out of the folder.
 """
@@ -32,7 +32,7 @@ ENDINGS = ("", ".png", ".jpg", ".jpeg", ".webp")
 SUFFIXES = frozenset(ENDINGS[1:])
 UTF8_FLAG = 0x800
 NAMED = 3
-"""How many missing names are said."""
+"""How many missing names a message lists."""
 
 Box = tuple[int, int, int, int]
 """Left and upper edge, width and height, in pixels."""
@@ -40,7 +40,7 @@ Note = Callable[[str], None]
 
 
 def silent(line: str) -> None:
-    """Takes a note and says nothing."""
+    """Discards a note."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,12 +52,12 @@ class Place:
 
 
 class ImageFiles:
-    """Where the pictures of a benchmark lie."""
+    """The places that hold a benchmark's pictures."""
 
     def __init__(self, roots: Iterable[Path], archives: Iterable[Path] = (), *, any_suffix: bool = False) -> None:
         """roots, archives: folders and zip files, the likeliest first; zip files go before folders.
 
-        any_suffix: x.jpg will do for x.png, for sets that are published in both.
+        any_suffix: accept x.jpg for x.png, for sets published in both.
         """
         self.roots = list(dict.fromkeys(roots))
         self.archives = list(dict.fromkeys(archives))
@@ -67,10 +67,10 @@ class ImageFiles:
         self._deep: dict[str, list[str]] | None = None
         self._asked: dict[str, None] = {}
         self._times: Counter[str] | None = None
-        """How many of the names that were asked for end so."""
+        """How many of the requested names end this way."""
 
     def picture(self, name: str, where: str = "", box: Box | None = None) -> Picture:
-        """The picture of a name. where: its row, in words; box: what is cut out of it, as much as lies inside."""
+        """The named picture. where: its row, in words; box: the crop, clipped to the picture."""
         self._asked[name] = None
         return Picture(
             name=name,
@@ -80,14 +80,14 @@ class ImageFiles:
         )
 
     def note_missing(self, note: Note) -> None:
-        """Says how many of the names that were asked for lead to no file, and some of them."""
+        """Reports how many requested names have no file, and lists some."""
         missing = [name for name in self._asked if self.find(name) is None]
         if missing:
             some = listed(missing, NAMED)
             note(f"{len(missing):,} of {len(self._asked):,} images are missing in {self._called}: {some}.")
 
     def find(self, name: str) -> Place | None:
-        """Where the picture of a name is; None where there is none, or more than one that it may mean.
+        """Where the named picture is; None if it is missing or ambiguous.
 
         Raises `UserError` for a zip file that cannot be read.
         """
@@ -112,9 +112,9 @@ class ImageFiles:
         return None if found is None else Place(path=Path(found))
 
     def _ways(self, name: str) -> list[str]:
-        """The name as it is written, then without its first folder, and so on; nothing for one that leads out.
+        """The name as written, then without its first folder, and so on; nothing for one that leads outside.
 
-        A folder is left away only where it is not there, and where no other name would become the same.
+        A folder is dropped only if it does not exist and no other name would become the same.
         """
         parts = self._parts(name)
         ways = ["/".join(parts[start:]) for start in range(len(parts))]
@@ -146,7 +146,7 @@ class ImageFiles:
         return there[0] if len(there) == 1 else None
 
     def _one(self, tails: dict[str, list[str]], way: str) -> str | None:
-        """What ends in this way, if it is one alone."""
+        """The one path that ends this way, if unique."""
         as_written = tails.get(alike(way), [])
         found = as_written or [name for wanted in self._wanted(way) for name in tails.get(alike(wanted), [])]
         return found[0] if len(found) == 1 else None
@@ -180,7 +180,7 @@ class ImageFiles:
 def images_beside(table: Path, folder: Path, *others: str) -> ImageFiles:
     """The pictures of a table in a benchmark's folder: in `images.zip`, `images/` or beside the table.
 
-    others: folders that they may lie in too. A zip file of another name will do where it is the only one.
+    others: more folders to search. A zip file of any name will do if it is the only one.
     """
     homes = list(dict.fromkeys((table, folder)))
     named = [home / name for home in homes for name in ("images", *others) if (home / name).is_dir()]
@@ -198,7 +198,7 @@ def _read(place: Place, name: str, cut: Cut | None) -> Image.Image:
     except Exception as error:  # a damaged or locked zip file: BadZipFile, zlib.error, EOFError, RuntimeError, ...
         if place.member:
             raise UserError(
-                f"{shown(name)} cannot be read from {place.path.name}: copy it again, it may end early."
+                f"{shown(name)} cannot be read from {place.path.name}: copy it again, it may be truncated."
             ) from error
         raise UserError(
             f"{shown(name)} in the folder {place.path.parent.name} cannot be read: check the file."
@@ -209,32 +209,32 @@ def _read(place: Place, name: str, cut: Cut | None) -> Image.Image:
 
 
 def _of_array(data: bytes, said: str) -> Image.Image:
-    """A picture that is kept as NumPy's array [high, wide, 3] of blue, green and red, as in EqBen."""
+    """A picture stored as a NumPy array [height, width, 3] in BGR, as in EqBen."""
     check_content(data, said)
     try:
         array = np.load(io.BytesIO(data), allow_pickle=False)[:, :, 2::-1]
         return open_picture(Image.fromarray(np.ascontiguousarray(array), "RGB")).image
     except UserError:
         raise
-    except Exception as error:  # whatever the file holds instead
-        raise UserError(f"{said} is no picture, or it is broken.") from error
+    except Exception as error:  # whatever else the file holds
+        raise UserError(f"{said} is not an image, or is damaged.") from error
 
 
 def _cut(image: Image.Image, box: Box, name: str, where: str) -> Image.Image:
-    """What lies in the box, of the pixels as the file has them: the authors' code turns no picture.
+    """The crop, in the file's own pixel layout: the authors' code ignores EXIF orientation.
 
-    Raises `UserError` where that is nothing.
+    Raises `UserError` if the crop is empty.
     """
     x, y, wide, high = box
     left, upper, right, lower = max(0, x), max(0, y), min(image.width, x + wide), min(image.height, y + high)
     if left >= right or upper >= lower:
         size = f"{image.width} x {image.height} pixels"
-        raise UserError(f"{where} has a box outside of its picture {shown(name)}, which has {size}: mend the box.")
+        raise UserError(f"{where} has a box outside its image {shown(name)}, which has {size}: fix the box.")
     return image.crop((left, upper, right, lower))
 
 
 def _inside(path: str, root: Path) -> bool:
-    """Does an absolute path lie in a folder, as both are written or as they really are?"""
+    """Whether an absolute path lies in a folder, as written or with links resolved."""
     ways = ((os.path.normpath(path), os.path.abspath(root)), (os.path.realpath(path), os.path.realpath(root)))
     return any(own.startswith(home.rstrip(os.sep) + os.sep) for own, home in ways)
 
@@ -251,7 +251,7 @@ def _walked(roots: Sequence[Path]) -> Iterator[str]:
 
 
 def _tails(names: Iterable[str]) -> dict[str, list[str]]:
-    """By every ending of a path at a folder's edge, the paths that end so."""
+    """Every trailing part of a path, and the paths that end in it."""
     found: dict[str, list[str]] = {}
     for name in names:
         for tail in _ends(alike(name.replace(os.sep, "/")).split("/")):
@@ -270,12 +270,12 @@ def _opened(archive: Path, state: picture_digest.State) -> ZipFile:
     try:
         return ZipFile(archive)
     except Exception as error:  # BadZipFile, OSError, and for odd headers others
-        raise UserError(f"{archive.name} cannot be read: copy it again, it may end early.") from error
+        raise UserError(f"{archive.name} cannot be read: copy it again, it may be truncated.") from error
 
 
 @lru_cache(maxsize=8)
 def _tails_in(archive: Path, state: picture_digest.State) -> dict[str, list[str]]:
-    """Members by every ending of their names. One that a Mac packed is known by its UTF-8 name too."""
+    """Members by every trailing part of their names. Those packed on a Mac have their UTF-8 name too."""
     found: dict[str, list[str]] = {}
     for member in _opened(archive, state).infolist():
         name = member.filename

@@ -25,10 +25,10 @@ def json_of(path: Path, wanted: str) -> list[Any] | dict[str, Any]:
     except OSError as error:
         raise UserError(f"{path.name} cannot be read: check the file.") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path.name} is no UTF-8 text: save it again as UTF-8.") from error
+        raise UserError(f"{path.name} is not UTF-8 text: save it again as UTF-8.") from error
     except ValueError as error:
         raise UserError(
-            f"{path.name} is no JSON ({shown(error)}): copy it again from where it is published."
+            f"{path.name} is not JSON ({shown(error)}): copy it again from where it is published."
         ) from error
     try:
         found: list[Any] | dict[str, Any] = shaped(content, list[Any] | dict[str, Any])
@@ -60,7 +60,7 @@ def texts(case: Mapping[str, Any], keys: Sequence[str], path: Path, number: str)
     empty = [key for key in keys if is_blank(case[key]) or not is_whole(case[key])]
     if empty:
         raise UserError(
-            f"Case {shown(number)} of {path.name} has an empty {' and an empty '.join(empty)}: take the case out."
+            f"Case {shown(number)} of {path.name} has an empty {' and an empty '.join(empty)}: remove the case."
         )
     return tuple(case[key] for key in keys)
 
@@ -104,7 +104,7 @@ def _brief(value: Any) -> str:
 
 
 def _other(path: Path, content: Any, wanted: str) -> UserError:
-    return UserError(f"{path.name} is JSON of another shape: it holds {described(content)}; {wanted} is wanted.")
+    return UserError(f"{path.name} has the wrong structure: it holds {described(content)}; {wanted} is expected.")
 
 
 def _misfit(path: Path, number: str, case: Any, content: Any, shape: Any, fault: str, wanted: str) -> UserError:
@@ -114,13 +114,11 @@ def _misfit(path: Path, number: str, case: Any, content: Any, shape: Any, fault:
     if keys is None or not isinstance(first, dict) or not keys & set(first):
         return _other(path, content, wanted)
     if not isinstance(case, dict):
-        return UserError(f"Case {shown(number)} of {path.name} is {_brief(case)}; {wanted} is wanted.")
+        return UserError(f"Case {shown(number)} of {path.name} is {_brief(case)}; {wanted} is expected.")
     missing = sorted(key for key in keys if case.get(key) is None)
     if missing:
         has = listed(case)
         return UserError(
             f"Case {shown(number)} of {path.name} has no {' and no '.join(missing)}. It has {has or 'nothing'}."
         )
-    return UserError(
-        f"Case {shown(number)} of {path.name} is not as it should be ({shown(fault)}); {wanted} is wanted."
-    )
+    return UserError(f"Case {shown(number)} of {path.name} is malformed ({shown(fault)}); {wanted} is expected.")

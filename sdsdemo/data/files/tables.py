@@ -186,7 +186,7 @@ def _as(codec: str, content: bytes, name: str) -> str:
     try:
         return content.decode(codec)
     except UnicodeDecodeError as error:
-        raise UserError(f"{name} ends early, or is broken: {SAVE_AGAIN}.") from error
+        raise UserError(f"{name} is truncated or damaged: {SAVE_AGAIN}.") from error
 
 
 def _wide(content: bytes) -> str | None:
@@ -244,5 +244,5 @@ def _rows(
 
 def _broken(line: int, name: str, error: Exception) -> str:
     if "field larger" in str(error):
-        return f"Line {line} of {name} has a cell of more than {LONGEST_CELL:,} characters: mend it."
+        return f"Line {line} of {name} has a cell of more than {LONGEST_CELL:,} characters: shorten it."
     return f"{name} cannot be read beyond line {line}: its quotes do not close, or stand inside a cell undoubled."

@@ -132,6 +132,6 @@ def _parts_that_differ(wanted: Mapping[str, int], here: Sequence[str]) -> Iterat
     lacking = [tag for tag in wanted if tag not in here]
     foreign = [tag for tag in here if tag not in wanted]
     if lacking:
-        yield f"This copy lacks {listed(lacking, NAMES_SAID)}: what follows is of a part of the published set."
+        yield f"This copy lacks {listed(lacking, NAMES_SAID)}: the results cover only part of the published set."
     if foreign:
         yield f"The published set has no part called {listed(foreign, NAMES_SAID)}."

@@ -141,7 +141,7 @@ def read_aro(folder: Path, note: Note = silent) -> list[Example]:
     files = [folder / name for name in ARO_FILES if (folder / name).is_file()]
     orders = [folder / name for name in ORDER_FILES if (folder / name).is_file()]
     if not files and not orders:
-        raise UserError(f"There is none of {', '.join((*ARO_FILES, *ORDER_FILES))} in '{folder.name}'.")
+        raise UserError(f"None of {', '.join((*ARO_FILES, *ORDER_FILES))} is in '{folder.name}'.")
     images = pictures_in(folder, "images")
     examples = [example for path in orders for example in _order_examples(path, images, note)]
     for path in files:
@@ -192,7 +192,7 @@ def _order_examples(path: Path, images: ImageFiles, note: Note) -> Iterator[Exam
 def _box(case: Mapping[str, Any], where: str) -> Box:
     x, y, wide, high = (int(case[key]) for key in BOX)
     if wide <= 0 or high <= 0:
-        raise UserError(f"{where} has a box of {wide} x {high} pixels: mend bbox_w and bbox_h, or take the case out.")
+        raise UserError(f"{where} has a box of {wide} x {high} pixels: fix bbox_w and bbox_h, or remove the case.")
     return x, y, wide, high
 
 

@@ -94,7 +94,7 @@ def _from_pairs(path: Path, images: ImageFiles) -> list[Example]:
 def _first(caption: str | list[str], number: str, path: Path) -> str:
     """The first of several captions, as the authors take it."""
     if isinstance(caption, list) and not caption:
-        raise UserError(f"Case {shown(number)} of {path.name} has no caption: take the case out.")
+        raise UserError(f"Case {shown(number)} of {path.name} has no caption: remove the case.")
     return caption[0] if isinstance(caption, list) else caption
 
 
@@ -105,7 +105,7 @@ def _from_singles(path: Path, images: ImageFiles, note: Note) -> list[Example]:
         info = case["private_info"]
         if info["name"] not in PLACES:
             raise UserError(
-                f"Case {shown(number)} of {path.name} is called {shown(info['name'])}; {', '.join(PLACES)} are known."
+                f"Case {shown(number)} of {path.name} is called {shown(info['name'])}, not {' or '.join(PLACES)}."
             )
         texts(case, ("image", "caption"), path, number)
         found.setdefault((info["dataset"], info["sample_cnt"]), {})[info["name"]] = case

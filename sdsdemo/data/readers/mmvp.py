@@ -37,7 +37,7 @@ def read_mmvp(folder: Path, note: Note = silent) -> list[Example]:
     """Every pair; `tag` is its visual pattern. Raises `UserError` naming file and line."""
     rows, images = _rows(folder), pictures_in(folder, *FOLDERS)
     if len(rows) % 2:
-        raise UserError(f"{TABLE} has {len(rows)} rows, and every two are a pair: copy the file again.")
+        raise UserError(f"{TABLE} has {len(rows)} rows, but they come in pairs: copy the file again.")
     examples = []
     for first, second in zip(rows[::2], rows[1::2], strict=True):
         if first[2] != second[2]:
@@ -69,7 +69,7 @@ def _rows(folder: Path) -> list[Row]:
     table = cells_of(read_text(path, TABLE).text, TABLE, COLUMNS)
     if len(table.columns) < len(COLUMNS):
         has = listed(table.columns) or "nothing"
-        raise UserError(f"{TABLE} has the columns {has}; {', '.join(COLUMNS)} are wanted.")
+        raise UserError(f"{TABLE} has the columns {has}; {', '.join(COLUMNS)} are expected.")
     rows = [_row(f"Line {line} of {TABLE}", row, table.columns) for line, row in table.rows]
     if not rows:
         raise UserError(f"{TABLE} is empty: copy it again.")

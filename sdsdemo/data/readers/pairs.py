@@ -70,11 +70,11 @@ class _Rows:
             example = self._example(where, self._renamed(row))
             if example.id in found:
                 raise UserError(
-                    f"{where} has the id {shown(example.id)}, which {found[example.id][0]} has too: ids must differ."
+                    f"{where} has the id {shown(example.id)}, which {found[example.id][0]} has too: ids must be unique."
                 )
             found[example.id] = where, example
         if not found:
-            raise UserError(f"There is no example in '{name}': its table is empty.")
+            raise UserError(f"'{name}' has no examples: its table is empty.")
         examples = [example for _, example in found.values()]
         self.files.note_missing(note)
         return examples
@@ -96,7 +96,7 @@ class _Rows:
         missing = [self.theirs[name] for name in COLUMNS if _empty(row[name])]
         if missing:
             there = row.get("", [])
-            has = f" It has {listed(there)}: name them so, or say in {MAP} which is which." if there else ""
+            has = f" It has {listed(there)}: rename these, or map them in {MAP}." if there else ""
             raise UserError(f"{where} has no {' and no '.join(map(shown, missing))}.{has}")
         captions = tuple(_caption(row[name], where, self.theirs[name]) for name in ("caption_0", "caption_1"))
         pictures = tuple(self._picture(row[name], where, self.theirs[name]) for name in ("image_0", "image_1"))
@@ -113,7 +113,7 @@ class _Rows:
             value = value.get("path")
         value = str(value) if type(value) is int else value
         if not isinstance(value, str) or not value.strip():
-            raise UserError(f"{where} has an {shown(column)} that is no name of a file.")
+            raise UserError(f"{where} has an {shown(column)} that is not a file name.")
         return self.files.picture(value, where)
 
 
@@ -183,12 +183,10 @@ def _cells(text: str, name: str, theirs: Mapping[str, str]) -> Iterator[Row]:
     missing = [theirs[ours] for ours in COLUMNS if theirs[ours].casefold() not in there]
     if missing and any(table.columns):
         lacks, has = " and no ".join(map(shown, missing)), listed(table.columns)
-        raise UserError(
-            f"{name} has no column {lacks}; its header has {has}: rename them, or say in {MAP} which is which."
-        )
+        raise UserError(f"{name} has no column {lacks}; its header has {has}: rename them, or map them in {MAP}.")
     twice = [column for column in there if column and sum(column == c.casefold() for c in table.columns) > 1]
     if twice:
-        raise UserError(f"{name} has the column {listed(sorted(twice))} twice: take one away.")
+        raise UserError(f"{name} has the column {listed(sorted(twice))} twice: remove one.")
     for line, row in table.rows:
         yield f"Line {line} of {name}", _sound(row, f"Line {line} of {name} has")
 
@@ -206,7 +204,7 @@ def _entries(text: str, name: str) -> Iterator[Row]:
         if text.lstrip().startswith("{") and "\n{" in text:
             yield from _lines(text, name)
             return
-        raise UserError(f"{name} is no JSON ({shown(error)}): save it again.") from error
+        raise UserError(f"{name} is not JSON ({shown(error)}): save it again.") from error
     try:
         shaped(content, list[Any] | dict[str, Any])
     except ValueError as error:
@@ -259,14 +257,12 @@ def _caption(value: Any, where: str, column: str) -> str:
     """A caption; of a list, in one cell or as JSON has it, the only one. Raises `UserError`."""
     found = _listed(value, where, column)
     if found is not None and len(found) != 1:
-        raise UserError(
-            f"{where} has a list of {len(found)} captions as {shown(column)}: write one caption into each cell."
-        )
+        raise UserError(f"{where} has a list of {len(found)} captions in {shown(column)}: write one caption per cell.")
     caption = found[0] if found else value
     if not isinstance(caption, str) or not is_whole(caption):
-        raise UserError(f"{where} has a caption that is no text.")
+        raise UserError(f"{where} has a caption that is not text.")
     if is_blank(caption):
-        raise UserError(f"{where} has a blank caption as {shown(column)}: write what it says, or take the line out.")
+        raise UserError(f"{where} has a blank caption in {shown(column)}: fill it in or remove the line.")
     return caption
 
 

@@ -58,7 +58,7 @@ def read_valse(folder: Path, note: Note = silent) -> list[Example]:
                 tags = {"tag": path.stem, "collapsed_tag": _phenomenon(path.stem), SET: VALSE}
                 examples.append(Example(id=f"{path.stem}-{number}", images=(picture,), captions=captions, tags=tags))
     if not examples:
-        raise UserError("No case of VALSE here is valid: copy its files again.")
+        raise UserError("None of these VALSE cases is valid: copy its files again.")
     if any(invalid.values()):
         counts = ", ".join(f"{piece} {n}" for piece, n in invalid.items() if n)
         note(

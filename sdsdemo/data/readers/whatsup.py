@@ -56,7 +56,7 @@ def read_whatsup(folder: Path, note: Note = silent) -> list[Example]:
     homes = (folder, folder / "data")
     there = [home / name for name in (*CONTROLLED, *FOUND) for home in homes if (home / name).is_file()]
     if not there:
-        raise UserError(f"There is none of {', '.join((*CONTROLLED, *FOUND))} in '{folder.name}'.")
+        raise UserError(f"None of {', '.join((*CONTROLLED, *FOUND))} is in '{folder.name}'.")
     for path in there:
         part, images = _part(path, folder)
         read = _controlled if path.name in CONTROLLED else _found

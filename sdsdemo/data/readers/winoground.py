@@ -43,7 +43,7 @@ NOT_HERE = (
 NO_TOKEN = f"Winoground is gated and there is no token: accept its terms at {TERMS}, then log in with `hf auth login`."
 NO_ACCESS = f"Your token has no access to Winoground: accept its terms at {TERMS} with the same account, and try again."
 NO_NETWORK = (
-    "The Hub cannot be reached: check the network, and run the same command again; it goes on from where it was."
+    "The Hub cannot be reached: check the network, then run the same command again; it resumes where it stopped."
 )
 
 
@@ -141,7 +141,7 @@ def read_published_scores(path: Path) -> dict[str, np.ndarray]:
             place = int(image.removeprefix("i")), int(caption.removeprefix("c"))
             found.setdefault(example, np.full((2, 2), np.nan))[place] = row["score"]
         except (ValueError, IndexError) as error:
-            raise UserError(f"Line {number} of {path.name} is no score of Winoground's format.") from error
+            raise UserError(f"Line {number} of {path.name} is not a score in Winoground's format.") from error
     lacking = next((example for example, score_IC in found.items() if np.isnan(score_IC).any()), None)
     if lacking is not None:
         raise UserError(f"{path.name} lacks a score of example {lacking}: copy the file again.")

@@ -99,9 +99,9 @@ def read_examples(path: Path) -> tuple[StoredExample, ...]:
 def _check_example(example: StoredExample, before: Mapping[str, StoredExample]) -> None:
     """Raises `ValueError` for an id that comes twice, and a shape that is no benchmark's."""
     if example.id in before:
-        raise ValueError(f"the id {example.id} comes twice")
+        raise ValueError("the id {example.id} appears twice")
     if example.images < 1 or example.captions < 1:
         raise ValueError("it has no image, or no caption")
     first = next(iter(before.values()), example)
     if example.images != first.images or (example.images > 1 and example.captions != first.captions):
-        raise ValueError("it has not as many images and captions as the first one")
+        raise ValueError("its number of images or captions differs from the first one's")

@@ -118,14 +118,14 @@ def read_header(path: Path) -> Header:
 def check_agreement(stored: Header, asked: Header, path: Path) -> None:
     """Raises `UserError` where the format or the settings differ."""
     if stored["format"] != asked["format"]:
-        refuse("another format", stored, path)
+        refuse("a different format", stored, path)
     if {**OLD_SETTINGS, **stored["settings"]} != {**OLD_SETTINGS, **asked["settings"]}:
-        refuse("other settings", stored, path)
+        refuse("different settings", stored, path)
 
 
 def check_ids(stored: Sequence[str], asked: Sequence[str], header: Header, path: Path) -> None:
     if set(stored) != set(asked) or header["examples"] != len(asked):
-        refuse("another benchmark", header, path)
+        refuse("a different benchmark", header, path)
 
 
 def refuse(other: str, stored: Header, path: Path) -> NoReturn:

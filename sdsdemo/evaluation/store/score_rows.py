@@ -93,7 +93,7 @@ class Rows:
             raise ValueError("score: it must have a list an image, with a number a caption")
         how = measured_how(scores)
         if self._how.setdefault((row["model"], what), how) != how:
-            raise ValueError(f"it was measured otherwise than the lines of {row['model']} before it")
+            raise ValueError(f"it was measured differently from earlier lines of {row['model']}")
         key = key_of(row)
         self.scores[key], self.made_of[key], self.lines[key] = scores, row.get("made_of", ""), number
 

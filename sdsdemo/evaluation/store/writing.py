@@ -28,12 +28,12 @@ LOCK = "run.lock"
 PATIENCE = 120.0
 """Seconds to wait for another process to write its line."""
 OLDER_MODEL = (
-    "{model}: an older version kept a digest of its weights alone; the stored scores are taken to be of the model as "
-    "it is now."
+    "{model}: an older version kept only a digest of its weights; the stored scores are assumed to be from "
+    "the current model."
 )
 OLDER_BENCHMARK = (
-    "The folder is from an older version, which kept no digest of captions and pictures: its scores are taken to be of "
-    "the benchmark as it is now."
+    "The folder is from an older version, which kept no digest of captions and pictures: its scores are assumed to be "
+    "from the current benchmark."
 )
 
 
@@ -173,13 +173,13 @@ class RunFolder:
                 yield
         except BusyError as error:
             raise UserError(
-                f"The folder '{self.path}' is being written by another process, and has been for "
-                f"{PATIENCE:.0f} s: wait for its end, or name another folder with --out."
+                f"Another process has been writing to the folder '{self.path}' for "
+                f"{PATIENCE:.0f} s: wait for it, or name another folder with --out."
             ) from error
         except OSError as error:
             if (self.path / HEADER).is_file():
                 raise UserError(
-                    f"'{self.path}' takes no more scores ({error.strerror}): make room on the disk, and run again."
+                    f"'{self.path}' cannot take more scores ({error.strerror}): free disk space, then run again."
                 ) from error
             raise UserError(f"The folder '{self.path}' cannot be written: name another one with --out.") from error
 
@@ -195,7 +195,7 @@ class RunFolder:
         check_agreement(stored, header, self.path)
         check_ids([example.id for example in old], list(self._order), stored, self.path)
         if stored["benchmark_hash"] != header["benchmark_hash"] and not all(example.made_of for example in old):
-            refuse("another benchmark", stored, self.path)  # from an older version, which cannot say what changed
+            refuse("a different benchmark", stored, self.path)  # from an older version, which cannot say what changed
         _join_parts(self.path)
         changed = self._compare(old)
         now: Header = {**stored, "benchmark_hash": header["benchmark_hash"]}
@@ -210,7 +210,7 @@ class RunFolder:
         changed = {now.id for now in self._examples if differs(before[now.id], now)}
         if 2 * len(changed) > len(before):
             raise UserError(
-                f"{len(changed)} of the {len(before)} examples are no longer what '{self.path}' holds scores of: "
+                f"{len(changed)} of the {len(before)} examples have changed since '{self.path}' scored them: "
                 "name another folder with --out."
             )
         if changed:

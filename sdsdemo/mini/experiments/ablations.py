@@ -32,7 +32,7 @@ from sdsdemo.mini.experiments.study import BENCHMARK, TEACHER, base_row, packed
 from sdsdemo.mini.experiments.study_store import Lines
 from sdsdemo.mini.models import clip, text_encoder, tokenizer, train_loop
 from sdsdemo.mini.models import unet as denoiser
-from sdsdemo.mini.models.from_folder import Elsewhere
+from sdsdemo.mini.models.from_folder import RelocatedWorkbench
 from sdsdemo.settings import budget
 
 TRAINING = TrainingConfig(steps=1500, learning_rate=1e-3, warm_up=100, decay="late", ema=0.998)
@@ -43,7 +43,7 @@ RIDGE = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Making:
+class TeacherVariant:
     """How a teacher is made."""
 
     tag_share: float = 0.0
@@ -54,9 +54,9 @@ class Making:
 
 SHORT = "as it is made"
 TEACHERS = {
-    SHORT: Making(),
-    "captions of mini-clip": Making(tag_share=clip.BASES["mini-clip"].tag_share),
-    "without the lesson": Making(lesson=False),
+    SHORT: TeacherVariant(),
+    "captions of mini-clip": TeacherVariant(tag_share=clip.BASES["mini-clip"].tag_share),
+    "without the lesson": TeacherVariant(lesson=False),
 }
 
 
@@ -108,7 +108,7 @@ def make_teacher(
     if not (folder / "model_index.json").is_file():
         train_teacher(kind, checkpoints / TEACHER, folder, stream, work, progress)
     progress(f"measuring {name}")
-    scorer, examples = Elsewhere(workbench, folder.parent).scorer(TEACHER), read_benchmark(BENCHMARK)
+    scorer, examples = RelocatedWorkbench(workbench, folder.parent).scorer(TEACHER), read_benchmark(BENCHMARK)
     right = judge(list(scorer.score_examples(examples, budget()))).right
     encoder = DistilBertModel.from_pretrained(folder / "text_encoder").float()
     line = {
@@ -124,7 +124,7 @@ def make_teacher(
 
 
 def train_teacher(
-    kind: Making, teacher: Path, folder: Path, stream: MiniStream, work: Path, progress: train_loop.Progress
+    kind: TeacherVariant, teacher: Path, folder: Path, stream: MiniStream, work: Path, progress: train_loop.Progress
 ) -> None:
     """A pipeline in `folder` that has the autoencoder of `teacher`, and its text encoder where that was taught."""
     vae = AutoencoderKL.from_pretrained(teacher / "vae").float().requires_grad_(False)

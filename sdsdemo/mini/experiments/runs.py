@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from sdsdemo.errors import UserError
-from sdsdemo.finetuning.cache import Drawn
-from sdsdemo.finetuning.events import Done, Evaluated, Event, Step, Told, Working
+from sdsdemo.finetuning.cache import MiniCache
+from sdsdemo.finetuning.events import Done, Evaluated, Event, Notice, Step, Working
 from sdsdemo.finetuning.recipe import Recipe, with_defaults
 from sdsdemo.finetuning.run import finetune
 from sdsdemo.finetuning.run_folder import TuningFolder
@@ -27,7 +27,7 @@ EVERY = 100
 
 
 def tuned(
-    recipe: Recipe, out: Path, trained: TrainedRuns, workbench: Models, progress: Progress, drawn: Drawn
+    recipe: Recipe, out: Path, trained: TrainedRuns, workbench: Models, progress: Progress, drawn: MiniCache
 ) -> tuple[Mapping[str, Any], Path]:
     """Record and weights of a recipe's run: of one of `trained` that trained the same, else made in `out`.
 
@@ -46,7 +46,7 @@ def tuned(
 
 
 def trained_run(
-    recipe: Recipe, out: Path, workbench: Models, progress: Progress, drawn: Drawn | None = None
+    recipe: Recipe, out: Path, workbench: Models, progress: Progress, drawn: MiniCache | None = None
 ) -> dict[str, Any]:
     """The record of a finished run, made or continued where it is not finished. Raises `UserError` where it fails."""
     folder = TuningFolder(out)
@@ -61,7 +61,7 @@ def trained_run(
 
 def _lines(event: Event, steps: int) -> list[str]:
     """What a log says of an event: nothing of most, as it is kept for hours."""
-    if isinstance(event, Told) or (isinstance(event, Working) and event.done == event.total):
+    if isinstance(event, Notice) or (isinstance(event, Working) and event.done == event.total):
         return [event.text]
     if isinstance(event, Evaluated):
         return [f"step {event.step}  {event.metric} {100 * event.share.value:.1f}, n = {event.share.n}"]

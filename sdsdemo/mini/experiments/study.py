@@ -28,7 +28,7 @@ import numpy as np
 from sdsdemo.data.benchmarks import orders, retrieval, swaps, zero_shot
 from sdsdemo.data.mini.drawing import MODEL_PIXELS
 from sdsdemo.finetuning.before_after import Evaluator
-from sdsdemo.finetuning.cache import Drawn
+from sdsdemo.finetuning.cache import MiniCache
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.setup import Models
 from sdsdemo.mini.experiments.runs import Progress, tuned
@@ -117,7 +117,7 @@ def base_row(base: str, workbench: Models) -> dict[str, Any]:
     return {"run": f"base {base}", "base": base, "base_fingerprint": cards.weights_fingerprint(card), **found}
 
 
-_DRAWN = Drawn()
+_DRAWN = MiniCache()
 """A process makes hundreds of runs, and looks at each of them."""
 
 

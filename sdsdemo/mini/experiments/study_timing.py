@@ -24,7 +24,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from sdsdemo.finetuning.cache import Drawn
+from sdsdemo.finetuning.cache import MiniCache
 from sdsdemo.finetuning.estimate import asking_seconds, key
 from sdsdemo.finetuning.events import Done, Step
 from sdsdemo.finetuning.recipe import Recipe
@@ -128,7 +128,7 @@ def _in_a_process(_: int) -> Times:
 
 def timed(kinds: Mapping[Kind, Recipe], workbench: Models) -> Times:
     """On the cores that torch may use now."""
-    drawn, found = Drawn(), {}
+    drawn, found = MiniCache(), {}
     with TemporaryDirectory() as folder:
         _run(next(iter(kinds.values())), Path(folder) / "cold", workbench, drawn)
         for number, (name, recipe) in enumerate(kinds.items()):
@@ -142,7 +142,7 @@ def timed(kinds: Mapping[Kind, Recipe], workbench: Models) -> Times:
     )
 
 
-def _run(recipe: Recipe, out: Path, workbench: Models, drawn: Drawn) -> tuple[float, float]:
+def _run(recipe: Recipe, out: Path, workbench: Models, drawn: MiniCache) -> tuple[float, float]:
     """Of a short run on pictures that are drawn: around its steps, as if it were a whole one; and of a step."""
     short = replace(recipe, steps=STEPS, measure_every=STEPS)
     began, marks, encoding = time.perf_counter(), [], 0.0

@@ -28,7 +28,7 @@ from sdsdemo.mini.experiments.shapes import Findings
 from sdsdemo.mini.experiments.study import BASES, base_row, run_study
 from sdsdemo.mini.experiments.study_store import Lines, StudyStore, read_rows
 from sdsdemo.mini.experiments.train_all import PARTS, train
-from sdsdemo.mini.models.from_folder import Elsewhere
+from sdsdemo.mini.models.from_folder import RelocatedWorkbench
 from sdsdemo.runtime.files import write_whole
 from sdsdemo.runtime.shipped import shipped
 from sdsdemo.settings import ASSETS, ROOT, budget
@@ -139,7 +139,7 @@ def from_scratch(work: Path, workbench: Any, progress: Progress) -> dict[str, An
     checkpoints, experiment = work / "checkpoints", work / "experiment"
     missing = [part for part in PARTS if not (checkpoints / "curves" / f"{part}.json").exists()]
     train(missing, checkpoints, work, progress)
-    make_variants(checkpoints, experiment, work, Elsewhere(workbench, checkpoints), progress)
+    make_variants(checkpoints, experiment, work, RelocatedWorkbench(workbench, checkpoints), progress)
     _in_processes([*STUDIES], experiment, work / "studies", checkpoints)
     now, before = shipped(write_findings(experiment), Findings), shipped(FINDINGS, Findings)
     rows = []

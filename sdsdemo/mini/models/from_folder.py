@@ -9,12 +9,12 @@ from typing import Any
 from sdsdemo.types import Availability, Card, Scorer
 
 
-class Elsewhere:
+class RelocatedWorkbench:
     """A workbench whose shipped Mini models lie in another folder than `checkpoints/`."""
 
     def __init__(self, workbench: Any, folder: Path) -> None:
         """workbench: one that is elsewhere already is asked for what it stands on, so that this folder is the one."""
-        self._workbench: Any = workbench._workbench if isinstance(workbench, Elsewhere) else workbench
+        self._workbench: Any = workbench._workbench if isinstance(workbench, RelocatedWorkbench) else workbench
         self._folder = folder.resolve()
         self.settings = workbench.settings
 

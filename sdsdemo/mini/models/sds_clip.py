@@ -16,7 +16,7 @@ import torch
 
 from sdsdemo.data.mini.stream import MiniStream
 from sdsdemo.finetuning.loop import TrainingConfig
-from sdsdemo.finetuning.objectives import Aim, Batch, Objective
+from sdsdemo.finetuning.objectives import Batch, Objective, ObjectiveConfig
 from sdsdemo.finetuning.student import Student
 from sdsdemo.mini.models import clip, tokenizer, train_loop
 from sdsdemo.models.clip import ClipModel
@@ -55,7 +55,7 @@ def fine_tune(name: str, stream: MiniStream, out: Path, work: Path, progress: tr
     progress(f"{name}  h_w fitted on {FITTED_ON} pictures explains {explained:.1%} of the latents' variance")
 
     lam = LAMBDAS[name]
-    aim = Aim(name="sds", lam=lam) if lam else Aim(name="clip")
+    aim = ObjectiveConfig(name="sds", lam=lam) if lam else ObjectiveConfig(name="clip")
     losses = Objective(student, _Sentences(stream, teacher), aim, teacher=teacher, seed=SEED)
     curve = train_loop.run(name, student, losses, TRAINING, work=work, progress=progress)
     tensors = changed_tensors(before, student.clip)
