@@ -104,7 +104,7 @@ def _brief(value: Any) -> str:
 
 
 def _other(path: Path, content: Any, wanted: str) -> UserError:
-    return UserError(f"{path.name} has the wrong structure: it holds {described(content)}; {wanted} is expected.")
+    return UserError(f"{path.name} has a different shape: it holds {described(content)}; {wanted} is expected.")
 
 
 def _misfit(path: Path, number: str, case: Any, content: Any, shape: Any, fault: str, wanted: str) -> UserError:
