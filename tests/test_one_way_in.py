@@ -206,7 +206,7 @@ def test_floats_are_read_from_0_to_1_or_to_255(scale: float) -> None:
 
 @pytest.mark.parametrize(
     ("value", "words"),
-    [(np.nan, "not finite"), (np.inf, "not finite"), (-1.0, "reach from -1"), (70_000.0, "0 to 255")],
+    [(np.nan, "not finite"), (np.inf, "not finite"), (-1.0, "range from -1"), (70_000.0, "0 to 255")],
 )
 def test_values_without_a_colour_are_one_sentence(value: float, words: str) -> None:
     array = np.full((20, 20), 0.5, dtype=np.float32)

@@ -190,7 +190,7 @@ def test_training_reports_cut_and_equal_captions(clip: ClipModel) -> None:
     notes = reading_notes(clip, "CLIP", captions)
     assert notes == [
         "CLIP: of 7 captions 2 are truncated at 77 tokens.",
-        "CLIP: of 7 captions 2 are the same to it as another one, whose words differ.",
+        "CLIP: of 7 captions 2 are the same to it as a differently worded one.",
     ]
     assert reading_notes(clip, "CLIP", ["a cat", "a dog", "a cat"]) == []
     with pytest.raises(UserError, match="`<end_of_text>`, which the tokenizer of CLIP reads as a mark"):

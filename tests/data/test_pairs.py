@@ -108,8 +108,8 @@ def broken_rows(place: int, **change: object) -> str:
     ("text", "words"),
     [
         (broken_rows(1, caption_1=None), "Line 2 of examples.jsonl has no caption_1"),
-        (broken_rows(1, caption_1=" "), "Line 2 of examples.jsonl has a blank caption as caption_1"),
-        (broken_rows(1, caption_1="\u200b\u2060"), "Line 2 of examples.jsonl has a blank caption as caption_1"),
+        (broken_rows(1, caption_1=" "), "Line 2 of examples.jsonl has a blank caption in caption_1"),
+        (broken_rows(1, caption_1="\u200b\u2060"), "Line 2 of examples.jsonl has a blank caption in caption_1"),
         (broken_rows(2, image_0=None), "Line 3 of examples.jsonl has no image_0"),
         (broken_rows(2, id=0), "Line 3 of examples.jsonl has the id 0, which Line 1 of examples.jsonl has too"),
         ("{}\n" * 3, "Line 1 of examples.jsonl has no id and no caption_0"),

@@ -350,7 +350,7 @@ def test_the_page_sees_a_change_at_the_next_look(world: World, tmp_path: Path) -
     world.evaluate(tmp_path / "runs" / "a")
     assert len(registry.catalogue("runs/a").examples) == COUNT
     weights(world, random.Random(2))
-    with pytest.raises(UserError, match="weights changed after it was scored"):
+    with pytest.raises(UserError, match="weights changed after scoring"):
         registry.catalogue("runs/a")
 
 

@@ -160,7 +160,7 @@ def test_a_row_that_was_measured_otherwise_is_refused(whole: dict[str, Path], tm
     fake, pictures = FakeScorer(cards.resolve("mini-diffusion")), [p.open() for p in example(0, 2).images]
     for number, spend in enumerate([budget(2, 2, 0), budget(3, 2, 0)]):
         run.add("mini-x", f"e{number}", fake.score(pictures, example(number, 2).captions, spend))
-    with pytest.raises(UserError, match=r"Line 10 .* measured otherwise than the lines of mini-x before it"):
+    with pytest.raises(UserError, match=r"Line 10 .* measured differently from earlier lines of mini-x"):
         read_run(tmp_path / "run")
 
 
@@ -212,5 +212,5 @@ def test_a_damaged_summary_is_one_sentence_on_the_page(tmp_path: Path) -> None:
         (tmp_path / SUMMARIES / "kept.json").write_bytes(damaged(content, seed))
         shown = tab.show("kept")
         assert "written in the server's log" not in shown, seed
-        assert 'class="results"' in shown or "kept.json is no result of" in shown
+        assert 'class="results"' in shown or "kept.json is not a result of" in shown
         tab.overview_html(["kept"])

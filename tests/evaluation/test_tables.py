@@ -194,7 +194,7 @@ def test_a_model_that_does_not_know_the_words_scores_nothing(tmp_path: Path) -> 
         def scorer(self, name: str) -> FakeScorer:
             return FakeScorer(cards.resolve(name), concerns=[concern])
 
-    with pytest.raises(UserError, match="Example 0 is not for Mini CLIP: It does not know 'piano'"):
+    with pytest.raises(UserError, match="Example 0 does not suit Mini CLIP: It does not know 'piano'"):
         evaluate("mini", ["mini-clip"], workbench=Small(), budget=SPEND, out=tmp_path / "run")
 
 
