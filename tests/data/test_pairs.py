@@ -129,7 +129,7 @@ def test_a_zip_that_ends_early_and_a_parquet_file_that_is_none(tmp_path: Path) -
         archive.writestr("ex_0_img_0.png", b"x" * 5000)
     whole = (tmp_path / "images.zip").read_bytes()
     examples = read_pairs(tmp_path)
-    with pytest.raises(UserError, match=r"ex_0_img_0 in images\.zip is no picture"):
+    with pytest.raises(UserError, match=r"ex_0_img_0 in images\.zip is not an image"):
         examples[0].images[0].open()
     with pytest.raises(UserError, match=r"ex_2_img_1 is missing in images\.zip"):
         examples[2].images[1].open()
