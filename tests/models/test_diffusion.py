@@ -406,7 +406,7 @@ def test_missing_parts_are_one_sentence_without_a_path(tmp_path: Path, part: str
 def test_a_broken_part_is_one_sentence_without_a_path(tmp_path: Path, file: str) -> None:
     folder = twins.mini_folder(tmp_path / "twin")
     (folder / file).write_bytes((folder / file).read_bytes()[:1000])
-    with pytest.raises(UserError, match=r"missing or broken|is cut") as caught:
+    with pytest.raises(UserError, match=r"missing or broken|is truncated") as caught:
         load_diffusion(f"diffusers:{folder}")
     assert str(tmp_path) not in str(caught.value)
 
