@@ -74,7 +74,6 @@ COMPUTED = {
 
 
 LONG_FILES = {
-    "ui/browse.py": "its HTML and scripts have moved into templates; the rest is to be split",
     "ui/compare.py": "its HTML and scripts have moved into templates; the rest is to be split",
     "ui/compare_logic.py": "its HTML and scripts have moved into templates; the rest is to be split",
     "ui/finetune.py": "its HTML and scripts have moved into templates; the rest is to be split",

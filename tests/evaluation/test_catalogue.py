@@ -33,8 +33,9 @@ from sdsdemo.evaluation.store import RunFolder, read_run
 from sdsdemo.models import cards
 from sdsdemo.settings import ROOT, Settings, budget
 from sdsdemo.types import Evidence, Example, Picture, Scores
-from sdsdemo.ui import browse, results_html
-from sdsdemo.ui.browse import Asked, BrowseTab
+from sdsdemo.ui import browse, browse_view, results_html
+from sdsdemo.ui.browse import BrowseTab
+from sdsdemo.ui.browse_view import Asked
 from sdsdemo.ui.thumbnails import Thumbnails
 
 RIGHT, ONE, SWAPPED = ((3.0, 1.0), (1.0, 3.0)), ((3.0, 1.0), (2.0, 1.5)), ((1.0, 3.0), (3.0, 1.0))
@@ -132,12 +133,12 @@ def test_of_several_tags_any_will_do_or_all_must_be_there(catalogue: Catalogue, 
 
 def test_the_page_asks_for_any_or_for_all_of_several_tags(tab: BrowseTab) -> None:
     asked = ASKED._replace(categories=["Hard", "Unusual Text"])
-    assert "<b>1</b> of 6" in tab.view(asked._replace(of_several=ALL), 0, "").tally
+    assert "<b>1</b> of 6" in tab.view.show(asked._replace(of_several=ALL), 0, "").tally
     neither = asked._replace(categories=["Hard", "Nowhere"])
-    assert "<b>1</b> of 6" in tab.view(neither, 0, "").tally
-    assert "<b>0</b> of 6" in tab.view(neither._replace(of_several=ALL), 0, "").tally
-    assert "Of several tags must be one of any, all" in tab.view(asked._replace(of_several="x"), 0, "").message
-    assert tab._cleared()[browse.CLEARED.index("of_several")] == ANY
+    assert "<b>1</b> of 6" in tab.view.show(neither, 0, "").tally
+    assert "<b>0</b> of 6" in tab.view.show(neither._replace(of_several=ALL), 0, "").tally
+    assert "Of several tags must be one of any, all" in tab.view.show(asked._replace(of_several="x"), 0, "").message
+    assert browse_view.cleared_values()[browse_view.CLEARED.index("of_several")] == ANY
 
 
 def test_breakdowns_count_what_the_other_filters_leave(catalogue: Catalogue) -> None:
@@ -175,7 +176,7 @@ ASKED = Asked("runs/made", "mini-clip", "mini-diffusion", "text", [], [], [], []
 
 
 def test_an_example_shows_every_model_s_scores_and_curves(tab: BrowseTab) -> None:
-    shown = tab.view(ASKED, 0, "e1")
+    shown = tab.view.show(ASKED, 0, "e1")
     assert "2 of 6" in shown.example
     assert shown.example.count("<table>") == 2
     assert "One caption wins." in shown.example
@@ -197,13 +198,13 @@ def test_pairs_count_ties_and_scores_that_are_no_number_by_metric(
     again = {("mini-clip", f"e{e}", ""): one for e, one in enumerate(scores)}
     found = read_catalogue(replace(run, scores={**run.scores, **again}), lambda name: EXAMPLES)
     monkeypatch.setattr(tab.registry, "catalogue", lambda name: found)
-    shown = tab.view(ASKED, 0, "e4")
+    shown = tab.view.show(ASKED, 0, "e4")
     assert not shown.message
     assert "n = 4 <small>1 tie, which counts as wrong, 2 left out: a score is no number" in shown.tally
-    by_match = tab.view(ASKED._replace(metric="group_match"), 0, "").tally
+    by_match = tab.view.show(ASKED._replace(metric="group_match"), 0, "").tally
     assert "n = 4 <small>no ties, 2 left out" in by_match
     assert shown.gallery.count('aria-label="no number"') == 2
-    lost = tab.view(ASKED._replace(who="no number"), 0, "")
+    lost = tab.view.show(ASKED._replace(who="no number"), 0, "")
     assert "<b>2</b> of 6" in lost.tally
     assert "nan" not in lost.charts + lost.scatter
 
@@ -211,16 +212,16 @@ def test_pairs_count_ties_and_scores_that_are_no_number_by_metric(
 def test_the_lesson_stands_beside_the_shares_of_both_mini_models(tab: BrowseTab) -> None:
     turned = ASKED._replace(model="mini-diffusion", against="mini-clip")
     for asked in (ASKED, turned):
-        assert LESSON in unescape(tab.view(asked, 0, "").tally)
-    assert LESSON not in unescape(tab.view(ASKED._replace(against="mini-clip"), 0, "").tally)
+        assert LESSON in unescape(tab.view.show(asked, 0, "").tally)
+    assert LESSON not in unescape(tab.view.show(ASKED._replace(against="mini-clip"), 0, "").tally)
 
 
 def test_everything_foreign_is_escaped(tab: BrowseTab) -> None:
-    shown = tab.view(ASKED, 0, "e0")
+    shown = tab.view.show(ASKED, 0, "e0")
     assert "<b>red</b>" not in "".join(map(str, shown))
     assert "&lt;b&gt;red&lt;/b&gt;" in shown.gallery
-    link = browse.Asked(*ASKED[:-3], "decided", '"><script>', "benchmark")
-    assert "<script>" not in "".join(map(str, tab.view(link._replace(decided="any"), 0, "e0")))
+    link = browse_view.Asked(*ASKED[:-3], "decided", '"><script>', "benchmark")
+    assert "<script>" not in "".join(map(str, tab.view.show(link._replace(decided="any"), 0, "e0")))
 
 
 @pytest.mark.parametrize(
@@ -233,33 +234,33 @@ def test_everything_foreign_is_escaped(tab: BrowseTab) -> None:
     ],
 )
 def test_a_value_that_means_nothing_is_one_sentence(tab: BrowseTab, asked: Asked) -> None:
-    shown = tab.view(asked, 0, "")
+    shown = tab.view.show(asked, 0, "")
     assert 'role="alert"' in shown.message
     assert not shown.gallery
 
 
 def test_opening_an_example_sends_nothing_else_again(tab: BrowseTab) -> None:
-    sent = tab.pick(ASKED, 0, "e1", "example", "e2")[len(browse.CLEARED) :]
-    opened = dict(zip(browse.Shown._fields, sent, strict=False))
+    sent = tab.view.pick(ASKED, 0, "e1", "example", "e2")[len(browse_view.CLEARED) :]
+    opened = dict(zip(browse_view.Shown._fields, sent, strict=False))
     assert 'data-id="e2"' in opened["example"]
-    assert all(opened[name] == gr.skip() for name in browse.BESIDE_EXAMPLE)
+    assert all(opened[name] == gr.skip() for name in browse_view.BESIDE_EXAMPLE)
 
 
 def test_clicks_toggle_filters_and_steps_follow_the_filtered_order(tab: BrowseTab) -> None:
-    filters = browse.CLEARED
-    fields = tab.pick(ASKED, 0, "", "tag", "tag=Noun")
+    filters = browse_view.CLEARED
+    fields = tab.view.pick(ASKED, 0, "", "tag", "tag=Noun")
     assert fields[filters.index("tags")] == ["tag=Noun"]
     assert "<b>2</b> of 6" in fields[len(filters) + 1]
     chosen = ASKED._replace(tags=["tag=Noun", "tag=Colour"])
-    assert tab.pick(chosen, 0, "", "tag", "tag=Noun")[filters.index("tags")] == ["tag=Colour"]
-    assert tab.pick(chosen, 0, "e1", "move", "1")[-1 - browse.TO_COMPARE] == "e4"
-    assert tab.pick(chosen, 0, "e5", "move", "1")[-1 - browse.TO_COMPARE] == "e5"
-    compared = tab.pick(ASKED, 0, "e2", "compare", "1")
+    assert tab.view.pick(chosen, 0, "", "tag", "tag=Noun")[filters.index("tags")] == ["tag=Colour"]
+    assert tab.view.pick(chosen, 0, "e1", "move", "1")[-1 - browse_view.TO_COMPARE] == "e4"
+    assert tab.view.pick(chosen, 0, "e5", "move", "1")[-1 - browse_view.TO_COMPARE] == "e5"
+    compared = tab.view.pick(ASKED, 0, "e2", "compare", "1")
     assert compared[-4:] == [*EXAMPLES[2].captions, "crop", ""]
 
 
 def test_nothing_left_offers_to_clear(tab: BrowseTab) -> None:
-    shown = tab.view(ASKED._replace(words="nowhere"), 0, "")
+    shown = tab.view.show(ASKED._replace(words="nowhere"), 0, "")
     assert 'data-kind="clear"' in shown.gallery
     assert "<b>0</b> of 6" in shown.tally
 
@@ -332,7 +333,7 @@ def test_a_session_keeps_what_its_last_click_opened() -> None:
 def test_an_example_says_which_click_opened_it_when_a_filter_draws_it_anew(tab: BrowseTab) -> None:
     drawn = tab._refresh(None, *ASKED, 0, browse.Selection(("e1", 3))).example
     assert drawn.startswith('<section class="example" data-id="e1" data-request="3"')
-    assert "data-request" not in tab.view(ASKED, 0, "e1").example
+    assert "data-request" not in tab.view.show(ASKED, 0, "e1").example
 
 
 @pytest.mark.parametrize("ask", ["_reopen", "_refresh"])
@@ -341,14 +342,14 @@ def test_what_is_clicked_while_a_view_is_drawn_is_not_closed_by_it(
 ) -> None:
     import gradio as gr
 
-    selection, view = browse.Selection(), tab.view
+    selection, view = browse.Selection(), tab.view.show
 
-    def clicked_meanwhile(*values: Any) -> browse.Shown:
+    def clicked_meanwhile(*values: Any) -> browse_view.Shown:
         shown = view(*values)
         selection.opens("e2", 9)
         return shown
 
-    monkeypatch.setattr(tab, "view", clicked_meanwhile)
+    monkeypatch.setattr(tab.view, "show", clicked_meanwhile)
     found = tab._refresh(None, *ASKED, 0, selection) if ask == "_refresh" else tab._reopen(*ASKED, 0, selection)
-    assert found[list(browse.Shown._fields).index("example") - len(browse.Shown._fields)] == gr.skip()
+    assert found[list(browse_view.Shown._fields).index("example") - len(browse_view.Shown._fields)] == gr.skip()
     assert selection.now == ("e2", 9)

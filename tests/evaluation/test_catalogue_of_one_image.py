@@ -25,7 +25,8 @@ from sdsdemo.models import cards
 from sdsdemo.settings import Settings, budget
 from sdsdemo.types import Evidence, Example, Picture, Scores
 from sdsdemo.ui import browse, browse_one_image, compare_logic
-from sdsdemo.ui.browse import Asked, BrowseTab
+from sdsdemo.ui.browse import BrowseTab
+from sdsdemo.ui.browse_view import Asked
 
 SHAPES = [(1, 2), (2, 5), (1, 1), (2, 2), (1, 20), (3, 12), (1, 9), (1, 2), (2, 3), (1, 8)]
 """(true captions, captions) of an example."""
@@ -186,7 +187,7 @@ def test_a_filter_of_modes_left_from_another_run_filters_nothing(catalogue: Cata
 @pytest.mark.parametrize("place", PLACES)
 def test_an_example_shows_every_true_caption_and_the_best_rivals(tab: BrowseTab, place: int) -> None:
     true, captions = SHAPES[place]
-    shown = tab.view(ASKED, 0, f"e{place}")
+    shown = tab.view.show(ASKED, 0, f"e{place}")
     assert not shown.message
     articles = shown.example.split("<article")[1:]
     assert len(articles) == len(MODELS)
@@ -205,7 +206,7 @@ def test_an_example_shows_every_true_caption_and_the_best_rivals(tab: BrowseTab,
 
 def test_curves_are_of_every_caption_that_is_shown(tab: BrowseTab) -> None:
     for place, (true, captions) in enumerate(SHAPES):
-        drawn = tab.view(ASKED, 0, f"e{place}").example
+        drawn = tab.view.show(ASKED, 0, f"e{place}").example
         assert drawn.count('class="line c0"') == true
         assert drawn.count('class="line c1"') == (captions > true)
         shown = browse_one_image.shown_captions(np.zeros(captions), true)
@@ -215,11 +216,11 @@ def test_curves_are_of_every_caption_that_is_shown(tab: BrowseTab) -> None:
 @pytest.mark.parametrize("place", [0, 1, 4, 5])
 def test_compare_gets_a_true_caption_and_the_strongest_rival(tab: BrowseTab, place: int) -> None:
     true, _ = SHAPES[place]
-    picks = re.findall(r'data-kind="compare" data-pick="([\d-]+)"', tab.view(ASKED, 0, f"e{place}").example)
+    picks = re.findall(r'data-kind="compare" data-pick="([\d-]+)"', tab.view.show(ASKED, 0, f"e{place}").example)
     score_C = scores_of("mini-clip", place).score_IC[0]
     strongest = true + int(score_C[true:].argmax())
     for c, pick in enumerate(picks):
-        handed = tab.pick(ASKED, 0, f"e{place}", "compare", pick)
+        handed = tab.view.pick(ASKED, 0, f"e{place}", "compare", pick)
         assert handed[-4:-2] == [EXAMPLES[place].captions[c], EXAMPLES[place].captions[strongest]]
     query = tab.handed.pair("runs/one", f"e{place}", 0, 0, strongest).query
     assert (query["true"], query["rival"]) == ("0", str(strongest))
@@ -251,7 +252,7 @@ def test_a_metric_of_another_run_gives_way_when_a_run_opens(tab: BrowseTab, metr
 
 
 def test_the_page_counts_ties_and_scores_that_are_no_number(tab: BrowseTab) -> None:
-    shown = tab.view(ASKED, 0, "")
+    shown = tab.view.show(ASKED, 0, "")
     assert f"n = {len(SHAPES) - 1} <small>1 tie, which counts as wrong" in shown.tally
     assert "1 left out: a score is no number" in shown.tally
     assert shown.gallery.count('aria-label="no number"') == 1
