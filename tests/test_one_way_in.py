@@ -25,7 +25,7 @@ from sdsdemo.models.clip import ClipModel, ClipScorer
 from sdsdemo.models.images import clean, open_picture
 from sdsdemo.settings import budget
 from sdsdemo.types import Region
-from sdsdemo.ui import compare_logic
+from sdsdemo.ui import compare_form, compare_logic
 from tests import twins
 from tests.conftest import fake_workbench
 from tests.fakes import fake_card
@@ -112,7 +112,7 @@ def entrances(data: bytes, place: Path) -> Iterator[tuple[str, Callable[[], Imag
 
 
 def _asked(path: Path) -> Image.Image:
-    form = compare_logic.Form(image=str(path), captions=CAPTIONS, models=["mini-clip"], timesteps=1, noises=1, seed=0)
+    form = compare_form.Form(image=str(path), captions=CAPTIONS, models=["mini-clip"], timesteps=1, noises=1, seed=0)
     return compare_logic.ask(fake_workbench(), [], form).image
 
 

@@ -21,8 +21,9 @@ from sdsdemo.errors import UserError
 from sdsdemo.evaluation.answers import AnswersRecord
 from sdsdemo.settings import LIMITS, NOISES, REGIONS, SEED, TIMESTEP_RANGE, TIMESTEPS, Knob
 from sdsdemo.types import Answer
-from sdsdemo.ui import compare_html, compare_logic
-from sdsdemo.ui.compare_logic import Form, View
+from sdsdemo.ui import compare_form, compare_html, compare_logic, compare_models
+from sdsdemo.ui.compare_form import Form
+from sdsdemo.ui.compare_logic import View
 from sdsdemo.ui.examples import ShownExample
 from sdsdemo.ui.open_in_compare import Handed
 from sdsdemo.ui.picture_field import safe_image
@@ -140,7 +141,7 @@ class CompareTab:
     def _build_settings(self) -> None:
         names = self.workbench.settings.models
         count = min(max(LEAST_ROWS, len(names)), LIMITS.models)
-        choices, specs = compare_logic.model_choices(self.workbench), self.workbench.settings.allow_specs
+        choices, specs = compare_models.model_choices(self.workbench), self.workbench.settings.allow_specs
         self.models = [
             gr.Dropdown(
                 choices,
@@ -152,7 +153,7 @@ class CompareTab:
             )
             for i in range(count)
         ]
-        self.model_states = gr.HTML(compare_logic.models_html(self.workbench, names), elem_id="model-states")
+        self.model_states = gr.HTML(compare_models.models_html(self.workbench, names), elem_id="model-states")
         self.timesteps = _slider(TIMESTEPS, "Timesteps", "timesteps")
         self.noises = _slider(NOISES, "Noise draws", "noises")
         self.seed = gr.Number(SEED.default, label="Seed", info=SEED.meaning, precision=0, elem_id="seed")
@@ -251,7 +252,7 @@ class CompareTab:
     def open_address(self, request: gr.Request) -> Iterator[list[Any]]:
         """Fills the form from the page's address and scores it, if the address asks for something."""
         of_run = self.handed.pair if self.handed else None
-        asked = compare_logic.form_of_address(self.workbench, self.examples, dict(request.query_params), of_run)
+        asked = compare_form.form_of_address(self.workbench, self.examples, dict(request.query_params), of_run)
         if asked is None:
             yield [gr.skip()] * (len(self.inputs) + len(self.outputs))
             return
@@ -347,13 +348,13 @@ class CompareTab:
         return str(example.path), *example.captions
 
     def _take_way_on(self, name: str, *models: str | None) -> list[str | None]:
-        return compare_logic.take_way_on(self.workbench, models, name)
+        return compare_models.take_way_on(self.workbench, models, name)
 
     def _check_picture(self, path: str | None) -> str:
         return compare_html.message_html(compare_logic.check_picture(path))
 
     def _describe_models(self, *models: str) -> str:
-        return compare_logic.models_html(self.workbench, models)
+        return compare_models.models_html(self.workbench, models)
 
 
 def _slider(knob: Knob, label: str, elem_id: str) -> gr.Slider:

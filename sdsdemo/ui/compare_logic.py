@@ -1,16 +1,16 @@
 """What the Compare tab does, as functions of plain values: a form goes in, views of the answer come out.
 
-Knows no Gradio component; `ui/compare.py` lays the page out and shows the views. Every limit is checked here, on the
-server, whatever the page's own fields allowed.
+Knows no Gradio component; `ui/compare.py` lays the page out and shows the views. The form is in `ui/compare_form.py`,
+what is said of the models in `ui/compare_models.py`. Every limit is checked here, on the server, whatever the page's
+own fields allowed.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from PIL.Image import Image
 
@@ -21,11 +21,12 @@ from sdsdemo.errors import UserError
 from sdsdemo.evaluation import loss_charts as plots
 from sdsdemo.evaluation.answers import AnswersRecord, answers_as_dict
 from sdsdemo.models.images import open_image, open_picture
-from sdsdemo.settings import LIMITS, budget, typed_range
+from sdsdemo.settings import LIMITS, budget
 from sdsdemo.types import Answer, Budget, Card
 from sdsdemo.ui import answer_file, compare_html
+from sdsdemo.ui.compare_form import Form
+from sdsdemo.ui.compare_models import WayOn, find_way_on
 from sdsdemo.ui.examples import ShownExample, find_example
-from sdsdemo.ui.templates import render
 
 log = logging.getLogger(__name__)
 
@@ -39,24 +40,6 @@ OUR_FAULT = "Something went wrong on our side; the server's log has the details.
 def nothing(image: Image) -> ShownExample | None:
     """What is known of a picture where nothing is."""
     return None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Form:
-    """What a visitor filled in, unchecked."""
-
-    image: str | None
-    """Path of a file in Gradio's cache."""
-    captions: Sequence[object]
-    models: Sequence[object]
-    timesteps: Any
-    noises: Any
-    seed: Any
-    region: Any = "crop"
-    timestep_range: Any = None
-    """Two numbers, or a text that holds them; nothing is the range of each model's card."""
-    remarks: tuple[str, ...] = ()
-    """What is said beside the answer, since the address asked for something else."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,15 +59,6 @@ class Question:
     def truth(self) -> int | None:
         """Index of the true caption where it is known."""
         return self.example.truth(self.captions) if self.example else None
-
-
-@dataclass(frozen=True, kw_only=True)
-class WayOn:
-    """A real model for what the Mini models cannot know."""
-
-    card: Card
-    can_run: bool
-    sentence: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,41 +151,6 @@ def stored_view(example: ShownExample, answers: Sequence[Answer], space: str = "
     return _final(example.path.name, captions, answers, example, models, _budget_of(answers), space)
 
 
-def models_html(workbench: Workbench, names: Sequence[object]) -> str:
-    """One line a chosen model: ready, to be loaded, or why it cannot run here and what to do."""
-    chosen = dict.fromkeys(str(name).strip() for name in names if name)
-    return render("compare.models", lines=[_model_line(workbench, name) for name in chosen])
-
-
-def model_choices(workbench: Workbench) -> list[tuple[str, str]]:
-    """Label and name of every card; the label says what must be downloaded first."""
-    return [(_choice(card), card.name) for card in workbench.cards()]
-
-
-def find_way_on(workbench: Workbench, answers: Sequence[Answer]) -> WayOn | None:
-    """A real CLIP when a Mini CLIP had to pass: the smallest that can run here, or else the smallest."""
-    if not any(answer.problem and not answer.card.download and answer.card.family == "clip" for answer in answers):
-        return None
-    real = sorted((c for c in workbench.cards() if c.family == "clip" and c.download), key=lambda card: card.size_mb)
-    if not real:
-        return None
-    states = {card.name: workbench.availability(card) for card in real}
-    card = next((card for card in real if states[card.name].can_run), real[0])
-    state, size = states[card.name], compare_html.size_words(card.size_mb)
-    if state.can_run:
-        return WayOn(card=card, can_run=True, sentence=f"Load real CLIP ({card.title}, {size}) and score")
-    sentence = f"Real CLIP ({card.title}, {size}) knows many more words and pictures. {state.reason} {state.next_step}"
-    return WayOn(card=card, can_run=False, sentence=" ".join(sentence.split()))
-
-
-def take_way_on(workbench: Workbench, models: Sequence[str | None], name: str) -> list[str | None]:
-    """The rows with a real CLIP for the Mini CLIP, and its own SDS-CLIP for Mini's where there is a card of one."""
-    tuned = next((card.name for card in workbench.cards() if card.base == name), None)
-    in_place = {"clip": name, "sds-clip": tuned}
-    families = [workbench.card(model).family if model else "" for model in models]
-    return [in_place.get(family) or model for family, model in zip(families, models, strict=True)]
-
-
 def curves_of(answers: Sequence[Answer]) -> list[plots.Curves]:
     """What the charts need, from every answer that rests on denoising losses."""
     return [
@@ -224,50 +163,6 @@ def curves_of(answers: Sequence[Answer]) -> list[plots.Curves]:
         for answer in answers
         if answer.scores and answer.scores.evidence
     ]
-
-
-def form_of_address(
-    workbench: Workbench,
-    examples: Sequence[ShownExample],
-    query: Mapping[str, str],
-    of_run: Callable[..., ShownExample] | None = None,
-) -> tuple[Form, ShownExample | None] | None:
-    """The form that an address describes; None for an address that asks for nothing."""
-    if query.get("tab", "compare") != "compare" or not query.keys() & {"example", "a", "b", "models"}:
-        return None
-    asked = answer_file.read_address(query, workbench.settings)
-    captions, spend = asked.captions, asked.spend
-    example = _of_run(query, of_run) or next((example for example in examples if example.name == asked.example), None)
-    if example and not any(captions):
-        captions = example.captions
-    form = Form(
-        image=str(example.path) if example else None,
-        captions=captions,
-        models=asked.models,
-        timesteps=spend.timesteps,
-        noises=spend.noises,
-        seed=spend.seed,
-        region=spend.region,
-        timestep_range=typed_range(spend.timestep_range),
-        remarks=asked.dropped,
-    )
-    return form, example
-
-
-def _of_run(query: Mapping[str, str], of_run: Callable[..., ShownExample] | None) -> ShownExample | None:
-    """The picture of a stored run that an address names; None where it names none, or the run is not here.
-
-    Of one image and many captions it names two of them too, by their places.
-    """
-    if of_run is None or not {"run", "example", "picture"} <= query.keys():
-        return None
-    places = [query[name][:6] for name in ("picture", "true", "rival") if name in query]
-    if not all(place.isdecimal() for place in places):
-        return None
-    try:
-        return of_run(query["run"], query["example"], *map(int, places))
-    except UserError:
-        return None
 
 
 def _answers(workbench: Workbench, question: Question, space: str) -> Iterator[View]:
@@ -361,24 +256,3 @@ def _texts(values: object, what: str) -> list[str]:
     if not isinstance(values, list | tuple) or not all(value is None or isinstance(value, str) for value in values):
         raise UserError(f"{what} must be a list of texts.")
     return [value or "" for value in values]
-
-
-def _model_line(workbench: Workbench, name: str) -> dict[str, Any]:
-    """Whether it can run, its title, and the rest of the sentence."""
-    try:
-        card = workbench.card(name)
-    except UserError as error:
-        return {"can_run": False, "title": "", "words": str(error)}
-    state = workbench.availability(card)
-    if not state.can_run:
-        words = f"cannot run here. {state.reason} {state.next_step}".strip()
-    elif workbench.is_loaded(card.name):
-        words = "is loaded."
-    else:
-        fetch = f", after a download of {compare_html.size_words(card.size_mb)}" if card.download else ""
-        words = f"loads when first used{fetch}."
-    return {"can_run": state.can_run, "title": card.title, "words": words}
-
-
-def _choice(card: Card) -> str:
-    return f"{card.title} · {compare_html.size_words(card.size_mb)} to download" if card.download else card.title

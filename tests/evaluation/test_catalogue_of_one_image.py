@@ -24,7 +24,7 @@ from sdsdemo.evaluation.summary import Scored, summarise
 from sdsdemo.models import cards
 from sdsdemo.settings import Settings, budget
 from sdsdemo.types import Evidence, Example, Picture, Scores
-from sdsdemo.ui import browse, browse_one_image, compare_logic
+from sdsdemo.ui import browse, browse_one_image, compare_form
 from sdsdemo.ui.browse import BrowseTab
 from sdsdemo.ui.browse_view import Asked
 
@@ -228,12 +228,12 @@ def test_compare_gets_a_true_caption_and_the_strongest_rival(tab: BrowseTab, pla
 
 def test_the_address_of_an_answer_opens_the_same_true_caption_and_rival(tab: BrowseTab) -> None:
     shown = tab.handed.pair("runs/one", "e5", 0, 2, 7)
-    found = compare_logic.form_of_address(tab.workbench, [], {"tab": "compare", **shown.query}, tab.handed.pair)
+    found = compare_form.form_of_address(tab.workbench, [], {"tab": "compare", **shown.query}, tab.handed.pair)
     assert found is not None
     assert found[1] == shown
     assert shown.truth(found[0].captions) == 0
     for odd in ({"rival": "x"}, {"rival": "-1"}, {"true": "9" * 30}, {"rival": "1"}):
-        assert compare_logic._of_run({**shown.query, **odd}, tab.handed.pair) is None
+        assert compare_form._of_run({**shown.query, **odd}, tab.handed.pair) is None
 
 
 @pytest.mark.parametrize(("true", "rival"), [(0, 0), (1, 1), (2, 3), (0, 5), (0, 99), (-1, 3)])

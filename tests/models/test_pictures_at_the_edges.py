@@ -21,7 +21,7 @@ from sdsdemo.models import open_scorer
 from sdsdemo.models.cards import resolve
 from sdsdemo.models.images import clean, fit, open_picture
 from sdsdemo.settings import ASSETS, LIMITS, Settings, budget
-from sdsdemo.ui import compare_logic
+from sdsdemo.ui import compare_form, compare_logic
 from sdsdemo.ui.examples import read_examples
 from tests.test_one_way_in import CAPTIONS, KINDS, scene
 
@@ -146,7 +146,7 @@ def workbench() -> Workbench:
 
 
 def asked_of(workbench: Workbench, path: Path, region: str) -> list[list[float]]:
-    form = compare_logic.Form(
+    form = compare_form.Form(
         image=str(path), captions=MINI, models=["mini-clip", "mini-diffusion"], timesteps=2, noises=2, seed=0,
         region=region,
     )  # fmt: skip

@@ -19,7 +19,7 @@ from sdsdemo.evaluation.answers import answers_as_dict
 from sdsdemo.models.images import open_image
 from sdsdemo.settings import LIMITS, TIMESTEPS, budget
 from sdsdemo.ui import compare_logic
-from sdsdemo.ui.compare_logic import Form
+from sdsdemo.ui.compare_form import Form
 from sdsdemo.ui.examples import read_examples
 
 CAPTIONS = ["a red square left of a blue square", "a blue square left of a red square"]

@@ -19,8 +19,8 @@ from sdsdemo.core.decision import decide
 from sdsdemo.errors import UserError
 from sdsdemo.settings import ASSETS, LIMITS, TIMESTEPS, Settings, budget
 from sdsdemo.types import Answer, Concern, Preference, Scores
-from sdsdemo.ui import answer_file, compare_html, compare_logic
-from sdsdemo.ui.compare_logic import Form
+from sdsdemo.ui import answer_file, compare_form, compare_html, compare_logic, compare_models
+from sdsdemo.ui.compare_form import Form
 from sdsdemo.ui.examples import find_example, read_examples
 from tests.conftest import fake_workbench
 from tests.fakes import MINI_CARDS, FakeScorer, fake_card
@@ -189,13 +189,13 @@ def test_an_unknown_word_is_said_in_the_row_and_no_number_is_shown(form, example
 def test_the_way_on_is_a_real_clip_with_its_size_to_load_or_to_start_with(allowed):
     workbench = fake_workbench(SDSDEMO_ALLOW_DOWNLOAD=allowed)
     passed = [Answer(card=MINI_CARDS[0], problem="'piano' is not a word that the mini models know.")]
-    way = compare_logic.find_way_on(workbench, passed)
+    way = compare_models.find_way_on(workbench, passed)
     assert way is not None
     assert way.can_run == (allowed == "on")
     assert way.card.family == "clip"
     assert way.card.download
     assert compare_html.size_words(way.card.size_mb) in way.sentence
-    assert compare_logic.find_way_on(workbench, [answer_of("mini-clip")]) is None
+    assert compare_models.find_way_on(workbench, [answer_of("mini-clip")]) is None
 
 
 def test_no_option_of_the_command_line_is_cut_at_the_end_of_a_line():
@@ -217,9 +217,9 @@ def test_the_way_on_replaces_mini_rows_by_real_models(monkeypatch):
     workbench = fake_workbench()
     real = next(card.name for card in workbench.cards() if card.family == "clip" and card.download)
     monkeypatch.setattr(workbench, "cards", lambda: [])
-    assert compare_logic.take_way_on(workbench, [*MINI, None], real) == [real, "mini-diffusion", "mini-sds-clip", None]
+    assert compare_models.take_way_on(workbench, [*MINI, None], real) == [real, "mini-diffusion", "mini-sds-clip", None]
     monkeypatch.setattr(workbench, "cards", lambda: [fake_card("tuned", "sds-clip", base=real)])
-    assert compare_logic.take_way_on(workbench, [*MINI, None], real) == [real, "mini-diffusion", "tuned", None]
+    assert compare_models.take_way_on(workbench, [*MINI, None], real) == [real, "mini-diffusion", "tuned", None]
 
 
 def test_the_page_is_built_without_examples_or_an_opening_answer_as_well(tmp_path):
@@ -365,7 +365,7 @@ def test_an_address_restores_the_form_without_the_visitor_s_picture(examples):
     asked = budget(3, 2, 7, region="pad", timestep_range=(1 / 3, 0.8))
     link = answer_file.address(examples[1], ["a & b?", "c=d"], ["mini-clip"], asked)
     query = {name: values[0] for name, values in parse_qs(urlsplit(link).query).items()}
-    form, example = compare_logic.form_of_address(workbench, examples, query) or pytest.fail("it asks for something")
+    form, example = compare_form.form_of_address(workbench, examples, query) or pytest.fail("it asks for something")
     assert example is examples[1]
     assert (list(form.captions), list(form.models)) == (["a & b?", "c=d"], ["mini-clip"])
     spend = budget(form.timesteps, form.noises, form.seed, region=form.region, timestep_range=form.timestep_range)
@@ -378,9 +378,9 @@ def test_an_address_restores_the_form_without_the_visitor_s_picture(examples):
 
 def test_nonsense_in_an_address_falls_back_to_defaults(examples):
     workbench = fake_workbench()
-    assert compare_logic.form_of_address(workbench, examples, {"tab": "compare", "__theme": "dark"}) is None
+    assert compare_form.form_of_address(workbench, examples, {"tab": "compare", "__theme": "dark"}) is None
     nonsense = {"example": "none", "timesteps": "9999"}
-    form, example = compare_logic.form_of_address(workbench, examples, nonsense) or pytest.fail("it asks for something")
+    form, example = compare_form.form_of_address(workbench, examples, nonsense) or pytest.fail("it asks for something")
     assert example is None
     assert form.image is None
     assert form.timesteps == budget().timesteps
@@ -389,13 +389,13 @@ def test_nonsense_in_an_address_falls_back_to_defaults(examples):
 def test_each_chosen_model_says_whether_it_can_run_here_and_what_to_do(monkeypatch):
     workbench = fake_workbench()
     real = next(card for card in workbench.cards() if card.download)
-    html = compare_logic.models_html(workbench, ["mini-clip", real.name, "<no-such-model>", None])
+    html = compare_models.models_html(workbench, ["mini-clip", real.name, "<no-such-model>", None])
     assert html.count("<li") == 3
     assert "cannot run here" in html
     assert "&lt;no-such-model&gt;" in html
     assert any(
         compare_html.size_words(real.size_mb) in label
-        for label, name in compare_logic.model_choices(workbench)
+        for label, name in compare_models.model_choices(workbench)
         if name == real.name
     )
 
@@ -447,7 +447,7 @@ def test_the_timesteps_lie_in_the_range_that_was_asked_for(form, typed):
 
 @pytest.mark.parametrize("nonsense", [{"region": "stretch"}, {"timestep_range": "0.8 0.2"}])
 def test_an_invalid_address_setting_falls_back_to_the_default(examples, nonsense):
-    form, _ = compare_logic.form_of_address(fake_workbench(), examples, {"a": "one", **nonsense}) or pytest.fail(
+    form, _ = compare_form.form_of_address(fake_workbench(), examples, {"a": "one", **nonsense}) or pytest.fail(
         "it asks"
     )
     assert (form.region, form.timestep_range) == ("crop", "")
@@ -468,7 +468,7 @@ GOOD = {"timesteps": "3", "noises": "2", "seed": "7", "region": "pad", "timestep
 )
 def test_one_bad_setting_of_an_address_is_named_and_the_others_stay(examples, name, bad, said):
     query = {"a": "one", **GOOD, name: bad}
-    form, _ = compare_logic.form_of_address(fake_workbench(), examples, query) or pytest.fail("it asks")
+    form, _ = compare_form.form_of_address(fake_workbench(), examples, query) or pytest.fail("it asks")
     usual = {"timesteps": 8, "noises": 4, "seed": 0, "region": "crop", "timestep_range": ""}
     wanted = {"timesteps": 3, "noises": 2, "seed": 7, "region": "pad", "timestep_range": "0.2 0.8", name: usual[name]}
     assert {key: getattr(form, key) for key in wanted} == wanted
@@ -476,7 +476,7 @@ def test_one_bad_setting_of_an_address_is_named_and_the_others_stay(examples, na
     assert said in remark
     assert len(remark) < 300
     query = {"a": "one", **GOOD}
-    form, _ = compare_logic.form_of_address(fake_workbench(), examples, query) or pytest.fail("it asks")
+    form, _ = compare_form.form_of_address(fake_workbench(), examples, query) or pytest.fail("it asks")
     assert form.remarks == ()
 
 

@@ -15,7 +15,7 @@ from sdsdemo.errors import UserError
 from sdsdemo.evaluation.store import HEADER
 from sdsdemo.models.images import open_image
 from sdsdemo.settings import ASSETS, Settings
-from sdsdemo.ui import compare_logic
+from sdsdemo.ui import compare_form, compare_logic
 from sdsdemo.ui.open_in_compare import Handed
 
 RUN, EXAMPLE = "mini", "17"
@@ -35,7 +35,7 @@ def registry(workbench: Workbench) -> RunRegistry:
 def test_compare_scores_what_the_run_scored(workbench: Workbench, registry: RunRegistry, picture: int) -> None:
     handed = Handed(registry)
     shown = handed.pair(RUN, EXAMPLE, picture)
-    form = compare_logic.Form(
+    form = compare_form.Form(
         image=str(shown.path), captions=shown.captions, models=["mini-clip"], timesteps=8, noises=4, seed=0
     )
     question = compare_logic.ask(workbench, [], form, handed.find)
@@ -55,7 +55,7 @@ def test_the_file_that_compare_gets_has_every_pixel(registry: RunRegistry) -> No
 def test_the_address_of_an_answer_opens_the_same_question(workbench: Workbench, registry: RunRegistry) -> None:
     handed = Handed(registry)
     shown = handed.pair(RUN, EXAMPLE, 1)
-    found = compare_logic.form_of_address(workbench, [], {"tab": "compare", **shown.query}, handed.pair)
+    found = compare_form.form_of_address(workbench, [], {"tab": "compare", **shown.query}, handed.pair)
     assert found is not None
     assert found[1] == shown
     assert tuple(found[0].captions) == shown.captions

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from sdsdemo.ui.compare import CompareTab
-from sdsdemo.ui.compare_logic import Form
+from sdsdemo.ui.compare_form import Form
 from sdsdemo.ui.examples import read_examples
 from sdsdemo.ui.page import launch_options
 from sdsdemo.ui.request_order import HEADER, MOST_SESSIONS, InOrder, LastSent, head

@@ -21,7 +21,16 @@ from sdsdemo.finetuning.recipe import PRESETS
 from sdsdemo.models import cards
 from sdsdemo.settings import ASSETS, budget
 from sdsdemo.types import Answer, Evidence, Example, Picture, Preference, Scores
-from sdsdemo.ui import about, browse_html, compare_html, compare_logic, finetune_html, results_html, training_curves
+from sdsdemo.ui import (
+    about,
+    browse_html,
+    compare_html,
+    compare_logic,
+    compare_models,
+    finetune_html,
+    results_html,
+    training_curves,
+)
 from sdsdemo.ui.examples import ShownExample
 from sdsdemo.ui.templates import render
 from sdsdemo.ui.thumbnails import Thumbnails, picture_html
@@ -85,9 +94,9 @@ def compare_views(text: str) -> Views:
     for allowed in ("on", "off"):
         bench = fake_workbench(SDSDEMO_ALLOW_DOWNLOAD=allowed)
         names = ["mini-clip", "clip-vit-b-32", "sd-1-5", f"no {text}", None]
-        yield f"compare models {allowed}", compare_logic.models_html(bench, names)
+        yield f"compare models {allowed}", compare_models.models_html(bench, names)
         bench.card = lambda name_or_spec: found  # type: ignore[method-assign]
-        yield f"compare models titled {allowed}", compare_logic.models_html(bench, ["found"])
+        yield f"compare models titled {allowed}", compare_models.models_html(bench, ["found"])
     own = ShownExample(name=text, path=Path("x.png"), captions=(two[0], two[1]), true=0, title=text)
     yield "compare stored", compare_logic.stored_view(own, made[:3]).answer
 

@@ -1,0 +1,78 @@
+"""The models of the Compare tab: the choices, what is said of each, and the real CLIP that a visitor may go on to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sdsdemo.app.workbench import Workbench
+from sdsdemo.errors import UserError
+from sdsdemo.types import Answer, Card
+from sdsdemo.ui import compare_html
+from sdsdemo.ui.templates import render
+
+
+@dataclass(frozen=True, kw_only=True)
+class WayOn:
+    """A real model for what the Mini models cannot know."""
+
+    card: Card
+    can_run: bool
+    sentence: str
+
+
+def models_html(workbench: Workbench, names: Sequence[object]) -> str:
+    """One line a chosen model: ready, to be loaded, or why it cannot run here and what to do."""
+    chosen = dict.fromkeys(str(name).strip() for name in names if name)
+    return render("compare.models", lines=[_model_line(workbench, name) for name in chosen])
+
+
+def model_choices(workbench: Workbench) -> list[tuple[str, str]]:
+    """Label and name of every card; the label says what must be downloaded first."""
+    return [(_choice(card), card.name) for card in workbench.cards()]
+
+
+def find_way_on(workbench: Workbench, answers: Sequence[Answer]) -> WayOn | None:
+    """A real CLIP when a Mini CLIP had to pass: the smallest that can run here, or else the smallest."""
+    if not any(answer.problem and not answer.card.download and answer.card.family == "clip" for answer in answers):
+        return None
+    real = sorted((c for c in workbench.cards() if c.family == "clip" and c.download), key=lambda card: card.size_mb)
+    if not real:
+        return None
+    states = {card.name: workbench.availability(card) for card in real}
+    card = next((card for card in real if states[card.name].can_run), real[0])
+    state, size = states[card.name], compare_html.size_words(card.size_mb)
+    if state.can_run:
+        return WayOn(card=card, can_run=True, sentence=f"Load real CLIP ({card.title}, {size}) and score")
+    sentence = f"Real CLIP ({card.title}, {size}) knows many more words and pictures. {state.reason} {state.next_step}"
+    return WayOn(card=card, can_run=False, sentence=" ".join(sentence.split()))
+
+
+def take_way_on(workbench: Workbench, models: Sequence[str | None], name: str) -> list[str | None]:
+    """The rows with a real CLIP for the Mini CLIP, and its own SDS-CLIP for Mini's where there is a card of one."""
+    tuned = next((card.name for card in workbench.cards() if card.base == name), None)
+    in_place = {"clip": name, "sds-clip": tuned}
+    families = [workbench.card(model).family if model else "" for model in models]
+    return [in_place.get(family) or model for family, model in zip(families, models, strict=True)]
+
+
+def _model_line(workbench: Workbench, name: str) -> dict[str, Any]:
+    """Whether it can run, its title, and the rest of the sentence."""
+    try:
+        card = workbench.card(name)
+    except UserError as error:
+        return {"can_run": False, "title": "", "words": str(error)}
+    state = workbench.availability(card)
+    if not state.can_run:
+        words = f"cannot run here. {state.reason} {state.next_step}".strip()
+    elif workbench.is_loaded(card.name):
+        words = "is loaded."
+    else:
+        fetch = f", after a download of {compare_html.size_words(card.size_mb)}" if card.download else ""
+        words = f"loads when first used{fetch}."
+    return {"can_run": state.can_run, "title": card.title, "words": words}
+
+
+def _choice(card: Card) -> str:
+    return f"{card.title} · {compare_html.size_words(card.size_mb)} to download" if card.download else card.title
