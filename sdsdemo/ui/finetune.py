@@ -1,4 +1,4 @@
-"""The Fine-tune tab: layout and wiring. Runs are `sdsdemo.app.jobs`; what is said of them is in `ui/tuned.py`.
+"""The Fine-tune tab: layout and wiring. Runs are `sdsdemo.app.jobs`; what is said of them is in `ui/finetune_html.py`.
 
 A visitor's run is known by an id that the browser keeps: closing or reloading the page ends nothing, and the view is
 taken up again. Which buttons work is decided by the state of the run on the server, never by what was clicked.
@@ -9,12 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator, Mapping
-from html import escape
 from typing import Any
 
 import gradio as gr
 
-from sdsdemo.app.hub_upload import push
 from sdsdemo.app.job_states import Job
 from sdsdemo.app.jobs import OFF, Jobs
 from sdsdemo.app.run_registry import RunRegistry
@@ -26,10 +24,11 @@ from sdsdemo.finetuning.recipe import MINI, Recipe
 from sdsdemo.settings import FINETUNING
 from sdsdemo.ui import finetune_html, training_curves
 from sdsdemo.ui.compare_html import message_html
-from sdsdemo.ui.recipe_form import RecipeForm, in_page_words
+from sdsdemo.ui.recipe_form import OUR_FAULT, RecipeForm, in_page_words
 from sdsdemo.ui.request_order import InOrder
 from sdsdemo.ui.templates import render
 from sdsdemo.ui.thumbnails import Thumbnails
+from sdsdemo.ui.use_elsewhere import UseElsewhere
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +38,6 @@ STORAGE_KEY, SECRET = "sdsdemo-run", "sdsdemo"
 """Of the browser's storage. Nothing confidential is in it but the id of the visitor's own run."""
 MEASURING = "Measuring how long a step takes here."
 SCORING = "Scoring the Mini benchmark with your model: some seconds."
-OUR_FAULT = "Something went wrong on our side; the server's log has the details. Your settings are kept."
 
 
 class FinetuneTab:
@@ -47,7 +45,8 @@ class FinetuneTab:
 
     def __init__(self, workbench: Workbench, jobs: Jobs, registry: RunRegistry, run_id: gr.BrowserState) -> None:
         """run_id: made outside the tabs, as what is inside one has no value before the tab is first seen."""
-        self.workbench, self.jobs, self.registry, self.run_id = workbench, jobs, registry, run_id
+        self.workbench, self.jobs, self.run_id = workbench, jobs, run_id
+        self.elsewhere = UseElsewhere(workbench, jobs, registry)
         self.thumbs = Thumbnails()
         self._estimates: dict[tuple[object, ...], Any] = {}
         self.estimated = InOrder()
@@ -137,11 +136,11 @@ class FinetuneTab:
         self.stop.click(self._stop, self.run_id, self.message, **quick)
         page.load(self._estimate_at_address, form, self.estimate, **measuring)
         page.load(self._watch, self.run_id, self.outputs, **watching)
-        self.to_compare.click(self._use_in_compare, self.run_id, [self.message, tabs, compare.models[-1]], **quick)
+        self.to_compare.click(self.elsewhere.in_compare, self.run_id, [self.message, tabs, compare.models[-1]], **quick)
         if self.workbench.settings.sign_in:
-            self.push.click(self._push, [self.run_id, self.push_name], self.pushed, api_visibility="private")
+            self.push.click(self.elsewhere.on_hub, [self.run_id, self.push_name], self.pushed, api_visibility="private")
         scored = self.to_browse.click(_scoring, None, self.message, **quick).then(
-            self._evaluate, self.run_id, [self.message, browse.run, browse.model, browse.against], **watching
+            self.elsewhere.in_browse, self.run_id, [self.message, browse.run, browse.model, browse.against], **watching
         )
         scored.success(
             browse.open_with,
@@ -150,7 +149,7 @@ class FinetuneTab:
             **quick,
         ).then(lambda: gr.update(selected="browse"), None, tabs, **quick)
         summed = self.to_results.click(_scoring, None, self.message, **quick).then(
-            self._to_results, self.run_id, [self.message, results.chosen], **watching
+            self.elsewhere.in_results, self.run_id, [self.message, results.chosen], **watching
         )
         summed.success(results.show, results.chosen, results.shown, **quick).then(
             lambda: gr.update(selected="results"), None, tabs, **quick
@@ -165,16 +164,6 @@ class FinetuneTab:
         ]  # fmt: skip
 
     # --------------------------------------------------------------------------------------------------- handlers
-
-    def _push(self, id_: str, name: str, token: gr.OAuthToken | None) -> str:
-        """The run's files on the Hub, with the visitor's own sign-in."""
-        if token is None:
-            return message_html("Sign in first, with the button above.")
-        try:
-            address = push(self.jobs.folder(id_), name, token.token)
-        except UserError as error:
-            return message_html(str(error))
-        return render("finetune.pushed", address=address)
 
     def _estimate(self, *values: Any) -> Iterator[str]:
         """How long it would take, in a sentence; measured once for each kind of step, which is said meanwhile."""
@@ -327,39 +316,6 @@ class FinetuneTab:
             for example in examples
             if example.id in wanted
         }
-
-    def _use_in_compare(self, id_: str) -> list[Any]:
-        """The last row of Compare becomes the visitor's own model; nobody else is shown it."""
-        try:
-            name = self.jobs.model(id_)
-        except UserError as error:
-            return [message_html(str(error)), gr.skip(), gr.skip()]
-        choices = [(self.workbench.card(name).title, name)]
-        choices += [(card.title, card.name) for card in self.workbench.cards()]
-        return ["", gr.update(selected="compare"), gr.update(choices=choices, value=name)]
-
-    def _evaluate(self, id_: str) -> list[Any]:
-        """Score the Mini benchmark with the visitor's model, beside the shipped ones, in a run of the visitor's own."""
-        try:
-            name, folder = self.jobs.evaluated(id_)
-        except UserError as error:
-            raise gr.Error(escape(str(error)), print_exception=False) from error
-        except Exception as error:
-            log.exception("a visitor's model could not be evaluated")
-            raise gr.Error(OUR_FAULT, print_exception=False) from error
-        self.registry.lend(name, folder)
-        titles = [(card.title, card.name) for card in self.workbench.cards()]
-        own = (self.workbench.card(name).title, name)
-        return [
-            "",
-            gr.update(choices=[*self.registry.names(), ("your run", name)], value=name),
-            gr.update(choices=[own, *titles], value=self.jobs.get(id_).recipe.base),
-            gr.update(choices=[own, *titles], value=name),
-        ]
-
-    def _to_results(self, id_: str) -> list[Any]:
-        message, run, *_ = self._evaluate(id_)
-        return [message, run]
 
 
 def _scoring() -> str:

@@ -67,6 +67,7 @@ LABELS = {
     "teacher_noises": "Noise draws", "sharpness": "Sharpness", "permuted": "Control: shuffled preferences",
     "unordered": "Control: shuffled, random sign",
 }  # fmt: skip
+OUR_FAULT = "Something went wrong on our side; the server's log has the details. Your settings are kept."
 
 
 def in_page_words(sentence: str) -> str:
