@@ -1,15 +1,13 @@
-"""The Compare tab: layout and wiring. What happens on a click is in `ui/asking.py`.
+"""The Compare tab: layout and wiring. What happens on a click is in `ui/compare_logic.py`.
 
 Left: the picture, captions A and B, settings, Score. Right: one row a model. Below: where the difference comes from.
-The only public endpoint is `/score`; the server checks every limit whatever the fields allow.
+The only public endpoint is in `ui/compare_api.py`; the server checks every limit whatever the fields allow.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from html import escape
 from typing import Any
 
 import gradio as gr
@@ -17,11 +15,10 @@ from gradio.components import Component
 from PIL.Image import Image
 
 from sdsdemo.app.workbench import Workbench
-from sdsdemo.errors import UserError
-from sdsdemo.evaluation.answers import AnswersRecord
 from sdsdemo.settings import LIMITS, NOISES, REGIONS, SEED, TIMESTEP_RANGE, TIMESTEPS, Knob
 from sdsdemo.types import Answer
 from sdsdemo.ui import compare_form, compare_html, compare_logic, compare_models
+from sdsdemo.ui.compare_api import AT_ONCE, ScoreApi
 from sdsdemo.ui.compare_form import Form
 from sdsdemo.ui.compare_logic import View
 from sdsdemo.ui.examples import ShownExample
@@ -30,14 +27,10 @@ from sdsdemo.ui.picture_field import safe_image
 from sdsdemo.ui.request_order import InOrder
 from sdsdemo.ui.templates import render, script
 
-log = logging.getLogger(__name__)
-
 LEAST_ROWS = 3
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 PROGRESS = gr.Progress(track_tqdm=True)
 """Shows downloads: the libraries report them through tqdm."""
-AT_ONCE = 2
-"""Requests that are scored at the same time; more wait in the queue."""
 
 HOW_TO_READ_LOSS = (
     "How to read it: noise is added to the picture and the model, reading one caption, guesses that noise. The line "
@@ -91,7 +84,7 @@ class CompareTab:
                 self.way_on = gr.Button(visible=False, elem_id="way-on-button")
                 self.way_on_model = gr.State("")
         self._build_charts(view)
-        self._build_api()
+        ScoreApi(workbench, examples)
         self._wire()
 
     def _build_question(self, first: ShownExample | None) -> None:
@@ -192,27 +185,6 @@ class CompareTab:
         """The settings that come with an example of a stored run: what the models see, and at which noise."""
         return [self.region, self.timestep_range]
 
-    def _build_api(self) -> None:
-        """Fields that only programs see: `/score` takes lists, and its limits are ours alone."""
-        image = safe_image(label="Image", visible=False)
-        captions = gr.JSON(label="Captions: a list of two or more texts", visible=False)
-        models = gr.JSON(list(self.workbench.settings.models), label="Models: a list of names", visible=False)
-        timesteps = gr.Number(TIMESTEPS.default, label="Timesteps", visible=False)
-        noises = gr.Number(NOISES.default, label="Noise draws", visible=False)
-        seed = gr.Number(SEED.default, label="Seed", visible=False)
-        region = gr.Textbox("crop", label=f"Region: {', '.join(REGIONS)}", visible=False)
-        span = gr.JSON(label="Timestep range: a list of two numbers, or nothing", visible=False)
-        result = gr.JSON(label="The same answer as score --json", visible=False)
-        gr.Button(visible=False).click(
-            self._score_api,
-            [image, captions, models, timesteps, noises, seed, region, span],
-            result,
-            api_name="score",
-            api_description="Scores one picture against two or more captions with every model named.",
-            concurrency_limit=AT_ONCE,
-            concurrency_id="score",
-        )
-
     def _wire(self) -> None:
         spend = [self.timesteps, self.noises, self.seed, *self.as_scored]
         self.inputs: list[Any] = [self.picture, *self.captions, *spend, *self.models]
@@ -312,36 +284,6 @@ class CompareTab:
             gr.update(value=way.sentence if way else "", visible=bool(way and way.can_run)),
             way.card.name if way else "",
         ]
-
-    def _score_api(
-        self,
-        image: str,
-        captions: list[str],
-        models: list[str],
-        timesteps: float,
-        noises: float,
-        seed: float,
-        region: str = "crop",
-        timestep_range: list[float] | None = None,
-    ) -> AnswersRecord:
-        """Scores one picture against two or more captions with every model named, as `score --json` does."""
-        form = Form(
-            image=image,
-            captions=captions,
-            models=models,
-            timesteps=timesteps,
-            noises=noises,
-            seed=seed,
-            region=region,
-            timestep_range=timestep_range,
-        )
-        try:
-            return compare_logic.score_dict(self.workbench, self.examples, form)
-        except UserError as error:
-            raise gr.Error(escape(str(error)), print_exception=False) from error
-        except Exception as error:
-            log.exception("scoring over the API failed")
-            raise gr.Error(compare_logic.OUR_FAULT, print_exception=False) from error
 
     def _choose(self, event: gr.SelectData) -> tuple[str, str, str]:
         example = self.examples[event.index]

@@ -1,0 +1,78 @@
+"""The page's only public endpoint, `/score`: one picture, two or more captions, every model named."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from html import escape
+
+import gradio as gr
+
+from sdsdemo.app.workbench import Workbench
+from sdsdemo.errors import UserError
+from sdsdemo.evaluation.answers import AnswersRecord
+from sdsdemo.settings import NOISES, REGIONS, SEED, TIMESTEPS
+from sdsdemo.ui import compare_logic
+from sdsdemo.ui.compare_form import Form
+from sdsdemo.ui.examples import ShownExample
+from sdsdemo.ui.picture_field import safe_image
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 2
+"""Requests that are scored at the same time; more wait in the queue."""
+
+
+class ScoreApi:
+    """Fields that only programs see: `/score` takes lists, and its limits are ours alone."""
+
+    def __init__(self, workbench: Workbench, examples: Sequence[ShownExample]) -> None:
+        self.workbench, self.examples = workbench, examples
+        image = safe_image(label="Image", visible=False)
+        captions = gr.JSON(label="Captions: a list of two or more texts", visible=False)
+        models = gr.JSON(list(self.workbench.settings.models), label="Models: a list of names", visible=False)
+        timesteps = gr.Number(TIMESTEPS.default, label="Timesteps", visible=False)
+        noises = gr.Number(NOISES.default, label="Noise draws", visible=False)
+        seed = gr.Number(SEED.default, label="Seed", visible=False)
+        region = gr.Textbox("crop", label=f"Region: {', '.join(REGIONS)}", visible=False)
+        span = gr.JSON(label="Timestep range: a list of two numbers, or nothing", visible=False)
+        result = gr.JSON(label="The same answer as score --json", visible=False)
+        gr.Button(visible=False).click(
+            self.score,
+            [image, captions, models, timesteps, noises, seed, region, span],
+            result,
+            api_name="score",
+            api_description="Scores one picture against two or more captions with every model named.",
+            concurrency_limit=AT_ONCE,
+            concurrency_id="score",
+        )
+
+    def score(
+        self,
+        image: str,
+        captions: list[str],
+        models: list[str],
+        timesteps: float,
+        noises: float,
+        seed: float,
+        region: str = "crop",
+        timestep_range: list[float] | None = None,
+    ) -> AnswersRecord:
+        """Scores one picture against two or more captions with every model named, as `score --json` does."""
+        form = Form(
+            image=image,
+            captions=captions,
+            models=models,
+            timesteps=timesteps,
+            noises=noises,
+            seed=seed,
+            region=region,
+            timestep_range=timestep_range,
+        )
+        try:
+            return compare_logic.score_dict(self.workbench, self.examples, form)
+        except UserError as error:
+            raise gr.Error(escape(str(error)), print_exception=False) from error
+        except Exception as error:
+            log.exception("scoring over the API failed")
+            raise gr.Error(compare_logic.OUR_FAULT, print_exception=False) from error
