@@ -151,7 +151,7 @@ def test_breakdowns_count_what_the_other_filters_leave(catalogue: Catalogue) -> 
 
 
 def test_a_benchmark_that_changed_is_told(folder: Path) -> None:
-    with pytest.raises(UserError, match="has no example e0 any more"):
+    with pytest.raises(UserError, match="no longer has example e0"):
         read_catalogue(read_run(folder / "runs" / "made"), lambda name: EXAMPLES[1:])
 
 

@@ -115,7 +115,7 @@ def test_unusual_pictures_score_alike_over_api_and_shell(client, served, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("kind", "words"), [("one pixel", "at least 8 pixels"), ("huge", "million pixels"), ("cut", "broken")]
+    ("kind", "words"), [("one pixel", "at least 8 pixels"), ("huge", "million pixels"), ("cut", "damaged")]
 )
 def test_a_picture_that_cannot_be_taken_is_one_sentence_over_the_api(client, tmp_path: Path, kind: str, words: str):
     path = tmp_path / "picture.png"
