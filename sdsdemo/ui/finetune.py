@@ -24,11 +24,11 @@ from sdsdemo.finetuning.recipe import MINI, Recipe
 from sdsdemo.settings import FINETUNING
 from sdsdemo.ui import finetune_html, training_curves
 from sdsdemo.ui.compare_html import message_html
+from sdsdemo.ui.finished_run import FinishedRun
 from sdsdemo.ui.recipe_form import OUR_FAULT, RecipeForm, in_page_words
 from sdsdemo.ui.request_order import InOrder
 from sdsdemo.ui.templates import render
 from sdsdemo.ui.thumbnails import Thumbnails
-from sdsdemo.ui.use_elsewhere import UseElsewhere
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class FinetuneTab:
     def __init__(self, workbench: Workbench, jobs: Jobs, registry: RunRegistry, run_id: gr.BrowserState) -> None:
         """run_id: made outside the tabs, as what is inside one has no value before the tab is first seen."""
         self.workbench, self.jobs, self.run_id = workbench, jobs, run_id
-        self.elsewhere = UseElsewhere(workbench, jobs, registry)
+        self.finished = FinishedRun(workbench, jobs, registry)
         self.thumbs = Thumbnails()
         self._estimates: dict[tuple[object, ...], Any] = {}
         self.estimated = InOrder()
@@ -136,11 +136,11 @@ class FinetuneTab:
         self.stop.click(self._stop, self.run_id, self.message, **quick)
         page.load(self._estimate_at_address, form, self.estimate, **measuring)
         page.load(self._watch, self.run_id, self.outputs, **watching)
-        self.to_compare.click(self.elsewhere.in_compare, self.run_id, [self.message, tabs, compare.models[-1]], **quick)
+        self.to_compare.click(self.finished.in_compare, self.run_id, [self.message, tabs, compare.models[-1]], **quick)
         if self.workbench.settings.sign_in:
-            self.push.click(self.elsewhere.on_hub, [self.run_id, self.push_name], self.pushed, api_visibility="private")
+            self.push.click(self.finished.on_hub, [self.run_id, self.push_name], self.pushed, api_visibility="private")
         scored = self.to_browse.click(_scoring, None, self.message, **quick).then(
-            self.elsewhere.in_browse, self.run_id, [self.message, browse.run, browse.model, browse.against], **watching
+            self.finished.in_browse, self.run_id, [self.message, browse.run, browse.model, browse.against], **watching
         )
         scored.success(
             browse.open_with,
@@ -149,7 +149,7 @@ class FinetuneTab:
             **quick,
         ).then(lambda: gr.update(selected="browse"), None, tabs, **quick)
         summed = self.to_results.click(_scoring, None, self.message, **quick).then(
-            self.elsewhere.in_results, self.run_id, [self.message, results.chosen], **watching
+            self.finished.in_results, self.run_id, [self.message, results.chosen], **watching
         )
         summed.success(results.show, results.chosen, results.shown, **quick).then(
             lambda: gr.update(selected="results"), None, tabs, **quick

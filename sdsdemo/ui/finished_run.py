@@ -20,7 +20,7 @@ from sdsdemo.ui.templates import render
 log = logging.getLogger(__name__)
 
 
-class UseElsewhere:
+class FinishedRun:
     """What the buttons of a finished run do. `id_` is the id of the run."""
 
     def __init__(self, workbench: Workbench, jobs: Jobs, registry: RunRegistry) -> None:
