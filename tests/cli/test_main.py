@@ -346,3 +346,16 @@ def test_a_failed_training_gives_its_reason_on_stderr(
     out, error = capsys.readouterr()
     assert out == ""
     assert "Failed after 3 of 9 steps: Make room." in error
+
+
+@pytest.mark.parametrize(
+    ("name", "stored"),
+    [("preference-controls", "dealt"), ("dealt", "dealt"), ("wise-ft", "return"), ("return", "return")],
+)
+def test_a_study_is_known_by_its_new_and_its_old_name(
+    name: str, stored: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made: list[str] = []
+    monkeypatch.setattr("sdsdemo.mini.experiments.verify.make_studies", lambda names, *rest: made.extend(names))
+    status, out, _ = said(capsys, "mini", "study", name, "--json")
+    assert (status, made, json.loads(out)["studies"]) == (0, [stored], [stored])
