@@ -99,7 +99,7 @@ def test_another_base_is_refused_with_a_sentence(base: ClipModel, folder: Path, 
     save_file(
         twins.clip_module(twins.clip_config(words=True), seed=9).state_dict(), moved / "open_clip_model.safetensors"
     )
-    with pytest.raises(UserError, match="other weights") as caught:
+    with pytest.raises(UserError, match="other than those here") as caught:
         score(f"sds-clip:{tmp_path / 'tuned.safetensors'}")
     assert str(tmp_path) not in str(caught.value)
 
@@ -116,7 +116,7 @@ def test_a_base_with_other_preprocessing_or_activation_is_refused(
     config = json.loads((moved / "open_clip_config.json").read_text())
     config[part] |= changes
     (moved / "open_clip_config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match="other weights"):
+    with pytest.raises(UserError, match="other than those here"):
         score(f"sds-clip:{tmp_path / 'tuned.safetensors'}")
 
 
