@@ -197,9 +197,9 @@ def test_what_is_out_of_sight_is_not_meant(tab: Any) -> None:
 
 def test_an_unknown_id_is_a_sentence_everywhere(tab: Any) -> None:
     assert "no such run here" in tab._stop("guessed")
-    assert "no such run here" in tab.elsewhere.in_compare("guessed")[0]
+    assert "no such run here" in tab.finished.in_compare("guessed")[0]
     with pytest.raises(gr.Error, match="no such run here"):
-        tab.elsewhere.in_browse("guessed")
+        tab.finished.in_browse("guessed")
 
 
 def test_buttons_follow_the_state_of_the_run(tab: Any) -> None:
