@@ -1,0 +1,164 @@
+"""Stop: obeyed at once in every phase, and nothing that was trained or measured is lost."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sdsdemo.app.workbench import Workbench
+from sdsdemo.finetuning import before_after
+from sdsdemo.finetuning.events import Done, Evaluated, Event, Notice, Step, WeightsSaved, Working
+from sdsdemo.finetuning.recipe import Recipe
+from sdsdemo.finetuning.run import finetune
+from sdsdemo.finetuning.run_folder import TuningFolder
+from tests.finetuning.runs import TINY, done, tensors
+
+pytestmark = pytest.mark.usefixtures("small_sets")
+
+
+def test_a_stop_while_the_teacher_is_asked_is_obeyed_and_the_file_loads(
+    run: Any, tmp_path: Path, workbench: Workbench
+) -> None:
+    events = run(objective="preference", stop_at=lambda event: isinstance(event, Working) and "teacher" in event.text)
+    assert done(events).state == "stopped"
+    assert not any(isinstance(event, Step) for event in events)
+    assert any(isinstance(event, WeightsSaved) for event in events)
+    assert workbench.scorer(f"sds-clip:{tmp_path / 'run' / 'model.safetensors'}")
+
+
+def test_a_stop_during_an_evaluation_is_obeyed_at_once(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(before_after, "AT_ONCE", 1)
+    opened: list[str] = []
+    whole = before_after.Evaluator._input
+
+    def counted(self: Any, key: str, picture: Any) -> Any:
+        opened.append(key)
+        return whole(self, key, picture)
+
+    monkeypatch.setattr(before_after.Evaluator, "_input", counted)
+    before = run(
+        "before", objective="clip", stop_at=lambda event: isinstance(event, Working) and "evaluation" in event.text
+    )
+    assert done(before).state == "stopped"
+    assert opened == []
+    on_the_way = run("way", objective="clip", stop_at=lambda event: isinstance(event, Step) and event.step == 3)
+    assert done(on_the_way).state == "stopped"
+    assert [event.step for event in on_the_way if isinstance(event, Evaluated)] == [
+        0,
+        3,
+    ]  # the last one is the look after
+
+
+def test_a_stop_before_the_run_has_begun_is_obeyed(tmp_path: Path, benchmark: str, workbench: Workbench) -> None:
+    (tmp_path / "run").mkdir()
+    TuningFolder(tmp_path / "run").ask_to_stop()
+    recipe = replace(TINY, objective="clip", measure=benchmark)
+    events = list(finetune(recipe, tmp_path / "run", workbench=workbench))
+    assert done(events).state == "stopped"
+    assert not any(isinstance(event, Step) for event in events)
+
+
+def test_an_old_wish_to_stop_does_not_stop_the_run_that_goes_on(run: Any, tmp_path: Path) -> None:
+    run(objective="clip", stop_at=lambda event: isinstance(event, Step) and event.step == 3)
+    TuningFolder(tmp_path / "run").ask_to_stop()
+    assert done(run(objective="clip", resume=True)).state == "finished"
+
+
+@pytest.mark.parametrize("after", [Step, WeightsSaved, Evaluated])
+def test_a_stop_after_the_last_step_is_no_finished_run(run: Any, tmp_path: Path, after: type) -> None:
+    made: list[int] = []
+
+    def late(event: Event) -> bool:
+        made.append(event.step) if isinstance(event, Step) else None
+        return made[-1:] == [6] and isinstance(event, after)
+
+    assert done(run(objective="clip", stop_at=late)).state == "stopped"
+    record = TuningFolder(tmp_path / "run").read()
+    assert (record["state"], record["steps_done"]) == ("stopped", 6)
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+    assert done(run(objective="clip", resume=True)).state == "finished"
+
+
+def test_a_slow_evaluation_after_a_stop_is_skipped_and_said(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdsdemo.finetuning.ending.EVALUATION_AFTER_STOP", -1.0)
+    events = run(objective="clip", stop_at=lambda event: isinstance(event, Step) and event.step == 3)
+    assert done(events).state == "stopped"
+    assert "measured" not in done(events).record
+    assert any(isinstance(event, Notice) and "not measured" in event.text for event in events)
+
+
+@pytest.mark.parametrize("phase", ["loading", "reading", "baseline evaluation"])
+def test_a_stop_before_a_run_goes_on_keeps_its_weights(run: Any, tmp_path: Path, phase: str) -> None:
+    run(objective="clip", stop_at=lambda event: isinstance(event, Step) and event.step == 3)
+    kept = (tmp_path / "run" / "model.safetensors").read_bytes()
+    events = run(
+        objective="clip", resume=True, stop_at=lambda event: isinstance(event, Working) and phase in event.text
+    )
+    assert (done(events).state, done(events).record["steps_done"]) == ("stopped", 3)
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == kept
+    assert not any(isinstance(event, Evaluated) and event.step for event in events)
+    again = run(objective="clip", resume=True)
+    assert [event.step for event in again if isinstance(event, Step)] == [4, 5, 6]
+
+
+@pytest.mark.parametrize("phase", [Working, Evaluated, Notice])
+def test_a_stop_before_more_steps_keeps_what_was_measured(run: Any, tmp_path: Path, phase: type) -> None:
+    run(objective="sds")
+    kept = TuningFolder(tmp_path / "run")
+    record, model = kept.read(), kept.model.read_bytes()
+    last = done(run(objective="sds", steps=9, resume=True, stop_at=lambda event: isinstance(event, phase)))
+    assert (last.state, kept.read(), kept.model.read_bytes()) == ("stopped", record, model)
+    assert done(run(objective="sds", steps=9, resume=True)).record["steps_done"] == 9
+
+
+STOPS = 10
+MOST_SECONDS = 2.0
+"""From the wish to stop to the end of the run."""
+
+
+def stopped_after(recipe: Recipe, out: Path, workbench: Workbench, seconds: float) -> tuple[str, float]:
+    """A run that is stopped so long after its start: its state, and how long it took to end."""
+    asked: list[float] = []
+
+    def ask() -> None:
+        asked.append(time.monotonic())
+        TuningFolder(out).ask_to_stop()
+
+    out.mkdir()
+    timer = threading.Timer(seconds, ask)
+    timer.start()
+    *_, last = finetune(recipe, out, workbench=workbench)
+    ended = time.monotonic()
+    timer.join()
+    assert isinstance(last, Done)
+    return last.state, ended - asked[0]
+
+
+def test_a_stop_at_any_moment_is_quick_and_costs_no_weight(
+    tmp_path: Path, benchmark: str, workbench: Workbench
+) -> None:
+    """A stop in the last milliseconds may come too late: then the run has finished."""
+    recipe, draw = replace(TINY, measure=benchmark, fitted_on=64), random.Random(3)
+    began = time.monotonic()
+    *_, last = finetune(recipe, tmp_path / "straight", workbench=workbench)
+    whole, expected = time.monotonic() - began, tensors(tmp_path / "straight")
+    states = []
+    for number in range(STOPS):
+        out = tmp_path / f"cut {number}"
+        state, late = stopped_after(recipe, out, workbench, whole * (number + draw.random()) / STOPS)
+        states.append(state)
+        assert state in ("stopped", "finished")
+        assert late < MOST_SECONDS
+        *_, last = finetune(recipe, out, workbench=workbench, resume=True)
+        assert last.state == "finished"  # type: ignore[union-attr]
+        found = tensors(out)
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], expected[name]) for name in found), number
+    assert states.count("stopped") > STOPS // 2
