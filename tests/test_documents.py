@@ -32,6 +32,11 @@ def test_the_first_page_is_short() -> None:
     assert len(README.splitlines()) <= LINES_OF_THE_FIRST_PAGE
 
 
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_no_document_holds_both_sides_of_a_merge(name: str) -> None:
+    assert not re.search(r"^(<{7}|={7}|>{7})( |$)", DOCUMENTS[name], re.MULTILINE)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_parses(command: str) -> None:
     assert main._parser().parse_args(shlex.split(command)).run
