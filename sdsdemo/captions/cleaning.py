@@ -1,11 +1,11 @@
-"""One cleaning of captions before every tokenizer, so that all models and all entrances read the same text.
+"""Cleans every caption before tokenization, so that all models read the same text, wherever it was entered.
 
-What open_clip does before its own tokenizer (ftfy's repairs of encoding and typography, HTML unescaped, whitespace
-collapsed), and without characters that nobody sees. Stable Diffusion's tokenizer does none of it, so that a curly
-apostrophe would be another word there.
+Does what open_clip does before its own tokenizer (ftfy repairs encoding and typography, HTML is unescaped, whitespace
+collapsed), and removes invisible characters. Stable Diffusion's tokenizer does none of this: a curly apostrophe would
+make a different word there.
 
-An invisible character stays where its script or an emoji is written with it: a joiner between Persian letters or after
-a virama, the parts of a family or a flag. Between Latin letters it would only make another word.
+An invisible character stays where its script or an emoji needs it: a joiner between Persian letters or after a virama,
+within a family or a flag. Between Latin letters it would only make a different word.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ JOINING = (
     "Gurmukhi", "Gujarati", "Oriya", "Tamil", "Telugu", "Kannada", "Malayalam", "Sinhala", "Khmer", "Myanmar",
     "Tibetan", "Javanese", "Balinese",
 )  # fmt: skip
-"""Scripts whose words may hold a joiner or a non-joiner."""
+"""Scripts whose words may contain joiners or non-joiners."""
 HIDDEN = r"[[\p{Default_Ignorable_Code_Point}\p{Cc}\p{Cf}\p{Cs}]--[\s\p{Prepended_Concatenation_Mark}]]"
-"""What is not seen: Unicode's ignorable, control and format characters, but for spaces and signs over numbers."""
+"""Invisible characters: Unicode's ignorable, control and format characters, except spaces and marks over numbers."""
 KEPT = (
     r"(?<=[{joining}])[\u200c\u200d](?=[{joining}])",
     r"(?<=\p{{ccc=Virama}})\u200d",
@@ -36,20 +36,18 @@ KEPT = (
     r"(?<=[0-9#*])\ufe0f(?=\u20e3)",
     r"\U0001f3f4[\U000e0020-\U000e007e]+\U000e007f",
 )
-"""Where it stays: within words of such scripts, and within emoji (UTS #51: sequences, presentation, keycaps, flags)."""
-BLANK_OF_BRAILLE = "\u2800"
-"""Seen as a space, though Unicode calls it a sign."""
+"""Where they stay: within words of such scripts, and emoji (UTS #51: sequences, presentation, keycaps, flags)."""
+BRAILLE_BLANK = "\u2800"
+"""Looks like a space, though Unicode classes it as a symbol."""
 ROUNDS = 32
-"""How often a caption is cleaned until nothing changes: entities may be escaped within entities."""
+"""Most passes; a caption is cleaned until nothing changes, since entities may be escaped within entities."""
 REMEMBERED = 65_536
-READ_PLAIN = (
-    "Of {total:,} captions {count:,} {are} read with typography, HTML entities or invisible characters made plain."
-)
-READ = "Caption {letter} is read as “{text}”: typography, HTML entities and invisible characters are made plain."
+READ_PLAIN = "Typography, HTML entities or invisible characters were normalised in {count:,} of {total:,} captions."
+READ = "Caption {letter} is read as “{text}”: typography, HTML entities and invisible characters are normalised."
 
 
 def clean_caption(caption: str) -> str:
-    """The text that every model reads; cleaning it again changes nothing. Plain ASCII changes in its spaces alone."""
+    """The text that every model reads; cleaning it again changes nothing. In plain ASCII, only whitespace changes."""
     if caption.isascii() and caption.isprintable() and "&" not in caption:
         return _spaced(caption)
     return _cleaned(caption)
@@ -61,7 +59,7 @@ def clean_captions(captions: Sequence[str]) -> list[str]:
 
 
 def cleaning_notes(typed: Sequence[str], cleaned: Sequence[str]) -> tuple[str, ...]:
-    """A sentence for each caption of which more than spaces was changed."""
+    """A sentence for each caption in which more than whitespace changed."""
     return tuple(
         READ.format(letter=letter(index), text=after)
         for index, (before, after) in enumerate(zip(typed, cleaned, strict=True))
@@ -70,14 +68,14 @@ def cleaning_notes(typed: Sequence[str], cleaned: Sequence[str]) -> tuple[str, .
 
 
 def plain_notes(captions: Iterable[str]) -> list[str]:
-    """For many captions: how many of them are read as another text, in a sentence; none where none is."""
+    """A sentence saying how many of the captions cleaning changes; empty if none."""
     every = set(captions)
     count = sum(_differs(caption, clean_caption(caption)) for caption in every)
-    return [READ_PLAIN.format(total=len(every), count=count, are="is" if count == 1 else "are")] if count else []
+    return [READ_PLAIN.format(total=len(every), count=count)] if count else []
 
 
 def is_blank(caption: str) -> bool:
-    """Whether nothing of a caption is left to read."""
+    """Whether nothing is left of a caption after cleaning."""
     return not clean_caption(caption)
 
 
@@ -86,7 +84,7 @@ def _differs(typed: str, cleaned: str) -> bool:
 
 
 def letter(index: int) -> str:
-    """What a caption is called: A, B, ... as on the page, and 27 after Z."""
+    """The label of a caption: A, B, ... as on the page, then 27 after Z."""
     return chr(ord("A") + index) if index < 26 else str(index + 1)
 
 
@@ -100,15 +98,15 @@ def _cleaned(caption: str) -> str:
 
 
 def _once(caption: str) -> str:
-    import ftfy  # takes a tenth of a second, and plain captions do without
+    import ftfy  # takes 0.1 s to import, and plain captions do not need it
 
     text = html.unescape(html.unescape(ftfy.fix_text(_whole_characters(caption))))
-    return _spaced(_hidden().sub(r"\1", text.replace(BLANK_OF_BRAILLE, " ")))
+    return _spaced(_hidden().sub(r"\1", text.replace(BRAILLE_BLANK, " ")))
 
 
 @lru_cache(maxsize=1)
 def _hidden() -> regex.Pattern[str]:
-    """Finds every invisible character; its group holds one that stays."""
+    """Matches every invisible character; its group captures one that stays."""
     import regex
 
     joining = "".join(rf"\p{{scx={script}}}" for script in JOINING)
@@ -117,7 +115,7 @@ def _hidden() -> regex.Pattern[str]:
 
 
 def _whole_characters(text: str) -> str:
-    """Halves of characters joined in pairs; a half alone is dropped."""
+    """Surrogate pairs joined; a lone surrogate is dropped."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "ignore")
 
 

@@ -1,4 +1,4 @@
-"""The word lists of `swaps.toml` and what a word may be: colour, size, number, relation, noun or verb. No sentence."""
+"""The word lists of `swaps.toml`, and what kind of word each is: colour, size, number, relation, noun or verb."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WORDS = Path(__file__).with_name("swaps.toml")
 
 @cache
 def lists() -> dict[str, Any]:
-    """The lists of `swaps.toml`: a string becomes a set of words, a list stays one."""
+    """The lists of `swaps.toml`: a string becomes a set of words, a list stays a list."""
     found = tomllib.loads(WORDS.read_text(encoding="utf-8"))
     return {name: frozenset(entry.split()) if isinstance(entry, str) else entry for name, entry in found.items()}
 
@@ -24,7 +24,7 @@ def union(*names: str) -> frozenset[str]:
 
 @cache
 def split(name: str) -> dict[str, list[tuple[str, ...]]]:
-    """The phrases of a list by their first word, the longest first."""
+    """The phrases of a list by their first word, longest first."""
     phrases: dict[str, list[tuple[str, ...]]] = {}
     for phrase in sorted((tuple(entry.split()) for entry in lists()[name]), key=len, reverse=True):
         phrases.setdefault(phrase[0], []).append(phrase)
@@ -57,7 +57,7 @@ def determiner(word: str) -> bool:
 
 @cache
 def heads_of_prepositions() -> frozenset[str]:
-    """Prepositions that end a phrase by themselves: "left" and "right" are often adjectives."""
+    """First words of prepositions, which end a noun phrase; not "left" and "right", which are often adjectives."""
     return frozenset(split("prepositions")) - {"left", "right"}
 
 
@@ -77,14 +77,14 @@ def is_finite(word: str) -> bool:
 
 
 def content(word: str) -> bool:
-    """May the word be part of a noun phrase after its determiner?"""
+    """Whether the word can be part of a noun phrase after its determiner."""
     if not word[0].isalpha() or determiner(word) or is_finite(word) or adverb(word):
         return False
     return not (among(word, "stops") or word in heads_of_prepositions() or among(word, "particles"))
 
 
 def is_plural(word: str) -> bool | None:
-    """The noun's number by its form; None for "sheep"."""
+    """Whether a noun is plural, judged by its form; None for one like "sheep"."""
     if among(word, "invariant"):
         return None
     if among(word, "plurals") or (word.endswith("men") and len(word) > 4):

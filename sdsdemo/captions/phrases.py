@@ -1,6 +1,6 @@
-"""Phrases and relations of a caption, by the word lists of `swaps.toml`: "a big red bus", "two men", "sitting on".
+"""Finds noun phrases and relations in a caption ("a big red bus", "sitting on") with the word lists of `swaps.toml`.
 
-Where it is not sure what a word is, there is no phrase. Changes no caption.
+Where a word is ambiguous, no phrase is found. Changes no caption.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ from sdsdemo.captions.lexicon import (
 )
 
 MOST_WORDS = 5
-"""A noun phrase with more words after its determiner is not understood."""
+"""Most words after the determiner of a noun phrase; longer ones are not parsed."""
 MOST_BETWEEN = 4
-"""Words such as "is", "sitting", "up" that may come before a preposition."""
+"""Most words such as "is", "sitting", "up" before a preposition."""
 AGREES_WITHIN = 4
-"""Words after a phrase among which a pronoun may agree with it, besides those of a phrase."""
+"""Words after a phrase in which a pronoun may agree with it, on top of the length of one phrase."""
 
 _TOKEN = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*|[^\w\s]|_")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Phrase:
-    """Words start..end (end excluded) of a caption that name one thing or more."""
+    """The words start..end (end excluded) of a caption that name one or more things."""
 
     start: int
     end: int
     plural: bool | None
-    """None where it is not known."""
+    """None if unknown."""
 
 
 def read(caption: str) -> tuple[list[str], list[tuple[int, int]]]:
-    """The caption's words and marks in lower case, and where each stands."""
+    """The caption's words and punctuation marks in lower case, and the span of each."""
     matches = list(_TOKEN.finditer(caption))
     return [match.group().lower() for match in matches], [match.span() for match in matches]
 
 
-def run_of(words: Sequence[str], start: int) -> int:
-    """Where the adjectives and nouns that begin at `start` end."""
+def end_of_run(words: Sequence[str], start: int) -> int:
+    """The end of the run of adjectives and nouns that begins at `start`."""
     end, noun = start, False
     while end < len(words) and end - start <= MOST_WORDS:
         word = words[end]
@@ -74,7 +74,7 @@ def _leads_on(words: Sequence[str], k: int) -> bool:
 
 
 def noun_ends(words: Sequence[str], start: int, end: int) -> bool:
-    """Do the words start..end end with a noun, and is every noun before it in the singular?"""
+    """Whether the words start..end end with a noun, and every noun before it is singular."""
     if not 0 < end - start <= MOST_WORDS:
         return False
     head = words[end - 1]
@@ -83,7 +83,7 @@ def noun_ends(words: Sequence[str], start: int, end: int) -> bool:
     return not any(is_plural(word) for word in words[start : end - 1] if word != "and")
 
 
-def simple(words: Sequence[str], start: int) -> Phrase | None:
+def simple_phrase(words: Sequence[str], start: int) -> Phrase | None:
     """ "a big red bus", "two dogs", "people", "snow": a determiner and a noun, or a noun that needs none."""
     if start >= len(words):
         return None
@@ -92,7 +92,7 @@ def simple(words: Sequence[str], start: int) -> Phrase | None:
     inner = start + few + determiner(first)
     if first == "the" and inner < len(words) and among(words[inner], "plural_determiners"):
         first, inner = words[inner], inner + 1
-    end = run_of(words, inner)
+    end = end_of_run(words, inner)
     if not noun_ends(words, inner, end):
         return None
     head, plural = words[end - 1], is_plural(words[end - 1])
@@ -106,8 +106,8 @@ def simple(words: Sequence[str], start: int) -> Phrase | None:
 
 
 def with_of(words: Sequence[str], start: int) -> Phrase | None:
-    """ "a cup of coffee", "a group of people": a simple phrase and what it is of. None where it is no thing."""
-    phrase = simple(words, start)
+    """ "a cup of coffee", "a group of people": a simple phrase with its "of" phrase. None if it names no thing."""
+    phrase = simple_phrase(words, start)
     if phrase is None:
         return None
     head = words[phrase.end - 1]
@@ -116,14 +116,14 @@ def with_of(words: Sequence[str], start: int) -> Phrase | None:
         return None if among(head, "not_things") else phrase
     if among(head, "pictures"):
         return None
-    if (of := simple(words, inner)) is not None:
+    if (of := simple_phrase(words, inner)) is not None:
         return Phrase(start=start, end=of.end, plural=phrase.plural)
-    end = run_of(words, inner)
+    end = end_of_run(words, inner)
     return Phrase(start=start, end=end, plural=phrase.plural) if noun_ends(words, inner, end) else None
 
 
-def whole(words: Sequence[str], start: int) -> Phrase | None:
-    """A phrase with the one joined by "and": "a cat and a dog", "a suit and tie". None where its end is not sure."""
+def with_and(words: Sequence[str], start: int) -> Phrase | None:
+    """A phrase with another joined by "and": "a cat and a dog", "a suit and tie". None if its end is unclear."""
     phrase = with_of(words, start)
     if phrase is None or words[phrase.end : phrase.end + 1] not in (["and"], ["or"]):
         return phrase
@@ -132,14 +132,14 @@ def whole(words: Sequence[str], start: int) -> Phrase | None:
         return phrase  # "a man on a horse and holding a flag": only the verbs are joined
     second = with_of(words, inner)
     if second is None:
-        end = run_of(words, inner)
+        end = end_of_run(words, inner)
         return Phrase(start=start, end=end, plural=True) if noun_ends(words, inner, end) else None
     return Phrase(start=start, end=second.end, plural=True)
 
 
 def object_of(words: Sequence[str], start: int) -> Phrase | None:
-    """What follows a relation. In "a cat on a chair and a dog under a bed" the dog is not part of it."""
-    both, alone = whole(words, start), with_of(words, start)
+    """The phrase after a relation. In "a cat on a chair and a dog under a bed" it does not include the dog."""
+    both, alone = with_and(words, start), with_of(words, start)
     if both is None or alone is None or both.end == alone.end:
         return both
     second = with_of(words, alone.end + 1)
@@ -149,8 +149,8 @@ def object_of(words: Sequence[str], start: int) -> Phrase | None:
     return None if finite else alone  # "a man wearing a coat and a hat sits on a bench": whose verb is it?
 
 
-def listed(words: Sequence[str], start: int, name: str) -> int:
-    """How many words of an entry of the list stand at `start`."""
+def entry_length(words: Sequence[str], start: int, name: str) -> int:
+    """The length in words of the list entry that begins at `start`; 0 if none does."""
     if start >= len(words):
         return 0
     for phrase in split(name).get(words[start], ()):
@@ -160,11 +160,11 @@ def listed(words: Sequence[str], start: int, name: str) -> int:
 
 
 def relation(words: Sequence[str], start: int) -> tuple[int, bool]:
-    """(where the relation that begins at `start` ends, or 0; does it hold a verb that must agree)."""
+    """(the end of the relation that begins at `start`, or 0; whether it contains a verb that must agree)."""
     finite, k = False, start
     while k < len(words) and k - start <= MOST_BETWEEN:
         word = words[k]
-        if size := listed(words, k, "relations") or listed(words, k, "prepositions"):
+        if size := entry_length(words, k, "relations") or entry_length(words, k, "prepositions"):
             return k + size, finite or is_finite(word)
         if among(word, "transitive", "transitive_finite") and _determined(words, k + 1):
             return k + 1, finite or is_finite(word)
@@ -176,21 +176,21 @@ def relation(words: Sequence[str], start: int) -> tuple[int, bool]:
 
 
 def _determined(words: Sequence[str], start: int) -> bool:
-    return simple(words, start) is not None
+    return simple_phrase(words, start) is not None
 
 
 def relations(words: Sequence[str]) -> Iterator[tuple[Phrase, Phrase]]:
-    """(X, Y) wherever "X relation Y" begins a clause and X and Y may change places without a verb changing."""
+    """(X, Y) wherever "X relation Y" begins a clause, and swapping X and Y changes no verb."""
     after_object = -1
     for start in range(len(words)):
         with_ = start > 0 and words[start - 1] == "with"
         if not (with_ or start == after_object or _begins(words, start)):
             continue
-        x = whole(words, start)
+        x = with_and(words, start)
         if x is None:
             continue
         end, finite = relation(words, x.end)
-        if with_ and listed(words, x.end, "prepositions") != end - x.end:
+        if with_ and entry_length(words, x.end, "prepositions") != end - x.end:
             continue
         if with_ and " ".join(words[x.end : end]) not in lists()["on_things"]:
             continue
@@ -204,7 +204,7 @@ def relations(words: Sequence[str]) -> Iterator[tuple[Phrase, Phrase]]:
 
 
 def _begins(words: Sequence[str], start: int) -> bool:
-    """Does a clause begin here, so that a phrase is its subject?"""
+    """Whether a clause begins here, so that the phrase is its subject."""
     if start == 0:
         return True
     last, before = words[start - 1], words[start - 2] if start > 1 else ""
@@ -214,7 +214,7 @@ def _begins(words: Sequence[str], start: int) -> bool:
 
 
 def _number_shows(words: Sequence[str], x: Phrase, y: Phrase) -> bool:
-    """Does "there is" before X, "is waving" after Y, or an "its" or "their" further on agree with X?"""
+    """Whether "there is" before X, "is waving" after Y, or a later "its" or "their" may have to agree with X."""
     if (x.start > 0 and among(words[x.start - 1], "be")) or (y.end < len(words) and is_finite(words[y.end])):
         return True
     return any(among(word, "pronouns") for word in words[y.end : y.end + AGREES_WITHIN + MOST_WORDS])

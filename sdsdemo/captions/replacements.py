@@ -1,12 +1,12 @@
-"""Captions with one word in another's place, so that a true caption becomes a false one. Not the same words.
+"""Replaces a word or phrase of a caption, so that a true caption becomes a false one. The bag of words changes.
 
     new-relation   a cat on a couch            ->  a cat under a couch
     new-state      a man sitting on a bench    ->  a man standing on a bench
     new-colour     a red bus                   ->  a blue bus
     new-number     two dogs on a bed           ->  four dogs on a bed
 
-After SugarCrepe's replacements (Hsieh et al. 2023, 2306.14610), by the tables of `swaps.toml`. A model that reads a
-caption as a bag of words can tell these apart, which it cannot with the swaps of `swaps`. Knows no picture.
+Follows SugarCrepe's replacements (Hsieh et al. 2023, 2306.14610), with the tables of `swaps.toml`. A bag-of-words model
+can tell these from the caption, unlike the swaps of `swap_rules`. Never sees the picture.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from sdsdemo.captions.lexicon import (
     size_sides,
     verb_form,
 )
-from sdsdemo.captions.phrases import run_of, simple, with_of
+from sdsdemo.captions.phrases import end_of_run, simple_phrase, with_of
 
 KINDS = ("new-relation", "new-state", "new-colour", "new-number")
 
 Edit = tuple[str, int, int, str]
-"""(kind, start, end, new words): the words start..end (end excluded) give way to others."""
+"""(kind, start, end, new words): the words start..end (end excluded) are replaced."""
 
 
 def replacements(words: Sequence[str]) -> Iterator[Edit]:
@@ -41,15 +41,15 @@ def replacements(words: Sequence[str]) -> Iterator[Edit]:
 
 @cache
 def _table(name: str) -> dict[str, list[tuple[tuple[str, ...], str]]]:
-    """By first word, (words, their replacement), the longest first."""
+    """By first word: (words, their replacement), longest first."""
     found: dict[str, list[tuple[tuple[str, ...], str]]] = {}
     for old, new in sorted(lists()[name], key=lambda pair: -len(pair[0].split())):
         found.setdefault(old.split()[0], []).append((tuple(old.split()), new))
     return found
 
 
-def _at(words: Sequence[str], k: int, name: str) -> tuple[int, str] | None:
-    """(where the entry that stands at k ends, what takes its place)."""
+def _entry_at(words: Sequence[str], k: int, name: str) -> tuple[int, str] | None:
+    """(the end of the table's entry at k, its replacement)."""
     for old, new in _table(name).get(words[k], ()):
         if tuple(words[k : k + len(old)]) == old:
             return k + len(old), new
@@ -59,7 +59,7 @@ def _at(words: Sequence[str], k: int, name: str) -> tuple[int, str] | None:
 def _relations(words: Sequence[str]) -> Iterator[Edit]:
     k = 1
     while k < len(words):
-        found = _at(words, k, "opposite_relations")
+        found = _entry_at(words, k, "opposite_relations")
         end, new = found or (k + 1, _in_or_with(words, k))
         thing = with_of(words, end) if new and _relates(words, k) else None
         if thing is not None and words[thing.end - 1] not in words[:k]:  # "a dog behind a brown dog" holds both ways
@@ -68,8 +68,8 @@ def _relations(words: Sequence[str]) -> Iterator[Edit]:
 
 
 def _in_or_with(words: Sequence[str], k: int) -> str:
-    """What takes the place of "in" a kitchen, and of "with" in "a man with a beard"."""
-    phrase = simple(words, k + 1) if words[k] in ("in", "with") else None
+    """The replacement of "in" before "a kitchen", or of "with" in "a man with a beard"; empty if there is none."""
+    phrase = simple_phrase(words, k + 1) if words[k] in ("in", "with") else None
     if phrase is None:
         return ""
     head, before = words[phrase.end - 1], words[k - 1]
@@ -80,7 +80,7 @@ def _in_or_with(words: Sequence[str], k: int) -> str:
 
 
 def _relates(words: Sequence[str], k: int) -> bool:
-    """Does something stand before the relation that it may be said of: a noun, a participle, a form of "be"?"""
+    """Whether the relation follows a word that it can belong to: a noun, a participle, a form of "be"."""
     before = words[k - 1]
     if among(before, "not_placed"):
         return False
@@ -89,17 +89,22 @@ def _relates(words: Sequence[str], k: int) -> bool:
 
 def _states(words: Sequence[str]) -> Iterator[Edit]:
     for k in range(len(words)):
-        if (found := _at(words, k, "opposite_states")) and k and _lives(words, k) and _placed(words, found[0]):
+        if (
+            (found := _entry_at(words, k, "opposite_states"))
+            and k
+            and _is_animate(words, k)
+            and _placed(words, found[0])
+        ):
             yield "new-state", k, *found
-        if (found := _at(words, k, "opposite_acts")) and k and with_of(words, found[0]) is not None:
+        if (found := _entry_at(words, k, "opposite_acts")) and k and with_of(words, found[0]) is not None:
             yield "new-state", k, *found
         partly = k > 0 and words[k - 1] in ("partially", "partly", "partial", "half", "sliced")
-        if not partly and (found := _at(words, k, "opposite_words")) and _describes_a_noun(words, *found):
+        if not partly and (found := _entry_at(words, k, "opposite_words")) and _describes_a_noun(words, *found):
             yield "new-state", k, *found
 
 
-def _lives(words: Sequence[str], k: int) -> bool:
-    """Is the nearest noun before k a person or an animal?"""
+def _is_animate(words: Sequence[str], k: int) -> bool:
+    """Whether the nearest noun before k is a person or an animal."""
     start = k - 1
     while start > 0 and (among(words[start], "be", "particles") or adverb(words[start])):
         start -= 1
@@ -107,7 +112,7 @@ def _lives(words: Sequence[str], k: int) -> bool:
 
 
 def _placed(words: Sequence[str], k: int) -> bool:
-    """Does a place follow, so that "standing" fits where "sitting" did?"""
+    """Whether a place follows, so that "standing" fits where "sitting" did."""
     return k < len(words) and words[k] in (
         "on",
         "in",
@@ -123,8 +128,8 @@ def _placed(words: Sequence[str], k: int) -> bool:
 
 
 def _describes_a_noun(words: Sequence[str], end: int, new: str) -> bool:
-    """Is a noun described, and nothing else of it that the new word would quarrel with?"""
-    rest = words[end : run_of(words, end)]
+    """Whether a noun follows, and no other modifier of it would contradict the new word."""
+    rest = words[end : end_of_run(words, end)]
     if (
         not rest
         or not content(rest[0])
@@ -140,34 +145,34 @@ def _describes_a_noun(words: Sequence[str], end: int, new: str) -> bool:
 def _colours(words: Sequence[str]) -> Iterator[Edit]:
     groups = colour_groups()
     for k, word in enumerate(words):
-        found = _at(words, k, "other_colours")
+        found = _entry_at(words, k, "other_colours")
         if found is None or _beside_colour(words, k):
             continue
-        stop = run_of(words, k + 1)
+        stop = end_of_run(words, k + 1)
         if (
             stop == k + 1
             or not content(words[k + 1])
             or any(among(w, "people", "pictures") for w in words[k + 1 : stop])
         ):
             continue
-        said = {groups[other] for other in words if other in groups}
-        new = next((c for c in (found[1], "purple", "green", "blue") if groups[c] not in said), None)
+        present = {groups[other] for other in words if other in groups}
+        new = next((c for c in (found[1], "purple", "green", "blue") if groups[c] not in present), None)
         if new is not None and word in groups:
             yield "new-colour", k, k + 1, new
 
 
 def _beside_colour(words: Sequence[str], k: int) -> bool:
-    """Is it one of several colours of a thing, or a shade?"""
+    """Whether the colour is one of several colours of a thing, or has a shade."""
     near = [*words[max(0, k - 2) : k], *words[k + 1 : k + 3]]
     return any(word in colour_groups() for word in near) or (k > 0 and among(words[k - 1], "shades"))
 
 
 def _numbers(words: Sequence[str]) -> Iterator[Edit]:
     for k in range(len(words)):
-        found = _at(words, k, "other_numbers")
+        found = _entry_at(words, k, "other_numbers")
         if found is None or (k > 0 and words[k - 1] in ("a", "the", "of", "these", "those", "number")):
             continue
-        stop = run_of(words, k + 1)
+        stop = end_of_run(words, k + 1)
         if (
             stop > k + 1
             and is_plural(words[stop - 1])

@@ -1,4 +1,4 @@
-"""Swapped twins of image captions: the same words in another order, so that a true caption becomes a false one.
+"""Hard negatives of image captions: the same words in another order, so that a true caption becomes a false one.
 
     noun        a cat on a red couch                 ->  a red couch on a cat
     object      a man on a bench in a park           ->  a man on a park in a bench
@@ -8,10 +8,10 @@
     attribute   a wooden table with a red cup        ->  a red table with a wooden cup
 
 Rules over the word lists of `swaps.toml`, in the spirit of SugarCrepe's swaps (Hsieh et al. 2023, 2306.14610), which a
-language model wrote. Only a / an and capitals are mended: where a verb or pronoun would have to change, there is no
-swap. A caption that has none may have a *replacement* (`replacements`, kinds that begin with "new-"), with other words.
-Knows no grammar, no picture and no likelihood: a twin may be absurd, and then it can be told without the picture.
-Where the rules are unsure there is no twin, so the captions that have one are no random sample of captions.
+language model wrote. Only a / an and capitals are adjusted: where a verb or pronoun would have to change, there is no
+swap. A caption without a swap may have a *replacement* (`replacements`, kinds that begin with "new-").
+The rules know no grammar, no picture and no likelihood: a swap may be absurd, and a model can then reject it without
+the picture. Where they are unsure they make no swap, so the captions that have one are not a random sample.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from sdsdemo.captions.lexicon import (
     size_sides,
     verb_form,
 )
-from sdsdemo.captions.phrases import MOST_WORDS, Phrase, listed, noun_ends, read, relations, run_of, with_of
+from sdsdemo.captions.phrases import MOST_WORDS, Phrase, end_of_run, entry_length, noun_ends, read, relations, with_of
 
 SAME_WORDS = ("noun", "object", "colour", "size", "number", "attribute")
-"""Kinds whose words are those of the caption, in another order."""
+"""Kinds that only reorder the caption's words."""
 OTHER_WORDS = replacements.KINDS
 KINDS = (*SAME_WORDS, *OTHER_WORDS)
 MINI_SWAPS = ("noun", "colour", "size", "number")
-"""Kinds of swap that sentences of the Mini world can have."""
+"""Kinds of swap that Mini's sentences can have."""
 REACH = 4
-"""A colour is exchanged with one of so many that follow: keeps the work linear in the caption's length."""
+"""An attribute is swapped only with one of the next REACH: keeps the work linear in the caption's length."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class Swap:
 
 @dataclass(frozen=True, kw_only=True)
 class _Attribute:
-    """A colour, size or number at words start..end (end excluded), and what it is said of."""
+    """A colour, size, number or other adjective at words start..end (end excluded), and the thing it describes."""
 
     start: int
     end: int
@@ -71,13 +71,13 @@ def swaps_of(caption: str) -> list[Swap]:
     """Every swap and replacement that the rules allow: by kind in the order of `KINDS`, then from left to right."""
     words, spans = read(caption)
     related = list(relations(words))
-    found = [("noun", (x.start, x.end), (y.start, y.end)) for x, y in related if _may_change_places(words, x, y)]
-    found += [("object", (y.start, y.end), (z.start, z.end)) for y, z in _held(words)]
+    found = [("noun", (x.start, x.end), (y.start, y.end)) for x, y in related if _can_swap(words, x, y)]
+    found += [("object", (y.start, y.end), (z.start, z.end)) for y, z in _objects(words)]
     for kind in SAME_WORDS[2:]:
         found += [(kind, (a.start, a.end), (b.start, b.end)) for a, b in _pairs(words, kind, related)]
     swaps: dict[str, Swap] = {}
     for kind, a, b in found:
-        text = _exchanged(caption, spans, a, b)
+        text = _swapped(caption, spans, a, b)
         if text.lower() != caption.lower():
             swaps.setdefault(text, Swap(text=text, kind=kind))
     for kind, start, end, new in replacements.replacements(words):
@@ -87,9 +87,7 @@ def swaps_of(caption: str) -> list[Swap]:
 
 
 def swap(caption: str, rng: np.random.Generator, without: Collection[str] = ()) -> Swap | None:
-    """One of the swaps at random, none of the kinds in `without`; only where there is none, one of the replacements.
-
-    None where there is neither.
+    """A random swap of a kind not in `without`; if there is none, a random replacement; None if there is neither.
 
     Raises `ValueError` for a kind that is not in `KINDS`.
     """
@@ -103,8 +101,8 @@ def swap(caption: str, rng: np.random.Generator, without: Collection[str] = ()) 
 # --- nouns
 
 
-def _may_change_places(words: Sequence[str], x: Phrase, y: Phrase) -> bool:
-    """False where it stays true ("a dog behind a brown dog") or what follows would hang on another noun."""
+def _can_swap(words: Sequence[str], x: Phrase, y: Phrase) -> bool:
+    """False if the swap may stay true ("a dog behind a brown dog") or what follows would attach to another noun."""
     if y.end < len(words) and among(words[y.end], "leading_on"):
         return False
     if x.start > 0 and among(words[x.start - 1], "be") and words[y.start] in ("the", "this", "these", "those"):
@@ -113,33 +111,34 @@ def _may_change_places(words: Sequence[str], x: Phrase, y: Phrase) -> bool:
     return not (rests[0] <= rests[1] or rests[1] <= rests[0])
 
 
-def _held(words: Sequence[str]) -> Iterator[tuple[Phrase, Phrase]]:
-    """(Y, Z) of "X on Y in Z": what two relations of one thing hold to, where they may change places."""
+def _objects(words: Sequence[str]) -> Iterator[tuple[Phrase, Phrase]]:
+    """(Y, Z) of "X on Y in Z": the objects of two relations of one thing, where they can be swapped."""
     for start in range(1, len(words)):
-        first = _holder(words, start)
+        first = _relation_end(words, start)
         y = with_of(words, first) if first else None
         if y is None or y.end >= len(words):
             continue
         k = y.end + (verb_form(words[y.end]) and not among(words[y.end], "transitive"))
-        second = _holder(words, k) if k < len(words) else 0
+        second = _relation_end(words, k) if k < len(words) else 0
         z = with_of(words, second) if second else None
-        if z is not None and _may_be_held(words, words[start:first], words[k:second], y, z):
+        if z is not None and _objects_can_swap(words, words[start:first], words[k:second], y, z):
             yield y, z
 
 
-def _holder(words: Sequence[str], k: int) -> int:
-    """Where the relation at k ends, or 0: a preposition, or a verb that is done to something."""
+def _relation_end(words: Sequence[str], k: int) -> int:
+    """The end of the relation at k, or 0. A relation is a preposition or a transitive verb."""
     if among(words[k], "transitive", "transitive_finite"):
         return k + 1
-    size = listed(words, k, "held_surely") or listed(words, k, "held_beside")
+    size = entry_length(words, k, "exclusive_relations") or entry_length(words, k, "side_relations")
     return k + size if size else 0
 
 
-def _may_be_held(words: Sequence[str], first: Sequence[str], second: Sequence[str], y: Phrase, z: Phrase) -> bool:
-    """False where both things may well be held in both ways, or where what follows hangs on another noun."""
+def _objects_can_swap(words: Sequence[str], first: Sequence[str], second: Sequence[str], y: Phrase, z: Phrase) -> bool:
+    """False if both orders may well be true, or if what follows would attach to another noun."""
     acts = [among(relation[0], "transitive", "transitive_finite") for relation in (first, second)]
     sure = [
-        act or " ".join(relation) in lists()["held_surely"] for act, relation in zip(acts, (first, second), strict=True)
+        act or " ".join(relation) in lists()["exclusive_relations"]
+        for act, relation in zip(acts, (first, second), strict=True)
     ]
     nouns = [{word for word in words[p.start : p.end] if not determiner(word)} for p in (y, z)]
     heads = [words[p.end - 1] for p in (y, z)]
@@ -167,25 +166,25 @@ def _any(nouns: Sequence[Collection[str]], name: str) -> bool:
 def _pairs(
     words: Sequence[str], kind: str, related: Sequence[tuple[Phrase, Phrase]]
 ) -> Iterator[tuple[_Attribute, _Attribute]]:
-    """The pairs of attributes of a kind that may be exchanged, from left to right."""
+    """The pairs of attributes of a kind that can be swapped, from left to right."""
     find, may = RULES[kind]
     if kind == "number" and any(is_finite(word) for word in words) and "one" in words:
         return
     found = [attribute for k in range(len(words)) if (attribute := find(words, k)) is not None]
     for k, a in enumerate(found):
         for b in found[k + 1 : k + 1 + REACH]:
-            if b.start >= a.end + len(a.rest) and may(a, b) and (a.rest != b.rest or _apart(a, b, related)):
+            if b.start >= a.end + len(a.rest) and may(a, b) and (a.rest != b.rest or _are_related(a, b, related)):
                 yield a, b
 
 
-def _apart(a: _Attribute, b: _Attribute, related: Sequence[tuple[Phrase, Phrase]]) -> bool:
-    """Is a's noun X and b's noun Y of a relation? "a red car and a blue car" says the same either way round."""
+def _are_related(a: _Attribute, b: _Attribute, related: Sequence[tuple[Phrase, Phrase]]) -> bool:
+    """Whether a relation links the nouns of a and b: "a red car and a blue car" says the same either way round."""
     return any(x.start <= a.start < x.end and y.start <= b.start < y.end for x, y in related)
 
 
 def _attribute(words: Sequence[str], start: int, end: int) -> _Attribute | None:
-    """The attribute at words start..end with the words that follow; None where no noun follows."""
-    stop = run_of(words, end)
+    """The attribute at words start..end with the words that follow; None if no noun follows."""
+    stop = end_of_run(words, end)
     if stop == end or not content(words[end]) or words[stop - 1] in ("looking", "colored", "coloured"):
         return None
     first = start
@@ -200,7 +199,7 @@ def _counts(word: str) -> bool:
 
 
 def _colour(words: Sequence[str], k: int) -> _Attribute | None:
-    """The colour at k with its shade ("dark blue"); None for one of several on the same noun, or for a person's."""
+    """The colour at k with its shade ("dark blue"); None if its noun has several colours or is a person."""
     if words[k] not in colour_groups():
         return None
     start = k - 1 if k > 0 and among(words[k - 1], "shades") else k
@@ -228,17 +227,17 @@ def _size(words: Sequence[str], k: int) -> _Attribute | None:
 
 
 def _sizes_may(a: _Attribute, b: _Attribute) -> bool:
-    """Opposite ends of one scale; hair is long or short, and never tall."""
+    """Whether they are opposite ends of one scale; hair is long or short, never tall."""
     scales = {s for s, side in size_sides()[a.word] for t, other in size_sides()[b.word] if s == t and side != other}
     by_length = [any(among(word, "measured_by_length") for word in attribute.rest) for attribute in (a, b)]
     return bool(scales) and (not any(by_length) or {a.word, b.word} == {"long", "short"})
 
 
 def _number(words: Sequence[str], k: int) -> _Attribute | None:
-    """The number at k of a noun in the plural; of "sheep", also "one"."""
+    """The number at k before a plural noun; before one like "sheep", also "one"."""
     if not among(words[k], "numbers") or (k > 0 and among(words[k - 1], "singular_determiners", "numbers")):
         return None
-    end = run_of(words, k + 1)
+    end = end_of_run(words, k + 1)
     if not noun_ends(words, k + 1, end) or any(among(word, "not_counted") for word in words[k + 1 : end]):
         return None
     plural = is_plural(words[end - 1])
@@ -254,7 +253,7 @@ def _numbers_may(a: _Attribute, b: _Attribute) -> bool:
 
 
 def _quality(words: Sequence[str], k: int) -> _Attribute | None:
-    """The only adjective of a noun, be it a colour or another; None for words that may hold for anything."""
+    """The only adjective of a noun, a colour or another; None for words that may fit anything."""
     if not describes(words[k]) or among(words[k], "not_exchanged") or words[k] == "orange":
         return None
     attribute = _attribute(words, k, k + 1)
@@ -266,7 +265,7 @@ def _quality(words: Sequence[str], k: int) -> _Attribute | None:
 
 
 def _qualities_may(a: _Attribute, b: _Attribute) -> bool:
-    """Two colours are a kind of their own; and people get no colour."""
+    """Two colours, like two sizes, are a kind of their own; and people get no colour."""
     sorts = [(word in colour_groups(), word in size_sides()) for word in (a.word, b.word)]
     if a.word == b.word or (sorts[0] == sorts[1] != (False, False)):
         return False
@@ -283,36 +282,36 @@ RULES = {
     "number": (_number, _numbers_may),
     "attribute": (_quality, _qualities_may),
 }
-"""By kind: what finds an attribute at a word, and whether two may be exchanged."""
+"""By kind: the function that finds an attribute at a word, and the one that says whether two can be swapped."""
 
 
 # --- the text
 
 
-def _exchanged(caption: str, spans: Sequence[tuple[int, int]], a: tuple[int, int], b: tuple[int, int]) -> str:
-    """The caption with words a and words b (start, end) in each other's place; a / an and the first letter mended."""
+def _swapped(caption: str, spans: Sequence[tuple[int, int]], a: tuple[int, int], b: tuple[int, int]) -> str:
+    """The caption with words a and words b (start, end) swapped; a / an and the first letter adjusted."""
     (a0, a1), (b0, b1) = ((spans[start][0], spans[end - 1][1]) for start, end in (a, b))
     first, second = caption[a0:a1], caption[b0:b1]
     if (a[0] == 0 and not first.isupper()) or first in ("A", "An"):
         first = first[0].lower() + first[1:]
         if caption[a0].isupper():
             second = second[0].upper() + second[1:]
-    head = _mended(caption[:a0], second)
-    return head + second + _mended(caption[a1:b0], first) + first + caption[b1:]
+    head = _with_article(caption[:a0], second)
+    return head + second + _with_article(caption[a1:b0], first) + first + caption[b1:]
 
 
 def _replaced(caption: str, spans: Sequence[tuple[int, int]], start: int, end: int, new: str) -> str:
-    """The caption with other words in the place of words start..end; a / an and capitals mended."""
+    """The caption with words start..end replaced; a / an and capitals adjusted."""
     first, last = spans[start][0], spans[end - 1][1]
     old = caption[first:last]
     if old.isupper() and len(old) > 1:
         new = new.upper()
     elif old[0].isupper():
         new = new[0].upper() + new[1:]
-    return _mended(caption[:first], new) + new + caption[last:]
+    return _with_article(caption[:first], new) + new + caption[last:]
 
 
-def _mended(before: str, phrase: str) -> str:
-    """The text before a phrase, with a or an as the phrase needs it."""
+def _with_article(before: str, phrase: str) -> str:
+    """The text before a phrase, with its article, a or an, made to fit."""
     article = "an" if phrase[0].lower() in "aeiou" and not phrase.lower().startswith("one") else "a"
     return re.sub(r"\b([Aa])n?(\s+)$", lambda match: match[1] + article[1:] + match[2], before)

@@ -1,4 +1,4 @@
-"""What people type, checked and tidied once for page, shell and Python. Knows no model: only what no model can take."""
+"""Checks and cleans the captions that people type, for page, shell and Python. Only limits that hold for all models."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from sdsdemo.settings import LIMITS
 def check_captions(captions: Sequence[str]) -> list[str]:
     """The captions as every model reads them (`captions.cleaning`).
 
-    Raises `UserError` for fewer than two or too many captions, and for one that is empty, too long, or equal to another
-    but for case and spacing. Captions are called A, B, ... as on the page.
+    Raises `UserError` for fewer than two or too many captions, and for one that is empty, too long, or the same as
+    another apart from case and spacing. Its messages call the captions A, B, ... as on the page.
     """
     if isinstance(captions, str) or not all(isinstance(caption, str) for caption in captions):
         raise UserError("Give the captions as a list of two or more texts.")

@@ -1,12 +1,12 @@
 """The word-order sets of ARO: a true caption and four shuffles of it (Yuksekgonul et al. 2023, 2210.01936, sec. 2.2).
 
-    nouns and adjectives      these words change places, all others stay
-    all but these             all other words change places
-    within trigrams           every three words in a row are shuffled among themselves
-    trigrams                  groups of three words change places
+    nouns and adjectives      these words are shuffled, all others stay
+    all but these             all other words are shuffled
+    within trigrams           the words within each trigram are shuffled
+    trigrams                  the trigrams are shuffled
 
-The authors draw their shuffles anew with a seed of their own tools; ours are drawn from the caption itself, so that a
-caption always gets the same four: the same test, not the same strings. Words are tagged by spaCy, as they do it.
+The authors seed their shuffles with their own tools; ours are seeded with the caption itself, so that a caption always
+gets the same four: the same test, not the same strings. As in their code, spaCy tags the words.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from sdsdemo.errors import UserError
 NOUNS_AND_ADJECTIVES = ("NN", "NNS", "NNP", "NNPS", "JJ", "JJR", "JJS")
 MODEL = "en_core_web_sm"
 TRIES = 20
-"""How often a shuffle that changed nothing is drawn again."""
+"""Most attempts to redraw a shuffle that changed nothing."""
 NO_TAGGER = (
     "The order sets need spaCy to find nouns and adjectives: run `pip install spacy` and "
-    f"`python -m spacy download {MODEL}`, or take the two order files out of the folder."
+    f"`python -m spacy download {MODEL}`, or remove the two order files from the folder."
 )
 
 Tagged = Sequence[tuple[str, str]]
-"""(word, tag of the Penn Treebank) in order."""
+"""(word, Penn Treebank tag) in order."""
 
 
 def shuffled(caption: str, tag: Callable[[str], Tagged] | None = None) -> tuple[str, str, str, str]:
-    """The four shuffles of a caption, in the order above. Raises `UserError` where no tagger is installed."""
+    """The four shuffles of a caption, in the order above. Raises `UserError` if no tagger is installed."""
     tagged = (tag or _spacy())(plain_caption(caption))
     words = [word for word, _ in tagged]
     chosen = [k for k, (_, kind) in enumerate(tagged) if kind in NOUNS_AND_ADJECTIVES]
@@ -48,7 +48,7 @@ def shuffled(caption: str, tag: Callable[[str], Tagged] | None = None) -> tuple[
 
 
 def plain_caption(caption: str, most: int = 30) -> str:
-    """Lower case, without marks, at most 30 words: how the authors' captions are shown to a model."""
+    """Lower case, no punctuation, at most 30 words: how the authors show captions to a model."""
     return " ".join(re.sub(r"[.!\"()*#:;~]", " ", caption.lower()).split()[:most])
 
 
@@ -60,7 +60,7 @@ def _moved(words: Sequence[str], places: Sequence[int], draw: random.Random) -> 
 
 
 def _redrawn(words: Sequence[str], make: Callable[[], list[str]]) -> str:
-    """A shuffle that differs from the caption where one can be found."""
+    """A shuffle that differs from the caption, if one is found."""
     found = make()
     for _ in range(TRIES):
         if found != list(words):
