@@ -21,16 +21,16 @@ from sdsdemo.runtime.shapes import shaped
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 FILES = ("model.safetensors", "run.json")
 REFUSED = (
-    "The Hub refused the model: sign in again and allow the app to create repositories, or choose a name that you have "
-    "not used yet."
+    "The Hub refused the model: sign in again and allow the app to create repositories, or choose a name that is not "
+    "taken."
 )
 
 
 BROKEN = "The record of this run cannot be read ({why}): choose another run."
 
 
-class Told(TypedDict):
-    """What the card tells of a run's record."""
+class QuotedRecord(TypedDict):
+    """What the model card quotes from a run's record."""
 
     objective: str
     base_card: str
@@ -42,7 +42,7 @@ class Told(TypedDict):
 
 
 def push(folder: Path, name: str, token: str) -> str:
-    """Creates the repository USER/name, uploads a run's files and returns the repository's address.
+    """Creates the repository USER/name, uploads a run's files and returns the repository's URL.
 
     Raises `UserError` for a name that the Hub does not allow, a run without a model, and a refusal by the Hub.
     """
@@ -54,7 +54,7 @@ def push(folder: Path, name: str, token: str) -> str:
     missing = [file for file in FILES if not (folder / file).is_file()]
     if missing:
         raise UserError("This run has no model yet: wait until it ends, or stop it.")
-    record = _told(folder / "run.json")
+    record = _read_record(folder / "run.json")
     api = HfApi(token=token)
     try:
         repo = f"{api.whoami()['name']}/{name.strip()}"
@@ -67,9 +67,9 @@ def push(folder: Path, name: str, token: str) -> str:
     return f"https://huggingface.co/{repo}"
 
 
-def _told(path: Path) -> dict[str, Any]:
+def _read_record(path: Path) -> dict[str, Any]:
     try:
-        record: dict[str, Any] = shaped(from_json(path.read_bytes()), Told)
+        record: dict[str, Any] = shaped(from_json(path.read_bytes()), QuotedRecord)
         return record
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
@@ -86,7 +86,7 @@ def card(record: Mapping[str, Any], repo: str) -> str:
         for metric, row in found["metrics"].items()
         if metric in SHOWN
     ]
-    lines += [f"- {name}, {said}" for name, found in measured["sets"].items() if (said := apart_words(found))]
+    lines += [f"- {name}, {words}" for name, found in measured["sets"].items() if (words := apart_words(found))]
     figures = "\n".join(lines) or "Nothing was measured."
     return f"""---
 library_name: sdsdemo

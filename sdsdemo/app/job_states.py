@@ -1,8 +1,8 @@
-"""What is known of a visitor's fine-tuning run: a snapshot for the page, and the same read back from the run's folder.
+"""The state of a visitor's fine-tuning run: a snapshot for the page, which can be read back from the run's folder.
 
-    asked.json    the recipe as it was asked for, written before the run starts; beside the files of `TuningFolder`
+    asked.json    the recipe as requested, written before the run starts; beside the files of `TuningFolder`
 
-So a run is found again after the server was started anew, and one that its end cut short says where it goes on.
+So a run survives a restart of the server, and an interrupted one knows which step it resumes from.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from sdsdemo.finetuning.run_schema import EvaluationRow, Plain
 from sdsdemo.runtime import files
 from sdsdemo.runtime.shapes import shaped
 
-ASKED = "asked.json"
+REQUEST = "asked.json"
 ENDED = ("finished", "stopped", "failed", INTERRUPTED)
 MOST_POINTS = 500
-"""Points of the loss curve that are kept for the page; beyond, every second one goes."""
+"""Most points of the loss curve kept for the page; beyond that, every second one is dropped."""
 PAST = 0.9
 """Weight of the past in the smoothed loss."""
 NO_LOSSES = ("step", "gradient", "s")
-"""What a line of the log says of a step beside its losses."""
-DAMAGED = "The files of this run are damaged, and it cannot go on: start another one."
-NO_ROOM = "The run cannot be kept ({why}): make room on the server's disk, or set SDSDEMO_CACHE to another folder."
+"""Fields of a step in the log other than its losses."""
+DAMAGED = "The files of this run are damaged, so it cannot resume: start another one."
+NO_SPACE = "The run cannot be stored ({why}): free space on the server's disk, or set SDSDEMO_CACHE to another folder."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,59 +59,59 @@ class EvaluationPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What is known of a run now. A snapshot: it never changes."""
+    """A snapshot of a run; it never changes."""
 
     id: str
     recipe: Recipe
     state: str = "waiting"
     """waiting, preparing, running, stopping, and at the end one of ENDED."""
-    place: int = 0
-    """Runs before it, while it waits."""
+    ahead: int = 0
+    """Runs ahead of it in the queue."""
     text: str = ""
-    """What it is at, where that is no step."""
+    """What it is doing, outside the training steps."""
     done: int = 0
     total: int = 0
     step: int = 0
-    kept: int = 0
-    """The step that an interrupted run goes on from."""
+    saved_step: int = 0
+    """The step that an interrupted run resumes from."""
     begun_at: int = 0
-    """Steps that were made before this part of the run."""
+    """Steps done before this part of the run."""
     seconds: float = 0.0
-    """Wall-clock time of the steps of this part so far."""
+    """Wall-clock time of this part's steps so far."""
     device: str = ""
     points: tuple[Point, ...] = ()
     evaluations: tuple[EvaluationPoint, ...] = ()
-    told: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
     reason: str = ""
     written: bool = False
-    """Whether the weights are in their file."""
+    """Whether the weights have been saved."""
     version: int = 0
-    """Grows with every change."""
+    """Increases with every change."""
 
     @property
     def is_over(self) -> bool:
         return self.state in ENDED
 
     @property
-    def can_go_on(self) -> bool:
-        """Whether it is over and has steps to make, or may be given more. A failure before the first step has none."""
+    def can_resume(self) -> bool:
+        """Whether it is over and has steps left, or may be given more; not if it failed before its first step."""
         return self.is_over and (self.state != "failed" or self.step > 0)
 
     @property
     def rate(self) -> float:
-        """Steps a second; 0 while it is not known."""
+        """Steps per second; 0 while unknown."""
         made = self.step - self.begun_at
         return made / self.seconds if made > 0 and self.seconds > 0 else 0.0
 
     @property
     def left(self) -> float | None:
-        """Seconds of training that are left."""
+        """Seconds of training left; None while unknown."""
         return (self.recipe.steps - self.step) / self.rate if self.rate else None
 
 
 def changes_by(event: Event, run: Job) -> dict[str, Any]:
-    """The fields of a run that an event of its training changes. One that is to stop says so until it has."""
+    """The fields of a run that a training event changes. A run asked to stop stays "stopping" until it has stopped."""
     stopping = run.state == "stopping"
     match event:
         case events.DeviceChosen():
@@ -127,7 +127,7 @@ def changes_by(event: Event, run: Job) -> dict[str, Any]:
                 "step": event.step,
                 "begun_at": run.begun_at if run.seconds else event.step - 1,
                 "seconds": event.seconds,
-                "points": longer(run.points, event.step, event.losses),
+                "points": extended(run.points, event.step, event.losses),
             }
         case events.Evaluated(share=share):
             evaluation = EvaluationPoint(
@@ -135,62 +135,63 @@ def changes_by(event: Event, run: Job) -> dict[str, Any]:
             )
             return {"evaluations": (*(old for old in run.evaluations if old.step != evaluation.step), evaluation)}
         case events.Notice():
-            return {"told": (*run.told, event.text)}
+            return {"notices": (*run.notices, event.text)}
         case events.WeightsSaved():
             return {"written": True}
         case events.Done():
-            record, kept = dict(event.record), event.record.get("steps_done", run.step)
-            return {"state": event.state, "record": record, "reason": event.reason, "kept": kept}
+            record, saved_step = dict(event.record), event.record.get("steps_done", run.step)
+            return {"state": event.state, "record": record, "reason": event.reason, "saved_step": saved_step}
 
 
-class Asked(TypedDict):
+class StoredRequest(TypedDict):
     """asked.json."""
 
     recipe: dict[str, Plain]
     withdrawn: bool
-    """Whether the visitor took it from the queue."""
+    """Whether the visitor withdrew it from the queue."""
 
 
-def write_asked(folder: Path, recipe: Recipe, *, withdrawn: bool = False) -> None:
-    """Keep what a visitor asked for. Raises `UserError` where the disk does not take it."""
-    asked = Asked(recipe=recipe.as_dict(), withdrawn=withdrawn)
+def write_request(folder: Path, recipe: Recipe, *, withdrawn: bool = False) -> None:
+    """Store a visitor's request. Raises `UserError` if it cannot be written."""
+    request = StoredRequest(recipe=recipe.as_dict(), withdrawn=withdrawn)
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        files.write_whole(folder / ASKED, files.to_json(asked, indent=1) + "\n")
+        files.write_whole(folder / REQUEST, files.to_json(request, indent=1) + "\n")
     except OSError as error:
-        raise UserError(NO_ROOM.format(why=error.strerror)) from error
+        raise UserError(NO_SPACE.format(why=error.strerror)) from error
 
 
 def read(folder: Path, id_: str) -> Job | None:
-    """A run as its folder tells of it; None where none was asked for there. Never raises for a damaged file."""
+    """The state of the run in a folder; None if the folder holds no request. Never raises for a damaged file."""
     try:
-        asked: Asked = shaped(files.from_json((folder / ASKED).read_bytes()), Asked)
-        recipe = from_stored(asked["recipe"])
+        request: StoredRequest = shaped(files.from_json((folder / REQUEST).read_bytes()), StoredRequest)
+        recipe = from_stored(request["recipe"])
     except (OSError, ValueError, UserError):
         return None
-    kept = TuningFolder(folder)
-    if not kept.exists:
-        return Job(id=id_, recipe=recipe, state="stopped" if asked["withdrawn"] else INTERRUPTED)
+    stored = TuningFolder(folder)
+    if not stored.exists:
+        return Job(id=id_, recipe=recipe, state="stopped" if request["withdrawn"] else INTERRUPTED)
     try:
-        run = _told_by(kept.read(), kept.log(), recipe, Job(id=id_, recipe=recipe, written=kept.model.is_file()))
+        fresh = Job(id=id_, recipe=recipe, written=stored.model.is_file())
+        run = _with_record(stored.read(), stored.log(), recipe, fresh)
     except UserError:
         return Job(id=id_, recipe=recipe, state="failed", reason=DAMAGED)
-    if run.state == "finished" and run.step < recipe.steps:  # more were asked for, and had not begun
-        return replace(run, state="stopped" if asked["withdrawn"] else INTERRUPTED)
+    if run.state == "finished" and run.step < recipe.steps:  # further steps were requested but had not begun
+        return replace(run, state="stopped" if request["withdrawn"] else INTERRUPTED)
     return run
 
 
-def _told_by(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], recipe: Recipe, run: Job) -> Job:
-    """The run with what its record and its log say."""
-    kept, state = record.get("steps_done", 0), record["state"]
+def _with_record(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], recipe: Recipe, run: Job) -> Job:
+    """The run, completed from its record and its log."""
+    saved_step, state = record.get("steps_done", 0), record["state"]
     rows = [row for row in rows if 0 <= row["step"] <= recipe.steps]
     points = _points(rows)
     last = points[-1].step if points else 0
     return replace(
         run,
         state=state,
-        step=last if state == INTERRUPTED else kept,
-        kept=kept,
+        step=last if state == INTERRUPTED else saved_step,
+        saved_step=saved_step,
         device=record.get("device", ""),
         points=points,
         evaluations=_evaluations(rows),
@@ -200,12 +201,12 @@ def _told_by(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], recip
 
 
 def _points(rows: Sequence[Mapping[str, Any]]) -> tuple[Point, ...]:
-    """Of the steps whose losses are all there."""
+    """Points of the steps whose losses are complete."""
     found: tuple[Point, ...] = ()
     for row in rows:
         losses = {name: value for name, value in row.items() if name not in NO_LOSSES and isinstance(value, float)}
         if "what" not in row and "loss" in losses and (not found or losses.keys() == found[0].losses.keys()):
-            found = longer(found, row["step"], losses)
+            found = extended(found, row["step"], losses)
     return found
 
 
@@ -219,10 +220,10 @@ def _evaluations(rows: Sequence[Mapping[str, Any]]) -> tuple[EvaluationPoint, ..
     return tuple(found)
 
 
-def longer(points: tuple[Point, ...], step: int, losses: Mapping[str, float]) -> tuple[Point, ...]:
-    """The curve with one more step, smoothed, and thinned where it would be too long.
+def extended(points: tuple[Point, ...], step: int, losses: Mapping[str, float]) -> tuple[Point, ...]:
+    """The curve with one more step, smoothed, and thinned if it would be too long.
 
-    A step that was made before, by a part of the run that was cut, takes the place of what was drawn from there on.
+    A step seen before, in a part of the run that was interrupted, replaces the points from there on.
     """
     if points and points[-1].step >= step:
         points = tuple(point for point in points if point.step < step)

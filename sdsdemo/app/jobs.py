@@ -1,9 +1,9 @@
-"""Fine-tuning jobs that visitors start from the page: one trains, a few wait, each is known by its id alone.
+"""Fine-tuning jobs that visitors start from the page. One trains, a few wait; only its id identifies a job.
 
 A job belongs to whoever holds its id, which cannot be guessed. It continues when the page is closed and is found again
-by its id, even after a restart of the server: a job cut short by one is `interrupted`, and can be resumed. Limits are
-enforced here, whatever the page's fields allow. The published models are never touched: each job has its own folder,
-and its model is lent to the workbench under the job's name. Knows no page.
+by its id, even after a restart of the server: a job that the restart cut short is `interrupted` and can be resumed.
+Limits are enforced here, whatever the page's fields allow. The published models are never touched: each job has its own
+folder, and its model is lent to the workbench under the job's name. Knows nothing of the page.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sdsdemo.app.job_states import Job, changes_by, read, write_asked
+from sdsdemo.app.job_states import Job, changes_by, read, write_request
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError, calling
 from sdsdemo.evaluation.store import read_run
@@ -36,23 +36,23 @@ from sdsdemo.types import Card
 log = logging.getLogger(__name__)
 
 FOLDER = "page-runs"
-"""Folder in the cache (SDSDEMO_CACHE), so that it outlives the server."""
+"""Folder in the cache (SDSDEMO_CACHE), which outlives the server."""
 ID = re.compile(r"[A-Za-z0-9_-]{22}")
 """The form of `secrets.token_urlsafe(16)`, which cannot form a path."""
 TUNED = "tuned:"
-"""How the name of a visitor's model begins."""
+"""Prefix of the name of a visitor's model."""
 SHIPPED_RUN = "mini/runs/mini"
 NOT_YOURS = "There is no such run here: a run's files are deleted a day after it ends."
-GOES_ON = "This run is still going: wait until it ends, or stop it."
-MORE = "This run has finished its {steps:,} steps: ask for more, up to {most:,}."
+IN_PROGRESS = "This run is still going: wait until it ends, or stop it."
+NEEDS_MORE = "This run has finished its {steps:,} steps: ask for more, up to {most:,}."
 NOT_FEWER = "A run cannot resume to fewer steps than planned: choose from {steps:,} to {most:,}."
-FULL = "{count} runs are waiting already: try again in a few minutes, or run the command on your own machine."
+FULL = "{count} runs are already waiting: try again in a few minutes, or run the command on your own machine."
 OFF = (
     "Fine-tuning is off on this page, which has many visitors and no GPU. Run it on your own machine, or duplicate the "
     "Space and set SDSDEMO_TRAINING=on."
 )
 OUR_FAULT = "The run failed because of a bug of ours: see the log. The last checkpoint is kept."
-ONLY_MINI = "A public page can train on the Mini world only: run the command on your own machine instead."
+ONLY_MINI = "A public page can train only on Mini: run the command on your own machine instead."
 
 Runner = Callable[..., Iterator[Any]]
 
@@ -91,32 +91,34 @@ class Jobs:
         return run.id
 
     def resume(self, id_: str, steps: int | None = None) -> None:
-        """Queue a run again, from its last checkpoint on, under the same id. Raises `UserError`.
+        """Queue a run again under the same id, to continue from its last checkpoint. Raises `UserError`.
 
-        steps: steps in all; more than before, if the run has finished.
+        steps: the new total; larger than before if the run has finished.
         """
         if not self.is_on:
             raise UserError(OFF)
         run = self.get(id_)
         steps = run.recipe.steps if steps is None else steps
         if not run.is_over:
-            raise UserError(GOES_ON)
+            raise UserError(IN_PROGRESS)
         if steps < run.recipe.steps:
             raise UserError(NOT_FEWER.format(steps=run.recipe.steps, most=FINETUNING.page_steps))
         if run.state == "finished" and steps == run.recipe.steps:
-            raise UserError(MORE.format(steps=steps, most=FINETUNING.page_steps))
+            raise UserError(NEEDS_MORE.format(steps=steps, most=FINETUNING.page_steps))
         recipe = replace(run.recipe, steps=steps)
         self.check(recipe)
         TuningFolder(self.root / id_).clear_stop()
-        told = read(self.root / id_, id_) or run
+        stored = read(self.root / id_, id_) or run
         self._queue(
             Job(
                 id=id_,
                 recipe=recipe,
                 text="waiting",
-                step=told.kept,
-                points=tuple(point for point in told.points if point.step <= told.kept),
-                evaluations=tuple(evaluation for evaluation in told.evaluations if evaluation.step <= told.kept),
+                step=stored.saved_step,
+                points=tuple(point for point in stored.points if point.step <= stored.saved_step),
+                evaluations=tuple(
+                    evaluation for evaluation in stored.evaluations if evaluation.step <= stored.saved_step
+                ),
                 version=run.version + 1,
             )
         )
@@ -126,7 +128,7 @@ class Jobs:
         with self._changed:
             if len(self._waiting) >= FINETUNING.page_waiting:
                 raise UserError(FULL.format(count=len(self._waiting)))
-            write_asked(self.root / run.id, run.recipe)
+            write_request(self.root / run.id, run.recipe)
             self._runs[run.id] = run
             self._waiting.append(run.id)
             if self._worker is None or not self._worker.is_alive():
@@ -152,20 +154,20 @@ class Jobs:
     def get(self, id_: str) -> Job:
         """The current state of a run. Raises `UserError` for an unknown id."""
         with self._changed:
-            run = self._runs.get(id_) or self._found(id_)
+            run = self._runs.get(id_) or self._stored(id_)
             if run.state != "waiting":
                 return run
-            return replace(run, place=list(self._waiting).index(id_) + bool(self._running))
+            return replace(run, ahead=list(self._waiting).index(id_) + bool(self._running))
 
-    def _found(self, id_: str) -> Job:
-        """A run of an earlier server, from its folder. Raises `UserError` if there is none."""
+    def _stored(self, id_: str) -> Job:
+        """A run of an earlier server process, from its folder. Raises `UserError` if there is none."""
         run = read(self.root / id_, id_) if isinstance(id_, str) and ID.fullmatch(id_) else None
         if run is None:
             raise UserError(NOT_YOURS)
         return run
 
     def wait(self, id_: str, version: int, seconds: float) -> Job:
-        """Waits until the run changes from `version`, at most so many seconds, and returns it. Raises `UserError`."""
+        """Wait at most `seconds` until the run changes from `version`, and return it. Raises `UserError`."""
         with self._changed:
             self._changed.wait_for(lambda: id_ not in self._runs or self._runs[id_].version != version, seconds)
         return self.get(id_)
@@ -177,11 +179,11 @@ class Jobs:
             if id_ in self._waiting:
                 self._waiting.remove(id_)
                 self._set(id_, state="stopped", reason="")
-                write_asked(self.root / id_, self._runs[id_].recipe, withdrawn=True)
+                write_request(self.root / id_, self._runs[id_].recipe, withdrawn=True)
                 return
-            if self.get(id_).is_over:  # it may have ended just now
+            if self.get(id_).is_over:  # it may have just ended
                 return
-            if id_ in self._runs:  # or else another server runs it
+            if id_ in self._runs:  # otherwise another server runs it
                 self._set(id_, state="stopping")
         TuningFolder(self.root / id_).ask_to_stop()
 
@@ -200,11 +202,10 @@ class Jobs:
         return name
 
     def evaluated(self, id_: str) -> tuple[str, Path]:
-        """Score the Mini benchmark with the run's model beside the shipped ones; returns the model's name and the
-        folder.
+        """Score the Mini benchmark with the run's model; returns its name and a run that has the shipped models too.
 
         Scored once, and again after further training. Raises `UserError` if the run has no model, or one that cannot
-        read the Mini world.
+        score Mini.
         """
         from sdsdemo.evaluation.run import evaluate
 
@@ -212,7 +213,7 @@ class Jobs:
         with self._evaluating:
             if not folder.is_dir() or read_run(folder).header["models"].get(name) != self._fingerprint(name):
                 shutil.rmtree(folder, ignore_errors=True)
-                self.workbench.forget(name)  # it may be loaded as it was
+                self.workbench.forget(name)  # an earlier version may be loaded
                 self.model(id_)
                 aside = folder.with_name("evaluated.part")
                 shutil.rmtree(aside, ignore_errors=True)
@@ -231,7 +232,7 @@ class Jobs:
         return bool(self._running)
 
     def tidy(self) -> None:
-        """Delete the files of ended runs that are too old or too many, those of earlier servers too."""
+        """Delete the files of ended runs that are too old or too many, including those of earlier servers."""
         with self._changed:
             limit = time.time() - 3600 * FINETUNING.page_hours
             ended = sorted(self._ended(), reverse=True)
@@ -263,7 +264,7 @@ class Jobs:
                 self._run(id_)
             except UserError as error:
                 self._fail(id_, str(error))
-            except Exception:  # the next visitor's run must not wait for ever; the log keeps it
+            except Exception:  # the next visitor's run must not wait forever; the log has it
                 log.exception("a run failed")
                 self._fail(id_, OUR_FAULT)
             with self._changed:
@@ -281,13 +282,13 @@ class Jobs:
             )
         for event in events:
             with self._changed:
-                self._take(id_, event)
+                self._apply(id_, event)
 
-    def _take(self, id_: str, event: Event) -> None:
-        """What one event changes; with the lock held."""
+    def _apply(self, id_: str, event: Event) -> None:
+        """Apply one event to a run; call with the lock held."""
         run, folder = self._runs[id_], TuningFolder(self.root / id_)
         if isinstance(event, DeviceChosen) and run.state == "stopping":
-            folder.ask_to_stop()  # asked for before the run took away the wish of an earlier part
+            folder.ask_to_stop()  # asked before the run started, which cleared earlier stop requests
         changes = changes_by(event, run)
         if isinstance(event, Done):
             changes["reason"] = self._without_paths(event.reason, id_)
@@ -318,14 +319,14 @@ def _finetune(*arguments: Any, **options: Any) -> Iterator[Any]:
     yield from finetune(*arguments, **options)
 
 
-def _finetune_apart(recipe: Recipe, folder: str, settings: Settings, resume: bool) -> Iterator[Any]:
+def _finetune_in_fork(recipe: Recipe, folder: str, settings: Settings, resume: bool) -> Iterator[Any]:
     """`_finetune` with picklable arguments, for a fork."""
     yield from _finetune(
         recipe, Path(folder), workbench=Workbench(settings), resume=resume, seconds=FINETUNING.zerogpu_seconds - 20
     )
 
 
-_finetune_on_gpu = zerogpu.on_gpu(_finetune_apart, FINETUNING.zerogpu_seconds)
+_finetune_on_gpu = zerogpu.on_gpu(_finetune_in_fork, FINETUNING.zerogpu_seconds)
 
 
 def _card(name: str, path: Path, base: Card, run: Job) -> Card:

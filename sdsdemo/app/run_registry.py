@@ -1,8 +1,7 @@
 """The stored runs that the page shows: the shipped ones and, locally, those in the user's own folder.
 
 A run is read on first use, and again when one of its files changes. On each use, scores that no longer fit its models
-or its benchmark are left out (`freshness`); where that check is slow, it is made less often. Safe to share between
-threads.
+or its benchmark are left out (`freshness`); a slow check runs less often. Safe to share between threads.
 """
 
 from __future__ import annotations
@@ -35,8 +34,8 @@ class _CachedRun:
     stale: Stale | None = None
     run: StoredRun | None = None
     catalogue: Catalogue | None = None
-    looked: float = 0.0
-    took: float = 0.0
+    checked_at: float = 0.0
+    check_seconds: float = 0.0
 
 
 class RunRegistry:
@@ -50,7 +49,7 @@ class RunRegistry:
         self._lock = Lock()
 
     def names(self) -> list[str]:
-        """The names of the present runs, the shipped ones first."""
+        """The names of the runs, the shipped ones first."""
         return list(self._folders())
 
     def lend(self, name: str, folder: Path) -> None:
@@ -64,16 +63,16 @@ class RunRegistry:
     def run(self, name: str) -> StoredRun:
         """The run without its stale scores. Raises `UserError` if it is missing or unreadable."""
         with self._lock, calling(self._folder(name), self._called(name)):
-            return self._current(self._kept(name))
+            return self._current(self._cached(name))
 
     def catalogue(self, name: str) -> Catalogue:
-        """The run with its pictures. Raises `UserError` as `run` does, and where the benchmark is missing."""
+        """The run with its pictures. Raises `UserError` as `run` does, and if the benchmark is missing."""
         with self._lock, calling(self._folder(name), self._called(name)):
-            kept = self._kept(name)
-            run = self._current(kept)
-            if kept.catalogue is None:
-                kept.catalogue = read_catalogue(run)
-            return kept.catalogue
+            cached = self._cached(name)
+            run = self._current(cached)
+            if cached.catalogue is None:
+                cached.catalogue = read_catalogue(run)
+            return cached.catalogue
 
     def _folder(self, name: str) -> Path:
         folder = self._lent.get(name) or self._folders().get(name)
@@ -85,24 +84,25 @@ class RunRegistry:
         """A run's name in messages; a visitor's own stays unnamed, so that nobody else can use it."""
         return "your run" if name in self._lent else name
 
-    def _kept(self, name: str) -> _CachedRun:
+    def _cached(self, name: str) -> _CachedRun:
         folder = self._folder(name)
         stamp = folder, *(_state(folder / file) for file in (HEADER, EXAMPLES, SCORES))
         if name not in self._read or self._read[name].stamp != stamp:
             self._read[name] = _CachedRun(stamp=stamp, raw=read_run(folder))
         return self._read[name]
 
-    def _current(self, kept: _CachedRun) -> StoredRun:
+    def _current(self, cached: _CachedRun) -> StoredRun:
         """The run without its stale scores; the same object as long as nothing changes."""
         began = time.monotonic()
-        if kept.run is None or kept.took < QUICK or began - kept.looked > kept.took / SHARE:
-            found = stale(kept.raw)
-            kept.looked = time.monotonic()
-            kept.took = kept.looked - began
-            if kept.run is None or found != kept.stale:
-                kept.stale, kept.run, kept.catalogue = found, None, None
-                kept.run = without(kept.raw, found)
-        return kept.run
+        is_due = cached.check_seconds < QUICK or began - cached.checked_at > cached.check_seconds / SHARE
+        if cached.run is None or is_due:
+            found = stale(cached.raw)
+            cached.checked_at = time.monotonic()
+            cached.check_seconds = cached.checked_at - began
+            if cached.run is None or found != cached.stale:
+                cached.stale, cached.run, cached.catalogue = found, None, None
+                cached.run = without(cached.raw, found)
+        return cached.run
 
     def _folders(self) -> dict[str, Path]:
         shipped = {path.parent.name: path.parent for path in sorted(self._shipped.glob(f"*/{EXAMPLES}"))}

@@ -1,6 +1,6 @@
 """Finds, loads and queries models. Page, shell and Python share it.
 
-Owns the loaded models and their locks. Knows no tensor, no page and no command line.
+Owns the loaded models and their locks. Handles no tensor; knows neither page nor command line.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Workbench:
         """Least recently used first."""
         self._table = Lock()
         """Guards the two dicts; never held for long."""
-        self._turns: defaultdict[str, Lock] = defaultdict(Lock)
+        self._locks: defaultdict[str, Lock] = defaultdict(Lock)
         """One per model, so that it loads once and answers one request at a time (tokenizers are not thread-safe)."""
 
     def cards(self) -> list[Card]:
@@ -74,11 +74,11 @@ class Workbench:
             self._loaded.pop(name, None)
 
     def availability(self, card: Card) -> Availability:
-        """Whether a card can run here now; if not, why, and what to do."""
+        """Whether a card can run here now; if not, why, and what to do about it."""
         return cards.availability(card, self.settings)
 
     def check(self, models: Sequence[str]) -> None:
-        """Raises `UserError` for the first model that is unknown or cannot run here, before hours go to another."""
+        """Raises `UserError` for the first model that is unknown or cannot run here, before hours go into another."""
         for name in models:
             self._check(self.card(name))
 
@@ -90,7 +90,7 @@ class Workbench:
     def scorer(self, name_or_spec: str) -> Scorer:
         """The model, loaded on first use and at most once. Raises `UserError` if it cannot run here now."""
         card = self.card(name_or_spec)
-        with self._turn(card):
+        with self._lock_of(card):
             return self._load(card)
 
     def compare(self, image: Image, captions: Sequence[str], models: Sequence[str], budget: Budget) -> Iterator[Answer]:
@@ -105,20 +105,20 @@ class Workbench:
 
     def _answer(self, card: Card, image: Image, captions: list[str], budget: Budget) -> Answer:
         try:
-            with self._turn(card):
+            with self._lock_of(card):
                 return _ask(self._load(card), image, captions, budget)
         except UserError as error:
             return Answer(card=card, problem=str(error))
-        except Exception:  # one model's fault must not cost the visitor the other rows; the log keeps it
+        except Exception:  # one model's failure must not cost the visitor the other rows; the log has it
             log.exception("%s failed", card.name)
             return Answer(card=card, problem=OUR_FAULT.format(title=card.title), fault=True)
 
-    def _turn(self, card: Card) -> Lock:
+    def _lock_of(self, card: Card) -> Lock:
         with self._table:
-            return self._turns[card.name]
+            return self._locks[card.name]
 
     def _load(self, card: Card) -> Scorer:
-        """The loaded model, marked as most recently used; call with the model's turn held."""
+        """The loaded model, marked as most recently used; call with the model's lock held."""
         with self._table:
             if card.name in self._loaded:
                 self._loaded.move_to_end(card.name)
@@ -126,10 +126,10 @@ class Workbench:
         scorer = self._opener(card)
         with self._table:
             self._loaded[card.name] = (card, scorer)
-            self._forget_beyond(LIMITS.loaded_mb)
+            self._unload_beyond(LIMITS.loaded_mb)
         return scorer
 
-    def _forget_beyond(self, megabytes: float) -> None:
+    def _unload_beyond(self, megabytes: float) -> None:
         """Unloads the least recently used models; the one just loaded stays, and requests in progress keep theirs."""
         while len(self._loaded) > 1 and sum(card.size_mb for card, _ in self._loaded.values()) > megabytes:
             self._loaded.popitem(last=False)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from sdsdemo.app.job_states import MOST_POINTS, Job, changes_by, write_asked
+from sdsdemo.app.job_states import MOST_POINTS, Job, changes_by, write_request
 from sdsdemo.app.jobs import TUNED, Jobs
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.core.metrics import proportion
@@ -103,7 +103,7 @@ def test_a_run_goes_through_its_states_and_keeps_what_was_told(jobs: Jobs) -> No
     run = until(jobs, id_, over)
     assert (run.state, run.step, run.written, run.text) == ("finished", QUICK.steps, True, "")
     assert [point.step for point in run.points] == list(range(1, QUICK.steps + 1))
-    assert run.told == ("a <note>",)
+    assert run.notices == ("a <note>",)
     assert run.evaluations[0].n == 400
     assert (jobs.folder(id_) / "model.safetensors").is_file()
 
@@ -114,8 +114,8 @@ def test_one_run_trains_the_other_waits_and_neither_sees_the_other(jobs: Jobs, t
     assert len(set(ids)) == 3
     until(jobs, ids[0], lambda run: run.state == "preparing" and run.evaluations)
     waiting = [jobs.get(id_) for id_ in ids[1:]]
-    assert [(run.state, run.place) for run in waiting] == [("waiting", 1), ("waiting", 2)]
-    assert all(not run.points and not run.told for run in waiting)
+    assert [(run.state, run.ahead) for run in waiting] == [("waiting", 1), ("waiting", 2)]
+    assert all(not run.points and not run.notices for run in waiting)
     trainer.go.set()
     assert all(until(jobs, id_, over).state == "finished" for id_ in ids)
 
@@ -315,7 +315,7 @@ def test_a_run_that_the_server_s_end_cut_goes_on_by_its_id(jobs: Jobs, trainer: 
     fresh, after = Trainer(), Trainer()
     again = started_anew(jobs, after)
     run = again.get(id_)
-    assert (run.state, run.step, run.kept, run.is_over) == ("interrupted", steps, kept, True)
+    assert (run.state, run.step, run.saved_step, run.is_over) == ("interrupted", steps, kept, True)
     assert (len(run.points), len(run.evaluations)) == (steps, 1)
     again.resume(id_)
     run = until(again, id_, over)
@@ -356,7 +356,7 @@ def test_a_run_that_is_over_goes_on_to_more_steps_alone(jobs: Jobs, trainer: Tra
 def test_a_run_extended_just_before_a_restart_is_interrupted(jobs: Jobs) -> None:
     id_ = jobs.start(QUICK)
     until(jobs, id_, over)
-    write_asked(jobs.folder(id_), replace(QUICK, steps=60))
+    write_request(jobs.folder(id_), replace(QUICK, steps=60))
     run = started_anew(jobs, Trainer()).get(id_)
     assert (run.state, run.step, run.recipe.steps) == ("interrupted", 40, 60)
 
@@ -429,7 +429,7 @@ def test_old_runs_of_an_earlier_server_are_deleted_and_nothing_else(
 @pytest.mark.parametrize("id_", ["", "x", "../outside", ".", "." * 22, "a" * 22, "a" * 21 + "/", None, 7])
 def test_an_id_is_no_path(jobs: Jobs, id_: Any) -> None:
     for folder in (jobs.root, jobs.root.parent / "outside", jobs.root / "x"):
-        write_asked(folder, QUICK)
+        write_request(folder, QUICK)
     with pytest.raises(UserError, match="no such run here"):
         jobs.get(id_)
 
