@@ -1,4 +1,4 @@
-"""The page: the only place with Gradio. A tab is a file with `build()` (layout and wiring) and its handlers.
+"""The page, and the only package that imports Gradio. A tab is a file with its layout, its wiring and its handlers.
 
-Handlers are module-level functions of plain values, tested without a browser.
+Handlers take and return plain values, so that they are tested without a browser.
 """

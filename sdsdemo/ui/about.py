@@ -1,4 +1,4 @@
-"""The About tab: the method, what the numbers do not say, the models with their licences, privacy, versions."""
+"""The About tab: the method, the limits of the numbers, the models with their licences, privacy, versions."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from sdsdemo.ui.templates import render
 
 MEASURED_FILE = "mini/results/mini.json"
 SCORED_FILES = (MEASURED_FILE, "mini/results/mini-retrieval.json")
-"""What the card of a model of ours quotes."""
+"""Results quoted on the cards of our own models."""
 
 
 class QuotedResult(TypedDict):
-    """What a card quotes of a result."""
+    """The part of a result that a card quotes."""
 
     benchmark: str
     n: int
@@ -51,7 +51,7 @@ def page_html(workbench: Workbench) -> str:
 
 
 def measured_html(assets: Path = ASSETS) -> str:
-    """Our own figures on the Mini benchmark, with n and intervals; nothing where they are not shipped."""
+    """Our own figures on the Mini benchmark, with n and intervals; empty if they are not shipped."""
     path = assets / MEASURED_FILE
     if not path.is_file():
         return ""
@@ -74,14 +74,14 @@ def measured_html(assets: Path = ASSETS) -> str:
 
 
 def experiment_html(assets: Path = ASSETS) -> str:
-    """What fine-tuning does in the experiment, as its file says; nothing where it is not shipped or has not begun."""
+    """The findings of the fine-tuning experiment, from its file; empty if it is not shipped or has not begun."""
     path = assets / EXPERIMENT
-    said = verdict(shipped(path, Findings)) if path.is_file() else []
-    return render("about.experiment", findings=said)
+    findings = verdict(shipped(path, Findings)) if path.is_file() else []
+    return render("about.experiment", findings=findings)
 
 
 def gap_words(models: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
-    """Which share of the gap between CLIP and the diffusion score is the captions' doing; empty without a model."""
+    """How much of the gap between CLIP and the diffusion score the captions explain; empty if a model is missing."""
     if not {"mini-clip", "mini-clip-clean", "mini-diffusion"} <= models.keys():
         return ""
     shares = []
@@ -94,19 +94,17 @@ def gap_words(models: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
 
 
 def models_html(workbench: Workbench) -> str:
-    """All cards: what each was trained on, its licence and size, and published results with their source."""
+    """All cards: training data, licence, size, and published results with their source."""
     return render("about.models", cards=[_card(card, _where(card, workbench)) for card in workbench.cards()])
 
 
 def measured_card(name: str, assets: Path = ASSETS, curves: Path = CHECKPOINTS / "curves") -> list[str]:
-    """What it cost to train a model of ours, and how it does: read from the files that training and scoring left."""
+    """The training cost and the scores of one of our own models, read from the files of training and evaluation."""
     own = curves / f"{name}.json"
     parts = [own] if own.is_file() else sorted(curves.glob(f"{name}-*.json"))
     steps = sum(_last_step(path) for path in parts)
-    said = (
-        [f"Cost: {steps:,} steps of training" + (f" in {len(parts)} parts." if len(parts) > 1 else ".")]
-        if steps
-        else []
+    lines = (
+        [f"Cost: {steps:,} training steps" + (f" in {len(parts)} parts." if len(parts) > 1 else ".")] if steps else []
     )
     for file in SCORED_FILES:
         path = assets / file
@@ -116,8 +114,8 @@ def measured_card(name: str, assets: Path = ASSETS, curves: Path = CHECKPOINTS /
             shares = ", ".join(
                 f"{metric.replace('_', '-')} {_plain_share(entry[metric])}" for metric in result["chance"]
             )
-            said.append(f"Measured on {result['benchmark']}, n = {result['n']}: {shares} percent.")
-    return said
+            lines.append(f"Measured on {result['benchmark']}, n = {result['n']}: {shares} percent.")
+    return lines
 
 
 def _last_step(curve: Path) -> int:
@@ -137,14 +135,14 @@ def _plain_share(share: Mapping[str, float]) -> str:
 
 
 def _where(card: Card, workbench: Workbench) -> str:
-    """Where the weights are; what a download would bring is not asked, which would load the libraries at the start."""
+    """Whether the weights are here. Does not check what a download would bring: that would load libraries at start."""
     if card.download:
         return " to download"
     return ", here" if workbench.availability(card).can_run else ", once it is trained"
 
 
 def _card(card: Card, where: str) -> dict[str, Any]:
-    """What the template places of a card."""
+    """A card, as the template takes it."""
     own = measured_card(card.name) if card.mini else []
     captions = f"Captions: {card.caption_stream}" if card.caption_stream else ""
     limits = f"Limits: {card.limits}" if card.limits else ""
@@ -152,13 +150,13 @@ def _card(card: Card, where: str) -> dict[str, Any]:
         "title": card.title,
         "name": card.name,
         "facts": f"{card.licence} · {size_words(card.size_mb)}{where}",
-        "said": [card.summary, *(line for line in (card.training, captions, *own, limits) if line)],
+        "lines": [card.summary, *(line for line in (card.training, captions, *own, limits) if line)],
         "published": [_published(result) for result in card.published],
     }
 
 
 def _published(result: Mapping[str, object]) -> str:
-    """One published result: never without its source, and marked where it was remembered, not read."""
+    """One published result: always with its source, and marked if it is from memory."""
     known = {"benchmark", "source", "sure"}
     values = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in result.items() if key not in known)
     remembered = "; from memory, not re-read" if result.get("sure") == "recalled" else ""

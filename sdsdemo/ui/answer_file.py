@@ -1,7 +1,7 @@
-"""An answer outside the page: as JSON, as CSV, as an address; and the stored one that the page opens on.
+"""An answer outside the page: as JSON, CSV or URL; and the stored answer that the page opens with.
 
-The record is the dict of `score --json` with, in addition, every single loss, so that the charts can be drawn from it
-again. Reading one back computes the verdict anew from those losses. Knows no Gradio.
+The record is the dict of `score --json` plus every single loss, so that the charts can be redrawn from it. Reading one
+back recomputes the verdict from those losses. Knows no Gradio.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ log = logging.getLogger(__name__)
 KNOBS = {"timesteps": TIMESTEPS, "noises": NOISES, "seed": SEED}
 CALLED = {"timesteps": "Timesteps", "noises": "Noise draws", "seed": "Seed"}
 LONGEST_NUMBER = 20
-"""Digits of a whole number in an address."""
-DROPPED = "The address has a setting that cannot be used, and the default is in its place: {why}."
+"""Most digits of a whole number in a URL."""
+DROPPED = "The link has an invalid setting, and the default is used instead: {why}."
 OPENING_FILE = "mini/opening.json"
 CSV_COLUMNS = (
     "image", "region", "model", "kind", "caption", "text", "score", "preferred", "difference", "stderr", "decided",
@@ -64,13 +64,13 @@ class _Entry(TypedDict):
 
 
 class Record(TypedDict):
-    """The stored opening answer, as far as it is read."""
+    """The stored opening answer: the fields that are read."""
 
     image: str
     captions: list[str]
     models: list[_Entry]
     made_of: NotRequired[dict[str, str]]
-    """By model, the fingerprint of the one that answered."""
+    """By model name, the fingerprint of the model that answered."""
 
 
 def answer_record(
@@ -90,17 +90,17 @@ def answer_record(
 
 
 def answers_from(record: Mapping[str, Any], workbench: Workbench) -> list[Answer]:
-    """The answers that a record was made of; verdicts are decided anew.
+    """The answers in a record, with recomputed verdicts.
 
-    Raises `UserError` for an unknown model, and `ValueError` for losses of another shape.
+    Raises `UserError` for an unknown model, and `ValueError` for losses of the wrong shape.
     """
     return [_answer(entry, workbench) for entry in record["models"]]
 
 
 def opening_answer(workbench: Workbench, assets: Path = ASSETS) -> dict[str, Any]:
-    """Computes the answer that the page opens on: the first example, the models shown first, the default budget.
+    """Computes the answer that the page opens with: the first example, the models shown first, the default budget.
 
-    It is asked twice and the second answer is kept, so that its seconds are those of models that are loaded.
+    Scores twice and returns the second answer, so that its timings do not include loading the models.
     """
     examples = read_examples(assets)
     if not examples:
@@ -114,9 +114,9 @@ def opening_answer(workbench: Workbench, assets: Path = ASSETS) -> dict[str, Any
 
 
 def read_opening(workbench: Workbench, assets: Path = ASSETS) -> tuple[ShownExample, list[Answer]] | None:
-    """The stored opening answer; None where there is none, or where it is of other models than those shown first.
+    """The stored opening answer; None if there is none, or if its models are not those shown first.
 
-    One that cannot be read, or is of models that have changed since, is none either; the log says so.
+    None also, with a warning in the log, if it cannot be read or its models have changed since.
     """
     path = assets / OPENING_FILE
     if not path.is_file():
@@ -138,7 +138,7 @@ def read_opening(workbench: Workbench, assets: Path = ASSETS) -> tuple[ShownExam
 
 
 def _check(record: Mapping[str, Any], answers: Sequence[Answer]) -> None:
-    """Raises `ValueError` where numbers are missing, or a model has changed since."""
+    """Raises `ValueError` if numbers are missing, or a model has changed since."""
     count = len(record["captions"])
     for answer in answers:
         if answer.scores is None:
@@ -154,7 +154,7 @@ def as_json(record: Mapping[str, Any]) -> str:
 
 
 def as_csv(record: Mapping[str, Any]) -> str:
-    """One line a model and caption. Text that a spreadsheet would run as a formula gets a leading apostrophe."""
+    """One line per model and caption. Text that a spreadsheet would run as a formula gets a leading apostrophe."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, CSV_COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -175,9 +175,9 @@ def as_csv(record: Mapping[str, Any]) -> str:
 def address(
     example: ShownExample | None, captions: Sequence[str], models: Sequence[str], spend: Budget, space: str = ""
 ) -> str:
-    """The address that opens this view for someone else, as a query; with the Space's own address in a Space.
+    """The URL that opens this view for someone else: a query, preceded by the Space's URL in a Space.
 
-    The picture travels only when it is one of our examples: a visitor's own picture is never part of an address.
+    It names a picture only if that is one of our examples; a visitor's own picture is never part of a URL.
     """
     fields = {
         "tab": "compare",
@@ -195,35 +195,35 @@ def address(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What an address asks for."""
+class UrlRequest:
+    """The settings in a URL."""
 
     example: str
     captions: tuple[str, str]
     models: tuple[str, ...]
     spend: Budget
     dropped: tuple[str, ...]
-    """A sentence for each setting that means nothing: the default is in its place, and the others stay."""
+    """A sentence for each invalid setting, which the default replaces; the others stay."""
 
 
-def read_address(query: Mapping[str, str], settings: Settings) -> Asked:
-    """Example, captions, models and settings of an address. A setting that means nothing gives way to its default."""
+def read_address(query: Mapping[str, str], settings: Settings) -> UrlRequest:
+    """Example, captions, models and settings of a URL. The default replaces an invalid setting."""
     models = tuple(name.strip() for name in query.get("models", "").split(",") if name.strip())
-    kept: dict[str, Any] = {}
+    valid: dict[str, Any] = {}
     dropped = []
     for name in (*KNOBS, "region", "timestep_range"):
         if name in query:
             try:
                 value: Any = _whole(query[name], name) if name in KNOBS else query[name]
                 budget(**{name: value})
-                kept[name] = value
+                valid[name] = value
             except UserError as error:
                 dropped.append(DROPPED.format(why=str(error).removesuffix(".")))
-    return Asked(
+    return UrlRequest(
         example=query.get("example", ""),
         captions=(query.get("a", ""), query.get("b", "")),
         models=models or settings.models,
-        spend=budget(**kept),
+        spend=budget(**valid),
         dropped=tuple(dropped),
     )
 
@@ -252,7 +252,7 @@ def _answer(entry: Mapping[str, Any], workbench: Workbench) -> Answer:
 
 
 def _evidence(entry: Mapping[str, Any]) -> Evidence:
-    with np.errstate(over="ignore"):  # a loss that no float32 holds becomes infinite: no evidence
+    with np.errstate(over="ignore"):  # a loss beyond float32 becomes infinite: no evidence
         loss_ICTN = np.array([entry["losses"]], dtype=np.float64).astype(np.float32)
     return Evidence(
         timestep_T=np.array(entry["timesteps"], dtype=np.int64),

@@ -1,7 +1,7 @@
-"""The Browse tab: layout and wiring. What is seen is made in `ui/browse_view.py`.
+"""The Browse tab: layout and wiring. Its content comes from `ui/browse_view.py`.
 
-Filters above; the count, one example if one is open, and the gallery to the left; what can be clicked to filter to the
-right. Everything that is clicked in HTML comes as `data-kind` and `data-pick`.
+Filters on top; the count, the open example if any, and the gallery on the left; clickable charts that filter on the
+right. Clicks in HTML arrive as `data-kind` and `data-pick`.
 """
 
 from __future__ import annotations
@@ -31,40 +31,40 @@ from sdsdemo.ui.browse_view import (
     CLEARED,
     SELECTING,
     TO_COMPARE,
-    Asked,
+    BrowseContent,
     BrowseView,
-    Shown,
+    FilterValues,
     cleared_values,
-    first_asked,
+    default_filters,
     metric_of,
     two_models,
 )
 from sdsdemo.ui.compare_html import message_html
-from sdsdemo.ui.open_in_compare import Handed
+from sdsdemo.ui.open_in_compare import RunPictures
 from sdsdemo.ui.request_order import InOrder, LastSent, number_of
 from sdsdemo.ui.templates import render, script
 
 READING = "Reading the stored answers …"
-"""Until the tab is filled for the first time."""
+"""BrowseContent until the tab is first filled."""
 MADE_AHEAD = 400
-"""Examples whose thumbnails are made while nobody waits for them."""
+"""Examples whose thumbnails are made in the background."""
 
 
 @dataclass
 class Selection:
     """The example that a session has open, and the number of the request that opened it.
 
-    Changed in place, so that a request that is answered meanwhile sees what was clicked last.
+    Changed in place, so that a request in progress sees the latest click.
     """
 
     now: tuple[str, int] = ("", 0)
 
     def __deepcopy__(self, memo: object) -> Selection:
-        """Each session begins with its own."""
+        """Each session gets its own copy."""
         return Selection(self.now)
 
     def opens(self, example: str, request: int) -> None:
-        """Takes what a request opened, or closed, unless a later one has done so."""
+        """Records what a request opened or closed, unless a later request already has."""
         if request >= self.now[1]:
             self.now = (example, request)
 
@@ -72,10 +72,12 @@ class Selection:
 class BrowseTab:
     """The components that events and other tabs need."""
 
-    def __init__(self, workbench: Workbench, registry: RunRegistry, space: str, handed: Handed | None = None) -> None:
+    def __init__(
+        self, workbench: Workbench, registry: RunRegistry, space: str, run_pictures: RunPictures | None = None
+    ) -> None:
         self.workbench, self.registry = workbench, registry
-        self.handed = handed or Handed(registry)
-        self.view = BrowseView(workbench, registry, space, self.handed)
+        self.run_pictures = run_pictures or RunPictures(registry)
+        self.view = BrowseView(workbench, registry, space, self.run_pictures)
         self.clicks, self.changes, self.sent = InOrder(), InOrder(), LastSent()
         runs = registry.names()
         with gr.Column(elem_id="browse"):
@@ -107,7 +109,7 @@ class BrowseTab:
             self.model = gr.Dropdown(models, value=models[0] if models else None, label="First model ●", min_width=170)
             second = models[1] if len(models) > 1 else models[0] if models else None
             self.against = gr.Dropdown(models, value=second, label="Second model ◆", min_width=170)
-            self.metric = gr.Dropdown(list(METRICS), value="text", label="Right means", min_width=110)
+            self.metric = gr.Dropdown(list(METRICS), value="text", label="Metric", min_width=110)
             self.who = gr.Dropdown([(words, who) for who, words in WHO.items()], value=ANY, label="Who is right")
             self.order = gr.Dropdown([(words, key) for key, words in ORDER.items()], value="benchmark", label="Sort")
         with gr.Row(elem_id="browse-filters"):
@@ -115,7 +117,7 @@ class BrowseTab:
             self.secondary = gr.Dropdown([], multiselect=True, label="Secondary tag", min_width=150)
             self.categories = gr.Dropdown([], multiselect=True, label="Failure category", min_width=150, visible=False)
             self.of_several = gr.Dropdown(
-                [(words, key) for key, words in OF_SEVERAL.items()], value=ANY, label="Of several tags", min_width=130
+                [(words, key) for key, words in OF_SEVERAL.items()], value=ANY, label="Match tags", min_width=130
             )
             self.modes = gr.Dropdown(list(MODES), multiselect=True, label="Failure mode, first model", min_width=170)
             self.decided = gr.Dropdown(
@@ -129,7 +131,7 @@ class BrowseTab:
         ]  # fmt: skip
 
     def wire(self, opened: Any, tabs: gr.Tabs, picture: Any, question: Sequence[Any]) -> None:
-        """opened: the tab's `select` event. picture and question: the fields of Compare that an example is put in."""
+        """opened: the tab's `select` event. picture and question: the fields of Compare that take an example."""
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         last: dict[str, Any] = {**quick, "trigger_mode": "always_last"}
         state = [self.page, self.selected]
@@ -142,7 +144,7 @@ class BrowseTab:
             part.select(
                 self._pick, [*self.filters, *state],
                 [*self.cleared, *self.outputs, tabs, picture, *question],
-                trigger_mode="multiple",  # with "always_last" the later click would be sent with what the first picked
+                trigger_mode="multiple",  # with "always_last", a second click would be sent with the first one's pick
                 **quick,
             ).then(None, js=script("show_example"), api_visibility="private")  # fmt: skip
 
@@ -159,74 +161,74 @@ class BrowseTab:
         return [getattr(self, name) for name in CLEARED]
 
     def open_address(self, request: gr.Request) -> list[Any]:
-        """Fills the tab from the page's address; for `page.load`."""
+        """Fills the tab from the page's URL; for `page.load`."""
         query = dict(request.query_params)
         if query.get("tab") != "browse":
             Thread(target=self._warm, daemon=True).start()
             return [gr.skip()] * (len(self.choices) + len(self.outputs))
         names = self.registry.names()
         run = query.get("run") or (names[0] if names else "")
-        asked = first_asked(run, query.get("model", ""), query.get("against", ""))
-        found = self._open(*asked, 0, query.get("example", ""))
+        filters = default_filters(run, query.get("model", ""), query.get("against", ""))
+        found = self._open(*filters, 0, query.get("example", ""))
         return [*found[:-1], Selection((found[-1], 0))]
 
     def _warm(self) -> None:
-        """Reads the first run and makes its first thumbnails while the visitor still looks at another tab."""
+        """Reads the first run and makes its first thumbnails while the visitor is on another tab."""
         names = self.registry.names()
         if names and not self.view.thumbs.busy:
-            self._open(*first_asked(names[0], "", ""), 0, "")
+            self._open(*default_filters(names[0], "", ""), 0, "")
             self.view.thumbs.make(self.registry.catalogue(names[0]).examples[:MADE_AHEAD])
 
     def _open(self, *values: Any, opened_by: int = 0) -> list[Any]:
-        """Choices and view of a run; models and tags that it does not know give way."""
-        asked, page, selected = Asked(*values[:-2]), values[-2], values[-1]
+        """Choices and content for a run; models and tags that it does not have are replaced or dropped."""
+        filters, page, selected = FilterValues(*values[:-2]), values[-2], values[-1]
         names = self.registry.names()
-        if asked.run not in names and self.registry.has(asked.run):
-            names.append(asked.run)
-        run = asked.run if asked.run in names else names[0] if names else ""
+        if filters.run not in names and self.registry.has(filters.run):
+            names.append(filters.run)
+        run = filters.run if filters.run in names else names[0] if names else ""
         try:
             if not run:
                 raise UserError("No run is stored yet: `python -m sdsdemo evaluate mini --out runs/mini` makes one.")
             catalogue = self.registry.catalogue(run)
         except UserError as error:
-            shown = Shown(message_html(str(error)), "", "", "", "", "", 0, "")
+            shown = BrowseContent(message_html(str(error)), "", "", "", "", "", 0, "")
             return [gr.update(choices=names, value=run or None), *[gr.skip()] * (len(self.choices) - 1), *shown]
-        model, against = two_models(catalogue, asked, self.workbench.settings.models)
+        model, against = two_models(catalogue, filters, self.workbench.settings.models)
         choices = [(self.view.title(name), name) for name in catalogue.models]
         tags, secondary = catalogue.tag_choices(TAG_KINDS), catalogue.tag_choices(SECONDARY_KINDS)
-        asked = asked._replace(
+        filters = filters._replace(
             run=run,
             model=model,
             against=against,
-            metric=metric_of(asked, catalogue),
-            tags=[tag for tag in asked.tags if tag in tags],
-            secondary=[tag for tag in asked.secondary if tag in secondary],
+            metric=metric_of(filters, catalogue),
+            tags=[tag for tag in filters.tags if tag in tags],
+            secondary=[tag for tag in filters.secondary if tag in secondary],
             categories=[],
-            modes=asked.modes if catalogue.modes else [],
+            modes=filters.modes if catalogue.modes else [],
         )
         categories = [text.partition("=")[2] for text in catalogue.tag_choices((CATEGORY,))]
         return [
             gr.update(choices=[(self.view.title(name), name) for name in names], value=run),
             gr.update(choices=choices, value=model),
             gr.update(choices=choices, value=against),
-            gr.update(choices=catalogue.metrics, value=asked.metric),
-            gr.update(choices=_labelled(tags), value=asked.tags),
-            gr.update(choices=_labelled(secondary), value=asked.secondary),
+            gr.update(choices=catalogue.metrics, value=filters.metric),
+            gr.update(choices=_labelled(tags), value=filters.tags),
+            gr.update(choices=_labelled(secondary), value=filters.secondary),
             gr.update(choices=categories, value=[], visible=bool(categories)),
-            gr.update(value=asked.modes, visible=bool(catalogue.modes)),
-            *self.view.show(asked, page, selected, opened_by),
+            gr.update(value=filters.modes, visible=bool(catalogue.modes)),
+            *self.view.show(filters, page, selected, opened_by),
         ]
 
     def _reopen(self, *values: Any) -> list[Any]:
-        """The tab is shown again. With no example open it leaves that part alone, as `_refresh` does."""
-        is_open = bool(values[-1].now[0])  # before it is answered: one may be clicked meanwhile
+        """Refreshes the tab when it is selected again. Like `_refresh`, closes no example."""
+        is_open = bool(values[-1].now[0])  # read now: an example may be clicked while this runs
         found = self.open_with(*values)
         if not is_open:
             found[len(self.choices) + self.outputs.index(self.example)] = gr.skip()
         return found
 
     def open_with(self, *values: Any) -> list[Any]:
-        """As when the tab is opened, with these filters; for the other tabs too."""
+        """Opens the tab with these filters; other tabs call it too."""
         selection: Selection = values[-1]
         example, request = selection.now
         found = self._open(*values[:-1], example, opened_by=request)
@@ -234,20 +236,20 @@ class BrowseTab:
         return [*found[:-1], gr.skip()]
 
     def _refresh(self, request: gr.Request | None, *values: Any) -> Sequence[Any]:
-        """What is seen with these filters, unless that is what was sent for the last change: many come with one answer.
+        """The content for these filters, unless it was sent last: filling the form triggers many changes at once.
 
-        It closes no example: one may have been clicked since this was asked, in another run too.
+        It closes no example: one may have been clicked since the request, even in another run.
         """
-        asked, selection = Asked(*values[:-2]), values[-1]
-        if self.changes.is_late(request) or self.sent.is_same(request, repr(asked)):
+        filters, selection = FilterValues(*values[:-2]), values[-1]
+        if self.changes.is_late(request) or self.sent.is_same(request, repr(filters)):
             return [gr.skip()] * len(self.outputs)
-        shown = self.view.show(asked, 0, *selection.now)
+        shown = self.view.show(filters, 0, *selection.now)
         return shown._replace(selected=gr.skip(), example=shown.example or gr.skip())
 
     def _pick(self, event: gr.SelectData, request: gr.Request, *values: Any) -> list[Any]:
-        """What a click in the tab's HTML does: open, step, page, filter, clear, or go to Compare.
+        """Handles a click in the tab's HTML: open, step, page, filter, clear, or go to Compare.
 
-        Nothing where a later click came before it, or while it was answered.
+        Does nothing if a later click overtook it, or arrived while it was being answered.
         """
         late = [gr.skip()] * (len(self.cleared) + len(self.outputs) + TO_COMPARE)
         if self.clicks.is_late(request):
@@ -255,7 +257,7 @@ class BrowseTab:
         selection: Selection = values[-1]
         selected, opened_by = selection.now
         kind, number = str(event.value), number_of(request) if event.value in SELECTING else opened_by
-        found = self.view.pick(Asked(*values[:-2]), int(values[-2]), selected, kind, str(event.index), number)
+        found = self.view.pick(FilterValues(*values[:-2]), int(values[-2]), selected, kind, str(event.index), number)
         if self.clicks.is_late(request):
             return late
         place = len(self.cleared) + self.outputs.index(self.selected)

@@ -1,7 +1,7 @@
-"""The Browse tab as HTML: gallery, one example, breakdowns, margins. What stands where is in `templates/browse.html`.
+"""The Browse tab as HTML: gallery, one example, breakdowns, margins. The layout is in `templates/browse.html`.
 
-What can be clicked carries `data-kind` and `data-pick`; the page's script hands both to Python. Pictures are in the
-page itself, small. One image and its captions has a module of its own for what differs: `ui/browse_one_image.py`.
+Clickable elements carry `data-kind` and `data-pick`, which the page's script passes to Python. Pictures are embedded as
+thumbnails. `ui/browse_one_image.py` has what differs for one image with many captions.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ METRICS = {
 }
 MODEL_MARKS = ("●", "◆")
 OUTCOMES = {"right": ("✓", "right"), "wrong": ("✗", "wrong"), "tie": ("=", "wrong"), "no number": ("?", "unknown")}
-"""How a model did, with its sign and its class. A tie counts as wrong."""
+"""By outcome, its sign and its CSS class. A tie counts as wrong."""
 SCATTER = 320
 SIDES = {(True, True): "both", (False, True): "fixed", (True, False): "broken", (False, False): "neither"}
-"""By whether either model is right, the style of a dot."""
+"""By (is the first model right, is the second), the style of a dot."""
 
 Titles = Mapping[str, str]
 
@@ -46,7 +46,7 @@ def count_html(shown: int, total: int) -> str:
 
 
 def tallies_html(tallies: Sequence[Tally], models: Sequence[str], titles: Titles) -> str:
-    """How often each of the two models is right on what is shown, with what is counted apart."""
+    """How often each of the two models is right on the filtered examples, with ties and missing scores."""
     lines = [
         {"mark": mark, "title": titles[model], **_tally(found)}
         for found, model, mark in zip(tallies, models, MODEL_MARKS, strict=False)
@@ -56,11 +56,11 @@ def tallies_html(tallies: Sequence[Tally], models: Sequence[str], titles: Titles
 
 def _tally(found: Tally) -> dict[str, Any]:
     share = found.share
-    said = f"{100 * share.value:.1f} [{100 * share.low:.0f}, {100 * share.high:.0f}]" if share.n else "–"
+    percent = f"{100 * share.value:.1f} [{100 * share.low:.0f}, {100 * share.high:.0f}]" if share.n else "–"
     some = "1 tie, which counts as wrong" if found.ties == 1 else f"{found.ties} ties, which count as wrong"
     ties = some if found.ties else "no ties"
-    lost = f", {found.not_finite} left out: a score is no number" if found.not_finite else ""
-    return {"share": said, "n": share.n, "apart": f"{ties}{lost}"}
+    lost = f", {found.not_finite} left out: a score is not finite" if found.not_finite else ""
+    return {"share": percent, "n": share.n, "apart": f"{ties}{lost}"}
 
 
 def gallery_html(catalogue: Catalogue, places: np.ndarray, page: int, wanted: Filter, thumbs: Thumbnails) -> str:
@@ -82,7 +82,7 @@ def example_html(
 ) -> str:
     """One example in full: pictures, captions, every model's scores, marks, mode in words, timestep curves.
 
-    opened_by: the number of the request that opened it, where that may be another than the one that is answered.
+    opened_by: the number of the request that opened it, if that may not be the current one.
     """
     example = catalogue.examples[place]
     tags = facts(catalogue, place, (*TAG_KINDS, "secondary_tag", CATEGORY))
@@ -105,12 +105,12 @@ def example_html(
 
 
 def lesson_html(models: Collection[str]) -> str:
-    """What belongs beside the figures of these models."""
+    """The caveat that goes with these models' figures."""
     return render("parts.hint", sentence=lesson_words(models))
 
 
 def tags_html(shares: Mapping[str, TagShares], wanted: Filter, titles: Titles) -> str:
-    """A row a tag: how often either model is right, with 95 % intervals and chance. A click filters."""
+    """One row per tag: how often each model is right, with 95 % intervals and chance. A click filters."""
     if not shares:
         return ""
     return render(
@@ -122,7 +122,7 @@ def tags_html(shares: Mapping[str, TagShares], wanted: Filter, titles: Titles) -
 
 
 def modes_html(counts: Mapping[str, int], wanted: Filter, titles: Titles) -> str:
-    """A bar a mode of the first model; empty where there is none. A click filters."""
+    """One bar per failure mode of the first model; empty if there are none. A click filters."""
     if not counts:
         return ""
     rows = [_bar_row(mode, MODES[mode], n, counts, mode in wanted.modes) for mode, n in counts.items()]
@@ -130,7 +130,7 @@ def modes_html(counts: Mapping[str, int], wanted: Filter, titles: Titles) -> str
 
 
 def transitions_html(counts: Mapping[str, int], wanted: Filter, titles: Titles) -> str:
-    """From the first model to the second. A click filters."""
+    """Transitions from the first model to the second. A click filters."""
     return render(
         "browse.bars",
         title=f"From {titles[wanted.model]} to {titles[wanted.against]}",
@@ -141,7 +141,7 @@ def transitions_html(counts: Mapping[str, int], wanted: Filter, titles: Titles) 
 
 
 def scatter_html(catalogue: Catalogue, places: np.ndarray, wanted: Filter, titles: Titles) -> str:
-    """A dot an example: the margin of the first model across, of the second upwards. A click opens it."""
+    """One dot per example: the first model's margin on x, the second's on y. A click opens the example."""
     x_E, y_E = catalogue.margin[wanted.model], catalogue.margin[wanted.against]
     x_of, y_of = _axis(x_E), _axis(y_E)
     marked = set(places.tolist())
@@ -176,7 +176,7 @@ def _side(catalogue: Catalogue, place: int, wanted: Filter) -> str:
 
 
 def _heading(catalogue: Catalogue, place: int, wanted: Filter) -> str:
-    """The captions that an example is told by."""
+    """The captions that identify an example."""
     if catalogue.one_image:
         return browse_one_image.heading(catalogue, place, wanted.model)
     return " / ".join(catalogue.examples[place].captions)
@@ -221,7 +221,7 @@ def _figure(example: Example, index: int, thumbs: Thumbnails) -> str:
 
 
 def _model(catalogue: Catalogue, model: str, place: int, titles: Titles) -> str:
-    """What one model says of a pair."""
+    """One model's result on a pair."""
     scores: Scores = catalogue.scores[model][place]
     found = verdict(scores.score_IC, scores.resolution)
     curves = loss_lines_html(scores.evidence, {0: "c0", 1: "c1"}, "captions A and B") if scores.evidence else ""
@@ -265,7 +265,7 @@ def _tag_row(key: str, shares: TagShares, chosen: bool) -> dict[str, Any]:
 
 
 def _share_bar(share: Proportion) -> dict[str, str] | None:
-    """A share and its interval in percent of the bar; None where it is of nothing."""
+    """A share and its interval in percent of the bar; None if n is 0."""
     if not share.n:
         return None
     value, low, width = (f"{100 * part:.1f}" for part in (share.value, share.low, share.high - share.low))
@@ -290,7 +290,7 @@ def _bar_row(pick: str, meaning: str, count: int, counts: Mapping[str, int], cho
 
 
 def _axis(value_E: np.ndarray) -> Callable[[float], float]:
-    """From a margin to pixels: zero is on the axis, and the outermost two percent lie on its ends."""
+    """Maps a margin to pixels: zero is always in range, and the outermost 2 % are clipped to the ends."""
     finite = value_E[np.isfinite(value_E)]
     if not len(finite):
         finite = np.zeros(1)

@@ -1,4 +1,4 @@
-"""Denoising losses over the timesteps as small SVGs: a panel a picture, a line a caption.
+"""Denoising loss by timestep as small SVGs: one panel per picture, one line per caption.
 
 Shape suffixes: I image, C caption, T timestep, N noise draw, L line.
 """
@@ -16,9 +16,9 @@ WIDTH, HEIGHT = 300, 150
 
 
 def loss_lines_html(evidence: Evidence, style_of: Mapping[int, str], captions: str) -> str:
-    """The mean losses of some captions; empty where one is no number, and for a single timestep.
+    """The mean losses of some captions; empty if one is not finite, or if there is only one timestep.
 
-    style_of: by the place of a caption, the class of its line; the last are drawn on top. captions: what they are.
+    style_of: by caption index, the class of its line; the last are drawn on top. captions: their names, for the label.
     """
     mean_ILT = evidence.loss_ICTN[:, list(style_of)].astype(np.float64).mean(axis=3)
     if not np.isfinite(mean_ILT).all() or mean_ILT.shape[2] < 2:

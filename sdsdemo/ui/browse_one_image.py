@@ -1,7 +1,6 @@
-"""One image and its captions in the Browse tab, as HTML: the true ones, and the rivals that come closest.
+"""One image and its captions in the Browse tab, as HTML: the true captions and the strongest rivals.
 
-What stands where is in `templates/browse_one_image.html`. Captions are numbered as in the set, from 1; the first ones
-are true.
+The layout is in `templates/browse_one_image.html`. Captions are numbered from 1, as in the benchmark, true ones first.
 """
 
 from __future__ import annotations
@@ -20,19 +19,19 @@ from sdsdemo.ui.templates import render
 from sdsdemo.ui.thumbnails import LARGE, Thumbnails, picture_html
 
 SHOWN = 8
-"""Captions of a set up to which all are shown; of a larger one, the true ones and this many rivals."""
+"""Up to this many captions, all are shown; of more, the true ones and this many rivals."""
 
 Titles = Mapping[str, str]
 
 
 def shown_captions(score_C: np.ndarray, true: int) -> list[int]:
-    """Places of the captions to show: the true ones, then the rivals, the best first."""
+    """Indices of the captions to show: the true ones, then the rivals, best first."""
     rivals = [c for c in best_first(score_C) if c >= true]
     return [*range(true), *(rivals if len(score_C) <= SHOWN else rivals[:SHOWN])]
 
 
 def card_words(catalogue: Catalogue, place: int, model: str) -> dict[str, Any]:
-    """The true captions, the strongest rival, and how many more there are; for a card."""
+    """A card's text: the true captions, the strongest rival, and how many more there are."""
     captions, true = catalogue.examples[place].captions, catalogue.true[place]
     lines = [{"letter": "true", "index": 0, "text": caption} for caption in captions[:true]]
     met = contest(catalogue.scores[model][place].score_IC[0], true)
@@ -50,7 +49,7 @@ def heading(catalogue: Catalogue, place: int, model: str) -> str:
 
 
 def figure_html(catalogue: Catalogue, place: int, model: str, titles: Titles, thumbs: Thumbnails) -> str:
-    """The picture; beside it the true captions, each to be opened in Compare against the model's strongest rival."""
+    """The picture and its true captions, each of which opens in Compare against the model's strongest rival."""
     example, true = catalogue.examples[place], catalogue.true[place]
     met = contest(catalogue.scores[model][place].score_IC[0], true)
     rival = "" if met is None else f"Compare takes the strongest rival of {titles[model]}: “{example.captions[met[1]]}”"
@@ -70,7 +69,7 @@ def _how_many(captions: int, true: int) -> str:
 
 
 def model_html(catalogue: Catalogue, model: str, place: int, titles: Titles) -> str:
-    """What one model says of the captions: a row each with its score, the outcome in words, and curves of losses."""
+    """One model's result: a row per caption with its score, the outcome in words, and loss curves."""
     scores, true = catalogue.scores[model][place], catalogue.true[place]
     score_C, captions = scores.score_IC[0], catalogue.examples[place].captions
     shown = shown_captions(score_C, true)
@@ -92,7 +91,7 @@ def model_html(catalogue: Catalogue, model: str, place: int, titles: Titles) -> 
 
 
 def _row(caption: int, text: str, scores: Scores, true: int) -> dict[str, Any]:
-    """A caption with its score; a rival that is not beaten by every true caption is marked."""
+    """A caption with its score; marks a rival that not every true caption beats."""
     score_C = scores.score_IC[0]
     sign, digits = (-1, 4) if scores.kind == "denoising" else (1, 2)
     beats = caption >= true and not score_C[:true].min() - score_C[caption] > scores.resolution
@@ -110,7 +109,7 @@ def _outcome(catalogue: Catalogue, model: str, place: int) -> tuple[str, str]:
     scores, true = catalogue.scores[model][place], catalogue.true[place]
     score_C, margin = scores.score_IC[0], float(catalogue.margin[model][place])
     if math.isnan(margin):
-        return "No evidence", "A score is not a finite number, so nothing can be said."
+        return "No evidence", "A score is not a finite number, so there is no outcome."
     truth = "The true caption" if true == 1 else f"Each of the {true} true captions"
     if math.isinf(margin):
         return "Right", "There is no rival."
@@ -130,7 +129,7 @@ def _beaten_words(ahead: int, rivals: int, by: str, whom: str) -> str:
 
 
 def _curves(scores: Scores, shown: Sequence[int], true: int) -> str:
-    """Curves of the losses: the true captions and the strongest rival in colour, on top of the other rivals."""
+    """Loss curves: the true captions and the strongest rival in colour, on top of the other rivals."""
     if scores.evidence is None:
         return ""
     others = dict.fromkeys(shown[true + 1 :], "other")
@@ -139,6 +138,6 @@ def _curves(scores: Scores, shown: Sequence[int], true: int) -> str:
 
 
 def _legend(shown: Sequence[int], true: int) -> list[tuple[str, str]]:
-    """Style and meaning of the lines that there are."""
+    """Style and meaning of the lines present."""
     kinds = [("c0", "true"), ("c1", "strongest rival"), ("other", "other rivals")]
     return kinds[: 1 + min(len(shown) - true, 2)]

@@ -1,6 +1,6 @@
-"""What the Browse tab shows and what a click in it does, of plain values.
+"""The content of the Browse tab and the effect of a click in it, as functions of plain values.
 
-The filters are `Asked`, what is seen is `Shown`. The components are in `ui/browse.py`, the HTML in `ui/browse_html.py`.
+`FilterValues` go in, `BrowseContent` comes out. The components are in `ui/browse.py`, the HTML in `ui/browse_html.py`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from sdsdemo.evaluation.catalogue import (
 )
 from sdsdemo.ui import browse_html
 from sdsdemo.ui.compare_html import message_html
-from sdsdemo.ui.open_in_compare import Handed
+from sdsdemo.ui.open_in_compare import RunPictures
 from sdsdemo.ui.thumbnails import Thumbnails
 
 log = logging.getLogger(__name__)
@@ -42,14 +42,14 @@ CLEARED = ("tags", "secondary", "categories", "modes", "who", "decided", "words"
 SELECTING = ("example", "close", "move")
 """Clicks that open an example or close it."""
 BESIDE_EXAMPLE = ("tally", "gallery", "charts", "scatter")
-"""What opening an example leaves as it is: nine tenths of an answer's bytes."""
+"""Parts that opening an example leaves unchanged: nine tenths of an answer's bytes."""
 CHARTS = {"tag": "tags", "mode": "modes", "who": "who"}
-"""What is clicked in a chart, and the filter that it sets."""
+"""By the kind of a click in a chart, the filter that it sets."""
 TO_COMPARE = 6
-"""Components that an example is handed to: the tabs, the picture, two captions, the region, the timestep range."""
+"""Number of components that take an example: the tabs, the picture, two captions, the region, the timestep range."""
 
 
-class Asked(NamedTuple):
+class FilterValues(NamedTuple):
     """The values of the filters, in the order of their components."""
 
     run: str
@@ -67,8 +67,8 @@ class Asked(NamedTuple):
     of_several: str = ANY
 
 
-class Shown(NamedTuple):
-    """What the tab shows, in the order of its components."""
+class BrowseContent(NamedTuple):
+    """The content of the tab, in the order of its components."""
 
     message: str
     tally: str
@@ -81,28 +81,28 @@ class Shown(NamedTuple):
 
 
 class BrowseView:
-    """What is seen of the stored runs with some filters."""
+    """The stored runs as seen through the filters."""
 
-    def __init__(self, workbench: Workbench, registry: RunRegistry, space: str, handed: Handed) -> None:
-        self.workbench, self.registry, self.space, self.handed = workbench, registry, space, handed
+    def __init__(self, workbench: Workbench, registry: RunRegistry, space: str, run_pictures: RunPictures) -> None:
+        self.workbench, self.registry, self.space, self.run_pictures = workbench, registry, space, run_pictures
         self.thumbs = Thumbnails()
 
-    def show(self, asked: Asked, page: int, selected: str, opened_by: int = 0) -> Shown:
-        """Everything that the tab shows. Every failure becomes a sentence.
+    def show(self, filters: FilterValues, page: int, selected: str, opened_by: int = 0) -> BrowseContent:
+        """Everything that the tab shows. Failures become messages.
 
         opened_by: the number of the request that opened the example (`request_order.js` reads it); 0: this one.
         """
         try:
-            return self._shown(asked, page, selected, opened_by)
+            return self._content(filters, page, selected, opened_by)
         except UserError as error:
-            return Shown(message_html(str(error)), "", "", "", "", "", 0, "")
+            return BrowseContent(message_html(str(error)), "", "", "", "", "", 0, "")
         except Exception:
             log.exception("browsing failed")
-            return Shown(message_html(OUR_FAULT), "", "", "", "", "", 0, "")
+            return BrowseContent(message_html(OUR_FAULT), "", "", "", "", "", 0, "")
 
-    def _shown(self, asked: Asked, page: int, selected: str, opened_by: int) -> Shown:
-        catalogue = self.registry.catalogue(asked.run)
-        wanted = filter_of(asked, catalogue)
+    def _content(self, filters: FilterValues, page: int, selected: str, opened_by: int) -> BrowseContent:
+        catalogue = self.registry.catalogue(filters.run)
+        wanted = filter_of(filters, catalogue)
         places, titles = select(catalogue, wanted), {name: self.title(name) for name in catalogue.models}
         last = max(0, (len(places) - 1) // browse_html.PER_PAGE)
         page = min(max(page, 0), last)
@@ -111,7 +111,7 @@ class BrowseView:
         if place is not None:
             among = [int(p) for p in places]
             position = f"{among.index(place) + 1} of {len(among)}" if place in among else "not among the filtered"
-            link = self._address(asked, selected)
+            link = self._address(filters, selected)
             example = browse_html.example_html(catalogue, place, position, wanted, titles, link, self.thumbs, opened_by)
         models = list(dict.fromkeys((wanted.model, wanted.against)))
         charts = (
@@ -119,7 +119,7 @@ class BrowseView:
             + browse_html.transitions_html(by_transition(catalogue, wanted), wanted, titles)
             + browse_html.modes_html(by_mode(catalogue, wanted), wanted, titles)
         )
-        return Shown(
+        return BrowseContent(
             message="".join(map(message_html, catalogue.notes)),
             tally=browse_html.count_html(len(places), len(catalogue.examples))
             + browse_html.tallies_html([tally(catalogue, m, wanted.metric, places) for m in models], models, titles)
@@ -132,19 +132,21 @@ class BrowseView:
             selected=selected if place is not None else "",
         )
 
-    def pick(self, asked: Asked, page: int, selected: str, kind: str, pick: str, opened_by: int = 0) -> list[Any]:
-        """What a click does: the values of the components that Clear empties, of `Shown`, and of Compare."""
+    def pick(
+        self, filters: FilterValues, page: int, selected: str, kind: str, pick: str, opened_by: int = 0
+    ) -> list[Any]:
+        """The effect of a click: values for the components that Clear empties, for `BrowseContent`, and for Compare."""
         fields: list[Any] = [gr.skip()] * len(CLEARED)
-        elsewhere: list[Any] = [gr.skip()] * TO_COMPARE
+        compare: list[Any] = [gr.skip()] * TO_COMPARE
         if kind == "clear":
-            return [*cleared_values(), *[gr.skip()] * len(Shown._fields), *elsewhere]
+            return [*cleared_values(), *[gr.skip()] * len(BrowseContent._fields), *compare]
         if kind in CHARTS:
             name = CHARTS[kind]
-            now = _toggled(getattr(asked, name), pick)
+            now = _toggled(getattr(filters, name), pick)
             fields[CLEARED.index(name)] = now
-            return [*fields, *self.show(asked._replace(**{name: now}), 0, selected, opened_by), *elsewhere]
+            return [*fields, *self.show(filters._replace(**{name: now}), 0, selected, opened_by), *compare]
         if kind == "compare":
-            return [*fields, *[gr.skip()] * len(Shown._fields), *self._to_compare(asked, selected, pick)]
+            return [*fields, *[gr.skip()] * len(BrowseContent._fields), *self._to_compare(filters, selected, pick)]
         to_page = page
         if kind == "example":
             selected = pick
@@ -153,103 +155,114 @@ class BrowseView:
         elif kind == "page":
             to_page = int(pick)
         elif kind == "move":
-            to_page, selected = self._moved(asked, page, selected, int(pick))
-        shown = self.show(asked, to_page, selected, opened_by)
+            to_page, selected = self._moved(filters, page, selected, int(pick))
+        shown = self.show(filters, to_page, selected, opened_by)
         if kind in SELECTING and to_page == page and shown.gallery:
-            return [*fields, *shown._replace(**dict.fromkeys(BESIDE_EXAMPLE, gr.skip())), *elsewhere]
-        return [*fields, *shown, *elsewhere]
+            return [*fields, *shown._replace(**dict.fromkeys(BESIDE_EXAMPLE, gr.skip())), *compare]
+        return [*fields, *shown, *compare]
 
-    def _moved(self, asked: Asked, page: int, selected: str, step: int) -> tuple[int, str]:
-        """The neighbour in the filtered order, and the page that it is on."""
-        catalogue = self.registry.catalogue(asked.run)
-        ids = [catalogue.examples[place].id for place in select(catalogue, filter_of(asked, catalogue))]
+    def _moved(self, filters: FilterValues, page: int, selected: str, step: int) -> tuple[int, str]:
+        """The page and the id of the neighbour in the filtered order."""
+        catalogue = self.registry.catalogue(filters.run)
+        ids = [catalogue.examples[place].id for place in select(catalogue, filter_of(filters, catalogue))]
         if not ids:
             return page, selected
         at = min(max(ids.index(selected) + step, 0), len(ids) - 1) if selected in ids else 0
         return at // browse_html.PER_PAGE, ids[at]
 
-    def _to_compare(self, asked: Asked, selected: str, pick: str) -> list[Any]:
-        """The Compare tab with one picture of the example that is open, and two captions.
+    def _to_compare(self, filters: FilterValues, selected: str, pick: str) -> list[Any]:
+        """The Compare tab with one picture of the open example, and two captions.
 
-        pick: the place of the picture; of one image, also of a true caption and a rival, with dashes between them.
+        pick: the picture's index; for one image with many captions, also those of a true caption and a rival, as 0-1-4.
         """
         try:
-            shown = self.handed.pair(asked.run, selected, *[int(place) for place in pick.split("-")[:3]])
+            shown = self.run_pictures.pair(filters.run, selected, *[int(place) for place in pick.split("-")[:3]])
         except UserError:
             return [gr.skip()] * TO_COMPARE
-        return [gr.update(selected="compare"), str(shown.path), *shown.captions, *self.handed.settings(asked.run)]
+        return [
+            gr.update(selected="compare"),
+            str(shown.path),
+            *shown.captions,
+            *self.run_pictures.settings(filters.run),
+        ]
 
     def title(self, model: str) -> str:
-        """The title on a model's card; its name where there is no card."""
+        """The title on a model's card; its name if there is no card."""
         try:
             return self.workbench.card(model).title
         except UserError:
             return model
 
-    def _address(self, asked: Asked, example: str) -> str:
-        """The address that opens this example for someone else, as a query; with the Space's own in a Space."""
-        fields = {"tab": "browse", "run": asked.run, "example": example, "model": asked.model, "against": asked.against}
+    def _address(self, filters: FilterValues, example: str) -> str:
+        """The URL that opens this example for someone else: a query, preceded by the Space's URL in a Space."""
+        fields = {
+            "tab": "browse",
+            "run": filters.run,
+            "example": example,
+            "model": filters.model,
+            "against": filters.against,
+        }
         return (f"https://huggingface.co/spaces/{self.space}" if self.space else "") + "?" + urlencode(fields)
 
 
-def first_asked(run: str, model: str, against: str) -> Asked:
-    """The filters before anything is chosen."""
-    return Asked(run, model, against, "text", [], [], [], [], ANY, ANY, "", "benchmark")
+def default_filters(run: str, model: str, against: str) -> FilterValues:
+    """The default filters."""
+    return FilterValues(run, model, against, "text", [], [], [], [], ANY, ANY, "", "benchmark")
 
 
-def two_models(catalogue: Catalogue, asked: Asked, shown_first: Sequence[str]) -> tuple[str, str]:
-    """The two models asked for, as far as the run has them; else those that the page shows first; else the run's."""
+def two_models(catalogue: Catalogue, filters: FilterValues, shown_first: Sequence[str]) -> tuple[str, str]:
+    """The two requested models if the run has them; else those that the page shows first; else the run's."""
     known = catalogue.models
-    first = next(m for m in (asked.model, *shown_first, *known) if m in known)
-    others = [m for m in (asked.against, *shown_first, *known) if m in known]
+    first = next(m for m in (filters.model, *shown_first, *known) if m in known)
+    others = [m for m in (filters.against, *shown_first, *known) if m in known]
     return first, next((m for m in others if m != first), first)
 
 
-def filter_of(asked: Asked, catalogue: Catalogue) -> Filter:
-    """A checked filter. Raises `UserError` for a model that the run does not have, or a value that means nothing."""
-    for model in (asked.model, asked.against):
+def filter_of(filters: FilterValues, catalogue: Catalogue) -> Filter:
+    """A checked filter. Raises `UserError` for a model that the run does not have, or an invalid value."""
+    for model in (filters.model, filters.against):
         if model not in catalogue.models:
-            raise UserError(f"This run has no scores of '{model}': choose another model.")
-    metric = metric_of(asked, catalogue)
+            raise UserError(f"This run has no scores for '{model}': choose another model.")
+    metric = metric_of(filters, catalogue)
     choices: Mapping[str, tuple[object, Sequence[str]]] = {
-        "Right means": (metric, catalogue.metrics),
-        "Who is right": (asked.who, list(WHO)),
-        "Decided": (asked.decided, list(DECIDED)),
-        "Sort": (asked.order, list(ORDER)),
-        "Of several tags": (asked.of_several, list(OF_SEVERAL)),
+        "Metric": (metric, catalogue.metrics),
+        "Who is right": (filters.who, list(WHO)),
+        "Decided": (filters.decided, list(DECIDED)),
+        "Sort": (filters.order, list(ORDER)),
+        "Match tags": (filters.of_several, list(OF_SEVERAL)),
     }
     for label, (value, known) in choices.items():
         if value not in known:
             raise UserError(f"{label} must be one of {', '.join(known)}.")
     return Filter(
-        model=asked.model,
-        against=asked.against,
+        model=filters.model,
+        against=filters.against,
         metric=metric,
-        tags=tuple(asked.tags or ()),
-        secondary=tuple(asked.secondary or ()),
-        categories=tuple(asked.categories or ()),
-        modes=tuple(asked.modes or ()),
-        who=asked.who,
-        decided=asked.decided,
-        words=(asked.words or "")[:200],
-        order=asked.order,
-        of_several=asked.of_several,
+        tags=tuple(filters.tags or ()),
+        secondary=tuple(filters.secondary or ()),
+        categories=tuple(filters.categories or ()),
+        modes=tuple(filters.modes or ()),
+        who=filters.who,
+        decided=filters.decided,
+        words=(filters.words or "")[:200],
+        order=filters.order,
+        of_several=filters.of_several,
     )
 
 
-def metric_of(asked: Asked, catalogue: Catalogue) -> str:
-    """What "right" is to mean; a metric of the other kind of run, as one just left, gives way to the first here."""
-    gives_way = asked.metric in (*METRICS, ACCURACY) and asked.metric not in catalogue.metrics
-    return catalogue.metrics[0] if gives_way else asked.metric
+def metric_of(filters: FilterValues, catalogue: Catalogue) -> str:
+    """The metric for "right"; the run's first if the one chosen belongs to the other kind of run."""
+    gives_way = filters.metric in (*METRICS, ACCURACY) and filters.metric not in catalogue.metrics
+    return catalogue.metrics[0] if gives_way else filters.metric
 
 
 def _toggled(now: Any, pick: str) -> Any:
-    """A list with the value added or taken out; a single value set or set back."""
+    """A list with the value added or removed; a single value set or reset."""
     if isinstance(now, str):
         return ANY if now == pick else pick
     return [value for value in now if value != pick] if pick in now else [*now, pick]
 
 
 def cleared_values() -> list[Any]:
-    """What Clear puts into the components of `CLEARED`."""
+    """The values to which Clear resets the components of `CLEARED`."""
     return [[], [], [], [], ANY, ANY, "", ANY]

@@ -1,7 +1,7 @@
-"""The Compare tab: layout and wiring. What happens on a click is in `ui/compare_logic.py`.
+"""The Compare tab: layout and wiring. The logic is in `ui/compare_logic.py`.
 
-Left: the picture, captions A and B, settings, Score. Right: one row a model. Below: where the difference comes from.
-The only public endpoint is in `ui/compare_api.py`; the server checks every limit whatever the fields allow.
+Left: the picture, captions A and B, settings, Score. Right: one row per model. Below: charts of the denoising loss.
+The only public endpoint is in `ui/compare_api.py`; the server checks every limit, whatever the fields allow.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sdsdemo.ui.compare_api import AT_ONCE, ScoreApi
 from sdsdemo.ui.compare_form import Form
 from sdsdemo.ui.compare_logic import View
 from sdsdemo.ui.examples import ShownExample
-from sdsdemo.ui.open_in_compare import Handed
+from sdsdemo.ui.open_in_compare import RunPictures
 from sdsdemo.ui.picture_field import safe_image
 from sdsdemo.ui.request_order import InOrder
 from sdsdemo.ui.templates import render, script
@@ -33,23 +33,23 @@ PROGRESS = gr.Progress(track_tqdm=True)
 """Shows downloads: the libraries report them through tqdm."""
 
 HOW_TO_READ_LOSS = (
-    "How to read it: noise is added to the picture and the model, reading one caption, guesses that noise. The line "
-    "that lies lower belongs to the caption that helped the guess more."
+    "How to read it: noise is added to the picture, and the model predicts that noise from one caption. The lower line "
+    "belongs to the caption that helped more."
 )
 HOW_TO_READ_DIFFERENCE = (
-    "How to read it: above zero the model found A more helpful, below zero B. Both met the same noise, and where the "
-    "95 % band touches zero the noise draws do not decide."
+    "How to read it: above zero, A helped the model more; below zero, B. Both captions got the same noise. Where the "
+    "95 % band touches zero, the noise draws do not decide."
 )
-SPEC_HINT = "Choose one, or write where a model is, such as open_clip:ViT-B-32-quickgelu/openai"
+SPEC_HINT = "Choose a model, or enter a spec such as open_clip:ViT-B-32-quickgelu/openai"
 LONGEST_PASTE = 20 * LIMITS.caption_characters
-"""Characters that a caption's field takes: more than are allowed, so that a long text is refused and not cut unseen."""
+"""Most characters of a caption field: above the limit, so that a long text is refused rather than silently cut."""
 LIMITS_OF_PICTURES = (
     f"PNG, JPEG or WebP, up to {LIMITS.image_bytes // 1_000_000} MB and {LIMITS.image_pixels // 1_000_000} megapixels. "
-    "A picture of yours stays in a temporary folder of the server for a day at most."
+    "Your picture stays in a temporary folder on the server for at most a day."
 )
 LIMITS_OF_CAPTIONS = (
-    f"A caption may have {LIMITS.caption_characters} characters. A model that reads only the beginning of a long one "
-    "says so in its row."
+    f"A caption may have up to {LIMITS.caption_characters} characters. A model that truncates a long one says so in "
+    "its row."
 )
 
 
@@ -62,11 +62,11 @@ class CompareTab:
         examples: Sequence[ShownExample],
         opening: tuple[ShownExample, list[Answer]] | None,
         space: str,
-        handed: Handed | None = None,
+        run_pictures: RunPictures | None = None,
     ) -> None:
-        """handed: what is known of pictures that come from stored runs."""
-        self.handed = handed
-        self.asked, self.scored = InOrder(), InOrder()
+        """run_pictures: recognises pictures from stored runs."""
+        self.run_pictures = run_pictures
+        self.submitted, self.scored = InOrder(), InOrder()
         self.workbench, self.examples, self.space = workbench, examples, space
         view = (
             compare_logic.stored_view(*opening, space)
@@ -80,9 +80,9 @@ class CompareTab:
             with gr.Column(scale=7, min_width=300, elem_id="result"):
                 self.progress = gr.HTML(elem_id="progress")
                 self.answer = gr.HTML(view.answer, elem_id="answer", js_on_load=script("copy_link"))
-                self.way_on_text = gr.HTML(visible=False, elem_id="way-on")
-                self.way_on = gr.Button(visible=False, elem_id="way-on-button")
-                self.way_on_model = gr.State("")
+                self.suggestion_text = gr.HTML(visible=False, elem_id="way-on")
+                self.suggestion = gr.Button(visible=False, elem_id="way-on-button")
+                self.suggested_model = gr.State("")
         self._build_charts(view)
         ScoreApi(workbench, examples)
         self._wire()
@@ -126,7 +126,7 @@ class CompareTab:
             lines=1,
             max_lines=4,
             max_length=LONGEST_PASTE,
-            placeholder="One sentence about the picture" if index == 0 else "The same words, differently said",
+            placeholder="One sentence about the picture" if index == 0 else "The same words in another order",
             elem_id=f"caption-{letter.lower()}",
             elem_classes=["caption", f"c{index}"],
         )
@@ -154,13 +154,13 @@ class CompareTab:
             [(f"{name}: {words}", name) for name, words in REGIONS.items()],
             value="crop",
             label="Region of the picture",
-            info="What every model sees of a picture that is not square. A model that sees too little says so.",
+            info="Which part of a picture that is not square the models see. A model that sees too little says so.",
             elem_id="region",
         )
         self.timestep_range = gr.Textbox(
             label="Timestep range",
             info=f"{TIMESTEP_RANGE} Two numbers, such as 0.2 0.8.",
-            placeholder="each model's own",
+            placeholder="each model's default",
             max_lines=1,
             elem_id="timestep-range",
         )
@@ -182,7 +182,7 @@ class CompareTab:
 
     @property
     def as_scored(self) -> list[Component]:
-        """The settings that come with an example of a stored run: what the models see, and at which noise."""
+        """The settings that an example of a stored run brings along: region and timestep range."""
         return [self.region, self.timestep_range]
 
     def _wire(self) -> None:
@@ -190,7 +190,7 @@ class CompareTab:
         self.inputs: list[Any] = [self.picture, *self.captions, *spend, *self.models]
         self.outputs = [
             self.message, self.answer, self.evidence, self.loss, self.difference,
-            self.way_on_text, self.way_on, self.way_on_model,
+            self.suggestion_text, self.suggestion, self.suggested_model,
         ]  # fmt: skip
         run: dict[str, Any] = {
             "fn": self._score,
@@ -200,7 +200,7 @@ class CompareTab:
             "concurrency_id": "score",
             "show_progress": "minimal",
             "show_progress_on": self.progress,
-            "trigger_mode": "multiple",  # by default a press is lost while an answer is due
+            "trigger_mode": "multiple",  # by default, a click is lost while an answer is pending
             **PRIVATE,
         }
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", **PRIVATE}
@@ -208,7 +208,7 @@ class CompareTab:
             "fn": self._describe_models, "inputs": self.models, "outputs": self.model_states, **quick
         }  # fmt: skip
         chosen = self.strip.select(self._choose, None, [self.picture, *self.captions], trigger_mode="multiple", **quick)
-        taken = self.way_on.click(self._take_way_on, [self.way_on_model, *self.models], self.models, **quick)
+        taken = self.suggestion.click(self._take_suggestion, [self.suggested_model, *self.models], self.models, **quick)
         pressed = gr.on([self.score.click, *(field.submit for field in (*self.captions, self.timestep_range))], **run)
         for scored in (chosen.then(**run), taken.then(**run), pressed):
             scored.then(None, js=script("show_answer"), **PRIVATE)
@@ -222,13 +222,13 @@ class CompareTab:
         gr.on([self.settings.expand, *(model.change for model in self.models)], **describe)
 
     def open_address(self, request: gr.Request) -> Iterator[list[Any]]:
-        """Fills the form from the page's address and scores it, if the address asks for something."""
-        of_run = self.handed.pair if self.handed else None
-        asked = compare_form.form_of_address(self.workbench, self.examples, dict(request.query_params), of_run)
-        if asked is None:
+        """Fills the form from the page's URL and scores it, if the URL asks for something."""
+        of_run = self.run_pictures.pair if self.run_pictures else None
+        found = compare_form.form_of_address(self.workbench, self.examples, dict(request.query_params), of_run)
+        if found is None:
             yield [gr.skip()] * (len(self.inputs) + len(self.outputs))
             return
-        form, _ = asked
+        form, _ = found
         models = [*form.models, *[None] * len(self.models)][: len(self.models)]
         spend = [form.timesteps, form.noises, form.seed, form.region, form.timestep_range]
         filled = [form.image, *form.captions, *spend, *models]
@@ -253,12 +253,12 @@ class CompareTab:
         yield from self._in_order(form, request)
 
     def _in_order(self, form: Form, request: gr.Request) -> Iterator[list[Any]]:
-        """The views of an answer, until a later form of this visitor is scored.
+        """The views of an answer, until a later form of the same visitor is scored.
 
-        Where a later one was refused, the answer goes on and the sentence of the refusal stays.
+        If a later form was refused, this answer continues and the refusal stays on the page.
         """
         for view in compare_logic.score(self.workbench, self.examples, form, self.space, self._find):
-            is_refused, is_last = not view.answer, not self.asked.is_late(request)
+            is_refused, is_last = not view.answer, not self.submitted.is_late(request)
             if not (is_last if is_refused else not self.scored.is_late(request)):
                 yield [gr.skip()] * len(self.outputs)
                 return
@@ -266,11 +266,11 @@ class CompareTab:
             yield [message if is_last else gr.skip(), *rest]
 
     def _find(self, image: Image) -> ShownExample | None:
-        return self.handed.find(image) if self.handed else None
+        return self.run_pictures.find(image) if self.run_pictures else None
 
     def _updates(self, view: View) -> list[Any]:
         loss, difference = view.charts or (gr.skip(), gr.skip())
-        way = view.way_on
+        suggestion = view.suggestion
         return [
             compare_html.message_html(view.message) + compare_html.remarks_html(view.remarks),
             view.answer or gr.skip(),
@@ -278,19 +278,19 @@ class CompareTab:
             loss,
             difference,
             gr.update(
-                value=render("compare.way_on", sentence=way.sentence if way else ""),
-                visible=bool(way and not way.can_run),
+                value=render("compare.suggestion", sentence=suggestion.sentence if suggestion else ""),
+                visible=bool(suggestion and not suggestion.can_run),
             ),
-            gr.update(value=way.sentence if way else "", visible=bool(way and way.can_run)),
-            way.card.name if way else "",
+            gr.update(value=suggestion.sentence if suggestion else "", visible=bool(suggestion and suggestion.can_run)),
+            suggestion.card.name if suggestion else "",
         ]
 
     def _choose(self, event: gr.SelectData) -> tuple[str, str, str]:
         example = self.examples[event.index]
         return str(example.path), *example.captions
 
-    def _take_way_on(self, name: str, *models: str | None) -> list[str | None]:
-        return compare_models.take_way_on(self.workbench, models, name)
+    def _take_suggestion(self, name: str, *models: str | None) -> list[str | None]:
+        return compare_models.take_suggestion(self.workbench, models, name)
 
     def _check_picture(self, path: str | None) -> str:
         return compare_html.message_html(compare_logic.check_picture(path))

@@ -20,11 +20,11 @@ from sdsdemo.ui.picture_field import safe_image
 log = logging.getLogger(__name__)
 
 AT_ONCE = 2
-"""Requests that are scored at the same time; more wait in the queue."""
+"""Requests scored at the same time; the rest wait in the queue."""
 
 
 class ScoreApi:
-    """Fields that only programs see: `/score` takes lists, and its limits are ours alone."""
+    """Hidden fields for programs: `/score` takes lists, and only the server checks its limits."""
 
     def __init__(self, workbench: Workbench, examples: Sequence[ShownExample]) -> None:
         self.workbench, self.examples = workbench, examples

@@ -1,4 +1,4 @@
-"""The form of the Compare tab, as a visitor or an address fills it in. It is checked in `ui/compare_logic.py`."""
+"""The form of the Compare tab, as a visitor or a URL fills it in. `ui/compare_logic.py` checks it."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Form:
     seed: Any
     region: Any = "crop"
     timestep_range: Any = None
-    """Two numbers, or a text that holds them; nothing is the range of each model's card."""
+    """Two numbers, or a text with them; empty for the range on each model's card."""
     remarks: tuple[str, ...] = ()
-    """What is said beside the answer, since the address asked for something else."""
+    """Notes to show with the answer, where the URL asked for something else."""
 
 
 def form_of_address(
@@ -37,32 +37,32 @@ def form_of_address(
     query: Mapping[str, str],
     of_run: Callable[..., ShownExample] | None = None,
 ) -> tuple[Form, ShownExample | None] | None:
-    """The form that an address describes; None for an address that asks for nothing."""
+    """The form that a URL describes; None for a URL that asks for nothing."""
     if query.get("tab", "compare") != "compare" or not query.keys() & {"example", "a", "b", "models"}:
         return None
-    asked = answer_file.read_address(query, workbench.settings)
-    captions, spend = asked.captions, asked.spend
-    example = _of_run(query, of_run) or next((example for example in examples if example.name == asked.example), None)
+    request = answer_file.read_address(query, workbench.settings)
+    captions, spend = request.captions, request.spend
+    example = _of_run(query, of_run) or next((one for one in examples if one.name == request.example), None)
     if example and not any(captions):
         captions = example.captions
     form = Form(
         image=str(example.path) if example else None,
         captions=captions,
-        models=asked.models,
+        models=request.models,
         timesteps=spend.timesteps,
         noises=spend.noises,
         seed=spend.seed,
         region=spend.region,
         timestep_range=typed_range(spend.timestep_range),
-        remarks=asked.dropped,
+        remarks=request.dropped,
     )
     return form, example
 
 
 def _of_run(query: Mapping[str, str], of_run: Callable[..., ShownExample] | None) -> ShownExample | None:
-    """The picture of a stored run that an address names; None where it names none, or the run is not here.
+    """The picture of a stored run that a URL names; None if it names none, or the run is not here.
 
-    Of one image and many captions it names two of them too, by their places.
+    For one image with many captions, the URL also gives the indices of two of them.
     """
     if of_run is None or not {"run", "example", "picture"} <= query.keys():
         return None

@@ -1,6 +1,6 @@
-"""The right-hand side of the Compare tab as HTML: one row a model. What stands where is in `templates/compare.html`.
+"""The right-hand side of the Compare tab as HTML, one row per model. The layout is in `templates/compare.html`.
 
-Knows no Gradio, computes nothing: the numbers and the verdict come with the answers.
+Knows no Gradio and computes nothing: the numbers and the verdict come with the answers.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ DIRECTION = {
     "similarity": ("similarity, 100 × cosine", "higher is better"),
     "denoising": ("denoising loss", "lower loss is better"),
 }
-NOT_THE_SAME = (
-    "“Prefers” means that the model has decided. With a denoising loss: other noise draws would hardly turn its "
-    "preference round (95 % level). A similarity draws no noise, so any difference beyond rounding "
-    "decides. “Decided” does not mean “right”."
+DECIDED_IS_NOT_RIGHT = (
+    "“Prefers” means that the model has decided. For a denoising loss, other noise draws are unlikely to reverse the "
+    "preference (95 % level). A similarity involves no noise, so any difference beyond rounding decides. “Decided” "
+    "does not mean “right”."
 )
 GAUGE_WIDTH, GAUGE_HEIGHT, GAUGE_REACH = 200, 22, 90
 
@@ -34,25 +34,25 @@ def answer_html(
     truth: int | None = None,
     tools: str = "",
 ) -> str:
-    """The whole answer: what was asked, a row for every model that answered, and title and state of those `waiting`.
+    """The whole answer: the captions, a row for every model that answered, and title and state of those `waiting`.
 
-    tools: of `tools_html`.
+    tools: from `tools_html`.
     """
     return render(
         "compare.answer",
-        asked=[
+        captions=[
             {"index": c, "letter": LETTERS[c], "text": caption, "is_true": truth == c}
             for c, caption in enumerate(captions)
         ],
         rows=[_row(answer, truth) for answer in answers],
         waiting=waiting,
-        caveat=NOT_THE_SAME if any(answer.scores for answer in answers) else "",
+        caveat=DECIDED_IS_NOT_RIGHT if any(answer.scores for answer in answers) else "",
         tools=tools,
     )
 
 
 def empty_html() -> str:
-    """What stands there before anything was scored."""
+    """Shown before anything is scored."""
     return render("compare.empty")
 
 
@@ -67,22 +67,22 @@ def message_html(sentence: str) -> str:
 
 
 def remarks_html(sentences: Sequence[str]) -> str:
-    """What is to be known beside an answer, a line each. Unlike a message, it asks for nothing to be changed."""
+    """Remarks on an answer, one per line. Unlike a message, they ask for no change."""
     return render("compare.remarks", sentences=sentences)
 
 
 def prose(sentence: str) -> str:
-    """A sentence as HTML, escaped; what stands between backticks is to be typed, and looks like it.
+    """A sentence as escaped HTML; text between backticks becomes code.
 
-    An option of the command line is never cut at the end of a line.
+    A command-line option is never broken across lines.
     """
     return render("parts.prose", sentence=sentence)
 
 
 def tools_html(link: str, own_picture: bool, csv_text: str, json_text: str) -> str:
-    """Copy link, CSV, JSON. The files are in the page itself: nothing is kept on the server for them."""
+    """Copy link, CSV, JSON. The files are embedded in the page; the server stores nothing for them."""
     hint = (
-        "The link holds captions and settings; your own picture stays with you."
+        "The link contains captions and settings, but not your own picture."
         if own_picture
         else "The link opens this picture, these captions and these settings."
     )
@@ -91,14 +91,14 @@ def tools_html(link: str, own_picture: bool, csv_text: str, json_text: str) -> s
 
 
 def size_words(megabytes: float) -> str:
-    """A download's size as people say it."""
+    """The size of a download, for people."""
     if megabytes >= 100:
         return f"{megabytes / 1000:.1f} GB"
     return f"{megabytes:.0f} MB" if megabytes >= 1 else f"{megabytes:.1f} MB"
 
 
 def difference_words(difference: float, stderr: float | None) -> str:
-    """`0.0251 ± 0.0043`: the error with two digits, the difference with as many decimals."""
+    """`0.0251 ± 0.0043`: the error to two significant digits, the difference to as many decimals."""
     if stderr is None or not math.isfinite(stderr) or stderr <= 0:
         return f"{difference:.3g}"
     decimals = max(0, 1 - math.floor(math.log10(stderr)))
@@ -106,7 +106,7 @@ def difference_words(difference: float, stderr: float | None) -> str:
 
 
 def _row(answer: Answer, truth: int | None) -> dict[str, Any]:
-    """What the template places of an answer; no `scores` where a model gave none."""
+    """An answer, as the template takes it; `scores` is empty if the model gave none."""
     row: dict[str, Any] = {"title": answer.card.title, "scores": [], "notes": list(answer.notes)}
     scores, preference = answer.scores, answer.preference
     if scores is None or preference is None:
@@ -126,7 +126,7 @@ def _row(answer: Answer, truth: int | None) -> dict[str, Any]:
 
 
 def _bars(scores: Scores) -> list[dict[str, Any]]:
-    """A bar a caption, with its share of the longest in percent."""
+    """One bar per caption, its length in percent of the longest."""
     is_loss = scores.kind == "denoising"
     values = [(-1 if is_loss else 1) * float(score) for score in scores.score_IC[0]]
     longest = max((value for value in values if math.isfinite(value)), default=0.0)
@@ -150,7 +150,7 @@ def _difference(preference: Preference) -> dict[str, Any] | None:
 
 
 def _gauge(preference: Preference) -> dict[str, Any] | None:
-    """Its lines; None without an error, and where it is not about A and B."""
+    """The gauge's lines; None without a standard error, or if the preferred caption is neither A nor B."""
     if not _finite(preference.stderr) or preference.preferred not in (0, 1) or preference.difference is None:
         return None
     error = preference.stderr or 0.0
@@ -171,7 +171,7 @@ def _gauge(preference: Preference) -> dict[str, Any] | None:
 
 
 def _verdict(preference: Preference, truth: int | None) -> dict[str, str]:
-    """Style, tick or cross, and the sentence. Undecided is neither right nor wrong."""
+    """Style, tick or cross, and the sentence. An undecided verdict is neither right nor wrong."""
     words = verdict_words(preference, list(LETTERS))
     if truth is None or not preference.decided:
         return {"state": "open", "mark": "", "words": words}

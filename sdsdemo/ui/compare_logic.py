@@ -1,8 +1,8 @@
-"""What the Compare tab does, as functions of plain values: a form goes in, views of the answer come out.
+"""The logic of the Compare tab as functions of plain values: a form goes in, views of the answer come out.
 
 Knows no Gradio component; `ui/compare.py` lays the page out and shows the views. The form is in `ui/compare_form.py`,
-what is said of the models in `ui/compare_models.py`. Every limit is checked here, on the server, whatever the page's
-own fields allowed.
+the models' states in `ui/compare_models.py`. Every limit is checked here, on the server, whatever the page's fields
+allow.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sdsdemo.settings import LIMITS, budget
 from sdsdemo.types import Answer, Budget, Card
 from sdsdemo.ui import answer_file, compare_html
 from sdsdemo.ui.compare_form import Form
-from sdsdemo.ui.compare_models import WayOn, find_way_on
+from sdsdemo.ui.compare_models import Suggestion, find_suggestion
 from sdsdemo.ui.examples import ShownExample, find_example
 
 log = logging.getLogger(__name__)
@@ -34,11 +34,11 @@ Find = Callable[[Image], ShownExample | None]
 
 NO_PICTURE = "There is no picture yet: click an example, drop a file here or paste one."
 NO_MODEL = "Choose at least one model in the settings."
-OUR_FAULT = "Something went wrong on our side; the server's log has the details. Your picture and captions are kept."
+OUR_FAULT = "Something went wrong on our side; the server's log has the details. Your picture and captions are safe."
 
 
-def nothing(image: Image) -> ShownExample | None:
-    """What is known of a picture where nothing is."""
+def find_nothing(image: Image) -> ShownExample | None:
+    """Recognises no picture."""
     return None
 
 
@@ -53,11 +53,11 @@ class Question:
     budget: Budget
     example: ShownExample | None
     notes: tuple[str, ...] = ()
-    """What was read where that is not what was typed."""
+    """What was read, if it differs from the input."""
 
     @property
     def truth(self) -> int | None:
-        """Index of the true caption where it is known."""
+        """Index of the true caption; None if unknown."""
         return self.example.truth(self.captions) if self.example else None
 
 
@@ -66,22 +66,22 @@ class View:
     """What the page shows next."""
 
     message: str = ""
-    """What must change first."""
+    """What the visitor must change first."""
     remarks: tuple[str, ...] = ()
-    """What was read where that is not what was given; the answer stands."""
+    """What was read, if it differs from the input; the answer stands."""
     answer: str = ""
     """Empty: the answer on the page stays."""
     charts: tuple[plots.Figure, ...] = ()
-    """The loss and the difference, or nothing."""
+    """The loss and the difference, or empty."""
     has_charts: bool | None = None
-    """Whether the charts are to be seen; None leaves that as it is."""
-    way_on: WayOn | None = None
+    """Whether to show the charts; None leaves them as they are."""
+    suggestion: Suggestion | None = None
 
 
-def ask(workbench: Workbench, examples: Sequence[ShownExample], form: Form, find: Find = nothing) -> Question:
+def ask(workbench: Workbench, examples: Sequence[ShownExample], form: Form, find: Find = find_nothing) -> Question:
     """Checks a form, the picture last since decoding costs most. Raises `UserError` about the first fault.
 
-    find: what is known of a picture that is none of the examples.
+    find: recognises pictures that are not among the examples.
     """
     if not form.image:
         raise UserError(NO_PICTURE)
@@ -109,9 +109,9 @@ def ask(workbench: Workbench, examples: Sequence[ShownExample], form: Form, find
 
 
 def score(
-    workbench: Workbench, examples: Sequence[ShownExample], form: Form, space: str = "", find: Find = nothing
+    workbench: Workbench, examples: Sequence[ShownExample], form: Form, space: str = "", find: Find = find_nothing
 ) -> Iterator[View]:
-    """The views from a click on Score to the last model. Every failure becomes a sentence."""
+    """The views from a click on Score to the last model's answer. Failures become messages."""
     try:
         question = ask(workbench, examples, form, find)
     except UserError as error:
@@ -135,7 +135,7 @@ def score_dict(workbench: Workbench, examples: Sequence[ShownExample], form: For
 
 
 def check_picture(path: str | None) -> str:
-    """A sentence when a picture that was just put in cannot be used; nothing otherwise."""
+    """A sentence if the picture just uploaded cannot be used; empty otherwise."""
     if not path:
         return ""
     try:
@@ -146,13 +146,13 @@ def check_picture(path: str | None) -> str:
 
 
 def stored_view(example: ShownExample, answers: Sequence[Answer], space: str = "") -> View:
-    """The view of an answer that was computed before: what the page opens on."""
+    """The view of a stored answer, which the page opens with."""
     captions, models = list(example.captions), [answer.card.name for answer in answers]
     return _final(example.path.name, captions, answers, example, models, _budget_of(answers), space)
 
 
 def curves_of(answers: Sequence[Answer]) -> list[plots.Curves]:
-    """What the charts need, from every answer that rests on denoising losses."""
+    """The data for the charts, from every answer based on denoising losses."""
     return [
         plots.Curves(
             model=answer.card.title,
@@ -184,24 +184,24 @@ def _answers(workbench: Workbench, question: Question, space: str) -> Iterator[V
                 space,
                 question.notes,
             ),
-            way_on=find_way_on(workbench, answers),
+            suggestion=find_suggestion(workbench, answers),
             remarks=question.notes,
         )
     except UserError as error:
-        yield _broken_off(question, answers, str(error))
+        yield _interrupted(question, answers, str(error))
     except Exception:
         log.exception("scoring failed")
-        yield _broken_off(question, answers, OUR_FAULT)
+        yield _interrupted(question, answers, OUR_FAULT)
 
 
 def _partial(workbench: Workbench, question: Question, answers: Sequence[Answer]) -> View:
-    """The rows so far, and what happens to the others."""
+    """The rows so far, and the state of the others."""
     to_come = [workbench.card(name) for name in question.models[len(answers) :]]
-    waiting = [(card.title, _doing(workbench, card) if i == 0 else "waits") for i, card in enumerate(to_come)]
+    waiting = [(card.title, _doing(workbench, card) if i == 0 else "waiting") for i, card in enumerate(to_come)]
     return View(answer=compare_html.answer_html(question.captions, answers, waiting, question.truth))
 
 
-def _broken_off(question: Question, answers: Sequence[Answer], sentence: str) -> View:
+def _interrupted(question: Question, answers: Sequence[Answer], sentence: str) -> View:
     return View(message=sentence, answer=compare_html.answer_html(question.captions, answers, truth=question.truth))
 
 
@@ -225,12 +225,12 @@ def _final(
     space: str,
     notes: Sequence[str] = (),
 ) -> View:
-    kept = answer_file.answer_record(image_name, captions, answers, notes, spend.region, spend.timestep_range)
+    record = answer_file.answer_record(image_name, captions, answers, notes, spend.region, spend.timestep_range)
     tools = compare_html.tools_html(
         answer_file.address(example, captions, models, spend, space),
         example is None,
-        answer_file.as_csv(kept),
-        answer_file.as_json(kept),
+        answer_file.as_csv(record),
+        answer_file.as_json(record),
     )
     truth = example.truth(captions) if example else None
     curves = curves_of(answers)
@@ -243,7 +243,7 @@ def _final(
 
 
 def _budget_of(answers: Sequence[Answer]) -> Budget:
-    """The budget that stored answers were computed with."""
+    """The budget with which stored answers were computed."""
     for answer in answers:
         if answer.scores and (evidence := answer.scores.evidence):
             _, _, timesteps, noises = evidence.loss_ICTN.shape
@@ -252,7 +252,7 @@ def _budget_of(answers: Sequence[Answer]) -> Budget:
 
 
 def _texts(values: object, what: str) -> list[str]:
-    """A list of texts, or a `UserError`: programs may send anything."""
+    """Checks that a value is a list of texts: programs may send anything. Raises `UserError`."""
     if not isinstance(values, list | tuple) or not all(value is None or isinstance(value, str) for value in values):
         raise UserError(f"{what} must be a list of texts.")
     return [value or "" for value in values]

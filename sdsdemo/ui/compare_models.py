@@ -1,4 +1,4 @@
-"""The models of the Compare tab: the choices, what is said of each, and the real CLIP that a visitor may go on to."""
+"""The models of the Compare tab: the choices, the state of each, and the real CLIP that the page suggests."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from sdsdemo.ui.templates import render
 
 
 @dataclass(frozen=True, kw_only=True)
-class WayOn:
-    """A real model for what the Mini models cannot know."""
+class Suggestion:
+    """A real model for inputs that the Mini models do not know."""
 
     card: Card
     can_run: bool
@@ -23,18 +23,18 @@ class WayOn:
 
 
 def models_html(workbench: Workbench, names: Sequence[object]) -> str:
-    """One line a chosen model: ready, to be loaded, or why it cannot run here and what to do."""
+    """One line per chosen model: loaded, not yet loaded, or why it cannot run here and what to do."""
     chosen = dict.fromkeys(str(name).strip() for name in names if name)
     return render("compare.models", lines=[_model_line(workbench, name) for name in chosen])
 
 
 def model_choices(workbench: Workbench) -> list[tuple[str, str]]:
-    """Label and name of every card; the label says what must be downloaded first."""
+    """Label and name of every card; the label gives the size of a download."""
     return [(_choice(card), card.name) for card in workbench.cards()]
 
 
-def find_way_on(workbench: Workbench, answers: Sequence[Answer]) -> WayOn | None:
-    """A real CLIP when a Mini CLIP had to pass: the smallest that can run here, or else the smallest."""
+def find_suggestion(workbench: Workbench, answers: Sequence[Answer]) -> Suggestion | None:
+    """A real CLIP if a Mini CLIP could not answer: the smallest that can run here, or else the smallest."""
     if not any(answer.problem and not answer.card.download and answer.card.family == "clip" for answer in answers):
         return None
     real = sorted((c for c in workbench.cards() if c.family == "clip" and c.download), key=lambda card: card.size_mb)
@@ -44,13 +44,13 @@ def find_way_on(workbench: Workbench, answers: Sequence[Answer]) -> WayOn | None
     card = next((card for card in real if states[card.name].can_run), real[0])
     state, size = states[card.name], compare_html.size_words(card.size_mb)
     if state.can_run:
-        return WayOn(card=card, can_run=True, sentence=f"Load real CLIP ({card.title}, {size}) and score")
+        return Suggestion(card=card, can_run=True, sentence=f"Load real CLIP ({card.title}, {size}) and score")
     sentence = f"Real CLIP ({card.title}, {size}) knows many more words and pictures. {state.reason} {state.next_step}"
-    return WayOn(card=card, can_run=False, sentence=" ".join(sentence.split()))
+    return Suggestion(card=card, can_run=False, sentence=" ".join(sentence.split()))
 
 
-def take_way_on(workbench: Workbench, models: Sequence[str | None], name: str) -> list[str | None]:
-    """The rows with a real CLIP for the Mini CLIP, and its own SDS-CLIP for Mini's where there is a card of one."""
+def take_suggestion(workbench: Workbench, models: Sequence[str | None], name: str) -> list[str | None]:
+    """The rows with the real CLIP in place of Mini CLIP, and its SDS-CLIP in place of Mini's if there is a card."""
     tuned = next((card.name for card in workbench.cards() if card.base == name), None)
     in_place = {"clip": name, "sds-clip": tuned}
     families = [workbench.card(model).family if model else "" for model in models]
@@ -58,7 +58,7 @@ def take_way_on(workbench: Workbench, models: Sequence[str | None], name: str) -
 
 
 def _model_line(workbench: Workbench, name: str) -> dict[str, Any]:
-    """Whether it can run, its title, and the rest of the sentence."""
+    """Whether it can run, its title, and a sentence on its state."""
     try:
         card = workbench.card(name)
     except UserError as error:

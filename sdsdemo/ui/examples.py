@@ -1,6 +1,6 @@
-"""The pictures that the page offers, and whether the truth about a request is known. Knows no model and no page.
+"""The example pictures of the page, and which caption is true. Knows neither models nor the page.
 
-`assets/mini/examples.json` lists them: image (below `assets/`), two captions, which of them is true, a title.
+`assets/mini/examples.json` lists them: image (below `assets/`), two captions, the index of the true one, a title.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ EXAMPLES_FILE = "mini/examples.json"
 
 
 class ListedExample(TypedDict):
-    """An entry of the list."""
+    """An entry of `examples.json`."""
 
     image: str
     captions: list[str]
@@ -33,22 +33,22 @@ class ShownExample:
     """A picture whose true caption is known."""
 
     name: str
-    """The file's stem; it names the example in an address."""
+    """The file's stem; it names the example in a URL."""
     path: Path
     captions: tuple[str, str]
     true: int
     title: str
     query: Mapping[str, str] = field(default_factory=dict)
-    """What names it in an address."""
+    """The query fields that name it in a URL."""
 
     def truth(self, captions: Sequence[str]) -> int | None:
         """Index of the true caption among `captions`; None unless they are the example's own, in either order."""
-        asked, own = [_folded(caption) for caption in captions], [_folded(caption) for caption in self.captions]
-        return asked.index(own[self.true]) if sorted(asked) == sorted(own) else None
+        given, own = [_folded(caption) for caption in captions], [_folded(caption) for caption in self.captions]
+        return given.index(own[self.true]) if sorted(given) == sorted(own) else None
 
 
 def read_examples(assets: Path = ASSETS) -> list[ShownExample]:
-    """The examples in the order of the strip; none where the file is missing. Raises `UserError` for a broken file."""
+    """The examples in the order of the strip; none if the file is missing. Raises `UserError` for a broken file."""
     listing = assets / EXAMPLES_FILE
     if not listing.is_file():
         return []
@@ -57,7 +57,7 @@ def read_examples(assets: Path = ASSETS) -> list[ShownExample]:
 
 
 def find_example(examples: Sequence[ShownExample], path: Path) -> ShownExample | None:
-    """The example with the very bytes of this file: also when a visitor saved it and uploads it again."""
+    """The example whose file has the same bytes, even if a visitor saved and uploaded it again."""
     if path.stat().st_size > LIMITS.image_bytes:
         return None
     wanted = _digest(path)

@@ -1,7 +1,7 @@
-"""The Fine-tune tab: layout and wiring. Runs are `sdsdemo.app.jobs`; what is said of them is in `ui/finetune_html.py`.
+"""The Fine-tune tab: layout and wiring. Runs are in `sdsdemo.app.jobs`, their HTML in `ui/finetune_html.py`.
 
-A visitor's run is known by an id that the browser keeps: closing or reloading the page ends nothing, and the view is
-taken up again. Which buttons work is decided by the state of the run on the server, never by what was clicked.
+The browser stores the id of the visitor's run: closing or reloading the page stops nothing, and the view resumes. The
+state of the run on the server decides which buttons are active, never what was clicked.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from sdsdemo.ui.thumbnails import Thumbnails
 log = logging.getLogger(__name__)
 
 POLL = 0.5
-"""Seconds between two looks at the run; the page is never drawn more often."""
+"""Seconds between two polls of the run; the page is never updated more often."""
 STORAGE_KEY, SECRET = "sdsdemo-run", "sdsdemo"
-"""Of the browser's storage. Nothing confidential is in it but the id of the visitor's own run."""
-MEASURING = "Measuring how long a step takes here."
-SCORING = "Scoring the Mini benchmark with your model: some seconds."
+"""For the browser's storage, where the only confidential value is the id of the visitor's own run."""
+MEASURING = "Measuring how long a step takes here …"
+SCORING = "Scoring the Mini benchmark with your model; this takes a few seconds …"
 
 
 class FinetuneTab:
     """The components that events and other tabs need."""
 
     def __init__(self, workbench: Workbench, jobs: Jobs, registry: RunRegistry, run_id: gr.BrowserState) -> None:
-        """run_id: made outside the tabs, as what is inside one has no value before the tab is first seen."""
+        """run_id: made outside the tabs, since a component inside one has no value until the tab is first shown."""
         self.workbench, self.jobs, self.run_id = workbench, jobs, run_id
         self.finished = FinishedRun(workbench, jobs, registry)
         self.thumbs = Thumbnails()
@@ -64,7 +64,7 @@ class FinetuneTab:
 
     @staticmethod
     def new_run_id() -> gr.BrowserState:
-        """Where the browser keeps the id of its run."""
+        """The browser's store for the id of its run."""
         return gr.BrowserState("", storage_key=STORAGE_KEY, secret=SECRET)
 
     def _build_form(self) -> None:
@@ -75,7 +75,7 @@ class FinetuneTab:
             self.start = gr.Button(
                 "Start", variant="primary", elem_id="ft-start", min_width=120, interactive=self.jobs.is_on
             )
-            self.stop = gr.Button("Stop and keep", variant="stop", elem_id="ft-stop", min_width=120, interactive=False)
+            self.stop = gr.Button("Stop and save", variant="stop", elem_id="ft-stop", min_width=120, interactive=False)
         limits = {"steps": f"{FINETUNING.page_steps:,}", "images": FINETUNING.page_batch}
         limits |= {"time": duration(FINETUNING.page_seconds), "waiting": FINETUNING.page_waiting}
         gr.HTML(render("finetune.limits", **limits))
@@ -84,7 +84,7 @@ class FinetuneTab:
         self.status = gr.HTML(finetune_html.status_html(None), elem_id="ft-status")
         with gr.Row(visible=False, elem_id="ft-go-on") as self.go_on:
             self.steps_in_all = gr.Number(
-                label="Steps in all", precision=0, elem_id="ft-steps-in-all", min_width=130,
+                label="Total steps", precision=0, elem_id="ft-steps-in-all", min_width=130,
                 info="More than before: the learning rate follows the longer schedule.",
             )  # fmt: skip
             self.resume = gr.Button("Resume", elem_id="ft-resume", min_width=130)
@@ -102,15 +102,15 @@ class FinetuneTab:
         self.flips = gr.HTML(elem_id="ft-flips")
 
     def _build_push(self) -> None:
-        """Only in a Space: elsewhere the sign-in would be that of the machine."""
-        with gr.Accordion("Put it on the Hub, under your own account", open=False):
+        """Only in a Space: on any other machine, the sign-in would be the machine owner's."""
+        with gr.Accordion("Push it to the Hub, under your own account", open=False):
             gr.LoginButton(size="sm")
-            self.push_name = gr.Textbox("my-sds-clip", label="Name of the model", max_length=96)
+            self.push_name = gr.Textbox("my-sds-clip", label="Model name", max_length=96)
             self.push = gr.Button("Push", size="sm")
             self.pushed = gr.HTML()
 
     def wire(self, opened: Any, page: gr.Blocks, tabs: gr.Tabs, compare: Any, browse: Any, results: Any) -> None:
-        """opened: the tab's `select` event. compare, browse, results: the tabs that a finished run is used in."""
+        """opened: the tab's `select` event. compare, browse, results: the tabs that can use a finished run."""
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         watching: dict[str, Any] = {
             "show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None,
@@ -157,7 +157,7 @@ class FinetuneTab:
 
     @property
     def outputs(self) -> list[Any]:
-        """What a run's state is drawn into."""
+        """The components that show a run's state."""
         return [
             self.status, self.losses, self.evaluations, self.result, self.flips, self.start, self.stop, self.use,
             self.weights, self.story, self.go_on, self.steps_in_all, self.resume,
@@ -166,7 +166,7 @@ class FinetuneTab:
     # --------------------------------------------------------------------------------------------------- handlers
 
     def _estimate(self, *values: Any) -> Iterator[str]:
-        """How long it would take, in a sentence; measured once for each kind of step, which is said meanwhile."""
+        """An estimate of the run's time, in a sentence; each kind of step is measured only once."""
         yield render("parts.busy", sentence=MEASURING)
         try:
             recipe = self.form.recipe(values)
@@ -179,12 +179,12 @@ class FinetuneTab:
             yield ""
 
     def _estimate_in_order(self, request: gr.Request, *values: Any) -> Iterator[Any]:
-        """As `_estimate`, until a later one of this visitor is asked for."""
+        """As `_estimate`, until the same visitor requests a later one."""
         for words in self._estimate(*values):
             yield gr.skip() if self.estimated.is_late(request) else words
 
     def _estimate_at_address(self, request: gr.Request, *values: Any) -> Iterator[str]:
-        """As `_estimate`, where the page's address opens this tab."""
+        """As `_estimate`, if the page's URL opens this tab."""
         if request.query_params.get("tab") == "finetune":
             yield from self._estimate_in_order(request, *values)
         else:
@@ -203,7 +203,7 @@ class FinetuneTab:
         return known.words(recipe)
 
     def _begin(self, *values: Any) -> list[Any]:
-        """Queue the run; whatever is wrong becomes a sentence, and nothing that was typed is lost."""
+        """Queue the run. Failures become messages, and the form keeps its values."""
         try:
             id_ = self.jobs.start(self.form.recipe(values))
         except UserError as error:
@@ -215,14 +215,14 @@ class FinetuneTab:
             "",
             id_,
             gr.update(value="Start", interactive=False),
-            gr.update(value="Stop and keep", interactive=True),
+            gr.update(value="Stop and save", interactive=True),
         ]
 
     def _resume(self, id_: str, steps: Any) -> list[Any]:
-        """Queue the run again, to so many steps in all."""
+        """Queue the run again, for a new total of steps."""
         try:
             if not isinstance(steps, int | float) or not float(steps).is_integer():
-                raise UserError("“Steps in all” must be a whole number.")
+                raise UserError("“Total steps” must be a whole number.")
             self.jobs.resume(id_, int(steps))
         except UserError as error:
             return [message_html(in_page_words(str(error))), gr.skip(), gr.skip(), gr.skip()]
@@ -232,12 +232,12 @@ class FinetuneTab:
         return [
             "",
             gr.update(value="Start", interactive=False),
-            gr.update(value="Stop and keep", interactive=True),
+            gr.update(value="Stop and save", interactive=True),
             gr.update(visible=False),
         ]
 
     def _stop(self, id_: str) -> str:
-        """The button is drawn by `_watch` alone: a late answer of this would say "Stopping" of a run that is over."""
+        """Ask the run to stop. Only `_watch` updates the button: this answer may arrive after the run has ended."""
         try:
             self.jobs.stop(id_)
         except UserError as error:
@@ -245,7 +245,7 @@ class FinetuneTab:
         return ""
 
     async def _watch(self, id_: str) -> AsyncIterator[list[Any]]:
-        """The run as it goes on, at most twice a second, until it is over."""
+        """The run's progress, at most twice a second, until it is over."""
         if not id_:
             yield [gr.skip()] * len(self.outputs)
             return
@@ -254,16 +254,16 @@ class FinetuneTab:
             try:
                 run = self.jobs.get(id_)
             except UserError as error:
-                yield [render("parts.hint", sentence=str(error)), *self._drawn(None)[1:]]
+                yield [render("parts.hint", sentence=str(error)), *self._updates(None)[1:]]
                 return
-            if (run.version, run.place) != seen:
-                seen = run.version, run.place
-                yield self._drawn(run)
+            if (run.version, run.ahead) != seen:
+                seen = run.version, run.ahead
+                yield self._updates(run)
             if run.is_over:
                 return
             await asyncio.sleep(POLL)
 
-    def _drawn(self, run: Job | None) -> list[Any]:
+    def _updates(self, run: Job | None) -> list[Any]:
         going = run is not None and not run.is_over
         is_stopping = run is not None and run.state == "stopping"
         usable = run is not None and run.is_over and run.written
@@ -276,22 +276,22 @@ class FinetuneTab:
             finetune_html.result_html(run),
             finetune_html.flipped_html(run, self._pictures(run)) if usable else "",
             gr.update(value="Start", interactive=not going and self.jobs.is_on),
-            gr.update(value="Stopping" if is_stopping else "Stop and keep", interactive=going and not is_stopping),
+            gr.update(value="Stopping" if is_stopping else "Stop and save", interactive=going and not is_stopping),
             gr.update(visible=usable),
             *(gr.update(value=path) if path else gr.skip() for path in files),
-            *self._ways_on(run),
+            *self._resume_row(run),
         ]
 
-    def _ways_on(self, run: Job | None) -> list[Any]:
-        """The row that resumes a run: shown where one is over and has steps to make, or may be given more."""
-        if run is None or not run.can_go_on or not self.jobs.is_on:
+    def _resume_row(self, run: Job | None) -> list[Any]:
+        """The row that resumes a run: shown if it is over and has steps left, or may be given more."""
+        if run is None or not run.can_resume or not self.jobs.is_on:
             return [gr.update(visible=False), gr.skip(), gr.skip()]
         steps, most = run.recipe.steps, FINETUNING.page_steps
         is_done = run.state == "finished"
         return [
             gr.update(visible=not is_done or steps < most),
             gr.update(value=min(most, 2 * steps) if is_done else steps),
-            gr.update(value="Go on with more steps" if is_done else "Resume"),
+            gr.update(value="Train further" if is_done else "Resume"),
         ]
 
     def _files(self, run: Job | None) -> tuple[str | None, str | None]:

@@ -1,4 +1,4 @@
-"""What the Fine-tune tab says of a run, as HTML: its state, and what it changed. Knows no Gradio component."""
+"""The state and the results of a fine-tuning run as HTML. Knows no Gradio component."""
 
 from __future__ import annotations
 
@@ -19,23 +19,19 @@ STATES = {
     "running": "Training",
     "stopping": "Stopping",
     "finished": "Finished",
-    "stopped": "Stopped, and kept",
+    "stopped": "Stopped and saved",
     "interrupted": "Interrupted",
     "failed": "Failed",
 }
 UNBEGUN = "Stopped before its first step"
-DEVICES = {"cpu": "the processor"}
+DEVICES = {"cpu": "the CPU"}
 SHELL_OUT = "runs/mine"
-NOTHING = (
-    "Nothing runs yet. A run continues when you close this page, and reappears when you return in the same browser."
-)
-NOT_MEASURED = (
-    "The run was stopped before what it changed could be measured. Its model is kept: use it in Compare or in Browse."
-)
+NOTHING = "No run yet. A run continues when you close this page, and reappears when you return in the same browser."
+NOT_MEASURED = "The run was stopped before it could be evaluated. Its model is saved: use it in Compare or in Browse."
 
 
 def status_html(run: Job | None) -> str:
-    """One line of state, and a bar; a sentence without a run."""
+    """The run's state in one line, and a progress bar; a sentence if there is no run."""
     if run is None:
         return render("parts.hint", sentence=NOTHING)
     share = 100 * (run.step / max(1, run.recipe.steps)) if run.step else 100 * run.done / run.total if run.total else 0
@@ -47,23 +43,23 @@ def status_html(run: Job | None) -> str:
         parts=_parts(run),
         share=f"{100 if run.state == 'finished' else share:.1f}",
         reason=in_page_words(run.reason) if run.reason else "",
-        told=run.told,
+        notices=run.notices,
     )
 
 
 def _parts(run: Job) -> list[str]:
     if run.state == "waiting":
-        return ["next in line" if run.place == 0 else f"{run.place} before you"]
+        return ["next in line" if run.ahead == 0 else f"{run.ahead} before you"]
     found = []
     if run.step or (run.is_over and run.state != "stopped"):
         at = "at " if run.state == "interrupted" else ""
         found.append(f"{at}step {run.step:,} of {run.recipe.steps:,}")
     if run.state == "interrupted":
-        found.append(f"the server restarted; Resume continues from step {run.kept:,}")
+        found.append(f"the server restarted; Resume continues from step {run.saved_step:,}")
     if run.text and not run.is_over:
         found.append(run.text + (f" {run.done} of {run.total}" if run.total else ""))
     elif run.rate and not run.is_over:
-        found.append(f"{run.rate:.1f} steps a second" if run.rate >= 1 else f"{1 / run.rate:.1f} s a step")
+        found.append(f"{run.rate:.1f} steps/s" if run.rate >= 1 else f"{1 / run.rate:.1f} s per step")
         found += [f"{duration(run.left)} left"] if run.left is not None and run.state == "running" else []
     if "seconds" in run.record:
         found.append(f"{duration(run.record['seconds'])} in all")
@@ -84,7 +80,7 @@ def result_html(run: Job | None) -> str:
         for name, found in measured["sets"].items()
         for k, (metric, row) in enumerate((m, r) for m, r in found["metrics"].items() if m in SHOWN)
     ]
-    apart = [f"{name}: {said}." for name, found in measured["sets"].items() if (said := apart_words(found))]
+    apart = [f"{name}: {words}." for name, found in measured["sets"].items() if (words := apart_words(found))]
     withheld = [
         {"what": what, "name": str(row["withheld"]), "change": change_words(row["change"])}
         for what, row in measured.get("withheld", {}).items()
@@ -105,7 +101,7 @@ def result_html(run: Job | None) -> str:
 
 
 def _row(name: str, metric: str, row: Mapping[str, Any], kept: bool | None) -> dict[str, Any]:
-    """kept: whether what the set measures was kept; None where nothing is said of it."""
+    """kept: whether the set's skill is non-inferior; None if that was not tested."""
     change = row["change"]
     p = f"p = {change['p']:.2f}" if change["p"] >= 0.01 else f"p = {change['p']:.1g}"
     return {
@@ -120,23 +116,23 @@ def _row(name: str, metric: str, row: Mapping[str, Any], kept: bool | None) -> d
 
 
 def _teacher(record: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the teacher was asked and how often it was right; None where it was not asked."""
+    """How many pairs the teacher scored and how often it was right; None if it scored none."""
     found = record.get("preferences")
     if not found:
         return None
     right, alone = found.get("teacher_right"), found.get("stand_ins")
-    others = f" {alone:,} captions without a swap were set against another image's." if alone else ""
+    others = f" {alone:,} captions without a swap were paired with another image's." if alone else ""
     return {
-        "before": f"The teacher was asked about {found['asked']:,} pairs anew, {found['evaluations']:,} denoiser "
-        f"evaluations in {duration(found['seconds'])}",
+        "before": f"The teacher scored {found['asked']:,} new pairs: {found['evaluations']:,} denoiser evaluations in "
+        f"{duration(found['seconds'])}",
         "right": share_cell(right, "[{}, {}]") if right else "",
         "of": f"{found['pairs']:,} pairs",
-        "after": f"{others} No label of which caption is true was used.",
+        "after": f"{others} No labels of the true caption were used.",
     }
 
 
 def flipped_html(run: Job | None, pictures: Mapping[str, str]) -> str:
-    """Examples whose answer changed, both ways. pictures: of `pictured_html`, by the id of the example."""
+    """Examples whose answer changed, in either direction. pictures: HTML from `pictured_html`, by example id."""
     if run is None or "measured" not in run.record:
         return ""
     flipped = run.record["measured"]["flipped"]

@@ -21,13 +21,13 @@ log = logging.getLogger(__name__)
 
 
 class FinishedRun:
-    """What the buttons of a finished run do. `id_` is the id of the run."""
+    """Handlers of a finished run's buttons. `id_` is the id of the run."""
 
     def __init__(self, workbench: Workbench, jobs: Jobs, registry: RunRegistry) -> None:
         self.workbench, self.jobs, self.registry = workbench, jobs, registry
 
     def in_compare(self, id_: str) -> list[Any]:
-        """The last row of Compare becomes the visitor's own model; nobody else is shown it."""
+        """Put the visitor's model into the last row of Compare; nobody else sees it."""
         try:
             name = self.jobs.model(id_)
         except UserError as error:
@@ -37,7 +37,7 @@ class FinishedRun:
         return ["", gr.update(selected="compare"), gr.update(choices=choices, value=name)]
 
     def in_browse(self, id_: str) -> list[Any]:
-        """Score the Mini benchmark with the visitor's model, beside the shipped ones, in a run of the visitor's own."""
+        """Score the Mini benchmark with the visitor's model, and open Browse at a private run that has it."""
         try:
             name, folder = self.jobs.evaluated(id_)
         except UserError as error:
@@ -56,12 +56,12 @@ class FinishedRun:
         ]
 
     def in_results(self, id_: str) -> list[Any]:
-        """As `in_browse`, for the runs that Results shows."""
+        """As `in_browse`, for Results."""
         message, run, *_ = self.in_browse(id_)
         return [message, run]
 
     def on_hub(self, id_: str, name: str, token: gr.OAuthToken | None) -> str:
-        """The run's files on the Hub, with the visitor's own sign-in."""
+        """Upload the run's files to the Hub under the visitor's own account."""
         if token is None:
             return message_html("Sign in first, with the button above.")
         try:

@@ -1,4 +1,4 @@
-"""What a reload of the page keeps, and where the browser's Back leads. See `scripts/navigation.js`."""
+"""Keeps the form across reloads, and makes the browser's Back work between tabs. See `scripts/navigation.js`."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import gradio as gr
 
 from sdsdemo.ui.templates import render, script, script_element, script_with
 
-GONE = "The server no longer has your picture: put it in again. Your captions and settings are kept."
+GONE = "The server no longer has your picture: upload it again. Your captions and settings are still here."
 
 
 def head() -> str:
-    """What the page's head needs."""
+    """The script for the page's head."""
     return str(script_element("navigation"))
 
 
 def wire(page: gr.Blocks, fields: Sequence[Any], message: gr.HTML) -> None:
-    """Keeps the fields at every change, and puts them back when the page is loaded again.
+    """Saves the fields at every change, and restores them when the page is reloaded.
 
-    fields: components, each with an `elem_id`. message: where it is said that a picture is gone.
+    fields: components, each with an `elem_id`. message: the component that reports a lost picture.
     """
     ids = [field.elem_id for field in fields]
     restore = script_with("restore_form", ids, render("parts.message", sentence=GONE))

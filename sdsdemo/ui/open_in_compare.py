@@ -1,7 +1,7 @@
-"""Pictures of stored runs that Compare is given: without loss, and with what is known of them.
+"""Opens pictures of stored runs in Compare, losslessly and with their true caption.
 
-A picture is written as PNG, so that Compare scores what the run scored. It is known again by its pixels: so is the
-truth about its captions, and the address of the answer names run, example and picture.
+A picture is written as PNG, so that Compare scores what the run scored. Compare recognises it by its pixels: it then
+knows which caption is true, and the link to the answer names run, example and picture.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ REMEMBERED = 2_000
 NO_PICTURE = "There is no such picture in the run: open it from Browse."
 
 
-class Handed:
-    """What Compare was given. Safe to share between threads."""
+class RunPictures:
+    """The pictures of stored runs opened in Compare. Safe to share between threads."""
 
     def __init__(self, registry: RunRegistry) -> None:
         self.registry = registry
@@ -43,9 +43,9 @@ class Handed:
         true: int,
         more: Mapping[str, str] = MappingProxyType({}),
     ) -> ShownExample:
-        """A picture of a run, as a file, with the two captions that it is asked about. Raises `UserError`.
+        """A picture of a run, as a file, with the two captions to compare. Raises `UserError`.
 
-        more: what else an address needs to name them.
+        more: further query fields that a URL needs to name them.
         """
         catalogue = self.registry.catalogue(run)
         place = catalogue.place(example)
@@ -70,9 +70,9 @@ class Handed:
     def pair(
         self, run: str, example: str, picture: int, true: int | None = None, rival: int | None = None
     ) -> ShownExample:
-        """As `take`, with both captions of a pair, of which the picture's own is true.
+        """As `take`, with both captions of a pair; the picture's own is the true one.
 
-        Of one image: with a true caption and a rival of it, by their places, by default the first ones.
+        For one image with many captions: with a true caption and a rival, by index; by default the first of each.
         """
         catalogue = self.registry.catalogue(run)
         place = catalogue.place(example)
@@ -85,17 +85,17 @@ class Handed:
         true, rival = true or 0, truths if rival is None else rival
         if not 0 <= true < truths <= rival < len(captions):
             raise UserError(NO_PICTURE)
-        asked = {"true": str(true), "rival": str(rival)}
-        return self.take(run, example, picture, (captions[true], captions[rival]), 0, asked)
+        named = {"true": str(true), "rival": str(rival)}
+        return self.take(run, example, picture, (captions[true], captions[rival]), 0, named)
 
     def settings(self, run: str) -> tuple[str, str]:
-        """Region and timestep range that a run was scored with, as Compare's fields take them. Raises `UserError`."""
+        """Region and timestep range that a run was scored with, as values of Compare's fields. Raises `UserError`."""
         settings = self.registry.run(run).settings
         spend = budget(region=settings["region"], timestep_range=settings.get("timestep_range"))
         return spend.region, typed_range(spend.timestep_range)
 
     def find(self, image: Image) -> ShownExample | None:
-        """What is known of a picture, by its pixels."""
+        """The example that a picture comes from, by its pixels; None if unknown."""
         with self._lock:
             return self._known.get(_pixels(image))
 

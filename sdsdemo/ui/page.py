@@ -1,4 +1,4 @@
-"""Assembles the page from its tabs and serves it. A later tab adds a line here and a file beside this one."""
+"""Assembles the page from its tabs. A new tab adds a file beside this one and a line here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sdsdemo.ui.browse import BrowseTab
 from sdsdemo.ui.compare import CompareTab
 from sdsdemo.ui.examples import read_examples
 from sdsdemo.ui.finetune import FinetuneTab
-from sdsdemo.ui.open_in_compare import Handed
+from sdsdemo.ui.open_in_compare import RunPictures
 from sdsdemo.ui.results import ResultsTab
 from sdsdemo.ui.templates import render
 from sdsdemo.ui.theme import make_theme
@@ -25,13 +25,13 @@ from sdsdemo.ui.theme import make_theme
 TITLE = "sdsdemo: CLIP, the denoising score and SDS-CLIP, side by side"
 TABS = ("compare", "browse", "finetune", "results", "about")
 CLEAN_EVERY, CLEAN_OLDER = 3600, 86_400
-"""Seconds: pictures of visitors are deleted from the temporary folder once a day old."""
+"""Seconds: visitors' pictures are deleted from the temporary folder when they are a day old."""
 
 
 def build_page(workbench: Workbench, space: str = "", assets: Path = ASSETS, jobs: Jobs | None = None) -> gr.Blocks:
-    """The whole page. `space` is the Space's id (`SPACE_ID`) where it runs as one: there, no free-text model specs."""
+    """The whole page. space: the Space's id (`SPACE_ID`) if it runs as one; it then allows no free-text model specs."""
     registry = RunRegistry(workbench.settings, assets)
-    handed = Handed(registry)
+    run_pictures = RunPictures(registry)
     page: gr.Blocks
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(CLEAN_EVERY, CLEAN_OLDER)) as page:
         gr.HTML(render("page.masthead"), elem_id="masthead")
@@ -39,9 +39,9 @@ def build_page(workbench: Workbench, space: str = "", assets: Path = ASSETS, job
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Compare", id="compare"):
                 opening = read_opening(workbench, assets)
-                compare = CompareTab(workbench, read_examples(assets), opening, space, handed)
+                compare = CompareTab(workbench, read_examples(assets), opening, space, run_pictures)
             with gr.Tab("Browse", id="browse") as browse_tab:
-                browse = BrowseTab(workbench, registry, space, handed)
+                browse = BrowseTab(workbench, registry, space, run_pictures)
             with gr.Tab("Fine-tune", id="finetune") as finetune_tab:
                 finetune = FinetuneTab(workbench, jobs or Jobs(workbench), registry, run_id)
             with gr.Tab("Results", id="results") as results_tab:
@@ -74,7 +74,7 @@ def build_page(workbench: Workbench, space: str = "", assets: Path = ASSETS, job
 
 
 def launch_options(host: str, port: int) -> dict[str, Any]:
-    """Arguments of `Blocks.launch`: nothing leaves the machine, nothing is kept, errors stay on the server."""
+    """Arguments of `Blocks.launch`: nothing leaves the machine, nothing is stored, errors stay on the server."""
     return {
         "server_name": host,
         "server_port": port,
@@ -96,6 +96,6 @@ def launch_options(host: str, port: int) -> dict[str, Any]:
 
 
 def _tab_of_address(request: gr.Request) -> Any:
-    """Only where the address names one: a visitor may have clicked a tab before this answers."""
-    asked = request.query_params.get("tab")
-    return gr.update(selected=asked) if asked in TABS else gr.skip()
+    """Selects the tab that the address names, if any: by now the visitor may have clicked another."""
+    tab = request.query_params.get("tab")
+    return gr.update(selected=tab) if tab in TABS else gr.skip()

@@ -1,4 +1,4 @@
-"""The form of the Fine-tune tab: a preset, the settings of a recipe as components, and the recipe that they ask for."""
+"""The form of the Fine-tune tab: a preset, a recipe's settings as components, and the recipe made from them."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from sdsdemo.finetuning.recipe import (
 from sdsdemo.ui.templates import render, script
 
 FIRST = "quick"
-"""The preset that is there when the page opens."""
+"""The preset selected when the page opens."""
 PLAIN = ("base", "teacher", "objective", "data")
 ADVANCED = (
     (
-        "Course", "ft-course",
+        "Schedule", "ft-course",
         ("steps", "batch", "lam", "learning_rate", "warm_up", "weight_decay", "ema", "wise_ft", "micro_batch", "seed"),
     ),
     (
-        "What is trained, on what", "ft-trained-on",
+        "Weights and data", "ft-trained-on",
         ("trained", "towers", "pool", "withheld_kind", "withheld_words", "mislabelled", "replacements",
          "measure_every"),
     ),
@@ -51,34 +51,34 @@ NEEDED_BY: dict[str, tuple[str, ...]] = {
     **{name: WITH_TEACHER_IN_LOOP for _, group, names in ADVANCED if group == "ft-in-loop" for name in names},
     **{name: ("preference",) for _, group, names in ADVANCED if group == "ft-asked" for name in names},
 }
-"""Settings that not every objective uses, with those that do. Out of sight, they are not meant."""
+"""Settings that not every objective uses, with those that do. A hidden setting is ignored."""
 LABELS = {
-    "base": "CLIP to start from", "teacher": "Teacher", "objective": "Objective", "data": "Images and captions",
-    "steps": "Steps", "batch": "Batch", "learning_rate": "Learning rate", "warm_up": "Warm-up steps",
-    "weight_decay": "Weight decay", "ema": "Moving average", "wise_ft": "WiSE-FT share", "micro_batch": "Micro-batch",
+    "base": "Base CLIP", "teacher": "Teacher", "objective": "Objective", "data": "Data",
+    "steps": "Steps", "batch": "Batch size", "learning_rate": "Learning rate", "warm_up": "Warm-up steps",
+    "weight_decay": "Weight decay", "ema": "EMA decay", "wise_ft": "WiSE-FT weight", "micro_batch": "Micro-batch",
     "seed": "Seed",
-    "trained": "Trained", "towers": "Towers", "pool": "Images", "withheld_kind": "Swap never trained",
-    "withheld_words": "Template never trained", "mislabelled": "Share mislabelled",
-    "replacements": "Swaps with another word",
+    "trained": "Trained weights", "towers": "Towers", "pool": "Training images", "withheld_kind": "Withheld swap",
+    "withheld_words": "Withheld template", "mislabelled": "Mislabelled share",
+    "replacements": "Allow replacements",
     "measure_every": "Steps between evaluations", "lam": "Lambda",
-    "reduction": "L_SDS is a", "timestep_low": "Timesteps from", "timestep_high": "Timesteps to", "h_w": "h_w starts",
-    "h_w_scale": "h_w scale", "fitted_on": "h_w fitted on", "jacobian": "Backprop through denoiser",
-    "h_w_unit": "h_w unit variance", "shuffled": "Control: shuffled captions", "teacher_timesteps": "Timesteps",
-    "teacher_noises": "Noise draws", "sharpness": "Sharpness", "permuted": "Control: shuffled preferences",
-    "unordered": "Control: shuffled, random sign",
+    "reduction": "L_SDS reduction", "timestep_low": "Timesteps from", "timestep_high": "Timesteps to",
+    "h_w": "h_w starts", "h_w_scale": "h_w scale", "fitted_on": "h_w fitted on",
+    "jacobian": "Backprop through denoiser", "h_w_unit": "h_w unit variance", "shuffled": "Control: shuffled captions",
+    "teacher_timesteps": "Timesteps", "teacher_noises": "Noise draws", "sharpness": "Sharpness",
+    "permuted": "Control: shuffled preferences", "unordered": "Control: shuffled, random sign",
 }  # fmt: skip
-OUR_FAULT = "Something went wrong on our side; the server's log has the details. Your settings are kept."
+OUR_FAULT = "Something went wrong on our side; the server's log has the details. Your settings are safe."
 
 
 def in_page_words(sentence: str) -> str:
-    """A sentence about a recipe with the names of the page's fields in place of the shell's flags."""
+    """A sentence about a recipe, with command-line flags replaced by the names of the page's fields."""
     flags = {cli_flag(name): f"“{label}”" for name, label in LABELS.items()}
     flags |= {flag.replace("--", "--no-"): label for flag, label in flags.items()}
     return re.sub(r"--[a-z][a-z-]*", lambda found: flags.get(found[0], found[0]), sentence)
 
 
 class RecipeForm:
-    """The components of a recipe, by setting, where they are built."""
+    """The components of a recipe, by setting."""
 
     def __init__(self, workbench: Workbench) -> None:
         self._workbench, first = workbench, PRESETS[FIRST]
@@ -99,7 +99,7 @@ class RecipeForm:
 
     @property
     def components(self) -> list[Any]:
-        """In the order of the values that `recipe` takes."""
+        """The components, in the order of the values that `recipe` takes."""
         return list(self.fields.values())
 
     def wire(self, loaded: Any, opened: Any) -> None:
@@ -113,21 +113,21 @@ class RecipeForm:
         )  # fmt: skip
 
     def recipe(self, values: Sequence[Any]) -> Recipe:
-        """What the form asks for, with settings that its objective does not use as they are by default.
+        """The recipe in the form; settings that its objective does not use get their defaults.
 
         Raises `UserError` for a field that is empty or of the wrong kind.
         """
-        asked = dict(zip(self.fields, values, strict=True))
+        form = dict(zip(self.fields, values, strict=True))
         default = Recipe()
-        unmeant = [name for name, objectives in NEEDED_BY.items() if asked["objective"] not in objectives]
-        return recipe_of(asked | {name: getattr(default, name) for name in unmeant})
+        unused = [name for name, objectives in NEEDED_BY.items() if form["objective"] not in objectives]
+        return recipe_of(form | {name: getattr(default, name) for name in unused})
 
     def _take_preset(self, name: str) -> list[Any]:
         recipe = PRESETS.get(name, PRESETS[FIRST])
         return [getattr(recipe, field) for field in self.fields]
 
     def _field(self, name: str, first: Recipe) -> Any:
-        """The component of a setting: what it may be comes from the recipe."""
+        """The component of a setting; its choices come from the recipe."""
         value = getattr(first, name)
         common: dict[str, Any] = {"label": LABELS[name], "info": meaning(name), "elem_id": f"ft-{name}"}
         wide: dict[str, Any] = {**common, "min_width": 150}
@@ -142,7 +142,7 @@ class RecipeForm:
         if name == "data":
             return gr.Textbox(value, **common, max_length=300, visible=self._workbench.settings.allow_specs)
         if isinstance(value, bool):
-            own = name != "replacements" or self._workbench.settings.allow_specs  # of one's own data
+            own = name != "replacements" or self._workbench.settings.allow_specs  # only for the user's own data
             return gr.Checkbox(value, **wide, visible=own)
         if name in CHOICES:
             return gr.Dropdown([(choice or "none", choice) for choice in CHOICES[name]], value=value, **wide)
@@ -152,7 +152,7 @@ class RecipeForm:
 
 
 def recipe_of(values: Mapping[str, Any]) -> Recipe:
-    """A recipe from a form's values. Raises `UserError` for a field that is empty or of another kind."""
+    """A recipe from a form's values. Raises `UserError` for a field that is empty or of the wrong kind."""
     found: dict[str, Any] = {}
     first = Recipe()
     for name, value in values.items():

@@ -1,8 +1,7 @@
-"""Requests in the order in which a visitor made them, however the network brings them in.
+"""Keeps requests in the order in which a visitor made them, even if the network delivers them in another.
 
-`scripts/request_order.js` numbers the requests of a session; here a request is late where a later one of the same part
-of the page has been answered before. A late one changes nothing: what is shown and what is remembered stay those of the
-last.
+`scripts/request_order.js` numbers the requests of a session. A request is late if a newer one from the same part of the
+page has already been answered; a late request changes nothing that is shown or remembered.
 """
 
 from __future__ import annotations
@@ -20,25 +19,25 @@ MOST_DIGITS = 15
 
 
 def head() -> str:
-    """What the page's head needs."""
+    """The script for the page's head."""
     return str(script_element("request_order"))
 
 
 def number_of(request: gr.Request | None) -> int:
-    """The number that the page gave a request; 0 where it has none."""
+    """The number that the page gave a request; 0 if it has none."""
     text = "" if request is None else str(request.headers.get(HEADER, ""))
     return int(text) if text.isdecimal() and len(text) <= MOST_DIGITS else 0
 
 
 class LastSent:
-    """What each session was sent last of one kind, so that it is not sent twice. Safe to share between threads."""
+    """The last answer of one kind sent to each session, so that none is sent twice. Safe to share between threads."""
 
     def __init__(self) -> None:
         self._sent: OrderedDict[str, object] = OrderedDict()
         self._lock = Lock()
 
     def is_same(self, request: gr.Request | None, what: object) -> bool:
-        """Whether this session was sent the same last. It counts as sent now. Never where there is no session."""
+        """Whether the last thing sent to this session was the same; records it as sent. False without a session."""
         session = "" if request is None else str(request.session_hash or "")
         if not session:
             return False
@@ -51,9 +50,9 @@ class LastSent:
 
 
 class InOrder:
-    """The newest request of each session of one kind, such as clicks. Safe to share between threads.
+    """The newest request of one kind, such as clicks, in each session. Safe to share between threads.
 
-    Kinds are apart, since the page asks some things by itself: a click is not late because of those.
+    Kinds are separate because the page makes some requests by itself, and those must not make a click late.
     """
 
     def __init__(self) -> None:
@@ -61,7 +60,7 @@ class InOrder:
         self._lock = Lock()
 
     def is_late(self, request: gr.Request | None) -> bool:
-        """Whether a later request of this session was here before. One without a number is never late."""
+        """Whether a newer request of this session came first. A request without a number is never late."""
         number, session = number_of(request), "" if request is None else str(request.session_hash or "")
         if not session or not number:
             return False

@@ -1,4 +1,4 @@
-"""The Results tab: one result at a time, in full, with downloads; what others published in a table apart."""
+"""The Results tab: one result at a time, in full, with downloads; published results of others in a separate table."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ log = logging.getLogger(__name__)
 
 SUMMARIES = "mini/results"
 LEFT_OUT = ("mini", "sample", "experiment")
-"""Summaries that a shipped run holds as well, that only a test needs, or that have a place of their own."""
+"""Summaries that a shipped run repeats, that only a test needs, or that the tab shows elsewhere."""
 YOURS = "your run"
-"""What a visitor's own model and its run are called."""
+"""The name shown for a visitor's own model and its run."""
 OUR_FAULT = "Something went wrong on our side; the server's log has the details. Choose another result."
 
 READING = "Reading the stored answers …"
-"""Until the tab is filled for the first time."""
+"""Shown until the tab is first filled."""
 
 
 class ResultsTab:
@@ -65,7 +65,7 @@ class ResultsTab:
         return [*self.registry.names(), *stored]
 
     def show(self, name: str | None) -> str:
-        """One result as HTML. Every failure becomes a sentence."""
+        """One result as HTML. Failures become messages."""
         try:
             result = self._result(name or "")
             return results_html.result_html(result, figures_of(result))
@@ -84,7 +84,7 @@ class ResultsTab:
         return [gr.update(choices=labelled, value=chosen), self.overview_html(names), self.show(chosen)]
 
     def overview_html(self, names: Sequence[str]) -> str:
-        """Every result that can be read in one table."""
+        """All readable results in one table."""
         results = {}
         for name in names:
             try:
@@ -104,7 +104,7 @@ class ResultsTab:
         return read_result(self.assets / SUMMARIES / f"{name}.json")
 
     def _of_run(self, name: str) -> Result:
-        """Summed up once for each state of a run."""
+        """The result of a run, recomputed only when the run changes."""
         run = self.registry.run(name)
         if self._summed.get(name, (None, {}))[0] is not run:
             self._summed[name] = run, results_of([run])[0]
@@ -112,7 +112,7 @@ class ResultsTab:
 
 
 def figures_of(result: Result) -> dict[str, bytes]:
-    """The figure of a result for a paper, by kind of file."""
+    """A result's figure for a paper, by file format."""
     from sdsdemo.evaluation.figures import save_shares
 
     return {kind: save_shares(result, kind) for kind in results_html.KINDS}

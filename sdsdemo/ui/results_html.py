@@ -1,6 +1,6 @@
-"""The Results tab as HTML: tables with intervals and n, pairs of models, cost, published numbers apart.
+"""The Results tab as HTML: tables with intervals and n, pairs of models, cost; published numbers kept separate.
 
-A result is the dict of `evaluate --json`. What stands where is in `templates/results.html`; here are heads and rows.
+A result is the dict of `evaluate --json`. The layout is in `templates/results.html`; this module makes heads and rows.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sdsdemo.runtime.shipped import shipped
 from sdsdemo.ui.templates import render
 
 Cell = str | dict[str, str]
-"""A text, or what `parts.cell` places: a name in `code`, a share with its interval."""
+"""A text, or a dict for `parts.cell`: a name in `code`, a share with its interval."""
 EXPERIMENT = "mini/results/experiment.json"
 COSTS = "mini/results/experiment/costs.json"
 PUBLISHED = Path(data.__file__).parent / "published" / "published.toml"
@@ -34,20 +34,20 @@ KINDS = {"png": "image/png", "svg": "image/svg+xml"}
 READINGS = {
     "by_timesteps": "By number of timesteps",
     "by_range": "By range of timesteps",
-    "normalisations": "By the score that is made of the losses",
+    "normalisations": "By the score computed from the losses",
 }
 
-FURTHER = "Zero-shot, retrieval, swaps never trained, every cell"
-"""What is folded of a study."""
+FURTHER = "Zero-shot, retrieval, withheld swaps, every cell"
+"""Title of the collapsed part of a study."""
 PUBLISHED_HEAD = (
     "", "backbone", "text", "image", "group", "ARO relation", "ARO attribution", "protocol", "source", "how sure",
 )  # fmt: skip
 PAIRED_HEAD = ("from, to", "score", "fixed", "broken", "still wrong", "always right", "exact McNemar")
-BLIND = "Blind: each caption's mean score over 32 images that have nothing to do with it."
+BLIND = "Blind: each caption's mean score over 32 unrelated images."
 
 
 def result_html(result: Result, figures: Mapping[str, bytes]) -> str:
-    """One result in full. figures: its figure as bytes by kind, `png` and `svg`."""
+    """One result in full. figures: its figure as bytes by format, `png` and `svg`."""
     return render(
         "results.result",
         heading=_heading(result),
@@ -66,7 +66,7 @@ def result_html(result: Result, figures: Mapping[str, bytes]) -> str:
 
 
 def _heading(result: Result) -> str:
-    """Benchmark, n, and what the denoising models spent."""
+    """Benchmark, n, and the denoising models' budget."""
     left = result["n"] + len(result.get("skipped", ())) < result["of"]
     sampled = f" of {result['of']:,}, an even share of each tag" if left else ""
     settings = result["settings"]
@@ -100,7 +100,7 @@ def _first(result: Result) -> str:
 
 
 def experiment_html(assets: Path) -> str:
-    """The studies of the experiment: effects on the text score with their doubt; empty where none is stored."""
+    """The studies of the experiment: effects on the text score with their uncertainty; empty if none is stored."""
     path = assets / EXPERIMENT
     if not path.is_file():
         return ""
@@ -118,16 +118,16 @@ def experiment_html(assets: Path) -> str:
 
 
 def _study(study: Mapping[str, Any], title: str) -> dict[str, Any]:
-    """How it was made; its effects, and folded what else it says, where it has begun."""
-    told: dict[str, Any] = {"title": title, "made": study_tables.made_words(study), "effects": None}
+    """How the study was run; if it has begun, its effects and, collapsed, its other tables."""
+    values: dict[str, Any] = {"title": title, "made": study_tables.made_words(study), "effects": None}
     if study["seeds"]:
         further = study_tables.further_grids(study)
-        told |= {
+        values |= {
             "effects": _grid(study_tables.contrasts_grid(study)),
             "further_title": FURTHER,
             "further": [{"title": title, "grid": _grid(rows)} for title, rows in further.items()],
         }
-    return told
+    return values
 
 
 def _grid(grid: Sequence[Sequence[str]]) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def _grid(grid: Sequence[Sequence[str]]) -> dict[str, Any]:
 
 
 def published_html() -> str:
-    """What others published, never mixed with ours: with source, and marked where it was only remembered."""
+    """Published results of others, never mixed with ours: with source, and marked if from memory."""
     rows = [
         [
             one["system"], one.get("backbone", ""), *_numbers(one.get("winoground", ("", "", ""))),
@@ -163,7 +163,7 @@ def _metrics(result: Result) -> list[str]:
 
 
 def share_cell(share: Mapping[str, Any], interval: str = "{} to {}") -> Cell:
-    """A share in percent with its interval; a word where it is of nothing. interval: how its ends are written."""
+    """A share in percent with its interval; a word if n is 0. interval: the format of its ends."""
     if is_of_nothing(share):
         return NO_SCORE
     ends = interval.format(f"{100 * share['low']:.0f}", f"{100 * share['high']:.0f}")
@@ -175,7 +175,7 @@ def _called(metric: str) -> str:
 
 
 def _shares(result: Result) -> dict[str, Any]:
-    """Every model's shares, with what is to be known of them."""
+    """Every model's shares, with notes."""
     metrics, models = _metrics(result), result["models"]
     rows: list[list[Cell]] = []
     for name, entry in models.items():
@@ -209,13 +209,13 @@ def _paired(result: Result) -> dict[str, Any]:
 
 
 def _text_only(result: Result) -> dict[str, Any] | None:
-    """Its title, a table and what is to be known of it; None for a set without the task."""
+    """Title, table and notes; None for a benchmark without the task."""
     table = text_only_table(result)
     return None if table is None else {"title": table.title, "grid": _grid(table.rows), "notes": table.notes}
 
 
 def _by_tag(result: Result) -> dict[str, Any]:
-    """Its title, and a table for each kind of tag that occurs."""
+    """Title, and a table for each kind of tag that occurs."""
     metric, models = _metrics(result)[0], result["models"]
     tables = []
     for kind, tags in next(iter(models.values()))["by_tag"].items():
@@ -229,7 +229,7 @@ def _by_tag(result: Result) -> dict[str, Any]:
 
 
 def _readings(result: Result) -> dict[str, Any] | None:
-    """The first model's whose losses are read otherwise as well; None where there is none."""
+    """Other readings of the losses, for the first model that has them; None if none does."""
     metrics = _metrics(result)
     for name, entry in result["models"].items():
         tables = []
@@ -252,11 +252,14 @@ def _cost(result: Result) -> dict[str, Any]:
         ]
         for name, entry in result["models"].items()
     ]
-    return {"head": ["", "seconds an example", "denoiser calls an example", _called(_metrics(result)[0])], "rows": rows}
+    return {
+        "head": ["", "seconds per example", "denoiser calls per example", _called(_metrics(result)[0])],
+        "rows": rows,
+    }
 
 
 def _downloads(result: Result, figures: Mapping[str, bytes]) -> list[dict[str, str]]:
-    """The result and its figure as files in the page itself."""
+    """The result and its figure as files embedded in the page."""
     name = "".join(c if c.isalnum() else "-" for c in result["benchmark"].rpartition("/")[2]).strip("-")
     files = {
         "csv": ("text/csv", as_csv([result]).encode()),

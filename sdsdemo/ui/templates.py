@@ -1,7 +1,7 @@
-"""The page's HTML: templates in `ui/templates`, escaped as they are filled, and scripts in `ui/scripts`.
+"""The page's HTML: autoescaping templates in `ui/templates`, and scripts in `ui/scripts`.
 
-A template is a file of macros, and a macro is a view or a part of one. Views prepare plain values in Python, formatted
-and chosen; macros place them. Between two tags, a line's end and the spaces after it are no text.
+A template is a file of macros; a macro is a view or part of one. Python selects and formats plain values, and macros
+place them. A newline between two tags, with the spaces after it, adds no text.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ SCRIPTS = Path(__file__).with_name("scripts")
 
 
 class _TagsTouch(Extension):
-    """Puts the line's end between two tags into a comment: no space is seen there, and lines keep their numbers."""
+    """Puts a newline between two tags into a comment, so that it adds no space and line numbers stay the same."""
 
     def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
         return re.sub(r"(?<=[>}])\n[ \t]*(?=[<{])", "{#\n#}", source)
 
 
 def render(name: str, /, **values: Any) -> Markup:
-    """A view as HTML. name: `file.macro`; values: what the macro takes, of which it may lack nothing.
+    """A view as HTML. name: `file.macro`; values: the macro's arguments, all of them.
 
-    What it returns is a `str` that another template places as it is. Every other text is escaped.
+    Other templates insert the returned `str` as it is; all other text is escaped.
     """
     file, _, macro = name.partition(".")
     made: Markup = getattr(environment().get_template(f"{file}.html").module, macro)(**values)
@@ -39,23 +39,23 @@ def render(name: str, /, **values: Any) -> Markup:
 
 @cache
 def script(name: str) -> str:
-    """A script of the page, by the name of its file without the ending."""
+    """A script of the page, by its file name without the extension."""
     return (SCRIPTS / f"{name}.js").read_text(encoding="utf-8")
 
 
 def script_with(name: str, /, *values: Any) -> str:
-    """A script that is a function, whose first arguments are these; the page's event gives the others."""
+    """A script that is a function, with its first arguments bound; the page's event supplies the rest."""
     return f"({script(name)}).bind(null, {', '.join(map(json.dumps, values))})"
 
 
 def script_element(name: str) -> Markup:
-    """A script of the page as an element of its head."""
+    """A script as an element of the page's head."""
     return render("page.script", source=Markup(script(name)))
 
 
 @cache
 def environment() -> Environment:
-    """Templates that escape, and that refuse a value that is not there."""
+    """Templates that escape text and reject missing values."""
     made = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -70,12 +70,12 @@ def environment() -> Environment:
 
 
 def prose_parts(sentence: str) -> list[tuple[bool, list[tuple[bool, str]]]]:
-    """The pieces of a sentence: whether each stood between backticks, and its own pieces: whether each is a flag."""
+    """A sentence split into (was it between backticks, its parts); a part is (is it a command-line option, text)."""
     pieces = re.split(r"`([^`]+)`", sentence)
     return [(k % 2 == 1, _flags(piece)) for k, piece in enumerate(pieces) if piece]
 
 
 def _flags(text: str) -> list[tuple[bool, str]]:
-    """A text in pieces, and which of them are options of the command line."""
+    """A text split into (is it a command-line option, text)."""
     pieces = re.split(r"((?<![\w-])--[\w-]+)", text)
     return [(k % 2 == 1, piece) for k, piece in enumerate(pieces) if piece]

@@ -1,6 +1,6 @@
-"""Colours and type of the page. The built-in themes fail WCAG AA contrast in light mode; this one passes in both modes.
+"""Colours and fonts of the page. Gradio's themes fail WCAG AA contrast in light mode; this one passes in both modes.
 
-Fonts are the ones that Gradio carries: nothing is fetched from elsewhere. Only weights 400 and 700 have Latin letters.
+It uses the fonts that ship with Gradio, so nothing is downloaded. Only weights 400 and 700 have Latin letters.
 """
 
 from __future__ import annotations

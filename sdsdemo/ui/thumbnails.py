@@ -1,4 +1,4 @@
-"""Small pictures in the page itself, as `data:` addresses: those of a gated set get no address of their own."""
+"""Thumbnails inside the page, as `data:` URLs, so that pictures of a gated set get no URL of their own."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ KEPT_THUMBS = 3_000
 
 
 class Thumbnails:
-    """Small pictures as data addresses, made when first seen. Safe to share between threads."""
+    """Thumbnails as `data:` URLs, made when first needed. Safe to share between threads."""
 
     def __init__(self) -> None:
         self._made: OrderedDict[tuple[str, int], str] = OrderedDict()
         self._lock = Lock()
         self.busy = False
-        """Whether they are being made ahead."""
+        """Whether they are being made ahead of time."""
 
     def make(self, examples: Sequence[Example]) -> None:
-        """Make those of the gallery ahead of time, unless that is being done."""
+        """Make the gallery's thumbnails ahead of time."""
         self.busy = True
         for picture in (picture for example in examples for picture in example.images):
             self.of(picture, THUMB)
 
     def of(self, picture: Picture, side: int) -> str:
-        """A `data:` address; empty where the picture cannot be read."""
+        """A `data:` URL; empty if the picture cannot be read."""
         key = (picture.key or picture.name, side)
         with self._lock:
             if key in self._made:
@@ -59,5 +59,5 @@ def _encoded(picture: Picture, side: int) -> str:
 
 
 def picture_html(picture: Picture, side: int, words: str, thumbs: Thumbnails) -> str:
-    """The picture, or that it cannot be read. words: what stands for it where it is not seen."""
+    """The picture, or a note that it cannot be read. words: its alternative text."""
     return render("parts.picture", source=thumbs.of(picture, side), name=picture.name, words=words)

@@ -1,6 +1,6 @@
 """Curves of a run as SVG: the losses, raw and smoothed, and held-out accuracy with its interval.
 
-Colours come from the page's style sheet, so that light and dark follow by themselves.
+Colours come from the page's style sheet, which handles light and dark mode.
 """
 
 from __future__ import annotations
@@ -12,36 +12,36 @@ from sdsdemo.app.job_states import EvaluationPoint, Point
 from sdsdemo.ui.templates import render
 
 Shape = dict[str, str]
-"""A path or a dot, as the template places it."""
+"""A path or a dot, as the template takes it."""
 
 WIDTH, HEIGHT = 560, 190
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 30
 HUGE = 1e12
-"""A loss beyond it is left out of the curve."""
+"""Larger losses are left out of the curve."""
 NAMES = {"loss": "loss, smoothed", "clip": "L_CLIP", "sds": "L_SDS", "preference": "L_PREF", "labels": "L_LABEL",
          "features": "L_FEAT"}  # fmt: skip
 
 
 def losses_svg(points: Sequence[Point], steps: int) -> str:
-    """The loss of each step as a faint line, its smoothed course, and the terms that it is made of."""
+    """The loss of each step as a faint line, the smoothed loss, and its smoothed terms."""
     if len(points) < 2:
-        return render("parts.hint", sentence="The loss of each step will be drawn here.")
+        return render("parts.hint", sentence="The loss of each step will appear here.")
     terms = [name for name in points[-1].losses if name != "loss"]
     values = [p.losses["loss"] for p in points] + [p.losses[name] for name in terms for p in points]
     low, high = _range(values)
-    drawn = [*_path("raw", points, [p.losses["loss"] for p in points], steps, low, high)]
+    lines = [*_path("raw", points, [p.losses["loss"] for p in points], steps, low, high)]
     for k, name in enumerate(terms):
-        drawn += _path(f"term t{k}", points, _smoothed(points, name), steps, low, high)
-    drawn += _path("smooth", points, [p.smoothed for p in points], steps, low, high)
+        lines += _path(f"term t{k}", points, _smoothed(points, name), steps, low, high)
+    lines += _path("smooth", points, [p.smoothed for p in points], steps, low, high)
     legend = [("smooth", NAMES["loss"]), ("raw", "loss of each step")]
     legend += [(f"term t{k}", NAMES.get(name, name)) for k, name in enumerate(terms)]
-    return _figure("Training loss by step", drawn, low, high, steps, legend)
+    return _figure("Training loss by step", lines, low, high, steps, legend)
 
 
 def evaluations_svg(evaluations: Sequence[EvaluationPoint], steps: int) -> str:
     """Held-out accuracy at each evaluation, in percent, with its 95 % interval."""
     if not evaluations:
-        return render("parts.hint", sentence="Held-out accuracy will be drawn here, with its interval.")
+        return render("parts.hint", sentence="Held-out accuracy will appear here, with its interval.")
     low, high = _range([100 * v for one in evaluations for v in (one.low, one.high)])
     xs = [_x(one.step, steps) for one in evaluations]
     ys = [_y(100 * one.value, low, high) for one in evaluations]
@@ -69,7 +69,7 @@ def _figure(
     legend: Sequence[tuple[str, str]],
     dots: Sequence[Shape] = (),
 ) -> str:
-    """Grid, axis and legend around the lines. low, high: the values at the bottom and at the top."""
+    """Grid, axis and legend around the lines. low, high: the values at the bottom and the top."""
     bottom = HEIGHT - BOTTOM
     grid = []
     for tick in _ticks(low, high):
@@ -101,9 +101,9 @@ def _ticks(low: float, high: float) -> list[float]:
 def _path(
     kind: str, points: Sequence[Point], values: Sequence[float], steps: int, low: float, high: float
 ) -> list[Shape]:
-    """The line of what can be drawn; none where nothing can."""
+    """The line through the plottable values; none if there are none."""
     line = "L".join(
-        f"{_x(p.step, steps):.1f} {_y(v, low, high):.1f}" for p, v in zip(points, values, strict=True) if _is_drawn(v)
+        f"{_x(p.step, steps):.1f} {_y(v, low, high):.1f}" for p, v in zip(points, values, strict=True) if _can_plot(v)
     )
     return [{"kind": kind, "path": f"M{line}"}] if line else []
 
@@ -117,14 +117,14 @@ def _smoothed(points: Sequence[Point], name: str) -> list[float]:
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
-    drawn = [value for value in values if _is_drawn(value)] or [0.0]
-    low, high = min(drawn), max(drawn)
-    room = max(0.05 * (high - low), 1e-6 * abs(high)) or 0.5
-    return max(0.0, low - room) if low >= 0 else low - room, high + room
+    plotted = [value for value in values if _can_plot(value)] or [0.0]
+    low, high = min(plotted), max(plotted)
+    padding = max(0.05 * (high - low), 1e-6 * abs(high)) or 0.5
+    return max(0.0, low - padding) if low >= 0 else low - padding, high + padding
 
 
-def _is_drawn(value: float) -> bool:
-    """Whether it is a number that leaves the others visible."""
+def _can_plot(value: float) -> bool:
+    """Whether a value is finite and small enough not to flatten the rest of the curve."""
     return math.isfinite(value) and abs(value) < HUGE
 
 

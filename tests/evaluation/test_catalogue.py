@@ -35,7 +35,7 @@ from sdsdemo.settings import ROOT, Settings, budget
 from sdsdemo.types import Evidence, Example, Picture, Scores
 from sdsdemo.ui import browse, browse_view, results_html
 from sdsdemo.ui.browse import BrowseTab
-from sdsdemo.ui.browse_view import Asked
+from sdsdemo.ui.browse_view import FilterValues
 from sdsdemo.ui.thumbnails import Thumbnails
 
 RIGHT, ONE, SWAPPED = ((3.0, 1.0), (1.0, 3.0)), ((3.0, 1.0), (2.0, 1.5)), ((1.0, 3.0), (3.0, 1.0))
@@ -137,7 +137,7 @@ def test_the_page_asks_for_any_or_for_all_of_several_tags(tab: BrowseTab) -> Non
     neither = asked._replace(categories=["Hard", "Nowhere"])
     assert "<b>1</b> of 6" in tab.view.show(neither, 0, "").tally
     assert "<b>0</b> of 6" in tab.view.show(neither._replace(of_several=ALL), 0, "").tally
-    assert "Of several tags must be one of any, all" in tab.view.show(asked._replace(of_several="x"), 0, "").message
+    assert "Match tags must be one of any, all" in tab.view.show(asked._replace(of_several="x"), 0, "").message
     assert browse_view.cleared_values()[browse_view.CLEARED.index("of_several")] == ANY
 
 
@@ -172,7 +172,7 @@ def tab(folder: Path) -> BrowseTab:
         return BrowseTab(Workbench(settings), RunRegistry(settings, assets=folder), "")
 
 
-ASKED = Asked("runs/made", "mini-clip", "mini-diffusion", "text", [], [], [], [], "any", "any", "", "benchmark")
+ASKED = FilterValues("runs/made", "mini-clip", "mini-diffusion", "text", [], [], [], [], "any", "any", "", "benchmark")
 
 
 def test_an_example_shows_every_model_s_scores_and_curves(tab: BrowseTab) -> None:
@@ -180,7 +180,7 @@ def test_an_example_shows_every_model_s_scores_and_curves(tab: BrowseTab) -> Non
     assert "2 of 6" in shown.example
     assert shown.example.count("<table>") == 2
     assert "One caption wins." in shown.example
-    assert "not decided by its noise draws" in shown.example
+    assert "undecided: other noise draws may change it" in shown.example
     assert shown.example.count('class="line c0"') == 2
     assert "text ✗" in shown.example
 
@@ -200,7 +200,7 @@ def test_pairs_count_ties_and_scores_that_are_no_number_by_metric(
     monkeypatch.setattr(tab.registry, "catalogue", lambda name: found)
     shown = tab.view.show(ASKED, 0, "e4")
     assert not shown.message
-    assert "n = 4 <small>1 tie, which counts as wrong, 2 left out: a score is no number" in shown.tally
+    assert "n = 4 <small>1 tie, which counts as wrong, 2 left out: a score is not finite" in shown.tally
     by_match = tab.view.show(ASKED._replace(metric="group_match"), 0, "").tally
     assert "n = 4 <small>no ties, 2 left out" in by_match
     assert shown.gallery.count('aria-label="no number"') == 2
@@ -220,7 +220,7 @@ def test_everything_foreign_is_escaped(tab: BrowseTab) -> None:
     shown = tab.view.show(ASKED, 0, "e0")
     assert "<b>red</b>" not in "".join(map(str, shown))
     assert "&lt;b&gt;red&lt;/b&gt;" in shown.gallery
-    link = browse_view.Asked(*ASKED[:-3], "decided", '"><script>', "benchmark")
+    link = browse_view.FilterValues(*ASKED[:-3], "decided", '"><script>', "benchmark")
     assert "<script>" not in "".join(map(str, tab.view.show(link._replace(decided="any"), 0, "e0")))
 
 
@@ -233,7 +233,7 @@ def test_everything_foreign_is_escaped(tab: BrowseTab) -> None:
         ASKED._replace(order="sideways"),
     ],
 )
-def test_a_value_that_means_nothing_is_one_sentence(tab: BrowseTab, asked: Asked) -> None:
+def test_a_value_that_means_nothing_is_one_sentence(tab: BrowseTab, asked: FilterValues) -> None:
     shown = tab.view.show(asked, 0, "")
     assert 'role="alert"' in shown.message
     assert not shown.gallery
@@ -241,7 +241,7 @@ def test_a_value_that_means_nothing_is_one_sentence(tab: BrowseTab, asked: Asked
 
 def test_opening_an_example_sends_nothing_else_again(tab: BrowseTab) -> None:
     sent = tab.view.pick(ASKED, 0, "e1", "example", "e2")[len(browse_view.CLEARED) :]
-    opened = dict(zip(browse_view.Shown._fields, sent, strict=False))
+    opened = dict(zip(browse_view.BrowseContent._fields, sent, strict=False))
     assert 'data-id="e2"' in opened["example"]
     assert all(opened[name] == gr.skip() for name in browse_view.BESIDE_EXAMPLE)
 
@@ -344,12 +344,15 @@ def test_what_is_clicked_while_a_view_is_drawn_is_not_closed_by_it(
 
     selection, view = browse.Selection(), tab.view.show
 
-    def clicked_meanwhile(*values: Any) -> browse_view.Shown:
+    def clicked_meanwhile(*values: Any) -> browse_view.BrowseContent:
         shown = view(*values)
         selection.opens("e2", 9)
         return shown
 
     monkeypatch.setattr(tab.view, "show", clicked_meanwhile)
     found = tab._refresh(None, *ASKED, 0, selection) if ask == "_refresh" else tab._reopen(*ASKED, 0, selection)
-    assert found[list(browse_view.Shown._fields).index("example") - len(browse_view.Shown._fields)] == gr.skip()
+    assert (
+        found[list(browse_view.BrowseContent._fields).index("example") - len(browse_view.BrowseContent._fields)]
+        == gr.skip()
+    )
     assert selection.now == ("e2", 9)

@@ -26,7 +26,7 @@ from sdsdemo.settings import Settings, budget
 from sdsdemo.types import Evidence, Example, Picture, Scores
 from sdsdemo.ui import browse, browse_one_image, compare_form
 from sdsdemo.ui.browse import BrowseTab
-from sdsdemo.ui.browse_view import Asked
+from sdsdemo.ui.browse_view import FilterValues
 
 SHAPES = [(1, 2), (2, 5), (1, 1), (2, 2), (1, 20), (3, 12), (1, 9), (1, 2), (2, 3), (1, 8)]
 """(true captions, captions) of an example."""
@@ -35,7 +35,7 @@ MODELS = ("mini-clip", "mini-diffusion")
 TIED, LOST = 7, 8
 """Places of an example that is a tie for the first model, and of one with a score that is no number for it."""
 PLACES = range(len(SHAPES))
-ASKED = Asked("runs/one", *MODELS, "accuracy", [], [], [], [], "any", "any", "", "benchmark")
+ASKED = FilterValues("runs/one", *MODELS, "accuracy", [], [], [], [], "any", "any", "", "benchmark")
 BASE = Filter(model="mini-clip", against="mini-diffusion", metric="accuracy")
 
 
@@ -220,26 +220,26 @@ def test_compare_gets_a_true_caption_and_the_strongest_rival(tab: BrowseTab, pla
     score_C = scores_of("mini-clip", place).score_IC[0]
     strongest = true + int(score_C[true:].argmax())
     for c, pick in enumerate(picks):
-        handed = tab.view.pick(ASKED, 0, f"e{place}", "compare", pick)
-        assert handed[-4:-2] == [EXAMPLES[place].captions[c], EXAMPLES[place].captions[strongest]]
-    query = tab.handed.pair("runs/one", f"e{place}", 0, 0, strongest).query
+        picked = tab.view.pick(ASKED, 0, f"e{place}", "compare", pick)
+        assert picked[-4:-2] == [EXAMPLES[place].captions[c], EXAMPLES[place].captions[strongest]]
+    query = tab.run_pictures.pair("runs/one", f"e{place}", 0, 0, strongest).query
     assert (query["true"], query["rival"]) == ("0", str(strongest))
 
 
 def test_the_address_of_an_answer_opens_the_same_true_caption_and_rival(tab: BrowseTab) -> None:
-    shown = tab.handed.pair("runs/one", "e5", 0, 2, 7)
-    found = compare_form.form_of_address(tab.workbench, [], {"tab": "compare", **shown.query}, tab.handed.pair)
+    shown = tab.run_pictures.pair("runs/one", "e5", 0, 2, 7)
+    found = compare_form.form_of_address(tab.workbench, [], {"tab": "compare", **shown.query}, tab.run_pictures.pair)
     assert found is not None
     assert found[1] == shown
     assert shown.truth(found[0].captions) == 0
     for odd in ({"rival": "x"}, {"rival": "-1"}, {"true": "9" * 30}, {"rival": "1"}):
-        assert compare_form._of_run({**shown.query, **odd}, tab.handed.pair) is None
+        assert compare_form._of_run({**shown.query, **odd}, tab.run_pictures.pair) is None
 
 
 @pytest.mark.parametrize(("true", "rival"), [(0, 0), (1, 1), (2, 3), (0, 5), (0, 99), (-1, 3)])
 def test_compare_is_never_handed_two_captions_of_one_kind(tab: BrowseTab, true: int, rival: int) -> None:
     with pytest.raises(UserError):
-        tab.handed.pair("runs/one", "e1", 0, true, rival)
+        tab.run_pictures.pair("runs/one", "e1", 0, true, rival)
 
 
 @pytest.mark.parametrize("metric", ["text", "group_match"])
@@ -254,7 +254,7 @@ def test_a_metric_of_another_run_gives_way_when_a_run_opens(tab: BrowseTab, metr
 def test_the_page_counts_ties_and_scores_that_are_no_number(tab: BrowseTab) -> None:
     shown = tab.view.show(ASKED, 0, "")
     assert f"n = {len(SHAPES) - 1} <small>1 tie, which counts as wrong" in shown.tally
-    assert "1 left out: a score is no number" in shown.tally
+    assert "1 left out: a score is not finite" in shown.tally
     assert shown.gallery.count('aria-label="no number"') == 1
     assert shown.gallery.count('aria-label="tie"') == 1
     assert "How Mini CLIP fails" not in shown.charts

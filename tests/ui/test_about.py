@@ -38,10 +38,10 @@ def test_our_cards_quote_cost_and_scores_from_files(tmp_path: Path) -> None:
     for name, steps in (("mini-clip", 7), ("mini-clip-2", 9), ("mini-diffusion-vae", 10), ("mini-diffusion-unet", 20)):
         (tmp_path / f"{name}.json").write_text(json.dumps([{"step": 1}, {"step": steps}]))
     assert about.measured_card("mini-clip", tmp_path, tmp_path) == [
-        "Cost: 7 steps of training.",
+        "Cost: 7 training steps.",
         "Measured on mini, n = 8: text 50.0 (25 to 75) percent.",
     ]
-    assert about.measured_card("mini-diffusion", tmp_path, tmp_path) == ["Cost: 30 steps of training in 2 parts."]
+    assert about.measured_card("mini-diffusion", tmp_path, tmp_path) == ["Cost: 30 training steps in 2 parts."]
     assert about.measured_card("mini-unheard-of", tmp_path, tmp_path) == []
     html = about.models_html(Workbench(Settings.from_environment({})))
     assert "Captions: whole sentences only" in html

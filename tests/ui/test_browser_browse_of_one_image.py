@@ -77,10 +77,10 @@ def choose(page: Page, field: str, option: str) -> None:
 def test_runs_of_either_kind_follow_each_other(page: Page, address: str) -> None:
     page.goto(address + "?tab=browse")
     expect(page.locator(COUNT)).to_have_text("400 of 400")
-    choose(page, "Right means", "group")
+    choose(page, "Metric", "group")
     choose(page, "Run", "runs/orders")
     expect(page.locator(COUNT)).to_have_text(f"{EXAMPLES} of {EXAMPLES}")
-    expect(page.get_by_label("Right means")).to_have_value("accuracy")
+    expect(page.get_by_label("Metric")).to_have_value("accuracy")
     expect(page.get_by_label("Failure mode, first model")).to_be_hidden()
     expect(page.locator(".pair-card .c1")).to_have_count(EXAMPLES)
     expect(page.locator(".tallies")).to_contain_text(f"n = {EXAMPLES}")
@@ -91,7 +91,7 @@ def test_runs_of_either_kind_follow_each_other(page: Page, address: str) -> None
     expect(page.locator(COUNT)).to_have_text(f"{EXAMPLES} of {EXAMPLES}")
     choose(page, "Run", "mini")
     expect(page.locator(COUNT)).to_have_text("400 of 400")
-    expect(page.get_by_label("Right means")).to_have_value("text")
+    expect(page.get_by_label("Metric")).to_have_value("text")
     expect(page.get_by_label("Failure mode, first model")).to_be_visible()
     expect(page.locator("#browse-message .message")).to_have_count(0)
 

@@ -24,6 +24,7 @@ from sdsdemo.app.workbench import Workbench
 from sdsdemo.finetuning.recipe import PRESETS
 from sdsdemo.settings import ROOT, Settings
 from sdsdemo.ui.finetune import FinetuneTab
+from sdsdemo.ui.finetune_html import NOTHING, STATES
 from tests.app.test_jobs import Trainer
 from tests.conftest import WAIT_MS, free_port
 from tests.late import asked_by, held_back
@@ -79,7 +80,7 @@ def test_a_real_run_is_stopped_and_kept_and_its_model_answers_in_compare(browser
     expect(page.locator(STATE)).to_have_text("Training", timeout=LONG)
     expect(page.locator("#ft-start")).to_be_disabled()
     page.locator("#ft-stop").click()
-    expect(page.locator(STATE)).to_have_text("Stopped, and kept", timeout=LONG)
+    expect(page.locator(STATE)).to_have_text(STATES["stopped"], timeout=LONG)
     expect(page.locator("#ft-result")).to_contain_text(re.compile("95 % interval|stopped before"))
     expect(page.locator("#ft-start")).to_be_enabled()
     with page.expect_download() as download:
@@ -102,7 +103,7 @@ def test_a_run_survives_a_reload_and_is_private(browser: Browser, staged: str, t
     expect(first.locator("#ft-start")).to_be_disabled()
 
     second = visitor(browser, staged)
-    expect(second.locator("#ft-status")).to_contain_text("Nothing runs yet")
+    expect(second.locator("#ft-status")).to_contain_text(NOTHING)
     second.locator("#ft-start").click()
     expect(second.locator(STATE)).to_have_text("Waiting")
     expect(second.locator(".run-status")).to_contain_text("1 before you")
@@ -128,7 +129,7 @@ def test_a_late_stop_says_nothing_of_a_run_that_is_over(
     trainer.go.set()
     expect(page.locator("#ft-start")).to_be_enabled(timeout=LONG)
     let_go()
-    expect(page.locator("#ft-stop")).to_have_text("Stop and keep")
+    expect(page.locator("#ft-stop")).to_have_text("Stop and save")
     expect(page.locator("#ft-stop")).to_be_disabled()
     page.context.close()
 
@@ -232,6 +233,6 @@ def test_a_run_that_the_server_s_death_cut_is_resumed_to_its_end(browser: Browse
     expect(page.locator(STATE)).to_have_text("Finished", timeout=LONG)
     expect(status).to_contain_text("step 40 of 40")
     expect(page.locator("#ft-result")).to_contain_text("95 % interval")
-    expect(page.locator("#ft-resume")).to_have_text("Go on with more steps")
+    expect(page.locator("#ft-resume")).to_have_text("Train further")
     expect(page.locator("#ft-steps-in-all input")).to_have_value("80")
     page.context.close()

@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("playwright", reason="the browser tests need requirements-dev.txt")
 from playwright.sync_api import Page, expect
 
+from sdsdemo.ui.navigation import GONE
 from tests.late import slow
 from tests.pictures import foreign_pictures
 
@@ -62,7 +63,7 @@ def test_a_picture_that_the_server_no_longer_has_is_asked_for_again(visit, tmp_p
     kept = page.evaluate("JSON.parse(sessionStorage.getItem('sdsdemo.form')).values.picture.path")
     Path(kept).unlink()
     page.reload()
-    expect(page.locator("#message [role=alert]")).to_contain_text("put it in again")
+    expect(page.locator("#message [role=alert]")).to_contain_text(GONE)
     expect(page.locator("#picture img")).to_have_count(0)
     expect(caption(page, "a")).to_have_value("typed before")
 

@@ -186,16 +186,16 @@ def test_an_unknown_word_is_said_in_the_row_and_no_number_is_shown(form, example
 
 
 @pytest.mark.parametrize("allowed", ["on", "off"])
-def test_the_way_on_is_a_real_clip_with_its_size_to_load_or_to_start_with(allowed):
+def test_the_suggestion_is_a_real_clip_to_load_or_to_start_with(allowed):
     workbench = fake_workbench(SDSDEMO_ALLOW_DOWNLOAD=allowed)
     passed = [Answer(card=MINI_CARDS[0], problem="'piano' is not a word that the mini models know.")]
-    way = compare_models.find_way_on(workbench, passed)
-    assert way is not None
-    assert way.can_run == (allowed == "on")
-    assert way.card.family == "clip"
-    assert way.card.download
-    assert compare_html.size_words(way.card.size_mb) in way.sentence
-    assert compare_models.find_way_on(workbench, [answer_of("mini-clip")]) is None
+    suggestion = compare_models.find_suggestion(workbench, passed)
+    assert suggestion is not None
+    assert suggestion.can_run == (allowed == "on")
+    assert suggestion.card.family == "clip"
+    assert suggestion.card.download
+    assert compare_html.size_words(suggestion.card.size_mb) in suggestion.sentence
+    assert compare_models.find_suggestion(workbench, [answer_of("mini-clip")]) is None
 
 
 def test_no_option_of_the_command_line_is_cut_at_the_end_of_a_line():
@@ -213,13 +213,18 @@ def test_no_option_of_the_command_line_is_cut_at_the_end_of_a_line():
     assert re.search(r"\.flag \{[^}]*white-space: nowrap", style)
 
 
-def test_the_way_on_replaces_mini_rows_by_real_models(monkeypatch):
+def test_the_suggestion_replaces_mini_rows_by_real_models(monkeypatch):
     workbench = fake_workbench()
     real = next(card.name for card in workbench.cards() if card.family == "clip" and card.download)
     monkeypatch.setattr(workbench, "cards", lambda: [])
-    assert compare_models.take_way_on(workbench, [*MINI, None], real) == [real, "mini-diffusion", "mini-sds-clip", None]
+    assert compare_models.take_suggestion(workbench, [*MINI, None], real) == [
+        real,
+        "mini-diffusion",
+        "mini-sds-clip",
+        None,
+    ]
     monkeypatch.setattr(workbench, "cards", lambda: [fake_card("tuned", "sds-clip", base=real)])
-    assert compare_models.take_way_on(workbench, [*MINI, None], real) == [real, "mini-diffusion", "tuned", None]
+    assert compare_models.take_suggestion(workbench, [*MINI, None], real) == [real, "mini-diffusion", "tuned", None]
 
 
 def test_the_page_is_built_without_examples_or_an_opening_answer_as_well(tmp_path):

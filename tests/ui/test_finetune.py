@@ -88,7 +88,7 @@ def finished(**record: Any) -> Job:
     return Job(
         id="x", recipe=QUICK, state="finished", step=40, seconds=20.0, points=points, evaluations=evaluations,
         written=True,
-        told=("<script>",), record={"measured": measured, "seconds": 44.0, "device": "cpu", **record},
+        notices=("<script>",), record={"measured": measured, "seconds": 44.0, "device": "cpu", **record},
     )  # fmt: skip
 
 
@@ -117,11 +117,11 @@ def test_the_status_tells_step_time_and_notes() -> None:
     assert "step 40 of 40" in html
     assert "44 s in all" in html
     assert "&lt;script&gt;" in html
-    waiting = Job(id="x", recipe=QUICK, place=2)
+    waiting = Job(id="x", recipe=QUICK, ahead=2)
     assert "2 before you" in finetune_html.status_html(waiting)
-    assert "next in line" in finetune_html.status_html(replace(waiting, place=0))
+    assert "next in line" in finetune_html.status_html(replace(waiting, ahead=0))
     running = Job(id="x", recipe=QUICK, state="running", step=10, seconds=5.0)
-    assert "2.0 steps a second" in finetune_html.status_html(running)
+    assert "2.0 steps/s" in finetune_html.status_html(running)
     assert "15 s left" in finetune_html.status_html(running)
 
 
@@ -145,7 +145,7 @@ def test_a_failure_shows_what_to_do() -> None:
 
 
 def test_without_a_run_there_is_a_sentence_and_no_result() -> None:
-    assert "Nothing runs yet" in finetune_html.status_html(None)
+    assert finetune_html.NOTHING in finetune_html.status_html(None)
     assert finetune_html.result_html(None) == finetune_html.flipped_html(None, {}) == ""
 
 
@@ -203,11 +203,11 @@ def test_an_unknown_id_is_a_sentence_everywhere(tab: Any) -> None:
 
 
 def test_buttons_follow_the_state_of_the_run(tab: Any) -> None:
-    running = tab._drawn(Job(id="x", recipe=QUICK, state="running", step=1, seconds=1.0))
+    running = tab._updates(Job(id="x", recipe=QUICK, state="running", step=1, seconds=1.0))
     assert [running[5]["interactive"], running[6]["interactive"], running[7]["visible"]] == [False, True, False]
-    stopping = tab._drawn(Job(id="x", recipe=QUICK, state="stopping"))
+    stopping = tab._updates(Job(id="x", recipe=QUICK, state="stopping"))
     assert (stopping[5]["interactive"], stopping[6]["interactive"]) == (False, False)
-    idle = tab._drawn(None)
+    idle = tab._updates(None)
     assert (idle[5]["interactive"], idle[6]["interactive"]) == (True, False)
     assert idle[5]["value"] == "Start"  # a button without a value would lose its words
 

@@ -16,7 +16,7 @@ from sdsdemo.evaluation.store import HEADER
 from sdsdemo.models.images import open_image
 from sdsdemo.settings import ASSETS, Settings
 from sdsdemo.ui import compare_form, compare_logic
-from sdsdemo.ui.open_in_compare import Handed
+from sdsdemo.ui.open_in_compare import RunPictures
 
 RUN, EXAMPLE = "mini", "17"
 
@@ -33,12 +33,12 @@ def registry(workbench: Workbench) -> RunRegistry:
 
 @pytest.mark.parametrize("picture", [0, 1])
 def test_compare_scores_what_the_run_scored(workbench: Workbench, registry: RunRegistry, picture: int) -> None:
-    handed = Handed(registry)
-    shown = handed.pair(RUN, EXAMPLE, picture)
+    run_pictures = RunPictures(registry)
+    shown = run_pictures.pair(RUN, EXAMPLE, picture)
     form = compare_form.Form(
         image=str(shown.path), captions=shown.captions, models=["mini-clip"], timesteps=8, noises=4, seed=0
     )
-    question = compare_logic.ask(workbench, [], form, handed.find)
+    question = compare_logic.ask(workbench, [], form, run_pictures.find)
     assert question.truth == picture
     (entry,) = compare_logic.score_dict(workbench, [], form)["models"]
     catalogue = registry.catalogue(RUN)
@@ -49,13 +49,13 @@ def test_compare_scores_what_the_run_scored(workbench: Workbench, registry: RunR
 def test_the_file_that_compare_gets_has_every_pixel(registry: RunRegistry) -> None:
     catalogue = registry.catalogue(RUN)
     original = catalogue.examples[catalogue.place(EXAMPLE) or 0].images[0].open()
-    assert open_image(Handed(registry).pair(RUN, EXAMPLE, 0).path).tobytes() == original.tobytes()
+    assert open_image(RunPictures(registry).pair(RUN, EXAMPLE, 0).path).tobytes() == original.tobytes()
 
 
 def test_the_address_of_an_answer_opens_the_same_question(workbench: Workbench, registry: RunRegistry) -> None:
-    handed = Handed(registry)
-    shown = handed.pair(RUN, EXAMPLE, 1)
-    found = compare_form.form_of_address(workbench, [], {"tab": "compare", **shown.query}, handed.pair)
+    run_pictures = RunPictures(registry)
+    shown = run_pictures.pair(RUN, EXAMPLE, 1)
+    found = compare_form.form_of_address(workbench, [], {"tab": "compare", **shown.query}, run_pictures.pair)
     assert found is not None
     assert found[1] == shown
     assert tuple(found[0].captions) == shown.captions
@@ -64,13 +64,13 @@ def test_the_address_of_an_answer_opens_the_same_question(workbench: Workbench, 
 @pytest.mark.parametrize(("run", "example", "picture"), [(RUN, "17", 2), (RUN, "none", 0), ("none", "17", 0)])
 def test_what_is_not_there_is_one_sentence(registry: RunRegistry, run: str, example: str, picture: int) -> None:
     with pytest.raises(UserError):
-        Handed(registry).pair(run, example, picture)
+        RunPictures(registry).pair(run, example, picture)
 
 
 def test_other_pictures_and_captions_have_no_truth(registry: RunRegistry) -> None:
-    handed = Handed(registry)
-    shown = handed.pair(RUN, EXAMPLE, 0)
-    assert handed.find(open_image(shown.path).rotate(90)) is None
+    run_pictures = RunPictures(registry)
+    shown = run_pictures.pair(RUN, EXAMPLE, 0)
+    assert run_pictures.find(open_image(shown.path).rotate(90)) is None
     assert shown.truth(["another", "question"]) is None
 
 
@@ -92,5 +92,5 @@ def test_a_run_hands_on_what_its_models_saw_and_at_which_noise(
         header["settings"].pop(name, None)
     header["settings"] |= stored
     (tmp_path / "mine" / HEADER).write_text(json.dumps(header))
-    handed = Handed(RunRegistry(Settings.from_environment({"SDSDEMO_RUNS": str(tmp_path)})))
-    assert handed.settings("runs/mine") == wanted
+    run_pictures = RunPictures(RunRegistry(Settings.from_environment({"SDSDEMO_RUNS": str(tmp_path)})))
+    assert run_pictures.settings("runs/mine") == wanted

@@ -269,7 +269,7 @@ def run_of(text: str, **facts: Any) -> Job:
     record = {"measured": measured, "seconds": 44.0, "preferences": asked | {"teacher_right": asdict(proportion(7, 9))}}
     whole: dict[str, Any] = {
         "id": "x", "recipe": PRESETS["quick"], "state": "finished", "step": 40, "seconds": 20.0, "points": points,
-        "evaluations": looks, "written": True, "told": (text, "another"), "record": record, "device": text,
+        "evaluations": looks, "written": True, "notices": (text, "another"), "record": record, "device": text,
     }  # fmt: skip
     return Job(**(whole | facts))
 
@@ -278,9 +278,9 @@ def finetune_views(text: str) -> Views:
     runs = {
         "finished": run_of(text),
         "quiet": run_of(
-            text, told=(), device="", record={"measured": run_of(text).record["measured"] | {"cosine": {}}}
+            text, notices=(), device="", record={"measured": run_of(text).record["measured"] | {"cosine": {}}}
         ),
-        "waiting": Job(id="x", recipe=PRESETS["quick"], place=2),
+        "waiting": Job(id="x", recipe=PRESETS["quick"], ahead=2),
         "next": Job(id="x", recipe=PRESETS["quick"]),
         "preparing": Job(id="x", recipe=PRESETS["quick"], state="preparing", text=text, done=2, total=7),
         "running": Job(id="x", recipe=PRESETS["quick"], state="running", step=10, seconds=5.0, device="cpu"),

@@ -1,4 +1,4 @@
-/* The example that is open is marked in gallery and scatter; j and k step to its neighbours. */
+/* Marks the open example in the gallery and the scatter plot; j and k step to its neighbours. */
 const mark = () => {
   const open = element.querySelector('.example')?.dataset.id;
   for (const node of document.querySelectorAll('#browse-main [data-kind="example"]')) {

@@ -1,4 +1,4 @@
-/* What carries `data-kind` and `data-pick` hands both to Python when it is clicked. */
+/* A click on an element with `data-kind` and `data-pick` sends both to Python. */
 element.addEventListener('click', (event) => {
   const node = event.target.closest('[data-kind]');
   if (!node || node.disabled) return;

@@ -1,9 +1,9 @@
-/* What a reload keeps, and where Back leads.
+/* Keeps the form across reloads, and makes the browser's Back work between tabs.
 
-A page that lost its server reloads by itself, and so may a visitor in the middle of a run. What was chosen and typed is kept
-in the session storage of the browser's tab, so that nobody else sees it, and put back after a reload. The form of an address
-that nobody has touched comes from the address again. Each tab of the page that is opened is an entry in the browser's
-history: Back returns to the one before, as it was left. */
+A page that loses its server reloads by itself, and a visitor may reload in the middle of a run. The form is saved in the
+session storage of the browser tab, where nobody else sees it, and restored after a reload. A form that was filled from a URL
+and not edited is filled from the URL again. Each opened tab of the page is an entry in the browser's history: Back returns
+to the previous one, as it was left. */
 (() => {
   const KEY = 'sdsdemo.form';
   const FORMS = '#question, #finetune-form, [data-kind="compare"]';
@@ -16,11 +16,11 @@ history: Back returns to the one before, as it was left. */
     try { sessionStorage.removeItem(KEY); } catch { /* the storage is forbidden */ }
   }
 
-  function write(kept) {
-    try { sessionStorage.setItem(KEY, JSON.stringify(kept)); } catch { /* the storage is full or forbidden */ }
+  function write(form) {
+    try { sessionStorage.setItem(KEY, JSON.stringify(form)); } catch { /* the storage is full or forbidden */ }
   }
 
-  const addresses = {}; // of the tabs, as they were left
+  const addresses = {}; // the URL of each tab, as it was left
   const how = performance.getEntriesByType('navigation')[0]?.type;
   const held = ['reload', 'back_forward'].includes(how) ? read() : null;
   const tabNow = () => new URLSearchParams(window.location.search).get('tab') ?? 'compare';
@@ -36,7 +36,7 @@ history: Back returns to the one before, as it was left. */
     }, true);
   }
 
-  /* Text is kept as it is typed: Gradio tells of no change while the server is away. */
+  /* Saves text as it is typed: Gradio reports no change while the server is unreachable. */
   function type(field) {
     const id = field.closest(FORMS) && field.closest('[id]')?.id;
     if (id && ready) write({values: {...read()?.values, [id]: field.value}});
@@ -44,7 +44,7 @@ history: Back returns to the one before, as it was left. */
 
   const propsOf = (id) => window.gradio_config?.components.find((one) => one.props?.elem_id === id)?.props ?? {};
 
-  /* A field with a list takes only what is in it: another visit may have had more to choose from. */
+  /* A dropdown accepts only its own choices: an earlier visit may have had more. */
   function takes(id, value) {
     const {choices, allow_custom_value: free} = propsOf(id);
     return !choices || free || value === null || choices.some(([, choice]) => choice === value);
@@ -52,7 +52,7 @@ history: Back returns to the one before, as it was left. */
 
   const isThere = (picture) => fetch(picture.url, {method: 'HEAD'}).then((answer) => answer.ok, () => false);
 
-  /* The fields' values after a reload. ids: of their elements. gone: what is said of a lost picture. */
+  /* The fields' values after a reload. ids: of their elements. gone: the message about a lost picture. */
   async function restored(ids, gone) {
     const values = held?.values ?? {};
     const skip = {__type__: 'update'};
@@ -65,33 +65,33 @@ history: Back returns to the one before, as it was left. */
 
   function keep(ids, now) {
     if (!ready || !touched) return;
-    delete addresses.compare; // what an address asked for is no longer what the form says
+    delete addresses.compare; // the form no longer matches the URL
     if (tabNow() === 'compare' && window.location.search) window.history.replaceState(null, '', addressOf('compare'));
     write({values: Object.fromEntries(ids.map((id, place) => [id, now[place]]))});
   }
 
-  /* A question that was answered is scored again. One that was not is left to the visitor: it may be what broke the page. */
+  /* Scores an answered question again. An unanswered one is left to the visitor: it may be what broke the page. */
   function scoreAgain() {
     if (held?.answered) setTimeout(() => document.getElementById('score')?.click(), 250);
   }
 
   window.addEventListener('pagehide', () => {
-    const kept = read();
+    const form = read();
     const isStale = document.getElementById('result')?.classList.contains('stale');
-    if (kept) write({...kept, answered: !isStale && !document.querySelector('#answer [aria-busy="true"]')});
+    if (form) write({...form, answered: !isStale && !document.querySelector('#answer [aria-busy="true"]')});
   });
 
   window.sdsdemoForm = {restored, keep, scoreAgain};
 
   const tabs = () => [...document.querySelectorAll('#tabs [role="tab"][data-tab-id]')];
-  let shown = null;
+  let shownTab = null;
 
   function follow() {
     const open = tabs().find((tab) => tab.getAttribute('aria-selected') === 'true')?.dataset.tabId;
-    if (!open || open === shown) return;
-    const before = shown;
-    shown = open;
-    if (!before || open === tabNow()) return; // the page has just been opened, at this tab or on its way to it
+    if (!open || open === shownTab) return;
+    const before = shownTab;
+    shownTab = open;
+    if (!before || open === tabNow()) return; // the page has just opened, or the URL already names this tab
     window.history.pushState(null, '', addresses[open] ?? addressOf(open));
     if (document.getElementById('tabs').getBoundingClientRect().top < 0) window.scrollTo(0, 0);
   }
@@ -99,7 +99,7 @@ history: Back returns to the one before, as it was left. */
   function leave(tab) { addresses[tab] = window.location.pathname + window.location.search; }
 
   new MutationObserver(() => {
-    if (shown && tabNow() === shown) leave(shown);
+    if (shownTab && tabNow() === shownTab) leave(shownTab);
     follow();
   }).observe(document, {subtree: true, childList: true, attributes: true, attributeFilter: ['aria-selected']});
 

@@ -1,3 +1,3 @@
-() => { // of what is typed, and of when the form is asked about, request_order.js takes note
+() => { // request_order.js counts typing, and notes when the form is submitted
   window.sdsdemoEdits = (window.sdsdemoEdits ?? 0) + 1;
 }

@@ -1,31 +1,31 @@
-/* Answers in the order of their questions, on any network.
+/* Applies answers in the order of their requests, on any network.
 
-Every request of the page carries a number. An answer fills a component only where that does not show the answer of a later
-request already: what an older one would have put there is dropped, and the rest of it is kept. A field that a visitor has
-changed since, where that change made a request of its own, keeps its value and gets its new choices. An answer of the queue
-comes back in the server's own stream, so all that it will fill counts as shown as soon as it is asked for. The server reads
+Every request of the page carries a number. An answer fills a component only if the component does not already show the
+answer to a later request; that part of an older answer is dropped, and the rest is applied. If the visitor has since changed
+a field, and the change made a request of its own, the field keeps its value and gets its new choices. Queued answers arrive
+in the server's own stream, so the components that they fill count as shown from the moment of the request. The server reads
 the number as well (ui/request_order.py), so that what it streams and remembers is in order too. */
 (() => {
   const shown = new Map(); // component -> number of the request whose answer it shows
-  const changed = new Map(); // component -> number of the request that a visitor's last change of it made
+  const changed = new Map(); // component -> number of the request made by the visitor's last change of it
   const plain = window.fetch.bind(window);
   const skip = {__type__: 'update'};
-  let asked = 0;
+  let lastNumber = 0;
 
-  /* An update of nothing; that of an HTML component holds one more, of its props. */
+  /* An empty update; that of an HTML component contains another one, of its props. */
   const isSkip = (value) => value?.__type__ === 'update' && Object.entries(value).every(
     ([key, held]) => key === '__type__' || (key === 'props' && isSkip(held)));
 
   const later = (numbers, component, number) => (numbers.get(component) ?? 0) > number;
 
-  /* An update without its value: the choices of a field, say. */
+  /* An update without its value: only the choices of a field, for example. */
   function withoutValue(value) {
     if (value?.__type__ !== 'update') return skip;
     const {value: _, ...rest} = value;
     return rest;
   }
 
-  /* What a value is the answer to: the click that opened what it shows, where it says so, and only then this request. */
+  /* Ranks a value by the click that opened what it shows, if it names one, and then by the number of this request. */
   function rank(value, number) {
     const opened = typeof value === 'string' ? value.match(/^<[^>]* data-request="(\d+)"/)?.[1] : null;
     return Number(opened ?? number) + number / 1e6;
@@ -42,7 +42,7 @@ the number as well (ui/request_order.py), so that what it streams and remembers 
     return body;
   }
 
-  /* Edits of the question, and how many there were when its answer was asked for: a later one makes that answer old. */
+  /* Counts edits of the question, and how many there were when its answer was requested: a later edit makes it stale. */
   const answerField = () => window.gradio_config?.components.find((one) => one.props?.elem_id === 'answer')?.id;
   document.addEventListener('input', ({target}) => {
     if (target.closest?.('#question')) window.sdsdemoEdits = (window.sdsdemoEdits ?? 0) + 1;
@@ -52,7 +52,7 @@ the number as well (ui/request_order.py), so that what it streams and remembers 
     const address = String(input?.url ?? input);
     const isCall = /\/(run|queue\/join)\b/.test(address) && typeof options.body === 'string';
     if (!isCall) return plain(input, options);
-    const number = ++asked;
+    const number = ++lastNumber;
     const call = JSON.parse(options.body);
     const event = window.gradio_config?.dependencies.find((one) => one.id === call.fn_index);
     const isQueued = address.includes('/queue/join');

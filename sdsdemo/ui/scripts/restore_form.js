@@ -1,3 +1,3 @@
-(ids, gone) => { // of navigation.js, as what the other two call
+(ids, gone) => { // defined in navigation.js, like the functions behind keep_form.js and score_again.js
   return window.sdsdemoForm.restored(ids, gone);
 }

@@ -1,3 +1,3 @@
-(a, b) => { // here, since an answer of the server would bring back captions that an example has replaced since
+(a, b) => { // in the browser: an answer from the server could bring back captions that an example has since replaced
   return [b, a];
 }
