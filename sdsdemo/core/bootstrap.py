@@ -9,13 +9,14 @@ bases is coarse: where all three lean one way the interval can be too narrow, so
 It is about the bases that were made; `over_bases` is about bases in general.
 Davison & Hinkley 1997, section 3.8, for the nested bootstrap; Holm 1979 for several contrasts.
 
-Shape suffixes: B base, S seed, E example.
+Shape suffixes: B base, S seed, C base and seed, E example, D draw.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -45,13 +46,9 @@ def nested_effect(difference_BSE: np.ndarray, draws: int = DRAWS) -> Effect:
     if difference_BSE.ndim != 3 or not difference_BSE.size:
         raise ValueError(f"difference_BSE must have bases, seeds and examples; its shape was {difference_BSE.shape}")
     bases, seeds, examples = difference_BSE.shape
-    rng = np.random.default_rng(SEED)
-    means = np.empty(draws)
-    for k in range(draws):
-        base_B1 = rng.integers(bases, size=(bases, 1))
-        seed_BS = rng.integers(seeds, size=(bases, seeds))
-        weight_E = np.bincount(rng.integers(examples, size=examples), minlength=examples)
-        means[k] = (difference_BSE[base_B1, seed_BS] @ weight_E).mean() / examples
+    cell_DC, count_DE = _draws(difference_BSE.shape, draws)
+    sum_CD = difference_BSE.reshape(bases * seeds, examples) @ count_DE.T.astype(float)
+    means = np.take_along_axis(sum_CD.T, cell_DC, axis=1).mean(1) / examples
     low, high = np.quantile(means, [0.025, 0.975])
     tail = min((means <= 0).sum(), (means >= 0).sum())
     return Effect(
@@ -62,6 +59,20 @@ def nested_effect(difference_BSE: np.ndarray, draws: int = DRAWS) -> Effect:
         by_base=tuple(float(value) for value in difference_BSE.mean((1, 2))),
         shape=(bases, seeds, examples),
     )
+
+
+@lru_cache(maxsize=4)
+def _draws(shape: tuple[int, int, int], draws: int) -> tuple[np.ndarray, np.ndarray]:
+    """What is drawn again: base and seed as one index, (draws, bases * seeds), and how often each example comes up."""
+    bases, seeds, examples = shape
+    rng = np.random.default_rng(SEED)
+    cell_DC = np.empty((draws, bases * seeds), np.int64)
+    count_DE = np.empty((draws, examples), np.uint16)
+    for k in range(draws):
+        base_B1 = rng.integers(bases, size=(bases, 1))
+        cell_DC[k] = (base_B1 * seeds + rng.integers(seeds, size=(bases, seeds))).ravel()
+        count_DE[k] = np.bincount(rng.integers(examples, size=examples), minlength=examples)
+    return cell_DC, count_DE
 
 
 def over_bases(by_base: Sequence[float]) -> tuple[float, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sdsdemo.core import bootstrap
 from sdsdemo.core.bootstrap import holm, nested_effect
 
 
@@ -31,6 +32,24 @@ def test_the_interval_has_nominal_coverage_with_many_bases() -> None:
         found = nested_effect(drawn(rng, (8, 4, 60), effect=0.1, base=0.05, seed=0.05), draws=300)
         covered.append(found.low <= 0.1 <= found.high)
     assert np.mean(covered) > 0.85
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 7), (3, 2, 40), (2, 5, 300)])
+def test_the_interval_is_to_the_bit_that_of_a_loop_over_draws(shape: tuple[int, int, int]) -> None:
+    difference_BSE = drawn(np.random.default_rng(2), shape, 0.05, 0.1, 0.1)
+    bases, seeds, examples = shape
+    rng = np.random.default_rng(bootstrap.SEED)
+    means = []
+    for _ in range(500):
+        base_B = rng.integers(bases, size=(bases, 1))[:, 0]
+        seed_BS = rng.integers(seeds, size=(bases, seeds))
+        example_E = rng.integers(examples, size=examples)
+        cells = [(base, seed) for base, row in zip(base_B, seed_BS, strict=True) for seed in row]
+        means.append(np.mean([difference_BSE[cell][example_E].sum() for cell in cells]) / examples)
+    found = nested_effect(difference_BSE, draws=500)
+    assert (found.low, found.high) == tuple(np.quantile(means, [0.025, 0.975]))
+    tail = min(np.sum(np.array(means) <= 0), np.sum(np.array(means) >= 0))
+    assert found.p == min(1.0, 2 * (tail + 1) / 501)
 
 
 @pytest.mark.parametrize("doubt", ["base", "seed"])
