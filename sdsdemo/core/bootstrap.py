@@ -61,13 +61,13 @@ def nested_effect(difference_BSE: np.ndarray, draws: int = DRAWS) -> Effect:
     )
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)
 def _draws(shape: tuple[int, int, int], draws: int) -> tuple[np.ndarray, np.ndarray]:
     """What is drawn again: base and seed as one index, (draws, bases * seeds), and how often each example comes up."""
     bases, seeds, examples = shape
     rng = np.random.default_rng(SEED)
     cell_DC = np.empty((draws, bases * seeds), np.int64)
-    count_DE = np.empty((draws, examples), np.uint16)
+    count_DE = np.empty((draws, examples), np.uint8)  # none comes up 256 times
     for k in range(draws):
         base_B1 = rng.integers(bases, size=(bases, 1))
         cell_DC[k] = (base_B1 * seeds + rng.integers(seeds, size=(bases, seeds))).ravel()

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NoReturn, NotRequired
@@ -94,6 +95,7 @@ def header_of(benchmark: str, examples: Sequence[Example], budget: Budget, of: i
     }
 
 
+@cache  # reading it takes milliseconds, and a library's version does not change while it runs
 def _version(package: str) -> str | None:
     try:
         return version(package)
