@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import threading
 import time
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from sdsdemo.app.job_states import MOST_POINTS, Job, changes_by, write_request
-from sdsdemo.app.jobs import TUNED, Jobs
+from sdsdemo.app.jobs import FULL, TUNED, Jobs
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.core.metrics import proportion
 from sdsdemo.errors import UserError
@@ -160,7 +161,7 @@ def test_a_queue_that_is_full_says_so(jobs: Jobs, trainer: Trainer) -> None:
     ids = [jobs.start(QUICK)]
     until(jobs, ids[0], lambda run: run.state != "waiting")
     ids += [jobs.start(QUICK) for _ in range(FINETUNING.page_waiting)]
-    with pytest.raises(UserError, match=f"{FINETUNING.page_waiting} runs are waiting"):
+    with pytest.raises(UserError, match=re.escape(FULL.format(count=FINETUNING.page_waiting))):
         jobs.start(QUICK)
     trainer.go.set()
     for id_ in ids:
