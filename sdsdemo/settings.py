@@ -17,17 +17,17 @@ from sdsdemo.types import Budget, Region
 
 PACKAGE = Path(__file__).resolve().parent
 ROOT = PACKAGE / "shipped" if (PACKAGE / "shipped").is_dir() else PACKAGE.parent
-"""What holds `assets` and `checkpoints`: the installed package, whose wheel carries them, or else the checkout."""
+"""Folder of `assets` and `checkpoints`: in the installed package (the wheel carries them), or else the checkout."""
 ASSETS = ROOT / "assets"
 CHECKPOINTS = ROOT / "checkpoints"
 CACHE = Path("~/.cache/sdsdemo").expanduser()
 TRAIN_MINUTES, VARIANTS_MINUTES = 59, 26
-"""How long `mini train all` and `mini variants` took on two cores; docs/mini.md tells of these two runs."""
+"""How long `mini train all` and `mini variants` took on two cores; see docs/mini.md."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Knob:
-    """A number that the user may turn."""
+    """A number that the user may set."""
 
     default: int
     low: int
@@ -60,9 +60,9 @@ REGIONS: Mapping[Region, str] = {
     "pad": "all of it, padded with white",
     "own": "as each model's authors do it",
 }
-"""What of a picture every model sees. The first is the default."""
+"""Which part of a picture every model sees. The first is the default."""
 REGION_WORDS = (
-    f"What of a picture every model sees: {'; '.join(f'{name}, {words}' for name, words in REGIONS.items())}."
+    f"Which part of a picture every model sees: {'; '.join(f'{name}, {words}' for name, words in REGIONS.items())}."
 )
 SEED = Knob(default=0, low=0, high=2**31 - 1, meaning="Seed of the noise, which is the same for every caption.")
 
@@ -83,7 +83,7 @@ class Limits:
         "Pictures of benchmarks and of captions to train on are read as {}.",
     )
     image_ratio: int = _limit(128, "A picture may be up to {} times as long as it is wide.")
-    image_side_least: int = _limit(8, "A picture must have at least {} pixels a side.")
+    image_side_least: int = _limit(8, "A picture must have at least {} pixels per side.")
     caption_characters: int = _limit(300, "A caption may have up to {} characters.")
     captions: int = _limit(8, "A question may have up to {} captions.")
     models: int = _limit(6, "A question on the page may ask up to {} models.")
@@ -97,7 +97,7 @@ LIMITS = Limits()
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuning:
-    """What a fine-tuning run may ask for, and what one started from the page may cost."""
+    """Limits on a fine-tuning run, and on the cost of one started from the page."""
 
     ranges: Mapping[str, tuple[float, float]] = field(
         default_factory=lambda: {
@@ -126,21 +126,21 @@ class FineTuning:
             "mislabelled": (0.0, 1.0),
         }
     )
-    """Lowest and highest value of each number of a recipe."""
-    page_steps: int = _limit(2_000, "A fine-tuning run from the page may make up to {} steps.")
-    page_batch: int = _limit(128, "A run from the page may take up to {} images a step.")
+    """Lowest and highest value of each number in a recipe."""
+    page_steps: int = _limit(2_000, "A fine-tuning run from the page may take up to {} steps.")
+    page_batch: int = _limit(128, "A run from the page may use up to {} images per step.")
     page_pool: int = _limit(8_000, "A run from the page may train on up to {} images.")
     page_seconds: int = _limit(900, "A run from the page stops after {} seconds, and keeps what it has.")
     zerogpu_seconds: int = _limit(
-        110, "A run on ZeroGPU asks for {} seconds of GPU: a visitor who is not signed in has 120 a day."
+        110, "A run on ZeroGPU requests {} GPU seconds: a visitor who is not signed in has 120 a day."
     )
-    page_waiting: int = _limit(4, "Up to {} runs from the page may wait for the one that runs.")
-    page_kept: int = _limit(20, "The files of {} finished runs from the page stay on the server; the oldest go first.")
+    page_waiting: int = _limit(4, "Up to {} runs from the page may queue behind the current one.")
+    page_kept: int = _limit(20, "The server keeps the files of {} finished runs from the page; the oldest go first.")
     page_hours: float = _limit(24, "The files of a run from the page are deleted {} hours after its end.")
 
     @property
     def of_the_page(self) -> dict[str, float]:
-        """What a run from the page may cost, by name."""
+        """Limits on a run from the page, by name."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name.startswith(("page", "zerogpu"))}
 
 
@@ -148,7 +148,7 @@ FINETUNING = FineTuning()
 
 
 def limit_words(name: str, value: str) -> str:
-    """What a limit of that value means, in a sentence."""
+    """A limit and its value in a sentence."""
     known = {limit.name: limit for limit in (*fields(Limits), *fields(FineTuning))}
     says: str = known[name].metadata["says"]
     return says.format(value)
@@ -186,10 +186,8 @@ VARIABLES = (
         default="~/.cache/sdsdemo",
         meaning="Cache folder: the teachers' preferences, Winoground's labels, runs of the Fine-tune tab.",
     ),
-    Variable(
-        name="GRADIO_SERVER_NAME", default="127.0.0.1", meaning="Address to listen on, where --host is not given."
-    ),
-    Variable(name="GRADIO_SERVER_PORT", default="7860", meaning="Port to listen on, where --port is not given."),
+    Variable(name="GRADIO_SERVER_NAME", default="127.0.0.1", meaning="Address to listen on, if --host is not given."),
+    Variable(name="GRADIO_SERVER_PORT", default="7860", meaning="Port to listen on, if --port is not given."),
 )
 
 
@@ -206,20 +204,20 @@ class Settings:
     host: str
     port: int
     runs: Path = Path("runs")
-    """Where `evaluate --out` wrote; only looked at in a local run."""
+    """Output folder of `evaluate --out`; read only in a local app."""
     cache: Path = CACHE
     training: str = "auto"
     """on, off or auto."""
     in_space: bool = False
     """Whether this is a Hugging Face Space."""
     sign_in: bool = False
-    """Whether visitors can sign in with their own account: in a Space that has `hf_oauth`."""
+    """Whether visitors can sign in with their own account: in a Space with `hf_oauth`."""
     allow_specs: bool = True
-    """Whether a model may be named by a spec (a folder, a repository) beside the cards: only for a local run."""
+    """Whether models may be named by a spec (a folder, a repository), not only by card: only in a local app."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
-        """Settings from environment variables. Raises `UserError` for a value that means nothing."""
+        """Settings from environment variables. Raises `UserError` for an invalid value."""
         raw = {v.name: environment.get(v.name, "").strip() or v.default for v in VARIABLES}
         if raw["SDSDEMO_ALLOW_DOWNLOAD"].lower() not in ("on", "off"):
             raise UserError("SDSDEMO_ALLOW_DOWNLOAD must be on or off.")
@@ -245,7 +243,7 @@ class Settings:
 
 
 def checked_range(value: Sequence[float] | str) -> tuple[float, float]:
-    """A range of timesteps, as numbers or as they are typed: "0.2 0.8".
+    """A checked timestep range, from numbers or from text such as "0.2 0.8".
 
     Raises `UserError` for anything but two numbers, 0 <= low < high <= 1.
     """
@@ -258,16 +256,16 @@ def checked_range(value: Sequence[float] | str) -> tuple[float, float]:
         raise UserError(
             f"The timestep range must be two numbers from 0 to 1, the lower one first, such as 0.2 0.8; it was {said}."
         )
-    return abs(float(numbers[0])), float(numbers[1])  # abs: no minus before a zero
+    return abs(float(numbers[0])), float(numbers[1])  # abs: turns -0.0 into 0.0
 
 
 def _short(value: object) -> str:
-    """The beginning of what was given."""
+    """The beginning of a given value."""
     return value[:20] if isinstance(value, str) else quoted(value)[:24]
 
 
 def typed_range(value: Sequence[float] | None) -> str:
-    """A range as `checked_range` reads it again to the last digit; empty where there is none."""
+    """A range as text that `checked_range` reads back exactly; empty for None."""
     return " ".join(repr(float(part)).removesuffix(".0") for part in value or ())
 
 
@@ -290,7 +288,7 @@ def budget(
 ) -> Budget:
     """A checked `Budget`. Raises `UserError` naming the knob and its range.
 
-    timestep_range: None, or a text that is empty, is that of each model's card.
+    timestep_range: None or an empty text means that of each model's card.
     """
     is_own = isinstance(timestep_range, str) and not timestep_range.strip()
     return Budget(

@@ -22,7 +22,7 @@ from sdsdemo.finetuning import before_after, checkpoints
 from sdsdemo.finetuning.events import Done
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.run import finetune
-from sdsdemo.finetuning.run_folder import TuningFolder
+from sdsdemo.finetuning.run_folder import FineTuningFolder
 from sdsdemo.models.delta import read_delta
 
 before_after.ZERO_SHOT, before_after.RETRIEVAL = 3, (1, 3)  # type: ignore[assignment]
@@ -88,7 +88,7 @@ def main(folder: Path, benchmark: str, kills: int) -> None:
     found: dict[str, Any] = {"kills": kills, "inside": 0, "states": [], "steps": [0]}
     for number in range(kills):
         found["inside"] += killed(out, benchmark, steps, number % 2 == 0, draw)
-        run = TuningFolder(out)
+        run = FineTuningFolder(out)
         found["states"].append(run.read()["state"])
         kept = checkpoints.newest(run.checkpoint)
         found["steps"].append(kept[0]["done"] if kept else 0)

@@ -21,7 +21,7 @@ from sdsdemo.finetuning.loop import TrainingConfig, train
 from sdsdemo.finetuning.objectives import Objective, ObjectiveConfig
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.run import finetune
-from sdsdemo.finetuning.run_folder import TuningFolder
+from sdsdemo.finetuning.run_folder import FineTuningFolder
 from sdsdemo.runtime import distributed
 from sdsdemo.settings import Settings
 from tests.finetuning.test_objectives import SIZE, Drawn, TinyTeacher, student
@@ -58,7 +58,7 @@ def run(processes: distributed.Processes, folder: Path, benchmark: str) -> list[
         assert isinstance(last, Done)
         assert last.state == "finished", last.reason
         if processes.is_main:
-            found.append({"log": TuningFolder(out).log(), "preferences": last.record.get("preferences", {})})
+            found.append({"log": FineTuningFolder(out).log(), "preferences": last.record.get("preferences", {})})
     return found
 
 

@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 
 from sdsdemo.core.number_format import level_words
 from sdsdemo.errors import UserError
-from sdsdemo.finetuning.phrases import SHOWN, apart_words, change_words
+from sdsdemo.finetuning.phrases import SHOWN, change_words, not_finite_words
 from sdsdemo.runtime.files import from_json
 from sdsdemo.runtime.shapes import shaped
 
@@ -86,7 +86,7 @@ def card(record: Mapping[str, Any], repo: str) -> str:
         for metric, row in found["metrics"].items()
         if metric in SHOWN
     ]
-    lines += [f"- {name}, {words}" for name, found in measured["sets"].items() if (words := apart_words(found))]
+    lines += [f"- {name}, {words}" for name, found in measured["sets"].items() if (words := not_finite_words(found))]
     figures = "\n".join(lines) or "Nothing was measured."
     return f"""---
 library_name: sdsdemo

@@ -1,6 +1,6 @@
 """The state of a visitor's fine-tuning run: a snapshot for the page, which can be read back from the run's folder.
 
-    asked.json    the recipe as requested, written before the run starts; beside the files of `TuningFolder`
+    asked.json    the recipe as requested, written before the run starts; beside the files of `FineTuningFolder`
 
 So a run survives a restart of the server, and an interrupted one knows which step it resumes from.
 """
@@ -19,7 +19,7 @@ from sdsdemo.errors import UserError
 from sdsdemo.finetuning import events
 from sdsdemo.finetuning.events import Event
 from sdsdemo.finetuning.recipe import Recipe, from_stored
-from sdsdemo.finetuning.run_folder import INTERRUPTED, TuningFolder
+from sdsdemo.finetuning.run_folder import INTERRUPTED, FineTuningFolder
 from sdsdemo.finetuning.run_schema import EvaluationRow, Plain
 from sdsdemo.runtime import files
 from sdsdemo.runtime.shapes import shaped
@@ -168,7 +168,7 @@ def read(folder: Path, id_: str) -> Job | None:
         recipe = from_stored(request["recipe"])
     except (OSError, ValueError, UserError):
         return None
-    stored = TuningFolder(folder)
+    stored = FineTuningFolder(folder)
     if not stored.exists:
         return Job(id=id_, recipe=recipe, state="stopped" if request["withdrawn"] else INTERRUPTED)
     try:

@@ -27,7 +27,7 @@ from sdsdemo.errors import UserError, calling
 from sdsdemo.evaluation.store import read_run
 from sdsdemo.finetuning.events import DeviceChosen, Done, Event
 from sdsdemo.finetuning.recipe import MINI, Recipe
-from sdsdemo.finetuning.run_folder import TuningFolder
+from sdsdemo.finetuning.run_folder import FineTuningFolder
 from sdsdemo.models import cards
 from sdsdemo.runtime import zerogpu
 from sdsdemo.settings import ASSETS, FINETUNING, Settings, budget
@@ -107,7 +107,7 @@ class Jobs:
             raise UserError(NEEDS_MORE.format(steps=steps, most=FINETUNING.page_steps))
         recipe = replace(run.recipe, steps=steps)
         self.check(recipe)
-        TuningFolder(self.root / id_).clear_stop()
+        FineTuningFolder(self.root / id_).clear_stop()
         stored = read(self.root / id_, id_) or run
         self._queue(
             Job(
@@ -185,7 +185,7 @@ class Jobs:
                 return
             if id_ in self._runs:  # otherwise another server runs it
                 self._set(id_, state="stopping")
-        TuningFolder(self.root / id_).ask_to_stop()
+        FineTuningFolder(self.root / id_).ask_to_stop()
 
     def folder(self, id_: str) -> Path:
         """A run's folder. Raises `UserError` for an unknown id."""
@@ -249,7 +249,7 @@ class Jobs:
             if not ID.fullmatch(folder.name) or (run is not None and not run.is_over):
                 continue
             with suppress(OSError):  # another server may be deleting it
-                if not TuningFolder(folder).is_locked:
+                if not FineTuningFolder(folder).is_locked:
                     yield max(path.stat().st_mtime for path in (folder, *folder.iterdir())), folder.name
 
     # ---------------------------------------------------------------------------------------------- the worker
@@ -273,7 +273,7 @@ class Jobs:
 
     def _run(self, id_: str) -> None:
         folder = self.root / id_
-        recipe, resume = self._runs[id_].recipe, TuningFolder(folder).exists
+        recipe, resume = self._runs[id_].recipe, FineTuningFolder(folder).exists
         if zerogpu.is_here() and not self.workbench.card(recipe.base).mini:
             events = _finetune_on_gpu(recipe, str(folder), self.workbench.settings, resume)
         else:
@@ -286,7 +286,7 @@ class Jobs:
 
     def _apply(self, id_: str, event: Event) -> None:
         """Apply one event to a run; call with the lock held."""
-        run, folder = self._runs[id_], TuningFolder(self.root / id_)
+        run, folder = self._runs[id_], FineTuningFolder(self.root / id_)
         if isinstance(event, DeviceChosen) and run.state == "stopping":
             folder.ask_to_stop()  # asked before the run started, which cleared earlier stop requests
         changes = changes_by(event, run)

@@ -1,1 +1,1 @@
-"""The maths, pure: losses, metrics, decisions, intervals over bases and seeds, other readings of a score."""
+"""Pure maths: losses, metrics, decisions, intervals over bases and seeds, score variants."""

@@ -1,13 +1,13 @@
-"""Effects of repeated experiments: what a treatment changes against its control, over bases, seeds and examples.
+"""Effects of repeated experiments: treatment against control, over bases, seeds and examples.
 
     effect      mean over b, s, e of  d[b, s, e]  =  right(treated)  -  right(control)      at the same base and seed
-    interval    2.5 and 97.5 % quantiles of the mean when bases, seeds within a base, and examples are drawn again
-    p           2 min( P(mean <= 0), P(mean >= 0) ) of those draws, as (k + 1) / (draws + 1)
+    interval    2.5 and 97.5 % quantiles of the mean over resamples of bases, of seeds within a base, and of examples
+    p           2 min( P(mean <= 0), P(mean >= 0) ) over those resamples, as (k + 1) / (draws + 1)
 
-Examples are the same for every base and seed, so a draw of examples holds for all of them. With three bases the draw of
-bases is coarse: where all three lean one way the interval can be too narrow, so the effect by base is kept beside it.
-It is about the bases that were made; `over_bases` is about bases in general.
-Davison & Hinkley 1997, section 3.8, for the nested bootstrap; Holm 1979 for several contrasts.
+All bases and seeds share the examples, so they share each resample of examples. Resampling three bases is coarse: if
+all three lean one way, the interval can be too narrow, so the effect by base is reported too. The interval concerns
+the bases that were trained; `over_bases` concerns bases in general.
+Davison & Hinkley 1997, section 3.8, for the nested bootstrap; Holm 1979 for multiple contrasts.
 
 Shape suffixes: B base, S seed, C base and seed, E example, D draw.
 """
@@ -23,7 +23,7 @@ import numpy as np
 from sdsdemo.core.metrics import student_t_quantile
 
 DRAWS, SEED = 4_000, 20_005
-"""Of the bootstrap."""
+"""Resamples and seed of the bootstrap."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Effect:
 
 
 def nested_effect(difference_BSE: np.ndarray, draws: int = DRAWS) -> Effect:
-    """The effect of differences in -1, 0, 1. Raises `ValueError` for another number of axes, or none of one."""
+    """The effect from differences in -1, 0, 1. Raises `ValueError` for an array that is empty or has other axes."""
     difference_BSE = np.asarray(difference_BSE, dtype=float)
     if difference_BSE.ndim != 3 or not difference_BSE.size:
         raise ValueError(f"difference_BSE must have bases, seeds and examples; its shape was {difference_BSE.shape}")
@@ -76,19 +76,19 @@ def _draws(shape: tuple[int, int, int], draws: int) -> tuple[np.ndarray, np.ndar
 
 
 def over_bases(by_base: Sequence[float]) -> tuple[float, float]:
-    """The 95 % interval of the effect on bases in general: Student's t on the base means, B - 1 degrees of freedom.
+    """95 % interval of the effect on bases in general: Student's t on the base means, B - 1 degrees of freedom.
 
     Raises `ValueError` for fewer than two bases.
     """
     if len(by_base) < 2:
-        raise ValueError(f"An interval over bases needs two of them; there was {len(by_base)}.")
+        raise ValueError(f"An interval over bases needs at least two; there was {len(by_base)}.")
     mean_B = np.asarray(by_base, dtype=float)
     reach = student_t_quantile(0.975, len(mean_B) - 1) * mean_B.std(ddof=1) / np.sqrt(len(mean_B))
     return float(mean_B.mean() - reach), float(mean_B.mean() + reach)
 
 
 def holm(p: Mapping[str, float]) -> dict[str, float]:
-    """p adjusted for having looked at all of them, after Holm 1979: the k-th smallest of m times m - k + 1, rising."""
+    """Holm-adjusted p (Holm 1979): the k-th smallest of m, times m - k + 1, made monotonic."""
     adjusted: dict[str, float] = {}
     highest = 0.0
     for rank, name in enumerate(sorted(p, key=lambda key: p[key])):

@@ -1,10 +1,10 @@
-"""When a difference between two captions is decided, and how that is said. Knows no model and no page.
+"""When a difference between two captions is decided, and how to say so. Knows no model and no page.
 
     tie          |difference| <= the resolution of the scores (`types.Scores`): it may be rounding
     similarity   decided unless it is a tie: nothing was sampled
-    denoising    decided when  |difference| > t_{.975, dof} * stderr  of the *paired* difference (`metrics`), and no tie
+    denoising    decided if  |difference| > t_{.975, dof} * stderr  of the *paired* difference (`metrics`), and no tie
 
-"Decided" means that other noise draws would hardly turn the preference round. It does not mean "right".
+"Decided" means that other noise draws would hardly reverse the preference. It does not mean "right".
 
 Shape suffixes: I image, C caption, T timestep, N noise draw.
 """
@@ -23,16 +23,16 @@ NO_NUMBER = {
     "denoising": "A loss of this model is not a finite number{where}, so it is no evidence for either caption.",
 }
 EXACT_TIE = "The best two captions have exactly the same score."
-TIE = "The best two captions differ by no more than rounding: the same model may turn them round in another batch."
-ONE_DRAW = "One noise draw a timestep does not show the error of the difference: set two or more noise draws."
-NO_LOSSES = "The losses behind these scores were not kept, so the error of the difference is not known: score again."
+TIE = "The best two captions differ by no more than rounding: in another batch, the same model may swap them."
+ONE_DRAW = "One noise draw per timestep gives no standard error of the difference: set two or more noise draws."
+NO_LOSSES = "The losses behind these scores were not kept, so the error of the difference is unknown: score again."
 
 
 def decide(scores: Scores, image: int = 0) -> Preference:
     """Which caption one model prefers for one image: the best against the second best.
 
-    Any score or loss of this image that is NaN or infinite leaves no preference at all. In a tie the first of the best
-    is named, which no batch can turn round, and nothing is decided.
+    If any score or loss of this image is NaN or infinite, there is no preference. In a tie, the first of the best
+    captions is named, whatever the batch, and nothing is decided.
 
     Raises `ValueError` for fewer than two captions, or an image that is not there.
     """
@@ -62,7 +62,7 @@ def decide(scores: Scores, image: int = 0) -> Preference:
 
 
 def verdict_words(preference: Preference, labels: Sequence[str]) -> str:
-    """The preference in plain words; labels: a name a caption, such as "A" and "B"."""
+    """The preference in plain words. labels: a name per caption, such as "A" and "B"."""
     if preference.preferred is None:
         return "no verdict: a score is not a finite number"
     if preference.tie:
@@ -75,7 +75,7 @@ def verdict_words(preference: Preference, labels: Sequence[str]) -> str:
 
 
 def _error(scores: Scores, image: int, best: int, second: int) -> tuple[float | None, float | None, str]:
-    """Standard error of the difference, what the difference must exceed to be decided (None: nothing will do), note."""
+    """Standard error of the difference, threshold for a decision (None: cannot be decided), note."""
     if scores.kind == "similarity":
         return None, 0.0, ""
     if scores.evidence is None:
@@ -94,7 +94,7 @@ def _is_finite(scores: Scores, image: int) -> bool:
 
 
 def _where(scores: Scores, image: int) -> str:
-    """The first timestep with a loss that is no number."""
+    """The first timestep with a non-finite loss."""
     if scores.evidence is None:
         return ""
     lost_T = ~np.isfinite(scores.evidence.loss_ICTN[image]).all(axis=(0, 2))

@@ -6,15 +6,15 @@
                        e(z, t, eps, c) = mean over elements of ( v_hat(x_t, t, c) - (eps - z) )^2   space "velocity"
     eps_hat            the output of an epsilon model;  sqrt(abar_t) v_hat + sqrt(1 - abar_t) x_t  of a v model
     fine-tuning        L = L_CLIP + lambda * L_SDS,    L_SDS = E e(h_w(f(x)), t, eps, c)
-    its rivals         swapped captions c' as hard negatives in L_CLIP;   a teacher's preference of c over c'
+    alternatives       swapped captions c' as hard negatives in L_CLIP;   a teacher's preference for c over c'
 
-`denoising_error` is the only place that computes e. The scorer calls it with z = VAE(image) and no gradient, the
-trainer with z = h_w(f(x)) and a gradient.
+Only `denoising_error` computes e. The scorer calls it with z = VAE(image) and no gradient, training with
+z = h_w(f(x)) and a gradient.
 
 Sources: Ho et al. 2020 (2006.11239) eq. 4 and 14; Salimans & Ho 2022 (2202.00512) for v; Liu et al. 2022 (2209.03003)
 for rectified flow; Basu et al. 2023 (2307.09233) for L_SDS; Poole et al. 2022 (2209.14988) eq. 3 for `jacobian=False`.
 
-Shape suffixes: B batch (any shape of latent behind it), D features.
+Shape suffixes: B batch (followed by any latent shape), D features.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ Denoise = Callable[[Tensor, Tensor, Any], Tensor]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NoiseSchedule:
-    """How much noise each timestep holds, and what the network was trained to predict.
+    """The noise level of each timestep, and the network's prediction target.
 
-    A timestep is an index into `alpha_bar` or `sigma`; noise grows with it. A network that wants another number (flow
-    models take 1000 sigma) is served by its `denoise`.
+    A timestep is an index into `alpha_bar` or `sigma`; noise grows with it. If a network takes another number (flow
+    models take 1000 sigma), its `denoise` converts it.
     """
 
     prediction: Prediction
@@ -65,7 +65,7 @@ class NoiseSchedule:
         return len(self._levels)
 
     def clean_factor(self, timestep_T: Tensor) -> Tensor:
-        """What turns an error of `space` into that of the clean latent, || z_hat - z ||^2, at each timestep.
+        """Factor from an error in `space` to the error of the clean latent, || z_hat - z ||^2, at each timestep.
 
         (1 - abar_t) / abar_t = 1 / SNR(t)      space "eps"           sigma_t^2      space "velocity"
         """
@@ -78,7 +78,7 @@ class NoiseSchedule:
         return "velocity" if self.prediction == "flow" else "eps"
 
     def levels(self, timestep_B: Tensor, like_B: Tensor) -> Tensor:
-        """`alpha_bar` or `sigma` of each sample as float32, on the device of `like_B` and ready to multiply it."""
+        """`alpha_bar` or `sigma` of each sample, float32, on the device of `like_B` and broadcastable to it."""
         level_T = self._levels.to(like_B.device, torch.float32)
         return level_T[timestep_B.to(like_B.device)].reshape(-1, *[1] * (like_B.dim() - 1))
 
@@ -90,7 +90,7 @@ class NoiseSchedule:
 
 
 def add_noise(schedule: NoiseSchedule, latent_B: Tensor, noise_B: Tensor, timestep_B: Tensor) -> Tensor:
-    """x_t of the module's docstring, in float32 whatever the precision of the latent.
+    """x_t as in the module's docstring, in float32 whatever the latent's precision.
 
     latent_B, noise_B: [B, ...], the same shape. timestep_B: [B], integers from 0 to steps - 1.
     Raises `ValueError` for shapes or timesteps that do not fit.
@@ -112,20 +112,20 @@ def denoising_error(
     *,
     jacobian: bool = True,
 ) -> Tensor:
-    """e(z, t, eps, c) of the module's docstring: error_B, float32, one number a sample.
+    """e(z, t, eps, c) as in the module's docstring: error_B, float32, one number per sample.
 
     latent_B, noise_B: [B, ...], the same shape. timestep_B: [B], integers. condition_B: whatever `denoise` takes.
-    The network meets x_t in the latent's precision; everything else is float32, as differences between captions are
-    smaller than the resolution of half precision.
+    The network receives x_t in the latent's precision; everything else is float32, because half precision cannot
+    resolve the differences between captions.
 
-    jacobian=False gives the same numbers with another gradient, which costs no pass back through the network: that of
-    DreamFusion's SDS. It takes d eps_hat / d x_t for the identity (space "eps") and v_hat for a constant ("velocity"):
+    jacobian=False gives the same values but the gradient of DreamFusion's SDS, which needs no backward pass through the
+    network. It treats d eps_hat / d x_t as the identity (space "eps") and v_hat as a constant ("velocity"):
 
         2 sqrt(abar_t) (eps_hat - eps) / elements      2 (v_hat - (eps - z)) / elements
 
-    Both point from the guessed clean latent to z, and an epsilon and a v model that agree have the same gradient.
+    Both point from the predicted clean latent to z; an epsilon and a v model that agree have the same gradient.
 
-    Raises `ValueError` for shapes or timesteps that do not fit, an output of another shape than the latent included.
+    Raises `ValueError` for shapes or timesteps that do not fit, including an output of another shape than the latent.
     """
     noisy_B = add_noise(schedule, latent_B, noise_B, timestep_B)
     seen_B = noisy_B if jacobian else noisy_B.detach()
@@ -138,9 +138,9 @@ def denoising_error(
     if schedule.prediction == "flow":
         residual_B = output_B.float() - (noise_B.float() - latent_B.float())
     else:
-        residual_B = _noise_guess(schedule, output_B.float(), seen_B, timestep_B) - noise_B.float()
+        residual_B = _predicted_noise(schedule, output_B.float(), seen_B, timestep_B) - noise_B.float()
         if not jacobian:
-            residual_B = residual_B + (noisy_B - seen_B)  # exactly zero: it only lets the gradient pass
+            residual_B = residual_B + (noisy_B - seen_B)  # exactly zero; only carries the gradient
     return residual_B.square().flatten(1).mean(1)
 
 
@@ -156,12 +156,11 @@ def clip_loss(
 
     image_features_BD, text_features_BD: [B, D], L2-normalised; row b of one belongs to row b of the other.
     logit_scale: s, already exponentiated, as open_clip's models return it.
-    caption_B: a number a caption, equal for equal captions: each is a right answer for each of their images, so that
-    nothing tells these apart and L can reach 0 (several positives as in MIL-NCE, Miech et al. 2020, 1912.06430; to
-    spread the target over them, as UniCL does, gives the plain loss again, since their rows are summed). None, or
-    numbers that all differ: one answer is right, and `open_clip.ClipLoss` computes L in float32 (Radford et al. 2021,
-    2103.00020, fig. 3).
-    Raises `ValueError` when the two are not matrices of one shape.
+    caption_B: an index per caption; equal captions share one, and each is right for every one of their images, so that
+    L can still reach 0 (several positives as in MIL-NCE, Miech et al. 2020, 1912.06430; spreading the target over them,
+    as UniCL does, gives the plain loss again, since their rows are summed). If None, or if all differ, one answer is
+    right, and `open_clip.ClipLoss` computes L in float32 (Radford et al. 2021, 2103.00020, fig. 3).
+    Raises `ValueError` unless the two are matrices of one shape.
     """
     if image_features_BD.dim() != 2 or image_features_BD.shape != text_features_BD.shape:
         raise ValueError(
@@ -192,13 +191,13 @@ def negatives_loss(
         L = ( CE(s F [G; G']^T, own caption) + CE(s G F^T, own image) ) / 2
 
     twin_features_BD: G', [B, D], L2-normalised: row b is the swapped twin of caption b. A swapped caption has no image,
-    so it chooses none. caption_B, twin_B: numbers of the captions and of the twins, equal for equal texts: every text
-    that equals an image's caption is right for it, whichever row it comes from. The rest is as in `clip_loss`.
+    so it makes no choice. caption_B, twin_B: indices of captions and twins, equal for equal texts: every text that
+    equals an image's caption is right for it, whichever row it comes from. Otherwise as in `clip_loss`.
     Source: NegCLIP (Yuksekgonul et al. 2023, 2210.01936).
     """
     shapes = {tuple(t.shape) for t in (image_features_BD, text_features_BD, twin_features_BD)}
     if len(shapes) != 1 or image_features_BD.dim() != 2:
-        raise ValueError(f"the three matrices of features must have one shape; they had {sorted(shapes)}")
+        raise ValueError(f"the three feature matrices must have one shape; they had {sorted(shapes)}")
     image_BD, text_BD, twin_BD = image_features_BD.float(), text_features_BD.float(), twin_features_BD.float()
     own_B = torch.arange(len(image_BD), device=image_BD.device)
     by_image_BT = logit_scale * image_BD @ torch.cat([text_BD, twin_BD]).T
@@ -220,7 +219,7 @@ def _all_right_alone(caption_B: Tensor, twin_B: Tensor) -> bool:
 
 
 def _choice(logit_BT: Tensor, own_B: Tensor, text_T: Tensor) -> Tensor:
-    """Cross-entropy of choosing any column whose number is the row's own, a scalar."""
+    """Cross-entropy, a scalar, where every column with the row's own index is right."""
     right_BT = own_B[:, None] == text_T[None, :]
     among_BT = logit_BT.masked_fill(~right_BT, float("-inf"))
     return (logit_BT.logsumexp(1) - among_BT.logsumexp(1)).mean()
@@ -233,18 +232,18 @@ def preference_loss(
     preference_B: Tensor,
     logit_scale: Tensor | float,
 ) -> Tensor:
-    """Binary cross-entropy of a student's choice between a caption and its twin with a teacher's: loss_B.
+    """Binary cross-entropy between a student's and a teacher's choice of a caption over its twin: loss_B.
 
         q = sigmoid( s f . (g - g') )          loss = -w [ p log q + (1 - p) log(1 - q) ],   w = | 2 p - 1 |
 
-    preference_B: p, the teacher's probability that caption b rather than its twin belongs to image b, in 0..1. It
-    counts for as much as the teacher is sure: p = 1/2 says nothing. NaN: there is no twin, and the loss is zero.
+    preference_B: p, the teacher's probability that caption b rather than its twin belongs to image b, in 0..1. Samples
+    are weighted by the teacher's confidence: p = 1/2 has no weight. NaN: no twin, and zero loss.
     Raises `ValueError` for shapes that do not fit, or a p outside 0..1.
     """
     known_B = torch.isfinite(preference_B)
     p_B = torch.where(known_B, preference_B, torch.full_like(preference_B, 0.5)).float()
     if preference_B.shape != image_features_BD.shape[:1] or bool(((p_B < 0) | (p_B > 1)).any()):
-        raise ValueError("preference_B must hold a number from 0 to 1 an image, or NaN")
+        raise ValueError("preference_B must hold a number from 0 to 1, or NaN, for each image")
     gap_B = logit_scale * (image_features_BD.float() * (text_features_BD - twin_features_BD).float()).sum(1)
     loss_B = functional.binary_cross_entropy_with_logits(gap_B, p_B, reduction="none")
     return (2 * p_B - 1).abs() * loss_B
@@ -253,7 +252,7 @@ def preference_loss(
 def features_loss(guess_BW: Tensor, feature_BW: Tensor) -> Tensor:
     """Mean squared error per element between a map of CLIP's image embedding and frozen features: loss_B, float32.
 
-    feature_BW: internal features of the frozen denoiser, standardised, so that 1 is what the mean alone reaches.
+    feature_BW: internal features of the frozen denoiser, standardised, so predicting their mean gives a loss of 1.
     """
     if guess_BW.shape != feature_BW.shape:
         raise ValueError(f"guess and feature must have one shape; they were {_shape(guess_BW)}, {_shape(feature_BW)}")
@@ -273,8 +272,8 @@ def sds_loss(
 ) -> Tensor:
     """L_SDS before the mean over samples: loss_B, float32, the denoising error of latent_B = h_w(f(x)).
 
-    reduction: over the elements of one latent. The paper leaves it open, and `sum` is `mean` times their number, 16,384
-    for Stable Diffusion: a lambda means nothing without it. The rest is as in `denoising_error`, which computes it.
+    reduction: over the elements of one latent. The paper leaves it open; `sum` is `mean` times their number, 16,384 for
+    Stable Diffusion, so a lambda means nothing without it. Otherwise as in `denoising_error`.
     """
     if reduction not in ("mean", "sum"):
         raise ValueError(f"reduction must be 'mean' or 'sum'; it was {reduction!r}")
@@ -283,14 +282,14 @@ def sds_loss(
 
 
 def total_loss(clip: Tensor, sds: Tensor, lam: float) -> Tensor:
-    """L = L_CLIP + lambda * L_SDS, of two scalars. Raises `ValueError` for a lambda below zero, or not finite."""
+    """L = L_CLIP + lambda * L_SDS, both scalars. Raises `ValueError` for a negative or non-finite lambda."""
     if not math.isfinite(lam) or lam < 0:
         raise ValueError(f"lam must be a finite number of at least 0; it was {lam!r}")
     return clip + lam * sds
 
 
-def _noise_guess(schedule: NoiseSchedule, output_B: Tensor, noisy_B: Tensor, timestep_B: Tensor) -> Tensor:
-    """eps_hat of an epsilon or a v model."""
+def _predicted_noise(schedule: NoiseSchedule, output_B: Tensor, noisy_B: Tensor, timestep_B: Tensor) -> Tensor:
+    """eps_hat from the output of an epsilon or v model."""
     if schedule.prediction == "epsilon":
         return output_B
     alpha_bar_B = schedule.levels(timestep_B, output_B)
@@ -299,7 +298,7 @@ def _noise_guess(schedule: NoiseSchedule, output_B: Tensor, noisy_B: Tensor, tim
 
 def _check_levels(name: str, level_T: Tensor, *, rising: bool) -> None:
     if level_T.dim() != 1 or len(level_T) == 0:
-        raise ValueError(f"{name} must be a vector with a number a timestep; its shape was {_shape(level_T)}")
+        raise ValueError(f"{name} must be a vector with one number per timestep; its shape was {_shape(level_T)}")
     if not bool(((level_T >= 0) & (level_T <= 1)).all()):
         raise ValueError(f"{name} must lie in 0..1; it ran from {level_T.min():g} to {level_T.max():g}")
     step_T = level_T.diff() if rising else -level_T.diff()

@@ -6,8 +6,8 @@
     group match  s(c0,i0) + s(c1,i1) > s(c1,i0) + s(c0,i1)
 
 All strict: a tie is a failure. Thrush et al. 2022 (2204.03162), section 4. Group match cancels whatever a caption or an
-image adds to every score of its own. Of one image and k captions, `accuracy` asks that each true one, the first or the
-first few, beats all others. Scores that differ by no more than their `resolution` may differ by rounding alone: a tie.
+image adds to all of its scores. With one image and k captions, `accuracy` requires each true caption (the first ones)
+to beat all others. Scores that differ by no more than their `resolution` are tied: rounding alone may explain it.
 
 Shape suffixes: E example, I image, C caption, T timestep, N noise draw.
 """
@@ -33,8 +33,8 @@ _MODE_OF = {
     (SWAPPED, ONE): "captions swapped, one image wins",
     (SWAPPED, SWAPPED): "swapped",
 }
-"""(what happens to the captions, what happens to the images) -> mode. Two cells are missing: captions right with images
-swapped would need s00 > s01 > s11 > s10 > s00, and the other way round alike."""
+"""(outcome for captions, outcome for images) -> mode. Two cells cannot occur: captions right with images swapped would
+need s00 > s01 > s11 > s10 > s00, and likewise the other way round."""
 
 MODES = {
     "right": "Each image picks its own caption, and each caption picks its own image.",
@@ -47,15 +47,16 @@ MODES = {
     TIE: "Two scores that are compared do not differ beyond rounding, so at least one of the four picks is not made.",
     NO_EVIDENCE: "A score is not a finite number, so nothing can be said.",
 }
-"""Every mode that a verdict may have, explained in one line."""
+"""Every mode of a verdict, explained in one line."""
 
 METRICS = ("text", "image", "group", "group_match")
 ACCURACY = "accuracy"
 CHANCE = {"text": 1 / 4, "image": 1 / 4, "group": 1 / 6, "group_match": 1 / 2}
-"""What four independent random scores reach: of their 24 orders 6, 6 and 4 are right; group match is one coin."""
+"""Chance level of four independent random scores: 6, 6 and 4 of their 24 orders are right; group match is a coin flip.
+"""
 
 TAIL = 1e-4
-"""Quantiles of T further out than this are not offered: no interval here asks for them."""
+"""Quantiles further out than this are rejected: no interval here needs them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,21 +88,21 @@ class PairedDifference:
 
     mean: float
     stderr: float | None
-    """None where it cannot be known: with a single noise draw a timestep, or a loss that is not finite."""
+    """None if unknown: with a single noise draw per timestep, or a non-finite loss."""
     dof: float | None
-    """Degrees of freedom of `stderr`; None where that is None."""
+    """Degrees of freedom of `stderr`; None if that is None."""
     mean_T: np.ndarray
     stderr_T: np.ndarray
-    """NaN where it cannot be known, as are the bands."""
+    """NaN if unknown, like the bands."""
     low_T: np.ndarray
     high_T: np.ndarray
-    """95 % band of each timestep by itself."""
+    """95 % band of each timestep separately."""
 
 
 def margins(score_IC: np.ndarray, true: int = 1) -> dict[str, float]:
-    """By metric, what must be above zero: the smallest of the differences that it asks for. NaN where no score says.
+    """Margin by metric: the smallest of the differences that must be positive. NaN if any score is not finite.
 
-    score_IC: [2, 2], caption k belongs to image k; or [1, C], the first `true` captions are. Raises `ValueError`.
+    score_IC: [2, 2], caption k belongs to image k; or [1, C], the first `true` captions are true. Raises `ValueError`.
     """
     score_IC = np.asarray(score_IC, dtype=np.float64)
     if score_IC.shape == (2, 2):
@@ -119,7 +120,7 @@ def margins(score_IC: np.ndarray, true: int = 1) -> dict[str, float]:
 
 
 def verdict(score_IC: np.ndarray, resolution: float = 0.0) -> Verdict:
-    """Verdict of one pair of pairs: caption k belongs to image k. score_IC: [2, 2], higher is better.
+    """Verdict on one pair of pairs: caption k belongs to image k. score_IC: [2, 2], higher is better.
 
     A score that is NaN or infinite fails everything. Raises `ValueError` for another shape.
     """
@@ -138,7 +139,7 @@ def _mode(score_IC: np.ndarray, resolution: float) -> str:
 
 
 def benchmark_scores(score_EIC: np.ndarray) -> dict[str, Proportion]:
-    """The proportion of examples that are right by each of `METRICS`. score_EIC: [E, 2, 2].
+    """The share of examples that are right by each of `METRICS`. score_EIC: [E, 2, 2].
 
     Examples without evidence count as failures. Raises `ValueError` for another shape.
     """
@@ -150,7 +151,7 @@ def benchmark_scores(score_EIC: np.ndarray) -> dict[str, Proportion]:
 
 
 def proportion(successes: int, n: int) -> Proportion:
-    """successes of n with the 95 % Wilson interval; of none, it is anything from 0 to 1."""
+    """successes / n with the 95 % Wilson interval, which is 0 to 1 for n = 0."""
     low, high = wilson(successes, n)
     return Proportion(value=successes / n if n else math.nan, low=low, high=high, n=n)
 
@@ -181,7 +182,7 @@ def mcnemar_exact(only_a: int, only_b: int) -> float:
 
         p = min( 1, 2 P( X <= min(only_a, only_b) ) ),     X ~ Binomial(only_a + only_b, 1/2)
 
-    Exact at any size; 1 where they never differ. Raises `ValueError` for a negative count. Source: McNemar 1947.
+    Exact at any size; 1 if they never differ. Raises `ValueError` for a negative count. Source: McNemar 1947.
     """
     if min(only_a, only_b) < 0:
         raise ValueError(f"only_a and only_b must be at least 0; they were {only_a} and {only_b}")
@@ -191,13 +192,13 @@ def mcnemar_exact(only_a: int, only_b: int) -> float:
     for k in range(min(only_a, only_b) + 1):
         tail += ways
         ways = ways * (n - k) // (k + 1)
-    p: float = 2 * tail / 2**n  # a quotient of whole numbers: nothing under- or overflows before it
+    p: float = 2 * tail / 2**n  # integers up to here, so nothing under- or overflows
     return min(1.0, p)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """How a share changed on the same n examples, with its 95 % interval, and the paired test."""
+    """Change of a share on the same n examples, with its 95 % interval and the paired test."""
 
     value: float
     low: float
@@ -212,11 +213,11 @@ class Change:
 
 
 def paired_change(before_E: np.ndarray, after_E: np.ndarray) -> Change:
-    """Share right afterwards minus before, of the same examples, with the adjusted Wald interval for matched pairs.
+    """Share right afterwards minus before, on the same examples, with the adjusted Wald interval for matched pairs.
 
         d -+ z sqrt( (g + l - d^2) / (n + 2) ),    d = g - l,   g = (gained + 1) / (n + 2),   l = (lost + 1) / (n + 2)
 
-    Raises `ValueError` for arrays of other shapes, or none. Source: Bonett & Price 2012, J. Educ. Behav. Stat. 37(4).
+    Raises `ValueError` for empty or unequal arrays. Source: Bonett & Price 2012, J. Educ. Behav. Stat. 37(4).
     """
     before_E, after_E = np.asarray(before_E, dtype=bool), np.asarray(after_E, dtype=bool)
     if before_E.shape != after_E.shape or before_E.ndim != 1 or not len(before_E):
@@ -237,7 +238,7 @@ def paired_change(before_E: np.ndarray, after_E: np.ndarray) -> Change:
 
 
 def student_t_quantile(p: float, dof: float) -> float:
-    """The t with P(T <= t) = p for Student's T with dof degrees of freedom (a fraction is allowed, infinity too).
+    """The t with P(T <= t) = p for Student's T with dof degrees of freedom (may be fractional or infinite).
 
     Raises `ValueError` for p outside 0.0001..0.9999 or dof below 1.
     """
@@ -251,13 +252,13 @@ def student_t_quantile(p: float, dof: float) -> float:
 
 
 def paired_difference(loss_a_TN: np.ndarray, loss_b_TN: np.ndarray) -> PairedDifference:
-    """Loss of b minus loss of a, averaged: above zero speaks for a.
+    """Loss of b minus loss of a, averaged: positive favours a.
 
         mean   = (1/T) sum_t m_t                       m_t = mean over n of (b - a)
         stderr = (1/T) sqrt( sum_t s_t^2 )             s_t = standard deviation over n of (b - a) / sqrt(N)
         dof    = (sum_t s_t^2)^2 / sum_t ( s_t^4 / (N - 1) )                            Satterthwaite 1946
 
-    The timesteps are a fixed grid, so their spread is no error; the draws of all (t, n) must be independent.
+    The timesteps are a fixed grid, so their spread adds no error; the draws at all (t, n) must be independent.
 
     loss_a_TN, loss_b_TN: [T, N], entry (t, n) of both from the same noise. Raises `ValueError` for other shapes.
     """
@@ -285,11 +286,11 @@ def paired_difference(loss_a_TN: np.ndarray, loss_b_TN: np.ndarray) -> PairedDif
 
 
 def grid_stderr(loss_TN: np.ndarray) -> np.ndarray:
-    """Monte-Carlo standard error of the mean of losses over a fixed grid of timesteps, whose spread is no error.
+    """Monte-Carlo standard error of the mean loss over a fixed grid of timesteps, whose spread adds no error.
 
         sqrt( sum over t of Var_n(loss) / N ) / T
 
-    loss_TN: [..., T, N]; the error has the shape in front. NaN with a single noise draw a timestep.
+    loss_TN: [..., T, N]; the error has the leading shape. NaN with a single noise draw per timestep.
     """
     count_T, count_N = loss_TN.shape[-2:]
     if count_N < 2:

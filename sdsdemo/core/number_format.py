@@ -1,4 +1,4 @@
-"""How numbers are written: points and shares for people, arrays for JSON. Computes nothing."""
+"""Formats numbers: points and shares for readers, arrays for JSON. Computes nothing."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 
 NO_SCORE = "no finite score"
-"""In place of a share of nothing: every score that it would count is NaN or infinite, or there is none."""
+"""Shown for a share of nothing: there are no scores, or none is finite."""
 
 
 LOSS_DIGITS = 9
-"""Significant digits that bring a float32 back exactly."""
+"""Significant digits that restore a float32 exactly."""
 
 
 def as_lists(array: np.ndarray, digits: int = 0) -> Any:
-    """Nested lists; None where a number is not finite. digits: significant ones, all of them where it is 0."""
+    """Nested lists, with None for non-finite numbers. digits: significant digits; 0 keeps all."""
     if array.ndim:
         return [as_lists(part, digits) for part in array]
     if not np.isfinite(array):
@@ -40,7 +40,7 @@ def points_words(found: Mapping[str, float]) -> str:
 
 
 def signed(share: float) -> str:
-    """In points with a sign; nothing is +0.0."""
+    """A difference in points, with its sign; zero is +0.0."""
     return f"{round(100 * share, 1) + 0.0:+.1f}"
 
 

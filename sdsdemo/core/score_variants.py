@@ -1,14 +1,14 @@
-"""What else the stored losses of a denoising model say, without a new denoiser call. Pure; knows no file and no model.
+"""Other scores from the stored losses of a denoising model, without new denoiser calls. Knows no file and no model.
 
     squared error             -mean l                      Li et al. 2023 (2303.16203); the score used everywhere else
     L2 norm                   -mean sqrt(l)                Krojer et al. 2023 (2305.16397)
     ... minus the empty       -mean (l - l_empty)          Krojer et al. 2023: the same (t, eps) under the empty prompt
     clean latent, exp(-7t)    -sum_t w_t l_t,  w_t ~ exp(-7 t / T) f_t,  f_t = 1 / SNR(t)
-                                                           Clark & Jaini 2023 (2303.15233), whose error is of the clean
+                                                           Clark & Jaini 2023 (2303.15233), whose error is on the clean
                                                            image: || eps - eps_hat ||^2 = SNR(t) || z - z_hat ||^2
 
-with l the mean squared error per element, so that the L2 norm is given up to a constant factor, which no comparison
-sees. Subtracting the empty prompt's loss changes only what compares images: captions of one image share it.
+where l is the mean squared error per element; the L2 norm is thus scaled by a constant, which affects no comparison.
+Subtracting the empty prompt's loss affects only comparisons between images: captions of one image share it.
 
 Shape suffixes: I image, C caption, T timestep, N noise draw.
 """
@@ -30,7 +30,7 @@ RANGES = 4
 
 
 def normalised(evidence: Evidence) -> dict[str, np.ndarray]:
-    """score_IC of the same losses by each rule above, as far as they were kept: by its name, higher is better."""
+    """Rule name -> score_IC from the same losses, as far as they were kept; higher is better."""
     loss_ICTN = evidence.loss_ICTN.astype(np.float64)
     scores = {SQUARED: -_mean(loss_ICTN), NORM: -_mean(np.sqrt(loss_ICTN))}
     if evidence.loss_empty_ITN is not None:
@@ -44,21 +44,21 @@ def normalised(evidence: Evidence) -> dict[str, np.ndarray]:
 
 
 def resolution_of(readings: Mapping[Any, np.ndarray], key: Any, share: float) -> float:
-    """What rounding may move a reading by: this share of it, or of what the empty prompt's losses are taken from."""
+    """How far rounding may move a variant: by this share of it, or of the rule before subtracting the empty prompt."""
     base = next((own for own in (SQUARED, NORM) if key == WITHOUT_EMPTY.format(rule=own)), key)
     finite = readings[base][np.isfinite(readings[base])]
     return share * float(np.abs(finite).max(initial=0.0))
 
 
 def by_count(evidence: Evidence) -> dict[int, np.ndarray]:
-    """score_IC from 1, 2, 4, ... and all of the timesteps, each set spread evenly over those that were tested."""
+    """score_IC from 1, 2, 4, ... and all of the timesteps, each subset spread evenly over the tested ones."""
     count_T = len(evidence.timestep_T)
     counts = sorted({2**k for k in range(count_T.bit_length()) if 2**k <= count_T} | {count_T})
     return {count: -_mean(evidence.loss_ICTN[:, :, _spread(count, count_T)].astype(np.float64)) for count in counts}
 
 
 def by_range(evidence: Evidence) -> dict[tuple[int, int], np.ndarray]:
-    """score_IC from each quarter of the tested timesteps alone, by its first and last timestep."""
+    """(first, last timestep) -> score_IC from that quarter of the tested timesteps alone."""
     parts = np.array_split(np.arange(len(evidence.timestep_T)), min(RANGES, len(evidence.timestep_T)))
     step_T = evidence.timestep_T
     return {
@@ -73,5 +73,5 @@ def _mean(loss_ICTN: np.ndarray) -> np.ndarray:
 
 
 def _spread(count: int, count_T: int) -> np.ndarray:
-    """Which of `count_T` timesteps stand for `count` of them: the one in the middle of each equal part."""
+    """Indices of `count` of `count_T` timesteps: the middle of each equal part."""
     return ((np.arange(count) + 0.5) * count_T / count).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Benchmarks by name: which there are, and their examples as a list. Opens an image only when asked; scores nothing."""
+"""Benchmarks by name, and their examples as a list. Opens images only on demand; scores nothing."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ ORDERS_SEED = 20_007
 
 
 def retrieval(seed: int = RETRIEVAL_SEED, sets: int = 5, size: int = 100, pixels: int = SCREEN_PIXELS) -> list[Example]:
-    """Retrieval among `size` captions: one image and k captions, the true one first; sets x size examples, drawn anew.
+    """Retrieval: one image and `size` captions, the true one first; sets x size generated examples.
 
-    Scenes of combinations that were never trained on; in a set no caption is true of two pictures.
+    The scenes are combinations that were never trained on; within a set, no caption is true of two pictures.
     """
     examples = []
     for number, pairs in enumerate(retrieval_sets(seed, sets, size)):
@@ -54,7 +54,7 @@ def retrieval(seed: int = RETRIEVAL_SEED, sets: int = 5, size: int = 100, pixels
 
 
 def zero_shot(seed: int = ZERO_SHOT_SEED, count: int = 500, pixels: int = SCREEN_PIXELS) -> list[Example]:
-    """Zero-shot classification: one object, and captions that name it and others; the true one first; drawn anew."""
+    """Zero-shot classification: generated pictures of one object, with its name first and those of others."""
     return [
         Example(
             id=str(number),
@@ -69,12 +69,12 @@ def zero_shot(seed: int = ZERO_SHOT_SEED, count: int = 500, pixels: int = SCREEN
 
 
 def swaps(seed: int = SWAPS_SEED, count: int = 300, pixels: int = SCREEN_PIXELS) -> list[Example]:
-    """As ARO's attribution and relation sets: a true caption and a swapped one, `count` of each; drawn anew."""
+    """Like ARO's attribution and relation sets: a true caption and a swapped one; `count` of each, generated."""
     return _chosen(f"swaps {seed} {count}", swap_choices(seed, count), pixels)
 
 
 def orders(seed: int = ORDERS_SEED, count: int = 200, pixels: int = SCREEN_PIXELS) -> list[Example]:
-    """As ARO's order sets: a true caption and four shuffles of its words; drawn anew."""
+    """Like ARO's order sets: a true caption and four shuffles of its words; generated."""
     return _chosen(f"orders {seed} {count}", order_choices(seed, count), pixels)
 
 
@@ -113,7 +113,7 @@ READERS: dict[str, Callable[[Path, Note], list[Example]]] = {
     "valse": read_valse,
     "eqben": read_eqben,
 }
-"""By the word before the colon of a benchmark's name."""
+"""Readers by the prefix of a benchmark's name."""
 NAMED: dict[str, Callable[[], list[Example]]] = {
     "mini": partial(read_pairs, MINI),
     "mini-validation": partial(read_pairs, VALIDATION),
@@ -125,20 +125,20 @@ NAMED: dict[str, Callable[[], list[Example]]] = {
 }
 MEANING = {
     "mini": "the Mini world, two images and two captions",
-    "mini-validation": "a set built the same way, for every choice",
+    "mini-validation": "a set built the same way, for model selection",
     "mini-retrieval": "one image, its caption among 100",
     "mini-zero-shot": "one object, its name among those of other objects",
-    "mini-swaps": "one image, its caption and a swapped one, as ARO's attribution and relation",
-    "mini-orders": "one image, its caption among four shuffles of it, as ARO's orders",
+    "mini-swaps": "one image, its caption and a swapped one, like ARO's attribution and relation",
+    "mini-orders": "one image, its caption among four shuffles of it, like ARO's orders",
     "winoground": "Winoground from the Hub, with your own token",
     "folder:PATH": "your own pairs of pairs: examples.jsonl, .json, .csv, .tsv or Parquet, and images",
     "winoground:PATH": "your copy of Winoground",
     "colorswap:PATH": "your copy of ColorSwap",
     "sugarcrepe:PATH": "your copy of SugarCrepe, with COCO's val2017",
     "sugarcrepe++:PATH": "your copy of SugarCrepe++, two true captions and a false one, with COCO's val2017",
-    "aro:PATH": "your copy of ARO: relation, attribution and the two order sets, whichever are there",
+    "aro:PATH": "your copy of ARO: relation, attribution and the two order sets, as available",
     "mmvp-vlm:PATH": "your copy of MMVP-VLM, nine visual patterns that CLIP is blind to",
-    "whatsup:PATH": "your copy of What'sUp, where things are: the six parts, whichever are there",
+    "whatsup:PATH": "your copy of What'sUp, spatial relations: the six parts, as available",
     "naturalbench:PATH": "your copy of NaturalBench-Retrieval",
     "valse:PATH": "your copy of VALSE, captions and foils; its valid cases",
     "eqben:PATH": "your copy of EqBen, images that differ in one thing; the whole set or a subset",
@@ -147,9 +147,9 @@ MEANING = {
 
 
 def read_benchmark(name: str) -> list[Example]:
-    """The examples of a benchmark by name, or of a copy on this machine: `folder:PATH` and the others of READERS.
+    """The examples of a benchmark by name, or of a local copy: `folder:PATH` and the other prefixes of READERS.
 
-    Raises `UserError` for an unknown name, a benchmark that is not here, and one that cannot be read.
+    Raises `UserError` for an unknown name, and for a benchmark that is missing or unreadable.
     """
     if name in NAMED:
         return NAMED[name]()
@@ -170,14 +170,14 @@ def read_benchmark(name: str) -> list[Example]:
 
 
 def _check_captions(examples: Sequence[Example]) -> None:
-    """Raises `UserError` for a caption with nothing to read, whatever its reader made of it."""
+    """Raises `UserError` for a blank caption, whatever its reader made of it."""
     for example in examples:
         if blank := [number for number, caption in enumerate(example.captions, 1) if is_blank(caption)]:
             raise UserError(f"Example {shown(example.id)} has a blank caption (number {blank[0]}): remove the example.")
 
 
 def list_benchmarks() -> list[dict[str, object]]:
-    """Every benchmark with its size and whether it is here; if not, what to do."""
+    """Every benchmark with its size and whether it is available; if not, the next step."""
     rows: list[dict[str, object]] = []
     for name, meaning in MEANING.items():
         row: dict[str, object] = {"benchmark": name, "meaning": meaning, "n": None, "here": None, "next_step": ""}
@@ -191,12 +191,12 @@ def list_benchmarks() -> list[dict[str, object]]:
 
 
 def differs(name: str, tags: Sequence[Mapping[str, str]]) -> list[str]:
-    """What differs from the published benchmark, in sentences: a copy may be a part of it, or an old one."""
+    """Differences from the published benchmark, in sentences: a copy may be partial or old."""
     return differences(name.partition(":")[0], tags)
 
 
 def notes_on(name: str, examples: Sequence[Example]) -> list[str]:
-    """What to know before scoring a benchmark, in sentences: its size, and what differs."""
+    """Notes before scoring a benchmark, in sentences: its size, and differences from the published set."""
     pictures = {picture.key or f"{e.id}/{picture.name}" for e in examples for picture in e.images}
     captions = {caption for e in examples for caption in e.captions}
     size = f"{len(examples):,} examples, {len(pictures):,} different images, {len(captions):,} different captions."

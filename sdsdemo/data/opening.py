@@ -1,6 +1,6 @@
-"""Which examples of a benchmark can be opened, found out as they are scored; of the others, why not. Scores nothing.
+"""Checks during scoring which examples of a benchmark can be opened, and why others cannot. Scores nothing.
 
-A picture is opened before its example is handed on, and kept until it is asked for, so that none is decoded twice.
+A picture is opened before its example is passed on, and cached until it is used, so that none is decoded twice.
 """
 
 from __future__ import annotations
@@ -17,33 +17,33 @@ from sdsdemo.models.images import FRAMES
 from sdsdemo.types import Example, Picture
 
 KEPT_PIXELS = 40_000_000
-"""Of pictures that are open and not asked for yet: 120 MB."""
+"""Most pixels of opened pictures that wait to be used: 120 MB."""
 
 
 class Opening:
-    """Hands on the examples whose pictures can be opened."""
+    """Passes on the examples whose pictures can be opened."""
 
     def __init__(self, total: int) -> None:
-        """total: how many examples there are. Where more than half cannot be opened, it stops."""
+        """total: number of examples. If more than half cannot be opened, scoring stops."""
         self.total = total
         self.broken: dict[str, str] = {}
-        """By example, why not."""
+        """Example id -> why it cannot be opened."""
         self.sizes: dict[str, tuple[int, int]] = {}
-        """Width and height of each picture that was opened."""
+        """Width and height of each opened picture."""
         self.animated = 0
-        """How many of them are animations."""
+        """Number of animations among them."""
         self._open: OrderedDict[str, Image] = OrderedDict()
         self._sound: set[str] = set()
         """Pictures that could be opened."""
 
     def usable(self, examples: Iterable[Example]) -> Iterator[Example]:
-        """The examples that can be opened, in their order. Raises `UserError` where most of them cannot."""
+        """The examples that can be opened, in order. Raises `UserError` if most cannot."""
         for example in examples:
             if self.can_open(example):
                 yield replace(example, images=tuple(map(self._at_hand, example.images)))
 
     def can_open(self, example: Example) -> bool:
-        """Whether all its pictures can be opened. Raises `UserError` where those of most examples cannot."""
+        """Whether all its pictures can be opened. Raises `UserError` if those of most examples cannot."""
         for picture in example.images:
             name = _name(picture)
             if name in self._sound:
@@ -57,14 +57,14 @@ class Opening:
         return True
 
     def _try(self, name: str, picture: Picture) -> str:
-        """Why a picture cannot be opened; empty where it can, and then it is kept."""
+        """Why a picture cannot be opened; empty if it can, and then it is cached."""
         try:
             image = picture.open()
         except UserError as error:
             return str(error)
         except MemoryError:
             raise
-        except Exception as error:  # decoders answer a broken file with errors of every kind
+        except Exception as error:  # decoders raise errors of every kind for a broken file
             return f"{picture.name} is not an image, or is damaged ({type(error).__name__})."
         self._sound.add(name)
         self.sizes[name] = image.size
@@ -83,7 +83,7 @@ class Opening:
 
 
 def left_out(broken: dict[str, str], total: int) -> str:
-    """What was left out, in a sentence."""
+    """The examples left out, in a sentence."""
     examples = "; ".join(f"{id_} ({reason.rstrip('.')})" for id_, reason in broken.items())
     return f"{len(broken)} of {total} examples are left out because their pictures cannot be opened: {examples}."
 
@@ -97,5 +97,5 @@ def _most(broken: dict[str, str], total: int) -> str:
 
 
 def _name(picture: Picture) -> str:
-    """Of a picture without a key: its place in memory, where it stays for as long as its benchmark."""
+    """A picture's key, or else its memory address, which is stable while its benchmark lives."""
     return picture.key or f"at {id(picture)}"

@@ -102,8 +102,8 @@ def _changed_examples(run: StoredRun, reader: Reader | None) -> tuple[str, ...]:
     except UserError:
         return ()
     here = [now[example.id] for example in run.every if example.id in now]
-    told = all(example.made_of for example in run.every)
-    if not told and hash_of(here) != run.header["benchmark_hash"]:
+    has_digests = all(example.made_of for example in run.every)
+    if not has_digests and hash_of(here) != run.header["benchmark_hash"]:
         return tuple(example.id for example in run.every)  # older versions stored nothing to tell which
     return tuple(example.id for example in run.every if _example_changed(example, now.get(example.id)))
 

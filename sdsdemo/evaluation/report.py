@@ -142,8 +142,8 @@ def _same_examples(one: StoredRun, other: StoredRun) -> bool:
     theirs = {example.id: example for example in other.every}
     if {example.id for example in one.every} != theirs.keys():
         return False
-    told = all(example.made_of for example in (*one.every, *other.every))
-    same = told or one.header["benchmark_hash"] == other.header["benchmark_hash"]
+    has_digests = all(example.made_of for example in (*one.every, *other.every))
+    same = has_digests or one.header["benchmark_hash"] == other.header["benchmark_hash"]
     return same and all(fits(example.made_of, theirs[example.id].made_of) for example in one.every)
 
 

@@ -36,7 +36,7 @@ BAR = 24
 
 
 class Models(Protocol):
-    """Where the scorers come from: the workbench."""
+    """The source of scorers: the workbench."""
 
     def scorer(self, name_or_spec: str) -> Scorer: ...
 
@@ -53,18 +53,18 @@ def evaluate(
     progress: Callable[[str], None] = lambda line: None,
     remark: Callable[[str], None] = lambda line: None,
 ) -> Result:
-    """The dict of `evaluate --json`: each model's share of right examples, and every pair of models compared.
+    """The dict of `evaluate --json`: each model's share of right examples, and comparisons of every two models.
 
     Examples whose pictures cannot be opened are excluded: `skipped` names each with the reason; the next run retries.
 
     limit: score only so many examples, an even share of each tag.
     out: a folder that stores each score immediately; a stopped run resumes from it.
     blind: the blind row for denoising models too, which takes 32 times as long; similarity models always have it.
-    progress, remark: take a progress line, and a line to keep on display.
+    progress, remark: called with a progress line, and with a line to keep on display.
 
     Under `torchrun` or `accelerate launch` the processes share the examples, and each returns the whole result.
-    Raises `UserError` for a benchmark that is unknown or cannot be read, a model that cannot run here or that the
-    benchmark means nothing to, and a folder that holds another run.
+    Raises `UserError` for an unknown or unreadable benchmark, a model that cannot run here or does not suit the
+    benchmark, and a folder that holds another run.
     """
     processes = distributed.find()
     every = read_benchmark(benchmark)
@@ -125,7 +125,7 @@ def stratified(examples: Sequence[Example], limit: int) -> list[Example]:
 
 
 class _Work:
-    """What the models of one run share."""
+    """State shared by the models of one run."""
 
     def __init__(
         self,
@@ -137,19 +137,19 @@ class _Work:
         remark: Callable[[str], None],
         total: int,
     ) -> None:
-        """total: how many examples there are."""
+        """total: number of examples."""
         self.workbench, self.budget, self.run, self.processes = workbench, budget, run, processes
         self.progress, self.remark, self.total = progress, remark, total
         self.opening = Opening(total)
         self.from_others: list[Row] = []
-        """Rows that the processes computed, as `runs` writes them."""
+        """Rows computed by all processes, in the store's format."""
         self.shares = [0] * processes.count
-        """How many rows each process computed."""
+        """Number of rows computed by each process."""
 
     def score_all(
         self, models: Sequence[str], examples: Sequence[Example], blind: bool
     ) -> tuple[dict[str, str], list[Example], dict[str, Scored]]:
-        """Why examples are skipped, the usable ones, and all scores of these by model."""
+        """Skipped examples with reasons, the usable ones, and their scores by model."""
         self.check_kept(models)
         found = {name: self.scores(name, examples) for name in models}
         broken = self.broken(examples)
@@ -161,7 +161,7 @@ class _Work:
         return broken, usable, scored
 
     def check_kept(self, models: Sequence[str]) -> None:
-        """Raises `UserError` where the folder holds scores of another model of the same name."""
+        """Raises `UserError` if the folder holds scores of another model of the same name."""
         if self.run is None:
             return
         for line in self.run.notes:
@@ -188,19 +188,19 @@ class _Work:
         return [found[example.id] for example in examples]
 
     def broken(self, examples: Sequence[Example]) -> dict[str, str]:
-        """By example, in order, why its pictures cannot be opened, from all processes."""
+        """Example id -> why its pictures cannot be opened, in order, from all processes."""
         why = dict(pair for pair in self.processes.gather(list(self.opening.broken.items())))
         return {example.id: why[example.id] for example in examples if example.id in why}
 
     def finish(self, broken: Mapping[str, str], usable: Sequence[Example]) -> None:
-        """Record in the folder what was left out, and that all else was scored."""
+        """Record in the folder what was left out, and sort its scores."""
         if self.run is not None:
             self.run.skip(broken, [example.id for example in usable])
             self.run.finish(self.from_others, self.shares if self.processes.count > 1 else ())
             self.remark(f"Every score is kept in {self.run.path}: python -m sdsdemo report {self.run.path}")
 
     def scores(self, name: str, examples: Sequence[Example], what: str = "") -> dict[str, Scores]:
-        """By example, from the run's folder if stored, else computed by all processes and added to it.
+        """Scores by example id: from the run's folder if stored, else computed by all processes and added to it.
 
         Examples that cannot be opened are left out.
         """
@@ -211,14 +211,14 @@ class _Work:
         return kept | (self._together(name, todo, what) if todo else {})
 
     def _kept(self, name: str, examples: Sequence[Example], what: str) -> dict[str, Scores]:
-        """Stored scores, from the main process, of examples that still exist."""
+        """Stored scores, as known to the main process, of examples that still exist."""
         if self.run is None:
             return {}
         run = self.run
         known = [example.id for example in examples if self._stored(name, example, what) is not None]
         known = self.processes.gather([known])[0]
         if any(run.scores(name, id_, what) is None for id_ in known):
-            run.look()
+            run.refresh()
         gone = {e.id for e in examples if run.is_gone(e.id) and not self.opening.can_open(e)}
         found = {id_: run.scores(name, id_, what) for id_ in known if id_ not in gone}
         return {id_: scores for id_, scores in found.items() if scores is not None}

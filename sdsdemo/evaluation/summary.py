@@ -1,13 +1,12 @@
-"""Summarises scores with their uncertainty: shares, tags, pairs of models, modes, and what the stored losses show.
+"""Summarises scores with their uncertainty: shares, tags, pairs of models, modes, and variants from stored losses.
 
-Takes scores as they are and computes none. Pair of pairs (two images, two captions): text, image, group, group-match.
-One image and k captions, the first of them true (or the first few, where the set says so): accuracy, and the *blind*
-accuracy: each caption's mean score over images that have nothing to do with it, which says how much can be won without
-looking. Beside them every average that the authors of the set report, and for SugarCrepe++ its text-only task.
+Computes no scores. Pair of pairs (two images, two captions): text, image, group, group-match. One image and k captions,
+the first of them true (or the first few, if the set says so): accuracy, and *blind* accuracy, from each caption's mean
+score over unrelated images, which shows how much can be won without seeing the image. Also the averages that the set's
+authors report, and SugarCrepe++'s text-only task.
 
-All strict: a tie is a failure, and counted beside the share; an example with a score that is not
-a finite number is in no share and no comparison, and counted apart. A share whose whole interval is below chance is
-named in `below_chance`.
+All metrics are strict: a tie is a failure, and also counted separately. An example with a non-finite score is excluded
+from shares and comparisons and counted separately. `below_chance` names shares whose whole interval is below chance.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ import numpy as np
 
 from sdsdemo.core import score_variants
 from sdsdemo.core.metrics import ACCURACY, CHANCE, mcnemar_exact, proportion, verdict
-from sdsdemo.core.outcomes import Judged, apart, judge, judge_matrices
+from sdsdemo.core.outcomes import Outcomes, caveat_counts, judge, judge_matrices
 from sdsdemo.data.published.averages import averages
 from sdsdemo.data.published.sets import TRUE
 from sdsdemo.evaluation import text_only
@@ -32,12 +31,12 @@ from sdsdemo.types import DENOISING_RESOLUTION, Evidence, Scores
 
 TAG_KINDS = ("collapsed_tag", "tag", "secondary_tag", "num_main_preds", "category")
 SEVERAL = ("secondary_tag", "category")
-"""Kinds of which an example may have more than one, with commas between them."""
+"""Kinds of tag that an example may have several of, separated by commas."""
 NO_TAG = "no tag"
 
 
 class Tagged(Protocol):
-    """What is to be known of an example: a `types.Example`, or what a run keeps of one."""
+    """Anything with tags: a `types.Example`, or a run's record of one."""
 
     @property
     def tags(self) -> Mapping[str, str]: ...
@@ -45,23 +44,23 @@ class Tagged(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """One model's scores on every example, in their order."""
+    """One model's scores on every example, in order."""
 
     scores_E: Sequence[Scores]
     blind_E: Sequence[Scores] | None = None
     """score_IC [1, C]: means over unrelated images."""
     text_E: Sequence[Scores] | None = None
-    """score_IC [1, 3]: how similar every two captions are; only of a set with a text-only task."""
+    """score_IC [1, 3]: similarity of every two captions; only for a set with a text-only task."""
 
     @property
     def losses(self) -> list[Evidence] | None:
-        """The losses of every example; None for a similarity."""
+        """The losses of every example; None for similarities."""
         found = [scores.evidence for scores in self.scores_E if scores.evidence is not None]
         return found if found and len(found) == len(self.scores_E) else None
 
 
 def summarise(examples: Sequence[Tagged], scored: Mapping[str, Scored]) -> Summary:
-    """`chance`, `models` and `paired` of `evaluate --json`. The shape of the first example is that of all."""
+    """`chance`, `models` and `paired` of `evaluate --json`. All examples have the shape of the first."""
     shapes = [scores.score_IC.shape for scores in next(iter(scored.values())).scores_E]
     true_E = true_captions(examples)
     chances = by_chance(shapes, true_E)
@@ -75,7 +74,7 @@ def summarise(examples: Sequence[Tagged], scored: Mapping[str, Scored]) -> Summa
 
 
 def tags_of(example: Tagged, kind: str) -> list[str]:
-    """The tags of one kind; one without any is `NO_TAG` where the others may have several."""
+    """An example's tags of one kind; `NO_TAG` for none, if the kind is one of SEVERAL."""
     text = example.tags.get(kind, "").strip()
     if kind not in SEVERAL:
         return [text] if text else []
@@ -83,7 +82,7 @@ def tags_of(example: Tagged, kind: str) -> list[str]:
 
 
 def tag_rows(examples: Sequence[Tagged], kind: str) -> dict[str, np.ndarray]:
-    """By tag, the places of its examples, in the order of the tags' names; nothing where no example has one."""
+    """Tag -> indices of its examples, sorted by tag; empty if no example has one."""
     rows: defaultdict[str, list[int]] = defaultdict(list)
     for number, example in enumerate(examples):
         for tag in tags_of(example, kind):
@@ -100,7 +99,7 @@ def true_captions(examples: Sequence[Tagged]) -> list[int]:
 
 
 def by_chance(shapes: Sequence[tuple[int, ...]], true_E: Sequence[int]) -> dict[str, np.ndarray]:
-    """By metric, how often random scores are right on each example. shapes: (images, captions); the first is of all."""
+    """Chance level of each example, by metric. shapes: (images, captions) of each; the first decides the metrics."""
     if tuple(shapes[0]) == (2, 2):
         return {metric: np.full(len(shapes), chance) for metric, chance in CHANCE.items()}
     orders = [comb(captions, true) for (_, captions), true in zip(shapes, true_E, strict=True)]
@@ -108,15 +107,15 @@ def by_chance(shapes: Sequence[tuple[int, ...]], true_E: Sequence[int]) -> dict[
 
 
 def transitions(a_E: np.ndarray, b_E: np.ndarray) -> dict[str, np.ndarray]:
-    """Which examples b gets right and a did not (fixed), the other way round (broken), and those both get alike."""
+    """Which examples only b gets right (fixed), only a (broken), neither, and both."""
     return {"fixed": ~a_E & b_E, "broken": a_E & ~b_E, "still wrong": ~a_E & ~b_E, "always right": a_E & b_E}
 
 
-def _summary(examples: Sequence[Tagged], scored: Scored, judged: Judged, chance: Mapping[str, float]) -> Entry:
+def _summary(examples: Sequence[Tagged], scored: Scored, judged: Outcomes, chance: Mapping[str, float]) -> Entry:
     shares = _shares(judged)
     return {
         **shares,
-        "apart": apart(scored.scores_E, judged),
+        "apart": caveat_counts(scored.scores_E, judged),
         "below_chance": [metric for metric, share in shares.items() if share["n"] and share["high"] < chance[metric]],
         **_blind(examples, scored),
         **_official(examples, scored, judged),
@@ -137,8 +136,8 @@ def _blind(examples: Sequence[Tagged], scored: Scored) -> dict[str, Shares]:
     return {} if scored.blind_E is None else {"blind": _shares(judge(scored.blind_E, true_captions(examples)))}
 
 
-def _official(examples: Sequence[Tagged], scored: Scored, judged: Judged) -> dict[str, dict[str, dict[str, object]]]:
-    """Of the examples on which the model says something."""
+def _official(examples: Sequence[Tagged], scored: Scored, judged: Outcomes) -> dict[str, dict[str, dict[str, object]]]:
+    """The authors' averages, over examples with finite scores."""
     places = np.flatnonzero(judged.finite).tolist()
     found = averages(
         [examples[place].tags for place in places],
@@ -150,7 +149,7 @@ def _official(examples: Sequence[Tagged], scored: Scored, judged: Judged) -> dic
 
 
 def _text_only(examples: Sequence[Tagged], scored: Scored) -> dict[str, TextOnly]:
-    """The text-only task of a set that has one, or why there is no score: the first similarity must be the largest."""
+    """The text-only task of a set that has one (the first similarity must be the largest), or why it has no score."""
     tags = [example.tags for example in examples]
     if not text_only.has_task(tags):
         return {}
@@ -174,7 +173,7 @@ def _text_only(examples: Sequence[Tagged], scored: Scored) -> dict[str, TextOnly
 
 
 def _cost(scored: Scored) -> dict[str, float]:
-    """Seconds of the model alone, and denoiser calls, an example."""
+    """Model seconds and denoiser calls per example."""
     n = len(scored.scores_E)
     calls = [found.evaluations for found in scored.losses or ()]
     return {
@@ -186,7 +185,7 @@ def _cost(scored: Scored) -> dict[str, float]:
 def _from_losses(
     examples: Sequence[Tagged], scored: Scored, evidence_E: Sequence[Evidence]
 ) -> dict[str, dict[str, Shares]]:
-    """The same examples by other readings of the same losses: fewer timesteps, parts of them, other norms."""
+    """The same examples by score variants of the same losses: fewer timesteps, ranges of them, other norms."""
     readings: dict[str, Callable[[Evidence], Mapping[Any, np.ndarray]]] = {
         "by_timesteps": score_variants.by_count,
         "by_range": score_variants.by_range,
@@ -211,13 +210,13 @@ def _label(key: Any) -> str:
     return f"{key[0]} to {key[1]}" if isinstance(key, tuple) else str(key)
 
 
-def _by_tag(examples: Sequence[Tagged], judged: Judged) -> dict[str, dict[str, Shares]]:
+def _by_tag(examples: Sequence[Tagged], judged: Outcomes) -> dict[str, dict[str, Shares]]:
     kinds = {kind: tag_rows(examples, kind) for kind in TAG_KINDS}
     return {kind: {tag: _shares(judged, rows) for tag, rows in tags.items()} for kind, tags in kinds.items() if tags}
 
 
-def _paired(judged: Mapping[str, Judged]) -> Iterator[Pair]:
-    """Every two models by every metric, on the same examples: those on which both say something."""
+def _paired(judged: Mapping[str, Outcomes]) -> Iterator[Pair]:
+    """Every two models by every metric, on the examples where both have finite scores."""
     for a, b in itertools.combinations(judged, 2):
         rows = np.flatnonzero(judged[a].finite & judged[b].finite)
         for metric in judged[a].metrics:
@@ -237,8 +236,8 @@ def _paired(judged: Mapping[str, Judged]) -> Iterator[Pair]:
             }
 
 
-def _shares(judged: Judged, rows: np.ndarray | None = None) -> Shares:
-    """By metric, the share of the examples, or of these rows of them, on which the model says something: None of 0."""
+def _shares(judged: Outcomes, rows: np.ndarray | None = None) -> Shares:
+    """Share of right examples by metric, among all examples (or these rows) with finite scores."""
     kept = np.flatnonzero(judged.finite) if rows is None else rows[judged.finite[rows]]
     return {metric: _share(int(right_E[kept].sum()), len(kept)) for metric, right_E in judged.right.items()}
 

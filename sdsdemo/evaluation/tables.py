@@ -1,4 +1,4 @@
-"""Results as people read them: tables as text and Markdown, lines of a spreadsheet. Computes nothing, reads no file.
+"""Results for readers: tables as text and Markdown, CSV. Computes nothing, reads no file.
 
 A result is the dict of `evaluate --json`. Shares are in percent, with the 95 % interval in brackets.
 """
@@ -19,7 +19,7 @@ from sdsdemo.types import Card
 READINGS = {
     "by_timesteps": "timesteps used",
     "by_range": "timesteps from ... to ...",
-    "normalisations": "score made of the losses by",
+    "normalisations": "score from the losses by",
 }
 ACCURACY, MATCH = "accuracy", "group_match"
 TURNED = "Are the captions the right way round?"
@@ -79,9 +79,9 @@ def as_markdown(result: Result) -> str:
 
 
 def as_csv(results: Sequence[Result]) -> str:
-    """A line for every share of every model: overall, by tag, and by other readings of the losses.
+    """A line for every share of every model: overall, by tag, and by score variant.
 
-    The cells of a share of nothing are empty.
+    A share of nothing has empty cells.
     """
     stream = io.StringIO()
     writer = csv.DictWriter(stream, CSV_COLUMNS, lineterminator="\n")
@@ -96,9 +96,9 @@ def as_csv(results: Sequence[Result]) -> str:
 
 
 def expected_lines(result: Result, card_of: Callable[[str], Card]) -> list[str]:
-    """For a model with a published result that was *read*: what it must come to, and what came.
+    """Expected and measured figures for models with a published result that was *read*.
 
-    Only for the whole benchmark, and never for a number that was merely remembered.
+    Only on the whole benchmark, and never for numbers quoted from memory.
     """
     if result["n"] != result["of"]:
         return []
@@ -116,8 +116,8 @@ def expected_lines(result: Result, card_of: Callable[[str], Card]) -> list[str]:
 
 
 def warnings(result: Result) -> list[str]:
-    """What the shares do not show, a sentence each: scores that are no numbers, ties, captions that are not read as
-    meant, and what is below chance with its whole interval."""
+    """Caveats on the shares, one sentence each: below chance with the whole interval, non-finite scores, ties, captions
+    that a model misreads."""
     found = [_below_chance(name, entry, result["chance"]) for name, entry in result["models"].items()]
     found += [f"{name}: {line}" for name, entry in result["models"].items() for line in _apart(entry.get("apart"))]
     return [line for line in (*found, *text_only_warnings(result)) if line]
@@ -150,7 +150,7 @@ def _label(metric: str) -> str:
 
 
 def percent(share: Mapping[str, Any]) -> str:
-    """`96.8 [95, 98]`, as every table has it."""
+    """`96.8 [95, 98]`, the format of every table."""
     return share_words(share)
 
 
@@ -160,7 +160,7 @@ def p_words(p: float) -> str:
 
 
 def aligned(grid: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of text with columns as wide as they need: the first flush left, the others flush right."""
+    """Rows of text in aligned columns: the first flush left, the others flush right."""
     wide = [max(len(row[k]) for row in grid) for k in range(len(grid[0]))]
     return [
         "  ".join([row[0].ljust(wide[0]), *(cell.rjust(w) for cell, w in zip(row[1:], wide[1:], strict=True))])
@@ -176,7 +176,7 @@ def _title(result: Result) -> str:
 
 
 def _skipped_rows(result: Result) -> list[str]:
-    """What is in no share, by name."""
+    """The examples that were left out, by name."""
     skipped = result.get("skipped", ())
     head = f"left out: {len(skipped)} examples, whose pictures cannot be opened"
     rows = [head, *(f"  {one['example']}: {one['reason']}" for one in skipped)] if skipped else []
@@ -192,7 +192,7 @@ def _shares_grid(result: Result) -> list[str]:
             grid.append([f"{name}, blind", *(percent(entry["blind"][metric]) for metric in metrics)])
     grid.append(["chance", *(f"{100 * result['chance'][metric]:.1f}" for metric in metrics)])
     blind = any("blind" in entry for entry in result["models"].values())
-    note = "blind: each caption's mean score over 32 images that have nothing to do with it"
+    note = "blind: each caption's mean score over 32 unrelated images"
     return aligned(grid) + ([note] if blind else [])
 
 
@@ -202,7 +202,7 @@ def _official_rows(result: Result) -> list[str]:
         for name, entry in result["models"].items()
         for part, found in entry.get("official", {}).items()
     ]
-    return ["averages that the authors of the set report", *rows] if rows else []
+    return ["averages reported by the set's authors", *rows] if rows else []
 
 
 def _text_only_rows(result: Result) -> list[str]:
@@ -211,7 +211,7 @@ def _text_only_rows(result: Result) -> list[str]:
 
 
 def counted(average: Mapping[str, Any]) -> str:
-    """How many groups an official average is made of."""
+    """How many groups an official average covers."""
     most = f" of {average['of']:,}" if average["groups"] != average["of"] else ""
     return f"{average['groups']:,}{most} {average['unit']}"
 
@@ -262,7 +262,7 @@ def _reading_rows(result: Result, reading: str) -> list[str]:
 
 
 def _cost_rows(result: Result) -> list[str]:
-    grid = [["cost an example", "seconds", "denoiser calls"]]
+    grid = [["cost per example", "seconds", "denoiser calls"]]
     for name, entry in result["models"].items():
         calls = entry.get("evaluations_per_example")
         grid.append([name, f"{entry['seconds_per_example']:.3f}", "" if calls is None else f"{calls:g}"])
@@ -270,7 +270,7 @@ def _cost_rows(result: Result) -> list[str]:
 
 
 def _all_shares(entry: Mapping[str, Any], metrics: Sequence[str]) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
-    """(group, tag, metric, share): everything that one model's entry holds."""
+    """(group, tag, metric, share) for every share in one model's entry."""
     groups: list[tuple[str, str, Mapping[str, Any]]] = [("all", "", entry)]
     groups += [("blind", "", entry["blind"])] if "blind" in entry else []
     groups += [(kind, tag, shares) for kind, tags in entry["by_tag"].items() for tag, shares in tags.items()]

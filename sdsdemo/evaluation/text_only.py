@@ -1,13 +1,13 @@
-"""SugarCrepe++'s text-only task (TOT): captions alone, without a picture. Scores nothing.
+"""SugarCrepe++'s text-only task (TOT): captions without a picture. Scores nothing.
 
     right:  s(p1, p2) > s(p1, n)  and  s(p1, p2) > s(p2, n)
 
 s is the cosine of two text embeddings, p1 and p2 are the true captions and n the false one (Dumpala et al. 2024,
 2406.11171; VLMs/test_Variants_CLIP.py and evaluate_ulms.py of their code). A diffusion model scores captions by
-pictures and has no embedding of a caption, so it has no score here, which is said and is not 0.
+pictures and has no caption embedding, so it is reported as having no score, not 0.
 
-A result has it as `text_only` of each model: `name`, `rule`, `chance`, `accuracy`, `by_tag` and `apart`; or `name` and
-`missing`, a phrase that says why there is none.
+A result stores it as `text_only` of each model: `name`, `rule`, `chance`, `accuracy`, `by_tag` and `apart`; or `name`
+and `missing`, a phrase that says why there is none.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ from sdsdemo.types import Example, Scores
 
 RULE = "the two true captions are more similar to each other than either is to the false one; no picture"
 NO_EMBEDDING = "no text embedding, so no score"
-"""Of a diffusion model."""
+"""For a diffusion model."""
 NOT_KEPT = "not in this run: evaluate again with the same --out to add it"
-"""Of a run that was stored before the task was known, or was stopped before its end."""
+"""For a run that predates the task, or was stopped early."""
 CHANCE = 1 / 3
 """How often the first of three independent random similarities is the largest."""
 NONE = "none"
-"""In place of a share that a model cannot have."""
+"""Shown for a model that cannot have a share."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextOnlyTable:
-    """The task as people read it."""
+    """The task's results as a table."""
 
     title: str
     rows: list[list[str]]
-    """The head, all examples, a row a file, and chance; a column a model."""
+    """Header, all examples, one row per file, and chance; one column per model."""
     notes: list[str]
-    """The rule, and which model has no score, with why."""
+    """The rule, and why some models have no score."""
 
 
 def has_task(tags: Sequence[Mapping[str, str]]) -> bool:
-    """Whether the set of these examples has the task."""
+    """Whether these examples are from a set with the task."""
     return bool(tags) and all(set_of(own) == SUGARCREPE_PP for own in tags)
 
 
 def has_embedding(scores: Scores) -> bool:
-    """Whether the model that gave this score embeds captions by themselves: one whose scores are similarities."""
+    """Whether the model behind this score embeds captions on their own: its scores are similarities."""
     return scores.kind == "similarity"
 
 
@@ -59,12 +59,12 @@ def captions_alone(examples: Sequence[Example]) -> list[Example]:
 
 
 def name_of(tags: Sequence[Mapping[str, str]]) -> str:
-    """What the average is called; that of a part of the set is called one."""
+    """The name of the average, with "part of" for an incomplete set."""
     return f"{'part of ' if differences('sugarcrepe++', tags) else ''}{SUGARCREPE_PP}, TOT"
 
 
 def text_only_table(result: Result) -> TextOnlyTable | None:
-    """None for a result that has no such task."""
+    """The table; None for a result without the task."""
     found: dict[str, TextOnly] = {
         name: entry["text_only"] for name, entry in result["models"].items() if "text_only" in entry
     }
@@ -84,7 +84,7 @@ def text_only_table(result: Result) -> TextOnlyTable | None:
 
 
 def _row(label: str, shares: Mapping[str, Share], models: Sequence[str]) -> list[str]:
-    """shares: of the models that have one. A model that says nothing about some examples has its own n in its cell."""
+    """shares: for models that have one. A cell states its own n if some of its examples have non-finite scores."""
     n = max((share["n"] for share in shares.values()), default=0)
     cells = [_cell(shares.get(model), n) for model in models]
     return [label, str(n) if shares else "", *cells]
@@ -97,13 +97,13 @@ def _cell(share: Share | None, n: int) -> str:
 
 
 def text_only_warnings(result: Result) -> Iterator[str]:
-    """Ties and similarities that are no numbers, a sentence each."""
+    """Ties and non-finite similarities, one sentence each."""
     for name, entry in result["models"].items():
         counts = entry.get("text_only", {}).get("apart")
         if counts and counts["not_finite"]:
             yield (
-                f"{name}: text-only task: {counts['not_finite']} of {counts['n']} examples with a similarity that is "
-                "not a finite number, in no share."
+                f"{name}: text-only task: {counts['not_finite']} of {counts['n']} examples have a similarity that is "
+                "not a finite number; shares exclude them."
             )
         if counts and counts["ties"]:
             of = counts["n"] - counts["not_finite"]

@@ -50,7 +50,7 @@ class PairBatches:
 
     @torch.no_grad()
     def encode_frozen(self, step: int) -> dict[str, Tensor]:
-        """A frozen tower's features for a step, on the CPU, except those cached already: pass them to `keep`.
+        """A frozen tower's features for a step that are not cached yet, on the CPU: pass them to `keep`.
 
         They depend on the steps requested before, so that a resumed run gets the same bits.
         """
@@ -69,11 +69,11 @@ class PairBatches:
         return found
 
     def keep(self, features: Mapping[str, Tensor]) -> None:
-        """Caches features, so that no step computes them."""
+        """Caches features, so that steps need not compute them."""
         self._known.update(features)
 
     def rows(self, step: int, rows: slice) -> Batch:
-        """These rows of a step. Raises `UserError` if too many images are bad."""
+        """These rows of a step. Raises `UserError` if too many images are unreadable."""
         pairs = self._pairs(step)
         own, device = pairs[rows], self._base.device
         captions = [pair.caption for pair in own]
@@ -108,8 +108,8 @@ class PairBatches:
             return self._teacher.encode_images([pair.picture.open() for pair in pairs])
 
     def _equal(self, pairs: list[Pair]) -> dict[str, Tensor]:
-        """caption_B, and twin_B where there are twins: equal where CLIP reads the same tokens; of a source that counts
-        equal captions as right."""
+        """caption_B, and twin_B if there are twins: equal numbers for equal tokens. Empty unless the source says that
+        equal captions are right."""
         if not self._source.equal_captions_are_right:
             return {}
         said = {"caption_B": [pair.caption for pair in pairs]}
@@ -172,12 +172,12 @@ class PairBatches:
         return condition_C
 
     def _preferences(self, pairs: Sequence[Pair]) -> Tensor:
-        """p of each; of `labels` it is 1; NaN without a twin."""
-        told = self._recipe.objective == "labels"
-        found = [
-            float("nan") if pair.twin is None else 1.0 if told else self._preference.get(pair_key(pair), float("nan"))
-            for pair in pairs
-        ]
+        """p of each pair: 1 for `labels`, NaN without a twin."""
+        nan = float("nan")
+        if self._recipe.objective == "labels":
+            found = [nan if pair.twin is None else 1.0 for pair in pairs]
+        else:
+            found = [nan if pair.twin is None else self._preference.get(pair_key(pair), nan) for pair in pairs]
         return torch.tensor(found, dtype=torch.float32)
 
 

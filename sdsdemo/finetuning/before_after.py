@@ -41,21 +41,21 @@ NON_INFERIORITY_MARGIN = 0.02
 MEANT_FOR = (0.5, 0.9)
 """Range of base accuracy where non-inferiority is meaningful: neither at chance nor at the ceiling."""
 HELD_BYTES = 300_000_000
-"""Total size of cached CLIP inputs; larger sets are opened again at each evaluation."""
+"""Total size of cached CLIP inputs; images of larger sets are opened again at each evaluation."""
 ZERO_SHOT, RETRIEVAL = 500, (5, 100)
-"""Examples of zero-shot classification; sets, and captions a set, of retrieval."""
+"""Examples of zero-shot classification; retrieval sets, and captions per set."""
 AT_ONCE = 64
 AMONG = 100
 """Candidate captions for retrieval on the user's own data."""
 FLIPPED = 24
 """How many changed examples the record lists, each way."""
 NO_CHANGE = Change(value=math.nan, low=-1.0, high=1.0, n=0, gained=0, lost=0, p=1.0)
-"""Of no example: it may be anything."""
+"""The change over no examples: unknown."""
 MINI_TAGS = {
     recipe.tag: "both" if recipe.turned else "noun" if recipe.swapped == "things" else recipe.swapped
     for recipe in SWAPS.values()
 }
-"""Which kind of swap a tag of the Mini benchmarks is."""
+"""Tag of the Mini benchmarks -> kind of swap."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,9 +71,9 @@ class Evaluation:
 
     @property
     def headline(self) -> tuple[str, np.ndarray]:
-        """The metric tracked during the run: text score, or the share of captions preferred to their swaps.
+        """The metric tracked during the run (text score, or share of captions preferred to their swaps), and right_E.
 
-        With it right_E of the examples whose scores are finite.
+        right_E covers the examples whose scores are finite.
         """
         name = next(iter(self.right))
         metric = next(iter(self.right[name]))
@@ -86,9 +86,9 @@ class Evaluator:
     def __init__(
         self, sets: Mapping[str, list[Example]], base: ClipModel, inputs: dict[str, Tensor] | None = None
     ) -> None:
-        """sets: as `sets_of` gives them; the first is tracked during the run and compared by tag.
+        """sets: from `sets_of`; the first is tracked during the run and compared by tag.
 
-        inputs: CLIP's of images, by key, that models prepared in the same way may share; all that are met are added.
+        inputs: cached CLIP inputs by image key, shared by models with the same preprocessing; new ones are added.
         """
         self._base = base
         self.sets = dict(sets)
@@ -101,19 +101,19 @@ class Evaluator:
     def evaluate(self, sets: Sequence[str] = (), check: Callable[[], None] = lambda: None) -> Evaluation:
         """Evaluates the current model on these sets, or on all. check: called often, and may raise."""
         right: dict[str, dict[str, np.ndarray]] = {}
-        told: dict[str, np.ndarray] = {}
+        is_finite: dict[str, np.ndarray] = {}
         cosine: dict[str, float] = {}
         for name in sets or self.sets:
             examples = self.sets[name]
             image_ED, text_ED = self._features(examples, check)
             scores = [100 * i @ t.T for i, t in zip(image_ED, text_ED, strict=True)]
-            judged = judge([Scores(kind="similarity", score_IC=score_IC) for score_IC in scores])
-            right[name], told[name] = judged.right, judged.finite
+            outcomes = judge([Scores(kind="similarity", score_IC=score_IC) for score_IC in scores])
+            right[name], is_finite[name] = outcomes.right, outcomes.finite
             if name == self.first and all(len(example.captions) == 2 for example in examples):
                 cosine["captions"] = float(np.median([t[0] @ t[1] for t in text_ED]))
                 if len(examples[0].images) == 2:
                     cosine["images"] = float(np.median([i[0] @ i[1] for i in image_ED]))
-        return Evaluation(right=right, finite=told, cosine=cosine)
+        return Evaluation(right=right, finite=is_finite, cosine=cosine)
 
     def _features(
         self, examples: Sequence[Example], check: Callable[[], None]
@@ -177,12 +177,12 @@ class Evaluator:
         return dict(finite(record))
 
     def _by_tag(self, was_E: np.ndarray, is_E: np.ndarray, finite_E: np.ndarray) -> dict[str, Any]:
-        """The watched metric by tag: exploratory, as no test was declared for it."""
+        """The tracked metric by tag: exploratory, as no test was declared for it."""
         rows = tag_rows(self.sets[self.first], "tag")
         return {tag: _row(was_E[places], is_E[places], finite_E[places]) for tag, places in rows.items()}
 
     def _withheld(self, was_E: np.ndarray, is_E: np.ndarray, finite_E: np.ndarray, recipe: Recipe) -> dict[str, Any]:
-        """Swaps never trained: the kind, and the captions with the words, that the recipe withheld."""
+        """Swaps withheld from training by the recipe: of a kind, or in captions with certain words."""
         return {
             what: {
                 "withheld": getattr(recipe, f"withheld_{what}"),
@@ -193,7 +193,7 @@ class Evaluator:
 
 
 def withheld_rows(examples: Sequence[Example], recipe: Recipe) -> dict[str, np.ndarray]:
-    """chosen_E of the examples whose swap the recipe never trains: of its `kind`, with its `words`; none empty."""
+    """chosen_E of the examples whose swap the recipe withholds, by `kind` and by `words`; empty ones are left out."""
     kind_E = np.array([_kind(example) == recipe.withheld_kind != "" for example in examples])
     words = f" {recipe.withheld_words.strip().lower()} "
     words_E = np.array([bool(words.strip()) and words in f" {e.captions[0].lower()} " for e in examples])
@@ -260,7 +260,7 @@ def _key(example: Example, image: int) -> str:
 
 
 def _row(was_E: np.ndarray, is_E: np.ndarray, finite_E: np.ndarray) -> dict[str, Any]:
-    """Before, after and change of one metric, of the examples whose scores are finite both times."""
+    """Before, after and change of one metric, over the examples whose scores are finite both times."""
     was_E, is_E = was_E[finite_E], is_E[finite_E]
     return {
         "before": asdict(proportion(int(was_E.sum()), len(was_E))),
@@ -276,7 +276,7 @@ def _apart(before: Evaluation, after: Evaluation, name: str) -> dict[str, Any]:
 
 
 def _kept(row: Mapping[str, Any], finite_E: np.ndarray) -> dict[str, Any]:
-    """Whether a choice set shows non-inferiority: True, False, or None where the set does not suit the base.
+    """Whether a choice set shows non-inferiority: True, False, or None if the set does not suit the base.
 
     finite_E: whether an example's scores are finite afterwards; if any is not, the result is False.
     """

@@ -20,7 +20,7 @@ from torch import Tensor
 from sdsdemo.runtime import files
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
-"""What AdamW keeps for each parameter, in its shape; beside it, `step`."""
+"""AdamW's state per parameter, besides `step`; each has the parameter's shape."""
 State = dict[str, Any]
 """`done` steps, `parameters` and their moving `average` by name, and the `optimiser`'s state dict."""
 
@@ -30,27 +30,27 @@ class CheckpointError(Exception):
 
 
 class UnwritableError(CheckpointError):
-    """It cannot be written to disk."""
+    """A checkpoint cannot be written to disk."""
 
 
 def earlier(path: Path) -> Path:
-    """Where the checkpoint before the newest one is."""
+    """Path of the checkpoint before the newest one."""
     return path.with_name(f"{path.stem}.earlier{path.suffix}")
 
 
 def exists(path: Path) -> bool:
-    """Whether there is a checkpoint, whole or not."""
+    """Whether there is a checkpoint, usable or not."""
     return path.exists() or earlier(path).exists()
 
 
 def forget(path: Path) -> None:
-    """Removes both."""
+    """Removes both checkpoints."""
     for one in (path, earlier(path)):
         one.unlink(missing_ok=True)
 
 
 def save(path: Path, state: State) -> None:
-    """Written aside, then renamed; the newest one becomes the earlier one. Raises `UnwritableError`."""
+    """Writes atomically; the newest checkpoint becomes the earlier one. Raises `UnwritableError`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.write_aside(path) as aside:
@@ -83,17 +83,17 @@ def newest(path: Path, check: Callable[[Any], None] = lambda state: None) -> tup
 
 
 def check_fits(state: State, parameters: Mapping[str, Tensor], *, averaged: bool) -> None:
-    """Raises `CheckpointError` for other parameters, shapes or types, and for values that are no numbers."""
+    """Raises `CheckpointError` for other parameters, shapes or types, and for non-finite values."""
     _check_tensors("parameters", state["parameters"], parameters)
     _check_tensors("average", state["average"], parameters if averaged else {})
     like = list(parameters.values())
     for index, held in state["optimiser"]["state"].items():
         if not isinstance(index, int) or not 0 <= index < len(like) or not isinstance(held, dict):
-            raise CheckpointError("its optimiser has other parameters")
+            raise CheckpointError("its optimiser state belongs to other parameters")
         _check_tensors("optimiser", {key: held.get(key) for key in MOMENTS}, dict.fromkeys(MOMENTS, like[index]))
         step = held.get("step")
         if not isinstance(step, Tensor) or step.numel() != 1 or not step.isfinite().all():
-            raise CheckpointError("its optimiser counts no steps")
+            raise CheckpointError("its optimiser state has no step count")
 
 
 def _check_tensors(what: str, found: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> None:
@@ -102,15 +102,15 @@ def _check_tensors(what: str, found: Mapping[str, Any], wanted: Mapping[str, Ten
     for name, like in wanted.items():
         tensor = found[name]
         if not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
-            raise CheckpointError(f"its {what} hold no tensor {name}")
+            raise CheckpointError(f"its {what} lack the tensor {name}")
         if tensor.shape != like.shape or tensor.dtype != like.dtype:
             raise CheckpointError(f"its {what} have a different shape or type at {name}")
         if not tensor.isfinite().all():
-            raise CheckpointError(f"its {what} hold no numbers at {name}")
+            raise CheckpointError(f"its {what} are not finite at {name}")
 
 
 def _read(path: Path) -> State:
-    """A whole file of our shape. Raises `CheckpointError` naming it."""
+    """Reads a checkpoint file. Raises `CheckpointError` naming a file that is damaged or something else."""
     try:
         with zipfile.ZipFile(path) as archive:
             if archive.testzip() is not None:

@@ -13,17 +13,17 @@ from typing import Any
 
 from sdsdemo.core.number_format import level_words, share_words
 from sdsdemo.finetuning.events import Done, Evaluated, Notice, Step, Working
-from sdsdemo.finetuning.phrases import KEPT, SHOWN, apart_words, change_words, cosine_words
+from sdsdemo.finetuning.phrases import KEPT, SHOWN, change_words, cosine_words, not_finite_words
 from sdsdemo.finetuning.recipe import MINI, Recipe
 from sdsdemo.finetuning.run import finetune
-from sdsdemo.finetuning.run_folder import TuningFolder
+from sdsdemo.finetuning.run_folder import FineTuningFolder
 from sdsdemo.finetuning.setup import Models
 from sdsdemo.runtime import distributed
 
 EVERY = 1.0
 """Seconds between two lines of progress."""
 PAST = 0.9
-"""Weight of the past in the smoothed loss of the progress line."""
+"""Smoothing factor of the loss in the progress line."""
 STATES = {
     "finished": "Finished after {done} steps, {seconds:.0f} s.",
     "stopped": "Stopped after {done} of {steps} steps, {seconds:.0f} s; what it learned is kept.",
@@ -40,15 +40,14 @@ def run_in_shell(
     progress: Callable[[str], None],
     note: Callable[[str], None],
 ) -> Mapping[str, Any] | None:
-    """Runs a recipe with a live line; Ctrl-C stops it and keeps what it has. The record; None but in the main process.
-
-    Raises `UserError` for what must change first.
+    """Runs a recipe with a live progress line; Ctrl-C stops it and saves. Returns the record; None outside the main
+    process. Raises `UserError` for anything the user must fix first.
     """
     processes = distributed.find()
     say = note if processes.is_main else _silent
     line = _Line(recipe.steps, progress if processes.is_main else _silent)
     record: Mapping[str, Any] | None = None
-    with _stopping_on_interrupt(TuningFolder(out), say):
+    with _stopping_on_interrupt(FineTuningFolder(out), say):
         for event in finetune(recipe, out, workbench=workbench, resume=resume, processes=processes):
             if isinstance(event, Notice):
                 say(event.text)
@@ -85,7 +84,7 @@ def as_text(record: Mapping[str, Any], out: Path) -> str:
 
 
 def measured_lines(measured: Mapping[str, Any]) -> list[str]:
-    """Before and after of each set, with uncertainty."""
+    """Lines with the scores before and after on each set, with uncertainty."""
     lines = []
     for name, found in measured["sets"].items():
         for metric, row in found["metrics"].items():
@@ -93,16 +92,16 @@ def measured_lines(measured: Mapping[str, Any]) -> list[str]:
                 before, after = level_words(row["before"]), level_words(row["after"])
                 kept = f"; {KEPT[found['kept']]}" if "kept" in found else ""
                 lines.append(f"{name} {metric}: {before} -> {after} %, {change_words(row['change'])}{kept}")
-        lines += [f"{name}: {said}" for said in [apart_words(found)] if said]
+        lines += [f"{name}: {said}" for said in [not_finite_words(found)] if said]
     for what, row in measured.get("withheld", {}).items():
-        lines.append(f"swaps never trained ({what} {row['withheld']}): {change_words(row['change'])}")
+        lines.append(f"swaps withheld from training ({what} {row['withheld']}): {change_words(row['change'])}")
     for what, (was, now) in measured.get("cosine", {}).items():
-        lines.append(f"median cosine of the two {what} of an example: {cosine_words(was)} -> {cosine_words(now)}")
+        lines.append(f"median cosine between an example's two {what}: {cosine_words(was)} -> {cosine_words(now)}")
     return lines
 
 
 class _Line:
-    """The line of progress: step, losses, rate, time left."""
+    """The progress line: step, losses, rate, time left."""
 
     def __init__(self, steps: int, show: Callable[[str], None]) -> None:
         self._steps, self._show = steps, show
@@ -127,14 +126,14 @@ class _Line:
         assert self._first is not None
         made = event.step - self._first.step
         rate = made / max(event.seconds - self._first.seconds, 1e-9)
-        pace = f"{rate:.1f} steps a second  {(self._steps - event.step) / rate:.0f} s left" if made else ""
+        pace = f"{rate:.1f} steps/s  {(self._steps - event.step) / rate:.0f} s left" if made else ""
         terms = "  ".join(f"{name} {value:.4f}" for name, value in event.losses.items() if name != "loss")
-        return f"step {event.step} of {self._steps}  loss, smoothed {self._loss:.4f}  {terms}  {pace}"
+        return f"step {event.step} of {self._steps}  smoothed loss {self._loss:.4f}  {terms}  {pace}"
 
 
 @contextmanager
-def _stopping_on_interrupt(folder: TuningFolder, say: Callable[[str], None]) -> Iterator[None]:
-    """Ctrl-C asks the run to stop; a second one ends the process at once."""
+def _stopping_on_interrupt(folder: FineTuningFolder, say: Callable[[str], None]) -> Iterator[None]:
+    """Ctrl-C asks the run to stop; a second one kills the process."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -154,4 +153,4 @@ def _stopping_on_interrupt(folder: TuningFolder, say: Callable[[str], None]) -> 
 
 
 def _silent(line: str) -> None:
-    """Output of every process but the main one: nothing."""
+    """Discards output, in every process but the main one."""

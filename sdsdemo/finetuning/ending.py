@@ -63,7 +63,7 @@ def end_unprepared(loaded: Loaded, record: RunRecord) -> Iterator[Event]:
 
 
 def _without_files(record: RunRecord, state: str, reason: str = "") -> Done | None:
-    """The end if nothing is to be written: not in the main process, or an unchanged run."""
+    """The `Done` event if there is nothing to write: outside the main process, or for an unchanged run."""
     if not record.is_main:
         return Done(state=state, record=record.values, reason=reason)
     return record.close_as_it_was(state, reason) if record.is_as_it_was(state) else None
@@ -95,7 +95,7 @@ def _write_model(loaded: Loaded, record: RunRecord, state: str, tensors: Mapping
 
 
 def _evaluate_after(prepared: Prepared, baseline: Baseline, record: RunRecord, state: str) -> Iterator[Event]:
-    """Compares a run that made a step, or was to make none, with its base. Raises `StopAsked`.
+    """Compares the trained model with its base, unless the run was cut before its first step. Raises `StopAsked`.
 
     A stopped run is evaluated only if that is quick.
     """

@@ -1,6 +1,6 @@
-"""How long a run would take here, measured by a few steps of the same recipe. Keeps nothing.
+"""Estimates how long a run would take here from a few steps of the same recipe. Keeps nothing.
 
-seconds = preparing + steps x (seconds a step) + evaluations x (seconds an evaluation)
+seconds = preparation + steps x (seconds per step) + evaluations x (seconds per evaluation)
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sdsdemo.finetuning.training import EVALUATIONS
 from sdsdemo.runtime import zerogpu
 
 STEPS = 4
-"""Steps to time: the median without the first, which is slow."""
+"""Steps to time: the median counts, without the slow first one."""
 SAMPLE = 32
 """Images fitted or scored by the teacher, to time one."""
 DEPENDS_ON = ("base", "teacher", "objective", "batch", "micro_batch", "jacobian", "trained", "towers", "data",
@@ -49,12 +49,12 @@ class Estimate:
     image_again: float
     """Per image of a later evaluation."""
     images: int
-    """Images of a whole evaluation."""
+    """Images in a full evaluation."""
     first_images: int
-    """Images of an evaluation on held-out data alone."""
+    """Images in an evaluation on held-out data alone."""
 
     def total(self, recipe: Recipe) -> float:
-        """Seconds of the whole run; less if the teacher has scored some pairs before."""
+        """Seconds for the whole run; fewer if the teacher has scored some pairs before."""
         pairs = min(recipe.pool or recipe.steps * recipe.batch, recipe.steps * recipe.batch)
         items = {"sds": recipe.fitted_on, "preference": pairs}.get(recipe.objective, 0)
         again = self.images + (EVALUATIONS - 1) * self.first_images
@@ -65,7 +65,7 @@ class Estimate:
         """The estimate in a sentence."""
         quota = " of your GPU quota" if zerogpu.is_here() else ""
         return (
-            f"About {duration(self.total(recipe))}{quota} on this machine: {self.step:.2g} s a step, measured by "
+            f"About {duration(self.total(recipe))}{quota} on this machine: {self.step:.2g} s per step, measured over "
             f"{STEPS - 1} steps just now."
         )
 
@@ -76,7 +76,7 @@ def key(recipe: Recipe) -> tuple[object, ...]:
 
 
 def estimate(recipe: Recipe, workbench: Models, steps: int = STEPS) -> Estimate:
-    """Makes a few steps and discards them; the first does not count.
+    """Times a few steps and discards them; the first does not count.
 
     Raises `UserError` for a recipe that cannot run here.
     """
@@ -87,9 +87,9 @@ def estimate(recipe: Recipe, workbench: Models, steps: int = STEPS) -> Estimate:
         tiny = replace(tiny, objective="labels", permuted=False, unordered=False)
     start = time.perf_counter()
     loaded = result_of(load(plan(tiny, workbench)))
-    told_at: list[float] = []
-    run = result_of(prepare(loaded), lambda event: told_at.extend([time.perf_counter()] * isinstance(event, Notice)))
-    ready, fitted = told_at[0], time.perf_counter()
+    noticed: list[float] = []
+    run = result_of(prepare(loaded), lambda event: noticed.extend([time.perf_counter()] * isinstance(event, Notice)))
+    ready, fitted = noticed[0], time.perf_counter()
     marks = [fitted]
     for event in train(run.student, run.objective, TrainingConfig(steps=steps, learning_rate=1e-8)):
         marks += [time.perf_counter()] if isinstance(event, Step) else []
@@ -134,13 +134,13 @@ def asking_seconds(recipe: Recipe, workbench: Models, loaded: Loaded | None = No
 
 def _time_evaluations(loaded: Loaded) -> tuple[float, float, int, int]:
     """Seconds per image of the first and later evaluations; images per evaluation, and in its first set."""
-    measures = Evaluator(sets_of(loaded.plan.recipe, loaded.source), loaded.base)
-    counts = [sum(len(example.images) for example in examples) for examples in measures.sets.values()]
-    sample = measures.sets[measures.first][:SAMPLE]
-    measures.sets[measures.first] = sample
+    evaluator = Evaluator(sets_of(loaded.plan.recipe, loaded.source), loaded.base)
+    counts = [sum(len(example.images) for example in examples) for examples in evaluator.sets.values()]
+    sample = evaluator.sets[evaluator.first][:SAMPLE]
+    evaluator.sets[evaluator.first] = sample
     marks = [time.perf_counter()]
     for _ in range(2):
-        measures.evaluate([measures.first])
+        evaluator.evaluate([evaluator.first])
         marks.append(time.perf_counter())
     count = sum(len(example.images) for example in sample)
     return (marks[1] - marks[0]) / count, (marks[2] - marks[1]) / count, sum(counts), counts[0]

@@ -35,14 +35,14 @@ class Notice:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One optimiser step was made."""
+    """One optimiser step was taken."""
 
     step: int
     """Steps done so far."""
     losses: Mapping[str, float]
     gradient_norm: float
     seconds: float
-    """Wall-clock time since this process began or continued the run."""
+    """Wall-clock time since this process started or resumed the run."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -72,14 +72,14 @@ class CheckpointSaved:
 
 @dataclass(frozen=True, kw_only=True)
 class Stopped:
-    """The run stopped on request and was saved; the module holds the weights so far."""
+    """The run stopped on request and was saved; the module holds the current weights."""
 
     step: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """All steps were made; the module holds the result."""
+    """All steps are done; the module holds the result."""
 
     step: int
 
@@ -257,7 +257,7 @@ class _Run:
             yield losses
 
     def settle(self) -> None:
-        """Leave the moving average in the module, where there is one."""
+        """Leaves the moving average in the module, if there is one."""
         with torch.no_grad():
             for name, value in self.average.items():
                 self.parameters[name].copy_(value)

@@ -1,22 +1,22 @@
-"""What is minimised when a CLIP is fine-tuned. Knows no data set, no file and no optimiser.
+"""The objectives for fine-tuning CLIP. Knows no data set, no file and no optimiser.
 
     clip         L = L_CLIP
     sds          L = L_CLIP + lambda L_SDS,     L_SDS = E e( h_w(f(x)), t, eps, c )       (Basu et al. 2023, 2307.09233)
-    negatives    L = L_CLIP with the swapped captions among the texts that an image chooses from (as NegCLIP)
+    negatives    L = L_CLIP with the swapped captions as hard negatives for each image (as NegCLIP)
     preference   L = L_CLIP + lambda L_PREF,    L_PREF = E w BCE( student prefers c to c', teacher's p )
-    labels       as preference with p = 1: trained on which caption is true. An upper bound, no distillation
+    labels       preference with p = 1: trained on which caption is true. An upper bound, no distillation
     features     L = L_CLIP + lambda E || h_f(f(x)) - u(z_t, t, c) ||^2,   u: the frozen denoiser's inner features
 
-f(x) is the normalised image embedding, h_w and h_f one linear layer each, e the denoising error of
-`sdsdemo.core.losses`, which the scorer computes too. The teacher is frozen, and its own text encoder reads the caption,
-so that L_SDS reaches the image tower only. c' is the swapped twin of c. The logit scale stays as it is. Equal captions
-in a step are right for each other's images, where the source says so; distinct ones give the loss of open_clip, to
-the bit.
+f(x) is the normalised image embedding, h_w and h_f are linear layers, and e is the denoising error of
+`sdsdemo.core.losses`, as in the scorer. The teacher is frozen and reads the caption with its own text encoder, so L_SDS
+reaches only the image tower. c' is the swapped twin of c. The logit scale is frozen. If the source says so, equal
+captions in a step count as right for each other's images; with distinct captions, the loss equals open_clip's to the
+bit.
 
-What the paper leaves open is an option of `ObjectiveConfig`, with what it is set to in the run's record.
+Choices that the paper leaves open are options of `ObjectiveConfig`; the run's record states them.
 
-A step may be cut into micro-batches and shared by processes, and still is the step of the whole batch: the features of
-the other rows are computed first, without a gradient, and the contrastive loss sees all of them.
+A step may be split into micro-batches and shared by processes without changing the result: the features of the other
+rows are computed first, without a gradient, and the contrastive loss sees all of them.
 
 Shape suffixes: B batch, R rows of a micro-batch, L tokens, D features, W inner features, N pictures.
 """
@@ -54,7 +54,7 @@ LARGEST_SCALE = 100.0
 
 
 class Teacher(Protocol):
-    """What is needed of a frozen diffusion model."""
+    """The interface required of a frozen diffusion model."""
 
     schedule: NoiseSchedule
     latent_shape: tuple[int, int, int]
@@ -62,40 +62,40 @@ class Teacher(Protocol):
     def denoise(self, noisy_B: Tensor, timestep_B: Tensor, condition_B: Any) -> Tensor: ...
 
     def inner_features(self, noisy_B: Tensor, timestep_B: Tensor, condition_B: Any) -> Tensor:
-        """feature_BW of the denoiser's middle; only `features` asks for it."""
+        """feature_BW of the denoiser's middle block; only `features` needs it."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Batch:
-    """Some rows of a step's pictures and captions; row r of each belongs together."""
+    """Some rows of a step: row r of every tensor belongs to the same image-caption pair."""
 
     pixels_R: Tensor | None = None
-    """As CLIP's image tower takes them: [R, 3, H, W], normalised. None where `image_RD` is there."""
+    """Input of CLIP's image tower: [R, 3, H, W], normalised. None if `image_RD` is given."""
     token_RL: Tensor | None = None
-    """As CLIP's text tower takes them. None where `text_RD` is there."""
+    """Input of CLIP's text tower. None if `text_RD` is given."""
     twin_token_RL: Tensor | None = None
-    """The swapped twin of each caption, or a caption of another row where it has none."""
+    """The swapped twin of each caption, or another row's caption if it has none."""
     image_RD: Tensor | None = None
-    """Normalised features of the images, computed beforehand because their tower is frozen."""
+    """Normalised image features, precomputed because the image tower is frozen."""
     text_RD: Tensor | None = None
-    """The same of the captions."""
+    """Likewise for the captions."""
     twin_RD: Tensor | None = None
-    """The same of the twins."""
+    """Likewise for the twins."""
     condition_R: Any = None
-    """The captions as the teacher's text encoder gives them."""
+    """The captions encoded by the teacher's text encoder."""
     latent_R: Tensor | None = None
     """The true latents, scaled for the denoiser."""
     preference_R: Tensor | None = None
-    """The teacher's probability of caption against twin; NaN where there is no twin."""
+    """The teacher's probability of preferring the caption to its twin; NaN without a twin."""
     caption_B: Tensor | None = None
-    """A number for each caption of the whole step, of all processes, equal for equal captions. None: all differ."""
+    """An index for each caption of the whole step, over all processes; equal captions share one. None: all differ."""
     twin_B: Tensor | None = None
-    """The same of the twins, in the numbers of the captions where they are equal to one."""
+    """Likewise for the twins; a twin equal to a caption has its index."""
 
 
 class Batches(Protocol):
-    """Where a step's rows come from; what they are depends on nothing but step and rows."""
+    """Source of a step's rows, which depend only on step and rows."""
 
     size: int
 
@@ -104,43 +104,43 @@ class Batches(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig:
-    """What to minimise."""
+    """An objective and its options."""
 
     name: Name = "sds"
     lam: float = 1.0
     """Weight of the second term."""
     reduction: Reduction = "mean"
-    """Over the elements of a latent; `sum` is `mean` times their number."""
+    """Reduction over the elements of a latent; `sum` is `mean` times their number."""
     jacobian: bool = True
-    """Back through the whole denoiser, or DreamFusion's gradient without it."""
+    """Backpropagate through the denoiser, or use DreamFusion's gradient, which omits its Jacobian."""
     timesteps: tuple[float, float] = (0.0, 1.0)
-    """Part of the schedule that t is drawn from, uniformly."""
+    """Range of the schedule that t is drawn from uniformly, as shares."""
 
 
 class Objective:
-    """`training.LossesAt` of an aim: the losses of a step, micro-batch by micro-batch."""
+    """Implements `loop.LossesAt`: the losses of a step, micro-batch by micro-batch."""
 
     def __init__(
         self,
         student: Student,
         batches: Batches,
-        aim: ObjectiveConfig,
+        config: ObjectiveConfig,
         *,
         teacher: Teacher | None = None,
         seed: int = 0,
         parts: int = 1,
         processes: Processes = ALONE,
     ) -> None:
-        """parts: micro-batches that a process cuts its rows into.
+        """parts: number of micro-batches per process.
 
-        Raises `ValueError` for a bad lambda, a batch that the processes cannot share evenly, a missing teacher.
+        Raises `ValueError` for a bad lambda, a batch size that is no multiple of the processes, or a missing teacher.
         """
-        total_loss(torch.zeros(()), torch.zeros(()), aim.lam)  # checks lambda
+        total_loss(torch.zeros(()), torch.zeros(()), config.lam)  # checks lambda
         if batches.size % processes.count:
             raise ValueError(f"the batch of {batches.size} must be a multiple of the {processes.count} processes")
-        if aim.name in WITH_TEACHER_IN_LOOP and teacher is None:
-            raise ValueError(f"objective {aim.name!r} needs a teacher")
-        self.student, self.batches, self.aim, self.teacher = student, batches, aim, teacher
+        if config.name in WITH_TEACHER_IN_LOOP and teacher is None:
+            raise ValueError(f"objective {config.name!r} needs a teacher")
+        self.student, self.batches, self.config, self.teacher = student, batches, config, teacher
         self.seed, self.processes, self.parts = seed, processes, parts
 
     @property
@@ -166,27 +166,27 @@ class Objective:
     def _losses(
         self, batch: Batch, rows: slice, features: list[Tensor], own: list[Tensor], step: int
     ) -> Mapping[str, Tensor]:
-        """What these rows add to the losses of the step."""
+        """These rows' contribution to the losses of the step."""
         scale = self.student.clip.logit_scale.exp().clamp(max=LARGEST_SCALE)
         share = (rows.stop - rows.start) / self.batches.size
         contrastive = (
             negatives_loss(features[0], features[1], features[2], scale, batch.caption_B, batch.twin_B)
-            if self.aim.name == "negatives"
+            if self.config.name == "negatives"
             else clip_loss(features[0], features[1], scale, batch.caption_B)
         )
         contrastive = contrastive - contrastive.detach() * (
             1 - share
         )  # the value of a share, the gradient of the whole
-        if self.aim.name in ("clip", "negatives"):
+        if self.config.name in ("clip", "negatives"):
             return {"loss": contrastive}
         second = share * self._second(batch, rows, own, scale, step)
-        return {"loss": total_loss(contrastive, second, self.aim.lam), "clip": contrastive, self.aim.name: second}
+        return {"loss": total_loss(contrastive, second, self.config.lam), "clip": contrastive, self.config.name: second}
 
     def _second(self, batch: Batch, rows: slice, own: list[Tensor], scale: Tensor, step: int) -> Tensor:
-        """The term that lambda weighs, as a mean over these rows."""
-        if self.aim.name == "sds":
+        """The term weighted by lambda, averaged over these rows."""
+        if self.config.name == "sds":
             return self.sds(batch, rows, own[0], step)
-        if self.aim.name == "features":
+        if self.config.name == "features":
             return self._features(batch, rows, own[0], step)
         assert batch.preference_R is not None
         return preference_loss(own[0], own[1], own[2], batch.preference_R, scale).mean()
@@ -198,7 +198,7 @@ class Objective:
         latent_R = self.student.latents(image_RD)
         return sds_loss(
             self.teacher.denoise, self.teacher.schedule, latent_R, noise_R.to(latent_R.device), timestep_R,
-            batch.condition_R, reduction=self.aim.reduction, jacobian=self.aim.jacobian,
+            batch.condition_R, reduction=self.config.reduction, jacobian=self.config.jacobian,
         ).mean()  # fmt: skip
 
     def _features(self, batch: Batch, rows: slice, image_RD: Tensor, step: int) -> Tensor:
@@ -213,17 +213,17 @@ class Objective:
         return features_loss(self.student.h_f(image_RD), inner_RW).mean()
 
     def draw(self, step: int, rows: slice) -> tuple[Tensor, Tensor]:
-        """timestep_R and noise_R of these rows, on the CPU: the same however the step is cut."""
+        """timestep_R and noise_R of these rows, on the CPU: the same however the step is split."""
         assert self.teacher is not None
         rng = np.random.default_rng((self.seed, step))
-        low, high = (round(share * self.teacher.schedule.steps) for share in self.aim.timesteps)
+        low, high = (round(share * self.teacher.schedule.steps) for share in self.config.timesteps)
         timestep_B = torch.from_numpy(rng.integers(low, max(high, low + 1), size=self.batches.size))
         noise_B = rng.standard_normal((self.batches.size, *self.teacher.latent_shape), dtype=np.float32)
         return timestep_B[rows], torch.from_numpy(noise_B[rows])
 
     def _embed(self, batch: Batch) -> list[Tensor]:
-        """features_RD of images, captions, and twins where the aim needs them."""
-        clip, twins = self.student.clip, self.aim.name in WITH_TWINS
+        """features_RD of images, captions, and twins if the objective needs them."""
+        clip, twins = self.student.clip, self.config.name in WITH_TWINS
         image_RD = batch.image_RD
         if image_RD is None:
             image_RD = clip.encode_image(batch.pixels_R, normalize=True)
@@ -234,17 +234,17 @@ class Objective:
             for token_RL, features_RD in zip(said, known, strict=True)
             if features_RD is None and token_RL is not None
         ]
-        # in one call: a small tower spends much of its time on being called
+        # in one call: for a small tower, call overhead dominates
         fresh = iter(encode_captions(clip, torch.cat(new)).chunk(len(new)) if new else ())
         return [image_RD, *(next(fresh) if features_RD is None else features_RD for features_RD in known)]
 
     def _all_features(self, read: list[Batch]) -> list[Tensor]:
-        """features_BD of the whole step, of all processes, without a gradient."""
+        """features_BD of the whole step, over all processes, without a gradient."""
         with torch.no_grad():
             parts = [self._embed(batch) for batch in read]
         return [self.processes.gather_rows(torch.cat(part)) for part in zip(*parts, strict=True)]
 
 
 def _spliced(all_BD: Tensor, rows: slice, own_RD: Tensor) -> Tensor:
-    """The features of the whole step with these rows in place, and a gradient through them alone."""
+    """The features of the whole step, with a gradient through these rows only."""
     return torch.cat([all_BD[: rows.start], own_RD.to(all_BD.dtype), all_BD[rows.stop :]])

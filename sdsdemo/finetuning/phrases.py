@@ -1,4 +1,4 @@
-"""How a run's numbers are said, to page and shell alike. Plain values; loads nothing heavy."""
+"""A run's numbers in words, for page and shell alike. Plain values; loads nothing heavy."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def change_words(change: Mapping[str, Any]) -> str:
     return said + (": not distinguishable from no change" if low <= 0 <= high else "")
 
 
-def apart_words(found: Mapping[str, Any]) -> str:
-    """What is in no figure of a set, as a sentence; empty where everything is."""
+def not_finite_words(found: Mapping[str, Any]) -> str:
+    """How many examples a set's figures exclude as non-finite, in a sentence; empty if none."""
     counts = found.get("not_finite")
     if not counts:
         return ""
@@ -35,12 +35,12 @@ def apart_words(found: Mapping[str, Any]) -> str:
 
 
 def cosine_words(cosine: float | None) -> str:
-    """A median cosine; in a record, one that is not a number is None."""
+    """A median cosine; records store one that is not a number as None."""
     return "not a number" if cosine is None else f"{cosine:.3f}"
 
 
 def duration(seconds: float) -> str:
-    """A time for people: 40 s, 3 min, 5.5 h."""
+    """A readable duration: 40 s, 3 min, 5.5 h."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

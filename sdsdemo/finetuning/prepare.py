@@ -1,8 +1,8 @@
-"""A loaded run made ready to train: teacher, student, h_w fitted or the teacher asked, and the losses of its steps.
+"""Prepares a loaded run for training: loads the teacher, builds the student, fits h_w or queries the teacher.
 
     load -> Loaded (`setup`) -> prepare -> Prepared -> train -> Ended (`training`)
 
-Writes no file but the teacher's answers, and measures nothing; `run` and `estimate` are made of it.
+Writes no file but the teacher's preferences, and evaluates nothing. Used by `run` and `estimate`.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from sdsdemo.models.diffusion_scorer import DiffusionScorer
 from sdsdemo.types import Budget
 
 LEAST_TESTED, MOST_TESTED = 16, 256
-"""Images that h_w is tested on, beside those that it is fitted on: a quarter as many, between these."""
+"""Limits on the number of held-out images that test h_w: a quarter of those it is fitted on, within these limits."""
 FEW_FITTED = (
-    "h_w is fitted on {count} images, fewer than the {width} dimensions of an image embedding: it memorises "
-    "them. Raise --fitted-on."
+    "h_w is fitted on {count} images, fewer than the {width} dimensions of an image embedding, and memorises "
+    "them: raise --fitted-on."
 )
 FIT_AT_ONCE = 64
 PREFERENCE_SEED = 0
 Facts = dict[str, Any]
-"""For the record: what is trained, what the teacher was asked, what h_w explains."""
+"""For the record: the trained parameters, the queries to the teacher, the R2 of h_w."""
 Preference = dict[tuple[str, str, str], float]
-"""p by pair, as `pair_key` names it."""
+"""p by `pair_key`."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prepared:
-    """A loaded run that can make its first step."""
+    """A run that is ready for its first step."""
 
     loaded: Loaded
     teacher: LatentDiffusion | None
@@ -55,7 +55,7 @@ class Prepared:
     objective: Objective
     """The losses of the recipe's steps."""
     facts: Mapping[str, Any]
-    """What was learned meanwhile, for the record."""
+    """Facts from preparation, for the record."""
 
 
 def prepare(loaded: Loaded) -> Generator[Event, None, Prepared]:
@@ -76,7 +76,7 @@ def prepare(loaded: Loaded) -> Generator[Event, None, Prepared]:
     if recipe.objective == "sds" and recipe.h_w == "fit":
         facts |= yield from _fit(loaded, student, batches)
     objective = Objective(
-        student, batches, _aim(recipe),
+        student, batches, _objective_config(recipe),
         teacher=teacher, seed=recipe.seed, parts=loaded.plan.parts, processes=loaded.plan.processes,
     )  # fmt: skip
     return Prepared(loaded=loaded, teacher=teacher, student=student, batches=batches, objective=objective, facts=facts)
@@ -100,7 +100,7 @@ def _load_teacher(loaded: Loaded) -> Generator[Event, None, LatentDiffusion | No
 
 @builds_alone
 def _new_student(loaded: Loaded, in_loop: LatentDiffusion | None) -> Student:
-    """in_loop: the teacher, where it is asked in every step."""
+    """in_loop: the teacher, if it runs in every step."""
     recipe = loaded.plan.recipe
     torch.manual_seed(recipe.seed)
     student = Student(
@@ -115,7 +115,7 @@ def _new_student(loaded: Loaded, in_loop: LatentDiffusion | None) -> Student:
     return student.to(loaded.plan.device)
 
 
-def _aim(recipe: Recipe) -> ObjectiveConfig:
+def _objective_config(recipe: Recipe) -> ObjectiveConfig:
     return ObjectiveConfig(
         name=recipe.objective,
         lam=recipe.lam,
@@ -126,7 +126,7 @@ def _aim(recipe: Recipe) -> ObjectiveConfig:
 
 
 def _ask_teacher(loaded: Loaded, teacher: LatentDiffusion) -> Generator[Event, None, tuple[Preference, Facts]]:
-    """The teacher's answer on every pair of the run, and what the record says of it."""
+    """The teacher's preference for every pair of the run, and facts for the record."""
     plan, recipe = loaded.plan, loaded.plan.recipe
     assert plan.teacher_card is not None
     scorer = DiffusionScorer(plan.teacher_card, teacher)
@@ -138,7 +138,7 @@ def _ask_teacher(loaded: Loaded, teacher: LatentDiffusion) -> Generator[Event, N
     missing = len({pair_key(pair) for pair in kept.missing(pairs)})
     if plan.processes.is_main:
         for done in kept.ask(scorer, pairs, plan.asked_to_stop):
-            yield Working(text="asking the teacher about each caption and its twin", done=done, total=missing)
+            yield Working(text="comparing each caption with its twin by the teacher", done=done, total=missing)
     plan.stop_if_asked()
     for answers in plan.processes.gather([kept.answers if plan.processes.is_main else {}]):
         kept.take(answers)
@@ -157,7 +157,7 @@ def _ask_teacher(loaded: Loaded, teacher: LatentDiffusion) -> Generator[Event, N
 
 
 def _all_pairs(loaded: Loaded) -> list[Pair]:
-    """Those of every step, again where they come again."""
+    """The pairs of every step, including repeats."""
     recipe, pairs = loaded.plan.recipe, []
     for step in range(loaded.source.steps(recipe.batch, recipe.steps)):
         pairs += loaded.source.draw(step, recipe.batch)
@@ -166,7 +166,7 @@ def _all_pairs(loaded: Loaded) -> list[Pair]:
 
 
 def _answer_words(recipe: Recipe, pairs: list[Pair], right: int, of: int, missing: int, stand_ins: int) -> str:
-    """What the teacher said, in a line."""
+    """The teacher's preferences in a sentence."""
     others = f" {stand_ins} captions without a swap were compared with another image's." if stand_ins else ""
     before = len({pair_key(pair) for pair in pairs if pair.twin}) - missing
     known = f" {before} of them were already scored." if before else ""
@@ -175,7 +175,7 @@ def _answer_words(recipe: Recipe, pairs: list[Pair], right: int, of: int, missin
 
 
 def _encode_frozen(loaded: Loaded, batches: PairBatches) -> Generator[Event, None, float]:
-    """Features of the frozen tower, once for the whole run: a step then costs the other tower alone. Gives seconds."""
+    """Encodes with the frozen tower once for the whole run, so that steps run only the other tower. Returns seconds."""
     plan, recipe, began = loaded.plan, loaded.plan.recipe, time.monotonic()
     what = {"text": "images", "image": "captions"}[recipe.towers]
     steps = loaded.source.steps(recipe.batch, recipe.steps)
@@ -189,15 +189,15 @@ def _encode_frozen(loaded: Loaded, batches: PairBatches) -> Generator[Event, Non
 
 
 def _fit(loaded: Loaded, student: Student, batches: PairBatches) -> Generator[Event, None, Facts]:
-    """h_w at the least-squares map; how much of the variance of other images' latents it explains."""
+    """Fits h_w by least squares; returns its R2 on held-out images."""
     fitted_on = loaded.plan.recipe.fitted_on
     total = fitted_on + min(MOST_TESTED, max(LEAST_TESTED, fitted_on // 4))
     feature_ND, latent_N = yield from _features_and_latents(loaded, batches, fitted_on, total)
     student.fit(feature_ND[:fitted_on], latent_N[:fitted_on])
     explained = student.explains(feature_ND[fitted_on:], latent_N[fitted_on:])
     yield Notice(
-        text=f"h_w explains {explained:.1%} of the variance of latents that it was not fitted on "
-        f"(n = {total - fitted_on}; fitted on {fitted_on}) before the first step."
+        text=f"Before the first step, h_w explains {explained:.1%} of the variance of held-out latents "
+        f"(n = {total - fitted_on}; fitted on {fitted_on})."
     )
     if fitted_on < feature_ND.shape[1]:
         yield Notice(text=FEW_FITTED.format(count=fitted_on, width=feature_ND.shape[1]))
@@ -207,7 +207,7 @@ def _fit(loaded: Loaded, student: Student, batches: PairBatches) -> Generator[Ev
 def _features_and_latents(
     loaded: Loaded, batches: PairBatches, fitted_on: int, total: int
 ) -> Generator[Event, None, tuple[Tensor, Tensor]]:
-    """feature_ND and latent_N of the first `total` images; no draw crosses from those that are fitted to the others."""
+    """feature_ND and latent_N of the first `total` images; no draw mixes fitted and held-out images."""
     plan, base = loaded.plan, loaded.base
     features, latents, met, step = [], [], 0, 0
     while met < total:

@@ -30,7 +30,7 @@ CONTROLS: dict[str, tuple[Name, ...]] = {
 """Settings that turn a run into a control, with the objectives they apply to."""
 MINI = "mini"
 SOURCES = ("folder", "coco", "hub")
-"""What may stand before the colon in `data`."""
+"""Allowed prefixes before the colon in `data`."""
 CHOICES: dict[str, tuple[str, ...]] = {
     "objective": tuple(NAMES),
     "reduction": ("mean", "sum"),
@@ -57,7 +57,7 @@ def setting(default: Any, meaning: str, heading: str = "") -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """The settings of one run, grouped under headings, the most used first. `check` validates them."""
+    """The settings of one run, grouped under headings, most used first. `check` validates them."""
 
     objective: Name = setting("sds", "What is minimised: " + ", ".join(NAMES) + ".", heading="the objective")
     lam: float = setting(1.0, "Lambda, the weight of the second term.")
@@ -72,11 +72,11 @@ class Recipe:
     held_out: int = setting(500, "Images of your own data held out to evaluate before and after training.")
     withheld_kind: str = setting("", "A kind of swap never to train on: " + ", ".join(KINDS) + ".")
     replacements: bool = setting(
-        True, "For your own data: allow a swap with a new word where the caption's own words allow none."
+        True, "For your own data: allow a swap with a new word if the caption's own words allow none."
     )
     withheld_words: str = setting("", "Captions with these words get no swap: a template never to train on.")
     mislabelled: float = setting(
-        0.0, "Share of swaps exchanged with their caption, so that the false one is the label."
+        0.0, "Share of swaps exchanged with their captions, so that the false one is the label."
     )
     image_column: str = setting("image", "Image column of a Hub data set.")
     caption_column: str = setting("", "Caption column, if it is not found automatically.")
@@ -120,7 +120,7 @@ class Recipe:
         heading="evaluation and checkpoints",
     )
     measure_every: int = setting(0, "Steps between evaluations on held-out data; 0: five evaluations a run.")
-    keep_every: int = setting(100, "Steps between checkpoints; where saving is quick, one is written every 10 s too.")
+    keep_every: int = setting(100, "Steps between checkpoints; if saving is quick, one is also written every 10 s.")
 
     def check(self) -> Recipe:
         """The recipe itself. Raises `UserError` naming the first invalid setting and its range."""

@@ -1,16 +1,16 @@
-"""One fine-tuning run from a recipe to a file, as a stream of events. Page and shell share it; neither is known here.
+"""One fine-tuning run from a recipe to a file, as a stream of events, shared by page and shell. Knows neither.
 
-    plan    -> Plan          models found and checked                                           `setup`
+    plan    -> Plan          finds and checks the models                                        `setup`
     load    -> Loaded        base and data                                                      `setup`
-            -> Baseline      what the base can do before training                               `training`
-    prepare -> Prepared      teacher; h_w is fitted, or the teacher asked for its preferences   `prepare`
+            -> Baseline      baseline evaluation, before training                               `training`
+    prepare -> Prepared      loads the teacher; fits h_w, or queries the teacher's preferences  `prepare`
     train   -> Ended         steps, evaluations on held-out data, checkpoints                   `training`
-    finish                   the weights, then the final evaluation, and what changed           `ending`
+    finish                   saves the weights, then evaluates and compares                     `ending`
 
-Each phase takes the frozen record of the one before; what the run tells of itself is kept in one `RunRecord`. The base
-is loaded anew and changed in place: what the app shows stays as it was. A run may be stopped at any moment, during
-preparation too, and keeps what it has. With --resume it goes on where its checkpoint is, to the same weights as if it
-had never stopped.
+Each phase takes the frozen record of the one before; one `RunRecord` collects the facts about the run. Training changes
+a fresh copy of the base, so the app's models stay as they are. A run may be stopped at any moment, even during
+preparation, and keeps its results so far. With --resume it continues from its checkpoint, to the same weights as an
+uninterrupted run.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from sdsdemo.finetuning.ending import NO_ROOM, end_unprepared, finish
 from sdsdemo.finetuning.events import DeviceChosen, Done, Event, Notice
 from sdsdemo.finetuning.prepare import prepare
 from sdsdemo.finetuning.recipe import Recipe
-from sdsdemo.finetuning.run_folder import TuningFolder
-from sdsdemo.finetuning.run_record import ANOTHER, BROKEN, RunRecord, goes_on, is_free
+from sdsdemo.finetuning.run_folder import FineTuningFolder
+from sdsdemo.finetuning.run_record import ANOTHER, BROKEN, RunRecord, can_resume, is_free
 from sdsdemo.finetuning.setup import Models, Plan, StopAsked, load, plan
 from sdsdemo.finetuning.training import evaluate_baseline, train_prepared
 from sdsdemo.runtime.distributed import ALONE, Processes
@@ -46,17 +46,17 @@ def finetune(
     resume: bool = False,
     seconds: float | None = None,
     processes: Processes = ALONE,
-    drawn: MiniCache | None = None,
+    cache: MiniCache | None = None,
 ) -> Iterator[Event]:
-    """Run a recipe; its files go to `out`. Stop it with `TuningFolder(out).ask_to_stop()`, or by closing the generator.
+    """Run a recipe, with its files in `out`. `FineTuningFolder(out).ask_to_stop()` or closing the generator stops it.
 
-    resume: go on with the run in `out`, which must have the same recipe. seconds: the longest it may train.
-    drawn: what other runs of this process drew already; what this one draws is there for them.
-    Yields `Done` last, also where it failed. Raises `UserError` before the first event for what must change first.
+    resume: continue the run in `out`, which must have the same recipe. seconds: time limit for this process.
+    cache: shared by the Mini runs of a process.
+    Yields `Done` last, even on failure. Raises `UserError` before the first event for anything the user must fix first.
     """
     recipe.check()
     _check_processes(recipe, processes)
-    folder = TuningFolder(out)
+    folder = FineTuningFolder(out)
     stored = folder.read() if folder.exists else None
     if stored is not None and is_free(stored, folder):
         stored = None
@@ -71,15 +71,15 @@ def finetune(
     with ExitStack() as stack:
         _hold(folder, processes, stack)
         if processes.is_main and folder.exists:
-            folder.clear_stop()  # one of an earlier part; in a new folder it is meant for this run
+            folder.clear_stop()  # left by an earlier part; in a new folder, a STOP file is meant for this run
         processes.wait()
-        planned = plan(recipe, workbench, processes, drawn)
+        planned = plan(recipe, workbench, processes, cache)
         record = RunRecord(planned, folder, seconds)
         yield from _events(replace(planned, asked_to_stop=record.asked_to_stop), record)
 
 
-def _hold(folder: TuningFolder, processes: Processes, stack: ExitStack) -> None:
-    """The main process takes the folder's lock. Raises `UserError`, in every process alike, where it cannot."""
+def _hold(folder: FineTuningFolder, processes: Processes, stack: ExitStack) -> None:
+    """Takes the folder's lock in the main process. Raises `UserError`, in all processes, if it cannot."""
     fault = ""
     if processes.is_main:
         try:
@@ -92,26 +92,26 @@ def _hold(folder: TuningFolder, processes: Processes, stack: ExitStack) -> None:
 
 
 def _check_processes(recipe: Recipe, processes: Processes) -> None:
-    """Raises `UserError`, in every process alike, for a batch that they cannot share evenly."""
+    """Raises `UserError`, in all processes, for a batch that they cannot share evenly."""
     if recipe.batch % processes.count:
         fewer = recipe.batch - recipe.batch % processes.count
         near = f"{fewer} or {fewer + processes.count}" if fewer else f"{processes.count}"
         raise UserError(
             f"--batch must be a multiple of the {processes.count} processes, which share each step; it was "
-            f"{recipe.batch}: take {near}, or start another number of processes."
+            f"{recipe.batch}: use {near}, or change the number of processes."
         )
 
 
 def _check_same(stored: Mapping[str, Any], recipe: Recipe, out: Path, resume: bool) -> None:
-    """Raises `UserError` for a folder of another run, and for one that nobody asked to go on with."""
-    if not goes_on(stored, recipe):
+    """Raises `UserError` for a folder of another run, or of this one without `resume`."""
+    if not can_resume(stored, recipe):
         raise UserError(ANOTHER.format(name=out, what="recipe"))
     if not resume:
         raise UserError(THERE.format(name=out))
 
 
 def _events(planned: Plan, record: RunRecord) -> Iterator[Event]:
-    """The phases, in order; a fault of any of them ends the run with its sentence."""
+    """The phases in order; an error in any of them ends the run with its message."""
     try:
         yield from _phases(planned, record)
     except UserError as error:
@@ -139,6 +139,6 @@ def _failed(record: RunRecord, reason: str) -> Done:
     if record.is_as_it_was("failed"):
         return record.close_as_it_was("failed", reason)
     record.values["reason"] = reason
-    with contextlib.suppress(UserError):  # the disk is full: the reason is what the visitor needs to read
+    with contextlib.suppress(UserError):  # if the disk is full, the visitor still needs to read the first reason
         record.save("failed")
     return Done(state="failed", record=record.values, reason=reason)

@@ -1,14 +1,14 @@
-"""The files of a fine-tuning run. Writes and reads them; trains nothing.
+"""Reads and writes the files of a fine-tuning run. Trains nothing.
 
-    run.json             what was asked, what it is made of, its state, what it measured: the story of the weights
-    log.jsonl            a line a step or look: losses, gradient norm, seconds, held-out accuracy, controls of L_SDS
-    checkpoint.run       everything needed to go on, also to more steps; checkpoint.earlier.run is the one before it
-    model.safetensors    what training changed, as `sds-clip:` loads it; written whenever the run stops
+    run.json             recipe, models, state, evaluation: how the weights were made
+    log.jsonl            one line per step or evaluation: losses, gradient norm, seconds, accuracy, controls of L_SDS
+    checkpoint.run       everything needed to resume, also for more steps; checkpoint.earlier.run is the previous one
+    model.safetensors    the changed weights, as `sds-clip:` loads them; written whenever the run stops
     STOP                 a file that asks the run to stop, from any process
-    lock                 held by the process that trains: where nobody holds it, nothing is running
+    lock                 held by the training process: if it is free, nothing is running
 
-Every file but the log is written aside and then renamed. A cut last line of the log is dropped. What is read is
-checked against `stored`: a file of another shape is a sentence.
+Every file but the log is written atomically. A truncated last line of the log is dropped. Files are checked against
+`run_schema` when read: one of another shape is a `UserError`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ NO_FOLDER = "The folder '{name}' cannot be written: name another one with --out.
 BAD_LINE = "Line {number} of log.jsonl in '{name}' is not a log entry ({why}): delete it; no weights depend on it."
 
 
-class TuningFolder:
+class FineTuningFolder:
     """One run's folder."""
 
     def __init__(self, path: Path) -> None:
@@ -55,17 +55,17 @@ class TuningFolder:
 
     @property
     def exists(self) -> bool:
-        """Whether a run was begun here."""
+        """Whether a run was started here."""
         return (self.path / HEADER).is_file()
 
     def read(self) -> dict[str, Any]:
-        """The record; its state is `interrupted` where it says running and nobody runs it. Raises `UserError`."""
+        """The record; a run marked as running is `interrupted` if no process holds the lock. Raises `UserError`."""
         try:
             record: dict[str, Any] = shaped(files.from_json((self.path / HEADER).read_bytes()), Record)
             if record["kind"] != KIND or record["format"] != FORMAT or record["state"] not in (*RUNNING, *ENDED):
                 raise ValueError("it is of another kind or version")
             if any(len(pair) != 2 for pair in record.get("measured", {}).get("cosine", {}).values()):
-                raise ValueError("measured.cosine: a value before and one after are expected")
+                raise ValueError("measured.cosine must hold two values, before and after")
         except FileNotFoundError as error:
             raise UserError(NO_RUN.format(name=self.path)) from error
         except (OSError, ValueError) as error:
@@ -76,19 +76,19 @@ class TuningFolder:
         return record
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """The record, whole. Raises `UserError` where the disk does not take it."""
+        """Writes the record. Raises `UserError` if it cannot be written."""
         whole = files.finite({"format": FORMAT, "kind": KIND, **record})
         self._put(HEADER, files.to_json(whole, indent=1) + "\n")
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """One line of the log. Raises `UserError` where the disk does not take it."""
+        """Appends a line to the log. Raises `UserError` if it cannot be written."""
         try:
             files.append(self.path / LOG, [files.to_json(files.finite(row))], sync=False)
         except OSError as error:
             raise UserError(_full(self.path, error)) from error
 
     def log(self) -> list[dict[str, Any]]:
-        """Every whole line; of a step that was made twice, after an interruption, the last. Raises `UserError`."""
+        """Every complete line; for a step repeated after an interruption, the last one. Raises `UserError`."""
         rows = [self._row(number, line) for number, line in enumerate(self._lines(), start=1)]
         return list({(row.get("what", "step"), row["step"]): row for row in rows}.values())
 
@@ -106,12 +106,12 @@ class TuningFolder:
             raise UserError(BAD_LINE.format(number=number, name=self.path, why=error)) from error
 
     def forget_after(self, step: int) -> None:
-        """Drops lines of the log beyond a step, which will be made again. Raises `UserError`."""
+        """Drops log lines beyond a step, since those steps will be repeated. Raises `UserError`."""
         kept = [row for row in self.log() if row["step"] <= step]
         self._put(LOG, "".join(files.to_json(files.finite(row)) + "\n" for row in kept))
 
     def ask_to_stop(self) -> None:
-        """From any process; the run stops within a moment."""
+        """Asks the run to stop, from any process; it stops within moments."""
         (self.path / STOP).touch()
 
     @property
@@ -123,9 +123,9 @@ class TuningFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """The lock, for as long as the run trains. Raises `UserError` where another process holds it.
+        """Holds the lock while the run trains. Raises `UserError` if another process holds it.
 
-        A folder in which nothing was written is removed again.
+        Removes the folder again if nothing was written to it.
         """
         with ExitStack() as stack:
             try:
@@ -139,7 +139,7 @@ class TuningFolder:
                 yield
             finally:
                 self._remove_if_empty()
-        if os.name == "nt":  # there, a file that is open cannot be removed
+        if os.name == "nt":  # Windows cannot remove an open file
             self._remove_if_empty()
 
     def _remove_if_empty(self) -> None:
@@ -153,7 +153,7 @@ class TuningFolder:
         """Whether a living process trains here."""
         try:
             return files.is_held(self.path / LOCK)
-        except OSError:  # it may not be opened for writing: somebody else's
+        except OSError:  # not writable: it belongs to another user
             return True
 
     def _put(self, name: str, text: str) -> None:

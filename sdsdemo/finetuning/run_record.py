@@ -1,6 +1,6 @@
-"""The story of a run while it goes on: what an earlier part of it left, what this part adds, and the time it has.
+"""The record of a run in progress: what earlier parts left, what this part adds, and its time limit.
 
-The only thing of a run that changes as it goes, beside the weights. The main process writes it to the run's folder.
+Besides the weights, it is the only state of a run that changes. The main process writes it to the run's folder.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sdsdemo.finetuning.before_after import Evaluation
 from sdsdemo.finetuning.checkpoints import CheckpointError
 from sdsdemo.finetuning.events import Done, Evaluated, Step
 from sdsdemo.finetuning.recipe import Recipe, with_defaults
-from sdsdemo.finetuning.run_folder import ENDED, TuningFolder
+from sdsdemo.finetuning.run_folder import ENDED, FineTuningFolder
 from sdsdemo.finetuning.setup import Plan
 from sdsdemo.models import cards
 from sdsdemo.types import Card
@@ -32,34 +32,31 @@ BROKEN = "The checkpoint of '{name}' cannot be used ({why}): name another --out 
 NO_CHECKPOINT = "'{name}' has no checkpoint to resume from: name another --out and start again."
 UNCHANGED = "The run in the folder is unchanged."
 OF_ITS_END = ("reason", "out_of_time", "halved")
-"""What a record says of how a part of a run ended, which the next part does not take over."""
+"""Keys on how a part of a run ended, which the next part does not inherit."""
 
 
 class RunRecord:
-    """run.json and log.jsonl of a run that goes on."""
+    """run.json and log.jsonl of a run in progress."""
 
-    def __init__(self, plan: Plan, folder: TuningFolder, seconds: float | None = None) -> None:
-        """seconds: the longest it may take.
-
-        Raises `UserError` where the folder holds a run that this one cannot go on with.
-        """
+    def __init__(self, plan: Plan, folder: FineTuningFolder, seconds: float | None = None) -> None:
+        """seconds: time limit. Raises `UserError` if the folder holds a run that this one cannot continue."""
         self.folder, self._processes, self._steps = folder, plan.processes, plan.recipe.steps
         self._began, self._seconds = time.monotonic(), seconds
         self.has_trained = False
-        """Whether this part of the run made a step."""
+        """Whether this part of the run has taken a step."""
         self.lengthened = 0
-        """Steps that an earlier part of the run was to make, where this one is to make more."""
+        """The earlier number of steps, if this part extends the run; else 0."""
         self.stored: dict[str, Any] | None = None
-        """What run.json said before, where the run goes on."""
+        """The previous contents of run.json, if the run is resumed."""
         self.values = _new_values(plan, folder.path.name)
-        """What run.json is to say."""
+        """The contents of run.json."""
         if folder.exists and not is_free(stored := folder.read(), folder):
-            self._go_on(plan, stored)
-        plan.processes.wait()  # nobody changes the folder before everybody has read it
+            self._resume(plan, stored)
+        plan.processes.wait()  # no process changes the folder before all have read it
 
-    def _go_on(self, plan: Plan, stored: dict[str, Any]) -> None:
-        """Take over what an earlier part of the run knew. Raises `UserError`."""
-        _check_goes_on(plan, stored, self.values, self.folder)
+    def _resume(self, plan: Plan, stored: dict[str, Any]) -> None:
+        """Inherit the record of the run's earlier parts. Raises `UserError`."""
+        _check_resumable(plan, stored, self.values, self.folder)
         done = _steps_kept(self.folder, stored)
         before = with_defaults(stored["recipe"])["steps"]
         self.lengthened = before if before < plan.recipe.steps else 0
@@ -69,7 +66,7 @@ class RunRecord:
 
     @property
     def steps_done(self) -> int:
-        """Steps that the run has made in all."""
+        """Steps done, over all parts of the run."""
         return int(self.values["steps_done"])
 
     @property
@@ -78,43 +75,43 @@ class RunRecord:
         return self._processes.is_main
 
     def asked_to_stop(self) -> bool:
-        """Whether the visitor asked this process to stop, or its time is up."""
+        """Whether the user asked the run to stop, or its time is up."""
         if self._seconds is not None and time.monotonic() - self._began > self._seconds:
             self.values["out_of_time"] = True
             return True
         return self.folder.is_asked_to_stop
 
     def save(self, state: str) -> None:
-        """Write run.json with that state. Raises `UserError` where the disk does not take it."""
+        """Write run.json with this state. Raises `UserError` if it cannot be written."""
         self.values["state"] = state
         if self.is_main:
             self.folder.write(self.values)
 
     def save_seconds(self, state: str) -> None:
-        """As `save`, with the time of all parts of the run so far."""
+        """Like `save`, with the total time of the run so far."""
         self.values["seconds"] = round(time.monotonic() - self._began + self.values.get("seconds_before", 0.0), 1)
         self.save(state)
 
     def log_step(self, event: Step) -> None:
-        """A step was made. Raises `UserError` where the disk does not take its line."""
+        """Log a step. Raises `UserError` if the line cannot be written."""
         self.values["steps_done"] = event.step
         if not self.has_trained:
             self.has_trained = True
-            self.values.pop("measured", None)  # of the weights before
+            self.values.pop("measured", None)  # it describes the earlier weights
         losses = {name: round(value, 6) for name, value in event.losses.items()}
         self._log(
             {"step": event.step, **losses, "gradient": round(event.gradient_norm, 6), "s": round(event.seconds, 3)}
         )
 
     def log_evaluation(self, step: int, evaluation: Evaluation) -> Evaluated:
-        """Held-out accuracy at a step, as the event that tells it."""
+        """Log held-out accuracy at a step; returns the event."""
         metric, right_E = evaluation.headline
         share = proportion(int(right_E.sum()), len(right_E))
         self._log({"what": "look", "step": step, "metric": metric, **asdict(share)})
         return Evaluated(step=step, metric=metric, share=share)
 
     def log_controls(self, step: int, controls: Mapping[str, float]) -> None:
-        """The controls of L_SDS at a step."""
+        """Log the controls of L_SDS at a step."""
         self._log({"what": "controls", "step": step, **controls})
         self.values.setdefault("controls", {})[str(step)] = dict(controls)
 
@@ -123,20 +120,20 @@ class RunRecord:
             self.folder.append(row)
 
     def forget_steps_to_come(self) -> None:
-        """Drops lines of the log beyond the checkpoint: those steps are made again."""
+        """Drop log lines beyond the checkpoint: those steps will be repeated."""
         if self.is_main:
             self.folder.forget_after(self.steps_done)
 
     # ---------------------------------------------------------------------------------------------------- its end
 
     def is_as_it_was(self, state: str) -> bool:
-        """Whether a run that was over before ends again without a new step: its files hold all that there is."""
+        """Whether a run that had ended before ends again without a new step, so its files need no change."""
         return (
             self.stored is not None and self.stored["state"] in ENDED and not self.has_trained and state != "finished"
         )
 
     def close_as_it_was(self, state: str, reason: str = "") -> Done:
-        """run.json as it was before this part, which may say more than this part knows."""
+        """Restore the previous run.json, which may say more than this part knows."""
         assert self.stored is not None
         if self.is_main:
             self.folder.write(self.stored)
@@ -145,7 +142,7 @@ class RunRecord:
         return Done(state=state, record=record, reason=reason)
 
     def close(self, state: str, reason: str = "") -> Done:
-        """Write the end. A run that finished while it was asked to stop is said to be stopped."""
+        """Write the final state. A run that finishes after being asked to stop counts as stopped."""
         self.values["reason"] = reason
         if state == "finished" and self.asked_to_stop():
             state = "stopped"
@@ -153,20 +150,20 @@ class RunRecord:
         return Done(state=state, record=self.values, reason=reason)
 
 
-def is_free(stored: Mapping[str, Any], folder: TuningFolder) -> bool:
-    """Whether a run failed before its first step: nothing is lost where another one takes its folder."""
+def is_free(stored: Mapping[str, Any], folder: FineTuningFolder) -> bool:
+    """Whether a run failed before its first step, so that another may take its folder without loss."""
     return stored["state"] == "failed" and not stored.get("steps_done") and not checkpoints.exists(folder.checkpoint)
 
 
-def goes_on(stored: Mapping[str, Any], recipe: Recipe) -> bool:
-    """Whether a recipe is that of a stored run, to the same number of steps or to more."""
+def can_resume(stored: Mapping[str, Any], recipe: Recipe) -> bool:
+    """Whether a recipe continues a stored run: the same settings, and at least as many steps."""
     held = with_defaults(stored["recipe"])
     return held | {"steps": recipe.steps} == recipe.as_dict() and recipe.steps >= held["steps"]
 
 
-def _check_goes_on(plan: Plan, stored: Mapping[str, Any], new: Mapping[str, Any], folder: TuningFolder) -> None:
-    """Raises `UserError` where a stored run has another recipe, or other weights."""
-    if not goes_on(stored, plan.recipe):
+def _check_resumable(plan: Plan, stored: Mapping[str, Any], new: Mapping[str, Any], folder: FineTuningFolder) -> None:
+    """Raises `UserError` if a stored run has another recipe or other models."""
+    if not can_resume(stored, plan.recipe):
         raise UserError(ANOTHER.format(name=folder.path, what="recipe"))
     for what, card in (("base", plan.base_card), ("teacher", plan.teacher_card)):
         key = f"{what}_fingerprint"
@@ -175,14 +172,14 @@ def _check_goes_on(plan: Plan, stored: Mapping[str, Any], new: Mapping[str, Any]
 
 
 def _is_of(fingerprint: str | None, card: Card | None, now: str | None) -> bool:
-    """Whether a run was begun with this model; runs of earlier versions name it by its weights alone."""
+    """Whether a run was started with this model; earlier versions fingerprinted the weights alone."""
     if card is None or fingerprint == now:
         return (card is None) == (fingerprint is None)
     return fingerprint == cards.weights_fingerprint(card)
 
 
-def _steps_kept(folder: TuningFolder, stored: Mapping[str, Any]) -> int:
-    """Steps of the checkpoint. Raises `UserError` where it cannot be used, or there is none and one is needed."""
+def _steps_kept(folder: FineTuningFolder, stored: Mapping[str, Any]) -> int:
+    """Steps of the checkpoint. Raises `UserError` if it is unusable, or missing although needed."""
     try:
         found = checkpoints.newest(folder.checkpoint)
     except CheckpointError as error:

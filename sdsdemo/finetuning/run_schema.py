@@ -1,4 +1,4 @@
-"""What the files of a fine-tuning run hold, as shapes that are checked when one is read. Reads no file itself."""
+"""The schema of a fine-tuning run's files, checked when one is read. Reads no file itself."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Row(TypedDict):
 
 
 class Withheld(Row):
-    """Of the swaps that were never trained."""
+    """Results on swaps withheld from training."""
 
     withheld: str
 
@@ -72,7 +72,7 @@ class Measured(TypedDict):
 
 
 class Preferred(TypedDict):
-    """What the teacher was asked, and how often it was right."""
+    """Queries to the teacher, and how often it was right."""
 
     pairs: int
     asked: int
@@ -83,7 +83,7 @@ class Preferred(TypedDict):
 
 
 class Record(TypedDict):
-    """run.json: what is read of it again. What it does not name here may be anything."""
+    """run.json, as far as it is read again. Other keys may hold anything."""
 
     format: int
     kind: str
@@ -100,7 +100,7 @@ class Record(TypedDict):
 
 
 class LogRow(TypedDict):
-    """A line of log.jsonl: a step, or what `what` says."""
+    """A line of log.jsonl: a step, or whatever `what` names."""
 
     step: int
     what: NotRequired[str]
@@ -117,7 +117,7 @@ class EvaluationRow(LogRow):
 
 
 class Answer(TypedDict):
-    """A line of the teacher's preferences: the gap of one pair; None where the teacher's loss was no number."""
+    """A line of the teacher's preferences: the gap of one pair; None if the teacher's loss was not finite."""
 
     pair: str
     gap: float | None

@@ -1,9 +1,9 @@
-"""From a recipe to a loaded run: which models, on what device, checked; then the base and the data.
+"""From a recipe to a loaded run: finds and checks the models and the device, then loads the base and the data.
 
-    plan -> Plan -> load -> Loaded          and on: prepare -> Prepared (`prepare`), train -> Ended (`training`)
+    plan -> Plan -> load -> Loaded          then: prepare -> Prepared (`prepare`), train -> Ended (`training`)
 
-Each record is frozen and holds the one before it; what may change is in them: the base's weights, and the caches of
-its batches. Writes no file, and measures nothing.
+Each record is frozen and holds the one before it; only the base's weights and the caches of its batches change. Writes
+no file and evaluates nothing.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ TOO_FEW = (
     "The data have {count} images to train on, fewer than a batch of {batch}: an image would be its own "
     "negative. Lower --batch to {count} or less, or add images."
 )
-LOOKED_AT = 5_000
-"""Images whose captions are read by the models before training begins."""
+CHECKED = 5_000
+"""Images whose captions are checked with the models' tokenizers before training."""
 
 
 class Models(Protocol):
-    """Where cards and what may run come from: the workbench."""
+    """The part of the workbench that a run needs: cards, and which of them can run."""
 
     settings: Settings
 
@@ -52,55 +52,55 @@ class Models(Protocol):
 
 
 class StopAsked(Exception):  # noqa: N818 a wish, no error
-    """The visitor stopped while the run was being prepared or measured."""
+    """The user stopped the run during preparation or evaluation."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Plan:
-    """A recipe with the models that it names and the place where it runs. Nothing is loaded yet."""
+    """A recipe with its models and device. Nothing is loaded yet."""
 
     recipe: Recipe
     base_card: Card
     teacher_card: Card | None
-    """None where the objective needs none."""
+    """None if the objective needs no teacher."""
     device: torch.device
     settings: Settings
     processes: Processes
-    drawn: MiniCache | None
-    """What other runs of this process drew already."""
+    cache: MiniCache | None
+    """Shared by the Mini runs of a process."""
     asked_to_stop: Callable[[], bool] = never
-    """Whether this process was asked to."""
+    """Whether this process was asked to stop."""
 
     @property
     def parts(self) -> int:
-        """Micro-batches that each process cuts a step into."""
+        """Micro-batches per step in each process."""
         recipe = self.recipe
         return 1 if not recipe.micro_batch else -(-recipe.batch // self.processes.count // recipe.micro_batch)
 
     def stop_if_asked(self) -> None:
-        """Raises `StopAsked` where the visitor stopped, or the time is up: in all processes, or in none."""
+        """Raises `StopAsked` if the user stopped the run or its time is up: in all processes or in none."""
         if any(self.processes.gather([self.asked_to_stop()])):
             raise StopAsked
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Loaded:
-    """A plan whose base and data are in memory."""
+    """A plan with its base and data in memory."""
 
     plan: Plan
     base: ClipModel
     """Training changes it in place."""
     header: Mapping[str, Any]
-    """Which base it is, for the file of the weights."""
+    """Identifies the base in the file of the weights."""
     before_weights: Mapping[str, Tensor]
     """The base's state before training."""
     source: Source
     data: Mapping[str, object]
-    """What the source says of itself, for the record."""
+    """The source's description, for the record."""
 
 
-def plan(recipe: Recipe, workbench: Models, processes: Processes = ALONE, drawn: MiniCache | None = None) -> Plan:
-    """Find the recipe's models. Raises `UserError` for models that cannot run here, or do not go together."""
+def plan(recipe: Recipe, workbench: Models, processes: Processes = ALONE, cache: MiniCache | None = None) -> Plan:
+    """Find the recipe's models. Raises `UserError` for models that cannot run here or do not fit together."""
     base_card = _runnable(workbench, recipe.base, "clip", "base")
     teacher_card = _runnable(workbench, recipe.teacher, "diffusion", "teacher") if recipe.uses_teacher else None
     _check_words(base_card, recipe)
@@ -111,43 +111,43 @@ def plan(recipe: Recipe, workbench: Models, processes: Processes = ALONE, drawn:
         device=torch.device("cpu") if base_card.mini else pick_device(workbench.settings.device),
         settings=workbench.settings,
         processes=processes,
-        drawn=drawn,
+        cache=cache,
     )
 
 
 def load(plan: Plan) -> Generator[Event, None, Loaded]:
-    """Base and data. Raises `UserError` where either cannot be used."""
+    """Load the base and the data. Raises `UserError` if either cannot be used."""
     yield Working(text=f"loading {plan.base_card.title}")
     base = ClipModel.load(plan.base_card.spec, device=plan.device, allow_download=plan.settings.allow_download)
     header = base_header(base)
     before_weights = {key: tensor.clone() for key, tensor in base.module.state_dict().items()}
     yield Working(text="reading the data")
-    source = read_source(plan.recipe) if plan.drawn is None else plan.drawn.source(plan.recipe)
+    source = read_source(plan.recipe) if plan.cache is None else plan.cache.source(plan.recipe)
     data = source.describe()
     check_size(plan.recipe, data)
     loaded = Loaded(plan=plan, base=base, header=header, before_weights=before_weights, source=source, data=data)
-    plain = [] if plan.recipe.is_mini else plain_notes(source.texts(LOOKED_AT))
+    plain = [] if plan.recipe.is_mini else plain_notes(source.texts(CHECKED))
     for note in [*source.notes, *plain, *caption_notes(loaded, base, plan.base_card)]:
         yield Notice(text=note)
     return loaded
 
 
 def caption_notes(loaded: Loaded, model: ClipModel | LatentDiffusion, card: Card) -> list[str]:
-    """What a model does not read as meant of the captions. Raises `UserError` where it must not train on them."""
+    """Notes on captions that a model misreads. Raises `UserError` if it must not train on them."""
     if loaded.plan.recipe.is_mini:
         return []
-    return reading_notes(model, card.title, loaded.source.texts(LOOKED_AT))
+    return reading_notes(model, card.title, loaded.source.texts(CHECKED))
 
 
 def check_size(recipe: Recipe, data: Mapping[str, object]) -> None:
-    """Raises `UserError` where the data have fewer images than a batch: one would meet itself as a negative."""
+    """Raises `UserError` if a batch exceeds the images: one would be its own negative."""
     count = int(str(data.get("items", 0))) - int(str(data.get("held_out", 0)))
     if count and count < recipe.batch:
         raise UserError(TOO_FEW.format(count=count, batch=recipe.batch))
 
 
 def _check_words(base: Card, recipe: Recipe) -> None:
-    """Raises `UserError` for a folder that is not there, and where a model of the Mini world would read other words."""
+    """Raises `UserError` for a missing folder, and for a Mini model on other data than Mini."""
     kind, _, path = recipe.data.partition(":")
     if kind in ("folder", "coco") and not Path(path).expanduser().is_dir():
         raise UserError(f"There is no folder '{path}': check the path after '{kind}:'.")
@@ -159,7 +159,7 @@ def _check_words(base: Card, recipe: Recipe) -> None:
 
 
 def _runnable(workbench: Models, name: str, family: str, what: str) -> Card:
-    """The card of a model that can run here. Raises `UserError` with what to do where it cannot."""
+    """The card of a model that can run here. Raises `UserError` with the next step if it cannot."""
     card = workbench.card(name)
     if card.family != family:
         wanted = {"clip": "a CLIP", "diffusion": "a diffusion model"}[family]

@@ -1,4 +1,4 @@
-"""The student: a CLIP of which some parameters are trained, and linear maps from its image embedding.
+"""The student: a CLIP with some trainable parameters, and linear maps from its image embedding.
 
     h_w   to the teacher's latents, for L_SDS          h_f   to its inner features, for `features`
 
@@ -17,13 +17,13 @@ from sdsdemo.errors import UserError
 from sdsdemo.finetuning.recipe import Towers, Trained
 
 RIDGE = 1e-3
-"""Added to the diagonal of the least squares, in units of its mean, so that it has one answer."""
+"""Ridge penalty on the least squares, relative to the mean of the diagonal, so that the solution is unique."""
 TEXT_PARAMETERS = ("positional_embedding", "text_projection")
-"""Parameters of open_clip's text tower that lie in no module of their own."""
+"""Parameters of open_clip's text tower that belong to no submodule."""
 
 
 class Student(nn.Module):
-    """A CLIP, the parameters of it that are trained, and the linear maps from its image embedding."""
+    """A CLIP, its trainable parameters, and the linear maps from its image embedding."""
 
     def __init__(
         self,
@@ -36,15 +36,15 @@ class Student(nn.Module):
         unit_variance: bool = False,
         map_scale: float = 1.0,
     ) -> None:
-        """clip: an open_clip model, changed in place; its parameters are frozen but for those that are trained.
+        """clip: an open_clip model, changed in place; all parameters but the trained ones are frozen.
 
-        latent_shape: the teacher's (channels, height, width), for h_w. inner_width: of its inner features, for h_f.
-        unit_variance, map_scale: h_w's output is brought to unit variance a latent, and multiplied.
-        Raises `UserError` for a CLIP that has nothing of the kind to train.
+        latent_shape: the teacher's (channels, height, width), for h_w. inner_width: its feature width, for h_f.
+        unit_variance: normalise h_w's output to unit variance per latent. map_scale: factor on h_w's output.
+        Raises `UserError` for a CLIP without such parameters to train.
         """
         super().__init__()
         self.clip = clip.requires_grad_(False)
-        self.says = _thaw(clip, trained, towers)
+        self.says = _unfreeze(clip, trained, towers)
         self.latent_shape, self.unit_variance, self.map_scale = latent_shape, unit_variance, map_scale
         width = embedding_width(clip)
         self.h_w = nn.Linear(width, int(np.prod(latent_shape))) if latent_shape is not None else None
@@ -61,9 +61,9 @@ class Student(nn.Module):
 
     @torch.no_grad()
     def fit(self, features_ND: Tensor, latent_N: Tensor) -> float:
-        """Start h_w at the least-squares map from image embeddings to true latents; gives the R2 of that map.
+        """Initialise h_w by least squares from image embeddings to true latents; returns its R2.
 
-        features_ND: [N, D]. latent_N: [N, channels, height, width], scaled as the denoiser meets them.
+        features_ND: [N, D]. latent_N: [N, channels, height, width], scaled for the denoiser.
         """
         assert self.h_w is not None
         x_ND, y_NE = features_ND.double(), latent_N.flatten(1).double()
@@ -78,7 +78,7 @@ class Student(nn.Module):
 
     @torch.no_grad()
     def explains(self, features_ND: Tensor, latent_N: Tensor) -> float:
-        """R2 of h_w on images: of the ones that it was fitted on it is 1 where these are fewer than D."""
+        """R2 of h_w on these images. On those it was fitted on, it is 1 if they are fewer than D."""
         assert self.h_w is not None
         y_NE = latent_N.flatten(1).double()
         weight_ED, bias_E = self.h_w.weight.double(), self.h_w.bias.double()
@@ -86,21 +86,21 @@ class Student(nn.Module):
         return float(1 - error_NE.square().sum() / (y_NE - y_NE.mean(0)).square().sum())
 
     @property
-    def thawed(self) -> list[nn.Parameter]:
-        """The parameters of CLIP that are trained, without the maps."""
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """CLIP's trained parameters, without the linear maps."""
         return [parameter for parameter in self.clip.parameters() if parameter.requires_grad]
 
 
 def embedding_width(clip: Any) -> int:
-    """D of the embedding that images and captions share."""
+    """D, the width of the shared embedding of images and captions."""
     length = int(getattr(clip, "context_length", 77))
     device = next(clip.parameters()).device
     with torch.no_grad():
         return int(clip.encode_text(torch.zeros(1, length, dtype=torch.long, device=device)).shape[-1])
 
 
-def _thaw(clip: Any, trained: Trained, towers: Towers) -> str:
-    """Let the parameters that are trained have a gradient; says which they are. Raises `UserError` for none."""
+def _unfreeze(clip: Any, trained: Trained, towers: Towers) -> str:
+    """Unfreeze the parameters to train and describe them. Raises `UserError` if there are none."""
     sides = {"image": [clip.visual], "text": [m for name, m in clip.named_children() if name != "visual"]}
     wanted = [side for side in sides if towers in ("both", side)]
     if trained == "all":
@@ -119,11 +119,11 @@ def _thaw(clip: Any, trained: Trained, towers: Towers) -> str:
         norms = [module for module in modules if isinstance(module, nn.LayerNorm)]
         batch_norms = [module for module in modules if isinstance(module, nn.modules.batchnorm._BatchNorm)]
         if not norms and not batch_norms:
-            raise UserError(f"The {side} tower has neither LayerNorms nor BatchNorms: train all parameters instead.")
+            raise UserError(f"The {side} tower has neither LayerNorms nor BatchNorms: use --trained all instead.")
         for norm in norms or batch_norms:
             norm.requires_grad_(True)
         what = f"{len(norms)} LayerNorms" if norms else (
-            f"{len(batch_norms)} BatchNorms, as it has no LayerNorm: their scale and shift, with frozen statistics"
+            f"{len(batch_norms)} BatchNorms (no LayerNorms found; scale and shift are trained, statistics frozen)"
         )  # fmt: skip
         said.append(f"{what} of the {side} tower")
     return " and ".join(said)

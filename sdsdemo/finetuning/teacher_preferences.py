@@ -1,13 +1,14 @@
-"""What the teacher prefers: each caption against its twin, scored once, kept on disk, used in any later run.
+"""The teacher's preferences: each caption is scored against its twin once, and the result is cached on disk.
 
-    gap = d(i, c') - d(i, c)                            > 0 where the teacher prefers c; same (t, eps) for both
-    p   = sigmoid( sharpness * gap / median |gap| )     what the student is asked to prefer
+    gap = d(i, c') - d(i, c)                            > 0 if the teacher prefers c; same (t, eps) for both
+    p   = sigmoid( sharpness * gap / median |gap| )     the student's target
 
-The cache holds a line a pair, `{"pair": hash of image and both captions, "gap": ...}`, in a file named after the
-teacher's weights and the budget: another teacher or other timesteps are another file. Several processes may share it:
-each takes what the others have added before it asks, and the first answer to a pair counts. A cut last line is dropped.
+The cache holds one line per pair, `{"pair": hash of image and both captions, "gap": ...}`, in a file named after the
+teacher's weights and the budget, so each teacher and budget has its own file. Several processes may share it: each
+reads what the others have added before it queries the teacher, and the first answer for a pair counts. A truncated last
+line is dropped.
 
-A loss that is no number is no preference: its gap is null, and the pair is left out.
+A non-finite loss yields no preference: its gap is null, and the pair is left out.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ from sdsdemo.runtime.shapes import shaped
 from sdsdemo.types import Budget, Example, Scorer
 
 AT_ONCE = 32
-"""Pairs whose scores are written together; a stop is obeyed between two such parts."""
+"""Pairs whose scores are written together; a run can stop between such batches."""
 LOCK_SECONDS = 60.0
-"""The longest that another process may take to write its lines."""
+"""How long to wait for another process to write its lines."""
 UNREADABLE = "Line {number} of the preferences in {name} cannot be read ({why}): delete that file to score them again."
 NO_ROOM = "The teacher's preferences cannot be saved ({why}): free disk space, or set SDSDEMO_CACHE."
 
@@ -39,7 +40,7 @@ Wait = Callable[[Callable[[], Any]], Any]
 
 
 def at_once(call: Callable[[], Any]) -> Any:
-    """Waits for as long as it takes."""
+    """Calls without a time limit."""
     return call()
 
 
@@ -47,7 +48,7 @@ class Preferences:
     """The gaps of one teacher at one budget, by pair."""
 
     def __init__(self, folder: Path, fingerprint: str, budget: Budget) -> None:
-        """Reads what is kept. folder: of all caches; fingerprint: of the teacher's weights. Raises `UserError`."""
+        """Reads cached answers. folder: of all caches. fingerprint: of the teacher's weights. Raises `UserError`."""
         asked = json.dumps([fingerprint, budget.timesteps, budget.noises, budget.seed])
         self.budget = budget
         self.path = folder / "preferences" / f"{hashlib.sha256(asked.encode()).hexdigest()[:20]}.jsonl"
@@ -56,30 +57,30 @@ class Preferences:
         self._read()
         self._keys: dict[tuple[str, str, str], str] = {}
         self.spent = 0
-        """Denoiser evaluations that were made here, not those that were found."""
+        """Denoiser evaluations made by this object, without those behind cached answers."""
 
     def __len__(self) -> int:
         return len(self._gaps)
 
     @property
     def answers(self) -> dict[str, float | None]:
-        """The gap of every pair that is known, by the pair's hash; None where the teacher's loss was no number."""
+        """Known gaps by the pair's hash; None if the teacher's loss was not finite."""
         return self._gaps
 
     def take(self, answers: Mapping[str, float | None]) -> None:
-        """Answers that another process was given, which may have another disk."""
+        """Adds the answers of another process, which may have its own disk."""
         self._gaps.update(answers)
 
     def missing(self, pairs: Sequence[Pair]) -> list[Pair]:
-        """Pairs with a twin that the teacher was not asked about yet."""
+        """Pairs with a twin that the teacher has not scored yet."""
         return [pair for pair in pairs if pair.twin is not None and self._key(pair) not in self._gaps]
 
     def ask(
         self, teacher: Scorer, pairs: Sequence[Pair], stop: Callable[[], bool], wait: Wait = at_once
     ) -> Iterator[int]:
-        """Score the missing ones and keep them; yields how many are done. Ends early where `stop` says so.
+        """Score the missing pairs and cache them; yields how many are done. Ends early if `stop` returns True.
 
-        wait: calls what takes long, and may raise; what was answered by then is kept.
+        wait: runs the slow calls, and may raise; answers received before that are kept.
         """
         todo = list({self._key(pair): pair for pair in self.missing(pairs)}.items())
         for start in range(0, len(todo), AT_ONCE):
@@ -105,11 +106,11 @@ class Preferences:
     def probabilities(
         self, pairs: Sequence[Pair], sharpness: float, *, permuted: int | None = None, unordered: bool = False
     ) -> dict[tuple[str, str, str], float]:
-        """p of each pair that has a twin, by `pair_key`. permuted: a seed to shuffle the gaps across pairs,
-        most of which still prefer the caption; unordered: also gives each gap a random sign.
+        """p of each pair with a twin, by `pair_key`. permuted: a seed to shuffle the gaps across pairs; most of them
+        still favour the true caption. unordered: also give each gap a random sign.
 
-        The median is over the swaps among these pairs: ask for the whole pool at once. Captions of other images are
-        easier to reject: their gaps are measured in the same unit, and shuffled among themselves.
+        The median is taken over the swaps among these pairs, so pass the whole pool at once. Other images' captions are
+        easier to reject: their gaps are scaled by the same median, and shuffled among themselves.
         """
         known = {pair_key(pair): pair for pair in pairs if pair.twin and self._has(pair)}
         gap_P = np.array([self._gaps[self._key(pair)] for pair in known.values()], dtype=float)
@@ -126,9 +127,9 @@ class Preferences:
         return dict(zip(known, p_P.tolist(), strict=True))
 
     def right(self, pairs: Sequence[Pair]) -> tuple[int, int]:
-        """For how many swaps with a known preference the teacher prefers the true caption, and of how many.
+        """Number of swaps where the teacher prefers the true caption, and number of swaps with a known preference.
 
-        No training looks at it: it is the teacher's quality on this pool.
+        This measures the teacher on the pool; training never uses it.
         """
         swaps = [pair for pair in pairs if pair.twin and not pair.stand_in]
         gaps = [(self._gaps.get(self._key(pair)), pair.mislabelled) for pair in swaps]
@@ -139,7 +140,7 @@ class Preferences:
         return self._gaps.get(self._key(pair)) is not None
 
     def _key(self, pair: Pair) -> str:
-        """The content of a pair: pixels, caption and twin. An image is opened for it once a run."""
+        """Hash of a pair's pixels, caption and twin. Opens each image once per run."""
         own = pair_key(pair)
         if own not in self._keys:
             image = pair.picture.open()
@@ -149,12 +150,12 @@ class Preferences:
         return self._keys[own]
 
     def _read(self) -> None:
-        """Takes what this file has gained, from whichever process; the first answer to a pair counts."""
+        """Reads new lines of the file, from any process; the first answer for a pair counts."""
         try:
             lines = files.whole_lines(self.path)
         except OSError as error:
             raise UserError(UNREADABLE.format(number=1, name=self.path, why=error.strerror)) from error
-        if len(lines) < self._lines_met:  # it was deleted meanwhile
+        if len(lines) < self._lines_met:  # the file was deleted meanwhile
             self._lines_met = 0
         for number, line in enumerate(lines[self._lines_met :], start=self._lines_met + 1):
             try:
@@ -166,7 +167,7 @@ class Preferences:
         self._lines_met = len(lines)
 
     def _keep(self, found: Mapping[str, float | None]) -> None:
-        """Adds answers to the file, but those that another process was quicker with."""
+        """Appends answers to the file, except those that another process added first."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with files.hold(self.path.with_suffix(".lock"), wait=LOCK_SECONDS):
@@ -175,13 +176,13 @@ class Preferences:
                 new = {key: gap for key, gap in found.items() if key not in self._gaps}
                 files.append(self.path, [files.to_json({"pair": key, "gap": gap}) for key, gap in new.items()])
         except (OSError, files.BusyError) as error:
-            why = error.strerror if isinstance(error, OSError) else "another process writes them"
+            why = error.strerror if isinstance(error, OSError) else "another process is writing them"
             raise UserError(NO_ROOM.format(why=why)) from error
         self._read()
 
 
 def pair_key(pair: Pair) -> tuple[str, str, str]:
-    """What tells the pairs of one run apart, without opening the image."""
+    """Identifies a pair within a run, without opening its image."""
     return pair.picture.key or pair.picture.name, pair.caption, pair.twin or ""
 
 

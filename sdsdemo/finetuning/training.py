@@ -1,4 +1,4 @@
-"""A prepared run makes its steps: evaluations on held-out data, the controls of L_SDS, checkpoints, and how it ended.
+"""Trains a prepared run: steps, evaluations on held-out data, controls of L_SDS, checkpoints.
 
 load -> Loaded (`setup`) -> prepare -> Prepared (`prepare`) -> train_prepared -> Ended -> finish (`ending`)
 """
@@ -24,19 +24,19 @@ from sdsdemo.finetuning.sds_controls import controls_words, sds_controls, sds_gr
 from sdsdemo.finetuning.setup import Loaded, StopAsked
 
 KEEP_SECONDS = 10.0
-"""Between two checkpoints at the most, where writing one is quick: what a kill may cost a short run."""
+"""Longest time between checkpoints if writing one is quick, so that a kill costs a short run little."""
 EVALUATIONS = 5
-"""Evaluations on held-out data per run, where the recipe does not say how often."""
+"""Default number of evaluations on held-out data per run."""
 CONTROL_ROWS = 32
 """Rows of the batch that the controls of L_SDS are computed on."""
 FELL_BACK = "The newest checkpoint cannot be used ({why}): resuming from the one before, at step {step}."
-LENGTHENED = "The run now makes {steps} steps instead of {before}: the learning rate follows the longer schedule."
+LENGTHENED = "The run now has {steps} steps instead of {before}: the learning rate follows the longer schedule."
 HALVED = "Memory ran out: micro-batches are now half as large; the batch is the same."
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Baseline:
-    """What the base could do before training."""
+    """The base's evaluation before training."""
 
     evaluator: Evaluator
     evaluation: Evaluation
@@ -52,12 +52,12 @@ class Ended:
 
 
 def evaluate_baseline(loaded: Loaded, record: RunRecord) -> Generator[Event, None, Baseline]:
-    """The base on the sets of the run. Raises `StopAsked`."""
-    plan, drawn = loaded.plan, loaded.plan.drawn
+    """Evaluate the base on the run's sets. Raises `StopAsked`."""
+    plan, cache = loaded.plan, loaded.plan.cache
     evaluator = (
         Evaluator(sets_of(plan.recipe, loaded.source), loaded.base)
-        if drawn is None or not plan.recipe.is_mini
-        else Evaluator(drawn.sets(mini_measure(plan.recipe)), loaded.base, drawn.inputs(loaded.base))
+        if cache is None or not plan.recipe.is_mini
+        else Evaluator(cache.sets(mini_measure(plan.recipe)), loaded.base, cache.inputs(loaded.base))
     )
     plan.stop_if_asked()
     yield Working(text="baseline evaluation")
@@ -67,7 +67,7 @@ def evaluate_baseline(loaded: Loaded, record: RunRecord) -> Generator[Event, Non
 
 
 def train_prepared(prepared: Prepared, baseline: Baseline, record: RunRecord) -> Generator[Event, None, Ended]:
-    """Every step that is left, from the checkpoint where there is one. Raises `CheckpointError` and `UserError`."""
+    """Train the remaining steps, from the checkpoint if there is one. Raises `CheckpointError` and `UserError`."""
     plan, recipe = prepared.loaded.plan, prepared.loaded.plan.recipe
     record.values |= prepared.facts
     record.save("running")
@@ -117,13 +117,13 @@ def _config(prepared: Prepared) -> TrainingConfig:
 
 
 class _SmallerParts:
-    """Twice as many micro-batches where the device is out of memory, once."""
+    """Halves the micro-batches when the device runs out of memory, once."""
 
     def __init__(self, objective: Objective) -> None:
         self._objective, self.halved = objective, False
 
     def relieve(self) -> bool:
-        """Whether the step is worth another try."""
+        """Returns whether to retry the step."""
         if self.halved:
             return False
         self.halved = True
@@ -142,7 +142,7 @@ def _what_is_trained(prepared: Prepared, record: RunRecord) -> Iterator[Event]:
 
 
 def _reduction_words(recipe: Recipe, count: int) -> str:
-    """What lambda weighs. count: elements of a latent."""
+    """The term that lambda weights, in a sentence. count: elements of a latent."""
     other = f"a sum would be {count} times as much" if recipe.reduction == "mean" else f"{count} times the mean"
     jacobian = "through the whole denoiser" if recipe.jacobian else "without the denoiser's Jacobian"
     return (
@@ -152,9 +152,9 @@ def _reduction_words(recipe: Recipe, count: int) -> str:
 
 
 def _between_steps(prepared: Prepared, baseline: Baseline, record: RunRecord, step: int) -> Iterator[Event]:
-    """Held-out accuracy now and then, and the controls half-way.
+    """Held-out accuracy at intervals, and the controls halfway.
 
-    A visitor who stops during an evaluation is heard at the next step.
+    A stop during an evaluation takes effect at the next step.
     """
     plan, recipe = prepared.loaded.plan, prepared.loaded.plan.recipe
     every = recipe.measure_every or max(1, recipe.steps // EVALUATIONS)
@@ -168,7 +168,7 @@ def _between_steps(prepared: Prepared, baseline: Baseline, record: RunRecord, st
 
 
 def _controls(prepared: Prepared, record: RunRecord, step: int) -> Iterator[Event]:
-    """What L_SDS sees: of the student's latents, true ones, none, and others, with right and wrong captions."""
+    """Log L_SDS on the student's latents and on control latents, with true and shuffled captions."""
     recipe = prepared.loaded.plan.recipe
     if recipe.objective != "sds" or not record.is_main:
         return

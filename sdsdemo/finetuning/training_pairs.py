@@ -1,8 +1,8 @@
-"""What a run is trained on: images, each with one caption and its swapped twin. Knows no model and no tensor.
+"""The training pairs of a run: images, each with a caption and its swapped twin. Knows no model and no tensor.
 
-Mini's twins are checked to be false of their scenes; those of free text follow the rules of `swaps`. An image has one
-caption and one twin for the whole run, whatever the objective, so that rivals see the same and a teacher is asked once.
-A share of the swaps may be mislabelled, to see what objectives do where nobody knows which caption is true.
+Mini's twins are checked to be false of their scenes; those of free text follow `swap_rules`. An image keeps its caption
+and twin for the whole run, whatever the objective, so that objectives are comparable and the teacher is queried once.
+A share of the swaps may be mislabelled, to test objectives when it is unknown which caption is true.
 """
 
 from __future__ import annotations
@@ -28,41 +28,41 @@ from sdsdemo.types import Picture
 
 SALT = 6
 SAMPLED = 5_000
-"""Captions that are looked at before a run, to say how many have a swap."""
+"""Captions checked before a run, to report how many have a swap."""
 LEAST_EQUAL = 0.005
-"""Share of rows that meet an equal caption from which it is said."""
+"""Smallest share of rows with an equal caption in their batch that is reported."""
 MINI_SETTINGS = ("seed", "pool", "withheld_kind", "withheld_words", "mislabelled")
-"""Settings of a recipe that make the pairs of the Mini world what they are."""
+"""Settings of a recipe that determine the Mini pairs."""
 MISLABELLED = 7
-"""Of the draw that says whether a swap and its caption change places."""
+"""Salt of the draw that decides whether a caption and its swap are exchanged."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """An image, what is true of it, and what is not."""
+    """An image, its caption, and its twin: the caption's false counterpart."""
 
     picture: Picture
     caption: str
     twin: str | None
-    """None where the caption has no swap, or none that may be trained."""
+    """None if the caption has no swap that may be trained."""
     kind: str = ""
-    """What was swapped: one of `swaps.KINDS`; empty where nothing was."""
+    """What was swapped: one of `swap_rules.KINDS`; empty if nothing was."""
     stand_in: bool = False
-    """The twin is no swap of the caption, but a caption of another image."""
+    """The twin is another image's caption, not a swap."""
     mislabelled: bool = False
-    """Caption and twin have changed places: no objective is told so."""
+    """Caption and twin are exchanged, unknown to the objective."""
 
     @property
     def truth(self) -> str:
-        """The caption that the image came with, for what is reported and never trained on."""
+        """The image's true caption, for reports; never trained on."""
         return self.twin if self.mislabelled and self.twin is not None else self.caption
 
 
 class Source(Protocol):
-    """Where pairs come from."""
+    """A source of training pairs."""
 
     equal_captions_are_right: bool
-    """Whether captions of one step that are equal belong to each other's images."""
+    """Whether equal captions in a step count as right for each other's images."""
 
     @property
     def held_out(self) -> list[Pair]:
@@ -70,7 +70,7 @@ class Source(Protocol):
         ...
 
     def draw(self, step: int, size: int) -> list[Pair]:
-        """`size` pairs; depends on nothing but the source, step and size. Raises `UserError` where too many are bad."""
+        """`size` pairs; depends only on source, step and size. Raises `UserError` if too many are unreadable."""
         ...
 
     def describe(self) -> dict[str, Any]:
@@ -78,16 +78,16 @@ class Source(Protocol):
         ...
 
     def steps(self, size: int, most: int) -> int:
-        """How many steps of that size meet every pair once, but at most `most`."""
+        """Steps of that size per epoch, at most `most`."""
         ...
 
     @property
     def notes(self) -> list[str]:
-        """Sentences for before the first step: how much there is, and what is not read."""
+        """Notes to show before the first step: how much data there is, and what was not read."""
         ...
 
     def texts(self, most: int) -> list[str]:
-        """Captions of up to so many images; nothing new is read for it."""
+        """Captions of up to `most` images, without reading more data."""
         ...
 
 
@@ -107,17 +107,17 @@ def read_source(recipe: Recipe) -> Source:
 
 
 class MiniPairs:
-    """`pool` scenes of the Mini world's training split, drawn from the seed; small pictures, kept as they are drawn."""
+    """`pool` scenes of the Mini world's training split, drawn from the seed; the small pictures are cached."""
 
-    held_out: list[Pair] = []  # noqa: RUF012 the benchmarks of the world are held out by its combinations
-    notes: list[str] = []  # noqa: RUF012 all of it is read
+    held_out: list[Pair] = []  # noqa: RUF012 the Mini benchmarks hold out combinations instead
+    notes: list[str] = []  # noqa: RUF012 everything is read
     equal_captions_are_right = False
-    """Its experiment was declared with the loss as it is published; one row in a thousand meets an equal caption."""
+    """The experiment was declared with the published loss; one row in a thousand has an equal caption in its batch."""
 
     def __init__(
         self, *, seed: int, pool: int, withheld_kind: str, withheld_words: str, mislabelled: float = 0.0
     ) -> None:
-        """As the settings of a recipe that are called so."""
+        """Arguments as the recipe's settings of the same names."""
         self._count = count = pool or FINETUNING.page_pool
         self.seed, self.withheld, self.words = seed, withheld_kind, withheld_words
         self._mislabelled = mislabelled
@@ -125,16 +125,16 @@ class MiniPairs:
         self._pairs = [self._pair(rng, k, scene) for k, scene in enumerate(training_stream(seed + 1, count))]
 
     def draw(self, step: int, size: int) -> list[Pair]:
-        """By epochs: a permutation of the pool each."""
+        """Epoch by epoch, each a permutation of the pool."""
         places = range(step * size, (step + 1) * size)
         return [self._pairs[_permuted(self.seed, place, len(self._pairs))] for place in places]
 
     def steps(self, size: int, most: int) -> int:
-        """How many steps of that size meet every pair once, but at most `most`."""
+        """Steps of that size per epoch, at most `most`."""
         return min(most, -(-len(self._pairs) // size))
 
     def texts(self, most: int) -> list[str]:
-        """Captions of up to so many scenes."""
+        """Captions of up to `most` scenes."""
         return [pair.caption for pair in self._pairs[:most]]
 
     def describe(self) -> dict[str, Any]:
@@ -160,10 +160,10 @@ class MiniPairs:
 
 
 class FreePairs:
-    """Images and captions of the user's own, with twins by rule.
+    """The user's own images and captions, with twins by rule.
 
-    A caption without a swap is set against one of the image before it in the first epoch: of the same batch, but for
-    its first row. It stays the same for the whole run, so that a teacher is asked about it once.
+    The twin of a caption without a swap is a caption of the previous image in the first epoch, from the same batch
+    except for its first row. It stays the same for the whole run, so that the teacher is queried about it once.
     """
 
     equal_captions_are_right = True
@@ -174,12 +174,12 @@ class FreePairs:
 
     @property
     def held_out(self) -> list[Pair]:
-        """Pairs that are never drawn, with any kind of swap: those withheld from training too."""
+        """Pairs that are never drawn, with all kinds of swap, including those withheld from training."""
         return [self._pair(item, withheld=("", "")) for item in self._captions.held_out]
 
     @property
     def notes(self) -> list[str]:
-        """Those of the source, then how many captions have a swap and how many meet an equal one in a batch."""
+        """The source's notes, then how many captions have a swap, and how many have an equal one in a batch."""
         return [*self._captions.notes, *self._shares.words(self._recipe.batch)]
 
     @cached_property
@@ -192,22 +192,22 @@ class FreePairs:
         )
 
     def draw(self, step: int, size: int) -> list[Pair]:
-        """As the source draws them; of several captions one, by the image's name and the seed."""
+        """The source's images; the image's name and the seed select one of several captions."""
         count = self._known
         if self._recipe.pool and (count is None or self._recipe.pool < count):
             step %= max(1, self._recipe.pool // size)
         withheld = (self._recipe.withheld_kind, self._recipe.withheld_words)
-        drawn = self._captions.draw(step, size, self._recipe.seed)
-        found = [self._pair(item, withheld, item.beside, self._recipe.mislabelled) for item in drawn]
+        items = self._captions.draw(step, size, self._recipe.seed)
+        found = [self._pair(item, withheld, item.beside, self._recipe.mislabelled) for item in items]
         self._seen.update({pair.picture.key or pair.picture.name: bool(pair.kind) for pair in found})
         return found
 
     def texts(self, most: int) -> list[str]:
-        """Every caption of up to so many images; nothing new is read for it."""
+        """Every caption of up to `most` images, without reading more data."""
         return [text for _, captions in self._captions.sample(most) for text in captions]
 
     def steps(self, size: int, most: int) -> int:
-        """How many steps of that size meet every pair once, but at most `most`."""
+        """Steps of that size per epoch, at most `most`."""
         count = min(self._known or self._recipe.pool or most * size, self._recipe.pool or most * size)
         return max(1, min(most, -(-count // size)))
 
@@ -218,7 +218,7 @@ class FreePairs:
         return int(str(items)) - int(str(held or 0)) if items else None
 
     def describe(self) -> dict[str, Any]:
-        """Plain values for the run's record; the share without a swap is of the images met so far."""
+        """Plain values for the run's record; the share without a swap covers the images drawn so far."""
         met = len(self._seen)
         share = round(1 - sum(self._seen.values()) / met, 4) if met else None
         return {
@@ -234,7 +234,7 @@ class FreePairs:
     def _pair(
         self, item: Captioned, withheld: tuple[str, str], others: tuple[str, ...] = (), mislabelled: float = 0.0
     ) -> Pair:
-        """others: what stands in where the caption has no swap that may be trained. mislabelled: share of swaps."""
+        """others: captions to stand in for a missing swap. mislabelled: share of swaps to exchange."""
         caption, found, rng = self._said(item.picture.name, item.captions, withheld)
         if found is not None:
             pair = Pair(picture=item.picture, caption=caption, twin=found.text, kind=found.kind)
@@ -247,7 +247,7 @@ class FreePairs:
     def _said(
         self, name: str, captions: tuple[str, ...], withheld: tuple[str, str]
     ) -> tuple[str, Swap | None, np.random.Generator]:
-        """The caption that an image has in this run, its swap, and the draws that go on from there."""
+        """An image's caption in this run, its swap, and the random generator for further draws."""
         key = f"{self._recipe.seed} {name} {captions}"
         rng = np.random.default_rng(int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big"))
         caption = captions[rng.integers(len(captions))]
@@ -258,28 +258,28 @@ class FreePairs:
 
 @dataclass(frozen=True, kw_only=True)
 class Shares:
-    """What is known of a source's captions before the run, of as many as were looked at."""
+    """Statistics of a sample of a source's captions, before the run."""
 
     captions: int
     kinds: Mapping[str, int]
-    """Captions by the kind of their swap; "" for those without."""
+    """Number of captions by kind of swap; "" for none."""
     equal: float
-    """Share of a batch's rows that meet an equal caption."""
+    """Share of a batch's rows with an equal caption in the batch."""
 
     @property
     def by_kind(self) -> dict[str, float]:
-        """Share of the captions, the most frequent kind first."""
+        """Share of captions by kind of swap, the most frequent first."""
         kinds = sorted((kind for kind in self.kinds if kind), key=lambda kind: (-self.kinds[kind], kind))
         return {kind: round(self.kinds[kind] / self.captions, 4) for kind in kinds}
 
     def words(self, batch: int) -> list[str]:
-        """Sentences; none where no caption was looked at."""
+        """Sentences; none if no caption was checked."""
         if not self.captions:
             return []
         same, other = (sum(self.by_kind.get(kind, 0.0) for kind in kinds) for kinds in (SAME_WORDS, OTHER_WORDS))
         each = ", ".join(f"{kind} {100 * share:.1f}" for kind, share in self.by_kind.items())
         said = [
-            f"Of {self.captions:,} captions checked, {100 * (same + other):.1f} % have a swap: {100 * same:.1f} % of "
+            f"Of {self.captions:,} captions checked, {100 * (same + other):.1f} % have a swap: {100 * same:.1f} % with "
             f"the same words, {100 * other:.1f} % with a new word" + (f" (in %: {each})." if each else ".")
         ]
         if self.equal >= LEAST_EQUAL:
@@ -291,15 +291,15 @@ class Shares:
 
 
 def duplicate_share(captions: Sequence[str], batch: int) -> float:
-    """Expected share of a batch's rows that meet an equal caption, where the batch is drawn from these at random."""
+    """Expected share of rows with an equal caption in their batch, for batches drawn at random from these captions."""
     counts, others = Counter(text.casefold() for text in captions), max(len(captions) - 1, 1)
     alone = sum(n * (1 - (n - 1) / others) ** (batch - 1) for n in counts.values())
     return 1 - alone / max(len(captions), 1)
 
 
 def _labelled(pair: Pair, rng: np.random.Generator, mislabelled: float) -> Pair:
-    """The pair, or with this probability its caption and its swap in each other's place; one draw, so that what is
-    mislabelled at a share stays so at any higher one."""
+    """The pair, with caption and swap exchanged with this probability. A single draw, so that pairs mislabelled at one
+    share stay so at any higher share."""
     if pair.twin is None or rng.random() >= mislabelled:
         return pair
     return replace(pair, caption=pair.twin, twin=pair.caption, mislabelled=True)
@@ -318,7 +318,7 @@ def _has_words(caption: str, words: str) -> bool:
 
 
 def _permuted(seed: int, place: int, count: int) -> int:
-    """Which item comes at a place of the endless order of epochs."""
+    """Index of the item at a place in the endless sequence of epochs."""
     return int(_order(seed, place // count, count)[place % count])
 
 

@@ -1,1 +1,1 @@
-"""The laboratory: `models/` trains our own models from nothing, `experiments/` asks what helps. Downloads nothing."""
+"""The laboratory: `models/` trains our own models from scratch, `experiments/` asks what helps. Downloads nothing."""

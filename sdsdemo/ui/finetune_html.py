@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sdsdemo.app.job_states import Job
-from sdsdemo.finetuning.phrases import KEPT, SHOWN, apart_words, change_words, cosine_words, duration
+from sdsdemo.finetuning.phrases import KEPT, SHOWN, change_words, cosine_words, duration, not_finite_words
 from sdsdemo.types import Example
 from sdsdemo.ui.recipe_form import in_page_words
 from sdsdemo.ui.results_html import share_cell
@@ -80,7 +80,7 @@ def result_html(run: Job | None) -> str:
         for name, found in measured["sets"].items()
         for k, (metric, row) in enumerate((m, r) for m, r in found["metrics"].items() if m in SHOWN)
     ]
-    apart = [f"{name}: {words}." for name, found in measured["sets"].items() if (words := apart_words(found))]
+    apart = [f"{name}: {words}." for name, found in measured["sets"].items() if (words := not_finite_words(found))]
     withheld = [
         {"what": what, "name": str(row["withheld"]), "change": change_words(row["change"])}
         for what, row in measured.get("withheld", {}).items()

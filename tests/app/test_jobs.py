@@ -22,7 +22,7 @@ from sdsdemo.errors import UserError
 from sdsdemo.evaluation.store import HEADER, read_run
 from sdsdemo.finetuning.events import DeviceChosen, Done, Evaluated, Notice, Step, WeightsSaved, Working
 from sdsdemo.finetuning.recipe import PRESETS, Recipe
-from sdsdemo.finetuning.run_folder import TuningFolder
+from sdsdemo.finetuning.run_folder import FineTuningFolder
 from sdsdemo.models import cards
 from sdsdemo.settings import CHECKPOINTS, FINETUNING, Settings
 from sdsdemo.ui import finetune_html, training_curves
@@ -45,7 +45,7 @@ class Trainer:
 
     def __call__(self, recipe: Recipe, folder: Path, **options: Any) -> Iterator[Any]:
         self.ran.append(recipe)
-        kept = TuningFolder(folder)
+        kept = FineTuningFolder(folder)
         story: dict[str, Any] = {"recipe": recipe.as_dict(), "state": "running", "steps_done": 0, "device": "cpu"}
         done = kept.read()["steps_done"] if options["resume"] else 0
         kept.write(story | {"steps_done": done})
@@ -297,7 +297,7 @@ def cut(jobs: Jobs, trainer: Trainer, steps: int) -> str:
     trainer.go.clear()
     id_ = jobs.start(QUICK)
     until(jobs, id_, lambda run: run.evaluations)
-    run = TuningFolder(jobs.folder(id_))
+    run = FineTuningFolder(jobs.folder(id_))
     for step in range(1, steps + 1):
         run.append({"step": step, "loss": 1.0 / step, "gradient": 1.0, "s": 0.1})
     run.append({"what": "look", "step": 0, "metric": "text", "value": 0.2, "low": 0.1, "high": 0.3, "n": 400})
@@ -394,7 +394,7 @@ def test_a_stop_that_comes_with_the_resumption_is_obeyed(jobs: Jobs, trainer: Tr
 
         def __call__(self, recipe: Recipe, folder: Path, **options: Any) -> Iterator[Any]:
             time.sleep(0.2)
-            TuningFolder(folder).clear_stop()
+            FineTuningFolder(folder).clear_stop()
             yield from super().__call__(recipe, folder, **options)
 
     again = started_anew(jobs, Clearing())

@@ -69,8 +69,8 @@ def test_shuffles_that_change_nothing_are_left_out_and_said(monkeypatch: pytest.
     assert chance == pytest.approx(np.mean([1 / len(example.captions) for example in examples]))
     notes = " ".join(notes_on("aro:x", examples))
     dropped = 16 - sum(len(example.captions) - 1 for example in examples)
-    assert f"{dropped} of 16 shuffles are equal" in notes
-    assert "not scored, since no shuffle of them differs: 1 captions, caption 0 of case 0." in notes
+    assert f"{dropped} of 16 shuffles equal" in notes
+    assert "1 captions are not scored, since none of their shuffles differs: caption 0 of case 0." in notes
 
 
 def test_without_a_tagger_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from sdsdemo.core.decision import decide
 from sdsdemo.core.metrics import METRICS, TIE, margins, verdict
-from sdsdemo.core.outcomes import apart, judge, judge_matrices
+from sdsdemo.core.outcomes import caveat_counts, judge, judge_matrices
 from sdsdemo.types import DENOISING_RESOLUTION, SIMILARITY_RESOLUTION, Evidence, Scores
 
 RNG = np.random.default_rng(5)
@@ -93,7 +93,7 @@ def test_what_is_not_a_number_is_neither_right_nor_tied_nor_counted(bad: float, 
         assert said.finite.tolist() == [True, False, True]
         assert all(right_E.tolist() == [True, False, True] for right_E in said.right.values())
         assert not any(tied_E.any() for tied_E in said.tied.values())
-        assert apart([fine, similarity(score_IC), fine], said)["not_finite"] == 1
+        assert caveat_counts([fine, similarity(score_IC), fine], said)["not_finite"] == 1
 
 
 def test_one_image_asks_that_the_first_caption_beats_all_others() -> None:

@@ -32,7 +32,7 @@ from sdsdemo.data.mini.stream import MiniStream
 
 
 def told(scenes: list[Scene]) -> set[str]:
-    return {scene.combination for scene in scenes if len(scene.told) == 2}
+    return {scene.combination for scene in scenes if len(scene.mentioned) == 2}
 
 
 def scenes_of(seed: int, split: str) -> list[Scene]:
@@ -71,7 +71,7 @@ def test_a_pair_has_the_same_words_in_another_order_and_scenes_that_differ() -> 
         first, second = pair.sentences
         assert sorted(first.words) == sorted(second.words)
         assert first.words != second.words
-        assert set(pair.scenes[0].told) != set(pair.scenes[1].told)
+        assert set(pair.scenes[0].mentioned) != set(pair.scenes[1].mentioned)
         assert pair.scenes[0].things[2:] == pair.scenes[1].things[2:]
 
 
@@ -182,7 +182,7 @@ def test_each_failure_category_is_made_and_nothing_else_has_its_mark() -> None:
     for pair in benchmark_pairs(11, "validation", 400):
         radius = max(spot.radius for scene in pair.scenes for spot in scene.spots[:2])
         roomy = not set(SWAPS[pair.kind].families) - set(ROOMY)
-        rare = [any((t.shape, t.colour) in RARE for t in scene.told) for scene in pair.scenes]
+        rare = [any((t.shape, t.colour) in RARE for t in scene.mentioned) for scene in pair.scenes]
         assert (
             radius < 0.12
             if pair.category == "small object"
@@ -196,7 +196,7 @@ def test_each_failure_category_is_made_and_nothing_else_has_its_mark() -> None:
 
 def test_rare_bindings_are_rare_and_bystanders_unnamed() -> None:
     scenes = list(training_stream(12, 6000))
-    things = [(thing.shape, thing.colour) for scene in scenes for thing in scene.told]
+    things = [(thing.shape, thing.colour) for scene in scenes for thing in scene.mentioned]
     share = sum(thing in RARE for thing in things) / len(things)
     even = len(RARE) / (len(SHAPES) * len(COLOURS))
     assert 0 < share < 2 * RARE_KEPT * even
@@ -204,14 +204,14 @@ def test_rare_bindings_are_rare_and_bystanders_unnamed() -> None:
     assert crowded
     rng = np.random.default_rng(0)
     for scene in crowded:
-        shapes = {thing.shape for thing in scene.told}
+        shapes = {thing.shape for thing in scene.mentioned}
         assert not shapes & {thing.shape for thing in scene.things[2:]}
         assert {word for word in training_sentence(rng, scene).words if word in SHAPES} <= shapes
 
 
 def test_people_leave_things_out() -> None:
     rng = np.random.default_rng(13)
-    said = [training_sentence(rng, scene) for scene in training_stream(13, 2000) if len(scene.told) == 2]
+    said = [training_sentence(rng, scene) for scene in training_stream(13, 2000) if len(scene.mentioned) == 2]
     one = sum(len(set(sentence.owner) - {-1}) == 1 for sentence in said) / len(said)
     bare = sum(not set(COLOURS) & set(sentence.words) for sentence in said) / len(said)
     assert 0.04 < one < 0.08

@@ -87,7 +87,7 @@ def test_mmvp_pairs_share_a_pattern_and_the_authors_prefix(tmp_path: Path) -> No
     rows = (tmp_path / "Questions.csv").read_text().splitlines()
     for lines, words in (
         (rows[:-1], "3 rows, but they come in pairs"),
-        ([rows[0], rows[2], rows[3]], "Line 3 .* is of Camera Perspective and its pair of Orientation"),
+        ([rows[0], rows[2], rows[3]], "Line 3 .* has the pattern Camera Perspective, .* Orientation"),
         ([rows[0], "x,y", rows[1]], "Line 2 .* must have a number"),
         ([rows[0], rows[1], rows[1]], "the number 1 twice"),
         (["a,b", *rows[1:]], "has the columns a, b"),

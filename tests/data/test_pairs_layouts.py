@@ -254,7 +254,7 @@ def test_parquet_holds_images_in_every_form(tmp_path: Path, form: str) -> None:
     parquet.write_table(table, tmp_path / "test-00000-of-00001.parquet", row_group_size=1)
     parquet.write_table(table, tmp_path / "train-00000-of-00001.parquet")
     notes = assert_whole(f"folder:{tmp_path}")
-    assert "test-00000-of-00001.parquet is read; train-00000-of-00001.parquet beside it is not." in notes
+    assert "Read test-00000-of-00001.parquet; ignored train-00000-of-00001.parquet beside it." in notes
 
 
 @pytest.mark.parametrize("where", ["test/0000.parquet", "default/test/0000.parquet"])
@@ -333,7 +333,7 @@ def test_which_of_two_tables_counts_is_said(tmp_path: Path) -> None:
     put_images(tmp_path / "images")
     (tmp_path / "examples.json").write_text(json.dumps(objects()))
     (tmp_path / "examples.csv").write_text(as_cells(","), encoding="utf-8")
-    assert "examples.json is read; examples.csv beside it is not." in assert_whole(f"folder:{tmp_path}")
+    assert "Read examples.json; ignored examples.csv beside it." in assert_whole(f"folder:{tmp_path}")
 
 
 @pytest.mark.parametrize(
@@ -392,5 +392,5 @@ def test_colorswap_is_read_as_its_authors_publish_it(tmp_path: Path, layout: str
     assert [e.captions for e in examples] == [(f"a red {n}", f"a blue {n}") for n in range(3)]
     assert {p.open().getpixel((1, 1)) for e in examples for p in e.images} == {(255, 0, 0)}
     notes = notes_on(f"colorswap:{where}", examples)
-    assert any("train" in note and "is not" in note for note in notes)
+    assert any("train" in note and "ignored" in note for note in notes)
     assert "This copy has 3 examples; the published set has 300." in notes

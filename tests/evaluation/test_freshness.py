@@ -243,7 +243,7 @@ def test_only_the_examples_that_changed_are_scored_again(
     world.calls = 0
     world.evaluate(tmp_path / "other", said)
     assert world.calls == 1
-    assert any(line.startswith(f"1 of {COUNT} examples changed since: scored again (e") for line in said)
+    assert any(line.startswith(f"1 of {COUNT} examples have changed and are scored again (e") for line in said)
 
 
 def test_tags_of_a_new_kind_cost_no_score(world: World, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from sdsdemo.app.workbench import Workbench
 from sdsdemo.finetuning import before_after
 from sdsdemo.finetuning.events import Event
 from sdsdemo.finetuning.run import finetune
-from sdsdemo.finetuning.run_folder import TuningFolder
+from sdsdemo.finetuning.run_folder import FineTuningFolder
 from sdsdemo.mini.experiments.draw_assets import write_benchmark
 from sdsdemo.settings import Settings
 from tests.finetuning.runs import COUNT, TINY
@@ -47,7 +47,7 @@ def run(benchmark: str, workbench: Workbench, tmp_path: Path) -> Any:
         for event in finetune(recipe, tmp_path / name, workbench=workbench, resume=resume):
             events.append(event)
             if stop_at is not None and stop_at(event):
-                TuningFolder(tmp_path / name).ask_to_stop()
+                FineTuningFolder(tmp_path / name).ask_to_stop()
         return events
 
     return go

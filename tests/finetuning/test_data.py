@@ -304,7 +304,7 @@ def test_swaps_and_equal_captions_are_said_before_a_run_and_recorded(tmp_path: P
     data = folder_of(tmp_path, said)
     source = read_source(replace(RECIPE, data=data, held_out=0, pool=0, batch=8))
     assert source.notes[1] == (
-        "Of 40 captions checked, 50.0 % have a swap: 25.0 % of the same words, 25.0 % with a new word "
+        "Of 40 captions checked, 50.0 % have a swap: 25.0 % with the same words, 25.0 % with a new word "
         "(in %: new-relation 25.0, noun 25.0)."
     )
     assert "share a caption with another row: equal captions count as right" in source.notes[2]

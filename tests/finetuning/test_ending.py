@@ -17,7 +17,7 @@ from sdsdemo.finetuning.events import Done, Event, Notice, Step
 from sdsdemo.finetuning.objectives import Objective
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.run import finetune
-from sdsdemo.finetuning.run_folder import LOG, TuningFolder
+from sdsdemo.finetuning.run_folder import LOG, FineTuningFolder
 from sdsdemo.finetuning.training import HALVED
 from sdsdemo.mini.experiments.draw_assets import write_benchmark
 from sdsdemo.settings import Settings
@@ -56,7 +56,7 @@ def end_of(events: Iterator[Event]) -> Done:
 
 
 def test_a_resume_stopped_while_it_prepares_leaves_the_weights_as_they_were(start: Finetune, tmp_path: Path) -> None:
-    folder = TuningFolder(tmp_path / "run")
+    folder = FineTuningFolder(tmp_path / "run")
     for event in start():
         if isinstance(event, Step) and event.step == 3:
             folder.ask_to_stop()
@@ -80,11 +80,11 @@ def test_steps_that_are_made_again_have_one_line_in_the_log(start: Finetune, tmp
 
 def test_how_one_part_of_a_run_ended_is_not_said_of_the_next(start: Finetune, tmp_path: Path) -> None:
     assert end_of(start(seconds=0.0)).record["out_of_time"]
-    assert "out_of_time" in TuningFolder(tmp_path / "run").read()
+    assert "out_of_time" in FineTuningFolder(tmp_path / "run").read()
     end = end_of(start(resume=True))
     assert end.state == "finished"
     assert "out_of_time" not in end.record
-    assert "out_of_time" not in TuningFolder(tmp_path / "run").read()
+    assert "out_of_time" not in FineTuningFolder(tmp_path / "run").read()
 
 
 @pytest.mark.parametrize("times", [1, 9])

@@ -118,7 +118,7 @@ def test_a_resnet_trains_its_batch_norms_and_says_so() -> None:
     trained = [name for name, p in resnet.visual.named_parameters() if p.requires_grad]
     assert trained
     assert all("bn" in name or "downsample" in name for name in trained)
-    assert "BatchNorms, as it has no LayerNorm" in model.says
+    assert "BatchNorms (no LayerNorms found" in model.says
 
 
 def test_lambda_zero_is_the_contrastive_loss_alone() -> None:
@@ -278,7 +278,7 @@ def test_the_gradient_of_the_regulariser_is_that_of_finite_differences() -> None
     model = double()
     aim = DoubleObjective(model, Doubled(), ObjectiveConfig(name="sds"), teacher=TinyTeacher())
     batch = aim.batches.rows(0, WHOLE)
-    gradients = dict(zip(map(id, model.thawed), sds_gradient(aim, batch, WHOLE, 0), strict=True))
+    gradients = dict(zip(map(id, model.trained_parameters), sds_gradient(aim, batch, WHOLE, 0), strict=True))
 
     def value() -> float:
         with torch.no_grad():
@@ -341,7 +341,7 @@ def test_a_lambda_that_means_nothing_is_refused(lam: float) -> None:
 def test_a_clip_without_norms_is_refused_with_what_to_do() -> None:
     model = clips.fresh()
     model.visual = nn.Linear(2, 2)
-    with pytest.raises(UserError, match="train all parameters"):
+    with pytest.raises(UserError, match="--trained all"):
         Student(model, LATENT)
 
 
@@ -388,7 +388,7 @@ def test_the_full_jacobian_through_a_unet_is_that_of_finite_differences() -> Non
     aim = DoubleObjective(model, Worded(), ObjectiveConfig(name="sds"), teacher=teacher)
     batch = aim.batches.rows(0, WHOLE)
     weight = model.clip.visual.ln_post.weight
-    place = next(k for k, thawed in enumerate(model.thawed) if thawed is weight)
+    place = next(k for k, trained_parameters in enumerate(model.trained_parameters) if trained_parameters is weight)
     found = sds_gradient(aim, batch, WHOLE, 0)[place]
 
     def value(change: float) -> float:

@@ -20,7 +20,7 @@ from sdsdemo.finetuning.console_report import as_text
 from sdsdemo.finetuning.events import Notice, Step
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.run import finetune
-from sdsdemo.finetuning.run_folder import CHECKPOINT, LOG, TuningFolder
+from sdsdemo.finetuning.run_folder import CHECKPOINT, LOG, FineTuningFolder
 from sdsdemo.models import cards
 from sdsdemo.runtime.distributed import Processes
 from sdsdemo.settings import Settings
@@ -43,7 +43,7 @@ def test_a_resumed_run_gives_the_same_weights_bit_for_bit(
     straight, cut = tensors(tmp_path / "straight"), tensors(tmp_path / "cut")
     assert straight.keys() == cut.keys()
     assert all(torch.equal(straight[name], cut[name]) for name in straight)
-    rows = TuningFolder(tmp_path / "cut").log()
+    rows = FineTuningFolder(tmp_path / "cut").log()
     assert sorted(row["step"] for row in rows if "what" not in row) == [1, 2, 3, 4, 5, 6]
 
 
@@ -161,17 +161,17 @@ def test_one_process_trains_in_a_folder_at_a_time(tmp_path: Path, benchmark: str
     next(first)
     with pytest.raises(UserError, match="being trained"):
         next(finetune(recipe, tmp_path / "run", workbench=workbench, resume=True))
-    assert TuningFolder(tmp_path / "run").read()["state"] == "preparing"
+    assert FineTuningFolder(tmp_path / "run").read()["state"] == "preparing"
     first.close()
-    assert TuningFolder(tmp_path / "run").read()["state"] == "interrupted"
+    assert FineTuningFolder(tmp_path / "run").read()["state"] == "interrupted"
 
 
 def test_a_cut_last_line_of_the_log_is_dropped(run: Any, tmp_path: Path) -> None:
     run(objective="clip")
-    whole = TuningFolder(tmp_path / "run").log()
+    whole = FineTuningFolder(tmp_path / "run").log()
     with (tmp_path / "run" / LOG).open("a") as file:
         file.write('{"step": 7, "lo')
-    assert TuningFolder(tmp_path / "run").log() == whole
+    assert FineTuningFolder(tmp_path / "run").log() == whole
 
 
 def test_folders_of_fine_tuning_are_no_runs_of_a_benchmark(run: Any, tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_a_resume_that_fails_leaves_the_run_as_it_was(
     run: Any, tmp_path: Path, damage: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(objective="clip")
-    kept, folder = TuningFolder(tmp_path / "run"), tmp_path / "run"
+    kept, folder = FineTuningFolder(tmp_path / "run"), tmp_path / "run"
     record, rows, model = kept.read(), kept.log(), kept.model.read_bytes()
     assert record["measured"]
     damage(folder, monkeypatch)
@@ -284,9 +284,9 @@ def test_messages_name_the_folder_as_it_was_typed(run: Any, tmp_path: Path, monk
         with pytest.raises(UserError, match=re.escape(f"'{typed}'")):
             list(finetune(asked, typed, workbench=Workbench()))
     with (
-        TuningFolder(typed).held(),
+        FineTuningFolder(typed).held(),
         pytest.raises(UserError, match=re.escape(f"'{typed}'")),
-        TuningFolder(typed).held(),
+        FineTuningFolder(typed).held(),
     ):
         pass
     with pytest.raises(UserError, match=re.escape("'nowhere/data'")):
@@ -334,7 +334,7 @@ def test_a_folder_that_is_taken_is_told_by_every_process(tmp_path: Path, benchma
         except UserError as error:
             said.append(str(error))
 
-    with TuningFolder(tmp_path / "run").held():
+    with FineTuningFolder(tmp_path / "run").held():
         threads = [threading.Thread(target=process, args=(index,)) for index in range(3)]
         for thread in threads:
             thread.start()
@@ -347,7 +347,7 @@ def test_a_folder_that_is_taken_is_told_by_every_process(tmp_path: Path, benchma
 @pytest.mark.parametrize("name", ["run.json", LOG])
 def test_damaged_files_of_a_run_are_read_or_refused_in_a_sentence(run: Any, tmp_path: Path, name: str) -> None:
     run(objective="clip", steps=2)
-    kept, path = TuningFolder(tmp_path / "run"), tmp_path / "run" / name
+    kept, path = FineTuningFolder(tmp_path / "run"), tmp_path / "run" / name
     whole, read, refused = path.read_bytes(), 0, 0
     for seed in range(400):
         path.write_bytes(damaged(whole, seed, lines=name == LOG))

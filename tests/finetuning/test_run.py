@@ -24,7 +24,7 @@ from sdsdemo.finetuning.console_report import as_text
 from sdsdemo.finetuning.events import Evaluated, Event, Notice, Step, WeightsSaved
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.run import finetune
-from sdsdemo.finetuning.run_folder import TuningFolder
+from sdsdemo.finetuning.run_folder import FineTuningFolder
 from sdsdemo.finetuning.setup import check_size
 from sdsdemo.finetuning.student import Student
 from sdsdemo.mini.models import clip
@@ -65,7 +65,7 @@ def test_wise_ft_keeps_a_share_of_the_way_from_the_base(run: Any, tmp_path: Path
         began = base[name.removeprefix("clip.")]
         torch.testing.assert_close(part[name], began + 0.25 * (tensor - began))
     assert not tensors(tmp_path / "none")
-    flipped = TuningFolder(tmp_path / "none").read()["measured"]["flipped"]
+    flipped = FineTuningFolder(tmp_path / "none").read()["measured"]["flipped"]
     assert flipped["fixed"] == flipped["broken"] == []
 
 
@@ -183,10 +183,10 @@ def test_a_nan_loss_says_what_to_do_and_keeps_the_last_good_weights(
 
 
 def test_a_full_disk_is_a_sentence(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: TuningFolder, row: Any) -> None:
+    def full(self: FineTuningFolder, row: Any) -> None:
         raise UserError("The folder 'run' cannot be written (No space left on device): make room.")
 
-    monkeypatch.setattr(TuningFolder, "append", full)
+    monkeypatch.setattr(FineTuningFolder, "append", full)
     assert "make room" in done(run(objective="clip")).reason
 
 
@@ -264,7 +264,7 @@ def test_scores_that_are_no_numbers_are_in_no_figure_and_are_said(
 
     monkeypatch.setattr(before_after, "judge", judged)
     record = done(run(objective="clip")).record
-    stored = TuningFolder(tmp_path / "run").read()["measured"]
+    stored = FineTuningFolder(tmp_path / "run").read()["measured"]
     first = stored["sets"][stored["benchmark"]]
     assert first["n"] == COUNT
     assert first["not_finite"] == {"before": 0, "after": broken}
@@ -279,7 +279,7 @@ def test_scores_that_are_no_numbers_are_in_no_figure_and_are_said(
     assert all("not_finite" not in found for name, found in stored["sets"].items() if name != stored["benchmark"])
     said = f"a score that is not a finite number: 0 of {COUNT} before, {broken} of {COUNT} after"
     assert said in as_text(record, tmp_path)
-    stored_record = TuningFolder(tmp_path / "run").read()
+    stored_record = FineTuningFolder(tmp_path / "run").read()
     assert said in result_html(Job(id="a", recipe=TINY, state="finished", record=stored_record))
     assert said in card(stored_record, "ada/my-clip")
 

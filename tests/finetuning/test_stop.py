@@ -17,7 +17,7 @@ from sdsdemo.finetuning import before_after
 from sdsdemo.finetuning.events import Done, Evaluated, Event, Notice, Step, WeightsSaved, Working
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.run import finetune
-from sdsdemo.finetuning.run_folder import TuningFolder
+from sdsdemo.finetuning.run_folder import FineTuningFolder
 from tests.finetuning.runs import TINY, done, tensors
 
 pytestmark = pytest.mark.usefixtures("small_sets")
@@ -58,7 +58,7 @@ def test_a_stop_during_an_evaluation_is_obeyed_at_once(run: Any, monkeypatch: py
 
 def test_a_stop_before_the_run_has_begun_is_obeyed(tmp_path: Path, benchmark: str, workbench: Workbench) -> None:
     (tmp_path / "run").mkdir()
-    TuningFolder(tmp_path / "run").ask_to_stop()
+    FineTuningFolder(tmp_path / "run").ask_to_stop()
     recipe = replace(TINY, objective="clip", measure=benchmark)
     events = list(finetune(recipe, tmp_path / "run", workbench=workbench))
     assert done(events).state == "stopped"
@@ -67,7 +67,7 @@ def test_a_stop_before_the_run_has_begun_is_obeyed(tmp_path: Path, benchmark: st
 
 def test_an_old_wish_to_stop_does_not_stop_the_run_that_goes_on(run: Any, tmp_path: Path) -> None:
     run(objective="clip", stop_at=lambda event: isinstance(event, Step) and event.step == 3)
-    TuningFolder(tmp_path / "run").ask_to_stop()
+    FineTuningFolder(tmp_path / "run").ask_to_stop()
     assert done(run(objective="clip", resume=True)).state == "finished"
 
 
@@ -80,7 +80,7 @@ def test_a_stop_after_the_last_step_is_no_finished_run(run: Any, tmp_path: Path,
         return made[-1:] == [6] and isinstance(event, after)
 
     assert done(run(objective="clip", stop_at=late)).state == "stopped"
-    record = TuningFolder(tmp_path / "run").read()
+    record = FineTuningFolder(tmp_path / "run").read()
     assert (record["state"], record["steps_done"]) == ("stopped", 6)
     assert (tmp_path / "run" / "model.safetensors").is_file()
     assert done(run(objective="clip", resume=True)).state == "finished"
@@ -111,7 +111,7 @@ def test_a_stop_before_a_run_goes_on_keeps_its_weights(run: Any, tmp_path: Path,
 @pytest.mark.parametrize("phase", [Working, Evaluated, Notice])
 def test_a_stop_before_more_steps_keeps_what_was_measured(run: Any, tmp_path: Path, phase: type) -> None:
     run(objective="sds")
-    kept = TuningFolder(tmp_path / "run")
+    kept = FineTuningFolder(tmp_path / "run")
     record, model = kept.read(), kept.model.read_bytes()
     last = done(run(objective="sds", steps=9, resume=True, stop_at=lambda event: isinstance(event, phase)))
     assert (last.state, kept.read(), kept.model.read_bytes()) == ("stopped", record, model)
@@ -129,7 +129,7 @@ def stopped_after(recipe: Recipe, out: Path, workbench: Workbench, seconds: floa
 
     def ask() -> None:
         asked.append(time.monotonic())
-        TuningFolder(out).ask_to_stop()
+        FineTuningFolder(out).ask_to_stop()
 
     out.mkdir()
     timer = threading.Timer(seconds, ask)

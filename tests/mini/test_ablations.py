@@ -220,5 +220,5 @@ def test_a_longer_run_of_the_teacher_is_a_row_of_its_own() -> None:
         "models": {"mini-diffusion": dict.fromkeys(("text", "image", "group"), share)},
     }
     by_count, by_range = teacher_markdown(shipped, longer).split("\n\n")
-    assert by_count.splitlines()[-1] == "| 16, another run | 50.0 [40, 60] | 50.0 [40, 60] | 50.0 [40, 60] |"
+    assert by_count.splitlines()[-1] == "| 16, separate run | 50.0 [40, 60] | 50.0 [40, 60] | 50.0 [40, 60] |"
     assert teacher_markdown(shipped).split("\n\n") == ["\n".join(by_count.splitlines()[:-1]), by_range]

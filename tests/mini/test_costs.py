@@ -84,7 +84,7 @@ def test_everything_from_scratch_is_timed_by_its_parts(monkeypatch: pytest.Monke
     monkeypatch.setattr(total_timing, "PICTURES", 60)
     kinds = [key(study_timing.kind(recipe)) for study in STUDIES.values() for _, recipe in study.runs()]
     times = Times(
-        around=dict.fromkeys(kinds, 0.0), step=dict.fromkeys(kinds, 0.1), look={True: 0.0, False: 0.0},
+        around=dict.fromkeys(kinds, 0.0), step=dict.fromkeys(kinds, 0.1), evaluation={True: 0.0, False: 0.0},
         pairs=0.0, asking=0.0,
     )  # fmt: skip
     shared: list[int] = []
@@ -96,7 +96,7 @@ def test_everything_from_scratch_is_timed_by_its_parts(monkeypatch: pytest.Monke
     assert found["studies"] == pytest.approx(study_timing.study_seconds(times, PAIRS, 2) / 3600, abs=0.01)
     assert found["whole"] == pytest.approx(found["models"] + found["variants"] + found["studies"], abs=0.02)
     assert 0.05 < found["variants"] < found["models"]
-    slower = replace(times, look={True: 3600.0, False: 0.0}, asking=1.0)
+    slower = replace(times, evaluation={True: 3600.0, False: 0.0}, asking=1.0)
     monkeypatch.setattr(study_timing, "measured", lambda processes: slower)
     teachers = 3 * study_timing.scoring_seconds(slower, budget(), 400) / 3600
     monkeypatch.setattr(total_timing, "_seconds", lambda work: ((name, 0.0) for name in COURSES))
@@ -142,8 +142,8 @@ def test_the_words_say_what_the_size_of_the_denoiser_does() -> None:
     said = study_verdict.costs_words(
         found | {"operations": {size: dict(zip(names, values, strict=True)) for size, values in sizes.items()}}
     )
-    assert "it is 2.0 and 4.0 times here, where" in said
-    assert "19 and 76 times for a ViT-B/16" in said
+    assert "2.0 and 4.0 here, where" in said
+    assert "19 and 76 for a ViT-B/16" in said
 
 
 def test_the_table_joins_what_is_gained_with_what_it_costs() -> None:
@@ -162,7 +162,7 @@ def test_the_table_joins_what_is_gained_with_what_it_costs() -> None:
     }
     rows = {row[0]: row for row in study_tables.costs_grid({"confirm": study, "tower": tower}, found)}
     assert rows[TEXT_ALONE][1:4] == ["20.0", "+10.0 [+5.0, +15.0]", "0.025"]
-    assert "cheaper from 250 steps on" in study_verdict.costs_words(found)
+    assert "cheaper after 250 steps" in study_verdict.costs_words(found)
 
 
 def test_results_show_the_costs_where_they_were_measured(tmp_path: Path) -> None:
@@ -173,6 +173,6 @@ def test_results_show_the_costs_where_they_were_measured(tmp_path: Path) -> None
     (tmp_path / results_html.COSTS).write_text(json.dumps(summed(times(), PAIRS) | {"machine": "<this>"}))
     shown = results_html.experiment_html(tmp_path)
     assert "what they cost" not in without
-    assert "cheaper from 250 steps on" in shown
+    assert "cheaper after 250 steps" in shown
     assert "&lt;this&gt;" in shown
     assert f"{PAIRS * 2 * CONFIRM.cells[BEFOREHAND].teacher_timesteps:,}" in shown

@@ -151,7 +151,7 @@ def test_each_denoiser_stage_draws_its_declared_shares(tmp_path: Path) -> None:
 def test_a_part_without_its_base_or_an_unknown_one_is_a_sentence(made: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="train that first"):
         train(["mini-sds-clip"], tmp_path, made / "work", lambda line: None)
-    with pytest.raises(UserError, match="made from mini-diffusion-short: train that first"):
+    with pytest.raises(UserError, match="needs mini-diffusion-short: train that first"):
         train(["mini-diffusion"], tmp_path, made / "work", lambda line: None)
     with pytest.raises(UserError, match="no part called 'mini-klip'"):
         train(["mini-klip"], tmp_path, made / "work", lambda line: None)

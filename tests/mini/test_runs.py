@@ -17,10 +17,10 @@ from sdsdemo.finetuning import before_after, training_pairs
 from sdsdemo.finetuning import run as training
 from sdsdemo.finetuning.cache import MiniCache
 from sdsdemo.finetuning.recipe import Recipe
-from sdsdemo.finetuning.run_folder import TuningFolder
+from sdsdemo.finetuning.run_folder import FineTuningFolder
 from sdsdemo.mini.experiments import runs
 from sdsdemo.mini.experiments import study as experiment
-from sdsdemo.mini.experiments.study import Study, base_row, look_at, right_of, run_study
+from sdsdemo.mini.experiments.study import Study, base_row, evaluate_clip, right_of, run_study
 from sdsdemo.mini.experiments.study_store import Lines, StudyStore, TrainedRuns, read_rows
 from sdsdemo.models import cards
 from sdsdemo.models.clip import ClipModel
@@ -34,7 +34,7 @@ def few_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(before_after, "ZERO_SHOT", 4)
     monkeypatch.setattr(before_after, "RETRIEVAL", (1, 4))
     monkeypatch.setattr(experiment, "_choice_sets", dict)
-    monkeypatch.setattr(experiment, "_DRAWN", MiniCache())
+    monkeypatch.setattr(experiment, "_CACHE", MiniCache())
 
 
 @pytest.mark.usefixtures("few_measured")
@@ -129,12 +129,12 @@ def test_a_finished_run_is_read_once_and_one_of_another_process_is_seen(
     workbench, trained = Workbench(Settings.from_environment({})), TrainedRuns(tmp_path)
     models = {"base_fingerprint": cards.fingerprint(workbench.card(recipe.base)), "teacher_fingerprint": None}
     read: list[str] = []
-    read_folder = TuningFolder.read
-    monkeypatch.setattr(TuningFolder, "read", lambda folder: read.append(folder.path.name) or read_folder(folder))
+    read_folder = FineTuningFolder.read
+    monkeypatch.setattr(FineTuningFolder, "read", lambda folder: read.append(folder.path.name) or read_folder(folder))
 
     def write(name: str, state: str, seed: int) -> None:
         (tmp_path / "study" / name).mkdir(parents=True, exist_ok=True)
-        TuningFolder(tmp_path / "study" / name).write(
+        FineTuningFolder(tmp_path / "study" / name).write(
             {**models, "state": state, "recipe": replace(recipe, seed=seed).as_dict()}
         )
 
@@ -208,7 +208,7 @@ def test_what_one_run_has_drawn_the_next_one_finds_and_trains_the_same(
 
 def test_what_a_process_has_drawn_for_one_look_it_has_for_the_next_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(before_after, "read_benchmark", lambda name: read_benchmark(name)[::40])
-    monkeypatch.setattr(experiment, "_DRAWN", MiniCache())
+    monkeypatch.setattr(experiment, "_CACHE", MiniCache())
     workbench, opened = Workbench(Settings.from_environment({})), []
 
     def load(name: str, shade: float) -> ClipModel:
@@ -218,11 +218,11 @@ def test_what_a_process_has_drawn_for_one_look_it_has_for_the_next_ones(monkeypa
         return model
 
     model = load("mini-clip", 1.0)
-    first = look_at(model, "mini")
+    first = evaluate_clip(model, "mini")
     assert len(opened) >= 28
     opened.clear()
-    assert look_at(model, "mini") == first
+    assert evaluate_clip(model, "mini") == first
     assert len(opened) <= 1, "one picture tells how large they are"
     darker = load("mini-clip", 0.0)
-    assert look_at(darker, "mini") != first
+    assert evaluate_clip(darker, "mini") != first
     assert len(opened) >= 28, "another way of preparing them has inputs of its own"

@@ -38,12 +38,13 @@ TRAININGS = {replace(recipe, wise_ft=1.0) for _, recipe in RUNS}
 
 
 def times(
-    around: float = 0.0, step: float = 0.0, look: float = 0.0, larger: float = 0.0, pairs: float = 0.0,
+    around: float = 0.0, step: float = 0.0, evaluation: float = 0.0, larger: float = 0.0, pairs: float = 0.0,
     asking: float = 0.0,
 ) -> Times:  # fmt: skip
     kinds = [key(kind(recipe)) for _, recipe in RUNS]
     return Times(
-        around=dict.fromkeys(kinds, around), step=dict.fromkeys(kinds, step), look={False: look, True: larger},
+        around=dict.fromkeys(kinds, around), step=dict.fromkeys(kinds, step),
+        evaluation={False: evaluation, True: larger},
         pairs=pairs, asking=asking,
     )  # fmt: skip
 
@@ -58,7 +59,7 @@ def test_a_training_that_several_studies_need_counts_once() -> None:
 def test_every_run_is_looked_at_as_its_study_looks() -> None:
     larger = sum(study.larger for study, _ in RUNS)
     bases = len(BASES) + 1
-    assert study_seconds(times(look=1.0), 0, 1) == len(RUNS) - larger
+    assert study_seconds(times(evaluation=1.0), 0, 1) == len(RUNS) - larger
     assert study_seconds(times(larger=1.0), 0, 1) == larger + bases
     assert study_seconds(times(larger=1.0), 0, 2) == larger // 2 + 1 + bases, "the first one has the bases too"
 
@@ -122,7 +123,7 @@ def test_kinds_are_timed_by_short_runs_here(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(before_after, "RETRIEVAL", (1, 3))
     monkeypatch.setattr(before_after, "read_benchmark", lambda name: read_benchmark(name)[::40])
     looked: list[bool] = []
-    monkeypatch.setattr(study_timing, "look_at", lambda *_, larger: looked.append(larger))
+    monkeypatch.setattr(study_timing, "evaluate_clip", lambda *_, larger: looked.append(larger))
     tiny = Recipe(objective="clip", steps=300, batch=4, pool=12, fitted_on=4, teacher_timesteps=2)
     monkeypatch.setattr(study_timing, "PREFERENCE", replace(tiny, objective="preference"))
     runs = {("clip",): replace(tiny, towers="text"), ("sds",): replace(tiny, objective="sds")}
@@ -149,7 +150,7 @@ def met(number: int) -> Times:
     patience = time.monotonic() + 60
     while len(list(place.iterdir())) < 2 and time.monotonic() < patience:
         time.sleep(0.05)
-    return times(pairs=float(number), asking=float(time.monotonic() < patience), look=float(os.getpid()))
+    return times(pairs=float(number), asking=float(time.monotonic() < patience), evaluation=float(os.getpid()))
 
 
 def test_processes_are_timed_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,4 +158,4 @@ def test_processes_are_timed_at_the_same_time(tmp_path: Path, monkeypatch: pytes
     found = study_timing.measured(2, met)
     assert found.asking == 1.0, "neither waited in vain"
     assert found.pairs == 0.5, "the mean of both"
-    assert found.look[False] != os.getpid()
+    assert found.evaluation[False] != os.getpid()

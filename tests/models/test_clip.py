@@ -198,9 +198,9 @@ def test_more_items_than_a_batch_are_all_encoded_in_order(scorer: ClipScorer) ->
 def test_a_trainer_gets_a_gradient_on_what_it_thaws_and_on_nothing_else(folders: dict[str, Path]) -> None:
     model = ClipModel.load(f"open_clip:local-dir:{folders['words']}")
     assert not any(p.requires_grad for p in model.module.parameters())
-    thawed = model.module.visual.ln_post.weight.requires_grad_(True)
+    trained_parameters = model.module.visual.ln_post.weight.requires_grad_(True)
     model.encode_images(pictures())[:, 0].sum().backward()
-    assert float(thawed.grad.abs().sum()) > 0
+    assert float(trained_parameters.grad.abs().sum()) > 0
     assert [name for name, p in model.module.named_parameters() if p.grad is not None] == ["visual.ln_post.weight"]
 
 

@@ -120,10 +120,10 @@ def cells_of(text: str, name: str, known: Collection[str]) -> Table:
     """
     text = text.removeprefix("\ufeff")
     first, _, rest = text.partition("\n")
-    told = re.fullmatch(r'"?sep=(.)"?\r?', first.strip(" ") or "")
-    skipped = 1 if told else 0
-    body = rest if told else text
-    separator = told[1] if told else separator_of(body, known)
+    declared = re.fullmatch(r'"?sep=(.)"?\r?', first.strip(" ") or "")
+    skipped = 1 if declared else 0
+    body = rest if declared else text
+    separator = declared[1] if declared else separator_of(body, known)
     csv.field_size_limit(LONGEST_CELL)
     reader = csv.reader(io.StringIO(body, newline=""), delimiter=separator, strict=True)
     columns = tuple(cell.strip() for cell in _first_row(reader, name))

@@ -1,1 +1,1 @@
-"""The drawn world: scenes, sentences, pictures, and the benchmarks made of them."""
+"""The Mini world: scenes, sentences, pictures, and the benchmarks built from them."""

@@ -1,12 +1,12 @@
-"""Pairs of pairs of the Mini world, drawn from a seed, of combinations that no model was trained on.
+"""Pair-of-pairs benchmarks of the Mini world, generated from a seed, with combinations no model was trained on.
 
-In Winoground's kinds: two scenes, two sentences of the same words, each true of its own scene alone.
+As in Winoground: two scenes and two sentences with the same words, each true only of its own scene.
 
-    Object     two noun phrases change places           left, above, inside
-    Relation   adjectives or numbers change places      colour-and, colour-relation, size, count
-    Both       nouns and their sizes or numbers do      both-size, both-count
+    Object     two noun phrases are swapped                left, above, inside
+    Relation   adjectives or numbers are swapped           colour-and, colour-relation, size, count
+    Both       nouns and their sizes or numbers are        both-size, both-count
 
-Ambiguous pairs, both sentences true of both scenes, are outside every score. Benchmarks of one image are in `choices`.
+Ambiguous pairs, with both sentences true of both scenes, are never scored. Benchmarks of one image are in `choices`.
 Knows no model and draws no pixel.
 """
 
@@ -46,7 +46,7 @@ LOOK_OF: dict[Category, Look] = {"small object": "small", "crowded scene": "crow
 
 @dataclass(frozen=True, kw_only=True)
 class SwapRecipe:
-    """How one kind of benchmark example is made: from which families, what is swapped, how many in 400."""
+    """How one kind of benchmark example is generated: scene families, what is swapped, how many in 400."""
 
     families: tuple[Family, ...]
     swapped: Literal["things", "colour", "size", "number"]
@@ -54,9 +54,9 @@ class SwapRecipe:
     tag: str
     collapsed_tag: Literal["Object", "Relation", "Both"]
     turned: bool = False
-    """Whether the second sentence tells of the two things in the other order, so that the colours keep their places."""
+    """Whether the second sentence names the two things in reverse order, so that the colours keep their places."""
     categories: Mapping[Category, int] = field(default_factory=dict)
-    """How many of the share are made to be hard in one of these ways."""
+    """How many of them are hard in one of these ways."""
 
 
 ROOMY_CATEGORIES: dict[Category, int] = {"small object": 10, "crowded scene": 10, "unusual combination": 8}
@@ -103,7 +103,7 @@ SWAPS: dict[SwapKind, SwapRecipe] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """Two scenes and two sentences of the same words: sentence k is true of scene k and false of the other."""
+    """Two scenes and two sentences with the same words: sentence k is true of scene k and false of the other."""
 
     kind: SwapKind
     category: Category
@@ -112,13 +112,13 @@ class Pair:
     relation: str
     """The word or words between the two things."""
     predicates: int = 1
-    """Main predicates of a sentence."""
+    """Number of main predicates per sentence."""
 
 
 def random_pair(rng: np.random.Generator, kind: SwapKind, split: Split, category: Category = "") -> Pair:
-    """A pair of pairs of that kind, hard in the way of the category or in none.
+    """A random pair of pairs of this kind, hard in the category's way, or in none.
 
-    The twin scene is drawn anew, the twin sentence keeps the same words.
+    The second scene gets a new layout; the second sentence has the same words.
     """
     recipe = SWAPS[kind]
     family = recipe.families[rng.integers(len(recipe.families))]
@@ -131,7 +131,7 @@ def random_pair(rng: np.random.Generator, kind: SwapKind, split: Split, category
 def _tried_pair(
     rng: np.random.Generator, kind: SwapKind, family: Family, split: Split, category: Category
 ) -> Pair | None:
-    """None where the things that were drawn do not serve."""
+    """A pair; None if the random things do not fit."""
     recipe, look = SWAPS[kind], LOOK_OF.get(category, "")
     first = random_things(rng, family)
     if split_of(combination(first)) != split or (family == "count" and {t.number for t in first} != {2, 3}):
@@ -156,7 +156,7 @@ def _tried_pair(
 
 
 def _form(rng: np.random.Generator, family: Family, category: Category) -> Form:
-    """Two predicates only where that is the category."""
+    """A sentence form, with two predicates only in that category."""
     if category == "two predicates":
         return "predicates"
     return "fronted" if family in ("left", "above", "inside") and rng.random() < FRONTED_SHARE else "phrases"
@@ -168,7 +168,7 @@ def _relation(scene: Scene, template: Template) -> str:
 
 
 def swapped_things(things: tuple[Thing, ...], what: str) -> tuple[Thing, ...]:
-    """The two things with their colours, sizes or numbers exchanged; `things` exchanges all but the places."""
+    """The two things with their colours, sizes or numbers swapped; `things` swaps everything but their places."""
     a, b = things
     if what == "things":
         return replace(b, place=a.place), replace(a, place=b.place)
@@ -176,7 +176,7 @@ def swapped_things(things: tuple[Thing, ...], what: str) -> tuple[Thing, ...]:
 
 
 def benchmark_pairs(seed: int, split: Split, count: int = 400) -> list[Pair]:
-    """`count` pairs in the shares of SWAPS, all from one split's combinations, no two with the same sentences."""
+    """`count` pairs in the shares of SWAPS, all with combinations of one split, no two with the same sentences."""
     rng = np.random.default_rng((seed, SPLITS.index(split)))
     slots = list(_slots())
     pairs: list[Pair] = []
@@ -192,20 +192,20 @@ def benchmark_pairs(seed: int, split: Split, count: int = 400) -> list[Pair]:
 
 
 def _slots() -> Iterator[tuple[SwapKind, Category]]:
-    """Kind and category of each of the 400."""
+    """Kind and category of each of 400 examples."""
     for kind, recipe in SWAPS.items():
         plain = recipe.share - sum(recipe.categories.values())
         for category, count in {"": plain, **recipe.categories}.items():
             yield from [(kind, category)] * count
 
 
-# ------------------------------------------------------------------------------------- ambiguous, outside every score
+# -------------------------------------------------------------------------------------------- ambiguous, never scored
 
 
 def ambiguous_pairs(seed: int, count: int = 40) -> list[tuple[tuple[Scene, Scene], tuple[Sentence, Sentence]]]:
-    """Two scenes of the same things and two sentences of the same words, both of them true of both scenes.
+    """Two scenes of the same things and two sentences with the same words, both true of both scenes.
 
-    Half are "A and B" turned into "B and A"; half tell without colours of a thing that stands on both sides of another.
+    Half turn "A and B" into "B and A"; half describe, without colours, a thing that is on both sides of another.
     """
     rng = np.random.default_rng((seed, count))
     makers = (_turned_round, _on_both_sides)
@@ -223,7 +223,7 @@ def _turned_round(rng: np.random.Generator) -> tuple[tuple[Scene, Scene], tuple[
 def _on_both_sides(rng: np.random.Generator) -> tuple[tuple[Scene, Scene], tuple[Sentence, Sentence]]:
     """A star left of a circle, and a circle left of a star: there is a star on either side."""
     first = random_scene(rng, "left", "benchmark")
-    outer, middle = (replace(thing, place="") for thing in first.told)
+    outer, middle = (replace(thing, place="") for thing in first.mentioned)
     scenes = tuple(_three_in_a_row(rng, outer, middle, first.background) for _ in range(2))
     left = replace(first, things=(replace(outer, place="left"), replace(middle, place="right")))
     template = replace(random_template(rng, left, "phrases"), order=(0, 1), joint=("left", "of"), article="a")

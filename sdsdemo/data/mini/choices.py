@@ -1,6 +1,6 @@
-"""Benchmarks of the Mini world with one image and k sentences, the first of them true; drawn from a seed.
+"""Mini benchmarks with one image and k sentences, the first of them true; generated from a seed.
 
-Attribute and relation swaps, word orders, names of one object, retrieval. Knows no model and draws no pixel.
+Attribute and relation swaps, word orders, zero-shot names, retrieval. Knows no model and draws no pixel.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ATTRIBUTE, RELATION, ORDER = "attribute", "relation", "order"
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """One scene and sentences, of which the first alone is true."""
+    """One scene and several sentences, only the first of them true."""
 
     scene: Scene
     captions: tuple[str, ...]
@@ -29,7 +29,7 @@ class Choice:
 
 
 def swap_choices(seed: int, count: int) -> Iterator[Choice]:
-    """`count` scenes each with a sentence and a false one: attributes change places, or the nouns of a relation do."""
+    """`count` scenes for each set, with a true sentence and one with swapped attributes or nouns."""
     rng = np.random.default_rng((seed, count, 1))
     families: dict[str, tuple[Family, ...]] = {
         ATTRIBUTE: ("and", "left", "above", "size", "count", "inside"),
@@ -49,7 +49,7 @@ def swap_choices(seed: int, count: int) -> Iterator[Choice]:
 
 
 def order_choices(seed: int, count: int) -> Iterator[Choice]:
-    """`count` scenes each with a sentence and ARO's four shuffles of it, none of them true of the scene."""
+    """`count` scenes, each with a sentence and ARO's four shuffles of it, none of them true of the scene."""
     rng = np.random.default_rng((seed, count, 2))
     families = [family for family in TRAIN_SHARES if family != "single"]
     for _ in range(count):
@@ -67,7 +67,7 @@ def _held_out_scene(rng: np.random.Generator, family: Family) -> Scene:
 
 
 def _tagged(text: str) -> list[tuple[str, str]]:
-    """Nouns and adjectives are the content words but those of place."""
+    """Nouns and adjectives are the content words, except for places."""
     places = {"left", "right", "above", "below", "inside", "next", "beside"}
     return [(word, "NN" if word in CONTENT_WORDS - places else "IN") for word in text.split()]
 
@@ -81,7 +81,7 @@ def _may_be_true(scene: Scene, text: str) -> bool:
 
 
 def retrieval_sets(seed: int, sets: int, size: int) -> Iterator[list[tuple[Scene, Sentence]]]:
-    """Sets of `size` held-out scenes with a whole sentence each; in a set, no two scenes show the same."""
+    """Sets of `size` held-out scenes, each with a full sentence; no two scenes of a set show the same things."""
     rng = np.random.default_rng((seed, size))
     families = [family for family in TRAIN_SHARES if family != "single"]
     shares = np.array([TRAIN_SHARES[family] for family in families])
@@ -95,7 +95,7 @@ def retrieval_sets(seed: int, sets: int, size: int) -> Iterator[list[tuple[Scene
 
 
 OTHERS = 2
-"""Names of other objects beside the true one: other shapes of the same colour, the harder part of what is named."""
+"""Number of false names: other shapes of the same colour, since shapes are harder to tell apart than colours."""
 
 
 def single_choices(seed: int, count: int) -> Iterator[tuple[Scene, tuple[str, ...]]]:

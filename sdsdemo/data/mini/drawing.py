@@ -1,10 +1,10 @@
-"""Pictures of Mini scenes. Draws with Pillow, crisp at any size; knows no caption and no model.
+"""Draws pictures of Mini scenes with Pillow, crisp at any size. Knows no caption and no model.
 
-Every shape has round corners, a darker rim and, where nothing is drawn inside it, some details: a house has a door and
-a window, a heart a glint. All paint is a colour of COLOUR_RGB, or a blend of one with black or with the background.
+Every shape has rounded corners, a darker rim and, if it holds no other shape, some details: a house has a door and a
+window, a heart a glint. All paints are colours of COLOUR_RGB, or blends of one with black or with the background.
 
-A scene is drawn without anti-aliasing at several times the wanted side and shrunk with a bicubic filter, which is also
-how the models shrink the pictures shown on screen: what they were trained on and what a visitor sees agree.
+A scene is drawn without anti-aliasing at several times the target size, then downscaled with a bicubic filter. The
+models downscale the pictures on screen in the same way, so training pictures match what a visitor sees.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ BACKGROUND_RGB = {"cream": (250, 238, 210), "sky": (208, 230, 248), "mint": (210
 
 
 RIM = 0.15
-"""Width of the rim in radii of the shape; it makes the corners round."""
+"""Width of the rim in radii of the shape; it rounds the corners."""
 SHADE, TINT = 0.42, 0.62
 """Shares of black in the rim and of the background in a light detail."""
 HOLDS = 0.3
-"""From this radius on, in sides of the picture, a shape holds another one and has no details of its own."""
+"""A shape with at least this radius, in picture sides, holds another shape and has no details."""
 
 Paint = tuple[int, int, int]
 
 
 def draw(scene: Scene, pixels: int = SCREEN_PIXELS, supersample: int = 4) -> Image.Image:
-    """The scene as an RGB image of pixels x pixels."""
+    """The scene as an RGB image of `pixels` x `pixels`."""
     side = pixels * supersample
     background = BACKGROUND_RGB[scene.background]
     canvas = Image.new("RGB", (side, side), background)
@@ -76,7 +76,7 @@ def _draw_thing(pen: ImageDraw.ImageDraw, shape: str, fill: Paint, background: P
 
 
 def _round(pen: ImageDraw.ImageDraw, points: list[tuple[float, float]], paint: Paint, width: int) -> None:
-    """A closed line with round corners, half of it outside of the points."""
+    """Draw a closed line with rounded corners, centred on the points."""
     pen.line([*points, *points[:2]], fill=paint, width=width, joint="curve")
 
 
@@ -179,4 +179,4 @@ DETAILS: dict[str, tuple[tuple[np.ndarray, str], ...]] = {
     "flower": ((_glint(0.0, 0.0, 0.27), "light"), (_glint(0.0, 0.0, 0.12), "rim")),
     "house": ((_box(-0.2, 0.2, 0.16, 0.74), "rim"), (_glint(0.0, -0.34, 0.15), "light")),
 }
-"""Polygons on top of a shape and their paint; a thing that holds another has none."""
+"""Shape -> polygons drawn on top and their paints; a shape that holds another has none."""

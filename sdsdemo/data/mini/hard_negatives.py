@@ -1,12 +1,12 @@
-"""Swapped twins of Mini sentences: the same words in another order, each checked to be false of its scene.
+"""Swapped twins of Mini sentences as hard negatives: the same words in another order, each checked to be false.
 
     colour   a red star and a blue circle        ->  a blue star and a red circle
     noun     a red star left of a blue circle    ->  a blue circle left of a red star
     size     a big star and a small circle       ->  a small star and a big circle
     number   two stars and three circles         ->  three stars and two circles
 
-`is_true` reads a sentence as a visitor would and holds it against where things are drawn. It knows nothing of how the
-sentence was made, so that "A and B" turned into "B and A" is found to be no swap at all. Knows no model and no pixel.
+`is_true` reads a sentence as a visitor would and checks it against the drawn layout. It ignores how the sentence was
+generated, so it finds that "A and B" turned into "B and A" is no swap at all. Knows no model and no pixel.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ COUNTED = {word: number for number, word in NUMBERS.items()}
 JOINTS = ("left", "right", "above", "below", "inside")
 SINGULAR = {plural: shape for shape, plural in PLURALS.items()}
 TOLERANCE = 0.02
-"""Centres closer than this along an axis, in units of the picture's side, are not left of or above one another."""
+"""Centres closer than this along an axis, in picture sides, do not count as left of or above one another."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Twin:
-    """A false sentence of the same words."""
+    """A false sentence with the same words."""
 
     kind: str
-    """One of MINI_SWAPS: what was exchanged."""
+    """What was swapped: one of MINI_SWAPS."""
     sentence: Sentence
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Named:
-    """What a sentence says of one kind of thing; None for what it does not say."""
+    """What a sentence says about one thing; None for what it leaves out."""
 
     shape: str
     colour: str | None = None
@@ -48,7 +48,7 @@ class _Named:
 
 
 def twins_of(scene: Scene, sentence: Sentence) -> list[Twin]:
-    """Every swap of a true sentence about two things that makes it false, one a kind at most, in their order."""
+    """The swaps that make a true sentence about two things false, at most one per kind, in order of MINI_SWAPS."""
     if set(sentence.owner) - {-1} != {0, 1}:
         return []
     found = [Twin(kind=kind, sentence=twin) for kind in MINI_SWAPS if (twin := _swapped(sentence, kind)) is not None]
@@ -58,15 +58,15 @@ def twins_of(scene: Scene, sentence: Sentence) -> list[Twin]:
 def false_twin(
     rng: np.random.Generator, scene: Scene, sentence: Sentence, without: Collection[str] = ()
 ) -> Twin | None:
-    """One of `twins_of` at random, none of the kinds in `without`; None where there is none."""
+    """One of `twins_of` at random, except for the kinds in `without`; None if there is none."""
     found = [twin for twin in twins_of(scene, sentence) if twin.kind not in without]
     return found[rng.integers(len(found))] if found else None
 
 
 def is_true(scene: Scene, words: Sequence[str]) -> bool:
-    """Whether a whole sentence about one or two things is true of a scene as it is drawn.
+    """Whether a sentence about one or two things is true of a scene as drawn.
 
-    Raises `ValueError` for words that are no sentence of this world.
+    Raises `ValueError` for words that are not a sentence of this world.
     """
     named, joint = _read(words)
     seen = [[k for k, thing in enumerate(scene.things) if _fits(thing, n, scene)] for n in named]
@@ -77,7 +77,7 @@ def is_true(scene: Scene, words: Sequence[str]) -> bool:
 
 
 def _swapped(sentence: Sentence, kind: str) -> Sentence | None:
-    """The sentence with the words of one kind exchanged between its two things; None where they do not differ."""
+    """The sentence with the words of one kind swapped between its two things; None if they do not differ."""
     if kind == "noun":
         return _exchanged_phrases(sentence)
     words = list(sentence.words)
@@ -90,7 +90,7 @@ def _swapped(sentence: Sentence, kind: str) -> Sentence | None:
 
 
 def _exchanged_phrases(sentence: Sentence) -> Sentence:
-    """The two phrases in each other's place; everything between and before stays."""
+    """The sentence with its two phrases swapped; all other words stay in place."""
     first = sentence.owner.index(0), sentence.owner.index(1)
     a, b = sorted((k, sentence.owner.count(owner), owner) for owner, k in enumerate(first))
     order = [
@@ -104,7 +104,7 @@ def _exchanged_phrases(sentence: Sentence) -> Sentence:
 
 
 def _with_articles(words: list[str]) -> list[str]:
-    """a or an, as the next word asks."""
+    """The words with `a` or `an` corrected for the next word."""
     articles = {"a", "an"}
     ahead = [*words[1:], ""]
     return [("an" if after[:1] in "aeiou" and after else "a") if word in articles else word
@@ -112,9 +112,9 @@ def _with_articles(words: list[str]) -> list[str]:
 
 
 def _read(words: Sequence[str]) -> tuple[list[_Named], str]:
-    """The things that are named, and how the first stands to the second; `is red` tells of the thing before it.
+    """The things that are named, and the relation of the first to the second; `is red` describes the preceding thing.
 
-    A sentence that begins with the place tells of the second thing first, and is turned round.
+    A sentence that begins with the relation names the second thing first, so its things are reversed.
     """
     named: list[_Named] = []
     said: dict[str, Any] = {}
@@ -144,13 +144,13 @@ def _attribute(word: str) -> dict[str, Any]:
 
 
 def _fits(thing: Thing, named: _Named, scene: Scene) -> bool:
-    """A size is what the scene says, where it says one; a number is counted."""
-    drawn = len(_spots(scene, scene.things.index(thing)))
+    """Whether a thing matches its description. A size is compared if named; the number is counted in the scene."""
+    count = len(_spots(scene, scene.things.index(thing)))
     return (
         thing.shape == named.shape
         and named.colour in (None, thing.colour)
         and named.size in (None, thing.size)
-        and named.number == drawn
+        and named.number == count
     )
 
 
@@ -159,7 +159,7 @@ def _spots(scene: Scene, thing: int) -> list[Spot]:
 
 
 def _stand(joint: str, a: Sequence[Spot], b: Sequence[Spot]) -> bool:
-    """Whether every spot of a stands so to every spot of b; y grows downwards."""
+    """Whether every spot of a has this relation to every spot of b; y points down."""
 
     def holds(p: Spot, q: Spot) -> bool:
         if joint == "inside":

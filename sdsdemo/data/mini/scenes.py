@@ -1,4 +1,4 @@
-"""The Mini world: small scenes of coloured shapes. Draws no pixel, says no word, knows no model.
+"""The Mini world: small scenes of coloured shapes. Knows no pixel, no word and no model.
 
 A scene holds one or two kinds of *thing* (a shape with a colour, maybe a size or a number) in a *family* of layouts:
 
@@ -7,12 +7,12 @@ A scene holds one or two kinds of *thing* (a shape with a colour, maybe a size o
     size     a big red star and a small blue circle
     inside   a red star inside a blue circle    count    two red stars and three blue circles
 
-Scenes of and, left and above may be *small* (drawn small) or *crowded*: one or two bystanders of other shapes that no
-sentence mentions. Some bindings of shape and colour are *rare*: a black heart is seldom seen in training.
+Scenes of and, left and above may be *small* (drawn small) or *crowded*: with one or two bystanders of other shapes that
+no sentence mentions. Some bindings of shape and colour, such as a black heart, are *rare* in training.
 
-The unit of hold-out is the *combination* {shape, shape} x {colour, colour}: a scene and its swapped twin share it.
-Combinations are dealt to `train`, `validation` and `benchmark` by a hash. A scene belongs to the split of what is told
-of it, and a training scene shows no combination of another split, not even with a bystander: so nothing that a
+The held-out unit is the *combination* {shape, shape} x {colour, colour}: a scene and its swapped twin share it. A hash
+assigns combinations to `train`, `validation` and `benchmark`. A scene belongs to the split of the things that sentences
+mention, and a training scene shows no combination of another split, not even with a bystander. So nothing that a
 benchmark asks about was ever seen in training.
 """
 
@@ -36,7 +36,7 @@ SHAPES = (
     "circle", "square", "triangle", "star", "heart", "moon", "cross", "ring", "diamond", "arrow", "flower", "house",
 )  # fmt: skip
 HOLDERS = ("circle", "square", "heart", "diamond", "flower", "house")
-"""Shapes roomy enough to have another one drawn inside."""
+"""Shapes with room for another one inside."""
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "black")
 BACKGROUNDS = ("cream", "sky", "mint", "lilac")
 OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above", "inside": "outside"}
@@ -44,15 +44,15 @@ RARE = frozenset(
     {("heart", "black"), ("star", "pink"), ("moon", "green"), ("house", "purple"), ("flower", "black"),
      ("circle", "pink"), ("diamond", "orange"), ("cross", "blue"), ("arrow", "yellow"), ("square", "purple")}
 )  # fmt: skip
-"""Bindings that are seldom seen: most training scenes with one are drawn again."""
+"""Rare bindings: most training scenes with one are rejected."""
 RARE_KEPT = 0.1
-"""Share of the training scenes with a rare binding that are kept."""
+"""Share of training scenes with a rare binding that are kept."""
 
 TRAIN_SHARES: dict[Family, float] = {
     "single": 0.08, "and": 0.17, "left": 0.22, "above": 0.22, "size": 0.11, "inside": 0.09, "count": 0.11,
 }  # fmt: skip
 LOOKS: dict[Look, float] = {"": 0.7, "small": 0.12, "crowded": 0.18}
-"""Shares of the looks in training, in the families of ROOMY."""
+"""Shares of the looks in training, for the families of ROOMY."""
 ROOMY = ("and", "left", "above")
 """Families that may be small or crowded."""
 
@@ -66,12 +66,12 @@ class Thing:
     size: Size = ""
     number: int = 1
     place: str = ""
-    """How it stands to the other thing that is told of: a key of OPPOSITE, outside, or nothing."""
+    """Its relation to the other mentioned thing: a key of OPPOSITE, "outside", or ""."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spot:
-    """A drawn object: which thing, its centre and radius in units of the picture's side, its turn in radians."""
+    """A drawn object: index of its thing, centre and radius in picture sides, rotation in radians."""
 
     thing: int
     x: float
@@ -82,39 +82,39 @@ class Spot:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """Things, where they are drawn, and on what."""
+    """Things, where they are drawn, and the background."""
 
     family: Family
     things: tuple[Thing, ...]
-    """Those that sentences tell of, then the bystanders."""
+    """The mentioned things, then the bystanders."""
     spots: tuple[Spot, ...]
     background: str
     bystanders: int = 0
     look: Look = ""
 
     @property
-    def told(self) -> tuple[Thing, ...]:
-        """The things that sentences tell of: one or two."""
+    def mentioned(self) -> tuple[Thing, ...]:
+        """The things that sentences mention: one or two."""
         return self.things[: len(self.things) - self.bystanders]
 
     @property
     def combination(self) -> str:
-        """The unit of hold-out: unordered shapes and unordered colours of what is told."""
-        return combination(self.told)
+        """The held-out unit: unordered shapes and unordered colours of the mentioned things."""
+        return combination(self.mentioned)
 
     @property
     def shown(self) -> frozenset[str]:
-        """The combination of every two things that are drawn, bystanders included."""
+        """The combinations of all pairs of drawn things, including bystanders."""
         return frozenset(map(combination, combinations(self.things, 2))) or frozenset({self.combination})
 
 
 def combination(things: tuple[Thing, ...]) -> str:
-    """`circle+star|blue+red`, whatever the order of the things and of their colours."""
+    """A key such as `circle+star|blue+red`, independent of the order of things and colours."""
     return "+".join(sorted(t.shape for t in things)) + "|" + "+".join(sorted(t.colour for t in things))
 
 
 def split_of(key: str) -> Split:
-    """Deal a combination to a split: 70 % train, 10 % validation, 20 % benchmark. Single objects are always `train`."""
+    """The split of a combination: 70 % train, 10 % validation, 20 % benchmark. Single objects are always `train`."""
     if "+" not in key:
         return "train"
     bucket = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") % 100
@@ -130,7 +130,7 @@ def is_rare(things: tuple[Thing, ...]) -> bool:
 
 
 def random_scene(rng: np.random.Generator, family: Family, split: Split, look: Look = "") -> Scene:
-    """A scene of that family whose combination belongs to the split."""
+    """A random scene of this family whose combination belongs to the split."""
     while True:
         things = random_things(rng, family)
         if split_of(combination(things)) == split:
@@ -146,7 +146,7 @@ def laid_out(
     background: str,
     look: Look,
 ) -> Scene:
-    """Exactly these things and bystanders on that background, where the family puts them."""
+    """A scene of exactly these things and bystanders on this background, with a random layout of the family."""
     spots = _random_spots(rng, family, things, SCALE[look])
     for k in range(len(bystanders)):
         spots = (*spots, _free_spot(rng, len(things) + k, spots))
@@ -161,7 +161,7 @@ def laid_out(
 
 
 def training_stream(seed: int, count: int) -> Iterator[Scene]:
-    """`count` training scenes in the shares of TRAIN_SHARES and LOOKS; rare bindings are rare."""
+    """`count` training scenes in the shares of TRAIN_SHARES and LOOKS, with few rare bindings."""
     rng = np.random.default_rng(seed)
     families = list(TRAIN_SHARES)
     for index in rng.choice(len(families), size=count, p=list(TRAIN_SHARES.values())):
@@ -177,7 +177,7 @@ def _training_scene(rng: np.random.Generator, family: Family) -> Scene:
 
 
 def random_things(rng: np.random.Generator, family: Family) -> tuple[Thing, ...]:
-    """What a family's sentences tell of, of any split."""
+    """Random things for a family, of any split."""
     pool = HOLDERS if family == "inside" else SHAPES
     shapes = [str(s) for s in rng.choice(pool, size=2, replace=False)]
     colours = [str(c) for c in rng.choice(COLOURS, size=2, replace=False)]
@@ -221,7 +221,7 @@ def random_bystanders(rng: np.random.Generator, things: tuple[Thing, ...], split
 
 RADII = {"": 0.165, "big": 0.235, "small": 0.105}
 SCALE: dict[Look, float] = {"": 1.0, "small": 0.66, "crowded": 0.78}
-"""Of the things that sentences tell of."""
+"""Scale of the mentioned things, by look."""
 BYSTANDER_RADIUS = 0.115
 
 
@@ -246,7 +246,7 @@ def _spot(rng: np.random.Generator, thing: int, x: float, y: float, radius: floa
 
 
 def _placed_spots(rng: np.random.Generator, things: tuple[Thing, ...], turn: int, scale: float) -> tuple[Spot, ...]:
-    """Two things side by side (turn 0) or one over the other (turn 1); the first where its place says."""
+    """Two things side by side (turn 0) or one above the other (turn 1), as the first one's place says."""
     along = np.array([rng.uniform(0.22, 0.31), rng.uniform(0.69, 0.78)])
     across = 0.5 + rng.uniform(-0.2, 0.2) + rng.uniform(-0.06, 0.06, size=2)
     if things[0].place in ("right", "below"):
@@ -266,7 +266,7 @@ def _apart_spots(rng: np.random.Generator, things: tuple[Thing, ...], scale: flo
 
 
 def _free_spot(rng: np.random.Generator, thing: int, taken: tuple[Spot, ...]) -> Spot:
-    """A bystander where there is room; it gets smaller where there is little."""
+    """A bystander where there is room; it shrinks if there is little."""
     radius = BYSTANDER_RADIUS * rng.uniform(0.9, 1.1)
     for _ in range(400):
         x, y = rng.uniform(radius + 0.04, 0.96 - radius, size=2)

@@ -1,4 +1,4 @@
-"""What is said of the scenes of the Mini world: whole sentences, shorter ones, and tags. Draws no pixel.
+"""Sentences about Mini scenes: full ones, shorter ones, and tags. Draws no pixel.
 
 phrases       a picture of a red star to the left of a blue circle
 fronted       to the left of the blue circle is a red star
@@ -24,7 +24,7 @@ SIZES = ("big", "small")
 PLACES = ("left", "right", "above", "below", "inside", "outside")
 PREFIXES = ("", "", "a picture of", "a drawing of", "this is", "there is")
 PLURAL_PREFIX = {"this is": "these are", "there is": "there are"}
-"""Where the first thing is more than one."""
+"""Prefixes used if the first thing is plural."""
 PLURALS = {shape: shape + ("es" if shape.endswith("s") else "s") for shape in SHAPES}
 CONTENT_WORDS = frozenset(
     (*SHAPES, *PLURALS.values(), *COLOURS, *PLACES[:5], *NUMBERS.values(), *SIZES, "next", "beside")
@@ -35,19 +35,19 @@ FUNCTION_WORDS = (
 )  # fmt: skip
 WORDS = tuple(sorted(CONTENT_WORDS | set(FUNCTION_WORDS)))
 LONGEST = 13
-"""Words of the longest sentence."""
+"""Number of words in the longest sentence."""
 
 COLOURLESS_SHARE, ONE_THING_SHARE = 0.12, 0.06
-"""Shares of the training sentences about two things that leave out the colours, or one of the things, as people do."""
+"""Shares of training sentences about two things that omit the colours, or one of the things, as people do."""
 FRONTED_SHARE, PREDICATES_SHARE = 0.2, 0.2
-"""Shares of these forms, among the scenes that have them."""
+"""Shares of these forms among the scenes that allow them."""
 THE_SHARE = 0.15
-"""Share of the sentences without a prefix that say `the` for `a`."""
+"""Share of sentences without a prefix that use `the` instead of `a`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sentence:
-    """A caption as words; `owner` says which thing a word describes, -1 for none."""
+    """A caption as words; `owner` is the index of the thing that a word describes, -1 for none."""
 
     words: tuple[str, ...]
     owner: tuple[int, ...]
@@ -59,7 +59,7 @@ class Sentence:
 
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """How a sentence about two things is put; applied to two scenes it gives two sentences of one make."""
+    """The template of a sentence about two things; two scenes can share it."""
 
     order: tuple[int, int]
     joint: tuple[str, ...] = ("and",)
@@ -69,15 +69,15 @@ class Template:
 
 
 def describe(rng: np.random.Generator, scene: Scene, colours: bool = True) -> Sentence:
-    """A whole sentence that is true of the scene; the order of the two things is drawn too."""
-    if len(scene.told) == 1:
+    """A random full sentence that is true of the scene; the order of the two things is random too."""
+    if len(scene.mentioned) == 1:
         return name_of(scene, 0, prefix=str(rng.choice(PREFIXES)))
     return sentence_of(scene, random_template(rng, scene, colours=colours), colours=colours)
 
 
 def training_sentence(rng: np.random.Generator, scene: Scene) -> Sentence:
-    """As `describe`, leaving out colours or one of two things in some sentences, where nothing else is lost."""
-    if len(scene.told) == 1:
+    """Like `describe`, but some sentences omit the colours or one of two things."""
+    if len(scene.mentioned) == 1:
         return describe(rng, scene)
     draw = rng.random()
     if draw < ONE_THING_SHARE:
@@ -86,7 +86,7 @@ def training_sentence(rng: np.random.Generator, scene: Scene) -> Sentence:
 
 
 def random_template(rng: np.random.Generator, scene: Scene, form: Form | None = None, colours: bool = True) -> Template:
-    """A template that fits the scene. form: None draws one."""
+    """A random template that fits the scene. form: None for a random one."""
     order = (0, 1) if rng.random() < 0.5 else (1, 0)
     if scene.family == "inside":
         order = (0, 1) if scene.things[0].place == "inside" else (1, 0)
@@ -112,7 +112,7 @@ def _random_form(rng: np.random.Generator, scene: Scene, colours: bool) -> Form:
 
 
 def joints_of(scene: Scene, order: tuple[int, int]) -> tuple[tuple[str, ...], ...]:
-    """The ways to say how the first thing of the order stands to the second."""
+    """The phrases for the relation of the first thing in the order to the second."""
     place = scene.things[order[0]].place
     if place in ("left", "right"):
         return ((place, "of"), ("is", place, "of"), ("to", "the", place, "of"))
@@ -124,7 +124,7 @@ def joints_of(scene: Scene, order: tuple[int, int]) -> tuple[tuple[str, ...], ..
 
 
 def sentence_of(scene: Scene, template: Template, colours: bool = True) -> Sentence:
-    """The two things that are told of, as the template puts them."""
+    """The sentence about the scene's two mentioned things, by the template."""
     first, second = template.order
     if template.form == "predicates":
         says = {k: _predicate(scene.things[k], colours) for k in template.order}
@@ -138,7 +138,7 @@ def sentence_of(scene: Scene, template: Template, colours: bool = True) -> Sente
 
 
 def name_of(scene: Scene, thing: int, prefix: str = "", colours: bool = True) -> Sentence:
-    """One thing alone."""
+    """The name of one thing."""
     one = scene.things[thing]
     return _joined([(-1, _agreeing(prefix, one)), (thing, _phrase(one, colours, "a"))])
 
@@ -164,14 +164,14 @@ def _phrase(thing: Thing, colours: bool, article: str) -> list[str]:
 
 
 def _predicate(thing: Thing, colours: bool) -> list[str]:
-    """`the red star is big`, or `the star is red` of a thing without a size."""
+    """`the red star is big`, or `the star is red` for a thing without a size."""
     if thing.size:
         return ["the", *[thing.colour] * colours, thing.shape, "is", thing.size]
     return ["the", thing.shape, "is", thing.colour]
 
 
 def tags_of(rng: np.random.Generator, sentence: Sentence) -> Sentence:
-    """The content words alone, shuffled, as web alt-text often is: who does what to whom is lost."""
+    """Only the content words, shuffled, like much alt text on the web: who does what to whom is lost."""
     kept = [k for k, word in enumerate(sentence.words) if word in CONTENT_WORDS]
     kept = [kept[k] for k in rng.permutation(len(kept))]
     return Sentence(words=tuple(sentence.words[k] for k in kept), owner=tuple(sentence.owner[k] for k in kept))

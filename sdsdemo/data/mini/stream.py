@@ -1,6 +1,6 @@
-"""The training stream of the Mini world: scenes, their pictures at the models' size, sentences drawn anew each time.
+"""The Mini training stream: scenes, their pictures at the models' size, and new random sentences for every batch.
 
-The pictures are drawn once and kept in a file beside the run. Knows no model and no tokenizer.
+The pictures are drawn once and cached in a file beside the run. Knows no model and no tokenizer.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from sdsdemo.runtime.files import write_aside
 
 
 class MiniStream:
-    """`count` training scenes of one seed, with pictures_N of uint8 [N, 64, 64, 3]."""
+    """`count` training scenes of one seed, with pictures_N: uint8 [N, 64, 64, 3]."""
 
     def __init__(self, seed: int, count: int, work: Path) -> None:
-        """Draws the pictures, or maps the file `work/pictures-SEED-COUNT.npy` where they were drawn before."""
+        """Draws the pictures, or memory-maps `work/pictures-SEED-COUNT.npy` if they were drawn before."""
         self.seed = seed
         self.scenes = list(training_stream(seed, count))
         self.pictures_N = _pictures(self.scenes, work / f"pictures-{seed}-{count}.npy")
@@ -31,9 +31,9 @@ class MiniStream:
     def draw_batch(
         self, step: int, size: int, *, tag_share: float = 0.0, salt: int = 0
     ) -> tuple[np.ndarray, list[Sentence]]:
-        """Indices of the scenes of a step, and a sentence for each; depends on seed, salt and step alone.
+        """Indices of a step's scenes, and a sentence for each; depends only on seed, salt and step.
 
-        tag_share: the share of sentences that are replaced by their content words, shuffled.
+        tag_share: share of sentences that are replaced by their content words, shuffled.
         """
         rng = np.random.default_rng((self.seed, salt, step))
         index_B = rng.integers(len(self), size=size)

@@ -1,22 +1,22 @@
-"""The averages that the authors of a benchmark report, each with its rule. Reads nothing.
+"""The averages that benchmark authors report, each with its rule. Reads nothing.
 
     ARO VG-Relation      mean over relations, without the symmetric ones (Yuksekgonul et al. 2023, 2210.01936; the list
-                         is that of their published evaluation); and the share of all cases
-    ARO VG-Attribution   mean over pairs of attributes that have at least 25 cases; and the share of all cases
+                         is from their published evaluation); and the share of all cases
+    ARO VG-Attribution   mean over pairs of attributes with at least 25 cases; and the share of all cases
     ARO orders           precision@1: the share of captions that beat all of their shuffles
-    SugarCrepe           share of all cases (micro), and mean over the files (macro), of all and of add, replace, swap
+    SugarCrepe           share of all cases (micro), and mean over the files (macro): all, add, replace, swap
                          (Hsieh et al. 2023, 2306.14610)
     SugarCrepe++         ITT: both true captions beat the false one; and each of the two alone (Dumpala et al. 2024,
                          2406.11171, VLMs/README.md). Their text-only task (TOT) is in `evaluation.text_only`
-    MMVP-VLM             mean over nine visual patterns of the pairs in which each caption picks its own image, our
-                         image score (Tong et al. 2024, 2401.06209, scripts/evaluate_vlm.py)
+    MMVP-VLM             mean over nine visual patterns of the share of pairs where each caption picks its own image,
+                         our image score (Tong et al. 2024, 2401.06209, scripts/evaluate_vlm.py)
     What'sUp             individual, pair and set accuracy of the controlled sets, mean of the two sets of each source
                          (Kamath et al. 2023, 2310.19785, evaluate_scores and README)
     VALSE                mean over the pieces of the pairwise accuracy (Parcalabescu et al. 2022, ACL)
-    EqBen                text, image and group of each part, and their mean, since nine of ten examples are of one part
+    EqBen                text, image and group by part, and their mean, since nine in ten examples are from one part
                          (Wang et al. 2023, 2303.14465, evaluate_eqben_locally.py)
 
-Which set an example is of stands in its tag `set`.
+An example's tag `set` names its set.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ SYMMETRIC = frozenset(" ".join(relation.split()) for relation in _SYMMETRIC.spli
 
 @dataclass(frozen=True, kw_only=True)
 class Average:
-    """A figure that authors report, and how it is made."""
+    """A figure that authors report, and how it is computed."""
 
     value: float
     groups: int
@@ -81,16 +81,16 @@ class Average:
 
 @dataclass(frozen=True, kw_only=True)
 class Cases:
-    """Examples of one set: their tags, which are right by each metric, and their scores where those are needed."""
+    """Examples of one set: their tags, which are right by each metric, and their scores if needed."""
 
     tags: Sequence[Mapping[str, str]]
     right: Mapping[str, np.ndarray]
     score_E: Sequence[np.ndarray]
     resolution_E: np.ndarray
-    """What a difference of scores must exceed to be no tie."""
+    """Differences of scores up to this count as ties."""
 
     def where(self, keeps: Callable[[Mapping[str, str]], bool]) -> Cases:
-        """The cases whose tags are asked for."""
+        """The cases whose tags `keeps` accepts."""
         places = [place for place, own in enumerate(self.tags) if keeps(own)]
         return Cases(
             tags=[self.tags[place] for place in places],
@@ -100,7 +100,7 @@ class Cases:
         )
 
     def groups(self, kind: str) -> dict[str, np.ndarray]:
-        """By tag of a kind, the places of its cases."""
+        """Tag of this kind -> indices of its cases."""
         found: defaultdict[str, list[int]] = defaultdict(list)
         for place, own in enumerate(self.tags):
             if own.get(kind):
@@ -114,10 +114,10 @@ def averages(
     score_E: Sequence[np.ndarray] = (),
     resolution_E: np.ndarray | None = None,
 ) -> dict[str, dict[str, object]]:
-    """Every average that the authors of a set report, by name, each with its rule; nothing for other benchmarks.
+    """The averages that a set's authors report, by name, each with its rule; empty for other benchmarks.
 
-    right: by metric, which examples are right. score_E: [I, C] of each, which only SugarCrepe++ needs, and
-    resolution_E: by how much they must differ to be no tie.
+    right: by metric, which examples are right. score_E: [I, C] each, needed only for SugarCrepe++. resolution_E:
+    differences of scores up to this count as ties.
     """
     resolution_E = np.zeros(len(tags)) if resolution_E is None else resolution_E
     every = Cases(tags=tags, right=right, score_E=score_E, resolution_E=resolution_E)
@@ -138,18 +138,18 @@ def _macro(shares: Sequence[float], of: int, unit: str, rule: str) -> Average:
 
 
 def _called(benchmark: str, name: str, cases: Cases) -> str:
-    """The set's name, or that it is only a part."""
+    """The set's name, or "part of" it."""
     return f"part of {name}" if differences(benchmark, cases.tags) else name
 
 
 def _part_called(benchmark: str, part: str, cases: Cases) -> str:
-    """The name of one part of a benchmark, or that it is only a part of that."""
+    """A part's name, or "part of" it."""
     whole = SIZES[benchmark][PARTS[benchmark]].get(part)
     return part if len(cases.tags) == whole else f"part of {part}"
 
 
 def _aro(name: str, unit: str, rule: str, keeps: Callable[[str, int], bool], cases: Cases) -> dict[str, Average]:
-    """keeps: whether a group counts, by its name and its number of cases."""
+    """keeps: whether a group counts, given its name and number of cases."""
     right_E, groups, name = cases.right["accuracy"], cases.groups("tag"), _part_called("aro", name, cases)
     kept = [float(right_E[places].mean()) for group, places in groups.items() if keeps(group, len(places))]
     found = {name: _macro(kept, len(groups), unit, rule)} if kept else {}
@@ -192,7 +192,7 @@ def _sugarcrepe_pp(cases: Cases) -> dict[str, Average]:
 def _mmvp(cases: Cases) -> dict[str, Average]:
     patterns = cases.groups("tag")
     shares = [float(cases.right["image"][places].mean()) for places in patterns.values()]
-    rule = "mean over visual patterns of the image score: each caption picks its own image"
+    rule = "mean over visual patterns of the image score (each caption picks its own image)"
     return {_called("mmvp-vlm", MMVP, cases): _macro(shares, len(patterns), "patterns", rule)}
 
 
@@ -214,12 +214,12 @@ def _whatsup(cases: Cases) -> dict[str, Average]:
 
 
 def _whole_groups(cases: Cases, part: str, kind: str, size: int) -> dict[str, Average]:
-    """The share of groups in which every image is right, of those that are here whole."""
+    """The share of groups in which every image is right, among complete groups."""
     groups = cases.groups(kind)
     whole = [bool(cases.right["accuracy"][places].all()) for places in groups.values() if len(places) == size]
     if not whole:
         return {}
-    rule = f"share of {kind}s of {size} images in which every one is right"
+    rule = f"share of {kind}s with all {size} images right"
     value = float(np.mean(whole))
     return {f"{part}, {kind}": Average(value=value, groups=len(whole), of=len(groups), unit=f"{kind}s", rule=rule)}
 

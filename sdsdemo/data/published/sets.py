@@ -1,4 +1,4 @@
-"""Which parts and how many examples the published benchmarks have, and what differs in a copy. Reads nothing."""
+"""Parts and sizes of the published benchmarks, and how a copy differs from them. Reads nothing."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from sdsdemo.data.files.quoting import listed
 
 SET = "set"
-"""The kind of tag that names the set."""
+"""The tag that names the set."""
 TRUE = "true captions"
-"""The kind of tag that says how many captions of an example are true, the first ones; without it, the first alone."""
+"""The tag that says how many captions of an example are true (the first ones); 1 without it."""
 RELATION, ATTRIBUTION = "VG-Relation", "VG-Attribution"
 COCO_ORDER, FLICKR_ORDER = "COCO-Order", "Flickr30k-Order"
 SUGARCREPE, SUGARCREPE_PP, MMVP, WHATSUP = "SugarCrepe", "SugarCrepe++", "MMVP-VLM", "What'sUp"
@@ -85,30 +85,30 @@ SIZES: Mapping[str, Mapping[str, Mapping[str, int]]] = {
         }
     },
 }
-"""By benchmark and kind of tag, how many examples the published set has; "" is all of them.
+"""Benchmark -> kind of tag -> number of examples in the published set by tag; "" is all of them.
 
-Counted in the published files: SugarCrepe, SugarCrepe++, VALSE (the valid ones). Read in the authors' own text: EqBen,
-MMVP-VLM, ColorSwap. What'sUp: the controlled parts were read in a public count, the others are remembered; the six add
-up to the 4,958 images that GSR-Bench (2406.13246) gives.
+Counted in the published files: SugarCrepe, SugarCrepe++, VALSE (valid cases). From the authors' own text: EqBen,
+MMVP-VLM, ColorSwap. What'sUp: the controlled parts are from a public count, the others from memory; the six add up to
+the 4,958 images given by GSR-Bench (2406.13246).
 """
 PARTS = {
     "aro": "collapsed_tag", "sugarcrepe": "tag", "sugarcrepe++": "tag", "whatsup": "collapsed_tag",
     "valse": "tag", "eqben": "tag",
 }  # fmt: skip
-"""The kind of tag that names the parts of which a set is made, and no others."""
+"""The kind of tag that names exactly the parts of a set."""
 NAMES_SAID = 5
 
 
 def set_of(tags: Mapping[str, str]) -> str:
-    """The published set that an example is of; ARO's parts are sets of their own."""
+    """The published set that an example belongs to; ARO's parts count as sets of their own."""
     part = tags.get("collapsed_tag", "")
     return part if part in (RELATION, ATTRIBUTION, COCO_ORDER, FLICKR_ORDER) else tags.get(SET, "")
 
 
 def differences(benchmark: str, tags: Sequence[Mapping[str, str]]) -> list[str]:
-    """What differs from the published set, a sentence each: counts, parts that lack, parts that it does not have.
+    """Differences from the published set, one sentence each: counts, missing parts, unknown parts.
 
-    A tag may be several with commas between. benchmark: the word before the colon.
+    A tag may list several, separated by commas. benchmark: the prefix before the colon.
     """
     sentences: list[str] = []
     for kind, wanted in SIZES.get(benchmark, {}).items():

@@ -1,1 +1,1 @@
-"""Benchmarks in the layouts in which they are published, one file each."""
+"""Readers of benchmarks in their published layouts, one file each."""

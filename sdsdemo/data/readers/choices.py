@@ -1,14 +1,14 @@
-"""Benchmarks of one image, true and false captions, read from the user's own copies. Opens an image when asked.
+"""Benchmarks of one image with true and false captions, read from the user's own copies. Opens images on demand.
 
-sugarcrepe:PATH   PATH/data/*.json or PATH/*.json: {number: {"filename", "caption", "negative_caption"}}, one file
-                  a kind of change (Hsieh et al. 2023, 2306.14610; github.com/RAIVNLab/sugar-crepe); COCO's val2017 in
+sugarcrepe:PATH   PATH/data/*.json or PATH/*.json: {number: {"filename", "caption", "negative_caption"}}, one file per
+                  kind of change (Hsieh et al. 2023, 2306.14610; github.com/RAIVNLab/sugar-crepe); COCO's val2017 in
                   PATH/val2017, PATH/images or where that repository has it, data/coco/images/val2017
 sugarcrepe++:PATH the same with a second true caption, "caption2", in lists (Dumpala et al. 2024, 2406.11171;
                   github.com/Sri-Harsha/scpp), in files named swap_obj.json or, as on the Hub, swap_object.json
 aro:PATH          visual_genome_relation.json and visual_genome_attribution.json: a list of {"image_path",
                   "true_caption", "false_caption", "bbox_x", "bbox_y", "bbox_w", "bbox_h", "relation_name" or
-                  "attributes"} (Yuksekgonul et al. 2023, 2210.01936); images in PATH/images. Each image is cut to
-                  its box first, as the authors do, as far as it lies in the picture. Also coco_karpathy_test.json and
+                  "attributes"} (Yuksekgonul et al. 2023, 2210.01936); images in PATH/images. Each image is cropped to
+                  the part of its box inside the picture, as the authors do. Also coco_karpathy_test.json and
                   flickr30k_test.json, lists of {"image", "caption": [...]}, for the two order sets
 """
 
@@ -42,7 +42,7 @@ ARO_FILES = {
     "visual_genome_attribution.json": (ATTRIBUTION, "attributes"),
 }
 ORDER_FILES = {"coco_karpathy_test.json": COCO_ORDER, "flickr30k_test.json": FLICKR_ORDER}
-"""File -> the name of its set, and the column that its cases are grouped by."""
+"""File -> name of its order set."""
 BOX = ("bbox_x", "bbox_y", "bbox_w", "bbox_h")
 COCO_FOLDERS = ("val2017", "images", "data/coco/images/val2017", "coco/images/val2017", "coco/val2017")
 ON_THE_HUB = {
@@ -53,7 +53,7 @@ ON_THE_HUB = {
     "replace_attribute": "replace_att",
     "replace_relation": "replace_rel",
 }
-"""SugarCrepe++'s parts as the Hub spells them."""
+"""SugarCrepe++'s parts as spelled on the Hub -> their usual names."""
 NAMED = 3
 
 
@@ -72,7 +72,7 @@ class SecondCase(SugarCase):
 
 
 class AroGroup(TypedDict, total=False):
-    """What varies in a case of VG-Relation, and in one of VG-Attribution."""
+    """The keys in which VG-Relation and VG-Attribution differ."""
 
     relation_name: str
     attributes: list[str]
@@ -98,13 +98,13 @@ class OrderCase(TypedDict):
 
 
 def read_sugarcrepe(folder: Path, note: Note = silent) -> list[Example]:
-    """Every file of the benchmark; `tag` is the file's name, as swap_obj. Raises `UserError` naming file and case."""
+    """Every file of the benchmark; `tag` is the file's name: swap_obj, ... Raises `UserError` naming file and case."""
     files = _files(folder, SUGARCREPE)
     images, examples = pictures_in(folder, *COCO_FOLDERS), []
     for path in files:
         cases = cases_of(path, SugarCase, 'a case of SugarCrepe, {"filename", "caption", "negative_caption"},')
         if any("caption2" in case for _, case in cases):
-            raise UserError(f"{path.name} is of SugarCrepe++, it has caption2: evaluate sugarcrepe++:PATH instead.")
+            raise UserError(f"{path.name} has caption2, so it is SugarCrepe++: evaluate sugarcrepe++:PATH instead.")
         note_unknown_keys(path, cases, SugarCase.__required_keys__ | {"id"}, note)
         for number, case in cases:
             captions = texts(case, ("caption", "negative_caption"), path, number)
@@ -134,7 +134,7 @@ def read_sugarcrepe_pp(folder: Path, note: Note = silent) -> list[Example]:
 
 
 def read_aro(folder: Path, note: Note = silent) -> list[Example]:
-    """Relation, attribution and order sets, whichever are there; `collapsed_tag` is the set, `tag` what varies in it.
+    """Relation, attribution and order sets, as available; `collapsed_tag` is the set, `tag` the group within it.
 
     Raises `UserError` naming file and case.
     """
@@ -165,7 +165,7 @@ def _files(folder: Path, name: str) -> list[Path]:
 
 
 def _order_examples(path: Path, images: ImageFiles, note: Note) -> Iterator[Example]:
-    """One example a caption: the caption and those of its four shuffles that differ from it and from each other."""
+    """One example per caption: the caption, and its four shuffles without duplicates of it or of each other."""
     name = ORDER_FILES[path.name]
     every, dropped, without = 0, 0, []
     for number, case in cases_of(path, OrderCase, f'a case of {name}, {{"image", "caption": [...]}},'):
@@ -181,12 +181,10 @@ def _order_examples(path: Path, images: ImageFiles, note: Note) -> Iterator[Exam
             tags = {"tag": name, "collapsed_tag": name}
             yield Example(id=f"{name}-{number}-{k}", images=(picture,), captions=(true, *false), tags=tags)
     if dropped:
-        note(
-            f"{name}: {dropped:,} of {every:,} shuffles are equal to their caption or to another one and are left out."
-        )
+        note(f"{name}: {dropped:,} of {every:,} shuffles equal their caption or another shuffle and are left out.")
     if without:
         some = listed(without, NAMED)
-        note(f"{name}: not scored, since no shuffle of them differs: {len(without):,} captions, {some}.")
+        note(f"{name}: {len(without):,} captions are not scored, since none of their shuffles differs: {some}.")
 
 
 def _box(case: Mapping[str, Any], where: str) -> Box:

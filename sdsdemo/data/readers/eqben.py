@@ -1,14 +1,15 @@
 """EqBen: pairs of images that differ in one thing, from videos and synthetic engines (Wang et al. 2023, 2303.14465).
 
-eqben:PATH        one of the annotations that its authors publish (github.com/Wangt-CN/EqBen), with the images below
-                  PATH or PATH/images:
+eqben:PATH        one of the authors' annotation files (github.com/Wangt-CN/EqBen), with the images below PATH or
+                  PATH/images:
                   ann_json_finegrained_random.json   the whole set, a list of single images with single captions:
                                                      {"image", "caption", "private_info": {"dataset", "name": "c0i1",
-                                                     "sample_cnt"}}; four of them are one example
-                  any other .json                    as Winoground's: {"image0", "image1", "caption0", "caption1"}, the
-                                                     10 % subset and the small one for language models (all_select.json)
+                                                     "sample_cnt"}}; four of them make one example
+                  any other .json                    like Winoground's: {"image0", "image1", "caption0", "caption1"};
+                                                     the 10 % subset and the small one for language models
+                                                     (all_select.json)
 
-`tag` is the part, the first folder of an image's name, as in the authors' evaluation. Images of the light set are .jpg
+`tag` is the part, the first folder of an image's name, as in the authors' evaluation. The light set has .jpg images
 where the annotation says .png; those of YouCook2 are NumPy files.
 """
 
@@ -35,7 +36,7 @@ SINGLE = '{"image", "caption", "private_info": {"dataset", "name", "sample_cnt"}
 
 
 class PairCase(TypedDict):
-    """An example as Winoground's are."""
+    """An example in Winoground's form."""
 
     image0: str
     image1: str
@@ -44,7 +45,7 @@ class PairCase(TypedDict):
 
 
 class PrivateInfo(TypedDict):
-    """Which example of which part a single image and caption are of, and which of its four combinations."""
+    """The part and example of a single image and caption, and which of its four combinations they are."""
 
     dataset: str
     name: str
@@ -60,7 +61,7 @@ class SingleCase(TypedDict):
 
 
 def read_eqben(folder: Path, note: Note = silent) -> list[Example]:
-    """Every example of the annotation that is there. Raises `UserError` naming file and case."""
+    """Every example of the annotation found. Raises `UserError` naming file and case."""
     path = _annotation(folder, note)
     roots = [home / name for home in (folder, path.parent) for name in FOLDERS if (home / name).is_dir()]
     images = ImageFiles([*roots, folder], any_suffix=True)
@@ -78,7 +79,7 @@ def _annotation(folder: Path, note: Note) -> Path:
         raise UserError(f"There is no .json annotation of EqBen in '{folder.name}': name the folder that holds it.")
     path = next((path for path in there if path.name == WHOLE), there[0])
     if len(there) > 1:
-        note(f"{path.name} is read; {listed(other.name for other in there if other != path)} beside it is not.")
+        note(f"Read {path.name}; ignored {listed(other.name for other in there if other != path)} beside it.")
     return path
 
 
@@ -92,14 +93,14 @@ def _from_pairs(path: Path, images: ImageFiles) -> list[Example]:
 
 
 def _first(caption: str | list[str], number: str, path: Path) -> str:
-    """The first of several captions, as the authors take it."""
+    """The first of several captions, as in the authors' code."""
     if isinstance(caption, list) and not caption:
         raise UserError(f"Case {shown(number)} of {path.name} has no caption: remove the case.")
     return caption[0] if isinstance(caption, list) else caption
 
 
 def _from_singles(path: Path, images: ImageFiles, note: Note) -> list[Example]:
-    """Examples of four combinations each; those that lack one are left out and said."""
+    """Examples from four combinations each; incomplete ones are left out, with a note."""
     found: dict[tuple[str, int], dict[str, Mapping[str, Any]]] = {}
     for number, case in cases_of(path, SingleCase, f"a case of EqBen, {SINGLE},"):
         info = case["private_info"]

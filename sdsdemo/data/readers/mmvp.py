@@ -1,10 +1,10 @@
-"""MMVP-VLM: pairs of images that CLIP takes for alike, by nine visual patterns (Tong et al. 2024, 2401.06209).
+"""MMVP-VLM: pairs of images that CLIP confuses, in nine visual patterns (Tong et al. 2024, 2401.06209).
 
-mmvp-vlm:PATH     Questions.csv, rows of (number, pattern, statement), of which every two are a pair; the images in
-                  "MLLM_VLM Images"/PATTERN/NUMBER.jpg, as MMVP/MMVP_VLM has them on the Hub and the authors'
-                  scripts/evaluate_vlm.py reads them; their README calls the folder MMVP_VLM_Images
+mmvp-vlm:PATH     Questions.csv, rows of (number, pattern, statement), where every two rows are a pair; images in
+                  "MLLM_VLM Images"/PATTERN/NUMBER.jpg, as in MMVP/MMVP_VLM on the Hub and in the authors'
+                  scripts/evaluate_vlm.py; their README calls the folder MMVP_VLM_Images
 
-A caption is "a photo of" and the statement, as in that script.
+A caption is "a photo of" plus the statement, as in that script.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ COLUMNS = ("Question ID", "Type", "Statement")
 FOLDERS = ("MLLM_VLM Images", "MMVP_VLM_Images", "MLLM_VLM_Images", "images")
 PROMPT = "a photo of "
 PATTERNS, PAIRS = 9, 15
-"""How many patterns are published, and how many pairs of each."""
+"""Number of published patterns, and of pairs per pattern."""
 
 Row = tuple[str, str, str, str]
 """Where it is, number, pattern, statement."""
@@ -42,7 +42,8 @@ def read_mmvp(folder: Path, note: Note = silent) -> list[Example]:
     for first, second in zip(rows[::2], rows[1::2], strict=True):
         if first[2] != second[2]:
             raise UserError(
-                f"{second[0]} is of {shown(second[2])} and its pair of {shown(first[2])}: a row is missing before it."
+                f"{second[0]} has the pattern {shown(second[2])}, the other row of its pair {shown(first[2])}: "
+                "a row is missing before it."
             )
         pictures = tuple(
             images.picture(f"{_folder(images, pattern)}/{number}.jpg", where)
@@ -57,7 +58,7 @@ def read_mmvp(folder: Path, note: Note = silent) -> list[Example]:
 
 
 def _folder(images: ImageFiles, pattern: str) -> str:
-    """The folder of a pattern, as it is written or with _ for spaces."""
+    """The folder of a pattern, as written or with _ for spaces."""
     ways = (pattern, pattern.replace(" ", "_"), pattern.replace("_", " "))
     return next((way for way in ways if any((root / way).is_dir() for root in images.roots)), pattern)
 
@@ -93,4 +94,4 @@ def _note_patterns(examples: Sequence[Example], note: Note) -> None:
     here = Counter(example.tags["tag"] for example in examples)
     if len(here) != PATTERNS or set(here.values()) != {PAIRS}:
         counts = listed((f"{pattern} {n}" for pattern, n in here.items()), 20)
-        note(f"MMVP-VLM has {PATTERNS} visual patterns of {PAIRS} pairs each; here are {counts}.")
+        note(f"MMVP-VLM has {PATTERNS} visual patterns of {PAIRS} pairs each; this copy has {counts}.")

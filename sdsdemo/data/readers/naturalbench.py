@@ -1,8 +1,8 @@
 """NaturalBench-Retrieval: pairs of natural images and their captions (Li et al. 2024, 2410.14669).
 
 naturalbench:PATH  metadata.json, a list of {"index", "image_0", "image_1", "caption_0", "caption_1"}, and images/, as
-                   NaturalBench-Retrieval.zip on the Hub unpacks and the authors' naturalbench_retrieval.py reads them;
-                   also the folder above, and Parquet files with these columns
+                   in NaturalBench-Retrieval.zip on the Hub and the authors' naturalbench_retrieval.py; also the parent
+                   folder, and Parquet files with these columns
 """
 
 from __future__ import annotations

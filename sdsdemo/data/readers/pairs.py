@@ -1,10 +1,10 @@
-"""Pair-of-pairs benchmarks from a folder: Winoground's layout, and others through a map of columns. Opens no image.
+"""Pair-of-pairs benchmarks from a folder: Winoground's layout, or others through a column map. Opens no image.
 
-A folder, or the folder data/ in it, holds one table, examples.jsonl, .json, .csv, .tsv or Parquet files, with the
-columns id, caption_0, caption_1, image_0, image_1 and tags; `columns.json` beside it may say how they are called
-there, as {"caption_0": "caption_1"}. Cells may be set apart by commas, semicolons, tabs or bars, in any encoding that
-is told surely. An image is a name (`image_files` says how it is found), or its bytes in a Parquet file. Every fault is
-one sentence that names file and line.
+A folder, or its subfolder data/, holds one table (examples.jsonl, .json, .csv, .tsv or Parquet files) with the columns
+id, caption_0, caption_1, image_0, image_1 and tags; `columns.json` beside it may map them to other names, such as
+{"caption_0": "caption_1"}. Cells may be separated by commas, semicolons, tabs or bars, in any encoding that can be
+recognised reliably. An image is a file name (see `image_files`), or its bytes in a Parquet file. Every error is one
+sentence that names file and line.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from sdsdemo.types import Example, Picture
 COLUMNS = ("id", "caption_0", "caption_1", "image_0", "image_1")
 TAG_COLUMNS = ("tag", "secondary_tag", "collapsed_tag", "num_main_preds", "category")
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv")
-"""Of tables; where several lie side by side, the first of them counts."""
+"""File types of tables; of several side by side, the first in this order counts."""
 STEMS = ("examples",)
 SPLITS = ("test", "validation", "valid", "val", "dev", "train")
-"""How the parts of a published set are called, the one that is evaluated first."""
+"""Names of a published set's splits, the preferred one for evaluation first."""
 MAP = "columns.json"
 
 Row = tuple[str, Mapping[str, Any]]
-"""Where it is, in words, and what it holds."""
+"""A row's location, in words, and its contents."""
 
 
 def read_pairs(
     folder: Path, note: Note = silent, *, columns: Mapping[str, str] | None = None, stems: Sequence[str] = STEMS
 ) -> list[Example]:
-    """The examples of a folder. columns: ours to theirs, where they differ; `columns.json` goes before it.
+    """The examples of a folder. columns: our names to theirs, where they differ; `columns.json` overrides them.
 
-    stems: what the table may be called, the likeliest first. note takes what is to be known: which of several tables
-    counts, in which encoding it was read, which images are missing.
-    Raises `UserError` naming file and line for a table that is missing or broken, a column or a caption that is
-    missing, and an id that comes twice.
+    stems: possible names of the table, the likeliest first. note: called with remarks on which of several tables was
+    read, on its encoding, and on missing images.
+    Raises `UserError` naming file and line for a missing or broken table, a missing column or caption, and a duplicate
+    id.
     """
     tables = _tables(folder, stems, note)
     home = tables[0].parent
@@ -58,10 +58,10 @@ def read_pairs(
 
 @dataclass(frozen=True, kw_only=True)
 class _Rows:
-    """How rows become examples."""
+    """Turns rows into examples."""
 
     theirs: Mapping[str, str]
-    """Our columns to theirs."""
+    """Our column names -> theirs."""
     files: ImageFiles
 
     def examples(self, rows: Iterator[Row], name: str, note: Note) -> list[Example]:
@@ -70,7 +70,7 @@ class _Rows:
             example = self._example(where, self._renamed(row))
             if example.id in found:
                 raise UserError(
-                    f"{where} has the id {shown(example.id)}, which {found[example.id][0]} has too: ids must be unique."
+                    f"{where} has the same id {shown(example.id)} as {found[example.id][0]}: ids must be unique."
                 )
             found[example.id] = where, example
         if not found:
@@ -80,7 +80,7 @@ class _Rows:
         return examples
 
     def _renamed(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """The row by our names. A column is known in any case, and with spaces around it, where only one is like it."""
+        """The row by our names. Case and surrounding spaces in a column name are ignored if that is unambiguous."""
         if all(self.theirs[name] in row for name in COLUMNS):
             return {ours: row.get(name) for ours, name in self.theirs.items()}
         like: dict[str, list[str]] = {}
@@ -118,7 +118,7 @@ class _Rows:
 
 
 def _tables(folder: Path, stems: Sequence[str], note: Note) -> list[Path]:
-    """The table of a benchmark, or its Parquet files. Raises `UserError` where there is none."""
+    """The table of a benchmark, or its Parquet files. Raises `UserError` if there is none."""
     for home in (folder, folder / "data"):
         there = sorted(path for path in home.iterdir() if path.is_file()) if home.is_dir() else []
         tables = [
@@ -141,7 +141,7 @@ def _tables(folder: Path, stems: Sequence[str], note: Note) -> list[Path]:
 
 
 def _one_split(files: Sequence[Path], note: Note) -> list[Path]:
-    """The files of one split: of several, the one that is evaluated."""
+    """The files of one split: of several, the preferred one for evaluation."""
     by_split: dict[str, list[Path]] = {}
     for path in files:
         by_split.setdefault(_split_of(path), []).append(path)
@@ -160,7 +160,7 @@ def _split_of(path: Path) -> str:
 def _note_others(read: Path, others: Sequence[Path], note: Note) -> None:
     if others:
         names = listed((path.name for path in others), 3)
-        note(f"{read.name} is read; {names} beside it {'are' if len(others) > 1 else 'is'} not.")
+        note(f"Read {read.name}; ignored {names} beside it.")
 
 
 def _read(tables: Sequence[Path], theirs: Mapping[str, str], note: Note) -> Iterator[Row]:
@@ -197,7 +197,7 @@ def _lines(text: str, name: str) -> Iterator[Row]:
 
 
 def _entries(text: str, name: str) -> Iterator[Row]:
-    """Rows of a JSON list, or of an object whose keys are the ids; JSON Lines by another suffix are read as such."""
+    """Rows of a JSON list, or of an object keyed by id; JSON Lines with another suffix are accepted too."""
     try:
         content = from_json(text)
     except ValueError as error:
@@ -254,7 +254,7 @@ def _plain(value: Any) -> str | None:
 
 
 def _caption(value: Any, where: str, column: str) -> str:
-    """A caption; of a list, in one cell or as JSON has it, the only one. Raises `UserError`."""
+    """A caption, or the only one in a list (as JSON or written into a cell). Raises `UserError`."""
     found = _listed(value, where, column)
     if found is not None and len(found) != 1:
         raise UserError(f"{where} has a list of {len(found)} captions in {shown(column)}: write one caption per cell.")
@@ -267,7 +267,7 @@ def _caption(value: Any, where: str, column: str) -> str:
 
 
 def _tag(value: Any, where: str, column: str) -> str:
-    """One tag, or several with commas between; empty where there is none."""
+    """One tag, or several separated by commas; empty if there is none."""
     if _empty(value):
         return ""
     found = _listed(value, where, column)
@@ -278,7 +278,7 @@ def _tag(value: Any, where: str, column: str) -> str:
 
 
 def _listed(value: Any, where: str, column: str) -> list[Any] | None:
-    """The parts of a list, also of one that was written into a cell as text; None for anything else."""
+    """The items of a list, or of a list written into a cell as text; None for anything else."""
     if isinstance(value, list | tuple):
         return list(value)
     if not isinstance(value, str):

@@ -1,11 +1,10 @@
 """VALSE: a caption and a foil that differs in one linguistic phenomenon (Parcalabescu et al. 2022, ACL).
 
-valse:PATH        data/*.json or *.json, a file a piece (github.com/Heidelberg-NLP/VALSE): {key: {"image_file",
+valse:PATH        data/*.json or *.json, one file per piece (github.com/Heidelberg-NLP/VALSE): {key: {"image_file",
                   "caption", "foil", "mturk": {"caption": votes, ...}, ...}}; images of Visual7W, COCO, SWiG and VisDial
                   anywhere below PATH/images or PATH
 
-Scored are the valid cases alone, as its authors do: those where two of three annotators took the caption and not the
-foil.
+Like its authors, we score only the valid cases: those where two of three annotators chose the caption over the foil.
 """
 
 from __future__ import annotations
@@ -23,17 +22,17 @@ from sdsdemo.types import Example
 
 VALID_VOTES = 2
 PHENOMENA = {"counting": "counting", "action": "actions", "actant": "actions", "coreference": "coreference"}
-"""First word of a piece's name -> the phenomenon of several pieces."""
+"""First word of a piece's name -> its phenomenon, where several pieces share one."""
 
 
 class Votes(TypedDict):
-    """How many annotators took the caption and not the foil."""
+    """How many annotators chose the caption over the foil."""
 
     caption: int
 
 
 class FoilCase(TypedDict):
-    """A case of VALSE; it has more keys than these."""
+    """A case of VALSE; it also has other keys."""
 
     image_file: str
     caption: str
@@ -62,8 +61,8 @@ def read_valse(folder: Path, note: Note = silent) -> list[Example]:
     if any(invalid.values()):
         counts = ", ".join(f"{piece} {n}" for piece, n in invalid.items() if n)
         note(
-            f"{sum(invalid.values()):,} cases that fewer than {VALID_VOTES} annotators found valid are left out, as "
-            f"its authors do: {counts}."
+            f"{sum(invalid.values()):,} cases that fewer than {VALID_VOTES} annotators found valid are left out, as by "
+            f"its authors: {counts}."
         )
     images.note_missing(note)
     return examples

@@ -1,14 +1,13 @@
-"""What'sUp: where one thing is with regard to another (Kamath et al. 2023, 2310.19785).
+"""What'sUp: spatial relations between objects (Kamath et al. 2023, 2310.19785).
 
-whatsup:PATH      whichever of these are there, as github.com/amitakamath/whatsup_vlms reads them; the first caption is
-                  the true one:
+whatsup:PATH      any of these files, as read by github.com/amitakamath/whatsup_vlms; the first caption is the true one:
                   controlled_images_dataset.json, controlled_clevr_dataset.json   Controlled A and B, lists of
                                 {"image_path", "caption_options": [4]}; images in controlled_images/, controlled_clevr/
                   coco_qa_one_obj.json, coco_qa_two_obj.json   [number, true, false]; val2017/000000123456.jpg
                   vg_qa_one_obj.json, vg_qa_two_obj.json       [number, true, false]; vg_images/123456.jpg (GQA)
 
-An image of the controlled sets is called THING_PREPOSITION_THING.jpeg: four of the same things are an image set, two of
-them with opposite prepositions a pair.
+Images of the controlled sets are named THING_PREPOSITION_THING.jpeg: four with the same things form an image set, two
+of them with opposite prepositions a pair.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ class ControlledCase(TypedDict):
 
 
 def read_whatsup(folder: Path, note: Note = silent) -> list[Example]:
-    """Every part that is there; `collapsed_tag` is the part, `tag` the preposition. Raises `UserError`."""
+    """Every part found; `collapsed_tag` is the part, `tag` the preposition. Raises `UserError`."""
     examples: list[Example] = []
     homes = (folder, folder / "data")
     there = [home / name for name in (*CONTROLLED, *FOUND) for home in homes if (home / name).is_file()]

@@ -1,9 +1,8 @@
-"""Winoground: from the Hub with the user's own token, or from a copy; with the labels of Diwan et al. where they are.
+"""Winoground: from the Hub with the user's own token, or from a copy; with the labels of Diwan et al. if available.
 
-The dataset is gated and its images are never redistributed: what is fetched lies in the Hub's own cache, on this
-machine, under the user's name. Diwan et al. 2022 (2211.00768), "Why is Winoground Hard?", published labels of the
-examples as {id: [label, ...]}; they are read from `new_tag_assignments.json` beside the copy, or from where
-`fetch winoground-labels` put them.
+The dataset is gated and its images are never redistributed: downloads stay in the user's own Hub cache on this machine.
+Diwan et al. 2022 (2211.00768), "Why is Winoground Hard?", published labels of the examples as {id: [label, ...]}; they
+are read from `new_tag_assignments.json` beside the copy, or from the download of `fetch winoground-labels`.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ class ScoreLine(TypedDict):
 
 
 def read_winoground(folder: Path, note: Note = silent) -> list[Example]:
-    """A local copy: `data/examples.jsonl` with `data/images.zip` or unpacked, or Parquet. Raises `UserError`."""
+    """A local copy: `data/examples.jsonl` with `data/images.zip` or unpacked images, or Parquet. Raises `UserError`."""
     places = (folder / "data" / LABELS, folder / LABELS, LABELS_FOLDER.expanduser() / LABELS)
     labels = next((path for path in places if path.is_file()), None)
     examples = read_pairs(folder, note)
@@ -63,7 +62,7 @@ def read_winoground(folder: Path, note: Note = silent) -> list[Example]:
 
 
 def read_from_hub() -> list[Example]:
-    """What `fetch winoground` brought; never reaches the network. Raises `UserError` where that was not done."""
+    """The download of `fetch winoground`; never uses the network. Raises `UserError` if it is missing."""
     from huggingface_hub import try_to_load_from_cache
 
     found = [try_to_load_from_cache(REPO, name, repo_type="dataset") for name in FILES]
@@ -73,7 +72,7 @@ def read_from_hub() -> list[Example]:
 
 
 def fetch(note: Callable[[str], None]) -> str:
-    """Downloads Winoground with the user's token, going on where an earlier download stopped. Raises `UserError`."""
+    """Downloads Winoground with the user's token, resuming an earlier download. Raises `UserError`."""
     from huggingface_hub import get_token, hf_hub_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
 
@@ -107,7 +106,7 @@ def fetch_labels(note: Callable[[str], None]) -> str:
 
 
 def with_labels(examples: list[Example], path: Path) -> list[Example]:
-    """The examples with their labels as the tag kind `category`, several with commas between. Raises `UserError`."""
+    """The examples with their labels in the tag `category`, separated by commas. Raises `UserError`."""
     check_file(path)
     labels = read_labels_text(path.read_text(encoding="utf-8-sig", errors="replace"))
     return [
@@ -127,10 +126,10 @@ def read_labels_text(text: str) -> dict[str, list[str]]:
 
 
 def read_published_scores(path: Path) -> dict[str, np.ndarray]:
-    """score_IC [2, 2] of each example, from lines as in the dataset's `statistics/model_scores/clip.jsonl`.
+    """score_IC [2, 2] of each example, from a file like the dataset's `statistics/model_scores/clip.jsonl`.
 
-    A line is {"label": "<id>_c<caption>_i<image>", "score": number}. Raises `UserError` naming the line, or an example
-    that lacks one of its four scores.
+    A line is {"label": "<id>_c<caption>_i<image>", "score": number}. Raises `UserError` naming a bad line, or an
+    example that lacks one of its four scores.
     """
     found: dict[str, np.ndarray] = {}
     check_file(path)

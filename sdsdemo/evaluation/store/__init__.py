@@ -1,15 +1,15 @@
-"""A run as a folder: what was asked, and a line for each example and model as soon as it is scored. Computes nothing.
+"""An evaluation run as a folder: its settings, and a line for each example and model once scored. Computes nothing.
 
     run.json        format, benchmark with its hash, settings, models with their fingerprints, versions, machine, and
-                    "skipped": examples whose pictures could not be opened, with why
+                    "skipped": examples whose pictures could not be opened, with the reason
     examples.jsonl  {"id", "tags", "images", "captions", "made_of"}: numbers, tags and digests only, so that a report
-                    needs no benchmark, and a run of a gated one may be shown to others
-    scores.jsonl    a line a model and example: `rows`
-    run.lock        held by whoever writes, for as long as a line takes
+                    needs no benchmark, and a run of a gated benchmark may be shared
+    scores.jsonl    one line per model and example: `row_format`
+    run.lock        held while a line is written
 
-Several processes may write into one folder, of one run or of several: what they score adds up, and no row is there
-twice. A run that was killed goes on where it stopped: a last line that was cut is dropped. A row counts only where it
-is of the example as it is now. Another benchmark, other settings or another model of the same name are refused.
+Several processes, from one run or several, may write to one folder: their scores add up, without duplicate rows. A
+killed run resumes where it stopped; a truncated last line is dropped. A row counts only if its example has not changed.
+Another benchmark, other settings or another model of the same name are refused.
 """
 
 from sdsdemo.evaluation.store.examples import EXAMPLES, StoredExample, differs, fits, stored_of

@@ -1,4 +1,4 @@
-"""examples.jsonl: what a run keeps of each example, and whether one is still what was scored. Knows no scores."""
+"""examples.jsonl: a run's record of each example, and whether it has changed since. Knows no scores."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ class ExampleRow(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class StoredExample:
-    """What a run keeps of an example: no picture and no caption."""
+    """A run's record of an example, without pictures and captions."""
 
     id: str
     tags: Mapping[str, str]
     images: int
     captions: int
     made_of: str = ""
-    """Digest of its captions and pictures; empty where an older version kept none."""
+    """Digest of its captions and pictures; empty if an older version kept none."""
 
 
 def fits(stored: str, now: str, *, captions_only: bool = False) -> bool:
-    """Whether a digest is that of the same captions and pictures, as far as both are known."""
+    """Whether two digests are of the same captions and pictures, as far as both are known."""
     (old_captions, _, old_pictures), (captions, _, pictures) = stored.partition("-"), now.partition("-")
     if old_captions and captions and old_captions != captions:
         return False
@@ -48,14 +48,14 @@ def fits(stored: str, now: str, *, captions_only: bool = False) -> bool:
 
 
 def differs(stored: StoredExample, now: StoredExample) -> bool:
-    """Whether scores of the one are none of the other. Kinds of tags that were added since change nothing."""
+    """Whether an example has changed, so that its scores no longer count. New kinds of tags change nothing."""
     shape = (stored.images, stored.captions) != (now.images, now.captions)
     tags = any(now.tags.get(kind) != tag for kind, tag in stored.tags.items())
     return shape or tags or not fits(stored.made_of, now.made_of)
 
 
 def completed(stored: StoredExample, now: StoredExample) -> StoredExample:
-    """The example as it is now; of pictures that are not here now, the digest that was stored."""
+    """The current example; if its pictures are missing now, with their stored digest."""
     captions, _, pictures = now.made_of.partition("-")
     if pictures or not stored.made_of:
         return now
@@ -97,7 +97,7 @@ def read_examples(path: Path) -> tuple[StoredExample, ...]:
 
 
 def _check_example(example: StoredExample, before: Mapping[str, StoredExample]) -> None:
-    """Raises `ValueError` for an id that comes twice, and a shape that is no benchmark's."""
+    """Raises `ValueError` for a duplicate id, and for numbers of images or captions that no benchmark has."""
     if example.id in before:
         raise ValueError("the id {example.id} appears twice")
     if example.images < 1 or example.captions < 1:

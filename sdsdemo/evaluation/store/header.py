@@ -1,4 +1,4 @@
-"""run.json: what a run is of, and whether another run is of the same. Knows no scores."""
+"""run.json: a run's benchmark, settings and models, and whether another run agrees with them. Knows no scores."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ FINE_TUNED = (
     "scores its model.safetensors."
 )
 OLD_SETTINGS: Mapping[str, object] = {"empty_prompt": False, "region": "own"}
-"""What a setting was that a stored run does not name, since it is older than the setting."""
+"""Values of settings that older runs do not name."""
 
 
 class Settings(TypedDict):
-    """What a score depends on beside model and example; keys of later versions may be missing."""
+    """What scores depend on besides model and example; newer keys may be missing."""
 
     timesteps: int
     noises: int
@@ -59,7 +59,7 @@ class Header(TypedDict):
 
 
 def settings_of(budget: Budget) -> Settings:
-    """What a run with the same scores must share."""
+    """The settings that runs with the same scores must share."""
     settings: Settings = {
         "timesteps": budget.timesteps,
         "noises": budget.noises,
@@ -73,7 +73,7 @@ def settings_of(budget: Budget) -> Settings:
 
 
 def hash_of(examples: Sequence[Example]) -> str:
-    """Of names and captions: pictures are not opened for it."""
+    """Hash of ids, picture names and captions, without opening pictures."""
     digest = hashlib.sha256()
     for example in examples:
         digest.update(json.dumps([example.id, [p.name for p in example.images], example.captions]).encode())
@@ -81,7 +81,7 @@ def hash_of(examples: Sequence[Example]) -> str:
 
 
 def header_of(benchmark: str, examples: Sequence[Example], budget: Budget, of: int) -> Header:
-    """Of a new run. of: how many examples the benchmark has."""
+    """The header of a new run. of: number of examples in the benchmark."""
     return {
         "format": FORMAT,
         "benchmark": benchmark,
@@ -104,7 +104,7 @@ def _version(package: str) -> str | None:
 
 
 def read_header(path: Path) -> Header:
-    """Raises `UserError` where it cannot be read, has another shape, or is that of a fine-tuning run."""
+    """Reads run.json. Raises `UserError` if it is unreadable, malformed, or from a fine-tuning run."""
     try:
         content = from_json((path / HEADER).read_bytes())
         if isinstance(content, dict) and content.get("kind") == "fine-tune":
@@ -118,7 +118,7 @@ def read_header(path: Path) -> Header:
 
 
 def check_agreement(stored: Header, asked: Header, path: Path) -> None:
-    """Raises `UserError` where the format or the settings differ."""
+    """Raises `UserError` if the format or the settings differ."""
     if stored["format"] != asked["format"]:
         refuse("a different format", stored, path)
     if {**OLD_SETTINGS, **stored["settings"]} != {**OLD_SETTINGS, **asked["settings"]}:
@@ -132,12 +132,12 @@ def check_ids(stored: Sequence[str], asked: Sequence[str], header: Header, path:
 
 def refuse(other: str, stored: Header, path: Path) -> NoReturn:
     raise UserError(
-        f"The folder '{path}' holds a run with {other}: name another folder, or ask for what it holds: {held(stored)}."
+        f"The folder '{path}' holds a run with {other}: name another folder, or match the stored run: {held(stored)}."
     )
 
 
 def held(header: Header) -> str:
-    """What a stored run is of, in the words of the command line."""
+    """A stored run's benchmark and settings, as command-line arguments."""
     settings, count = header["settings"], header["examples"]
     sample = f" --limit {count}" if count != header.get("of", count) else ""
     flags = f"--timesteps {settings['timesteps']} --noises {settings['noises']} --seed {settings['seed']}"

@@ -1,4 +1,4 @@
-"""A stored run, read back as it is: it may be unfinished, and old."""
+"""Reads a stored run, which may be unfinished or old."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class StoredRun:
     path: Path
     header: Header
     every: tuple[StoredExample, ...]
-    """What was asked about."""
+    """All examples of the run."""
     examples: tuple[StoredExample, ...]
-    """Those that count: without the skipped ones, and without what no longer fits."""
+    """Those that count: neither skipped nor changed since."""
     scores: Mapping[Key, Scores]
     skipped: Mapping[str, str]
-    """By example, why its pictures could not be opened."""
+    """Example id -> why its pictures could not be opened."""
     notes: tuple[str, ...] = ()
-    """What was left out of it since it no longer fits, in sentences."""
+    """What was left out because it has changed since, in sentences."""
 
     @property
     def benchmark(self) -> str:
@@ -37,17 +37,17 @@ class StoredRun:
 
     @property
     def settings(self) -> Settings:
-        """What its scores depend on beside model and example, as `settings_of` gives it."""
+        """What its scores depend on besides model and example, as from `settings_of`."""
         stored = self.header["settings"]
         return {"empty_prompt": False, "region": "own", **stored}
 
     @property
     def models(self) -> list[str]:
-        """The models that have scored every example, in the order in which they were added."""
+        """The models with scores for every example, in the order they were added."""
         return [m for m in self.header["models"] if all((m, e.id, "") in self.scores for e in self.examples)]
 
     def of(self, model: str, what: str = "") -> list[Scores] | None:
-        """One model's scores in the order of the examples; None where one is missing."""
+        """One model's scores in the order of the examples; None if any is missing."""
         found = [self.scores.get((model, example.id, what)) for example in self.examples]
         known = [scores for scores in found if scores is not None]
         return known if len(known) == len(found) else None
@@ -57,9 +57,9 @@ def read_run(path: Path) -> StoredRun:
     """A folder that `evaluate --out` wrote. Raises `UserError` naming file and line."""
     if not (path / HEADER).is_file():
         raise UserError(f"There is no {HEADER} in '{path}': name a folder that `evaluate --out` wrote.")
-    read_header(path)  # before the rest: a folder of another kind is named by what it is
+    read_header(path)  # first, so that the error for a folder of another kind says what it is
     lines = [(file, whole_lines(file)) for file in score_files(path)]
-    examples, header = read_examples(path), read_header(path)  # a writer names what it scores before it adds lines
+    examples, header = read_examples(path), read_header(path)  # writers update these before they add lines
     if header["format"] != FORMAT:
         raise UserError(f"The run in '{path}' has another format: evaluate again with a new --out.")
     if header["examples"] != len(examples):

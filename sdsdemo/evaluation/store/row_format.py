@@ -1,12 +1,12 @@
-"""One line of `scores.jsonl`: a model's scores of one example as JSON, and back. Opens no file.
+"""One line of `scores.jsonl`: a model's scores on one example, to JSON and back. Opens no file.
 
     {"model", "example", "made_of", "kind", "score" [image][caption], "stderr", "seconds", and for a denoising model
      "evidence": {"timesteps", "loss" [image][caption][timestep][noise], "loss_empty", "space", "seed", ...}}
 
-"what": "blind" marks means over unrelated images; "text-only" how similar every two of three captions are, without a
-picture: "score" is [[s(0, 1), s(0, 2), s(1, 2)]]. "made_of" is the digest of the captions and pictures that were
-scored; lines of older versions have none. "precision" is there where it was not float32, "unread" where the model could
-not read the captions as meant (`types.Scores`). A number that is not finite is null; older files say NaN.
+"what": "blind" marks means over unrelated images; "text-only" similarities between every two of three captions, without
+a picture: "score" is [[s(0, 1), s(0, 2), s(1, 2)]]. "made_of" is the digest of the scored captions and pictures; lines
+of older versions have none. "precision" is given if it was not float32, "unread" if the model misread the captions
+(`types.Scores`). A non-finite number is null; older files say NaN.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ LARGEST_INT = 2**62
 BLIND, TEXT_ONLY = "blind", "text-only"
 
 Number = float | None
-"""None where it is not finite."""
+"""None if not finite."""
 Key = tuple[str, str, str]
 """Model, example, and "", "blind" or "text-only"."""
 
 
 class EvidenceRow(TypedDict):
-    """What a denoising score is a mean of."""
+    """The losses behind a denoising score."""
 
     timesteps: list[int]
     loss: list[list[list[list[Number]]]]
@@ -80,7 +80,7 @@ def row_of(model: str, example: str, scores: Scores, what: str = "", made_of: st
 
 
 def _without_defaults(row: Row) -> Row:
-    """The row without the keys whose absence says the same."""
+    """The row without keys that hold their defaults."""
     if not row["what"]:
         del row["what"]
     if not row["made_of"]:
@@ -114,28 +114,28 @@ def _evidence_row(found: Evidence) -> EvidenceRow:
 
 
 def line_of(row: Row) -> str:
-    """As strict JSON."""
+    """A row as strict JSON."""
     return to_json(row)
 
 
 def strict(line: str) -> str:
-    """The line as strict JSON: older versions wrote NaN. Raises `ValueError` where it is no JSON."""
+    """The line as strict JSON: older versions wrote NaN. Raises `ValueError` for invalid JSON."""
     return line_of(finite(from_json(line, allow_nan=True))) if "NaN" in line or "Infinity" in line else line
 
 
 def parsed(line: str) -> Row:
-    """A line's row. Raises `ValueError` for what is no JSON, or JSON of another shape."""
+    """A line's row. Raises `ValueError` for invalid JSON, or JSON of another shape."""
     row: Row = shaped(from_json(line, allow_nan=True), Row)
     return row
 
 
 def key_of(row: Row) -> Key:
-    """What may be there once only."""
+    """The unique key of a row."""
     return row["model"], row["example"], row.get("what", "")
 
 
 def scores_of(row: Row) -> Scores:
-    """The scores of a row. Raises `ValueError` where its lists have different lengths, or a number is too large."""
+    """The scores of a row. Raises `ValueError` if its lists differ in length, or a number is too large."""
     score_IC = _array(row["score"], 2, "score")
     stderr, found = row.get("stderr"), row.get("evidence")
     stderr_IC = None if stderr is None else _array(stderr, 2, "stderr")
@@ -159,7 +159,7 @@ def _seconds(seconds: float) -> float:
 
 
 def measured_how(scores: Scores) -> tuple[Any, ...]:
-    """What all scores of one model must share to be summed up together."""
+    """What all scores of one model must share to be summarised together."""
     found = scores.evidence
     if found is None:
         return (scores.kind,)
@@ -169,7 +169,7 @@ def measured_how(scores: Scores) -> tuple[Any, ...]:
 
 
 def _evidence(found: EvidenceRow, shape: tuple[int, ...]) -> Evidence:
-    """shape: of the scores."""
+    """shape: shape of the scores."""
     _check_ints(found)
     empty, factor = found.get("loss_empty"), found.get("clean_factor")
     loss_ICTN = _array(found["loss"], 4, "evidence.loss").astype(np.float32)
@@ -179,7 +179,7 @@ def _evidence(found: EvidenceRow, shape: tuple[int, ...]) -> Evidence:
     if loss_empty_ITN is not None and loss_empty_ITN.shape != (shape[0], *loss_ICTN.shape[2:]):
         raise ValueError("evidence.loss_empty: it must be [image][timestep][noise]")
     if factor is not None and len(factor) != loss_ICTN.shape[2]:
-        raise ValueError("evidence.clean_factor: it must have a number a timestep")
+        raise ValueError("evidence.clean_factor: it must have one number per timestep")
     return Evidence(
         timestep_T=np.array(found["timesteps"], dtype=np.int64),
         loss_ICTN=loss_ICTN,
@@ -200,7 +200,7 @@ def _check_ints(found: EvidenceRow) -> None:
 
 
 def _array(numbers: Any, dimensions: int, name: str) -> np.ndarray:
-    """float64; None becomes NaN. Raises `ValueError` where lists of one level differ in length."""
+    """float64; None becomes NaN. Raises `ValueError` if lists of one level differ in length."""
     try:
         array = np.array(numbers, dtype=np.float64)
     except (ValueError, OverflowError) as error:

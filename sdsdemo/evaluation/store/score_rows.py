@@ -1,4 +1,4 @@
-"""scores.jsonl: rows by key, as far as they are of the examples as they are known. Writes nothing."""
+"""scores.jsonl: rows by key, without those of examples that have changed. Writes nothing."""
 
 from __future__ import annotations
 
@@ -15,42 +15,42 @@ from sdsdemo.types import Scores
 
 SCORES = "scores.jsonl"
 PARTS = "scores.*.jsonl"
-"""What the processes of one run wrote before they shared a file."""
+"""Files of a run's single processes, from versions before they shared one."""
 MARK = 64
-"""Bytes before the place that was read to, by which a file that was written anew is known."""
+"""Last bytes read, remembered to recognise a file that has been rewritten."""
 
 
 class Rows:
-    """Rows of scores.jsonl by key, as far as they are of the examples as they are known here."""
+    """Rows of scores.jsonl by key, without those of examples that have changed."""
 
     def __init__(self, path: Path, examples: Mapping[str, StoredExample], models: Mapping[str, str]) -> None:
         self.examples, self.models = examples, models
         self.scores: dict[Key, Scores] = {}
         self.made_of: dict[Key, str] = {}
         self.lines: dict[Key, int] = {}
-        """By key, which line it is."""
+        """Line number by key."""
         self._path = path
         self._how: dict[tuple[str, str], tuple[Any, ...]] = {}
         self._count = 0
         self._end, self._inode, self._mark = 0, -1, b""
 
     def take(self, lines: Sequence[str], file: str, first: int = 0) -> None:
-        """Add lines. Raises `UserError` for the first that does not fit in, naming it. first: how many were before."""
+        """Add lines. Raises `UserError` naming the first bad one. first: number of lines before these."""
         for number, line in enumerate(lines, start=first):
             try:
                 self._take(line, number)
             except ValueError as error:
                 raise UserError(
-                    f"Line {number + 1} of {file} in '{self._path}' cannot be read ({error}): delete that line, "
-                    "and run again."
+                    f"Line {number + 1} of {file} in '{self._path}' cannot be read ({error}): delete that line and run "
+                    "again."
                 ) from error
 
     def follow(self, file: Path) -> None:
-        """Add what was written to the file since the last time; with its lock held."""
+        """Add lines written to the file since the last call. The caller holds its lock."""
         if not file.is_file():
             return
         with file.open("r+b") as stream:
-            if not self._goes_on(stream):
+            if not self._is_continued(stream):
                 self.scores.clear()
                 self.made_of.clear()
                 self.lines.clear()
@@ -68,8 +68,8 @@ class Rows:
         self._count += len(lines)
         self.take(lines, file.name, self._count - len(lines))
 
-    def _goes_on(self, stream: BinaryIO) -> bool:
-        """Whether the file is the one that was read, or longer."""
+    def _is_continued(self, stream: BinaryIO) -> bool:
+        """Whether the file is the one read before, possibly longer."""
         if os.fstat(stream.fileno()).st_ino != self._inode:
             self._mark = b""
             return False
@@ -90,7 +90,7 @@ class Rows:
             return
         scores = scores_of(row)
         if scores.score_IC.shape != (1 if what else example.images, example.captions):
-            raise ValueError("score: it must have a list an image, with a number a caption")
+            raise ValueError("score: it must have one list per image, with one number per caption")
         how = measured_how(scores)
         if self._how.setdefault((row["model"], what), how) != how:
             raise ValueError(f"it was measured differently from earlier lines of {row['model']}")

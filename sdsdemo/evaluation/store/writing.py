@@ -1,4 +1,4 @@
-"""A run's folder, open for more scores: from one process or several, killed at any moment. Computes nothing."""
+"""A run's folder, open for more scores from several processes that may be killed at any time. Computes nothing."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ class RunFolder:
         of: int | None = None,
         made_of: Mapping[str, str] | None = None,
     ) -> None:
-        """Opens the folder, or makes it. Raises `UserError` where it holds another run, or cannot be written.
+        """Opens or creates the folder. Raises `UserError` if it holds another run, or cannot be written.
 
-        of: how many examples the benchmark has, where these are a sample of it. made_of: by example, the digest of its
-        captions and pictures, from `digests`; rows of another digest do not count.
+        of: number of examples in the benchmark, if these are a sample. made_of: example id -> digest of its captions
+        and pictures, from `picture_digest`; rows with another digest do not count.
         """
         self.path, self._processes = path, processes
         self._examples = [stored_of(example, (made_of or {}).get(example.id, "")) for example in examples]
         self._order = {example.id: number for number, example in enumerate(examples)}
         self._gone = {example.id for example in self._examples if example.made_of.endswith("-")}
         self.notes: list[str] = []
-        """What has changed since the folder was written, in sentences."""
+        """Changes since the folder was written, in sentences."""
         header = header_of(benchmark, examples, budget, of or len(examples))
         if processes.is_main:
             with self._writing():
@@ -72,26 +72,26 @@ class RunFolder:
             known = {example.id: example for example in self._examples}
             self._rows = Rows(path, known, self._header["models"])
             self._catch_up()
-        processes.wait()  # nobody writes before everybody has read
+        processes.wait()  # no process writes before all have read
 
     def scores(self, model: str, example: str, what: str = "", *, made_of: str | None = None) -> Scores | None:
-        """What is stored, or None where that is still to do. made_of: for a blind row, which pictures it is of."""
+        """The stored scores, or None if not scored yet. made_of: for a blind row, the digest of its pictures."""
         key = model, example, what
         if made_of is not None and not fits(self._rows.made_of.get(key, ""), made_of):
             return None
         return self._rows.scores.get(key)
 
-    def look(self) -> None:
-        """Take in what other processes have added since."""
+    def refresh(self) -> None:
+        """Read what other processes have added since."""
         with self._writing():
             self._catch_up()
 
     def lists(self, model: str) -> bool:
-        """Whether it holds scores of a model of this name, or is about to."""
+        """Whether a model of this name has been entered."""
         return model in self._header["models"]
 
     def is_gone(self, example: str) -> bool:
-        """Whether pictures of an example are not there now, so that nobody knows whether its scores still hold."""
+        """Whether pictures of an example are missing now, so that its scores cannot be checked."""
         return example in self._gone
 
     def enter(
@@ -101,10 +101,10 @@ class RunFolder:
         facts: Mapping[str, str] | None = None,
         before: Callable[[], str] = lambda: "",
     ) -> str:
-        """Name a model before its scores are added. Raises `UserError` where the stored scores are of another one.
+        """Enter a model before adding its scores. Raises `UserError` if the stored scores are from another one.
 
-        facts: what the fingerprint is made of, by part, kept to say what differs. before: gives the fingerprint by
-        which older versions named the same model; a sentence comes back where that is the one that is stored.
+        facts: the parts of the fingerprint, stored to say later what differs. before: returns the fingerprint that
+        older versions gave this model. Returns a note if that is the stored one, else "".
         """
         with self._writing():
             self._catch_up()
@@ -118,9 +118,9 @@ class RunFolder:
         return "" if stored == fingerprint else OLDER_MODEL.format(model=model)
 
     def add(self, model: str, example: str, scores: Scores, what: str = "", *, made_of: str | None = None) -> Scores:
-        """Append one line, on the disk before this returns; where another process was quicker, its scores stand.
+        """Append one line, synced to disk; if another process has added it already, its scores stand.
 
-        Returns the scores that are stored. Raises `UserError` where the disk does not take them.
+        Returns the stored scores. Raises `UserError` if they cannot be written.
         """
         own = self._rows.examples[example].made_of if made_of is None else made_of
         with self._writing():
@@ -134,7 +134,7 @@ class RunFolder:
         return scores
 
     def skip(self, reasons: Mapping[str, str], scored: Iterable[str]) -> None:
-        """Keep which examples were skipped, with why; those that were scored now are so no longer."""
+        """Record which examples were skipped, and why; examples that have been scored are removed from the list."""
         if not self._processes.is_main:
             return
         with self._writing():
@@ -146,10 +146,10 @@ class RunFolder:
                 self._write_header()
 
     def finish(self, rows: Iterable[Row] = (), shares: Sequence[int] = ()) -> None:
-        """Put the scores into order: model by model, as the examples come. What others have added meanwhile stays.
+        """Sort the scores by model and example. Rows that others have added meanwhile stay.
 
-        rows: of the other processes, which may have written to another machine's disk. shares: how many rows each
-        process computed; kept in the header.
+        rows: from the other processes, which may have written to another machine's disk. shares: number of rows that
+        each process computed, for the header.
         """
         if not self._processes.is_main:
             return
@@ -167,7 +167,7 @@ class RunFolder:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """The lock of the folder. Raises `UserError` where it cannot be had, or the disk takes no more."""
+        """Holds the folder's lock. Raises `UserError` if it stays taken, or the disk is full."""
         try:
             with hold(self.path / LOCK, wait=PATIENCE):
                 yield
@@ -184,9 +184,9 @@ class RunFolder:
             raise UserError(f"The folder '{self.path}' cannot be written: name another one with --out.") from error
 
     def _open(self, header: Header) -> None:
-        """Make the folder, or bring what it holds up to what the benchmark is now."""
+        """Create the folder, or update it to the current benchmark."""
         for unfinished in self.path.glob("*.part"):
-            unfinished.unlink()  # of a killed process: whoever writes aside holds the lock
+            unfinished.unlink()  # left by a killed process: temporary files are written only under the lock
         if not (self.path / HEADER).is_file():
             _write_lines(self.path / EXAMPLES, map(example_line, self._examples))
             write_whole(self.path / HEADER, to_json(header, indent=1) + "\n")
@@ -195,7 +195,7 @@ class RunFolder:
         check_agreement(stored, header, self.path)
         check_ids([example.id for example in old], list(self._order), stored, self.path)
         if stored["benchmark_hash"] != header["benchmark_hash"] and not all(example.made_of for example in old):
-            refuse("a different benchmark", stored, self.path)  # from an older version, which cannot say what changed
+            refuse("a different benchmark", stored, self.path)  # an older version, which cannot say what changed
         _join_parts(self.path)
         changed = self._compare(old)
         now: Header = {**stored, "benchmark_hash": header["benchmark_hash"]}
@@ -205,7 +205,7 @@ class RunFolder:
             write_whole(self.path / HEADER, to_json(now, indent=1) + "\n")
 
     def _compare(self, stored: Sequence[StoredExample]) -> set[str]:
-        """The examples that are no longer what was scored; what is said of them goes to `notes`."""
+        """Ids of the examples that have changed since they were scored; also writes `notes`."""
         before = {example.id: example for example in stored}
         changed = {now.id for now in self._examples if differs(before[now.id], now)}
         if 2 * len(changed) > len(before):
@@ -215,7 +215,7 @@ class RunFolder:
             )
         if changed:
             self.notes.append(
-                f"{len(changed)} of {len(before)} examples changed since: scored again ({named(changed)})"
+                f"{len(changed)} of {len(before)} examples have changed and are scored again ({named(changed)})"
             )
         if any(not before[now.id].made_of and now.made_of for now in self._examples if now.id not in changed):
             self.notes.append(OLDER_BENCHMARK)
@@ -223,7 +223,7 @@ class RunFolder:
         return changed
 
     def _rewrite_scores(self, stored: Sequence[StoredExample], changed: set[str], models: Mapping[str, str]) -> None:
-        """Drop the rows of examples that changed; what is kept says what it is made of."""
+        """Drop the rows of changed examples; add digests to the others."""
         now = {example.id: example for example in self._examples}
         rows = Rows(self.path, {example.id: example for example in stored}, models)
         rows.take(whole_lines(self.path / SCORES), SCORES)
@@ -239,7 +239,7 @@ class RunFolder:
             _write_lines(self.path / SCORES, kept)
 
     def _catch_up(self) -> None:
-        """Take in what was added since; cut a line that a killed process left unfinished."""
+        """Read what was added since; drop a line that a killed process left unfinished."""
         self._read_header()
         self._rows.models = self._header["models"]
         self._rows.follow(self.path / SCORES)
@@ -248,7 +248,7 @@ class RunFolder:
         append(self.path / SCORES, [line_of(row)])
 
     def _sort(self) -> None:
-        """Each row once, in order; rows that another process has made of a newer benchmark stay."""
+        """Sort the rows and drop duplicates; rows that another process has added for a newer benchmark stay."""
         known = {example.id: example for example in read_examples(self.path)}
         lines = whole_lines(self.path / SCORES)
         rows = Rows(self.path, known, self._header["models"])
@@ -276,14 +276,14 @@ class RunFolder:
 
 
 def named(ids: Iterable[str], most: int = 5) -> str:
-    """The first of some names, and how many there are beside."""
+    """The first of some names, and how many more there are."""
     names = sorted(ids)
     rest = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + rest
 
 
 def _join_parts(path: Path) -> None:
-    """Put what an older version's processes wrote apart into the one file."""
+    """Merge the separate files of an older version's processes."""
     parts = sorted(path.glob(PARTS))
     if parts:
         _write_lines(path / SCORES, [line for file in (path / SCORES, *parts) for line in whole_lines(file)])

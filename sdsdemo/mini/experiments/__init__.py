@@ -1,1 +1,1 @@
-"""Asks what helps: studies, their runs, tables and document, and the timing of all of it."""
+"""Asks what helps: the studies, their runs, tables and document, and how long they take."""

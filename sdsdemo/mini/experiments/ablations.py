@@ -1,11 +1,11 @@
 """CLIP variants and ablated teachers of the Mini world, trained to measure its design choices. Not shipped.
 
-    CLIPs      raised with other shares of tag-like captions than the bases
-    teachers   three denoisers of a third of the steps, with the autoencoder, pictures and batches of
-               mini-diffusion-short: made as it is; on the captions of mini-clip, a share of them tags; and without the
-               lesson of `prompts`, the text encoder learning together with the UNet from the denoising loss alone
+    CLIPs      trained with larger shares of tag-like captions than the bases
+    teachers   three denoisers, trained for a third of the steps with the autoencoder, pictures and batches of
+               mini-diffusion-short: by its own recipe; on the captions of mini-clip, some of them tags; and without
+               pretraining the text encoder, which learns with the UNet from the denoising loss alone
 
-A line a model in `tags.jsonl` and `teachers.jsonl`; what has its line is not made again, and what was begun goes on.
+One line per model in `tags.jsonl` and `teachers.jsonl`. Models with a line are skipped; interrupted runs resume.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ from sdsdemo.settings import budget
 TRAINING = TrainingConfig(steps=1500, learning_rate=1e-3, warm_up=100, decay="late", ema=0.998)
 """Half of the first stage of mini-diffusion-short."""
 READ, ASKED = 3_000, 1_000
-"""Sentences that the reader of places is fitted on, and others that it is asked about."""
+"""Sentences that the linear probe of places is fitted on, and others that it is tested on."""
 RIDGE = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherVariant:
-    """How a teacher is made."""
+    """How a teacher is trained."""
 
     tag_share: float = 0.0
-    """Of the captions that the UNet meets."""
+    """Share of tag-like captions that the UNet is trained on."""
     lesson: bool = True
-    """The text encoder was taught from text alone, and is frozen."""
+    """Whether the text encoder is pretrained on text alone, then frozen."""
 
 
 SHORT = "as it is made"
@@ -61,7 +61,7 @@ TEACHERS = {
 
 
 def make_variants(checkpoints: Path, lines: Path, work: Path, workbench: Any, progress: train_loop.Progress) -> None:
-    """Train and measure what has no line yet. checkpoints: where mini-diffusion-short and the bases are."""
+    """Train and measure the models that have no line yet. checkpoints: folder of mini-diffusion-short and the bases."""
     tags, teachers = Lines(lines / "tags.jsonl"), Lines(lines / "teachers.jsonl")
     if not all(tags.has("tag_share", base.tag_share) for base in clip.SWEEP.values()):
         train_sweep(work / "sweep", work, progress)
@@ -74,7 +74,7 @@ def make_variants(checkpoints: Path, lines: Path, work: Path, workbench: Any, pr
 
 
 def train_sweep(out: Path, work: Path, progress: train_loop.Progress) -> None:
-    """The CLIPs of other tag shares, for the curve of text score against it; those in `out` are not trained again."""
+    """Train the CLIPs for the curve of text score against tag share; those already in `out` are skipped."""
     missing = {name: base for name, base in clip.SWEEP.items() if not (out / name).is_dir()}
     if missing:
         stream = train_all.stream_of(work)
@@ -83,7 +83,7 @@ def train_sweep(out: Path, work: Path, progress: train_loop.Progress) -> None:
 
 
 def measure_sweep(sweep: Path, lines: Lines, workbench: Any) -> None:
-    """A line for each tag share: the swept CLIPs and the two shares that are shipped."""
+    """Add a line for each tag share: those of the sweep, and the two that are shipped."""
     models = {base.tag_share: f"open_clip:local-dir:{sweep / name}" for name, base in clip.SWEEP.items()}
     models |= {clip.BASES[name].tag_share: name for name in ("mini-clip-clean", "mini-clip")}
     for share, model in sorted(models.items()):
@@ -97,7 +97,7 @@ def measure_sweep(sweep: Path, lines: Lines, workbench: Any) -> None:
 def make_teacher(
     name: str, checkpoints: Path, lines: Lines, work: Path, workbench: Any, progress: train_loop.Progress
 ) -> None:
-    """Train one of TEACHERS and measure it, unless it has its line."""
+    """Train one of TEACHERS and measure it, unless it has a line."""
     if lines.has("teacher", name):
         return
     kind, stream, folder = (
@@ -126,7 +126,7 @@ def make_teacher(
 def train_teacher(
     kind: TeacherVariant, teacher: Path, folder: Path, stream: MiniStream, work: Path, progress: train_loop.Progress
 ) -> None:
-    """A pipeline in `folder` that has the autoencoder of `teacher`, and its text encoder where that was taught."""
+    """Save a pipeline in `folder` with the autoencoder of `teacher`, and its text encoder where that is pretrained."""
     vae = AutoencoderKL.from_pretrained(teacher / "vae").float().requires_grad_(False)
     latent_N = train_all.latents(vae, stream, work, progress) * vae.config.scaling_factor
     encoder, unet = text_encoder.fresh(), denoiser.fresh()
@@ -141,16 +141,16 @@ def train_teacher(
 
 @torch.inference_mode()
 def places_read(encoder: Callable[[torch.Tensor], Any], stream: MiniStream) -> float:
-    """How often a linear reader finds the place of a thing in the states of its words, in sentences it never saw.
+    """Accuracy of a linear probe that reads an object's place from the states of its words, on held-out sentences.
 
-    Ridge regression onto the places of two things beside or above one another, so chance is 25 %.
+    Ridge regression onto the places of two objects beside or above one another, so chance is 25 %.
     """
     rng = np.random.default_rng(stream.seed)
     placed = [scene for scene in stream.scenes if scene.family in denoiser.PLACED][: READ + ASKED]
     said = [describe(rng, scene) for scene in placed]
     state_BLD = encoder(tokenizer.token_ids(said)).last_hidden_state.double()
     parts = [
-        _words_of_things(placed[own], said[own], state_BLD[own]) for own in (slice(0, READ), slice(READ, READ + ASKED))
+        _object_states(placed[own], said[own], state_BLD[own]) for own in (slice(0, READ), slice(READ, READ + ASKED))
     ]
     (x_ND, place_N), (asked_MD, place_M) = parts
     y_NP = nn.functional.one_hot(place_N, len(PLACES)).double()
@@ -162,10 +162,10 @@ def places_read(encoder: Callable[[torch.Tensor], Any], stream: MiniStream) -> f
     return float((found_M == place_M).double().mean())
 
 
-def _words_of_things(
+def _object_states(
     scenes: Sequence[Scene], said: Sequence[Sentence], state_BLD: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """state_ND of every word that describes a placed thing, and the number of its place."""
+    """state_ND of every word that describes an object with a place, and the index of that place."""
     states, places = [], []
     for scene, sentence, state_LD in zip(scenes, said, state_BLD, strict=True):
         for word, owner in enumerate(sentence.owner):

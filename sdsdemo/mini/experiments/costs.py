@@ -1,11 +1,12 @@
-"""What each declared objective costs beside what it gains: seconds a step, denoiser evaluations, when asking once pays.
+"""What each declared objective costs: seconds per step, denoiser evaluations, and when querying beforehand pays off.
 
-    steps after which `preference` is cheaper than `sds`  =  seconds of asking / (seconds a step of sds - of preference)
+    steps after which `preference` is cheaper than `sds`
+        =  seconds to query the teacher / (seconds per step of sds - seconds per step of preference)
 
-Times are measured apart from the confirmation, by some steps of each recipe one after the other on a machine that does
-nothing else: the long runs shared theirs. Asking is counted in full, as for the first student of a teacher. The ratio
-of two steps depends on how much larger than CLIP the denoiser is, so the operations of a step are counted as well, of
-the Mini networks and of the paper's.
+The long runs of the confirmation shared a machine. So times come from a few steps of each recipe, one recipe after the
+other on an idle machine. Queries are counted in full, as for a teacher's first student. The ratio of two step times
+depends on how much larger the denoiser is than CLIP, so the operations of a step are counted too, for the Mini networks
+and for the paper's.
 """
 
 from __future__ import annotations
@@ -34,18 +35,18 @@ TEXT_ALONE = "preference, text tower alone"
 
 
 def recipes() -> dict[str, Recipe]:
-    """What is timed: the cells of the confirmation, and `preference` with the image tower frozen."""
+    """The recipes to time: the cells of the confirmation, and those with the image tower frozen."""
     return {**CONFIRM.cells, **{cell: TOWER.cells[cell] for cell, _ in TOWER_CONTRASTS}}
 
 
 def measured(rows: Sequence[Mapping[str, Any]], workbench: Models, note: Callable[[str], None]) -> dict[str, Any]:
-    """The costs, as JSON can hold them. rows: the confirmation's lines, which say how many pairs the teacher meets.
+    """The costs, ready for JSON. rows: the confirmation's lines, which say how many pairs the teacher judges.
 
-    Raises `UserError` where no run of `preference` has its line.
+    Raises `UserError` if no run of `preference` has a line.
     """
     pairs = [row["preferences"]["pairs"] for row in rows if "preferences" in row]
     if not pairs:
-        raise UserError("No run of the confirmation has asked the teacher yet: make it with mini study confirm.")
+        raise UserError("No run of the confirmation has queried the teacher yet. Start with: mini study confirm.")
     times = {}
     for cell, recipe in recipes().items():
         note(f"timing {TIMED_STEPS} steps of {cell}")
@@ -58,7 +59,7 @@ def measured(rows: Sequence[Mapping[str, Any]], workbench: Models, note: Callabl
 
 
 def operations(note: Callable[[str], None]) -> dict[str, dict[str, float]]:
-    """By size, the operations of a step of `sds` and of `preference`, in 1e9 a pair: `counted`."""
+    """Operations of a step of `sds` and `preference`, in 1e9 per pair, for the Mini networks and the paper's."""
     note("counting operations")
     with torch.device("meta"):
         clip, unet = clips.fresh(), denoiser.fresh()
@@ -66,7 +67,7 @@ def operations(note: Callable[[str], None]) -> dict[str, dict[str, float]]:
 
 
 def summed(times: Mapping[str, Estimate], pairs: int) -> dict[str, Any]:
-    """Costs by cell, and from when on asking beforehand is the cheaper way. pairs: what the teacher is asked about."""
+    """Costs by cell, and when querying beforehand becomes cheaper. pairs: how many the teacher is asked about."""
     cells, asking = {}, pairs * times[BEFOREHAND].item
     for cell, recipe in recipes().items():
         asked = pairs if recipe.objective == "preference" else 0
@@ -96,5 +97,5 @@ def summed(times: Mapping[str, Estimate], pairs: int) -> dict[str, Any]:
 
 
 def write(path: Path, found: Mapping[str, Any]) -> None:
-    """As JSON."""
+    """Write the costs as JSON."""
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

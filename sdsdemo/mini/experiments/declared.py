@@ -1,7 +1,7 @@
-"""What the experiment of the Mini world declares: its studies, their cells, and what is compared with what.
+"""The declared studies of the Mini experiment, their cells, and which cell is compared with which.
 
-Declared before the benchmark was scored; every choice in them was made on the validation set. The cells of a study
-differ in what they name and in nothing else: pictures, captions, swaps, steps, batches and seeds are shared.
+Declared before the benchmark was scored; every choice was made on the validation set. The cells of a study differ only
+in what their names say: pictures, captions, swaps, steps, batches and seeds are shared.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ NORMS = Recipe(
     objective="clip", trained="norms", learning_rate=1e-2, steps=800, batch=32, pool=8_000, measure_every=800,
     withheld_kind="size", withheld_words="left of", teacher=TEACHER,
 )  # fmt: skip
-"""The parameters that the paper trains. Sizes, and what is left of what, are swaps that no run is ever trained on."""
+"""The parameters that the paper trains. Swaps of sizes and captions with "left of" are withheld from every run."""
 EVERYTHING = replace(NORMS, trained="all", learning_rate=1e-3, steps=400, measure_every=400)
 GENTLY = replace(NORMS, trained="all", learning_rate=3e-4)
-"""Every parameter at a rate that keeps zero-shot and retrieval on the validation runs; with EVERYTHING they fell."""
+"""Every parameter, at a learning rate that kept zero-shot and retrieval in validation; with EVERYTHING they fell."""
 SDS_LAMBDA = 1.0
 PREFERENCE_LAMBDA, SHARPNESS = 3.0, 4.0
-"""Those with the highest text score of the screen, as far as it had come when the confirmation began."""
+"""The settings with the highest text score in the screen so far, when the confirmation began."""
 
 CONTROL = Study(
     cells={
@@ -33,13 +33,13 @@ CONTROL = Study(
         "labels, all": replace(EVERYTHING, objective="labels", lam=3.0),
     },
 )
-"""The positive control: trained on true labels, do these parameters move this base?"""
+"""The positive control: can training these parameters on true labels move this base at all?"""
 CONTROLS = {
     "labels": "clip",
     "labels, text frozen": "clip, text frozen",
     "labels, all": "clip, all",
 }
-"""Cell -> what it is compared with."""
+"""Cell -> its control."""
 
 SCREEN = Study(
     cells={
@@ -70,7 +70,7 @@ SCREEN = Study(
     },
     exploratory=True,
 )
-"""Choices for L_SDS and `preference`, on the validation set with one base."""
+"""Hyperparameters of L_SDS and `preference`, screened on the validation set with one base."""
 SCREENED = {
     "sds 10, 3,000 steps": "clip, 3,000 steps",
     "sds 10, all": "clip, all",
@@ -78,7 +78,7 @@ SCREENED = {
     "preference 3, all at 3e-4": "clip, all at 3e-4",
     "preference 3, image frozen": "clip, image frozen",
 }
-"""Cells that are not compared with `clip`."""
+"""Cell -> its control, where that is not `clip`."""
 
 CONFIRM = Study(
     cells={
@@ -97,8 +97,8 @@ CONFIRM = Study(
     measure=BENCHMARK,
     larger=True,
 )
-"""Five objectives on LayerNorms, and with every parameter the control and the one that helped most; the benchmark is
-scored once for each final model."""
+"""Five objectives that train LayerNorms; the control and the most helpful one again with every parameter. The benchmark
+is scored once for each final model."""
 CONTRASTS = (
     ("sds", "clip"),
     ("sds", "sds, shuffled"),
@@ -107,9 +107,9 @@ CONTRASTS = (
     ("preference", "negatives"),
     ("preference, every parameter", "clip, every parameter"),
 )
-"""Treated and control, corrected for their number after Holm."""
+"""(treated, control), Holm-corrected for multiple comparisons."""
 WISE_FT = 0.7
-"""Of 0.5, 0.6, 0.7 and 0.8 on the validation set: less costs text score, more costs retrieval at one of the bases."""
+"""Chosen from 0.5, 0.6, 0.7 and 0.8 on the validation set: less costs text score, more costs retrieval on one base."""
 RETURN = Study(
     cells={
         f"{cell}, WiSE-FT": replace(CONFIRM.cells[cell], wise_ft=WISE_FT)
@@ -120,8 +120,8 @@ RETURN = Study(
     measure=BENCHMARK,
     larger=True,
 )
-"""Declared after the confirmation, in which every parameter gained most and retrieval was not shown to be
-non-inferior: the same two runs, their weights interpolated with the base's."""
+"""Declared after the confirmation, where training every parameter gained most but retrieval was not shown to be
+non-inferior: the same two cells, with their weights interpolated with the base's."""
 WISE_FT_CONTRASTS = (("preference, every parameter, WiSE-FT", "clip, every parameter, WiSE-FT"),)
 ALONE = ("text tower alone", "text tower alone, every parameter")
 TOWER = Study(
@@ -134,8 +134,8 @@ TOWER = Study(
     measure=BENCHMARK,
     larger=True,
 )
-"""Declared after the confirmation: its settings with the image tower frozen, whose features are then computed once, so
-that a step costs about a tenth of one of L_SDS. No setting was chosen for it."""
+"""Declared after the confirmation: its settings with the image tower frozen. Image features are computed once, so a
+step costs about a tenth of a step of L_SDS. No setting was tuned for it."""
 TOWER_CONTRASTS = tuple((f"preference, {what}", f"clip, {what}") for what in ALONE)
 PREFERENCE_CONTROLS = Study(
     cells={
@@ -146,8 +146,9 @@ PREFERENCE_CONTROLS = Study(
     bases=BASES,
     measure=BENCHMARK,
 )
-"""Declared after the first permuted run of the screen had gained nearly what `preference` gains: how much of that is
-due to the teacher's judgement of each pair, to preferring the own caption at all, to the loss. Stored as `dealt`."""
+"""Declared after the first permuted run of the screen gained nearly as much as `preference`. How much is due to the
+teacher's judgement of each pair, how much to preferring the true caption at all, and how much to the loss? Stored as
+`dealt`."""
 CONTROL_CONTRASTS = (
     ("preference", "preference, permuted"),
     ("preference", "labels"),
@@ -168,8 +169,8 @@ MISLABELLED = Study(
     bases=BASES,
     measure=BENCHMARK,
 )
-"""Declared after `PREFERENCE_CONTROLS`, where every label was true and the teacher's judgement of the single pair added
-nothing: here the false caption is the label as often as the true one, in L_CLIP as well, and no objective knows."""
+"""Declared after `PREFERENCE_CONTROLS`, where every label was true and the teacher's judgement of each pair added
+nothing. Here half of the labels are false, for L_CLIP too, and no objective knows which."""
 MISLABELLED_CONTRASTS = (
     *((f"preference, {HALF}", f"{control}, {HALF}") for control in ("clip", "labels", "preference, permuted")),
     (f"preference, {HALF}", "preference"),
@@ -187,15 +188,15 @@ BETTER = Study(
     bases=BASES,
     measure=BENCHMARK,
 )
-"""Declared after longer training had made the better teacher, and after `mini-sds-clip` had been trained with it: would
-it have changed what the paper's term does, or what its preferences are worth?"""
+"""Declared after longer training produced a better teacher and `mini-sds-clip` was trained with it: does that teacher
+change the effect of the paper's term, or of the preferences?"""
 BETTER_CONTRASTS = (
     ("sds, better teacher", "clip"),
     ("preference, better teacher", "preference"),
     (f"preference, {HALF}, better teacher", f"preference, {HALF}"),
 )
 STUDY_ALIASES = {"preference-controls": "dealt", "preference_controls": "dealt", "wise-ft": "return"}
-"""Names on the command line, and the names under which the studies are stored."""
+"""Name on the command line -> stored name."""
 STUDIES = {
     "control": CONTROL,
     "screen": SCREEN,
@@ -207,7 +208,7 @@ STUDIES = {
     "better": BETTER,
 }
 BESIDE = {"dealt": ("confirm",), "mislabelled": ("confirm",), "better": ("confirm", "mislabelled")}
-"""Studies whose contrasts also use cells of other studies, at the same bases and seeds."""
+"""Study -> other studies whose cells its contrasts use, at the same bases and seeds."""
 DECLARED = {
     "confirm": CONTRASTS,
     "return": WISE_FT_CONTRASTS,
@@ -216,4 +217,4 @@ DECLARED = {
     "mislabelled": MISLABELLED_CONTRASTS,
     "better": BETTER_CONTRASTS,
 }
-"""Contrasts of the studies that meet the benchmark."""
+"""Contrasts of the studies that are scored on the benchmark."""

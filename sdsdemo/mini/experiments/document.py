@@ -40,14 +40,14 @@ from sdsdemo.settings import CHECKPOINTS, ROOT
 from sdsdemo.types import Example
 
 LONGER = RESULTS / "mini-16.json"
-"""What `evaluate mini --model mini-diffusion --timesteps 16 --json` says."""
+"""Output of `evaluate mini --model mini-diffusion --timesteps 16 --json`."""
 DOCS = ROOT / "docs"
 DOCUMENTS = (ROOT / "README.md", *(DOCS / f"{name}.md" for name in ("mini", "mini-appendix", "fine-tuning", "models")))
-"""The files that show figures of the experiment."""
+"""Files that show the experiment's figures."""
 
 
 def blocks(found: Mapping[str, Any]) -> dict[str, str]:
-    """What stands between the markers of each name."""
+    """Marker name -> the text between its markers."""
     parts = {"bases": as_markdown(bases_grid(found["bases"])), **{name: study_markdown(found[name]) for name in TITLES}}
     parts["lesson"] = LESSON
     parts["verdict"] = "\n".join(f"- {said}" for said in verdict(found))
@@ -69,13 +69,13 @@ def blocks(found: Mapping[str, Any]) -> dict[str, str]:
 
 
 def teacher_markdown(result: Mapping[str, Any], *longer: Mapping[str, Any]) -> str:
-    """The teacher's scores from fewer timesteps and from parts of them, of the losses that were stored.
+    """The teacher's scores from subsets of the stored timesteps: fewer of them, and ranges of t.
 
-    longer: results with more timesteps, a row each.
+    longer: results with more timesteps, one row each.
     """
     losses = result["models"][TEACHER]["losses"]
     by_count = losses["by_timesteps"] | {
-        f"{more['settings']['timesteps']}, another run": more["models"][TEACHER] for more in longer
+        f"{more['settings']['timesteps']}, separate run": more["models"][TEACHER] for more in longer
     }
     grids = []
     for title, by_label in (("timesteps", by_count), ("range of t", losses["by_range"])):
@@ -87,7 +87,7 @@ def teacher_markdown(result: Mapping[str, Any], *longer: Mapping[str, Any]) -> s
 
 
 def shares_grid(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Head and a row a share of tag-like captions, of the lines of the sweep."""
+    """A header and a row per share of tag-like captions."""
     grid = [["tags, percent", "text", "image", "group", "retrieval", "order"]]
     for row in sorted(rows, key=lambda row: row["tag_share"]):
         own = [_words(right_of(row, BENCHMARK, metric)) for metric in ("text", "image", "group")]
@@ -96,6 +96,11 @@ def shares_grid(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     return grid
 
 
+TEACHER_NAMES = {
+    SHORT: "shipped recipe, a third of the steps",
+    "without the lesson": "text encoder not pretrained",
+}
+"""Stored names of ablated teachers -> what readers see."""
 KINDS = {
     "places": ("Noun left/right", "Noun above/below"),
     "inside": ("Noun inside",),
@@ -103,16 +108,16 @@ KINDS = {
     "sizes": ("Adjective-Size",),
     "numbers": ("Determiner-Number",),
 }
-"""Swaps that a teacher is told apart by, with the tags that they have."""
+"""Kinds of swap that teachers are compared on -> the benchmark's tags."""
 
 
 def teachers_grid(rows: Sequence[Mapping[str, Any]], examples: Sequence[Example]) -> list[list[str]]:
-    """Head and a row a teacher of a short course: its scores, its text score by kind of swap, and what its text encoder
-    tells of places; the difference is to the one that is made as the shipped one is."""
+    """A header and a row per ablated teacher: its scores, its text score by kind of swap, and the accuracy of a linear
+    probe of places. Differences are to the teacher trained by the shipped recipe."""
     tag_of = tag_rows(examples, "tag")
     chosen = {kind: np.concatenate([tag_of[tag] for tag in tags]) for kind, tags in KINDS.items()}
     heads = [f"{kind} (n = {len(index_K)})" for kind, index_K in chosen.items()]
-    grid = [["teacher", "text", "image", "group", "difference", *heads, "places read from the text"]]
+    grid = [["teacher", "text", "image", "group", "difference", *heads, "linear probe of places"]]
     usual_E = next(right_of(row, BENCHMARK, "text") for row in rows if row["teacher"] == SHORT)
     for row in rows:
         text_E, image_E, group_E = (right_of(row, BENCHMARK, metric) for metric in ("text", "image", "group"))
@@ -120,7 +125,15 @@ def teachers_grid(rows: Sequence[Mapping[str, Any]], examples: Sequence[Example]
         difference = "" if row["teacher"] == SHORT else points_words(asdict(change))
         kinds = [f"{100 * text_E[index_K].mean():.0f}" for index_K in chosen.values()]
         scores = [_words(right_E) for right_E in (text_E, image_E, group_E)]
-        grid.append([row["teacher"], *scores, difference, *kinds, f"{100 * row['places_read']:.0f} %"])
+        grid.append(
+            [
+                TEACHER_NAMES.get(row["teacher"], row["teacher"]),
+                *scores,
+                difference,
+                *kinds,
+                f"{100 * row['places_read']:.0f} %",
+            ]
+        )
     return grid
 
 
@@ -129,7 +142,7 @@ def _words(right_E: np.ndarray) -> str:
 
 
 def filled(text: str, parts: Mapping[str, str]) -> str:
-    """The text with every part between its own `<!-- name -->` and `<!-- /name -->`."""
+    """The text with each part filled in between `<!-- name -->` and `<!-- /name -->`."""
     for name, part in parts.items():
         between = re.compile(rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)", re.DOTALL)
         text = between.sub(part.replace("\\", r"\\") + "\n", text)
@@ -148,14 +161,14 @@ PANELS = {
     },
     "students: total loss": {name: name for name in ("mini-sds-clip", "mini-clip-control", "mini-preference-clip")},
 }
-"""By title, the learning curves that a panel shows, with what they are called in it."""
+"""Panel title -> file names of its learning curves, with their labels."""
 DPI = 110
 CHANCE = 0.25
-"""Of the text score."""
+"""Chance level of the text score."""
 
 
 def learning_curves(folder: Path = CHECKPOINTS / CURVES) -> dict[str, dict[str, list[dict[str, float]]]]:
-    """The curves that are there, by panel and name."""
+    """The curves that exist, by panel and label."""
     found = {
         title: {
             called: shipped(folder / f"{name}.json", list[Point])
@@ -168,7 +181,7 @@ def learning_curves(folder: Path = CHECKPOINTS / CURVES) -> dict[str, dict[str, 
 
 
 def shares(rows: Sequence[Mapping[str, Any]], benchmark: str = BENCHMARK) -> list[dict[str, Any]]:
-    """Text score by tag share, of the lines of the sweep."""
+    """Text score by tag share, from the lines of the sweep."""
     found = []
     for row in sorted(rows, key=lambda row: row["tag_share"]):
         right_E = right_of(row, benchmark, "text")
@@ -177,7 +190,7 @@ def shares(rows: Sequence[Mapping[str, Any]], benchmark: str = BENCHMARK) -> lis
 
 
 def write(documents: Sequence[Path] = DOCUMENTS, docs: Path = DOCS) -> Path:
-    """The documents with today's findings, and the plots in `docs`/mini. Returns the folder of the documents."""
+    """Update the documents with the current findings, and the plots in `docs`/mini. Returns the documents' folder."""
     plots = docs / "mini"
     plots.mkdir(exist_ok=True)
     (plots / "learning-curves.png").write_bytes(saved(curves_figure(learning_curves()), "png", DPI))

@@ -1,7 +1,7 @@
-"""What the Mini world ships to look at: a benchmark in Winoground's layout, a validation set, the page's examples.
+"""Draws the images that Mini ships: a benchmark in Winoground's layout, a validation set, the page's examples.
 
-Both sets are of one make and of disjoint combinations. The ambiguous pairs, both captions true of both pictures, lie
-beside them and are scored by nobody. Scores nothing: no item is chosen by what a model says.
+Both sets are generated alike, from disjoint combinations. Ambiguous pairs, where both captions are true of both images,
+are stored beside them and never scored. Runs no model: no item is chosen by a model's score.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from sdsdemo.data.mini.scenes import Scene, Split
 from sdsdemo.data.mini.sentences import Sentence
 
 SEED = 20_001
-"""Of what is shipped; never used to train or to choose."""
+"""Seed of the shipped sets; never used for training or model selection."""
 EXAMPLES = 400
 AMBIGUOUS = "ambiguous"
 EPOCH = (2026, 1, 1, 0, 0, 0)
-"""Time stamp of every file in the archive: the same seed gives the same bytes."""
+"""Timestamp of every file in the archive, so that the same seed gives the same bytes."""
 SHOWN: dict[SwapKind, str] = {
     "left": "Left or right",
     "above": "Above or below",
@@ -37,13 +37,13 @@ SHOWN: dict[SwapKind, str] = {
     "count": "Numbers",
     "both-size": "Nouns and sizes",
 }
-"""The examples of the page: one a kind of swap, with its title, drawn in this order."""
+"""Examples on the page: one per kind of swap, with its title, in drawing order."""
 OPENS_ON: SwapKind = "colour-and"
-"""The example that is listed first, and that the page opens on: put there because the models differ on it."""
+"""The example that is listed first and that the page opens on, because the models differ on it."""
 
 
 def draw(seed: int, out: Path, progress: Callable[[str], None]) -> list[Path]:
-    """Draws `out`/benchmark, /validation, /examples and examples.json from a seed; gives what was written.
+    """Draw `out`/benchmark, /validation, /examples and examples.json from a seed. Returns the paths.
 
     The same seed gives the same bytes.
     """
@@ -51,7 +51,7 @@ def draw(seed: int, out: Path, progress: Callable[[str], None]) -> list[Path]:
     for split in splits:
         progress(f"{split}: {EXAMPLES} examples, {2 * EXAMPLES} pictures")
         write_benchmark(out / split, seed, split, EXAMPLES)
-    progress("ambiguous: pairs outside every score")
+    progress("ambiguous: pairs that are never scored")
     write_ambiguous(out / AMBIGUOUS, seed)
     progress(f"examples: {len(SHOWN)} pictures for the page")
     write_examples(out, seed)
@@ -59,7 +59,7 @@ def draw(seed: int, out: Path, progress: Callable[[str], None]) -> list[Path]:
 
 
 def write_examples(out: Path, seed: int) -> None:
-    """Pictures of combinations that no model was trained on, and the list that the page reads."""
+    """Write pictures of combinations that no model was trained on, and the list that the page reads."""
     rng = np.random.default_rng((seed, len(SHOWN)))
     shutil.rmtree(out / "examples", ignore_errors=True)
     (out / "examples").mkdir(parents=True, exist_ok=True)
@@ -76,20 +76,20 @@ def write_examples(out: Path, seed: int) -> None:
 
 
 def write_benchmark(folder: Path, seed: int, split: Split, count: int) -> None:
-    """`examples.jsonl` and `images.zip` of a pair-of-pairs set."""
+    """Write `examples.jsonl` and `images.zip` of a pair-of-pairs set."""
     pairs = benchmark_pairs(seed, split, count)
     _write_pairs(folder, [_row(number, pair) for number, pair in enumerate(pairs)], [pair.scenes for pair in pairs])
 
 
 def write_ambiguous(folder: Path, seed: int) -> None:
-    """The same two files of the pairs whose captions are both true of both pictures."""
+    """Write the same two files for the pairs whose captions are both true of both pictures."""
     pairs = ambiguous_pairs(seed)
     rows = [_columns(number, sentences) | {"tag": "ambiguous"} for number, (_, sentences) in enumerate(pairs)]
     _write_pairs(folder, rows, [scenes for scenes, _ in pairs])
 
 
 def _write_pairs(folder: Path, rows: Sequence[dict[str, object]], scenes: Sequence[tuple[Scene, Scene]]) -> None:
-    """Whole or not at all: written aside, then renamed."""
+    """Atomic: written to a temporary folder, then renamed."""
     aside = folder.with_name(folder.name + ".part")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
@@ -124,7 +124,7 @@ def _row(number: int, pair: Pair) -> dict[str, object]:
 
 
 def _png(scene: Scene) -> bytes:
-    """With a palette: half the bytes, and 0.06 of 255 away in the mean."""
+    """With a palette: half the bytes, mean error 0.06 of 255."""
     buffer = io.BytesIO()
     palette = render(scene).quantize(128, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     palette.save(buffer, "PNG", optimize=True)
@@ -134,13 +134,13 @@ def _png(scene: Scene) -> bytes:
 # ------------------------------------------------------------------------------------------------- contact sheets
 
 SHEET = 24
-"""Pairs on a sheet."""
+"""Pairs per sheet."""
 THUMB, GAP, LINE = 150, 10, 15
-"""Sides of a picture, of the room around it and of a line of text, in pixels."""
+"""Size of a picture, of the gap around it and of a line of text, in pixels."""
 
 
 def draw_sheets(seed: int, out: Path) -> list[Path]:
-    """Contact sheets of benchmark pairs with their captions, to be checked by eye: kinds and categories in turn."""
+    """Draw contact sheets of benchmark pairs with their captions, to check by eye: kinds and categories in turn."""
     out.mkdir(parents=True, exist_ok=True)
     pairs = benchmark_pairs(seed, "benchmark", EXAMPLES)
     chosen = pairs[:: EXAMPLES // (2 * SHEET)][: 2 * SHEET]
@@ -160,7 +160,7 @@ def _caption(pair: Pair) -> list[str]:
 
 
 def _sheet(cells: Sequence[tuple[tuple[Scene, Scene], list[str]]], columns: int = 3) -> Image.Image:
-    """Two pictures and the lines below them in each cell."""
+    """Each cell holds two pictures with the lines of text below them."""
     wide, high = 2 * THUMB + 3 * GAP, THUMB + 3 * LINE + 2 * GAP
     sheet = Image.new("RGB", (columns * wide, -(-len(cells) // columns) * high), "white")
     pen = ImageDraw.Draw(sheet)

@@ -1,7 +1,7 @@
-"""What a fine-tuning step costs in operations, counted and not timed: at sizes that no small machine can run.
+"""Counts the operations of a fine-tuning step instead of timing it, so that it works for networks of any size.
 
-The networks hold no numbers (torch's meta device) and the losses are those of `sdsdemo.core.losses`, forward and back.
-A multiplication and an addition are two operations; captions are as long as the context, images are read in every step.
+The networks hold no weights (torch's meta device); the losses are those of `sdsdemo.core.losses`, forward and backward.
+A multiply-add is two operations. Captions fill the context, and images are encoded in every step.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from sdsdemo.finetuning.student import Student
 
 CLIP = "ViT-B-16"
 PAIRS = 2
-"""In the batch that is counted; operations are in proportion to them."""
+"""Batch size that is counted; operations are proportional to it."""
 LATENT = (4, 64, 64)
 STEPS = 1_000
-"""Of the noise schedule."""
+"""Timesteps of the noise schedule."""
 
 
 def paper_clip() -> Any:
-    """The paper's first CLIP, without numbers."""
+    """The paper's first CLIP, without weights."""
     with torch.device("meta"):
         return open_clip.CLIP(**open_clip.get_model_config(CLIP))
 
 
 def paper_denoiser() -> UNet2DConditionModel:
-    """The paper's denoiser, without numbers."""
+    """The paper's denoiser, without weights."""
     with torch.device("meta"):
         return UNet2DConditionModel(sample_size=LATENT[1], cross_attention_dim=768, attention_head_dim=8)
 
 
 def counted(clip: Any = None, denoiser: Any = None) -> dict[str, float]:
-    """Operations, in 1e9 a pair, of a step of each objective that trains LayerNorms.
+    """Operations of a step, in 1e9 per pair, for each objective that trains LayerNorms.
 
-    clip, denoiser: networks on the meta device; those of the paper where none are given.
+    clip, denoiser: networks on the meta device; the paper's by default.
     """
     clip = paper_clip() if clip is None else clip
     denoiser = (paper_denoiser() if denoiser is None else denoiser).requires_grad_(False)
@@ -71,7 +71,7 @@ def counted(clip: Any = None, denoiser: Any = None) -> dict[str, float]:
         image_BD = clip.encode_image(pixels_B, normalize=True) if image_BD is None else image_BD
         text_BD, contrastive = contrast(image_BD)
         twin_BD = clip.encode_text(token_BL, normalize=True)
-        gap_B = (image_BD * (text_BD - twin_BD)).sum(1)  # what the loss is made of; it looks at p, which has no numbers
+        gap_B = (image_BD * (text_BD - twin_BD)).sum(1)  # stands in for the loss, which needs p: meta tensors have none
         return total_loss(contrastive, gap_B.mean(), 1.0)
 
     return {
@@ -82,7 +82,7 @@ def counted(clip: Any = None, denoiser: Any = None) -> dict[str, float]:
 
 
 def _count(step: Callable[[], Tensor]) -> float:
-    """Of a step forward and back, in 1e9 a pair."""
+    """Operations of a step, forward and backward, in 1e9 per pair."""
     with FlopCounterMode(display=False) as counter:
         step().backward()  # type: ignore[no-untyped-call]  # torch leaves `backward` untyped
     operations: int = counter.get_total_flops()

@@ -1,7 +1,7 @@
-"""mini-preference-clip: mini-clip fine-tuned with what the teacher prefers between a caption and its swap.
+"""mini-preference-clip: mini-clip fine-tuned on the teacher's preferences between captions and their swaps.
 
-It is the confirmation's run of `preference, every parameter` with this base and the first seed, as `studies` declares
-it. So its matched control is that study's `clip, every parameter` of the same base and seed, and not mini-clip-control.
+It is the confirmation's `preference, every parameter` run with this base and the first seed (see `declared`). So its
+matched control is that study's `clip, every parameter` at the same base and seed, not mini-clip-control.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
-from sdsdemo.finetuning.run_folder import LOG, TuningFolder
+from sdsdemo.finetuning.run_folder import LOG, FineTuningFolder
 from sdsdemo.mini.experiments.declared import CONFIRM
 from sdsdemo.mini.experiments.runs import trained_run
 from sdsdemo.mini.models import sds_clip, train_loop
@@ -26,9 +26,7 @@ NO_LOSS = ("step", "gradient", "s")
 
 
 def fine_tune(out: Path, work: Path, progress: train_loop.Progress) -> train_loop.Curve:
-    """Train it from the base and the teacher in `out`, and write `out/NAME.safetensors`, in half precision.
-
-    Gives the curve.
+    """Train from the base and the teacher in `out`, write `out/NAME.safetensors` in half precision, return the curve.
 
     Raises `UserError` for a base or teacher that cannot be read, and for a run that fails.
     """
@@ -41,7 +39,7 @@ def fine_tune(out: Path, work: Path, progress: train_loop.Progress) -> train_loo
 
 
 class Trained:
-    """`finetuning.preparing.Models`: the Mini cards, with their weights in a folder."""
+    """Implements `finetuning.setup.Models`: the Mini cards, with their weights in a given folder."""
 
     def __init__(self, folder: Path) -> None:
         self.settings = Settings.from_environment()
@@ -53,13 +51,13 @@ class Trained:
         return replace(card, spec=card.spec.replace(":checkpoints/", f":{self._folder}/"))
 
     def availability(self, card: Card) -> Availability:
-        """What cannot be read is said when it is read."""
+        """Always available: loading reports files that cannot be read."""
         return Availability(can_run=True)
 
 
 def _curve(log: Path) -> train_loop.Curve:
-    """Means of every `running.EVERY` steps, of the last time that each step was made."""
-    lines = TuningFolder(log.parent).log()
+    """Means over every `train_loop.EVERY` steps. A step that was repeated after an interruption counts once."""
+    lines = FineTuningFolder(log.parent).log()
     steps = sorted({line["step"]: line for line in lines if "loss" in line}.values(), key=lambda line: line["step"])
     curve = []
     for _, part in groupby(steps, key=lambda line: (line["step"] - 1) // train_loop.EVERY):

@@ -1,6 +1,7 @@
-"""Computes the experiment's results: effects with uncertainty, non-inferior skills, where it fails. Trains nothing.
+"""Computes the experiment's results: effects with uncertainty, non-inferiority of skills, failures. Trains nothing.
 
-Every figure is computed from the lines' bits, so that whoever has the lines can check it, or ask another question.
+Every figure is computed from the per-example bits in the lines, so anyone who has the lines can check it or ask another
+question.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ from sdsdemo.mini.experiments.study import Study, differences, larger, right_of
 from sdsdemo.types import Example
 
 SKILLS = {"zero_shot": "mini-zero-shot", "retrieval": "mini-retrieval"}
-"""What fine-tuning must keep, and the sets that say so."""
+"""Skills that fine-tuning must preserve -> the sets that measure them."""
 ASIDE = {"attribute": "mini-attribute", "relation": "mini-relation", "order": "mini-order"}
-"""Further sets of one image and k captions."""
+"""Further sets with one image and k captions."""
 LEAST_GAIN = 0.06
-"""What a base must gain from true labels before L_SDS is judged on it."""
+"""Minimum gain from true labels for L_SDS to be judged on a base."""
 Rows = Sequence[Mapping[str, Any]]
 
 
 def findings(bases: Rows, studies: Mapping[str, Rows]) -> dict[str, Any]:
-    """Everything that is shown of the experiment, as JSON can hold it. bases: the lines of the bases themselves."""
+    """Every figure of the experiment that is shown, ready for JSON. bases: the lines of the bases themselves."""
     found: dict[str, Any] = {"bases": {row["base"]: _levels(row) for row in bases}}
     for name, rows in studies.items():
         beside = [row for other in BESIDE.get(name, ()) for row in studies.get(other, ())]
@@ -40,9 +41,9 @@ def findings(bases: Rows, studies: Mapping[str, Rows]) -> dict[str, Any]:
 
 
 def _gate(dealt: Rows, confirm: Rows) -> dict[str, Any]:
-    """What each base gains from true labels, against L_CLIP alone; empty before all of these runs were made.
+    """Each base's gain from true labels over L_CLIP alone; empty until all of these runs are done.
 
-    The interval of a base draws its seeds and the examples again.
+    A base's interval resamples its seeds and the examples.
     """
     study, rows = STUDIES["dealt"], [*dealt, *confirm]
     made = {row["run"] for row in rows}
@@ -67,7 +68,7 @@ def pairs_of(name: str, study: Study) -> list[tuple[str, str]]:
 
 
 def complete(study: Study, rows: Rows) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Bases and seeds of which every cell has been made: as many seeds as possible of all bases, else of some."""
+    """Bases and seeds for which every cell is done: all bases with every complete seed, else some bases with one."""
     made = {row["run"] for row in rows}
 
     def whole(base: str, seed: int) -> bool:
@@ -83,14 +84,14 @@ def complete(study: Study, rows: Rows) -> tuple[tuple[str, ...], tuple[int, ...]
 def _study(
     study: Study, rows: Rows, base_rows: Rows, pairs: Sequence[tuple[str, str]], beside: Rows = ()
 ) -> dict[str, Any]:
-    """beside: lines of other studies, whose cells the contrasts may name."""
+    """beside: lines of other studies whose cells the contrasts use."""
     bases, seeds = complete(study, rows)
     made, both = {row["run"] for row in rows}, [*beside, *rows]
     if study.exploratory:
         bases = study.bases
 
     def seeds_of(*cells: str) -> tuple[int, ...]:
-        """The seeds that these cells count with."""
+        """The seeds that count for these cells."""
         if not study.exploratory:
             return seeds
         return tuple(s for s in study.seeds if all(f"{cell} {base} {s}" in made for cell in cells for base in bases))
@@ -136,7 +137,7 @@ def _contrast(pair: tuple[str, str], effect: Effect, holm_p: float) -> dict[str,
 
 
 def _withheld(study: Study, difference_BSE: np.ndarray) -> dict[str, Any]:
-    """The effect on the examples whose swap was never trained in this study, and on the rest."""
+    """The effect on examples whose swap was withheld from training, and on the rest."""
     recipe = next(iter(study.cells.values()))
     chosen = withheld_rows(_examples(study.measure), recipe)
     if not chosen:
@@ -152,7 +153,7 @@ def _withheld(study: Study, difference_BSE: np.ndarray) -> dict[str, Any]:
 def _skills(
     rows: Rows, cell: str, control: str, bases: Sequence[str], seeds: Sequence[int]
 ) -> dict[str, dict[str, Any]]:
-    """By skill, the effect on it against the control, which has drifted from the base too."""
+    """Skill -> the effect on it relative to the control, which has drifted from the base too."""
     runs = {f"{one} {base} {seed}" for one in (cell, control) for base in bases for seed in seeds}
     own = [row for row in rows if row["run"] in runs]
     found = {}
@@ -164,7 +165,7 @@ def _skills(
 
 
 def _largest(of: str, runs: Rows) -> str:
-    """The larger set of a skill where every line has it."""
+    """The larger set of a skill, if every line has it."""
     return larger(of) if all(larger(of) in run["right"] for run in runs) else of
 
 
@@ -176,7 +177,7 @@ def _examples(benchmark: str) -> tuple[Example, ...]:
 def _cell(
     cell: str, study: Study, rows: Rows, base_rows: Rows, bases: Sequence[str], seeds: Sequence[int]
 ) -> dict[str, Any]:
-    """Levels of a cell as means over its runs, and what was kept of its bases' skills."""
+    """Mean scores over the runs of a cell, and the changes of its bases' skills."""
     own = {row["run"]: row for row in rows if row["run"].rpartition(" ")[0].rpartition(" ")[0] == cell}
     runs = [own[f"{cell} {base} {seed}"] for base in bases for seed in seeds]
     found: dict[str, Any] = {
@@ -206,7 +207,7 @@ def _cell(
 
 
 def _skill(of: str, runs_BS: Sequence[Rows], base_rows: Rows) -> dict[str, Any]:
-    """The change of a skill and whether it was kept; of the larger set where every line has it."""
+    """The change of a skill from the base, and whether it is non-inferior; on the larger set if every line has it."""
     before = {row["base"]: row for row in base_rows}
     of = _largest(of, [run for runs_S in runs_BS for run in (*runs_S, before[runs_S[0]["base"]])])
     change_BSE = np.array(
@@ -239,7 +240,7 @@ def _effect(effect: Effect) -> dict[str, Any]:
 
 
 def _levels(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Every share of a line with its Wilson interval."""
+    """Every score of a line with its Wilson interval."""
     return {
         name: {
             metric: asdict(proportion(int(right_of(row, name, metric).sum()), row["n"][name])) for metric in by_metric

@@ -1,7 +1,7 @@
-"""Fine-tuning runs of the experiment, each trained once: a training that another study has made is taken from there.
+"""Fine-tuning runs of the experiment, each trained once: a run that another study has trained is reused.
 
-Two recipes train the same where they differ in nothing but the share of the way that is kept afterwards (WiSE-FT): of
-a run that kept all of it, any part can be had.
+Recipes that differ only in the interpolation afterwards (WiSE-FT) share one training: any interpolation can be computed
+from a run that kept the fine-tuned weights in full.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sdsdemo.finetuning.cache import MiniCache
 from sdsdemo.finetuning.events import Done, Evaluated, Event, Notice, Step, Working
 from sdsdemo.finetuning.recipe import Recipe, with_defaults
 from sdsdemo.finetuning.run import finetune
-from sdsdemo.finetuning.run_folder import TuningFolder
+from sdsdemo.finetuning.run_folder import FineTuningFolder
 from sdsdemo.finetuning.setup import Models
 from sdsdemo.mini.experiments.study_store import TrainedRuns
 from sdsdemo.models.clip import ClipModel
@@ -23,22 +23,22 @@ from sdsdemo.models.delta import CLIP, interpolate_weights, read_delta, write_de
 
 Progress = Callable[[str], None]
 EVERY = 100
-"""Steps between two lines of progress: a study has hundreds of runs."""
+"""Steps between progress lines: a study has hundreds of runs."""
 
 
 def tuned(
-    recipe: Recipe, out: Path, trained: TrainedRuns, workbench: Models, progress: Progress, drawn: MiniCache
+    recipe: Recipe, out: Path, trained: TrainedRuns, workbench: Models, progress: Progress, cache: MiniCache
 ) -> tuple[Mapping[str, Any], Path]:
-    """Record and weights of a recipe's run: of one of `trained` that trained the same, else made in `out`.
+    """Record and weights of a recipe's run: reused from `trained` where possible, else trained in `out`.
 
-    Raises `UserError` where it fails.
+    Raises `UserError` if the run fails.
     """
-    own = TuningFolder(out)
+    own = FineTuningFolder(out)
     found = None if own.exists else trained.like(recipe, workbench)
     if found is None:
-        return trained_run(recipe, out, workbench, progress, drawn), own.model
+        return trained_run(recipe, out, workbench, progress, cache), own.model
     other, record = found
-    progress(f"{out.name}  was trained as {other.path.parent.name} {other.path.name}")
+    progress(f"{out.name}  already trained as {other.path.parent.name} {other.path.name}")
     if with_defaults(record["recipe"]) == recipe.as_dict():
         return record, other.model
     _write_part(recipe, other.model, own.model, workbench)
@@ -46,12 +46,12 @@ def tuned(
 
 
 def trained_run(
-    recipe: Recipe, out: Path, workbench: Models, progress: Progress, drawn: MiniCache | None = None
+    recipe: Recipe, out: Path, workbench: Models, progress: Progress, cache: MiniCache | None = None
 ) -> dict[str, Any]:
-    """The record of a finished run, made or continued where it is not finished. Raises `UserError` where it fails."""
-    folder = TuningFolder(out)
+    """The record of a finished run; starts or resumes it if needed. Raises `UserError` if it fails."""
+    folder = FineTuningFolder(out)
     if not folder.exists or folder.read()["state"] != "finished":
-        for event in finetune(recipe, out, workbench=workbench, resume=folder.exists, drawn=drawn):
+        for event in finetune(recipe, out, workbench=workbench, resume=folder.exists, cache=cache):
             for line in _lines(event, recipe.steps):
                 progress(f"{out.name}  {line}")
             if isinstance(event, Done) and event.state != "finished":
@@ -60,7 +60,7 @@ def trained_run(
 
 
 def _lines(event: Event, steps: int) -> list[str]:
-    """What a log says of an event: nothing of most, as it is kept for hours."""
+    """Log lines for an event; none for most events, since a study runs for hours."""
     if isinstance(event, Notice) or (isinstance(event, Working) and event.done == event.total):
         return [event.text]
     if isinstance(event, Evaluated):
@@ -71,7 +71,7 @@ def _lines(event: Event, steps: int) -> list[str]:
 
 
 def _write_part(recipe: Recipe, whole: Path, out: Path, workbench: Models) -> None:
-    """The delta of a part of the way from the base to a run that kept all of it."""
+    """Write the delta that interpolates between the base and a run that kept the fine-tuned weights in full."""
     tensors, header = read_delta(whole)
     before = ClipModel.load(workbench.card(recipe.base).spec).module.state_dict()
     after = {name.removeprefix(CLIP): tensor for name, tensor in tensors.items() if name.startswith(CLIP)}

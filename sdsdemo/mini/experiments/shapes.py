@@ -1,6 +1,6 @@
 """The shapes of the experiment's files, as far as they are shown. Reads none of them.
 
-A key that is not named here is kept. What a study holds before its first run is `declared`, and empty lists.
+Keys that are not named here are kept. Before its first run, a study holds `declared` and empty lists.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Share = dict[str, float]
 
 
 class Effect(TypedDict):
-    """Points as a share, with the interval."""
+    """A difference of shares, with its interval."""
 
     value: float
     low: float
@@ -22,7 +22,7 @@ class Effect(TypedDict):
 
 
 class Skill(Effect):
-    """An effect on zero-shot or retrieval, and whether it was kept."""
+    """An effect on zero-shot or retrieval, and whether it is non-inferior (`kept`)."""
 
     n: int
     kept: bool | None
@@ -43,14 +43,14 @@ class Cell(TypedDict):
 
 
 class Withheld(Effect):
-    """An effect on some of the examples."""
+    """An effect on a subset of the examples."""
 
     of: str
     n: int
 
 
 class OnSkill(Effect):
-    """An effect on a skill against the control."""
+    """An effect on a skill, relative to the control."""
 
     n: int
 
@@ -81,7 +81,7 @@ class Study(TypedDict):
 
 
 class Gate(TypedDict):
-    """What each base gains when it is told the truth."""
+    """Each base's gain from true labels."""
 
     least: float
     by_base: dict[str, Effect]
@@ -115,7 +115,7 @@ class Cost(TypedDict):
 
 
 class Cheaper(TypedDict):
-    """From when on asking the teacher beforehand is the cheaper way."""
+    """When querying the teacher beforehand becomes cheaper."""
 
     pairs: int
     asking_seconds: float
@@ -139,7 +139,7 @@ class Costs(TypedDict):
 
 
 class Line(TypedDict, total=False):
-    """A line of a study's `.jsonl`: what each benchmark says of one run, as bits."""
+    """A line of a study's `.jsonl`: one run's correctness on each benchmark, as bits."""
 
     run: str
     base: str
@@ -150,6 +150,6 @@ class Line(TypedDict, total=False):
 
 
 class Point(TypedDict):
-    """Of a learning curve: the losses beside the step have names of their own."""
+    """A point of a learning curve: the step, and the losses under their own names."""
 
     step: float

@@ -1,17 +1,17 @@
-"""The experiment of the Mini world: declared runs, each trained by its recipe and measured; a line a run in a file.
+"""The Mini experiment: declared runs, each trained by its recipe and evaluated; one line per run in a file.
 
-    control   the positive control: trained on which caption is true, can these parameters move this base at all?
-    screen    choices for L_SDS, made on the validation set with one base
-    confirm   declared objectives on three bases with five seeds each; the benchmark is scored once a final model
-    return    the run that gained most and its control, their weights brought a part of the way back to the base's
-    tower     `preference` and its control with the image tower frozen
-    dealt     preference controls: true labels, and preferences shuffled across pairs
-    mislabelled  `preference` and its controls where half of the labels are wrong
-    better    L_SDS and `preference` with a teacher that errs less
+    control      positive control: trained on which caption is true, can these parameters move this base at all?
+    screen       hyperparameters of L_SDS, on the validation set with one base
+    confirm      declared objectives on three bases with five seeds each; each final model meets the benchmark once
+    return       the cell that gained most and its control, with weights interpolated with the base's (WiSE-FT)
+    tower        `preference` and its control with the image tower frozen
+    dealt        preference controls: true labels, and preferences shuffled across pairs
+    mislabelled  `preference` and its controls with half of the labels wrong
+    better       L_SDS and `preference` with a more accurate teacher
 
-A run's line keeps, for every set, which examples were right, so that every figure and interval can be computed again.
-Several processes may share a study: each takes every n-th run, and what has its line already is not made again. Nor is
-a run trained again that another study has trained.
+A run's line keeps, for every set, which examples were right, so every figure and interval can be recomputed. Several
+processes may share a study: each takes every n-th run. Runs that have a line are skipped, and runs that another study
+has trained are reused.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from sdsdemo.types import Example
 
 BASES = ("mini-clip", "mini-clip-2", "mini-clip-3")
 TEACHER = "mini-diffusion-short"
-"""Of every study but `better`: the better teacher was trained later."""
+"""Teacher of every study but `better`, whose teacher was trained later."""
 BENCHMARK, VALIDATION = "mini", "mini-validation"
 LARGER, AMONG = 4_000, 100
-"""Examples each of the larger sets for zero-shot and retrieval, and captions that an image is retrieved among: with the
-500 of every run, two points of change are not distinguishable from zero."""
+"""Examples in each larger set for zero-shot and retrieval, and candidate captions per image in retrieval. With the 500
+examples of every run, a change of two points cannot be distinguished from zero."""
 KEPT_FACTS = ("h_w_r2", "controls", "preferences", "trained", "seconds")
 
 
@@ -56,10 +56,10 @@ class Study:
     seeds: tuple[int, ...] = (0, 1, 2)
     measure: str = VALIDATION
     larger: bool = False
-    """Zero-shot and retrieval on the larger sets too."""
+    """Whether zero-shot and retrieval are also measured on the larger sets."""
     exploratory: bool = False
-    """Each cell counts with the seeds that were made of it and of its control, and says how many. Else only seeds of
-    which every cell was made count."""
+    """If true, a cell counts with every seed that is done for it and its control, and reports how many. Else only seeds
+    for which every cell is done count."""
 
     def runs(self) -> Iterator[tuple[str, Recipe]]:
         """Name and recipe of each run, all cells of a seed and base together."""
@@ -79,16 +79,17 @@ def run_study(
     part: tuple[int, int] = (0, 1),
     keep: Path | None = None,
 ) -> None:
-    """Make the runs of a study that have no line in `store` yet; of them this process's part (which, of how many).
+    """Train and evaluate the runs of a study that have no line in `store` yet.
 
-    keep: where the weights of every run are copied to. Raises `UserError` for a run that fails.
+    part: (k, n) takes every n-th run, from the k-th on. keep: folder that the weights of every run are copied to.
+    Raises `UserError` for a run that fails.
     """
     lines = store.lines(name)
     for number, (run, recipe) in enumerate(study.runs()):
         if number % part[1] != part[0] or lines.has("run", run):
             continue
         progress(f"{name}: {run}")
-        record, model = tuned(recipe, store.run_folder(name, run), store.trained, workbench, progress, _DRAWN)
+        record, model = tuned(recipe, store.run_folder(name, run), store.trained, workbench, progress, _CACHE)
         row = {"run": run, **_measured(recipe, model, study, workbench)}
         row |= {fact: record[fact] for fact in KEPT_FACTS if fact in record}
         lines.add(row)
@@ -98,10 +99,10 @@ def run_study(
 
 
 def _measured(recipe: Recipe, model: Path, study: Study, workbench: Models) -> dict[str, Any]:
-    """Right or not on every set, and the cosines; of the fine-tuned model. Its base has a line of its own."""
+    """The fine-tuned model's correctness on every set, and its cosines. Its base has a line of its own."""
     scorer = open_scorer(workbench.card(f"sds-clip:{model}"), device="cpu")
     assert isinstance(scorer, ClipScorer)
-    return look_at(scorer.model, study.measure, larger=study.larger) | {
+    return evaluate_clip(scorer.model, study.measure, larger=study.larger) | {
         "base": recipe.base,
         "base_fingerprint": cards.weights_fingerprint(workbench.card(recipe.base)),
         "teacher_fingerprint": cards.weights_fingerprint(workbench.card(recipe.teacher)),
@@ -110,26 +111,26 @@ def _measured(recipe: Recipe, model: Path, study: Study, workbench: Models) -> d
 
 
 def base_row(base: str, workbench: Models) -> dict[str, Any]:
-    """The same figures of a CLIP as it is, on the validation set and on the benchmark."""
+    """The same figures for a CLIP without fine-tuning, on the validation set and on the benchmark."""
     card = workbench.card(base)
     model = ClipModel.load(card.spec)
-    found = look_at(model, VALIDATION, BENCHMARK, larger=True)
+    found = evaluate_clip(model, VALIDATION, BENCHMARK, larger=True)
     return {"run": f"base {base}", "base": base, "base_fingerprint": cards.weights_fingerprint(card), **found}
 
 
-_DRAWN = MiniCache()
-"""A process makes hundreds of runs, and looks at each of them."""
+_CACHE = MiniCache()
+"""Shared, as a process trains and evaluates hundreds of runs."""
 
 
-def look_at(model: ClipModel, *pairs: str, larger: bool = False) -> dict[str, Any]:
-    """On pair-of-pairs sets and the others: `right`, a string of bits by set and metric; `n` by set; `cosine`."""
-    sets = {name: examples for one in pairs for name, examples in _DRAWN.sets(one).items()}
+def evaluate_clip(model: ClipModel, *pairs: str, larger: bool = False) -> dict[str, Any]:
+    """Evaluate on these pair-of-pairs sets and all others: `right` (bits by set and metric), `n` by set, `cosine`."""
+    sets = {name: examples for one in pairs for name, examples in _CACHE.sets(one).items()}
     sets |= _choice_sets() | (larger_sets() if larger else {})
-    measures = Evaluator(sets, model, _DRAWN.inputs(model))
-    found = measures.evaluate()
+    evaluator = Evaluator(sets, model, _CACHE.inputs(model))
+    found = evaluator.evaluate()
     return {
         "right": {name: {k: packed(v) for k, v in by.items()} for name, by in found.right.items()},
-        "n": {name: len(examples) for name, examples in measures.sets.items()},
+        "n": {name: len(examples) for name, examples in evaluator.sets.items()},
         "cosine": {name: round(value, 4) for name, value in found.cosine.items()},
     }
 
@@ -144,7 +145,7 @@ def _choice_sets() -> dict[str, list[Example]]:
 
 @lru_cache(maxsize=1)
 def larger_sets() -> dict[str, list[Example]]:
-    """Zero-shot and retrieval with LARGER examples each, drawn anew."""
+    """Zero-shot and retrieval sets with LARGER examples each."""
     return {
         larger("mini-zero-shot"): zero_shot(count=LARGER, pixels=MODEL_PIXELS),
         larger("mini-retrieval"): retrieval(sets=LARGER // AMONG, size=AMONG, pixels=MODEL_PIXELS),
@@ -152,17 +153,17 @@ def larger_sets() -> dict[str, list[Example]]:
 
 
 def larger(name: str) -> str:
-    """What the larger set of a kind is called."""
+    """Name of the larger version of a set."""
     return f"{name}-{LARGER}"
 
 
 def packed(right_E: np.ndarray) -> str:
-    """Booleans as hexadecimal digits, as a line keeps them."""
+    """Booleans as the hexadecimal digits that a line stores."""
     return np.packbits(right_E.astype(bool)).tobytes().hex()
 
 
 def unpacked(bits: str, n: int) -> np.ndarray:
-    """The booleans that a line keeps as hexadecimal digits."""
+    """The booleans that a line stores as hexadecimal digits."""
     return np.unpackbits(np.frombuffer(bytes.fromhex(bits), dtype=np.uint8))[:n].astype(bool)
 
 
@@ -178,7 +179,7 @@ def differences(
     rows: Sequence[Mapping[str, Any]], cell: str, control: str, bases: Sequence[str], seeds: Sequence[int],
     name: str, metric: str = "text",
 ) -> np.ndarray:  # fmt: skip
-    """difference_BSE in -1, 0, 1 of a cell to its control, at the same base and seed. Raises `KeyError` for a gap."""
+    """difference_BSE in -1, 0, 1 between a cell and its control. Raises `KeyError` for a missing run."""
     by_run = {row["run"]: row for row in rows}
     return np.array(
         [

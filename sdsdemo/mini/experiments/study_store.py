@@ -1,6 +1,6 @@
-"""What studies have made so far: a line a run in a file a study, and the runs that were trained. Measures nothing.
+"""The studies' results so far: one file per study with one line per run, and the trained runs. Measures nothing.
 
-Each file is read once by a process, and what the process adds itself is there at once.
+A process reads each file once, and sees the lines that it adds itself.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sdsdemo.finetuning.recipe import Recipe, with_defaults
-from sdsdemo.finetuning.run_folder import HEADER, TuningFolder
+from sdsdemo.finetuning.run_folder import HEADER, FineTuningFolder
 from sdsdemo.finetuning.setup import Models
 from sdsdemo.mini.experiments.shapes import Line
 from sdsdemo.models import cards
@@ -21,7 +21,7 @@ from sdsdemo.runtime.shipped import shipped_lines
 
 
 class Lines:
-    """A file of lines, which processes may share: each sees its own lines, and those that were there when it began."""
+    """A file of lines that processes may share: each sees its own lines, and those there when it opened the file."""
 
     def __init__(self, path: Path) -> None:
         """Raises `UserError` for a line of another shape."""
@@ -32,7 +32,7 @@ class Lines:
         return any(row.get(key) == value for row in self.rows)
 
     def add(self, row: dict[str, Any]) -> None:
-        """Add a line, in one write, so that processes which share the file never mix their lines."""
+        """Add a line in a single write, so that processes sharing the file never interleave lines."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         line = (json.dumps(row) + "\n").encode()
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -44,22 +44,22 @@ class Lines:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The lines of a file so far; one that was cut off is left out. Raises `UserError` for one of another shape."""
+    """The lines of a file so far, without a truncated one. Raises `UserError` for a line of another shape."""
     return shipped_lines(path, Line) if path.exists() else []
 
 
 class TrainedRuns:
-    """The finished runs in the folders of all studies. The record of a run is read until it says that it finished."""
+    """The finished runs in the folders of all studies. Records of finished runs are cached."""
 
     def __init__(self, work: Path) -> None:
-        """work: a folder a study, with a folder a run."""
+        """work: a folder per study, with a folder per run."""
         self._work = work
         self._finished: dict[Path, dict[str, Any]] = {}
 
-    def like(self, recipe: Recipe, workbench: Models) -> tuple[TuningFolder, Mapping[str, Any]] | None:
-        """The first finished run of these models and this recipe, or of it with all of the way kept; with its record.
+    def like(self, recipe: Recipe, workbench: Models) -> tuple[FineTuningFolder, Mapping[str, Any]] | None:
+        """The first finished run of these models with this recipe, or this recipe without WiSE-FT; and its record.
 
-        Runs that another process has finished meanwhile are among them. Raises `UserError` for a damaged record.
+        Includes runs that another process has finished meanwhile. Raises `UserError` for a damaged record.
         """
         wanted = [recipe.as_dict(), replace(recipe, wise_ft=1.0).as_dict()]
         base = cards.fingerprint(workbench.card(recipe.base))
@@ -69,12 +69,12 @@ class TrainedRuns:
             models = record["base_fingerprint"], record["teacher_fingerprint"]
             same = models == (base, teacher) and with_defaults(record["recipe"]) in wanted
             if same and record["state"] == "finished":
-                return TuningFolder(path.parent), record
+                return FineTuningFolder(path.parent), record
         return None
 
     def _record(self, path: Path) -> dict[str, Any]:
         if path not in self._finished:
-            record = TuningFolder(path).read()
+            record = FineTuningFolder(path).read()
             if record["state"] != "finished":
                 return record
             self._finished[path] = record
@@ -82,16 +82,16 @@ class TrainedRuns:
 
 
 class StudyStore:
-    """The lines of every study, and their trained runs: one object for all studies of a process."""
+    """The lines of every study, and the trained runs: one object for all studies of a process."""
 
     def __init__(self, lines: Path, work: Path) -> None:
-        """lines: a folder with a file a study. work: a folder a study, with a folder a run."""
+        """lines: a folder with a file per study. work: a folder per study, with a folder per run."""
         self.trained = TrainedRuns(work)
         self._folder, self._work = lines, work
         self._lines: dict[str, Lines] = {}
 
     def lines(self, name: str) -> Lines:
-        """Those of a study, or of the bases. Raises `UserError` for a line of another shape."""
+        """The lines of a study, or of the bases. Raises `UserError` for a line of another shape."""
         if name not in self._lines:
             self._lines[name] = Lines(self._folder / f"{name}.jsonl")
         return self._lines[name]

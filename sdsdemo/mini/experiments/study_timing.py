@@ -1,12 +1,12 @@
-"""How long the studies take from nothing on this machine, by their parts. Keeps nothing that it trains.
+"""Estimates how long the studies take from scratch on this machine. Keeps nothing that it trains.
 
-    a process  =  sum over its trainings of (seconds around the steps) + steps x (seconds a step)
-                  + sum over its runs of (seconds a look) + drawing of pairs + asking of teachers
-    studies    =  the process that takes longest
+    a process  =  sum over its trainings of (seconds of overhead) + steps x (seconds per step)
+                  + sum over its runs of (seconds per evaluation) + drawing pairs + querying teachers
+    studies    =  the slowest process
 
-Every kind of run is timed by some of its steps, in as many processes at once as share the studies, a core each: two
-that work take longer than one. A training that several studies need counts once, with the first of them. A teacher is
-counted as asked by each process, as two that come to the same pairs at the same time both ask.
+A few steps of every kind of run are timed, in as many concurrent processes as share the studies, one core each: two
+busy processes slow each other down. A training that several studies need counts once, with the first of them. Teacher
+queries count in each process, since two that reach the same pairs at the same time both ask.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from sdsdemo.finetuning.setup import Models
 from sdsdemo.finetuning.training_pairs import MINI_SETTINGS, read_source
 from sdsdemo.mini.experiments.declared import CONFIRM, NORMS, STUDIES
 from sdsdemo.mini.experiments.preference_clip import Trained
-from sdsdemo.mini.experiments.study import BASES, BENCHMARK, TEACHER, look_at
+from sdsdemo.mini.experiments.study import BASES, BENCHMARK, TEACHER, evaluate_clip
 from sdsdemo.models.clip import ClipModel
 from sdsdemo.settings import CHECKPOINTS
 from sdsdemo.types import Budget
 
 STEPS = 8
-"""Of each kind of run. The first difference is left out, and of the others the median counts."""
+"""Steps timed for each kind of run: the median of their durations, without the first."""
 PICTURES = 500
-"""That are drawn to see how long one takes."""
+"""Pictures drawn to time one."""
 PREFERENCE = CONFIRM.cells["preference"]
 Kind = tuple[object, ...]
 
@@ -51,18 +51,18 @@ class Times:
     """Seconds on one core."""
 
     around: Mapping[Kind, float]
-    """Of a run without its steps: loading, the looks before and after, fitting h_w, encoding what is frozen."""
+    """A run's overhead besides its steps: loading, evaluating before and after, fitting h_w, encoding frozen towers."""
     step: Mapping[Kind, float]
-    look: Mapping[bool, float]
-    """That a line needs: at the larger sets too, or not."""
+    evaluation: Mapping[bool, float]
+    """The evaluation behind a line: with the larger sets (True) or without."""
     pairs: float
-    """The pairs of a recipe, and their pictures, drawn once."""
+    """Drawing the pairs of a recipe and their pictures."""
     asking: float
-    """Of the teacher, about one caption and its swap."""
+    """Querying the teacher about one caption and its swap."""
 
 
 def kind(recipe: Recipe) -> Recipe:
-    """The recipe that stands for all that take as long a step: of one base and teacher, told without being asked."""
+    """The representative of all recipes with equally long steps: one base and teacher, labels in place of queries."""
     alike = replace(recipe, base=BASES[0], teacher=TEACHER, seed=0, mislabelled=0.0, wise_ft=1.0)
     if recipe.objective == "preference":
         alike = replace(alike, objective="labels", permuted=False, unordered=False)
@@ -70,40 +70,40 @@ def kind(recipe: Recipe) -> Recipe:
 
 
 def study_seconds(times: Times, asked: int, processes: int) -> float:
-    """Seconds of all studies. asked: pairs that a teacher is asked about, of each seed and share of wrong labels."""
+    """Seconds for all studies. asked: pairs that a teacher is asked about, per seed and share of wrong labels."""
     spent = [0.0] * processes
-    spent[0] = (len(BASES) + 1) * times.look[True]
-    made: set[Recipe] = set()
-    drawn: list[Kind] = [()] * processes
-    told: list[set[Kind]] = [set() for _ in range(processes)]
+    spent[0] = (len(BASES) + 1) * times.evaluation[True]
+    trained: set[Recipe] = set()
+    current_pairs: list[Kind] = [()] * processes
+    answered: list[set[Kind]] = [set() for _ in range(processes)]
     for study in STUDIES.values():
         for number, (_, recipe) in enumerate(study.runs()):
             own, training = number % processes, replace(recipe, wise_ft=1.0)
-            spent[own] += times.look[study.larger]
-            if training in made:
+            spent[own] += times.evaluation[study.larger]
+            if training in trained:
                 continue
-            made.add(training)
+            trained.add(training)
             alike = key(kind(recipe))
             spent[own] += times.around[alike] + recipe.steps * times.step[alike]
             pairs = tuple(getattr(recipe, name) for name in MINI_SETTINGS)
-            if drawn[own] != pairs:
-                drawn[own] = pairs
+            if current_pairs[own] != pairs:
+                current_pairs[own] = pairs
                 spent[own] += times.pairs
             question = (recipe.teacher, recipe.seed, recipe.mislabelled)
-            if recipe.objective == "preference" and question not in told[own]:
-                told[own].add(question)
+            if recipe.objective == "preference" and question not in answered[own]:
+                answered[own].add(question)
                 spent[own] += asked * times.asking
     return max(spent)
 
 
 def scoring_seconds(times: Times, spend: Budget, examples: int) -> float:
-    """Seconds that a teacher takes for so many pairs of pairs, by what it takes for one image and two captions."""
+    """Seconds for a teacher to score so many pairs of pairs, scaled from one image with two captions."""
     pairs = spend.timesteps * spend.noises / (PREFERENCE.teacher_timesteps * PREFERENCE.teacher_noises)
     return examples * 2 * pairs * times.asking
 
 
 def measured(processes: int, one: Callable[[int], Times] | None = None) -> Times:
-    """The mean of what so many processes find that work at the same time. one: what each does, a function by name."""
+    """Mean times over concurrent processes. one: what each process runs, a picklable function."""
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
         return averaged(list(pool.map(one or _in_a_process, range(processes))))
 
@@ -114,7 +114,7 @@ def averaged(found: Sequence[Times]) -> Times:
     return Times(
         around={name: mean(times.around[name] for times in found) for name in first.around},
         step={name: mean(times.step[name] for times in found) for name in first.step},
-        look={larger: mean(times.look[larger] for times in found) for larger in first.look},
+        evaluation={larger: mean(times.evaluation[larger] for times in found) for larger in first.evaluation},
         pairs=mean(times.pairs for times in found),
         asking=mean(times.asking for times in found),
     )
@@ -127,26 +127,26 @@ def _in_a_process(_: int) -> Times:
 
 
 def timed(kinds: Mapping[Kind, Recipe], workbench: Models) -> Times:
-    """On the cores that torch may use now."""
-    drawn, found = MiniCache(), {}
+    """Time every kind of run on the cores that torch may use now, after a warm-up run."""
+    cache, found = MiniCache(), {}
     with TemporaryDirectory() as folder:
-        _run(next(iter(kinds.values())), Path(folder) / "cold", workbench, drawn)
+        _run(next(iter(kinds.values())), Path(folder) / "cold", workbench, cache)
         for number, (name, recipe) in enumerate(kinds.items()):
-            found[name] = _run(recipe, Path(folder) / str(number), workbench, drawn)
+            found[name] = _run(recipe, Path(folder) / str(number), workbench, cache)
     return Times(
         around={name: around for name, (around, _) in found.items()},
         step={name: step for name, (_, step) in found.items()},
-        look={larger: _look(workbench, larger) for larger in (True, False)},
-        pairs=_pairs(),
+        evaluation={larger: _evaluation_seconds(workbench, larger) for larger in (True, False)},
+        pairs=_drawing_seconds(),
         asking=asking_seconds(PREFERENCE, workbench),
     )
 
 
-def _run(recipe: Recipe, out: Path, workbench: Models, drawn: MiniCache) -> tuple[float, float]:
-    """Of a short run on pictures that are drawn: around its steps, as if it were a whole one; and of a step."""
+def _run(recipe: Recipe, out: Path, workbench: Models, cache: MiniCache) -> tuple[float, float]:
+    """Overhead of a full run, and seconds per step, both from a short run whose pictures are drawn already."""
     short = replace(recipe, steps=STEPS, measure_every=STEPS)
     began, marks, encoding = time.perf_counter(), [], 0.0
-    for event in finetune(short, out, workbench=workbench, drawn=drawn):
+    for event in finetune(short, out, workbench=workbench, cache=cache):
         if isinstance(event, Step):
             marks.append(time.perf_counter())
         elif isinstance(event, Done):
@@ -156,16 +156,16 @@ def _run(recipe: Recipe, out: Path, workbench: Models, drawn: MiniCache) -> tupl
     return took - STEPS * step + (met - 1) * encoding, step
 
 
-def _look(workbench: Models, larger: bool) -> float:
-    """The second one: the sets are drawn by then."""
-    look = partial(look_at, ClipModel.load(workbench.card(BASES[0]).spec), BENCHMARK, larger=larger)
-    look()
+def _evaluation_seconds(workbench: Models, larger: bool) -> float:
+    """The second evaluation is timed: the sets are drawn by then."""
+    evaluate = partial(evaluate_clip, ClipModel.load(workbench.card(BASES[0]).spec), BENCHMARK, larger=larger)
+    evaluate()
     began = time.perf_counter()
-    look()
+    evaluate()
     return time.perf_counter() - began
 
 
-def _pairs() -> float:
+def _drawing_seconds() -> float:
     began = time.perf_counter()
     source = read_source(NORMS)
     read = time.perf_counter()

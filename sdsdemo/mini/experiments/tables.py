@@ -1,6 +1,6 @@
 """The experiment's figures as tables, for the documents, the page and the shell. Computes nothing.
 
-The sentences are in `verdict`.
+For sentences, see `verdict`.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ TITLES = {
     "screen": "Screen: choices for L_SDS, on the validation set",
     "confirm": "Confirmation: declared objectives on the benchmark",
     "return": "WiSE-FT: weights interpolated with the base, declared after the confirmation",
-    "tower": "The text tower alone, about ten times faster a step, declared after the confirmation",
+    "tower": "The text tower alone, about ten times faster per step, declared after the confirmation",
     "dealt": "Preference controls: what the teacher's judgement is worth, declared after the confirmation",
     "mislabelled": "Half of the labels wrong, declared after the confirmation",
     "better": "A more accurate teacher, declared after the confirmation",
 }
-CELL_HEAD = ("cell", "text", "image", "group", "zero-shot", "retrieval", "cosine of captions", "of images")
+CELL_HEAD = ("cell", "text", "image", "group", "zero-shot", "retrieval", "cosine of captions", "cosine of images")
 CONTRAST_HEAD = ("cell", "against", "text score", "95 % interval", "by base", "p, Holm")
 BASE_HEAD = ("base", "text", "image", "group", "zero-shot", "retrieval", "attribute", "relation", "order")
 CONTROLS_HEAD = (
-    "L_SDS with the right captions, with wrong ones", "student, before", "student, after", "true latents",
-    "another image's, after", "cosine of the two gradients, before, after", "R2 of h_w",
+    "L_SDS with true captions, with shuffled captions", "student, before", "student, after", "true latents, after",
+    "another image's latents, after", "cosine of the two gradients, before, after", "R2 of h_w",
 )  # fmt: skip
 COST_HEAD = (
-    "objective", "text score", "against the same with L_CLIP alone", "s a step", "a whole run, s",
-    "denoiser, forward", "and back",
+    "objective", "text score", "change from L_CLIP alone", "s per step", "s per run",
+    "denoiser passes, forward only", "forward and backward",
 )  # fmt: skip
 SKILLS = {"zero_shot": "zero-shot", "retrieval": "retrieval"}
 """A study's skills and their names."""
@@ -39,11 +39,11 @@ BASE_SETS = ("mini-zero-shot", "mini-retrieval", "mini-attribute", "mini-relatio
 
 
 CELL_NAMES = {"sides by lot": "random sign", "permuted": "shuffled across pairs"}
-"""Parts of stored cell names, and what readers see."""
+"""Parts of stored cell names -> what readers see."""
 
 
 def cell_name(stored: str) -> str:
-    """A cell's name as readers see it. Stored files keep the old one."""
+    """A cell's name as readers see it. Stored files keep the old name."""
     return ", ".join(CELL_NAMES.get(part, part) for part in stored.split(", "))
 
 
@@ -55,18 +55,18 @@ def made_words(study: Mapping[str, Any]) -> str:
         return f"Not run yet: {' with '.join(planned)} are declared."
     bases, seeds = len(study["bases"]), len(study["seeds"])
     skills = sorted({cell["zero_shot"]["n"] for cell in study["cells"].values()})
-    of = f"n = {study['n']} of {study['benchmark']}, {' or '.join(f'{n:,}' for n in skills)} of each skill"
+    of = f"n = {study['n']} of {study['benchmark']}, {' or '.join(f'{n:,}' for n in skills)} for each skill"
     if _is_uneven(study):
-        alone = "with one seed, the interval covers examples alone"
+        alone = "with one seed, intervals resample examples only"
         return f"{counted(bases, 'base')}, up to {counted(seeds, 'seed')}, {of}. Exploratory: {alone}."
     words = f"{counted(bases, 'base')}, {counted(seeds, 'seed')}, {of}"
     if (bases, seeds) == (declared["bases"], declared["seeds"]):
         return f"{words}. Exploratory." if study["exploratory"] else f"{words}."
-    return f"{words}; of {' and '.join(planned)} declared: under way."
+    return f"{words}. In progress: {' and '.join(planned)} are declared."
 
 
 def cells_grid(study: Mapping[str, Any]) -> list[list[str]]:
-    """Head and a row a cell: means over its runs in percent; zero-shot and retrieval as changes."""
+    """A header and a row per cell: means over its runs in percent; zero-shot and retrieval as changes."""
     rows = [[CELL_HEAD[0], *_seeds_head(study), *CELL_HEAD[1:]]]
     for cell, found in study.get("cells", {}).items():
         levels = [f"{100 * found[metric]:.1f}" for metric in ("text", "image", "group")]
@@ -85,7 +85,7 @@ def cells_grid(study: Mapping[str, Any]) -> list[list[str]]:
 
 
 def contrasts_grid(study: Mapping[str, Any]) -> list[list[str]]:
-    """Head and a row a contrast: points of text score."""
+    """A header and a row per contrast: points of text score."""
     rows = [[*CONTRAST_HEAD[:2], *_seeds_head(study), *CONTRAST_HEAD[2:]]]
     for found in study.get("contrasts", []):
         by_base = ", ".join(signed(value) for value in found["by_base"])
@@ -96,7 +96,7 @@ def contrasts_grid(study: Mapping[str, Any]) -> list[list[str]]:
 
 
 def withheld_grid(study: Mapping[str, Any]) -> list[list[str]]:
-    """Head and a row a contrast: points of text score on swaps that no run was trained on, and on the rest."""
+    """A header and a row per contrast: points of text score on swaps withheld from training, and on the rest."""
     first = study["contrasts"][0].get("withheld", {}) if study.get("contrasts") else {}
     if not first:
         return []
@@ -110,7 +110,7 @@ def withheld_grid(study: Mapping[str, Any]) -> list[list[str]]:
 
 
 def bases_grid(bases: Mapping[str, Any], benchmark: str = "mini") -> list[list[str]]:
-    """Head and a row a base: percent with its 95 % interval."""
+    """A header and a row per base: percent with the 95 % interval."""
     rows = [list(BASE_HEAD)]
     for base, found in bases.items():
         own = [share_words(found[benchmark][metric]) for metric in ("text", "image", "group")]
@@ -119,9 +119,9 @@ def bases_grid(bases: Mapping[str, Any], benchmark: str = "mini") -> list[list[s
 
 
 def controls_grid(study: Mapping[str, Any]) -> list[list[str]]:
-    """Head and a row a cell with L_SDS: what the same loss is for other latents and with the captions of other images.
+    """A header and a row per cell with L_SDS: the same loss on other latents, and with other images' captions.
 
-    Means over runs, of one batch, before the first step and after the last one. Empty where no cell has them.
+    Means over runs on one batch, before the first step and after the last one. Empty if no cell has them.
     """
     rows = []
     for cell, found in study.get("cells", {}).items():
@@ -137,7 +137,7 @@ def controls_grid(study: Mapping[str, Any]) -> list[list[str]]:
 
 
 def confirm_grid(study: Mapping[str, Any]) -> list[list[str]]:
-    """Head and a row a contrast: its effect on the text score beside those on zero-shot and retrieval, in points."""
+    """A header and a row per contrast: its effects on the text score, zero-shot and retrieval, in points."""
     effects, skills = contrasts_grid(study), skills_grid(study)
     if not skills:
         return effects
@@ -151,12 +151,12 @@ FOLLOW_UPS = {
     "return": "WiSE-FT",
     "tower": "text tower alone",
 }
-"""Studies declared after the confirmation, in the order in which they are reported."""
+"""Studies declared after the confirmation, in reporting order."""
 
 
 def follow_ups_grid(experiment: Mapping[str, Any]) -> list[list[str]]:
-    """Head and a row a contrast of every study that was declared after the confirmation."""
-    rows = [["study", "runs of each", *CONTRAST_HEAD]]
+    """A header and a row per contrast of the studies declared after the confirmation."""
+    rows = [["study", "runs per cell", *CONTRAST_HEAD]]
     for name, title in FOLLOW_UPS.items():
         study = experiment.get(name, {})
         grid = contrasts_grid(study)[1:]
@@ -166,7 +166,7 @@ def follow_ups_grid(experiment: Mapping[str, Any]) -> list[list[str]]:
 
 
 def skills_grid(study: Mapping[str, Any]) -> list[list[str]]:
-    """Head and a row a contrast: points of zero-shot and of retrieval against the control at the same base and seed."""
+    """A header and a row per contrast: points of zero-shot and retrieval, relative to the control."""
     contrasts = study.get("contrasts", [])
     if not contrasts:
         return []
@@ -180,20 +180,20 @@ def skills_grid(study: Mapping[str, Any]) -> list[list[str]]:
 
 FURTHER = {
     "Zero-shot and retrieval, against the same control": skills_grid,
-    "Text score on swaps that were never trained": withheld_grid,
-    "Every cell, as measured": cells_grid,
+    "Text score on swaps withheld from training": withheld_grid,
+    "Every cell": cells_grid,
     "L_SDS itself, on one batch": controls_grid,
 }
-"""A study's tables after that of its effects, in reading order."""
+"""A study's tables after the table of effects, in reading order."""
 
 
 def further_grids(study: Mapping[str, Any]) -> dict[str, list[list[str]]]:
-    """The further tables that a study has, by title."""
+    """A study's further tables, by title."""
     return {title: rows for title, grid in FURTHER.items() if (rows := grid(study))}
 
 
 def costs_grid(experiment: Mapping[str, Any], costs: Mapping[str, Any]) -> list[list[str]]:
-    """Head and a row per objective: its gain on the benchmark, and its cost."""
+    """A header and a row per objective: its gain on the benchmark, and its cost."""
     studies = [experiment.get(name, {}) for name in ("tower", "confirm")]
     contrasts = [row for study in studies for row in study.get("contrasts", [])]
     gains = {row["cell"]: row for row in contrasts if row["control"].startswith("clip")}
@@ -209,14 +209,14 @@ def costs_grid(experiment: Mapping[str, Any], costs: Mapping[str, Any]) -> list[
 
 
 def as_markdown(grid: Grid) -> str:
-    """A table, its first row the head."""
+    """The grid as a Markdown table, its first row the header."""
     head, *rows = grid
     lines = [f"| {' | '.join(row)} |" for row in (head, *rows)]
     return "\n".join([lines[0], "|" + "---|" * len(head), *lines[1:]])
 
 
 def study_markdown(study: Mapping[str, Any]) -> str:
-    """How much of a study has been run, its contrasts, its cells, and the controls of L_SDS."""
+    """How much of a study has been run, and its tables."""
     if not study["seeds"]:
         return made_words(study)
     further = [f"{title}:\n\n{as_markdown(rows)}" for title, rows in further_grids(study).items()]
@@ -224,7 +224,7 @@ def study_markdown(study: Mapping[str, Any]) -> str:
 
 
 def _seeds_head(study: Mapping[str, Any]) -> list[str]:
-    """The head of a column of its own, where rows differ in their seeds."""
+    """The header of the seeds column, present if rows differ in their seeds."""
     return ["seeds"] if _is_uneven(study) else []
 
 
@@ -233,7 +233,7 @@ def _seeds(study: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
 
 
 def _is_uneven(study: Mapping[str, Any]) -> bool:
-    """Whether some cells of a study that explores have fewer seeds than others."""
+    """Whether some cells of an exploratory study have fewer seeds than others."""
     return study["exploratory"] and any(cell["seeds"] != len(study["seeds"]) for cell in study["cells"].values())
 
 

@@ -1,8 +1,9 @@
-"""How long everything from scratch takes on this machine, by its parts. Keeps nothing that it trains.
+"""Estimates how long everything takes from scratch on this machine, by part. Keeps nothing that it trains.
 
-    hours  =  drawing and encoding  +  sum over courses of steps x (seconds a step)  +  the studies: `timing`
+    hours  =  drawing and encoding  +  sum over training runs of steps x (seconds per step)
+              +  the studies (see `study_timing`)
 
-Every training run is timed by some of its steps, with all cores, as the runs are made one after the other.
+A few steps of every training run are timed on all cores, since these runs take place one after the other.
 """
 
 from __future__ import annotations
@@ -29,16 +30,16 @@ from sdsdemo.mini.models import unet as denoiser
 from sdsdemo.settings import budget
 
 STEPS = 8
-"""Of each training run; the first two, which are slow, do not count."""
+"""Steps timed for each training run; the first two are slow and do not count."""
 PICTURES = 500
-"""That are drawn and encoded, to see how long one takes."""
+"""Pictures drawn and encoded to time one."""
 HOUR = 3600.0
 
 
 def hours(costs: Mapping[str, Any], processes: int, note: Callable[[str], None]) -> dict[str, float]:
-    """Hours of `models`, `variants`, `studies` and of the `whole`.
+    """Hours for `models`, `variants` and `studies`, and for the `whole`.
 
-    costs: `costs.measured`; the shipped students are runs of its cells. processes: that share the studies.
+    costs: from `costs.measured`; the shipped students are runs of its cells. processes: how many share the studies.
     """
     cells = costs["cells"]
     note("timing some steps of every training run")
@@ -56,19 +57,19 @@ def hours(costs: Mapping[str, Any], processes: int, note: Callable[[str], None])
     )
     note("timing some steps of every kind of run")
     times = study_timing.measured(processes)
-    lessons = [making_.lesson for making_ in ablations.TEACHERS.values()]
+    lessons = [variant.lesson for variant in ablations.TEACHERS.values()]
     others = len(clips.SWEEP) * clips.TRAINING.steps * second["clip"] + ablations.TRAINING.steps * sum(
         second["denoiser" if lesson else "both"] for lesson in lessons
     )
     others += len(lessons) * study_timing.scoring_seconds(times, budget(), len(read_benchmark(BENCHMARK)))
-    others += len(clips.SWEEP) * times.look[True]
+    others += len(clips.SWEEP) * times.evaluation[True]
     studied = study_timing.study_seconds(times, costs["cheaper"]["pairs"], processes)
     found = {"models": models, "variants": others, "studies": studied, "whole": models + others + studied}
     return {name: round(seconds / HOUR, 2) for name, seconds in found.items()}
 
 
 def _seconds(work: Path) -> Iterator[tuple[str, float]]:
-    """Name and seconds of a picture, and of a step of each training run."""
+    """Names and seconds: per picture, and per step of each training run."""
     began = time.monotonic()
     stream = MiniStream(train_all.STREAM_SEED, PICTURES, work)
     yield "drawing", (time.monotonic() - began) / PICTURES
@@ -89,7 +90,7 @@ def _seconds(work: Path) -> Iterator[tuple[str, float]]:
 
 
 def _step_seconds(module: nn.Module, losses: LossesAt, config: TrainingConfig) -> float:
-    """Of a step in the middle of some, whose rate is too small to lead anywhere."""
+    """Mean seconds per step, with a learning rate too small to change the model."""
     short = replace(config, steps=STEPS, learning_rate=1e-8, warm_up=1)
     marks = [event.seconds for event in train(module, losses, short) if isinstance(event, Step)]
     return (marks[-1] - marks[1]) / (len(marks) - 2)

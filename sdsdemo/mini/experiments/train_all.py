@@ -1,12 +1,12 @@
-"""Trains the Mini models in the order in which they need each other, and writes the folders that are shipped.
+"""Trains the Mini models in order of dependency, and writes the folders that are shipped.
 
-    mini-clip, -2, -3, -clean      L_CLIP on tag-like captions, from three seeds, and on whole ones
+    mini-clip, -2, -3, -clean      L_CLIP on partly tag-like captions, from three seeds; and on clean captions
     mini-diffusion-short           autoencoder, then text encoder, then UNet
-    mini-diffusion                 its UNet after two longer courses
+    mini-diffusion                 its UNet after two longer training stages
     mini-sds-clip, -clip-control   mini-clip fine-tuned, with mini-diffusion as the teacher and without it
-    mini-preference-clip           mini-clip fine-tuned with what mini-diffusion-short prefers between captions
+    mini-preference-clip           mini-clip fine-tuned on the preferences of mini-diffusion-short between captions
 
-Every run continues from its file in the work folder when it was stopped, and leaves its learning curve in the output.
+An interrupted run resumes from its file in the work folder. Learning curves are written to the output.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ CURVES = "curves"
 
 
 def train(parts: Sequence[str], out: Path, work: Path, progress: train_loop.Progress) -> None:
-    """Train these PARTS, in their order, and write them to `out`; `work` holds pictures and unfinished runs.
+    """Train these PARTS in order of dependency and write them to `out`; `work` holds pictures and unfinished runs.
 
     Raises `UserError` for an unknown part, a part whose base or teacher is not in `out` yet, or a run that fails.
     """
     _check(parts, out)
-    progress(f"drawing {PICTURES} pictures, or reading those of {work.name}")
+    progress(f"drawing {PICTURES} pictures, or reading them from {work.name}")
     stream = stream_of(work)
     for part in [name for name in PARTS if name in parts]:
         _MAKERS[part](part, stream, out, work, progress)
@@ -56,11 +56,11 @@ def stream_of(work: Path) -> MiniStream:
 def _check(parts: Sequence[str], out: Path) -> None:
     unknown = [part for part in parts if part not in PARTS]
     if unknown:
-        raise UserError(f"There is no part called '{unknown[0]}'. There is: {', '.join(PARTS)}; or all.")
+        raise UserError(f"There is no part called '{unknown[0]}'. Choose from: {', '.join(PARTS)}; or all.")
     for part in parts:
         missing = [need for need in NEEDS.get(part, ()) if need not in parts and not (out / need).is_dir()]
         if missing:
-            raise UserError(f"{part} is made from {' and '.join(missing)}: train that first, or ask for all.")
+            raise UserError(f"{part} needs {' and '.join(missing)}: train that first, or choose all.")
 
 
 def _clip(name: str, stream: MiniStream, out: Path, work: Path, progress: train_loop.Progress) -> None:
@@ -70,7 +70,7 @@ def _clip(name: str, stream: MiniStream, out: Path, work: Path, progress: train_
 def train_clip(
     name: str, base: clip.Base, stream: MiniStream, out: Path, work: Path, progress: train_loop.Progress
 ) -> None:
-    """A CLIP of the Mini world as a folder in `out`, with its learning curve."""
+    """Train a Mini CLIP and write its folder and learning curve to `out`."""
     model = clip.fresh(base.seed)
     losses = clip.losses_at(model, stream, base)
     curve = train_loop.run(name, model, losses, clip.TRAINING, work=work, progress=progress)
@@ -102,7 +102,7 @@ def _diffusion(name: str, stream: MiniStream, out: Path, work: Path, progress: t
 
 
 def _longer(name: str, stream: MiniStream, out: Path, work: Path, progress: train_loop.Progress) -> None:
-    """From the files of the shorter training alone, so that the longer one need not be run."""
+    """Continues from the files of the shorter training alone, so that need not be run again."""
     vae, encoder, unet = denoiser.read_pipeline(out / SHORT)
     latent_N = latents(vae, stream, work, progress, f"latents-{name}.pt") * vae.config.scaling_factor
     curves = _stages(denoiser.LONGER, unet, encoder, stream, latent_N, work, progress)
@@ -120,7 +120,7 @@ def _stages(
     work: Path,
     progress: train_loop.Progress,
 ) -> dict[str, train_loop.Curve]:
-    """Trains the UNet one stage after the other; the curve of each."""
+    """Train the UNet stage by stage; returns the curve of each stage."""
     curves = {}
     for stage, what in stages.items():
         losses = denoiser.losses_at(unet, encoder, stream, latent_N, what)
@@ -130,7 +130,7 @@ def _stages(
 
 
 def _write_pipeline(folder: Path, vae: AutoencoderKL, encoder: DistilBertModel, unet: UNet2DConditionModel) -> None:
-    """Written aside, then renamed."""
+    """Atomic: written to a temporary folder, then renamed."""
     aside = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
     denoiser.save_pipeline(aside, vae, encoder, unet)
@@ -142,7 +142,7 @@ def _write_pipeline(folder: Path, vae: AutoencoderKL, encoder: DistilBertModel, 
 def latents(
     vae: torch.nn.Module, stream: MiniStream, work: Path, progress: train_loop.Progress, file: str = "latents.pt"
 ) -> Tensor:
-    """Unscaled latents of every picture, encoded once and kept in that file of `work`."""
+    """Unscaled latents of every picture, encoded once and cached in that file of `work`."""
     path = work / file
     if not path.exists():
         progress(f"encoding {len(stream)} pictures")
@@ -182,4 +182,4 @@ NEEDS = {
     **dict.fromkeys(sds_clip.LAMBDAS, (sds_clip.BASE, sds_clip.TEACHER)),
     preference_clip.NAME: (sds_clip.BASE, SHORT),
 }
-"""What must be there before a part can be made."""
+"""Part -> the models that it is trained from."""

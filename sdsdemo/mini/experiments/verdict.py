@@ -1,4 +1,4 @@
-"""What the experiment says, in sentences: the verdict, the headline, and what everything costs. Computes nothing."""
+"""The experiment's results in sentences: the verdict, the headline, and the costs. Computes nothing."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def verdict(experiment: Mapping[str, Any]) -> list[str]:
     )
     said = [
         f"Over {counted(len(study['bases']), 'base')} and {counted(len(study['seeds']), 'seed')} (n = {study['n']}), "
-        f"the paper's term changes the text score by {points_words(term)} points against L_CLIP alone, and by "
-        f"{points_words(captions)} against itself with the captions of other images.",
+        f"the paper's term changes the text score by {points_words(term)} points relative to L_CLIP alone, and by "
+        f"{points_words(captions)} relative to the same term with other images' captions.",
         f"The teacher's preference changes it by {norms_words}, and by {every_words}.",
         _return_words(experiment.get("return", {})),
         _preference_controls_words(experiment.get("dealt", {})),
@@ -37,7 +37,7 @@ def verdict(experiment: Mapping[str, Any]) -> list[str]:
 
 
 def headline(experiment: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
-    """The findings in three sentences, for the first page; empty before the experiment was confirmed.
+    """The findings in three sentences, for the README; empty before the confirmation.
 
     measured: the result of the benchmark, by model.
     """
@@ -50,10 +50,10 @@ def headline(experiment: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
     return (
         f"On {measured['n']} pairs of combinations that no model was trained on, `mini-clip` has a text score of "
         f"{clip} % and the diffusion model's denoising loss one of {diffusion} % (chance 25). The paper's term L_SDS "
-        f"changes the text score of a fine-tuned CLIP by {points_words(found['sds', 'clip'])} points against "
+        f"changes the text score of a fine-tuned CLIP by {points_words(found['sds', 'clip'])} points relative to "
         f"fine-tuning without it. Training CLIP on which of two captions the diffusion model prefers changes it by "
-        f"{points_words(found['preference', 'clip'])} points: no more than a true label does, but still by "
-        f"{points_words(half['clip, half mislabelled'])} where half of the labels are wrong."
+        f"{points_words(found['preference', 'clip'])} points: no more than true labels do, but still by "
+        f"{points_words(half['clip, half mislabelled'])} when half of the labels are wrong."
     )
 
 
@@ -64,8 +64,8 @@ def _return_words(study: Mapping[str, Any]) -> str:
     (found,) = study["contrasts"]
     made = f"{counted(len(study['bases']), 'base')}, {counted(len(study['seeds']), 'seed')}"
     return (
-        f"With those weights interpolated with the base's (WiSE-FT, declared afterwards; {made}) it is "
-        f"{points_words(found)} against L_CLIP alone treated alike, where "
+        f"With those weights interpolated with the base's (WiSE-FT, declared afterwards; {made}), the change is "
+        f"{points_words(found)} relative to L_CLIP alone with the same interpolation, and "
         f"{_skills_words(study['cells'][found['cell']], found)}."
     )
 
@@ -77,26 +77,26 @@ def _preference_controls_words(study: Mapping[str, Any]) -> str:
         return ""
     made = f"{counted(len(study['bases']), 'base')}, {counted(len(study['seeds']), 'seed')}"
     return (
-        f"Preferences shuffled across pairs, most of which still favour the image's own caption, change it by "
-        f"{points_words(found['preference, permuted', 'clip'])}. The teacher's own answers are worth "
-        f"{points_words(found['preference', 'preference, permuted'])} against these, and "
-        f"{points_words(found['preference', 'labels'])} against true labels. With a random sign the change is "
+        f"Preferences shuffled across pairs, most of which still favour the true caption, change it by "
+        f"{points_words(found['preference, permuted', 'clip'])}. The teacher's own preferences change it by "
+        f"{points_words(found['preference', 'preference, permuted'])} relative to these, and by "
+        f"{points_words(found['preference', 'labels'])} relative to true labels. With a random sign, the change is "
         f"{points_words(found['preference, sides by lot', 'clip'])} (LayerNorms, declared afterwards; {made}, the "
         f"first of those above)."
     )
 
 
 def _mislabelled_words(study: Mapping[str, Any]) -> str:
-    """What the preference is worth where half of the labels are wrong; empty before that was run."""
+    """What the preference is worth when half of the labels are wrong; empty before that was run."""
     if not study.get("contrasts"):
         return ""
     made = f"{counted(len(study['bases']), 'base')}, {counted(len(study['seeds']), 'seed')}"
     words = {row["control"].removesuffix(", half mislabelled"): points_words(row) for row in study["contrasts"]}
     return (
-        f"Where half of the swaps stand in for their captions, so that labels carry no information, the teacher's "
-        f"preference changes it by {words['clip']} against L_CLIP alone, by {words['labels']} against the labels, by "
-        f"{words['preference, permuted']} against preferences shuffled across pairs, and by {words['preference']} "
-        f"against itself with every label right (LayerNorms, declared afterwards; {made})."
+        f"When half of the captions are replaced by their swaps, so that labels carry no information, the teacher's "
+        f"preference changes it by {words['clip']} relative to L_CLIP alone, by {words['labels']} relative to the "
+        f"labels, by {words['preference, permuted']} relative to preferences shuffled across pairs, and by "
+        f"{words['preference']} relative to itself with every label right (LayerNorms, declared afterwards; {made})."
     )
 
 
@@ -107,36 +107,37 @@ def _better_words(study: Mapping[str, Any]) -> str:
     made = f"{counted(len(study['bases']), 'base')}, {counted(len(study['seeds']), 'seed')}"
     words = {row["control"]: points_words(row) for row in study["contrasts"]}
     return (
-        f"With a more accurate teacher, the paper's term changes it by {words['clip']} against L_CLIP alone; "
-        f"preference by {words['preference']} against the same with the first teacher, and by "
-        f"{words['preference, half mislabelled']} where half of the labels are wrong (LayerNorms, declared "
+        f"With a more accurate teacher, the paper's term changes it by {words['clip']} relative to L_CLIP alone. "
+        f"Relative to preference with the first teacher, preference changes it by {words['preference']}, and by "
+        f"{words['preference, half mislabelled']} when half of the labels are wrong (LayerNorms, declared "
         f"afterwards; {made})."
     )
 
 
 def _skills_words(cell: Mapping[str, Any], contrast: Mapping[str, Any]) -> str:
-    """Whether zero-shot and retrieval are non-inferior; where one is not shown to be, by how much it changed."""
+    """Whether zero-shot and retrieval are non-inferior; if one is not shown to be, by how much it changed."""
     lost = [name for name in SKILLS if not cell[name]["kept"]]
     if not lost:
         return "zero-shot and retrieval are non-inferior (margin 2 points)"
     kept = [f"{SKILLS[name]} is non-inferior (margin 2 points)" for name in SKILLS if name not in lost]
     changed = [
-        f"{SKILLS[name]} is not shown to be non-inferior: it changes by {points_words(cell[name])}, against its "
-        f"control by {points_words(contrast['skills'][name])}"
+        f"{SKILLS[name]} is not shown to be non-inferior: it changes by {points_words(cell[name])}, and by "
+        f"{points_words(contrast['skills'][name])} relative to the control"
         for name in lost
     ]
     return " and ".join([*kept, *changed])
 
 
 def costs_words(costs: Mapping[str, Any]) -> str:
-    """From how many steps on asking the teacher beforehand is cheaper."""
+    """After how many steps querying the teacher beforehand becomes cheaper."""
     cheaper = costs["cheaper"]
     return (
-        f"In the loop, preference makes {cheaper['loop_ratio']:.1f} times as many steps per second as sds, and "
-        f"{cheaper['loop_ratio_text']:.1f} times with the text tower alone ({costs['machine']}, batch of "
-        f"{costs['batch']}). Asking the teacher about {cheaper['pairs']:,} pairs takes {cheaper['asking_seconds']:.0f} "
-        f"s, once: preference is cheaper from {cheaper['steps']:,} steps on ({cheaper['epochs']:g} epochs, or "
-        f"{cheaper['students']:g} of a student's {costs['steps']:,} steps). {_operations_words(costs)}"
+        f"In the training loop, preference takes {cheaper['loop_ratio']:.1f} times as many steps per second as sds, "
+        f"and {cheaper['loop_ratio_text']:.1f} times as many with the text tower alone ({costs['machine']}, batch size "
+        f"{costs['batch']}). Querying the teacher about {cheaper['pairs']:,} pairs takes "
+        f"{cheaper['asking_seconds']:.0f} s, once: preference is cheaper after {cheaper['steps']:,} steps "
+        f"({cheaper['epochs']:g} epochs, or {cheaper['students']:g} of a student's {costs['steps']:,} steps). "
+        f"{_operations_words(costs)}"
     ).rstrip()
 
 
@@ -148,8 +149,8 @@ def whole_words(costs: Mapping[str, Any]) -> str:
     return (
         f"Everything from scratch takes about {hours['whole']:.1f} hours ({costs['machine']}): {hours['models']:.1f} "
         f"for the models, {hours['variants']:.1f} for the CLIP variants and ablated teachers, {hours['studies']:.1f} "
-        f"for the studies, one core each. This is extrapolated from timed steps, not measured end to end; those of "
-        f"the studies were timed in as many concurrent processes as share them."
+        f"for the studies, in parallel processes of one core each. This is extrapolated from timed steps, not measured "
+        f"end to end; steps of the studies were timed in the same number of concurrent processes."
     )
 
 
@@ -163,7 +164,7 @@ def _operations_words(costs: Mapping[str, Any]) -> str:
     }
     (mini, mini_text), (paper, paper_text) = ratios["mini"], ratios["paper"]
     return (
-        f"By operations, counted over the full context length rather than timed, it is {mini:.1f} and {mini_text:.1f} "
-        f"times here, where the denoiser is hardly larger than CLIP, and {paper:.0f} and {paper_text:.0f} times for a "
-        f"ViT-B/16 and the UNet of Stable Diffusion 1.4."
+        f"Counting operations over the full context length instead, the ratios are {mini:.1f} and {mini_text:.1f} "
+        f"here, where the denoiser is hardly larger than CLIP, and {paper:.0f} and {paper_text:.0f} for a ViT-B/16 and "
+        f"the UNet of Stable Diffusion 1.4."
     )

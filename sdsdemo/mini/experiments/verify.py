@@ -1,11 +1,11 @@
-"""Checks what is shipped of the Mini world, and makes all of it again from nothing where that is asked for.
+"""Checks the shipped Mini results, and reproduces all of them from scratch on request.
 
-    quick          the shipped weights score the benchmark again, and the experiment's figures are computed again from
-                   its lines: both must be what the files say
-    from scratch   trains every model and its variants, runs every study, and holds the new effects against
+    quick          the shipped weights score the benchmark again, and the experiment's figures are recomputed from its
+                   lines: both must match the files
+    from scratch   trains every model and its variants, runs every study, and checks that the new effects lie within
                    the shipped intervals
 
-Everything is resumable: what is in the work folder is not made again.
+Everything is resumable: what is already in the work folder is reused.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ FINDINGS = RESULTS / "experiment.json"
 COSTS = EXPERIMENT / "costs.json"
 MEASURED = RESULTS / "mini.json"
 TOLERANCE = 1 / 400
-"""A share may differ by one example: other processors round otherwise, and some margins are very small."""
+"""A share may differ by one example: processors round differently, and some margins are tiny."""
 METRICS = ("text", "image", "group", "group_match")
 PROCESSES = 2
-"""Of the studies from scratch, a core each."""
+"""Processes that share the studies from scratch, one core each."""
 
 Progress = Callable[[str], None]
 
 
 def verify(work: Path, workbench: Any, progress: Progress) -> dict[str, Any]:
-    """Compare what is shipped with what the code and the weights give now: rows of `what`, `shipped`, `now`, `same`."""
+    """Compare the shipped figures with what code and weights give now: rows of `what`, `shipped`, `now`, `same`."""
     stored = read_result(MEASURED)
     settings = stored["settings"]
     spend = budget(settings["timesteps"], settings["noises"], settings["seed"])
@@ -67,7 +67,7 @@ def verify(work: Path, workbench: Any, progress: Progress) -> dict[str, Any]:
 def _contrasts(
     shipped: Mapping[str, Any], now: Mapping[str, Any]
 ) -> Iterator[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
-    """In words, each contrast that is shipped, and the same one now. Raises `KeyError` for one that is gone."""
+    """Name, shipped and current effect of each shipped contrast. Raises `KeyError` for one that is gone."""
     for name in STUDIES:
         found = {(row["cell"], row["control"]): row for row in now[name].get("contrasts", [])}
         for old in shipped[name].get("contrasts", []):
@@ -86,13 +86,13 @@ def read_findings(folder: Path) -> dict[str, Any]:
 
 
 def as_text(found: Mapping[str, Any]) -> str:
-    """A table for people, in percent."""
+    """A readable table, in percent."""
     wide = max(len(row["what"]) for row in found["rows"])
     lines = [f"{'percent':{wide}}  shipped      now"]
     for row in found["rows"]:
         mark = "" if row["same"] else "   differs"
         lines.append(f"{row['what']:{wide}}  {100 * row['shipped']:7.2f}  {100 * row['now']:7.2f}{mark}")
-    return "\n".join([*lines, "", "Everything is as shipped." if found["same"] else "What differs is marked."])
+    return "\n".join([*lines, "", "Everything is as shipped." if found["same"] else "Differences are marked."])
 
 
 # -------------------------------------------------------------------------------------------------- the studies
@@ -101,13 +101,13 @@ def as_text(found: Mapping[str, Any]) -> str:
 def make_studies(
     names: Sequence[str], out: Path, work: Path, workbench: Any, progress: Progress, part: tuple[int, int] = (0, 1)
 ) -> None:
-    """The runs of these studies that have no line in `out` yet; of them this process's part (which, of how many).
+    """Run these studies, except for runs that have a line in `out`. part: (k, n) takes every n-th run from the k-th on.
 
-    The bases are measured first, by the first process. Raises `UserError` for an unknown study, and a run that fails.
+    The first process measures the bases first. Raises `UserError` for an unknown study, and a run that fails.
     """
     unknown = [name for name in names if name not in STUDIES]
     if unknown:
-        raise UserError(f"There is no study called '{unknown[0]}'. There is: {', '.join(STUDIES)}; or all.")
+        raise UserError(f"There is no study called '{unknown[0]}'. Choose from: {', '.join(STUDIES)}; or all.")
     store = StudyStore(out, work)
     if part[0] == 0:
         _measure_bases(store.lines("bases"), workbench, progress)
@@ -117,7 +117,7 @@ def make_studies(
 
 
 def _measure_bases(lines: Lines, workbench: Any, progress: Progress) -> None:
-    """A line for each base that has none."""
+    """Add a line for each base that has none."""
     for base in (*BASES, "mini-clip-clean"):
         if not lines.has("base", base):
             progress(f"measuring {base}")
@@ -125,7 +125,7 @@ def _measure_bases(lines: Lines, workbench: Any, progress: Progress) -> None:
 
 
 def write_findings(lines: Path) -> Path:
-    """Everything that the lines in a folder say, as `FOLDER.json` beside it."""
+    """Write the figures computed from the lines in a folder to `FOLDER.json` beside it."""
     path = lines.with_suffix(".json")
     write_whole(path, json.dumps(read_findings(lines), indent=1) + "\n")
     return path
@@ -135,7 +135,7 @@ def write_findings(lines: Path) -> Path:
 
 
 def from_scratch(work: Path, workbench: Any, progress: Progress) -> dict[str, Any]:
-    """Everything again in `work`, hours of it; then the new effects against the shipped intervals."""
+    """Reproduce everything in `work`, which takes hours, and compare the new effects with the shipped intervals."""
     checkpoints, experiment = work / "checkpoints", work / "experiment"
     missing = [part for part in PARTS if not (checkpoints / "curves" / f"{part}.json").exists()]
     train(missing, checkpoints, work, progress)
@@ -149,7 +149,7 @@ def from_scratch(work: Path, workbench: Any, progress: Progress) -> dict[str, An
 
 
 def _in_processes(names: Sequence[str], out: Path, work: Path, checkpoints: Path) -> None:
-    """The studies, shared by processes of one core each."""
+    """Run the studies in parallel processes of one core each."""
     begin = [sys.executable, "-m", "sdsdemo", "mini", "study", *names]
     where = ["--out", str(out), "--work", str(work), "--checkpoints", str(checkpoints)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -159,4 +159,4 @@ def _in_processes(names: Sequence[str], out: Path, work: Path, checkpoints: Path
     ]
     codes = [process.wait() for process in running]
     if any(codes):
-        raise UserError("A study did not come to its end: its reason stands above. Ask again to go on.")
+        raise UserError("A study failed: see the reason above. Run this again to resume.")

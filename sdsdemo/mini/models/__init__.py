@@ -1,1 +1,1 @@
-"""Trains our own models from nothing."""
+"""Trains our own models from scratch."""

@@ -2,7 +2,7 @@
 
     L = ||x_hat - x||^2 + 0.3 |x_hat - x| + 1e-6 KL( q(z | x) || N(0, I) )
 
-and afterwards a scaling factor 1 / std(z), as Rombach et al. 2022 (arXiv 2112.10752, section 3.1 and appendix G).
+then a scaling factor 1 / std(z), as in Rombach et al. 2022 (arXiv 2112.10752, section 3.1 and appendix G).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def fresh() -> AutoencoderKL:
 
 
 def losses_at(autoencoder: AutoencoderKL, stream: MiniStream) -> LossesAt:
-    """Reconstruction and KL of a step's pictures."""
+    """Reconstruction and KL losses of a step's pictures."""
 
     def losses(step: int) -> Mapping[str, Tensor]:
         index_B, _ = stream.draw_batch(step, BATCH, salt=SALT)

@@ -1,9 +1,9 @@
-"""The mini CLIPs, trained from nothing with L_CLIP, and the open_clip folders that they are shipped in.
+"""The Mini CLIPs, trained from scratch with L_CLIP, and the open_clip folders that they are shipped in.
 
-`mini-clip` reads captions as the web writes them: 20 % are replaced by their content words in random order. With that
-share the three seeds stand near real CLIPs on Winoground: text at chance or somewhat above, image and group below.
-`mini-clip-2` and `mini-clip-3` are the same from other seeds: other first weights, other batches.
-`mini-clip-clean` is the same network on clean captions: the difference to the others is the captions' doing.
+`mini-clip` sees captions as noisy as the web's: 20 % are replaced by their content words in random order. With that
+share, the three seeds resemble real CLIPs on Winoground: text at chance or slightly above, image and group below.
+`mini-clip-2` and `mini-clip-3` differ in their seed: other initial weights, other batches.
+`mini-clip-clean` is the same network trained on clean captions, so captions alone explain its difference to the others.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Base:
     """What a CLIP is trained on, and its seed."""
 
     tag_share: float
-    """Share of the captions that are replaced by their content words, shuffled."""
+    """Share of captions that are replaced by their content words, shuffled."""
     seed: int = 0
 
 
@@ -43,9 +43,9 @@ BASES = {
     "mini-clip-3": Base(tag_share=0.2, seed=2),
     "mini-clip-clean": Base(tag_share=0.0),
 }
-"""The share was chosen on the validation set, of 0, 0.2, 0.4, 0.5 and 0.8, one seed each: the smallest above 0."""
+"""The share was chosen on the validation set from 0, 0.2, 0.4, 0.5 and 0.8, one seed each: the smallest above 0."""
 SWEEP = {f"tags-{share}": Base(tag_share=share / 100) for share in (40, 60, 80)}
-"""Trained for the curve of text score against the share, beside the shares of BASES; not shipped."""
+"""Further shares for the curve of text score against share; not shipped."""
 TRAINING = TrainingConfig(steps=1200, learning_rate=1e-3, warm_up=50, weight_decay=0.05)
 BATCH = 96
 SALT = 4
@@ -53,10 +53,10 @@ WIDTH = 96
 
 
 def config() -> dict[str, Any]:
-    """open_clip's description of the network.
+    """open_clip's configuration of the network.
 
-    Image features are the mean over the patches, whose places are sines and cosines, as small towers learn more quickly
-    so (Beyer et al. 2022, 2205.01580). On whole sentences, 600 steps, one seed, validation: group score 2.8 -> 12.8.
+    Image features are the mean over patches, with sinusoidal position embeddings, as small towers learn faster with
+    both (Beyer et al. 2022, 2205.01580). On clean captions, 600 steps, one seed, validation: group score 2.8 -> 12.8.
     """
     tower = {"width": WIDTH, "layers": 3}
     return {
@@ -89,7 +89,7 @@ def fresh(seed: int = 0) -> CLIP:
 
 
 def losses_at(model: CLIP, stream: MiniStream, base: Base) -> LossesAt:
-    """L_CLIP on a step's pictures and sentences; each seed draws batches of its own."""
+    """L_CLIP on a step's pictures and captions; each seed draws its own batches."""
 
     def losses(step: int) -> Mapping[str, Tensor]:
         index_B, sentences = stream.draw_batch(step, BATCH, tag_share=base.tag_share, salt=SALT + 1000 * base.seed)
@@ -100,12 +100,12 @@ def losses_at(model: CLIP, stream: MiniStream, base: Base) -> LossesAt:
 
 
 def as_inputs(stream: MiniStream, index_B: Any) -> Tensor:
-    """Pictures as the towers take them: mean and standard deviation 0.5, so -1 to 1."""
+    """Pictures normalised for the image tower, with mean and standard deviation 0.5: -1 to 1."""
     return as_pixels(stream.pictures_N[index_B])
 
 
 def save_folder(folder: Path, model: CLIP) -> None:
-    """An open_clip `local-dir:` folder, weights in single precision."""
+    """Write an open_clip `local-dir:` folder, with weights in single precision."""
     folder.mkdir(parents=True, exist_ok=True)
     preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
     described = {"model_cfg": config(), "preprocess_cfg": {"size": MODEL_PIXELS, **preprocess}}

@@ -1,4 +1,4 @@
-"""Writes `knows.json`, which tells the Mini models' world from everything else, from the world's own tables."""
+"""Writes `knows.json`, the words and colours by which the Mini models recognise images and captions of their world."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ LOOK = Look(
     most_objects=5,
     covered=(0.01, 0.6),
 )
-"""The thresholds were set on validation pictures and on foreign ones of other seeds than the tests use."""
+"""The thresholds were tuned on validation pictures and on foreign ones, with other seeds than the tests use."""
 
 
 def write_knows(folder: Path) -> None:
-    """The words and the look of the Mini world, beside a model's weights."""
+    """Write the words and the look of the Mini world beside a model's weights."""
     (folder / FILE).write_text(json.dumps({"words": list(WORDS), "look": asdict(LOOK)}, indent=1) + "\n")

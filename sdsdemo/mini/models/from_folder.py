@@ -1,4 +1,4 @@
-"""The Mini models of another folder than the one that is shipped, under the same names."""
+"""Mini models from another folder than the shipped one, under the same names."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from sdsdemo.types import Availability, Card, Scorer
 
 
 class RelocatedWorkbench:
-    """A workbench whose shipped Mini models lie in another folder than `checkpoints/`."""
+    """A workbench whose Mini models are in another folder than `checkpoints/`."""
 
     def __init__(self, workbench: Any, folder: Path) -> None:
-        """workbench: one that is elsewhere already is asked for what it stands on, so that this folder is the one."""
+        """workbench: if it is relocated itself, the workbench that it wraps is used, so that this folder wins."""
         self._workbench: Any = workbench._workbench if isinstance(workbench, RelocatedWorkbench) else workbench
         self._folder = folder.resolve()
         self.settings = workbench.settings
@@ -29,7 +29,7 @@ class RelocatedWorkbench:
         return found
 
     def scorer(self, name_or_spec: str) -> Scorer:
-        """Opened anew each time."""
+        """A new scorer each time."""
         from sdsdemo.models import open_scorer
 
         return open_scorer(self.card(name_or_spec), device="cpu")

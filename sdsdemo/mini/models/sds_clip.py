@@ -1,8 +1,8 @@
-"""mini-sds-clip and its control: mini-clip fine-tuned with the paper's objective, and the same with L_CLIP alone.
+"""mini-sds-clip and its control: mini-clip fine-tuned with the paper's objective, and with L_CLIP alone.
 
-Both start from the shipped mini-clip, see the same pictures and whole sentences in the same order, make the same steps
-and train the same LayerNorms. So what differs between them is L_SDS, and what differs between the control and mini-clip
-is the fine-tuning itself.
+Both start from the shipped mini-clip, see the same pictures and clean captions in the same order, take the same number
+of steps and train the same LayerNorms. So they differ only in L_SDS, and the control differs from mini-clip only in
+being fine-tuned.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from sdsdemo.models.diffusion import LatentDiffusion, load_diffusion
 
 BASE, TEACHER = "mini-clip", "mini-diffusion"
 BASE_SPEC = f"open_clip:local-dir:checkpoints/{BASE}"
-"""What the file names as its base, wherever it was trained."""
+"""The base named in the file, wherever it was trained."""
 LAMBDAS = {"mini-sds-clip": 10.0, "mini-clip-control": 0.0}
 """Chosen on the validation set of the first version of the world (n = 400, one seed), where lambda = 0, 1, 10, 100 gave
-text scores of 17.5, 17.2, 17.2, 15.8 %, none told apart from lambda = 0: 10 is the largest that cost nothing. The
-screen of the experiment asks again in this one.
+text scores of 17.5, 17.2, 17.2, 15.8 %, none distinguishable from lambda = 0: 10 is the largest that cost nothing. The
+experiment's screen repeats the comparison in the current version.
 """
 TRAINING = TrainingConfig(steps=400, learning_rate=3e-3, warm_up=40, weight_decay=0.0)
 BATCH = 32
 SALT = 5
 SEED = 0
 FITTED_ON = 4_000
-"""Pictures that h_w is fitted on before the first step."""
+"""Number of pictures that h_w is fitted on before the first step."""
 
 
 def fine_tune(name: str, stream: MiniStream, out: Path, work: Path, progress: train_loop.Progress) -> train_loop.Curve:
-    """Train one of LAMBDAS on the base and the teacher in `out`, and write `out/NAME.safetensors`; gives the curve.
+    """Train one of LAMBDAS from the base and the teacher in `out`, write `out/NAME.safetensors`, return the curve.
 
     Raises `UserError` for a base or teacher that cannot be read, and for a run that fails.
     """
@@ -55,8 +55,8 @@ def fine_tune(name: str, stream: MiniStream, out: Path, work: Path, progress: tr
     progress(f"{name}  h_w fitted on {FITTED_ON} pictures explains {explained:.1%} of the latents' variance")
 
     lam = LAMBDAS[name]
-    aim = ObjectiveConfig(name="sds", lam=lam) if lam else ObjectiveConfig(name="clip")
-    losses = Objective(student, _Sentences(stream, teacher), aim, teacher=teacher, seed=SEED)
+    config = ObjectiveConfig(name="sds", lam=lam) if lam else ObjectiveConfig(name="clip")
+    losses = Objective(student, _Sentences(stream, teacher), config, teacher=teacher, seed=SEED)
     curve = train_loop.run(name, student, losses, TRAINING, work=work, progress=progress)
     tensors = changed_tensors(before, student.clip)
     if lam:
@@ -75,7 +75,7 @@ def _fit(student: Student, teacher: LatentDiffusion, stream: MiniStream) -> floa
 
 
 class _Sentences:
-    """Whole sentences, as the captions of the paper's data set are, whatever the base was trained on."""
+    """Clean captions, like those of the paper's data set, whatever the base was trained on."""
 
     size = BATCH
 
@@ -91,7 +91,7 @@ class _Sentences:
 
 
 def _story(lam: float, explained: float, last: dict[str, float], began: float) -> dict[str, Any]:
-    """What the file says about itself, beside its base."""
+    """The file's metadata besides its base."""
     return {
         "teacher": f"diffusers:checkpoints/{TEACHER}" if lam else None,
         "objective": "sds" if lam else "clip",

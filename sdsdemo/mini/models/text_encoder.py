@@ -1,13 +1,14 @@
-"""The text encoder of the Mini teachers, taught from text alone what each word's thing is like; then frozen.
+"""The text encoder of the Mini teachers, pretrained on text alone to describe each word's object; then frozen.
 
-A text encoder that learns from the denoising loss alone never marks which thing has which place (the layout shows in
-the noised latent, so the word earns nothing). Real pipelines use encoders trained on far more text than their pictures;
-this lesson stands for that. With fixed random codes e(.) ~ N(0, I), the target at word w of thing k is
+Trained on the denoising loss alone, a text encoder never learns which object is in which place: the noised latent
+already shows the layout, so the words carry no gradient. Real pipelines use encoders pretrained on far more text than
+they have pictures; this pretraining stands in for that. With fixed random codes e(.) ~ N(0, I), the target at word w of
+object k is
 
     y_w = LN( e(place_k) + e(colour_k) + e(shape_k) + e(size_k) + e(number_k) )     y_w = LN( e(w) ) for any other word
 
-(attributes that the sentence does not say are left out), and the loss is the mean of ||h_w - y_w||^2 over words.
-Attention must be bidirectional: the first thing's words cannot know what comes after them under a causal mask.
+(attributes that the sentence leaves out are omitted), and the loss is the mean of ||h_w - y_w||^2 over words. Attention
+must be bidirectional: under a causal mask, the first object's words cannot see what follows.
 """
 
 from __future__ import annotations
@@ -58,19 +59,19 @@ def codes() -> Tensor:
 
 
 def names_of_words(scene: Scene, sentence: Sentence) -> list[list[str]]:
-    """For each word, the names of the codes that its target is the sum of."""
+    """For each word, the names of the codes that are summed in its target."""
     said: dict[int, list[str]] = {}
-    tells_places = set(sentence.owner) >= {0, 1}
+    says_places = set(sentence.owner) >= {0, 1}
     for k, thing in enumerate(scene.things):
         words = {SINGULAR.get(w, w) for w, owner in zip(sentence.words, sentence.owner, strict=True) if owner == k}
         said[k] = sorted(words - {"a", "an", "the", "is"}) + [f"place:{thing.place}"] * bool(
-            thing.place and tells_places
+            thing.place and says_places
         )
     return [[word] if owner < 0 else said[owner] for word, owner in zip(sentence.words, sentence.owner, strict=True)]
 
 
 def targets(scenes: Sequence[Scene], sentences: Sequence[Sentence]) -> tuple[Tensor, Tensor]:
-    """target_BLD, and mask_BL of the positions that hold a word."""
+    """target_BLD, and mask_BL of the positions with a word."""
     position = {name: k for k, name in enumerate(NAMES)}
     where = [
         (b, word + 1, position[name])
@@ -84,7 +85,7 @@ def targets(scenes: Sequence[Scene], sentences: Sequence[Sentence]) -> tuple[Ten
 
 
 def losses_at(encoder: DistilBertModel, stream: MiniStream) -> LossesAt:
-    """The lesson's error on a step's sentences."""
+    """The pretraining loss on a step's sentences."""
 
     def losses(step: int) -> Mapping[str, Tensor]:
         index_B, sentences = stream.draw_batch(step, BATCH, salt=SALT)

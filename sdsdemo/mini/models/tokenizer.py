@@ -1,4 +1,4 @@
-"""The word-level tokenizer of the Mini models: one token a word, so that an unknown word is seen to be unknown."""
+"""The word-level tokenizer of the Mini models: one token per word, so that unknown words are recognised."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from sdsdemo.data.mini.sentences import WORDS, Sentence
 from sdsdemo.runtime.shipped import shipped
 
 CONTEXT = 20
-"""Tokens of a caption, start and end included; the longest caption of the world has 17."""
+"""Tokens per caption, including start and end; the longest caption of the world has 17."""
 PAD, UNKNOWN, START, END = "<pad>", "<unk>", "<|startoftext|>", "<|endoftext|>"
 VOCABULARY = {word: token for token, word in enumerate((PAD, UNKNOWN, START, *WORDS, END))}
 """The end has the highest id: CLIP's text tower finds it by its argmax."""
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    """Lower case, punctuation dropped, words apart at spaces."""
+    """Lowercases, drops punctuation, splits at spaces."""
     backend = Tokenizer(models.WordLevel(VOCABULARY, unk_token=UNKNOWN))
     backend.normalizer = normalizers.Sequence(
         [normalizers.NFKC(), normalizers.Lowercase(), normalizers.Replace(Regex(r"[^\w]+"), " ")]
@@ -45,7 +45,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def save_tokenizer(folder: Path) -> None:
-    """`tokenizer.json` and `tokenizer_config.json`; the class is named so that transformers 4 and 5 both load it."""
+    """Write `tokenizer.json` and `tokenizer_config.json`, with a class name that transformers 4 and 5 both load."""
     tokenizer().save_pretrained(folder)
     path = folder / "tokenizer_config.json"
     config = shipped(path, dict[str, Any]) | {"tokenizer_class": "PreTrainedTokenizerFast"}
@@ -53,7 +53,7 @@ def save_tokenizer(folder: Path) -> None:
 
 
 def token_ids(sentences: Sequence[Sentence]) -> Tensor:
-    """int64 [B, CONTEXT], the same as the tokenizer gives, from a dictionary: training asks for millions."""
+    """int64 [B, CONTEXT], as from the tokenizer, but by fast dictionary look-up: training needs millions."""
     id_BL = np.full((len(sentences), CONTEXT), VOCABULARY[PAD], dtype=np.int64)
     for row, sentence in zip(id_BL, sentences, strict=True):
         words = (START, *sentence.words, END)

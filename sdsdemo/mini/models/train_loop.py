@@ -1,4 +1,4 @@
-"""Drains a training run of the Mini models: a line of progress now and then, a learning curve in a file."""
+"""Runs a training of the Mini models to its end: prints progress, writes the learning curve to a file."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from sdsdemo.runtime.shipped import shipped_lines
 
 Progress = Callable[[str], None]
 Curve = list[dict[str, float]]
-"""Points with a `step` and the mean of each loss since the point before."""
+"""Points with a `step` and the mean of each loss since the previous point."""
 EVERY = 50
-"""Steps between two points of a learning curve: their mean is what is kept."""
+"""Steps per point of a learning curve, which stores their mean."""
 
 
 def run(
     name: str, module: nn.Module, losses_at: LossesAt, config: TrainingConfig, *, work: Path, progress: Progress
 ) -> Curve:
-    """Train to the end, continuing from `work/NAME.run`; leaves the learning curve in `work/NAME.jsonl` and returns it.
+    """Train to the end, resuming from `work/NAME.run`. Writes the learning curve to `work/NAME.jsonl` and returns it.
 
-    Raises `UserError` when the run fails.
+    Raises `UserError` if the run fails.
     """
     curve_path = work / f"{name}.jsonl"
     points: list[Step] = []
@@ -51,7 +51,7 @@ def _line(name: str, points: list[Step], config: TrainingConfig) -> str:
     rate = (points[-1].seconds - points[0].seconds) / max(1, len(points) - 1)
     left = rate * (config.steps - points[-1].step)
     numbers = "  ".join(f"{key} {value:.4f}" for key, value in _mean(points).items() if key != "step")
-    return f"{name}  step {points[-1].step} of {config.steps}  {numbers}  {rate:.2f} s a step, {left / 60:.1f} min left"
+    return f"{name}  step {points[-1].step} of {config.steps}  {numbers}  {rate:.2f} s/step, {left / 60:.1f} min left"
 
 
 def _append(path: Path, point: dict[str, float]) -> None:
@@ -60,5 +60,5 @@ def _append(path: Path, point: dict[str, float]) -> None:
 
 
 def _curve(path: Path) -> Curve:
-    """The last point of each step: a run that was continued may have made some steps twice."""
+    """The last point of each step: a resumed run may have repeated some steps."""
     return list({point["step"]: point for point in shipped_lines(path, dict[str, float])}.values())

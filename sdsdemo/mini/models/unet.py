@@ -2,14 +2,14 @@
 
     L = E || v_hat(z_t, t, c) - v ||^2 ,   v = sqrt(abar_t) eps - sqrt(1 - abar_t) z    (Salimans & Ho 2022, 2202.00512)
 
-computed from the one denoising error of `sdsdemo.core.losses`, as || v_hat - v ||^2 = || eps_hat - eps ||^2 / abar_t.
+computed from the denoising error of `sdsdemo.core.losses`, as || v_hat - v ||^2 = || eps_hat - eps ||^2 / abar_t.
 
-Timesteps: the layout of a picture shows in the noised latent itself until t is high, so scenes with places are trained
-at 450 to 960 with probability 0.8; everything else at 200 to 900 with probability 0.7, else at any t.
+Timesteps: the noised latent itself shows a picture's layout until t is high, so scenes with places are trained at 450
+to 960 with probability 0.8; everything else at 200 to 900 with probability 0.7, otherwise at any t.
 
-Two stages make mini-diffusion-short: the second goes on from the first's weights and sees more of what is counted,
-which is learned late. Two longer ones go on from its files and make mini-diffusion: they see more of two things that
-stand beside one another, where which of them has which colour is learned last.
+mini-diffusion-short takes two stages: the second continues from the first one's weights with more scenes of counted
+objects, as numbers are learned late. mini-diffusion continues from its files with two longer stages and more scenes of
+two objects side by side, as which of them has which colour is learned last.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ PLACED, COUNTED, BESIDE = ("left", "above"), ("count",), ("and",)
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A stage of training, and the share of each batch drawn from some families; the rest comes from all others."""
+    """A stage of training, and the share of each batch drawn from given families; the rest comes from all others."""
 
     training: TrainingConfig
     shares: Mapping[tuple[str, ...], float]
@@ -68,7 +68,7 @@ LONGER = {
     )
     for number, steps, salt in ((3, 4500, 9), (4, 4000, 10))
 }
-"""Shares chosen for the kinds of swap that the model of the shorter training gets wrong on fresh validation pairs."""
+"""Shares chosen to favour the swaps that mini-diffusion-short gets wrong on new validation pairs."""
 
 
 def fresh() -> UNet2DConditionModel:
@@ -108,9 +108,10 @@ def losses_at(
     stage: Stage,
     tag_share: float = 0.0,
 ) -> LossesAt:
-    """latent_N: every picture of the stream, scaled. Logged apart: scenes with places, where learning is slow.
+    """The v-prediction loss of a step. latent_N: every picture of the stream, scaled. tag_share: as in `MiniStream`.
 
-    An encoder that is not frozen learns with the UNet. tag_share: of the captions, as `MiniStream` has it.
+    An encoder that is not frozen learns with the UNet. Scenes with places, which are learned slowly, are also logged
+    separately.
     """
     schedule = NoiseSchedule(prediction="v", alpha_bar=scheduler().alphas_cumprod)
     family_N = np.array([scene.family for scene in stream.scenes])
@@ -153,7 +154,7 @@ def _timestep(rng: np.random.Generator, scene: Scene) -> int:
 
 
 def read_pipeline(folder: Path) -> tuple[AutoencoderKL, DistilBertModel, UNet2DConditionModel]:
-    """Autoencoder, text encoder and UNet of a folder, in single precision; nothing learns."""
+    """Autoencoder, text encoder and UNet of a folder, in single precision and frozen."""
     parts = (
         AutoencoderKL.from_pretrained(folder / "vae"),
         DistilBertModel.from_pretrained(folder / "text_encoder"),
@@ -166,10 +167,10 @@ def read_pipeline(folder: Path) -> tuple[AutoencoderKL, DistilBertModel, UNet2DC
 def save_pipeline(
     folder: Path, autoencoder: AutoencoderKL, encoder: DistilBertModel, unet: UNet2DConditionModel
 ) -> None:
-    """A `StableDiffusionPipeline` folder, weights in half precision.
+    """Write a `StableDiffusionPipeline` folder, with weights in half precision.
 
-    Scores move by 2e-5 in the median and 6e-5 at most, a fiftieth of a typical difference between two captions; of 50
-    validation preferences none changed.
+    Rounding moves scores by 2e-5 in the median and 6e-5 at most, a fiftieth of a typical difference between two
+    captions; none of 50 validation preferences changed.
     """
     for part, module in (("vae", autoencoder), ("text_encoder", encoder), ("unet", unet)):
         module.half().save_pretrained(folder / part)
@@ -194,7 +195,7 @@ def save_pipeline(
 
 
 def _forget_origin(path: Path) -> None:
-    """A part that was read from a folder keeps that folder's path in its config: it is nobody's business."""
+    """Remove the path that a part was loaded from, which diffusers and transformers store in its config."""
     config = shipped(path, dict[str, Any])
     if config.pop("_name_or_path", None) is not None:
         path.write_text(json.dumps(config, indent=2) + "\n")
