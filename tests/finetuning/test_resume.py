@@ -150,7 +150,7 @@ def test_a_finished_run_goes_on_to_more_steps(run: Any, tmp_path: Path) -> None:
     events = run(objective="clip", steps=9, resume=True)
     assert [event.step for event in events if isinstance(event, Step)] == [7, 8, 9]
     assert done(events).record["steps_done"] == 9
-    assert any("now makes 9" in event.text for event in events if isinstance(event, Notice))
+    assert any("now has 9" in event.text for event in events if isinstance(event, Notice))
     with pytest.raises(UserError, match="a different recipe"):
         run(objective="clip", steps=5, resume=True)
 

@@ -296,7 +296,7 @@ def test_a_pickle_renamed_to_safetensors_is_refused(tmp_path: Path) -> None:
         Workbench().scorer(f"sds-clip:{tmp_path / 'model.safetensors'}")
 
 
-@pytest.mark.parametrize(("batch", "count", "near"), [(5, 2, "4 or 6"), (2, 3, "take 3"), (32, 7, "28 or 35")])
+@pytest.mark.parametrize(("batch", "count", "near"), [(5, 2, "4 or 6"), (2, 3, "use 3"), (32, 7, "28 or 35")])
 def test_a_batch_that_processes_cannot_share_is_refused_by_each(
     tmp_path: Path, workbench: Workbench, batch: int, count: int, near: str
 ) -> None:
