@@ -27,6 +27,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 CHROMIUM_FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--process-per-site",  # pages of one context share a process, and so what it has compiled
 )  # fmt: skip
 WAIT_MS = 30_000
 EXAMPLES = (
@@ -116,16 +117,30 @@ def contexts(browser: Browser) -> Iterator[dict[str, BrowserContext]]:
 
 
 @pytest.fixture
-def visit(browser: Browser, served: Served, contexts: dict[str, BrowserContext]) -> Iterator[Callable[..., Visit]]:
-    """Opens the page: `visit(query="", **context options)`. Every page that was opened is closed afterwards."""
+def open_tab(browser: Browser, contexts: dict[str, BrowserContext]) -> Iterator[Callable[..., Page]]:
+    """Opens an empty browser tab: `open_tab(address, **context options)`. Every tab is closed afterwards."""
     pages = []
 
+    def open_one(address: str, **options: Any) -> Page:
+        key = f"{address} {options}"
+        if key not in contexts:
+            contexts[key] = browser.new_context(**options)
+            contexts[key].set_default_timeout(WAIT_MS)
+            contexts[key].new_page().goto(f"{address.rstrip('/')}/manifest.json")  # it keeps the shared process alive
+        pages.append(contexts[key].new_page())
+        return pages[-1]
+
+    yield open_one
+    for page in pages:
+        page.close()
+
+
+@pytest.fixture
+def visit(served: Served, open_tab: Callable[..., Page]) -> Callable[..., Visit]:
+    """Opens the page: `visit(query="", **context options)`."""
+
     def open_page(query: str = "", **options: Any) -> Visit:
-        if str(options) not in contexts:
-            contexts[str(options)] = browser.new_context(**options)
-            contexts[str(options)].set_default_timeout(WAIT_MS)
-        visit = Visit(contexts[str(options)].new_page())
-        pages.append(visit.page)
+        visit = Visit(open_tab(served.address, **options))
         visit.page.on("request", lambda request: visit.requests.append(request.url))
         visit.page.on("pageerror", lambda error: visit.complaints.append(str(error)))
         visit.page.on("console", lambda line: visit.complaints.append(line.text) if line.type == "error" else None)
@@ -133,9 +148,7 @@ def visit(browser: Browser, served: Served, contexts: dict[str, BrowserContext])
         visit.page.locator("#tabs").wait_for()
         return visit
 
-    yield open_page
-    for page in pages:
-        page.close()
+    return open_page
 
 
 def _no_browser(reason: str) -> NoReturn:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 pytest.importorskip("playwright", reason="the browser tests need requirements-dev.txt")
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.data.mini.benchmarks import SWAPS
@@ -37,15 +37,13 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def page(browser: Browser, address: str) -> Iterator[Page]:
-    page = browser.new_page(viewport={"width": 1300, "height": 900})
-    page.set_default_timeout(WAIT_MS)
+def page(open_tab: Callable[..., Page], address: str) -> Iterator[Page]:
+    page = open_tab(address, viewport={"width": 1300, "height": 900})
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
     foreign: list[str] = []
     page.on("request", lambda r: foreign.append(r.url) if not r.url.startswith((address, "data:", "blob:")) else None)
     yield page
-    page.close()
     assert not complaints
     assert not foreign
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("playwright", reason="the browser tests need requirements-dev.txt")
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.data.benchmarks import read_benchmark
@@ -18,7 +18,7 @@ from sdsdemo.evaluation.store import RunFolder
 from sdsdemo.models import cards
 from sdsdemo.settings import Settings, budget
 from sdsdemo.types import Evidence, Scores
-from tests.conftest import WAIT_MS, free_port
+from tests.conftest import free_port
 
 pytestmark = pytest.mark.browser
 COUNT = "#browse-count .count"
@@ -59,13 +59,11 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def page(browser: Browser, address: str) -> Iterator[Page]:
-    page = browser.new_page(viewport={"width": 1300, "height": 900})
-    page.set_default_timeout(WAIT_MS)
+def page(open_tab: Callable[..., Page], address: str) -> Iterator[Page]:
+    page = open_tab(address, viewport={"width": 1300, "height": 900})
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
     yield page
-    page.close()
     assert not complaints
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -37,13 +37,12 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def page(browser: Browser, address: str) -> Iterator[Page]:
-    page = browser.new_page()
+def page(open_tab: Callable[..., Page], address: str) -> Page:
+    page = open_tab(address)
     page.set_default_timeout(2 * WAIT_MS)  # the first answer loads three models
     page.goto(address)
     page.locator("#tabs").wait_for()
-    yield page
-    page.close()
+    return page
 
 
 def upload(page: Page, path: Path) -> None:
