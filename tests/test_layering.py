@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -79,9 +80,19 @@ def unit(path: Path) -> str:
     return "" if first == "__init__" else first
 
 
-def imports(path: Path) -> Iterator[str]:
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
+def imports(path: Path) -> tuple[str, ...]:
     """Dotted names that a file imports, wherever in it, by a statement or through `importlib`."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    return tuple(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -91,9 +102,9 @@ def imports(path: Path) -> Iterator[str]:
             yield from (str(arg.value) for arg in node.args if isinstance(arg, ast.Constant))
 
 
-def computed_imports(tree: ast.AST) -> Iterator[str]:
+def computed_imports(code: ast.AST) -> Iterator[str]:
     """Imports whose name is computed, as they are written: `imports` cannot see where they lead."""
-    for node in ast.walk(tree):
+    for node in ast.walk(code):
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(IMPORTERS):
             name = next(iter(node.args), None) or next((k.value for k in node.keywords if k.arg == "name"), None)
             if not (isinstance(name, ast.Constant) and isinstance(name.value, str) and name.value[:1] != "."):
@@ -141,7 +152,7 @@ def test_imports_point_down_inside_packages(path: Path) -> None:
 
 
 def test_no_import_has_a_computed_name() -> None:
-    found = {str(path.relative_to(PACKAGE)) for path in FILES if any(computed_imports(ast.parse(path.read_text())))}
+    found = {str(path.relative_to(PACKAGE)) for path in FILES if any(computed_imports(tree(path)))}
     assert found == set(COMPUTED)
     assert set(LIBRARIES) <= set(OWNERS)
     assert len(EXCEPTIONS) + len(COMPUTED) <= 5
@@ -178,7 +189,7 @@ def test_a_heavy_library_is_imported_by_its_owners_only(path: Path) -> None:
 
 def test_torch_is_loaded_at_once_only_where_it_is_the_matter_itself() -> None:
     for path in FILES:
-        top = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
+        top = [node for node in tree(path).body if isinstance(node, ast.Import | ast.ImportFrom)]
         names = [node.module or "" if isinstance(node, ast.ImportFrom) else node.names[0].name for node in top]
         if any(name.partition(".")[0] == "torch" for name in names):
             assert any(path.relative_to(PACKAGE).match(allowed) for allowed in TORCH_AT_THE_TOP), path
@@ -186,7 +197,7 @@ def test_torch_is_loaded_at_once_only_where_it_is_the_matter_itself() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_only_the_command_line_prints(path: Path) -> None:
-    calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    calls = [node.func for node in ast.walk(tree(path)) if isinstance(node, ast.Call)]
     prints = [call for call in calls if isinstance(call, ast.Name) and call.id == "print"]
     assert not prints or unit(path) == "cli"
 
@@ -224,7 +235,7 @@ def test_no_file_has_more_than_350_lines() -> None:
 
 
 def test_functions_are_short() -> None:
-    functions = [node for path in FILES for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, FUNCTION)]
+    functions = [node for path in FILES for node in ast.walk(tree(path)) if isinstance(node, FUNCTION)]
     lines = sorted((node.end_lineno or 0) - node.lineno + 1 for node in functions)
     median, most = lines[len(lines) // 2], lines[int(0.9 * len(lines))]
     assert (median <= 7, most <= 18, lines[-1] <= 50) == (True, True, True), (median, most, lines[-1])
@@ -232,7 +243,7 @@ def test_functions_are_short() -> None:
 
 def test_nothing_here_names_a_bare_except_or_silences_a_warning() -> None:
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree(path)):
             assert not (isinstance(node, ast.ExceptHandler) and node.type is None), path
         assert "filterwarnings" not in path.read_text(), path
 
@@ -244,7 +255,7 @@ def test_a_component_is_made_only_while_the_page_is_built() -> None:
     building = re.compile(r"__init__|_?build\w*|_caption|_field|_slider|_memory|safe_image")
     found = []
     for path in PACKAGE.glob("ui/*.py"):
-        for function in ast.walk(ast.parse(path.read_text())):
+        for function in ast.walk(tree(path)):
             if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) or building.fullmatch(function.name):
                 continue
             made = [n for n in ast.walk(function) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)]
