@@ -30,7 +30,7 @@ def test_an_interval_over_bases_is_students_t_on_their_means() -> None:
     """Means 0, 1 and 2: standard deviation 1, t(0.975, 2) = 4.3027, so 1 +- 4.3027 / sqrt(3)."""
     assert over_bases([0, 1, 2]) == pytest.approx((1 - 4.302653 / math.sqrt(3), 1 + 4.302653 / math.sqrt(3)), abs=1e-5)
     assert over_bases([0.3, 0.3]) == pytest.approx((0.3, 0.3))
-    with pytest.raises(ValueError, match="needs two"):
+    with pytest.raises(ValueError, match="needs at least two"):
         over_bases([0.3])
 
 

@@ -103,7 +103,7 @@ FAULTS = [
     (EXAMPLES, "images", "two", r"Line 1 of examples\.jsonl.*images"),
     (EXAMPLES, "id", "e1", r"Line 2 of examples\.jsonl.*twice"),
     (SCORES, "score", [[1.0], [2.0, 3.0]], r"Line 1 of scores\.jsonl.*differ in length"),
-    (SCORES, "score", [[1.0, 2.0]], r"Line 1 of scores\.jsonl.*a list an image"),
+    (SCORES, "score", [[1.0, 2.0]], r"Line 1 of scores\.jsonl.*one list per image"),
     (SCORES, "score", [["1", "2"], ["3", "4"]], r"Line 1 of scores\.jsonl.*score"),
     (SCORES, "model", "a stranger", r"Line 1 of scores\.jsonl.*a stranger, which run\.json does not list"),
     (SCORES, "example", "e99", r"Line 1 of scores\.jsonl.*e99, which examples\.jsonl does not list"),
