@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.data.mini.scenes import training_stream
 from sdsdemo.data.mini.sentences import WORDS, describe
 from sdsdemo.data.mini.stream import MiniStream
@@ -46,6 +47,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("SDSDEMO_CACHE", str(folder / "cache"))
         patch.setattr(before_after, "ZERO_SHOT", 4)
         patch.setattr(before_after, "RETRIEVAL", (1, 4))
+        patch.setattr(before_after, "read_benchmark", lambda name: read_benchmark(name)[::40])
         patch.setattr(sds_clip, "BASE_SPEC", f"open_clip:local-dir:{folder / 'out' / 'mini-clip'}")
         train(PARTS, folder / "out", folder / "work", lambda line: None)
     return folder

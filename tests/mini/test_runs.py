@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from sdsdemo.app.workbench import Workbench
-from sdsdemo.data.benchmarks import read_benchmark
+from sdsdemo.data.benchmarks import read_benchmark, swaps
+from sdsdemo.data.mini.drawing import MODEL_PIXELS
 from sdsdemo.finetuning import before_after, training_pairs
 from sdsdemo.finetuning import run as training
 from sdsdemo.finetuning.cache import MiniCache
@@ -27,12 +28,17 @@ from sdsdemo.models.clip import ClipModel
 from sdsdemo.settings import Settings
 from sdsdemo.types import Picture
 
+EVERY = 40
+"""Of the examples of a benchmark, one in so many is scored."""
+N = 400 // EVERY
+
 
 @pytest.fixture
 def few_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs that are measured on little, so that they end soon."""
     monkeypatch.setattr(before_after, "ZERO_SHOT", 4)
     monkeypatch.setattr(before_after, "RETRIEVAL", (1, 4))
+    monkeypatch.setattr(before_after, "read_benchmark", lambda name: read_benchmark(name)[::EVERY])
     monkeypatch.setattr(experiment, "_choice_sets", dict)
     monkeypatch.setattr(experiment, "_CACHE", MiniCache())
 
@@ -56,15 +62,15 @@ def test_runs_are_made_once_measured_and_shared_by_processes(tmp_path: Path, mon
     assert sum(text.startswith("lines: ") for text in said) == 2
     assert [text for text in said if "clip_mini-clip_0  step 2 of 2  loss " in text]
     assert not [text for text in said if " step 1 of 2 " in text], "a log of hundreds of runs names no single steps"
-    assert [text for text in said if text.startswith("sds_mini-clip_0  step 2  text ") and text.endswith(", n = 400")]
+    assert [text for text in said if text.startswith("sds_mini-clip_0  step 2  text ") and text.endswith(f", n = {N}")]
     assert [text for text in said if text.startswith("sds_mini-clip_0  ") and "h_w explains " in text]
-    assert right_of(rows[0], "mini-validation", "text").shape == (400,)
+    assert right_of(rows[0], "mini-validation", "text").shape == (N,)
     assert -1 <= rows[0]["controls"]["0"]["cosine with shuffled"] <= 1
     assert {path.name for path in (tmp_path / "kept").iterdir()} == {
         f"{r['run'].replace(' ', '_')}.safetensors" for r in rows
     }
     of_base = base_row("mini-clip", workbench)
-    assert of_base["n"]["mini"] == 400
+    assert of_base["n"]["mini"] == N
     assert of_base["n"]["mini-zero-shot-8"] == of_base["n"]["mini-retrieval-8"] == 8
     assert "mini-zero-shot-8" not in rows[0]["n"]
     experiment.larger_sets.cache_clear()
@@ -76,7 +82,6 @@ def test_runs_are_made_once_measured_and_shared_by_processes(tmp_path: Path, mon
 
 @pytest.mark.usefixtures("few_measured")
 def test_what_another_study_has_trained_is_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(before_after, "read_benchmark", lambda name: read_benchmark(name)[::40])
     recipe = Recipe(objective="clip", steps=2, batch=4, pool=8, warm_up=1, trained="all")
     trained: list[str] = []
 
@@ -167,9 +172,6 @@ def test_a_line_that_was_added_is_there_at_once_and_in_the_file(tmp_path: Path) 
 def test_what_one_run_has_drawn_the_next_one_finds_and_trains_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(before_after, "ZERO_SHOT", 4)
-    monkeypatch.setattr(before_after, "RETRIEVAL", (1, 4))
-    monkeypatch.setattr(before_after, "read_benchmark", lambda name: read_benchmark(name)[::40])
     drawn: list[object] = []
     draw, prepare = training_pairs.draw, before_after.Evaluator._input
     monkeypatch.setattr(training_pairs, "draw", lambda *of: drawn.append(of) or draw(*of))
@@ -206,9 +208,10 @@ def test_what_one_run_has_drawn_the_next_one_finds_and_trains_the_same(
         ], "pairs of other settings are other pairs"
 
 
-def test_what_a_process_has_drawn_for_one_look_it_has_for_the_next_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(before_after, "read_benchmark", lambda name: read_benchmark(name)[::40])
-    monkeypatch.setattr(experiment, "_CACHE", MiniCache())
+@pytest.mark.usefixtures("few_measured")
+def test_inputs_of_one_evaluation_serve_the_next_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiment, "_choice_sets", lambda: {"swaps": few_swaps})
+    few_swaps = swaps(pixels=MODEL_PIXELS)[:3]
     workbench, opened = Workbench(Settings.from_environment({})), []
 
     def load(name: str, shade: float) -> ClipModel:
