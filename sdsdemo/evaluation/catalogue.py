@@ -31,21 +31,21 @@ SECONDARY_KINDS = ("secondary_tag", "num_main_preds")
 CATEGORY = "category"
 ANY, ALL = "any", "all"
 WHO = {
-    ANY: "anyone, right or wrong",
-    "right": "the first model is right",
-    "wrong": "the first model is wrong",
-    "tied": "the first model has a tie",
-    "no number": "the first model has a score that is not a number",
-    "fixed": "first wrong, second right (fixed)",
-    "broken": "first right, second wrong (broken)",
+    ANY: "any outcome",
+    "right": "first model right",
+    "wrong": "first model wrong",
+    "tied": "first model tied",
+    "no number": "first model without a number",
+    "fixed": "fixed: first wrong, second right",
+    "broken": "broken: first right, second wrong",
     "still wrong": "both wrong",
     "always right": "both right",
 }
 OF_SEVERAL = {ANY: "any of the tags", ALL: "all of the tags"}
-"""For kinds of which an example may have more than one."""
-DECIDED = {ANY: "decided or not", "decided": "decided both times", "undecided": "undecided at least once"}
+"""For kinds of tags that an example may have several of."""
+DECIDED = {ANY: "decided or undecided", "decided": "decided both times", "undecided": "undecided at least once"}
 ORDER = {
-    "benchmark": "as in the benchmark",
+    "benchmark": "benchmark order",
     "closest": "closest call first",
     "worst": "clearest mistake first",
     "best": "clearest success first",

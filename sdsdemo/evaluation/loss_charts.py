@@ -78,7 +78,7 @@ def _log_ticks(value: np.ndarray) -> list[float]:
 
 
 def difference_by_timestep(curves: Sequence[Curves]) -> go.Figure:
-    """Loss of B minus loss of A over the timesteps with its 95 % band, a panel a model. Above zero speaks for A.
+    """Loss of B minus loss of A over the timesteps with its 95 % band, one panel per model. Above zero favours A.
 
     Both captions meet the same noise, so the band is that of the *paired* difference; with one noise draw a timestep
     there is no band (`metrics.paired_difference`).
@@ -152,9 +152,9 @@ def _add_band(figure: go.Figure, x: list[float], low: list[float], high: list[fl
 
 
 def _add_sides(figure: go.Figure, row: int) -> None:
-    """Says in the panel's corners which side of zero speaks for which caption."""
-    _add_note(figure, "▲ speaks for A", 0.995, 0.99, "right", "top", row)
-    _add_note(figure, "▼ speaks for B", 0.995, 0.01, "right", "bottom", row)
+    """Says in the panel's corners which side of zero favours which caption."""
+    _add_note(figure, "▲ favours A", 0.995, 0.99, "right", "top", row)
+    _add_note(figure, "▼ favours B", 0.995, 0.01, "right", "bottom", row)
 
 
 def _add_note(figure: go.Figure, text: str, x: float, y: float, xanchor: str, yanchor: str, row: int) -> None:

@@ -110,7 +110,7 @@ class BrowseTab:
             second = models[1] if len(models) > 1 else models[0] if models else None
             self.against = gr.Dropdown(models, value=second, label="Second model ◆", min_width=170)
             self.metric = gr.Dropdown(list(METRICS), value="text", label="Metric", min_width=110)
-            self.who = gr.Dropdown([(words, who) for who, words in WHO.items()], value=ANY, label="Who is right")
+            self.who = gr.Dropdown([(words, who) for who, words in WHO.items()], value=ANY, label="Outcome")
             self.order = gr.Dropdown([(words, key) for key, words in ORDER.items()], value="benchmark", label="Sort")
         with gr.Row(elem_id="browse-filters"):
             self.tags = gr.Dropdown([], multiselect=True, label="Tag", min_width=170)

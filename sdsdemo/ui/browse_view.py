@@ -226,7 +226,7 @@ def filter_of(filters: FilterValues, catalogue: Catalogue) -> Filter:
     metric = metric_of(filters, catalogue)
     choices: Mapping[str, tuple[object, Sequence[str]]] = {
         "Metric": (metric, catalogue.metrics),
-        "Who is right": (filters.who, list(WHO)),
+        "Outcome": (filters.who, list(WHO)),
         "Decided": (filters.decided, list(DECIDED)),
         "Sort": (filters.order, list(ORDER)),
         "Match tags": (filters.of_several, list(OF_SEVERAL)),

@@ -83,7 +83,7 @@ def test_runs_of_either_kind_follow_each_other(page: Page, address: str) -> None
     expect(page.locator(".pair-card .c1")).to_have_count(EXAMPLES)
     expect(page.locator(".tallies")).to_contain_text(f"n = {EXAMPLES}")
     expect(page.locator("#browse-charts")).to_contain_text("Accuracy by tag")
-    choose(page, "Who is right", "the first model is right")
+    choose(page, "Outcome", "first model right")
     expect(page.locator(COUNT)).to_have_text(re.compile(rf"^[1-{EXAMPLES - 1}] of {EXAMPLES}$"))
     page.locator("#browse-clear").click()
     expect(page.locator(COUNT)).to_have_text(f"{EXAMPLES} of {EXAMPLES}")
