@@ -36,6 +36,11 @@ EXAMPLES = (
 )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests first."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 def fake_workbench(**environment: str) -> Workbench:
     """A workbench on the shipped cards whose models are fakes."""
     return Workbench(Settings.from_environment(environment), opener=FakeScorer)

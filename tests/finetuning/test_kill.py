@@ -9,12 +9,15 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
+
 from sdsdemo.mini.experiments.draw_assets import write_benchmark
 from sdsdemo.settings import ROOT
 
 KILLS = 4
 
 
+@pytest.mark.long
 def test_a_killed_run_leaves_a_whole_checkpoint_and_no_process(tmp_path: Path) -> None:
     write_benchmark(tmp_path / "pairs", seed=3, split="validation", count=7)
     command = [sys.executable, "-m", "tests.killed_training", str(tmp_path), f"folder:{tmp_path / 'pairs'}", str(KILLS)]

@@ -22,6 +22,7 @@ def ran(command: list[str]) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
+@pytest.mark.long
 def test_two_processes_make_the_steps_of_one(tmp_path: Path) -> None:
     write_benchmark(tmp_path / "pairs", seed=3, split="validation", count=7)
     benchmark = f"folder:{tmp_path / 'pairs'}"

@@ -141,6 +141,7 @@ def stopped_after(recipe: Recipe, out: Path, workbench: Workbench, seconds: floa
     return last.state, ended - asked[0]
 
 
+@pytest.mark.long
 def test_a_stop_at_any_moment_is_quick_and_costs_no_weight(
     tmp_path: Path, benchmark: str, workbench: Workbench
 ) -> None:

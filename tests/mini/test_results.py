@@ -38,6 +38,7 @@ def test_the_documents_show_the_stored_figures_with_n_and_intervals(name: str) -
     assert as_markdown(stored(name)) in (ROOT / "docs" / "models.md").read_text()
 
 
+@pytest.mark.long
 def test_a_sample_scored_anew_gives_the_rows_of_the_shipped_run(tmp_path: Path) -> None:
     """Every model on two examples of each kind of swap: each score, and each loss behind it."""
     shipped = read_run(ASSETS / "mini" / "runs" / "mini")

@@ -153,6 +153,7 @@ def met(number: int) -> Times:
     return times(pairs=float(number), asking=float(time.monotonic() < patience), evaluation=float(os.getpid()))
 
 
+@pytest.mark.long
 def test_processes_are_timed_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(MEETING, str(tmp_path))
     found = study_timing.measured(2, met)

@@ -40,6 +40,7 @@ def with_two(folder: Path, out: Path) -> dict:
     return json.loads(done.stdout)
 
 
+@pytest.mark.long
 def test_two_processes_share_a_run_and_give_what_one_gives(folder: Path, tmp_path: Path) -> None:
     spend = budget(2, 2, 0)
     one = evaluate(f"folder:{folder}", MODELS, workbench=Workbench(), budget=spend, out=tmp_path / "one")

@@ -72,6 +72,7 @@ def choose(page: Page, field: str, option: str) -> None:
     page.get_by_role("option", name=option, exact=True).click()
 
 
+@pytest.mark.long
 def test_runs_of_either_kind_follow_each_other(page: Page, address: str) -> None:
     page.goto(address + "?tab=browse")
     expect(page.locator(COUNT)).to_have_text("400 of 400")

@@ -72,6 +72,7 @@ def visitor(browser: Browser, address: str, **options: object) -> Page:
     return page
 
 
+@pytest.mark.long
 def test_a_real_run_is_stopped_and_kept_and_its_model_answers_in_compare(browser: Browser, real: str) -> None:
     page = visitor(browser, real)
     expect(page.locator("#ft-estimate")).to_contain_text("on this machine", timeout=LONG)
@@ -213,6 +214,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
     server.kill()
 
 
+@pytest.mark.long
 def test_a_run_that_the_server_s_death_cut_is_resumed_to_its_end(browser: Browser, server: Server) -> None:
     page = visitor(browser, server.address)
     page.locator("#ft-start").click()
