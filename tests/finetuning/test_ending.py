@@ -55,7 +55,7 @@ def end_of(events: Iterator[Event]) -> Done:
     return last
 
 
-def test_a_resume_stopped_while_it_prepares_leaves_the_weights_as_they_were(start: Finetune, tmp_path: Path) -> None:
+def test_a_resume_stopped_in_preparation_leaves_the_weights_as_they_were(start: Finetune, tmp_path: Path) -> None:
     folder = FineTuningFolder(tmp_path / "run")
     for event in start():
         if isinstance(event, Step) and event.step == 3:

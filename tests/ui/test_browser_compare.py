@@ -147,7 +147,7 @@ def test_the_timestep_range_is_checked_and_kept_in_the_address(visit):
     expect(page.locator("#message [role=alert]")).to_have_count(0)
 
 
-def test_an_answer_to_captions_that_were_edited_meanwhile_stays_marked_as_old(visit, served):
+def test_an_answer_to_captions_edited_meanwhile_stays_marked_as_old(visit, served):
     page = visit().page
     with slow(served.workbench, "asked"):
         press(page, "asked")
