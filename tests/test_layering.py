@@ -234,6 +234,17 @@ def test_no_file_has_more_than_350_lines() -> None:
     assert not long
 
 
+def test_names_of_tests_are_under_70_characters() -> None:
+    names = [
+        node.name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for node in ast.walk(tree(path))
+        if isinstance(node, FUNCTION) and node.name.startswith("test_")
+    ]
+    assert len(names) > 1000
+    assert [name for name in names if len(name) >= 70] == []
+
+
 def test_functions_are_short() -> None:
     functions = [node for path in FILES for node in ast.walk(tree(path)) if isinstance(node, FUNCTION)]
     lines = sorted((node.end_lineno or 0) - node.lineno + 1 for node in functions)

@@ -60,7 +60,7 @@ def test_a_long_caption_is_told_its_length_and_the_limit():
         check_captions([FINE, "x" * 5000])
 
 
-def test_the_limit_itself_is_allowed_and_counts_what_is_left_after_tidying():
+def test_the_limit_is_allowed_and_counts_what_is_left_after_cleaning():
     longest = "x" * LIMITS.caption_characters
     assert check_captions([FINE, f"   {longest}\x00   "]) == [FINE, longest]
     with pytest.raises(UserError, match=f"{LIMITS.caption_characters + 1} characters"):

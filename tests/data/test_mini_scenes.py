@@ -66,7 +66,7 @@ def test_a_combination_has_one_split_whatever_its_order() -> None:
         assert split_of(twin.combination) == "benchmark"
 
 
-def test_a_pair_has_the_same_words_in_another_order_and_scenes_that_differ() -> None:
+def test_a_pair_has_the_same_words_in_another_order_and_other_scenes() -> None:
     for pair in benchmark_pairs(2, "validation", 400):
         first, second = pair.sentences
         assert sorted(first.words) == sorted(second.words)

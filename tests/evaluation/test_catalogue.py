@@ -330,7 +330,7 @@ def test_a_session_keeps_what_its_last_click_opened() -> None:
     assert session.now == ("", 8)
 
 
-def test_an_example_says_which_click_opened_it_when_a_filter_draws_it_anew(tab: BrowseTab) -> None:
+def test_an_example_says_which_click_opened_it_when_a_filter_redraws_it(tab: BrowseTab) -> None:
     drawn = tab._refresh(None, *ASKED, 0, browse.Selection(("e1", 3))).example
     assert drawn.startswith('<section class="example" data-id="e1" data-request="3"')
     assert "data-request" not in tab.view.show(ASKED, 0, "e1").example

@@ -71,7 +71,7 @@ def test_choices_on_a_part_of_the_reported_retrieval_set_are_said() -> None:
     assert "were chosen on" not in " ".join(limits(found))
 
 
-def test_the_shipped_student_is_said_to_be_another_than_the_confirmed_cell() -> None:
+def test_the_shipped_student_is_not_called_the_confirmed_cell() -> None:
     assert SHIPPED in verdict(FOUND)
     assert f"its lambda is {LAMBDAS['mini-sds-clip']:g}, the study's is {CONFIRM.cells['sds'].lam:g}" in SHIPPED
     scored = json.loads((RESULTS / "mini-retrieval.json").read_text())["models"]

@@ -53,7 +53,7 @@ def test_zero_is_always_in_view():
         assert low < 0 < high
 
 
-def test_backgrounds_are_transparent_and_texts_have_no_colour_of_their_own():
+def test_backgrounds_are_transparent_and_texts_have_no_own_colour():
     for figure in (loss_by_timestep([curves()], CAPTIONS), difference_by_timestep([curves()])):
         assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0,0,0,0)"
         assert figure.layout.font.color is None

@@ -105,7 +105,7 @@ def test_a_last_line_that_was_cut_is_dropped_and_scored_again(tmp_path: Path) ->
     assert all(json.loads(line) for line in file.read_text().splitlines())
 
 
-def test_other_settings_in_the_same_folder_are_refused_and_nothing_is_lost(tmp_path: Path) -> None:
+def test_other_settings_in_a_folder_are_refused_and_nothing_is_lost(tmp_path: Path) -> None:
     run(Shelf(), tmp_path / "run")
     before = (tmp_path / "run" / SCORES).read_bytes()
     with pytest.raises(UserError, match="different settings"):

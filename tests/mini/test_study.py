@@ -78,7 +78,7 @@ def small_benchmarks(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureReq
         monkeypatch.setattr(module, "_examples", lambda name: (few * 40)[:40])
 
 
-def test_swaps_that_were_never_trained_are_reported_apart_and_the_rest_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_withheld_swaps_and_the_rest_are_reported_separately(monkeypatch: pytest.MonkeyPatch) -> None:
     kind = next(e for e in read_benchmark("mini") if e.tags["tag"] == "Adjective-Size")
     words = next(e for e in read_benchmark("mini") if " left of " in e.captions[0])
     other = next(e for e in read_benchmark("mini") if e.tags["tag"] == "Noun inside")
@@ -198,7 +198,7 @@ def test_only_whole_seeds_count_while_a_study_is_under_way() -> None:
     assert findings(BASE_ROWS, {"confirm": []})["confirm"]["seeds"] == []
 
 
-def test_cells_of_an_exploratory_study_count_with_the_seeds_that_there_are() -> None:
+def test_exploratory_cells_count_with_the_seeds_that_there_are() -> None:
     study = replace(CONFIRM, bases=CONFIRM.bases[:1], exploratory=True)
     base = study.bases[0]
     rows = [row for row in confirmed({"sds": 0.1}) if row["base"] == base]

@@ -89,9 +89,7 @@ def test_preprocessing_is_the_tag_s_and_weights_are_the_cache_s(
 
 
 @pytest.mark.parametrize("trained_with", [True, False])
-def test_another_activation_than_the_weights_were_trained_with_is_an_error(
-    named: dict[str, Any], trained_with: bool
-) -> None:
+def test_an_activation_that_the_weights_do_not_have_is_refused(named: dict[str, Any], trained_with: bool) -> None:
     named["facts"]["quick_gelu"] = trained_with
     named["config"]["quick_gelu"] = not trained_with
     with pytest.raises(UserError, match="QuickGELU"):
@@ -106,7 +104,7 @@ def test_the_activation_of_a_name_and_tag_is_used(named: dict[str, Any]) -> None
     assert not np.allclose(model.score(pictures(), CAPTIONS, BUDGET).score_IC, plain.score_IC, atol=1e-4)
 
 
-def test_openais_weights_without_quickgelu_are_refused_with_the_right_name() -> None:
+def test_openai_weights_without_quickgelu_are_told_the_right_name() -> None:
     with pytest.raises(UserError, match="ViT-B-32-quickgelu/openai"):
         scorer_of("open_clip:ViT-B-32/openai")
 

@@ -128,7 +128,7 @@ def test_a_picture_that_cannot_be_taken_is_one_sentence_over_the_api(client, tmp
     assert str(tmp_path) not in str(refusal.value)
 
 
-def test_a_file_that_is_no_picture_is_refused_without_a_path_of_the_server(client, tmp_path: Path):
+def test_a_file_that_is_no_picture_is_refused_without_a_server_path(client, tmp_path: Path):
     wrong = tmp_path / "wrong.png"
     wrong.write_text("this is not a picture")
     with pytest.raises(AppError) as refusal:

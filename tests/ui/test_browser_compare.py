@@ -22,7 +22,7 @@ def caption(page: Page, letter: str):
     return page.locator(f"#caption-{letter} textarea")
 
 
-def test_the_page_opens_with_an_answer_and_asks_no_other_site_for_anything(visit, served):
+def test_the_page_opens_with_an_answer_and_asks_no_other_site(visit, served):
     opened = visit()
     expect(opened.page.locator(VERDICTS)).to_have_count(3)
     expect(opened.page.locator("#loss-chart .js-plotly-plot .scatterlayer")).to_be_visible()
@@ -115,7 +115,7 @@ def test_a_slow_network_never_checks_an_earlier_picture(visit, tmp_path: Path):
     page.unroute_all(behavior="wait")
 
 
-def test_what_was_read_otherwise_is_seen_beside_the_answer_and_is_no_alarm(visit):
+def test_cleaned_text_is_shown_beside_the_answer_and_is_no_alarm(visit):
     page = visit().page
     caption(page, "a").fill("a red square &amp; a blue one")
     page.locator("#score").click()
@@ -242,7 +242,7 @@ def test_an_address_without_a_picture_fills_in_the_captions(visit):
     expect(caption(page, "b")).to_have_value("two")
 
 
-def test_the_copied_link_reopens_the_example_and_the_files_hold_the_scores(visit, served):
+def test_the_copied_link_reopens_the_example_and_files_hold_the_scores(visit, served):
     page = visit(permissions=["clipboard-read", "clipboard-write"]).page
     page.get_by_role("button", name="Copy link").click()
     expect(page.get_by_role("button", name="Link copied")).to_be_visible()

@@ -309,7 +309,7 @@ def test_what_is_to_be_typed_looks_like_it_and_everything_else_stays_text():
     assert compare_html.prose("one ` alone") == "one ` alone"
 
 
-def test_a_loss_that_is_no_number_gives_a_row_without_a_verdict_for_anyone():
+def test_a_loss_that_is_no_number_gives_a_row_without_a_verdict():
     html = compare_html.row_html(answer_of("mini-diffusion", loss=float("nan")), truth=0)
     assert "✓" not in html
     assert "✗" not in html
