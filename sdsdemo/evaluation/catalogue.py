@@ -43,7 +43,7 @@ WHO = {
 }
 OF_SEVERAL = {ANY: "any of the tags", ALL: "all of the tags"}
 """For kinds of tags that an example may have several of."""
-DECIDED = {ANY: "decided or undecided", "decided": "decided both times", "undecided": "undecided at least once"}
+DECIDED = {ANY: "either", "decided": "decided both times", "undecided": "undecided at least once"}
 ORDER = {
     "benchmark": "benchmark order",
     "closest": "closest call first",

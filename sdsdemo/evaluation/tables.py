@@ -24,8 +24,8 @@ READINGS = {
 ACCURACY, MATCH = "accuracy", "group_match"
 TURNED = "Are the captions the right way round?"
 ONE_WINS = (
-    "One caption wins for both images, or one image for both captions, more often than by chance (see the modes); "
-    "group-match, which cancels that, is not below it."
+    "One caption wins for both images, or one image for both captions, more often than chance would have it "
+    "(see the failure modes); group-match, which cancels this, is not below chance."
 )
 APART = {
     "not_finite": (
@@ -116,7 +116,7 @@ def expected_lines(result: Result, card_of: Callable[[str], Card]) -> list[str]:
 
 
 def warnings(result: Result) -> list[str]:
-    """Caveats on the shares, one sentence each: below chance with the whole interval, non-finite scores, ties, captions
+    """Caveats on the shares, one sentence each: below chance by the whole interval, non-finite scores, ties, captions
     that a model misreads."""
     found = [_below_chance(name, entry, result["chance"]) for name, entry in result["models"].items()]
     found += [f"{name}: {line}" for name, entry in result["models"].items() for line in _apart(entry.get("apart"))]
@@ -127,9 +127,9 @@ def _below_chance(name: str, entry: Mapping[str, Any], chance: Mapping[str, floa
     below = entry.get("below_chance", [])
     if not below:
         return ""
-    shares = ", ".join(f"{_label(m)} {percent(entry[m])} where chance is {100 * chance[m]:.1f}" for m in below)
+    shares = ", ".join(f"{_label(m)} {percent(entry[m])} (chance {100 * chance[m]:.1f})" for m in below)
     why = TURNED if ACCURACY in below or MATCH in below else ONE_WINS
-    return f"{name}: below chance with the whole interval: {shares}. {why}"
+    return f"{name} is below chance, interval included: {shares}. {why}"
 
 
 def _apart(counts: Mapping[str, Any] | None) -> Iterator[str]:
