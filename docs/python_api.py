@@ -25,6 +25,7 @@ MODULES = (
     "sdsdemo.models",
     "sdsdemo.models.images",
     "sdsdemo.core.losses",
+    "sdsdemo.core.intervals",
     "sdsdemo.core.metrics",
     "sdsdemo.core.outcomes",
     "sdsdemo.data.benchmarks",

@@ -48,7 +48,7 @@ OWNERS = {
     "accelerate": ("runtime/distributed.py",),
     "filelock": ("runtime/files.py",),
     "pydantic": ("runtime/shapes.py",),
-    "scipy": ("core/metrics.py", "models/domain.py"),
+    "scipy": ("core/intervals.py", "models/domain.py"),
     "open_clip": ("models/*.py", "mini/models/*.py", "mini/experiments/*.py", "core/losses.py"),
     "diffusers": ("models/*.py", "mini/models/*.py", "mini/experiments/*.py"),
     "transformers": ("models/*.py", "mini/models/*.py", "mini/experiments/*.py"),

@@ -20,7 +20,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from sdsdemo.core.metrics import student_t_quantile
+from sdsdemo.core.intervals import student_t_quantile
 
 DRAWS, SEED = 4_000, 20_005
 """Resamples and seed of the bootstrap."""

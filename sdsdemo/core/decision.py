@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sdsdemo.core.metrics import paired_difference, student_t_quantile
+from sdsdemo.core.intervals import paired_difference, student_t_quantile
 from sdsdemo.types import Preference, Scores
 
 NO_NUMBER = {

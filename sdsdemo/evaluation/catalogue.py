@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sdsdemo.core.decision import decide
-from sdsdemo.core.metrics import ACCURACY, MODES, Proportion, margins, proportion, verdict
+from sdsdemo.core.intervals import Proportion, proportion
+from sdsdemo.core.metrics import ACCURACY, MODES, margins, verdict
 from sdsdemo.core.outcomes import contest, judge
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.errors import UserError

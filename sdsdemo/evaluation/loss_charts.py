@@ -18,7 +18,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from sdsdemo.core.metrics import PairedDifference, paired_difference
+from sdsdemo.core.intervals import PairedDifference, paired_difference
 
 Figure = go.Figure
 """What every function here returns."""
@@ -81,7 +81,7 @@ def difference_by_timestep(curves: Sequence[Curves]) -> go.Figure:
     """Loss of B minus loss of A over the timesteps with its 95 % band, one panel per model. Above zero favours A.
 
     Both captions meet the same noise, so the band is that of the *paired* difference; with one noise draw a timestep
-    there is no band (`metrics.paired_difference`).
+    there is no band (`intervals.paired_difference`).
     """
     figure = _panels(curves, "loss of B − loss of A")
     for row, curve in enumerate(curves, start=1):

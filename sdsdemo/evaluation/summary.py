@@ -21,7 +21,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from sdsdemo.core import score_variants
-from sdsdemo.core.metrics import ACCURACY, CHANCE, mcnemar_exact, proportion, verdict
+from sdsdemo.core.intervals import mcnemar_exact, proportion
+from sdsdemo.core.metrics import ACCURACY, CHANCE, verdict
 from sdsdemo.core.outcomes import Outcomes, caveat_counts, judge, judge_matrices
 from sdsdemo.data.published.averages import averages
 from sdsdemo.data.published.sets import TRUE

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdsdemo.core.metrics import Change, paired_change, proportion
+from sdsdemo.core.intervals import Change, paired_change, proportion
 from sdsdemo.core.outcomes import judge
 from sdsdemo.data.benchmarks import read_benchmark, retrieval, zero_shot
 from sdsdemo.data.mini.benchmarks import SWAPS

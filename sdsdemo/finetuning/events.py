@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sdsdemo.core.metrics import Proportion
+from sdsdemo.core.intervals import Proportion
 
 
 @dataclass(frozen=True, kw_only=True)

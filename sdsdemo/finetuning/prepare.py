@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdsdemo.core.metrics import proportion
+from sdsdemo.core.intervals import proportion
 from sdsdemo.finetuning.batches import PairBatches
 from sdsdemo.finetuning.events import Event, Notice, Working
 from sdsdemo.finetuning.objectives import Objective, ObjectiveConfig

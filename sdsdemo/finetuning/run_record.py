@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from sdsdemo.core.metrics import proportion
+from sdsdemo.core.intervals import proportion
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning import checkpoints
 from sdsdemo.finetuning.before_after import Evaluation

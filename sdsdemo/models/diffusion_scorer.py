@@ -22,8 +22,8 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
+from sdsdemo.core.intervals import grid_stderr
 from sdsdemo.core.losses import denoising_error
-from sdsdemo.core.metrics import grid_stderr
 from sdsdemo.errors import UserError
 from sdsdemo.models.batching import parts_of
 from sdsdemo.models.diffusion import LatentDiffusion

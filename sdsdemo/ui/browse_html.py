@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from sdsdemo.core.metrics import MODES, Proportion, verdict
+from sdsdemo.core.intervals import Proportion
+from sdsdemo.core.metrics import MODES, verdict
 from sdsdemo.evaluation.catalogue import CATEGORY, TAG_KINDS, WHO, Catalogue, Filter, TagShares, Tally, facts
 from sdsdemo.evaluation.limits import lesson_words
 from sdsdemo.evaluation.summary import NO_TAG

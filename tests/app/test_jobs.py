@@ -17,7 +17,7 @@ import pytest
 from sdsdemo.app.job_states import MOST_POINTS, Job, changes_by, write_request
 from sdsdemo.app.jobs import FULL, TUNED, Jobs
 from sdsdemo.app.workbench import Workbench
-from sdsdemo.core.metrics import proportion
+from sdsdemo.core.intervals import proportion
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.store import HEADER, read_run
 from sdsdemo.finetuning.events import DeviceChosen, Done, Evaluated, Notice, Step, WeightsSaved, Working

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sdsdemo.core.decision import decide, verdict_words
-from sdsdemo.core.metrics import paired_difference, student_t_quantile
+from sdsdemo.core.intervals import paired_difference, student_t_quantile
 from sdsdemo.types import Evidence, Preference, Scores
 
 LABELS = ("A", "B", "C")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sdsdemo.core.metrics import paired_difference
+from sdsdemo.core.intervals import paired_difference
 from sdsdemo.evaluation import figures
 from sdsdemo.evaluation.loss_charts import COLOURS, Curves, _log_ticks, difference_by_timestep, loss_by_timestep
 

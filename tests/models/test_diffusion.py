@@ -23,7 +23,7 @@ from diffusers import (
 )
 from transformers import CLIPTokenizer, DistilBertModel, PreTrainedTokenizerFast
 
-from sdsdemo.core.metrics import grid_stderr
+from sdsdemo.core.intervals import grid_stderr
 from sdsdemo.errors import UserError
 from sdsdemo.models import cards, open_scorer
 from sdsdemo.models.diffusion import LatentDiffusion, load_diffusion

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sdsdemo.core.metrics import proportion
+from sdsdemo.core.intervals import proportion
 from sdsdemo.finetuning.events import Done, Evaluated, Notice, Step, WeightsSaved, Working
 from sdsdemo.finetuning.recipe import PRESETS
 from sdsdemo.runtime import zerogpu

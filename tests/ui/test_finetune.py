@@ -13,7 +13,7 @@ import pytest
 from sdsdemo.app.job_states import EvaluationPoint, Job, Point
 from sdsdemo.app.jobs import Jobs
 from sdsdemo.app.workbench import Workbench
-from sdsdemo.core.metrics import paired_change, proportion
+from sdsdemo.core.intervals import paired_change, proportion
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.phrases import KEPT, change_words, duration
 from sdsdemo.finetuning.recipe import PRESETS, Recipe, cli_flag

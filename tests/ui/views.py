@@ -13,7 +13,7 @@ from PIL import Image
 
 from sdsdemo.app.job_states import EvaluationPoint, Job, Point
 from sdsdemo.core.decision import decide
-from sdsdemo.core.metrics import paired_change, proportion
+from sdsdemo.core.intervals import paired_change, proportion
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.catalogue import Catalogue, Filter, by_mode, by_tag, by_transition, read_catalogue, tally
 from sdsdemo.evaluation.store import RunFolder, read_run

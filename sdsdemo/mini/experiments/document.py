@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sdsdemo.core.metrics import paired_change, proportion
+from sdsdemo.core.intervals import paired_change, proportion
 from sdsdemo.core.number_format import points_words, share_words
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.evaluation.figures import by_share_figure, curves_figure, effects_figure, saved

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from sdsdemo.core.bootstrap import Effect, holm, nested_effect
-from sdsdemo.core.metrics import proportion
+from sdsdemo.core.intervals import proportion
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.finetuning.before_after import MEANT_FOR, NON_INFERIORITY_MARGIN, withheld_rows
 from sdsdemo.mini.experiments.declared import BESIDE, CONTROLS, DECLARED, SCREENED, STUDIES
