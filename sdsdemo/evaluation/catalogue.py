@@ -276,7 +276,7 @@ def facts(catalogue: Catalogue, place: int, kinds: Sequence[str]) -> list[str]:
 
 
 def _share(catalogue: Catalogue, model: str, metric: str, places: np.ndarray) -> Proportion:
-    """Of the examples at these places on which the model says something."""
+    """Those of the examples at these places that the model scores."""
     says = places[catalogue.finite[model][places]]
     return proportion(int(catalogue.right[model][metric][says].sum()), len(says))
 

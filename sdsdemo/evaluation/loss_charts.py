@@ -34,7 +34,7 @@ FRAME_HEIGHT = 80
 LOG_FROM_RATIO = 20.0
 """Losses that span more than this are drawn on a logarithmic axis: at low noise they are many times larger."""
 ROOM_AROUND = 0.16
-"""Share of the difference's range that is left free above and below."""
+"""Share of the difference's range left free above and below."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class Curves:
 
 
 def loss_by_timestep(curves: Sequence[Curves], captions: Sequence[str]) -> go.Figure:
-    """The denoising loss of every caption over the timesteps, a panel a model: the mean over the noise draws."""
+    """The denoising loss of every caption over the timesteps, one panel per model: the mean over the noise draws."""
     figure = _panels(curves, "denoising loss")
     for row, curve in enumerate(curves, start=1):
         mean_CT = curve.loss_CTN.astype(np.float64).mean(axis=2)
@@ -110,7 +110,7 @@ def difference_by_timestep(curves: Sequence[Curves]) -> go.Figure:
 
 
 def _panels(curves: Sequence[Curves], y_title: str) -> go.Figure:
-    """An empty figure with one panel a model, under each other, so that a phone shows them as well."""
+    """An empty figure with one panel per model, stacked so that a phone shows them too."""
     count = max(len(curves), 1)
     titles = [html.escape(curve.model) for curve in curves] if count > 1 else None
     figure = make_subplots(rows=count, cols=1, subplot_titles=titles, vertical_spacing=0.24 / count)

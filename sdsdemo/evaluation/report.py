@@ -92,7 +92,7 @@ def results_of(
     note: Callable[[str], None] = lambda line: None,
     called: Callable[[StoredRun], str] = lambda run: run.path.name,
 ) -> list[Result]:
-    """One result for all runs of the same examples. called: a run's name in messages; on the page never its path."""
+    """One result for all runs of the same examples. called: a run's name in messages; never its path on the page."""
     groups: list[list[StoredRun]] = []
     for run in runs:
         for line in run.notes:
@@ -121,7 +121,8 @@ def scored_of(run: StoredRun) -> dict[str, Scored]:
 
 
 def write_report(results: Sequence[Result], out: Path, note: Callable[[str], None]) -> None:
-    """results.json, results.csv, and a figure a benchmark as PNG and SVG. Raises `UserError` for a full disk."""
+    """Writes results.json, results.csv, and a figure per benchmark as PNG and SVG. Raises `UserError` if the disk is
+    full."""
     from sdsdemo.evaluation.figures import save_shares
 
     try:

@@ -280,7 +280,7 @@ class _Work:
     def _asked(
         self, name: str, examples: Sequence[Example], what: str, found: dict[str, Scores], asked: deque[Example]
     ) -> Iterator[Example]:
-        """The examples as the scorer takes them, noted in `asked`; what is stored by then goes to `found`."""
+        """The examples as the scorer takes them, recorded in `asked`; those stored meanwhile go to `found`."""
         for example in self.opening.usable(examples):
             kept = self._stored(name, example, what)
             if kept is not None:
@@ -300,8 +300,8 @@ class _Work:
         return self.run.add(name, example.id, scores, what, made_of=_digest_of(example, what))
 
     def _enter(self, name: str) -> None:
-        """Name the model in the folder. Raises `UserError` where that holds scores of another one of this name, and for
-        a model that can no longer be read."""
+        """Register the model in the folder. Raises `UserError` if the folder holds scores of another model of this
+        name, and for a model that can no longer be read."""
         assert self.run is not None
         card = self._card(name)
         try:
@@ -322,7 +322,7 @@ class _Work:
 
 
 def _digest_of(example: Example, what: str) -> str | None:
-    """For a row that is not of the example's own pictures, what it is made of: other pictures, or none."""
+    """What a row depends on that is not scored on the example's own pictures: other pictures, or none."""
     return made_of(example) if what else None
 
 

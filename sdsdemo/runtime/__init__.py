@@ -1,1 +1,1 @@
-"""The machine below everything else: files, locks, and what a file must look like. Knows nothing of this project."""
+"""The machine: files, locks, processes, and the shapes of data in files. Knows nothing of this project."""

@@ -1,8 +1,8 @@
-"""The SHA-256 of a file's content, computed once while the file stays as it is. Knows nothing of what is in a file.
+"""The SHA-256 of a file's content, computed once while the file is unchanged. Knows nothing of what is in a file.
 
-A large file is known again by path, size, inode, time of change and time of its entry (which no copy and no `touch -d`
-can set back); only then is its content taken to be what it was. A file that was written within the last seconds may be
-written again within the same tick of the clock, so that its digest is not kept ("racy git").
+A large file counts as unchanged if its path, size, inode, modification time and change time (which neither a copy nor
+`touch -d` can reset) are the same. A file written within the last seconds could be written again within the same clock
+tick, so its digest is not cached ("racy git").
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from sdsdemo.runtime.files import append, from_json, to_json, whole_lines, write
 from sdsdemo.runtime.shapes import shaped
 
 SMALL = 1_000_000
-"""Bytes up to which a file is always read: that takes a millisecond."""
+"""Files of up to so many bytes are always read: that takes a millisecond."""
 YOUNG = 3.0
-"""Seconds after a change within which a digest is not kept."""
+"""Seconds after a change during which a digest is not cached."""
 MOST = 5_000
-"""Lines of the kept file; beyond it is started afresh."""
+"""Lines of the cache file; a longer one is started afresh."""
 
 Key = tuple[str, int, int, int, int]
 """Path, size, nanoseconds of the last change of content and of entry, inode."""
 
 
 class Digests:
-    """Digests of files, kept in memory and, where `kept` names one, in a file of JSON lines. Safe to share."""
+    """Digests of files, cached in memory and, if `kept` names a file, as JSON Lines there. Safe to share."""
 
     def __init__(self, kept: Path | None = None) -> None:
         self._kept = kept
@@ -61,7 +61,7 @@ class Digests:
         return self._known
 
     def _write(self, key: Key, digest: str) -> None:
-        """A cache that cannot be written costs time and nothing else."""
+        """A cache that cannot be written costs time, nothing else."""
         if self._kept is None:
             return
         line = to_json([*key, digest])
@@ -87,7 +87,7 @@ def digest_of(paths: Iterable[Path]) -> str:
 
 
 def digest_of_json(value: object) -> str:
-    """SHA-256 of what JSON holds, whatever its spaces and the order of its keys."""
+    """SHA-256 of JSON content, whatever its whitespace and key order."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
@@ -97,7 +97,7 @@ def _key(path: Path) -> Key:
 
 
 def _read(path: Path) -> dict[Key, str]:
-    """What an earlier process kept; of a line that cannot be read nothing is taken."""
+    """Digests that an earlier process cached; unreadable lines are ignored."""
     known: dict[Key, str] = {}
     try:
         lines = whole_lines(path)

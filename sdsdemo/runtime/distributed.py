@@ -1,6 +1,6 @@
-"""The processes that share one run, on one machine or on several: who am I, wait for all, gather from all.
+"""The processes that share one run, on one machine or several: which one is this, wait for all, gather from all.
 
-Under `torchrun` or `accelerate launch` they are found through Accelerate's process state; anywhere else there is one.
+Under `torchrun` or `accelerate launch` Accelerate's process state finds them; otherwise there is one.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Processes:
-    """This process among those of its run. The default is to be alone."""
+    """This process among those of its run; by default the only one."""
 
     index: int = 0
     count: int = 1
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the one that writes the header, merges and prints."""
+        """Whether this process writes the header, merges and prints."""
         return self.index == 0
 
     def wait(self) -> None:
-        """Return when every process has come here."""
+        """Wait until every process has got here."""
 
     def gather(self, items: list[Any]) -> list[Any]:
-        """The items of all processes, in the order of the processes; all of them must call it."""
+        """The items of all processes, in process order; every process must call it."""
         return items
 
     def gather_rows(self, rows: Tensor) -> Tensor:
-        """The rows of all processes, in the order of the processes, without a gradient; each gives equally many."""
+        """The rows of all processes, in process order, without gradients; each process gives equally many."""
         return rows.detach()
 
     def sum_gradients(self, parameters: Iterable[Parameter]) -> None:
-        """Replace each gradient by the sum over the processes."""
+        """Replace each gradient by its sum over the processes."""
 
     def sum_numbers(self, numbers: Mapping[str, float]) -> dict[str, float]:
         """Each number summed over the processes."""
@@ -50,7 +50,7 @@ class Processes:
 
 
 ALONE = Processes()
-"""This process, which shares its run with no other."""
+"""A process that shares its run with no other."""
 
 
 class _Several(Processes):
@@ -87,7 +87,7 @@ class _Several(Processes):
 
 @contextmanager
 def _stdout_to_stderr() -> Iterator[None]:
-    """What libraries print meanwhile goes to stderr, C++ included: Gloo of torch 2.8 names its peers on stdout."""
+    """Sends to stderr what libraries print meanwhile, C++ included: Gloo of torch 2.8 names its peers on stdout."""
     sys.stdout.flush()
     kept = os.dup(1)
     try:
@@ -99,10 +99,10 @@ def _stdout_to_stderr() -> Iterator[None]:
 
 
 def find() -> Processes:
-    """The processes that a launcher started, or this one alone. On GPUs, each process is given its own.
+    """The processes that a launcher started, or this one alone. With GPUs, each process gets its own.
 
-    They part when the interpreter ends: a process that ends with the connections still open is now and then aborted,
-    after its work is done, by a thread of theirs, and the launcher then says that the whole run failed.
+    They disconnect when the interpreter ends: otherwise one of their threads now and then aborts a process that has
+    finished its work, and the launcher reports that the whole run failed.
     """
     if not os.environ.get("WORLD_SIZE", "1").isdecimal() or int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return ALONE

@@ -1,11 +1,12 @@
 """Files that survive a kill, and locks that end with their process: the one place that writes, appends and locks.
 
-    write_whole   a file is there as it was, or as it is meant to be: written aside, synced, renamed
-    append        lines that are on the disk when this returns
-    whole_lines   every line that was written to its end; a last one that was cut is left out
-    hold          a lock between processes (`filelock`): released when its process ends, however it ends
+    write_whole   replaces a file or leaves it as it was: written beside it, synced, renamed
+    append        adds lines, which are on the disk when this returns
+    whole_lines   reads every complete line; a truncated last one is left out
+    hold          locks between processes (`filelock`): released when the process ends, however it ends
 
-A line ends at a line feed and nowhere else: captions may hold U+2028 and whatever else `str.splitlines` cuts at.
+A line ends at a line feed and nowhere else: captions may contain U+2028 and other characters that `str.splitlines`
+splits at.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 MOST_DIGITS = 400
-"""Digits of a whole number in JSON: more than any float has, and few enough to be read at once."""
+"""Digits of an integer in JSON: more than any float has, and few enough to parse at once."""
 
 
 class BusyError(Exception):
@@ -28,7 +29,7 @@ class BusyError(Exception):
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file whole or not at all; folders above it are made. Raises `OSError`, and then leaves what was there."""
+    """Write a file whole or not at all, creating its folders. On failure raises `OSError` and leaves the old file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_aside(path) as aside:
         aside.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
@@ -36,7 +37,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 @contextmanager
 def write_aside(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to; renamed to it at the end of the block, removed where the block fails."""
+    """A temporary name beside `path`: renamed to it when the block ends, removed if the block fails."""
     aside = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(3)}.part")
     try:
         yield aside
@@ -59,14 +60,14 @@ def append(path: Path, lines: Iterable[str], *, sync: bool = True) -> None:
 
 
 def whole_lines(path: Path) -> list[str]:
-    """Every line that ends in a line feed; none where there is no file. What is no UTF-8 becomes U+FFFD."""
+    """Every line that ends in a line feed; none if there is no file. Bytes that are not UTF-8 become U+FFFD."""
     if not path.is_file():
         return []
     return path.read_bytes().decode("utf-8", errors="replace").split("\n")[:-1]
 
 
 def cut_unfinished_line(path: Path) -> None:
-    """Take away a last line without its end, so that the next one starts afresh. Only with the file's lock held."""
+    """Remove an unterminated last line, so that the next one starts afresh. Only with the file's lock held."""
     if not path.is_file():
         return
     with path.open("r+b") as file:
@@ -77,12 +78,12 @@ def cut_unfinished_line(path: Path) -> None:
 
 
 def to_json(value: Any, **options: Any) -> str:
-    """Strict JSON. Raises `ValueError` for NaN and the infinities: say None where a number is missing."""
+    """Strict JSON. Raises `ValueError` for NaN and infinities: use None for a missing number."""
     return json.dumps(value, allow_nan=False, **options)
 
 
 def finite(value: Any) -> Any:
-    """Plain values with None in place of NaN and the infinities, ready for `to_json`."""
+    """Plain values, with None for NaN and infinities, ready for `to_json`."""
     if isinstance(value, Mapping):
         return {key: finite(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
@@ -91,10 +92,10 @@ def finite(value: Any) -> Any:
 
 
 def from_json(text: str | bytes, *, allow_nan: bool = False) -> Any:
-    """What JSON text holds. Raises `ValueError` for anything that cannot be used as data.
+    """The content of JSON text. Raises `ValueError` for anything that cannot be used as data:
 
-    That is broken text, text that is no UTF-8, nesting too deep to read, a number of more than 400 digits, one that no
-    float can hold, and NaN or an infinity unless `allow_nan`, as old files of ours have them.
+    malformed text, text that is not UTF-8, nesting too deep to read, a number of more than 400 digits or beyond the
+    range of a float, and NaN or an infinity unless `allow_nan`, since our older files have them.
     """
     special = float if allow_nan else _refuse_constant
     try:
@@ -105,10 +106,10 @@ def from_json(text: str | bytes, *, allow_nan: bool = False) -> Any:
 
 @contextmanager
 def hold(path: Path, *, wait: float = 0.0) -> Iterator[None]:
-    """The lock of the file `path`, for the length of the block. The file itself stays, empty.
+    """Hold the lock of the file `path` during the block. The file itself stays, empty.
 
     wait: seconds to wait for another process; a negative number waits for ever.
-    Raises `BusyError` where it is still held then, and `OSError` where the file cannot be made.
+    Raises `BusyError` if it is still held then, and `OSError` if the file cannot be created.
     """
     from filelock import FileLock, Timeout
 
@@ -154,4 +155,4 @@ def _short_int(text: str) -> int:
 
 
 def _refuse_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number in JSON")
+    raise ValueError(f"{text} is not a number in JSON")

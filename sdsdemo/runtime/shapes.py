@@ -1,8 +1,8 @@
-"""Whether data from a file has the shape that is expected, through pydantic. Reads no file and knows no format.
+"""Checks that data from a file has the expected shape, with pydantic. Reads no file and knows no format.
 
 A shape is a type for what JSON can hold: `dict[str, list[str]]`, `list[float]`, or a `typing_extensions.TypedDict`
-(say `list`, not `tuple`). Checks are strict: a number in quotes is no number. A key that a `TypedDict` does not name is
-no fault, and stays in the value.
+(use `list`, not `tuple`). Checks are strict: a number in quotes is not a number. Keys that a `TypedDict` does not name
+are allowed, and stay in the value.
 """
 
 from __future__ import annotations

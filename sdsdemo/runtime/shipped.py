@@ -1,4 +1,4 @@
-"""JSON files that come with the project, or that a command of ours left: each checked as data when it is read."""
+"""JSON files that come with the project or from one of our commands: each is validated when it is read."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from sdsdemo.errors import UserError
 from sdsdemo.runtime.files import from_json
 from sdsdemo.runtime.shapes import shaped
 
-DAMAGED = "{name} is damaged ({why}): put it back as it was, from the repository or by the command that wrote it."
+DAMAGED = "{name} is damaged ({why}): restore it from the repository, or write it again with its command."
 
 
 def shipped(path: Path, shape: Any) -> Any:
     """What a file holds, checked against a shape (see `runtime/shapes.py`).
 
-    Raises `UserError` that names the file and the first place that does not fit.
+    Raises `UserError` that names the file and the first mismatch.
     """
     try:
         return shaped(from_json(path.read_bytes()), shape)

@@ -1,7 +1,7 @@
-"""ZeroGPU, where a Space has a GPU only inside a decorated function; anywhere else nothing changes.
+"""ZeroGPU: a Space there has a GPU only inside a decorated function. Anywhere else nothing changes.
 
-Such a function runs in a fork: what it is given and what it yields is pickled, so plain values and paths only, and the
-weights come back as a file. It is stopped by a file too, as an event of this process does not reach the fork.
+Such a function runs in a fork: its arguments and results are pickled, so it takes and yields only plain values and
+paths, and returns weights as a file. A file also stops it, since events of this process do not reach the fork.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Benchmark files of JSON: a list or an object of cases, each checked against a shape. Knows no benchmark."""
+"""Benchmark files in JSON: a list or an object of cases, each validated against a shape. Knows no benchmark."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false"
 
 
 def json_of(path: Path, wanted: str) -> list[Any] | dict[str, Any]:
-    """The list or the object in a file. Raises `UserError` for one that is no JSON, or JSON of another shape."""
+    """The list or object in a file. Raises `UserError` if the file is not JSON, or JSON of another shape."""
     check_file(path)
     try:
         content = from_json(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
@@ -56,7 +56,7 @@ def cases_of(path: Path, shape: Any, wanted: str) -> list[tuple[str, Any]]:
 
 
 def texts(case: Mapping[str, Any], keys: Sequence[str], path: Path, number: str) -> tuple[str, ...]:
-    """The texts of a case. Raises `UserError` for one that is empty."""
+    """The texts of a case. Raises `UserError` if one is empty."""
     empty = [key for key in keys if is_blank(case[key]) or not is_whole(case[key])]
     if empty:
         raise UserError(
@@ -68,14 +68,14 @@ def texts(case: Mapping[str, Any], keys: Sequence[str], path: Path, number: str)
 def note_unknown_keys(
     path: Path, cases: Sequence[tuple[str, Mapping[str, Any]]], known: Collection[str], note: Note
 ) -> None:
-    """Says which keys the cases of a file have that those of the published one do not."""
+    """Reports keys of a file's cases that the published file does not have."""
     unknown = sorted({key for _, case in cases for key in case} - set(known))
     if unknown:
         note(f"{path.name} has keys that the published file does not have: {listed(unknown)}.")
 
 
 def pictures_in(folder: Path, *names: str, any_suffix: bool = False) -> ImageFiles:
-    """The pictures in whichever of these folders are there, or in zip files of their names. Raises `UserError`."""
+    """The pictures in the existing ones of these folders, or in zip files of those names. Raises `UserError`."""
     roots = [folder / name for name in names if (folder / name).is_dir()]
     archives = [path for name in names if (path := folder / f"{name}.zip").is_file()]
     if not roots and not archives:
@@ -84,7 +84,7 @@ def pictures_in(folder: Path, *names: str, any_suffix: bool = False) -> ImageFil
 
 
 def described(value: Any) -> str:
-    """What JSON holds, in a few words, one level deep."""
+    """What JSON data holds, in a few words, one level deep."""
     if isinstance(value, list) and value:
         return f"a list of {len(value):,}, the first {_brief(value[0])}"
     if isinstance(value, dict) and value:
@@ -108,7 +108,7 @@ def _other(path: Path, content: Any, wanted: str) -> UserError:
 
 
 def _misfit(path: Path, number: str, case: Any, content: Any, shape: Any, fault: str, wanted: str) -> UserError:
-    """A file of another kind, or one case of it that is not as the others."""
+    """The error for a file of another kind, or for one case that differs from the others."""
     keys = getattr(shape, "__required_keys__", None)
     first = next(iter(content.values() if isinstance(content, dict) else content))
     if keys is None or not isinstance(first, dict) or not keys & set(first):

@@ -1,7 +1,7 @@
-"""Finding a file by a name that is written a little differently: accents in one or two characters, the suffix's case.
+"""Finds a file whose name is spelled a little differently: composed or decomposed accents, the case of the suffix.
 
-macOS writes "é" as two characters (NFD), most tables as one (NFC); cameras write .JPG where tables say .jpg. A name
-that is there as it is written is taken first; another one only where it alone is like it.
+macOS writes "é" as two characters (NFD), most tables as one (NFC); cameras write .JPG where tables have .jpg. A name
+that exists as written is taken first; another one only if it is the only match.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pathlib import Path
 
 
 def alike(name: str) -> str:
-    """Equal for names that differ in nothing but NFC or NFD and the case of the suffix."""
+    """A key that is equal for names that differ only in NFC or NFD and the case of the suffix."""
     stem, suffix = posixpath.splitext(unicodedata.normalize("NFC", name))
     return stem + suffix.lower()
 
 
 class Names:
-    """Names among which others are looked for, such as those of a zip file."""
+    """Names to search, such as those in a zip file."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._there = frozenset(names)
@@ -30,7 +30,7 @@ class Names:
             self._like.setdefault(alike(name), []).append(name)
 
     def find(self, name: str) -> str | None:
-        """The name as it is there; None where it is not, or where two are like it."""
+        """The name as it exists; None if there is none, or two that match."""
         if name in self._there:
             return name
         found = self._like.get(alike(name), [])
@@ -38,14 +38,14 @@ class Names:
 
 
 class FilesBelow:
-    """Files below a folder. Each folder is listed once, when a name is not there as it is written."""
+    """The files below a folder. Each folder is listed once, the first time a name does not exist as written."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._in = lru_cache(maxsize=None)(self._listed)
 
     def find(self, name: str) -> str | None:
-        """The path, relative to the root and with /, of the file or folder of this relative name; None for none."""
+        """The path, relative to the root and with /, of the file or folder with this relative name, or None."""
         if os.path.exists(os.path.join(self._root, name)):
             return name
         found = ""

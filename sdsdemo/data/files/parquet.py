@@ -1,6 +1,6 @@
-"""Rows of Parquet files without their pictures, which are read when they are opened, a row group at a time.
+"""Rows of Parquet files without their pictures, which are read when opened, one row group at a time.
 
-A picture is a column of bytes, of {"bytes", "path"} as the Hub has them, or of names.
+A picture column holds bytes, {"bytes", "path"} as on the Hub, or names.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sdsdemo.types import Picture
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """Where the bytes of a picture are."""
+    """Where a picture's bytes are."""
 
     path: Path
     group: int
@@ -33,7 +33,7 @@ class Cell:
     where: str
 
     def picture(self, files: ImageFiles) -> Picture:
-        """files: where it is looked for when the cell holds a name alone."""
+        """files: where to look if the cell holds only a name."""
         return Picture(
             name=f"{self.column} of {self.where[0].lower()}{self.where[1:]}",
             open=partial(self._open, files),
@@ -55,7 +55,7 @@ class Cell:
         return picture_digest.of_cell(self.path, f"{self.group} {self.column} {self.place}", read)
 
     def _held(self) -> bytes | str:
-        """The picture's bytes, or its name. Raises `UserError` for a cell that has neither."""
+        """The picture's bytes, or its name. Raises `UserError` for a cell with neither."""
         cell = _column(self.path, self.group, self.column)[self.place].as_py()
         if isinstance(cell, dict):
             cell = cell.get("bytes") or cell.get("path")
@@ -65,7 +65,7 @@ class Cell:
 
 
 def parquet_rows(files: Sequence[Path]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Where a row is, in words, and the row; pictures are `Cell`s. Raises `UserError` for a file that is broken."""
+    """Each row's place, in words, and the row; pictures are `Cell`s. Raises `UserError` for a broken file."""
     from pyarrow.parquet import ParquetFile
 
     for path in files:

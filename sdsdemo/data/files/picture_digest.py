@@ -1,11 +1,11 @@
-"""What a picture is made of, in a few letters, so that one that was replaced is known. Decodes nothing.
+"""Short digests of pictures, to notice a replaced one. Decodes nothing.
 
-    a file            SHA-256 of its bytes; read again only where size, times or inode have changed
-    in a zip file     CRC-32 and size, as its table of contents has them
-    in Parquet        SHA-256 of the cell's bytes; read again only where the file has changed
+    a file            SHA-256 of its bytes; read again only if size, times or inode have changed
+    in a zip file     CRC-32 and size, from its table of contents
+    in Parquet        SHA-256 of the cell's bytes; read again only if the file has changed
     drawn             the key that it is drawn from
 
-A file that is not there has a content of its own, so that a picture that is missing and comes back is known too.
+A missing file has a digest of its own, so that a picture that comes back is noticed too.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ State = tuple[int, int, int, int]
 
 
 def content_of(picture: Picture) -> str:
-    """The content of a picture; by its pixels where nothing cheaper is known, `MISSING` where it cannot be opened."""
+    """A picture's content; from its pixels if nothing cheaper is known; `MISSING` if it cannot be opened."""
     try:
         return picture.content() if picture.content is not None else _of_pixels(picture)
     except Exception:  # whatever is wrong with a picture is said where it is opened to be scored
@@ -38,25 +38,25 @@ def content_of(picture: Picture) -> str:
 
 
 def of_text(text: str) -> str:
-    """For what is known by a text: a key, a caption."""
+    """Digest of something that a text identifies: a key, a caption."""
     return hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).hexdigest()[:LETTERS]
 
 
 def of_file(path: Path, part: str = "") -> str:
-    """For a picture file. part: what is cut out of it, in words."""
+    """Digest of a picture file. part: the cropped region, in words."""
     state = state_of(path)
     found = _read(path) if time.time_ns() - max(state[1:3]) < YOUNG else _hashed(path, state)
     return _part_of(found, part)
 
 
 def of_member(archive: Path, name: str, part: str = "") -> str:
-    """For a picture in a zip file, by its whole name there or the last part of it; part as in `of_file`."""
+    """Digest of a picture in a zip file, by its full name there or the last part of it; part as in `of_file`."""
     found = _members(archive, state_of(archive)).get(name, MISSING)
     return found if found == MISSING else _part_of(found, part)
 
 
 def of_cell(path: Path, place: str, read: Callable[[], bytes]) -> str:
-    """For a picture in a table file. place: which cell, in words. read: its bytes."""
+    """Digest of a picture in a table file. place: which cell, in words. read: gives its bytes."""
     return _cell(path, place, state_of(path), read)
 
 
@@ -65,7 +65,7 @@ def _part_of(content: str, part: str) -> str:
 
 
 def state_of(path: Path) -> State:
-    """What changes with every change of a file: a copy or `touch -d` cannot set the third back. Raises `OSError`."""
+    """What changes whenever a file does: a copy or `touch -d` cannot reset the third value. Raises `OSError`."""
     found = path.stat()
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
@@ -106,10 +106,8 @@ def _of_pixels(picture: Picture) -> str:
 
 
 def made_of(example: Example) -> str:
-    """What the scores of an example are made of: a digest of its captions, and one of its pictures.
-
-    The second is missing where a picture is not there.
-    """
+    """What an example's scores depend on: a digest of its captions and one of its pictures. The second is absent if a
+    picture is missing."""
     return digest(example.captions, [content_of(picture) for picture in example.images])
 
 

@@ -1,7 +1,7 @@
-"""Tables as people save them: the text of a file in whatever encoding, its separator, its lines, lists in one cell.
+"""Tables as people save them: a file's text in any common encoding, its separator, its lines, lists in one cell.
 
-What has one meaning is read; anything else is a `UserError` or, for a single cell, a `ValueError`. A line ends at a
-line feed (a carriage return before it belongs to the end), never at U+2028 or what else `str.splitlines` cuts at.
+What is unambiguous is read; anything else is a `UserError` or, for a single cell, a `ValueError`. A line ends at a line
+feed (with a carriage return before it, if there is one), never at U+2028 or elsewhere that `str.splitlines` splits.
 Knows no column and no image.
 """
 
@@ -25,7 +25,7 @@ from sdsdemo.runtime.files import from_json
 from sdsdemo.runtime.shapes import shaped
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-"""What may stand between cells, in words."""
+"""Possible separators of cells, with their names."""
 MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig", "UTF-8"),
     (codecs.BOM_UTF32_LE, "utf-32", "UTF-32"),
@@ -33,13 +33,13 @@ MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16", "UTF-16"),
     (codecs.BOM_UTF16_BE, "utf-16", "UTF-16"),
 )
-"""First bytes of a file that tell its encoding; those of UTF-32 go before those of UTF-16, which they begin with."""
+"""Byte order marks and their encodings; those of UTF-32 go first, since they begin with those of UTF-16."""
 WESTERN = frozenset("àáâãäåæçèéêëìíîïñòóôõöøœùúûüÿßÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØŒÙÚÛÜ")
 TYPOGRAPHY = frozenset("‘’“”–—…•€£°©®™½¼¾²³×·´ª«»¿¡§\u00a0")
 MOST_FOREIGN = 0.1
-"""Share of Windows-1252 letters beyond ASCII; with more it is more likely another alphabet."""
+"""Share of Windows-1252 letters beyond ASCII; above it, another alphabet is more likely."""
 LONGEST_CELL = 10_000_000
-"""Characters of a cell."""
+"""Characters in a cell."""
 BLANK = (tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
 SAVE_AGAIN = "save it again as UTF-8"
 
@@ -50,12 +50,12 @@ class Decoded:
 
     text: str
     encoding: str
-    """As people call it: UTF-8, UTF-16, UTF-32, Windows-1252."""
+    """The encoding's usual name: UTF-8, UTF-16, UTF-32, Windows-1252."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table of cells: its header, and how its cells are set apart."""
+    """A table of cells: its header and its separator."""
 
     columns: tuple[str, ...]
     separator: str
@@ -64,7 +64,8 @@ class Table:
 
 
 def read_text(path: Path, name: str) -> Decoded:
-    """The text of a file; name: what the user reads. Raises `UserError` for a file or an encoding that is not known."""
+    """The text of a file. name: how to call it in messages. Raises `UserError` for an unreadable file or unknown
+    encoding."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -73,8 +74,8 @@ def read_text(path: Path, name: str) -> Decoded:
 
 
 def decoded(content: bytes, name: str) -> Decoded:
-    """The text of these bytes. UTF-8, UTF-16 and UTF-32 are told by the bytes themselves; Windows-1252, which any bytes
-    may be, only where all that is not ASCII are single western letters and typographer's marks in English text.
+    """The text of these bytes. The bytes identify UTF-8, UTF-16 and UTF-32. Any bytes may be Windows-1252, so
+    it is assumed only if everything beyond ASCII is single western letters and typographic marks in English text.
 
     Raises `UserError` for anything else.
     """
@@ -113,10 +114,10 @@ def json_rows(text: str) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
 
 
 def cells_of(text: str, name: str, known: Collection[str]) -> Table:
-    """The rows of a table of cells. known: columns that may be there, which tell the separator.
+    """The rows of a table of cells. known: columns that may be present, which identify the separator.
 
-    A row of more cells than the header is named, as a caption with a comma and without quotes would be cut short.
-    Raises `UserError`, also while the rows are read, for quotes that do not close.
+    A row with more cells than the header is reported: an unquoted caption with a comma would be cut short. Raises
+    `UserError`, also while the rows are read, for quotes that do not close.
     """
     text = text.removeprefix("\ufeff")
     first, _, rest = text.partition("\n")
@@ -131,7 +132,7 @@ def cells_of(text: str, name: str, known: Collection[str]) -> Table:
 
 
 def separator_of(text: str, known: Collection[str]) -> str:
-    """What stands between the cells: whatever gives the header most of the known columns, else most cells."""
+    """The separator: the one that gives the header most known columns, else most cells."""
     header = next((line for _, line in lines_of(text)), "")
 
     def found(separator: str) -> tuple[int, int]:
@@ -145,10 +146,10 @@ def separator_of(text: str, known: Collection[str]) -> str:
 
 
 def list_in(cell: str) -> list[str] | None:
-    """The texts of a list that was written into one cell, as JSON or as Python prints it; None for plain text.
+    """The texts of a list in one cell, written as JSON or as Python prints it; None for plain text.
 
-    Raises `ValueError` for a cell that looks like a list and does not say surely where its texts begin and end, as that
-    of NumPy: ['a cat' 'a dog'].
+    Raises `ValueError` for a cell that looks like a list but has no certain boundaries between its texts, such as
+    NumPy's ['a cat' 'a dog'].
     """
     text = cell.strip()
     if not text.startswith(("[", "(")) or not text.endswith(("]", ")")):
@@ -171,7 +172,7 @@ def _as_json(text: str) -> list[Any] | None:
 
 
 def _as_python(text: str) -> list[Any] | None:
-    """A Python list or tuple of texts; None where two texts stand side by side, which Python would make one of."""
+    """A Python list or tuple of texts; None where two texts are adjacent, which Python would join."""
     try:
         found = ast.literal_eval(text)
         tokens = tokenize.generate_tokens(io.StringIO(text).readline)
@@ -190,7 +191,7 @@ def _as(codec: str, content: bytes, name: str) -> str:
 
 
 def _wide(content: bytes) -> str | None:
-    """UTF-16 without a mark: text in Latin letters has a zero in nearly every second byte, and nowhere else."""
+    """UTF-16 without a byte order mark: Latin text has a zero in nearly every second byte, and nowhere else."""
     head = content[:2000]
     if len(head) < 4 or len(content) % 2:
         return None
@@ -216,7 +217,7 @@ def _western(content: bytes) -> str | None:
 
 
 def _in_word(text: str, place: int) -> bool:
-    """Does a letter of ASCII stand beside this one?"""
+    """Whether an ASCII letter is next to this one."""
     beside = text[max(0, place - 1) : place] + text[place + 1 : place + 2]
     return any(character.isascii() and character.isalpha() for character in beside)
 
