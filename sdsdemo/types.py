@@ -1,6 +1,6 @@
-"""Records that cross the borders between parts, and the protocols that models are met through. No tensor, no I/O.
+"""Records passed between packages, and the protocols of models. No tensor, no I/O.
 
-Shape suffixes: I image, C caption, T timestep, N noise draw. Arrays are NumPy; a number travels with its uncertainty.
+Shape suffixes: I image, C caption, T timestep, N noise draw. Arrays are NumPy; a number comes with its uncertainty.
 Scores are "higher is better" everywhere: 100 x cosine for a similarity, minus the mean denoising error otherwise.
 """
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 Kind = Literal["similarity", "denoising"]
 Space = Literal["eps", "velocity"]
 Region = Literal["crop", "squash", "pad", "own"]
-"""What of a picture a model sees: its middle square, all of it squashed or padded, or what its authors chose."""
+"""The part of a picture that a model sees: its middle square, all of it squashed or padded, or its authors' choice."""
 Family = Literal["clip", "diffusion", "sds-clip"]
 Precision = Literal["float32", "float16", "bfloat16"]
 
 SIMILARITY_RESOLUTION = 1e-4
-"""Similarities of float32, 100 x cosine, that differ by no more are not told apart. Measured: up to 2e-5 between alone
-and batched, and between anagrams for models that see no order (ViT-B-32 and ViT-L-14 as bags of words)."""
+"""Similarities (100 x cosine, float32) that differ by no more are tied. Measured: up to 2e-5 between alone and batched,
+and between anagrams for models that see no order (ViT-B-32 and ViT-L-14 as bags of words)."""
 DENOISING_RESOLUTION: Mapping[Precision, float] = {"float32": 1e-5, "float16": 2e-4, "bfloat16": 2e-3}
 """The same for denoising losses, as a share of the loss, by the precision of the denoiser. Measured on mini-diffusion:
 4e-7 between batches in float32; 7e-4 and 1.2e-2 between half or bfloat16 and float32, in latents of a 64th of Stable
@@ -33,7 +33,7 @@ Diffusion's size, whose means are 8 times as exact."""
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How much a denoising score may spend: timesteps x noise draws denoiser evaluations for each image and caption."""
+    """What a denoising score may cost: timesteps x noise draws denoiser evaluations per image and caption."""
 
     timesteps: int
     noises: int
@@ -41,19 +41,19 @@ class Budget:
     empty_prompt: bool = False
     """Also measure the empty prompt with the same (timestep, noise): DiffusionITM's baseline for image retrieval."""
     timestep_range: tuple[float, float] | None = None
-    """The part of the noise schedule, from 0 to 1, that timesteps are spread over; None: each model's card says."""
+    """The part of the noise schedule, from 0 to 1, that timesteps cover; None: as each model's card says."""
     region: Region = "crop"
-    """What of a picture every model sees: the same for all of them, unless it is `own`."""
+    """The part of a picture that every model sees: the same for all of them, unless it is `own`."""
 
     @property
     def evaluations(self) -> int:
-        """Denoiser evaluations for one image and one caption."""
+        """Denoiser evaluations per image and caption."""
         return self.timesteps * self.noises
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What a denoising score is a mean of."""
+    """The losses that a denoising score averages."""
 
     timestep_T: np.ndarray
     """int64, ascending, in steps of the model's own training schedule."""
@@ -62,13 +62,13 @@ class Evidence:
     loss_empty_ITN: np.ndarray | None = None
     space: Space = "eps"
     steps: int = 0
-    """Length of the model's training schedule; 0 where it was not kept."""
+    """Length of the model's training schedule; 0 if it was not recorded."""
     clean_factor_T: np.ndarray | None = None
-    """What turns a loss into the error of the clean latent: 1 / SNR(t) for `eps`, sigma(t)^2 for `velocity`."""
+    """The factor from a loss to the error of the clean latent: 1 / SNR(t) for `eps`, sigma(t)^2 for `velocity`."""
     seed: int = 0
     micro_batch: int = 0
     evaluations: int = 0
-    """Denoiser evaluations really spent: equal captions are computed once."""
+    """Denoiser evaluations actually spent: equal captions are computed once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,17 +79,18 @@ class Scores:
     score_IC: np.ndarray
     """float64, higher is better."""
     stderr_IC: np.ndarray | None = None
-    """Monte-Carlo standard error of each score; None where nothing was sampled."""
+    """Monte-Carlo standard error of each score; None if nothing was sampled."""
     evidence: Evidence | None = None
     seconds: float = 0.0
     precision: Precision = "float32"
-    """Of the part of the model that costs most: a CLIP's, or the denoiser's."""
+    """Of the model's most expensive part: a CLIP's, or the denoiser's."""
     unread: tuple[str, ...] = ()
-    """Kinds of `Concern` that this model has with the captions: cut, equal, or with unknown words."""
+    """Kinds of `Concern` that the captions raise for this model: truncated, equal, or with unknown words."""
 
     @property
     def resolution(self) -> float:
-        """The largest difference of two scores that may be rounding: batch and entrance move a score by less."""
+        """The largest difference between two scores that may be rounding; batching and entrances change a score by
+        less."""
         if self.kind == "similarity":
             return SIMILARITY_RESOLUTION
         finite = self.score_IC[np.isfinite(self.score_IC)]
@@ -109,12 +110,12 @@ class Preference:
     decided: bool
     tie: bool = False
     note: str = ""
-    """One sentence when there is something to explain: a tie, a loss that is not a number, a single noise draw."""
+    """One sentence if something needs explaining: a tie, a loss that is not a number, a single noise draw."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Concern:
-    """Something about an input that a model cannot handle as meant."""
+    """A property of an input that a model cannot handle as intended."""
 
     kind: Literal["unknown-words", "foreign-picture", "partly-seen", "mark", "truncated", "equal-captions"]
     text: str
@@ -125,7 +126,7 @@ class Concern:
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """The facts of a model, known without loading it."""
+    """Facts about a model, known without loading it."""
 
     name: str
     title: str
@@ -137,7 +138,7 @@ class Card:
     pixels: int
     needs: Literal["cpu", "gpu"]
     seconds_per_pair: float
-    """One image, two captions, default budget, on what it needs; rough."""
+    """A rough time for one image and two captions with the default budget, on the hardware it needs."""
     download: bool
     """True when the weights must be fetched first."""
     mini: bool = False
@@ -147,11 +148,11 @@ class Card:
     base: str | None = None
     """For an SDS-CLIP: the card of the CLIP that it changes."""
     timestep_range: tuple[float, float] = (0.0, 1.0)
-    """The part of the noise schedule that timesteps are spread over; chosen on a validation set where it is not all."""
+    """The part of the noise schedule that timesteps cover; chosen on a validation set if not all of it."""
     training: str = ""
     """What it was trained on, in words."""
     caption_stream: str = ""
-    """What the captions of its training were like."""
+    """What its training captions were like."""
     limits: str = ""
     """What it cannot do, in words."""
     published: tuple[Mapping[str, object], ...] = ()
@@ -168,14 +169,14 @@ class Availability:
 
 
 class Scorer(Protocol):
-    """Every model, seen from above: images and captions in, scores out."""
+    """Every model, from the outside: images and captions in, scores out."""
 
     @property
     def card(self) -> Card: ...
 
     def concerns(self, images: Sequence[Image], captions: Sequence[str], region: Region = "crop") -> list[Concern]:
-        """What this model cannot handle as meant: unknown words, a foreign or partly seen picture, cut or equal
-        captions."""
+        """What this model cannot handle as intended: unknown words, a foreign or partly seen picture, truncated or
+        equal captions."""
         ...
 
     def share_seen(self, size: tuple[int, int], region: Region) -> float:
@@ -187,13 +188,13 @@ class Scorer(Protocol):
         ...
 
     def score_examples(self, examples: Iterable[Example], budget: Budget) -> Iterator[Scores]:
-        """The scores of each example, in order: as `score` gives them, up to rounding, but many examples at once."""
+        """The scores of each example, in order: as from `score`, up to rounding, but for many examples at once."""
         ...
 
 
 @runtime_checkable
 class CaptionComparer(Protocol):
-    """A model with an embedding of a caption alone: every `Scorer` whose scores are similarities."""
+    """A model that embeds a caption on its own: every `Scorer` whose scores are similarities."""
 
     def compare_captions(self, examples: Iterable[Example]) -> Iterator[Scores]:
         """How similar every two captions of each example are, without its pictures.
@@ -205,7 +206,7 @@ class CaptionComparer(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """One row of the Compare tab: what one model says about one picture, or why it says nothing."""
+    """One row of the Compare tab: one model's answer about one picture, or why there is none."""
 
     card: Card
     scores: Scores | None = None
@@ -219,12 +220,12 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """An image that is opened only when asked for."""
+    """An image that is opened only on demand."""
 
     name: str
     open: Callable[[], Image] = field(repr=False)
     key: str = ""
-    """Equal only where the picture is the same, so that it is encoded once; empty where that is not known."""
+    """Equal only for the same picture, so that it is encoded once; empty if unknown."""
     content: Callable[[], str] | None = field(default=None, repr=False)
     """What it is made of, without decoding it (`data.contents`): changes where the picture is replaced."""
 
