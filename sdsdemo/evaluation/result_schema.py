@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 
 
 class Share(TypedDict):
-    """A share of n with its 95 % interval: `metrics.Proportion`."""
+    """A share of n with its 95 % interval: `intervals.Proportion`."""
 
     value: float
     low: float

@@ -10,7 +10,7 @@ Plain = str | int | float | bool | None
 
 
 class Share(TypedDict):
-    """`metrics.Proportion`; the value is None for a share of nothing."""
+    """`intervals.Proportion` as stored; the value is None for n = 0."""
 
     value: float | None
     low: float
@@ -19,7 +19,7 @@ class Share(TypedDict):
 
 
 class Change(TypedDict):
-    """`metrics.Change`; the value is None for a change of nothing."""
+    """`intervals.Change` as stored; the value is None for n = 0."""
 
     value: float | None
     low: float
