@@ -72,6 +72,32 @@ class Evidence:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Denoised:
+    """What a denoiser made of one picture at each timestep: its errors place by place, and pictures of its guesses.
+
+    Pictures are uint8 [..., height, width, 3], decoded from latents; they show the first noise draw of a timestep.
+    Shape suffixes besides the module's: H, W places of the latent; S timesteps that are shown.
+    """
+
+    error_CTNHW: np.ndarray
+    """float32, squared error of each place, a mean over channels. Its mean over places is `Evidence.loss_ICTN`."""
+    timestep_S: np.ndarray
+    """int64, ascending: those of the evidence's timesteps that have pictures."""
+    position_S: np.ndarray
+    """int64: the place of each among the evidence's timesteps."""
+    clean: np.ndarray
+    """The picture's own latent, decoded: the best that any guess can look."""
+    noised_S: np.ndarray
+    """x_t, what the denoiser is given."""
+    guess_CS: np.ndarray
+    """What it takes the clean picture to be, in one step, under each caption."""
+    guess_empty_S: np.ndarray
+    """The same under no caption."""
+    seconds: float = 0.0
+    """What the pictures cost, beyond the scores: the evaluations without a caption, and decoding."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scores:
     """One model's scores of images I against captions C."""
 
@@ -204,6 +230,21 @@ class CaptionComparer(Protocol):
         ...
 
 
+@runtime_checkable
+class Denoiser(Protocol):
+    """A model that can show how it denoises a picture: every `Scorer` whose scores are denoising losses."""
+
+    def score_and_show(
+        self, image: Image, captions: Sequence[str], budget: Budget, *, most: float
+    ) -> tuple[Scores, Denoised]:
+        """The scores of `score`, bit for bit, and the pictures behind them.
+
+        most: what decoding may take, as a share of what scoring took, where it takes over a second. At least one
+        timestep is shown.
+        """
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """One row of the Compare tab: one model's answer about one picture, or why there is none."""
@@ -216,6 +257,8 @@ class Answer:
     fault: bool = False
     """True when the problem is our own bug, not something that the user can change."""
     notes: tuple[str, ...] = ()
+    denoised: Denoised | None = None
+    """Where asked for: what a denoiser made of the picture."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,19 +48,19 @@ OWNERS = {
     "accelerate": ("runtime/distributed.py",),
     "filelock": ("runtime/files.py",),
     "pydantic": ("runtime/shapes.py",),
-    "scipy": ("core/intervals.py", "models/domain.py"),
+    "scipy": ("core/intervals.py", "core/maps.py", "models/domain.py"),
     "open_clip": ("models/*.py", "mini/models/*.py", "mini/experiments/*.py", "core/losses.py"),
     "diffusers": ("models/*.py", "mini/models/*.py", "mini/experiments/*.py"),
     "transformers": ("models/*.py", "mini/models/*.py", "mini/experiments/*.py"),
     "torch": (
-        "core/losses.py", "models/*.py", "finetuning/*.py", "mini/models/*.py", "mini/experiments/*.py",
-        "runtime/distributed.py", "cli/bench.py", "cli/doctor.py",
+        "core/losses.py", "core/noising.py", "models/*.py", "finetuning/*.py", "mini/models/*.py",
+        "mini/experiments/*.py", "runtime/distributed.py", "cli/bench.py", "cli/doctor.py",
     ),
 }  # fmt: skip
 """The files that may import a heavy library."""
 TORCH_AT_THE_TOP = (
-    "core/losses.py", "cli/bench.py", "mini/models/*.py", "mini/experiments/*.py", "finetuning/*.py",
-    "models/clip*.py", "models/diffusion*.py", "models/delta.py", "models/domain.py",
+    "core/losses.py", "core/noising.py", "cli/bench.py", "mini/models/*.py", "mini/experiments/*.py", "finetuning/*.py",
+    "models/clip*.py", "models/denoised.py", "models/diffusion*.py", "models/delta.py", "models/domain.py",
     "models/tokenizer_checks.py", "models/precision.py", "models/checkpoints.py",
 )  # fmt: skip
 """The files that may load torch as soon as they are imported; the other owners load it where they need it."""

@@ -1,18 +1,16 @@
 """The losses, as pure functions of tensors: the denoising error, L_CLIP and L_SDS. Draws no noise, loads no model.
 
-    noising            x_t = sqrt(abar_t) z + sqrt(1 - abar_t) eps                                  variance preserving
-                       x_t = (1 - sigma_t) z + sigma_t eps                                          rectified flow
     denoising error    e(z, t, eps, c) = mean over elements of ( eps_hat(x_t, t, c) - eps )^2       space "eps"
                        e(z, t, eps, c) = mean over elements of ( v_hat(x_t, t, c) - (eps - z) )^2   space "velocity"
     eps_hat            the output of an epsilon model;  sqrt(abar_t) v_hat + sqrt(1 - abar_t) x_t  of a v model
     fine-tuning        L = L_CLIP + lambda * L_SDS,    L_SDS = E e(h_w(f(x)), t, eps, c)
     alternatives       swapped captions c' as hard negatives in L_CLIP;   a teacher's preference for c over c'
 
-Only `denoising_error` computes e. The scorer calls it with z = VAE(image) and no gradient, training with
-z = h_w(f(x)) and a gradient.
+Only `denoising_residual` runs the network, and only `denoising_error` and `error_of` make e of what it returns. The
+scorer calls them with z = VAE(image) and no gradient, training with z = h_w(f(x)) and a gradient.
 
-Sources: Ho et al. 2020 (2006.11239) eq. 4 and 14; Salimans & Ho 2022 (2202.00512) for v; Liu et al. 2022 (2209.03003)
-for rectified flow; Basu et al. 2023 (2307.09233) for L_SDS; Poole et al. 2022 (2209.14988) eq. 3 for `jacobian=False`.
+x_t is that of `sdsdemo.core.noising`. Sources: Ho et al. 2020 (2006.11239) eq. 14; Salimans & Ho 2022 (2202.00512) for
+v; Basu et al. 2023 (2307.09233) for L_SDS; Poole et al. 2022 (2209.14988) eq. 3 for `jacobian=False`.
 
 Shape suffixes: B batch (followed by any latent shape), D features.
 """
@@ -21,85 +19,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sdsdemo.types import Space
+from sdsdemo.core.noising import NoiseSchedule, add_noise, size_of
 
-Prediction = Literal["epsilon", "v", "flow"]
 Reduction = Literal["mean", "sum"]
 
 Denoise = Callable[[Tensor, Tensor, Any], Tensor]
 """(noisy_B, timestep_B, condition_B) -> output_B, shaped like noisy_B. The condition is opaque: a tensor, a tuple..."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class NoiseSchedule:
-    """The noise level of each timestep, and the network's prediction target.
-
-    A timestep is an index into `alpha_bar` or `sigma`; noise grows with it. If a network takes another number (flow
-    models take 1000 sigma), its `denoise` converts it.
-    """
-
-    prediction: Prediction
-    alpha_bar: Tensor | None = None
-    """[steps], falling, in 0..1: the share of variance that is signal. For `epsilon` and `v`."""
-    sigma: Tensor | None = None
-    """[steps], rising, in 0..1: the share of noise. For `flow`."""
-
-    def __post_init__(self) -> None:
-        if self.prediction not in ("epsilon", "v", "flow"):
-            raise ValueError(f"prediction must be 'epsilon', 'v' or 'flow'; it was {self.prediction!r}")
-        wanted, other = ("sigma", "alpha_bar") if self.prediction == "flow" else ("alpha_bar", "sigma")
-        if getattr(self, wanted) is None or getattr(self, other) is not None:
-            raise ValueError(f"prediction {self.prediction!r} needs {wanted} and no {other}")
-        _check_levels(wanted, getattr(self, wanted), rising=self.prediction == "flow")
-
-    @property
-    def steps(self) -> int:
-        """Number of timesteps."""
-        return len(self._levels)
-
-    def clean_factor(self, timestep_T: Tensor) -> Tensor:
-        """Factor from an error in `space` to the error of the clean latent, || z_hat - z ||^2, at each timestep.
-
-        (1 - abar_t) / abar_t = 1 / SNR(t)      space "eps"           sigma_t^2      space "velocity"
-        """
-        level_T = self._levels[timestep_T]
-        return level_T.square() if self.prediction == "flow" else (1 - level_T) / level_T
-
-    @property
-    def space(self) -> Space:
-        """Where the error is measured: `eps` for epsilon and v models alike, `velocity` for flow."""
-        return "velocity" if self.prediction == "flow" else "eps"
-
-    def levels(self, timestep_B: Tensor, like_B: Tensor) -> Tensor:
-        """`alpha_bar` or `sigma` of each sample, float32, on the device of `like_B` and broadcastable to it."""
-        level_T = self._levels.to(like_B.device, torch.float32)
-        return level_T[timestep_B.to(like_B.device)].reshape(-1, *[1] * (like_B.dim() - 1))
-
-    @property
-    def _levels(self) -> Tensor:
-        level_T = self.sigma if self.prediction == "flow" else self.alpha_bar
-        assert level_T is not None
-        return level_T
-
-
-def add_noise(schedule: NoiseSchedule, latent_B: Tensor, noise_B: Tensor, timestep_B: Tensor) -> Tensor:
-    """x_t as in the module's docstring, in float32 whatever the latent's precision.
-
-    latent_B, noise_B: [B, ...], the same shape. timestep_B: [B], integers from 0 to steps - 1.
-    Raises `ValueError` for shapes or timesteps that do not fit.
-    """
-    _check_batch(schedule, latent_B, noise_B, timestep_B)
-    level_B = schedule.levels(timestep_B, latent_B)
-    if schedule.prediction == "flow":
-        return (1 - level_B) * latent_B.float() + level_B * noise_B.float()
-    return level_B.sqrt() * latent_B.float() + (1 - level_B).sqrt() * noise_B.float()
 
 
 def denoising_error(
@@ -114,9 +45,7 @@ def denoising_error(
 ) -> Tensor:
     """e(z, t, eps, c) as in the module's docstring: error_B, float32, one number per sample.
 
-    latent_B, noise_B: [B, ...], the same shape. timestep_B: [B], integers. condition_B: whatever `denoise` takes.
-    The network receives x_t in the latent's precision; everything else is float32, because half precision cannot
-    resolve the differences between captions.
+    Arguments and errors raised are those of `denoising_residual`.
 
     jacobian=False gives the same values but the gradient of DreamFusion's SDS, which needs no backward pass through the
     network. It treats d eps_hat / d x_t as the identity (space "eps") and v_hat as a constant ("velocity"):
@@ -124,6 +53,34 @@ def denoising_error(
         2 sqrt(abar_t) (eps_hat - eps) / elements      2 (v_hat - (eps - z)) / elements
 
     Both point from the predicted clean latent to z; an epsilon and a v model that agree have the same gradient.
+    """
+    return error_of(
+        denoising_residual(denoise, schedule, latent_B, noise_B, timestep_B, condition_B, jacobian=jacobian)
+    )
+
+
+def error_of(residual_B: Tensor) -> Tensor:
+    """error_B, the mean square over the elements of each sample's residual."""
+    return residual_B.square().flatten(1).mean(1)
+
+
+def denoising_residual(
+    denoise: Denoise,
+    schedule: NoiseSchedule,
+    latent_B: Tensor,
+    noise_B: Tensor,
+    timestep_B: Tensor,
+    condition_B: Any,
+    *,
+    jacobian: bool = True,
+) -> Tensor:
+    """What e is the mean square of: residual_B, float32, shaped like the latent.
+
+        eps_hat(x_t, t, c) - eps    space "eps"            v_hat(x_t, t, c) - (eps - z)    space "velocity"
+
+    latent_B, noise_B: [B, ...], the same shape. timestep_B: [B], integers. condition_B: whatever `denoise` takes.
+    The network receives x_t in the latent's precision; everything else is float32, because half precision cannot
+    resolve the differences between captions. jacobian: as in `denoising_error`.
 
     Raises `ValueError` for shapes or timesteps that do not fit, including an output of another shape than the latent.
     """
@@ -133,15 +90,27 @@ def denoising_error(
         output_B = denoise(seen_B.to(latent_B.dtype), timestep_B, condition_B)
     if output_B.shape != latent_B.shape:
         raise ValueError(
-            f"denoise must return the shape of the latent, {_shape(latent_B)}; it returned {_shape(output_B)}"
+            f"denoise must return the shape of the latent, {size_of(latent_B)}; it returned {size_of(output_B)}"
         )
     if schedule.prediction == "flow":
-        residual_B = output_B.float() - (noise_B.float() - latent_B.float())
-    else:
-        residual_B = _predicted_noise(schedule, output_B.float(), seen_B, timestep_B) - noise_B.float()
-        if not jacobian:
-            residual_B = residual_B + (noisy_B - seen_B)  # exactly zero; only carries the gradient
-    return residual_B.square().flatten(1).mean(1)
+        return output_B.float() - (noise_B.float() - latent_B.float())
+    residual_B = _predicted_noise(schedule, output_B.float(), seen_B, timestep_B) - noise_B.float()
+    if jacobian:
+        return residual_B
+    return residual_B + (noisy_B - seen_B)  # exactly zero; only carries the gradient
+
+
+def clean_guess(schedule: NoiseSchedule, latent_B: Tensor, residual_B: Tensor, timestep_B: Tensor) -> Tensor:
+    """z_hat, what the network takes the clean latent to be, from the residual that it left: [B, ...], float32.
+
+        z_hat = ( x_t - sqrt(1 - abar_t) eps_hat ) / sqrt(abar_t) = z - sqrt( (1 - abar_t) / abar_t ) residual    "eps"
+        z_hat = x_t - sigma_t v_hat                               = z - sigma_t residual                     "velocity"
+
+    Source: Ho et al. 2020 (2006.11239) eq. 15.
+    """
+    level_B = schedule.levels(timestep_B, latent_B)
+    factor_B = level_B if schedule.prediction == "flow" else ((1 - level_B) / level_B).sqrt()
+    return latent_B.float() - factor_B * residual_B.float()
 
 
 def clip_loss(
@@ -165,7 +134,7 @@ def clip_loss(
     if image_features_BD.dim() != 2 or image_features_BD.shape != text_features_BD.shape:
         raise ValueError(
             "image_features_BD and text_features_BD must be matrices of one shape; "
-            f"they were {_shape(image_features_BD)} and {_shape(text_features_BD)}"
+            f"they were {size_of(image_features_BD)} and {size_of(text_features_BD)}"
         )
     image_BD, text_BD = image_features_BD.float(), text_features_BD.float()
     if caption_B is None or _all_differ(caption_B):
@@ -255,7 +224,7 @@ def features_loss(guess_BW: Tensor, feature_BW: Tensor) -> Tensor:
     feature_BW: internal features of the frozen denoiser, standardised, so predicting their mean gives a loss of 1.
     """
     if guess_BW.shape != feature_BW.shape:
-        raise ValueError(f"guess and feature must have one shape; they were {_shape(guess_BW)}, {_shape(feature_BW)}")
+        raise ValueError(f"guess and feature must have one shape; they were {size_of(guess_BW)}, {size_of(feature_BW)}")
     return (guess_BW.float() - feature_BW.float()).square().flatten(1).mean(1)
 
 
@@ -294,31 +263,3 @@ def _predicted_noise(schedule: NoiseSchedule, output_B: Tensor, noisy_B: Tensor,
         return output_B
     alpha_bar_B = schedule.levels(timestep_B, output_B)
     return alpha_bar_B.sqrt() * output_B + (1 - alpha_bar_B).sqrt() * noisy_B
-
-
-def _check_levels(name: str, level_T: Tensor, *, rising: bool) -> None:
-    if level_T.dim() != 1 or len(level_T) == 0:
-        raise ValueError(f"{name} must be a vector with one number per timestep; its shape was {_shape(level_T)}")
-    if not bool(((level_T >= 0) & (level_T <= 1)).all()):
-        raise ValueError(f"{name} must lie in 0..1; it ran from {level_T.min():g} to {level_T.max():g}")
-    step_T = level_T.diff() if rising else -level_T.diff()
-    if bool((step_T < 0).any()):
-        raise ValueError(f"{name} must {'rise' if rising else 'fall'} with the timestep, as noise grows with it")
-
-
-def _check_batch(schedule: NoiseSchedule, latent_B: Tensor, noise_B: Tensor, timestep_B: Tensor) -> None:
-    if noise_B.shape != latent_B.shape:
-        raise ValueError(f"noise_B must have the shape of latent_B, {_shape(latent_B)}; it was {_shape(noise_B)}")
-    if timestep_B.shape != latent_B.shape[:1] or timestep_B.is_floating_point():
-        raise ValueError(
-            f"timestep_B must be {len(latent_B)} integers; it was {timestep_B.dtype} of shape {_shape(timestep_B)}"
-        )
-    if len(timestep_B) and not 0 <= int(timestep_B.min()) <= int(timestep_B.max()) < schedule.steps:
-        raise ValueError(
-            f"timestep_B must be from 0 to {schedule.steps - 1}; "
-            f"it ran from {int(timestep_B.min())} to {int(timestep_B.max())}"
-        )
-
-
-def _shape(tensor: Tensor) -> tuple[int, ...]:
-    return tuple(tensor.shape)

@@ -33,9 +33,7 @@ import torch
 from torch import Tensor, nn
 
 from sdsdemo.core.losses import (
-    NoiseSchedule,
     Reduction,
-    add_noise,
     clip_loss,
     features_loss,
     negatives_loss,
@@ -43,6 +41,7 @@ from sdsdemo.core.losses import (
     sds_loss,
     total_loss,
 )
+from sdsdemo.core.noising import NoiseSchedule, add_noise
 from sdsdemo.finetuning.loop import Losses
 from sdsdemo.finetuning.recipe import WITH_TEACHER_IN_LOOP, WITH_TWINS, Name
 from sdsdemo.finetuning.student import Student

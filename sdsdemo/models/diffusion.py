@@ -23,7 +23,7 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from sdsdemo.captions.cleaning import clean_caption, clean_captions
-from sdsdemo.core.losses import NoiseSchedule, Prediction
+from sdsdemo.core.noising import NoiseSchedule, Prediction
 from sdsdemo.errors import UserError
 from sdsdemo.models.building import builds_alone
 from sdsdemo.models.diffusion_files import find_pipeline, load_part
@@ -45,6 +45,8 @@ CPU_BYTES = 2_000_000_000
 BYTES_PER_ELEMENT = 6_000
 """Activations a latent element and byte of precision; Stable Diffusion 1 needs about this, with memory to spare."""
 MOST_AT_ONCE = 64
+PIXELS_AT_ONCE = 131_072
+"""Pixels that are decoded at once: 32 of Mini's pictures, one of Stable Diffusion's."""
 LONGEST_REASON = 160
 """Characters of a library's own error that a sentence quotes."""
 REMEMBERED = 20_000
@@ -174,6 +176,16 @@ class LatentDiffusion:
         config = self.vae.config
         latent_I: Tensor = (mean_I - (getattr(config, "shift_factor", None) or 0.0)) * config.scaling_factor
         return latent_I
+
+    def decode_latents(self, latent_I: Tensor) -> np.ndarray:
+        """The pictures of latents, uint8 [I, pixels, pixels, 3]; grey where a latent is not a number."""
+        config = self.vae.config
+        raw_I = latent_I.to(self.device) / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
+        at_once = max(1, PIXELS_AT_ONCE // self.pixels**2)
+        decoded_I = torch.cat([self.vae.decode(part_I, return_dict=False)[0].cpu() for part_I in raw_I.split(at_once)])
+        level_I = (decoded_I.nan_to_num(0.0) / 2 + 0.5).clamp(0, 1)
+        picture_I: np.ndarray = (level_I * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+        return picture_I
 
     def encode_prompts(self, prompts: Sequence[str]) -> Any:
         """condition_C: the text encoder's first output, [C, L, D]."""

@@ -14,7 +14,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,15 +23,16 @@ from PIL.Image import Image
 from torch import Tensor
 
 from sdsdemo.core.intervals import grid_stderr
-from sdsdemo.core.losses import denoising_error
+from sdsdemo.core.losses import denoising_residual, error_of
 from sdsdemo.errors import UserError
 from sdsdemo.models.batching import parts_of
+from sdsdemo.models.denoised import Kept, show
 from sdsdemo.models.diffusion import LatentDiffusion
 from sdsdemo.models.domain import Domain
 from sdsdemo.models.images import clean, fit, share_of
 from sdsdemo.models.precision import exactly
 from sdsdemo.models.tokenizer_checks import concerns_of
-from sdsdemo.types import Budget, Card, Concern, Evidence, Example, Precision, Region, Scores
+from sdsdemo.types import Budget, Card, Concern, Denoised, Evidence, Example, Precision, Region, Scores
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,8 @@ Row = tuple[int, ...]
 """The tokens of a prompt."""
 REMEMBERED = 256
 """Prompts whose condition is kept while a benchmark is scored: 61 MB for Stable Diffusion 1."""
+FREE_SECONDS = 1.0
+"""Decoding that takes no longer is done however short scoring was."""
 EXAMPLES_AT_ONCE = 16
 """At most; their pairs are computed together."""
 
@@ -118,6 +121,28 @@ class DiffusionScorer:
         (scores,) = self._score_part([(images, captions)], budget, noise_TN, _Conditions(self.model))
         return scores
 
+    def score_and_show(
+        self, image: Image, captions: Sequence[str], budget: Budget, *, most: float
+    ) -> tuple[Scores, Denoised]:
+        """The scores of `score`, bit for bit, and what the denoiser made of the picture; see `types.Denoiser`.
+
+        The evaluations are those of the scores, and one a timestep more: the first noise draw without a caption.
+        """
+        budget = replace(budget, empty_prompt=False)
+        kept, conditions = Kept(), _Conditions(self.model)
+        noise_TN = draw_noise(budget, self.model.latent_shape)
+        (scores,) = self._score_part([([image], captions)], budget, noise_TN, conditions, kept)
+        start, timestep_T = time.perf_counter(), self._timesteps(budget)
+        with exactly(self.model.device):
+            (row,) = map(tuple, self.model.tokenize([""]).tolist())
+            first = torch.zeros(1, 2, dtype=torch.long)
+            empty = self._residuals(kept.latent_I, conditions.of({row: ""}), first, timestep_T, noise_TN[:, :1])
+            residual_T = torch.cat(list(empty))
+            denoised = show(
+                self.model, kept, residual_T, timestep_T, noise_TN[:, 0], max(most * scores.seconds, FREE_SECONDS)
+            )
+        return scores, replace(denoised, seconds=time.perf_counter() - start)
+
     def score_examples(self, examples: Iterable[Example], budget: Budget) -> Iterator[Scores]:
         """Scores example by example, as many at once as fill the micro-batch; all of them meet the same noise.
 
@@ -140,17 +165,24 @@ class DiffusionScorer:
         budget: Budget,
         noise_TN: Tensor,
         conditions: _Conditions,
+        kept: Kept | None = None,
     ) -> list[Scores]:
-        """The scores of several (images, captions), each with all of its own images against all of its captions."""
+        """The scores of several (images, captions), each with all of its own images against all of its captions.
+
+        kept: filled with what is behind the scores, if it is given and there is one item of one image.
+        """
         start = time.perf_counter()
         model = self.model
         prompt_of, blocks = self._layout(items, budget)
-        span = budget.timestep_range or self.card.timestep_range
-        timestep_T = spread_timesteps(budget.timesteps, span, model.schedule.steps)
+        timestep_T = self._timesteps(budget)
         pair_P = torch.tensor([pair for block in blocks for pair in block.pairs])
         with exactly(model.device):
             latent_I = model.encode_images([image for images, _ in items for image in images], budget.region)
-            loss_PTN = self._losses(latent_I, conditions.of(prompt_of), pair_P, timestep_T, noise_TN)
+            residuals = self._residuals(latent_I, conditions.of(prompt_of), pair_P, timestep_T, noise_TN)
+            if kept is not None:
+                residuals = kept.keep(latent_I, residuals, (len(pair_P), *noise_TN.shape), blocks[0].column)
+            error = torch.cat([error_of(residual_B) for residual_B in residuals])
+            loss_PTN = error.cpu().numpy().reshape(len(pair_P), *noise_TN.shape[:2])
         seconds = (time.perf_counter() - start) / len(items)
         scores, done = [], 0
         for block in blocks:
@@ -181,27 +213,33 @@ class DiffusionScorer:
             first += len(images)
         return {row: prompt_of[row] for row in position}, blocks
 
-    def _losses(
+    def _timesteps(self, budget: Budget) -> np.ndarray:
+        """timestep_T, int64: those of the budget's range, or else of the card's."""
+        span = budget.timestep_range or self.card.timestep_range
+        return spread_timesteps(budget.timesteps, span, self.model.schedule.steps)
+
+    def _residuals(
         self, latent_I: Tensor, condition_U: Any, pair_P: Tensor, timestep_T: np.ndarray, noise_TN: Tensor
-    ) -> np.ndarray:
-        """loss_PTN of pairs (image, prompt) x timesteps x noises, as many a call as the micro-batch says."""
+    ) -> Iterator[Tensor]:
+        """The residuals of pairs (image, prompt) x timesteps x noises in this order, as many at once as the micro-batch
+        says."""
         model = self.model
         shape = (len(pair_P), *noise_TN.shape[:2])
         step_T, noise_TN = torch.from_numpy(timestep_T), noise_TN.to(model.device)
-        errors, done, total = [], 0, int(np.prod(shape))
+        done, total = 0, int(np.prod(shape))
         while done < total:
             index_B = torch.arange(done, min(done + self.micro_batch, total))
             p_B, t_B, n_B = torch.unravel_index(index_B, shape)
             i_B, u_B = pair_P[p_B].unbind(1)
             latent_B, noise_B, condition_B = latent_I[i_B], noise_TN[t_B, n_B], model.take(condition_U, u_B)
+            given = (latent_B, noise_B, step_T[t_B], condition_B)
             try:
-                error_B = denoising_error(model.denoise, model.schedule, latent_B, noise_B, step_T[t_B], condition_B)
+                residual_B = denoising_residual(model.denoise, model.schedule, *given)
             except torch.cuda.OutOfMemoryError:
                 self._halve()
                 continue
-            errors.append(error_B)
+            yield residual_B
             done += len(index_B)
-        return torch.cat(errors).cpu().numpy().reshape(shape)
 
     def _halve(self) -> None:
         """Half as many samples a call from now on. Raises `UserError` when one alone does not fit."""

@@ -13,7 +13,15 @@ from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 
 from sdsdemo.core import losses
-from sdsdemo.core.losses import NoiseSchedule, add_noise, clip_loss, denoising_error, sds_loss, total_loss
+from sdsdemo.core.losses import (
+    clean_guess,
+    clip_loss,
+    denoising_error,
+    denoising_residual,
+    sds_loss,
+    total_loss,
+)
+from sdsdemo.core.noising import NoiseSchedule, add_noise
 
 STEPS = 1000
 SHAPE = (4, 6, 6)
@@ -167,6 +175,42 @@ def test_the_condition_reaches_the_network_as_it_is():
     ((_, timestep_B, condition_B),) = seen
     assert condition_B is condition
     assert timestep_B is TIMESTEP_B
+
+
+# the clean guess
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_the_clean_guess_is_the_one_of_diffusers(prediction: str) -> None:
+    name = "epsilon" if prediction == "epsilon" else "v"
+    scheduler = DDPMScheduler(
+        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False, prediction_type=prediction
+    )
+    latent_B, noise_B, condition_B = batch()
+    residual_B = denoising_residual(denoise, SCHEDULES[name], latent_B, noise_B, TIMESTEP_B, condition_B)
+    noisy_B = add_noise(SCHEDULES[name], latent_B, noise_B, TIMESTEP_B)
+    output_B = denoise(noisy_B, TIMESTEP_B, condition_B)
+    expected = [
+        scheduler.step(output_B[b], int(t), noisy_B[b]).pred_original_sample for b, t in enumerate(TIMESTEP_B[:-1])
+    ]
+    found_B = clean_guess(SCHEDULES[name], latent_B, residual_B, TIMESTEP_B)[:-1]
+    torch.testing.assert_close(found_B, torch.stack(expected), rtol=1e-4, atol=1e-4)
+
+
+def test_the_clean_guess_of_a_flow_model_goes_back_along_the_velocity() -> None:
+    latent_B, noise_B, condition_B = batch()
+    residual_B = denoising_residual(denoise, SCHEDULES["flow"], latent_B, noise_B, TIMESTEP_B, condition_B)
+    noisy_B = add_noise(SCHEDULES["flow"], latent_B, noise_B, TIMESTEP_B)
+    sigma_B = shares("flow")[1]
+    expected_B = noisy_B - sigma_B * denoise(noisy_B, TIMESTEP_B, condition_B)
+    torch.testing.assert_close(clean_guess(SCHEDULES["flow"], latent_B, residual_B, TIMESTEP_B), expected_B)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_network_that_makes_no_error_guesses_the_picture_itself(name: str) -> None:
+    latent_B, _, _ = batch()
+    guess_B = clean_guess(SCHEDULES[name], latent_B, torch.zeros_like(latent_B), TIMESTEP_B)
+    assert torch.equal(guess_B, latent_B)
 
 
 # gradients

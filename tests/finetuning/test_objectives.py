@@ -12,7 +12,8 @@ import torch
 from open_clip import CLIP
 from torch import Tensor, nn
 
-from sdsdemo.core.losses import NoiseSchedule, add_noise, clip_loss, denoising_error, negatives_loss, preference_loss
+from sdsdemo.core.losses import clip_loss, denoising_error, negatives_loss, preference_loss
+from sdsdemo.core.noising import NoiseSchedule, add_noise
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.loop import TrainingConfig, train
 from sdsdemo.finetuning.objectives import Batch, Objective, ObjectiveConfig

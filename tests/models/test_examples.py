@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from sdsdemo.core.losses import NoiseSchedule
+from sdsdemo.core.noising import NoiseSchedule
 from sdsdemo.models import cards, open_scorer
 from sdsdemo.models.clip import ClipScorer
 from sdsdemo.models.diffusion_scorer import DiffusionScorer

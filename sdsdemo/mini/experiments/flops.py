@@ -15,7 +15,8 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from sdsdemo.core.losses import NoiseSchedule, clip_loss, sds_loss, total_loss
+from sdsdemo.core.losses import clip_loss, sds_loss, total_loss
+from sdsdemo.core.noising import NoiseSchedule
 from sdsdemo.finetuning.student import Student
 
 CLIP = "ViT-B-16"

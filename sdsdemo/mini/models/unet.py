@@ -26,7 +26,8 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
 from transformers import DistilBertModel
 
-from sdsdemo.core.losses import NoiseSchedule, denoising_error
+from sdsdemo.core.losses import denoising_error
+from sdsdemo.core.noising import NoiseSchedule
 from sdsdemo.data.mini.scenes import Scene
 from sdsdemo.data.mini.sentences import Sentence
 from sdsdemo.data.mini.stream import MiniStream

@@ -1,0 +1,123 @@
+"""What a denoiser is shown to make of a picture, against diffusers itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDPMScheduler, StableDiffusionPipeline
+
+from sdsdemo.models import cards, denoised, open_scorer
+from sdsdemo.models.diffusion_scorer import DiffusionScorer, draw_noise
+from sdsdemo.types import Budget, Denoiser
+from tests import twins
+
+CAPTIONS = ["a red star left of a blue circle", "a blue star left of a red circle"]
+BUDGET = Budget(timesteps=3, noises=2, seed=5)
+
+
+@pytest.fixture(scope="module", params=["epsilon", "v_prediction"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    kind = request.param
+    vae = {"scaling_factor": 0.3, "shift_factor": 0.1} if kind == "v_prediction" else {}
+    return twins.sd_folder(tmp_path_factory.mktemp("twin") / kind, prediction=kind, **vae)
+
+
+@pytest.fixture
+def scorer(folder: Path) -> DiffusionScorer:
+    scorer = open_scorer(cards.resolve(f"diffusers:{folder}"), device="cpu")
+    assert isinstance(scorer, DiffusionScorer)
+    assert isinstance(scorer, Denoiser)
+    return scorer
+
+
+@torch.no_grad()
+def guesses_by_diffusers(folder: Path, captions: list[str], timestep_T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """picture_T of the noised latents and picture_CT of the one-step guesses, by diffusers alone."""
+    pipe: Any = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+    config = pipe.vae.config
+    scheduler: Any = DDPMScheduler.from_config(pipe.scheduler.config, clip_sample=False)
+    pixels = pipe.image_processor.preprocess(twins.picture().resize((32, 32), 3))
+    latent = (pipe.vae.encode(pixels).latent_dist.mean - (config.shift_factor or 0)) * config.scaling_factor
+    noise_TN = draw_noise(BUDGET, (4, 4, 4))
+
+    def picture(latent: torch.Tensor) -> np.ndarray:
+        raw = pipe.vae.decode(latent / config.scaling_factor + (config.shift_factor or 0)).sample
+        return (pipe.image_processor.postprocess(raw, output_type="np")[0] * 255).round()
+
+    noised, guess = [], []
+    for t, step in enumerate(timestep_T.tolist()):
+        noisy = scheduler.add_noise(latent, noise_TN[t, :1], torch.tensor([step]))
+        noised.append(picture(noisy))
+        states = [pipe.encode_prompt(caption, "cpu", 1, False)[0] for caption in captions]
+        outputs = [pipe.unet(noisy, step, encoder_hidden_states=state).sample for state in states]
+        guess.append([picture(scheduler.step(output, step, noisy).pred_original_sample) for output in outputs])
+    return np.stack(noised), np.stack(guess, axis=1)
+
+
+def test_scores_are_those_of_plain_scoring_bit_for_bit(scorer: DiffusionScorer) -> None:
+    plain = scorer.score([twins.picture()], CAPTIONS, BUDGET)
+    scores, shown = scorer.score_and_show(twins.picture(), CAPTIONS, BUDGET, most=1.0)
+    assert scores.evidence is not None
+    assert plain.evidence is not None
+    np.testing.assert_array_equal(scores.evidence.loss_ICTN, plain.evidence.loss_ICTN)
+    assert scores.evidence.evaluations == plain.evidence.evaluations
+    np.testing.assert_allclose(shown.error_CTNHW.mean(axis=(3, 4)), scores.evidence.loss_ICTN[0], rtol=1e-5)
+
+
+def test_pictures_are_the_guesses_of_diffusers(folder: Path, scorer: DiffusionScorer) -> None:
+    scores, shown = scorer.score_and_show(twins.picture(), CAPTIONS, BUDGET, most=1.0)
+    assert scores.evidence is not None
+    noised_T, guess_CT = guesses_by_diffusers(folder, [*CAPTIONS, ""], scores.evidence.timestep_T)
+    found = {"noised": (shown.noised_S, noised_T), "guess": (shown.guess_CS, guess_CT[:-1])}
+    for name, (mine, theirs) in (found | {"empty": (shown.guess_empty_S, guess_CT[-1])}).items():
+        assert mine.shape == theirs.shape
+        assert mine.dtype == np.uint8
+        assert np.abs(mine.astype(float) - theirs).max() <= 1, name
+    assert not np.array_equal(shown.guess_CS[0], shown.guess_CS[1])
+
+
+def test_swapped_captions_swap_errors_and_guesses(scorer: DiffusionScorer) -> None:
+    _, forth = scorer.score_and_show(twins.picture(), CAPTIONS, BUDGET, most=1.0)
+    _, back = scorer.score_and_show(twins.picture(), CAPTIONS[::-1], BUDGET, most=1.0)
+    np.testing.assert_array_equal(forth.error_CTNHW, back.error_CTNHW[::-1])
+    np.testing.assert_array_equal(forth.guess_CS, back.guess_CS[::-1])
+    np.testing.assert_array_equal(forth.guess_empty_S, back.guess_empty_S)
+
+
+def test_equal_captions_have_equal_guesses(scorer: DiffusionScorer) -> None:
+    _, shown = scorer.score_and_show(twins.picture(), [CAPTIONS[0], CAPTIONS[0]], BUDGET, most=1.0)
+    np.testing.assert_array_equal(shown.guess_CS[0], shown.guess_CS[1])
+
+
+def test_where_decoding_is_slow_the_most_telling_timesteps_are_shown(
+    scorer: DiffusionScorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, whole = scorer.score_and_show(twins.picture(), CAPTIONS, BUDGET, most=1.0)
+    gap_T = np.abs(np.subtract(*whole.error_CTNHW.mean(axis=(2, 3, 4))))
+    ticks: Iterator[float] = iter(np.arange(100.0))
+    monkeypatch.setattr(denoised, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    for seconds, expected in [(0.0, 1), (2.5, 2), (100.0, 3)]:
+        position_S = denoised._decoded(
+            scorer.model, torch.zeros(4, 3, *scorer.model.latent_shape), np.argsort(-gap_T).tolist(), seconds
+        )[1]
+        assert set(position_S) == set(np.argsort(-gap_T)[:expected])
+        assert list(position_S) == sorted(position_S)
+
+
+def test_a_shown_timestep_has_its_own_pictures(scorer: DiffusionScorer) -> None:
+    latent_PT = torch.randn(2, 3, *scorer.model.latent_shape, generator=torch.Generator().manual_seed(1))
+    picture_PS, position_S = denoised._decoded(scorer.model, latent_PT, [1, 2, 0], 1e9)
+    for s, t in enumerate(position_S):
+        alone_P = scorer.model.decode_latents(latent_PT[:, t])
+        assert np.abs(picture_PS[:, s].astype(int) - alone_P).max() <= 1
+
+
+def test_a_latent_that_is_no_number_is_drawn_grey(scorer: DiffusionScorer) -> None:
+    picture_I = scorer.model.decode_latents(torch.full((1, *scorer.model.latent_shape), torch.nan))
+    assert (picture_I == 128).all()
