@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.settings import Settings
-from tests.fakes import FakeScorer
+from tests.fakes import fake_scorer
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def fake_workbench(**environment: str) -> Workbench:
     """A workbench on the shipped cards whose models are fakes."""
-    return Workbench(Settings.from_environment(environment), opener=FakeScorer)
+    return Workbench(Settings.from_environment(environment), opener=fake_scorer)
 
 
 @pytest.fixture(scope="session")
@@ -72,12 +72,12 @@ class Served:
 @pytest.fixture(scope="session")
 def served(example_assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The whole page on a free port, with fakes, example pictures and a stored opening answer."""
-    from sdsdemo.ui.answer_file import as_json, opening_answer
+    from sdsdemo.ui.opening import write_opening
     from sdsdemo.ui.page import build_page, launch_options
 
     os.environ["GRADIO_TEMP_DIR"] = str(tmp_path_factory.mktemp("gradio"))
     workbench = fake_workbench()
-    (example_assets / "mini" / "opening.json").write_text(as_json(opening_answer(workbench, example_assets)))
+    write_opening(workbench, example_assets)
     page = build_page(workbench, assets=example_assets)
     options = launch_options("127.0.0.1", free_port())
     options["allowed_paths"].append(str(example_assets))

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from PIL.Image import Image
 
-from sdsdemo.types import Budget, Card, Concern, Evidence, Example, Kind, Region, Scores
+from sdsdemo.types import Budget, Card, Concern, Denoised, Evidence, Example, Kind, Region, Scores
 
 STEPS = 1000
 
@@ -129,6 +129,36 @@ class FakeScorer(OneByOne):
         shared_TN = np.random.default_rng(budget.seed).normal(0, 0.01, (budget.timesteps, budget.noises))
         own_TN = np.random.default_rng(_number(caption)).normal(0, 0.002, (budget.timesteps, budget.noises))
         return base_T[:, None] + shared_TN + own_TN + 0.03 * _unit(_mark(image), caption)
+
+
+class FakeDenoiser(FakeScorer):
+    """A fake that shows how it denoises: `types.Denoiser`. Each guess is one grey, by its loss."""
+
+    def score_and_show(
+        self, image: Image, captions: Sequence[str], budget: Budget, *, most: float
+    ) -> tuple[Scores, Denoised]:
+        scores = self.score([image], captions, budget)
+        assert scores.evidence is not None
+        loss_CTN = scores.evidence.loss_ICTN[0]
+        place_HW = np.random.default_rng(0).dirichlet(np.ones(16)).reshape(4, 4) * 16
+        grey_CT = np.clip(np.nan_to_num(loss_CTN[:, :, 0]) * 255, 0, 255).astype(np.uint8)
+        guess_CS = np.broadcast_to(grey_CT[:, :, None, None, None], (*grey_CT.shape, 8, 8, 3))
+        timestep_T = scores.evidence.timestep_T
+        return scores, Denoised(
+            error_CTNHW=(loss_CTN[..., None, None] * place_HW).astype(np.float32),
+            timestep_S=timestep_T,
+            position_S=np.arange(len(timestep_T)),
+            clean=np.asarray(image.convert("RGB").resize((8, 8))),
+            noised_S=np.random.default_rng(1).integers(0, 256, guess_CS.shape[1:], dtype=np.uint8),
+            guess_CS=guess_CS,
+            guess_empty_S=255 - guess_CS[0],
+            seconds=0.001,
+        )
+
+
+def fake_scorer(card: Card) -> FakeScorer:
+    """The fake of a card's family."""
+    return FakeDenoiser(card) if card.family == "diffusion" else FakeScorer(card)
 
 
 def timesteps(count: int) -> np.ndarray:

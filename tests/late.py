@@ -54,10 +54,10 @@ def slow(workbench: Workbench, caption_a: str) -> Iterator[None]:
     """What is asked about this caption is answered only after the block."""
     go, compare = Event(), workbench.compare
 
-    def later(image: Any, captions: Any, models: Any, spend: Any) -> Iterator[Any]:
+    def later(image: Any, captions: Any, models: Any, spend: Any, **options: Any) -> Iterator[Any]:
         if captions[0] == caption_a:
             go.wait(60)
-        yield from compare(image, captions, models, spend)
+        yield from compare(image, captions, models, spend, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workbench, "compare", later)

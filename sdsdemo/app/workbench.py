@@ -18,7 +18,7 @@ from sdsdemo.errors import UserError
 from sdsdemo.models import cards, open_scorer
 from sdsdemo.models.remarks import remarks
 from sdsdemo.settings import LIMITS, Settings
-from sdsdemo.types import Answer, Availability, Budget, Card, Concern, Scorer
+from sdsdemo.types import Answer, Availability, Budget, Card, Concern, Denoiser, Scorer
 
 log = logging.getLogger(__name__)
 
@@ -93,20 +93,30 @@ class Workbench:
         with self._lock_of(card):
             return self._load(card)
 
-    def compare(self, image: Image, captions: Sequence[str], models: Sequence[str], budget: Budget) -> Iterator[Answer]:
+    def compare(
+        self,
+        image: Image,
+        captions: Sequence[str],
+        models: Sequence[str],
+        budget: Budget,
+        *,
+        show: float | None = None,
+    ) -> Iterator[Answer]:
         """Each model's answer about one picture, as soon as it is ready, in the given order.
+
+        show: what a model that denoises may spend on showing it, as a share of scoring; None shows nothing.
 
         A model that cannot answer yields an `Answer` with a problem, and the next one follows. Raises `UserError`
         before the first answer for invalid captions or an unknown model.
         """
         checked = check_captions(captions)
         for card in [self.card(name) for name in models]:
-            yield self._answer(card, image, checked, budget)
+            yield self._answer(card, image, checked, budget, show)
 
-    def _answer(self, card: Card, image: Image, captions: list[str], budget: Budget) -> Answer:
+    def _answer(self, card: Card, image: Image, captions: list[str], budget: Budget, show: float | None) -> Answer:
         try:
             with self._lock_of(card):
-                return _ask(self._load(card), image, captions, budget)
+                return _ask(self._load(card), image, captions, budget, show)
         except UserError as error:
             return Answer(card=card, problem=str(error))
         except Exception:  # one model's failure must not cost the visitor the other rows; the log has it
@@ -145,7 +155,7 @@ class Workbench:
         return open_scorer(card, device=device, allow_download=self.settings.allow_download)
 
 
-def _ask(scorer: Scorer, image: Image, captions: list[str], budget: Budget) -> Answer:
+def _ask(scorer: Scorer, image: Image, captions: list[str], budget: Budget, show: float | None) -> Answer:
     """One model's answer. Where a concern blocks, no number is computed: it would mean nothing.
 
     A tokenizer maps all unknown words to one token, so captions that contain any are not reported as equal.
@@ -157,8 +167,12 @@ def _ask(scorer: Scorer, image: Image, captions: list[str], budget: Budget) -> A
     notes = (*remarks(scorer.card, budget), *_sentences(c for c in concerns if not c.blocking))
     if blocking:
         return Answer(card=scorer.card, problem=" ".join(blocking), notes=notes)
-    scores = scorer.score([image], captions, budget)
-    return Answer(card=scorer.card, scores=scores, preference=decide(scores), notes=notes)
+    denoised = None
+    if show is not None and isinstance(scorer, Denoiser):
+        scores, denoised = scorer.score_and_show(image, captions, budget, most=show)
+    else:
+        scores = scorer.score([image], captions, budget)
+    return Answer(card=scorer.card, scores=scores, preference=decide(scores), notes=notes, denoised=denoised)
 
 
 def _sentences(concerns: Iterable[Concern]) -> tuple[str, ...]:

@@ -149,9 +149,7 @@ def _mini_document(asked: argparse.Namespace) -> int:
 
 def _mini_opening(asked: argparse.Namespace) -> int:
     from sdsdemo.app.workbench import Workbench
-    from sdsdemo.ui.answer_file import OPENING_FILE, as_json, opening_answer
+    from sdsdemo.ui.opening import OPENING_FILE, write_opening
 
-    path = ASSETS / OPENING_FILE
-    record = opening_answer(Workbench(Settings.from_environment({})))
-    path.write_text(as_json(record) + "\n")
+    record = write_opening(Workbench(Settings.from_environment({})))
     return show(asked, record, lambda _: f"written to {OPENING_FILE}")

@@ -46,10 +46,17 @@ def signed_map(error_a_TNHW: np.ndarray, error_b_TNHW: np.ndarray, level: float 
             "error_a_TNHW and error_b_TNHW must be of one shape (timesteps, noises, height, width); "
             f"they were {error_a_TNHW.shape} and {error_b_TNHW.shape}"
         )
-    difference_TNHW = error_b_TNHW.astype(np.float64) - error_a_TNHW
+    difference_TNHW = place_differences(error_a_TNHW, error_b_TNHW)
     mean_HW = difference_TNHW.mean(axis=(0, 1))
     p_HW = _p_values(difference_TNHW, mean_HW)
     return SignedMap(mean_HW=mean_HW, p_HW=p_HW, found_HW=_discoveries(p_HW, level), level=level)
+
+
+def place_differences(error_a_TNHW: np.ndarray, error_b_TNHW: np.ndarray) -> np.ndarray:
+    """b minus a at each place, float64; NaN where both are infinite."""
+    with np.errstate(invalid="ignore"):
+        difference_TNHW: np.ndarray = error_b_TNHW.astype(np.float64) - error_a_TNHW
+    return difference_TNHW
 
 
 def _p_values(difference_TNHW: np.ndarray, mean_HW: np.ndarray) -> np.ndarray:

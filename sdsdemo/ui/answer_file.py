@@ -1,4 +1,4 @@
-"""An answer outside the page: as JSON, CSV or URL; and the stored answer that the page opens with.
+"""An answer outside the page: as JSON, CSV or URL.
 
 The record is the dict of `score --json` plus every single loss, so that the charts can be redrawn from it. Reading one
 back recomputes the verdict from those losses. Knows no Gradio.
@@ -11,7 +11,6 @@ import io
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, NotRequired
 from urllib.parse import urlencode
 
@@ -23,13 +22,10 @@ from sdsdemo.core.decision import decide
 from sdsdemo.core.number_format import LOSS_DIGITS, as_lists
 from sdsdemo.errors import UserError, quoted
 from sdsdemo.evaluation.answers import AnswersRecord, answers_as_dict
-from sdsdemo.models.cards import fingerprint
-from sdsdemo.models.images import open_image
-from sdsdemo.runtime.files import from_json, to_json
-from sdsdemo.runtime.shapes import shaped
-from sdsdemo.settings import ASSETS, NOISES, SEED, TIMESTEPS, Settings, budget, typed_range
+from sdsdemo.runtime.files import to_json
+from sdsdemo.settings import NOISES, SEED, TIMESTEPS, Settings, budget, typed_range
 from sdsdemo.types import Answer, Budget, Evidence, Region, Scores
-from sdsdemo.ui.examples import ShownExample, read_examples
+from sdsdemo.ui.examples import ShownExample
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +34,6 @@ CALLED = {"timesteps": "Timesteps", "noises": "Noise draws", "seed": "Seed"}
 LONGEST_NUMBER = 20
 """Most digits of a whole number in a URL."""
 DROPPED = "The link has an invalid setting, and the default is used instead: {why}."
-OPENING_FILE = "mini/opening.json"
 CSV_COLUMNS = (
     "image", "region", "model", "kind", "caption", "text", "score", "preferred", "difference", "stderr", "decided",
     "seconds", "problem",
@@ -53,7 +48,7 @@ class _Evidence(TypedDict):
     unet_evaluations: int
 
 
-class _Entry(TypedDict):
+class Entry(TypedDict):
     model: str
     kind: NotRequired[Literal["similarity", "denoising"]]
     scores: NotRequired[list[float | None]]
@@ -61,16 +56,6 @@ class _Entry(TypedDict):
     evidence: NotRequired[_Evidence]
     notes: NotRequired[list[str]]
     problem: NotRequired[str]
-
-
-class Record(TypedDict):
-    """The stored opening answer: the fields that are read."""
-
-    image: str
-    captions: list[str]
-    models: list[_Entry]
-    made_of: NotRequired[dict[str, str]]
-    """By model name, the fingerprint of the model that answered."""
 
 
 def answer_record(
@@ -95,58 +80,6 @@ def answers_from(record: Mapping[str, Any], workbench: Workbench) -> list[Answer
     Raises `UserError` for an unknown model, and `ValueError` for losses of the wrong shape.
     """
     return [_answer(entry, workbench) for entry in record["models"]]
-
-
-def opening_answer(workbench: Workbench, assets: Path = ASSETS) -> dict[str, Any]:
-    """Computes the answer that the page opens with: the first example, the models shown first, the default budget.
-
-    Scores twice and returns the second answer, so that its timings do not include loading the models.
-    """
-    examples = read_examples(assets)
-    if not examples:
-        raise ValueError("assets must hold mini/examples.json with at least one example")
-    example = examples[0]
-    for _ in range(2):
-        picture = open_image(example.path)
-        answers = list(workbench.compare(picture, example.captions, workbench.settings.models, budget()))
-    record = answer_record(example.path.name, example.captions, answers)
-    return record | {"made_of": {answer.card.name: fingerprint(answer.card) for answer in answers}}
-
-
-def read_opening(workbench: Workbench, assets: Path = ASSETS) -> tuple[ShownExample, list[Answer]] | None:
-    """The stored opening answer; None if there is none, or if its models are not those shown first.
-
-    None also, with a warning in the log, if it cannot be read or its models have changed since.
-    """
-    path = assets / OPENING_FILE
-    if not path.is_file():
-        return None
-    try:
-        record = shaped(from_json(path.read_bytes()), Record)
-        models = tuple(entry["model"] for entry in record["models"])
-        if models != workbench.settings.models:
-            return None
-        answers = answers_from(record, workbench)
-        _check(record, answers)
-    except (OSError, ValueError, KeyError, OverflowError, UserError) as error:
-        log.warning("%s cannot be used (%s): `python -m sdsdemo mini opening` writes it again.", path.name, error)
-        return None
-    example = next((e for e in read_examples(assets) if e.path.name == record["image"]), None)
-    if example is None or tuple(record["captions"]) != example.captions:
-        return None
-    return example, answers
-
-
-def _check(record: Mapping[str, Any], answers: Sequence[Answer]) -> None:
-    """Raises `ValueError` if numbers are missing, or a model has changed since."""
-    count = len(record["captions"])
-    for answer in answers:
-        if answer.scores is None:
-            continue
-        if answer.scores.score_IC.shape != (1, count):
-            raise ValueError(f"{answer.card.name}: it must have a score for each of {count} captions")
-        if record.get("made_of", {}).get(answer.card.name, "") not in ("", fingerprint(answer.card)):
-            raise ValueError(f"{answer.card.name} has changed since")
 
 
 def as_json(record: Mapping[str, Any]) -> str:

@@ -32,6 +32,10 @@ PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 PROGRESS = gr.Progress(track_tqdm=True)
 """Shows downloads: the libraries report them through tqdm."""
 
+HOW_IT_DENOISES = (
+    "Noise is added to the picture, and the model guesses the clean picture once under each caption. The caption whose "
+    "guess comes closer has the lower loss. Move the slider: the more noise, the more the caption decides what appears."
+)
 HOW_TO_READ_LOSS = (
     "How to read it: noise is added to the picture, and the model predicts that noise from one caption. The lower line "
     "belongs to the caption that helped more."
@@ -169,7 +173,9 @@ class CompareTab:
     def _build_charts(self, view: View) -> None:
         loss, difference = view.charts or (None, None)
         with gr.Column(visible=bool(view.has_charts), elem_id="evidence") as self.evidence:
-            gr.HTML(render("parts.heading", words="Where the denoising score comes from"))
+            gr.HTML(render("parts.heading", words="What the model sees under each caption"))
+            gr.HTML(render("parts.hint", sentence=HOW_IT_DENOISES))
+            self.denoising = gr.HTML(view.denoising, elem_id="denoising", js_on_load=script("denoising"))
             with gr.Row():
                 with gr.Column(min_width=300):
                     gr.HTML(render("parts.subheading", words="Denoising loss by timestep"))
@@ -189,7 +195,7 @@ class CompareTab:
         spend = [self.timesteps, self.noises, self.seed, *self.as_scored]
         self.inputs: list[Any] = [self.picture, *self.captions, *spend, *self.models]
         self.outputs = [
-            self.message, self.answer, self.evidence, self.loss, self.difference,
+            self.message, self.answer, self.evidence, self.denoising, self.loss, self.difference,
             self.suggestion_text, self.suggestion, self.suggested_model,
         ]  # fmt: skip
         run: dict[str, Any] = {
@@ -275,6 +281,7 @@ class CompareTab:
             compare_html.message_html(view.message) + compare_html.remarks_html(view.remarks),
             view.answer or gr.skip(),
             gr.skip() if view.has_charts is None else gr.update(visible=view.has_charts),
+            view.denoising or gr.skip(),
             loss,
             difference,
             gr.update(

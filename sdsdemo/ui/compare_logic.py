@@ -23,7 +23,7 @@ from sdsdemo.evaluation.answers import AnswersRecord, answers_as_dict
 from sdsdemo.models.images import open_image, open_picture
 from sdsdemo.settings import LIMITS, budget
 from sdsdemo.types import Answer, Budget, Card
-from sdsdemo.ui import answer_file, compare_html
+from sdsdemo.ui import answer_file, compare_html, denoising_view
 from sdsdemo.ui.compare_form import Form
 from sdsdemo.ui.compare_models import Suggestion, find_suggestion
 from sdsdemo.ui.examples import ShownExample, find_example
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 Find = Callable[[Image], ShownExample | None]
 
+SHOW_AT_MOST = 0.4
+"""What decoding guesses may cost, as a share of scoring."""
 NO_PICTURE = "There is no picture yet: click an example, drop a file here or paste one."
 NO_MODEL = "Choose at least one model in the settings."
 OUR_FAULT = "Something went wrong on our side; the server's log has the details. Your picture and captions are safe."
@@ -71,6 +73,8 @@ class View:
     """What was read, if it differs from the input; the answer stands."""
     answer: str = ""
     """Empty: the answer on the page stays."""
+    denoising: str = ""
+    """What each model that denoises made of the picture; shown with the charts."""
     charts: tuple[plots.Figure, ...] = ()
     """The loss and the difference, or empty."""
     has_charts: bool | None = None
@@ -169,7 +173,9 @@ def _answers(workbench: Workbench, question: Question, space: str) -> Iterator[V
     answers: list[Answer] = []
     yield _partial(workbench, question, answers)
     try:
-        for answer in workbench.compare(question.image, question.captions, question.models, question.budget):
+        for answer in workbench.compare(
+            question.image, question.captions, question.models, question.budget, show=SHOW_AT_MOST
+        ):
             answers.append(answer)
             if len(answers) < len(question.models):
                 yield _partial(workbench, question, answers)
@@ -237,6 +243,7 @@ def _final(
     charts = (plots.loss_by_timestep(curves, captions), plots.difference_by_timestep(curves)) if curves else ()
     return View(
         answer=compare_html.answer_html(captions, answers, truth=truth, tools=tools),
+        denoising=denoising_view.denoising_html(captions, answers),
         charts=charts,
         has_charts=bool(curves),
     )

@@ -12,12 +12,12 @@ from sdsdemo.app.run_registry import RunRegistry
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.settings import ASSETS, LIMITS
 from sdsdemo.ui import about, navigation, request_order
-from sdsdemo.ui.answer_file import read_opening
 from sdsdemo.ui.browse import BrowseTab
 from sdsdemo.ui.compare import CompareTab
 from sdsdemo.ui.examples import read_examples
 from sdsdemo.ui.finetune import FinetuneTab
 from sdsdemo.ui.open_in_compare import RunPictures
+from sdsdemo.ui.opening import read_opening
 from sdsdemo.ui.results import ResultsTab
 from sdsdemo.ui.templates import render
 from sdsdemo.ui.theme import make_theme

@@ -24,7 +24,7 @@ from sdsdemo.models import cards
 from sdsdemo.runtime.files import from_json, whole_lines
 from sdsdemo.settings import Settings, budget
 from sdsdemo.types import Example, Picture, Scores
-from sdsdemo.ui import answer_file
+from sdsdemo.ui import opening
 from sdsdemo.ui.results import SUMMARIES, ResultsTab
 from tests.damage import damaged
 from tests.evaluation.test_store import Shelf
@@ -171,13 +171,13 @@ def test_a_damaged_opening_answer_is_left_away(tmp_path: Path, caplog: pytest.Lo
     from sdsdemo.settings import ASSETS
 
     workbench = Workbench(Settings.from_environment({}))
-    content = (ASSETS / answer_file.OPENING_FILE).read_bytes()
+    content = (ASSETS / opening.OPENING_FILE).read_bytes()
     shutil.copytree(ASSETS / "mini" / "examples", tmp_path / "mini" / "examples")
     shutil.copy(ASSETS / "mini" / "examples.json", tmp_path / "mini")
     for seed in range(COUNT):
-        (tmp_path / answer_file.OPENING_FILE).write_bytes(damaged(content, seed))
+        (tmp_path / opening.OPENING_FILE).write_bytes(damaged(content, seed))
         try:
-            found = answer_file.read_opening(workbench, tmp_path)
+            found = opening.read_opening(workbench, tmp_path)
             if found is not None:
                 for answer in found[1]:
                     assert answer.scores is None or isinstance(answer.scores, Scores)
@@ -186,13 +186,32 @@ def test_a_damaged_opening_answer_is_left_away(tmp_path: Path, caplog: pytest.Lo
     assert "writes it again" in caplog.text
 
 
+def test_damaged_pictures_of_the_opening_are_left_away(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from sdsdemo.settings import ASSETS
+
+    workbench = Workbench(Settings.from_environment({}))
+    content = (ASSETS / opening.PICTURES_FILE).read_bytes()
+    shutil.copytree(ASSETS / "mini" / "examples", tmp_path / "mini" / "examples")
+    for name in ("mini/examples.json", opening.OPENING_FILE):
+        shutil.copy(ASSETS / name, tmp_path / name)
+    for seed in range(COUNT):
+        (tmp_path / opening.PICTURES_FILE).write_bytes(damaged(content, seed))
+        try:
+            found = opening.read_opening(workbench, tmp_path)
+        except Exception as error:
+            raise AssertionError(f"seed {seed}") from error
+        assert found is not None
+        assert len(found[1]) == len(workbench.settings.models)
+    assert "writes it again" in caplog.text
+
+
 def test_an_opening_answer_of_other_weights_is_not_shown(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     workbench = Workbench(Settings.from_environment({}))
-    assert answer_file.read_opening(workbench) is not None
-    monkeypatch.setattr(answer_file, "fingerprint", lambda card: "other weights")
-    assert answer_file.read_opening(workbench) is None
+    assert opening.read_opening(workbench) is not None
+    monkeypatch.setattr(opening, "fingerprint", lambda card: "other weights")
+    assert opening.read_opening(workbench) is None
     assert "has changed since" in caplog.text
 
 

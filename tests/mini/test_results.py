@@ -18,7 +18,7 @@ from sdsdemo.evaluation.store import hash_of, read_run
 from sdsdemo.evaluation.tables import as_markdown
 from sdsdemo.mini.experiments.draw_assets import SEED, write_examples
 from sdsdemo.settings import ASSETS, ROOT, Settings, budget
-from sdsdemo.ui.answer_file import OPENING_FILE, opening_answer, read_opening
+from sdsdemo.ui.opening import OPENING_FILE, opening_answer, read_opening
 
 RESULTS = ASSETS / "mini" / "results"
 MODELS = [

@@ -301,3 +301,59 @@ def _luminance(colour: str) -> float:
     channels = [int(value) / 255 for value in re.findall(r"\d+", colour)[:3]]
     linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in channels]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_the_slider_moves_pictures_words_and_both_cursors_without_a_request(visit):
+    opened = visit()
+    page, slider = opened.page, opened.page.locator("#denoising input[type=range]")
+    expect(page.locator("#evidence .timestep-cursor")).to_have_count(2)
+    asked = list(opened.requests)
+    slider.fill("0")
+    first = _seen(page)
+    slider.focus()
+    page.keyboard.press("End")
+    last = _seen(page)
+    for name, before in first.items():
+        assert before != last[name], name
+    assert all(right > left for left, right in zip(first["cursors"], last["cursors"], strict=True))
+    assert opened.requests == asked
+
+
+def test_pointing_at_a_chart_moves_the_slider(visit):
+    page = visit().page
+    expect(page.locator("#evidence .timestep-cursor")).to_have_count(2)
+    slider = page.locator("#denoising input[type=range]")
+    slider.fill("0")
+    plot = page.locator("#loss-chart .nsewdrag")
+    plot.scroll_into_view_if_needed()
+    box = plot.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] / 2)
+    page.mouse.move(box["x"] + box["width"] * 0.97, box["y"] + box["height"] / 2, steps=4)
+    expect(slider).to_have_value(slider.get_attribute("max") or "")
+
+
+def test_the_denoising_is_that_of_the_answer_on_the_page(visit):
+    page = visit().page
+    before = page.locator("#denoising .tile.c0").get_attribute("data-below")
+    caption(page, "a").fill("a moon left of a star")
+    page.locator("#score").click()
+    expect(page.locator("#result.stale")).to_have_count(0)
+    expect(page.locator("#denoising .tile.c0")).not_to_have_attribute("data-below", before or "")
+    expect(page.locator("#evidence .timestep-cursor")).to_have_count(2)
+    page.locator("#denoising .play").click()
+    expect(page.locator("#denoising .play")).to_have_text("❚❚")
+    page.locator("#denoising .play").click()
+    expect(page.locator("#denoising .play")).to_have_text("▶")
+
+
+def _seen(page: Page) -> dict:
+    """What the panel shows now: the timestep, the losses, where a strip stands, and where the cursors are."""
+    return page.evaluate(
+        """() => ({timestep: document.querySelector('#denoising output b').textContent,
+        spoken: document.querySelector('#denoising input[type=range]').getAttribute('aria-valuetext'),
+        losses: [...document.querySelectorAll('#denoising .below')].map((one) => one.textContent),
+        strip: getComputedStyle(document.querySelector('#denoising .tile.noised i')).backgroundPositionX,
+        cursors: [...document.querySelectorAll('#evidence .timestep-cursor')]
+          .map((one) => parseFloat(one.style.left))})"""
+    )

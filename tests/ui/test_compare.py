@@ -19,7 +19,7 @@ from sdsdemo.core.decision import decide
 from sdsdemo.errors import UserError
 from sdsdemo.settings import ASSETS, LIMITS, TIMESTEPS, Settings, budget
 from sdsdemo.types import Answer, Concern, Preference, Scores
-from sdsdemo.ui import answer_file, compare_form, compare_html, compare_logic, compare_models
+from sdsdemo.ui import answer_file, compare_form, compare_html, compare_logic, compare_models, opening
 from sdsdemo.ui.compare_form import Form
 from sdsdemo.ui.examples import find_example, read_examples
 from tests.conftest import fake_workbench
@@ -113,7 +113,7 @@ def test_a_readable_picture_and_no_picture_say_nothing_when_put_in(examples):
 def test_a_fault_of_ours_becomes_a_sentence_and_the_rows_so_far_stay(form, examples, monkeypatch):
     workbench = fake_workbench()
 
-    def breaks(*args):
+    def breaks(*args, **options):
         yield answer_of("mini-clip")
         raise RuntimeError("secret /server/path")
 
@@ -337,18 +337,45 @@ def test_a_record_gives_back_the_answers_and_their_verdicts():
 
 def test_the_opening_answer_is_what_the_code_computes_now(example_assets):
     workbench = fake_workbench()
-    opening = answer_file.as_json(answer_file.opening_answer(workbench, example_assets))
-    (example_assets / "mini" / "opening.json").write_text(opening)
-    example, stored = answer_file.read_opening(workbench, example_assets) or pytest.fail("there is no opening answer")
+    kept = answer_file.as_json(opening.opening_answer(workbench, example_assets))
+    (example_assets / "mini" / "opening.json").write_text(kept)
+    example, stored = opening.read_opening(workbench, example_assets) or pytest.fail("there is no opening answer")
     fresh = workbench.compare(Image.open(example.path), example.captions, workbench.settings.models, budget())
     for was, now in zip(stored, fresh, strict=True):
         np.testing.assert_allclose(scores_of(was).score_IC, scores_of(now).score_IC, atol=1e-5)
 
 
+def test_the_stored_opening_has_the_pictures_of_its_denoising(example_assets):
+    workbench = fake_workbench()
+    opening.write_opening(workbench, example_assets)
+    example, stored = opening.read_opening(workbench, example_assets) or pytest.fail("there is no opening answer")
+    asked = Image.open(example.path), example.captions, workbench.settings.models, budget()
+    for was, now in zip(stored, workbench.compare(*asked, show=1e9), strict=True):
+        assert (was.denoised is None) == (now.denoised is None)
+        if was.denoised and now.denoised:
+            for part in opening.PARTS:
+                np.testing.assert_array_equal(getattr(was.denoised, part), getattr(now.denoised, part))
+    assert compare_logic.stored_view(example, stored).denoising
+
+
+def test_pictures_of_another_opening_are_not_shown(example_assets, caplog):
+    workbench = fake_workbench()
+    opening.write_opening(workbench, example_assets)
+    path = example_assets / opening.PICTURES_FILE
+    with np.load(path) as stored:
+        parts = dict(stored)
+    name = "mini-diffusion.error_CTNHW"
+    np.savez(path, **{**parts, name: parts[name] + 0.01})
+    example, answers = opening.read_opening(workbench, example_assets) or pytest.fail("there is no opening answer")
+    assert all(answer.denoised is None for answer in answers)
+    assert compare_logic.stored_view(example, answers).denoising == ""
+    assert "does not belong" in caplog.text
+
+
 def test_an_opening_answer_about_other_models_is_not_shown(example_assets):
-    opening = answer_file.as_json(answer_file.opening_answer(fake_workbench(), example_assets))
-    (example_assets / "mini" / "opening.json").write_text(opening)
-    assert answer_file.read_opening(fake_workbench(SDSDEMO_MODELS="mini-clip"), example_assets) is None
+    kept = answer_file.as_json(opening.opening_answer(fake_workbench(), example_assets))
+    (example_assets / "mini" / "opening.json").write_text(kept)
+    assert opening.read_opening(fake_workbench(SDSDEMO_MODELS="mini-clip"), example_assets) is None
 
 
 def test_the_csv_has_a_line_a_model_and_caption_and_runs_no_formula():

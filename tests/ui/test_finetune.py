@@ -21,7 +21,7 @@ from sdsdemo.settings import Settings
 from sdsdemo.ui import finetune_html, training_curves
 from sdsdemo.ui.recipe_form import ADVANCED, LABELS, PLAIN, in_page_words, recipe_of
 from tests.app.test_jobs import Trainer
-from tests.fakes import FakeScorer
+from tests.fakes import fake_scorer
 
 QUICK = PRESETS["quick"]
 FIELDS = [*PLAIN, *(name for _, _, names in ADVANCED for name in names)]
@@ -174,7 +174,7 @@ def tab(tmp_path: Path) -> Any:
     from sdsdemo.app.run_registry import RunRegistry
     from sdsdemo.ui.finetune import FinetuneTab
 
-    workbench = Workbench(Settings.from_environment({}), opener=FakeScorer)
+    workbench = Workbench(Settings.from_environment({}), opener=fake_scorer)
     with gr.Blocks():
         return FinetuneTab(
             workbench, Jobs(workbench, root=tmp_path, runner=Trainer()), RunRegistry(workbench.settings), gr.State("")

@@ -27,6 +27,7 @@ from sdsdemo.ui import (
     compare_html,
     compare_logic,
     compare_models,
+    denoising_view,
     finetune_html,
     results_html,
     training_curves,
@@ -35,7 +36,7 @@ from sdsdemo.ui.examples import ShownExample
 from sdsdemo.ui.templates import render
 from sdsdemo.ui.thumbnails import Thumbnails, picture_html
 from tests.conftest import fake_workbench
-from tests.fakes import MINI_CARDS, FakeScorer, fake_card
+from tests.fakes import MINI_CARDS, FakeDenoiser, FakeScorer, fake_card
 
 MODELS = ("mini-clip", "mini-diffusion")
 SHAPES = [(1, 2), (2, 5), (1, 1), (2, 2), (1, 20), (3, 12), (1, 9), (1, 2), (2, 3), (1, 8)]
@@ -47,6 +48,7 @@ def views(text: str, folder: Path) -> Views:
     """Name and HTML of each view. folder: an empty one, where runs are stored on the way."""
     yield from compare_views(text)
     yield from browse_views(text, folder)
+    yield from denoising_views(text)
     yield from results_views(text)
     yield from about_views(text)
     yield from finetune_views(text)
@@ -71,6 +73,21 @@ def answers(text: str) -> list[Answer]:
                 )  # fmt: skip
                 made.append(replace(made[0], preference=found))
     return made
+
+
+def denoising_views(text: str) -> Views:
+    card = replace(MINI_CARDS[1], title=f"{text} {MINI_CARDS[1].title}")
+    for noises in (1, 4):
+        asked = Image.new("RGB", (9, 9), "red"), (f"{text} one", f"{text} two"), budget(3, noises)
+        scores, denoised = FakeDenoiser(card).score_and_show(*asked, most=1.0)
+        answer = Answer(card=card, scores=scores, preference=decide(scores), denoised=denoised)
+        one = replace(
+            denoised,
+            **{part: getattr(denoised, part)[:1] for part in ("timestep_S", "position_S", "noised_S", "guess_empty_S")},
+            guess_CS=denoised.guess_CS[:, :1],
+        )
+        for name, answers in {"one": [answer], "two": [answer, answer], "few": [replace(answer, denoised=one)]}.items():
+            yield f"denoising {name} {noises}", denoising_view.denoising_html(asked[1], answers)
 
 
 def compare_views(text: str) -> Views:
