@@ -67,6 +67,10 @@ class Workbench:
         """Make a model available under its card's name to whoever knows that name; it is never listed."""
         self._lent[card.name] = card
 
+    def is_lent(self, name: str) -> bool:
+        """Whether a visitor's model of this name is available."""
+        return name in self._lent
+
     def forget(self, name: str) -> None:
         """Withdraw a lent model."""
         self._lent.pop(name, None)

@@ -10,9 +10,7 @@ import csv
 import io
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, NotRequired
-from urllib.parse import urlencode
 
 import numpy as np
 from typing_extensions import TypedDict
@@ -20,20 +18,16 @@ from typing_extensions import TypedDict
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.core.decision import decide
 from sdsdemo.core.number_format import LOSS_DIGITS, as_lists
-from sdsdemo.errors import UserError, quoted
 from sdsdemo.evaluation.answers import AnswersRecord, answers_as_dict
 from sdsdemo.runtime.files import to_json
-from sdsdemo.settings import NOISES, SEED, TIMESTEPS, Settings, budget, typed_range
+from sdsdemo.settings import typed_range
 from sdsdemo.types import Answer, Budget, Evidence, Region, Scores
+from sdsdemo.ui.address import link
+from sdsdemo.ui.compare_form import Form, query_of
 from sdsdemo.ui.examples import ShownExample
 
 log = logging.getLogger(__name__)
 
-KNOBS = {"timesteps": TIMESTEPS, "noises": NOISES, "seed": SEED}
-CALLED = {"timesteps": "Timesteps", "noises": "Noise draws", "seed": "Seed"}
-LONGEST_NUMBER = 20
-"""Most digits of a whole number in a URL."""
-DROPPED = "The link has an invalid setting, and the default is used instead: {why}."
 CSV_COLUMNS = (
     "image", "region", "model", "kind", "caption", "text", "score", "preferred", "difference", "stderr", "decided",
     "seconds", "problem",
@@ -108,64 +102,18 @@ def as_csv(record: Mapping[str, Any]) -> str:
 def address(
     example: ShownExample | None, captions: Sequence[str], models: Sequence[str], spend: Budget, space: str = ""
 ) -> str:
-    """The URL that opens this view for someone else: a query, preceded by the Space's URL in a Space.
-
-    It names a picture only if that is one of our examples; a visitor's own picture is never part of a URL.
-    """
-    fields = {
-        "tab": "compare",
-        **(example.query if example else {}),
-        "a": captions[0],
-        "b": captions[1],
-        "models": ",".join(models),
-        "timesteps": spend.timesteps,
-        "noises": spend.noises,
-        "seed": spend.seed,
-        **({} if spend.region == "crop" else {"region": spend.region}),
-        **({} if spend.timestep_range is None else {"timestep_range": typed_range(spend.timestep_range)}),
-    }
-    return (f"https://huggingface.co/spaces/{space}" if space else "") + "?" + urlencode(fields)
-
-
-@dataclass(frozen=True, kw_only=True)
-class UrlRequest:
-    """The settings in a URL."""
-
-    example: str
-    captions: tuple[str, str]
-    models: tuple[str, ...]
-    spend: Budget
-    dropped: tuple[str, ...]
-    """A sentence for each invalid setting, which the default replaces; the others stay."""
-
-
-def read_address(query: Mapping[str, str], settings: Settings) -> UrlRequest:
-    """Example, captions, models and settings of a URL. The default replaces an invalid setting."""
-    models = tuple(name.strip() for name in query.get("models", "").split(",") if name.strip())
-    valid: dict[str, Any] = {}
-    dropped = []
-    for name in (*KNOBS, "region", "timestep_range"):
-        if name in query:
-            try:
-                value: Any = _whole(query[name], name) if name in KNOBS else query[name]
-                budget(**{name: value})
-                valid[name] = value
-            except UserError as error:
-                dropped.append(DROPPED.format(why=str(error).removesuffix(".")))
-    return UrlRequest(
-        example=query.get("example", ""),
-        captions=(query.get("a", ""), query.get("b", "")),
-        models=models or settings.models,
-        spend=budget(**valid),
-        dropped=tuple(dropped),
+    """The URL that opens this view for someone else; see `compare_form.query_of`."""
+    form = Form(
+        image=None,
+        captions=captions,
+        models=models,
+        timesteps=spend.timesteps,
+        noises=spend.noises,
+        seed=spend.seed,
+        region=spend.region,
+        timestep_range=typed_range(spend.timestep_range),
     )
-
-
-def _whole(text: str, name: str) -> int:
-    if not text.isdecimal() or len(text) > LONGEST_NUMBER:
-        knob = KNOBS[name]
-        raise UserError(f"{CALLED[name]} must be a whole number from {knob.low} to {knob.high}; it was {quoted(text)}.")
-    return int(text)
+    return link("compare", query_of(form, example), space)
 
 
 def _answer(entry: Mapping[str, Any], workbench: Workbench) -> Answer:

@@ -26,22 +26,22 @@ from sdsdemo.evaluation.catalogue import (
     SECONDARY_KINDS,
     TAG_KINDS,
     WHO,
+    Catalogue,
 )
-from sdsdemo.ui.browse_view import (
+from sdsdemo.ui import address, browse_address
+from sdsdemo.ui.address import Query
+from sdsdemo.ui.browse_filters import (
     CLEARED,
-    SELECTING,
-    TO_COMPARE,
-    BrowseContent,
-    BrowseView,
     FilterValues,
     cleared_values,
     default_filters,
     metric_of,
     two_models,
 )
+from sdsdemo.ui.browse_view import BESIDE_EXAMPLE, CHARTS, SELECTING, TO_COMPARE, BrowseContent, BrowseView
 from sdsdemo.ui.compare_html import message_html
 from sdsdemo.ui.open_in_compare import RunPictures
-from sdsdemo.ui.request_order import InOrder, LastSent, number_of
+from sdsdemo.ui.request_order import InOrder, LastSent, is_coming, number_of
 from sdsdemo.ui.templates import render, script
 
 READING = "Reading the stored answers …"
@@ -79,6 +79,7 @@ class BrowseTab:
         self.run_pictures = run_pictures or RunPictures(registry)
         self.view = BrowseView(workbench, registry, space, self.run_pictures)
         self.clicks, self.changes, self.sent = InOrder(), InOrder(), LastSent()
+        self.sent_parts = {name: LastSent() for name in BESIDE_EXAMPLE}
         runs = registry.names()
         with gr.Column(elem_id="browse"):
             self._build_filters(runs)
@@ -148,40 +149,58 @@ class BrowseTab:
                 **quick,
             ).then(None, js=script("show_example"), api_visibility="private")  # fmt: skip
 
+    choices_of = ("run", "model", "against", "metric", "tags", "secondary", "categories", "modes")
+    """Filters whose choices depend on the run."""
+
     @property
     def choices(self) -> list[Any]:
-        """The components whose choices depend on the run."""
-        return [
-            self.run, self.model, self.against, self.metric, self.tags, self.secondary, self.categories, self.modes,
-        ]  # fmt: skip
+        """The components of `choices_of`."""
+        return [getattr(self, name) for name in self.choices_of]
+
+    @property
+    def opened(self) -> list[Any]:
+        """The components that a URL fills."""
+        more = [self.who, self.decided, self.words, self.order, self.of_several]
+        return [*self.choices, *more, *self.outputs]
 
     @property
     def cleared(self) -> list[Any]:
         """The components that Clear empties and a click on a chart fills."""
         return [getattr(self, name) for name in CLEARED]
 
-    def open_address(self, request: gr.Request) -> list[Any]:
-        """Fills the tab from the page's URL; for `page.load`."""
-        query = dict(request.query_params)
-        if query.get("tab") != "browse":
-            Thread(target=self._warm, daemon=True).start()
-            return [gr.skip()] * (len(self.choices) + len(self.outputs))
+    def open_address(self, query: Query, request: gr.Request | None) -> list[Any]:
+        """Values for `opened` from the page's URL; nothing changes if it does not ask for this tab."""
         names = self.registry.names()
-        run = query.get("run") or (names[0] if names else "")
-        filters = default_filters(run, query.get("model", ""), query.get("against", ""))
-        found = self._open(*filters, 0, query.get("example", ""))
-        return [*found[:-1], Selection((found[-1], 0))]
+        first = names[0] if names else ""
+        run = query.text("run") or first
+        if not self.registry.has(run):
+            query.leave_out("run", address.NO_SUCH)
+            run = first
+        try:
+            found = browse_address.read(query, run, self.registry.catalogue(run), self.workbench.settings.models)
+        except UserError:  # `_open` says it
+            found = browse_address.Opened(default_filters(run, "", ""), 0, "")
+        choices, shown = self._open(found.filters, found.page, found.example)
+        self._note(request, found.filters)
+        more = [getattr(found.filters, name) for name in ("who", "decided", "words", "order", "of_several")]
+        shown = self._unsent(request, shown)
+        return [*choices, *more, *shown[:-1], Selection((shown.selected, number_of(request)))]
+
+    def warm(self) -> None:
+        """Reads the first run in the background, for a visitor who is still on another tab."""
+        Thread(target=self._warm, daemon=True).start()
 
     def _warm(self) -> None:
         """Reads the first run and makes its first thumbnails while the visitor is on another tab."""
         names = self.registry.names()
         if names and not self.view.thumbs.busy:
-            self._open(*default_filters(names[0], "", ""), 0, "")
+            self._open(default_filters(names[0], "", ""), 0, "")
             self.view.thumbs.make(self.registry.catalogue(names[0]).examples[:MADE_AHEAD])
 
-    def _open(self, *values: Any, opened_by: int = 0) -> list[Any]:
+    def _open(
+        self, filters: FilterValues, page: int, selected: str, opened_by: int = 0
+    ) -> tuple[list[Any], BrowseContent]:
         """Choices and content for a run; models and tags that it does not have are replaced or dropped."""
-        filters, page, selected = FilterValues(*values[:-2]), values[-2], values[-1]
         names = self.registry.names()
         if filters.run not in names and self.registry.has(filters.run):
             names.append(filters.run)
@@ -192,48 +211,67 @@ class BrowseTab:
             catalogue = self.registry.catalogue(run)
         except UserError as error:
             shown = BrowseContent(message_html(str(error)), "", "", "", "", "", 0, "")
-            return [gr.update(choices=names, value=run or None), *[gr.skip()] * (len(self.choices) - 1), *shown]
+            return [gr.update(choices=names, value=run or None), *[gr.skip()] * (len(self.choices) - 1)], shown
+        filters, updates = self._fitted(filters._replace(run=run), catalogue)
+        choices = [gr.update(choices=[(self.view.title(name), name) for name in names], value=run), *updates]
+        return choices, self.view.show(filters, page, selected, opened_by)
+
+    def _fitted(self, filters: FilterValues, catalogue: Catalogue) -> tuple[FilterValues, list[Any]]:
+        """The filters without what the run does not have, and updates of the fields whose choices it decides."""
         model, against = two_models(catalogue, filters, self.workbench.settings.models)
-        choices = [(self.view.title(name), name) for name in catalogue.models]
+        models = [(self.view.title(name), name) for name in catalogue.models]
         tags, secondary = catalogue.tag_choices(TAG_KINDS), catalogue.tag_choices(SECONDARY_KINDS)
+        categories = [text.partition("=")[2] for text in catalogue.tag_choices((CATEGORY,))]
         filters = filters._replace(
-            run=run,
             model=model,
             against=against,
             metric=metric_of(filters, catalogue),
             tags=[tag for tag in filters.tags if tag in tags],
             secondary=[tag for tag in filters.secondary if tag in secondary],
-            categories=[],
+            categories=[one for one in filters.categories if one in categories],
             modes=filters.modes if catalogue.modes else [],
         )
-        categories = [text.partition("=")[2] for text in catalogue.tag_choices((CATEGORY,))]
-        return [
-            gr.update(choices=[(self.view.title(name), name) for name in names], value=run),
-            gr.update(choices=choices, value=model),
-            gr.update(choices=choices, value=against),
+        return filters, [
+            gr.update(choices=models, value=model),
+            gr.update(choices=models, value=against),
             gr.update(choices=catalogue.metrics, value=filters.metric),
             gr.update(choices=_labelled(tags), value=filters.tags),
             gr.update(choices=_labelled(secondary), value=filters.secondary),
-            gr.update(choices=categories, value=[], visible=bool(categories)),
+            gr.update(choices=categories, value=filters.categories, visible=bool(categories)),
             gr.update(value=filters.modes, visible=bool(catalogue.modes)),
-            *self.view.show(filters, page, selected, opened_by),
         ]
 
-    def _reopen(self, *values: Any) -> list[Any]:
+    def _note(self, request: gr.Request | None, filters: FilterValues) -> None:
+        """Notes that the content for these filters is sent, so that `_refresh` does not send it again."""
+        self.sent.is_same(request, repr(filters))
+
+    def _unsent(self, request: gr.Request | None, shown: BrowseContent) -> BrowseContent:
+        """The content without the large parts that the page already shows."""
+        parts = {name: getattr(shown, name) for name in BESIDE_EXAMPLE}
+        seen = {name: gr.skip() for name, part in parts.items() if self._is_sent(request, name, part)}
+        return shown._replace(**seen)
+
+    def _is_sent(self, request: gr.Request | None, name: str, part: Any) -> bool:
+        return isinstance(part, str) and self.sent_parts[name].is_same(request, hash(part))
+
+    def _reopen(self, request: gr.Request | None, *values: Any) -> list[Any]:
         """Refreshes the tab when it is selected again. Like `_refresh`, closes no example."""
+        if is_coming(request, "browse"):
+            return [gr.skip()] * (len(self.choices) + len(self.outputs))
         is_open = bool(values[-1].now[0])  # read now: an example may be clicked while this runs
-        found = self.open_with(*values)
+        found = self.open_with(request, *values)
         if not is_open:
             found[len(self.choices) + self.outputs.index(self.example)] = gr.skip()
         return found
 
-    def open_with(self, *values: Any) -> list[Any]:
+    def open_with(self, request: gr.Request | None, *values: Any) -> list[Any]:
         """Opens the tab with these filters; other tabs call it too."""
-        selection: Selection = values[-1]
-        example, request = selection.now
-        found = self._open(*values[:-1], example, opened_by=request)
-        selection.opens(found[-1], request)
-        return [*found[:-1], gr.skip()]
+        filters, page, selection = FilterValues(*values[:-2]), values[-2], values[-1]
+        example, number = selection.now
+        choices, shown = self._open(filters, page, example, opened_by=number)
+        selection.opens(shown.selected, number)
+        self._note(request, _filled(filters, self.choices_of, choices))
+        return [*choices, *self._unsent(request, shown)._replace(selected=gr.skip())]
 
     def _refresh(self, request: gr.Request | None, *values: Any) -> Sequence[Any]:
         """The content for these filters, unless it was sent last: filling the form triggers many changes at once.
@@ -243,7 +281,7 @@ class BrowseTab:
         filters, selection = FilterValues(*values[:-2]), values[-1]
         if self.changes.is_late(request) or self.sent.is_same(request, repr(filters)):
             return [gr.skip()] * len(self.outputs)
-        shown = self.view.show(filters, 0, *selection.now)
+        shown = self._unsent(request, self.view.show(filters, 0, *selection.now))
         return shown._replace(selected=gr.skip(), example=shown.example or gr.skip())
 
     def _pick(self, event: gr.SelectData, request: gr.Request, *values: Any) -> list[Any]:
@@ -254,16 +292,30 @@ class BrowseTab:
         late = [gr.skip()] * (len(self.cleared) + len(self.outputs) + TO_COMPARE)
         if self.clicks.is_late(request):
             return late
-        selection: Selection = values[-1]
+        filters, selection = FilterValues(*values[:-2]), values[-1]
         selected, opened_by = selection.now
         kind, number = str(event.value), number_of(request) if event.value in SELECTING else opened_by
-        found = self.view.pick(FilterValues(*values[:-2]), int(values[-2]), selected, kind, str(event.index), number)
+        found = self.view.pick(filters, int(values[-2]), selected, kind, str(event.index), number)
         if self.clicks.is_late(request):
             return late
-        place = len(self.cleared) + self.outputs.index(self.selected)
+        end = len(self.cleared) + len(self.outputs)
+        fields, to_compare = found[: len(self.cleared)], found[end:]
+        shown = self._unsent(request, BrowseContent(*found[len(self.cleared) : end]))
         if kind in SELECTING:
-            selection.opens(found[place], number)
-        return [*found[:place], gr.skip(), *found[place + 1 :]]
+            selection.opens(shown.selected, number)
+        if kind in CHARTS:
+            self._note(request, _filled(filters, CLEARED, fields))
+        return [*fields, *shown._replace(selected=gr.skip()), *to_compare]
+
+
+def _filled(filters: FilterValues, names: Sequence[str], updates: Sequence[Any]) -> FilterValues:
+    """The filters once these updates have arrived in their fields. An update is a value, or what `gr.update` makes."""
+    values = {
+        name: update["value"] if isinstance(update, dict) else update
+        for name, update in zip(names, updates, strict=True)
+        if not isinstance(update, dict) or "value" in update
+    }
+    return filters._replace(**values)
 
 
 def _labelled(choices: Sequence[str]) -> list[tuple[str, str]]:

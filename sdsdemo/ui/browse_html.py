@@ -17,7 +17,7 @@ from sdsdemo.evaluation.catalogue import CATEGORY, TAG_KINDS, WHO, Catalogue, Fi
 from sdsdemo.evaluation.limits import lesson_words
 from sdsdemo.evaluation.summary import NO_TAG
 from sdsdemo.types import Example, Scores
-from sdsdemo.ui import browse_one_image
+from sdsdemo.ui import address, browse_one_image
 from sdsdemo.ui.browse_loss_lines import loss_lines_html
 from sdsdemo.ui.compare_html import LETTERS
 from sdsdemo.ui.templates import render
@@ -96,6 +96,7 @@ def example_html(
     return render(
         "browse.example",
         id=example.id,
+        address=address.write("browse", {"example": example.id}),
         opened_by=opened_by,
         position=position,
         tags=[tag for tag in tags if tag != NO_TAG],

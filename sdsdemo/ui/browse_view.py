@@ -6,39 +6,31 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import urlencode
 
 import gradio as gr
 
 from sdsdemo.app.run_registry import RunRegistry
 from sdsdemo.app.workbench import Workbench
-from sdsdemo.core.metrics import ACCURACY, METRICS
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.catalogue import (
     ANY,
-    DECIDED,
-    OF_SEVERAL,
-    ORDER,
-    WHO,
-    Catalogue,
-    Filter,
     by_mode,
     by_tag,
     by_transition,
     select,
     tally,
 )
-from sdsdemo.ui import browse_html
+from sdsdemo.ui import address, browse_address, browse_html
+from sdsdemo.ui.browse_filters import CLEARED, FilterValues, cleared_values, filter_of
 from sdsdemo.ui.compare_html import message_html
 from sdsdemo.ui.open_in_compare import RunPictures
+from sdsdemo.ui.templates import render
 from sdsdemo.ui.thumbnails import Thumbnails
 
 log = logging.getLogger(__name__)
 
 OUR_FAULT = "Something went wrong on our side; the server's log has the details. Choose another filter or example."
-CLEARED = ("tags", "secondary", "categories", "modes", "who", "decided", "words", "of_several")
 SELECTING = ("example", "close", "move")
 """Clicks that open an example or close it."""
 BESIDE_EXAMPLE = ("tally", "gallery", "charts", "scatter")
@@ -47,24 +39,6 @@ CHARTS = {"tag": "tags", "mode": "modes", "who": "who"}
 """By the kind of a click in a chart, the filter that it sets."""
 TO_COMPARE = 6
 """Number of components that take an example: the tabs, the picture, two captions, the region, the timestep range."""
-
-
-class FilterValues(NamedTuple):
-    """The values of the filters, in the order of their components."""
-
-    run: str
-    model: str
-    against: str
-    metric: str
-    tags: Sequence[str]
-    secondary: Sequence[str]
-    categories: Sequence[str]
-    modes: Sequence[str]
-    who: str
-    decided: str
-    words: str
-    order: str
-    of_several: str = ANY
 
 
 class BrowseContent(NamedTuple):
@@ -111,7 +85,7 @@ class BrowseView:
         if place is not None:
             among = [int(p) for p in places]
             position = f"{among.index(place) + 1} of {len(among)}" if place in among else "not among the filtered"
-            link = self._address(filters, selected)
+            link = address.link("browse", self.address(filters, selected), self.space)
             example = browse_html.example_html(catalogue, place, position, wanted, titles, link, self.thumbs, opened_by)
         models = list(dict.fromkeys((wanted.model, wanted.against)))
         charts = (
@@ -121,11 +95,13 @@ class BrowseView:
         )
         return BrowseContent(
             message="".join(map(message_html, catalogue.notes)),
-            tally=browse_html.count_html(len(places), len(catalogue.examples))
+            tally=render("parts.address", query=self.address(filters))
+            + browse_html.count_html(len(places), len(catalogue.examples))
             + browse_html.tallies_html([tally(catalogue, m, wanted.metric, places) for m in models], models, titles)
             + browse_html.lesson_html(models),
             example=example,
-            gallery=browse_html.gallery_html(catalogue, places, page, wanted, self.thumbs),
+            gallery=(render("parts.address", query=address.write("browse", {"gallery": page + 1})) if page else "")
+            + browse_html.gallery_html(catalogue, places, page, wanted, self.thumbs),
             charts=charts,
             scatter=browse_html.scatter_html(catalogue, places, wanted, titles),
             page=page,
@@ -193,67 +169,13 @@ class BrowseView:
         except UserError:
             return model
 
-    def _address(self, filters: FilterValues, example: str) -> str:
-        """The URL that opens this example for someone else: a query, preceded by the Space's URL in a Space."""
-        fields = {
-            "tab": "browse",
-            "run": filters.run,
-            "example": example,
-            "model": filters.model,
-            "against": filters.against,
-        }
-        return (f"https://huggingface.co/spaces/{self.space}" if self.space else "") + "?" + urlencode(fields)
-
-
-def default_filters(run: str, model: str, against: str) -> FilterValues:
-    """The default filters."""
-    return FilterValues(run, model, against, "text", [], [], [], [], ANY, ANY, "", "benchmark")
-
-
-def two_models(catalogue: Catalogue, filters: FilterValues, shown_first: Sequence[str]) -> tuple[str, str]:
-    """The two requested models if the run has them; else those that the page shows first; else the run's."""
-    known = catalogue.models
-    first = next(m for m in (filters.model, *shown_first, *known) if m in known)
-    others = [m for m in (filters.against, *shown_first, *known) if m in known]
-    return first, next((m for m in others if m != first), first)
-
-
-def filter_of(filters: FilterValues, catalogue: Catalogue) -> Filter:
-    """A checked filter. Raises `UserError` for a model that the run does not have, or an invalid value."""
-    for model in (filters.model, filters.against):
-        if model not in catalogue.models:
-            raise UserError(f"This run has no scores for '{model}': choose another model.")
-    metric = metric_of(filters, catalogue)
-    choices: Mapping[str, tuple[object, Sequence[str]]] = {
-        "Metric": (metric, catalogue.metrics),
-        "Outcome": (filters.who, list(WHO)),
-        "Decided": (filters.decided, list(DECIDED)),
-        "Sort": (filters.order, list(ORDER)),
-        "Match tags": (filters.of_several, list(OF_SEVERAL)),
-    }
-    for label, (value, known) in choices.items():
-        if value not in known:
-            raise UserError(f"{label} must be one of {', '.join(known)}.")
-    return Filter(
-        model=filters.model,
-        against=filters.against,
-        metric=metric,
-        tags=tuple(filters.tags or ()),
-        secondary=tuple(filters.secondary or ()),
-        categories=tuple(filters.categories or ()),
-        modes=tuple(filters.modes or ()),
-        who=filters.who,
-        decided=filters.decided,
-        words=(filters.words or "")[:200],
-        order=filters.order,
-        of_several=filters.of_several,
-    )
-
-
-def metric_of(filters: FilterValues, catalogue: Catalogue) -> str:
-    """The metric for "right"; the run's first if the one chosen belongs to the other kind of run."""
-    gives_way = filters.metric in (*METRICS, ACCURACY) and filters.metric not in catalogue.metrics
-    return catalogue.metrics[0] if gives_way else filters.metric
+    def address(self, filters: FilterValues, example: str = "") -> str:
+        """The filters and the open example as the query of a URL."""
+        usual = browse_address.usual_filters(
+            filters.run, self.registry.catalogue(filters.run), self.workbench.settings.models
+        )
+        first = next(iter(self.registry.names()), filters.run)
+        return browse_address.write(filters, usual._replace(run=first), example)
 
 
 def _toggled(now: Any, pick: str) -> Any:
@@ -261,8 +183,3 @@ def _toggled(now: Any, pick: str) -> Any:
     if isinstance(now, str):
         return ANY if now == pick else pick
     return [value for value in now if value != pick] if pick in now else [*now, pick]
-
-
-def cleared_values() -> list[Any]:
-    """The values to which Clear resets the components of `CLEARED`."""
-    return [[], [], [], [], ANY, ANY, "", ANY]

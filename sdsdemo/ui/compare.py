@@ -17,7 +17,9 @@ from PIL.Image import Image
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.settings import LIMITS, NOISES, REGIONS, SEED, TIMESTEP_RANGE, TIMESTEPS, Knob
 from sdsdemo.types import Answer
-from sdsdemo.ui import compare_form, compare_html, compare_logic, compare_models
+from sdsdemo.ui import compare_html, compare_logic, compare_models
+from sdsdemo.ui.address import Query
+from sdsdemo.ui.compare_address import CompareAddress
 from sdsdemo.ui.compare_api import AT_ONCE, ScoreApi
 from sdsdemo.ui.compare_form import Form
 from sdsdemo.ui.compare_logic import View
@@ -71,6 +73,7 @@ class CompareTab:
         """run_pictures: recognises pictures from stored runs."""
         self.run_pictures = run_pictures
         self.submitted, self.scored = InOrder(), InOrder()
+        self.address_of = CompareAddress(workbench, examples, run_pictures)
         self.workbench, self.examples, self.space = workbench, examples, space
         view = (
             compare_logic.stored_view(*opening, space)
@@ -116,6 +119,7 @@ class CompareTab:
         gr.HTML(render("parts.hint", sentence=LIMITS_OF_PICTURES))
         self.captions = [self._caption(c, first.captions[c] if first else "") for c in (0, 1)]
         self.message = gr.HTML(elem_id="message")
+        self.address = gr.HTML(elem_id="question-address")
         with gr.Row(elem_id="actions"):
             self.swap = gr.Button("Swap A and B", size="md", elem_id="swap", min_width=120)
             self.score = gr.Button("Score", variant="primary", size="md", elem_id="score", min_width=120)
@@ -191,6 +195,11 @@ class CompareTab:
         """The settings that an example of a stored run brings along: region and timestep range."""
         return [self.region, self.timestep_range]
 
+    @property
+    def opened(self) -> list[Any]:
+        """The components that a URL fills."""
+        return [*self.inputs, self.address]
+
     def _wire(self) -> None:
         spend = [self.timesteps, self.noises, self.seed, *self.as_scored]
         self.inputs: list[Any] = [self.picture, *self.captions, *spend, *self.models]
@@ -227,26 +236,28 @@ class CompareTab:
         self.picture.input(self._check_picture, self.picture, self.message, trigger_mode="always_last", **quick)
         gr.on([self.settings.expand, *(model.change for model in self.models)], **describe)
 
-    def open_address(self, request: gr.Request) -> Iterator[list[Any]]:
-        """Fills the form from the page's URL and scores it, if the URL asks for something."""
-        of_run = self.run_pictures.pair if self.run_pictures else None
-        found = compare_form.form_of_address(self.workbench, self.examples, dict(request.query_params), of_run)
-        if found is None:
-            yield [gr.skip()] * (len(self.inputs) + len(self.outputs))
-            return
-        form, _ = found
-        models = [*form.models, *[None] * len(self.models)][: len(self.models)]
-        spend = [form.timesteps, form.noises, form.seed, form.region, form.timestep_range]
-        filled = [form.image, *form.captions, *spend, *models]
-        yield filled + self._updates(View(message="" if form.image else compare_logic.NO_PICTURE, remarks=form.remarks))
-        if form.image:
-            for updates in self._in_order(form, request):
-                yield [gr.skip()] * len(self.inputs) + updates
+    def wire_address(self) -> None:
+        """The URL follows the form. Wired after what saves the form in the browser, which must not wait for it."""
+        gr.on(
+            [field.change for field in self.inputs], self._say_address, set(self.inputs), self.address,
+            trigger_mode="always_last", queue=False, show_progress="hidden", **PRIVATE,
+        )  # fmt: skip
+
+    def open_address(self, query: Query) -> tuple[list[Any], Form] | None:
+        """Values for `opened` from the page's URL, and the form; None if the URL asks for nothing."""
+        return self.address_of.open(query, len(self.models))
+
+    def _say_address(self, filled: dict[Component, Any]) -> str:
+        """The form's part of the page's URL."""
+        return self.address_of.html(self._form(filled))
 
     def _score(
         self, filled: dict[Component, Any], request: gr.Request, progress: gr.Progress = PROGRESS
     ) -> Iterator[list[Any]]:
-        form = Form(
+        yield from self._in_order(self._form(filled), request)
+
+    def _form(self, filled: dict[Component, Any]) -> Form:
+        return Form(
             image=filled[self.picture],
             captions=[filled[caption] for caption in self.captions],
             models=[filled[model] for model in self.models],
@@ -256,7 +267,6 @@ class CompareTab:
             region=filled[self.region],
             timestep_range=filled[self.timestep_range],
         )
-        yield from self._in_order(form, request)
 
     def _in_order(self, form: Form, request: gr.Request) -> Iterator[list[Any]]:
         """The views of an answer, until a later form of the same visitor is scored.

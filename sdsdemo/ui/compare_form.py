@@ -8,9 +8,19 @@ from typing import Any
 
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError
-from sdsdemo.settings import typed_range
-from sdsdemo.ui import answer_file
+from sdsdemo.settings import LIMITS, NOISES, SEED, TIMESTEPS, Knob, budget, typed_range
+from sdsdemo.ui import address
+from sdsdemo.ui.address import Query
 from sdsdemo.ui.examples import ShownExample
+
+KNOBS: Mapping[str, Knob] = {"timesteps": TIMESTEPS, "noises": NOISES, "seed": SEED}
+CALLED = {"timesteps": "Timesteps", "noises": "Noise draws", "seed": "Seed"}
+USUAL = {name: knob.default for name, knob in KNOBS.items()} | {"region": "crop"}
+NO_PICTURE = (
+    "This link has captions and no picture, since a visitor's own picture is never in a link: add one and press Score."
+)
+OTHER_PICTURE = "There is no picture yet: add one and press Score."
+SPEC = "The model “{}” has no card here, so this link loads it only when you press Score."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,48 +38,120 @@ class Form:
     timestep_range: Any = None
     """Two numbers, or a text with them; empty for the range on each model's card."""
     remarks: tuple[str, ...] = ()
-    """Notes to show with the answer, where the URL asked for something else."""
+    """Sentences about what of a URL was left out, or needs the visitor."""
+    asks: bool = True
+    """Whether a URL asks for an answer at once."""
+
+
+def query_of(form: Form, example: ShownExample | None, usual_models: Sequence[str] = ()) -> str:
+    """The form as the query of a URL.
+
+    It names a picture only if that is one of our examples; a visitor's own picture is never part of a URL. An example's
+    own captions are left out too.
+    """
+    captions = ["" if text is None else str(text) for text in form.captions]
+    is_own = example is not None and tuple(captions) == tuple(example.captions)
+    models = [str(name) for name in form.models if name]
+    values = {
+        **(example.query if example else {}),
+        **({} if is_own else dict(zip("ab", captions, strict=True))),
+        "models": "" if models == list(usual_models) else ",".join(models),
+        **{name: getattr(form, name) for name in (*USUAL, "timestep_range")},
+    }
+    return address.write("compare", values, USUAL)
 
 
 def form_of_address(
     workbench: Workbench,
     examples: Sequence[ShownExample],
-    query: Mapping[str, str],
+    given: Mapping[str, str] | Query,
     of_run: Callable[..., ShownExample] | None = None,
 ) -> tuple[Form, ShownExample | None] | None:
     """The form that a URL describes; None for a URL that asks for nothing."""
-    if query.get("tab", "compare") != "compare" or not query.keys() & {"example", "a", "b", "models"}:
+    query = given if isinstance(given, Query) else Query("compare", given)
+    if not query:
         return None
-    request = answer_file.read_address(query, workbench.settings)
-    captions, spend = request.captions, request.spend
-    example = _of_run(query, of_run) or next((one for one in examples if one.name == request.example), None)
+    is_upload = "example" not in query
+    example = _example(query, examples, of_run)
+    captions = [query.text(name) for name in "ab"]
     if example and not any(captions):
-        captions = example.captions
+        captions = list(example.captions)
+    models, specs = _models(query, workbench)
+    settings = {name: _setting(query, name) for name in (*KNOBS, "region", "timestep_range")}
+    lacks = () if example else (NO_PICTURE if is_upload else OTHER_PICTURE,)
     form = Form(
         image=str(example.path) if example else None,
         captions=captions,
-        models=request.models,
-        timesteps=spend.timesteps,
-        noises=spend.noises,
-        seed=spend.seed,
-        region=spend.region,
-        timestep_range=typed_range(spend.timestep_range),
-        remarks=request.dropped,
+        models=models,
+        **settings,
+        remarks=(*query.left_out, *lacks, *map(SPEC.format, specs)),
+        asks=bool(example) and not specs,
     )
     return form, example
 
 
-def _of_run(query: Mapping[str, str], of_run: Callable[..., ShownExample] | None) -> ShownExample | None:
-    """The picture of a stored run that a URL names; None if it names none, or the run is not here.
+def _example(
+    query: Query, examples: Sequence[ShownExample], of_run: Callable[..., ShownExample] | None
+) -> ShownExample | None:
+    """The example that a URL names. If it names neither that nor captions, the one that the page opens with."""
+    if "run" in query and of_run is not None:
+        return _of_run(query, of_run)
+    named = query.choice("example", [one.name for one in examples], "")
+    if not named and not ("a" in query or "b" in query):
+        return next(iter(examples), None)
+    return next((one for one in examples if one.name == named), None)
+
+
+def _of_run(query: Query, of_run: Callable[..., ShownExample]) -> ShownExample | None:
+    """The picture of a stored run that a URL names; None if it is not here.
 
     For one image with many captions, the URL also gives the indices of two of them.
     """
-    if of_run is None or not {"run", "example", "picture"} <= query.keys():
-        return None
-    places = [query[name][:6] for name in ("picture", "true", "rival") if name in query]
-    if not all(place.isdecimal() for place in places):
+    places = [query.whole(name, 0, 99_999, -1) for name in ("picture", "true", "rival") if name in query]
+    if -1 in places:
         return None
     try:
-        return of_run(query["run"], query["example"], *map(int, places))
+        return of_run(query.text("run"), query.text("example"), *(places or [0]))
     except UserError:
+        query.leave_out("example", "its picture is not in the run here")
         return None
+
+
+def _models(query: Query, workbench: Workbench) -> tuple[tuple[str, ...], list[str]]:
+    """The models that a URL names and that are known here; and those of them that have no card."""
+    wanted = dict.fromkeys(filter(None, map(str.strip, query.text("models", address.LONGEST).split(","))))
+    known, specs = [], []
+    for name in wanted:
+        try:
+            workbench.card(name)
+        except UserError as error:
+            query.say("models", name, str(error))
+            continue
+        known.append(name)
+        if ":" in name and name not in workbench.settings.models and not workbench.is_lent(name):
+            specs.append(name)
+    if len(known) > LIMITS.models:
+        query.say("models", known[LIMITS.models], f"a question may ask up to {LIMITS.models} models")
+    return tuple(known[: LIMITS.models]) or tuple(workbench.settings.models), specs
+
+
+def _setting(query: Query, name: str) -> Any:
+    """A setting of the budget; its default if the URL has none, or an invalid one."""
+    usual = USUAL.get(name, "")
+    try:
+        text = query.text(name, address.LONGEST)
+        value: Any = _whole(text, name) if text and name in KNOBS else text or usual
+        spend = budget(**{name: value})
+    except UserError as error:
+        query.leave_out(name, str(error))
+        return usual
+    return typed_range(spend.timestep_range) if name == "timestep_range" else value
+
+
+def _whole(text: str, name: str) -> int:
+    if not text.isdecimal() or len(text) > address.LONGEST_NUMBER:
+        knob = KNOBS[name]
+        raise UserError(
+            f"{CALLED[name]} must be a whole number from {knob.low} to {knob.high}; it was “{address.short(text)}”"
+        )
+    return int(text)

@@ -23,6 +23,7 @@ from sdsdemo.finetuning.phrases import duration
 from sdsdemo.finetuning.recipe import MINI, Recipe
 from sdsdemo.settings import FINETUNING
 from sdsdemo.ui import finetune_html, training_curves
+from sdsdemo.ui.address import Query
 from sdsdemo.ui.compare_html import message_html
 from sdsdemo.ui.finished_run import FinishedRun
 from sdsdemo.ui.recipe_form import OUR_FAULT, RecipeForm, in_page_words
@@ -69,6 +70,7 @@ class FinetuneTab:
 
     def _build_form(self) -> None:
         self.form = RecipeForm(self.workbench)
+        self.address = gr.HTML(elem_id="ft-address")
         self.estimate = gr.HTML(elem_id="ft-estimate")
         self.message = gr.HTML(elem_id="ft-message")
         with gr.Row(elem_id="ft-actions"):
@@ -134,7 +136,6 @@ class FinetuneTab:
         )  # fmt: skip
         resumed.then(self._watch, self.run_id, self.outputs, **watching)
         self.stop.click(self._stop, self.run_id, self.message, **quick)
-        page.load(self._estimate_at_address, form, self.estimate, **measuring)
         page.load(self._watch, self.run_id, self.outputs, **watching)
         self.to_compare.click(self.finished.in_compare, self.run_id, [self.message, tabs, compare.models[-1]], **quick)
         if self.workbench.settings.sign_in:
@@ -151,9 +152,27 @@ class FinetuneTab:
         summed = self.to_results.click(_scoring, None, self.message, **quick).then(
             self.finished.in_results, self.run_id, [self.message, results.chosen], **watching
         )
-        summed.success(results.show, results.chosen, results.shown, **quick).then(
+        summed.success(results.show_chosen, results.chosen, results.shown, **quick).then(
             lambda: gr.update(selected="results"), None, tabs, **quick
         )
+
+    @property
+    def opened(self) -> list[Any]:
+        """The components that a URL fills."""
+        return [self.form.preset, *self.form.components, self.address]
+
+    def wire_address(self) -> None:
+        """The URL follows the form."""
+        fields = [self.form.preset, *self.form.components]
+        gr.on(
+            [field.change for field in fields], self.form.address_html, fields, self.address,
+            trigger_mode="always_last", queue=False, show_progress="hidden", api_visibility="private",
+        )  # fmt: skip
+
+    def open_address(self, query: Query) -> list[Any]:
+        """Values for `opened` from the page's URL."""
+        preset, values = self.form.open_address(query)
+        return [preset, *values, self.form.address_html(preset, *values)]
 
     @property
     def outputs(self) -> list[Any]:
@@ -182,13 +201,6 @@ class FinetuneTab:
         """As `_estimate`, until the same visitor requests a later one."""
         for words in self._estimate(*values):
             yield gr.skip() if self.estimated.is_late(request) else words
-
-    def _estimate_at_address(self, request: gr.Request, *values: Any) -> Iterator[str]:
-        """As `_estimate`, if the page's URL opens this tab."""
-        if request.query_params.get("tab") == "finetune":
-            yield from self._estimate_in_order(request, *values)
-        else:
-            yield ""
 
     def _estimated(self, recipe: Recipe) -> str:
         if not self.jobs.is_on:

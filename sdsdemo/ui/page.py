@@ -19,11 +19,10 @@ from sdsdemo.ui.finetune import FinetuneTab
 from sdsdemo.ui.open_in_compare import RunPictures
 from sdsdemo.ui.opening import read_opening
 from sdsdemo.ui.results import ResultsTab
-from sdsdemo.ui.templates import render
+from sdsdemo.ui.templates import render, script
 from sdsdemo.ui.theme import make_theme
 
 TITLE = "sdsdemo: CLIP, the denoising score and SDS-CLIP, side by side"
-TABS = ("compare", "browse", "finetune", "results", "about")
 CLEAN_EVERY, CLEAN_OLDER = 3600, 86_400
 """Seconds: visitors' pictures are deleted from the temporary folder when they are a day old."""
 
@@ -35,6 +34,7 @@ def build_page(workbench: Workbench, space: str = "", assets: Path = ASSETS, job
     page: gr.Blocks
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(CLEAN_EVERY, CLEAN_OLDER)) as page:
         gr.HTML(render("page.masthead"), elem_id="masthead")
+        link_message = gr.HTML(elem_id="link-message", js_on_load=script("link_message"))
         run_id = FinetuneTab.new_run_id()
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Compare", id="compare"):
@@ -48,27 +48,10 @@ def build_page(workbench: Workbench, space: str = "", assets: Path = ASSETS, job
                 results = ResultsTab(registry, assets)
             with gr.Tab("About", id="about"):
                 about.build(workbench)
-        navigation.wire(page, [*compare.inputs, finetune.form.preset, *finetune.form.components], compare.message)
-        page.load(
-            compare.open_address,
-            None,
-            [*compare.inputs, *compare.outputs],
-            api_visibility="private",
-            show_progress="hidden",
-            concurrency_limit=2,
-            concurrency_id="score",
-        )
         results.wire(results_tab.select)
         browse.wire(browse_tab.select, tabs, compare.picture, [*compare.captions, *compare.as_scored])
         finetune.wire(finetune_tab.select, page, tabs, compare, browse, results)
-        page.load(
-            browse.open_address,
-            None,
-            [*browse.choices, *browse.outputs],
-            api_visibility="private",
-            show_progress="hidden",
-            queue=False,
-        ).then(_tab_of_address, None, tabs, api_visibility="private", show_progress="hidden", queue=False)
+        navigation.Navigation(compare, browse, finetune, results).wire(page, link_message)
     page.queue(max_size=LIMITS.queue, default_concurrency_limit=4)
     return page
 
@@ -93,9 +76,3 @@ def launch_options(host: str, port: int) -> dict[str, Any]:
         "footer_links": ["api", "settings"],
         "state_session_capacity": 200,
     }
-
-
-def _tab_of_address(request: gr.Request) -> Any:
-    """Selects the tab that the address names, if any: by now the visitor may have clicked another."""
-    tab = request.query_params.get("tab")
-    return gr.update(selected=tab) if tab in TABS else gr.skip()

@@ -21,6 +21,8 @@ from sdsdemo.finetuning.recipe import (
     cli_flag,
     meaning,
 )
+from sdsdemo.ui import recipe_address
+from sdsdemo.ui.address import Query
 from sdsdemo.ui.templates import render, script
 
 FIRST = "quick"
@@ -82,8 +84,9 @@ class RecipeForm:
 
     def __init__(self, workbench: Workbench) -> None:
         self._workbench, first = workbench, PRESETS[FIRST]
+        self.presets = [name for name in PRESET_WORDS if not name.startswith("paper")]
         self.preset = gr.Dropdown(
-            [(f"{name}: {words}", name) for name, words in PRESET_WORDS.items() if not name.startswith("paper")],
+            [(f"{name}: {PRESET_WORDS[name]}", name) for name in self.presets],
             value=FIRST, label="Preset", elem_id="ft-preset",
         )  # fmt: skip
         self.fields: dict[str, Any] = {}
@@ -101,6 +104,13 @@ class RecipeForm:
     def components(self) -> list[Any]:
         """The components, in the order of the values that `recipe` takes."""
         return list(self.fields.values())
+
+    @property
+    def bases(self) -> dict[str, list[str]]:
+        """The cards that may be the base and the teacher."""
+        families = {"base": "clip", "teacher": "diffusion"}
+        cards = self._workbench.cards()
+        return {name: [card.name for card in cards if card.family == family] for name, family in families.items()}
 
     def wire(self, loaded: Any, opened: Any) -> None:
         """loaded, opened: the events of the page and of the tab."""
@@ -121,6 +131,16 @@ class RecipeForm:
         default = Recipe()
         unused = [name for name, objectives in NEEDED_BY.items() if form["objective"] not in objectives]
         return recipe_of(form | {name: getattr(default, name) for name in unused})
+
+    def open_address(self, query: Query) -> tuple[str, list[Any]]:
+        """The preset that a URL names, and the values of `components`."""
+        preset, values = recipe_address.read(query, self.presets, self.bases, self.fields)
+        return preset, [values[name] for name in self.fields]
+
+    def address_html(self, preset: str, *values: Any) -> str:
+        """The form's part of the page's URL."""
+        query = recipe_address.write(preset, dict(zip(self.fields, values, strict=True)), FIRST)
+        return render("parts.address", query=query)
 
     def _take_preset(self, name: str) -> list[Any]:
         recipe = PRESETS.get(name, PRESETS[FIRST])

@@ -14,6 +14,10 @@ import gradio as gr
 from sdsdemo.ui.templates import script_element
 
 HEADER = "x-sdsdemo-request"
+LOST = "x-sdsdemo-lost"
+"""A header of pages to which an answer never arrived."""
+COMING = "x-sdsdemo-coming"
+"""A header with the tabs that the answer to an earlier request is about to fill in."""
 MOST_SESSIONS = 1_000
 MOST_DIGITS = 15
 
@@ -29,24 +33,33 @@ def number_of(request: gr.Request | None) -> int:
     return int(text) if text.isdecimal() and len(text) <= MOST_DIGITS else 0
 
 
+def is_coming(request: gr.Request | None, tab: str) -> bool:
+    """Whether an earlier request of the page fills in this tab: then what is on it now is not what was asked for."""
+    return request is not None and tab in str(request.headers.get(COMING, "")).split(",")
+
+
 class LastSent:
     """The last answer of one kind sent to each session, so that none is sent twice. Safe to share between threads."""
 
     def __init__(self) -> None:
-        self._sent: OrderedDict[str, object] = OrderedDict()
+        self._sent: OrderedDict[str, tuple[int, object]] = OrderedDict()
         self._lock = Lock()
 
     def is_same(self, request: gr.Request | None, what: object) -> bool:
-        """Whether the last thing sent to this session was the same; records it as sent. False without a session."""
-        session = "" if request is None else str(request.session_hash or "")
-        if not session:
+        """Whether the last thing sent to this session was the same; records it as sent. False without a session.
+
+        The answer to an earlier request than that of the last thing counts as not sent: the page may drop it.
+        """
+        number, session = number_of(request), "" if request is None else str(request.session_hash or "")
+        if not session or request is None or LOST in request.headers:
             return False
         with self._lock:
-            before = self._sent.pop(session, None)
-            self._sent[session] = what
+            before = self._sent.pop(session, (0, None))
+            is_late = 0 < number < before[0]
+            self._sent[session] = before if is_late else (number, what)
             while len(self._sent) > MOST_SESSIONS:
                 self._sent.popitem(last=False)
-        return before == what
+        return before[1] == what and not is_late
 
 
 class InOrder:

@@ -17,8 +17,10 @@ from sdsdemo.evaluation.report import read_result, results_of
 from sdsdemo.evaluation.result_schema import Result
 from sdsdemo.evaluation.store import StoredRun
 from sdsdemo.settings import ASSETS
-from sdsdemo.ui import results_html
+from sdsdemo.ui import address, results_html
+from sdsdemo.ui.address import Query
 from sdsdemo.ui.compare_html import message_html
+from sdsdemo.ui.request_order import LastSent, is_coming
 from sdsdemo.ui.templates import render
 
 log = logging.getLogger(__name__)
@@ -40,6 +42,8 @@ class ResultsTab:
     def __init__(self, registry: RunRegistry, assets: Path = ASSETS) -> None:
         self.registry, self.assets = registry, assets
         self._summed: dict[str, tuple[StoredRun, Result]] = {}
+        self.sent_parts = LastSent(), LastSent()
+        """Of the overview and of the result shown."""
         names = self.names()
         with gr.Column(elem_id="results"):
             gr.HTML(render("parts.heading", words="Models against benchmarks"))
@@ -56,32 +60,62 @@ class ResultsTab:
     def wire(self, opened: Any) -> None:
         """opened: the tab's `select` event."""
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-        opened(self._open, self.chosen, [self.chosen, self.overview, self.shown], **quick)
-        self.chosen.input(self.show, self.chosen, self.shown, trigger_mode="always_last", **quick)
+        opened(self._reopen, self.chosen, [self.chosen, self.overview, self.shown], **quick)
+        self.chosen.input(self.show_chosen, self.chosen, self.shown, trigger_mode="always_last", **quick)
+
+    @property
+    def opened(self) -> list[Any]:
+        """The components that a URL fills."""
+        return [self.chosen, self.overview, self.shown]
+
+    def open_address(self, query: Query, request: gr.Request | None) -> list[Any]:
+        """Values for `opened` from the page's URL."""
+        names = self.names()
+        wanted = query.text("result")
+        if wanted and wanted not in names and not self.registry.has(wanted):
+            query.leave_out("result", address.NO_SUCH)
+            wanted = ""
+        return self._open(wanted or None, request)
 
     def names(self) -> list[str]:
         """Every run, then every stored summary."""
         stored = sorted(path.stem for path in (self.assets / SUMMARIES).glob("*.json") if path.stem not in LEFT_OUT)
         return [*self.registry.names(), *stored]
 
+    def show_chosen(self, name: str | None, request: gr.Request | None) -> str:
+        """As `show`, and notes what is sent."""
+        shown = self.show(name)
+        self.sent_parts[1].is_same(request, hash(shown))
+        return shown
+
     def show(self, name: str | None) -> str:
         """One result as HTML. Failures become messages."""
         try:
             result = self._result(name or "")
-            return results_html.result_html(result, figures_of(result))
+            query = address.write("results", {"result": name}, {"result": next(iter(self.names()), None)})
+            return render("parts.address", query=query) + results_html.result_html(result, figures_of(result))
         except UserError as error:
             return message_html(str(error))
         except Exception:
             log.exception("a result could not be shown")
             return message_html(OUR_FAULT)
 
-    def _open(self, name: str | None) -> list[Any]:
+    def _reopen(self, name: str | None, request: gr.Request | None) -> list[Any]:
+        """Refreshes the tab when it is selected again."""
+        return [gr.skip()] * 3 if is_coming(request, "results") else self._open(name, request)
+
+    def _open(self, name: str | None, request: gr.Request | None = None) -> list[Any]:
         names = self.names()
         if name and name not in names and self.registry.has(name):
             names.append(name)
         chosen = name if name in names else names[0] if names else None
         labelled = [(YOURS if name.startswith(TUNED) else name, name) for name in names]
-        return [gr.update(choices=labelled, value=chosen), self.overview_html(names), self.show(chosen)]
+        parts = self.overview_html(names), self.show(chosen)
+        unsent = [
+            gr.skip() if sent.is_same(request, hash(part)) else part
+            for sent, part in zip(self.sent_parts, parts, strict=True)
+        ]
+        return [gr.update(choices=labelled, value=chosen), *unsent]
 
     def overview_html(self, names: Sequence[str]) -> str:
         """All readable results in one table."""

@@ -33,9 +33,9 @@ from sdsdemo.evaluation.store import RunFolder, read_run
 from sdsdemo.models import cards
 from sdsdemo.settings import ROOT, Settings, budget
 from sdsdemo.types import Evidence, Example, Picture, Scores
-from sdsdemo.ui import browse, browse_view, results_html
+from sdsdemo.ui import browse, browse_filters, browse_view, results_html
 from sdsdemo.ui.browse import BrowseTab
-from sdsdemo.ui.browse_view import FilterValues
+from sdsdemo.ui.browse_filters import FilterValues
 from sdsdemo.ui.thumbnails import Thumbnails
 
 RIGHT, ONE, SWAPPED = ((3.0, 1.0), (1.0, 3.0)), ((3.0, 1.0), (2.0, 1.5)), ((1.0, 3.0), (3.0, 1.0))
@@ -138,7 +138,7 @@ def test_the_page_asks_for_any_or_for_all_of_several_tags(tab: BrowseTab) -> Non
     assert "<b>1</b> of 6" in tab.view.show(neither, 0, "").tally
     assert "<b>0</b> of 6" in tab.view.show(neither._replace(of_several=ALL), 0, "").tally
     assert "Match tags must be one of any, all" in tab.view.show(asked._replace(of_several="x"), 0, "").message
-    assert browse_view.cleared_values()[browse_view.CLEARED.index("of_several")] == ANY
+    assert browse_filters.cleared_values()[browse_filters.CLEARED.index("of_several")] == ANY
 
 
 def test_breakdowns_count_what_the_other_filters_leave(catalogue: Catalogue) -> None:
@@ -220,7 +220,7 @@ def test_everything_foreign_is_escaped(tab: BrowseTab) -> None:
     shown = tab.view.show(ASKED, 0, "e0")
     assert "<b>red</b>" not in "".join(map(str, shown))
     assert "&lt;b&gt;red&lt;/b&gt;" in shown.gallery
-    link = browse_view.FilterValues(*ASKED[:-3], "decided", '"><script>', "benchmark")
+    link = FilterValues(*ASKED[:-3], "decided", '"><script>', "benchmark")
     assert "<script>" not in "".join(map(str, tab.view.show(link._replace(decided="any"), 0, "e0")))
 
 
@@ -240,14 +240,14 @@ def test_a_value_that_means_nothing_is_one_sentence(tab: BrowseTab, asked: Filte
 
 
 def test_opening_an_example_sends_nothing_else_again(tab: BrowseTab) -> None:
-    sent = tab.view.pick(ASKED, 0, "e1", "example", "e2")[len(browse_view.CLEARED) :]
+    sent = tab.view.pick(ASKED, 0, "e1", "example", "e2")[len(browse_filters.CLEARED) :]
     opened = dict(zip(browse_view.BrowseContent._fields, sent, strict=False))
     assert 'data-id="e2"' in opened["example"]
     assert all(opened[name] == gr.skip() for name in browse_view.BESIDE_EXAMPLE)
 
 
 def test_clicks_toggle_filters_and_steps_follow_the_filtered_order(tab: BrowseTab) -> None:
-    filters = browse_view.CLEARED
+    filters = browse_filters.CLEARED
     fields = tab.view.pick(ASKED, 0, "", "tag", "tag=Noun")
     assert fields[filters.index("tags")] == ["tag=Noun"]
     assert "<b>2</b> of 6" in fields[len(filters) + 1]
@@ -350,7 +350,7 @@ def test_what_is_clicked_while_a_view_is_drawn_is_not_closed_by_it(
         return shown
 
     monkeypatch.setattr(tab.view, "show", clicked_meanwhile)
-    found = tab._refresh(None, *ASKED, 0, selection) if ask == "_refresh" else tab._reopen(*ASKED, 0, selection)
+    found = tab._refresh(None, *ASKED, 0, selection) if ask == "_refresh" else tab._reopen(None, *ASKED, 0, selection)
     assert (
         found[list(browse_view.BrowseContent._fields).index("example") - len(browse_view.BrowseContent._fields)]
         == gr.skip()

@@ -25,8 +25,9 @@ from sdsdemo.models import cards
 from sdsdemo.settings import Settings, budget
 from sdsdemo.types import Evidence, Example, Picture, Scores
 from sdsdemo.ui import browse, browse_one_image, compare_form
+from sdsdemo.ui.address import Query
 from sdsdemo.ui.browse import BrowseTab
-from sdsdemo.ui.browse_view import FilterValues
+from sdsdemo.ui.browse_filters import FilterValues
 
 SHAPES = [(1, 2), (2, 5), (1, 1), (2, 2), (1, 20), (3, 12), (1, 9), (1, 2), (2, 3), (1, 8)]
 """(true captions, captions) of an example."""
@@ -233,7 +234,9 @@ def test_the_address_of_an_answer_opens_the_same_true_caption_and_rival(tab: Bro
     assert found[1] == shown
     assert shown.truth(found[0].captions) == 0
     for odd in ({"rival": "x"}, {"rival": "-1"}, {"true": "9" * 30}, {"rival": "1"}):
-        assert compare_form._of_run({**shown.query, **odd}, tab.run_pictures.pair) is None
+        query = Query("compare", {**shown.query, **odd})
+        assert compare_form._of_run(query, tab.run_pictures.pair) is None
+        assert len(query.left_out) == 1
 
 
 @pytest.mark.parametrize(("true", "rival"), [(0, 0), (1, 1), (2, 3), (0, 5), (0, 99), (-1, 3)])
@@ -245,7 +248,7 @@ def test_compare_is_never_handed_two_captions_of_one_kind(tab: BrowseTab, true: 
 @pytest.mark.parametrize("metric", ["text", "group_match"])
 def test_a_metric_of_another_run_gives_way_when_a_run_opens(tab: BrowseTab, metric: str) -> None:
     opened = dict(
-        zip(["run", "model", "against", "metric"], tab._open(*ASKED._replace(metric=metric), 0, ""), strict=False)
+        zip(["run", "model", "against", "metric"], tab._open(ASKED._replace(metric=metric), 0, "")[0], strict=False)
     )
     assert opened["metric"]["value"] == "accuracy"
     assert opened["metric"]["choices"] == ["accuracy"]

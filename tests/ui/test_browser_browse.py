@@ -186,10 +186,10 @@ def test_opening_results_never_undoes_a_choice_made_since(page: Page, address: s
     page.get_by_role("tab", name="Results").click()
     choose(page, OTHER_RESULT)
     expect(page.locator("#result-shown table").first).to_be_visible()
-    shown = page.locator("#result-shown").inner_text()
+    shown = page.locator("#result-shown .results").inner_text()
     let_go()
     expect(page.locator("#result-name input")).to_have_value(OTHER_RESULT)
-    expect(page.locator("#result-shown")).to_have_text(shown, use_inner_text=True)
+    expect(page.locator("#result-shown .results")).to_have_text(shown, use_inner_text=True)
     expect(page.locator("#result-overview table").first).to_be_visible()
 
 
@@ -197,13 +197,13 @@ def test_opening_results_never_undoes_a_choice_made_since(page: Page, address: s
 def test_of_two_results_the_one_chosen_last_is_shown(page: Page, address: str, before: bool) -> None:
     page.goto(address + "?tab=results")
     expect(page.locator("#result-shown")).to_contain_text("n = 400")
-    shown = page.locator("#result-shown").inner_text()
+    shown = page.locator("#result-shown .results").inner_text()
     let_go = held_back(page, f'"data":["{OTHER_RESULT}"]', before=before)
     choose(page, OTHER_RESULT)
     choose(page, "mini")
     let_go()
     expect(page.locator("#result-name input")).to_have_value("mini")
-    expect(page.locator("#result-shown")).to_have_text(shown, use_inner_text=True)
+    expect(page.locator("#result-shown .results")).to_have_text(shown, use_inner_text=True)
 
 
 @pytest.mark.parametrize("before", [False, True], ids=["answer", "request"])

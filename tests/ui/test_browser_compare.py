@@ -163,10 +163,10 @@ def test_an_answer_to_captions_edited_meanwhile_stays_marked_as_old(visit, serve
     expect(page.locator("#result.stale")).to_have_count(0)
 
 
-def test_a_bad_setting_of_an_address_is_said_beside_the_answer(visit):
+def test_a_bad_setting_of_an_address_is_said_above_the_tabs(visit):
     page = visit("?tab=compare&example=green-red&timesteps=2&noises=9999").page
     expect(page.locator(VERDICTS)).to_have_count(3)
-    expect(page.locator("#message")).to_contain_text("Noise draws must be from 1 to 16")
+    expect(page.locator("#link-message")).to_contain_text("Noise draws must be from 1 to 16")
 
 
 def press(page, text):
@@ -238,7 +238,7 @@ def test_of_two_examples_the_one_clicked_last_is_answered(visit, before):
 
 def test_an_address_without_a_picture_fills_in_the_captions(visit):
     page = visit("?tab=compare&a=one&b=two").page
-    expect(page.locator("#message [role=alert]")).to_contain_text("picture")
+    expect(page.locator("#link-message [role=alert]")).to_contain_text("picture")
     expect(caption(page, "b")).to_have_value("two")
 
 

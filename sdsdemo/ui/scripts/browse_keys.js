@@ -16,5 +16,6 @@ document.addEventListener('keydown', (event) => {
   const typing = event.target.closest('input, textarea, [contenteditable]');
   if (!(event.key in steps) || typing || event.ctrlKey || event.metaKey || event.altKey) return;
   if (!element.offsetParent || !element.querySelector('.example')) return;
+  window.sdsdemoAddress.step();
   trigger('select', {value: 'move', index: steps[event.key]});
 });

@@ -1,10 +1,9 @@
-/* A button with `data-link` copies its URL, shows it in the address bar, and says so for two seconds. */
+/* A button with `data-link` copies its URL and says so for two seconds. */
 element.addEventListener('click', async (event) => {
   const button = event.target.closest('[data-link]');
   if (!button) return;
   const given = button.dataset.link;
   const link = given.startsWith('http') ? given : window.location.origin + window.location.pathname + given;
-  if (!given.startsWith('http')) window.history.replaceState(null, '', given);
   try {
     await navigator.clipboard.writeText(link);
     button.textContent = 'Link copied';

@@ -1,37 +1,39 @@
-/* Keeps the form across reloads, and makes the browser's Back work between tabs.
+/* The page's URL follows the view, a link opens a view, and the browser's Back returns to the one before.
 
-A page that loses its server reloads by itself, and a visitor may reload in the middle of a run. The form is saved in the
-session storage of the browser tab, where nobody else sees it, and restored after a reload. A form that was filled from a URL
-and not edited is filled from the URL again. Each opened tab of the page is an entry in the browser's history: Back returns
-to the previous one, as it was left. */
+Whatever shows a part of the view carries that part of the URL in `data-address`; the URL has those of the open tab. Opening
+a tab or an example makes an entry in the browser's history, any other change edits the entry. What a URL asks for is filled
+in by the server (ui/navigation.py). What a URL never holds, such as an uploaded picture, is saved in the session storage of
+the browser tab, where nobody else sees it, and restored after a reload; so are the views of the other tabs. */
 (() => {
-  const KEY = 'sdsdemo.form';
+  const FORM = 'sdsdemo.form', VIEWS = 'sdsdemo.views';
   const FORMS = '#question, #finetune-form, [data-kind="compare"]';
+  const FIRST = 'compare';
 
-  function read() {
-    try { return JSON.parse(sessionStorage.getItem(KEY)); } catch { return null; }
+  function read(key) {
+    try { return JSON.parse(sessionStorage.getItem(key)); } catch { return null; }
   }
 
-  function forget() {
-    try { sessionStorage.removeItem(KEY); } catch { /* the storage is forbidden */ }
+  function write(key, value) {
+    try {
+      value ? sessionStorage.setItem(key, JSON.stringify(value)) : sessionStorage.removeItem(key);
+    } catch { /* the storage is full or forbidden */ }
   }
 
-  function write(form) {
-    try { sessionStorage.setItem(KEY, JSON.stringify(form)); } catch { /* the storage is full or forbidden */ }
-  }
-
-  const addresses = {}; // the URL of each tab, as it was left
   const how = performance.getEntriesByType('navigation')[0]?.type;
-  const held = ['reload', 'back_forward'].includes(how) ? read() : null;
-  const tabNow = () => new URLSearchParams(window.location.search).get('tab') ?? 'compare';
-  const addressOf = (tab) => window.location.pathname + (tab === 'compare' ? '' : `?tab=${tab}`);
+  const isBack = ['reload', 'back_forward'].includes(how);
+  const held = isBack ? read(FORM) : null;
+  const views = (isBack && read(VIEWS)) || {}; // by tab, its part of the URL as it was left
+  if (!isBack) [FORM, VIEWS].forEach((key) => write(key, null));
+
+  /* ---- the form */
+
   let touched = Boolean(held), ready = !held;
-  if (!held) forget();
-  if (held && tabNow() === 'compare') window.history.replaceState(null, '', addressOf('compare'));
+  const typed = new Map(); // by field, what was typed in it since the last click: Gradio may report an earlier value later
 
   for (const name of ['input', 'click', 'drop', 'paste']) {
     document.addEventListener(name, ({target}) => {
       touched ||= Boolean(target.closest?.(FORMS)) && !target.closest('#score');
+      if (name === 'click' && ready) typed.clear();
       if (name === 'input' && target.matches('textarea')) type(target);
     }, true);
   }
@@ -39,12 +41,14 @@ to the previous one, as it was left. */
   /* Saves text as it is typed: Gradio reports no change while the server is unreachable. */
   function type(field) {
     const id = field.closest(FORMS) && field.closest('[id]')?.id;
-    if (id && ready) write({values: {...read()?.values, [id]: field.value}});
+    if (!id) return;
+    typed.set(id, field.value);
+    if (ready) write(FORM, {values: {...read(FORM)?.values, [id]: field.value}});
   }
 
   const propsOf = (id) => window.gradio_config?.components.find((one) => one.props?.elem_id === id)?.props ?? {};
 
-  /* A dropdown accepts only its own choices: an earlier visit may have had more. */
+  /* A dropdown accepts only its own choices: an earlier visit may have had more, which the server has filled in. */
   function takes(id, value) {
     const {choices, allow_custom_value: free} = propsOf(id);
     return !choices || free || value === null || choices.some(([, choice]) => choice === value);
@@ -56,7 +60,7 @@ to the previous one, as it was left. */
   async function restored(ids, gone) {
     const values = held?.values ?? {};
     const skip = {__type__: 'update'};
-    const found = ids.map((id) => (id in values && takes(id, values[id]) ? values[id] : skip));
+    const found = ids.map((id) => (id in values && !typed.has(id) && takes(id, values[id]) ? values[id] : skip));
     const hasLost = values.picture && !(await isThere(values.picture));
     if (hasLost) found[ids.indexOf('picture')] = null;
     ready = true;
@@ -65,43 +69,129 @@ to the previous one, as it was left. */
 
   function keep(ids, now) {
     if (!ready || !touched) return;
-    delete addresses.compare; // the form no longer matches the URL
-    if (tabNow() === 'compare' && window.location.search) window.history.replaceState(null, '', addressOf('compare'));
-    write({values: Object.fromEntries(ids.map((id, place) => [id, now[place]]))});
+    const values = Object.fromEntries(ids.map((id, place) => [id, now[place]]));
+    write(FORM, {values: {...values, ...Object.fromEntries(typed)}});
   }
 
-  /* Scores an answered question again. An unanswered one is left to the visitor: it may be what broke the page. */
+  /* Scores the question of a link, or one that was answered before a reload. An unanswered one is left to the visitor: it
+  may be what broke the page. Then the URL follows the view again. */
+  let isFirst = true;
   function scoreAgain() {
-    if (held?.answered) setTimeout(() => document.getElementById('score')?.click(), 250);
+    const asks = document.querySelector('#link-message [data-asks]');
+    if (asks || (isFirst && held?.answered)) setTimeout(() => document.getElementById('score')?.click(), 250);
+    asks?.removeAttribute('data-asks');
+    isFirst = false;
+    arrive();
   }
-
-  window.addEventListener('pagehide', () => {
-    const form = read();
-    const isStale = document.getElementById('result')?.classList.contains('stale');
-    if (form) write({...form, answered: !isStale && !document.querySelector('#answer [aria-busy="true"]')});
-  });
 
   window.sdsdemoForm = {restored, keep, scoreAgain};
 
-  const tabs = () => [...document.querySelectorAll('#tabs [role="tab"][data-tab-id]')];
-  let shownTab = null;
+  /* ---- the URL */
 
-  function follow() {
-    const open = tabs().find((tab) => tab.getAttribute('aria-selected') === 'true')?.dataset.tabId;
-    if (!open || open === shownTab) return;
-    const before = shownTab;
-    shownTab = open;
-    if (!before || open === tabNow()) return; // the page has just opened, or the URL already names this tab
-    window.history.pushState(null, '', addresses[open] ?? addressOf(open));
-    if (document.getElementById('tabs').getBoundingClientRect().top < 0) window.scrollTo(0, 0);
+  const partsOf = (search) => search.slice(1).split('&').filter(Boolean);
+  const isForeign = (part) => part.startsWith('__'); // Gradio's own, such as `__theme`
+  const queryOf = (search) => partsOf(search).filter((part) => !part.startsWith('tab=') && !isForeign(part)).join('&');
+  const tabNow = () => new URLSearchParams(window.location.search).get('tab') ?? FIRST;
+  const tabs = () => [...document.querySelectorAll('#tabs [role="tab"][data-tab-id]')];
+  const openTab = () => tabs().find((tab) => tab.getAttribute('aria-selected') === 'true')?.dataset.tabId;
+  const exampleOf = (tab) => document.querySelector(`#${tab} .example`)?.dataset.address ?? '';
+
+  function viewOf(tab) {
+    return [...document.querySelectorAll(`#${tab} [data-address]`)].map((node) => node.dataset.address)
+      .filter(Boolean).join('&');
   }
 
-  function leave(tab) { addresses[tab] = window.location.pathname + window.location.search; }
+  function addressOf(tab, view) {
+    const foreign = partsOf(window.location.search).filter(isForeign);
+    const parts = [tab === FIRST ? '' : `tab=${tab}`, view, ...foreign].filter(Boolean);
+    return window.location.pathname + (parts.length ? `?${parts.join('&')}` : '');
+  }
 
-  new MutationObserver(() => {
-    if (shownTab && tabNow() === shownTab) leave(shownTab);
+  const start = tabNow();
+  let waiting = 1; // views that were asked for and have not arrived
+  let asked = {}; // by tab, the queries of the last one
+  let goingTo = null; // the tab that was asked for and is not open yet
+  let hasMoved = false; // whether the visitor has chosen a tab
+  let isStep = false; // whether the next example is a neighbour: stepping makes no entries
+  let shownTab = null, shownExample = '';
+
+  function follow() {
+    const open = openTab();
+    if (!open || waiting || (goingTo && open !== goingTo)) return;
+    goingTo = null;
+    const example = exampleOf(open);
+    const isOther = open !== shownTab, isOpened = example && example !== shownExample && !isStep;
+    views[open] = viewOf(open);
+    const address = addressOf(open, views[open]);
+    const isEntry = shownTab && (isOther || isOpened);
+    if (address !== window.location.pathname + window.location.search) {
+      window.history[isEntry ? 'pushState' : 'replaceState'](null, '', address + window.location.hash);
+    }
+    if (isOther && shownTab && document.getElementById('tabs').getBoundingClientRect().top < 0) window.scrollTo(0, 0);
+    if (example !== shownExample) isStep = false;
+    [shownTab, shownExample] = [open, example];
+  }
+
+  function go(tab) {
+    const node = tabs().find((one) => one.dataset.tabId === tab);
+    if (!node || tab === openTab()) return;
+    goingTo = tab;
+    node.click();
+  }
+
+  /* Notes what the server is to open: at first the views of all tabs, later that of the URL. */
+  function ask() {
+    const tab = tabNow(), query = queryOf(window.location.search);
+    asked = isFirst ? {...views} : {};
+    if (!isFirst || query || tab !== FIRST) asked[tab] = query;
+  }
+
+  const wanted = () => JSON.stringify({tab: tabNow(), queries: asked, held: Boolean(isFirst && held)});
+  const coming = () => (waiting ? Object.keys(asked).join(',') : ''); // tabs that are about to be filled in
+  ask();
+
+  function arrive() {
+    waiting = Math.max(0, waiting - 1);
+    if (waiting) return;
+    if (shownTab === null) shownTab = start;
+    if (!hasMoved) go(tabNow());
+    const known = tabs().some((one) => one.dataset.tabId === tabNow()) ? tabNow() : openTab();
+    if (!hasMoved) [shownTab, shownExample] = [known, exampleOf(known)];
     follow();
-  }).observe(document, {subtree: true, childList: true, attributes: true, attributeFilter: ['aria-selected']});
+  }
 
-  window.addEventListener('popstate', () => tabs().find((tab) => tab.dataset.tabId === tabNow())?.click());
+  /* Back and Forward: what is already on the page is only shown again. */
+  window.addEventListener('popstate', () => {
+    const tab = tabNow(), query = queryOf(window.location.search);
+    hasMoved = false;
+    const isShown = query === (views[tab] ?? '');
+    waiting += isShown ? 0 : 1;
+    if (!isShown) ask();
+    go(tab);
+    [shownTab, shownExample] = [tab, exampleOf(tab)];
+    if (!isShown) window.sdsdemoAddress.open();
+  });
+
+  document.addEventListener('click', ({target, isTrusted}) => {
+    const tab = isTrusted && target.closest?.('#tabs [role="tab"]');
+    if (tab) [hasMoved, goingTo] = [true, null];
+  }, true);
+
+  let isDue = false;
+  new MutationObserver(() => {
+    if (isDue) return;
+    isDue = true;
+    setTimeout(() => { isDue = false; follow(); });
+  }).observe(document, {
+    subtree: true, childList: true, attributes: true, attributeFilter: ['aria-selected', 'data-address'],
+  });
+
+  window.addEventListener('pagehide', () => {
+    const form = read(FORM);
+    const isStale = document.getElementById('result')?.classList.contains('stale');
+    if (form) write(FORM, {...form, answered: !isStale && !document.querySelector('#answer [aria-busy="true"]')});
+    write(VIEWS, {...views, [tabNow()]: queryOf(window.location.search)});
+  });
+
+  window.sdsdemoAddress = {wanted, coming, step: () => { isStep = true; }, open: () => {}};
 })();

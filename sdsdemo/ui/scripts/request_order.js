@@ -10,7 +10,7 @@ the number as well (ui/request_order.py), so that what it streams and remembers 
   const changed = new Map(); // component -> number of the request made by the visitor's last change of it
   const plain = window.fetch.bind(window);
   const skip = {__type__: 'update'};
-  let lastNumber = 0;
+  let lastNumber = 0, hasLost = false; // an answer never arrived: the server then sends everything again
 
   /* An empty update; that of an HTML component contains another one, of its props. */
   const isSkip = (value) => value?.__type__ === 'update' && Object.entries(value).every(
@@ -62,7 +62,10 @@ the number as well (ui/request_order.py), so that what it streams and remembers 
     if (isQueued) event?.outputs.forEach((component) => shown.set(component, rank(null, number)));
     const headers = new Headers(options.headers);
     headers.set('x-sdsdemo-request', String(number));
-    const answer = await plain(input, {...options, headers});
+    if (window.sdsdemoAddress?.coming()) headers.set('x-sdsdemo-coming', window.sdsdemoAddress.coming());
+    if (hasLost) headers.set('x-sdsdemo-lost', '1');
+    const answer = await plain(input, {...options, headers}).catch((error) => { hasLost = true; throw error; });
+    hasLost ||= !answer.ok;
     if (!answer.ok || isQueued) return answer;
     const body = await answer.clone().json().catch(() => null);
     if (!event || !Array.isArray(body?.data)) return answer;

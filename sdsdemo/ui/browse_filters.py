@@ -1,0 +1,87 @@
+"""The filters of the Browse tab as plain values: their usual values, and the checked `Filter` that they ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from sdsdemo.core.metrics import ACCURACY, METRICS
+from sdsdemo.errors import UserError
+from sdsdemo.evaluation.catalogue import ANY, DECIDED, OF_SEVERAL, ORDER, WHO, Catalogue, Filter
+
+CLEARED = ("tags", "secondary", "categories", "modes", "who", "decided", "words", "of_several")
+"""Filters that Clear empties."""
+
+
+class FilterValues(NamedTuple):
+    """The values of the filters, in the order of their components."""
+
+    run: str
+    model: str
+    against: str
+    metric: str
+    tags: Sequence[str]
+    secondary: Sequence[str]
+    categories: Sequence[str]
+    modes: Sequence[str]
+    who: str
+    decided: str
+    words: str
+    order: str
+    of_several: str = ANY
+
+
+def default_filters(run: str, model: str, against: str) -> FilterValues:
+    """The default filters."""
+    return FilterValues(run, model, against, "text", [], [], [], [], ANY, ANY, "", "benchmark")
+
+
+def two_models(catalogue: Catalogue, filters: FilterValues, shown_first: Sequence[str]) -> tuple[str, str]:
+    """The two requested models if the run has them; else those that the page shows first; else the run's."""
+    known = catalogue.models
+    first = next(m for m in (filters.model, *shown_first, *known) if m in known)
+    others = [m for m in (filters.against, *shown_first, *known) if m in known]
+    return first, next((m for m in others if m != first), first)
+
+
+def filter_of(filters: FilterValues, catalogue: Catalogue) -> Filter:
+    """A checked filter. Raises `UserError` for a model that the run does not have, or an invalid value."""
+    for model in (filters.model, filters.against):
+        if model not in catalogue.models:
+            raise UserError(f"This run has no scores for '{model}': choose another model.")
+    metric = metric_of(filters, catalogue)
+    choices: Mapping[str, tuple[object, Sequence[str]]] = {
+        "Metric": (metric, catalogue.metrics),
+        "Outcome": (filters.who, list(WHO)),
+        "Decided": (filters.decided, list(DECIDED)),
+        "Sort": (filters.order, list(ORDER)),
+        "Match tags": (filters.of_several, list(OF_SEVERAL)),
+    }
+    for label, (value, known) in choices.items():
+        if value not in known:
+            raise UserError(f"{label} must be one of {', '.join(known)}.")
+    return Filter(
+        model=filters.model,
+        against=filters.against,
+        metric=metric,
+        tags=tuple(filters.tags or ()),
+        secondary=tuple(filters.secondary or ()),
+        categories=tuple(filters.categories or ()),
+        modes=tuple(filters.modes or ()),
+        who=filters.who,
+        decided=filters.decided,
+        words=(filters.words or "")[:200],
+        order=filters.order,
+        of_several=filters.of_several,
+    )
+
+
+def metric_of(filters: FilterValues, catalogue: Catalogue) -> str:
+    """The metric for "right"; the run's first if the one chosen belongs to the other kind of run."""
+    gives_way = filters.metric in (*METRICS, ACCURACY) and filters.metric not in catalogue.metrics
+    return catalogue.metrics[0] if gives_way else filters.metric
+
+
+def cleared_values() -> list[Any]:
+    """The values to which Clear resets the components of `CLEARED`."""
+    return [[], [], [], [], ANY, ANY, "", ANY]

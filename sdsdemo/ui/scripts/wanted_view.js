@@ -1,0 +1,3 @@
+() => { // defined in navigation.js
+  return [window.sdsdemoAddress.wanted()];
+}
