@@ -8,6 +8,7 @@ the browser tab, where nobody else sees it, and restored after a reload; so are 
   const FORM = 'sdsdemo.form', VIEWS = 'sdsdemo.views';
   const FORMS = '#question, #finetune-form, [data-kind="compare"]';
   const FIRST = 'compare';
+  const SETTLED = 1000; // milliseconds
 
   function read(key) {
     try { return JSON.parse(sessionStorage.getItem(key)); } catch { return null; }
@@ -109,6 +110,7 @@ the browser tab, where nobody else sees it, and restored after a reload; so are 
 
   const start = tabNow();
   let waiting = 1; // views that were asked for and have not arrived
+  let arrived = 0; // when the last one did
   let asked = {}; // by tab, the queries of the last one
   let goingTo = null; // the tab that was asked for and is not open yet
   let hasMoved = false; // whether the visitor has chosen a tab
@@ -147,12 +149,14 @@ the browser tab, where nobody else sees it, and restored after a reload; so are 
   }
 
   const wanted = () => JSON.stringify({tab: tabNow(), queries: asked, held: Boolean(isFirst && held)});
-  const coming = () => (waiting ? Object.keys(asked).join(',') : ''); // tabs that are about to be filled in
+  /* Tabs that are about to be filled in, or just were: opening one of them asks for nothing more. */
+  const coming = () => (waiting || Date.now() - arrived < SETTLED ? Object.keys(asked).join(',') : '');
   ask();
 
   function arrive() {
     waiting = Math.max(0, waiting - 1);
     if (waiting) return;
+    arrived = Date.now();
     if (shownTab === null) shownTab = start;
     if (!hasMoved) go(tabNow());
     const known = tabs().some((one) => one.dataset.tabId === tabNow()) ? tabNow() : openTab();
