@@ -3,7 +3,7 @@
 A job belongs to whoever holds its id, which cannot be guessed. It continues when the page is closed and is found again
 by its id, even after a restart of the server: a job that the restart cut short is `interrupted` and can be resumed.
 Limits are enforced here, whatever the page's fields allow. The published models are never touched: each job has its own
-folder, and its model is lent to the workbench under the job's name. Knows nothing of the page.
+folder, and its model is lent to the workbench under its shared name (`app/sharing.py`). Knows nothing of the page.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from sdsdemo.app.job_states import Job, changes_by, read, write_request
+from sdsdemo.app.sharing import shared_name
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError, calling
 from sdsdemo.evaluation.store import read_run
@@ -39,8 +40,6 @@ FOLDER = "page-runs"
 """Folder in the cache (SDSDEMO_CACHE), which outlives the server."""
 ID = re.compile(r"[A-Za-z0-9_-]{22}")
 """The form of `secrets.token_urlsafe(16)`, which cannot form a path."""
-TUNED = "tuned:"
-"""Prefix of the name of a visitor's model."""
 SHIPPED_RUN = "mini/runs/mini"
 NOT_YOURS = "There is no such run here: a run's files are deleted a day after it ends."
 IN_PROGRESS = "This run is still going: wait until it ends, or stop it."
@@ -166,6 +165,12 @@ class Jobs:
             raise UserError(NOT_YOURS)
         return run
 
+    @property
+    def ids(self) -> list[str]:
+        """The ids of all runs that are here, including those of earlier servers."""
+        stored = [folder.name for folder in self.root.iterdir()] if self.root.is_dir() else []
+        return list(dict.fromkeys([*self._runs, *filter(ID.fullmatch, stored)]))
+
     def wait(self, id_: str, version: int, seconds: float) -> Job:
         """Wait at most `seconds` until the run changes from `version`, and return it. Raises `UserError`."""
         with self._changed:
@@ -197,7 +202,7 @@ class Jobs:
         path = self.folder(id_) / "model.safetensors"
         if not path.is_file():
             raise UserError("This run has no model yet: wait until it ends, or stop it.")
-        run, name = self.get(id_), f"{TUNED}{id_}"
+        run, name = self.get(id_), shared_name(id_)
         self.workbench.lend(_card(name, path, self.workbench.card(run.recipe.base), run))
         return name
 
@@ -239,7 +244,7 @@ class Jobs:
             for place, (when, id_) in enumerate(ended):
                 if when < limit or place >= FINETUNING.page_kept:
                     self._runs.pop(id_, None)
-                    self.workbench.forget(f"{TUNED}{id_}")
+                    self.workbench.forget(shared_name(id_))
                     shutil.rmtree(self.root / id_, ignore_errors=True)
 
     def _ended(self) -> Iterator[tuple[float, str]]:
@@ -334,11 +339,11 @@ def _card(name: str, path: Path, base: Card, run: Job) -> Card:
     return replace(
         base,
         name=name,
-        title=f"Your run: {run.recipe.objective}, {run.step} steps",
+        title=f"Tuned here: {run.recipe.objective}, {run.step} steps",
         family="sds-clip",
         spec=f"sds-clip:{path}",
         base=base.name,
-        summary=f"{base.title} fine-tuned by you on this page, with the objective {run.recipe.objective}.",
+        summary=f"{base.title} fine-tuned by a visitor of this page, with the objective {run.recipe.objective}.",
         download=False,
         mini=False,
         published=(),

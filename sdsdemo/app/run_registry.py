@@ -7,11 +7,13 @@ or its benchmark are left out (`freshness`); a slow check runs less often. Safe 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from sdsdemo.app.sharing import is_shared
 from sdsdemo.errors import UserError, calling
 from sdsdemo.evaluation.catalogue import Catalogue, read_catalogue
 from sdsdemo.evaluation.freshness import Stale, stale, without
@@ -46,6 +48,8 @@ class RunRegistry:
         self._read: dict[str, _CachedRun] = {}
         self._lent: dict[str, Path] = {}
         """Visitors' runs, by unguessable names; never listed."""
+        self.find_shared: Callable[[str], Path | None] = lambda name: None
+        """Finds the folder of a visitor's run that is not lent yet."""
         self._lock = Lock()
 
     def names(self) -> list[str]:
@@ -58,6 +62,8 @@ class RunRegistry:
 
     def has(self, name: str) -> bool:
         """Whether a run of this name exists, listed or lent."""
+        if name not in self._lent and is_shared(name) and (folder := self.find_shared(name)):
+            self.lend(name, folder)
         return name in self._lent or name in self._folders()
 
     def run(self, name: str) -> StoredRun:
@@ -82,7 +88,7 @@ class RunRegistry:
 
     def _called(self, name: str) -> str:
         """A run's name in messages; a visitor's own stays unnamed, so that nobody else can use it."""
-        return "your run" if name in self._lent else name
+        return "the tuned run" if name in self._lent else name
 
     def _cached(self, name: str) -> _CachedRun:
         folder = self._folder(name)

@@ -12,6 +12,7 @@ from threading import Lock
 
 from PIL.Image import Image
 
+from sdsdemo.app.sharing import GONE, is_shared
 from sdsdemo.captions.validation import check_captions
 from sdsdemo.core.decision import decide
 from sdsdemo.errors import UserError
@@ -38,6 +39,8 @@ class Workbench:
         self._opener = opener or self._open
         self._lent: dict[str, Card] = {}
         """Visitors' models, by unguessable names."""
+        self.find_shared: Callable[[str], Card | None] = lambda name: None
+        """Finds a visitor's model that is not lent yet, and lends it."""
         self._loaded: OrderedDict[str, tuple[Card, Scorer]] = OrderedDict()
         """Least recently used first."""
         self._table = Lock()
@@ -57,8 +60,12 @@ class Workbench:
         if name_or_spec in known:
             return known[name_or_spec]
         lent = self._lent.get(name_or_spec)
+        if lent is None and is_shared(name_or_spec):
+            lent = self.find_shared(name_or_spec)
         if lent is not None:
             return lent
+        if is_shared(name_or_spec):
+            raise UserError(GONE)
         if ":" in name_or_spec and not self.settings.allow_specs and name_or_spec not in self.settings.models:
             raise UserError(NO_SPECS.format(names=", ".join(known)))
         return cards.resolve(name_or_spec)

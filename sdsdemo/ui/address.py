@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
+from sdsdemo.app.sharing import GONE, is_shared
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.settings import LIMITS
 
@@ -112,6 +113,12 @@ class Query:
         self.leave_out(name, f"it must be a whole number from {low} to {high}")
         return usual
 
+    @property
+    def shared(self) -> list[str]:
+        """Names of shared models that the URL uses."""
+        texts = (text for values in self._given.values() for value in values for text in value.split(","))
+        return list(dict.fromkeys(filter(is_shared, map(str.strip, texts))))
+
     def leave_out(self, name: str, why: str) -> None:
         """Drops a field, and says why."""
         for value in self._given.pop(name, [])[-1:]:
@@ -119,6 +126,7 @@ class Query:
 
     def say(self, name: str, value: str, why: str) -> None:
         """Notes that one value of a field is left out."""
+        why = GONE if is_shared(value) else why
         self.left_out.append(f"“{name}={short(value)}” is left out: {why.removesuffix('.')}.")
 
     def _pairs(self, query: str) -> list[tuple[str, str]]:

@@ -163,7 +163,7 @@ class BrowseView:
         ]
 
     def title(self, model: str) -> str:
-        """The title on a model's card; its name if there is no card."""
+        """The title on a model's card; its name if there is no card, or if it is a run."""
         try:
             return self.workbench.card(model).title
         except UserError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import gradio as gr
@@ -16,11 +16,12 @@ import gradio as gr
 from sdsdemo.app.job_states import Job
 from sdsdemo.app.jobs import OFF, Jobs
 from sdsdemo.app.run_registry import RunRegistry
+from sdsdemo.app.shared_runs import SharedRuns
+from sdsdemo.app.sharing import GONE
 from sdsdemo.app.workbench import Workbench
-from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.phrases import duration
-from sdsdemo.finetuning.recipe import MINI, Recipe
+from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.settings import FINETUNING
 from sdsdemo.ui import finetune_html, training_curves
 from sdsdemo.ui.address import Query
@@ -29,7 +30,6 @@ from sdsdemo.ui.finished_run import FinishedRun
 from sdsdemo.ui.recipe_form import OUR_FAULT, RecipeForm, in_page_words
 from sdsdemo.ui.request_order import InOrder
 from sdsdemo.ui.templates import render
-from sdsdemo.ui.thumbnails import Thumbnails
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +47,9 @@ class FinetuneTab:
     def __init__(self, workbench: Workbench, jobs: Jobs, registry: RunRegistry, run_id: gr.BrowserState) -> None:
         """run_id: made outside the tabs, since a component inside one has no value until the tab is first shown."""
         self.workbench, self.jobs, self.run_id = workbench, jobs, run_id
-        self.finished = FinishedRun(workbench, jobs, registry)
-        self.thumbs = Thumbnails()
+        self.finished, self.shared = FinishedRun(workbench, jobs, registry), SharedRuns(jobs, registry)
         self._estimates: dict[tuple[object, ...], Any] = {}
-        self.estimated = InOrder()
+        self.estimated, self.watched = InOrder(), InOrder()
         with gr.Column(elem_id="finetune"):
             gr.HTML(render("finetune.introduction"))
             if not jobs.is_on:
@@ -136,7 +135,7 @@ class FinetuneTab:
         )  # fmt: skip
         resumed.then(self._watch, self.run_id, self.outputs, **watching)
         self.stop.click(self._stop, self.run_id, self.message, **quick)
-        page.load(self._watch, self.run_id, self.outputs, **watching)
+        page.load(self._watch_at_address, self.run_id, self.outputs, **watching)
         self.to_compare.click(self.finished.in_compare, self.run_id, [self.message, tabs, compare.models[-1]], **quick)
         if self.workbench.settings.sign_in:
             self.push.click(self.finished.on_hub, [self.run_id, self.push_name], self.pushed, api_visibility="private")
@@ -170,7 +169,12 @@ class FinetuneTab:
         )  # fmt: skip
 
     def open_address(self, query: Query) -> list[Any]:
-        """Values for `opened` from the page's URL."""
+        """Values for `opened` from the page's URL. A shared run is shown by `_watch_at_address`."""
+        if "run" in query:
+            try:
+                self.shared.job(query.text("run"))
+            except UserError:
+                query.leave_out("run", GONE)
         preset, values = self.form.open_address(query)
         return [preset, *values, self.form.address_html(preset, *values)]
 
@@ -256,13 +260,32 @@ class FinetuneTab:
             return message_html(str(error))
         return ""
 
-    async def _watch(self, id_: str) -> AsyncIterator[list[Any]]:
-        """The run's progress, at most twice a second, until it is over."""
+    async def _watch_at_address(self, id_: str, request: gr.Request) -> AsyncIterator[list[Any]]:
+        """As `_watch`; but where the page's URL names a run of another visitor, that one, to look at."""
+        query = Query("finetune", dict(request.query_params))
+        name = query.text("run") if request.query_params.get("tab") == "finetune" else ""
+        try:
+            shown = self.shared.job(name).id if name else id_
+        except UserError:  # `open_address` says it
+            shown = id_
+        async for updates in self._watch(shown, request):
+            yield updates if shown == id_ else self._only_to_look_at(updates)
+
+    def _only_to_look_at(self, updates: list[Any]) -> list[Any]:
+        """The updates of another visitor's run, without its buttons."""
+        found = dict(zip(self.outputs, updates, strict=True))
+        hidden, own = dict.fromkeys((self.use, self.go_on), gr.update(visible=False)), self.jobs.is_on
+        buttons = {self.start: gr.update(interactive=own), self.stop: gr.update(interactive=False)}
+        skipped = dict.fromkeys((self.weights, self.story), gr.skip())
+        return list((found | hidden | buttons | skipped).values())
+
+    async def _watch(self, id_: str, request: gr.Request | None = None) -> AsyncIterator[list[Any]]:
+        """The run's progress, at most twice a second, until it is over or the visitor watches another one."""
         if not id_:
             yield [gr.skip()] * len(self.outputs)
             return
         seen: tuple[int, int] = (-1, -1)
-        while True:
+        while not self.watched.is_late(request):
             try:
                 run = self.jobs.get(id_)
             except UserError as error:
@@ -279,14 +302,14 @@ class FinetuneTab:
         going = run is not None and not run.is_over
         is_stopping = run is not None and run.state == "stopping"
         usable = run is not None and run.is_over and run.written
-        files = self._files(run) if usable else (None, None)
+        files = self.finished.files(run) if usable else (None, None)
         steps = run.recipe.steps if run else 1
         return [
             finetune_html.status_html(run),
             training_curves.losses_svg(run.points, steps) if run and (run.points or going) else "",
             training_curves.evaluations_svg(run.evaluations, steps) if run and (run.evaluations or going) else "",
             finetune_html.result_html(run),
-            finetune_html.flipped_html(run, self._pictures(run)) if usable else "",
+            finetune_html.flipped_html(run, self.finished.pictures(run)) if usable else "",
             gr.update(value="Start", interactive=not going and self.jobs.is_on),
             gr.update(value="Stopping" if is_stopping else "Stop and save", interactive=going and not is_stopping),
             gr.update(visible=usable),
@@ -305,29 +328,6 @@ class FinetuneTab:
             gr.update(value=min(most, 2 * steps) if is_done else steps),
             gr.update(value="Train further" if is_done else "Resume"),
         ]
-
-    def _files(self, run: Job | None) -> tuple[str | None, str | None]:
-        assert run is not None
-        folder = self.jobs.folder(run.id)
-        found = [folder / "model.safetensors", folder / "run.json"]
-        weights, story = (str(path) if path.is_file() else None for path in found)
-        return weights, story
-
-    def _pictures(self, run: Job | None) -> Mapping[str, str]:
-        """HTML of the examples whose answer changed, by id."""
-        if run is None or "measured" not in run.record or run.recipe.data != MINI:
-            return {}
-        flipped = run.record["measured"]["flipped"]
-        wanted = {*flipped["fixed"][:6], *flipped["broken"][:6]}
-        try:
-            examples = read_benchmark(run.record["measured"]["benchmark"])
-        except UserError:  # of a damaged record
-            return {}
-        return {
-            example.id: finetune_html.pictured_html(example, self.thumbs)
-            for example in examples
-            if example.id in wanted
-        }
 
 
 def _scoring() -> str:

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from sdsdemo.app.job_states import Job
+from sdsdemo.app.sharing import shared_name
 from sdsdemo.finetuning.phrases import KEPT, SHOWN, change_words, cosine_words, duration, not_finite_words
 from sdsdemo.types import Example
+from sdsdemo.ui import address
 from sdsdemo.ui.recipe_form import in_page_words
 from sdsdemo.ui.results_html import share_cell
 from sdsdemo.ui.templates import render
@@ -39,6 +41,7 @@ def status_html(run: Job | None) -> str:
     return render(
         "finetune.status",
         state=state,
+        address=address.write("finetune", {"run": shared_name(run.id)}),
         name=STATES[state] if run.step or state != "stopped" else UNBEGUN,
         parts=_parts(run),
         share=f"{100 if run.state == 'finished' else share:.1f}",

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
 import gradio as gr
 
 from sdsdemo.app.hub_upload import push
+from sdsdemo.app.job_states import Job
 from sdsdemo.app.jobs import Jobs
 from sdsdemo.app.run_registry import RunRegistry
 from sdsdemo.app.workbench import Workbench
+from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.errors import UserError
+from sdsdemo.finetuning.recipe import MINI
+from sdsdemo.ui import finetune_html
 from sdsdemo.ui.compare_html import message_html
 from sdsdemo.ui.recipe_form import OUR_FAULT
+from sdsdemo.ui.results import TUNED_RUN
 from sdsdemo.ui.templates import render
+from sdsdemo.ui.thumbnails import Thumbnails
 
 log = logging.getLogger(__name__)
 
@@ -25,9 +32,34 @@ class FinishedRun:
 
     def __init__(self, workbench: Workbench, jobs: Jobs, registry: RunRegistry) -> None:
         self.workbench, self.jobs, self.registry = workbench, jobs, registry
+        self.thumbs = Thumbnails()
+
+    def files(self, run: Job | None) -> tuple[str | None, str | None]:
+        """Paths of the weights and of the record, as far as they are there."""
+        assert run is not None
+        folder = self.jobs.folder(run.id)
+        found = [folder / "model.safetensors", folder / "run.json"]
+        weights, story = (str(path) if path.is_file() else None for path in found)
+        return weights, story
+
+    def pictures(self, run: Job | None) -> Mapping[str, str]:
+        """HTML of the examples whose answer changed, by id."""
+        if run is None or "measured" not in run.record or run.recipe.data != MINI:
+            return {}
+        flipped = run.record["measured"]["flipped"]
+        wanted = {*flipped["fixed"][:6], *flipped["broken"][:6]}
+        try:
+            examples = read_benchmark(run.record["measured"]["benchmark"])
+        except UserError:  # of a damaged record
+            return {}
+        return {
+            example.id: finetune_html.pictured_html(example, self.thumbs)
+            for example in examples
+            if example.id in wanted
+        }
 
     def in_compare(self, id_: str) -> list[Any]:
-        """Put the visitor's model into the last row of Compare; nobody else sees it."""
+        """Put the visitor's model into the last row of Compare; only whoever gets the link sees it too."""
         try:
             name = self.jobs.model(id_)
         except UserError as error:
@@ -37,7 +69,7 @@ class FinishedRun:
         return ["", gr.update(selected="compare"), gr.update(choices=choices, value=name)]
 
     def in_browse(self, id_: str) -> list[Any]:
-        """Score the Mini benchmark with the visitor's model, and open Browse at a private run that has it."""
+        """Score the Mini benchmark with the visitor's model, and open Browse at an unlisted run that has it."""
         try:
             name, folder = self.jobs.evaluated(id_)
         except UserError as error:
@@ -50,7 +82,7 @@ class FinishedRun:
         own = (self.workbench.card(name).title, name)
         return [
             "",
-            gr.update(choices=[*self.registry.names(), ("your run", name)], value=name),
+            gr.update(choices=[*self.registry.names(), (TUNED_RUN, name)], value=name),
             gr.update(choices=[own, *titles], value=self.jobs.get(id_).recipe.base),
             gr.update(choices=[own, *titles], value=name),
         ]

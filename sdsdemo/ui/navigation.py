@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 GONE = "The server no longer has your picture: upload it again. Your captions and settings are still here."
 OUR_FAULT = "Something went wrong on our side, and this link cannot be followed; the server's log has the details."
+USED = "This link uses a model that its owner tuned here: “{}”. It is deleted a day after its run ended."
+WATCHED = "This link shows a run that its owner started here. Its files are deleted a day after it ended."
 NO_TAB = "“tab={}” is left out: the tabs are {}."
 LONGEST_VIEW = 40_000
 
@@ -72,54 +74,87 @@ class Navigation:
     def open_view(self, view: str, request: gr.Request) -> list[Any]:
         """Values for the message and for every tab that a view names; nothing changes in the others.
 
-        view: a JSON object from the page's script, with the open `tab`, the query of each tab in `queries`, and
-        whether Compare's form is `held`: restored by the browser after this.
+        view: a JSON object from the page's script, as `View` has it.
         """
-        tab, queries, is_held = _read_view(view)
-        sentences = [] if tab in address.TABS else [NO_TAB.format(address.short(tab), ", ".join(address.TABS))]
+        wanted = View.read(view)
+        said = [] if wanted.tab in address.TABS else [NO_TAB.format(address.short(wanted.tab), ", ".join(address.TABS))]
         filled, asks = [], False
-        for name, components in self.opened.items():
-            try:
-                values, said, ask = self._open(name, queries, request)
-            except Exception:
-                log.exception("a link could not be followed")
-                values, said, ask = None, [OUR_FAULT], False
-            filled += [gr.skip()] * len(components) if values is None else values
-            if not (is_held and name == "compare"):  # its form is restored afterwards
-                sentences += said
-                asks |= ask
-        if "browse" not in queries:
+        for tab, components in self.opened.items():
+            opened = self._opened(tab, wanted, request)
+            filled += [gr.skip()] * len(components) if opened.values is None else opened.values
+            said += opened.said
+            asks |= opened.asks
+        if "browse" not in wanted.queries:
             self.browse.warm()
-        return [render("parts.link_message", sentences=sentences, asks=asks), *filled]
+        return [render("parts.link_message", sentences=said, asks=asks), *filled]
 
-    def _open(
-        self, tab: str, queries: dict[str, str], request: gr.Request
-    ) -> tuple[list[Any] | None, Sequence[str], bool]:
-        """The values of a tab's components, what is to be said, and whether there is a question to score."""
-        if tab not in queries:
-            return None, [], False
-        query = Query(tab, queries[tab])
+    def _opened(self, tab: str, wanted: View, request: gr.Request) -> Opened:
+        """What a view opens in one tab. Failures become messages."""
+        if tab not in wanted.queries:
+            return Opened()
+        query = Query(tab, wanted.queries[tab])
+        try:
+            opened = self._open(tab, query, request)
+        except Exception:
+            log.exception("a link could not be followed")
+            return Opened(said=[OUR_FAULT])
+        if tab == "compare" and wanted.held:  # its form is restored afterwards
+            return Opened(opened.values)
+        return opened if wanted.again else opened._replace(said=[*opened.said, *self._uses(tab, query)])
+
+    def _open(self, tab: str, query: Query, request: gr.Request) -> Opened:
         if tab == "compare":
             found = self.compare.open_address(query)
-            return (found[0], found[1].remarks, found[1].asks) if found else (None, query.left_out, False)
+            return Opened(found[0], found[1].remarks, found[1].asks) if found else Opened(said=query.left_out)
         if tab == "browse":
-            return self.browse.open_address(query, request), query.left_out, False
+            return Opened(self.browse.open_address(query, request), query.left_out)
         if tab == "results":
-            return self.results.open_address(query, request), query.left_out, False
-        return self.finetune.open_address(query), query.left_out, False
+            return Opened(self.results.open_address(query, request), query.left_out)
+        return Opened(self.finetune.open_address(query), query.left_out)
+
+    def _uses(self, tab: str, query: Query) -> list[str]:
+        """A sentence for each shared model that a link uses."""
+        if tab == "finetune":
+            return [WATCHED] if "run" in query else []
+        workbench = self.compare.workbench
+        lent = filter(workbench.is_lent, query.shared)
+        return list(dict.fromkeys(USED.format(workbench.card(name).title) for name in lent))
 
 
-def _read_view(text: str) -> tuple[str, dict[str, str], bool]:
-    """The open tab and the queries of a view, and whether the form is kept; the usual for anything else."""
-    try:
-        view = json.loads(text) if isinstance(text, str) and len(text) <= LONGEST_VIEW else None
-    except (ValueError, RecursionError):
-        view = None
-    view = view if isinstance(view, dict) else {}
-    tab, given = view.get("tab"), view.get("queries")
-    queries = {  # what a link says about a tab that is not there goes to the first one
-        name if name in address.TABS else address.FIRST: query
-        for name, query in (given if isinstance(given, dict) else {}).items()
-        if isinstance(query, str)
-    }
-    return tab if isinstance(tab, str) else address.FIRST, queries, view.get("held") is True
+class Opened(NamedTuple):
+    """What a link opens in a tab."""
+
+    values: list[Any] | None = None
+    """Of the tab's components; None leaves them as they are."""
+    said: Sequence[str] = ()
+    asks: bool = False
+    """Whether there is a question to score."""
+
+
+class View(NamedTuple):
+    """A view that the page's script asks for."""
+
+    tab: str
+    queries: Mapping[str, str]
+    """By tab."""
+    held: bool
+    """Whether Compare's form is restored by the browser afterwards."""
+    again: bool
+    """Whether the visitor has been there before: after a reload, or by Back."""
+
+    @classmethod
+    def read(cls, text: str) -> View:
+        """A view from JSON; the first tab and no queries for anything else."""
+        try:
+            view = json.loads(text) if isinstance(text, str) and len(text) <= LONGEST_VIEW else None
+        except (ValueError, RecursionError):
+            view = None
+        view = view if isinstance(view, dict) else {}
+        tab, given = view.get("tab"), view.get("queries")
+        queries = {  # what a link says about a tab that is not there goes to the first one
+            name if name in address.TABS else address.FIRST: query
+            for name, query in (given if isinstance(given, dict) else {}).items()
+            if isinstance(query, str)
+        }
+        is_held, is_again = view.get("held") is True, view.get("again") is True
+        return cls(tab if isinstance(tab, str) else address.FIRST, queries, is_held, is_again)

@@ -10,8 +10,8 @@ from typing import Any
 
 import gradio as gr
 
-from sdsdemo.app.jobs import TUNED
 from sdsdemo.app.run_registry import RunRegistry
+from sdsdemo.app.sharing import is_shared
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.report import read_result, results_of
 from sdsdemo.evaluation.result_schema import Result
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 SUMMARIES = "mini/results"
 LEFT_OUT = ("mini", "sample", "experiment")
 """Summaries that a shipped run repeats, that only a test needs, or that the tab shows elsewhere."""
-YOURS = "your run"
+TUNED_RUN = "tuned run"
 """The name shown for a visitor's own model and its run."""
 OUR_FAULT = "Something went wrong on our side; the server's log has the details. Choose another result."
 
@@ -109,7 +109,7 @@ class ResultsTab:
         if name and name not in names and self.registry.has(name):
             names.append(name)
         chosen = name if name in names else names[0] if names else None
-        labelled = [(YOURS if name.startswith(TUNED) else name, name) for name in names]
+        labelled = [(TUNED_RUN if is_shared(name) else name, name) for name in names]
         parts = self.overview_html(names), self.show(chosen)
         unsent = [
             gr.skip() if sent.is_same(request, hash(part)) else part
@@ -122,14 +122,14 @@ class ResultsTab:
         results = {}
         for name in names:
             try:
-                results[YOURS if name.startswith(TUNED) else name] = self._result(name)
+                results[TUNED_RUN if is_shared(name) else name] = self._result(name)
             except UserError as error:
                 log.warning("%s is left out of the overview: %s", name, error)
         return results_html.overview_html(results) if results else ""
 
     def _result(self, name: str) -> Result:
-        if name.startswith(TUNED) and self.registry.has(name):
-            named: Result = json.loads(json.dumps(self._of_run(name)).replace(name, YOURS))
+        if is_shared(name) and self.registry.has(name):
+            named: Result = json.loads(json.dumps(self._of_run(name)).replace(name, TUNED_RUN))
             return named
         if self.registry.has(name):
             return self._of_run(name)

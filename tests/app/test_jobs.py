@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from sdsdemo.app.job_states import MOST_POINTS, Job, changes_by, write_request
-from sdsdemo.app.jobs import FULL, TUNED, Jobs
+from sdsdemo.app.jobs import FULL, Jobs
+from sdsdemo.app.sharing import TUNED, shared_name
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.core.intervals import proportion
 from sdsdemo.errors import UserError
@@ -239,13 +240,14 @@ def test_the_curve_stays_short_however_long_the_run(jobs: Jobs) -> None:
     assert run.points[-1].step == 1_800
 
 
-def test_a_model_is_lent_under_the_run_s_name_and_is_in_no_list(jobs: Jobs) -> None:
+def test_a_model_is_lent_under_its_shared_name_and_is_in_no_list(jobs: Jobs) -> None:
     id_ = jobs.start(QUICK)
     until(jobs, id_, over)
     name = jobs.model(id_)
     card = jobs.workbench.card(name)
-    assert name == f"{TUNED}{id_}"
-    assert card.title == "Your run: sds, 40 steps"
+    assert name == shared_name(id_)
+    assert name.startswith(TUNED)
+    assert card.title == "Tuned here: sds, 40 steps"
     assert name not in [listed.name for listed in jobs.workbench.cards()]
 
 

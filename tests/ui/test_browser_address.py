@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,8 +12,12 @@ import pytest
 pytest.importorskip("playwright", reason="the browser tests need requirements-dev.txt")
 from playwright.sync_api import Browser, Page, expect
 
+from sdsdemo.app.jobs import Jobs
+from sdsdemo.app.sharing import shared_name
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.settings import Settings
+from sdsdemo.ui.finetune import FinetuneTab
+from tests.app.test_jobs import Trainer
 from tests.conftest import WAIT_MS, free_port
 from tests.pictures import foreign_pictures
 
@@ -42,6 +47,21 @@ def page(open_tab: Callable[..., Page], address: str) -> Iterator[Page]:
     page.on("pageerror", lambda error: complaints.append(str(error)))
     yield page
     assert not complaints
+
+
+@pytest.fixture
+def tuning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Jobs]]:
+    """A page with a stand-in for the training, and its runs."""
+    from sdsdemo.ui.page import build_page, launch_options
+
+    monkeypatch.setattr(FinetuneTab, "_estimated", lambda tab, recipe: "About a minute.")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    workbench = Workbench(Settings.from_environment({}))
+    jobs = Jobs(workbench, root=tmp_path / "runs", runner=Trainer())
+    page = build_page(workbench, jobs=jobs)
+    _, address, _ = page.launch(**launch_options("127.0.0.1", free_port()), quiet=True, prevent_thread_lock=True)
+    yield address, jobs
+    page.close()
 
 
 def elsewhere(browser: Browser, url: str) -> Page:
@@ -210,6 +230,50 @@ def test_what_a_bad_link_means_is_said_and_the_rest_works(
     expect(page.locator(SAID)).to_have_count(0)
     page.reload()
     expect(page.locator(SAID)).to_have_count(0)
+
+
+def test_a_shared_run_and_its_model_open_in_another_browser(
+    tuning: tuple[str, Jobs], browser: Browser, tmp_path: Path
+) -> None:
+    address, jobs = tuning
+    owner = elsewhere(browser, f"{address}?tab=finetune&steps=60")
+    owner.locator("#ft-start").click()
+    expect(owner.locator(".run-status .state")).to_have_text("Finished")
+    expect(owner).to_have_url(re.compile(r"\?tab=finetune&steps=60&run=tuned:[\w-]{22}$"))
+    (id_,) = jobs.ids
+    assert id_ not in owner.url
+
+    friend = elsewhere(browser, owner.url)
+    expect(friend.locator(SAID)).to_contain_text("a run that its owner started")
+    expect(friend.locator(".run-status .state")).to_have_text("Finished")
+    friend.locator("#ft-advanced button").first.click()
+    expect(friend.locator("#ft-steps input")).to_have_value("60")
+    expect(friend.get_by_role("button", name="Use in Compare")).to_be_hidden()
+    expect(friend.get_by_role("button", name="Train further")).to_be_hidden()
+    expect(friend.locator("#ft-stop")).to_be_disabled()
+    friend.context.close()
+
+    owner.get_by_role("button", name="Use in Compare").click()
+    expect(owner).to_have_url(re.compile(r"models=mini-clip,mini-diffusion,tuned:[\w-]{22}$"))
+    link = owner.url
+    owner.reload()
+    owner.locator("#settings button").first.click()
+    expect(owner.locator("#model-3 input")).to_have_value("Tuned here: sds, 60 steps")
+    expect(owner).to_have_url(link)
+    expect(owner.locator(SAID)).to_have_count(0)
+    owner.context.close()
+    friend = elsewhere(browser, link)
+    expect(friend.locator(SAID)).to_contain_text("a model that its owner tuned here: “Tuned here: sds, 60 steps”")
+    expect(friend.locator("#answer")).to_contain_text("Tuned here: sds, 60 steps")
+    friend.context.close()
+
+    shutil.rmtree(jobs.root / id_)
+    jobs._runs.clear()
+    jobs.workbench.forget(shared_name(id_))
+    friend = elsewhere(browser, link)
+    expect(friend.locator(SAID)).to_contain_text("it is no longer on this server")
+    expect(friend.locator("#answer .verdict")).to_have_count(2)
+    friend.context.close()
 
 
 def test_the_theme_of_a_link_stays_in_the_address(page: Page, address: str) -> None:

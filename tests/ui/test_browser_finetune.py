@@ -89,7 +89,7 @@ def test_a_real_run_is_stopped_and_kept_and_its_model_answers_in_compare(browser
     assert download.value.suggested_filename == "model.safetensors"
     page.get_by_role("button", name="Use in Compare").click()
     page.locator("#score").click()
-    expect(page.locator("#answer")).to_contain_text("Your run: sds", timeout=LONG)
+    expect(page.locator("#answer")).to_contain_text("Tuned here: sds", timeout=LONG)
     page.context.close()
 
 

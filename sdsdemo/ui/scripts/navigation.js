@@ -148,7 +148,9 @@ the browser tab, where nobody else sees it, and restored after a reload; so are 
     if (!isFirst || query || tab !== FIRST) asked[tab] = query;
   }
 
-  const wanted = () => JSON.stringify({tab: tabNow(), queries: asked, held: Boolean(isFirst && held)});
+  const wanted = () => JSON.stringify({
+    tab: tabNow(), queries: asked, held: Boolean(isFirst && held), again: isBack || !isFirst,
+  });
   /* Tabs that are about to be filled in, or just were: opening one of them asks for nothing more. */
   const coming = () => (waiting || Date.now() - arrived < SETTLED ? Object.keys(asked).join(',') : '');
   ask();
