@@ -22,12 +22,13 @@ from sdsdemo.ui.address import Query
 from sdsdemo.ui.compare_address import CompareAddress
 from sdsdemo.ui.compare_api import AT_ONCE, ScoreApi
 from sdsdemo.ui.compare_form import Form
-from sdsdemo.ui.compare_logic import View
+from sdsdemo.ui.compare_logic import Context, View
 from sdsdemo.ui.examples import ShownExample
 from sdsdemo.ui.open_in_compare import RunPictures
 from sdsdemo.ui.picture_field import safe_image
 from sdsdemo.ui.request_order import InOrder
 from sdsdemo.ui.templates import render, script
+from sdsdemo.ui.typical import Find, no_typical
 
 LEAST_ROWS = 3
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
@@ -69,14 +70,16 @@ class CompareTab:
         opening: tuple[ShownExample, list[Answer]] | None,
         space: str,
         run_pictures: RunPictures | None = None,
+        typical: Find = no_typical,
     ) -> None:
-        """run_pictures: recognises pictures from stored runs."""
+        """run_pictures: recognises pictures from stored runs. typical: the scale of a model's differences."""
         self.run_pictures = run_pictures
+        self.context = Context(space=space, find=self._find, typical=typical)
         self.submitted, self.scored = InOrder(), InOrder()
         self.address_of = CompareAddress(workbench, examples, run_pictures)
-        self.workbench, self.examples, self.space = workbench, examples, space
+        self.workbench, self.examples = workbench, examples
         view = (
-            compare_logic.stored_view(*opening, space)
+            compare_logic.stored_view(*opening, self.context)
             if opening
             else View(answer=compare_html.empty_html(), has_charts=False)
         )
@@ -273,7 +276,7 @@ class CompareTab:
 
         If a later form was refused, this answer continues and the refusal stays on the page.
         """
-        for view in compare_logic.score(self.workbench, self.examples, form, self.space, self._find):
+        for view in compare_logic.score(self.workbench, self.examples, form, self.context):
             is_refused, is_last = not view.answer, not self.submitted.is_late(request)
             if not (is_last if is_refused else not self.scored.is_late(request)):
                 yield [gr.skip()] * len(self.outputs)

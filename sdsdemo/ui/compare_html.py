@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from difflib import SequenceMatcher
+from itertools import groupby
 from typing import Any
 
 from sdsdemo.core.decision import verdict_words
 from sdsdemo.types import Answer, Preference, Scores
+from sdsdemo.ui.headline import headline
 from sdsdemo.ui.templates import render
+from sdsdemo.ui.typical import Find, Typical, no_typical
 
 LETTERS = "ABCDEFGH"
 DIRECTION = {
@@ -24,7 +28,11 @@ DECIDED_IS_NOT_RIGHT = (
     "preference (95 % level). A similarity involves no noise, so any difference beyond rounding decides. “Decided” "
     "does not mean “right”."
 )
-GAUGE_WIDTH, GAUGE_HEIGHT, GAUGE_REACH = 200, 22, 90
+ONE_SCALE = (
+    "All dots share one scale: halfway to a letter is the model's typical difference, its median over {pictures} "
+    "stored pictures. A whisker is two standard errors on either side."
+)
+OWN_SCALE = "Nothing is stored about {names} yet, so the dot shows the side alone."
 
 
 def answer_html(
@@ -33,19 +41,22 @@ def answer_html(
     waiting: Sequence[tuple[str, str]] = (),
     truth: int | None = None,
     tools: str = "",
+    typical: Find = no_typical,
 ) -> str:
     """The whole answer: the captions, a row for every model that answered, and title and state of those `waiting`.
 
-    tools: from `tools_html`.
+    tools: from `tools_html`. typical: the scale of a model's differences.
     """
     return render(
         "compare.answer",
+        headline="" if waiting else headline(captions, answers, truth),
         captions=[
-            {"index": c, "letter": LETTERS[c], "text": caption, "is_true": truth == c}
-            for c, caption in enumerate(captions)
+            {"index": c, "letter": LETTERS[c], "words": words, "is_true": truth == c}
+            for c, words in enumerate(differing_words(captions))
         ],
-        rows=[_row(answer, truth) for answer in answers],
+        rows=[_row(answer, truth, typical) for answer in answers],
         waiting=waiting,
+        scale=_scale(answers, typical),
         caveat=DECIDED_IS_NOT_RIGHT if any(answer.scores for answer in answers) else "",
         tools=tools,
     )
@@ -56,9 +67,41 @@ def empty_html() -> str:
     return render("compare.empty")
 
 
-def row_html(answer: Answer, truth: int | None = None) -> str:
-    """One model's row: scores with their direction, the difference with its error, the verdict in words."""
-    return render("compare.row", row=_row(answer, truth))
+def row_html(answer: Answer, truth: int | None = None, typical: Find = no_typical) -> str:
+    """One model's row: which way it pulls and how hard, the verdict in words, the scores behind them."""
+    return render("compare.row", row=_row(answer, truth, typical))
+
+
+def differing_words(captions: Sequence[str]) -> list[list[tuple[str, bool]]]:
+    """Each caption in pieces of one or more words, and whether the other caption has something else there.
+
+    Of more or fewer than two captions, no word differs.
+    """
+    words = [caption.split() for caption in captions]
+    if len(captions) != 2:
+        return [[(" ".join(of), False)] for of in words]
+    return [
+        [(" ".join(words), differs) for differs, words in _runs(of, marks)]
+        for of, marks in zip(words, _differs(*([word.casefold() for word in of] for of in words)), strict=True)
+    ]
+
+
+def _differs(one: list[str], other: list[str]) -> tuple[list[bool], list[bool]]:
+    """For each word of both whether it differs: place by place, unless something was left out or put in."""
+    matched: tuple[list[bool], list[bool]] = [True] * len(one), [True] * len(other)
+    for block in SequenceMatcher(None, one, other, autojunk=False).get_matching_blocks():
+        matched[0][block.a : block.a + block.size] = [False] * block.size
+        matched[1][block.b : block.b + block.size] = [False] * block.size
+    if len(one) != len(other):
+        return matched
+    placed = [a != b for a, b in zip(one, other, strict=True)]
+    return (placed, placed) if sum(placed) <= 2 * sum(matched[0]) else matched
+
+
+def _runs(words: Sequence[str], marks: Sequence[bool]) -> Iterator[tuple[bool, list[str]]]:
+    """Neighbours with the same mark."""
+    for mark, run in groupby(zip(words, marks, strict=True), key=lambda pair: pair[1]):
+        yield mark, [word for word, _ in run]
 
 
 def message_html(sentence: str) -> str:
@@ -105,7 +148,7 @@ def difference_words(difference: float, stderr: float | None) -> str:
     return f"{difference:.{decimals}f} ± {stderr:.{decimals}f}"
 
 
-def _row(answer: Answer, truth: int | None) -> dict[str, Any]:
+def _row(answer: Answer, truth: int | None, typical: Find) -> dict[str, Any]:
     """An answer, as the template takes it; `scores` is empty if the model gave none."""
     row: dict[str, Any] = {"title": answer.card.title, "scores": [], "notes": list(answer.notes)}
     scores, preference = answer.scores, answer.preference
@@ -122,6 +165,7 @@ def _row(answer: Answer, truth: int | None) -> dict[str, Any]:
         "scores": _bars(scores),
         "verdict": _verdict(preference, truth),
         "difference": _difference(preference),
+        "pull": _pull(preference, truth, typical(answer.card.name)),
     }
 
 
@@ -145,29 +189,43 @@ def _difference(preference: Preference) -> dict[str, Any] | None:
         "ahead": "difference" if preference.tie else f"{LETTERS[preference.preferred]} ahead by",
         "number": difference_words(preference.difference, preference.stderr),
         "has_error": _finite(preference.stderr),
-        "gauge": _gauge(preference),
     }
 
 
-def _gauge(preference: Preference) -> dict[str, Any] | None:
-    """The gauge's lines; None without a standard error, or if the preferred caption is neither A nor B."""
-    if not _finite(preference.stderr) or preference.preferred not in (0, 1) or preference.difference is None:
+def _pull(preference: Preference, truth: int | None, typical: Typical | None) -> dict[str, Any] | None:
+    """Where the dot and its whisker are between A (0 %) and B (100 %); None if neither is preferred."""
+    if preference.preferred not in (0, 1) or preference.difference is None:
         return None
-    error = preference.stderr or 0.0
     signed = preference.difference * (-1 if preference.preferred == 0 else 1)
-    scale = GAUGE_REACH / max(abs(signed) + 2 * error, 1e-12)
-    x = GAUGE_WIDTH / 2 + signed * scale
-    low, high = x - 2 * error * scale, x + 2 * error * scale
-    middle = GAUGE_HEIGHT / 2
+    unit = typical.difference if typical else abs(signed)
+    error = 2 * (preference.stderr or 0.0) if _finite(preference.stderr) and typical else 0.0
+    low, high = _place(signed - error, unit), _place(signed + error, unit)
     return {
-        "preferred": preference.preferred,
-        "width": GAUGE_WIDTH,
-        "height": GAUGE_HEIGHT,
-        "axis": f"M2 {middle}H{GAUGE_WIDTH - 2}M{GAUGE_WIDTH / 2} 1V{GAUGE_HEIGHT - 1}",
-        "whisker": f"M{low:.1f} {middle}H{high:.1f}M{low:.1f} 6V16M{high:.1f} 6V16",
-        "x": f"{x:.1f}",
-        "middle": middle,
+        "side": preference.preferred,
+        "at": f"{_place(signed, unit):.1f}",
+        "low": f"{low:.1f}",
+        "width": f"{high - low:.1f}" if error else "",
+        "truth": truth,
+        "decided": preference.decided,
+        "words": "pulls to neither" if preference.tie else f"pulls to {LETTERS[preference.preferred]}",
     }
+
+
+def _place(signed: float, unit: float) -> float:
+    """Percent of the way from A to B: 50 for no difference, 25 and 75 for one of a unit, never quite an end."""
+    if unit <= 0 or not math.isfinite(signed):
+        return 50.0
+    return 50 + 50 * signed / (abs(signed) + unit)
+
+
+def _scale(answers: Sequence[Answer], typical: Find) -> list[str]:
+    """What the dots of the rows mean."""
+    pulling = [a.card for a in answers if a.preference and a.preference.preferred in (0, 1)]
+    found = {card.title: typical(card.name) for card in pulling}
+    counts = sorted({of.pictures for of in found.values() if of})
+    own = [title for title, of in found.items() if not of]
+    sentences = [ONE_SCALE.format(pictures=" or ".join(f"{n:,}" for n in counts))] if counts else []
+    return sentences + ([OWN_SCALE.format(names=" and ".join(own))] if own else [])
 
 
 def _verdict(preference: Preference, truth: int | None) -> dict[str, str]:

@@ -23,7 +23,7 @@ from sdsdemo.evaluation.answers import AnswersRecord, answers_as_dict
 from sdsdemo.models.images import open_image, open_picture
 from sdsdemo.settings import LIMITS, budget
 from sdsdemo.types import Answer, Budget, Card
-from sdsdemo.ui import answer_file, compare_html, denoising_view
+from sdsdemo.ui import answer_file, compare_html, denoising_view, typical
 from sdsdemo.ui.compare_form import Form
 from sdsdemo.ui.compare_models import Suggestion, find_suggestion
 from sdsdemo.ui.examples import ShownExample, find_example
@@ -42,6 +42,21 @@ OUR_FAULT = "Something went wrong on our side; the server's log has the details.
 def find_nothing(image: Image) -> ShownExample | None:
     """Recognises no picture."""
     return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What an answer needs besides the form."""
+
+    space: str = ""
+    """The Space's id, if the page runs as one."""
+    find: Find = find_nothing
+    """Recognises pictures that are not among the examples."""
+    typical: typical.Find = typical.no_typical
+    """The scale of a model's differences."""
+
+
+NO_CONTEXT = Context()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,11 +128,11 @@ def ask(workbench: Workbench, examples: Sequence[ShownExample], form: Form, find
 
 
 def score(
-    workbench: Workbench, examples: Sequence[ShownExample], form: Form, space: str = "", find: Find = find_nothing
+    workbench: Workbench, examples: Sequence[ShownExample], form: Form, context: Context = NO_CONTEXT
 ) -> Iterator[View]:
     """The views from a click on Score to the last model's answer. Failures become messages."""
     try:
-        question = ask(workbench, examples, form, find)
+        question = ask(workbench, examples, form, context.find)
     except UserError as error:
         yield View(message=str(error))
         return
@@ -125,7 +140,7 @@ def score(
         log.exception("a form could not be checked")
         yield View(message=OUR_FAULT)
         return
-    yield from _answers(workbench, question, space)
+    yield from _answers(workbench, question, context)
 
 
 def score_dict(workbench: Workbench, examples: Sequence[ShownExample], form: Form) -> AnswersRecord:
@@ -149,10 +164,10 @@ def check_picture(path: str | None) -> str:
     return ""
 
 
-def stored_view(example: ShownExample, answers: Sequence[Answer], space: str = "") -> View:
+def stored_view(example: ShownExample, answers: Sequence[Answer], context: Context = NO_CONTEXT) -> View:
     """The view of a stored answer, which the page opens with."""
     captions, models = list(example.captions), [answer.card.name for answer in answers]
-    return _final(example.path.name, captions, answers, example, models, _budget_of(answers), space)
+    return _final(example.path.name, captions, answers, example, models, _budget_of(answers), context)
 
 
 def curves_of(answers: Sequence[Answer]) -> list[plots.Curves]:
@@ -169,16 +184,16 @@ def curves_of(answers: Sequence[Answer]) -> list[plots.Curves]:
     ]
 
 
-def _answers(workbench: Workbench, question: Question, space: str) -> Iterator[View]:
+def _answers(workbench: Workbench, question: Question, context: Context) -> Iterator[View]:
     answers: list[Answer] = []
-    yield _partial(workbench, question, answers)
+    yield _partial(workbench, question, answers, context)
     try:
         for answer in workbench.compare(
             question.image, question.captions, question.models, question.budget, show=SHOW_AT_MOST
         ):
             answers.append(answer)
             if len(answers) < len(question.models):
-                yield _partial(workbench, question, answers)
+                yield _partial(workbench, question, answers, context)
         yield replace(
             _final(
                 question.image_name,
@@ -187,28 +202,31 @@ def _answers(workbench: Workbench, question: Question, space: str) -> Iterator[V
                 question.example,
                 question.models,
                 question.budget,
-                space,
+                context,
                 question.notes,
             ),
             suggestion=find_suggestion(workbench, answers),
             remarks=question.notes,
         )
     except UserError as error:
-        yield _interrupted(question, answers, str(error))
+        yield _interrupted(question, answers, str(error), context)
     except Exception:
         log.exception("scoring failed")
-        yield _interrupted(question, answers, OUR_FAULT)
+        yield _interrupted(question, answers, OUR_FAULT, context)
 
 
-def _partial(workbench: Workbench, question: Question, answers: Sequence[Answer]) -> View:
+def _partial(workbench: Workbench, question: Question, answers: Sequence[Answer], context: Context) -> View:
     """The rows so far, and the state of the others."""
     to_come = [workbench.card(name) for name in question.models[len(answers) :]]
     waiting = [(card.title, _doing(workbench, card) if i == 0 else "waiting") for i, card in enumerate(to_come)]
-    return View(answer=compare_html.answer_html(question.captions, answers, waiting, question.truth))
+    return View(
+        answer=compare_html.answer_html(question.captions, answers, waiting, question.truth, typical=context.typical)
+    )
 
 
-def _interrupted(question: Question, answers: Sequence[Answer], sentence: str) -> View:
-    return View(message=sentence, answer=compare_html.answer_html(question.captions, answers, truth=question.truth))
+def _interrupted(question: Question, answers: Sequence[Answer], sentence: str, context: Context) -> View:
+    answer = compare_html.answer_html(question.captions, answers, truth=question.truth, typical=context.typical)
+    return View(message=sentence, answer=answer)
 
 
 def _doing(workbench: Workbench, card: Card) -> str:
@@ -228,12 +246,12 @@ def _final(
     example: ShownExample | None,
     models: Sequence[str],
     spend: Budget,
-    space: str,
+    context: Context,
     notes: Sequence[str] = (),
 ) -> View:
     record = answer_file.answer_record(image_name, captions, answers, notes, spend.region, spend.timestep_range)
     tools = compare_html.tools_html(
-        answer_file.address(example, captions, models, spend, space),
+        answer_file.address(example, captions, models, spend, context.space),
         example is None,
         answer_file.as_csv(record),
         answer_file.as_json(record),
@@ -242,7 +260,7 @@ def _final(
     curves = curves_of(answers)
     charts = (plots.loss_by_timestep(curves, captions), plots.difference_by_timestep(curves)) if curves else ()
     return View(
-        answer=compare_html.answer_html(captions, answers, truth=truth, tools=tools),
+        answer=compare_html.answer_html(captions, answers, truth=truth, tools=tools, typical=context.typical),
         denoising=denoising_view.denoising_html(captions, answers),
         charts=charts,
         has_charts=bool(curves),

@@ -21,6 +21,7 @@ from sdsdemo.ui.opening import read_opening
 from sdsdemo.ui.results import ResultsTab
 from sdsdemo.ui.templates import render, script
 from sdsdemo.ui.theme import make_theme
+from sdsdemo.ui.typical import TypicalDifferences
 
 TITLE = "sdsdemo: CLIP, the denoising score and SDS-CLIP, side by side"
 CLEAN_EVERY, CLEAN_OLDER = 3600, 86_400
@@ -39,7 +40,9 @@ def build_page(workbench: Workbench, space: str = "", assets: Path = ASSETS, job
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Compare", id="compare"):
                 opening = read_opening(workbench, assets)
-                compare = CompareTab(workbench, read_examples(assets), opening, space, run_pictures)
+                compare = CompareTab(
+                    workbench, read_examples(assets), opening, space, run_pictures, TypicalDifferences(registry)
+                )
             with gr.Tab("Browse", id="browse") as browse_tab:
                 browse = BrowseTab(workbench, registry, space, run_pictures)
             with gr.Tab("Fine-tune", id="finetune") as finetune_tab:

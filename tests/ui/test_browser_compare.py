@@ -303,7 +303,7 @@ def _luminance(colour: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def test_the_slider_moves_pictures_words_and_both_cursors_without_a_request(visit):
+def test_the_slider_moves_pictures_words_and_cursors_without_a_request(visit):
     opened = visit()
     page, slider = opened.page, opened.page.locator("#denoising input[type=range]")
     expect(page.locator("#evidence .timestep-cursor")).to_have_count(2)

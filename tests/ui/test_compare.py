@@ -22,6 +22,7 @@ from sdsdemo.types import Answer, Concern, Preference, Scores
 from sdsdemo.ui import answer_file, compare_form, compare_html, compare_logic, compare_models, opening
 from sdsdemo.ui.compare_form import Form
 from sdsdemo.ui.examples import find_example, read_examples
+from sdsdemo.ui.typical import Typical
 from tests.conftest import fake_workbench
 from tests.fakes import MINI_CARDS, FakeScorer, fake_card
 
@@ -321,6 +322,72 @@ def test_the_page_says_that_decided_does_not_mean_right(form, examples):
     assert "“Decided” does not mean “right”." in last.answer
 
 
+# which way a model pulls
+
+
+def pull(preferred, difference, *, stderr=None, unit=2.0, tie=False, decided=True):
+    preference = Preference(preferred=preferred, difference=difference, stderr=stderr, decided=decided, tie=tie)
+    usual = Typical(difference=unit, pictures=99, run="x") if unit else None
+    return compare_html._pull(preference, None, usual)
+
+
+def test_a_typical_difference_is_halfway_to_its_letter():
+    assert (pull(0, 2.0)["at"], pull(1, 2.0)["at"]) == ("25.0", "75.0")
+    assert pull(0, 0.0, tie=True)["at"] == "50.0"
+
+
+def test_the_pull_grows_with_the_difference_and_never_reaches_the_end():
+    places = [float(pull(1, difference)["at"]) for difference in (0.1, 1.0, 2.0, 20.0, 200.0)]
+    assert places == sorted(set(places))
+    assert places[0] > 50
+    assert places[-1] < 100
+
+
+def test_two_models_that_pull_alike_stand_alike_whatever_their_units():
+    assert pull(0, 3.0, unit=2.0)["at"] == pull(0, 0.03, unit=0.02)["at"]
+
+
+def test_the_whisker_holds_two_standard_errors_on_either_side():
+    found = pull(1, 1.0, stderr=0.25)
+    ends = [compare_html._place(signed, 2.0) for signed in (0.5, 1.5)]
+    assert [float(found["low"]), float(found["low"]) + float(found["width"])] == pytest.approx(ends, abs=0.1)
+
+
+def test_without_a_typical_difference_the_dot_shows_the_side_alone():
+    assert pull(0, 3.0, unit=None)["at"] == pull(0, 0.001, unit=None)["at"] == "25.0"
+    assert pull(1, 3.0, stderr=0.2, unit=None)["width"] == ""
+    html = compare_html.answer_html(CAPTIONS, [answer_of("mini-clip")])
+    assert "Nothing is stored about Mini clip" in html
+
+
+def test_no_number_pulls_nowhere():
+    assert pull(None, None) is None
+    assert "rope" not in compare_html.row_html(answer_of("mini-diffusion", loss=float("nan")))
+
+
+def marked(one, other):
+    return [[words for words, differs in of if differs] for of in compare_html.differing_words([one, other])]
+
+
+def test_words_that_differ_are_marked_place_by_place():
+    found = marked("an orange arrow and a blue star", "a blue arrow and an orange star")
+    assert found == [["an orange", "a blue"], ["a blue", "an orange"]]
+    assert marked("A dog on a couch", "a couch on a dog") == [["dog", "couch"], ["couch", "dog"]]
+    assert marked("the same", "The  same") == [[], []]
+
+
+def test_a_word_that_was_put_in_is_marked_alone():
+    assert marked("a dog on a couch", "a big dog on a couch") == [[], ["big"]]
+    one, other = "a dog on a couch in the sun today", "today a dog on a couch in the sun"
+    assert marked(one, other) == [["today"], ["today"]]
+
+
+@pytest.mark.parametrize("captions", [["one  two"], ["a b", "a c", "a d"], ["", "x"]])
+def test_marking_words_loses_none(captions):
+    for caption, pieces in zip(captions, compare_html.differing_words(captions), strict=True):
+        assert " ".join(words for words, _ in pieces).split() == caption.split()
+
+
 # files and addresses
 
 
@@ -432,15 +499,15 @@ def test_each_chosen_model_says_whether_it_can_run_here_and_what_to_do(monkeypat
     )
 
 
-def test_a_similarity_has_no_error_and_no_gauge():
+def test_a_similarity_has_no_error_and_no_whisker():
     answer = replace(
         answer_of("mini-clip"),
         scores=Scores(kind="similarity", score_IC=np.array([[21.3, 20.9]])),
         preference=Preference(preferred=0, difference=0.4, stderr=None, decided=True),
     )
-    html = compare_html.row_html(answer)
+    html = compare_html.row_html(answer, typical=lambda model: Typical(difference=0.4, pictures=99, run="x"))
     assert "±" not in html
-    assert "<svg" not in html
+    assert "whisker" not in html
     assert "A ahead by <b>0.4</b>" in html
 
 
