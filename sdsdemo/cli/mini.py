@@ -43,6 +43,12 @@ def add_mini(verbs: Verbs) -> None:
     )
     verb(deeds, "costs", "time a step of every objective, and everything from scratch", "mini costs", _mini_costs)
     _add_study(deeds)
+    maps = verb(
+        deeds, "maps", "test whether the map of where a caption fits better points at the right things", "mini maps",
+        _mini_maps,
+    )  # fmt: skip
+    maps.add_argument("--part", default="0/1", metavar="K/N", help="score the K-th of N shares of the scenes, K from 0")
+    maps.add_argument("--out", type=Path, default=STUDY_LINES, metavar="DIR", help="where to write one line per scene")
     check = verb(
         deeds, "verify", "check that the shipped weights reproduce the shipped Mini figures", "mini verify",
         _mini_verify,
@@ -122,6 +128,17 @@ def _mini_study(asked: argparse.Namespace) -> int:
     workbench: Any = Workbench() if asked.checkpoints is None else RelocatedWorkbench(Workbench(), asked.checkpoints)
     make_studies(names, asked.out, asked.work, workbench, progress, _part(asked.part))
     return show(asked, {"studies": names, "out": str(asked.out)}, lambda done: f"one line per run in {done['out']}")
+
+
+def _mini_maps(asked: argparse.Namespace) -> int:
+    from sdsdemo.app.workbench import Workbench
+    from sdsdemo.mini.experiments.map_words import as_text
+    from sdsdemo.mini.experiments.maps import findings, read_lines, run_maps, write_findings
+
+    lines = asked.out / "maps.jsonl"
+    run_maps(lines, progress, Workbench(), _part(asked.part))
+    write_findings(lines)
+    return show(asked, findings(read_lines(lines)), as_text)
 
 
 def _part(text: str) -> tuple[int, int]:

@@ -59,6 +59,13 @@ def place_differences(error_a_TNHW: np.ndarray, error_b_TNHW: np.ndarray) -> np.
     return difference_TNHW
 
 
+def winning_side(signed: SignedMap) -> np.ndarray:
+    """strength_HW: |d| at the found places where the caption of the lower loss explains the picture better, else 0."""
+    ahead_HW = signed.mean_HW * np.sign(signed.mean_HW.mean())
+    strength_HW: np.ndarray = np.where(signed.found_HW & (ahead_HW > 0), ahead_HW, 0.0)
+    return strength_HW
+
+
 def _p_values(difference_TNHW: np.ndarray, mean_HW: np.ndarray) -> np.ndarray:
     """Two-sided, by Student's t with Satterthwaite's degrees of freedom."""
     from scipy.special import stdtr

@@ -80,9 +80,9 @@ class LatentDiffusion:
         self.device = torch.device(device)
         self.dtype = torch.float16 if self.device.type == "cuda" else torch.float32
         self.name = name
-        self.denoiser = _frozen_view(parts.denoiser, self.device, self.dtype)
-        self.vae = _frozen_view(parts.vae, self.device, torch.float32)  # in half precision some overflow
-        self.text_encoder = _frozen_view(parts.text_encoder, self.device, self.dtype)
+        self.denoiser = frozen_view(parts.denoiser, self.device, self.dtype)
+        self.vae = frozen_view(parts.vae, self.device, torch.float32)  # in half precision some overflow
+        self.text_encoder = frozen_view(parts.text_encoder, self.device, self.dtype)
         self.tokenizer = parts.tokenizer
         self.schedule = _schedule(parts.scheduler, name)
         self.latent_shape = _latent_shape(parts, name)
@@ -257,7 +257,7 @@ def load_diffusion(
     return FAMILIES[read_index(folder, name)["_class_name"]].from_folder(folder, name=name, device=device)
 
 
-def _frozen_view(module: nn.Module, device: torch.device, dtype: torch.dtype) -> Any:
+def frozen_view(module: nn.Module, device: torch.device, dtype: torch.dtype) -> Any:
     """A module of its own with the same weights, without copying them where precision and place are right already.
 
     Its flags, mode, precision and place can be set without touching the module that was given.

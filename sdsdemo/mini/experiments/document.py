@@ -18,7 +18,8 @@ from sdsdemo.evaluation.limits import LESSON
 from sdsdemo.evaluation.report import read_result
 from sdsdemo.evaluation.summary import tag_rows
 from sdsdemo.mini.experiments.ablations import SHORT
-from sdsdemo.mini.experiments.shapes import Costs, Findings, Point
+from sdsdemo.mini.experiments.map_words import maps_markdown
+from sdsdemo.mini.experiments.shapes import Costs, Findings, MapFindings, Point
 from sdsdemo.mini.experiments.study import BENCHMARK, right_of
 from sdsdemo.mini.experiments.study_store import read_rows
 from sdsdemo.mini.experiments.tables import (
@@ -32,7 +33,7 @@ from sdsdemo.mini.experiments.tables import (
 )
 from sdsdemo.mini.experiments.train_all import CURVES
 from sdsdemo.mini.experiments.verdict import costs_words, headline, verdict, whole_words
-from sdsdemo.mini.experiments.verify import COSTS, EXPERIMENT, FINDINGS, MEASURED, RESULTS
+from sdsdemo.mini.experiments.verify import COSTS, EXPERIMENT, FINDINGS, MAP_FINDINGS, MEASURED, RESULTS
 from sdsdemo.mini.models import clip
 from sdsdemo.mini.models.sds_clip import TEACHER
 from sdsdemo.runtime.shipped import shipped
@@ -65,6 +66,8 @@ def blocks(found: Mapping[str, Any]) -> dict[str, str]:
         costs = shipped(COSTS, Costs)
         parts["costs"] = f"{as_markdown(costs_grid(found, costs))}\n\n{costs_words(costs)}"
         parts["whole"] = whole_words(costs)
+    if MAP_FINDINGS.is_file():
+        parts["maps"] = maps_markdown(shipped(MAP_FINDINGS, MapFindings))
     return parts
 
 

@@ -149,6 +149,50 @@ class Line(TypedDict, total=False):
     n: dict[str, int]
 
 
+class MapLine(TypedDict):
+    """A line of `maps.jsonl`: one scene."""
+
+    scene: int
+    kind: str
+    difference: float
+    change: list[list[float]]
+    mass: dict[str, list[float]]
+    empty: list[str]
+
+
+class MapLevel(TypedDict):
+    """A map's mean on each test."""
+
+    place: Effect
+    prediction: Effect
+    order: Effect
+
+
+class MapContrast(TypedDict):
+    """A map's paired difference from a rival, on each test."""
+
+    map: str
+    rival: str
+    place: Effect
+    prediction: Effect
+
+
+class MapFindings(TypedDict):
+    """`maps.json`."""
+
+    declared: dict[str, Any]
+    n: int
+    right: float
+    change: dict[str, float]
+    empty: dict[str, int]
+    levels: dict[str, MapLevel]
+    kinds: dict[str, dict[str, Any]]
+    contrasts: list[MapContrast]
+    weighted: list[MapContrast]
+    p: dict[str, float]
+    passed: list[str]
+
+
 class Point(TypedDict):
     """A point of a learning curve: the step, and the losses under their own names."""
 

@@ -21,10 +21,11 @@ from typing import Any
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.report import read_result
 from sdsdemo.evaluation.run import evaluate
+from sdsdemo.mini.experiments import maps
 from sdsdemo.mini.experiments.ablations import make_variants
 from sdsdemo.mini.experiments.declared import STUDIES
 from sdsdemo.mini.experiments.results import findings
-from sdsdemo.mini.experiments.shapes import Findings
+from sdsdemo.mini.experiments.shapes import Findings, MapFindings
 from sdsdemo.mini.experiments.study import BASES, base_row, run_study
 from sdsdemo.mini.experiments.study_store import Lines, StudyStore, read_rows
 from sdsdemo.mini.experiments.train_all import PARTS, train
@@ -38,6 +39,8 @@ EXPERIMENT = RESULTS / "experiment"
 FINDINGS = RESULTS / "experiment.json"
 COSTS = EXPERIMENT / "costs.json"
 MEASURED = RESULTS / "mini.json"
+MAP_LINES = EXPERIMENT / "maps.jsonl"
+MAP_FINDINGS = EXPERIMENT / "maps.json"
 TOLERANCE = 1 / 400
 """A share may differ by one example: processors round differently, and some margins are tiny."""
 METRICS = ("text", "image", "group", "group_match")
@@ -61,6 +64,7 @@ def verify(work: Path, workbench: Any, progress: Progress) -> dict[str, Any]:
     before, now = shipped(FINDINGS, Findings), read_findings(EXPERIMENT)
     for what, old, new in _contrasts(before, now):
         rows.append(_row(what, old["value"], new["value"], 1e-6))
+    rows += map_rows(shipped(MAP_FINDINGS, MapFindings), maps.findings(maps.read_lines(MAP_LINES)))
     return {"rows": rows, "same": all(row["same"] for row in rows)}
 
 
@@ -72,6 +76,15 @@ def _contrasts(
         found = {(row["cell"], row["control"]): row for row in now[name].get("contrasts", [])}
         for old in shipped[name].get("contrasts", []):
             yield f"{name}: {old['cell']} against {old['control']}", old, found[old["cell"], old["control"]]
+
+
+def map_rows(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The shipped and the current level of each map on each test."""
+    return [
+        _row(f"maps: {name}, {test}", before["levels"][name][test]["value"], level[test]["value"], 1e-6)
+        for name, level in now["levels"].items()
+        for test in maps.MEASURES
+    ]
 
 
 def _row(what: str, shipped: float, now: float, tolerance: float) -> dict[str, Any]:
