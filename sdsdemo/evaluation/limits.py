@@ -18,6 +18,10 @@ SHIPPED = (
     "mini-clip-control its image score is -2.3 [-3.6, -1.0] points on 3,200 fresh pairs, and its retrieval about 6 "
     "points lower."
 )
+MAP_WINS = "Where A explains the picture better than B (blue), or B better than A (orange)."
+MAP_ERRS = "Where the model errs less under A (blue) or under B (orange), not why."
+MAP_LEGEND = MAP_ERRS
+"""Shown beside the signed map. No map that was tried passed both tests of docs/mini.md, section 7."""
 CHOSEN_ON = 500
 """Retrieval examples used to choose settings: the first of the larger set."""
 GENERAL = (
@@ -32,6 +36,11 @@ def limits(experiment: Mapping[str, Any]) -> list[str]:
     """What the intervals do not cover, one sentence or two each."""
     said = [_bases_words(experiment), _gate_words(experiment.get("gate", {})), _chosen_words(experiment["confirm"])]
     return [*(part for part in said if part), SHIPPED]
+
+
+def map_legend(passed: Collection[str]) -> str:
+    """What may be said of the signed map. passed: the maps that passed the study in `mini.experiments.maps`."""
+    return MAP_WINS if passed else MAP_ERRS
 
 
 def lesson_words(models: Collection[str]) -> str:

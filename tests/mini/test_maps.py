@@ -15,9 +15,12 @@ from sdsdemo.app.workbench import Workbench
 from sdsdemo.data.mini.drawing import draw
 from sdsdemo.data.mini.hard_negatives import is_true
 from sdsdemo.data.mini.scenes import combination, split_of
-from sdsdemo.mini.experiments import maps
+from sdsdemo.evaluation.limits import MAP_LEGEND, map_legend
+from sdsdemo.mini.experiments import map_words, maps, verify
+from sdsdemo.mini.experiments.document import DOCS
 from sdsdemo.mini.experiments.map_measures import mass_on_things, order_of_two, place, prediction
 from sdsdemo.mini.experiments.map_scenes import (
+    KINDS,
     REPAINTS,
     THINGS,
     TOUCHED,
@@ -248,3 +251,43 @@ def test_a_run_is_resumed_and_shared_scene_by_scene(workbench: Workbench, tmp_pa
     maps.run_maps(again, said.append, workbench, declared=few)
     assert maps.read_lines(again) == maps.read_lines(path)
     json.dumps(maps.findings(maps.read_lines(path), few))
+
+
+# ------------------------------------------------------------------------------------------------ what is stored
+
+
+def test_the_stored_figures_are_what_the_lines_give() -> None:
+    rows = maps.read_lines(verify.MAP_LINES)
+    assert [row["scene"] for row in rows] == list(range(maps.TEST.scenes))
+    stored = json.loads(verify.MAP_FINDINGS.read_text())
+    assert stored == json.loads(json.dumps(maps.findings(rows)))
+    assert all(row["same"] for row in verify.map_rows(stored, maps.findings(rows)))
+    stored["levels"][SIGNED]["place"]["value"] += 0.001
+    different = [row["what"] for row in verify.map_rows(stored, maps.findings(rows)) if not row["same"]]
+    assert different == [f"maps: {SIGNED}, place"]
+
+
+@pytest.mark.long
+def test_a_sample_of_the_scenes_scored_anew_gives_the_stored_lines(workbench: Workbench) -> None:
+    """One of each kind of scene and swap."""
+    stored, reader = maps.read_lines(verify.MAP_LINES), maps.reader_of(maps.TEST, workbench)
+    for number in range(len(KINDS)):
+        fresh, kept = maps.scene_line(reader, maps.TEST, number), stored[number]
+        assert (fresh["kind"], fresh["empty"]) == (kept["kind"], kept["empty"])
+        np.testing.assert_allclose(fresh["difference"], kept["difference"], atol=1e-5)
+        np.testing.assert_allclose(fresh["change"], kept["change"], atol=2e-5)
+        for name in VARIANTS:
+            masked = name in CANDIDATES or "all places" not in name  # a place at the edge of the test may come or go
+            np.testing.assert_allclose(fresh["mass"][name], kept["mass"][name], atol=0.05 if masked else 1e-3)
+
+
+def test_the_legend_says_no_more_than_the_study_allows() -> None:
+    passed = json.loads(verify.MAP_FINDINGS.read_text())["passed"]
+    assert map_legend(passed) == MAP_LEGEND
+    assert map_legend([]) != map_legend([SIGNED])
+
+
+def test_the_document_shows_the_stored_figures() -> None:
+    stored = json.loads(verify.MAP_FINDINGS.read_text())
+    assert map_words.maps_markdown(stored) in (DOCS / "mini.md").read_text()
+    assert map_words.further_markdown(stored) in (DOCS / "mini-appendix.md").read_text()

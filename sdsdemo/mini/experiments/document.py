@@ -18,7 +18,7 @@ from sdsdemo.evaluation.limits import LESSON
 from sdsdemo.evaluation.report import read_result
 from sdsdemo.evaluation.summary import tag_rows
 from sdsdemo.mini.experiments.ablations import SHORT
-from sdsdemo.mini.experiments.map_words import maps_markdown
+from sdsdemo.mini.experiments.map_words import further_markdown, maps_markdown
 from sdsdemo.mini.experiments.shapes import Costs, Findings, MapFindings, Point
 from sdsdemo.mini.experiments.study import BENCHMARK, right_of
 from sdsdemo.mini.experiments.study_store import read_rows
@@ -67,7 +67,8 @@ def blocks(found: Mapping[str, Any]) -> dict[str, str]:
         parts["costs"] = f"{as_markdown(costs_grid(found, costs))}\n\n{costs_words(costs)}"
         parts["whole"] = whole_words(costs)
     if MAP_FINDINGS.is_file():
-        parts["maps"] = maps_markdown(shipped(MAP_FINDINGS, MapFindings))
+        of_maps = shipped(MAP_FINDINGS, MapFindings)
+        parts |= {"maps": maps_markdown(of_maps), "maps-further": further_markdown(of_maps)}
     return parts
 
 

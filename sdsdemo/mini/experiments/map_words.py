@@ -1,4 +1,4 @@
-"""The study of maps as a table and in sentences, for the documents and the shell. Computes nothing."""
+"""The study of maps as tables and in sentences, for the documents and the shell. Computes nothing."""
 
 from __future__ import annotations
 
@@ -7,46 +7,52 @@ from typing import Any
 
 from sdsdemo.core.number_format import points_words, share_words
 from sdsdemo.mini.experiments.map_scenes import THINGS
-from sdsdemo.mini.experiments.map_variants import CANDIDATES, RIVALS, SIGNED, VARIANTS
-from sdsdemo.mini.experiments.tables import as_markdown
+from sdsdemo.mini.experiments.map_variants import CANDIDATES, RIVALS, SIGNED, VARIANTS, WEIGHTED, WINNER
+from sdsdemo.mini.experiments.tables import Grid, as_markdown
 
-HEAD = (
-    "map",
-    "mass on the touched things, %",
-    "signed minus this",
-    "rank correlation",
-    "signed minus this",
-    "order, %",
-)
+LEVEL_HEAD = ("map", "mass on the touched things, %", "rank correlation", "right order of the touched two, %")
+TESTS = ("place", "prediction")
 
 
-def maps_grid(found: Mapping[str, Any]) -> list[list[str]]:
-    """A header and a row per map: its level on each test, and the signed map's difference from it."""
-    against = {row["rival"]: row for row in found["contrasts"] if row["map"] == SIGNED}
-    rows = [list(HEAD)]
+def levels_grid(found: Mapping[str, Any]) -> Grid:
+    """A header and a row per map: its level on each test."""
+    rows = [list(LEVEL_HEAD)]
     for name in VARIANTS:
-        level, row = found["levels"][name], against.get(name)
-        place = points_words(row["place"]) if row else ""
-        prediction = correlation_words(row["prediction"], sign="+") if row else ""
+        level = found["levels"][name]
         rows.append(
-            [name, share_words(level["place"]), place, correlation_words(level["prediction"]), prediction,
-             share_words(level["order"])]
-        )  # fmt: skip
+            [
+                f"**{name}**" if name in CANDIDATES else name,
+                share_words(level["place"]),
+                correlation_words(level["prediction"]),
+                share_words(level["order"]),
+            ]
+        )
     return rows
 
 
-def kinds_grid(found: Mapping[str, Any]) -> list[list[str]]:
+def contrasts_grid(found: Mapping[str, Any]) -> Grid:
+    """A header and a row per rival: each candidate's paired difference from it on each test, or nothing."""
+    by_pair = {(row["map"], row["rival"]): row for row in found["contrasts"]}
+    rows = [["minus this rival", *(f"{name}: {test}" for name in CANDIDATES for test in ("mass", "correlation"))]]
+    for rival in RIVALS[WEIGHTED]:
+        cells = [_difference_words(by_pair.get((name, rival)), test) for name in CANDIDATES for test in TESTS]
+        rows.append([rival, *cells])
+    return rows
+
+
+def kinds_grid(found: Mapping[str, Any]) -> Grid:
     """A header and a row per kind of scene and swap: the candidates' levels."""
-    heads = [f"{name}: {test}" for name in CANDIDATES for test in ("mass, %", "rank correlation")]
-    rows = [["scene, swap", "n", *heads]]
+    rows = [["scene, swap", "n", *(f"{name}: {test}" for name in CANDIDATES for test in ("mass, %", "correlation"))]]
     for kind, by in found["kinds"].items():
-        cells = [
-            words
-            for name in CANDIDATES
-            for words in (share_words(by[name]["place"]), correlation_words(by[name]["prediction"]))
-        ]
-        rows.append([kind, str(by["n"]), *cells])
+        levels = [(share_words(by[name]["place"]), correlation_words(by[name]["prediction"])) for name in CANDIDATES]
+        rows.append([kind, str(by["n"]), *(words for both in levels for words in both)])
     return rows
+
+
+def _difference_words(row: Mapping[str, Any] | None, test: str) -> str:
+    if row is None:
+        return ""
+    return points_words(row[test]) if test == "place" else correlation_words(row[test], sign="+")
 
 
 def correlation_words(effect: Mapping[str, float], sign: str = "") -> str:
@@ -56,8 +62,21 @@ def correlation_words(effect: Mapping[str, float], sign: str = "") -> str:
 
 
 def maps_markdown(found: Mapping[str, Any]) -> str:
-    """The tables and what they are of."""
-    return "\n\n".join([scenes_words(found), as_markdown(maps_grid(found)), empty_words(found), rule_words(found)])
+    """What was scored, the levels, and what passes."""
+    parts = (scenes_words(found), as_markdown(levels_grid(found)), empty_words(found), rule_words(found))
+    return "\n\n".join(parts)
+
+
+def further_markdown(found: Mapping[str, Any]) -> str:
+    """The differences from each rival, and the levels by kind."""
+    return "\n\n".join(
+        [
+            "Paired differences from each rival, mass in points:",
+            as_markdown(contrasts_grid(found)),
+            "By kind of scene and swap:",
+            as_markdown(kinds_grid(found)),
+        ]
+    )
 
 
 def scenes_words(found: Mapping[str, Any]) -> str:
@@ -73,31 +92,41 @@ def scenes_words(found: Mapping[str, Any]) -> str:
 
 
 def empty_words(found: Mapping[str, Any]) -> str:
-    """In how many scenes a masked map shows nothing."""
-    said = ", ".join(f"{count} of *{name}*" for name, count in found["empty"].items() if count)
-    return f"Maps without a single place found, which count as uniform: {said or 'none'}."
+    """In how many scenes a candidate shows nothing."""
+    counts = found["empty"]
+    return (
+        f"A map in which no place is found counts as uniform: {counts[SIGNED]} of *{SIGNED}*, {counts[WINNER]} of "
+        f"*{WINNER}*."
+    )
 
 
 def rule_words(found: Mapping[str, Any]) -> str:
-    """Which candidates passed, and which rival stopped those that did not."""
-    return " ".join(_candidate_words(found, name) for name in CANDIDATES)
+    """Which candidates passed, which rivals stopped the others, and whether attention adds anything."""
+    said = [_candidate_words(found, name) for name in CANDIDATES]
+    for row in found["weighted"]:
+        said.append(
+            f"*{WEIGHTED}* minus *{row['rival']}*: {_difference_words(row, 'place')} points of mass, "
+            f"{_difference_words(row, 'prediction')} of correlation."
+        )
+    return "\n".join(f"- {line}" for line in said)
 
 
 def _candidate_words(found: Mapping[str, Any], name: str) -> str:
+    p = f"p = {found['p'][name]:.3f} after Holm"
     if name in found["passed"]:
-        return f"*{name}* beats all {len(RIVALS)} rivals on both tests."
+        return f"*{name}* beats all {len(RIVALS[name])} rivals on both tests ({p})."
     lost = [
-        f"{row['rival']} ({test})"
+        f"{row['rival']} ({'mass' if test == 'place' else 'correlation'})"
         for row in found["contrasts"]
-        for test in ("place", "prediction")
+        for test in TESTS
         if row["map"] == name and row[test]["low"] <= 0
     ]
-    return f"*{name}* is not shown to beat {', '.join(lost)}."
+    return f"*{name}* is not shown to beat {', '.join(lost) or 'its rivals'} ({p})."
 
 
 def as_text(found: Mapping[str, Any]) -> str:
-    """The same for the shell."""
-    grid = maps_grid(found)
-    wide = [max(len(row[k]) for row in grid) for k in range(len(HEAD))]
+    """The levels and what passes, for the shell."""
+    grid = levels_grid(found)
+    wide = [max(len(row[k]) for row in grid) for k in range(len(LEVEL_HEAD))]
     lines = ["  ".join(f"{cell:{size}}" for cell, size in zip(row, wide, strict=True)).rstrip() for row in grid]
     return "\n".join([*lines, "", scenes_words(found), empty_words(found), rule_words(found)])

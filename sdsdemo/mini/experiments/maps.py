@@ -56,7 +56,7 @@ class Declared:
     """Of the scenes; used nowhere else."""
     noise_seed: int = 42_001
     """Of the noise of scene 0; each scene has the next."""
-    scenes: int = 600
+    scenes: int = 400
     timesteps: int = TIMESTEPS.default
     noises: int = NOISES.default
     level: float = LEVEL
