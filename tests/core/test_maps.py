@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sdsdemo.core.intervals import paired_difference
-from sdsdemo.core.maps import signed_map
+from sdsdemo.core.maps import signed_map, winning_side
 
 SHAPE = (5, 4, 6, 6)
 
@@ -86,3 +86,15 @@ def test_a_loss_that_is_no_number_shows_no_place() -> None:
 def test_errors_of_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="one shape"):
         signed_map(np.zeros(SHAPE), np.zeros(shape))
+
+
+def test_the_winning_side_is_the_same_whichever_caption_comes_first() -> None:
+    a, b = errors(8, gain=0.5)
+    b[..., -1] -= 0.4  # here the losing caption is better
+    found = signed_map(a, b)
+    strength_HW = winning_side(found)
+    np.testing.assert_array_equal(strength_HW[:, :2], found.mean_HW[:, :2])
+    assert found.found_HW[:, -1].all()
+    assert not strength_HW[:, -1].any()
+    np.testing.assert_array_equal(winning_side(signed_map(b, a)), strength_HW)
+    np.testing.assert_array_equal(strength_HW > 0, found.found_HW & (found.mean_HW > 0))
