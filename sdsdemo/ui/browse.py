@@ -35,13 +35,14 @@ from sdsdemo.ui.browse_filters import (
     FilterValues,
     cleared_values,
     default_filters,
+    filled_in,
     metric_of,
     two_models,
 )
 from sdsdemo.ui.browse_view import BESIDE_EXAMPLE, CHARTS, SELECTING, TO_COMPARE, BrowseContent, BrowseView
 from sdsdemo.ui.compare_html import message_html
 from sdsdemo.ui.open_in_compare import RunPictures
-from sdsdemo.ui.request_order import InOrder, LastSent, is_coming, number_of
+from sdsdemo.ui.request_order import InOrder, LastSent, has_come, is_coming, number_of
 from sdsdemo.ui.templates import render, script
 
 READING = "Reading the stored answers …"
@@ -180,8 +181,7 @@ class BrowseTab:
             found = browse_address.read(query, run, self.registry.catalogue(run), self.workbench.settings.models)
         except UserError:  # `_open` says it
             found = browse_address.Opened(default_filters(run, "", ""), 0, "")
-        choices, shown = self._open(found.filters, found.page, found.example)
-        self._note(request, found.filters)
+        choices, shown = self._open(found.filters, found.page, found.example, request=request)
         more = [getattr(found.filters, name) for name in ("who", "decided", "words", "order", "of_several")]
         shown = self._unsent(request, shown)
         return [*choices, *more, *shown[:-1], Selection((shown.selected, number_of(request)))]
@@ -198,9 +198,17 @@ class BrowseTab:
             self.view.thumbs.make(self.registry.catalogue(names[0]).examples[:MADE_AHEAD])
 
     def _open(
-        self, filters: FilterValues, page: int, selected: str, opened_by: int = 0
+        self,
+        filters: FilterValues,
+        page: int,
+        selected: str,
+        opened_by: int = 0,
+        request: gr.Request | None = None,
     ) -> tuple[list[Any], BrowseContent]:
-        """Choices and content for a run; models and tags that it does not have are replaced or dropped."""
+        """Choices and content for a run; models and tags that it does not have are replaced or dropped.
+
+        The filters are noted first, since the changes of their fields may overtake the content.
+        """
         names = self.registry.names()
         if filters.run not in names and self.registry.has(filters.run):
             names.append(filters.run)
@@ -213,6 +221,7 @@ class BrowseTab:
             shown = BrowseContent(message_html(str(error)), "", "", "", "", "", 0, "")
             return [gr.update(choices=names, value=run or None), *[gr.skip()] * (len(self.choices) - 1)], shown
         filters, updates = self._fitted(filters._replace(run=run), catalogue)
+        self._note(request, filters)
         choices = [gr.update(choices=[(self.view.title(name), name) for name in names], value=run), *updates]
         return choices, self.view.show(filters, page, selected, opened_by)
 
@@ -256,7 +265,7 @@ class BrowseTab:
 
     def _reopen(self, request: gr.Request | None, *values: Any) -> list[Any]:
         """Refreshes the tab when it is selected again. Like `_refresh`, closes no example."""
-        if is_coming(request, "browse"):
+        if has_come(request, "browse"):
             return [gr.skip()] * (len(self.choices) + len(self.outputs))
         is_open = bool(values[-1].now[0])  # read now: an example may be clicked while this runs
         found = self.open_with(request, *values)
@@ -266,11 +275,10 @@ class BrowseTab:
 
     def open_with(self, request: gr.Request | None, *values: Any) -> list[Any]:
         """Opens the tab with these filters; other tabs call it too."""
-        filters, page, selection = FilterValues(*values[:-2]), values[-2], values[-1]
+        filters, page, selection = filled_in(values[:-2]), values[-2], values[-1]
         example, number = selection.now
-        choices, shown = self._open(filters, page, example, opened_by=number)
+        choices, shown = self._open(filters, page, example, opened_by=number, request=request)
         selection.opens(shown.selected, number)
-        self._note(request, _filled(filters, self.choices_of, choices))
         return [*choices, *self._unsent(request, shown)._replace(selected=gr.skip())]
 
     def _refresh(self, request: gr.Request | None, *values: Any) -> Sequence[Any]:
@@ -278,8 +286,9 @@ class BrowseTab:
 
         It closes no example: one may have been clicked since the request, even in another run.
         """
-        filters, selection = FilterValues(*values[:-2]), values[-1]
-        if self.changes.is_late(request) or self.sent.is_same(request, repr(filters)):
+        filters, selection = filled_in(values[:-2]), values[-1]
+        is_known = self.changes.is_late(request) or is_coming(request, "browse")
+        if is_known or self.sent.is_same(request, repr(filters)):
             return [gr.skip()] * len(self.outputs)
         shown = self._unsent(request, self.view.show(filters, 0, *selection.now))
         return shown._replace(selected=gr.skip(), example=shown.example or gr.skip())
@@ -292,7 +301,7 @@ class BrowseTab:
         late = [gr.skip()] * (len(self.cleared) + len(self.outputs) + TO_COMPARE)
         if self.clicks.is_late(request):
             return late
-        filters, selection = FilterValues(*values[:-2]), values[-1]
+        filters, selection = filled_in(values[:-2]), values[-1]
         selected, opened_by = selection.now
         kind, number = str(event.value), number_of(request) if event.value in SELECTING else opened_by
         found = self.view.pick(filters, int(values[-2]), selected, kind, str(event.index), number)

@@ -17,7 +17,7 @@ HEADER = "x-sdsdemo-request"
 LOST = "x-sdsdemo-lost"
 """A header of pages to which an answer never arrived."""
 COMING = "x-sdsdemo-coming"
-"""A header with the tabs that the answer to an earlier request is about to fill in."""
+"""A header with the tabs that the answer to an earlier request is about to fill in, or with a `~`, just has."""
 MOST_SESSIONS = 1_000
 MOST_DIGITS = 15
 
@@ -34,8 +34,13 @@ def number_of(request: gr.Request | None) -> int:
 
 
 def is_coming(request: gr.Request | None, tab: str) -> bool:
-    """Whether an earlier request of the page fills in this tab: then what is on it now is not what was asked for."""
+    """Whether an earlier request of the page is about to fill in this tab: what is on it was not asked for."""
     return request is not None and tab in str(request.headers.get(COMING, "")).split(",")
+
+
+def has_come(request: gr.Request | None, tab: str) -> bool:
+    """Whether an earlier request is about to fill in this tab, or just has."""
+    return is_coming(request, tab) or is_coming(request, f"~{tab}")
 
 
 class LastSent:
@@ -48,7 +53,7 @@ class LastSent:
     def is_same(self, request: gr.Request | None, what: object) -> bool:
         """Whether the last thing sent to this session was the same; records it as sent. False without a session.
 
-        The answer to an earlier request than that of the last thing counts as not sent: the page may drop it.
+        The answer to an earlier request than that of the last thing is not recorded: the page may drop it.
         """
         number, session = number_of(request), "" if request is None else str(request.session_hash or "")
         if not session or request is None or LOST in request.headers:
@@ -59,7 +64,7 @@ class LastSent:
             self._sent[session] = before if is_late else (number, what)
             while len(self._sent) > MOST_SESSIONS:
                 self._sent.popitem(last=False)
-        return before[1] == what and not is_late
+        return before[1] == what
 
 
 class InOrder:

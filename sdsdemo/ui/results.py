@@ -20,7 +20,7 @@ from sdsdemo.settings import ASSETS
 from sdsdemo.ui import address, results_html
 from sdsdemo.ui.address import Query
 from sdsdemo.ui.compare_html import message_html
-from sdsdemo.ui.request_order import LastSent, is_coming
+from sdsdemo.ui.request_order import LastSent, has_come
 from sdsdemo.ui.templates import render
 
 log = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ class ResultsTab:
 
     def _reopen(self, name: str | None, request: gr.Request | None) -> list[Any]:
         """Refreshes the tab when it is selected again."""
-        return [gr.skip()] * 3 if is_coming(request, "results") else self._open(name, request)
+        return [gr.skip()] * 3 if has_come(request, "results") else self._open(name, request)
 
     def _open(self, name: str | None, request: gr.Request | None = None) -> list[Any]:
         names = self.names()

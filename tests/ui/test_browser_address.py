@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("playwright", reason="the browser tests need requirements-dev.txt")
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Response, expect
 
 from sdsdemo.app.jobs import Jobs
 from sdsdemo.app.sharing import shared_name
@@ -107,6 +107,26 @@ def test_filters_are_in_the_address_and_there_after_a_reload(page: Page, address
     expect(page).to_have_url(re.compile(r"words=heart&sort=worst$"))
     page.locator("#browse-clear").click()
     expect(page).to_have_url(f"{address}?tab=browse&sort=worst")
+
+
+@pytest.mark.parametrize("query", ["", "?tab=browse", "?tab=browse&outcome=fixed&gallery=2&example=14"])
+def test_browse_is_sent_once_when_it_is_opened(page: Page, address: str, query: str) -> None:
+    large: list[int] = []
+
+    def weigh(answer: Response) -> None:
+        size = len(answer.body()) if "/run/" in answer.url else 0
+        large.extend([size] if size > 30_000 else [])
+
+    page.on("response", weigh)
+    page.goto(address + query)
+    tab(page, "Browse")
+    page.locator(".pair-card").first.wait_for()
+    page.wait_for_timeout(1_500)
+    assert len(large) == 1
+    tab(page, "About")
+    tab(page, "Browse")
+    page.wait_for_timeout(1_500)
+    assert len(large) == 1
 
 
 def test_back_closes_the_example_and_returns_to_it_from_another_tab(page: Page, address: str) -> None:

@@ -15,7 +15,7 @@ from sdsdemo.ui.compare import CompareTab
 from sdsdemo.ui.compare_form import Form
 from sdsdemo.ui.examples import read_examples
 from sdsdemo.ui.page import launch_options
-from sdsdemo.ui.request_order import HEADER, MOST_SESSIONS, InOrder, LastSent, head
+from sdsdemo.ui.request_order import COMING, HEADER, LOST, MOST_SESSIONS, InOrder, LastSent, has_come, head, is_coming
 from tests.conftest import fake_workbench
 
 
@@ -51,6 +51,26 @@ def test_only_the_same_again_counts_as_sent() -> None:
     assert found == [False, True, False, False, False, True]
     assert not sent.is_same(request(1, None), "x")
     assert not sent.is_same(request(1, None), "x")
+
+
+def test_an_answer_to_an_earlier_request_is_not_taken_for_the_last() -> None:
+    sent = LastSent()
+    found = [sent.is_same(request(number), what) for number, what in [(5, "b"), (4, "a"), (6, "b"), (3, "b")]]
+    assert found == [False, False, True, True]
+
+
+def test_a_page_that_lost_an_answer_is_sent_everything_again() -> None:
+    sent, lost = LastSent(), request(2)
+    sent.is_same(request(1), "a")
+    lost.headers[LOST] = "1"
+    assert not sent.is_same(lost, "a")
+
+
+def test_a_tab_that_a_link_fills_in_is_known_before_and_just_after() -> None:
+    before, after = request(1), request(2)
+    before.headers[COMING], after.headers[COMING] = "compare,browse", "~browse"
+    assert [is_coming(one, "browse") for one in (before, after, None)] == [True, False, False]
+    assert [has_come(one, "browse") for one in (before, after, request(3))] == [True, True, False]
 
 
 def test_the_page_carries_the_script() -> None:

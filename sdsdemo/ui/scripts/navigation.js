@@ -151,8 +151,11 @@ the browser tab, where nobody else sees it, and restored after a reload; so are 
   const wanted = () => JSON.stringify({
     tab: tabNow(), queries: asked, held: Boolean(isFirst && held), again: isBack || !isFirst,
   });
-  /* Tabs that are about to be filled in, or just were: opening one of them asks for nothing more. */
-  const coming = () => (waiting || Date.now() - arrived < SETTLED ? Object.keys(asked).join(',') : '');
+  /* Tabs that are about to be filled in, or just were (with a `~`): opening one of them asks for nothing more. */
+  function coming() {
+    if (!waiting && Date.now() - arrived > SETTLED) return '';
+    return Object.keys(asked).map((tab) => (waiting ? tab : `~${tab}`)).join(',');
+  }
   ask();
 
   function arrive() {
