@@ -72,10 +72,11 @@ def test_only_what_changes_more_than_spaces_is_said() -> None:
     assert "Caption B is read as \u201cthe dog's\u201d" in notes[0]
 
 
+EVERY = "".join(map(chr, range(sys.maxunicode + 1)))
 UNSEEN = [
     character
-    for character in map(chr, range(sys.maxunicode + 1))
-    if not character.isspace() and regex.match(r"\p{Default_Ignorable_Code_Point}|[\x00-\x1f\x7f]", character)
+    for character in regex.findall(r"\p{Default_Ignorable_Code_Point}|[\x00-\x1f\x7f]", EVERY)
+    if not character.isspace()
 ]
 """Halves of characters make a whole one in pairs, and U+0080 to U+009F are what is left of Windows' quotation marks."""
 WITH_JOINERS = {
