@@ -1,4 +1,4 @@
-"""Training as `torchrun` starts it, for test_finetuning_processes: prints losses and a sum of the weights.
+"""Training as `torchrun` starts it, for finetuning/test_processes: prints losses and a sum of the weights.
 
 python -m tests.shared_step FOLDER BENCHMARK
 """
@@ -68,4 +68,5 @@ def parted() -> None:
         os._exit(NOT_PARTED)
 
 
-main()
+if __name__ == "__main__":
+    main()

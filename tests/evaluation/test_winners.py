@@ -1,7 +1,10 @@
-"""Examples alone, batched and shared by two processes: no winner changes, for a CLIP that is a bag of words too."""
+"""Examples alone, batched and shared by two processes: no winner changes, for a CLIP that is a bag of words too; both
+processes really work, and together they give what one gives.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -17,7 +20,7 @@ from sdsdemo.core.metrics import METRICS
 from sdsdemo.core.outcomes import judge
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.evaluation.run import evaluate, stratified
-from sdsdemo.evaluation.store import read_run
+from sdsdemo.evaluation.store import StoredRun, read_run
 from sdsdemo.settings import ROOT, budget
 from sdsdemo.types import Scores
 from tests import twins
@@ -43,13 +46,22 @@ def alone(workbench: Workbench, model: str) -> list[Scores]:
     ]
 
 
-def shared_by_two(models: list[str], out: Path) -> None:
+def shared_by_two(models: list[str], out: Path) -> dict:
     named = [word for model in models for word in ("--model", model)]
     settings = ["--limit", str(COUNT), "--timesteps", "2", "--noises", "2"]
-    command = [*TWO, "evaluate", BENCHMARK, "--out", str(out), *settings, *named]
+    command = [*TWO, "evaluate", BENCHMARK, "--out", str(out), "--json", *settings, *named]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def assert_shared(one: StoredRun, two: StoredRun, scored: int) -> None:
+    """Each of two processes has scored its half, and their scores are those of one process, in its order."""
+    assert two.header["shares"] == [scored / 2, scored / 2]
+    assert list(two.scores) == list(one.scores)
+    for key, scores in one.scores.items():
+        np.testing.assert_allclose(two.scores[key].score_IC, scores.score_IC, atol=1e-5)
 
 
 def winners(scores_E: list[Scores]) -> list[tuple[int | None, bool]]:
@@ -62,8 +74,11 @@ def winners(scores_E: list[Scores]) -> list[tuple[int | None, bool]]:
 def test_no_winner_changes_between_alone_batched_and_two_processes(bag: str, tmp_path: Path) -> None:
     models, workbench = [bag, "mini-clip", "mini-diffusion"], Workbench()
     result = evaluate(BENCHMARK, models, workbench=workbench, budget=SPEND, limit=COUNT, out=tmp_path / "one")
-    shared_by_two(models, tmp_path / "two")
+    by_two = shared_by_two(models, tmp_path / "two")
     one, two = read_run(tmp_path / "one"), read_run(tmp_path / "two")
+    assert_shared(one, two, COUNT * len(models))
+    assert (result["processes"], by_two["processes"]) == (1, 2)
+    assert not list((tmp_path / "two").glob("scores.*.jsonl"))  # the parts were put together
     for model in models:
         batched, shared = one.of(model), two.of(model)
         assert batched is not None
@@ -73,6 +88,7 @@ def test_no_winner_changes_between_alone_batched_and_two_processes(bag: str, tmp
         for metric in METRICS:
             right = [judge(found).right[metric].tolist() for found in (by_itself, batched, shared)]
             assert right[0] == right[1] == right[2]
+        assert by_two["models"][model]["text"] == result["models"][model]["text"]
         if model == bag:
             exact = [scores.score_IC[i, 0] != scores.score_IC[i, 1] for scores in by_itself for i in range(2)]
     assert np.mean(exact) > 0.5  # rounding alone would name a winner

@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from sdsdemo.mini.experiments.draw_assets import write_benchmark
-from sdsdemo.settings import ROOT
-
-
-def ran(command: list[str]) -> dict[str, Any]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr  # 3: the processes did not part, and would abort now and then
-    return json.loads(done.stdout)
+from tests import forks
+from tests.conftest import free_port
 
 
 @pytest.mark.long
 def test_two_processes_make_the_steps_of_one(tmp_path: Path) -> None:
     write_benchmark(tmp_path / "pairs", seed=3, split="validation", count=7)
     benchmark = f"folder:{tmp_path / 'pairs'}"
-    one = ran([sys.executable, "-m", "tests.shared_step", str(tmp_path / "one"), benchmark])
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    two = ran([*launcher, "-m", "tests.shared_step", str(tmp_path / "two"), benchmark])
+    together = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    processes = {}
+    for name, env in (("one", {}), *((f"two {k}", together | {"RANK": k, "LOCAL_RANK": k}) for k in "01")):
+        command = ("tests.shared_step", str(tmp_path / name.split()[0]), benchmark)
+        processes[name] = forks.started(forks.run_module, *command, out=tmp_path / f"{name}.txt", env=env)
+    # a status of 3: the processes did not part, and would abort now and then
+    said = {name: forks.ended(process, tmp_path / f"{name}.txt") for name, process in processes.items()}
+    one, two = json.loads(said["one"]), json.loads(said["two 0"])
     assert (one["world"], two["world"]) == (1, 2)
     assert two["rows"] == [[0, 3], [3, 6]]
     for name, alone in one["found"].items():

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +15,7 @@ from open_clip import CLIP
 from sdsdemo.app.hub_upload import card
 from sdsdemo.app.job_states import Job
 from sdsdemo.app.workbench import Workbench
+from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning import before_after, prepare
 from sdsdemo.finetuning.console_report import as_text
@@ -32,8 +30,9 @@ from sdsdemo.models import cards
 from sdsdemo.models.clip import ClipModel
 from sdsdemo.models.delta import read_header
 from sdsdemo.runtime.distributed import Processes
-from sdsdemo.settings import ROOT
+from sdsdemo.settings import budget
 from sdsdemo.ui.finetune_html import result_html
+from tests import forks
 from tests.finetuning.runs import COUNT, TINY, done, tensors
 
 pytestmark = pytest.mark.usefixtures("small_sets")
@@ -99,18 +98,15 @@ def test_a_frozen_tower_runs_once_per_input_without_changing_results(
 
 def test_a_run_of_no_steps_changes_no_score(run: Any, tmp_path: Path, workbench: Workbench) -> None:
     assert done(run(steps=0, objective="clip")).state == "finished"
-    code = (
-        "import sys, numpy as np; from sdsdemo.app.workbench import Workbench; from sdsdemo.settings import budget;"
-        "from sdsdemo.data.benchmarks import read_benchmark; w = Workbench(); e = read_benchmark('mini')[:4];"
-        "a, b = ([s.score_IC for s in w.scorer(n).score_examples(e, budget())] for n in ('mini-clip', sys.argv[1]));"
-        "print(all(np.array_equal(x, y) for x, y in zip(a, b)))"
-    )
     model = f"sds-clip:{tmp_path / 'run' / 'model.safetensors'}"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    fresh = subprocess.run(
-        [sys.executable, "-c", code, model], cwd=ROOT, capture_output=True, text=True, env=environment
-    )
-    assert fresh.stdout.strip() == "True", fresh.stderr
+    assert forks.ran(print_sameness, "mini-clip", model, out=tmp_path / "same").strip() == "True"
+
+
+def print_sameness(*models: str) -> None:
+    """Whether two models score four examples of Mini exactly alike, in a process that has trained nothing."""
+    opened, examples = Workbench(), read_benchmark("mini")[:4]
+    one, other = ([s.score_IC for s in opened.scorer(model).score_examples(examples, budget())] for model in models)
+    print(all(np.array_equal(a, b) for a, b in zip(one, other, strict=True)))
 
 
 def test_the_weights_are_written_before_anything_else_is_measured(run: Any) -> None:

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ from sdsdemo.mini.experiments.study import BASES
 from sdsdemo.mini.experiments.study_timing import Times, kind, study_seconds
 from sdsdemo.settings import CHECKPOINTS
 from sdsdemo.types import Budget
+from tests.forks import FORKS
 
 RUNS = [(study, recipe) for study in STUDIES.values() for _, recipe in study.runs()]
 TRAININGS = {replace(recipe, wise_ft=1.0) for _, recipe in RUNS}
@@ -140,12 +142,8 @@ def test_a_teacher_scores_by_what_an_answer_takes_it() -> None:
     assert study_timing.scoring_seconds(times(asking=answer), spend, 10) == 10 * 2 * 2 * spend.timesteps * spend.noises
 
 
-MEETING = "SDSDEMO_TEST_MEETING"
-
-
-def met(number: int) -> Times:
+def met(place: Path, number: int) -> Times:
     """What a process of the test below finds: how many are there before it has waited too long for the other."""
-    place = Path(os.environ[MEETING])
     (place / str(number)).touch()
     patience = time.monotonic() + 60
     while len(list(place.iterdir())) < 2 and time.monotonic() < patience:
@@ -155,8 +153,8 @@ def met(number: int) -> Times:
 
 @pytest.mark.long
 def test_processes_are_timed_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(MEETING, str(tmp_path))
-    found = study_timing.measured(2, met)
+    monkeypatch.setattr(study_timing, "get_context", lambda method: {"spawn": FORKS}[method])
+    found = study_timing.measured(2, partial(met, tmp_path))
     assert found.asking == 1.0, "neither waited in vain"
     assert found.pairs == 0.5, "the mean of both"
     assert found.evaluation[False] != os.getpid()

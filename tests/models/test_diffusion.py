@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,9 +26,8 @@ from sdsdemo.models import cards, open_scorer
 from sdsdemo.models.diffusion import LatentDiffusion, load_diffusion
 from sdsdemo.models.diffusion_scorer import DiffusionScorer, draw_noise, spread_timesteps
 from sdsdemo.models.domain import Domain
-from sdsdemo.settings import ROOT
 from sdsdemo.types import Budget, Concern, Evidence, Example, Picture, Scores
-from tests import twins
+from tests import forks, twins
 
 CAPTIONS = ["a red star left of a blue circle", "a blue star left of a red circle", "a cat"]
 BUDGET = Budget(timesteps=3, noises=2, seed=5)
@@ -198,23 +194,15 @@ def test_captions_timesteps_and_noises_share_calls_of_the_micro_batch(
 def test_the_same_seed_gives_the_same_losses_in_a_new_process(folders: dict[str, Path], tmp_path: Path) -> None:
     twins.picture().save(tmp_path / "picture.png")
     asked = [str(tmp_path / "picture.png"), f"diffusers:{folders['mini']}", *CAPTIONS]
-    run = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            f"{inspect.getsource(fresh_losses)}\nimport sys\nprint(fresh_losses(*sys.argv[1:]))",
-            *asked,
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=ROOT,
-    )
-    assert run.stdout.split()[-1] == fresh_losses(*asked)
+    assert forks.ran(print_losses, *asked, out=tmp_path / "losses").split()[-1] == fresh_losses(*asked)
+
+
+def print_losses(*asked: str) -> None:
+    print(fresh_losses(*asked))
 
 
 def fresh_losses(picture: str, spec: str, *captions: str) -> str:
-    """Every bit of the losses; complete in itself, as another process runs its source."""
+    """Every bit of the losses."""
     from sdsdemo.models import cards, open_scorer
     from sdsdemo.models.images import open_image
     from sdsdemo.types import Budget

@@ -4,15 +4,15 @@ mid-run; two visitors at once.
 
 from __future__ import annotations
 
-import os
 import re
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,10 +21,12 @@ from playwright.sync_api import Browser, Page, expect
 
 from sdsdemo.app.jobs import Jobs
 from sdsdemo.app.workbench import Workbench
+from sdsdemo.finetuning import before_after
 from sdsdemo.finetuning.recipe import PRESETS
-from sdsdemo.settings import ROOT, Settings
+from sdsdemo.settings import Settings
 from sdsdemo.ui.finetune import FinetuneTab
 from sdsdemo.ui.finetune_html import NOTHING, STATES
+from tests import forks
 from tests.app.test_jobs import Trainer
 from tests.conftest import WAIT_MS, free_port
 from tests.late import asked_by, held_back
@@ -32,6 +34,8 @@ from tests.late import asked_by, held_back
 pytestmark = pytest.mark.browser
 STATE = ".run-status .state"
 LONG = 3 * WAIT_MS
+SHORT = {"batch": "16", "fitted_on": "64", "measure_every": "40"}
+"""Settings of a run of 40 steps that takes a few seconds."""
 
 
 def serve(tmp: Path, jobs: Jobs, workbench: Workbench) -> Iterator[str]:
@@ -45,31 +49,79 @@ def serve(tmp: Path, jobs: Jobs, workbench: Workbench) -> Iterator[str]:
         page.close()
 
 
-@pytest.fixture
-def trainer() -> Trainer:
-    return Trainer()
+@dataclass
+class Staged:
+    """A page with a stand-in for the training itself."""
+
+    address: str
+    trainer: Trainer
+    jobs: Jobs
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Staged]:
+    """One page for all visitors of this file; it estimates nothing."""
+    tmp, workbench, trainer = tmp_path_factory.mktemp("staged"), Workbench(Settings.from_environment({})), Trainer()
+    jobs, estimated = Jobs(workbench, root=tmp / "runs", runner=trainer), FinetuneTab._estimated
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            FinetuneTab,
+            "_estimated",
+            lambda tab, recipe: "About a minute." if tab.jobs is jobs else estimated(tab, recipe),
+        )
+        for address in serve(tmp, jobs, workbench):
+            yield Staged(address, trainer, jobs)
 
 
 @pytest.fixture
-def staged(trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The page with a stand-in for the training itself, which waits until it is let go; nothing is estimated."""
-    monkeypatch.setattr(FinetuneTab, "_estimated", lambda tab, recipe: "About a minute.")
-    workbench = Workbench(Settings.from_environment({}))
-    yield from serve(tmp_path, Jobs(workbench, root=tmp_path / "runs", runner=trainer), workbench)
+def staged(shared: Staged) -> Iterator[str]:
+    """The address of that page while nothing is trained; no run outlives its test."""
+    assert not shared.jobs.is_busy
+    yield shared.address
+    shared.trainer.go.set()
+    deadline = time.monotonic() + WAIT_MS / 1000
+    while shared.jobs.is_busy and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 @pytest.fixture
-def real(tmp_path: Path) -> Iterator[str]:
+def trainer(shared: Staged) -> Trainer:
+    """Trains at once, until a test clears `go`."""
+    return shared.trainer
+
+
+@pytest.fixture
+def real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The page with real models, real training and real sets, of few examples."""
+    monkeypatch.setattr(before_after, "ZERO_SHOT", 6)
+    monkeypatch.setattr(before_after, "RETRIEVAL", (1, 5))
     workbench = Workbench(Settings.from_environment({"SDSDEMO_CACHE": str(tmp_path)}))
     yield from serve(tmp_path, Jobs(workbench, root=tmp_path / "runs"), workbench)
 
 
-def visitor(browser: Browser, address: str, **options: object) -> Page:
-    page = browser.new_context(viewport={"width": 1300, "height": 900}, **options).new_page()  # type: ignore[arg-type]
+WINDOW: dict[str, Any] = {"viewport": {"width": 1300, "height": 900}}
+
+
+def visitor(browser: Browser, address: str) -> Page:
+    """Another visitor, with a browser of their own."""
+    page = browser.new_context(**WINDOW).new_page()
     page.set_default_timeout(WAIT_MS)
+    return at_the_form(page, address)
+
+
+def at_the_form(page: Page, address: str) -> Page:
     page.goto(address + "?tab=finetune")
     page.locator("#ft-start").wait_for()
     return page
+
+
+@pytest.fixture
+def page(staged: str, open_tab: Callable[..., Page]) -> Page:
+    """The staged page in a browser that has what it needs of earlier visits, but no run."""
+    page = open_tab(staged, **WINDOW)
+    page.goto(f"{staged.rstrip('/')}/manifest.json")
+    page.evaluate("localStorage.clear(); sessionStorage.clear()")
+    return at_the_form(page, staged)
 
 
 @pytest.mark.long
@@ -118,11 +170,8 @@ def test_a_run_survives_a_reload_and_is_private(browser: Browser, staged: str, t
 
 
 @pytest.mark.parametrize("before", [False, True], ids=["answer", "request"])
-def test_a_late_stop_says_nothing_of_a_run_that_is_over(
-    browser: Browser, staged: str, trainer: Trainer, before: bool
-) -> None:
+def test_a_late_stop_says_nothing_of_a_run_that_is_over(page: Page, trainer: Trainer, before: bool) -> None:
     trainer.go.clear()
-    page = visitor(browser, staged)
     page.locator("#ft-start").click()
     expect(page.locator("#ft-stop")).to_be_enabled()
     let_go = held_back(page, asked_by(page, "ft-stop"), before=before)
@@ -132,32 +181,26 @@ def test_a_late_stop_says_nothing_of_a_run_that_is_over(
     let_go()
     expect(page.locator("#ft-stop")).to_have_text("Stop and save")
     expect(page.locator("#ft-stop")).to_be_disabled()
-    page.context.close()
 
 
-def test_a_bad_setting_is_a_sentence_and_the_form_keeps_its_values(browser: Browser, staged: str) -> None:
-    page = visitor(browser, staged)
+def test_a_bad_setting_is_a_sentence_and_the_form_keeps_its_values(page: Page) -> None:
     page.locator("#ft-advanced button").first.click()
     page.locator("#ft-lam input").fill("-1")
     page.locator("#ft-start").click()
     expect(page.locator("#ft-message")).to_contain_text("“Lambda” must be from 0")
     expect(page.locator("#ft-lam input")).to_have_value("-1")
     expect(page.locator("#ft-start")).to_be_enabled()
-    page.context.close()
 
 
-def test_a_preset_fills_the_form(browser: Browser, staged: str) -> None:
-    page = visitor(browser, staged)
+def test_a_preset_fills_the_form(page: Page) -> None:
     page.locator("#ft-advanced button").first.click()
     page.locator("#ft-preset input").click()
     page.get_by_role("option", name=re.compile("^mini:")).click()
     expect(page.locator("#ft-lam input")).to_have_value("10")
     expect(page.locator("#ft-steps input")).to_have_value(str(PRESETS["mini"].steps))
-    page.context.close()
 
 
-def test_hidden_settings_of_other_objectives_keep_their_values(browser: Browser, staged: str) -> None:
-    page = visitor(browser, staged)
+def test_hidden_settings_of_other_objectives_keep_their_values(page: Page) -> None:
     page.locator("#ft-advanced button").first.click()
     page.locator("#ft-fitted_on input").fill("128")
     for objective, seen in {"preference": (False, True), "clip": (False, False), "sds": (True, False)}.items():
@@ -166,33 +209,29 @@ def test_hidden_settings_of_other_objectives_keep_their_values(browser: Browser,
         for group, is_seen in zip(("#ft-in-loop", "#ft-asked"), seen, strict=True):
             expect(page.locator(group)).to_be_visible(visible=is_seen)
     expect(page.locator("#ft-fitted_on input")).to_have_value("128")
-    page.context.close()
 
 
-def test_on_a_phone_nothing_is_wider_than_the_screen(browser: Browser, staged: str) -> None:
-    page = visitor(browser, staged)
+def test_on_a_phone_nothing_is_wider_than_the_screen(page: Page) -> None:
     page.set_viewport_size({"width": 390, "height": 800})
     page.locator("#ft-advanced button").first.click()
     page.locator("#ft-start").click()
     expect(page.locator(STATE)).to_have_text("Finished", timeout=LONG)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    page.context.close()
 
 
 class Server:
-    """The app as it is started from the shell, which can be killed and started again at the same address."""
+    """The app in a process of its own, which can be killed and started again at the same address."""
 
     def __init__(self, folder: Path) -> None:
         self.cache, self._port = folder / "cache", free_port()
         self.address = f"http://127.0.0.1:{self._port}"
-        self._environment = {**os.environ, "SDSDEMO_CACHE": str(self.cache), "GRADIO_TEMP_DIR": str(folder / "gradio")}
-        self._process: subprocess.Popen[bytes] | None = None
+        self._environment = {"SDSDEMO_CACHE": str(self.cache), "GRADIO_TEMP_DIR": str(folder / "gradio")}
+        self._said = folder / "server.txt"
+        self._process: ForkServerProcess | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "app.py", "--port", str(self._port)]
-        self._process = subprocess.Popen(
-            command, cwd=ROOT, env=self._environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        command = ("tests.app_of_short_runs", "--port", str(self._port))
+        self._process = forks.started(forks.run_module, *command, out=self._said, env=self._environment)
         deadline = time.monotonic() + LONG / 1000
         while time.monotonic() < deadline:
             with suppress(OSError), socket.create_connection(("127.0.0.1", self._port), timeout=1):
@@ -203,7 +242,7 @@ class Server:
     def kill(self) -> None:
         if self._process is not None:
             self._process.kill()
-            self._process.wait()
+            self._process.join()
 
 
 @pytest.fixture
@@ -217,6 +256,9 @@ def server(tmp_path: Path) -> Iterator[Server]:
 @pytest.mark.long
 def test_a_run_that_the_server_s_death_cut_is_resumed_to_its_end(browser: Browser, server: Server) -> None:
     page = visitor(browser, server.address)
+    page.locator("#ft-advanced button").first.click()
+    for name, value in SHORT.items():
+        page.locator(f"#ft-{name} input").fill(value)
     page.locator("#ft-start").click()
     expect(page.locator(STATE)).to_have_text("Training", timeout=LONG)
     deadline = time.monotonic() + LONG / 1000

@@ -1,0 +1,18 @@
+"""app.py with short fine-tuning runs, for test_browser_finetune: small sets, checkpoints often, no estimate.
+
+python -m tests.app_of_short_runs --port PORT
+"""
+
+from __future__ import annotations
+
+import runpy
+
+from sdsdemo.finetuning import before_after, training
+from sdsdemo.settings import ROOT
+from sdsdemo.ui.finetune import FinetuneTab
+
+before_after.ZERO_SHOT, before_after.RETRIEVAL = 6, (1, 5)  # type: ignore[assignment]
+training.KEEP_SECONDS = 0.2
+FinetuneTab._estimated = lambda tab, recipe: "About a minute."  # type: ignore[method-assign]
+
+runpy.run_path(str(ROOT / "app.py"), run_name="__main__")
