@@ -34,7 +34,7 @@ class FilterValues(NamedTuple):
 def filled_in(values: Sequence[Any]) -> FilterValues:
     """The filters from the values of their components; a component that is not drawn yet has none."""
     usual = default_filters("", "", "")
-    return FilterValues(*(own if value is None else value for value, own in zip(values, usual, strict=True)))
+    return FilterValues._make(own if value is None else value for value, own in zip(values, usual, strict=True))
 
 
 def default_filters(run: str, model: str, against: str) -> FilterValues:

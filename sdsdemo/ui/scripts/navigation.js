@@ -188,6 +188,7 @@ the browser tab, where nobody else sees it, and restored after a reload; so are 
 
   let isDue = false;
   new MutationObserver(() => {
+    if (openTab() !== shownTab) follow(); // at once: Back may be pressed next
     if (isDue) return;
     isDue = true;
     setTimeout(() => { isDue = false; follow(); });
