@@ -244,6 +244,10 @@ class Denoiser(Protocol):
         """
         ...
 
+    def draw(self, captions: Sequence[str], seeds: Sequence[int], *, steps: int, looks: int) -> Iterator[np.ndarray]:
+        """Pictures of each caption from each seed as they emerge, `looks` times: uint8 [C, seeds, height, width, 3]."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:

@@ -155,6 +155,14 @@ class FakeDenoiser(FakeScorer):
             seconds=0.001,
         )
 
+    def draw(self, captions: Sequence[str], seeds: Sequence[int], *, steps: int, looks: int) -> Iterator[np.ndarray]:
+        """Each look is a shade lighter; each caption has its own colour."""
+        self.seen.append(tuple(captions))
+        for look in range(looks):
+            grey_C = [(_number(caption) + 40 * look) % 256 for caption in captions]
+            drawn = np.array(grey_C, dtype=np.uint8)[:, None, None, None, None]
+            yield np.broadcast_to(drawn, (len(captions), len(seeds), 8, 8, 3))
+
 
 def fake_scorer(card: Card) -> FakeScorer:
     """The fake of a card's family."""

@@ -60,7 +60,8 @@ OWNERS = {
 """The files that may import a heavy library."""
 TORCH_AT_THE_TOP = (
     "core/losses.py", "core/noising.py", "cli/bench.py", "mini/models/*.py", "mini/experiments/*.py", "finetuning/*.py",
-    "models/attention.py", "models/clip*.py", "models/denoised.py", "models/diffusion*.py", "models/delta.py",
+    "models/attention.py", "models/clip*.py", "models/denoised.py", "models/diffusion*.py", "models/drawing.py",
+    "models/delta.py",
     "models/domain.py", "models/tokenizer_checks.py", "models/precision.py", "models/checkpoints.py",
 )  # fmt: skip
 """The files that may load torch as soon as they are imported; the other owners load it where they need it."""

@@ -10,6 +10,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from threading import Lock
 
+import numpy as np
 from PIL.Image import Image
 
 from sdsdemo.app.sharing import GONE, is_shared
@@ -123,6 +124,24 @@ class Workbench:
         checked = check_captions(captions)
         for card in [self.card(name) for name in models]:
             yield self._answer(card, image, checked, budget, show)
+
+    def draw(
+        self, model: str, captions: Sequence[str], seeds: Sequence[int], *, steps: int, looks: int
+    ) -> Iterator[np.ndarray]:
+        """What a model that denoises draws for each caption from each seed, as it emerges; see `types.Denoiser`.
+
+        Raises `UserError` for invalid captions, for words that the model does not know, and for a model that is
+        unknown, cannot run here or does not denoise.
+        """
+        card, checked = self.card(model), check_captions(captions)
+        with self._lock_of(card):
+            scorer = self._load(card)
+            if not isinstance(scorer, Denoiser):
+                raise UserError(f"{card.title} compares and does not draw: choose a diffusion model.")
+            concerns = [concern for concern in scorer.concerns([], checked) if concern.blocking]
+            if concerns:
+                raise UserError(" ".join(_sentences(concerns)))
+            yield from scorer.draw(checked, seeds, steps=steps, looks=looks)
 
     def _answer(self, card: Card, image: Image, captions: list[str], budget: Budget, show: float | None) -> Answer:
         try:

@@ -29,6 +29,7 @@ from sdsdemo.models.batching import parts_of
 from sdsdemo.models.denoised import Kept, show
 from sdsdemo.models.diffusion import LatentDiffusion
 from sdsdemo.models.domain import Domain
+from sdsdemo.models.drawing import draw
 from sdsdemo.models.images import clean, fit, share_of
 from sdsdemo.models.precision import exactly
 from sdsdemo.models.tokenizer_checks import concerns_of
@@ -142,6 +143,10 @@ class DiffusionScorer:
                 self.model, kept, residual_T, timestep_T, noise_TN[:, 0], max(most * scores.seconds, FREE_SECONDS)
             )
         return scores, replace(denoised, seconds=time.perf_counter() - start)
+
+    def draw(self, captions: Sequence[str], seeds: Sequence[int], *, steps: int, looks: int) -> Iterator[np.ndarray]:
+        """What `drawing.draw` yields."""
+        yield from draw(self.model, captions, seeds, steps=steps, looks=looks, at_once=self.micro_batch)
 
     def score_examples(self, examples: Iterable[Example], budget: Budget) -> Iterator[Scores]:
         """Scores example by example, as many at once as fill the micro-batch; all of them meet the same noise.

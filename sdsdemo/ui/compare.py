@@ -23,6 +23,7 @@ from sdsdemo.ui.compare_address import CompareAddress
 from sdsdemo.ui.compare_api import AT_ONCE, ScoreApi
 from sdsdemo.ui.compare_form import Form
 from sdsdemo.ui.compare_logic import Context, View
+from sdsdemo.ui.draw import DrawPanel
 from sdsdemo.ui.examples import ShownExample
 from sdsdemo.ui.open_in_compare import RunPictures
 from sdsdemo.ui.picture_field import safe_image
@@ -192,6 +193,7 @@ class CompareTab:
                     gr.HTML(render("parts.subheading", words="Paired difference by timestep"))
                     self.difference = gr.Plot(difference, show_label=False, container=False, elem_id="difference-chart")
                     gr.HTML(render("parts.hint", sentence=HOW_TO_READ_DIFFERENCE))
+            self.drawing = DrawPanel(self.workbench)
 
     @property
     def as_scored(self) -> list[Component]:
@@ -237,6 +239,7 @@ class CompareTab:
         edits = [self.swap.click, self.picture.clear, *(field.input for field in (*self.models, self.region))]
         gr.on(edits, None, js=script("note_edit"), **PRIVATE)
         self.picture.input(self._check_picture, self.picture, self.message, trigger_mode="always_last", **quick)
+        self.drawing.wire(self.captions, self.models)
         gr.on([self.settings.expand, *(model.change for model in self.models)], **describe)
 
     def wire_address(self) -> None:

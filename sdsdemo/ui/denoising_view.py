@@ -51,7 +51,7 @@ def _panel(answer: Answer, captions: int) -> dict[str, Any]:
     ]
     return {
         "title": answer.card.title,
-        "clean": _strip(denoised.clean[None]),
+        "clean": strip(denoised.clean[None]),
         "tiles": tiles,
         "maps": _maps(denoised) if captions > 1 else None,
         "count": len(denoised.timestep_S),
@@ -70,7 +70,7 @@ def _tile(
         "kind": kind,
         "title": title,
         "words": words,
-        "strip": _strip(picture_S),
+        "strip": strip(picture_S),
         "count": len(picture_S),
         "below": below,
         "moves": json.dumps(below),
@@ -133,7 +133,7 @@ def _map_strip(value_SHW: np.ndarray) -> str:
     return _encoded(np.concatenate([*np.concatenate([colour_SHW3, alpha_SHW1], axis=-1)], axis=1), "PNG")
 
 
-def _strip(picture_S: np.ndarray) -> str:
+def strip(picture_S: np.ndarray) -> str:
     """Pictures side by side in one image."""
     side = picture_S.shape[1]
     if side > LARGEST:

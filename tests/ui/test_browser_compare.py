@@ -347,6 +347,14 @@ def test_the_denoising_is_that_of_the_answer_on_the_page(visit):
     expect(page.locator("#denoising .play")).to_have_text("▶")
 
 
+def test_a_click_draws_both_captions(visit):
+    page = visit().page
+    page.locator("#draw").click()
+    expect(page.locator(".drawn[aria-busy=false] img")).to_have_count(8)
+    for letter in "ab":
+        assert caption(page, letter).input_value() in page.locator(".drawn").inner_text()
+
+
 def _seen(page: Page) -> dict:
     """What the panel shows now: the timestep, the losses, where a strip stands, and where the cursors are."""
     return page.evaluate(

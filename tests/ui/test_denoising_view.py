@@ -45,13 +45,13 @@ def with_errors(answer: Answer, error_CTNHW: np.ndarray) -> Answer:
 def test_a_strip_holds_the_pictures_of_all_timesteps_in_order() -> None:
     grey_S = np.arange(0, 250, 50, dtype=np.uint8)
     picture_S = np.broadcast_to(grey_S[:, None, None, None], (5, 8, 8, 3))
-    strip = picture(denoising_view._strip(picture_S))
+    strip = picture(denoising_view.strip(picture_S))
     assert strip.shape == (8, 40, 3)
     np.testing.assert_allclose(strip.reshape(8, 5, 8, 3).mean(axis=(0, 2, 3)), grey_S, atol=6)
 
 
 def test_large_pictures_are_reduced() -> None:
-    strip = picture(denoising_view._strip(np.zeros((2, 512, 512, 3), dtype=np.uint8)))
+    strip = picture(denoising_view.strip(np.zeros((2, 512, 512, 3), dtype=np.uint8)))
     assert strip.shape[:2] == (denoising_view.LARGEST, 2 * denoising_view.LARGEST)
 
 

@@ -28,6 +28,7 @@ from sdsdemo.ui import (
     compare_logic,
     compare_models,
     denoising_view,
+    draw,
     finetune_html,
     results_html,
     training_curves,
@@ -49,6 +50,7 @@ def views(text: str, folder: Path) -> Views:
     yield from compare_views(text)
     yield from browse_views(text, folder)
     yield from denoising_views(text)
+    yield from draw_views(text)
     yield from results_views(text)
     yield from about_views(text)
     yield from finetune_views(text)
@@ -88,6 +90,12 @@ def denoising_views(text: str) -> Views:
         )
         for name, answers in {"one": [answer], "two": [answer, answer], "few": [replace(answer, denoised=one)]}.items():
             yield f"denoising {name} {noises}", denoising_view.denoising_html(asked[1], answers)
+
+
+def draw_views(text: str) -> Views:
+    card = replace(MINI_CARDS[1], title=f"{text} card", seconds_per_pair=9.0)
+    yield "draw pictures", draw._html(card, [f"{text} one", text], np.zeros((2, 3, 8, 8, 3), np.uint8), is_done=False)
+    yield "draw drawing", render("denoising.drawing", sentence=draw._wait(card))
 
 
 def compare_views(text: str) -> Views:

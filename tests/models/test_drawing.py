@@ -1,0 +1,88 @@
+"""Pictures that a model draws for captions, against diffusers' own pipeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+
+from sdsdemo.app.workbench import Workbench
+from sdsdemo.core.noising import NoiseSchedule
+from sdsdemo.errors import UserError
+from sdsdemo.models import drawing
+from sdsdemo.models.diffusion import LatentDiffusion, load_diffusion
+from sdsdemo.settings import Settings
+from tests import twins
+
+CAPTIONS = ["a red star left of a blue circle", "a blue star left of a red circle"]
+SEEDS = [3, 4, 5]
+
+
+@pytest.fixture(scope="module", params=["epsilon", "v_prediction"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return twins.sd_folder(tmp_path_factory.mktemp("twin") / request.param, prediction=request.param)
+
+
+@pytest.fixture
+def model(folder: Path) -> LatentDiffusion:
+    return load_diffusion(f"diffusers:{folder}")
+
+
+def drawn(
+    model: LatentDiffusion, captions: list[str] = CAPTIONS, *, steps: int = 6, looks: int = 2, at_once: int = 64
+) -> np.ndarray:
+    return np.stack(list(drawing.draw(model, captions, SEEDS, steps=steps, looks=looks, at_once=at_once)))
+
+
+def test_pictures_are_those_of_the_pipeline_of_diffusers(folder: Path, model: LatentDiffusion) -> None:
+    pipe: Any = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+    pipe.scheduler = DDIMScheduler.from_config(
+        pipe.scheduler.config, clip_sample=False, set_alpha_to_one=True, timestep_spacing="trailing"
+    )
+    pipe.set_progress_bar_config(disable=True)
+    mine = drawn(model, steps=2)[-1]  # with more steps, an untrained network makes rounding grow
+    for c, caption in enumerate(CAPTIONS):
+        for s, seed in enumerate(SEEDS):
+            noise = torch.randn(1, *model.latent_shape, generator=torch.Generator().manual_seed(seed))
+            asked = {"num_inference_steps": 2, "guidance_scale": drawing.GUIDANCE, "latents": noise}
+            expected = pipe(caption, height=32, width=32, output_type="np", **asked).images[0] * 255
+            assert np.abs(mine[c, s] - expected).max() < 1
+
+
+def test_pictures_emerge_as_often_as_asked_and_differ_on_the_way(model: LatentDiffusion) -> None:
+    looks = drawn(model, looks=3)
+    assert looks.shape == (3, 2, 3, 32, 32, 3)
+    assert not np.array_equal(looks[0], looks[-1])
+
+
+def test_equal_captions_are_drawn_alike_and_seeds_apart(model: LatentDiffusion) -> None:
+    last = drawn(model, captions=[CAPTIONS[0], CAPTIONS[0]])[-1]
+    assert np.abs(last[0].astype(int) - last[1]).max() <= 1
+    assert not np.array_equal(last[0, 0], last[0, 1])
+
+
+def test_how_many_are_computed_at_once_changes_no_picture(model: LatentDiffusion) -> None:
+    together, apart = (drawn(model, at_once=at_once).astype(int) for at_once in (64, 1))
+    assert np.abs(together - apart).max() <= 1
+
+
+def test_a_flow_model_is_refused(model: LatentDiffusion) -> None:
+    model.schedule = NoiseSchedule(prediction="flow", sigma=torch.linspace(0.001, 1, 1000))
+    with pytest.raises(ValueError, match="flow"):
+        drawn(model)
+
+
+def test_the_workbench_refuses_what_cannot_be_drawn() -> None:
+    workbench = Workbench(Settings.from_environment({}))
+    for model, captions, said in [
+        ("mini-clip", CAPTIONS, "does not draw"),
+        ("mini-diffusion", ["a dinosaur plays chess", "chess plays a dinosaur"], "dinosaur"),
+        ("mini-diffusion", ["one", ""], "[Cc]aption"),
+        ("no-such-model", CAPTIONS, "no-such-model"),
+    ]:
+        with pytest.raises(UserError, match=said):
+            next(workbench.draw(model, captions, [0], steps=1, looks=1))
