@@ -18,6 +18,7 @@ from sdsdemo.ui.examples import read_examples
 from sdsdemo.ui.finetune import FinetuneTab
 from sdsdemo.ui.open_in_compare import RunPictures
 from sdsdemo.ui.opening import read_opening
+from sdsdemo.ui.preview import PICTURE, LinkPreview
 from sdsdemo.ui.results import ResultsTab
 from sdsdemo.ui.templates import render, script
 from sdsdemo.ui.theme import make_theme
@@ -68,6 +69,7 @@ def launch_options(host: str, port: int) -> dict[str, Any]:
         "css_paths": [ASSETS / "style.css"],
         "favicon_path": ASSETS / "favicon.svg",
         "head": request_order.head() + navigation.head(),
+        "app_kwargs": {"middleware": [(LinkPreview, (), {"picture": PICTURE})]},
         "max_file_size": LIMITS.image_bytes,
         "allowed_paths": [str(ASSETS)],
         "show_error": False,
