@@ -5,7 +5,9 @@ floor    nothing but the denoiser on ready tensors: same number of evaluations, 
 plain    as one writes it first: a caption at a time, a timestep at a time, a noise at a time; the picture and the
          caption are encoded once a caption
 
-over_floor_mini = ours / floor            plain_over_ours = plain / ours
+shown    ours, and all that Compare shows of the denoising; `shown, one timestep` decodes that of one timestep alone
+
+over_floor_mini = ours / floor     plain_over_ours = plain / ours     shown_over_ours = shown / ours
 
 And a fine-tuning step of 32 images with the denoiser in it (`sds`) against one of `preference`, with both towers and
 with the text tower alone, where the image features are computed beforehand. Asking the teacher once is in no step.
@@ -41,7 +43,8 @@ from sdsdemo.models import cards, open_scorer
 from sdsdemo.models.diffusion_scorer import DiffusionScorer, draw_noise, spread_timesteps
 from sdsdemo.models.images import open_image
 from sdsdemo.settings import CHECKPOINTS, budget
-from sdsdemo.types import Budget, Scorer
+from sdsdemo.types import Answer, Budget, Scorer
+from sdsdemo.ui.denoising_view import denoising_html
 
 CARD = "mini-diffusion"
 SHOWN = ("mini-clip", CARD, "mini-sds-clip")
@@ -54,6 +57,8 @@ TRAINED = {
 }
 """Recipes whose steps are timed; `labels` is the step of `preference` without having asked the teacher."""
 SEED = 20_003
+MINUTES = 600.0
+"""Seconds that decoding never reaches."""
 MEGABYTE = 1e6
 Clock = Callable[[], float]
 
@@ -87,6 +92,8 @@ def bench(
             "ours": lambda: answer(scorer, question),
             "floor": floor(scorer, question.spend),
             "plain": lambda: plain(scorer, question),
+            "shown": lambda: shown(scorer, question, free=MINUTES),
+            "shown, one timestep": lambda: shown(scorer, question, free=0.0),
         }
         seconds = _timed(paths, repeats, progress, clock)
         page = _page_seconds(question, clock)
@@ -95,6 +102,7 @@ def bench(
         "ratios": {
             "over_floor_mini": _ratio(seconds["ours"], seconds["floor"]),
             "plain_over_ours": _ratio(seconds["plain"], seconds["ours"]),
+            **{f"{name}_over_ours": _ratio(seconds[name], seconds["ours"]) for name in seconds if "shown" in name},
             **{f"sds_over_{name}": _ratio(steps["sds"], steps[name]) for name in steps if name != "sds"},
         },
         "step_seconds": {name: _summary(values) for name, values in steps.items()},
@@ -116,6 +124,16 @@ def answer(scorer: Scorer, question: Question) -> int | None:
     if any(concern.blocking for concern in scorer.concerns([image], question.captions)):
         raise UserError("The bench's own picture is not known to the models: the shipped files do not fit together.")
     return decide(scorer.score([image], question.captions, question.spend)).preferred
+
+
+def shown(scorer: DiffusionScorer, question: Question, *, free: float) -> str:
+    """Our whole path, with what Compare shows of the denoising. free: seconds of decoding that are never too many."""
+    image = open_image(question.path)
+    if any(concern.blocking for concern in scorer.concerns([image], question.captions)):
+        raise UserError("The bench's own picture is not known to the models: the shipped files do not fit together.")
+    scores, denoised = scorer.score_and_show(image, question.captions, question.spend, most=0.0, free=free)
+    answer = Answer(card=scorer.card, scores=scores, preference=decide(scores), denoised=denoised)
+    return denoising_html(question.captions, [answer])
 
 
 def floor(scorer: DiffusionScorer, spend: Budget) -> Callable[[], None]:

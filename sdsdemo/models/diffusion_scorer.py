@@ -123,9 +123,11 @@ class DiffusionScorer:
         return scores
 
     def score_and_show(
-        self, image: Image, captions: Sequence[str], budget: Budget, *, most: float
+        self, image: Image, captions: Sequence[str], budget: Budget, *, most: float, free: float = FREE_SECONDS
     ) -> tuple[Scores, Denoised]:
         """The scores of `score`, bit for bit, and what the denoiser made of the picture; see `types.Denoiser`.
+
+        free: seconds of decoding that are never too many.
 
         The evaluations are those of the scores, and one a timestep more: the first noise draw without a caption.
         """
@@ -139,9 +141,8 @@ class DiffusionScorer:
             first = torch.zeros(1, 2, dtype=torch.long)
             empty = self._residuals(kept.latent_I, conditions.of({row: ""}), first, timestep_T, noise_TN[:, :1])
             residual_T = torch.cat(list(empty))
-            denoised = show(
-                self.model, kept, residual_T, timestep_T, noise_TN[:, 0], max(most * scores.seconds, FREE_SECONDS)
-            )
+            seconds = max(most * scores.seconds, free)
+            denoised = show(self.model, kept, residual_T, timestep_T, noise_TN[:, 0], seconds)
         return scores, replace(denoised, seconds=time.perf_counter() - start)
 
     def draw(self, captions: Sequence[str], seeds: Sequence[int], *, steps: int, looks: int) -> Iterator[np.ndarray]:

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from sdsdemo.core.maps import place_differences, signed_map
+from sdsdemo.evaluation.limits import MAP_LEGEND
 from sdsdemo.types import Answer, Denoised, Evidence
 from sdsdemo.ui.compare_html import LETTERS
 from sdsdemo.ui.templates import render
@@ -26,6 +27,7 @@ LARGEST = 192
 """Pixels a side of a picture; larger ones are reduced."""
 COLOURS = ((37, 99, 235), (217, 119, 6))
 """Of captions A and B, as everywhere on the page."""
+LEGEND = "The maps: {legend} What they were tested for, and how far they passed: docs/mini.md, section 7."
 STRONGEST = 99.0
 """Percentile of a map's strength that has the full colour: a single place cannot fade all others."""
 
@@ -112,6 +114,7 @@ def _maps(denoised: Denoised) -> dict[str, Any]:
     found_HW = np.where(overall.found_HW, overall.mean_HW, 0.0)
     return {
         "strip": _map_strip(mean_SHW),
+        "legend": LEGEND.format(legend=MAP_LEGEND),
         "overall": _map_strip(found_HW[None]),
         "found": int(overall.found_HW.sum()),
         "places": int(overall.found_HW.size),

@@ -34,9 +34,11 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_ratios_are_those_of_the_seconds_of_one_turn() -> None:
-    result = bench(repeats=3, clock=_clock_of((2.0, 1.0, 10.0)))
+    result = bench(repeats=3, clock=_clock_of((2.0, 1.0, 10.0, 3.0, 2.5)))
     assert result["ratios"]["over_floor_mini"] == {"median": 2.0, "low": 2.0, "high": 2.0, "repeats": 3}
     assert result["ratios"]["plain_over_ours"] == {"median": 5.0, "low": 5.0, "high": 5.0, "repeats": 3}
+    assert result["ratios"]["shown_over_ours"] == {"median": 1.5, "low": 1.5, "high": 1.5, "repeats": 3}
+    assert result["ratios"]["shown, one timestep_over_ours"]["median"] == 1.25
 
 
 def test_the_steps_are_of_the_declared_objectives_and_go_on() -> None:
@@ -50,7 +52,7 @@ def test_the_steps_are_of_the_declared_objectives_and_go_on() -> None:
 
 def _clock_of(seconds: tuple[float, ...]) -> Callable[[], float]:
     """A clock under which the paths of a measured turn take these seconds, and an unmeasured turn is not asked."""
-    state = {"now": 0.0, "calls": 0, "warming": 3}
+    state = {"now": 0.0, "calls": 0, "warming": len(seconds)}
 
     def clock() -> float:
         if state["warming"]:
@@ -82,6 +84,13 @@ def test_the_three_paths_do_the_same_work(scorer: DiffusionScorer, tmp_path: Pat
     assert sum(ours) == 2 * SPEND.evaluations
 
 
+def test_showing_costs_one_evaluation_a_timestep_more(scorer: DiffusionScorer, tmp_path: Path) -> None:
+    question = bench_module._question(tmp_path)
+    for free in (0.0, 600.0):
+        calls = calls_of(scorer, lambda: bench_module.shown(scorer, question, free=free))  # noqa: B023
+        assert sum(calls) == 2 * SPEND.evaluations + SPEND.timesteps
+
+
 def test_the_plain_path_gives_our_answer(scorer: DiffusionScorer, tmp_path: Path) -> None:
     question = bench_module._question(tmp_path)
     assert plain(scorer, question) == answer(scorer, question)
@@ -91,7 +100,14 @@ def test_the_result_is_json_and_reads_as_text() -> None:
     result = bench(repeats=1)
     assert json.loads(json.dumps(result))["evaluations"] == 2 * SPEND.evaluations
     text = as_text(result)
-    for word in ("over_floor_mini", "plain_over_ours", "peak memory", "shipped weights", "sds_over_preference, text"):
+    for word in (
+        "over_floor_mini",
+        "plain_over_ours",
+        "peak memory",
+        "shipped weights",
+        "sds_over_preference, text",
+        "shown_over_ours",
+    ):
         assert word in text
 
 
