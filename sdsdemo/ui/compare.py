@@ -90,6 +90,10 @@ class CompareTab:
                 self._build_question(first)
             with gr.Column(scale=7, min_width=300, elem_id="result"):
                 self.progress = gr.HTML(elem_id="progress")
+                if self.examples:
+                    opens_with = "\n".join(sorted(self.examples[0].captions))
+                    round_html = render("guess.round", count=len(self.examples), first=opens_with)
+                    gr.HTML(round_html, elem_id="guess", js_on_load=script("guess"))
                 self.answer = gr.HTML(view.answer, elem_id="answer", js_on_load=script("copy_link"))
                 self.suggestion_text = gr.HTML(visible=False, elem_id="way-on")
                 self.suggestion = gr.Button(visible=False, elem_id="way-on-button")

@@ -307,7 +307,8 @@ def test_the_slider_moves_pictures_words_and_cursors_without_a_request(visit):
     opened = visit()
     page, slider = opened.page, opened.page.locator("#denoising input[type=range]")
     expect(page.locator("#evidence .timestep-cursor")).to_have_count(2)
-    asked = list(opened.requests)
+    page.wait_for_load_state("networkidle")
+    asked = calls(opened.requests)
     slider.fill("0")
     first = _seen(page)
     slider.focus()
@@ -316,7 +317,7 @@ def test_the_slider_moves_pictures_words_and_cursors_without_a_request(visit):
     for name, before in first.items():
         assert before != last[name], name
     assert all(right > left for left, right in zip(first["cursors"], last["cursors"], strict=True))
-    assert opened.requests == asked
+    assert calls(opened.requests) == asked
 
 
 def test_pointing_at_a_chart_moves_the_slider(visit):
@@ -347,12 +348,63 @@ def test_the_denoising_is_that_of_the_answer_on_the_page(visit):
     expect(page.locator("#denoising .play")).to_have_text("▶")
 
 
+def test_a_round_asks_the_visitor_first_and_keeps_the_tally(visit, served):
+    page = visit().page
+    page.locator("[data-guess=start]").click()
+    expect(page.locator("#answer")).to_be_hidden()
+    expect(page.locator("#evidence")).to_be_hidden()
+    total = page.locator("#examples .thumbnail-item").count()
+    right = 0
+    for number in range(total):
+        choice = page.locator("[data-guess='0']")
+        expect(choice).to_be_enabled()
+        expect(page.locator(".guess .at")).to_have_text(f"{number + 1} of {total}")
+        expect(choice).to_contain_text(caption(page, "a").input_value())
+        choice.click()
+        expect(page.locator("#answer .verdict").first).to_be_visible()
+        is_right = page.locator("#answer .asked p").first.locator(".true").count() == 1
+        right += is_right
+        expect(page.locator(".guess .outcome")).to_contain_text("You are right" if is_right else "The other caption")
+        expect(page.locator(".guess .tally")).to_contain_text(f"You: {right} of {number + 1} right")
+        ticks = page.locator("#answer .verdict.right").count()
+        expect(page.locator(".guess .outcome")).to_contain_text(f"{ticks} of 3 models are right")
+        if number + 1 < total:
+            page.locator("[data-guess=next]").click()
+    expect(page.locator("[data-guess=next]")).to_be_hidden()
+    page.locator(".told [data-guess=stop]").click()
+    expect(page.locator("[data-guess=start]")).to_be_visible()
+    page.reload()
+    expect(page.locator(".guess .tally")).to_contain_text(f"You: {right} of {total} right")
+
+
+def test_a_round_ends_when_the_visitor_asks_something_else(visit):
+    page = visit().page
+    page.locator("[data-guess=start]").click()
+    expect(page.locator("#answer")).to_be_hidden()
+    caption(page, "a").fill("a caption of my own")
+    expect(page.locator("#answer")).to_be_visible()
+    expect(page.locator("[data-guess=start]")).to_be_visible()
+
+
+def test_a_round_can_be_skipped(visit):
+    page = visit().page
+    page.locator("[data-guess=start]").click()
+    page.locator(".asking [data-guess=stop]").click()
+    expect(page.locator("#answer .verdict")).to_have_count(3)
+    expect(page.locator("#answer")).to_be_visible()
+
+
 def test_a_click_draws_both_captions(visit):
     page = visit().page
     page.locator("#draw").click()
     expect(page.locator(".drawn[aria-busy=false] img")).to_have_count(8)
     for letter in "ab":
         assert caption(page, letter).input_value() in page.locator(".drawn").inner_text()
+
+
+def calls(requests: list[str]) -> list[str]:
+    """The requests that ask the server for something to be done."""
+    return [url for url in requests if re.search(r"/gradio_api/(run|queue/join)", url)]
 
 
 def _seen(page: Page) -> dict:

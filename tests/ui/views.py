@@ -51,6 +51,7 @@ def views(text: str, folder: Path) -> Views:
     yield from browse_views(text, folder)
     yield from denoising_views(text)
     yield from draw_views(text)
+    yield from guess_views(text)
     yield from results_views(text)
     yield from about_views(text)
     yield from finetune_views(text)
@@ -90,6 +91,10 @@ def denoising_views(text: str) -> Views:
         )
         for name, answers in {"one": [answer], "two": [answer, answer], "few": [replace(answer, denoised=one)]}.items():
             yield f"denoising {name} {noises}", denoising_view.denoising_html(asked[1], answers)
+
+
+def guess_views(text: str) -> Views:
+    yield "guess round", render("guess.round", count=3, first=text)
 
 
 def draw_views(text: str) -> Views:
