@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,13 @@ class ResultsTab:
 
 def figures_of(result: Result) -> dict[str, bytes]:
     """A result's figure for a paper, by file format."""
+    return dict(_drawn(json.dumps(result)))
+
+
+@lru_cache(maxsize=32)
+def _drawn(stored: str) -> dict[str, bytes]:
+    """The figures of a result as JSON: drawn once, since most visitors open the same results."""
     from sdsdemo.evaluation.figures import save_shares
 
+    result: Result = json.loads(stored)
     return {kind: save_shares(result, kind) for kind in results_html.KINDS}

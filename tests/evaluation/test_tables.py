@@ -20,14 +20,15 @@ from sdsdemo.cli.main import main
 from sdsdemo.core.number_format import NO_SCORE
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.blind import UNRELATED, unrelated
-from sdsdemo.evaluation.report import report
+from sdsdemo.evaluation.figures import save_shares
+from sdsdemo.evaluation.report import read_result, report
 from sdsdemo.evaluation.run import evaluate
 from sdsdemo.evaluation.store import read_run
 from sdsdemo.evaluation.tables import as_csv, as_table, expected_lines
 from sdsdemo.models import cards
-from sdsdemo.settings import Settings, budget
+from sdsdemo.settings import ASSETS, Settings, budget
 from sdsdemo.types import Budget, Concern, Example, Picture, Scores
-from sdsdemo.ui.results import figures_of
+from sdsdemo.ui.results import SUMMARIES, figures_of
 from sdsdemo.ui.results_html import result_html
 from tests.evaluation.test_run import EXAMPLES
 from tests.fakes import FakeScorer, OneByOne
@@ -165,6 +166,15 @@ def test_the_blind_row_says_how_much_can_be_won_without_looking(monkeypatch: pyt
     for example, blind in zip(examples, unrelated(examples), strict=True):
         assert len({p.key for p in blind.images}) == UNRELATED
         assert example.images[0].key not in {p.key for p in blind.images}
+
+
+def test_a_result_that_is_shown_again_has_its_own_figures() -> None:
+    result = read_result(ASSETS / SUMMARIES / "mini-retrieval.json")
+    shown = figures_of(result)
+    assert figures_of(result) == shown
+    next(iter(result["models"].values()))["accuracy"]["low"] = 0.0
+    changed = figures_of(result)
+    assert changed["png"] == save_shares(result, "png") != shown["png"]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
