@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from PIL.Image import Image
@@ -94,6 +94,12 @@ def _chosen(name: str, choices: Iterable[Choice], pixels: int) -> list[Example]:
     ]
 
 
+def _once(make: Callable[[], list[Example]]) -> Callable[[], list[Example]]:
+    """As `make`, which always gives the same, but made once per process: each call gets a list of its own."""
+    made = cache(lambda: tuple(make()))
+    return lambda: list(made())
+
+
 class Benchmark(list[Example]):
     """The examples of a benchmark, with notes to show before scoring."""
 
@@ -117,10 +123,10 @@ READERS: dict[str, Callable[[Path, Note], list[Example]]] = {
 NAMED: dict[str, Callable[[], list[Example]]] = {
     "mini": partial(read_pairs, MINI),
     "mini-validation": partial(read_pairs, VALIDATION),
-    "mini-retrieval": retrieval,
-    "mini-zero-shot": zero_shot,
-    "mini-swaps": swaps,
-    "mini-orders": orders,
+    "mini-retrieval": _once(retrieval),
+    "mini-zero-shot": _once(zero_shot),
+    "mini-swaps": _once(swaps),
+    "mini-orders": _once(orders),
     "winoground": read_from_hub,
 }
 MEANING = {

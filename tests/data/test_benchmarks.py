@@ -93,3 +93,11 @@ def test_pictures_of_one_key_are_the_same_whatever_set_they_are_drawn_for() -> N
     for picture in (image for examples in sets for example in examples for image in example.images):
         assert drawn.setdefault(picture.key or "", picture.open().tobytes()) == picture.open().tobytes(), picture.key
     assert len(drawn) > 100
+
+
+@pytest.mark.parametrize("name", ["mini-retrieval", "mini-zero-shot", "mini-swaps", "mini-orders"])
+def test_whoever_changes_their_list_of_a_drawn_set_changes_no_other(name: str) -> None:
+    mine = read_benchmark(name)
+    ids = [example.id for example in mine]
+    mine.clear()
+    assert [example.id for example in read_benchmark(name)] == ids != []
