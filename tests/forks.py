@@ -57,7 +57,7 @@ def run_module(module: str, *arguments: str) -> None:
 
 
 def _work(work: Callable[..., Any], args: tuple[Any, ...], out: Path, env: dict[str, str]) -> None:
-    os.environ.update(env)
+    os.environ.update({"OMP_NUM_THREADS": "1", **env})
     for number, path in ((1, out), (2, errors_of(out))):
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, number)
