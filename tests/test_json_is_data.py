@@ -26,6 +26,8 @@ UNCHECKED = {
     "models/clip_files.py: facts_of": "reads back what it has just written, to make plain data of it",
     "evaluation/store/row_format.py: strict": "writes a line again as strict JSON, whatever is in it",
     "ui/results.py: _result": "reads back what it has just written, with another name in it",
+    "ui/results.py: _drawn": "reads back a checked result, which the page has just written",
+    "ui/navigation.py: read": "takes what the browser sends part by part, and the first tab where a part does not fit",
 }
 """Readings without a shape, and why."""
 

@@ -188,6 +188,9 @@ def test_a_link_shows_the_same_browse_view_in_another_browser(page: Page, addres
 def test_a_link_asks_the_same_question_in_another_browser(page: Page, address: str, browser: Browser) -> None:
     page.goto(address)
     page.locator("#examples button").nth(2).click()
+    expect(caption(page, "b")).to_have_value(
+        "a purple arrow is above a red square"
+    )  # the example's own, from the server
     caption(page, "a").fill("a red square & a purple arrow")
     page.locator("#settings button").first.click()
     page.locator("#seed input").fill("7")
