@@ -79,7 +79,7 @@ class BrowseTab:
         self.workbench, self.registry = workbench, registry
         self.run_pictures = run_pictures or RunPictures(registry)
         self.view = BrowseView(workbench, registry, space, self.run_pictures)
-        self.clicks, self.changes, self.sent = InOrder(), InOrder(), LastSent()
+        self.clicks, self.changes, self.addresses, self.sent = InOrder(), InOrder(), InOrder(), LastSent()
         self.sent_parts = {name: LastSent() for name in BESIDE_EXAMPLE}
         runs = registry.names()
         with gr.Column(elem_id="browse"):
@@ -171,6 +171,7 @@ class BrowseTab:
 
     def open_address(self, query: Query, request: gr.Request | None) -> list[Any]:
         """Values for `opened` from the page's URL; nothing changes if it does not ask for this tab."""
+        self.addresses.is_late(request)  # noted, for views that are still being drawn
         names = self.registry.names()
         first = names[0] if names else ""
         run = query.text("run") or first
@@ -269,7 +270,7 @@ class BrowseTab:
             return [gr.skip()] * (len(self.choices) + len(self.outputs))
         is_open = bool(values[-1].now[0])  # read now: an example may be clicked while this runs
         found = self.open_with(request, *values)
-        if not is_open:
+        if not is_open or self.addresses.is_late(request):  # Back may be pressed again, too
             found[len(self.choices) + self.outputs.index(self.example)] = gr.skip()
         return found
 

@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -334,6 +335,28 @@ def test_an_example_says_which_click_opened_it_when_a_filter_redraws_it(tab: Bro
     drawn = tab._refresh(None, *ASKED, 0, browse.Selection(("e1", 3))).example
     assert drawn.startswith('<section class="example" data-id="e1" data-request="3"')
     assert "data-request" not in tab.view.show(ASKED, 0, "e1").example
+
+
+def test_back_pressed_again_while_a_view_is_drawn_closes_the_example(
+    tab: BrowseTab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gradio as gr
+
+    from sdsdemo.ui.address import Query
+    from sdsdemo.ui.request_order import HEADER
+
+    asked: list[Any] = [SimpleNamespace(headers={HEADER: str(number)}, session_hash="s") for number in (4, 5)]
+    view, place = tab.view.show, len(tab.choices) + tab.outputs.index(tab.example)
+
+    def pressed_meanwhile(*values: Any) -> browse_view.BrowseContent:
+        shown = view(*values)
+        monkeypatch.setattr(tab.view, "show", view)
+        tab.open_address(Query("browse", ""), asked[1])
+        return shown
+
+    assert "Example e1<" in str(tab._reopen(asked[0], *ASKED, 0, browse.Selection(("e1", 3)))[place])
+    monkeypatch.setattr(tab.view, "show", pressed_meanwhile)
+    assert tab._reopen(asked[0], *ASKED, 0, browse.Selection(("e1", 3)))[place] == gr.skip()
 
 
 @pytest.mark.parametrize("ask", ["_reopen", "_refresh"])
