@@ -12,6 +12,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 
+from sdsdemo.evaluation.model_marks import marks_of
 from sdsdemo.evaluation.result_schema import Result
 
 COLOURS = ("#2563eb", "#d97706", "#0d9488", "#9333ea", "#64748b", "#dc2626", "#65a30d", "#0891b2")
@@ -28,6 +29,7 @@ def shares_figure(result: Result) -> Figure:
     figure = Figure(figsize=(1.2 + 1.9 * len(metrics), 3.4), layout="constrained")
     axes = figure.add_subplot()
     wide = 0.8 / len(models)
+    marks = marks_of(result["models"])
     for m, (name, entry) in enumerate(models):
         x = [k + (m - (len(models) - 1) / 2) * wide for k in range(len(metrics))]
         shares = [entry[metric] if entry[metric]["n"] else NOTHING for metric in metrics]
@@ -37,7 +39,7 @@ def shares_figure(result: Result) -> Figure:
             [100 * (share["high"] - share["value"]) for share in shares],
         ]
         axes.bar(
-            x, height, wide * 0.92, label=name, color=COLOURS[m % len(COLOURS)], hatch=HATCHES[m % len(HATCHES)],
+            x, height, wide * 0.92, label=name, color=marks[name].colour, hatch=HATCHES[marks[name].slot],
             edgecolor="white", linewidth=0.5, yerr=error, capsize=2, error_kw={"lw": 1, "ecolor": "#0f172a"},
         )  # fmt: skip
     for k, metric in enumerate(metrics):

@@ -25,6 +25,8 @@ from sdsdemo.ui.theme import make_theme
 from sdsdemo.ui.typical import TypicalDifferences
 
 TITLE = "sdsdemo: CLIP, the denoising score and SDS-CLIP, side by side"
+STYLES = ("base", "compare", "evidence", "browse", "finetune", "results", "about")
+"""Style sheets in `assets/style`, in the order in which a later one overrides an earlier one."""
 CLEAN_EVERY, CLEAN_OLDER = 3600, 86_400
 """Seconds: visitors' pictures are deleted from the temporary folder when they are a day old."""
 
@@ -66,7 +68,7 @@ def launch_options(host: str, port: int) -> dict[str, Any]:
         "server_name": host,
         "server_port": port,
         "theme": make_theme(),
-        "css_paths": [ASSETS / "style.css"],
+        "css_paths": [ASSETS / "style" / f"{name}.css" for name in STYLES],
         "favicon_path": ASSETS / "favicon.svg",
         "head": request_order.head() + navigation.head(),
         "app_kwargs": {"middleware": [(LinkPreview, (), {"picture": PICTURE})]},

@@ -16,6 +16,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.ext import Extension
 from markupsafe import Markup
 
+from sdsdemo.evaluation.model_marks import mark_of
+from sdsdemo.ui.glossary import gloss
+
 TEMPLATES = Path(__file__).with_name("templates")
 SCRIPTS = Path(__file__).with_name("scripts")
 
@@ -65,7 +68,7 @@ def environment() -> Environment:
         auto_reload=False,
         extensions=[_TagsTouch],
     )
-    made.filters["prose_parts"] = prose_parts
+    made.filters |= {"prose_parts": prose_parts, "mark": mark_of, "gloss": gloss}
     return made
 
 

@@ -7,6 +7,11 @@ from __future__ import annotations
 
 import gradio as gr
 
+TEXT_SIZE = gr.themes.Size(
+    name="text_five", xxs="0.86rem", xs="0.86rem", sm="0.86rem", md="1rem", lg="1.13rem", xl="1.3rem", xxl="1.3rem"
+)
+"""The sizes of `assets/style/base.css`, for Gradio's own parts."""
+
 
 def make_theme() -> gr.themes.Base:
     """Slate and blue on Gradio's default, with text and buttons dark enough to read."""
@@ -14,6 +19,7 @@ def make_theme() -> gr.themes.Base:
         primary_hue="blue",
         secondary_hue="blue",
         neutral_hue="slate",
+        text_size=TEXT_SIZE,
         font=[
             gr.themes.LocalFont("Source Sans Pro", weights=(400, 700)),
             "ui-sans-serif",

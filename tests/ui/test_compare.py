@@ -210,7 +210,7 @@ def test_no_option_of_the_command_line_is_cut_at_the_end_of_a_line():
         for option in re.findall(r"(?<!\S)--[a-z-]+", sentence):
             assert html.count(option) == html.count(f'<span class="flag">{option}</span>'), html
     assert "well--known" in html
-    style = (ASSETS / "style.css").read_text()
+    style = (ASSETS / "style" / "base.css").read_text()
     assert re.search(r"\.flag \{[^}]*white-space: nowrap", style)
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from jinja2 import nodes
 
-from sdsdemo.settings import ROOT
+from sdsdemo.settings import ASSETS, ROOT
 from sdsdemo.ui import templates
+from sdsdemo.ui.theme import make_theme
 from tests.ui.views import views
 
 UI = ROOT / "sdsdemo" / "ui"
@@ -130,3 +131,15 @@ def test_a_value_that_is_missing_or_unknown_is_an_error() -> None:
 def test_the_end_of_a_line_between_two_tags_is_no_text() -> None:
     made = templates.environment().from_string("<p>\n  <b>{{ a }}</b>\n  {{ a }}\n</p>\nand\n<i>b</i>")
     assert made.render(a="<") == "<p><b>&lt;</b>&lt;</p>\nand\n<i>b</i>"
+
+
+def test_text_has_no_size_but_the_five_of_the_page():
+    sheets = {path.name: path.read_text() for path in (ASSETS / "style").glob("*.css")}
+    found = re.findall(r"(?:font-size|font): ?([^;}]+)", "".join(sheets.values()))
+    used = {size.removesuffix("!important").strip() for size in found}
+    assert used <= {"inherit", *(f"var(--text-{name})" for name in ("small", "plain", "lead", "heading", "title"))}, (
+        used
+    )
+    sizes = make_theme().__dict__
+    gradio = {float(sizes[f"text_{step}"].removesuffix("rem")) for step in ("xxs", "xs", "sm", "md", "lg", "xl", "xxl")}
+    assert gradio <= {float(size) for size in re.findall(r"--text-\w+: ([.\d]+)rem;", sheets["base.css"])}

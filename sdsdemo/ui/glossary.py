@@ -1,0 +1,27 @@
+"""What the page's terms mean, in one line each. `parts.term` shows them."""
+
+from __future__ import annotations
+
+TERMS = {
+    "text score": "Percent of examples whose model chooses the right caption for every picture. By chance: 25 for two "
+    "pictures and two captions.",
+    "image score": "Percent of examples whose model chooses the right picture for every caption.",
+    "group score": "Percent of examples with both the text and the image score right.",
+    "denoising loss": "The mean squared error of the noise that the model predicts under a caption. The caption with "
+    "the lower loss fits better.",
+    "timestep": "How much noise is added to the picture: from 0, none, to 1,000, nothing but noise.",
+    "lambda": "The weight of the teacher's loss beside CLIP's own in fine-tuning.",
+    "Mini": "A small world of coloured shapes with models of its own, trained by this project. Its results say nothing "
+    "about models of real size.",
+    "SDS-CLIP": "CLIP with its layer norms fine-tuned so that a diffusion model denoises well when given CLIP's view "
+    "of the picture.",
+    "95 % interval": "Where the value would lie in 95 of 100 such measurements with other examples.",
+    "chance": "What guessing gets.",
+    "undecided": "The two losses differ by less than their noise: other noise draws may change the winner.",
+    "Winoground": "400 hand-made pairs of pictures and captions that use the same words in another order.",
+}
+
+
+def gloss(term: str) -> str:
+    """A term's meaning. Raises KeyError for a term that the glossary does not have."""
+    return TERMS[term]
