@@ -20,7 +20,7 @@ from sdsdemo.ui.open_in_compare import RunPictures
 from sdsdemo.ui.opening import read_opening
 from sdsdemo.ui.preview import PICTURE, LinkPreview
 from sdsdemo.ui.results import ResultsTab
-from sdsdemo.ui.templates import render, script
+from sdsdemo.ui.templates import render, script, script_element
 from sdsdemo.ui.theme import make_theme
 from sdsdemo.ui.typical import TypicalDifferences
 
@@ -70,7 +70,7 @@ def launch_options(host: str, port: int) -> dict[str, Any]:
         "theme": make_theme(),
         "css_paths": [ASSETS / "style" / f"{name}.css" for name in STYLES],
         "favicon_path": ASSETS / "favicon.svg",
-        "head": request_order.head() + navigation.head(),
+        "head": request_order.head() + navigation.head() + str(script_element("dropdown_tab")),
         "app_kwargs": {"middleware": [(LinkPreview, (), {"picture": PICTURE})]},
         "max_file_size": LIMITS.image_bytes,
         "allowed_paths": [str(ASSETS)],
