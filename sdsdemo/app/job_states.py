@@ -55,6 +55,8 @@ class EvaluationPoint:
     high: float
     n: int
     metric: str
+    pictures: str = ""
+    """As in `Evaluated`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,8 +133,9 @@ def changes_by(event: Event, run: Job) -> dict[str, Any]:
             }
         case events.Evaluated(share=share):
             evaluation = EvaluationPoint(
-                step=event.step, value=share.value, low=share.low, high=share.high, n=share.n, metric=event.metric
-            )
+                step=event.step, value=share.value, low=share.low, high=share.high, n=share.n, metric=event.metric,
+                pictures=event.pictures,
+            )  # fmt: skip
             return {"evaluations": (*(old for old in run.evaluations if old.step != evaluation.step), evaluation)}
         case events.Notice():
             return {"notices": (*run.notices, event.text)}
@@ -216,7 +219,9 @@ def _evaluations(rows: Sequence[Mapping[str, Any]]) -> tuple[EvaluationPoint, ..
         if row.get("what") == "look":
             with suppress(ValueError):
                 held: EvaluationRow = shaped(dict(row), EvaluationRow)
-                found.append(EvaluationPoint(**{name: held[name] for name in EvaluationPoint.__dataclass_fields__}))  # type: ignore[literal-required]
+                found.append(
+                    EvaluationPoint(**{k: v for k, v in held.items() if k in EvaluationPoint.__dataclass_fields__})
+                )  # type: ignore[arg-type]
     return tuple(found)
 
 

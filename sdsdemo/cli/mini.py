@@ -43,6 +43,16 @@ def add_mini(verbs: Verbs) -> None:
     )
     verb(deeds, "costs", "time a step of every objective, and everything from scratch", "mini costs", _mini_costs)
     _add_study(deeds)
+    race = verb(
+        deeds,
+        "race",
+        "run each objective once, evaluated often: the curves of the Fine-tune tab",
+        "mini race",
+        _mini_race,
+    )
+    race.add_argument(
+        "--work", type=Path, default=DEFAULT_WORK / "race", metavar="DIR", help="unfinished runs, continued next time"
+    )
     maps = verb(
         deeds, "maps", "test whether the map of where a caption fits better points at the right things", "mini maps",
         _mini_maps,
@@ -128,6 +138,16 @@ def _mini_study(asked: argparse.Namespace) -> int:
     workbench: Any = Workbench() if asked.checkpoints is None else RelocatedWorkbench(Workbench(), asked.checkpoints)
     make_studies(names, asked.out, asked.work, workbench, progress, _part(asked.part))
     return show(asked, {"studies": names, "out": str(asked.out)}, lambda done: f"one line per run in {done['out']}")
+
+
+def _mini_race(asked: argparse.Namespace) -> int:
+    from sdsdemo.app.workbench import Workbench
+    from sdsdemo.finetuning.objective_race import RACE_FILE
+    from sdsdemo.mini.experiments.race import run_race, write_race
+
+    race = run_race(asked.work, Workbench(), progress)
+    write_race(race)
+    return show(asked, {"out": str(RACE_FILE), "runs": [*race["runs"]]}, lambda done: f"written to {done['out']}")
 
 
 def _mini_maps(asked: argparse.Namespace) -> int:

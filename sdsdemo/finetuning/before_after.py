@@ -68,6 +68,8 @@ class Evaluation:
     """By set: whether every score of an example is a finite number."""
     cosine: Mapping[str, float] = field(default_factory=dict)
     """`captions` and `images`: median over the examples of the first set."""
+    own: np.ndarray | None = None
+    """own_EI of the first set, if it is a pair-of-pairs one: whether a picture's own caption scores higher."""
 
     @property
     def headline(self) -> tuple[str, np.ndarray]:
@@ -103,6 +105,7 @@ class Evaluator:
         right: dict[str, dict[str, np.ndarray]] = {}
         is_finite: dict[str, np.ndarray] = {}
         cosine: dict[str, float] = {}
+        own: np.ndarray | None = None
         for name in sets or self.sets:
             examples = self.sets[name]
             image_ED, text_ED = self._features(examples, check)
@@ -113,7 +116,8 @@ class Evaluator:
                 cosine["captions"] = float(np.median([t[0] @ t[1] for t in text_ED]))
                 if len(examples[0].images) == 2:
                     cosine["images"] = float(np.median([i[0] @ i[1] for i in image_ED]))
-        return Evaluation(right=right, finite=is_finite, cosine=cosine)
+                    own = np.array([[s[0, 0] > s[0, 1], s[1, 1] > s[1, 0]] for s in scores])
+        return Evaluation(right=right, finite=is_finite, cosine=cosine, own=own)
 
     def _features(
         self, examples: Sequence[Example], check: Callable[[], None]

@@ -52,6 +52,8 @@ class Evaluated:
     step: int
     metric: str
     share: Proportion
+    pictures: str = ""
+    """Bits of the tracked pairs of pairs, two an example: is the picture's own caption preferred? Empty for others."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from sdsdemo.core.bits import packed
 from sdsdemo.core.intervals import proportion
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning import checkpoints
@@ -107,8 +108,10 @@ class RunRecord:
         """Log held-out accuracy at a step; returns the event."""
         metric, right_E = evaluation.headline
         share = proportion(int(right_E.sum()), len(right_E))
-        self._log({"what": "look", "step": step, "metric": metric, **asdict(share)})
-        return Evaluated(step=step, metric=metric, share=share)
+        pictures = "" if evaluation.own is None else packed(evaluation.own.ravel())
+        row = {"what": "look", "step": step, "metric": metric, **asdict(share)}
+        self._log(row | ({"pictures": pictures} if pictures else {}))
+        return Evaluated(step=step, metric=metric, share=share, pictures=pictures)
 
     def log_controls(self, step: int, controls: Mapping[str, float]) -> None:
         """Log the controls of L_SDS at a step."""

@@ -114,6 +114,8 @@ class EvaluationRow(LogRow):
     low: float
     high: float
     n: int
+    pictures: NotRequired[str]
+    """Which pictures had their own caption preferred, as bits; absent in earlier versions."""
 
 
 class Answer(TypedDict):

@@ -17,13 +17,14 @@ from safetensors.torch import load_file
 
 from sdsdemo import models
 from sdsdemo.app.workbench import Workbench
+from sdsdemo.core.bits import packed
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.data.mini.sentences import PLACES, Sentence
 from sdsdemo.data.mini.stream import MiniStream
 from sdsdemo.mini.experiments import ablations, train_all
 from sdsdemo.mini.experiments.ablations import SHORT, TEACHERS, make_teacher, measure_sweep, places_read, train_sweep
 from sdsdemo.mini.experiments.document import KINDS, shares_grid, teacher_markdown, teachers_grid
-from sdsdemo.mini.experiments.study import packed, right_of
+from sdsdemo.mini.experiments.study import right_of
 from sdsdemo.mini.experiments.study_store import Lines, read_rows
 from sdsdemo.mini.experiments.verify import EXPERIMENT, MEASURED
 from sdsdemo.mini.models import clip, text_encoder, unet

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sdsdemo.core.bits import packed, unpacked
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.mini.experiments import document, tables, verdict, verify
 from sdsdemo.mini.experiments import results as module
-from sdsdemo.mini.experiments import study as experiment
 from sdsdemo.mini.experiments.declared import (
     BETTER,
     CONFIRM,
@@ -27,7 +27,7 @@ from sdsdemo.mini.experiments.declared import (
     STUDIES,
 )
 from sdsdemo.mini.experiments.results import complete, findings, pairs_of
-from sdsdemo.mini.experiments.study import differences, unpacked
+from sdsdemo.mini.experiments.study import differences
 
 SETS = {
     "mini": 40,
@@ -48,7 +48,7 @@ def line(cell: str, base: str, seed: int, text: float, skill: float = 0.7) -> di
         "run": f"{cell} {base} {seed}",
         "base": base,
         "right": {
-            name: {k: experiment.packed(np.arange(SETS[name]) < value * SETS[name]) for k, value in by.items()}
+            name: {k: packed(np.arange(SETS[name]) < value * SETS[name]) for k, value in by.items()}
             for name, by in share.items()
         },
         "n": SETS,
@@ -140,7 +140,7 @@ def test_compared_cells_differ_in_their_treatment_alone() -> None:
 
 def test_the_bits_of_a_line_are_the_booleans_that_went_in() -> None:
     right_E = np.random.default_rng(0).random(403) < 0.3
-    assert np.array_equal(unpacked(experiment.packed(right_E), 403), right_E)
+    assert np.array_equal(unpacked(packed(right_E), 403), right_E)
 
 
 def test_an_effect_is_that_of_the_bits_at_the_same_base_and_seed() -> None:
@@ -175,7 +175,7 @@ def test_a_lost_skill_is_not_non_inferior_and_one_at_ceiling_says_nothing() -> N
 
 def test_a_skill_is_of_the_larger_set_where_every_line_and_base_has_it() -> None:
     def with_larger(row: dict[str, Any], share: float) -> dict[str, Any]:
-        bits = experiment.packed(np.arange(100) < 100 * share)
+        bits = packed(np.arange(100) < 100 * share)
         sets = {"mini-zero-shot-4000": {"accuracy": bits}}
         return row | {"right": row["right"] | sets, "n": row["n"] | {"mini-zero-shot-4000": 100}}
 

@@ -21,6 +21,7 @@ from diffusers import AutoencoderKL
 from torch import nn
 from transformers import DistilBertModel
 
+from sdsdemo.core.bits import packed
 from sdsdemo.core.outcomes import judge
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.data.mini.scenes import Scene
@@ -28,7 +29,7 @@ from sdsdemo.data.mini.sentences import PLACES, Sentence, describe
 from sdsdemo.data.mini.stream import MiniStream
 from sdsdemo.finetuning.loop import TrainingConfig
 from sdsdemo.mini.experiments import train_all
-from sdsdemo.mini.experiments.study import BENCHMARK, TEACHER, base_row, packed
+from sdsdemo.mini.experiments.study import BENCHMARK, TEACHER, base_row
 from sdsdemo.mini.experiments.study_store import Lines
 from sdsdemo.mini.models import clip, text_encoder, tokenizer, train_loop
 from sdsdemo.mini.models import unet as denoiser

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from sdsdemo.core.bits import packed, unpacked
 from sdsdemo.data.benchmarks import orders, retrieval, swaps, zero_shot
 from sdsdemo.data.mini.drawing import MODEL_PIXELS
 from sdsdemo.finetuning.before_after import Evaluator
@@ -155,16 +156,6 @@ def larger_sets() -> dict[str, list[Example]]:
 def larger(name: str) -> str:
     """Name of the larger version of a set."""
     return f"{name}-{LARGER}"
-
-
-def packed(right_E: np.ndarray) -> str:
-    """Booleans as the hexadecimal digits that a line stores."""
-    return np.packbits(right_E.astype(bool)).tobytes().hex()
-
-
-def unpacked(bits: str, n: int) -> np.ndarray:
-    """The booleans that a line stores as hexadecimal digits."""
-    return np.unpackbits(np.frombuffer(bytes.fromhex(bits), dtype=np.uint8))[:n].astype(bool)
 
 
 # ------------------------------------------------------------------------------------------------------ figures
