@@ -220,8 +220,11 @@ def _evaluations(rows: Sequence[Mapping[str, Any]]) -> tuple[EvaluationPoint, ..
             with suppress(ValueError):
                 held: EvaluationRow = shaped(dict(row), EvaluationRow)
                 found.append(
-                    EvaluationPoint(**{k: v for k, v in held.items() if k in EvaluationPoint.__dataclass_fields__})
-                )  # type: ignore[arg-type]
+                    EvaluationPoint(
+                        step=held["step"], value=held["value"], low=held["low"], high=held["high"], n=held["n"],
+                        metric=held["metric"], pictures=held.get("pictures", ""),
+                    )
+                )  # fmt: skip
     return tuple(found)
 
 

@@ -43,16 +43,7 @@ def add_mini(verbs: Verbs) -> None:
     )
     verb(deeds, "costs", "time a step of every objective, and everything from scratch", "mini costs", _mini_costs)
     _add_study(deeds)
-    race = verb(
-        deeds,
-        "race",
-        "run each objective once, evaluated often: the curves of the Fine-tune tab",
-        "mini race",
-        _mini_race,
-    )
-    race.add_argument(
-        "--work", type=Path, default=DEFAULT_WORK / "race", metavar="DIR", help="unfinished runs, continued next time"
-    )
+    _add_race(deeds)
     maps = verb(
         deeds, "maps", "test whether the map of where a caption fits better points at the right things", "mini maps",
         _mini_maps,
@@ -69,6 +60,19 @@ def add_mini(verbs: Verbs) -> None:
     check.add_argument("--work", type=Path, default=DEFAULT_WORK / "verify", metavar="DIR", help="unfinished work")
     verb(deeds, "document", "write the experiment's results into the documents", "mini document", _mini_document)
     verb(deeds, "opening", "compute the answer that the page opens with", "mini opening", _mini_opening)
+
+
+def _add_race(deeds: Verbs) -> None:
+    race = verb(
+        deeds,
+        "race",
+        "run each objective once, evaluated often: the curves of the Fine-tune tab",
+        "mini race",
+        _mini_race,
+    )
+    race.add_argument(
+        "--work", type=Path, default=DEFAULT_WORK / "race", metavar="DIR", help="unfinished runs, continued next time"
+    )
 
 
 def _add_study(deeds: Verbs) -> None:

@@ -30,7 +30,8 @@ COMMAND = "python -m sdsdemo mini race"
 
 def recipes() -> dict[str, Recipe]:
     """The study's recipe of each objective, with LayerNorms trained for 800 steps."""
-    cells = CONFIRM.cells | {
+    cells = {
+        **CONFIRM.cells,
         "labels": PREFERENCE_CONTROLS.cells["labels"],
         "features": SCREEN.cells["features 1"],
     }
