@@ -16,7 +16,7 @@ from sdsdemo.mini.experiments.study_store import read_rows
 from sdsdemo.models.cards import _json as config_of_card
 from sdsdemo.models.fingerprints import _json as config_of_fingerprint
 from sdsdemo.settings import ASSETS, ROOT
-from sdsdemo.ui import about, results_html
+from sdsdemo.ui import about, results_story
 from sdsdemo.ui.examples import EXAMPLES_FILE, read_examples
 
 PACKAGE = ROOT / "sdsdemo"
@@ -26,7 +26,7 @@ UNCHECKED = {
     "models/clip_files.py: facts_of": "reads back what it has just written, to make plain data of it",
     "evaluation/store/row_format.py: strict": "writes a line again as strict JSON, whatever is in it",
     "ui/results.py: _result": "reads back what it has just written, with another name in it",
-    "ui/results.py: _drawn": "reads back a checked result, which the page has just written",
+    "ui/result_files.py: _drawn": "reads back a checked result, which the page has just written",
     "ui/navigation.py: read": "takes what the browser sends part by part, and the first tab where a part does not fit",
 }
 """Readings without a shape, and why."""
@@ -103,14 +103,14 @@ def reading_curve(folder: Path, text: str) -> Any:
 
 
 def reading_costs(folder: Path, text: str) -> Any:
-    put(folder / results_html.EXPERIMENT, (ASSETS / results_html.EXPERIMENT).read_text())
-    put(folder / results_html.COSTS, text)
-    return results_html.experiment_html(folder)
+    put(folder / results_story.EXPERIMENT, (ASSETS / results_story.EXPERIMENT).read_text())
+    put(folder / results_story.COSTS, text)
+    return results_story.cost_part(folder)
 
 
 def reading_findings(folder: Path, text: str) -> Any:
-    put(folder / results_html.EXPERIMENT, text)
-    return results_html.experiment_html(folder), about.experiment_html(folder)
+    put(folder / results_story.EXPERIMENT, text)
+    return results_story.effects_part(folder), about.experiment_html(folder)
 
 
 def reading_measured(folder: Path, text: str) -> Any:
@@ -160,11 +160,11 @@ def test_a_file_of_another_shape_is_one_sentence(
 
 
 def test_one_wrong_number_deep_in_a_shipped_file_is_named(tmp_path: Path) -> None:
-    found = json.loads((ASSETS / results_html.EXPERIMENT).read_text())
+    found = json.loads((ASSETS / results_story.EXPERIMENT).read_text())
     found["confirm"]["contrasts"][1]["holm"] = "0.01"
-    put(tmp_path / results_html.EXPERIMENT, json.dumps(found))
+    put(tmp_path / results_story.EXPERIMENT, json.dumps(found))
     with pytest.raises(UserError, match=r"experiment\.json is damaged \(confirm\.contrasts\.1\.holm: "):
-        results_html.experiment_html(tmp_path)
+        results_story.effects_part(tmp_path)
 
 
 @pytest.mark.parametrize("text", OTHER_SHAPES)

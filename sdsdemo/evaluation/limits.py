@@ -34,7 +34,7 @@ GENERAL = (
 
 def limits(experiment: Mapping[str, Any]) -> list[str]:
     """What the intervals do not cover, one sentence or two each."""
-    said = [_bases_words(experiment), _gate_words(experiment.get("gate", {})), _chosen_words(experiment["confirm"])]
+    said = [bases_words(experiment), _gate_words(experiment.get("gate", {})), _chosen_words(experiment["confirm"])]
     return [*(part for part in said if part), SHIPPED]
 
 
@@ -48,7 +48,7 @@ def lesson_words(models: Collection[str]) -> str:
     return LESSON if {"mini-clip", "mini-diffusion"} <= set(models) else ""
 
 
-def _bases_words(experiment: Mapping[str, Any]) -> str:
+def bases_words(experiment: Mapping[str, Any]) -> str:
     """What the intervals resample, and how wide they are for bases in general."""
     bases = len(experiment["confirm"]["bases"])
     said = "The intervals resample bases, seeds and examples"

@@ -20,7 +20,8 @@ from sdsdemo.runtime.shipped import shipped
 from sdsdemo.settings import ASSETS, CHECKPOINTS
 from sdsdemo.types import Card
 from sdsdemo.ui.compare_html import size_words
-from sdsdemo.ui.results_html import EXPERIMENT, Cell, share_cell
+from sdsdemo.ui.results_html import Cell, share_cell
+from sdsdemo.ui.results_story import EXPERIMENT
 from sdsdemo.ui.templates import render
 
 MEASURED_FILE = "mini/results/mini.json"

@@ -11,7 +11,7 @@ from sdsdemo.app.jobs import Jobs
 from sdsdemo.app.run_registry import RunRegistry
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.settings import ASSETS, LIMITS
-from sdsdemo.ui import about, navigation, request_order
+from sdsdemo.ui import about, navigation, request_order, served_files
 from sdsdemo.ui.browse import BrowseTab
 from sdsdemo.ui.compare import CompareTab
 from sdsdemo.ui.examples import read_examples
@@ -58,6 +58,7 @@ def build_page(workbench: Workbench, space: str = "", assets: Path = ASSETS, job
         browse.wire(browse_tab.select, tabs, compare.picture, [*compare.captions, *compare.as_scored])
         finetune.wire(finetune_tab.select, page, tabs, compare, browse, results)
         navigation.Navigation(compare, browse, finetune, results).wire(page, link_message)
+    served_files.offer(page, results.file)
     page.queue(max_size=LIMITS.queue, default_concurrency_limit=4)
     return page
 
@@ -71,7 +72,7 @@ def launch_options(host: str, port: int) -> dict[str, Any]:
         "css_paths": [ASSETS / "style" / f"{name}.css" for name in STYLES],
         "favicon_path": ASSETS / "favicon.svg",
         "head": request_order.head() + navigation.head() + str(script_element("dropdown_tab")),
-        "app_kwargs": {"middleware": [(LinkPreview, (), {"picture": PICTURE})]},
+        "app_kwargs": {"middleware": [(LinkPreview, (), {"picture": PICTURE}), (served_files.ServedFiles, (), {})]},
         "max_file_size": LIMITS.image_bytes,
         "allowed_paths": [str(ASSETS)],
         "show_error": False,

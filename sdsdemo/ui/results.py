@@ -1,11 +1,10 @@
-"""The Results tab: one result at a time, in full, with downloads; published results of others in a separate table."""
+"""The Results tab: three claims with their figures, then one result at a time, in full; published results apart."""
 
 from __future__ import annotations
 
 import json
 import logging
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,11 @@ from sdsdemo.evaluation.report import read_result, results_of
 from sdsdemo.evaluation.result_schema import Result
 from sdsdemo.evaluation.store import StoredRun
 from sdsdemo.settings import ASSETS
-from sdsdemo.ui import address, results_html
+from sdsdemo.ui import address, results_html, results_story
 from sdsdemo.ui.address import Query
 from sdsdemo.ui.compare_html import message_html
 from sdsdemo.ui.request_order import LastSent, has_come
+from sdsdemo.ui.result_files import File, addresses, result_file
 from sdsdemo.ui.templates import render
 
 log = logging.getLogger(__name__)
@@ -47,14 +47,13 @@ class ResultsTab:
         """Of the overview and of the result shown."""
         names = self.names()
         with gr.Column(elem_id="results"):
-            gr.HTML(render("parts.heading", words="Models against benchmarks"))
-            self.overview = gr.HTML(render("parts.busy", sentence=READING), elem_id="result-overview")
+            gr.HTML(results_story.gap_part(assets), elem_id="claim-gap")
+            self.overview = gr.HTML(render("results.overview_to_come", sentence=READING), elem_id="result-overview")
+            gr.HTML(results_story.effects_part(assets), elem_id="claim-effects")
+            gr.HTML(results_story.cost_part(assets), elem_id="claim-cost")
             gr.HTML(render("parts.heading", words="One benchmark in full"))
             self.chosen = gr.Dropdown(names, value=names[0] if names else None, label="Result", elem_id="result-name")
-            self.shown = gr.HTML(elem_id="result-shown")
-            experiment = results_html.experiment_html(assets)
-            if experiment:
-                gr.HTML(render("results.experiment_part", content=experiment))
+            self.shown = gr.HTML(render("parts.busy", sentence=READING), elem_id="result-shown")
             with gr.Accordion("Published by others", open=False):
                 gr.HTML(render("results.published_part", content=results_html.published_html()))
 
@@ -94,12 +93,22 @@ class ResultsTab:
         try:
             result = self._result(name or "")
             query = address.write("results", {"result": name}, {"result": next(iter(self.names()), None)})
-            return render("parts.address", query=query) + results_html.result_html(result, figures_of(result))
+            return render("parts.address", query=query) + self._shown(name or "", result)
         except UserError as error:
             return message_html(str(error))
         except Exception:
             log.exception("a result could not be shown")
             return message_html(OUR_FAULT)
+
+    def _shown(self, name: str, result: Result) -> str:
+        """One result, with links to its files and, for a run that is listed, to its examples."""
+        run = name if name in self.registry.names() else ""
+        is_above = results_story.shows(self.assets, result)
+        return results_html.result_html(result, addresses(name), run, is_above)
+
+    def file(self, name: str, ending: str) -> File:
+        """A result as a file to download. Raises `UserError` if there is none of this name."""
+        return result_file(self._result(name), ending)
 
     def _reopen(self, name: str | None, request: gr.Request | None) -> list[Any]:
         """Refreshes the tab when it is selected again."""
@@ -144,17 +153,3 @@ class ResultsTab:
         if self._summed.get(name, (None, {}))[0] is not run:
             self._summed[name] = run, results_of([run])[0]
         return self._summed[name][1]
-
-
-def figures_of(result: Result) -> dict[str, bytes]:
-    """A result's figure for a paper, by file format."""
-    return dict(_drawn(json.dumps(result)))
-
-
-@lru_cache(maxsize=32)
-def _drawn(stored: str) -> dict[str, bytes]:
-    """The figures of a result as JSON: drawn once, since most visitors open the same results."""
-    from sdsdemo.evaluation.figures import save_shares
-
-    result: Result = json.loads(stored)
-    return {kind: save_shares(result, kind) for kind in results_html.KINDS}

@@ -1,11 +1,10 @@
-"""The Results tab as HTML: tables with intervals and n, pairs of models, cost; published numbers kept separate.
+"""One result as HTML: its figure, who is right where another is wrong, all tables; published numbers kept separate.
 
 A result is the dict of `evaluate --json`. The layout is in `templates/results.html`; this module makes heads and rows.
 """
 
 from __future__ import annotations
 
-import base64
 import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -16,53 +15,56 @@ from sdsdemo import data
 from sdsdemo.core.number_format import NO_SCORE, is_of_nothing, level_words
 from sdsdemo.evaluation.limits import lesson_words
 from sdsdemo.evaluation.result_schema import Result
-from sdsdemo.evaluation.tables import as_csv, counted, p_words, warnings
+from sdsdemo.evaluation.tables import counted, p_words, warnings
 from sdsdemo.evaluation.text_only import text_only_table
-from sdsdemo.mini.experiments import tables as study_tables
-from sdsdemo.mini.experiments import verdict as study_verdict
-from sdsdemo.mini.experiments.shapes import Costs, Findings
-from sdsdemo.runtime.files import finite, to_json
-from sdsdemo.runtime.shipped import shipped
+from sdsdemo.ui.results_claims import below_chance_words, gap_claim
+from sdsdemo.ui.results_figures import gap_html
+from sdsdemo.ui.results_matrix import matrix
 from sdsdemo.ui.templates import render
 
 Cell = str | dict[str, str]
 """A text, or a dict for `parts.cell`: a name in `code`, a share with its interval."""
-EXPERIMENT = "mini/results/experiment.json"
-COSTS = "mini/results/experiment/costs.json"
 PUBLISHED = Path(data.__file__).parent / "published" / "published.toml"
-KINDS = {"png": "image/png", "svg": "image/svg+xml"}
 READINGS = {
     "by_timesteps": "By number of timesteps",
     "by_range": "By range of timesteps",
     "normalisations": "By the score computed from the losses",
 }
 
-FURTHER = "Zero-shot, retrieval, withheld swaps, every cell"
-"""Title of the collapsed part of a study."""
 PUBLISHED_HEAD = (
-    "", "backbone", "text", "image", "group", "ARO relation", "ARO attribution", "protocol", "source", "how sure",
+    "system", "backbone", "text", "image", "group", "ARO relation", "ARO attribution", "protocol", "source", "how sure",
 )  # fmt: skip
 PAIRED_HEAD = ("from, to", "score", "fixed", "broken", "still wrong", "always right", "exact McNemar")
 BLIND = "Blind: each caption's mean score over 32 unrelated images."
 
 
-def result_html(result: Result, figures: Mapping[str, bytes]) -> str:
-    """One result in full. figures: its figure as bytes by format, `png` and `svg`."""
+def result_html(result: Result, files: Mapping[str, str] | None = None, run: str = "", is_above: bool = False) -> str:
+    """One result in full.
+
+    files: address of each download by its label; run: the run that Browse opens, if any; is_above: whether the page
+    has shown the figure and the conclusion already.
+    """
+    claim = gap_claim(result)
     return render(
         "results.result",
         heading=_heading(result),
-        notes=result.get("notes", ()),
         skipped=result.get("skipped", ()),
+        notes=result.get("notes", ()),
+        gap=None if is_above else {"claim": claim, "figure": gap_html(result, claim), "after": after_gap(result)},
+        matrix=matrix(result, run),
+        downloads=_downloads(result, files or {}),
         shares=_shares(result),
-        lesson=lesson_words(list(result["models"])),
-        downloads=_downloads(result, figures),
-        figure=_address(KINDS["svg"], figures["svg"]) if "svg" in figures else "",
         text_only=_text_only(result),
         by_tag=_by_tag(result),
         paired=_paired(result),
         readings=_readings(result),
         cost=_cost(result),
     )
+
+
+def after_gap(result: Result) -> list[str]:
+    """What belongs below the figure of a result: scores below chance, and what the lead rests on."""
+    return [said for said in (below_chance_words(result), lesson_words(list(result["models"]))) if said]
 
 
 def _heading(result: Result) -> str:
@@ -80,7 +82,7 @@ def _heading(result: Result) -> str:
 def overview_html(results: Mapping[str, Result]) -> str:
     """Models against benchmarks: the first score of each, with interval and n."""
     models = dict.fromkeys(model for result in results.values() for model in result["models"])
-    head: list[Cell] = ["", *({"text": name, "below": _first(result)} for name, result in results.items())]
+    head: list[Cell] = ["model", *({"text": name, "below": _first(result)} for name, result in results.items())]
     rows: list[list[Cell]] = [
         [
             {"code": model},
@@ -99,38 +101,8 @@ def _first(result: Result) -> str:
     return f"{_called(_metrics(result)[0])}, n = {result['n']:,}"
 
 
-def experiment_html(assets: Path) -> str:
-    """The studies of the experiment: effects on the text score with their uncertainty; empty if none is stored."""
-    path = assets / EXPERIMENT
-    if not path.is_file():
-        return ""
-    found: Mapping[str, Any] = shipped(path, Findings)
-    costs = None
-    if (assets / COSTS).is_file():
-        read = shipped(assets / COSTS, Costs)
-        costs = {"words": study_verdict.costs_words(read), "grid": _grid(study_tables.costs_grid(found, read))}
-    return render(
-        "results.experiment",
-        findings=study_verdict.verdict(found),
-        studies=[_study(found[name], title) for name, title in study_tables.TITLES.items() if name in found],
-        costs=costs,
-    )
-
-
-def _study(study: Mapping[str, Any], title: str) -> dict[str, Any]:
-    """How the study was run; if it has begun, its effects and, collapsed, its other tables."""
-    values: dict[str, Any] = {"title": title, "made": study_tables.made_words(study), "effects": None}
-    if study["seeds"]:
-        further = study_tables.further_grids(study)
-        values |= {
-            "effects": _grid(study_tables.contrasts_grid(study)),
-            "further_title": FURTHER,
-            "further": [{"title": title, "grid": _grid(rows)} for title, rows in further.items()],
-        }
-    return values
-
-
-def _grid(grid: Sequence[Sequence[str]]) -> dict[str, Any]:
+def grid_of(grid: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """A header and rows, as `parts.table` takes them."""
     head, *rows = grid
     return {"head": head, "rows": rows}
 
@@ -189,7 +161,7 @@ def _shares(result: Result) -> dict[str, Any]:
         for part, found in entry.get("official", {}).items()
     ]
     return {
-        "grid": {"head": ["", *map(_called, metrics)], "rows": rows},
+        "grid": {"head": ["model", *map(_called, metrics)], "rows": rows},
         "warnings": warnings(result),
         "blind": BLIND if any("blind" in entry for entry in models.values()) else "",
         "official": official,
@@ -211,7 +183,7 @@ def _paired(result: Result) -> dict[str, Any]:
 def _text_only(result: Result) -> dict[str, Any] | None:
     """Title, table and notes; None for a benchmark without the task."""
     table = text_only_table(result)
-    return None if table is None else {"title": table.title, "grid": _grid(table.rows), "notes": table.notes}
+    return None if table is None else {"title": table.title, "grid": grid_of(table.rows), "notes": table.notes}
 
 
 def _by_tag(result: Result) -> dict[str, Any]:
@@ -253,24 +225,18 @@ def _cost(result: Result) -> dict[str, Any]:
         for name, entry in result["models"].items()
     ]
     return {
-        "head": ["", "seconds per example", "denoiser calls per example", _called(_metrics(result)[0])],
+        "head": ["model", "seconds per example", "denoiser calls per example", _called(_metrics(result)[0])],
         "rows": rows,
     }
 
 
-def _downloads(result: Result, figures: Mapping[str, bytes]) -> list[dict[str, str]]:
-    """The result and its figure as files embedded in the page."""
+def _downloads(result: Result, files: Mapping[str, str]) -> list[dict[str, str]]:
+    """The links to a result's files, which the server writes when one is asked for."""
+    stem = file_stem(result)
+    return [{"name": f"{stem}.{ending}", "label": ending.upper(), "address": at} for ending, at in files.items()]
+
+
+def file_stem(result: Result) -> str:
+    """The name of a result's files, without the ending."""
     name = "".join(c if c.isalnum() else "-" for c in result["benchmark"].rpartition("/")[2]).strip("-")
-    files = {
-        "csv": ("text/csv", as_csv([result]).encode()),
-        "json": ("application/json", to_json(finite(result), indent=1).encode()),
-        **{kind: (KINDS[kind], content) for kind, content in figures.items()},
-    }
-    return [
-        {"name": f"sdsdemo-{name}.{ending}", "label": ending.upper(), "address": _address(kind, content)}
-        for ending, (kind, content) in files.items()
-    ]
-
-
-def _address(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+    return f"sdsdemo-{name}"

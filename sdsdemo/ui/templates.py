@@ -17,6 +17,7 @@ from jinja2.ext import Extension
 from markupsafe import Markup
 
 from sdsdemo.evaluation.model_marks import mark_of
+from sdsdemo.ui.documents import is_document
 from sdsdemo.ui.glossary import gloss
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -68,7 +69,7 @@ def environment() -> Environment:
         auto_reload=False,
         extensions=[_TagsTouch],
     )
-    made.filters |= {"prose_parts": prose_parts, "mark": mark_of, "gloss": gloss}
+    made.filters |= {"prose_parts": prose_parts, "mark": mark_of, "gloss": gloss, "is_document": is_document}
     return made
 
 

@@ -37,6 +37,7 @@ from sdsdemo.types import Evidence, Example, Picture, Scores
 from sdsdemo.ui import browse, browse_filters, browse_view, results_html
 from sdsdemo.ui.browse import BrowseTab
 from sdsdemo.ui.browse_filters import FilterValues
+from sdsdemo.ui.result_files import addresses
 from sdsdemo.ui.thumbnails import Thumbnails
 
 RIGHT, ONE, SWAPPED = ((3.0, 1.0), (1.0, 3.0)), ((3.0, 1.0), (2.0, 1.5)), ((1.0, 3.0), (3.0, 1.0))
@@ -299,7 +300,7 @@ def test_published_numbers_stand_apart_with_their_source() -> None:
 
 def test_a_result_is_shown_with_its_downloads() -> None:
     stored = json.loads((ROOT / "assets/mini/results/mini.json").read_text())
-    html = results_html.result_html(stored, {"svg": b"<svg/>", "png": b"x"})
+    html = results_html.result_html(stored, addresses("mini"))
     for words in (
         "n = 400",
         "96.8 <small>95 to 98</small>",
@@ -309,7 +310,7 @@ def test_a_result_is_shown_with_its_downloads() -> None:
     ):
         assert words in html
     for ending in ("csv", "json", "png", "svg"):
-        assert f'download="sdsdemo-mini.{ending}"' in html
+        assert f'download="sdsdemo-mini.{ending}" href="results/mini.{ending}"' in html
 
 
 def test_a_refresh_that_knows_no_example_leaves_the_open_one_alone(tab: BrowseTab) -> None:

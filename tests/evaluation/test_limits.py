@@ -111,7 +111,7 @@ def test_the_lesson_stands_in_what_the_shell_prints_of_both_models() -> None:
 
 def test_the_lesson_stands_in_every_table_of_the_page_with_both_models() -> None:
     assert about.measured_html().count("rests mostly on its text encoder") == 1
-    for html in (results_html.result_html(MEASURED_NOW, {}), results_html.overview_html({"mini": MEASURED_NOW})):
+    for html in (results_html.result_html(MEASURED_NOW), results_html.overview_html({"mini": MEASURED_NOW})):
         assert html.count("rests mostly on its text encoder") == 1
     assert browse_html.lesson_html(["mini-diffusion", "mini-clip"]).count("rests mostly on its text encoder") == 1
     assert browse_html.lesson_html(["mini-clip", "mini-sds-clip"]) == ""

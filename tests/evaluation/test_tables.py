@@ -28,7 +28,8 @@ from sdsdemo.evaluation.tables import as_csv, as_table, expected_lines
 from sdsdemo.models import cards
 from sdsdemo.settings import ASSETS, Settings, budget
 from sdsdemo.types import Budget, Concern, Example, Picture, Scores
-from sdsdemo.ui.results import SUMMARIES, figures_of
+from sdsdemo.ui.result_files import result_file
+from sdsdemo.ui.results import SUMMARIES
 from sdsdemo.ui.results_html import result_html
 from tests.evaluation.test_run import EXAMPLES
 from tests.fakes import FakeScorer, OneByOne
@@ -170,11 +171,10 @@ def test_the_blind_row_says_how_much_can_be_won_without_looking(monkeypatch: pyt
 
 def test_a_result_that_is_shown_again_has_its_own_figures() -> None:
     result = read_result(ASSETS / SUMMARIES / "mini-retrieval.json")
-    shown = figures_of(result)
-    assert figures_of(result) == shown
+    shown = result_file(result, "png").body
+    assert result_file(result, "png").body is shown
     next(iter(result["models"].values()))["accuracy"]["low"] = 0.0
-    changed = figures_of(result)
-    assert changed["png"] == save_shares(result, "png") != shown["png"]
+    assert result_file(result, "png").body == save_shares(result, "png") != shown
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -190,7 +190,7 @@ def test_no_table_shows_a_share_of_scores_that_are_not_finite(value: float, tmp_
 
     evaluate("mini", ["mini-clip", "mini-clip-clean"], workbench=Mixed(), budget=SPEND, out=tmp_path / "run")
     (result,) = report([tmp_path / "run"], tmp_path / "out", lambda line: None)
-    page = result_html(result, figures_of(result))
+    page = result_html(result)
     for table in (as_table(result), page, (tmp_path / "out" / "results.csv").read_text()):
         assert not re.search(r"\b(nan|inf|None)\b", table)
     assert as_table(result).count(NO_SCORE) >= 3

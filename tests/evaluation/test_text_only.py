@@ -239,7 +239,7 @@ def test_a_diffusion_model_has_none_which_is_not_zero(benchmark: str, clip: str)
     rows = list(csv.DictReader(io.StringIO(as_csv([result]))))
     told = {(row["model"], row["tag"], row["n"]) for row in rows if row["group"] == "text-only"}
     assert told == {(clip, "", "41"), (clip, "swap_obj", "24"), (clip, "replace_rel", "17")}
-    page = result_html(result, {})
+    page = result_html(result)
     assert "part of SugarCrepe++, TOT" in page
     assert f"mini-diffusion: {NO_EMBEDDING}" in page
 
@@ -270,7 +270,7 @@ def test_other_sets_have_no_such_task_and_no_such_rows(name: str, clip: str, tmp
     write(tmp_path / "set")
     result = run(f"{source}:{tmp_path / 'set'}", clip, out=tmp_path / "run")
     assert "text_only" not in result["models"][clip]
-    assert "text-only" not in as_table(result) + result_html(result, {})
+    assert "text-only" not in as_table(result) + result_html(result)
     assert TEXT_ONLY not in (tmp_path / "run" / SCORES).read_text()
 
 

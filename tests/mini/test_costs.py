@@ -25,7 +25,7 @@ from sdsdemo.mini.models import clip as clips
 from sdsdemo.mini.models import text_encoder
 from sdsdemo.mini.models import unet as denoiser
 from sdsdemo.settings import ASSETS, Settings, budget
-from sdsdemo.ui import results_html
+from sdsdemo.ui import results_story
 
 PAIRS = 2_000
 COURSES = ("drawing", "autoencoder", "encoding", "clip", "prompts", "both", "denoiser")
@@ -166,12 +166,12 @@ def test_the_table_joins_what_is_gained_with_what_it_costs() -> None:
 
 
 def test_results_show_the_costs_where_they_were_measured(tmp_path: Path) -> None:
-    (tmp_path / results_html.EXPERIMENT).parent.mkdir(parents=True)
-    (tmp_path / results_html.EXPERIMENT).write_text((ASSETS / results_html.EXPERIMENT).read_text())
-    without = results_html.experiment_html(tmp_path)
-    (tmp_path / results_html.COSTS).parent.mkdir()
-    (tmp_path / results_html.COSTS).write_text(json.dumps(summed(times(), PAIRS) | {"machine": "<this>"}))
-    shown = results_html.experiment_html(tmp_path)
+    (tmp_path / results_story.EXPERIMENT).parent.mkdir(parents=True)
+    (tmp_path / results_story.EXPERIMENT).write_text((ASSETS / results_story.EXPERIMENT).read_text())
+    without = results_story.cost_part(tmp_path)
+    (tmp_path / results_story.COSTS).parent.mkdir()
+    (tmp_path / results_story.COSTS).write_text(json.dumps(summed(times(), PAIRS) | {"machine": "<this>"}))
+    shown = results_story.cost_part(tmp_path)
     assert "what they cost" not in without
     assert "cheaper after 250 steps" in shown
     assert "&lt;this&gt;" in shown

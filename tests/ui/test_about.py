@@ -10,7 +10,7 @@ import pytest
 
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.settings import ASSETS, ROOT, Settings
-from sdsdemo.ui import about, results_html
+from sdsdemo.ui import about, results_story
 
 
 def test_the_about_tab_shows_the_stored_figures_with_n_and_intervals(tmp_path: Path) -> None:
@@ -50,14 +50,16 @@ def test_our_cards_quote_cost_and_scores_from_files(tmp_path: Path) -> None:
 
 
 def test_about_reports_fine_tuning_from_the_experiment_file(tmp_path: Path) -> None:
-    found = json.loads((ASSETS / results_html.EXPERIMENT).read_text())
+    found = json.loads((ASSETS / results_story.EXPERIMENT).read_text())
     first = next(row for row in found["confirm"]["contrasts"] if (row["cell"], row["control"]) == ("sds", "clip"))
     html = about.experiment_html()
     assert f"{100 * first['value']:+.1f} [{100 * first['low']:+.1f}, {100 * first['high']:+.1f}] points" in html
     assert html in about.measured_html()
     assert about.experiment_html(tmp_path) == ""
-    (tmp_path / results_html.EXPERIMENT).parent.mkdir(parents=True)
-    (tmp_path / results_html.EXPERIMENT).write_text(json.dumps({"confirm": {"declared": {}, "bases": [], "seeds": []}}))
+    (tmp_path / results_story.EXPERIMENT).parent.mkdir(parents=True)
+    (tmp_path / results_story.EXPERIMENT).write_text(
+        json.dumps({"confirm": {"declared": {}, "bases": [], "seeds": []}})
+    )
     assert about.experiment_html(tmp_path) == ""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -133,9 +134,26 @@ def test_back_from_compare_returns_to_the_example(page: Page, address: str) -> N
 def test_results_show_the_shipped_run_with_downloads(page: Page, address: str) -> None:
     page.goto(address + "?tab=results")
     expect(page.locator("#result-shown")).to_contain_text("n = 400", timeout=WAIT_MS)
-    expect(page.locator("#result-shown table").first).to_contain_text("96.8")
+    expect(page.locator("#result-shown details table").first).to_contain_text("96.8")
     for ending in ("csv", "json", "png", "svg"):
-        expect(page.locator(f'#result-shown a[download$=".{ending}"]')).to_have_count(1)
+        with page.expect_download() as download:
+            page.locator(f'#result-shown a[download$=".{ending}"]').click()
+        assert Path(download.value.path()).stat().st_size > 1_000
+
+
+def test_a_count_of_the_matrix_opens_its_examples_and_back_returns(page: Page, address: str) -> None:
+    page.goto(address + "?tab=results")
+    count = page.locator(".against a").nth(12)
+    words = count.inner_text()
+    page.evaluate("window.stays = true")
+    count.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(COUNT)).to_have_text(f"{words} of 400")
+    expect(page).to_have_url(re.compile(r"tab=browse&model=.*&outcome=broken$"))
+    page.go_back()
+    expect(page.locator(".against").first).to_be_visible()
+    expect(page).to_have_url(address + "?tab=results")
+    assert page.evaluate("window.stays")
 
 
 def test_on_a_phone_nothing_is_wider_than_the_screen(page: Page, address: str) -> None:
@@ -190,6 +208,7 @@ def test_opening_results_never_undoes_a_choice_made_since(page: Page, address: s
     let_go()
     expect(page.locator("#result-name input")).to_have_value(OTHER_RESULT)
     expect(page.locator("#result-shown .results")).to_have_text(shown, use_inner_text=True)
+    page.locator("#result-overview summary").click()
     expect(page.locator("#result-overview table").first).to_be_visible()
 
 

@@ -31,6 +31,7 @@ from sdsdemo.ui import (
     draw,
     finetune_html,
     results_html,
+    results_story,
     training_curves,
 )
 from sdsdemo.ui.examples import ShownExample
@@ -232,17 +233,21 @@ def renamed(text: str, **more: Any) -> dict[str, Any]:
 
 
 def results_views(text: str) -> Views:
-    figures = {"svg": b"<svg/>", "png": b"x"}
+    files = {"csv": f"results/{text}.csv"}
     for path in sorted((ASSETS / "mini" / "results").glob("*.json")):
         if path.stem != "experiment":
             result = json.loads(path.read_text())
-            yield f"results {path.stem}", results_html.result_html(result, figures)
+            yield f"results {path.stem}", results_html.result_html(result, files, path.stem)
             yield f"results overview {path.stem}", results_html.overview_html({path.stem: result})
     named = renamed(text)
-    yield "results named", results_html.result_html(named, {})
+    yield "results named", results_html.result_html(named, {}, text)
+    yield "results shown above", results_html.result_html(named, is_above=True)
+    yield "results overview to come", render("results.overview_to_come", sentence=text)
     yield "results named overview", results_html.overview_html({text: named, "mini": renamed("x")})
-    yield "results experiment", results_html.experiment_html(ASSETS)
-    yield "results no experiment", results_html.experiment_html(ASSETS / "nowhere")
+    for part in (results_story.gap_part, results_story.effects_part, results_story.cost_part):
+        yield f"results {part.__name__}", part(ASSETS)
+        yield f"results no {part.__name__}", part(ASSETS / "nowhere")
+    yield "results document", render("parts.document", name="mini.md") + render("parts.document", name=text)
     yield "results published", results_html.published_html()
 
 

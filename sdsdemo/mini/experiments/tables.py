@@ -47,6 +47,24 @@ def cell_name(stored: str) -> str:
     return ", ".join(CELL_NAMES.get(part, part) for part in stored.split(", "))
 
 
+PLAIN_NAMES = {
+    "clip": "L_CLIP alone",
+    "sds": "the paper's L_SDS",
+    "shuffled": "other images' captions",
+    "negatives": "swaps as hard negatives",
+    "preference": "teacher's preference",
+    "permuted": "shuffled",
+    "sides by lot": "random sign",
+    "labels": "true labels",
+}
+"""Parts of stored cell names -> what a newcomer can read."""
+
+
+def plain_name(stored: str) -> str:
+    """A cell's name without the study's shorthand."""
+    return ", ".join(PLAIN_NAMES.get(part, part) for part in stored.split(", "))
+
+
 def made_words(study: Mapping[str, Any]) -> str:
     """How much of a study has been run, in a sentence."""
     declared = study["declared"]

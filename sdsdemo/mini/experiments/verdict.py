@@ -36,6 +36,53 @@ def verdict(experiment: Mapping[str, Any]) -> list[str]:
     return [part for part in said if part]
 
 
+def side(effect: Mapping[str, float]) -> str:
+    """`up` or `down` if the whole interval is on one side of zero, else `neither`."""
+    return "up" if effect["low"] > 0 else "down" if effect["high"] < 0 else "neither"
+
+
+VERBS = {"up": "raises", "down": "lowers", "neither": "does not measurably change"}
+
+
+def claim(experiment: Mapping[str, Any]) -> str:
+    """What the paper's term and the teacher's preference change, in one sentence; empty before the confirmation.
+
+    The verbs follow the intervals.
+    """
+    study = experiment["confirm"]
+    found = {(row["cell"], row["control"]): row for row in study.get("contrasts", [])}
+    if not found:
+        return ""
+    term, preference = found["sds", "clip"], found["preference", "clip"]
+    link = "and" if side(term) == side(preference) else "but"
+    return (
+        f"On these {counted(len(study['bases']), 'base')} the paper's L_SDS {VERBS[side(term)]} CLIP's text score "
+        f"({points_words(term)} points), {link} training on which caption the diffusion model prefers "
+        f"{VERBS[side(preference)]} it ({points_words(preference)})."
+    )
+
+
+def labels_claim(experiment: Mapping[str, Any]) -> str:
+    """What the preference is worth beside true labels, and with half of them wrong; empty before that was run."""
+    rows = [row for name in ("dealt", "mislabelled") for row in experiment.get(name, {}).get("contrasts", [])]
+    found = {(row["cell"], row["control"]): row for row in rows}
+    true = found.get(("preference", "labels"))
+    wrong = found.get(("preference, half mislabelled", "labels, half mislabelled"))
+    if true is None or wrong is None:
+        return ""
+    worth = {
+        "up": "It is worth more than",
+        "down": "It is worth less than",
+        "neither": "It cannot be told apart from",
+    }
+    half = {
+        "up": "Where half of the labels are wrong it beats them by",
+        "down": "Where half of the labels are wrong it loses to them by",
+        "neither": "Where half of the labels are wrong the difference is",
+    }
+    return f"{worth[side(true)]} true labels ({points_words(true)} points). {half[side(wrong)]} {points_words(wrong)}."
+
+
 def headline(experiment: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
     """The findings in three sentences, for the README; empty before the confirmation.
 

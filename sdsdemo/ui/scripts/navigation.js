@@ -170,7 +170,7 @@ the browser tab, where nobody else sees it, and restored after a reload; so are 
   }
 
   /* Back and Forward: what is already on the page is only shown again. */
-  window.addEventListener('popstate', () => {
+  function show() {
     const tab = tabNow(), query = queryOf(window.location.search);
     hasMoved = false;
     const isShown = query === (views[tab] ?? '');
@@ -179,6 +179,19 @@ the browser tab, where nobody else sees it, and restored after a reload; so are 
     go(tab);
     [shownTab, shownExample] = [tab, exampleOf(tab)];
     if (!isShown) window.sdsdemoAddress.open();
+  }
+
+  window.addEventListener('popstate', show);
+
+  /* A link to another view of the page opens it without a reload; a click that asks for a new window is left alone. */
+  document.addEventListener('click', (event) => {
+    const link = event.target.closest?.('a[data-view]');
+    if (!link || event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
+    event.preventDefault();
+    const foreign = partsOf(window.location.search).filter(isForeign);
+    window.history.pushState(null, '', [link.getAttribute('href'), ...foreign].join('&'));
+    show();
+    if (document.getElementById('tabs').getBoundingClientRect().top < 0) window.scrollTo(0, 0);
   });
 
   document.addEventListener('click', ({target, isTrusted}) => {

@@ -1,0 +1,79 @@
+"""Files that the page links to: the project's documents, and results to download. Each is made when it is asked for.
+
+`docs/NAME` is a document, where the project's folder of documents is here (an installed package has none).
+`results/NAME.csv`, `.json`, `.png` and `.svg` are a result's files. Everything in a path is taken for hostile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from sdsdemo.errors import UserError
+from sdsdemo.ui.documents import DOCS, NAME, is_document
+from sdsdemo.ui.result_files import KINDS, File
+
+DOCUMENT = re.compile(rf"/docs/({NAME})$")
+RESULT = re.compile(rf"/results/(.+)\.({'|'.join(KINDS)})$")
+TYPES = {".md": "text/plain; charset=utf-8", ".png": "image/png"}
+"""Markdown is shown as text."""
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Make = Callable[[str, str], File]
+"""A result's file by its name and kind. Raises `UserError` if there is no such result."""
+
+_offered: WeakKeyDictionary[Any, Make] = WeakKeyDictionary()
+
+
+def offer(page: Any, make: Make) -> None:
+    """Offers a page's results for download. page: its `gr.Blocks`."""
+    _offered[page] = make
+
+
+class ServedFiles:
+    """Answers what asks for a document or for a result's file, and passes the rest on."""
+
+    def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
+        self.app = app
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] in ("GET", "HEAD"):
+            path = scope.get("path", "")
+            if (document := DOCUMENT.search(path)) and is_document(document[1]):
+                await _send(send, _document(DOCS / document[1]))
+                return
+            make = _offered.get(getattr(scope.get("app"), "blocks", None)) if RESULT.search(path) else None
+            if make is not None:
+                await _send(send, await asyncio.to_thread(_made, make, path))
+                return
+        await self.app(scope, receive, send)
+
+
+def _document(path: Path) -> File:
+    return File(kind=TYPES[path.suffix], body=path.read_bytes())
+
+
+def _made(make: Make, path: str) -> File | None:
+    found = RESULT.search(path)
+    try:
+        return make(found[1], found[2]) if found else None
+    except UserError:
+        return None
+
+
+async def _send(send: Send, file: File | None) -> None:
+    """None: there is no such file."""
+    status, file = (
+        (200, file) if file else (404, File(kind="text/plain; charset=utf-8", body=b"There is no such file."))
+    )
+    headers = [(b"content-type", file.kind.encode()), (b"content-length", str(len(file.body)).encode())]
+    if file.name:
+        headers.append((b"content-disposition", f'attachment; filename="{file.name}"'.encode("ascii", "replace")))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": file.body})

@@ -1,0 +1,222 @@
+"""The Results tab says what its numbers say: a number that changes sides turns its sentence, a dot is at its value."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sdsdemo.evaluation.model_marks import marks_of
+from sdsdemo.mini.experiments import verdict
+from sdsdemo.mini.experiments.tables import plain_name
+from sdsdemo.settings import ASSETS
+from sdsdemo.ui import results_figures, results_matrix, results_story
+from sdsdemo.ui.address import Query
+from sdsdemo.ui.browse_address import NAMES
+from sdsdemo.ui.results_claims import cost_claim, gap_claim
+from sdsdemo.ui.results_figures import Scale
+
+LEAD, BASE = "mini-diffusion", "mini-clip"
+
+
+@pytest.fixture
+def result() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((ASSETS / results_story.MEASURED).read_text())
+    return found
+
+
+@pytest.fixture
+def study() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((ASSETS / results_story.EXPERIMENT).read_text())
+    return found
+
+
+def contrast(study: dict[str, Any], cell: str, control: str) -> dict[str, Any]:
+    rows: Iterator[dict[str, Any]] = (row for one in study.values() for row in one.get("contrasts", []))
+    return next(row for row in rows if (row["cell"], row["control"]) == (cell, control))
+
+
+def test_the_gap_names_the_better_model_first_and_turns_with_it(result: dict[str, Any]) -> None:
+    models = result["models"]
+    assert gap_claim(result).startswith(f"{LEAD} reaches 96.0")
+    assert f"{BASE}, with 37.0" in gap_claim(result)
+    models[LEAD]["text"], models[BASE]["text"] = models[BASE]["text"], models[LEAD]["text"]
+    models["mini-diffusion-short"]["text"] = models[LEAD]["text"]
+    assert gap_claim(result).startswith(f"{BASE} reaches 96.0")
+
+
+def test_two_models_that_cannot_be_told_apart_are_not_ranked(result: dict[str, Any]) -> None:
+    for pair in result["paired"]:
+        pair["p"] = 0.4
+    assert "cannot be told apart by text score" in gap_claim(result)
+    del result["paired"][:]
+    assert "cannot be told apart" in gap_claim(result)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [(0.10, 0.20, "does worse than guessing"), (0.2, 0.3, "no better than guessing"), (0.4, 0.5, "closer to guessing"),
+     (0.8, 0.9, "well above guessing")],
+)  # fmt: skip
+def test_where_clip_stands_beside_chance_follows_its_interval(
+    low: float, high: float, said: str, result: dict[str, Any]
+) -> None:
+    result["models"][BASE]["text"] |= {"value": (low + high) / 2, "low": low, "high": high}
+    assert said in gap_claim(result)
+
+
+def test_the_verbs_of_the_study_follow_its_intervals(study: dict[str, Any]) -> None:
+    said = verdict.claim(study)
+    assert "the paper's L_SDS does not measurably change" in said
+    assert "but training on which caption the diffusion model prefers raises it" in said
+    assert said.startswith(f"On these {len(study['confirm']['bases'])} bases")
+    contrast(study, "sds", "clip").update(low=0.001, value=0.02)
+    assert "the paper's L_SDS raises CLIP's text score (+2.0 [+0.1" in verdict.claim(study)
+    assert "points), and training" in verdict.claim(study)
+    contrast(study, "preference", "clip").update(low=-0.05, value=-0.03, high=-0.01)
+    assert "points), but training on which caption the diffusion model prefers lowers it" in verdict.claim(study)
+
+
+def test_the_worth_of_the_preference_beside_labels_follows_its_intervals(study: dict[str, Any]) -> None:
+    assert "cannot be told apart from true labels" in verdict.labels_claim(study)
+    assert "it beats them by +12.8" in verdict.labels_claim(study)
+    contrast(study, "preference", "labels").update(low=-0.05, high=-0.01)
+    contrast(study, "preference, half mislabelled", "labels, half mislabelled").update(low=-0.01)
+    assert "worth less than true labels" in verdict.labels_claim(study)
+    assert "the difference is +12.8" in verdict.labels_claim(study)
+    assert verdict.labels_claim(study | {"dealt": {}}) == ""
+
+
+def test_the_page_says_that_three_bases_are_few(study: dict[str, Any], tmp_path: Path) -> None:
+    html = results_story.effects_part(ASSETS)
+    assert f"about these {len(study['confirm']['bases'])} bases only" in html.partition("<details")[0]
+
+
+def test_the_cost_turns_when_the_best_model_is_fast(result: dict[str, Any]) -> None:
+    models = result["models"]
+    times = models[LEAD]["seconds_per_example"] / models[BASE]["seconds_per_example"]
+    assert f"costs {times:.0f} times as much as {BASE}" in cost_claim(result)
+    assert "mini-preference-clip, about as fast, closes" in cost_claim(result)
+    for entry in models.values():
+        entry["seconds_per_example"] = 0.01
+    assert "also among the fastest" in cost_claim(result)
+
+
+def test_a_changed_file_changes_the_page(result: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / results_story.MEASURED
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(result))
+    assert f"<h2>{LEAD} reaches" in results_story.gap_part(tmp_path)
+    for pair in result["paired"]:
+        pair["p"] = 0.4
+    path.write_text(json.dumps(result, indent=1))
+    assert "cannot be told apart" in results_story.gap_part(tmp_path)
+    assert results_story.gap_part(tmp_path / "nowhere") == ""
+
+
+def value_at(scale: Scale, place: str) -> float:
+    """The value whose place this is, by halving."""
+    low, high = scale.low, scale.high
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if (scale.at(middle) < float(place)) == (scale.start < scale.end) else (low, middle)
+    return low
+
+
+def test_a_dot_is_at_its_score_and_the_line_is_its_interval(result: dict[str, Any]) -> None:
+    for metric in ("text", "image", "group"):
+        panel = results_figures.gap_panel(result, metric, list(result["models"]), marks_of(result["models"]))
+        ticks = {tick["words"]: float(tick["x"]) for tick in panel["ticks"]}
+        scale = Scale(0, 100, ticks["0"], ticks["100"])
+        for row in panel["rows"]:
+            share = result["models"][row["name"]][metric]
+            for key, place in (("value", "x"), ("low", "low"), ("high", "high")):
+                assert value_at(scale, row[place]) == pytest.approx(100 * share[key], abs=0.1)
+            assert f"{100 * share['value']:.1f}" == row["value"]
+        assert value_at(scale, panel["chance"]) == pytest.approx(100 * result["chance"][metric], abs=0.1)
+
+
+def test_an_effect_is_at_its_points_and_zero_is_where_it_belongs(study: dict[str, Any]) -> None:
+    rows = study["confirm"]["contrasts"]
+    scale = results_figures._effects_scale(rows)
+    panel = results_figures.effects_panel("x", rows, scale, plain_name)
+    for drawn, row in zip(panel["rows"], rows, strict=True):
+        for key, place in (("value", "x"), ("low", "low"), ("high", "high")):
+            assert value_at(scale, drawn[place]) == pytest.approx(100 * row[key], abs=0.1)
+        assert [value_at(scale, x) for x in drawn["bases"]] == pytest.approx([100 * b for b in row["by_base"]], abs=0.1)
+        crosses = float(drawn["low"]) <= float(panel["zero"]) <= float(drawn["high"])
+        assert drawn["is_clear"] is not crosses
+
+
+def test_the_axis_of_costs_is_logarithmic_and_every_dot_on_it(result: dict[str, Any]) -> None:
+    from sdsdemo.ui.results_claims import costed
+
+    models = costed(result)
+    plot = results_figures.cost_plot(models, result)
+    steps = [float(b["x"]) - float(a["x"]) for a, b in zip(plot["across"], plot["across"][1:], strict=False)]
+    assert max(steps) - min(steps) < 0.2
+    scale = results_figures._cost_scale(models)
+    for dot, one in zip(plot["dots"], models, strict=True):
+        assert value_at(scale, dot["x"]) == pytest.approx(one.milliseconds, rel=0.02)
+
+
+def test_figures_say_their_conclusion_and_their_numbers_in_text(result: dict[str, Any]) -> None:
+    parts = {name: getattr(results_story, f"{name}_part")(ASSETS) for name in ("gap", "effects", "cost")}
+    for name, html in parts.items():
+        said = re.search(r"<figure[^>]* aria-label=\"([^\"]+)\"", html)
+        assert said, name
+        assert f"<h2>{said[1]}</h2>" in html
+        assert html.count('role="img" aria-label="') == html.count("<svg")
+        assert "All numbers" in html or name == "gap"
+    assert f"{LEAD} 96.0 [94, 98]" in parts["gap"]
+
+
+def test_models_in_one_figure_never_share_a_mark(result: dict[str, Any]) -> None:
+    html = results_figures.gap_html(result, "x")
+    marks = dict(re.findall(r'<g class="(k\d)" data-model="([^"]+)"', html))
+    assert len(marks) == len(result["models"])
+
+
+def test_a_count_of_the_matrix_is_that_of_the_pair_and_opens_its_examples(result: dict[str, Any]) -> None:
+    found = results_matrix.matrix(result, "mini")
+    assert found is not None
+    names = [model["name"] for model in found["models"]]
+    pair = next(p for p in result["paired"] if (p["a"], p["b"], p["metric"]) == (BASE, LEAD, "text"))
+    a, b = names.index(BASE), names.index(LEAD)
+    assert (found["rows"][a][b]["count"], found["rows"][b][a]["count"]) == (pair["only_a"], pair["only_b"])
+    assert all(found["rows"][k][k] is None for k in range(len(names)))
+    query = Query("browse", found["rows"][b][a]["link"].removeprefix("?"))
+    assert {name: query.text(NAMES[name]) for name in ("run", "model", "against", "who", "metric")} == {
+        "run": "mini", "model": LEAD, "against": BASE, "who": "broken", "metric": "text",
+    }  # fmt: skip
+    assert not any(cell and cell["link"] for row in results_matrix.matrix(result)["rows"] for cell in row)  # type: ignore[index]
+
+
+def test_the_examples_that_a_count_opens_are_as_many_as_it_says(result: dict[str, Any]) -> None:
+    from sdsdemo.app.run_registry import RunRegistry
+    from sdsdemo.evaluation.catalogue import select
+    from sdsdemo.settings import Settings
+    from sdsdemo.ui import browse_address
+    from sdsdemo.ui.browse_filters import filter_of
+
+    catalogue = RunRegistry(Settings.from_environment({})).catalogue("mini")
+    found = results_matrix.matrix(result, "mini")
+    assert found is not None
+    for cell in (found["rows"][0][2], found["rows"][2][0], found["rows"][6][1]):
+        opened = browse_address.read(Query("browse", cell["link"].removeprefix("?")), "mini", catalogue, [BASE])
+        assert len(select(catalogue, filter_of(opened.filters, catalogue))) == cell["count"]
+
+
+def test_no_table_of_the_tab_has_an_empty_header(result: dict[str, Any]) -> None:
+    from sdsdemo.ui import results_html
+
+    html = results_html.result_html(result, {}, "mini") + results_html.overview_html({"mini": copy.deepcopy(result)})
+    html += results_html.published_html() + results_story.effects_part(ASSETS) + results_story.cost_part(ASSETS)
+    heads = re.findall(r"<th[^>]*>(.*?)</th>", html, re.S)
+    assert len(heads) > 100
+    assert all(re.sub(r"<[^>]+>", "", head).strip() for head in heads)

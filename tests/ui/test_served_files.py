@@ -1,0 +1,87 @@
+"""What the page links to is served by the page's own server, and nothing else is."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sdsdemo.errors import UserError
+from sdsdemo.settings import ASSETS, ROOT
+from sdsdemo.ui import documents, served_files
+from sdsdemo.ui.result_files import KINDS, File, addresses, result_file
+from sdsdemo.ui.templates import render
+
+
+class Page:
+    """Stands for the page's `gr.Blocks`."""
+
+
+def made(name: str, ending: str) -> File:
+    if name not in ("mini", "runs/of mine"):
+        raise UserError("No.")
+    return File(kind="text/csv", body=f"{name} as {ending}".encode(), name="x.csv")
+
+
+def asked(path: str, page: object = None, method: str = "GET") -> tuple[int, bytes]:
+    """Status and body; -1 where it is left to the rest of the app."""
+    sent: list[dict[str, Any]] = []
+
+    async def rest(*scope_receive_send: Any) -> None:
+        sent.extend([{"status": -1}, {"body": b""}])
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> dict[str, Any]:
+        return {}
+
+    scope = {"type": "http", "method": method, "path": path, "app": SimpleNamespace(blocks=page)}
+    asyncio.run(served_files.ServedFiles(rest)(scope, receive, send))
+    return sent[0]["status"], sent[1]["body"]
+
+
+def test_a_document_is_served_as_it_is_and_linked_where_it_is() -> None:
+    assert asked("/docs/mini.md") == (200, (ROOT / "docs" / "mini.md").read_bytes())
+    assert asked("/behind/a/proxy/docs/mini.md")[0] == 200
+    assert asked("/docs/mini/benchmark-1.png")[1].startswith(b"\x89PNG")
+    assert 'href="docs/mini.md"' in render("parts.document", name="mini.md")
+
+
+def test_without_the_documents_their_names_are_plain_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setattr(documents, "DOCS", tmp_path)
+    assert render("parts.document", name="mini.md").strip() == "docs/mini.md"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/docs/../README.md", "/docs/none.md", "/docs/python_api.py", "/docs/", "/docs//etc/passwd", "/docs/mini.md/x",
+     "/results/mini.exe", "/results/mini", "/"],
+)  # fmt: skip
+def test_nothing_else_is_served(path: str) -> None:
+    page = Page()
+    served_files.offer(page, made)
+    assert asked(path, page)[0] == -1
+    assert asked("/docs/mini.md", page, "POST")[0] == -1
+
+
+def test_a_result_is_made_when_it_is_asked_for_and_of_its_own_page() -> None:
+    page = Page()
+    served_files.offer(page, made)
+    assert asked("/results/mini.csv", page) == (200, b"mini as csv")
+    assert asked("/results/runs/of mine.svg", page) == (200, b"runs/of mine as svg")
+    assert asked("/results/../secret.json", page)[0] == 404
+    assert asked("/results/mini.csv", Page())[0] == -1
+    assert addresses("runs/of mine")["svg"] == "results/runs/of%20mine.svg"
+
+
+def test_a_result_s_files_are_what_they_say() -> None:
+    result = json.loads((ASSETS / "mini" / "results" / "mini-retrieval.json").read_text())
+    begins = {"csv": b"benchmark,model", "json": b"{", "png": b"\x89PNG", "svg": b"<?xml"}
+    for ending in KINDS:
+        file = result_file(result, ending)
+        assert file.body.startswith(begins[ending])
+        assert file.name == f"sdsdemo-mini-retrieval.{ending}"
