@@ -12,6 +12,7 @@ Shape suffixes: I image, C caption, T timestep, N noise draw.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -58,6 +59,18 @@ def decide(scores: Scores, image: int = 0) -> Preference:
         decided=not tie and needed is not None and difference > needed,
         tie=tie,
         note=note,
+    )
+
+
+def of_captions(scores: Scores, captions: Sequence[int]) -> Scores:
+    """The scores of some captions alone, in that order."""
+    kept = list(captions)
+    found = scores.evidence
+    return replace(
+        scores,
+        score_IC=scores.score_IC[:, kept],
+        stderr_IC=None if scores.stderr_IC is None else scores.stderr_IC[:, kept],
+        evidence=None if found is None else replace(found, loss_ICTN=found.loss_ICTN[:, kept]),
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sdsdemo.core.decision import decide
+from sdsdemo.core.decision import decide, of_captions
 from sdsdemo.core.intervals import Proportion, proportion
 from sdsdemo.core.metrics import ACCURACY, MODES, margins, verdict
 from sdsdemo.core.outcomes import contest, judge
@@ -321,16 +321,4 @@ def is_decided(scores: Scores, true: int = 1) -> bool:
     margin, met = margins(scores.score_IC, true)[ACCURACY], contest(scores.score_IC[0], true)
     if met is None:
         return not np.isnan(margin)
-    return bool(abs(margin) > scores.resolution) and decide(_of_captions(scores, met)).decided
-
-
-def _of_captions(scores: Scores, captions: Sequence[int]) -> Scores:
-    """The scores of some captions alone."""
-    kept = list(captions)
-    found = scores.evidence
-    return replace(
-        scores,
-        score_IC=scores.score_IC[:, kept],
-        stderr_IC=None if scores.stderr_IC is None else scores.stderr_IC[:, kept],
-        evidence=None if found is None else replace(found, loss_ICTN=found.loss_ICTN[:, kept]),
-    )
+    return bool(abs(margin) > scores.resolution) and decide(of_captions(scores, met)).decided

@@ -28,8 +28,11 @@ from sdsdemo.ui.examples import ShownExample
 from sdsdemo.ui.open_in_compare import RunPictures
 from sdsdemo.ui.picture_field import safe_image
 from sdsdemo.ui.request_order import InOrder
+from sdsdemo.ui.scene_editor import SceneEditor
+from sdsdemo.ui.scene_pictures import ScenePictures
 from sdsdemo.ui.templates import render, script
 from sdsdemo.ui.typical import Find, no_typical
+from sdsdemo.ui.word_changes import ChangesPanel
 
 LEAST_ROWS = 3
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
@@ -77,7 +80,9 @@ class CompareTab:
         self.run_pictures = run_pictures
         self.context = Context(space=space, find=self._find, typical=typical)
         self.submitted, self.scored = InOrder(), InOrder()
-        self.address_of = CompareAddress(workbench, examples, run_pictures)
+        scenes = ScenePictures()
+        self.address_of = CompareAddress(workbench, examples, run_pictures, scenes)
+        self.scene = SceneEditor(scenes)
         self.workbench, self.examples = workbench, examples
         view = (
             compare_logic.stored_view(*opening, self.context)
@@ -99,6 +104,7 @@ class CompareTab:
                 self.suggestion = gr.Button(visible=False, elem_id="way-on-button")
                 self.suggested_model = gr.State("")
         self._build_charts(view)
+        self.changes = ChangesPanel(workbench)
         ScoreApi(workbench, examples)
         self._wire()
 
@@ -124,8 +130,10 @@ class CompareTab:
             visible=bool(self.examples),
             elem_id="examples",
         )
-        gr.HTML(render("parts.hint", sentence=LIMITS_OF_PICTURES))
+        gr.HTML(render("parts.hint", sentence=LIMITS_OF_PICTURES), elem_id="picture-limits")
+        self.scene.build()
         self.captions = [self._caption(c, first.captions[c] if first else "") for c in (0, 1)]
+        self.scene.build_below_captions(first.captions if first else ("", ""))
         self.message = gr.HTML(elem_id="message")
         self.address = gr.HTML(elem_id="question-address")
         with gr.Row(elem_id="actions"):
@@ -244,6 +252,8 @@ class CompareTab:
         gr.on(edits, None, js=script("note_edit"), **PRIVATE)
         self.picture.input(self._check_picture, self.picture, self.message, trigger_mode="always_last", **quick)
         self.drawing.wire(self.captions, self.models)
+        self.changes.wire(self.inputs, lambda filled: self._ask(self._form(filled)))
+        self.scene.wire(self.picture, self.captions, self.models, self.address_of.example_at, self._is_quick)
         gr.on([self.settings.expand, *(model.change for model in self.models)], **describe)
 
     def wire_address(self) -> None:
@@ -292,7 +302,14 @@ class CompareTab:
             yield [message if is_last else gr.skip(), *rest]
 
     def _find(self, image: Image) -> ShownExample | None:
-        return self.run_pictures.find(image) if self.run_pictures else None
+        return self.address_of.recognise(image)
+
+    def _ask(self, form: Form) -> compare_logic.Question:
+        return compare_logic.ask(self.workbench, self.examples, form, self._find)
+
+    def _is_quick(self, models: Sequence[str | None]) -> bool:
+        """Whether all these models answer at once."""
+        return compare_models.are_mini(self.workbench, models)
 
     def _updates(self, view: View) -> list[Any]:
         loss, difference = view.charts or (gr.skip(), gr.skip())

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from PIL.Image import Image
 
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError
@@ -18,6 +19,7 @@ from sdsdemo.ui.compare_form import Form, form_of_address, query_of
 from sdsdemo.ui.compare_models import model_choices
 from sdsdemo.ui.examples import ShownExample, find_example
 from sdsdemo.ui.open_in_compare import RunPictures
+from sdsdemo.ui.scene_pictures import ScenePictures
 from sdsdemo.ui.templates import render
 
 REMEMBERED = 2_000
@@ -29,9 +31,14 @@ class CompareAddress:
     """Reads and writes the form's part of the URL. Safe to share between visitors."""
 
     def __init__(
-        self, workbench: Workbench, examples: Sequence[ShownExample], run_pictures: RunPictures | None
+        self,
+        workbench: Workbench,
+        examples: Sequence[ShownExample],
+        run_pictures: RunPictures | None,
+        scenes: ScenePictures,
     ) -> None:
         self.workbench, self.examples, self.run_pictures = workbench, examples, run_pictures
+        self.scenes = scenes
         self._named: OrderedDict[str, ShownExample | None] = OrderedDict()
 
     def open(self, query: Query, rows: int) -> tuple[list[Any], Form] | None:
@@ -40,7 +47,7 @@ class CompareAddress:
         rows: how many models the form has.
         """
         of_run = self.run_pictures.pair if self.run_pictures else None
-        found = form_of_address(self.workbench, self.examples, query, of_run)
+        found = form_of_address(self.workbench, self.examples, query, of_run, self.scenes.of_text)
         if found is None:
             return None
         form, example = found
@@ -52,7 +59,12 @@ class CompareAddress:
 
     def html(self, form: Form) -> str:
         """The part of the page's URL that belongs to the form, where the page's script finds it."""
-        return self._html(form, self._example_at(form.image) if form.image else None)
+        return self._html(form, self.example_at(form.image))
+
+    def recognise(self, image: Image) -> ShownExample | None:
+        """The picture of a stored run, or of a scene drawn here; None if unknown."""
+        of_run = self.run_pictures.find(image) if self.run_pictures else None
+        return of_run or self.scenes.find(image)
 
     def _html(self, form: Form, example: ShownExample | None) -> str:
         return render("parts.address", query=query_of(form, example, self.workbench.settings.models))
@@ -63,8 +75,10 @@ class CompareAddress:
         own = [(self.workbench.card(name).title, name) for name in models if name and self.workbench.is_lent(name)]
         return [gr.update(choices=[*own, *listed], value=name) for name in models] if own else list(models)
 
-    def _example_at(self, path: str) -> ShownExample | None:
-        """The example that a picture of the form is; None for a visitor's own."""
+    def example_at(self, path: str | None) -> ShownExample | None:
+        """The example that a picture of the form is; None for a visitor's own, and for no picture."""
+        if not path:
+            return None
         if path not in self._named:
             self._named[path] = self._recognised(Path(path))
             while len(self._named) > REMEMBERED:
@@ -73,7 +87,6 @@ class CompareAddress:
 
     def _recognised(self, path: Path) -> ShownExample | None:
         try:
-            found = find_example(self.examples, path)
-            return found or (self.run_pictures.find(open_picture(path).image) if self.run_pictures else None)
+            return find_example(self.examples, path) or self.recognise(open_picture(path).image)
         except (UserError, OSError):
             return None

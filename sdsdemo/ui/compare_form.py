@@ -66,13 +66,17 @@ def form_of_address(
     examples: Sequence[ShownExample],
     given: Mapping[str, str] | Query,
     of_run: Callable[..., ShownExample] | None = None,
+    of_scene: Callable[[str], ShownExample] | None = None,
 ) -> tuple[Form, ShownExample | None] | None:
-    """The form that a URL describes; None for a URL that asks for nothing."""
+    """The form that a URL describes; None for a URL that asks for nothing.
+
+    of_run, of_scene: find the picture of a stored run, and draw that of a scene.
+    """
     query = given if isinstance(given, Query) else Query("compare", given)
     if not query:
         return None
-    is_upload = "example" not in query
-    example = _example(query, examples, of_run)
+    is_upload = "example" not in query and "scene" not in query
+    example = _example(query, examples, of_run, of_scene)
     captions = [query.text(name) for name in "ab"]
     if example and not any(captions):
         captions = list(example.captions)
@@ -91,9 +95,14 @@ def form_of_address(
 
 
 def _example(
-    query: Query, examples: Sequence[ShownExample], of_run: Callable[..., ShownExample] | None
+    query: Query,
+    examples: Sequence[ShownExample],
+    of_run: Callable[..., ShownExample] | None,
+    of_scene: Callable[[str], ShownExample] | None,
 ) -> ShownExample | None:
     """The example that a URL names. If it names neither that nor captions, the one that the page opens with."""
+    if "scene" in query and of_scene is not None:
+        return _of_scene(query, of_scene)
     if "run" in query and of_run is not None:
         return _of_run(query, of_run)
     named = query.choice("example", [one.name for one in examples], "")
@@ -114,6 +123,15 @@ def _of_run(query: Query, of_run: Callable[..., ShownExample]) -> ShownExample |
         return of_run(query.text("run"), query.text("example"), *(places or [0]))
     except UserError:
         query.leave_out("example", "its picture is not in the run here")
+        return None
+
+
+def _of_scene(query: Query, of_scene: Callable[[str], ShownExample]) -> ShownExample | None:
+    """The picture of the scene that a URL describes; None if it describes none."""
+    try:
+        return of_scene(query.text("scene"))
+    except UserError as error:
+        query.leave_out("scene", str(error))
         return None
 
 

@@ -76,3 +76,12 @@ def _model_line(workbench: Workbench, name: str) -> dict[str, Any]:
 
 def _choice(card: Card) -> str:
     return f"{card.title} · {compare_html.size_words(card.size_mb)} to download" if card.download else card.title
+
+
+def are_mini(workbench: Workbench, names: Sequence[str | None]) -> bool:
+    """Whether all chosen models are Mini's, which answer at once."""
+    try:
+        chosen = [workbench.card(name.strip()) for name in names if name]
+    except UserError:
+        return False
+    return bool(chosen) and all(card.mini or (card.base or "").startswith("mini") for card in chosen)

@@ -9,9 +9,13 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NotRequired
 
 from typing_extensions import TypedDict
 
+from sdsdemo.data.mini.scenes import Scene
+from sdsdemo.data.mini.sketches import read_sketch
+from sdsdemo.data.mini.truth import index_of_truth
 from sdsdemo.errors import UserError
 from sdsdemo.runtime.shipped import shipped
 from sdsdemo.settings import ASSETS, LIMITS
@@ -26,6 +30,7 @@ class ListedExample(TypedDict):
     captions: list[str]
     true: int
     title: str
+    scene: NotRequired[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +45,18 @@ class ShownExample:
     title: str
     query: Mapping[str, str] = field(default_factory=dict)
     """The query fields that name it in a URL."""
+    scene: Scene | None = None
+    """What a Mini picture shows; None if unknown."""
 
     def truth(self, captions: Sequence[str]) -> int | None:
-        """Index of the true caption among `captions`; None unless they are the example's own, in either order."""
+        """Index of the true caption among `captions`: of the example's own in either order, or as the scene tells.
+
+        None if that is unknown, or not exactly one is true.
+        """
         given, own = [_folded(caption) for caption in captions], [_folded(caption) for caption in self.captions]
-        return given.index(own[self.true]) if sorted(given) == sorted(own) else None
+        if sorted(given) == sorted(own) and all(own):
+            return given.index(own[self.true])
+        return index_of_truth(self.scene, captions) if self.scene else None
 
 
 def read_examples(assets: Path = ASSETS) -> list[ShownExample]:
@@ -78,6 +90,7 @@ def _example(item: ListedExample, assets: Path, where: str) -> ShownExample:
         true=item["true"],
         title=item["title"],
         query={"example": path.stem},
+        scene=read_sketch(item["scene"]) if "scene" in item else None,
     )
 
 

@@ -6,23 +6,17 @@ knows which caption is true, and the link to the answer names run, example and p
 
 from __future__ import annotations
 
-import hashlib
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from threading import Lock
 from types import MappingProxyType
 
-from gradio.processing_utils import save_pil_to_cache
-from gradio.utils import get_upload_folder
 from PIL.Image import Image
 
 from sdsdemo.app.run_registry import RunRegistry
 from sdsdemo.errors import UserError
 from sdsdemo.settings import budget, typed_range
 from sdsdemo.ui.examples import ShownExample
+from sdsdemo.ui.known_pictures import KnownPictures, in_cache
 
-REMEMBERED = 2_000
 NO_PICTURE = "There is no such picture in the run: open it from Browse."
 
 
@@ -31,8 +25,7 @@ class RunPictures:
 
     def __init__(self, registry: RunRegistry) -> None:
         self.registry = registry
-        self._known: OrderedDict[str, ShownExample] = OrderedDict()
-        self._lock = Lock()
+        self._known = KnownPictures()
 
     def take(
         self,
@@ -55,16 +48,13 @@ class RunPictures:
         first, second = captions
         shown = ShownExample(
             name=f"{run} {example}",
-            path=Path(save_pil_to_cache(image, get_upload_folder(), format="png")),
+            path=in_cache(image),
             captions=(first, second),
             true=true,
             title=f"Example {example}",
             query={"run": run, "example": example, "picture": str(picture), **more},
         )
-        with self._lock:
-            self._known[_pixels(image)] = shown
-            while len(self._known) > REMEMBERED:
-                self._known.popitem(last=False)
+        self._known.add(image, shown)
         return shown
 
     def pair(
@@ -96,9 +86,4 @@ class RunPictures:
 
     def find(self, image: Image) -> ShownExample | None:
         """The example that a picture comes from, by its pixels; None if unknown."""
-        with self._lock:
-            return self._known.get(_pixels(image))
-
-
-def _pixels(image: Image) -> str:
-    return hashlib.sha256(f"{image.mode} {image.size} ".encode() + image.tobytes()).hexdigest()
+        return self._known.find(image)

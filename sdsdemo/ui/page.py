@@ -25,7 +25,7 @@ from sdsdemo.ui.theme import make_theme
 from sdsdemo.ui.typical import TypicalDifferences
 
 TITLE = "sdsdemo: CLIP, the denoising score and SDS-CLIP, side by side"
-STYLES = ("base", "compare", "evidence", "browse", "finetune", "results", "about")
+STYLES = ("base", "compare", "evidence", "changes", "scene", "browse", "finetune", "results", "about")
 """Style sheets in `assets/style`, in the order in which a later one overrides an earlier one."""
 CLEAN_EVERY, CLEAN_OLDER = 3600, 86_400
 """Seconds: visitors' pictures are deleted from the temporary folder when they are a day old."""

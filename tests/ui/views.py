@@ -12,8 +12,10 @@ import numpy as np
 from PIL import Image
 
 from sdsdemo.app.job_states import EvaluationPoint, Job, Point
+from sdsdemo.captions.word_changes import Change
 from sdsdemo.core.decision import decide
 from sdsdemo.core.intervals import paired_change, proportion
+from sdsdemo.data.mini.sketches import read_sketch
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.catalogue import Catalogue, Filter, by_mode, by_tag, by_transition, read_catalogue, tally
 from sdsdemo.evaluation.store import RunFolder, read_run
@@ -32,7 +34,9 @@ from sdsdemo.ui import (
     finetune_html,
     results_html,
     results_story,
+    scene_editor,
     training_curves,
+    word_changes,
 )
 from sdsdemo.ui.examples import ShownExample
 from sdsdemo.ui.templates import render
@@ -53,6 +57,8 @@ def views(text: str, folder: Path) -> Views:
     yield from denoising_views(text)
     yield from draw_views(text)
     yield from guess_views(text)
+    yield from scene_views(text)
+    yield from change_views(text)
     yield from results_views(text)
     yield from about_views(text)
     yield from finetune_views(text)
@@ -96,6 +102,33 @@ def denoising_views(text: str) -> Views:
 
 def guess_views(text: str) -> Views:
     yield "guess round", render("guess.round", count=3, first=text)
+
+
+def scene_views(text: str) -> Views:
+    scene = read_sketch("sky~star.red.250.300.165~circle.blue.700.600.235")
+    yield "scene closed", render("scene.closed")
+    yield "scene editor", scene_editor.editor_html(scene)
+    for is_quick in (True, False):
+        yield f"scene truth {is_quick}", scene_editor.truth_html(scene, [f"{text} one", "a red star"], is_quick)
+    yield "scene suggested", render("scene.suggested", texts=[text, f"{text} two"])
+
+
+def change_views(text: str) -> Views:
+    changes = [
+        Change(text=f"{text} {k}", group=f"{text} {k // 4}", label=f"{text} {k % 4}", same_words=k < 2)
+        for k in range(8)
+    ]
+    cards = [replace(card, title=f"{text} {card.title}") for card in MINI_CARDS]
+    kinds = [
+        Preference(preferred=side, difference=0.1, stderr=None, decided=decided)
+        for side, decided in ((0, True), (1, True), (0, False), (None, False))
+    ]
+    rows = [word_changes.Row(card=card, preferences=tuple(kinds * k)) for k, card in enumerate(cards)]
+    rows.append(word_changes.Row(card=cards[0], problem=f"{text}: run `fetch {text} --now`"))
+    for is_done in (True, False):
+        yield f"changes {is_done}", word_changes.tables_html(text, changes, rows, is_done)
+    yield "changes of one sort", word_changes.tables_html(text, changes[:2], rows[:1])
+    yield "changes busy", render("changes.busy", sentence=text)
 
 
 def draw_views(text: str) -> Views:

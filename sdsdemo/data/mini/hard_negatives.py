@@ -86,7 +86,7 @@ def _swapped(sentence: Sentence, kind: str) -> Sentence | None:
     if set(at) != {0, 1} or words[at[0]] == words[at[1]]:
         return None
     words[at[0]], words[at[1]] = words[at[1]], words[at[0]]
-    return Sentence(words=tuple(_with_articles(words)), owner=sentence.owner)
+    return Sentence(words=tuple(with_articles(words)), owner=sentence.owner)
 
 
 def _exchanged_phrases(sentence: Sentence) -> Sentence:
@@ -103,7 +103,7 @@ def _exchanged_phrases(sentence: Sentence) -> Sentence:
     return Sentence(words=tuple(sentence.words[k] for k in order), owner=tuple(sentence.owner[k] for k in order))
 
 
-def _with_articles(words: list[str]) -> list[str]:
+def with_articles(words: list[str]) -> list[str]:
     """The words with `a` or `an` corrected for the next word."""
     articles = {"a", "an"}
     ahead = [*words[1:], ""]

@@ -20,6 +20,7 @@ from sdsdemo.data.mini.benchmarks import SWAPS, Pair, SwapKind, ambiguous_pairs,
 from sdsdemo.data.mini.drawing import draw as render
 from sdsdemo.data.mini.scenes import Scene, Split
 from sdsdemo.data.mini.sentences import Sentence
+from sdsdemo.data.mini.sketches import write_sketch
 
 SEED = 20_001
 """Seed of the shipped sets; never used for training or model selection."""
@@ -70,7 +71,13 @@ def write_examples(out: Path, seed: int) -> None:
         name = first.replace(" ", "-")
         render(pair.scenes[0]).save(out / "examples" / f"{name}.png", optimize=True)
         captions = (second, first) if true else (first, second)
-        item = {"image": f"mini/examples/{name}.png", "captions": captions, "true": true, "title": title}
+        item = {
+            "image": f"mini/examples/{name}.png",
+            "captions": captions,
+            "true": true,
+            "title": title,
+            "scene": write_sketch(pair.scenes[0]),
+        }
         listing.insert(0 if kind == OPENS_ON else len(listing), item)
     (out / "examples.json").write_text(json.dumps(listing, indent=1) + "\n")
 

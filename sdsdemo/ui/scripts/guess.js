@@ -110,6 +110,7 @@ element.addEventListener('click', (event) => {
 const question = document.getElementById('question');
 for (const kind of ['input', 'drop', 'paste', 'change']) // the visitor's own question goes first
   question.addEventListener(kind, (event) => { if (round.on && event.isTrusted) stop(); });
+question.addEventListener('click', ({target}) => { if (round.on && target.closest('#scene, #suggested')) stop(); });
 const changes = new MutationObserver(() => { if (round.on) show(); });
 changes.observe(document.getElementById('answer'), {childList: true, subtree: true});
 changes.observe(document.getElementById('result'), {attributes: true, attributeFilter: ['class']});
