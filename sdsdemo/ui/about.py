@@ -1,8 +1,11 @@
-"""The About tab: the method, the limits of the numbers, the models with their licences, privacy, versions."""
+"""How it works: the method in six steps, the limits of the numbers, the models, documents, privacy, versions.
+
+Its id is still `about`, so that old links work.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,11 +21,13 @@ from sdsdemo.mini.experiments.shapes import Findings, Point
 from sdsdemo.mini.experiments.verdict import verdict
 from sdsdemo.runtime.shipped import shipped
 from sdsdemo.settings import ASSETS, CHECKPOINTS
-from sdsdemo.types import Card
-from sdsdemo.ui.compare_html import size_words
+from sdsdemo.types import Answer, Card
+from sdsdemo.ui.compare_html import LETTERS, size_words
+from sdsdemo.ui.denoising_view import denoising_html
+from sdsdemo.ui.examples import ShownExample
 from sdsdemo.ui.results_html import Cell, share_cell
 from sdsdemo.ui.results_story import EXPERIMENT
-from sdsdemo.ui.templates import render
+from sdsdemo.ui.templates import render, script
 
 MEASURED_FILE = "mini/results/mini.json"
 SCORED_FILES = (MEASURED_FILE, "mini/results/mini-retrieval.json")
@@ -41,14 +46,45 @@ class QuotedResult(TypedDict):
 LIBRARIES = ("torch", "open_clip_torch", "diffusers", "transformers", "gradio")
 
 
-def build(workbench: Workbench) -> None:
-    """Lays the tab out. It has no events."""
-    gr.HTML(page_html(workbench), elem_id="about")
+DOCUMENTS = {
+    "mini.md": "the study: question, design, verdict, limits",
+    "mini-appendix.md": "all of its tables",
+    "models.md": "the models, and what they were checked against",
+    "benchmarks.md": "benchmarks, and what a run stores",
+    "fine-tuning.md": "objectives, recipes, results",
+    "command-line.md": "every command",
+    "deploying.md": "as a Space or on a server of your own",
+    "architecture.md": "how the code is laid out",
+}
+"""The project's documents, and what is in them."""
+Opening = tuple[ShownExample, list[Answer]]
 
 
-def page_html(workbench: Workbench) -> str:
+def build(workbench: Workbench, opening: Opening | None = None) -> None:
+    """Lays the tab out. It has no events. opening: the stored answer whose denoising the first step shows."""
+    gr.HTML(page_html(workbench, opening), elem_id="about", js_on_load=script("denoising") + script("find_models"))
+
+
+def page_html(workbench: Workbench, opening: Opening | None = None) -> str:
     """The whole tab."""
-    return render("about.page", measured=measured_html(), models=models_html(workbench), versions=versions_line())
+    return render(
+        "about.page",
+        picture=step_html(*opening) if opening else "",
+        measured=measured_html(),
+        models=models_html(workbench),
+        documents=DOCUMENTS,
+        versions=versions_line(),
+    )
+
+
+def step_html(example: ShownExample, answers: Sequence[Answer]) -> str:
+    """The picture of the first step: what a diffusion model makes of the noised picture under each caption."""
+    shown = [answer for answer in answers if answer.denoised][:1]
+    return render(
+        "about.step_picture",
+        captions=[(LETTERS[k], caption, k == example.true) for k, caption in enumerate(example.captions)],
+        panel=denoising_html(example.captions, shown, with_maps=False),
+    )
 
 
 def measured_html(assets: Path = ASSETS) -> str:
@@ -144,14 +180,15 @@ def _where(card: Card, workbench: Workbench) -> str:
 
 def _card(card: Card, where: str) -> dict[str, Any]:
     """A card, as the template takes it."""
-    own = measured_card(card.name) if card.mini else []
     captions = f"Captions: {card.caption_stream}" if card.caption_stream else ""
     limits = f"Limits: {card.limits}" if card.limits else ""
     return {
         "title": card.title,
         "name": card.name,
         "facts": f"{card.licence} · {size_words(card.size_mb)}{where}",
-        "lines": [card.summary, *(line for line in (card.training, captions, *own, limits) if line)],
+        "summary": card.summary,
+        "lines": [line for line in (card.training, captions, limits) if line],
+        "measured": measured_card(card.name) if card.mini else [],
         "published": [_published(result) for result in card.published],
     }
 

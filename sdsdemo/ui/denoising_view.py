@@ -27,18 +27,17 @@ LARGEST = 192
 """Pixels a side of a picture; larger ones are reduced."""
 COLOURS = ((37, 99, 235), (217, 119, 6))
 """Of captions A and B, as everywhere on the page."""
-LEGEND = "The maps: {legend} What they were tested for, and how far they passed: docs/mini.md, section 7."
 STRONGEST = 99.0
 """Percentile of a map's strength that has the full colour: a single place cannot fade all others."""
 
 
-def denoising_html(captions: Sequence[str], answers: Sequence[Answer]) -> str:
+def denoising_html(captions: Sequence[str], answers: Sequence[Answer], with_maps: bool = True) -> str:
     """A panel for each answer that shows its denoising; empty if none does."""
-    panels = [_panel(answer, len(captions)) for answer in answers if answer.denoised]
+    panels = [_panel(answer, len(captions), with_maps) for answer in answers if answer.denoised]
     return render("denoising.panels", panels=panels) if panels else ""
 
 
-def _panel(answer: Answer, captions: int) -> dict[str, Any]:
+def _panel(answer: Answer, captions: int, with_maps: bool) -> dict[str, Any]:
     denoised, evidence = answer.denoised, answer.scores.evidence if answer.scores else None
     assert denoised is not None
     assert evidence is not None
@@ -55,7 +54,7 @@ def _panel(answer: Answer, captions: int) -> dict[str, Any]:
         "title": answer.card.title,
         "clean": strip(denoised.clean[None]),
         "tiles": tiles,
-        "maps": _maps(denoised) if captions > 1 else None,
+        "maps": _maps(denoised) if with_maps and captions > 1 else None,
         "count": len(denoised.timestep_S),
         "first": _most_telling(loss_CS),
         "timesteps": denoised.timestep_S.tolist(),
@@ -114,7 +113,7 @@ def _maps(denoised: Denoised) -> dict[str, Any]:
     found_HW = np.where(overall.found_HW, overall.mean_HW, 0.0)
     return {
         "strip": _map_strip(mean_SHW),
-        "legend": LEGEND.format(legend=MAP_LEGEND),
+        "legend": MAP_LEGEND,
         "overall": _map_strip(found_HW[None]),
         "found": int(overall.found_HW.sum()),
         "places": int(overall.found_HW.size),

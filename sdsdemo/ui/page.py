@@ -52,8 +52,8 @@ def build_page(workbench: Workbench, space: str = "", assets: Path = ASSETS, job
                 finetune = FinetuneTab(workbench, jobs or Jobs(workbench), registry, run_id)
             with gr.Tab("Results", id="results") as results_tab:
                 results = ResultsTab(registry, assets)
-            with gr.Tab("About", id="about"):
-                about.build(workbench)
+            with gr.Tab("How it works", id="about"):
+                about.build(workbench, opening)
         results.wire(results_tab.select)
         browse.wire(browse_tab.select, tabs, compare.picture, [*compare.captions, *compare.as_scored])
         finetune.wire(finetune_tab.select, page, tabs, compare, browse, results)

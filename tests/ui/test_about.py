@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.settings import ASSETS, ROOT, Settings
-from sdsdemo.ui import about, results_story
+from sdsdemo.ui import about, results_html, results_story
+from sdsdemo.ui.opening import read_opening
 
 
 def test_the_about_tab_shows_the_stored_figures_with_n_and_intervals(tmp_path: Path) -> None:
@@ -68,3 +70,45 @@ def test_the_about_tab_says_of_each_model_whether_it_is_here() -> None:
     assert "MB, here" in html
     assert "GB to download" in html
     assert "MB, once it is trained" in html
+
+
+def test_the_first_step_shows_the_stored_picture_and_its_captions() -> None:
+    workbench = Workbench(Settings.from_environment({}))
+    opening = read_opening(workbench)
+    assert opening is not None
+    html = about.page_html(workbench, opening)
+    assert len(re.findall(r"<li( class=\"first\")?><h3>", html)) == 6
+    assert html.count('<section class="denoising"') == 1
+    assert 'class="tile map' not in html
+    for caption in opening[0].captions:
+        assert caption in html
+    assert html.count("<small>(true)</small>") == 1
+    assert "denoising" not in re.findall(r'class="([^"]+)"', about.page_html(workbench))
+
+
+def test_what_others_published_stands_apart_from_what_we_measured() -> None:
+    html = about.models_html(Workbench(Settings.from_environment({})))
+    cards = re.findall(r"<article>.*?</article>", html, re.S)
+    kinds = [("Measured here" in card, "Published by others, not measured here" in card) for card in cards]
+    assert set(kinds) == {(True, False), (False, True), (False, False)}
+    for card in cards:
+        _, _, after = card.partition("Published by others")
+        assert "Measured on" not in after
+
+
+def test_the_documents_of_how_it_works_are_links_to_their_text() -> None:
+    html = about.page_html(Workbench(Settings.from_environment({})))
+    assert set(re.findall(r'href="docs/([^"]+)"', html)) == set(about.DOCUMENTS)
+    assert set(about.DOCUMENTS) < {path.name for path in (ROOT / "docs").glob("*.md")}
+
+
+def test_headings_of_how_it_works_and_results_never_skip_a_level() -> None:
+    workbench = Workbench(Settings.from_environment({}))
+    stored = json.loads((ASSETS / results_story.MEASURED).read_text())
+    parts = [getattr(results_story, f"{name}_part")(ASSETS) for name in ("gap", "effects", "cost")]
+    for html in (
+        about.page_html(workbench, read_opening(workbench)),
+        "".join([*parts, results_html.result_html(stored)]),
+    ):
+        levels = [1, *map(int, re.findall(r"<h(\d)", html))]
+        assert all(now <= before + 1 for before, now in pairwise(levels)), levels

@@ -123,7 +123,7 @@ def test_browse_is_sent_once_when_it_is_opened(page: Page, address: str, query: 
     page.locator(".pair-card").first.wait_for()
     page.wait_for_timeout(1_500)
     assert len(large) == 1
-    tab(page, "About")
+    tab(page, "How it works")
     tab(page, "Browse")
     page.wait_for_timeout(1_500)
     assert len(large) == 1
@@ -162,7 +162,7 @@ def test_the_views_of_all_tabs_are_there_after_a_reload_in_another(page: Page, a
     page.locator(".tag-row", has_text="Noun inside").click()
     expect(page).to_have_url(f"{address}?tab=browse&tag=tag=Noun+inside")
     count = page.locator(COUNT).inner_text()
-    tab(page, "About")
+    tab(page, "How it works")
     expect(page).to_have_url(f"{address}?tab=about")
     page.reload()
     tab(page, "Browse")

@@ -14,6 +14,7 @@ from playwright.sync_api import Page, expect
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.data.mini.benchmarks import SWAPS
 from sdsdemo.evaluation.store import read_run
+from sdsdemo.models.cards import all_cards
 from sdsdemo.settings import ASSETS, Settings
 from tests.conftest import WAIT_MS, free_port
 from tests.late import held_back
@@ -141,8 +142,21 @@ def test_results_show_the_shipped_run_with_downloads(page: Page, address: str) -
         assert Path(download.value.path()).stat().st_size > 1_000
 
 
-def test_a_count_of_the_matrix_opens_its_examples_and_back_returns(page: Page, address: str) -> None:
-    page.goto(address + "?tab=results")
+def test_from_how_it_works_to_results_to_the_examples_of_a_count_and_back(page: Page, address: str) -> None:
+    page.goto(address + "?tab=about")
+    panel, cards = page.locator("#about .denoising"), page.locator("#about .cards article:visible")
+    expect(page.locator("#about .find-models output")).to_have_text(f"{len(all_cards())} models")
+    page.get_by_label("Find a model").fill("creativeml nosuch")
+    expect(page.locator("#about .find-models output")).to_have_text(f"0 of {len(all_cards())} models: try fewer words")
+    page.get_by_label("Find a model").fill("CreativeML stable")
+    expect(cards).to_have_count(sum("CreativeML" in card.licence for card in all_cards().values()))
+    page.keyboard.press("Escape")
+    expect(cards).to_have_count(len(all_cards()))
+    before = panel.get_attribute("style")
+    page.locator("#about input[type=range]").press("ArrowRight")
+    expect(panel).not_to_have_attribute("style", before or "")
+    page.locator("#about .steps").get_by_role("link", name="Results").click()
+    expect(page).to_have_url(address + "?tab=results")
     count = page.locator(".against a").nth(12)
     words = count.inner_text()
     page.evaluate("window.stays = true")

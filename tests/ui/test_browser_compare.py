@@ -265,7 +265,7 @@ def test_a_phone_shows_everything_without_scrolling_sideways(visit, scheme):
     page.locator("#settings > button").click()
     expect(page.get_by_label("Seed")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    page.get_by_role("tab", name="About").click()
+    page.get_by_role("tab", name="How it works").click()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     expect(page.locator("footer .divider").first).to_be_hidden()
     expect(page.locator(".gradio-container > .main")).to_have_css("padding-left", "16px")

@@ -289,6 +289,13 @@ def about_views(text: str) -> Views:
     yield "page masthead", render("page.masthead")
     yield "about measured", about.measured_html()
     yield "about page", about.page_html(bench)
+    example = ShownExample(name=text, path=Path("x.png"), captions=(f"{text} one", text), true=0, title=text)
+    card = MINI_CARDS[1]
+    scores, denoised = FakeDenoiser(card).score_and_show(
+        Image.new("RGB", (9, 9), "red"), example.captions, budget(3, 1), most=1.0
+    )
+    answer = Answer(card=card, scores=scores, preference=decide(scores), denoised=denoised)
+    yield "about page with a picture", about.page_html(bench, (example, [answer]))
     yield "about experiment", about.experiment_html()
     yield "about models", about.models_html(bench)
     published: tuple[dict[str, str], ...] = (

@@ -1,5 +1,6 @@
 /* The slider of a panel moves its pictures, and a cursor in both charts; pointing at a chart moves the slider. */
-const charts = () => document.querySelectorAll('#evidence .js-plotly-plot');
+const evidence = element.closest('#evidence'); // elsewhere the panel stands alone
+const charts = () => (evidence ? evidence.querySelectorAll('.js-plotly-plot') : []);
 
 function show(panel, at) {
   const timesteps = JSON.parse(panel.dataset.timesteps);
@@ -89,6 +90,7 @@ element.addEventListener('click', (event) => {
 });
 
 /* Charts are drawn after the page, and anew with each answer. */
-new MutationObserver(() => requestAnimationFrame(placeCursors))
-  .observe(element.closest('#evidence'), {childList: true, subtree: true});
+if (evidence) {
+  new MutationObserver(() => requestAnimationFrame(placeCursors)).observe(evidence, {childList: true, subtree: true});
+}
 window.addEventListener('resize', () => requestAnimationFrame(placeCursors));

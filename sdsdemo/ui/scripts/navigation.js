@@ -109,6 +109,10 @@ the browser tab, where nobody else sees it, and restored after a reload; so are 
   }
 
   const start = tabNow();
+  const ARRIVING = 'arriving'; // no flash of the first tab where the URL names another
+  if (start !== FIRST) document.documentElement.classList.add(ARRIVING);
+  const unveil = () => document.documentElement.classList.remove(ARRIVING);
+  setTimeout(unveil, 5000);
   let waiting = 1; // views that were asked for and have not arrived
   let arrived = 0; // when the last one did
   let asked = {}; // by tab, the queries of the last one
@@ -164,6 +168,7 @@ the browser tab, where nobody else sees it, and restored after a reload; so are 
     arrived = Date.now();
     if (shownTab === null) shownTab = start;
     if (!hasMoved) go(tabNow());
+    setTimeout(unveil);
     const known = tabs().some((one) => one.dataset.tabId === tabNow()) ? tabNow() : openTab();
     if (!hasMoved) [shownTab, shownExample] = [known, exampleOf(known)];
     follow();
