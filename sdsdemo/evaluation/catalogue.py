@@ -23,6 +23,8 @@ from sdsdemo.core.outcomes import contest, judge
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.freshness import current
+from sdsdemo.evaluation.margin_box import MarginBox
+from sdsdemo.evaluation.orders import apart, varied
 from sdsdemo.evaluation.store import StoredRun
 from sdsdemo.evaluation.summary import by_chance, tag_rows, tags_of, transitions, true_captions
 from sdsdemo.types import Example, Scores
@@ -46,7 +48,8 @@ OF_SEVERAL = {ANY: "any of the tags", ALL: "all of the tags"}
 """For kinds of tags that an example may have several of."""
 DECIDED = {ANY: "either", "decided": "decided both times", "undecided": "undecided at least once"}
 ORDER = {
-    "benchmark": "benchmark order",
+    "varied": "varied",
+    "benchmark": "the benchmark's order",
     "closest": "closest call first",
     "worst": "clearest mistake first",
     "best": "clearest success first",
@@ -72,6 +75,8 @@ class Filter:
     decided: str = ANY
     words: str = ""
     order: str = "benchmark"
+    box: MarginBox | None = None
+    """Which margins of the two models to keep; None keeps every example."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -118,6 +123,11 @@ class Catalogue:
     def place(self, example: str) -> int | None:
         """The place of the example with this id; None if absent."""
         return next((e for e, found in enumerate(self.examples) if found.id == example), None)
+
+    def usual_margin(self, model: str) -> float:
+        """The median size of a model's finite margins, in its own units; NaN if there is none."""
+        size_E = np.abs(self.margin[model][np.isfinite(self.margin[model])])
+        return float(np.median(size_E)) if len(size_E) else float("nan")
 
     def tag_choices(self, kinds: Sequence[str]) -> list[str]:
         """`kind=tag` of all tags that occur."""
@@ -197,6 +207,8 @@ def select(catalogue: Catalogue, wanted: Filter) -> np.ndarray:
         keep_E &= catalogue.decided[wanted.model] == (wanted.decided == "decided")
     for word in wanted.words.casefold().split():
         keep_E &= np.array([word in text for text in catalogue.captions])
+    if wanted.box is not None:
+        keep_E &= wanted.box.holds(catalogue.margin[wanted.model], catalogue.margin[wanted.against])
     return _ordered(catalogue, wanted, np.flatnonzero(keep_E))
 
 
@@ -290,25 +302,27 @@ def _has_tag(
 
 
 def _ordered(catalogue: Catalogue, wanted: Filter, places: np.ndarray) -> np.ndarray:
+    if wanted.order == "varied":
+        places = places[varied(*_kinds(catalogue, wanted, places))]
+        lost_E = ~(catalogue.finite[wanted.model] & catalogue.finite[wanted.against])
+        return places[np.argsort(lost_E[places], kind="stable")]
     margin_E = catalogue.margin[wanted.model]
     keys: dict[str, Any] = {
         "closest": lambda: np.abs(margin_E),
         "worst": lambda: margin_E,
         "best": lambda: -margin_E,
-        "disagreement": lambda: -_apart(margin_E, catalogue.margin[wanted.against]),
+        "disagreement": lambda: -apart(margin_E, catalogue.margin[wanted.against]),
     }
     if wanted.order not in keys:
         return places
     return places[np.argsort(keys[wanted.order]()[places], kind="stable")]
 
 
-def _apart(a_E: np.ndarray, b_E: np.ndarray) -> np.ndarray:
-    """How far apart two models rank an example; NaN, sorted last, if one has no score."""
-    return np.where(np.isnan(a_E + b_E), np.nan, np.abs(_ranks(a_E) - _ranks(b_E)))
-
-
-def _ranks(value_E: np.ndarray) -> np.ndarray:
-    return np.argsort(np.argsort(value_E, kind="stable"), kind="stable")
+def _kinds(catalogue: Catalogue, wanted: Filter, places: np.ndarray) -> tuple[list[str], list[tuple[bool, bool]]]:
+    """The tag, and which of the two models is right, on the examples at these places."""
+    a_E, b_E = (catalogue.right[model][wanted.metric] for model in (wanted.model, wanted.against))
+    tags = [" ".join(facts(catalogue, int(place), ("tag",))) for place in places]
+    return tags, [(bool(a_E[place]), bool(b_E[place])) for place in places]
 
 
 def is_decided(scores: Scores, true: int = 1) -> bool:

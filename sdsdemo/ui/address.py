@@ -22,7 +22,7 @@ TABS: Mapping[str, Sequence[str]] = {
     ),
     "browse": (
         "run", "model", "against", "metric", "tag", "secondary", "category", "mode", "match", "outcome", "decided",
-        "words", "sort", "gallery", "example",
+        "words", "sort", "margins", "gallery", "example",
     ),
     "finetune": ("run", "preset", *(name for name in Recipe.__dataclass_fields__ if name != "data")),
     "results": ("result",),

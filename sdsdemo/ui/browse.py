@@ -1,7 +1,7 @@
 """The Browse tab: layout and wiring. Its content comes from `ui/browse_view.py`.
 
-Filters on top; the count, the open example if any, and the gallery on the left; clickable charts that filter on the
-right. Clicks in HTML arrive as `data-kind` and `data-pick`.
+On top the two models, saved views, and the filters that are set; then the plot and charts that filter, the gallery, and
+the open example in a panel beside it. Clicks in HTML arrive as `data-kind` and `data-pick`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from sdsdemo.evaluation.catalogue import (
 )
 from sdsdemo.ui import address, browse_address
 from sdsdemo.ui.address import Query
+from sdsdemo.ui.browse_bar import PICKED
 from sdsdemo.ui.browse_filters import (
     CLEARED,
     FilterValues,
@@ -39,7 +40,7 @@ from sdsdemo.ui.browse_filters import (
     metric_of,
     two_models,
 )
-from sdsdemo.ui.browse_view import BESIDE_EXAMPLE, CHARTS, SELECTING, TO_COMPARE, BrowseContent, BrowseView
+from sdsdemo.ui.browse_view import BESIDE_EXAMPLE, FILTERING, SELECTING, TO_COMPARE, BrowseContent, BrowseView
 from sdsdemo.ui.compare_html import message_html
 from sdsdemo.ui.open_in_compare import RunPictures
 from sdsdemo.ui.request_order import InOrder, LastSent, has_come, is_coming, number_of
@@ -83,20 +84,20 @@ class BrowseTab:
         self.sent_parts = {name: LastSent() for name in BESIDE_EXAMPLE}
         runs = registry.names()
         with gr.Column(elem_id="browse"):
-            self._build_filters(runs)
+            self._build_compared(runs)
+            clicks, bar = script("clicks"), script("clicks") + script("more_filters")
+            self.count = gr.HTML(render("parts.busy", sentence=READING), elem_id="browse-count", js_on_load=bar)
+            self._build_filters()
             self.message = gr.HTML(elem_id="browse-message")
             with gr.Row(elem_id="browse-main"):
-                with gr.Column(scale=7, min_width=300):
-                    self.count = gr.HTML(render("parts.busy", sentence=READING), elem_id="browse-count")
-                    opened = script("copy_link") + script("clicks") + script("browse_keys")
-                    self.example = gr.HTML(
-                        elem_id="browse-example",
-                        js_on_load=opened,
-                    )
-                    self.gallery = gr.HTML(elem_id="browse-gallery", js_on_load=script("clicks"))
-                with gr.Column(scale=5, min_width=300):
-                    self.charts = gr.HTML(elem_id="browse-charts", js_on_load=script("clicks"))
-                    self.scatter = gr.HTML(elem_id="browse-scatter", js_on_load=script("clicks"))
+                with gr.Column(elem_id="browse-facets"):
+                    self.scatter = gr.HTML(elem_id="browse-scatter", js_on_load=script("brush") + clicks)
+                    self.charts = gr.HTML(elem_id="browse-charts", js_on_load=clicks)
+                with gr.Column(elem_id="browse-list"):
+                    self.gallery = gr.HTML(elem_id="browse-gallery", js_on_load=clicks)
+                with gr.Column(elem_id="browse-panel"):
+                    opened = script("copy_link") + clicks + script("browse_keys") + script("browse_panel")
+                    self.example = gr.HTML(elem_id="browse-example", js_on_load=opened)
             with gr.Accordion("Winoground and your own sets", open=False):
                 gr.HTML(render("browse.gated"))
         self.page, self.selected = gr.State(0), gr.State(Selection())
@@ -104,17 +105,19 @@ class BrowseTab:
             self.message, self.count, self.example, self.gallery, self.charts, self.scatter, self.page, self.selected,
         ]  # fmt: skip
 
-    def _build_filters(self, runs: Sequence[str]) -> None:
+    def _build_compared(self, runs: Sequence[str]) -> None:
         models = list(self.workbench.settings.models)
         with gr.Row(elem_id="browse-models"):
             self.run = gr.Dropdown(list(runs), value=runs[0] if runs else None, label="Run", min_width=140)
-            self.model = gr.Dropdown(models, value=models[0] if models else None, label="First model ●", min_width=170)
+            self.model = gr.Dropdown(models, value=models[0] if models else None, label="First model", min_width=170)
             second = models[1] if len(models) > 1 else models[0] if models else None
-            self.against = gr.Dropdown(models, value=second, label="Second model ◆", min_width=170)
+            self.against = gr.Dropdown(models, value=second, label="Second model", min_width=170)
+            self.order = gr.Dropdown([(words, key) for key, words in ORDER.items()], value="varied", label="Sort")
+
+    def _build_filters(self) -> None:
+        with gr.Row(elem_id="browse-filters"):
             self.metric = gr.Dropdown(list(METRICS), value="text", label="Metric", min_width=110)
             self.who = gr.Dropdown([(words, who) for who, words in WHO.items()], value=ANY, label="Outcome")
-            self.order = gr.Dropdown([(words, key) for key, words in ORDER.items()], value="benchmark", label="Sort")
-        with gr.Row(elem_id="browse-filters"):
             self.tags = gr.Dropdown([], multiselect=True, label="Tag", min_width=170)
             self.secondary = gr.Dropdown([], multiselect=True, label="Secondary tag", min_width=150)
             self.categories = gr.Dropdown([], multiselect=True, label="Failure category", min_width=150, visible=False)
@@ -126,10 +129,11 @@ class BrowseTab:
                 [(words, key) for key, words in DECIDED.items()], value=ANY, label="Decided, first model", min_width=150
             )
             self.words = gr.Textbox(label="Words in the captions", placeholder="for example: red left", min_width=150)
+            self.box = gr.Textbox(label="Margins", visible="hidden")
             self.clear = gr.Button("Clear", min_width=80, elem_id="browse-clear")
         self.filters: list[Any] = [
             self.run, self.model, self.against, self.metric, self.tags, self.secondary, self.categories, self.modes,
-            self.who, self.decided, self.words, self.order, self.of_several,
+            self.who, self.decided, self.words, self.order, self.of_several, self.box,
         ]  # fmt: skip
 
     def wire(self, opened: Any, tabs: gr.Tabs, picture: Any, question: Sequence[Any]) -> None:
@@ -141,11 +145,13 @@ class BrowseTab:
         self.run.input(self.open_with, [*self.filters, *state], [*self.choices, *self.outputs], **last)
         changed = [field.change for field in self.filters if field is not self.run]
         gr.on(changed, self._refresh, [*self.filters, *state], self.outputs, **last)
+        compared = [field.input for field in (self.run, self.model, self.against)]
+        gr.on(compared, None, None, self.box, js=script("no_margins"), api_visibility="private")
         self.clear.click(cleared_values, None, self.cleared, **quick)
-        for part in (self.gallery, self.charts, self.scatter, self.example):
+        for part in (self.count, self.gallery, self.charts, self.scatter, self.example):
             part.select(
                 self._pick, [*self.filters, *state],
-                [*self.cleared, *self.outputs, tabs, picture, *question],
+                [*self.picked, *self.outputs, tabs, picture, *question],
                 trigger_mode="multiple",  # with "always_last", a second click would be sent with the first one's pick
                 **quick,
             ).then(None, js=script("show_example"), api_visibility="private")  # fmt: skip
@@ -161,13 +167,18 @@ class BrowseTab:
     @property
     def opened(self) -> list[Any]:
         """The components that a URL fills."""
-        more = [self.who, self.decided, self.words, self.order, self.of_several]
+        more = [self.who, self.decided, self.words, self.order, self.of_several, self.box]
         return [*self.choices, *more, *self.outputs]
 
     @property
     def cleared(self) -> list[Any]:
-        """The components that Clear empties and a click on a chart fills."""
+        """The components that Clear empties."""
         return [getattr(self, name) for name in CLEARED]
+
+    @property
+    def picked(self) -> list[Any]:
+        """The components that a click in the tab may fill."""
+        return [getattr(self, name) for name in PICKED]
 
     def open_address(self, query: Query, request: gr.Request | None) -> list[Any]:
         """Values for `opened` from the page's URL; nothing changes if it does not ask for this tab."""
@@ -183,7 +194,7 @@ class BrowseTab:
         except UserError:  # `_open` says it
             found = browse_address.Opened(default_filters(run, "", ""), 0, "")
         choices, shown = self._open(found.filters, found.page, found.example, request=request)
-        more = [getattr(found.filters, name) for name in ("who", "decided", "words", "order", "of_several")]
+        more = [getattr(found.filters, name) for name in ("who", "decided", "words", "order", "of_several", "box")]
         shown = self._unsent(request, shown)
         return [*choices, *more, *shown[:-1], Selection((shown.selected, number_of(request)))]
 
@@ -299,7 +310,7 @@ class BrowseTab:
 
         Does nothing if a later click overtook it, or arrived while it was being answered.
         """
-        late = [gr.skip()] * (len(self.cleared) + len(self.outputs) + TO_COMPARE)
+        late = [gr.skip()] * (len(PICKED) + len(self.outputs) + TO_COMPARE)
         if self.clicks.is_late(request):
             return late
         filters, selection = filled_in(values[:-2]), values[-1]
@@ -308,13 +319,13 @@ class BrowseTab:
         found = self.view.pick(filters, int(values[-2]), selected, kind, str(event.index), number)
         if self.clicks.is_late(request):
             return late
-        end = len(self.cleared) + len(self.outputs)
-        fields, to_compare = found[: len(self.cleared)], found[end:]
-        shown = self._unsent(request, BrowseContent(*found[len(self.cleared) : end]))
+        end = len(PICKED) + len(self.outputs)
+        fields, to_compare = found[: len(PICKED)], found[end:]
+        shown = self._unsent(request, BrowseContent(*found[len(PICKED) : end]))
         if kind in SELECTING:
             selection.opens(shown.selected, number)
-        if kind in CHARTS:
-            self._note(request, _filled(filters, CLEARED, fields))
+        if kind in FILTERING:
+            self._note(request, _filled(filters, PICKED, fields))
         return [*fields, *shown._replace(selected=gr.skip()), *to_compare]
 
 

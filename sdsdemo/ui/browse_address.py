@@ -17,6 +17,7 @@ from sdsdemo.evaluation.catalogue import (
     Catalogue,
     select,
 )
+from sdsdemo.evaluation.margin_box import MarginBox
 from sdsdemo.ui import address
 from sdsdemo.ui.address import Query
 from sdsdemo.ui.browse_filters import FilterValues, default_filters, filter_of, two_models
@@ -25,10 +26,11 @@ from sdsdemo.ui.browse_html import PER_PAGE
 NAMES = {
     "run": "run", "model": "model", "against": "against", "metric": "metric", "tags": "tag", "secondary": "secondary",
     "categories": "category", "modes": "mode", "who": "outcome", "decided": "decided", "words": "words",
-    "order": "sort", "of_several": "match",
+    "order": "sort", "of_several": "match", "box": "margins",
 }  # fmt: skip
 """By filter, the field of the URL."""
 NOT_IN_RUN = "this run has no such {}"
+NO_BOX = "it must be two ranges such as -1:2,0:"
 
 
 class Opened(NamedTuple):
@@ -71,6 +73,7 @@ def read(query: Query, run: str, catalogue: Catalogue, shown_first: Sequence[str
         words=query.text("words", 200),
         order=query.choice("sort", ORDER, usual.order),
         of_several=query.choice("match", OF_SEVERAL, usual.of_several),
+        box=_box(query),
     )
     pages = max(1, -(-len(select(catalogue, filter_of(filters, catalogue))) // PER_PAGE))
     example = query.text("example")
@@ -78,6 +81,16 @@ def read(query: Query, run: str, catalogue: Catalogue, shown_first: Sequence[str
         query.leave_out("example", NOT_IN_RUN.format("example"))
         example = ""
     return Opened(filters, query.whole("gallery", 1, pages, 1) - 1, example)
+
+
+def _box(query: Query) -> str:
+    """The rectangle of margins in a canonical form; empty if there is none, or it is something else."""
+    try:
+        found = MarginBox.read(query.text("margins", 100))
+    except ValueError:
+        query.leave_out("margins", NO_BOX)
+        return ""
+    return "" if found is None else str(found)
 
 
 def _named(filters: FilterValues) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from sdsdemo.core.metrics import ACCURACY, METRICS
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.catalogue import ANY, DECIDED, OF_SEVERAL, ORDER, WHO, Catalogue, Filter
+from sdsdemo.evaluation.margin_box import MarginBox
 
-CLEARED = ("tags", "secondary", "categories", "modes", "who", "decided", "words", "of_several")
+CLEARED = ("tags", "secondary", "categories", "modes", "who", "decided", "words", "of_several", "box")
 """Filters that Clear empties."""
 
 
@@ -29,6 +30,8 @@ class FilterValues(NamedTuple):
     words: str
     order: str
     of_several: str = ANY
+    box: str = ""
+    """A rectangle of the two models' margins, as `MarginBox` writes it."""
 
 
 def filled_in(values: Sequence[Any]) -> FilterValues:
@@ -39,15 +42,19 @@ def filled_in(values: Sequence[Any]) -> FilterValues:
 
 def default_filters(run: str, model: str, against: str) -> FilterValues:
     """The default filters."""
-    return FilterValues(run, model, against, "text", [], [], [], [], ANY, ANY, "", "benchmark")
+    return FilterValues(run, model, against, "text", [], [], [], [], ANY, ANY, "", "varied")
 
 
 def two_models(catalogue: Catalogue, filters: FilterValues, shown_first: Sequence[str]) -> tuple[str, str]:
-    """The two requested models if the run has them; else those that the page shows first; else the run's."""
+    """The two requested models if the run has them; else those that the page shows first; else the run's.
+
+    The same model twice is only what was asked for: a model that is filled in differs from the other one.
+    """
     known = catalogue.models
-    first = next(m for m in (filters.model, *shown_first, *known) if m in known)
-    others = [m for m in (filters.against, *shown_first, *known) if m in known]
-    return first, next((m for m in others if m != first), first)
+    usual = [m for m in (*shown_first, *known) if m in known]
+    second = filters.against if filters.against in known else None
+    first = filters.model if filters.model in known else next((m for m in usual if m != second), usual[0])
+    return first, second or next((m for m in usual if m != first), first)
 
 
 def filter_of(filters: FilterValues, catalogue: Catalogue) -> Filter:
@@ -79,7 +86,16 @@ def filter_of(filters: FilterValues, catalogue: Catalogue) -> Filter:
         words=(filters.words or "")[:200],
         order=filters.order,
         of_several=filters.of_several,
+        box=_box(filters.box),
     )
+
+
+def _box(text: str) -> MarginBox | None:
+    """Raises `UserError` for a text that is no rectangle."""
+    try:
+        return MarginBox.read(text)
+    except ValueError as error:
+        raise UserError(f"This range of margins cannot be used: {error}.") from None
 
 
 def metric_of(filters: FilterValues, catalogue: Catalogue) -> str:
@@ -90,4 +106,4 @@ def metric_of(filters: FilterValues, catalogue: Catalogue) -> str:
 
 def cleared_values() -> list[Any]:
     """The values to which Clear resets the components of `CLEARED`."""
-    return [[], [], [], [], ANY, ANY, "", ANY]
+    return [[], [], [], [], ANY, ANY, "", ANY, ""]

@@ -6,7 +6,7 @@ The layout is in `templates/browse_one_image.html`. Captions are numbered from 1
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,12 @@ from sdsdemo.core.outcomes import best_first, contest
 from sdsdemo.evaluation.catalogue import Catalogue
 from sdsdemo.types import Scores
 from sdsdemo.ui.browse_loss_lines import loss_lines_html
+from sdsdemo.ui.browse_parts import NamedModel, Titles
 from sdsdemo.ui.templates import render
 from sdsdemo.ui.thumbnails import LARGE, Thumbnails, picture_html
 
 SHOWN = 8
 """Up to this many captions, all are shown; of more, the true ones and this many rivals."""
-
-Titles = Mapping[str, str]
 
 
 def shown_captions(score_C: np.ndarray, true: int) -> list[int]:
@@ -68,7 +67,7 @@ def _how_many(captions: int, true: int) -> str:
     return f"{captions} captions: {true} true, {captions - true} {'rival' if captions - true == 1 else 'rivals'}"
 
 
-def model_html(catalogue: Catalogue, model: str, place: int, titles: Titles) -> str:
+def model_html(catalogue: Catalogue, model: str, place: int, mark: NamedModel) -> str:
     """One model's result: a row per caption with its score, the outcome in words, and loss curves."""
     scores, true = catalogue.scores[model][place], catalogue.true[place]
     score_C, captions = scores.score_IC[0], catalogue.examples[place].captions
@@ -78,7 +77,7 @@ def model_html(catalogue: Catalogue, model: str, place: int, titles: Titles) -> 
     outcome, sentence = _outcome(catalogue, model, place)
     return render(
         "browse_one_image.matrix",
-        title=titles[model],
+        model=mark,
         unit=unit,
         rows=[_row(c, captions[c], scores, true) for c in shown],
         more=f"The best {len(shown) - true} of {len(score_C) - true} rivals." if left_out else "",

@@ -9,19 +9,23 @@ import logging
 from typing import Any, NamedTuple
 
 import gradio as gr
+import numpy as np
 
 from sdsdemo.app.run_registry import RunRegistry
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.catalogue import (
     ANY,
+    Catalogue,
     by_mode,
     by_tag,
     by_transition,
     select,
     tally,
 )
-from sdsdemo.ui import address, browse_address, browse_html
+from sdsdemo.ui import address, browse_address, browse_bar, browse_charts, browse_html, browse_plot
+from sdsdemo.ui.browse_bar import PICKED, VIEWS
+from sdsdemo.ui.browse_example import Position, example_html
 from sdsdemo.ui.browse_filters import CLEARED, FilterValues, cleared_values, filter_of
 from sdsdemo.ui.compare_html import message_html
 from sdsdemo.ui.open_in_compare import RunPictures
@@ -37,6 +41,8 @@ BESIDE_EXAMPLE = ("tally", "gallery", "charts", "scatter")
 """Parts that opening an example leaves unchanged: nine tenths of an answer's bytes."""
 CHARTS = {"tag": "tags", "mode": "modes", "who": "who"}
 """By the kind of a click in a chart, the filter that it sets."""
+FILTERING = (*CHARTS, "view", "unset", "box")
+"""Clicks that set filters."""
 TO_COMPARE = 6
 """Number of components that take an example: the tabs, the picture, two captions, the region, the timestep range."""
 
@@ -81,46 +87,47 @@ class BrowseView:
         last = max(0, (len(places) - 1) // browse_html.PER_PAGE)
         page = min(max(page, 0), last)
         place = catalogue.place(selected)
-        example = ""
-        if place is not None:
-            among = [int(p) for p in places]
-            position = f"{among.index(place) + 1} of {len(among)}" if place in among else "not among the filtered"
-            link = address.link("browse", self.address(filters, selected), self.space)
-            example = browse_html.example_html(catalogue, place, position, wanted, titles, link, self.thumbs, opened_by)
         models = list(dict.fromkeys((wanted.model, wanted.against)))
-        charts = (
-            browse_html.tags_html(by_tag(catalogue, wanted), wanted, titles)
-            + browse_html.transitions_html(by_transition(catalogue, wanted), wanted, titles)
-            + browse_html.modes_html(by_mode(catalogue, wanted), wanted, titles)
-        )
+        tallies = [tally(catalogue, model, wanted.metric, places) for model in models]
         return BrowseContent(
             message="".join(map(message_html, catalogue.notes)),
             tally=render("parts.address", query=self.address(filters))
-            + browse_html.count_html(len(places), len(catalogue.examples))
-            + browse_html.tallies_html([tally(catalogue, m, wanted.metric, places) for m in models], models, titles)
-            + browse_html.lesson_html(models),
-            example=example,
+            + browse_bar.bar_html(catalogue, filters, wanted, titles, len(places)),
+            example="" if place is None else self._example(catalogue, place, filters, places, opened_by),
             gallery=(render("parts.address", query=address.write("browse", {"gallery": page + 1})) if page else "")
-            + browse_html.gallery_html(catalogue, places, page, wanted, self.thumbs),
-            charts=charts,
-            scatter=browse_html.scatter_html(catalogue, places, wanted, titles),
+            + browse_html.gallery_html(catalogue, places, page, wanted, titles, self.thumbs),
+            charts=browse_charts.tallies_html(tallies, models, titles)
+            + browse_html.lesson_html(models)
+            + browse_charts.tags_html(by_tag(catalogue, wanted), wanted, titles)
+            + browse_charts.modes_html(by_mode(catalogue, wanted), wanted, titles),
+            scatter=browse_plot.plot_html(catalogue, places, wanted, titles, by_transition(catalogue, wanted)),
             page=page,
             selected=selected if place is not None else "",
         )
 
+    def _example(
+        self, catalogue: Catalogue, place: int, filters: FilterValues, places: np.ndarray, opened_by: int
+    ) -> str:
+        """The open example. places: those that pass the filters, in order."""
+        among, titles = places.tolist(), {name: self.title(name) for name in catalogue.models}
+        position = Position(among.index(place) + 1 if place in among else 0, len(among))
+        link = address.link("browse", self.address(filters, catalogue.examples[place].id), self.space)
+        wanted = filter_of(filters, catalogue)
+        return example_html(catalogue, place, position, wanted, titles, link, self.thumbs, opened_by)
+
     def pick(
         self, filters: FilterValues, page: int, selected: str, kind: str, pick: str, opened_by: int = 0
     ) -> list[Any]:
-        """The effect of a click: values for the components that Clear empties, for `BrowseContent`, and for Compare."""
-        fields: list[Any] = [gr.skip()] * len(CLEARED)
+        """The effect of a click: values for the components of `PICKED`, for `BrowseContent`, and for Compare."""
+        fields: list[Any] = [gr.skip()] * len(PICKED)
         compare: list[Any] = [gr.skip()] * TO_COMPARE
         if kind == "clear":
-            return [*cleared_values(), *[gr.skip()] * len(BrowseContent._fields), *compare]
-        if kind in CHARTS:
-            name = CHARTS[kind]
-            now = _toggled(getattr(filters, name), pick)
-            fields[CLEARED.index(name)] = now
-            return [*fields, *self.show(filters._replace(**{name: now}), 0, selected, opened_by), *compare]
+            fields[: len(CLEARED)] = cleared_values()
+            return [*fields, *[gr.skip()] * len(BrowseContent._fields), *compare]
+        if kind in FILTERING:
+            now = self._filtered(filters, kind, pick)
+            fields = [getattr(now, name) for name in PICKED]
+            return [*fields, *self.show(now, 0, selected, opened_by), *compare]
         if kind == "compare":
             return [*fields, *[gr.skip()] * len(BrowseContent._fields), *self._to_compare(filters, selected, pick)]
         to_page = page
@@ -136,6 +143,16 @@ class BrowseView:
         if kind in SELECTING and to_page == page and shown.gallery:
             return [*fields, *shown._replace(**dict.fromkeys(BESIDE_EXAMPLE, gr.skip())), *compare]
         return [*fields, *shown, *compare]
+
+    def _filtered(self, filters: FilterValues, kind: str, pick: str) -> FilterValues:
+        """The filters after a click that sets some."""
+        if kind == "view":
+            return browse_bar.view_filters(filters, pick) if pick in VIEWS else filters
+        if kind == "unset":
+            return browse_bar.without(filters, pick, self.registry.catalogue(filters.run).metrics[0])
+        if kind == "box":
+            return filters._replace(box=pick)
+        return filters._replace(**{CHARTS[kind]: _toggled(getattr(filters, CHARTS[kind]), pick)})
 
     def _moved(self, filters: FilterValues, page: int, selected: str, step: int) -> tuple[int, str]:
         """The page and the id of the neighbour in the filtered order."""

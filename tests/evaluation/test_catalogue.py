@@ -34,7 +34,7 @@ from sdsdemo.evaluation.store import RunFolder, read_run
 from sdsdemo.models import cards
 from sdsdemo.settings import ROOT, Settings, budget
 from sdsdemo.types import Evidence, Example, Picture, Scores
-from sdsdemo.ui import browse, browse_filters, browse_view, results_html
+from sdsdemo.ui import browse, browse_bar, browse_filters, browse_view, results_html
 from sdsdemo.ui.browse import BrowseTab
 from sdsdemo.ui.browse_filters import FilterValues
 from sdsdemo.ui.result_files import addresses
@@ -179,7 +179,7 @@ ASKED = FilterValues("runs/made", "mini-clip", "mini-diffusion", "text", [], [],
 
 def test_an_example_shows_every_model_s_scores_and_curves(tab: BrowseTab) -> None:
     shown = tab.view.show(ASKED, 0, "e1")
-    assert "2 of 6" in shown.example
+    assert "Example 2 of 6<" in shown.example
     assert shown.example.count("<table>") == 2
     assert "One caption wins." in shown.example
     assert "undecided: other noise draws may change it" in shown.example
@@ -202,10 +202,10 @@ def test_pairs_count_ties_and_scores_that_are_no_number_by_metric(
     monkeypatch.setattr(tab.registry, "catalogue", lambda name: found)
     shown = tab.view.show(ASKED, 0, "e4")
     assert not shown.message
-    assert "n = 4 <small>1 tie, which counts as wrong, 2 left out: a score is not finite" in shown.tally
-    by_match = tab.view.show(ASKED._replace(metric="group_match"), 0, "").tally
+    assert "n = 4 <small>1 tie, which counts as wrong, 2 left out: a score is not finite" in shown.charts
+    by_match = tab.view.show(ASKED._replace(metric="group_match"), 0, "").charts
     assert "n = 4 <small>no ties, 2 left out" in by_match
-    assert shown.gallery.count('aria-label="no number"') == 2
+    assert shown.gallery.count('title="Mini CLIP: no number"') == 2
     lost = tab.view.show(ASKED._replace(who="no number"), 0, "")
     assert "<b>2</b> of 6" in lost.tally
     assert "nan" not in lost.charts + lost.scatter
@@ -214,8 +214,8 @@ def test_pairs_count_ties_and_scores_that_are_no_number_by_metric(
 def test_the_lesson_stands_beside_the_shares_of_both_mini_models(tab: BrowseTab) -> None:
     turned = ASKED._replace(model="mini-diffusion", against="mini-clip")
     for asked in (ASKED, turned):
-        assert LESSON in unescape(tab.view.show(asked, 0, "").tally)
-    assert LESSON not in unescape(tab.view.show(ASKED._replace(against="mini-clip"), 0, "").tally)
+        assert LESSON in unescape(tab.view.show(asked, 0, "").charts)
+    assert LESSON not in unescape(tab.view.show(ASKED._replace(against="mini-clip"), 0, "").charts)
 
 
 def test_everything_foreign_is_escaped(tab: BrowseTab) -> None:
@@ -242,14 +242,14 @@ def test_a_value_that_means_nothing_is_one_sentence(tab: BrowseTab, asked: Filte
 
 
 def test_opening_an_example_sends_nothing_else_again(tab: BrowseTab) -> None:
-    sent = tab.view.pick(ASKED, 0, "e1", "example", "e2")[len(browse_filters.CLEARED) :]
+    sent = tab.view.pick(ASKED, 0, "e1", "example", "e2")[len(browse_bar.PICKED) :]
     opened = dict(zip(browse_view.BrowseContent._fields, sent, strict=False))
     assert 'data-id="e2"' in opened["example"]
     assert all(opened[name] == gr.skip() for name in browse_view.BESIDE_EXAMPLE)
 
 
 def test_clicks_toggle_filters_and_steps_follow_the_filtered_order(tab: BrowseTab) -> None:
-    filters = browse_filters.CLEARED
+    filters = browse_bar.PICKED
     fields = tab.view.pick(ASKED, 0, "", "tag", "tag=Noun")
     assert fields[filters.index("tags")] == ["tag=Noun"]
     assert "<b>2</b> of 6" in fields[len(filters) + 1]
@@ -318,7 +318,7 @@ def test_a_refresh_that_knows_no_example_leaves_the_open_one_alone(tab: BrowseTa
 
     late = tab._refresh(None, *ASKED, 0, browse.Selection())
     assert (late.example, late.selected) == (gr.skip(), gr.skip())
-    assert "Example e1<" in tab._refresh(None, *ASKED, 0, browse.Selection(("e1", 3))).example
+    assert 'data-id="e1"' in tab._refresh(None, *ASKED, 0, browse.Selection(("e1", 3))).example
     elsewhere = tab._refresh(None, *ASKED, 0, browse.Selection(("of another run", 3)))
     assert elsewhere.example == gr.skip()
 
@@ -355,7 +355,7 @@ def test_back_pressed_again_while_a_view_is_drawn_closes_the_example(
         tab.open_address(Query("browse", ""), asked[1])
         return shown
 
-    assert "Example e1<" in str(tab._reopen(asked[0], *ASKED, 0, browse.Selection(("e1", 3)))[place])
+    assert 'data-id="e1"' in str(tab._reopen(asked[0], *ASKED, 0, browse.Selection(("e1", 3)))[place])
     monkeypatch.setattr(tab.view, "show", pressed_meanwhile)
     assert tab._reopen(asked[0], *ASKED, 0, browse.Selection(("e1", 3)))[place] == gr.skip()
 

@@ -56,7 +56,7 @@ def test_browse_filters_are_read_back_as_they_were_written(catalogue: Catalogue,
         "mini", model, against, dice.choice(catalogue.metrics), some(catalogue.tag_choices(TAG_KINDS), dice),
         some(catalogue.tag_choices(SECONDARY_KINDS), dice), some(["small object", "two predicates"], dice),
         some(["swapped"], dice), dice.choice(list(WHO)), dice.choice(list(DECIDED)), dice.choice(["", "red & <b>"]),
-        dice.choice(list(ORDER)), dice.choice(list(OF_SEVERAL)),
+        dice.choice(list(ORDER)), dice.choice(list(OF_SEVERAL)), dice.choice(["", "-1.5:2,:0", ":,0.03:"]),
     )  # fmt: skip
     usual = browse_address.usual_filters("mini", catalogue, SHOWN)
     query = Query("browse", browse_address.write(filters, usual, example="17"))

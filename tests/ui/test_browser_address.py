@@ -94,6 +94,7 @@ def test_filters_are_in_the_address_and_there_after_a_reload(page: Page, address
     expect(page).to_have_url(f"{address}?tab=browse&tag=tag=Noun+inside")
     choose(page, "Sort", "clearest mistake first")
     expect(page).to_have_url(f"{address}?tab=browse&tag=tag=Noun+inside&sort=worst")
+    page.get_by_role("button", name="More filters").click()
     page.get_by_label("Words in the captions").fill("heart & <b>")
     expect(page).to_have_url(re.compile(r"words=heart\+%26\+%3Cb%3E&sort=worst$"))
     page.get_by_label("Words in the captions").fill("heart")
@@ -105,7 +106,7 @@ def test_filters_are_in_the_address_and_there_after_a_reload(page: Page, address
     expect(page.get_by_label("Words in the captions")).to_have_value("heart")
     expect(page.get_by_label("Sort", exact=True)).to_have_value("clearest mistake first")
     expect(page).to_have_url(re.compile(r"words=heart&sort=worst$"))
-    page.locator("#browse-clear").click()
+    page.get_by_role("button", name="Clear all").click()
     expect(page).to_have_url(f"{address}?tab=browse&sort=worst")
 
 

@@ -76,6 +76,7 @@ def choose(page: Page, field: str, option: str) -> None:
 def test_runs_of_either_kind_follow_each_other(page: Page, address: str) -> None:
     page.goto(address + "?tab=browse")
     expect(page.locator(COUNT)).to_have_text("400 of 400")
+    page.get_by_role("button", name="More filters").click()
     choose(page, "Metric", "group")
     choose(page, "Run", "runs/orders")
     expect(page.locator(COUNT)).to_have_text(f"{EXAMPLES} of {EXAMPLES}")
@@ -97,7 +98,7 @@ def test_runs_of_either_kind_follow_each_other(page: Page, address: str) -> None
 
 def test_an_example_of_many_captions_opens_and_goes_to_compare(page: Page, address: str) -> None:
     captions = read_benchmark("mini-retrieval")[0].captions
-    page.goto(address + "?tab=browse&run=runs/retrieval")
+    page.goto(address + "?tab=browse&run=runs/retrieval&sort=benchmark")
     page.locator(".pair-card").first.click()
     expect(page.locator(".example")).to_contain_text(f"{len(captions)} captions: 1 true, {len(captions) - 1} rivals")
     expect(page.locator(".example .matrix").first.locator("tr")).to_have_count(9)

@@ -84,7 +84,7 @@ def test_foreign_text_is_escaped_once_and_only_once_in_every_view(rendered: tupl
 
 
 def test_the_views_use_every_template(rendered: tuple[dict[str, str], set[str]]) -> None:
-    assert rendered[1] | {"parts.html"} >= {path.name for path in FILES}
+    assert rendered[1] | {"parts.html", "browse_parts.html"} >= {path.name for path in FILES}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)

@@ -18,6 +18,7 @@ from sdsdemo.core.intervals import paired_change, proportion
 from sdsdemo.data.mini.sketches import read_sketch
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.catalogue import Catalogue, Filter, by_mode, by_tag, by_transition, read_catalogue, tally
+from sdsdemo.evaluation.margin_box import MarginBox
 from sdsdemo.evaluation.store import RunFolder, read_run
 from sdsdemo.finetuning.recipe import PRESETS
 from sdsdemo.models import cards
@@ -25,7 +26,11 @@ from sdsdemo.settings import ASSETS, budget
 from sdsdemo.types import Answer, Evidence, Example, Picture, Preference, Scores
 from sdsdemo.ui import (
     about,
+    browse_bar,
+    browse_charts,
+    browse_example,
     browse_html,
+    browse_plot,
     compare_html,
     compare_logic,
     compare_models,
@@ -38,6 +43,8 @@ from sdsdemo.ui import (
     training_curves,
     word_changes,
 )
+from sdsdemo.ui.browse_example import Position
+from sdsdemo.ui.browse_filters import FilterValues, default_filters, filter_of
 from sdsdemo.ui.examples import ShownExample
 from sdsdemo.ui.templates import render
 from sdsdemo.ui.thumbnails import Thumbnails, picture_html
@@ -215,7 +222,6 @@ def browse_views(text: str, folder: Path) -> Views:
     titles = {model: f"{text} {model}" for model in MODELS}
     yield "browse picture", picture_html(example(2, text).images[0], 112, text, Thumbnails())
     yield "browse gated", render("browse.gated")
-    yield "browse count", browse_html.count_html(3, 400)
     yield "browse lesson", browse_html.lesson_html(MODELS) + browse_html.lesson_html(MODELS[:1])
     for one_image in (False, True):
         found = catalogue(text, folder / f"run{one_image}", one_image)
@@ -229,22 +235,44 @@ def _browse_views(name: str, text: str, found: Catalogue, titles: Mapping[str, s
         wanted = Filter(model=MODELS[0], against=MODELS[1], metric=metric, tags=tags, who="fixed", modes=("swapped",))
         for some in (places, places[:3], places[:0]):
             counted = [tally(found, model, metric, some) for model in MODELS]
-            yield f"{name} {metric} tallies {len(some)}", browse_html.tallies_html(counted, MODELS, titles)
-            parts = found, some, wanted, titles
-            yield f"{name} {metric} scatter {len(some)}", browse_html.scatter_html(*parts)
+            yield f"{name} {metric} tallies {len(some)}", browse_charts.tallies_html(counted, MODELS, titles)
+            for box in (None, MarginBox(-1.0, 1.0, y_low=0.0)):
+                parts = found, some, replace(wanted, box=box), titles, by_transition(found, wanted)
+                yield f"{name} {metric} plot {len(some)} {box}", browse_plot.plot_html(*parts)
             for page in (0, 1):
                 if page * browse_html.PER_PAGE < max(len(some), 1):
-                    shown = browse_html.gallery_html(found, some, page, wanted, thumbs)
+                    shown = browse_html.gallery_html(found, some, page, wanted, titles, thumbs)
                     yield f"{name} {metric} gallery {len(some)} {page}", shown
-        yield f"{name} {metric} tags", browse_html.tags_html(by_tag(found, wanted), wanted, titles)
+        yield f"{name} {metric} tags", browse_charts.tags_html(by_tag(found, wanted), wanted, titles)
         empty = replace(wanted, words="nowhere at all")
-        yield f"{name} {metric} tags of nothing", browse_html.tags_html(by_tag(found, empty), empty, titles)
-        yield f"{name} {metric} no tags", browse_html.tags_html({}, wanted, titles)
-        yield f"{name} {metric} modes", browse_html.modes_html(by_mode(found, wanted), wanted, titles)
-        yield f"{name} {metric} ways", browse_html.transitions_html(by_transition(found, wanted), wanted, titles)
+        yield f"{name} {metric} tags of nothing", browse_charts.tags_html(by_tag(found, empty), empty, titles)
+        yield f"{name} {metric} no tags", browse_charts.tags_html({}, wanted, titles)
+        yield f"{name} {metric} modes", browse_charts.modes_html(by_mode(found, wanted), wanted, titles)
+        for filters in (filters_of(wanted, text), filters_of(replace(wanted, against=MODELS[0]), text)):
+            asked_for = filter_of(filters, found)
+            yield f"{name} {metric} bar {filters.against}", browse_bar.bar_html(found, filters, asked_for, titles, 3)
+        closest = replace(wanted, order="closest")
+        yield f"{name} {metric} closest", browse_html.gallery_html(found, places, 0, closest, titles, thumbs)
     for place in places:
-        asked = found, int(place), f"{place} of {text}", wanted, titles, f"?tab=browse&example={text}", thumbs
-        yield f"{name} example {place}", browse_html.example_html(*asked, opened_by=int(place) % 2)
+        asked = found, int(place), Position(int(place) % 3, 9), wanted, titles, f"?tab=browse&example={text}", thumbs
+        yield f"{name} example {place}", browse_example.example_html(*asked, opened_by=int(place) % 2)
+
+
+def filters_of(wanted: Filter, text: str) -> FilterValues:
+    """Every filter set, with `text` where a visitor may write."""
+    usual = default_filters("run", wanted.model, wanted.against)
+    return usual._replace(
+        metric=wanted.metric,
+        tags=[f"tag={text}"],
+        secondary=[f"secondary_tag={text}"],
+        categories=[text],
+        of_several="all",
+        modes=[text],
+        who="fixed",
+        decided="decided",
+        words=text[:200],
+        box="-1:,:0.5",
+    )
 
 
 def renamed(text: str, **more: Any) -> dict[str, Any]:

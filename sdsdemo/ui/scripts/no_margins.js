@@ -1,0 +1,1 @@
+() => '' // margins of one model mean nothing for another
