@@ -9,10 +9,10 @@ import runpy
 
 from sdsdemo.finetuning import before_after, training
 from sdsdemo.settings import ROOT
-from sdsdemo.ui.finetune import FinetuneTab
+from sdsdemo.ui.run_estimate import RunEstimates
 
 before_after.ZERO_SHOT, before_after.RETRIEVAL = 6, (1, 5)  # type: ignore[assignment]
 training.KEEP_SECONDS = 0.2
-FinetuneTab._estimated = lambda tab, recipe: "About a minute."  # type: ignore[method-assign]
+RunEstimates._estimated = lambda estimates, recipe: "About a minute."  # type: ignore[method-assign]
 
 runpy.run_path(str(ROOT / "app.py"), run_name="__main__")

@@ -20,7 +20,7 @@ from sdsdemo.cli.mini import add_mini
 from sdsdemo.cli.output import Verbs, columns, note, progress, show, silent, verb
 from sdsdemo.cli.usage_errors import Parser
 from sdsdemo.errors import UserError
-from sdsdemo.finetuning.recipe import PRESET_WORDS, Recipe, cli_flag, from_preset, headings
+from sdsdemo.finetuning.recipe import PRESET_WORDS, USUAL_PRESET, Recipe, cli_flag, from_preset, headings
 from sdsdemo.settings import NOISES, REGION_WORDS, REGIONS, SEED, TIMESTEP_RANGE, TIMESTEPS, budget
 
 STOPPED = 130
@@ -121,7 +121,7 @@ def _add_finetune(verbs: Verbs) -> None:
     tune.description = f"{tune.description} A preset may override the defaults below: see --show."
     tune.add_argument("--out", type=Path, metavar="DIR", help="folder for weights, log and checkpoints")
     presets = "; ".join(f"{name}: {words}" for name, words in PRESET_WORDS.items())
-    tune.add_argument("--preset", default="mini", metavar="NAME", help=f"settings to start from ({presets})")
+    tune.add_argument("--preset", default=USUAL_PRESET, metavar="NAME", help=f"settings to start from ({presets})")
     tune.add_argument(
         "--resume",
         action="store_true",

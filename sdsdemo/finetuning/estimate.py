@@ -57,7 +57,9 @@ class Estimate:
         """Seconds for the whole run; fewer if the teacher has scored some pairs before."""
         pairs = min(recipe.pool or recipe.steps * recipe.batch, recipe.steps * recipe.batch)
         items = {"sds": recipe.fitted_on, "preference": pairs}.get(recipe.objective, 0)
-        again = self.images + (EVALUATIONS - 1) * self.first_images
+        every = recipe.measure_every or max(1, recipe.steps // EVALUATIONS)
+        between = max(0, -(-recipe.steps // every) - 1)
+        again = self.images + between * self.first_images
         evaluations = self.images * self.image + again * self.image_again
         return self.loading + items * self.item + pairs * self.frozen + recipe.steps * self.step + evaluations
 

@@ -39,6 +39,19 @@ class StoredRun(TypedDict):
     laps: list[StoredLap]
 
 
+class StoredStart(TypedDict):
+    """One run of the recipe that the page opens with: how it changed the text score."""
+
+    seed: int
+    seconds: float
+    core_seconds: float
+    """Time on the processor, over all threads."""
+    value: float
+    low: float
+    high: float
+    n: int
+
+
 class StoredRace(TypedDict):
     """race.json."""
 
@@ -48,16 +61,20 @@ class StoredRace(TypedDict):
     base: str
     benchmark: str
     n: int
+    seed: int
     runs: dict[str, StoredRun]
+    starts: list[StoredStart]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Race:
     """The stored race, checked."""
 
+    command: str
     base: str
     benchmark: str
     n: int
+    seed: int
     steps: int
     seconds: Mapping[str, float]
     recipes: Mapping[str, Mapping[str, Any]]
@@ -65,6 +82,8 @@ class Race:
     """By objective: step and text score of each evaluation."""
     pictures: Mapping[str, tuple[tuple[int, str], ...]]
     """By objective: step and bits of each evaluation."""
+    starts: tuple[StoredStart, ...]
+    """Runs of the recipe that the page opens with."""
 
 
 @cache
@@ -73,9 +92,11 @@ def read_race(path: Path = RACE_FILE) -> Race:
     stored: StoredRace = shipped(path, StoredRace)
     runs, n = stored["runs"], stored["n"]
     return Race(
+        command=stored["command"],
         base=stored["base"],
         benchmark=stored["benchmark"],
         n=n,
+        seed=stored["seed"],
         steps=max((lap["step"] for run in runs.values() for lap in run["laps"]), default=1),
         seconds={name: run["seconds"] for name, run in runs.items()},
         recipes={name: run["recipe"] for name, run in runs.items()},
@@ -83,4 +104,5 @@ def read_race(path: Path = RACE_FILE) -> Race:
             name: tuple((lap["step"], proportion(lap["right"], n)) for lap in run["laps"]) for name, run in runs.items()
         },
         pictures={name: tuple((lap["step"], lap["pictures"]) for lap in run["laps"]) for name, run in runs.items()},
+        starts=tuple(stored["starts"]),
     )

@@ -48,6 +48,24 @@ OBJECTIVES = {
     "features": "L_CLIP + lambda x regression onto the denoiser's intermediate features",
 }
 """Each objective in a few words."""
+OBJECTIVE_NAMES: dict[str, str] = {
+    "preference": "Ask the teacher once",
+    "sds": "The paper's: L_CLIP + λ·L_SDS",
+    "clip": "No teacher: the control",
+    "labels": "No teacher, but the truth: the upper bound",
+    "negatives": "No teacher, hard negatives",
+    "features": "Copy the teacher's features",
+}
+"""Each objective by a plain name, in the order of the page."""
+OBJECTIVE_MEANINGS: dict[str, str] = {
+    "preference": "Before training, the diffusion model says whether it prefers a caption to its swap; CLIP learns it.",
+    "sds": "In every step, CLIP's view of a picture must help the frozen diffusion model to denoise it.",
+    "clip": "CLIP's own contrastive loss alone: what more training does without a teacher.",
+    "labels": "CLIP is told which of a caption and its swap is true. No distillation: the most that can be hoped for.",
+    "negatives": "CLIP's own loss with swapped captions in every batch, as in NegCLIP.",
+    "features": "CLIP's own loss, and a regression onto what the diffusion model computes inside.",
+}
+"""What each objective does, in a line."""
 
 
 def setting(default: Any, meaning: str, heading: str = "") -> Any:
@@ -173,17 +191,31 @@ class Recipe:
         return {entry.name: getattr(self, entry.name) for entry in fields(self)}
 
     def command(self, out: str) -> str:
-        """The equivalent command line."""
+        """The equivalent command line, which starts from the command's own preset."""
         words = ["python", "-m", "sdsdemo", "finetune"]
+        usual = PRESETS[USUAL_PRESET]
         for entry in fields(self):
             value = getattr(self, entry.name)
-            if value != entry.default:
+            if value != getattr(usual, entry.name):
                 flag = cli_flag(entry.name)
                 words += ([flag] if value else ["--no-" + flag[2:]]) if isinstance(value, bool) else [flag, str(value)]
         return shlex.join([*words, "--out", out])
 
 
+USUAL_PRESET = "mini"
+"""The preset of the command line if it names none."""
 PRESETS: dict[str, Recipe] = {
+    "minute": Recipe(
+        objective="preference",
+        lam=3.0,
+        sharpness=4.0,
+        trained="all",
+        learning_rate=3e-4,
+        steps=200,
+        warm_up=20,
+        pool=2_400,
+        measure_every=25,
+    ),
     "quick": Recipe(steps=40, batch=32, warm_up=10, pool=800, fitted_on=256, measure_every=10),
     "mini": Recipe(lam=10.0),
     "paper-vit-b-16": Recipe(
@@ -201,7 +233,8 @@ PRESETS: dict[str, Recipe] = {
     ),
 }
 PRESET_WORDS = {
-    "quick": "a first look, about a minute",
+    "minute": "a change that can be seen, in about a minute",
+    "quick": "a first look at the paper's objective, half a minute",
     "mini": "the settings of Mini SDS-CLIP, a few minutes",
     "paper-vit-b-16": "the paper's settings as far as they are known; about 6 h on a 48 GB GPU (from memory)",
 }

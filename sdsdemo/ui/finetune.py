@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -21,15 +22,17 @@ from sdsdemo.app.sharing import GONE
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.phrases import duration
-from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.settings import FINETUNING
 from sdsdemo.ui import finetune_html, training_curves
 from sdsdemo.ui.address import Query
 from sdsdemo.ui.compare_html import message_html
 from sdsdemo.ui.finished_run import FinishedRun
+from sdsdemo.ui.open_in_compare import RunPictures
+from sdsdemo.ui.race import RaceView, race_view, spoken
 from sdsdemo.ui.recipe_form import OUR_FAULT, RecipeForm, in_page_words
 from sdsdemo.ui.request_order import InOrder
-from sdsdemo.ui.templates import render
+from sdsdemo.ui.run_estimate import RunEstimates
+from sdsdemo.ui.templates import render, script
 
 log = logging.getLogger(__name__)
 
@@ -37,19 +40,24 @@ POLL = 0.5
 """Seconds between two polls of the run; the page is never updated more often."""
 STORAGE_KEY, SECRET = "sdsdemo-run", "sdsdemo"
 """For the browser's storage, where the only confidential value is the id of the visitor's own run."""
-MEASURING = "Measuring how long a step takes here …"
 SCORING = "Scoring the Mini benchmark with your model; this takes a few seconds …"
 
 
 class FinetuneTab:
     """The components that events and other tabs need."""
 
-    def __init__(self, workbench: Workbench, jobs: Jobs, registry: RunRegistry, run_id: gr.BrowserState) -> None:
+    def __init__(
+        self,
+        workbench: Workbench,
+        jobs: Jobs,
+        registry: RunRegistry,
+        run_id: gr.BrowserState,
+        run_pictures: RunPictures,
+    ) -> None:
         """run_id: made outside the tabs, since a component inside one has no value until the tab is first shown."""
         self.workbench, self.jobs, self.run_id = workbench, jobs, run_id
-        self.finished, self.shared = FinishedRun(workbench, jobs, registry), SharedRuns(jobs, registry)
-        self._estimates: dict[tuple[object, ...], Any] = {}
-        self.estimated, self.watched = InOrder(), InOrder()
+        self.finished, self.shared = FinishedRun(workbench, jobs, registry, run_pictures), SharedRuns(jobs, registry)
+        self.watched = InOrder()
         with gr.Column(elem_id="finetune"):
             gr.HTML(render("finetune.introduction"))
             if not jobs.is_on:
@@ -69,8 +77,10 @@ class FinetuneTab:
 
     def _build_form(self) -> None:
         self.form = RecipeForm(self.workbench)
+        self.estimates = RunEstimates(self.workbench, self.jobs, self.form)
         self.address = gr.HTML(elem_id="ft-address")
         self.estimate = gr.HTML(elem_id="ft-estimate")
+        self.elsewhere = gr.HTML(elem_id="ft-elsewhere", js_on_load=script("copy_command"))
         self.message = gr.HTML(elem_id="ft-message")
         with gr.Row(elem_id="ft-actions"):
             self.start = gr.Button(
@@ -83,24 +93,27 @@ class FinetuneTab:
 
     def _build_run(self) -> None:
         self.status = gr.HTML(finetune_html.status_html(None), elem_id="ft-status")
-        with gr.Row(visible=False, elem_id="ft-go-on") as self.go_on:
-            self.steps_in_all = gr.Number(
-                label="Total steps", precision=0, elem_id="ft-steps-in-all", min_width=130,
-                info="More than before: the learning rate follows the longer schedule.",
-            )  # fmt: skip
-            self.resume = gr.Button("Resume", elem_id="ft-resume", min_width=130)
-        self.losses = gr.HTML(elem_id="ft-losses")
-        self.evaluations = gr.HTML(elem_id="ft-looks")
         with gr.Row(visible=False, elem_id="ft-use") as self.use:
             self.to_compare = gr.Button("Use in Compare", min_width=130)
             self.to_browse = gr.Button("Use in Browse", min_width=130)
             self.to_results = gr.Button("Use in Results", min_width=130)
             self.weights = gr.DownloadButton("Weights (.safetensors)", min_width=150)
             self.story = gr.DownloadButton("Record (run.json)", min_width=130)
+        with gr.Row(visible=False, elem_id="ft-go-on") as self.go_on:
+            self.steps_in_all = gr.Number(
+                label="Total steps", precision=0, elem_id="ft-steps-in-all", min_width=130,
+                info="More than before: the learning rate follows the longer schedule.",
+            )  # fmt: skip
+            self.resume = gr.Button("Resume", elem_id="ft-resume", min_width=130)
+        view = race_view(None, self.finished.thumbs)
+        self.said = gr.HTML(elem_id="ft-said", js_on_load=script("live_region"))
+        self.evaluations = gr.HTML(view.chart, elem_id="ft-looks")
+        self.pictures = gr.HTML(view.pictures, elem_id="ft-pictures")
         if self.workbench.settings.sign_in:
             self._build_push()
-        self.result = gr.HTML(elem_id="ft-result")
+        self.result = gr.HTML(elem_id="ft-result", js_on_load=script("copy_command"))
         self.flips = gr.HTML(elem_id="ft-flips")
+        self.losses = gr.HTML(elem_id="ft-losses")
 
     def _build_push(self) -> None:
         """Only in a Space: on any other machine, the sign-in would be the machine owner's."""
@@ -117,16 +130,8 @@ class FinetuneTab:
             "show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None,
         }  # fmt: skip
         form = self.form.components
-        measuring: dict[str, Any] = {
-            "show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 1,
-            "concurrency_id": "estimate",
-        }  # fmt: skip
         self.form.wire(page.load, opened)
-        opened(self._estimate_in_order, form, self.estimate, **measuring)
-        gr.on(
-            [component.change for component in form], self._estimate_in_order, form, self.estimate,
-            trigger_mode="always_last", **measuring,
-        )  # fmt: skip
+        self.estimates.wire(opened, self.estimate, self.elsewhere)
         started = self.start.click(self._begin, form, [self.message, self.run_id, self.start, self.stop], **quick)
         started.then(self._watch, self.run_id, self.outputs, **watching)
         resumed = self.resume.click(
@@ -136,7 +141,10 @@ class FinetuneTab:
         resumed.then(self._watch, self.run_id, self.outputs, **watching)
         self.stop.click(self._stop, self.run_id, self.message, **quick)
         page.load(self._watch_at_address, self.run_id, self.outputs, **watching)
-        self.to_compare.click(self.finished.in_compare, self.run_id, [self.message, tabs, compare.models[-1]], **quick)
+        self.to_compare.click(
+            partial(self.finished.in_compare, rows=len(compare.models)), self.run_id,
+            [self.message, tabs, compare.picture, *compare.captions, *compare.models], **quick,
+        ).then(None, js=script("score_tuned"), api_visibility="private")  # fmt: skip
         if self.workbench.settings.sign_in:
             self.push.click(self.finished.on_hub, [self.run_id, self.push_name], self.pushed, api_visibility="private")
         scored = self.to_browse.click(_scoring, None, self.message, **quick).then(
@@ -183,40 +191,10 @@ class FinetuneTab:
         """The components that show a run's state."""
         return [
             self.status, self.losses, self.evaluations, self.result, self.flips, self.start, self.stop, self.use,
-            self.weights, self.story, self.go_on, self.steps_in_all, self.resume,
+            self.weights, self.story, self.go_on, self.steps_in_all, self.resume, self.pictures, self.said,
         ]  # fmt: skip
 
     # --------------------------------------------------------------------------------------------------- handlers
-
-    def _estimate(self, *values: Any) -> Iterator[str]:
-        """An estimate of the run's time, in a sentence; each kind of step is measured only once."""
-        yield render("parts.busy", sentence=MEASURING)
-        try:
-            recipe = self.form.recipe(values)
-            self.jobs.check(recipe)
-            yield render("parts.hint", sentence=self._estimated(recipe))
-        except UserError as error:
-            yield render("parts.hint", sentence=in_page_words(str(error)))
-        except Exception:
-            log.exception("an estimate failed")
-            yield ""
-
-    def _estimate_in_order(self, request: gr.Request, *values: Any) -> Iterator[Any]:
-        """As `_estimate`, until the same visitor requests a later one."""
-        for words in self._estimate(*values):
-            yield gr.skip() if self.estimated.is_late(request) else words
-
-    def _estimated(self, recipe: Recipe) -> str:
-        if not self.jobs.is_on:
-            return "Fine-tuning is off on this page."
-        from sdsdemo.finetuning.estimate import estimate, key
-
-        known = self._estimates.get(key(recipe))
-        if known is None:
-            if self.jobs.is_busy:
-                return "The time is estimated once the current run has ended."
-            known = self._estimates[key(recipe)] = estimate(recipe, self.workbench)
-        return known.words(recipe)
 
     def _begin(self, *values: Any) -> list[Any]:
         """Queue the run. Failures become messages, and the form keeps its values."""
@@ -285,6 +263,7 @@ class FinetuneTab:
             yield [gr.skip()] * len(self.outputs)
             return
         seen: tuple[int, int] = (-1, -1)
+        drawn: Job | None = None
         while not self.watched.is_late(request):
             try:
                 run = self.jobs.get(id_)
@@ -293,21 +272,25 @@ class FinetuneTab:
                 return
             if (run.version, run.ahead) != seen:
                 seen = run.version, run.ahead
-                yield self._updates(run)
+                yield self._updates(run, drawn)
+                drawn = run
             if run.is_over:
                 return
             await asyncio.sleep(POLL)
 
-    def _updates(self, run: Job | None) -> list[Any]:
+    def _updates(self, run: Job | None, drawn: Job | None = None) -> list[Any]:
+        """drawn: the state that the page shows already; the race is sent again only if there is a new evaluation."""
         going = run is not None and not run.is_over
         is_stopping = run is not None and run.state == "stopping"
         usable = run is not None and run.is_over and run.written
         files = self.finished.files(run) if usable else (None, None)
         steps = run.recipe.steps if run else 1
+        is_drawn = drawn is not None and run is not None and drawn.evaluations == run.evaluations
+        race = RaceView(chart=gr.skip(), pictures=gr.skip()) if is_drawn else race_view(run, self.finished.thumbs)
         return [
             finetune_html.status_html(run),
             training_curves.losses_svg(run.points, steps) if run and (run.points or going) else "",
-            training_curves.evaluations_svg(run.evaluations, steps) if run and (run.evaluations or going) else "",
+            race.chart,
             finetune_html.result_html(run),
             finetune_html.flipped_html(run, self.finished.pictures(run)) if usable else "",
             gr.update(value="Start", interactive=not going and self.jobs.is_on),
@@ -315,6 +298,8 @@ class FinetuneTab:
             gr.update(visible=usable),
             *(gr.update(value=path) if path else gr.skip() for path in files),
             *self._resume_row(run),
+            race.pictures,
+            spoken(run),
         ]
 
     def _resume_row(self, run: Job | None) -> list[Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from sdsdemo.app.job_states import Job
 from sdsdemo.app.sharing import shared_name
+from sdsdemo.core.number_format import is_of_nothing, level_words, points_words
 from sdsdemo.finetuning.phrases import KEPT, SHOWN, change_words, cosine_words, duration, not_finite_words
 from sdsdemo.types import Example
 from sdsdemo.ui import address
@@ -79,9 +80,10 @@ def result_html(run: Job | None) -> str:
         return render("parts.hint", sentence=NOT_MEASURED if is_lost else "")
     measured = run.record["measured"]
     rows = [
-        _row(name if k == 0 else "", metric, row, found.get("kept"))
+        _row(metric, row, found.get("kept")) | {"name": name if k == 0 else "", "rows": len(shown)}
         for name, found in measured["sets"].items()
-        for k, (metric, row) in enumerate((m, r) for m, r in found["metrics"].items() if m in SHOWN)
+        for shown in [[(metric, row) for metric, row in found["metrics"].items() if metric in SHOWN]]
+        for k, (metric, row) in enumerate(shown)
     ]
     apart = [f"{name}: {words}." for name, found in measured["sets"].items() if (words := not_finite_words(found))]
     withheld = [
@@ -94,6 +96,7 @@ def result_html(run: Job | None) -> str:
     ]
     return render(
         "finetune.result",
+        headline=_headline(measured),
         rows=rows,
         apart=apart,
         withheld=withheld,
@@ -103,12 +106,24 @@ def result_html(run: Job | None) -> str:
     )
 
 
-def _row(name: str, metric: str, row: Mapping[str, Any], kept: bool | None) -> dict[str, Any]:
+def _headline(measured: Mapping[str, Any]) -> str:
+    """The change of the tracked metric in a sentence; empty if it has no number."""
+    first: Mapping[str, Any] = next((found["metrics"] for found in measured["sets"].values()), {})
+    metric, row = next(((name, row) for name, row in first.items() if name in SHOWN), ("", None))
+    if row is None or is_of_nothing(row["change"]):
+        return ""
+    low, high = row["change"]["low"], row["change"]["high"]
+    verdict = "It rose" if low > 0 else "It fell" if high < 0 else "It may not have changed"
+    levels = f"{metric} score {level_words(row['before'])} before, {level_words(row['after'])} after"
+    change = f"{verdict}: {points_words(row['change'])} points, n = {row['change']['n']}."
+    return f"{levels[:1].upper()}{levels[1:]}. {change}"
+
+
+def _row(metric: str, row: Mapping[str, Any], kept: bool | None) -> dict[str, Any]:
     """kept: whether the set's skill is non-inferior; None if that was not tested."""
     change = row["change"]
     p = f"p = {change['p']:.2f}" if change["p"] >= 0.01 else f"p = {change['p']:.1g}"
     return {
-        "name": name,
         "metric": metric,
         "before": share_cell(row["before"], "[{}, {}]"),
         "after": share_cell(row["after"], "[{}, {}]"),

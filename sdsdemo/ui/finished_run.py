@@ -16,13 +16,21 @@ from sdsdemo.app.run_registry import RunRegistry
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.errors import UserError
+from sdsdemo.finetuning.objective_race import read_race
 from sdsdemo.finetuning.recipe import MINI
 from sdsdemo.ui import finetune_html
 from sdsdemo.ui.compare_html import message_html
+from sdsdemo.ui.examples import ShownExample
+from sdsdemo.ui.open_in_compare import RunPictures
+from sdsdemo.ui.race import own_laps
 from sdsdemo.ui.recipe_form import OUR_FAULT
 from sdsdemo.ui.results import TUNED_RUN
 from sdsdemo.ui.templates import render
 from sdsdemo.ui.thumbnails import Thumbnails
+from sdsdemo.ui.watched_pictures import changed_picture
+
+OF_A_QUESTION = 4
+"""The tab, the picture and two captions."""
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +38,8 @@ log = logging.getLogger(__name__)
 class FinishedRun:
     """Handlers of a finished run's buttons. `id_` is the id of the run."""
 
-    def __init__(self, workbench: Workbench, jobs: Jobs, registry: RunRegistry) -> None:
-        self.workbench, self.jobs, self.registry = workbench, jobs, registry
+    def __init__(self, workbench: Workbench, jobs: Jobs, registry: RunRegistry, run_pictures: RunPictures) -> None:
+        self.workbench, self.jobs, self.registry, self.run_pictures = workbench, jobs, registry, run_pictures
         self.thumbs = Thumbnails()
 
     def files(self, run: Job | None) -> tuple[str | None, str | None]:
@@ -58,15 +66,33 @@ class FinishedRun:
             if example.id in wanted
         }
 
-    def in_compare(self, id_: str) -> list[Any]:
-        """Put the visitor's model into the last row of Compare; only whoever gets the link sees it too."""
+    def in_compare(self, id_: str, rows: int) -> list[Any]:
+        """Compare with the visitor's model beside its base, at a picture whose answer the run changed, if there is one.
+
+        rows: how many models Compare has. Only whoever gets the link sees the model too.
+        """
         try:
             name = self.jobs.model(id_)
+            picture = self._changed(self.jobs.get(id_))
         except UserError as error:
-            return [message_html(str(error)), gr.skip(), gr.skip()]
-        choices = [(self.workbench.card(name).title, name)]
-        choices += [(card.title, card.name) for card in self.workbench.cards()]
-        return ["", gr.update(selected="compare"), gr.update(choices=choices, value=name)]
+            return [message_html(str(error)), *[gr.skip()] * (OF_A_QUESTION + rows)]
+        titles = [(self.workbench.card(name).title, name)]
+        titles += [(card.title, card.name) for card in self.workbench.cards()]
+        models: list[str | None] = [self.jobs.get(id_).recipe.base, name]
+        models += [None] * (rows - len(models))
+        question = [str(picture.path), *picture.captions] if picture else [gr.skip()] * 3
+        return [
+            "", gr.update(selected="compare"), *question, *(gr.update(choices=titles, value=one) for one in models)
+        ]  # fmt: skip
+
+    def _changed(self, run: Job) -> ShownExample | None:
+        """The picture that shows best what a run changed; None for a run on other data. Raises `UserError`."""
+        race = read_race()
+        found = changed_picture(own_laps(run, race), race)
+        if found is None:
+            return None
+        one, _ = found
+        return self.run_pictures.of_validation(one.example.id, one.picture)
 
     def in_browse(self, id_: str) -> list[Any]:
         """Score the Mini benchmark with the visitor's model, and open Browse at an unlisted run that has it."""

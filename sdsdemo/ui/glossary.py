@@ -11,6 +11,7 @@ TERMS = {
     "the lower loss fits better.",
     "timestep": "How much noise is added to the picture: from 0, none, to 1,000, nothing but noise.",
     "lambda": "The weight of the teacher's loss beside CLIP's own in fine-tuning.",
+    "layer norm": "A layer that rescales what a network computes. The paper trains only these, a small part of CLIP.",
     "Mini": "A small world of coloured shapes with models of its own, trained by this project. Its results say nothing "
     "about models of real size.",
     "SDS-CLIP": "CLIP with its layer norms fine-tuned so that a diffusion model denoises well when given CLIP's view "

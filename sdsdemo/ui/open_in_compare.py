@@ -12,11 +12,13 @@ from types import MappingProxyType
 from PIL.Image import Image
 
 from sdsdemo.app.run_registry import RunRegistry
+from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.errors import UserError
 from sdsdemo.settings import budget, typed_range
 from sdsdemo.ui.examples import ShownExample
 from sdsdemo.ui.known_pictures import KnownPictures, in_cache
 
+VALIDATION = "mini-validation"
 NO_PICTURE = "There is no such picture in the run: open it from Browse."
 
 
@@ -45,14 +47,21 @@ class RunPictures:
         if place is None or not 0 <= picture < len(catalogue.examples[place].images):
             raise UserError(NO_PICTURE)
         image = catalogue.examples[place].images[picture].open()
+        named = {"run": run, "example": example, "picture": str(picture), **more}
+        return self._keep(image, f"{run} {example}", captions, true, named)
+
+    def _keep(
+        self, image: Image, name: str, captions: Sequence[str], true: int, query: Mapping[str, str]
+    ) -> ShownExample:
+        """A picture as a file that Compare recognises. query: how a URL names it."""
         first, second = captions
         shown = ShownExample(
-            name=f"{run} {example}",
+            name=name,
             path=in_cache(image),
             captions=(first, second),
             true=true,
-            title=f"Example {example}",
-            query={"run": run, "example": example, "picture": str(picture), **more},
+            title=f"Example {name.rpartition(' ')[2]}",
+            query=query,
         )
         self._known.add(image, shown)
         return shown
@@ -64,6 +73,8 @@ class RunPictures:
 
         For one image with many captions: with a true caption and a rival, by index; by default the first of each.
         """
+        if run == VALIDATION:
+            return self.of_validation(example, picture)
         catalogue = self.registry.catalogue(run)
         place = catalogue.place(example)
         if place is None:
@@ -77,6 +88,14 @@ class RunPictures:
             raise UserError(NO_PICTURE)
         named = {"true": str(true), "rival": str(rival)}
         return self.take(run, example, picture, (captions[true], captions[rival]), 0, named)
+
+    def of_validation(self, example: str, picture: int) -> ShownExample:
+        """A picture of Mini's validation set, which no run has. Raises `UserError`."""
+        found = next((one for one in read_benchmark(VALIDATION) if one.id == example), None)
+        if found is None or not 0 <= picture < len(found.images):
+            raise UserError(NO_PICTURE)
+        named = {"run": VALIDATION, "example": example, "picture": str(picture)}
+        return self._keep(found.images[picture].open(), f"{VALIDATION} {example}", found.captions, picture, named)
 
     def settings(self, run: str) -> tuple[str, str]:
         """Region and timestep range that a run was scored with, as values of Compare's fields. Raises `UserError`."""

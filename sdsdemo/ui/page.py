@@ -49,7 +49,7 @@ def build_page(workbench: Workbench, space: str = "", assets: Path = ASSETS, job
             with gr.Tab("Browse", id="browse") as browse_tab:
                 browse = BrowseTab(workbench, registry, space, run_pictures)
             with gr.Tab("Fine-tune", id="finetune") as finetune_tab:
-                finetune = FinetuneTab(workbench, jobs or Jobs(workbench), registry, run_id)
+                finetune = FinetuneTab(workbench, jobs or Jobs(workbench), registry, run_id, run_pictures)
             with gr.Tab("Results", id="results") as results_tab:
                 results = ResultsTab(registry, assets)
             with gr.Tab("How it works", id="about"):

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import gradio as gr
 
 from sdsdemo.app.workbench import Workbench
+from sdsdemo.core.number_format import points_words
 from sdsdemo.errors import UserError, quoted
+from sdsdemo.finetuning.objective_race import read_race
+from sdsdemo.finetuning.phrases import duration
 from sdsdemo.finetuning.recipe import (
     CHOICES,
     NAMES,
-    OBJECTIVES,
+    OBJECTIVE_MEANINGS,
+    OBJECTIVE_NAMES,
     PRESET_WORDS,
     PRESETS,
     WITH_TEACHER_IN_LOOP,
@@ -25,9 +29,10 @@ from sdsdemo.ui import recipe_address
 from sdsdemo.ui.address import Query
 from sdsdemo.ui.templates import render, script
 
-FIRST = "quick"
+ENDS: tuple[Literal["value", "low", "high"], ...] = ("value", "low", "high")
+FIRST = "minute"
 """The preset selected when the page opens."""
-PLAIN = ("base", "teacher", "objective", "data")
+PLAIN = ("objective", "base", "teacher", "data")
 ADVANCED = (
     (
         "Schedule", "ft-course",
@@ -89,6 +94,7 @@ class RecipeForm:
             [(f"{name}: {PRESET_WORDS[name]}", name) for name in self.presets],
             value=FIRST, label="Preset", elem_id="ft-preset",
         )  # fmt: skip
+        gr.HTML(why_html(), elem_id="ft-why")
         self.fields: dict[str, Any] = {}
         for name in PLAIN:
             self.fields[name] = self._field(name, first)
@@ -152,8 +158,8 @@ class RecipeForm:
         common: dict[str, Any] = {"label": LABELS[name], "info": meaning(name), "elem_id": f"ft-{name}"}
         wide: dict[str, Any] = {**common, "min_width": 150}
         if name == "objective":
-            choices = [(f"{key}: {words}", key) for key, words in OBJECTIVES.items()]
-            return gr.Dropdown(choices, value=value, label=LABELS[name], elem_id="ft-objective")
+            choices = [(f"{words}. {OBJECTIVE_MEANINGS[key]}", key) for key, words in OBJECTIVE_NAMES.items()]
+            return gr.Radio(choices, value=value, label=LABELS[name], elem_id="ft-objective")
         if name in ("base", "teacher"):
             family = "clip" if name == "base" else "diffusion"
             cards = [(card.title, card.name) for card in self._workbench.cards() if card.family == family]
@@ -169,6 +175,21 @@ class RecipeForm:
         if isinstance(value, str):
             return gr.Textbox(value, **wide, max_length=100)
         return gr.Number(value, **wide, precision=0 if isinstance(value, int) else None)
+
+
+def why_html() -> str:
+    """Why the page opens with this recipe: what it changed on the validation set, in the runs that are stored."""
+    try:
+        starts = read_race().starts
+    except UserError:
+        return ""
+    changes = [points_words({end: start[end] for end in ENDS}) for start in starts]
+    seconds = max((start["core_seconds"] for start in starts), default=0.0)
+    return (
+        render("finetune.why", changes=changes, n=starts[0]["n"], time=duration(seconds), preset=FIRST)
+        if starts
+        else ""
+    )
 
 
 def recipe_of(values: Mapping[str, Any]) -> Recipe:

@@ -74,6 +74,7 @@ def test_an_unknown_preset_names_those_that_there_are() -> None:
     "recipe",
     [
         Recipe(),
+        PRESETS["minute"],
         replace(PRESETS["quick"], objective="preference", permuted=True, lam=0.5),
         replace(PRESETS["paper-vit-b-16"], data="folder:my pictures", jacobian=False),
     ],
@@ -81,9 +82,9 @@ def test_an_unknown_preset_names_those_that_there_are() -> None:
 def test_the_command_line_gives_the_recipe_back(recipe: Recipe) -> None:
     words = shlex.split(recipe.command("runs/x"))
     assert words[:4] == ["python", "-m", "sdsdemo", "finetune"]
-    asked = main._parser().parse_args([*words[3:], "--preset", "mini"])
+    asked = main._parser().parse_args(words[3:])
     given = {f.name: v for f in fields(Recipe) if (v := getattr(asked, f.name)) is not None}
-    assert replace(Recipe(), **given) == recipe
+    assert from_preset(asked.preset, given) == recipe
     assert str(asked.out) == "runs/x"
 
 

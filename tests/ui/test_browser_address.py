@@ -16,7 +16,7 @@ from sdsdemo.app.jobs import Jobs
 from sdsdemo.app.sharing import shared_name
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.settings import Settings
-from sdsdemo.ui.finetune import FinetuneTab
+from sdsdemo.ui.run_estimate import RunEstimates
 from tests.app.test_jobs import Trainer
 from tests.conftest import WAIT_MS, free_port
 from tests.pictures import foreign_pictures
@@ -54,7 +54,7 @@ def tuning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[st
     """A page with a stand-in for the training, and its runs."""
     from sdsdemo.ui.page import build_page, launch_options
 
-    monkeypatch.setattr(FinetuneTab, "_estimated", lambda tab, recipe: "About a minute.")
+    monkeypatch.setattr(RunEstimates, "_estimated", lambda estimates, recipe: "About a minute.")
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
     workbench = Workbench(Settings.from_environment({}))
     jobs = Jobs(workbench, root=tmp_path / "runs", runner=Trainer())

@@ -22,10 +22,10 @@ from playwright.sync_api import Browser, Page, expect
 from sdsdemo.app.jobs import Jobs
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.finetuning import before_after
-from sdsdemo.finetuning.recipe import PRESETS
+from sdsdemo.finetuning.recipe import NAMES, OBJECTIVE_NAMES, PRESETS
 from sdsdemo.settings import Settings
-from sdsdemo.ui.finetune import FinetuneTab
 from sdsdemo.ui.finetune_html import NOTHING, STATES
+from sdsdemo.ui.run_estimate import RunEstimates
 from tests import forks
 from tests.app.test_jobs import Trainer
 from tests.conftest import WAIT_MS, free_port
@@ -62,10 +62,10 @@ class Staged:
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Staged]:
     """One page for all visitors of this file; it estimates nothing."""
     tmp, workbench, trainer = tmp_path_factory.mktemp("staged"), Workbench(Settings.from_environment({})), Trainer()
-    jobs, estimated = Jobs(workbench, root=tmp / "runs", runner=trainer), FinetuneTab._estimated
+    jobs, estimated = Jobs(workbench, root=tmp / "runs", runner=trainer), RunEstimates._estimated
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            FinetuneTab,
+            RunEstimates,
             "_estimated",
             lambda tab, recipe: "About a minute." if tab.jobs is jobs else estimated(tab, recipe),
         )
@@ -102,16 +102,20 @@ def real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 WINDOW: dict[str, Any] = {"viewport": {"width": 1300, "height": 900}}
 
 
-def visitor(browser: Browser, address: str) -> Page:
+QUICK = "preset=quick"
+
+
+def visitor(browser: Browser, address: str, recipe: str = QUICK) -> Page:
     """Another visitor, with a browser of their own."""
     page = browser.new_context(**WINDOW).new_page()
     page.set_default_timeout(WAIT_MS)
-    return at_the_form(page, address)
+    return at_the_form(page, address, recipe)
 
 
-def at_the_form(page: Page, address: str) -> Page:
-    page.goto(address + "?tab=finetune")
+def at_the_form(page: Page, address: str, recipe: str = QUICK) -> Page:
+    page.goto(f"{address}?tab=finetune&{recipe}")
     page.locator("#ft-start").wait_for()
+    expect(page.locator("#ft-preset input")).to_have_value(re.compile("^quick:"))
     return page
 
 
@@ -125,13 +129,18 @@ def page(staged: str, open_tab: Callable[..., Page]) -> Page:
 
 
 @pytest.mark.long
-def test_a_real_run_is_stopped_and_kept_and_its_model_answers_in_compare(browser: Browser, real: str) -> None:
-    page = visitor(browser, real)
-    expect(page.locator("#ft-estimate")).to_contain_text("on this machine", timeout=LONG)
+def test_a_race_grows_is_stopped_and_kept_and_its_model_answers(browser: Browser, real: str) -> None:
+    page = visitor(browser, real, f"{QUICK}&objective=labels&steps=2000&measure_every=3")
+    marks, ticks = page.locator(".race-plot .mark.own"), page.locator(".ticks").first.locator("li")
+    expect(page.locator(".race-plot .lane")).to_have_count(len(NAMES))
+    expect(ticks).to_have_count(1)
     page.locator("#ft-start").click()
-    expect(page.locator(STATE)).to_have_text(re.compile("Preparing|Training"), timeout=WAIT_MS)
     expect(page.locator(STATE)).to_have_text("Training", timeout=LONG)
-    expect(page.locator("#ft-start")).to_be_disabled()
+    expect(marks.nth(1)).to_be_visible(timeout=LONG)
+    page.reload()
+    expect(marks.nth(2)).to_be_visible(timeout=LONG)
+    expect(ticks.nth(2)).to_be_visible()
+    expect(page.locator("#ft-said")).to_contain_text(re.compile(r"step \d+ of 2,000. Text score \d"))
     page.locator("#ft-stop").click()
     expect(page.locator(STATE)).to_have_text(STATES["stopped"], timeout=LONG)
     expect(page.locator("#ft-result")).to_contain_text(re.compile("95 % interval|stopped before"))
@@ -140,8 +149,8 @@ def test_a_real_run_is_stopped_and_kept_and_its_model_answers_in_compare(browser
         page.get_by_role("button", name="Weights (.safetensors)").click()
     assert download.value.suggested_filename == "model.safetensors"
     page.get_by_role("button", name="Use in Compare").click()
-    page.locator("#score").click()
-    expect(page.locator("#answer")).to_contain_text("Tuned here: sds", timeout=LONG)
+    expect(page.locator("#answer")).to_contain_text("Tuned here: labels", timeout=LONG)
+    expect(page.locator("#answer")).to_contain_text("Mini CLIP")
     page.context.close()
 
 
@@ -204,8 +213,7 @@ def test_hidden_settings_of_other_objectives_keep_their_values(page: Page) -> No
     page.locator("#ft-advanced button").first.click()
     page.locator("#ft-fitted_on input").fill("128")
     for objective, seen in {"preference": (False, True), "clip": (False, False), "sds": (True, False)}.items():
-        page.locator("#ft-objective input").click()
-        page.get_by_role("option", name=re.compile(f"^{objective}:")).click()
+        page.get_by_role("radio", name=OBJECTIVE_NAMES[objective]).check()
         for group, is_seen in zip(("#ft-in-loop", "#ft-asked"), seen, strict=True):
             expect(page.locator(group)).to_be_visible(visible=is_seen)
     expect(page.locator("#ft-fitted_on input")).to_have_value("128")

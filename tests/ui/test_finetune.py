@@ -173,12 +173,12 @@ def test_a_time_is_said_for_people(seconds: float, said: str) -> None:
 def tab(tmp_path: Path) -> Any:
     from sdsdemo.app.run_registry import RunRegistry
     from sdsdemo.ui.finetune import FinetuneTab
+    from sdsdemo.ui.open_in_compare import RunPictures
 
     workbench = Workbench(Settings.from_environment({}), opener=fake_scorer)
     with gr.Blocks():
-        return FinetuneTab(
-            workbench, Jobs(workbench, root=tmp_path, runner=Trainer()), RunRegistry(workbench.settings), gr.State("")
-        )
+        jobs, registry = Jobs(workbench, root=tmp_path, runner=Trainer()), RunRegistry(workbench.settings)
+        return FinetuneTab(workbench, jobs, registry, gr.State(""), RunPictures(registry))
 
 
 def test_a_bad_form_starts_nothing_and_keeps_what_was_typed(tab: Any) -> None:
@@ -197,7 +197,7 @@ def test_what_is_out_of_sight_is_not_meant(tab: Any) -> None:
 
 def test_an_unknown_id_is_a_sentence_everywhere(tab: Any) -> None:
     assert "no such run here" in tab._stop("guessed")
-    assert "no such run here" in tab.finished.in_compare("guessed")[0]
+    assert "no such run here" in tab.finished.in_compare("guessed", 3)[0]
     with pytest.raises(gr.Error, match="no such run here"):
         tab.finished.in_browse("guessed")
 
@@ -214,7 +214,7 @@ def test_buttons_follow_the_state_of_the_run(tab: Any) -> None:
 
 def test_an_estimate_explains_why_a_recipe_cannot_run(tab: Any) -> None:
     for changes, said in (({"base": "clip-vit-b-32"}, "downloads are off"), ({"steps": 5_000}, "at most 2,000 steps")):
-        first, last = tab._estimate(*form(**changes).values())
+        first, last = tab.estimates.say(*form(**changes).values())
         assert "Measuring" in first
         assert said in last
 

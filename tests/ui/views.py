@@ -46,6 +46,8 @@ from sdsdemo.ui import (
 from sdsdemo.ui.browse_example import Position
 from sdsdemo.ui.browse_filters import FilterValues, default_filters, filter_of
 from sdsdemo.ui.examples import ShownExample
+from sdsdemo.ui.race import race_view
+from sdsdemo.ui.recipe_form import why_html
 from sdsdemo.ui.templates import render
 from sdsdemo.ui.thumbnails import Thumbnails, picture_html
 from tests.conftest import fake_workbench
@@ -377,6 +379,22 @@ def run_of(text: str, **facts: Any) -> Job:
     return Job(**(whole | facts))
 
 
+def race_views(text: str) -> Views:
+    laps = tuple(
+        EvaluationPoint(step=k, value=0.4, low=0.3, high=0.5, n=400, metric="text", pictures=bits * 200)
+        for k, bits in ((0, "0"), (20, "f"))
+    )
+    runs = {"none": None, "own": run_of(text, evaluations=laps)}
+    runs["apart"] = run_of(text, recipe=replace(PRESETS["quick"], data="folder:x"))
+    for name, run in runs.items():
+        view = race_view(run, Thumbnails())
+        yield f"race {name}", view.chart
+        yield f"race pictures {name}", view.pictures
+    for is_mini in (True, False):
+        yield f"finetune elsewhere {is_mini}", render("finetune.elsewhere", jobs=text, gpus=text, is_mini=is_mini)
+    yield "finetune why", why_html()
+
+
 def finetune_views(text: str) -> Views:
     runs = {
         "finished": run_of(text),
@@ -401,5 +419,6 @@ def finetune_views(text: str) -> Views:
     yield "finetune pushed", render("finetune.pushed", address=f"https://{text}")
     for points in (runs["finished"].points, runs["finished"].points[:1]):
         yield f"finetune losses {len(points)}", training_curves.losses_svg(points, 40)
+    yield from race_views(text)
     for looks in (runs["finished"].evaluations, ()):
         yield f"finetune looks {len(looks)}", training_curves.evaluations_svg(looks, 40)

@@ -1,0 +1,150 @@
+"""The race, the six pictures and what is said of a run: from plain records, without a browser."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sdsdemo.app.job_states import EvaluationPoint, Job
+from sdsdemo.core.bits import packed
+from sdsdemo.finetuning.objective_race import Race, read_race
+from sdsdemo.finetuning.recipe import NAMES, OBJECTIVE_MEANINGS, OBJECTIVE_NAMES, PRESETS
+from sdsdemo.ui import race_chart, watched_pictures
+from sdsdemo.ui.race import own_laps, race_view, spoken
+from sdsdemo.ui.thumbnails import Thumbnails
+from sdsdemo.ui.watched_pictures import MOST_TICKS, changed_picture, decisions, right_pictures
+
+THUMBS = Thumbnails()
+
+
+@pytest.fixture
+def race() -> Race:
+    return read_race()
+
+
+def lap(step: int, right_EI: np.ndarray | None = None, **changes: Any) -> EvaluationPoint:
+    bits = "" if right_EI is None else packed(right_EI.ravel())
+    made = EvaluationPoint(step=step, value=0.4, low=0.35, high=0.45, n=400, metric="text", pictures=bits)
+    return replace(made, **changes)
+
+
+def run_of(*laps: EvaluationPoint, **changes: Any) -> Job:
+    return replace(Job(id="x", recipe=PRESETS["minute"], state="running", step=50, evaluations=tuple(laps)), **changes)
+
+
+def test_every_objective_has_a_plain_name_and_a_line() -> None:
+    assert set(OBJECTIVE_NAMES) == set(OBJECTIVE_MEANINGS) == set(NAMES)
+    assert len(set(OBJECTIVE_NAMES.values())) == len(NAMES)
+
+
+def test_no_two_lines_of_the_race_look_alike() -> None:
+    marks = list(race_chart.MARKS.values())
+    assert len({mark.slot for mark in marks}) == len(marks) == len(NAMES) + 1
+
+
+def test_the_race_shows_every_objective_with_its_interval_before_any_run(race: Race) -> None:
+    chart = race_view(None, THUMBS).chart
+    for name in NAMES:
+        assert f'data-lane="{name}"' in chart
+        _, share = race.scores[name][-1]
+        assert f"{100 * share.value:.1f} <small>[{100 * share.low:.0f}, {100 * share.high:.0f}]</small>" in chart
+    assert f"n = {race.n}" in chart
+    assert race.command in chart
+    assert 'class="own' not in chart
+
+
+def test_all_that_is_drawn_lies_inside_the_plot(race: Race) -> None:
+    high = lap(3_000, value=0.99, low=0.97, high=1.0)
+    chart = race_view(run_of(lap(0, value=0.05, low=0.02, high=0.08), high), THUMBS).chart
+    places = re.findall(r"(?:[ML]|left:|top:)(-?[\d.]+)(?:[ %H](-?[\d.]+))?", "".join(re.findall(r' d="[^"]*"', chart)))
+    assert places
+    assert all(0 <= float(value) <= 100 for pair in places for value in pair if value)
+
+
+def test_the_visitor_s_run_is_drawn_with_its_interval(race: Race) -> None:
+    view = race_view(run_of(lap(0), lap(25)), THUMBS)
+    assert view.chart.count('class="mark own') == 2
+    assert "40.0 <small>[35, 45] at step 25</small>" in view.chart
+    assert f"Your run: {OBJECTIVE_NAMES['preference']}" in view.chart
+
+
+def test_a_run_on_other_data_does_not_take_part(race: Race) -> None:
+    other = run_of(lap(0), lap(25), recipe=replace(PRESETS["minute"], data="folder:x"))
+    assert own_laps(other, race) == []
+    chart = race_view(other, THUMBS).chart
+    assert 'class="mark own' not in chart
+    assert "run-curve" in chart
+    assert own_laps(run_of(lap(0, value=math.nan)), race) == []
+
+
+def test_the_six_pictures_follow_the_rule(race: Race) -> None:
+    six = watched_pictures.watched_pictures(race)
+    start_EI = right_pictures(race.pictures["clip"][0][1], race.n)
+    assert [bool(start_EI[one.place, one.picture]) for one in six] == [False, True] * 3
+    assert len({one.example.tags["tag"] for one in six}) == len(six)
+
+
+def test_ticks_say_what_each_evaluation_said(race: Race) -> None:
+    six = watched_pictures.watched_pictures(race)
+    before_EI = right_pictures(race.pictures["clip"][0][1], race.n)
+    rows = decisions(six, [lap(0, before_EI), lap(25, ~before_EI)], race.n)
+    assert rows == [[(0, k % 2 == 1), (25, k % 2 == 0)] for k in range(6)]
+    html = watched_pictures.pictures_html(race, [lap(0, before_EI), lap(25, ~before_EI)], THUMBS)
+    assert html.count('class="gained"') == html.count('class="lost"') == 3
+
+
+def test_a_long_run_has_few_ticks_with_the_first_and_the_last(race: Race) -> None:
+    right_EI = np.ones((race.n, 2), dtype=bool)
+    rows = decisions(watched_pictures.watched_pictures(race), [lap(k, right_EI) for k in range(200)], race.n)
+    steps = [step for step, _ in rows[0]]
+    assert (steps[0], steps[-1], len(steps)) == (0, 199, MOST_TICKS)
+
+
+@pytest.mark.parametrize("bits", ["", "zz", "ff"])
+def test_a_run_of_an_earlier_version_has_a_line_but_no_ticks(race: Race, bits: str) -> None:
+    old = run_of(lap(0, pictures=bits), lap(25, pictures=bits))
+    view = race_view(old, THUMBS)
+    assert view.chart.count('class="mark own') == 2
+    assert "✓" not in view.pictures.partition("<ul")[2]
+    assert changed_picture(old.evaluations, race) is None
+
+
+def test_the_picture_to_compare_is_one_whose_answer_changed(race: Race) -> None:
+    start_EI = right_pictures(race.pictures["clip"][0][1], race.n)
+    six = watched_pictures.watched_pictures(race)
+    for which, how in ((six[2], "gained"), (six[3], "lost")):
+        end_EI = start_EI.copy()
+        end_EI[which.place, which.picture] ^= True
+        found = changed_picture([lap(0, start_EI), lap(25, end_EI)], race)
+        assert found == (which, how)
+    place, picture = np.argwhere(~start_EI)[-1]
+    end_EI = start_EI.copy()
+    end_EI[place, picture] = True
+    found = changed_picture([lap(0, start_EI), lap(25, end_EI)], race)
+    assert found is not None
+    assert (found[0].place, found[0].picture, found[1]) == (place, picture, "gained")
+    assert changed_picture([lap(0, start_EI), lap(25, start_EI)], race) == (six[0], "same")
+
+
+def test_a_screen_reader_hears_the_start_each_evaluation_and_the_end() -> None:
+    said = [
+        spoken(run_of(state="preparing")),
+        spoken(run_of(lap(0), step=3)),
+        spoken(run_of(lap(0), step=24)),
+        spoken(run_of(lap(0), lap(25, value=0.425), step=26)),
+        spoken(run_of(lap(0), lap(25, value=0.425), state="finished", step=200)),
+    ]
+    assert said[1] == said[2]  # nothing at each step
+    assert [*dict.fromkeys(said)] == [
+        "The run has started: preparing.",
+        "Training: step 0 of 200. Text score 40.0 percent.",
+        "Training: step 25 of 200. Text score 42.5 percent.",
+        "The run has finished at step 200. Text score 42.5 percent.",
+    ]
+    assert spoken(None) == ""
+    assert all(spoken(run_of(state=state)) for state in ("waiting", "stopping", "failed", "interrupted"))
