@@ -131,7 +131,7 @@ def page(staged: str, open_tab: Callable[..., Page]) -> Page:
 @pytest.mark.long
 def test_a_race_grows_is_stopped_and_kept_and_its_model_answers(browser: Browser, real: str) -> None:
     page = visitor(browser, real, f"{QUICK}&objective=labels&steps=2000&measure_every=3")
-    marks, ticks = page.locator(".race-plot .mark.own"), page.locator(".ticks").first.locator("li")
+    marks, ticks = page.locator(".race-plot .mark.own"), page.locator(".laps").first.locator("li")
     expect(page.locator(".race-plot .lane")).to_have_count(len(NAMES))
     expect(ticks).to_have_count(1)
     page.locator("#ft-start").click()
