@@ -55,7 +55,7 @@ def gap_claim(result: Result) -> str:
             f"{result['n']:,} examples, where guessing gets {chance}."
         )
     beside = _beside_chance(other, best, _chance(result))
-    return f"{found.best} reaches {at_best} {score}. {found.other}, with {at_other}, {beside} ({chance})."
+    return f"{found.best} reaches {at_best} {score}; {found.other}, with {at_other}, {beside} ({chance})."
 
 
 def _chance(result: Result) -> float:
@@ -119,8 +119,8 @@ def cost_claim(result: Result) -> str:
     gap = best.share["value"] - fastest.share["value"]
     won = gains.share["value"] - fastest.share["value"]
     if gains is fastest or won <= 0:
-        return f"{said}. No model about as fast as {fastest.name} does better."
-    return f"{said}. {gains.name}, about as fast, closes {100 * won:.0f} of the {100 * gap:.0f} points between them."
+        return f"{said}, and no model about as fast as {fastest.name} does better."
+    return f"{said}; {gains.name}, about as fast, closes {100 * won:.0f} of the {100 * gap:.0f} points between them."
 
 
 def _times(one: Costed, other: Costed) -> str:

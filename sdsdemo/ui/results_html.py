@@ -19,7 +19,7 @@ from sdsdemo.evaluation.tables import counted, p_words, warnings
 from sdsdemo.evaluation.text_only import text_only_table
 from sdsdemo.ui.results_claims import below_chance_words, gap_claim
 from sdsdemo.ui.results_figures import gap_html
-from sdsdemo.ui.results_matrix import matrix
+from sdsdemo.ui.results_matrix import matrices
 from sdsdemo.ui.templates import render
 
 Cell = str | dict[str, str]
@@ -51,7 +51,8 @@ def result_html(result: Result, files: Mapping[str, str] | None = None, run: str
         skipped=result.get("skipped", ()),
         notes=result.get("notes", ()),
         gap=None if is_above else {"claim": claim, "figure": gap_html(result, claim), "after": after_gap(result)},
-        matrix=matrix(result, run),
+        matrices=matrices(result, run),
+        is_linked=bool(run),
         downloads=_downloads(result, files or {}),
         shares=_shares(result),
         text_only=_text_only(result),

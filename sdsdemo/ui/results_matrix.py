@@ -9,17 +9,23 @@ from sdsdemo.evaluation.result_schema import Result
 from sdsdemo.evaluation.tables import p_words
 from sdsdemo.ui import address
 from sdsdemo.ui.results_claims import DIFFERENT
+from sdsdemo.ui.results_figures import METRICS_SHOWN
 
 ONLY_FIRST = "broken"
 """Browse's outcome for examples that the first model has right and the second one wrong."""
 
 
-def matrix(result: Result, run: str = "") -> dict[str, Any] | None:
-    """Rows: the model that is right; columns: the one that is wrong. None for fewer than two models.
+def matrices(result: Result, run: str = "") -> list[dict[str, Any]]:
+    """A matrix for each of the first three metrics; none for fewer than two models.
 
     run: the run whose examples Browse opens; without one, counts are no links.
     """
-    metric = next(iter(result["chance"]))
+    found = [matrix(result, metric, run) for metric in list(result["chance"])[:METRICS_SHOWN]]
+    return [one for one in found if one is not None]
+
+
+def matrix(result: Result, metric: str, run: str = "") -> dict[str, Any] | None:
+    """Rows: the model that is right by the metric; columns: the one that is wrong. None for fewer than two models."""
     pairs = [pair for pair in result["paired"] if pair["metric"] == metric]
     if not pairs:
         return None
@@ -33,7 +39,6 @@ def matrix(result: Result, run: str = "") -> dict[str, Any] | None:
         "rows": [
             [_cell(only, row, column, most, link_of(run, row, column, metric)) for column in names] for row in names
         ],
-        "is_linked": bool(run),
     }
 
 

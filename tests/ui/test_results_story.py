@@ -183,7 +183,7 @@ def test_models_in_one_figure_never_share_a_mark(result: dict[str, Any]) -> None
 
 
 def test_a_count_of_the_matrix_is_that_of_the_pair_and_opens_its_examples(result: dict[str, Any]) -> None:
-    found = results_matrix.matrix(result, "mini")
+    found = results_matrix.matrix(result, "text", "mini")
     assert found is not None
     names = [model["name"] for model in found["models"]]
     pair = next(p for p in result["paired"] if (p["a"], p["b"], p["metric"]) == (BASE, LEAD, "text"))
@@ -194,7 +194,7 @@ def test_a_count_of_the_matrix_is_that_of_the_pair_and_opens_its_examples(result
     assert {name: query.text(NAMES[name]) for name in ("run", "model", "against", "who", "metric")} == {
         "run": "mini", "model": LEAD, "against": BASE, "who": "broken", "metric": "text",
     }  # fmt: skip
-    assert not any(cell and cell["link"] for row in results_matrix.matrix(result)["rows"] for cell in row)  # type: ignore[index]
+    assert not any(cell and cell["link"] for row in results_matrix.matrix(result, "text")["rows"] for cell in row)  # type: ignore[index]
 
 
 def test_the_examples_that_a_count_opens_are_as_many_as_it_says(result: dict[str, Any]) -> None:
@@ -205,9 +205,11 @@ def test_the_examples_that_a_count_opens_are_as_many_as_it_says(result: dict[str
     from sdsdemo.ui.browse_filters import filter_of
 
     catalogue = RunRegistry(Settings.from_environment({})).catalogue("mini")
-    found = results_matrix.matrix(result, "mini")
+    found = results_matrix.matrix(result, "text", "mini")
+    by_group = results_matrix.matrix(result, "group", "mini")
     assert found is not None
-    for cell in (found["rows"][0][2], found["rows"][2][0], found["rows"][6][1]):
+    assert by_group is not None
+    for cell in (found["rows"][0][2], found["rows"][2][0], found["rows"][6][1], by_group["rows"][2][1]):
         opened = browse_address.read(Query("browse", cell["link"].removeprefix("?")), "mini", catalogue, [BASE])
         assert len(select(catalogue, filter_of(opened.filters, catalogue))) == cell["count"]
 
