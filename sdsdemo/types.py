@@ -235,12 +235,19 @@ class Denoiser(Protocol):
     """A model that can show how it denoises a picture: every `Scorer` whose scores are denoising losses."""
 
     def score_and_show(
-        self, image: Image, captions: Sequence[str], budget: Budget, *, most: float
+        self,
+        image: Image,
+        captions: Sequence[str],
+        budget: Budget,
+        *,
+        most: float,
+        watch: Callable[[Scores], None] | None = None,
     ) -> tuple[Scores, Denoised]:
-        """The scores of `score`, bit for bit, and the pictures behind them.
+        """The scores of `score`, and the pictures behind them.
 
         most: what decoding may take, as a share of what scoring took, where it takes over a second. At least one
-        timestep is shown.
+        timestep is shown. watch: called now and then with the scores so far, from every timestep and the first noise
+        draws; not called where all is computed at once.
         """
         ...
 
@@ -263,6 +270,8 @@ class Answer:
     notes: tuple[str, ...] = ()
     denoised: Denoised | None = None
     """Where asked for: what a denoiser made of the picture."""
+    of: int = 0
+    """Denoiser evaluations that are still being made, of which `scores` are the first; 0 for a finished answer."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,8 @@ nothing in the product can fake a score.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -135,8 +136,16 @@ class FakeDenoiser(FakeScorer):
     """A fake that shows how it denoises: `types.Denoiser`. Each guess is one grey, by its loss."""
 
     def score_and_show(
-        self, image: Image, captions: Sequence[str], budget: Budget, *, most: float
+        self,
+        image: Image,
+        captions: Sequence[str],
+        budget: Budget,
+        *,
+        most: float,
+        watch: Callable[[Scores], None] | None = None,
     ) -> tuple[Scores, Denoised]:
+        if watch is not None and budget.noises > 2:
+            watch(self.score([image], captions, replace(budget, noises=2)))
         scores = self.score([image], captions, budget)
         assert scores.evidence is not None
         loss_CTN = scores.evidence.loss_ICTN[0]

@@ -6,9 +6,11 @@ Owns the loaded models and their locks. Handles no tensor; knows neither page no
 from __future__ import annotations
 
 import logging
+import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from threading import Lock
+from queue import SimpleQueue
+from threading import Lock, Thread
 
 import numpy as np
 from PIL.Image import Image
@@ -20,11 +22,13 @@ from sdsdemo.errors import UserError
 from sdsdemo.models import cards, open_scorer
 from sdsdemo.models.remarks import remarks
 from sdsdemo.settings import LIMITS, Settings
-from sdsdemo.types import Answer, Availability, Budget, Card, Concern, Denoiser, Scorer
+from sdsdemo.types import Answer, Availability, Budget, Card, Concern, Denoiser, Scorer, Scores
 
 log = logging.getLogger(__name__)
 
 OUR_FAULT = "{title} failed because of a bug of ours: see the log. The other models are not affected."
+PAUSE = 0.3
+"""Seconds between two answers of a model that is still scoring."""
 NO_SPECS = "A model without a card can be used only on your own machine. Known models: {names}."
 
 
@@ -113,17 +117,22 @@ class Workbench:
         budget: Budget,
         *,
         show: float | None = None,
+        live: bool = False,
     ) -> Iterator[Answer]:
         """Each model's answer about one picture, as soon as it is ready, in the given order.
 
         show: what a model that denoises may spend on showing it, as a share of scoring; None shows nothing.
+        live: such a model also yields what it knows so far, now and then (`Answer.of`), before its answer.
 
         A model that cannot answer yields an `Answer` with a problem, and the next one follows. Raises `UserError`
         before the first answer for invalid captions or an unknown model.
         """
         checked = check_captions(captions)
         for card in [self.card(name) for name in models]:
-            yield self._answer(card, image, checked, budget, show)
+            if live and show is not None and card.family == "diffusion":
+                yield from self._live(card, image, checked, budget, show)
+            else:
+                yield self._answer(card, image, checked, budget, show)
 
     def draw(
         self, model: str, captions: Sequence[str], seeds: Sequence[int], *, steps: int, looks: int
@@ -143,10 +152,37 @@ class Workbench:
                 raise UserError(" ".join(_sentences(concerns)))
             yield from scorer.draw(checked, seeds, steps=steps, looks=looks)
 
-    def _answer(self, card: Card, image: Image, captions: list[str], budget: Budget, show: float | None) -> Answer:
+    def _live(self, card: Card, image: Image, captions: list[str], budget: Budget, show: float) -> Iterator[Answer]:
+        """A model's answers so far, one in `PAUSE` seconds at most, then its answer. It scores in its own thread."""
+        answers: SimpleQueue[Answer] = SimpleQueue()
+        said = 0.0
+
+        def watch(scores: Scores) -> None:
+            nonlocal said
+            if time.monotonic() - said >= PAUSE:
+                said, total = time.monotonic(), budget.evaluations * len(captions)
+                answers.put(Answer(card=card, scores=scores, preference=decide(scores), of=total))
+
+        def work() -> None:
+            answers.put(self._answer(card, image, captions, budget, show, watch))
+
+        Thread(target=work, name=f"scores {card.name}", daemon=True).start()
+        while (answer := answers.get()).of:
+            yield answer
+        yield answer
+
+    def _answer(
+        self,
+        card: Card,
+        image: Image,
+        captions: list[str],
+        budget: Budget,
+        show: float | None,
+        watch: Callable[[Scores], None] | None = None,
+    ) -> Answer:
         try:
             with self._lock_of(card):
-                return _ask(self._load(card), image, captions, budget, show)
+                return _ask(self._load(card), image, captions, budget, show, watch)
         except UserError as error:
             return Answer(card=card, problem=str(error))
         except Exception:  # one model's failure must not cost the visitor the other rows; the log has it
@@ -185,7 +221,14 @@ class Workbench:
         return open_scorer(card, device=device, allow_download=self.settings.allow_download)
 
 
-def _ask(scorer: Scorer, image: Image, captions: list[str], budget: Budget, show: float | None) -> Answer:
+def _ask(
+    scorer: Scorer,
+    image: Image,
+    captions: list[str],
+    budget: Budget,
+    show: float | None,
+    watch: Callable[[Scores], None] | None = None,
+) -> Answer:
     """One model's answer. Where a concern blocks, no number is computed: it would mean nothing.
 
     A tokenizer maps all unknown words to one token, so captions that contain any are not reported as equal.
@@ -199,7 +242,7 @@ def _ask(scorer: Scorer, image: Image, captions: list[str], budget: Budget, show
         return Answer(card=scorer.card, problem=" ".join(blocking), notes=notes)
     denoised = None
     if show is not None and isinstance(scorer, Denoiser):
-        scores, denoised = scorer.score_and_show(image, captions, budget, most=show)
+        scores, denoised = scorer.score_and_show(image, captions, budget, most=show, watch=watch)
     else:
         scores = scorer.score([image], captions, budget)
     return Answer(card=scorer.card, scores=scores, preference=decide(scores), notes=notes, denoised=denoised)

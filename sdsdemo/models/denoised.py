@@ -28,18 +28,24 @@ class Kept:
     """[C, T, N, *latent_shape]"""
 
     def keep(
-        self, latent_I: Tensor, residuals: Iterator[Tensor], shape: Sequence[int], column: Sequence[int]
+        self,
+        latent_I: Tensor,
+        residuals: Iterator[Tensor],
+        order_E: np.ndarray,
+        shape: Sequence[int],
+        column: Sequence[int],
     ) -> Iterator[Tensor]:
         """The same residuals, which are here as [C, T, N, ...] once all have passed.
 
-        shape: of all of them, [U, T, N, ...]. column: the place in U of each caption.
+        order_E: the flat place of each in `shape`, [U, T, N, ...]. column: the place in U of each caption.
         """
         kept = []
         for residual_B in residuals:
             kept.append(residual_B)
             yield residual_B
         self.latent_I = latent_I
-        self.residual_CTN = torch.cat(kept).reshape(*shape)[list(column)]
+        in_place = torch.cat(kept)[torch.from_numpy(np.argsort(order_E))]
+        self.residual_CTN = in_place.reshape(*shape, *in_place.shape[1:])[list(column)]
 
 
 def show(

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +25,7 @@ from sdsdemo.core.intervals import grid_stderr
 from sdsdemo.core.losses import denoising_residual, error_of
 from sdsdemo.errors import UserError
 from sdsdemo.models.batching import parts_of
+from sdsdemo.models.conditions import Conditions, Row
 from sdsdemo.models.denoised import Kept, show
 from sdsdemo.models.diffusion import LatentDiffusion
 from sdsdemo.models.domain import Domain
@@ -42,10 +42,7 @@ PRECISIONS: Mapping[torch.dtype, Precision] = {
     torch.float16: "float16",
     torch.bfloat16: "bfloat16",
 }
-Row = tuple[int, ...]
-"""The tokens of a prompt."""
-REMEMBERED = 256
-"""Prompts whose condition is kept while a benchmark is scored: 61 MB for Stable Diffusion 1."""
+Watch = Callable[[Scores], None]
 FREE_SECONDS = 1.0
 """Decoding that takes no longer is done however short scoring was."""
 EXAMPLES_AT_ONCE = 16
@@ -67,28 +64,6 @@ class _Block:
     @property
     def pairs(self) -> list[tuple[int, int]]:
         return [(self.first + i, u) for i in range(self.images) for u in self.unique]
-
-
-class _Conditions:
-    """What the denoiser is given for each prompt, encoded once; those used longest ago are forgotten."""
-
-    def __init__(self, model: LatentDiffusion) -> None:
-        self._model = model
-        self._known: OrderedDict[Row, Any] = OrderedDict()
-
-    def of(self, prompt_of: Mapping[Row, str]) -> Any:
-        """condition_U of the prompts, in their order. What is not known yet is encoded at once."""
-        missing = [row for row in prompt_of if row not in self._known]
-        if missing:
-            encoded = self._model.encode_prompts([prompt_of[row] for row in missing])
-            for u, row in enumerate(missing):
-                self._known[row] = self._model.take(encoded, torch.tensor([u]))
-        for row in prompt_of:
-            self._known.move_to_end(row)
-        found = self._model.join([self._known[row] for row in prompt_of])
-        while len(self._known) > REMEMBERED:
-            self._known.popitem(last=False)
-        return found
 
 
 class DiffusionScorer:
@@ -119,27 +94,36 @@ class DiffusionScorer:
         if not images or not captions:
             raise ValueError(f"images and captions must not be empty; there were {len(images)} and {len(captions)}")
         noise_TN = draw_noise(budget, self.model.latent_shape)
-        (scores,) = self._score_part([(images, captions)], budget, noise_TN, _Conditions(self.model))
+        (scores,) = self._score_part([(images, captions)], budget, noise_TN, Conditions(self.model))
         return scores
 
     def score_and_show(
-        self, image: Image, captions: Sequence[str], budget: Budget, *, most: float, free: float = FREE_SECONDS
+        self,
+        image: Image,
+        captions: Sequence[str],
+        budget: Budget,
+        *,
+        most: float,
+        watch: Watch | None = None,
+        free: float = FREE_SECONDS,
     ) -> tuple[Scores, Denoised]:
-        """The scores of `score`, bit for bit, and what the denoiser made of the picture; see `types.Denoiser`.
+        """The scores of `score` and what the denoiser made of the picture; see `types.Denoiser`.
 
-        free: seconds of decoding that are never too many.
+        free: seconds of decoding that are never too many. The scores are those of `score` bit for bit, unless they take
+        several calls of the denoiser and are watched: then other samples share a call, and they agree up to rounding.
 
         The evaluations are those of the scores, and one a timestep more: the first noise draw without a caption.
         """
         budget = replace(budget, empty_prompt=False)
-        kept, conditions = Kept(), _Conditions(self.model)
+        kept, conditions = Kept(), Conditions(self.model)
         noise_TN = draw_noise(budget, self.model.latent_shape)
-        (scores,) = self._score_part([([image], captions)], budget, noise_TN, conditions, kept)
+        (scores,) = self._score_part([([image], captions)], budget, noise_TN, conditions, kept, watch)
         start, timestep_T = time.perf_counter(), self._timesteps(budget)
         with exactly(self.model.device):
             (row,) = map(tuple, self.model.tokenize([""]).tolist())
             first = torch.zeros(1, 2, dtype=torch.long)
-            empty = self._residuals(kept.latent_I, conditions.of({row: ""}), first, timestep_T, noise_TN[:, :1])
+            asked = (kept.latent_I, conditions.of({row: ""}), first, timestep_T, noise_TN[:, :1])
+            empty = self._residuals(*asked, np.arange(len(timestep_T)))
             residual_T = torch.cat(list(empty))
             seconds = max(most * scores.seconds, free)
             denoised = show(self.model, kept, residual_T, timestep_T, noise_TN[:, 0], seconds)
@@ -154,7 +138,7 @@ class DiffusionScorer:
 
         A caption that several examples share is encoded once.
         """
-        conditions = _Conditions(self.model)
+        conditions = Conditions(self.model)
         noise_TN = draw_noise(budget, self.model.latent_shape)
         for part in parts_of(
             _fitted(examples, self.model.pixels, self.model.region_of(budget.region)), self._examples_at_once(budget)
@@ -170,29 +154,56 @@ class DiffusionScorer:
         items: Sequence[tuple[Sequence[Image], Sequence[str]]],
         budget: Budget,
         noise_TN: Tensor,
-        conditions: _Conditions,
+        conditions: Conditions,
         kept: Kept | None = None,
+        watch: Watch | None = None,
     ) -> list[Scores]:
         """The scores of several (images, captions), each with all of its own images against all of its captions.
 
-        kept: filled with what is behind the scores, if it is given and there is one item of one image.
+        kept: filled with what is behind the scores, if it is given and there is one item of one image. watch: called
+        with the scores of every noise draw so far, if there is one item.
         """
         start = time.perf_counter()
         model = self.model
         prompt_of, blocks = self._layout(items, budget)
         timestep_T = self._timesteps(budget)
         pair_P = torch.tensor([pair for block in blocks for pair in block.pairs])
+        shape = (len(pair_P), *noise_TN.shape[:2])
+        order_E = self._order(shape, by_rounds=watch is not None)
         with exactly(model.device):
             latent_I = model.encode_images([image for images, _ in items for image in images], budget.region)
-            residuals = self._residuals(latent_I, conditions.of(prompt_of), pair_P, timestep_T, noise_TN)
+            asked = (latent_I, conditions.of(prompt_of), pair_P, timestep_T, noise_TN)
+            residuals = self._residuals(*asked, order_E)
             if kept is not None:
-                residuals = kept.keep(latent_I, residuals, (len(pair_P), *noise_TN.shape), blocks[0].column)
-            error = torch.cat([error_of(residual_B) for residual_B in residuals])
-            loss_PTN = error.cpu().numpy().reshape(len(pair_P), *noise_TN.shape[:2])
-        seconds = (time.perf_counter() - start) / len(items)
+                residuals = kept.keep(latent_I, residuals, order_E, shape, blocks[0].column)
+            errors: list[Tensor] = []
+            for residual_B in residuals:
+                errors.append(error_of(residual_B))
+                rounds = sum(map(len, errors)) // (shape[0] * shape[1])
+                if watch is not None and 0 < rounds < shape[2]:
+                    loss_PTN = _in_place(errors, order_E, shape)[..., :rounds]
+                    watch(self._scores_of(blocks, loss_PTN, timestep_T, budget, time.perf_counter() - start)[0])
+            loss_PTN = _in_place(errors, order_E, shape)
+        return self._scores_of(blocks, loss_PTN, timestep_T, budget, (time.perf_counter() - start) / len(items))
+
+    def _order(self, shape: tuple[int, int, int], *, by_rounds: bool) -> np.ndarray:
+        """order_E, int64: the flat places of pairs x timesteps x noises in the order of evaluation.
+
+        by_rounds: every pair and timestep with the first noise draw, then with the second and so on, if the denoiser is
+        called several times.
+        """
+        place_PTN = np.arange(int(np.prod(shape)), dtype=np.int64).reshape(shape)
+        is_split = place_PTN.size > self.micro_batch
+        order_E: np.ndarray = (place_PTN.transpose(2, 0, 1) if by_rounds and is_split else place_PTN).reshape(-1)
+        return order_E
+
+    def _scores_of(
+        self, blocks: Sequence[_Block], loss_PTN: np.ndarray, timestep_T: np.ndarray, budget: Budget, seconds: float
+    ) -> list[Scores]:
+        """Each item's scores from the losses of all pairs."""
         scores, done = [], 0
         for block in blocks:
-            shape = (block.images, len(block.unique), *noise_TN.shape[:2])
+            shape = (block.images, len(block.unique), *loss_PTN.shape[1:])
             loss_IUTN = loss_PTN[done : done + len(block.pairs)].reshape(shape)
             done += len(block.pairs)
             loss_ICTN, spent = loss_IUTN[:, block.column], loss_IUTN.size
@@ -225,16 +236,22 @@ class DiffusionScorer:
         return spread_timesteps(budget.timesteps, span, self.model.schedule.steps)
 
     def _residuals(
-        self, latent_I: Tensor, condition_U: Any, pair_P: Tensor, timestep_T: np.ndarray, noise_TN: Tensor
+        self,
+        latent_I: Tensor,
+        condition_U: Any,
+        pair_P: Tensor,
+        timestep_T: np.ndarray,
+        noise_TN: Tensor,
+        order_E: np.ndarray,
     ) -> Iterator[Tensor]:
-        """The residuals of pairs (image, prompt) x timesteps x noises in this order, as many at once as the micro-batch
-        says."""
+        """The residuals of pairs (image, prompt) x timesteps x noises in the order of `_order`, as many at once as the
+        micro-batch says."""
         model = self.model
         shape = (len(pair_P), *noise_TN.shape[:2])
         step_T, noise_TN = torch.from_numpy(timestep_T), noise_TN.to(model.device)
-        done, total = 0, int(np.prod(shape))
-        while done < total:
-            index_B = torch.arange(done, min(done + self.micro_batch, total))
+        done, place_E = 0, torch.from_numpy(np.ascontiguousarray(order_E))
+        while done < len(place_E):
+            index_B = place_E[done : done + self.micro_batch]
             p_B, t_B, n_B = torch.unravel_index(index_B, shape)
             i_B, u_B = pair_P[p_B].unbind(1)
             latent_B, noise_B, condition_B = latent_I[i_B], noise_TN[t_B, n_B], model.take(condition_U, u_B)
@@ -257,6 +274,14 @@ class DiffusionScorer:
         self.micro_batch //= 2
         log.warning("%s: out of memory, now %d samples a call", self.card.name, self.micro_batch)
         torch.cuda.empty_cache()
+
+
+def _in_place(errors: Sequence[Tensor], order_E: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """loss_PTN of the errors so far, which came in this order; not a number where none has come yet."""
+    error_B = torch.cat(list(errors)).cpu().numpy()
+    loss_E = np.full(len(order_E), np.nan, dtype=np.float32)
+    loss_E[order_E[: len(error_B)]] = error_B
+    return loss_E.reshape(shape)
 
 
 def spread_timesteps(count: int, span: tuple[float, float], steps: int) -> np.ndarray:

@@ -23,7 +23,7 @@ from sdsdemo.ui.compare_address import CompareAddress
 from sdsdemo.ui.compare_api import AT_ONCE, ScoreApi
 from sdsdemo.ui.compare_form import Form
 from sdsdemo.ui.compare_logic import Context, View
-from sdsdemo.ui.draw import DrawPanel
+from sdsdemo.ui.evidence import EvidencePanel
 from sdsdemo.ui.examples import ShownExample
 from sdsdemo.ui.open_in_compare import RunPictures
 from sdsdemo.ui.picture_field import safe_image
@@ -39,18 +39,6 @@ PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 PROGRESS = gr.Progress(track_tqdm=True)
 """Shows downloads: the libraries report them through tqdm."""
 
-HOW_IT_DENOISES = (
-    "Noise is added to the picture, and the model guesses the clean picture once under each caption. The caption whose "
-    "guess comes closer has the lower loss. Move the slider: the more noise, the more the caption decides what appears."
-)
-HOW_TO_READ_LOSS = (
-    "How to read it: noise is added to the picture, and the model predicts that noise from one caption. The lower line "
-    "belongs to the caption that helped more."
-)
-HOW_TO_READ_DIFFERENCE = (
-    "How to read it: above zero, A helped the model more; below zero, B. Both captions got the same noise. Where the "
-    "95 % band touches zero, the noise draws do not decide."
-)
 SPEC_HINT = "Choose a model, or enter a spec such as open_clip:ViT-B-32-quickgelu/openai"
 LONGEST_PASTE = 20 * LIMITS.caption_characters
 """Most characters of a caption field: above the limit, so that a long text is refused rather than silently cut."""
@@ -103,7 +91,7 @@ class CompareTab:
                 self.suggestion_text = gr.HTML(visible=False, elem_id="way-on")
                 self.suggestion = gr.Button(visible=False, elem_id="way-on-button")
                 self.suggested_model = gr.State("")
-        self._build_charts(view)
+        self.evidence = EvidencePanel(workbench, view)
         self.changes = ChangesPanel(workbench)
         ScoreApi(workbench, examples)
         self._wire()
@@ -190,23 +178,6 @@ class CompareTab:
         )
         gr.HTML(render("parts.hint", sentence=LIMITS_OF_CAPTIONS))
 
-    def _build_charts(self, view: View) -> None:
-        loss, difference = view.charts or (None, None)
-        with gr.Column(visible=bool(view.has_charts), elem_id="evidence") as self.evidence:
-            gr.HTML(render("parts.heading", words="What the model sees under each caption"))
-            gr.HTML(render("parts.hint", sentence=HOW_IT_DENOISES))
-            self.denoising = gr.HTML(view.denoising, elem_id="denoising", js_on_load=script("denoising"))
-            with gr.Row():
-                with gr.Column(min_width=300):
-                    gr.HTML(render("parts.subheading", words="Denoising loss by timestep"))
-                    self.loss = gr.Plot(loss, show_label=False, container=False, elem_id="loss-chart")
-                    gr.HTML(render("parts.hint", sentence=HOW_TO_READ_LOSS))
-                with gr.Column(min_width=300):
-                    gr.HTML(render("parts.subheading", words="Paired difference by timestep"))
-                    self.difference = gr.Plot(difference, show_label=False, container=False, elem_id="difference-chart")
-                    gr.HTML(render("parts.hint", sentence=HOW_TO_READ_DIFFERENCE))
-            self.drawing = DrawPanel(self.workbench)
-
     @property
     def as_scored(self) -> list[Component]:
         """The settings that an example of a stored run brings along: region and timestep range."""
@@ -221,7 +192,7 @@ class CompareTab:
         spend = [self.timesteps, self.noises, self.seed, *self.as_scored]
         self.inputs: list[Any] = [self.picture, *self.captions, *spend, *self.models]
         self.outputs = [
-            self.message, self.answer, self.evidence, self.denoising, self.loss, self.difference,
+            self.message, self.answer, *self.evidence.outputs,
             self.suggestion_text, self.suggestion, self.suggested_model,
         ]  # fmt: skip
         run: dict[str, Any] = {
@@ -247,11 +218,13 @@ class CompareTab:
             scored.then(**describe)
         self.answer.change(None, js=script("mark_fresh"), **PRIVATE)
         self.swap.click(None, self.captions, self.captions, js=script("swap"), **PRIVATE)
-        gr.on([field.change for field in self.inputs], None, js=script("mark_stale"), **PRIVATE)
+        gr.on([field.change for field in self.inputs], None, set(self.inputs), js=script("mark_stale"), **PRIVATE)
         edits = [self.swap.click, self.picture.clear, *(field.input for field in (*self.models, self.region))]
         gr.on(edits, None, js=script("note_edit"), **PRIVATE)
-        self.picture.input(self._check_picture, self.picture, self.message, trigger_mode="always_last", **quick)
-        self.drawing.wire(self.captions, self.models)
+        self.picture.input(
+            self._check_picture, self.picture, [self.message, self.strip], trigger_mode="always_last", **quick
+        )
+        self.evidence.drawing.wire(self.captions, self.models)
         self.changes.wire(self.inputs, lambda filled: self._ask(self._form(filled)))
         self.scene.wire(self.picture, self.captions, self.models, self.address_of.example_at, self._is_quick)
         gr.on([self.settings.expand, *(model.change for model in self.models)], **describe)
@@ -336,8 +309,9 @@ class CompareTab:
     def _take_suggestion(self, name: str, *models: str | None) -> list[str | None]:
         return compare_models.take_suggestion(self.workbench, models, name)
 
-    def _check_picture(self, path: str | None) -> str:
-        return compare_html.message_html(compare_logic.check_picture(path))
+    def _check_picture(self, path: str | None) -> list[Any]:
+        """A sentence if it cannot be used; no example is chosen any more."""
+        return [compare_html.message_html(compare_logic.check_picture(path)), gr.update(selected_index=None)]
 
     def _describe_models(self, *models: str) -> str:
         return compare_models.models_html(self.workbench, models)

@@ -47,9 +47,11 @@ def answer_html(
 
     tools: from `tools_html`. typical: the scale of a model's differences.
     """
+    is_busy = bool(waiting) or any(answer.of for answer in answers)
     return render(
         "compare.answer",
-        headline="" if waiting else headline(captions, answers, truth),
+        is_busy=is_busy,
+        headline="" if is_busy else headline(captions, answers, truth),
         captions=[
             {"index": c, "letter": LETTERS[c], "words": words, "is_true": truth == c}
             for c, words in enumerate(differing_words(captions))
@@ -150,20 +152,26 @@ def difference_words(difference: float, stderr: float | None) -> str:
 
 def _row(answer: Answer, truth: int | None, typical: Find) -> dict[str, Any]:
     """An answer, as the template takes it; `scores` is empty if the model gave none."""
-    row: dict[str, Any] = {"title": answer.card.title, "scores": [], "notes": list(answer.notes)}
+    row: dict[str, Any] = {
+        "name": answer.card.name,
+        "title": answer.card.title,
+        "scores": [],
+        "notes": list(answer.notes),
+    }
     scores, preference = answer.scores, answer.preference
     if scores is None or preference is None:
         return row | {"problem": answer.problem}
     if preference.note and preference.note not in answer.notes:
         row["notes"].append(preference.note)
     what, direction = DIRECTION[scores.kind]
-    spent = f"{scores.evidence.evaluations} denoiser calls, " if scores.evidence else ""
+    of = f" of {answer.of}" if answer.of else ""
+    spent = f"{scores.evidence.evaluations}{of} denoiser calls, " if scores.evidence else ""
     return row | {
         "what": what,
         "direction": direction,
         "cost": f"{spent}{_seconds(scores.seconds)}",
         "scores": _bars(scores),
-        "verdict": _verdict(preference, truth),
+        "verdict": _so_far(preference) if answer.of else _verdict(preference, truth),
         "difference": _difference(preference),
         "pull": _pull(preference, truth, typical(answer.card.name)),
     }
@@ -235,6 +243,16 @@ def _verdict(preference: Preference, truth: int | None) -> dict[str, str]:
         return {"state": "open", "mark": "", "words": words}
     is_right = preference.preferred == truth
     return {"state": "right" if is_right else "wrong", "mark": "✓" if is_right else "✗", "words": words}
+
+
+def _so_far(preference: Preference) -> dict[str, str]:
+    """The verdict of a model that is still scoring: never a decision, since it is looked at again and again."""
+    is_ahead = preference.preferred is not None and not preference.tie
+    return {
+        "state": "open",
+        "mark": "",
+        "words": f"so far, {LETTERS[preference.preferred or 0]} is ahead" if is_ahead else "no side so far",
+    }
 
 
 def _file(ending: str, kind: str, text: str) -> dict[str, str]:

@@ -106,7 +106,8 @@ def ask(workbench: Workbench, examples: Sequence[ShownExample], form: Form, find
         raise UserError(NO_PICTURE)
     typed = _texts(form.captions, "The captions")
     captions = check_captions(typed)
-    models = list(dict.fromkeys(name.strip() for name in _texts(form.models, "The models") if name.strip()))
+    rows = [name.strip() for name in _texts(form.models, "The models") if name.strip()]
+    models = list(dict.fromkeys(rows))
     if not models:
         raise UserError(NO_MODEL)
     if len(models) > LIMITS.models:
@@ -123,7 +124,7 @@ def ask(workbench: Workbench, examples: Sequence[ShownExample], form: Form, find
         models=models,
         budget=spend,
         example=find_example(examples, path) or find(opened.image),
-        notes=(*opened.notes, *cleaning_notes(typed, captions)),
+        notes=(*opened.notes, *cleaning_notes(typed, captions), *_twice(rows)),
     )
 
 
@@ -189,8 +190,11 @@ def _answers(workbench: Workbench, question: Question, context: Context) -> Iter
     yield _partial(workbench, question, answers, context)
     try:
         for answer in workbench.compare(
-            question.image, question.captions, question.models, question.budget, show=SHOW_AT_MOST
+            question.image, question.captions, question.models, question.budget, show=SHOW_AT_MOST, live=True
         ):
+            if answer.of:
+                yield _partial(workbench, question, [*answers, answer], context)
+                continue
             answers.append(answer)
             if len(answers) < len(question.models):
                 yield _partial(workbench, question, answers, context)
@@ -218,7 +222,10 @@ def _answers(workbench: Workbench, question: Question, context: Context) -> Iter
 def _partial(workbench: Workbench, question: Question, answers: Sequence[Answer], context: Context) -> View:
     """The rows so far, and the state of the others."""
     to_come = [workbench.card(name) for name in question.models[len(answers) :]]
-    waiting = [(card.title, _doing(workbench, card) if i == 0 else "waiting") for i, card in enumerate(to_come)]
+    is_busy = bool(answers and answers[-1].of)
+    waiting = [
+        (card.title, _doing(workbench, card) if i == 0 and not is_busy else "waiting") for i, card in enumerate(to_come)
+    ]
     return View(
         answer=compare_html.answer_html(question.captions, answers, waiting, question.truth, typical=context.typical)
     )
@@ -274,6 +281,12 @@ def _budget_of(answers: Sequence[Answer]) -> Budget:
             _, _, timesteps, noises = evidence.loss_ICTN.shape
             return budget(timesteps, noises, evidence.seed)
     return budget()
+
+
+def _twice(names: Sequence[str]) -> list[str]:
+    """A sentence for each model that several rows name."""
+    repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    return [f"{name} is chosen in {names.count(name)} rows, and shown once." for name in repeated]
 
 
 def _texts(values: object, what: str) -> list[str]:

@@ -14,7 +14,7 @@ from diffusers import DDPMScheduler, StableDiffusionPipeline
 
 from sdsdemo.models import cards, denoised, open_scorer
 from sdsdemo.models.diffusion_scorer import DiffusionScorer, draw_noise
-from sdsdemo.types import Budget, Denoiser
+from sdsdemo.types import Budget, Denoiser, Scores
 from tests import twins
 
 CAPTIONS = ["a red star left of a blue circle", "a blue star left of a red circle"]
@@ -121,3 +121,28 @@ def test_a_shown_timestep_has_its_own_pictures(scorer: DiffusionScorer) -> None:
 def test_a_latent_that_is_no_number_is_drawn_grey(scorer: DiffusionScorer) -> None:
     picture_I = scorer.model.decode_latents(torch.full((1, *scorer.model.latent_shape), torch.nan))
     assert (picture_I == 128).all()
+
+
+def test_watched_scores_grow_round_by_round_to_the_score_itself(scorer: DiffusionScorer) -> None:
+    spend = Budget(timesteps=3, noises=5, seed=5)
+    plain = scorer.score([twins.picture()], CAPTIONS, spend)
+    _, shown = scorer.score_and_show(twins.picture(), CAPTIONS, spend, most=1.0)
+    seen: list[Scores] = []
+    scorer.score_and_show(twins.picture(), CAPTIONS, spend, most=1.0, watch=seen.append)
+    assert seen == [], "all of it fits in one call"
+
+    scorer.micro_batch = 4
+    scores, again = scorer.score_and_show(twins.picture(), CAPTIONS, spend, most=1.0, watch=seen.append)
+    assert scores.evidence is not None
+    assert plain.evidence is not None
+    np.testing.assert_allclose(scores.evidence.loss_ICTN, plain.evidence.loss_ICTN, rtol=1e-4)
+    np.testing.assert_allclose(again.error_CTNHW, shown.error_CTNHW, rtol=1e-2, atol=1e-4)
+    assert np.abs(again.guess_CS.astype(float) - shown.guess_CS).max() <= 1
+    rounds = [part.evidence.loss_ICTN.shape[-1] for part in seen if part.evidence]
+    assert rounds == sorted(rounds)
+    assert {1, 2, 3, 4} <= set(rounds)
+    for part in seen:
+        assert part.evidence is not None
+        n = part.evidence.loss_ICTN.shape[-1]
+        np.testing.assert_array_equal(part.evidence.loss_ICTN, scores.evidence.loss_ICTN[..., :n])
+        assert part.evidence.evaluations == part.evidence.loss_ICTN.size

@@ -58,6 +58,7 @@ def test_score_answers_for_the_captions_as_they_are_now(visit):
     expect(page.locator("#answer .asked")).to_contain_text("two <b>bold</b> squares")
     expect(page.locator(VERDICTS)).to_have_count(3)
     expect(page.locator("#result.stale")).to_have_count(0)
+    expect(page.locator("#said")).to_contain_text(re.compile("Mini CLIP: .*Mini diffusion: .*Mini SDS-CLIP: "))
     expect(page.locator("#answer .mark")).to_have_count(0)
 
 

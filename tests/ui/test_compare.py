@@ -133,8 +133,14 @@ def test_a_row_appears_as_each_model_finishes(form, examples):
     views = list(compare_logic.score(fake_workbench(), examples, form))
     done = [view.answer.count('class="verdict') for view in views]
     waiting = [view.answer.count("pending") for view in views]
-    assert done == [0, 1, 2, 3]
-    assert waiting == [3, 2, 1, 0]
+    assert done == [0, 1, 2, 2, 3], "the diffusion model shows what it knows so far, then its answer"
+    assert waiting == [3, 2, 1, 1, 0]
+    so_far = views[2].answer
+    assert "32 of 64 denoiser calls" in so_far
+    assert "so far" in so_far
+    assert 'aria-busy="true"' in so_far
+    assert so_far.count('class="mark"') == views[1].answer.count('class="mark"'), "nothing is judged half way"
+    assert "so far" not in views[-1].answer
 
 
 def test_the_last_view_has_both_charts_and_the_files(form, examples):
@@ -155,6 +161,7 @@ def test_a_model_named_twice_is_scored_once(form, examples):
         compare_logic.score(fake_workbench(), examples, replace(form, models=["mini-clip", "mini-clip", None]))
     )
     assert views[-1].answer.count("<article") == 1
+    assert views[-1].remarks == ("mini-clip is chosen in 2 rows, and shown once.",)
 
 
 def test_swapping_the_captions_swaps_the_scores_exactly(form, examples):

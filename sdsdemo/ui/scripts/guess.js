@@ -34,7 +34,7 @@ function read_answer() {
   const captions = [...shown.querySelectorAll('.asked .words')].map((one) => one.textContent);
   const truth = [...shown.querySelectorAll('.asked p')].findIndex((one) => one.querySelector('.true'));
   const rows = [...shown.querySelectorAll('.model-row')].map((row) => ({
-    name: row.querySelector('h3').textContent,
+    name: row.querySelector('h3 span').textContent,
     right: row.querySelector('.verdict')?.classList.contains('right') ?? false,
   }));
   return captions.length === 2 && truth >= 0 ? {captions, truth, rows} : null;

@@ -42,7 +42,9 @@ the number as well (ui/request_order.py), so that what it streams and remembers 
     return body;
   }
 
-  /* Counts edits of the question, and how many there were when its answer was requested: a later edit makes it stale. */
+  /* Counts edits of the question, and how many there were when its answer was requested: a later edit makes it stale. The
+  form is noted too: Gradio may report a change long after the request that was made for it. */
+  window.sdsdemoSameForm = (values) => JSON.stringify(values.map((value) => value?.path ?? value));
   const answerField = () => window.gradio_config?.components.find((one) => one.props?.elem_id === 'answer')?.id;
   document.addEventListener('input', ({target}) => {
     if (target.closest?.('#question')) window.sdsdemoEdits = (window.sdsdemoEdits ?? 0) + 1;
@@ -58,7 +60,10 @@ the number as well (ui/request_order.py), so that what it streams and remembers 
     const isQueued = address.includes('/queue/join');
     const isInput = event?.targets.some(([component, name]) => component === call.trigger_id && name === 'input');
     if (isInput) changed.set(call.trigger_id, number);
-    if (isQueued && event?.outputs.includes(answerField())) window.sdsdemoAsked = window.sdsdemoEdits ?? 0;
+    if (isQueued && event?.outputs.includes(answerField())) {
+      window.sdsdemoAsked = window.sdsdemoEdits ?? 0;
+      window.sdsdemoAskedForm = window.sdsdemoSameForm(call.data);
+    }
     if (isQueued) event?.outputs.forEach((component) => shown.set(component, rank(null, number)));
     const headers = new Headers(options.headers);
     headers.set('x-sdsdemo-request', String(number));
