@@ -26,8 +26,9 @@ class MarginBox(NamedTuple):
         """The rectangle that a text describes; None for an empty text. Raises ValueError for anything else."""
         if not text:
             return None
-        ends = [end.strip() for side in text.split(",") for end in side.split(":")]
-        if len(ends) != 4 or text.count(",") != 1:
+        sides = [side.split(":") for side in text.split(",")]
+        ends = [end.strip() for side in sides for end in side]
+        if [len(side) for side in sides] != [2, 2]:
             raise ValueError(f"a rectangle of margins must be like -1:2,0: and is {text[:40]!r}")
         found = cls(*[_number(end, open_at) for end, open_at in zip(ends, cls(), strict=True)])
         if found.x_low > found.x_high or found.y_low > found.y_high:

@@ -107,7 +107,7 @@ def test_on_a_slow_network_the_last_click_counts(page: Page, address: str) -> No
 def test_a_link_opens_the_same_example_and_a_dot_opens_its_own(page: Page, address: str) -> None:
     browse(page, address, "?tab=browse&run=mini&example=17&model=mini-sds-clip&against=mini-clip")
     expect(page.locator(OPEN)).to_have_attribute("data-id", "17")
-    expect(page.locator("#browse-scatter h3")).to_contain_text(re.compile("Mini SDS-CLIP against .*Mini CLIP"))
+    expect(page.locator("#browse-scatter h2")).to_contain_text(re.compile("Mini SDS-CLIP against .*Mini CLIP"))
     link = page.locator(".example [data-link]").get_attribute("data-link")
     assert link is not None
     assert "example=17" in link
@@ -133,6 +133,77 @@ def test_back_from_compare_returns_to_the_example(page: Page, address: str) -> N
     page.go_back()
     expect(page.locator(OPEN)).to_have_attribute("data-id", "17")
     assert "tab=browse" in page.url
+
+
+def drag(page: Page, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Over the plot, in shares of its width and height."""
+    plane = page.locator(".scatter .plane").bounding_box() or pytest.fail("there is no plot")
+    ends = [(plane["x"] + x * plane["width"], plane["y"] + y * plane["height"]) for x, y in (start, end)]
+    page.mouse.move(*ends[0])
+    page.mouse.down()
+    page.mouse.move(*ends[1], steps=3)
+    page.mouse.up()
+
+
+def test_a_visitor_filters_brushes_opens_an_example_and_goes_back(page: Page, address: str) -> None:
+    browse(page, address, "?tab=browse")
+    view = page.locator('.saved-views [data-pick="fixed"]')
+    held = view.locator("b").inner_text()
+    view.click()
+    expect(page.locator(COUNT)).to_have_text(f"{held} of 400")
+    expect(page).to_have_url(f"{address}?tab=browse&outcome=fixed")
+    drag(page, (0.05, 0.3), (0.5, 0.9))
+    expect(page).to_have_url(re.compile(r"outcome=fixed&margins=[-0-9.]+:[-0-9.]+,[-0-9.]+:[-0-9.]+$"))
+    brushed, url = page.locator(COUNT).inner_text(), page.url
+    assert 0 < int(brushed.split()[0]) < int(held)
+    page.mouse.wheel(0, 300)
+    page.wait_for_function("window.scrollY > 200")
+    scrolled = page.evaluate("window.scrollY")
+    card = page.locator(".pair-card").nth(4)
+    opened = card.get_attribute("data-pick") or ""
+    card.click()
+    expect(page.locator(OPEN)).to_have_attribute("data-id", opened)
+    expect(page.locator(".example h2")).to_have_text(f"Example 5 of {brushed.split()[0]}")
+    expect(page.locator(".example h2")).to_be_focused()
+    page.mouse.wheel(0, 500)
+    expect(page.locator(".example h2")).to_be_in_viewport()
+    page.go_back()
+    expect(page.locator(OPEN)).to_have_count(0)
+    assert page.url == url
+    expect(page.locator(COUNT)).to_have_text(brushed)
+    expect(page.locator(f'.pair-card[data-pick="{opened}"]')).to_be_focused()
+    assert abs(page.evaluate("window.scrollY") - scrolled) < 2
+    page.reload()
+    expect(page.locator(COUNT)).to_have_text(brushed)
+    page.get_by_role("button", name="margins").click()
+    expect(page.locator(COUNT)).to_have_text(f"{held} of 400")
+
+
+def test_browse_is_used_by_keyboard_alone(page: Page, address: str) -> None:
+    browse(page, address, "?tab=browse")
+    page.get_by_label("Run", exact=True).focus()
+    for _ in range(3):
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("listbox")).to_have_count(1)
+    page.keyboard.press("Escape")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("listbox")).to_have_count(0)
+    page.locator(".ranges summary").press("Enter")
+    page.locator(".ranges input").first.fill("0")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(f"{address}?tab=browse&margins=0:,:")
+    expect(page.locator(".ranges input").first).to_be_focused()
+    card = page.locator(".pair-card").nth(3)
+    opened = card.get_attribute("data-pick") or ""
+    card.press("Enter")
+    expect(page.locator(OPEN)).to_have_attribute("data-id", opened)
+    page.keyboard.press("j")
+    expect(page.locator(OPEN)).not_to_have_attribute("data-id", opened)
+    page.keyboard.press("k")
+    expect(page.locator(OPEN)).to_have_attribute("data-id", opened)
+    page.keyboard.press("Escape")
+    expect(page.locator(OPEN)).to_have_count(0)
+    expect(page.locator(f'.pair-card[data-pick="{opened}"]')).to_be_focused()
 
 
 def test_results_show_the_shipped_run_with_downloads(page: Page, address: str) -> None:

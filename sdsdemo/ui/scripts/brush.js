@@ -51,18 +51,9 @@
     hasDragged = false;
   }, true);
 
-  let isApplied = false;
   element.addEventListener('submit', (event) => {
     event.preventDefault();
     const ends = [...event.target.querySelectorAll('input')].map((field) => field.value.trim());
-    isApplied = true;
     trigger('select', {value: 'box', index: ends.some(Boolean) ? `${ends[0]}:${ends[1]},${ends[2]}:${ends[3]}` : ''});
   });
-  new MutationObserver(() => {
-    const apply = isApplied && element.querySelector('[data-ranges] [type="submit"]');
-    if (!apply || document.activeElement !== document.body) return;
-    isApplied = false;
-    element.querySelector('.ranges').open = true;
-    apply.focus({preventScroll: true});
-  }).observe(element, {childList: true, subtree: true});
 }
