@@ -9,16 +9,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import pytest
 
+from sdsdemo.app.run_registry import RunRegistry
+from sdsdemo.evaluation import figures
 from sdsdemo.evaluation.model_marks import marks_of
 from sdsdemo.mini.experiments import verdict
 from sdsdemo.mini.experiments.tables import plain_name
-from sdsdemo.settings import ASSETS
+from sdsdemo.settings import ASSETS, Settings
 from sdsdemo.ui import results_figures, results_matrix, results_story
 from sdsdemo.ui.address import Query
 from sdsdemo.ui.browse_address import NAMES
-from sdsdemo.ui.results_claims import cost_claim, gap_claim
+from sdsdemo.ui.results import ResultsTab
+from sdsdemo.ui.results_claims import cost_claim, costed, gap_claim
 from sdsdemo.ui.results_figures import Scale
 
 LEAD, BASE = "mini-diffusion", "mini-clip"
@@ -154,8 +158,6 @@ def test_an_effect_is_at_its_points_and_zero_is_where_it_belongs(study: dict[str
 
 
 def test_the_axis_of_costs_is_logarithmic_and_every_dot_on_it(result: dict[str, Any]) -> None:
-    from sdsdemo.ui.results_claims import costed
-
     models = costed(result)
     plot = results_figures.cost_plot(models, result)
     steps = [float(b["x"]) - float(a["x"]) for a, b in zip(plot["across"], plot["across"][1:], strict=False)]
@@ -198,9 +200,7 @@ def test_a_count_of_the_matrix_is_that_of_the_pair_and_opens_its_examples(result
 
 
 def test_the_examples_that_a_count_opens_are_as_many_as_it_says(result: dict[str, Any]) -> None:
-    from sdsdemo.app.run_registry import RunRegistry
     from sdsdemo.evaluation.catalogue import select
-    from sdsdemo.settings import Settings
     from sdsdemo.ui import browse_address
     from sdsdemo.ui.browse_filters import filter_of
 
@@ -222,3 +222,29 @@ def test_no_table_of_the_tab_has_an_empty_header(result: dict[str, Any]) -> None
     heads = re.findall(r"<th[^>]*>(.*?)</th>", html, re.S)
     assert len(heads) > 100
     assert all(re.sub(r"<[^>]+>", "", head).strip() for head in heads)
+
+
+@pytest.fixture(scope="module")
+def tab() -> ResultsTab:
+    with gr.Blocks():
+        return ResultsTab(RunRegistry(Settings.from_environment({})))
+
+
+def test_opening_the_tab_sends_little_and_draws_no_file(tab: ResultsTab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "save_shares", lambda *_: pytest.fail("a file was drawn"))
+    sent = [value for value in tab._open(None) if isinstance(value, str)]
+    assert len(sent) == 2
+    assert sum(map(len, sent)) < 100_000
+    assert not any("base64" in part for part in sent)
+
+
+def test_a_figure_that_the_story_has_shown_is_not_shown_again(tab: ResultsTab) -> None:
+    assert "<svg" not in tab.show("mini")
+    assert tab.show("fresh-31001").count("<svg") == 3
+    assert 'class="conclusion"' in tab.show("fresh-31001")
+
+
+def test_counts_are_links_only_where_browse_has_the_examples(tab: ResultsTab) -> None:
+    assert tab.show("mini").count("data-view") > 50
+    assert "data-view" not in tab.show("fresh-31001")
+    assert tab.show("fresh-31001").count("exact McNemar, p") > 50

@@ -58,7 +58,8 @@ def test_without_the_documents_their_names_are_plain_text(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(
     "path",
-    ["/docs/../README.md", "/docs/none.md", "/docs/python_api.py", "/docs/", "/docs//etc/passwd", "/docs/mini.md/x",
+    ["/docs/../README.md", "/docs/../assets/preview.png",
+     "/docs/none.md", "/docs/python_api.py", "/docs/", "/docs//etc/passwd", "/docs/mini.md/x",
      "/results/mini.exe", "/results/mini", "/"],
 )  # fmt: skip
 def test_nothing_else_is_served(path: str) -> None:
