@@ -76,11 +76,11 @@ class FinetuneTab:
         return gr.BrowserState("", storage_key=STORAGE_KEY, secret=SECRET)
 
     def _build_form(self) -> None:
+        gr.HTML(render("parts.heading", words="Your recipe"))
         self.form = RecipeForm(self.workbench)
         self.estimates = RunEstimates(self.workbench, self.jobs, self.form)
         self.address = gr.HTML(elem_id="ft-address")
         self.estimate = gr.HTML(elem_id="ft-estimate")
-        self.elsewhere = gr.HTML(elem_id="ft-elsewhere", js_on_load=script("copy_command"))
         self.message = gr.HTML(elem_id="ft-message")
         with gr.Row(elem_id="ft-actions"):
             self.start = gr.Button(
@@ -90,6 +90,7 @@ class FinetuneTab:
         limits = {"steps": f"{FINETUNING.page_steps:,}", "images": FINETUNING.page_batch}
         limits |= {"time": duration(FINETUNING.page_seconds), "waiting": FINETUNING.page_waiting}
         gr.HTML(render("finetune.limits", **limits))
+        self.elsewhere = gr.HTML(elem_id="ft-elsewhere", js_on_load=script("copy_command"))
 
     def _build_run(self) -> None:
         self.status = gr.HTML(finetune_html.status_html(None), elem_id="ft-status")

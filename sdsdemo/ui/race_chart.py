@@ -11,9 +11,9 @@ from typing import Any
 
 from sdsdemo.app.job_states import EvaluationPoint
 from sdsdemo.core.intervals import Proportion
-from sdsdemo.evaluation.model_marks import Mark, marks_of
+from sdsdemo.evaluation import model_marks
+from sdsdemo.evaluation.model_marks import Mark, mark_of
 from sdsdemo.finetuning.objective_race import Race
-from sdsdemo.finetuning.phrases import duration
 from sdsdemo.finetuning.recipe import OBJECTIVE_NAMES
 from sdsdemo.ui.templates import render
 
@@ -21,7 +21,9 @@ OWN = "tuned"
 """The mark of a visitor's own model."""
 CHANCE = 25.0
 """Text score of a guess, in percent."""
-MARKS: dict[str, Mark] = marks_of([OWN, *OBJECTIVE_NAMES])
+SLOTS = {"preference": 4, "sds": 2, "clip": 3, "labels": 1, "negatives": 0, "features": 5}
+"""Marks of the objectives: lines that end close together have colours far apart."""
+MARKS: dict[str, Mark] = {OWN: mark_of(OWN), **{name: model_marks.MARKS[slot] for name, slot in SLOTS.items()}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +74,6 @@ def key_html(race: Race, own: Sequence[EvaluationPoint] = (), words: str = "") -
     """What each line is and where it ended, as a table. words: says what the visitor's run is doing."""
     rows = [
         {"objective": name, "mark": MARKS[name], "name": OBJECTIVE_NAMES[name], **_end(*race.scores[name][-1])}
-        | {"time": duration(race.seconds[name])}
         for name in OBJECTIVE_NAMES
         if name in race.scores
     ]

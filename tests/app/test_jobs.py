@@ -312,6 +312,16 @@ def started_anew(jobs: Jobs, trainer: Trainer) -> Jobs:
     return Jobs(jobs.workbench, root=jobs.root, runner=trainer)
 
 
+def test_what_was_right_at_each_evaluation_outlives_the_server(jobs: Jobs, trainer: Trainer) -> None:
+    id_ = cut(jobs, trainer, 7)
+    folder = FineTuningFolder(jobs.folder(id_))
+    share = {"metric": "text", "value": 0.2, "low": 0.1, "high": 0.3, "n": 400}
+    folder.append({"what": "look", "step": 5, **share, "pictures": "f0"})
+    run = started_anew(jobs, trainer).get(id_)
+    assert [(one.step, one.pictures) for one in run.evaluations] == [(0, ""), (5, "f0")]  # the first is an older row
+    trainer.go.set()
+
+
 @pytest.mark.parametrize(("steps", "kept"), [(0, 0), (7, 0), (23, 20), (40, 40)])
 def test_a_run_that_the_server_s_end_cut_goes_on_by_its_id(jobs: Jobs, trainer: Trainer, steps: int, kept: int) -> None:
     id_ = cut(jobs, trainer, steps)

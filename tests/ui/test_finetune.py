@@ -13,13 +13,17 @@ import pytest
 from sdsdemo.app.job_states import EvaluationPoint, Job, Point
 from sdsdemo.app.jobs import Jobs
 from sdsdemo.app.workbench import Workbench
+from sdsdemo.core.bits import packed
 from sdsdemo.core.intervals import paired_change, proportion
 from sdsdemo.errors import UserError
+from sdsdemo.finetuning.objective_race import read_race
 from sdsdemo.finetuning.phrases import KEPT, change_words, duration
 from sdsdemo.finetuning.recipe import PRESETS, Recipe, cli_flag
+from sdsdemo.models.images import open_image
 from sdsdemo.settings import Settings
 from sdsdemo.ui import finetune_html, training_curves
 from sdsdemo.ui.recipe_form import ADVANCED, LABELS, PLAIN, in_page_words, recipe_of
+from sdsdemo.ui.watched_pictures import right_pictures, watched_pictures
 from tests.app.test_jobs import Trainer
 from tests.fakes import fake_scorer
 
@@ -200,6 +204,37 @@ def test_an_unknown_id_is_a_sentence_everywhere(tab: Any) -> None:
     assert "no such run here" in tab.finished.in_compare("guessed", 3)[0]
     with pytest.raises(gr.Error, match="no such run here"):
         tab.finished.in_browse("guessed")
+
+
+def test_use_in_compare_opens_what_the_run_changed(tab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    race = read_race()
+    six, start_EI = watched_pictures(race), right_pictures(race.pictures["clip"][0][1], race.n)
+    end_EI = start_EI.copy()
+    end_EI[six[2].place, six[2].picture] = True
+    share: dict[str, Any] = {"value": 0.4, "low": 0.3, "high": 0.5, "n": race.n, "metric": "text"}
+    laps = tuple(
+        EvaluationPoint(step=step, pictures=packed(right_EI.ravel()), **share)
+        for step, right_EI in ((0, start_EI), (40, end_EI))
+    )
+    run = replace(finished(), recipe=PRESETS["minute"], evaluations=laps)
+    monkeypatch.setattr(tab.jobs, "get", lambda id_: run)
+    monkeypatch.setattr(tab.jobs, "model", lambda id_: "mini-sds-clip")
+    message, tabs, picture, *rest = tab.finished.in_compare("x", 3)
+    assert (message, tabs["selected"]) == ("", "compare")
+    assert tuple(rest[:2]) == six[2].example.captions
+    assert [row["value"] for row in rest[2:]] == ["mini-clip", "mini-sds-clip", None]
+    found = tab.finished.run_pictures.find(open_image(Path(picture)))
+    assert found is not None
+    assert found.true == six[2].picture
+
+
+def test_the_race_is_sent_again_only_with_a_new_evaluation(tab: Any) -> None:
+    one = Job(id="x", recipe=QUICK, state="running", step=1, seconds=1.0)
+    race = tab.outputs.index(tab.evaluations), tab.outputs.index(tab.pictures)
+    later = tab._updates(replace(one, step=2), one)
+    assert all(later[k] == gr.skip() for k in race)
+    looked = tab._updates(replace(one, evaluations=finished().evaluations), one)
+    assert all("race" in looked[k] for k in race)
 
 
 def test_buttons_follow_the_state_of_the_run(tab: Any) -> None:

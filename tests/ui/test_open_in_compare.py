@@ -61,6 +61,19 @@ def test_the_address_of_an_answer_opens_the_same_question(workbench: Workbench, 
     assert tuple(found[0].captions) == shown.captions
 
 
+def test_a_validation_picture_has_its_truth_and_its_link(workbench: Workbench, registry: RunRegistry) -> None:
+    run_pictures = RunPictures(registry)
+    shown = run_pictures.of_validation(EXAMPLE, 1)
+    assert run_pictures.find(open_image(shown.path)) == shown
+    found = compare_form.form_of_address(workbench, [], {"tab": "compare", **shown.query}, run_pictures.pair)
+    assert found is not None
+    assert found[1] == shown
+    assert found[0].asks
+    for example, picture in (("no such", 0), (EXAMPLE, 2)):
+        with pytest.raises(UserError, match="no such picture"):
+            run_pictures.of_validation(example, picture)
+
+
 @pytest.mark.parametrize(("run", "example", "picture"), [(RUN, "17", 2), (RUN, "none", 0), ("none", "17", 0)])
 def test_what_is_not_there_is_one_sentence(registry: RunRegistry, run: str, example: str, picture: int) -> None:
     with pytest.raises(UserError):
