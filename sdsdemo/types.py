@@ -270,6 +270,8 @@ class Answer:
     notes: tuple[str, ...] = ()
     denoised: Denoised | None = None
     """Where asked for: what a denoiser made of the picture."""
+    blocked_by: tuple[str, ...] = ()
+    """The kinds of `Concern` that a problem comes from."""
     of: int = 0
     """Denoiser evaluations that are still being made, of which `scores` are the first; 0 for a finished answer."""
 

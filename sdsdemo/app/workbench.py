@@ -239,7 +239,8 @@ def _ask(
     blocking = _sentences(concern for concern in concerns if concern.blocking)
     notes = (*remarks(scorer.card, budget), *_sentences(c for c in concerns if not c.blocking))
     if blocking:
-        return Answer(card=scorer.card, problem=" ".join(blocking), notes=notes)
+        kinds = tuple(concern.kind for concern in concerns if concern.blocking)
+        return Answer(card=scorer.card, problem=" ".join(blocking), notes=notes, blocked_by=kinds)
     denoised = None
     if show is not None and isinstance(scorer, Denoiser):
         scores, denoised = scorer.score_and_show(image, captions, budget, most=show, watch=watch)

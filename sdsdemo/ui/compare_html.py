@@ -15,6 +15,7 @@ from typing import Any
 from sdsdemo.core.decision import verdict_words
 from sdsdemo.types import Answer, Preference, Scores
 from sdsdemo.ui.headline import headline
+from sdsdemo.ui.mini_words import MINI_WORDS
 from sdsdemo.ui.templates import render
 from sdsdemo.ui.typical import Find, Typical, no_typical
 
@@ -32,6 +33,7 @@ ONE_SCALE = (
     "All dots share one scale: halfway to a letter is the model's typical difference, its median over {pictures} "
     "stored pictures. A whisker is two standard errors on either side."
 )
+SAME_PROBLEM = "The same as for {}."
 OWN_SCALE = "Nothing is stored about {names} yet, so the dot shows the side alone."
 
 
@@ -56,7 +58,8 @@ def answer_html(
             {"index": c, "letter": LETTERS[c], "words": words, "is_true": truth == c}
             for c, words in enumerate(differing_words(captions))
         ],
-        rows=[_row(answer, truth, typical) for answer in answers],
+        rows=_rows(answers, truth, typical),
+        words=list(MINI_WORDS.items()) if any(map(_lacks_mini_words, answers)) else [],
         waiting=waiting,
         scale=_scale(answers, typical),
         caveat=DECIDED_IS_NOT_RIGHT if any(answer.scores for answer in answers) else "",
@@ -148,6 +151,23 @@ def difference_words(difference: float, stderr: float | None) -> str:
         return f"{difference:.3g}"
     decimals = max(0, 1 - math.floor(math.log10(stderr)))
     return f"{difference:.{decimals}f} ± {stderr:.{decimals}f}"
+
+
+def _rows(answers: Sequence[Answer], truth: int | None, typical: Find) -> list[dict[str, Any]]:
+    """The rows; a problem that an earlier row has is not said twice."""
+    said: dict[str, str] = {}
+    rows = []
+    for answer in answers:
+        row = _row(answer, truth, typical)
+        if answer.problem and answer.problem in said:
+            row["problem"] = SAME_PROBLEM.format(said[answer.problem])
+        said.setdefault(answer.problem, answer.card.title)
+        rows.append(row)
+    return rows
+
+
+def _lacks_mini_words(answer: Answer) -> bool:
+    return "unknown-words" in answer.blocked_by and (answer.card.mini or answer.card.base is not None)
 
 
 def _row(answer: Answer, truth: int | None, typical: Find) -> dict[str, Any]:

@@ -36,8 +36,8 @@ class EvidencePanel:
             gr.HTML(render("parts.hint", sentence=HOW_IT_DENOISES))
             self.denoising = gr.HTML(view.denoising, elem_id="denoising", js_on_load=script("denoising"))
             with gr.Row():
-                self.loss = _chart("Denoising loss by timestep", loss, "loss-chart", HOW_TO_READ_LOSS)
-                self.difference = _chart(
+                self.loss = _build_chart("Denoising loss by timestep", loss, "loss-chart", HOW_TO_READ_LOSS)
+                self.difference = _build_chart(
                     "Paired difference by timestep", difference, "difference-chart", HOW_TO_READ_DIFFERENCE
                 )
             self.drawing = DrawPanel(workbench)
@@ -48,7 +48,7 @@ class EvidencePanel:
         return [self.column, self.denoising, self.loss, self.difference]
 
 
-def _chart(title: str, figure: Any, elem_id: str, how_to_read: str) -> gr.Plot:
+def _build_chart(title: str, figure: Any, elem_id: str, how_to_read: str) -> gr.Plot:
     with gr.Column(min_width=300):
         gr.HTML(render("parts.subheading", words=title))
         chart = gr.Plot(figure, show_label=False, container=False, elem_id=elem_id)

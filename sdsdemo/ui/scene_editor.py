@@ -25,6 +25,7 @@ from sdsdemo.runtime.files import from_json
 from sdsdemo.runtime.shapes import shaped
 from sdsdemo.ui.compare_html import LETTERS
 from sdsdemo.ui.examples import ShownExample
+from sdsdemo.ui.mini_words import MINI_WORDS
 from sdsdemo.ui.scene_pictures import ScenePictures
 from sdsdemo.ui.templates import render, script
 from sdsdemo.ui.word_changes import changes_of
@@ -45,15 +46,6 @@ NO_SWAP = "“Swap the picture” needs one true and one false caption that exch
 NO_PARAPHRASE = "“Paraphrase” needs two captions in Mini's language, such as “a red star left of a blue circle”."
 UNREADABLE = "Whether a caption is true is worked out for sentences such as “a red star left of a blue circle”."
 UNREADABLE_ACT = "The editor sent something that cannot be read: reload the page."
-WORDS: dict[str, Sequence[str]] = {
-    "shapes": SHAPES,
-    "colours": COLOURS,
-    "sizes and numbers": ("big", "small", "two", "three"),
-    "places": ("left of", "right of", "above", "below", "inside", "next to", "beside", "with", "and"),
-    "others": ("a", "an", "the", "is", "are", "this is", "there is", "a picture of"),
-}
-"""The words that Mini's models know, as chips; plurals end in s."""
-
 Known = Callable[[str | None], ShownExample | None]
 
 
@@ -130,7 +122,7 @@ def editor_html(scene: Scene) -> str:
         backgrounds=[(name, _css(rgb)) for name, rgb in BACKGROUND_RGB.items()],
         sizes=list(RADII.items()),
         acts=list(ACTS.items()),
-        words=list(WORDS.items()),
+        words=list(MINI_WORDS.items()),
     )
 
 

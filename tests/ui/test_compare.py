@@ -156,6 +156,19 @@ def test_without_a_denoising_model_there_are_no_charts(form, examples):
     assert last.charts == ()
 
 
+def test_a_shared_problem_is_said_once_and_the_known_words_are_shown():
+    problem = "'dog' is not a word that the mini models know."
+    cards = [replace(card, mini=True) for card in MINI_CARDS]
+    answers = [Answer(card=card, problem=problem, blocked_by=("unknown-words",)) for card in cards]
+    html = compare_html.answer_html(["a dog", "a cat"], answers)
+    assert html.count("is not a word") == 1
+    assert html.count(f"The same as for {cards[0].title}.") == len(cards) - 1
+    assert html.count("All words that Mini knows") == 1
+    assert "flower" in html
+    foreign = [replace(answer, blocked_by=("foreign-picture",)) for answer in answers]
+    assert "All words that Mini knows" not in compare_html.answer_html(["a dog", "a cat"], foreign)
+
+
 def test_a_model_named_twice_is_scored_once(form, examples):
     views = list(
         compare_logic.score(fake_workbench(), examples, replace(form, models=["mini-clip", "mini-clip", None]))
@@ -188,7 +201,8 @@ def test_an_unknown_word_is_said_in_the_row_and_no_number_is_shown(form, example
     workbench = fake_workbench()
     workbench = type(workbench)(workbench.settings, opener=lambda card: FakeScorer(card, concerns=[concern]))
     last = list(compare_logic.score(workbench, examples, form))[-1]
-    assert last.answer.count("is not a word that the mini models know") == 3
+    assert last.answer.count("is not a word that the mini models know") == 1
+    assert last.answer.count("The same as for Mini CLIP.") == 2
     assert 'class="value"' not in last.answer
     assert last.has_charts is False
 

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from sdsdemo.core.decision import decide
+from sdsdemo.data.mini.sentences import PLURALS, WORDS
 from sdsdemo.data.mini.sketches import read_sketch
 from sdsdemo.data.mini.truth import index_of_truth
 from sdsdemo.settings import LIMITS
@@ -19,6 +20,7 @@ from sdsdemo.ui.address import Query
 from sdsdemo.ui.compare_address import CompareAddress
 from sdsdemo.ui.compare_logic import ask
 from sdsdemo.ui.examples import read_examples
+from sdsdemo.ui.mini_words import MINI_WORDS
 from sdsdemo.ui.scene_editor import SceneEditor, suggested_html, truth_html
 from sdsdemo.ui.scene_pictures import ScenePictures
 from tests.conftest import fake_workbench
@@ -158,3 +160,8 @@ def test_a_model_that_would_take_too_long_is_left_out(tmp_path, monkeypatch):
     question = ask(fake_workbench(), [], form, address.recognise)
     *_, last = word_changes.changes_html(fake_workbench(), lambda: question)
     assert last.count("left out") == len(question.models)
+
+
+def test_the_words_shown_are_all_that_mini_knows():
+    shown = {word for words in MINI_WORDS.values() for phrase in words for word in phrase.split()}
+    assert shown | set(PLURALS.values()) == set(WORDS)
