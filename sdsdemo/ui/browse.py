@@ -1,7 +1,7 @@
 """The Browse tab: layout and wiring. Its content comes from `ui/browse_view.py`.
 
-On top the two models, saved views, and the filters that are set; then the plot and charts that filter, the gallery, and
-the open example in a panel beside it. Clicks in HTML arrive as `data-kind` and `data-pick`.
+On top the models, saved views, and set filters; then charts that filter, the gallery, and the open example beside it.
+Clicks in HTML arrive as `data-kind` and `data-pick`.
 """
 
 from __future__ import annotations
@@ -128,8 +128,10 @@ class BrowseTab:
             self.decided = gr.Dropdown(
                 [(words, key) for key, words in DECIDED.items()], value=ANY, label="Decided, first model", min_width=150
             )
-            self.words = gr.Textbox(label="Words in the captions", placeholder="for example: red left", min_width=150)
-            self.box = gr.Textbox(label="Margins", visible="hidden")
+            self.words = gr.Textbox(
+                "", label="Words in the captions", placeholder="for example: red left", min_width=150
+            )
+            self.box = gr.Textbox("", label="Margins", visible="hidden")
             self.clear = gr.Button("Clear", min_width=80, elem_id="browse-clear")
         self.filters: list[Any] = [
             self.run, self.model, self.against, self.metric, self.tags, self.secondary, self.categories, self.modes,

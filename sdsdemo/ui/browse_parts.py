@@ -31,7 +31,7 @@ class NamedModel(NamedTuple):
 def named(models: Iterable[str], titles: Titles) -> list[NamedModel]:
     """Models that are shown together."""
     models = list(models)
-    marks = marks_of(models)
+    marks = marks_of(dict.fromkeys(models))
     return [NamedModel(titles[model], marks[model].glyph, marks[model].slot) for model in models]
 
 

@@ -137,6 +137,11 @@ def test_what_is_no_rectangle_is_one_sentence_in_a_link_and_on_the_page(catalogu
         filter_of(USUAL._replace(box=text), catalogue)
 
 
+def test_the_quadrants_of_the_plot_are_the_outcomes_that_they_are_named_after(catalogue: Catalogue) -> None:
+    for box, way in (("0:,0:", "always right"), (":0,0:", "fixed"), ("0:,:0", "broken"), (":0,:0", "still wrong")):
+        assert passing(catalogue, USUAL._replace(box=box)) == passing(catalogue, USUAL._replace(who=way))
+
+
 def test_the_same_model_twice_is_restored_and_said(view: BrowseView, catalogue: Catalogue) -> None:
     query = Query("browse", "model=mini-sds-clip&against=mini-sds-clip")
     opened = browse_address.read(query, "mini", catalogue, TWO)
@@ -144,6 +149,7 @@ def test_the_same_model_twice_is_restored_and_said(view: BrowseView, catalogue: 
     shown = view.show(opened.filters, 0, "17")
     assert "Both rows hold Mini SDS-CLIP" in shown.tally
     assert "model=mini-sds-clip&amp;against=mini-sds-clip" in shown.tally
+    assert len(set(re.findall(r'"model-name (k\d)"', shown.tally + shown.scatter + shown.gallery))) == 1
     assert "Both rows hold" not in view.show(USUAL, 0, "").tally
     for filters, pair in (
         (USUAL, TWO),

@@ -63,6 +63,7 @@ def page(open_tab: Callable[..., Page], address: str) -> Iterator[Page]:
     page = open_tab(address, viewport={"width": 1300, "height": 900})
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("response", lambda answer: complaints.append(answer.url) if answer.status >= 500 else None)
     yield page
     assert not complaints
 
