@@ -47,7 +47,6 @@ from sdsdemo.ui.request_order import InOrder, LastSent, has_come, is_coming, num
 from sdsdemo.ui.templates import render, script
 
 READING = "Reading the stored answers …"
-"""BrowseContent until the tab is first filled."""
 MADE_AHEAD = 400
 """Examples whose thumbnails are made in the background."""
 
@@ -85,8 +84,8 @@ class BrowseTab:
         runs = registry.names()
         with gr.Column(elem_id="browse"):
             self._build_compared(runs)
-            clicks, bar = script("clicks"), script("clicks") + script("more_filters")
-            self.count = gr.HTML(render("parts.busy", sentence=READING), elem_id="browse-count", js_on_load=bar)
+            clicks, busy = script("clicks"), render("parts.busy", sentence=READING)
+            self.count = gr.HTML(busy, elem_id="browse-count", js_on_load=clicks + script("more_filters"))
             self._build_filters()
             self.message = gr.HTML(elem_id="browse-message")
             with gr.Row(elem_id="browse-main"):
