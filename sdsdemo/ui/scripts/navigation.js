@@ -167,8 +167,8 @@ the browser tab, where nobody else sees it, and restored after a reload; so are 
     if (waiting) return;
     arrived = Date.now();
     if (shownTab === null) shownTab = start;
+    unveil(); // the tab opens before the next frame
     if (!hasMoved) go(tabNow());
-    setTimeout(unveil);
     const known = tabs().some((one) => one.dataset.tabId === tabNow()) ? tabNow() : openTab();
     if (!hasMoved) [shownTab, shownExample] = [known, exampleOf(known)];
     follow();
