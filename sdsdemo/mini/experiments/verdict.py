@@ -71,9 +71,9 @@ def labels_claim(experiment: Mapping[str, Any]) -> str:
     if true is None or wrong is None:
         return ""
     worth = {
-        "up": "It is worth more than",
-        "down": "It is worth less than",
-        "neither": "It cannot be told apart from",
+        "up": "That preference is worth more than",
+        "down": "That preference is worth less than",
+        "neither": "That preference cannot be told apart from",
     }
     half = {
         "up": "Where half of the labels are wrong it beats them by",
