@@ -42,6 +42,7 @@ from sdsdemo.ui.browse_filters import (
 )
 from sdsdemo.ui.browse_view import BESIDE_EXAMPLE, FILTERING, SELECTING, TO_COMPARE, BrowseContent, BrowseView
 from sdsdemo.ui.compare_html import message_html
+from sdsdemo.ui.late_dropdown import LateDropdown
 from sdsdemo.ui.open_in_compare import RunPictures
 from sdsdemo.ui.request_order import InOrder, LastSent, has_come, is_coming, number_of
 from sdsdemo.ui.templates import render, script
@@ -107,24 +108,24 @@ class BrowseTab:
     def _build_compared(self, runs: Sequence[str]) -> None:
         models = list(self.workbench.settings.models)
         with gr.Row(elem_id="browse-models"):
-            self.run = gr.Dropdown(list(runs), value=runs[0] if runs else None, label="Run", min_width=140)
-            self.model = gr.Dropdown(models, value=models[0] if models else None, label="First model", min_width=170)
+            self.run = LateDropdown(list(runs), value=runs[0] if runs else None, label="Run", min_width=140)
+            self.model = LateDropdown(models, value=models[0] if models else None, label="First model", min_width=170)
             second = models[1] if len(models) > 1 else models[0] if models else None
-            self.against = gr.Dropdown(models, value=second, label="Second model", min_width=170)
-            self.order = gr.Dropdown([(words, key) for key, words in ORDER.items()], value="varied", label="Sort")
+            self.against = LateDropdown(models, value=second, label="Second model", min_width=170)
+            self.order = LateDropdown([(words, key) for key, words in ORDER.items()], value="varied", label="Sort")
 
     def _build_filters(self) -> None:
         with gr.Row(elem_id="browse-filters"):
-            self.metric = gr.Dropdown(list(METRICS), value="text", label="Metric", min_width=110)
-            self.who = gr.Dropdown([(words, who) for who, words in WHO.items()], value=ANY, label="Outcome")
-            self.tags = gr.Dropdown([], multiselect=True, label="Tag", min_width=170)
-            self.secondary = gr.Dropdown([], multiselect=True, label="Secondary tag", min_width=150)
-            self.categories = gr.Dropdown([], multiselect=True, label="Failure category", min_width=150, visible=False)
-            self.of_several = gr.Dropdown(
+            self.metric = LateDropdown(list(METRICS), value="text", label="Metric", min_width=110)
+            self.who = LateDropdown([(words, who) for who, words in WHO.items()], value=ANY, label="Outcome")
+            self.tags = LateDropdown([], multiselect=True, label="Tag", min_width=170)
+            self.secondary = LateDropdown([], multiselect=True, label="Secondary tag", min_width=150)
+            self.categories = LateDropdown([], multiselect=True, label="Failure category", min_width=150, visible=False)
+            self.of_several = LateDropdown(
                 [(words, key) for key, words in OF_SEVERAL.items()], value=ANY, label="Match tags", min_width=130
             )
-            self.modes = gr.Dropdown(list(MODES), multiselect=True, label="Failure mode, first model", min_width=170)
-            self.decided = gr.Dropdown(
+            self.modes = LateDropdown(list(MODES), multiselect=True, label="Failure mode, first model", min_width=170)
+            self.decided = LateDropdown(
                 [(words, key) for key, words in DECIDED.items()], value=ANY, label="Decided, first model", min_width=150
             )
             self.words = gr.Textbox(
@@ -204,7 +205,6 @@ class BrowseTab:
         Thread(target=self._warm, daemon=True).start()
 
     def _warm(self) -> None:
-        """Reads the first run and makes its first thumbnails while the visitor is on another tab."""
         names = self.registry.names()
         if names and not self.view.thumbs.busy:
             self._open(default_filters(names[0], "", ""), 0, "")
