@@ -216,7 +216,7 @@ def test_results_show_the_shipped_run_with_downloads(page: Page, address: str) -
         assert Path(download.value.path()).stat().st_size > 1_000
 
 
-def test_from_how_it_works_to_results_to_the_examples_of_a_count_and_back(page: Page, address: str) -> None:
+def test_from_how_it_works_to_results_to_a_count_s_examples_and_back(page: Page, address: str) -> None:
     page.goto(address + "?tab=about")
     panel, cards = page.locator("#about .denoising"), page.locator("#about .cards article:visible")
     expect(page.locator("#about .find-models output")).to_have_text(f"{len(all_cards())} models")
