@@ -36,9 +36,9 @@ class EvidencePanel:
             gr.HTML(render("parts.hint", sentence=HOW_IT_DENOISES))
             self.denoising = gr.HTML(view.denoising, elem_id="denoising", js_on_load=script("denoising"))
             with gr.Row():
-                self.loss = _build_chart("Denoising loss by timestep", loss, "loss-chart", HOW_TO_READ_LOSS)
+                self.loss = _build_chart("denoising loss", loss, "loss-chart", HOW_TO_READ_LOSS)
                 self.difference = _build_chart(
-                    "Paired difference by timestep", difference, "difference-chart", HOW_TO_READ_DIFFERENCE
+                    "paired difference", difference, "difference-chart", HOW_TO_READ_DIFFERENCE
                 )
             self.drawing = DrawPanel(workbench)
 
@@ -48,9 +48,10 @@ class EvidencePanel:
         return [self.column, self.denoising, self.loss, self.difference]
 
 
-def _build_chart(title: str, figure: Any, elem_id: str, how_to_read: str) -> gr.Plot:
+def _build_chart(term: str, figure: Any, elem_id: str, how_to_read: str) -> gr.Plot:
+    """term: of the glossary; it names the chart."""
     with gr.Column(min_width=300):
-        gr.HTML(render("parts.subheading", words=title))
+        gr.HTML(render("parts.subheading", words="by timestep", term=term))
         chart = gr.Plot(figure, show_label=False, container=False, elem_id=elem_id)
         gr.HTML(render("parts.hint", sentence=how_to_read))
     return chart
