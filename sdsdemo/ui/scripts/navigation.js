@@ -109,10 +109,18 @@ the browser tab, where nobody else sees it, and restored after a reload; so are 
   }
 
   const start = tabNow();
-  const ARRIVING = 'arriving'; // no flash of the first tab where the URL names another
-  if (start !== FIRST) document.documentElement.classList.add(ARRIVING);
+  const ARRIVING = 'arriving'; // no flash of the first tab where the URL names another, and no parts that push others away
+  document.documentElement.classList.add(ARRIVING);
   const unveil = () => document.documentElement.classList.remove(ARRIVING);
   setTimeout(unveil, 5000);
+  const PARTS = ['picture', 'examples', 'caption-b', 'score', 'settings', 'answer'];
+  const isWanted = (id) => propsOf(id).visible !== false;
+  const parts = new MutationObserver(() => {
+    if (!PARTS.filter(isWanted).every((id) => document.getElementById(id))) return;
+    parts.disconnect();
+    requestAnimationFrame(() => requestAnimationFrame(unveil));
+  });
+  if (start === FIRST) parts.observe(document.documentElement, {childList: true, subtree: true});
   let waiting = 1; // views that were asked for and have not arrived
   let arrived = 0; // when the last one did
   let asked = {}; // by tab, the queries of the last one
