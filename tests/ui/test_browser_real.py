@@ -18,6 +18,7 @@ from sdsdemo.data.mini.drawing import draw
 from sdsdemo.settings import ASSETS, Settings
 from tests.conftest import WAIT_MS, free_port
 from tests.pictures import foreign_pictures
+from tests.ui.accessibility import faults
 
 pytestmark = pytest.mark.browser
 VERDICTS = "#answer .verdict"
@@ -58,6 +59,39 @@ def test_the_opening_answer_is_the_stored_one(page: Page) -> None:
         expect(page.locator(f"#caption-{letter} textarea")).to_have_value(caption)
     for row, entry in zip(page.locator(VERDICTS).all(), stored["models"], strict=True):
         expect(row).to_contain_text(f"prefers {'AB'[entry['preferred']]}")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_fault_of_ours_on_any_tab(open_tab: Callable[..., Page], address: str, scheme: str) -> None:
+    rules = None if scheme == "light" else ["color-contrast"]
+    page = open_tab(address, color_scheme=scheme)
+    page.goto(address)
+    expect(page.locator(VERDICTS)).to_have_count(3)
+    expect(page.locator("#evidence .js-plotly-plot")).to_have_count(2)
+    assert faults(page, rules) == []
+
+    page.locator("#scene [data-do=open]").click()
+    page.locator("#scene .chips summary").click()
+    page.locator("#settings > button").click()
+    page.locator("#score-changes").click()
+    expect(page.locator(".word-changes[aria-busy=false]")).to_be_visible()
+    expect(page.locator("#answer .answer[aria-busy=false]")).to_be_visible()
+    assert faults(page, rules) == []
+
+    shown = {
+        "Browse": ".cards-of-pairs",
+        "Fine-tune": "#finetune svg",
+        "Results": "#results svg",
+        "How it works": ".about .cards",
+    }
+    for tab, part in shown.items():
+        page.get_by_role("tab", name=tab).click()
+        expect(page.locator(part).first).to_be_visible()
+        assert faults(page, rules) == [], tab
+        if tab == "Browse":
+            page.locator(".pair-card").first.click()
+            expect(page.locator("#browse-example .example")).to_be_visible()
+            assert faults(page, rules) == [], "an example"
 
 
 def test_an_uploaded_picture_gets_three_answers_and_the_teacher_is_right(page: Page, tmp_path: Path) -> None:
