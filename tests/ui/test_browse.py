@@ -137,7 +137,7 @@ def test_what_is_no_rectangle_is_one_sentence_in_a_link_and_on_the_page(catalogu
         filter_of(USUAL._replace(box=text), catalogue)
 
 
-def test_the_quadrants_of_the_plot_are_the_outcomes_that_they_are_named_after(catalogue: Catalogue) -> None:
+def test_quadrants_of_the_plot_hold_the_outcomes_they_are_named_after(catalogue: Catalogue) -> None:
     for box, way in (("0:,0:", "always right"), (":0,0:", "fixed"), ("0:,:0", "broken"), (":0,:0", "still wrong")):
         assert passing(catalogue, USUAL._replace(box=box)) == passing(catalogue, USUAL._replace(who=way))
 
@@ -185,7 +185,7 @@ def test_a_heat_map_frames_what_each_picture_and_each_caption_chooses(
     assert _choice(np.array([2.0, 2.0]), 1, "AB", 0.0) == ("tie", False)
 
 
-def test_an_example_shows_the_two_compared_models_and_folds_the_others_away(view: BrowseView) -> None:
+def test_an_example_shows_the_two_compared_models_and_folds_the_others(view: BrowseView) -> None:
     shown = view.show(USUAL._replace(order="benchmark"), 0, "17").example
     before, after = shown.split('<details class="other-models">')
     assert re.findall(r'<h3><span class="model-name k\d"><i[^>]*>.</i>([^<]+)', before) == [
@@ -207,7 +207,7 @@ def test_a_tag_row_says_each_model_s_percent_and_n(view: BrowseView) -> None:
     )
 
 
-def test_axes_hold_zero_and_round_numbers_and_a_dot_lies_where_its_numbers_say(catalogue: Catalogue) -> None:
+def test_axes_are_round_and_a_dot_lies_where_its_numbers_say(catalogue: Catalogue) -> None:
     for margin_E in (
         catalogue.margin["mini-clip"],
         catalogue.margin["mini-diffusion"],
