@@ -9,8 +9,8 @@ TERMS = {
     "group score": "Percent of examples with both the text and the image score right.",
     "denoising loss": "The mean squared error of the noise that the model predicts under a caption. The caption with "
     "the lower loss fits better.",
-    "paired difference": "The loss under one caption minus that under the other, with the same noise: what the noise adds "
-    "to both cancels out.",
+    "paired difference": "The loss under one caption minus that under the other, with the same noise: what the noise "
+    "adds to both cancels out.",
     "timestep": "How much noise is added to the picture: from 0, none, to 1,000, nothing but noise.",
     "lambda": "The weight of the teacher's loss beside CLIP's own in fine-tuning.",
     "layer norm": "A layer that rescales what a network computes. The paper trains only these, a small part of CLIP.",
@@ -18,7 +18,8 @@ TERMS = {
     "about models of real size.",
     "SDS-CLIP": "CLIP with its layer norms fine-tuned so that a diffusion model denoises well when given CLIP's view "
     "of the picture.",
-    "95 % interval": "If all was measured again and again on other examples, 95 of 100 such intervals would hold the true value.",
+    "95 % interval": "If all were measured again and again on other examples, 95 of 100 such intervals would hold "
+    "the true value.",
     "chance": "What guessing gets.",
     "undecided": "The two losses differ by less than their noise: other noise draws may change the winner.",
     "Winoground": "400 hand-made pairs of pictures and captions that use the same words in another order.",
