@@ -21,6 +21,7 @@ ON_REQUEST = ("spacy", "spaces")
 PROVIDED_BY = {
     "open_clip": "open_clip_torch",
     "fsspec": "datasets",
+    "starlette": "gradio",
     "PIL": "pillow",
     "tokenizers": "transformers",
     "yaml": "huggingface_hub",

@@ -24,6 +24,7 @@ from sdsdemo.ui.compare_api import AT_ONCE, ScoreApi
 from sdsdemo.ui.compare_form import Form
 from sdsdemo.ui.compare_logic import Context, View
 from sdsdemo.ui.evidence import EvidencePanel
+from sdsdemo.ui.example_strip import strip_html
 from sdsdemo.ui.examples import ShownExample
 from sdsdemo.ui.open_in_compare import RunPictures
 from sdsdemo.ui.picture_field import safe_image
@@ -105,18 +106,11 @@ class CompareTab:
             buttons=["fullscreen"],
             elem_id="picture",
         )
-        self.strip = gr.Gallery(
-            [(str(example.path), example.title) for example in self.examples],
-            show_label=False,
-            label="Examples",
-            columns=8,
-            height="auto",
-            object_fit="cover",
-            allow_preview=False,
-            interactive=False,
-            buttons=[],
+        self.strip = gr.HTML(
+            strip_html(self.examples),
             visible=bool(self.examples),
             elem_id="examples",
+            js_on_load=script("example_strip"),
         )
         gr.HTML(render("parts.hint", sentence=LIMITS_OF_PICTURES), elem_id="picture-limits")
         self.scene.build()
@@ -221,9 +215,7 @@ class CompareTab:
         gr.on([field.change for field in self.inputs], None, set(self.inputs), js=script("mark_stale"), **PRIVATE)
         edits = [self.swap.click, self.picture.clear, *(field.input for field in (*self.models, self.region))]
         gr.on(edits, None, js=script("note_edit"), **PRIVATE)
-        self.picture.input(
-            self._check_picture, self.picture, [self.message, self.strip], trigger_mode="always_last", **quick
-        )
+        self.picture.input(self._check_picture, self.picture, self.message, trigger_mode="always_last", **quick)
         self.evidence.drawing.wire(self.captions, self.models)
         self.changes.wire(self.inputs, lambda filled: self._ask(self._form(filled)))
         self.scene.wire(self.picture, self.captions, self.models, self.address_of.example_at, self._is_quick)
@@ -309,9 +301,8 @@ class CompareTab:
     def _take_suggestion(self, name: str, *models: str | None) -> list[str | None]:
         return compare_models.take_suggestion(self.workbench, models, name)
 
-    def _check_picture(self, path: str | None) -> list[Any]:
-        """A sentence if it cannot be used; no example is chosen any more."""
-        return [compare_html.message_html(compare_logic.check_picture(path)), gr.update(selected_index=None)]
+    def _check_picture(self, path: str | None) -> str:
+        return compare_html.message_html(compare_logic.check_picture(path))
 
     def _describe_models(self, *models: str) -> str:
         return compare_models.models_html(self.workbench, models)

@@ -266,6 +266,14 @@ def test_a_phone_shows_everything_without_scrolling_sideways(visit, scheme):
     page.locator("#settings > button").click()
     expect(page.get_by_label("Seed")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.locator("#examples button").nth(1).click()
+    expect(page.locator("#answer .asked")).to_contain_text("a green square left of a red square")
+    expect(page.locator("#result.stale")).to_have_count(0)
+    page.locator("#denoising .play").click()
+    expect(page.locator("#denoising .play")).to_have_text("❚❚")
+    page.locator("#scene [data-do=open]").click()
+    expect(page.locator("#scene .stage [data-object]").first).to_be_in_viewport()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.get_by_role("tab", name="How it works").click()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     expect(page.locator("footer .divider").first).to_be_hidden()
@@ -290,6 +298,45 @@ def test_everything_can_be_reached_by_keyboard_and_has_a_name(visit):
         expect(page.get_by_role("button", name=name, exact=True)).to_be_visible()
     expect(page.get_by_label("Caption A")).to_be_visible()
     expect(page.get_by_role("heading", level=1)).to_have_count(1)
+
+
+def tab_to(page: Page, selector: str) -> None:
+    """Presses Tab until the focus is there, and checks that it can be seen."""
+    for _ in range(120):
+        page.keyboard.press("Tab")
+        if page.evaluate("selector => document.activeElement.matches(selector)", selector):
+            width = page.evaluate("parseFloat(getComputedStyle(document.activeElement).outlineWidth)")
+            assert width >= 2, f"the focus on {selector} is not seen"
+            return
+    pytest.fail(f"Tab does not reach {selector}")
+
+
+def test_compare_is_used_by_keyboard_alone(visit):
+    page = visit(color_scheme="dark").page
+    expect(page.locator("#loss-chart .js-plotly-plot .scatterlayer")).to_be_visible()
+    tab_to(page, "#examples .thumbnail-item")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(caption(page, "a")).to_have_value("a red square left of a green square")
+    tab_to(page, "#scene [data-do=open]")
+    page.keyboard.press("Enter")
+    expect(page.locator("#scene .stage [data-object]").first).to_be_visible()
+    before = page.locator("#scene .scene").get_attribute("data-scene")
+    tab_to(page, "#scene .stage [data-object]")
+    page.keyboard.press("ArrowDown")
+    assert page.locator("#scene .scene").get_attribute("data-scene") != before
+    tab_to(page, "#caption-b textarea")
+    page.keyboard.type(" and a moon")
+    page.keyboard.press("Enter")
+    expect(page.locator("#answer .asked")).to_contain_text("and a moon")
+    expect(page.locator("#result.stale")).to_have_count(0)
+    tab_to(page, "#denoising input[type=range]")
+    shown = page.locator("#denoising output").inner_text()
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#denoising output")).not_to_have_text(shown)
+    tab_to(page, "#score-changes")
+    page.keyboard.press("Enter")
+    expect(page.locator("#changes :is(.word-changes[aria-busy=false], .message)")).to_be_visible()
 
 
 def contrast(first: str, second: str) -> float:

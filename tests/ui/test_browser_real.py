@@ -97,7 +97,10 @@ def test_axe_finds_no_fault_of_ours_on_any_tab(open_tab: Callable[..., Page], ad
 def test_an_uploaded_picture_gets_three_answers_and_the_teacher_is_right(page: Page, tmp_path: Path) -> None:
     pair = benchmark_pairs(5, "validation", 400)[0]
     draw(pair.scenes[0]).save(tmp_path / "mine.jpg", quality=90)
+    page.locator("#examples .thumbnail-item").nth(2).click()
+    expect(page.locator("#examples [aria-pressed=true]")).to_have_count(1)
     upload(page, tmp_path / "mine.jpg")
+    expect(page.locator("#examples [aria-pressed=true]")).to_have_count(0)
     for letter, sentence in zip("ab", pair.sentences, strict=True):
         page.locator(f"#caption-{letter} textarea").fill(sentence.text)
     page.locator("#score").click()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +10,7 @@ import gradio as gr
 import pytest
 
 from sdsdemo.ui.full_queue import UNKNOWN_WAIT, FullQueue, wait_of, wait_words
+from tests.ui.asgi import finished
 
 
 def answered(status: int, body: bytes, path: str = "/gradio_api/queue/join", app: Any = None) -> tuple[int, bytes]:
@@ -25,7 +25,7 @@ def answered(status: int, body: bytes, path: str = "/gradio_api/queue/join", app
     async def send(message):
         sent.append(message)
 
-    asyncio.run(FullQueue(inner)({"type": "http", "path": path, "app": app}, None, send))
+    finished(FullQueue(inner)({"type": "http", "path": path, "app": app}, None, send))
     assert [message["type"] for message in sent].count("http.response.start") == 1
     return sent[0]["status"], b"".join(message.get("body", b"") for message in sent)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +13,7 @@ from sdsdemo.settings import ASSETS, ROOT
 from sdsdemo.ui import documents, served_files
 from sdsdemo.ui.result_files import KINDS, File, addresses, result_file
 from sdsdemo.ui.templates import render
+from tests.ui.asgi import finished
 
 
 class Page:
@@ -40,7 +40,7 @@ def asked(path: str, page: object = None, method: str = "GET") -> tuple[int, byt
         return {}
 
     scope = {"type": "http", "method": method, "path": path, "app": SimpleNamespace(blocks=page)}
-    asyncio.run(served_files.ServedFiles(rest)(scope, receive, send))
+    finished(served_files.ServedFiles(rest)(scope, receive, send))
     return sent[0]["status"], sent[1]["body"]
 
 

@@ -66,6 +66,7 @@ def views(text: str, folder: Path) -> Views:
     yield from denoising_views(text)
     yield from draw_views(text)
     yield from guess_views(text)
+    yield from strip_views(text)
     yield from scene_views(text)
     yield from change_views(text)
     yield from results_views(text)
@@ -111,6 +112,13 @@ def denoising_views(text: str) -> Views:
 
 def guess_views(text: str) -> Views:
     yield "guess round", render("guess.round", count=3, first=text)
+
+
+def strip_views(text: str) -> Views:
+    yield (
+        "compare strip",
+        render("compare.strip", examples=[{"source": text, "title": f"{text} {k}"} for k in range(2)]),
+    )
 
 
 def scene_views(text: str) -> Views:
