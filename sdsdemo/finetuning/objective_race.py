@@ -14,7 +14,8 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from sdsdemo.core.intervals import Proportion, proportion
-from sdsdemo.runtime.shipped import shipped
+from sdsdemo.errors import UserError
+from sdsdemo.runtime.shipped import DAMAGED, shipped
 from sdsdemo.settings import ASSETS
 
 RACE_FILE = ASSETS / "mini" / "race.json"
@@ -91,13 +92,15 @@ def read_race(path: Path = RACE_FILE) -> Race:
     """The stored race. Raises `UserError` if the file is missing or damaged."""
     stored: StoredRace = shipped(path, StoredRace)
     runs, n = stored["runs"], stored["n"]
+    if not runs or not all(run["laps"] for run in runs.values()):
+        raise UserError(DAMAGED.format(name=path.name, why="it has no run, or a run without an evaluation"))
     return Race(
         command=stored["command"],
         base=stored["base"],
         benchmark=stored["benchmark"],
         n=n,
         seed=stored["seed"],
-        steps=max((lap["step"] for run in runs.values() for lap in run["laps"]), default=1),
+        steps=max(lap["step"] for run in runs.values() for lap in run["laps"]),
         seconds={name: run["seconds"] for name, run in runs.items()},
         recipes={name: run["recipe"] for name, run in runs.items()},
         scores={

@@ -4,7 +4,7 @@
     sds          L = L_CLIP + lambda L_SDS,     L_SDS = E e( h_w(f(x)), t, eps, c )       (Basu et al. 2023, 2307.09233)
     negatives    L = L_CLIP with the swapped captions as hard negatives for each image (as NegCLIP)
     preference   L = L_CLIP + lambda L_PREF,    L_PREF = E w BCE( student prefers c to c', teacher's p )
-    labels       preference with p = 1: trained on which caption is true. An upper bound, no distillation
+    labels       preference with p = 1: trained on which caption is true. No teacher, for comparison
     features     L = L_CLIP + lambda E || h_f(f(x)) - u(z_t, t, c) ||^2,   u: the frozen denoiser's inner features
 
 f(x) is the normalised image embedding, h_w and h_f are linear layers, and e is the denoising error of

@@ -44,7 +44,7 @@ OBJECTIVES = {
     "sds": "the paper's: L_CLIP + lambda L_SDS",
     "negatives": "swapped captions as hard negatives in L_CLIP",
     "preference": "the teacher's preference between a caption and its swap, scored once beforehand",
-    "labels": "trained on which caption is true: an upper bound for comparison",
+    "labels": "trained on which caption is true: no teacher, for comparison",
     "features": "L_CLIP + lambda x regression onto the denoiser's intermediate features",
 }
 """Each objective in a few words."""
@@ -52,7 +52,7 @@ OBJECTIVE_NAMES: dict[str, str] = {
     "preference": "Ask the teacher once",
     "sds": "The paper's: L_CLIP + λ·L_SDS",
     "clip": "No teacher: the control",
-    "labels": "No teacher, but the truth: the upper bound",
+    "labels": "No teacher, but the truth",
     "negatives": "No teacher, hard negatives",
     "features": "Copy the teacher's features",
 }
@@ -61,7 +61,7 @@ OBJECTIVE_MEANINGS: dict[str, str] = {
     "preference": "Before training, the diffusion model says whether it prefers a caption to its swap; CLIP learns it.",
     "sds": "In every step, CLIP's view of a picture must help the frozen diffusion model to denoise it.",
     "clip": "CLIP's own contrastive loss alone: what more training does without a teacher.",
-    "labels": "CLIP is told which of a caption and its swap is true. No distillation: the most that can be hoped for.",
+    "labels": "CLIP is told which of a caption and its swap is true: labels in place of a teacher.",
     "negatives": "CLIP's own loss with swapped captions in every batch, as in NegCLIP.",
     "features": "CLIP's own loss, and a regression onto what the diffusion model computes inside.",
 }

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 TERMS = {
-    "text score": "Percent of examples whose model chooses the right caption for every picture. By chance: 25 for two "
-    "pictures and two captions.",
-    "image score": "Percent of examples whose model chooses the right picture for every caption.",
+    "text score": "Percent of examples in which the model chooses the right caption for every picture. By chance: 25 "
+    "for two pictures and two captions.",
+    "image score": "Percent of examples in which the model chooses the right picture for every caption.",
     "group score": "Percent of examples with both the text and the image score right.",
     "denoising loss": "The mean squared error of the noise that the model predicts under a caption. The caption with "
     "the lower loss fits better.",

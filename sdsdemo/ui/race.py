@@ -1,6 +1,7 @@
 """The right half of the Fine-tune tab: the race, the six pictures, and what a screen reader hears of a run.
 
-A run on other data than Mini's validation set does not take part in the race: it gets a curve of its own.
+A run from another base, or on other data than Mini's validation set, does not take part in the race: it gets a curve
+of its own.
 """
 
 from __future__ import annotations
@@ -43,12 +44,13 @@ def race_view(run: Job | None, thumbs: Thumbnails) -> RaceView:
         pictures = watched_pictures.pictures_html(race, own, thumbs)
     except UserError as error:
         return RaceView(chart=render("parts.hint", sentence=str(error)), pictures="")
-    steps = run.recipe.steps if run is not None and own else 0
+    raced = own if run is not None and takes_part(run, race) else []
+    steps = run.recipe.steps if run is not None and raced else 0
     words = f"Your run: {OBJECTIVE_NAMES[run.recipe.objective]}" if run is not None else ""
     chart = render(
         "race.board",
-        chart=race_chart.chart_html(race, own, steps),
-        key=race_chart.key_html(race, own, words),
+        chart=race_chart.chart_html(race, raced, steps),
+        key=race_chart.key_html(race, raced, words),
         source=_source(race),
         apart=_curve_of_its_own(run, race),
     )
@@ -56,14 +58,18 @@ def race_view(run: Job | None, thumbs: Thumbnails) -> RaceView:
 
 
 def own_laps(run: Job | None, race: Race) -> list[EvaluationPoint]:
-    """The evaluations of a run on the set of the race; none for a run on another set."""
-    if run is None or not takes_part(run, race):
+    """The evaluations of a run on the set of the race, from any base; none for a run on another set."""
+    if run is None or not _is_on_its_set(run, race):
         return []
     return [point for point in run.evaluations if point.metric == METRIC and math.isfinite(point.value)]
 
 
 def takes_part(run: Job, race: Race) -> bool:
-    """Whether a run is evaluated as those of the race are."""
+    """Whether a run starts where those of the race start, and is evaluated as they are."""
+    return run.recipe.base == race.base and _is_on_its_set(run, race)
+
+
+def _is_on_its_set(run: Job, race: Race) -> bool:
     return run.recipe.is_mini and run.recipe.measure in ("", race.benchmark)
 
 
@@ -88,7 +94,7 @@ def spoken(run: Job | None) -> str:
         step = run.evaluations[-1].step if run.evaluations else 0
         return f"Training: step {step:,} of {run.recipe.steps:,}.{last}"
     if run.state in ("finished", "stopped"):
-        return f"The run has {run.state} at step {run.step:,}.{last}"
+        return f"The run {run.state} at step {run.step:,}.{last}"
     return SPOKEN[run.state]
 
 

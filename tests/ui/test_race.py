@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +14,13 @@ import pytest
 
 from sdsdemo.app.job_states import EvaluationPoint, Job
 from sdsdemo.core.bits import packed
-from sdsdemo.finetuning.objective_race import Race, read_race
-from sdsdemo.finetuning.recipe import NAMES, OBJECTIVE_MEANINGS, OBJECTIVE_NAMES, PRESETS
+from sdsdemo.errors import UserError
+from sdsdemo.finetuning.objective_race import RACE_FILE, Race, read_race
+from sdsdemo.finetuning.recipe import NAMES, OBJECTIVE_MEANINGS, OBJECTIVE_NAMES, OBJECTIVES, PRESETS
+from sdsdemo.settings import ASSETS
 from sdsdemo.ui import race_chart, watched_pictures
-from sdsdemo.ui.race import own_laps, race_view, spoken
+from sdsdemo.ui.race import own_laps, race_view, spoken, takes_part
+from sdsdemo.ui.results_story import EXPERIMENT
 from sdsdemo.ui.thumbnails import Thumbnails
 from sdsdemo.ui.watched_pictures import MOST_TICKS, changed_picture, decisions, right_pictures
 
@@ -82,6 +87,48 @@ def test_a_run_on_other_data_does_not_take_part(race: Race) -> None:
     assert own_laps(run_of(lap(0, value=math.nan)), race) == []
 
 
+def test_a_run_from_another_base_is_not_drawn_among_those_from_mini_clip(race: Race) -> None:
+    """All lines of the race start at one score; the run's pictures and its way to Compare do not depend on that."""
+    other = run_of(lap(0, value=0.5), lap(25), recipe=replace(PRESETS["minute"], base="mini-sds-clip"))
+    assert not takes_part(other, race)
+    view = race_view(other, THUMBS)
+    assert 'class="mark own' not in view.chart
+    assert "run-curve" in view.chart
+    assert len(own_laps(other, race)) == 2
+    assert "of your run" in view.pictures
+
+
+def test_what_is_said_of_the_objectives_is_true(race: Race) -> None:
+    ends = {name: laps[-1][1].value for name, laps in race.scores.items()}
+    assert ends["labels"] < ends["preference"]  # so labels are no upper bound
+    said = " ".join([OBJECTIVES["labels"], OBJECTIVE_NAMES["labels"], OBJECTIVE_MEANINGS["labels"]])
+    assert not re.search("upper bound|most that|hoped", said)
+    study = json.loads((ASSETS / EXPERIMENT).read_text())
+    made = {cell: len(part["seeds"]) for part in study.values() for cell in part.get("cells", ())}
+    chart = race_view(None, THUMBS).chart
+    assert "several seeds of each objective" in chart
+    for cell in ("clip", "sds", "negatives", "preference", "labels", "features 1"):
+        assert made[cell] >= 3, cell
+    assert not re.search(r"\d+ runs an objective", chart)
+
+
+@pytest.mark.parametrize("emptied", ["runs", "laps"])
+def test_a_race_without_runs_or_evaluations_is_a_sentence(
+    emptied: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = json.loads(RACE_FILE.read_text())
+    if emptied == "runs":
+        stored["runs"] = {}
+    else:
+        stored["runs"]["sds"]["laps"] = []
+    path = tmp_path / "race.json"
+    path.write_text(json.dumps(stored))
+    with pytest.raises(UserError, match=r"race\.json is damaged"):
+        read_race(path)
+    monkeypatch.setattr("sdsdemo.ui.race.read_race", lambda: read_race(path))
+    assert "race.json is damaged" in race_view(None, THUMBS).chart
+
+
 def test_the_six_pictures_follow_the_rule(race: Race) -> None:
     six = watched_pictures.watched_pictures(race)
     start_EI = right_pictures(race.pictures["clip"][0][1], race.n)
@@ -138,13 +185,15 @@ def test_a_screen_reader_hears_the_start_each_evaluation_and_the_end() -> None:
         spoken(run_of(lap(0), step=24)),
         spoken(run_of(lap(0), lap(25, value=0.425), step=26)),
         spoken(run_of(lap(0), lap(25, value=0.425), state="finished", step=200)),
+        spoken(run_of(lap(0), lap(25, value=0.425), state="stopped", step=30)),
     ]
     assert said[1] == said[2]  # nothing at each step
     assert [*dict.fromkeys(said)] == [
         "The run has started: preparing.",
         "Training: step 0 of 200. Text score 40.0 percent.",
         "Training: step 25 of 200. Text score 42.5 percent.",
-        "The run has finished at step 200. Text score 42.5 percent.",
+        "The run finished at step 200. Text score 42.5 percent.",
+        "The run stopped at step 30. Text score 42.5 percent.",
     ]
     assert spoken(None) == ""
     assert all(spoken(run_of(state=state)) for state in ("waiting", "stopping", "failed", "interrupted"))
