@@ -1,7 +1,8 @@
 """Files that the page links to: the project's documents, and results to download. Each is made when it is asked for.
 
 `docs/NAME` is a document, where the project's folder of documents is here (an installed package has none).
-`results/NAME.csv`, `.json`, `.png` and `.svg` are a result's files. Everything in a path is taken for hostile.
+`results/NAME.csv`, `.json`, `.png` and `.svg` are a result's files. Both lie at the root of the app: such a part
+further on in a path is the rest of the app's. Everything in a path is taken for hostile.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from sdsdemo.errors import UserError
 from sdsdemo.ui.documents import DOCS, NAME, is_document
 from sdsdemo.ui.result_files import KINDS, File
 
-DOCUMENT = re.compile(rf"/docs/({NAME})$")
-RESULT = re.compile(rf"/results/(.+)\.({'|'.join(KINDS)})$")
+DOCUMENT = re.compile(rf"/docs/({NAME})")
+RESULT = re.compile(rf"/results/(.+)\.({'|'.join(KINDS)})")
 TYPES = {".md": "text/plain; charset=utf-8", ".png": "image/png"}
 """Markdown is shown as text."""
 
@@ -44,25 +45,31 @@ class ServedFiles:
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] in ("GET", "HEAD"):
-            path = scope.get("path", "")
-            if (document := DOCUMENT.search(path)) and is_document(document[1]):
+            path = _path_in_app(scope)
+            if (document := DOCUMENT.fullmatch(path)) and is_document(document[1]):
                 await _send(send, _document(DOCS / document[1]))
                 return
-            make = _offered.get(getattr(scope.get("app"), "blocks", None)) if RESULT.search(path) else None
-            if make is not None:
-                await _send(send, await asyncio.to_thread(_made, make, path))
+            result = RESULT.fullmatch(path)
+            make = _offered.get(getattr(scope.get("app"), "blocks", None)) if result else None
+            if result and make:
+                await _send(send, await asyncio.to_thread(_made, make, result[1], result[2]))
                 return
         await self.app(scope, receive, send)
+
+
+def _path_in_app(scope: MutableMapping[str, Any]) -> str:
+    """The path without the folder under which a server or a proxy offers the app (`root_path`)."""
+    path, root = str(scope.get("path", "")), str(scope.get("root_path") or "").rstrip("/")
+    return path[len(root) :] if path.startswith(f"{root}/") else path
 
 
 def _document(path: Path) -> File:
     return File(kind=TYPES[path.suffix], body=path.read_bytes())
 
 
-def _made(make: Make, path: str) -> File | None:
-    found = RESULT.search(path)
+def _made(make: Make, name: str, kind: str) -> File | None:
     try:
-        return make(found[1], found[2]) if found else None
+        return make(name, kind)
     except UserError:
         return None
 

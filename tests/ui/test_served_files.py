@@ -26,7 +26,7 @@ def made(name: str, ending: str) -> File:
     return File(kind="text/csv", body=f"{name} as {ending}".encode(), name="x.csv")
 
 
-def asked(path: str, page: object = None, method: str = "GET") -> tuple[int, bytes]:
+def asked(path: str, page: object = None, method: str = "GET", root: str = "") -> tuple[int, bytes]:
     """Status and body; -1 where it is left to the rest of the app."""
     sent: list[dict[str, Any]] = []
 
@@ -39,14 +39,14 @@ def asked(path: str, page: object = None, method: str = "GET") -> tuple[int, byt
     async def receive() -> dict[str, Any]:
         return {}
 
-    scope = {"type": "http", "method": method, "path": path, "app": SimpleNamespace(blocks=page)}
+    scope = {"type": "http", "method": method, "path": path, "root_path": root, "app": SimpleNamespace(blocks=page)}
     finished(served_files.ServedFiles(rest)(scope, receive, send))
     return sent[0]["status"], sent[1]["body"]
 
 
 def test_a_document_is_served_as_it_is_and_linked_where_it_is() -> None:
     assert asked("/docs/mini.md") == (200, (ROOT / "docs" / "mini.md").read_bytes())
-    assert asked("/behind/a/proxy/docs/mini.md")[0] == 200
+    assert asked("/behind/a/proxy/docs/mini.md", root="/behind/a/proxy")[0] == 200
     assert asked("/docs/mini/benchmark-1.png")[1].startswith(b"\x89PNG")
     assert 'href="docs/mini.md"' in render("parts.document", name="mini.md")
 
@@ -60,19 +60,25 @@ def test_without_the_documents_their_names_are_plain_text(monkeypatch: pytest.Mo
     "path",
     ["/docs/../README.md", "/docs/../assets/preview.png",
      "/docs/none.md", "/docs/python_api.py", "/docs/", "/docs//etc/passwd", "/docs/mini.md/x",
-     "/results/mini.exe", "/results/mini", "/"],
+     "/docs/mini.md\n", "/x/docs/mini.md", "/gradio_api/file=/w/docs/mini.md",
+     "/results/mini.exe", "/results/mini", "/results/mini.csv\n", "/x/results/mini.csv",
+     "/gradio_api/file=/home/u/results/sdsdemo/assets/examples/a.png",
+     "/gradio_api/file=/w/assets/mini/results/mini.json", "/"],
 )  # fmt: skip
 def test_nothing_else_is_served(path: str) -> None:
     page = Page()
     served_files.offer(page, made)
     assert asked(path, page)[0] == -1
     assert asked("/docs/mini.md", page, "POST")[0] == -1
+    assert asked(path, page, root="/x/y")[0] == -1
 
 
 def test_a_result_is_made_when_it_is_asked_for_and_of_its_own_page() -> None:
     page = Page()
     served_files.offer(page, made)
     assert asked("/results/mini.csv", page) == (200, b"mini as csv")
+    assert asked("/app/results/mini.csv", page, root="/app") == (200, b"mini as csv")
+    assert asked("/apple/results/mini.csv", page, root="/app")[0] == -1
     assert asked("/results/runs/of mine.svg", page) == (200, b"runs/of mine as svg")
     assert asked("/results/../secret.json", page)[0] == 404
     assert asked("/results/mini.csv", Page())[0] == -1
