@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from math import inf, isfinite
 from typing import NamedTuple
 
 import numpy as np
+
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
 class MarginBox(NamedTuple):
@@ -23,7 +26,10 @@ class MarginBox(NamedTuple):
 
     @classmethod
     def read(cls, text: str) -> MarginBox | None:
-        """The rectangle that a text describes; None for an empty text. Raises ValueError for anything else."""
+        """The rectangle that a text describes; None for an empty text, and for one without a number.
+
+        Raises ValueError for anything else.
+        """
         if not text:
             return None
         sides = [side.split(":") for side in text.split(",")]
@@ -33,7 +39,7 @@ class MarginBox(NamedTuple):
         found = cls(*[_number(end, open_at) for end, open_at in zip(ends, cls(), strict=True)])
         if found.x_low > found.x_high or found.y_low > found.y_high:
             raise ValueError(f"a range must go from low to high: {text[:40]!r}")
-        return found
+        return None if found == cls() else found
 
     def __str__(self) -> str:
         ends = [f"{end:.6g}" if isfinite(end) else "" for end in self]
@@ -41,8 +47,9 @@ class MarginBox(NamedTuple):
 
 
 def _number(text: str, open_at: float) -> float:
-    """A finite number; `open_at` if there is none."""
-    found = float(text) if text else open_at
-    if text and not isfinite(found):
+    """A finite decimal number; `open_at` if there is none."""
+    if not text:
+        return open_at
+    if not NUMBER.fullmatch(text) or not isfinite(float(text)):
         raise ValueError(f"not a finite number: {text[:40]!r}")
-    return found
+    return float(text)

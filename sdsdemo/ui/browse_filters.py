@@ -98,6 +98,14 @@ def _box(text: str) -> MarginBox | None:
         raise UserError(f"This range of margins cannot be used: {error}.") from None
 
 
+def is_whole_plane(box: str) -> bool:
+    """Whether a text names a rectangle without an end, which keeps every example: a brush over the whole plot."""
+    try:
+        return MarginBox.read(box) is None
+    except ValueError:
+        return False
+
+
 def metric_of(filters: FilterValues, catalogue: Catalogue) -> str:
     """The metric for "right"; the run's first if the one chosen belongs to the other kind of run."""
     gives_way = filters.metric in (*METRICS, ACCURACY) and filters.metric not in catalogue.metrics

@@ -26,7 +26,7 @@ from sdsdemo.evaluation.catalogue import (
 from sdsdemo.ui import address, browse_address, browse_bar, browse_charts, browse_html, browse_plot
 from sdsdemo.ui.browse_bar import PICKED, VIEWS
 from sdsdemo.ui.browse_example import Position, example_html
-from sdsdemo.ui.browse_filters import CLEARED, FilterValues, cleared_values, filter_of
+from sdsdemo.ui.browse_filters import CLEARED, FilterValues, cleared_values, filter_of, is_whole_plane
 from sdsdemo.ui.compare_html import message_html
 from sdsdemo.ui.open_in_compare import RunPictures
 from sdsdemo.ui.templates import render
@@ -83,6 +83,8 @@ class BrowseView:
     def _content(self, filters: FilterValues, page: int, selected: str, opened_by: int) -> BrowseContent:
         catalogue = self.registry.catalogue(filters.run)
         wanted = filter_of(filters, catalogue)
+        if wanted.box is None:
+            filters = filters._replace(box="")
         places, titles = select(catalogue, wanted), {name: self.title(name) for name in catalogue.models}
         last = max(0, (len(places) - 1) // browse_html.PER_PAGE)
         page = min(max(page, 0), last)
@@ -151,7 +153,7 @@ class BrowseView:
         if kind == "unset":
             return browse_bar.without(filters, pick, self.registry.catalogue(filters.run).metrics[0])
         if kind == "box":
-            return filters._replace(box=pick)
+            return filters._replace(box="" if is_whole_plane(pick) else pick)
         return filters._replace(**{CHARTS[kind]: _toggled(getattr(filters, CHARTS[kind]), pick)})
 
     def _moved(self, filters: FilterValues, page: int, selected: str, step: int) -> tuple[int, str]:

@@ -116,7 +116,16 @@ def test_a_varied_order_leaves_nothing_out_and_takes_each_kind_once_first(seed: 
 
 @pytest.mark.parametrize(
     ("text", "kept"),
-    [("", [0, 1, 2, 3]), ("0:,:", [1, 2]), ("-1:1,:0.5", [0]), (":,:", [0, 1, 2]), ("2:2,-1:-1", [2]), ("5:,:", [])],
+    [
+        ("", [0, 1, 2, 3]),
+        ("0:,:", [1, 2]),
+        ("-1:1,:0.5", [0]),
+        (":,:", [0, 1, 2, 3]),
+        (" : , : ", [0, 1, 2, 3]),
+        ("-1e0:+2.,.5:7.5E-1", [0, 1]),
+        ("2:2,-1:-1", [2]),
+        ("5:,:", []),
+    ],
 )
 def test_a_rectangle_keeps_the_margins_inside_ends_included(text: str, kept: list[int]) -> None:
     x_E, y_E = np.array([-1.0, 1.0, 2.0, np.nan]), np.array([0.5, 0.75, -1.0, 0.0])
@@ -127,14 +136,25 @@ def test_a_rectangle_keeps_the_margins_inside_ends_included(text: str, kept: lis
 
 
 @pytest.mark.parametrize(
-    "text", ["1", "1:2", "1:2,3", "a:2,:", "2:1,:", "nan:,:", "inf:,:", "1e999:,:", ":,:,:", "1:2:3,4"]
-)
+    "text",
+    ["1", "1:2", "1:2,3", "a:2,:", "2:1,:", "nan:,:", "inf:,:", "1e999:,:", ":,:,:", "1:2:3,4",
+     "1_0:,:", "\u0663:,:", "0x1:,:"],
+)  # fmt: skip
 def test_what_is_no_rectangle_is_one_sentence_in_a_link_and_on_the_page(catalogue: Catalogue, text: str) -> None:
     query = Query("browse", {"margins": text, "sort": "worst"})
     opened = browse_address.read(query, "mini", catalogue, TWO)
     assert (opened.filters.box, opened.filters.order, len(query.left_out)) == ("", "worst", 1)
     with pytest.raises(UserError, match=r"^This range of margins cannot be used: [^\n]+\.$"):
         filter_of(USUAL._replace(box=text), catalogue)
+
+
+def test_a_brush_over_the_whole_plot_is_no_filter(view: BrowseView) -> None:
+    everything = view.show(USUAL, 0, "17")
+    assert view.show(USUAL._replace(box=":,:"), 0, "17") == everything
+    fields, content = np.split(np.array(view.pick(USUAL, 0, "17", "box", ":,:"), dtype=object), [len(PICKED)])
+    assert fields[PICKED.index("box")] == ""
+    assert tuple(content[: len(everything)]) == everything
+    assert "margins=" not in everything.tally + everything.example
 
 
 def test_quadrants_of_the_plot_hold_the_outcomes_they_are_named_after(catalogue: Catalogue) -> None:
