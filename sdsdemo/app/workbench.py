@@ -5,12 +5,13 @@ Owns the loaded models and their locks. Handles no tensor; knows neither page no
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from queue import SimpleQueue
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 
 import numpy as np
 from PIL.Image import Image
@@ -30,6 +31,10 @@ OUR_FAULT = "{title} failed because of a bug of ours: see the log. The other mod
 PAUSE = 0.3
 """Seconds between two answers of a model that is still scoring."""
 NO_SPECS = "A model without a card can be used only on your own machine. Known models: {names}."
+
+
+class _NobodyWaitsError(Exception):
+    """The answer that is being computed is no longer wanted."""
 
 
 class Workbench:
@@ -153,23 +158,35 @@ class Workbench:
             yield from scorer.draw(checked, seeds, steps=steps, looks=looks)
 
     def _live(self, card: Card, image: Image, captions: list[str], budget: Budget, show: float) -> Iterator[Answer]:
-        """A model's answers so far, one in `PAUSE` seconds at most, then its answer. It scores in its own thread."""
+        """A model's answers so far, one in `PAUSE` seconds at most, then its answer. It scores in its own thread, which
+        ends soon after nobody waits for it any more."""
         answers: SimpleQueue[Answer] = SimpleQueue()
+        is_over = Event()
         said = 0.0
 
         def watch(scores: Scores) -> None:
             nonlocal said
+            if is_over.is_set():
+                raise _NobodyWaitsError
             if time.monotonic() - said >= PAUSE:
                 said, total = time.monotonic(), budget.evaluations * len(captions)
                 answers.put(Answer(card=card, scores=scores, preference=decide(scores), of=total))
 
         def work() -> None:
-            answers.put(self._answer(card, image, captions, budget, show, watch))
+            found = Answer(card=card, problem=OUR_FAULT.format(title=card.title), fault=True)
+            try:
+                found = self._answer(card, image, captions, budget, show, watch)
+            finally:
+                answers.put(found)
 
-        Thread(target=work, name=f"scores {card.name}", daemon=True).start()
-        while (answer := answers.get()).of:
+        here = contextvars.copy_context()  # where a download is shown
+        Thread(target=here.run, args=(work,), name=f"scores {card.name}", daemon=True).start()
+        try:
+            while (answer := answers.get()).of:
+                yield answer
             yield answer
-        yield answer
+        finally:
+            is_over.set()
 
     def _answer(
         self,
@@ -185,6 +202,8 @@ class Workbench:
                 return _ask(self._load(card), image, captions, budget, show, watch)
         except UserError as error:
             return Answer(card=card, problem=str(error))
+        except _NobodyWaitsError:
+            return Answer(card=card)
         except Exception:  # one model's failure must not cost the visitor the other rows; the log has it
             log.exception("%s failed", card.name)
             return Answer(card=card, problem=OUR_FAULT.format(title=card.title), fault=True)

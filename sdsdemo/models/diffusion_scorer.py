@@ -169,7 +169,8 @@ class DiffusionScorer:
         timestep_T = self._timesteps(budget)
         pair_P = torch.tensor([pair for block in blocks for pair in block.pairs])
         shape = (len(pair_P), *noise_TN.shape[:2])
-        order_E = self._order(shape, by_rounds=watch is not None)
+        is_by_rounds = watch is not None and int(np.prod(shape)) > self.micro_batch
+        order_E = _order(shape, by_rounds=is_by_rounds)
         with exactly(model.device):
             latent_I = model.encode_images([image for images, _ in items for image in images], budget.region)
             asked = (latent_I, conditions.of(prompt_of), pair_P, timestep_T, noise_TN)
@@ -177,25 +178,17 @@ class DiffusionScorer:
             if kept is not None:
                 residuals = kept.keep(latent_I, residuals, order_E, shape, blocks[0].column)
             errors: list[Tensor] = []
+            done = seen = 0
             for residual_B in residuals:
                 errors.append(error_of(residual_B))
-                rounds = sum(map(len, errors)) // (shape[0] * shape[1])
-                if watch is not None and 0 < rounds < shape[2]:
+                done += len(residual_B)
+                rounds = done // (shape[0] * shape[1])
+                if watch is not None and is_by_rounds and seen < rounds < shape[2]:
+                    seen = rounds
                     loss_PTN = _in_place(errors, order_E, shape)[..., :rounds]
                     watch(self._scores_of(blocks, loss_PTN, timestep_T, budget, time.perf_counter() - start)[0])
             loss_PTN = _in_place(errors, order_E, shape)
         return self._scores_of(blocks, loss_PTN, timestep_T, budget, (time.perf_counter() - start) / len(items))
-
-    def _order(self, shape: tuple[int, int, int], *, by_rounds: bool) -> np.ndarray:
-        """order_E, int64: the flat places of pairs x timesteps x noises in the order of evaluation.
-
-        by_rounds: every pair and timestep with the first noise draw, then with the second and so on, if the denoiser is
-        called several times.
-        """
-        place_PTN = np.arange(int(np.prod(shape)), dtype=np.int64).reshape(shape)
-        is_split = place_PTN.size > self.micro_batch
-        order_E: np.ndarray = (place_PTN.transpose(2, 0, 1) if by_rounds and is_split else place_PTN).reshape(-1)
-        return order_E
 
     def _scores_of(
         self, blocks: Sequence[_Block], loss_PTN: np.ndarray, timestep_T: np.ndarray, budget: Budget, seconds: float
@@ -244,7 +237,7 @@ class DiffusionScorer:
         noise_TN: Tensor,
         order_E: np.ndarray,
     ) -> Iterator[Tensor]:
-        """The residuals of pairs (image, prompt) x timesteps x noises in the order of `_order`, as many at once as the
+        """The residuals of pairs (image, prompt) x timesteps x noises in the order of `order_E`, as many at once as the
         micro-batch says."""
         model = self.model
         shape = (len(pair_P), *noise_TN.shape[:2])
@@ -274,6 +267,16 @@ class DiffusionScorer:
         self.micro_batch //= 2
         log.warning("%s: out of memory, now %d samples a call", self.card.name, self.micro_batch)
         torch.cuda.empty_cache()
+
+
+def _order(shape: tuple[int, int, int], *, by_rounds: bool) -> np.ndarray:
+    """order_E, int64: the flat places of pairs x timesteps x noises in the order of evaluation.
+
+    by_rounds: every pair and timestep with the first noise draw, then with the second and so on.
+    """
+    place_PTN = np.arange(int(np.prod(shape)), dtype=np.int64).reshape(shape)
+    order_E: np.ndarray = (place_PTN.transpose(2, 0, 1) if by_rounds else place_PTN).reshape(-1)
+    return order_E
 
 
 def _in_place(errors: Sequence[Tensor], order_E: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -181,7 +181,7 @@ def _row(answer: Answer, truth: int | None, typical: Find) -> dict[str, Any]:
     scores, preference = answer.scores, answer.preference
     if scores is None or preference is None:
         return row | {"problem": answer.problem}
-    if preference.note and preference.note not in answer.notes:
+    if preference.note and preference.note not in answer.notes and not answer.of:
         row["notes"].append(preference.note)
     what, direction = DIRECTION[scores.kind]
     of = f" of {answer.of}" if answer.of else ""

@@ -26,7 +26,9 @@ class KnownPictures:
     def add(self, image: Image, example: ShownExample) -> None:
         """Remember which example a picture shows."""
         with self._lock:
-            self._known[_pixels(image)] = example
+            key = _pixels(image)
+            self._known[key] = example
+            self._known.move_to_end(key)
             while len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
 

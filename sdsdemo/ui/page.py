@@ -16,6 +16,7 @@ from sdsdemo.ui.browse import BrowseTab
 from sdsdemo.ui.compare import CompareTab
 from sdsdemo.ui.examples import read_examples
 from sdsdemo.ui.finetune import FinetuneTab
+from sdsdemo.ui.full_queue import FullQueue
 from sdsdemo.ui.open_in_compare import RunPictures
 from sdsdemo.ui.opening import read_opening
 from sdsdemo.ui.preview import PICTURE, LinkPreview
@@ -72,7 +73,13 @@ def launch_options(host: str, port: int) -> dict[str, Any]:
         "css_paths": [ASSETS / "style" / f"{name}.css" for name in STYLES],
         "favicon_path": ASSETS / "favicon.svg",
         "head": request_order.head() + navigation.head() + str(script_element("dropdown_tab")),
-        "app_kwargs": {"middleware": [(LinkPreview, (), {"picture": PICTURE}), (served_files.ServedFiles, (), {})]},
+        "app_kwargs": {
+            "middleware": [
+                (LinkPreview, (), {"picture": PICTURE}),
+                (served_files.ServedFiles, (), {}),
+                (FullQueue, (), {}),
+            ]
+        },
         "max_file_size": LIMITS.image_bytes,
         "allowed_paths": [str(ASSETS)],
         "show_error": False,

@@ -7,6 +7,7 @@ says what is true. Knows no model.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, TypeVar
@@ -24,11 +25,14 @@ from sdsdemo.errors import UserError
 from sdsdemo.runtime.files import from_json
 from sdsdemo.runtime.shapes import shaped
 from sdsdemo.ui.compare_html import LETTERS
+from sdsdemo.ui.compare_logic import OUR_FAULT
 from sdsdemo.ui.examples import ShownExample
 from sdsdemo.ui.mini_words import MINI_WORDS
 from sdsdemo.ui.scene_pictures import ScenePictures
 from sdsdemo.ui.templates import render, script
 from sdsdemo.ui.word_changes import changes_of
+
+log = logging.getLogger(__name__)
 
 SUGGESTED = 3
 """Captions that are suggested in place of caption B."""
@@ -82,15 +86,14 @@ class SceneEditor:
         def act(event: gr.SelectData, path: str | None, *texts: str) -> list[Any]:
             return self.act(str(event.value), known(path), texts)
 
-        def say(path: str | None, first: str, second: str, *names: str) -> list[str]:
-            example = known(path)
+        def say(path: str | None, *fields: str | None) -> list[str]:
+            first, second = (str(text or "") for text in fields[:2])
+            names, example = fields[2:], known(path)
             scene = example.scene if example else None
             return [truth_html(scene, [first, second], is_quick(names)), suggested_html(first, second)]
 
         fields = [picture, *captions]
-        acted = self.editor.select(
-            act, fields, [self.editor, self.refusal, *fields], trigger_mode="always_last", **quick
-        )
+        acted = self.editor.select(act, fields, [self.editor, self.refusal, *fields], trigger_mode="multiple", **quick)
         said = gr.on(
             [field.change for field in fields], say, [*fields, *models], [self.truth, self.suggested],
             trigger_mode="always_last", **quick,
@@ -100,11 +103,14 @@ class SceneEditor:
 
     def act(self, sent: str, example: ShownExample | None, captions: Sequence[str]) -> list[Any]:
         """New values of the editor, its refusal, the picture and both captions. Failures become refusals."""
+        captions = [str(text or "") for text in captions]
         try:
-            asked = _asked(sent)
-            scene, texts, redraws = _acted(asked, example, captions)
+            scene, texts, redraws = _acted(_asked(sent), example, captions)
         except UserError as error:
             return [gr.skip(), render("parts.message", sentence=str(error)), *[gr.skip()] * 3]
+        except Exception:
+            log.exception("the scene editor failed")
+            return [gr.skip(), render("parts.message", sentence=OUR_FAULT), *[gr.skip()] * 3]
         shown = self.scenes.of_scene(scene)
         same = [text if text != old else gr.skip() for text, old in zip(texts, captions, strict=True)]
         return [editor_html(scene) if redraws else gr.skip(), "", str(shown.path), *same]

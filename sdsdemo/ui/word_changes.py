@@ -18,7 +18,7 @@ from sdsdemo.captions.word_changes import Change
 from sdsdemo.captions.word_changes import changes_of as changes_by_rule
 from sdsdemo.core.decision import decide, of_captions
 from sdsdemo.data.mini.scenes import Scene
-from sdsdemo.data.mini.truth import truth_of
+from sdsdemo.data.mini.truth import read_claim, truth_of
 from sdsdemo.data.mini.word_changes import changes_of as changes_in_mini
 from sdsdemo.errors import UserError
 from sdsdemo.settings import LIMITS, NOISES, TIMESTEPS
@@ -34,6 +34,11 @@ LONGEST_WAIT = 300.0
 """Seconds: a model that needs more is left out, with a sentence."""
 TOO_LONG = "{title} would take about {minutes:.0f} minutes for {count} captions here, so it is left out."
 NO_CHANGES = "No rule changes a word of “{}”: write a caption with two things, such as a dog on a couch."
+NONE_FALSE = "Every change of “{}” may be true of this scene as well: take away a thing, or write another caption."
+NONE_TRUE = (
+    "Neither caption is known to be true of this scene: write one that is, such as “a red star above a blue circle”."
+)
+UNCHECKED = "Nobody has checked that each change is false of this picture."
 HINT = (
     "Caption {letter} against itself with words exchanged, and with one word replaced. A model that sees a bag of "
     "words can tell a replaced word, and not an exchange."
@@ -88,14 +93,15 @@ def changes_html(workbench: Workbench, ask: Callable[[], Question]) -> Iterator[
     """The views from a click to the finished tables. Failures become sentences."""
     try:
         question = ask()
-        which = question.truth or 0
+        scene = question.example.scene if question.example else None
+        which = _reference(question, scene)
         caption = question.captions[which]
-        changes = _false_changes(caption, question.example.scene if question.example else None)
+        changes = _false_changes(caption, scene)
         if not changes:
-            raise UserError(NO_CHANGES.format(caption))
+            raise UserError((NONE_FALSE if changes_of(caption) else NO_CHANGES).format(caption))
         yield render("changes.busy", sentence=f"Scoring {len(changes)} changes of caption {LETTERS[which]} …")
         for rows, is_done in _rows(workbench, question, caption, changes):
-            yield tables_html(caption, changes, rows, is_done)
+            yield tables_html(caption, changes, rows, is_done, is_checked=scene is not None)
     except UserError as error:
         yield render("parts.message", sentence=str(error))
     except Exception:
@@ -108,18 +114,37 @@ def changes_of(caption: str) -> list[Change]:
     return changes_in_mini(caption) or changes_by_rule(caption)
 
 
+def _reference(question: Question, scene: Scene | None) -> int:
+    """Index of the caption to change: the first true one where that is known, else A. Raises `UserError` for none."""
+    if scene is None:
+        return question.truth or 0
+    truths = [truth_of(scene, caption) for caption in question.captions]
+    if True not in truths:
+        raise UserError(NONE_TRUE)
+    return truths.index(True)
+
+
 def _false_changes(caption: str, scene: Scene | None) -> list[Change]:
-    """The changes, without those that are true of the picture as well, where that is known."""
-    return [change for change in changes_of(caption) if scene is None or truth_of(scene, change.text) is not True]
+    """The changes that are false of the picture, where that is known; what cannot be read is false too."""
+    changes = changes_of(caption)
+    if scene is None:
+        return changes
+    return [one for one in changes if read_claim(one.text) is None or truth_of(scene, one.text) is False]
 
 
-def tables_html(caption: str, changes: Sequence[Change], rows: Sequence[Row], is_done: bool = True) -> str:
-    """Each model's counts, and its choice for each change."""
+def tables_html(
+    caption: str, changes: Sequence[Change], rows: Sequence[Row], is_done: bool = True, is_checked: bool = True
+) -> str:
+    """Each model's counts, and its choice for each change.
+
+    is_checked: whether every change is known to be false of the picture.
+    """
     groups = list(dict.fromkeys((change.same_words, change.group) for change in changes))
     return render(
         "changes.tables",
         caption=caption,
         is_done=is_done,
+        unchecked="" if is_checked else UNCHECKED,
         problems=[row.problem for row in rows if row.problem],
         counts=[_counts(row, changes) for row in rows if not row.problem],
         exchanges=[_exchange(k, change, rows) for k, change in enumerate(changes) if change.same_words],

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
+from contextvars import ContextVar
 from dataclasses import replace
 
 import pytest
 from PIL import Image
 
+from sdsdemo.app import workbench as workbench_module
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError
 from sdsdemo.settings import Settings, budget
 from sdsdemo.types import Card, Concern
-from tests.fakes import FakeScorer, fake_card
+from tests.fakes import FakeDenoiser, FakeScorer, fake_card
 
 PICTURE = Image.new("RGB", (32, 32), "red")
 CAPTIONS = ("a red star", "a blue circle")
@@ -163,3 +165,55 @@ def test_weights_that_are_not_here_are_a_sentence_and_not_the_network() -> None:
     (answer,) = workbench.compare(PICTURE, CAPTIONS, ["clip-vit-b-32"], budget())
     assert "fetch clip-vit-b-32" in answer.problem
     assert not answer.fault
+
+
+class Rounds(FakeDenoiser):
+    """Says what it knows after each of many rounds; counts them."""
+
+    rounds = 0
+
+    def score_and_show(self, image, captions, budget, *, most, watch=None):
+        for _ in range(400):
+            self.rounds += 1
+            time.sleep(0.005)
+            if watch is not None:
+                watch(self.score([image], captions, budget))
+        return super().score_and_show(image, captions, budget, most=most)
+
+
+def test_what_is_known_so_far_comes_before_the_answer_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workbench_module, "PAUSE", 0.0)
+    workbench, _ = bench_of(mini_diffusion=Rounds(fake_card("mini-diffusion", family="diffusion")))
+    *so_far, last = workbench.compare(PICTURE, CAPTIONS, ["mini-diffusion"], budget(), show=0.4, live=True)
+    assert len(so_far) > 10
+    assert all(answer.of == 2 * budget().evaluations for answer in so_far)
+    assert last.of == 0
+    assert last.denoised is not None
+
+
+def test_scoring_ends_soon_after_nobody_waits_for_it() -> None:
+    fake = Rounds(fake_card("mini-diffusion", family="diffusion"))
+    workbench, _ = bench_of(mini_diffusion=fake)
+    answers = workbench.compare(PICTURE, CAPTIONS, ["mini-diffusion"], budget(), show=0.4, live=True)
+    assert next(answers).of
+    answers.close()
+    time.sleep(0.2)
+    rounds = fake.rounds
+    time.sleep(0.2)
+    assert fake.rounds == rounds < 400
+
+
+def test_a_model_that_scores_in_its_own_thread_keeps_the_context() -> None:
+    shown: ContextVar[str] = ContextVar("shown", default="nowhere")
+    seen = []
+    workbench, opener = bench_of()
+
+    def open_one(card: Card) -> FakeScorer:
+        seen.append(shown.get())
+        return FakeDenoiser(card)
+
+    workbench._opener = open_one
+    shown.set("here")
+    list(workbench.compare(PICTURE, CAPTIONS, ["mini-diffusion"], budget(), show=0.4, live=True))
+    assert seen == ["here"]
+    assert opener.opened == []

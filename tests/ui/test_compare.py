@@ -141,6 +141,9 @@ def test_a_row_appears_as_each_model_finishes(form, examples):
     assert 'aria-busy="true"' in so_far
     assert so_far.count('class="mark"') == views[1].answer.count('class="mark"'), "nothing is judged half way"
     assert "so far" not in views[-1].answer
+    one = replace(form, noises=3)
+    first = [view.answer for view in compare_logic.score(fake_workbench(), examples, one)][2]
+    assert "set two or more" not in first
 
 
 def test_the_last_view_has_both_charts_and_the_files(form, examples):

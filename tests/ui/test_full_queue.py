@@ -70,3 +70,10 @@ def test_waits_are_said_as_people_say_them():
         "90 seconds",
         "2 minutes",
     ]
+
+
+def test_the_page_is_served_with_it():
+    from sdsdemo.ui.page import launch_options
+
+    served = [kind for kind, *_ in launch_options("127.0.0.1", 7860)["app_kwargs"]["middleware"]]
+    assert FullQueue in served

@@ -150,7 +150,39 @@ def test_a_change_that_is_true_too_is_not_held_against_a_model():
     inside = read_sketch("sky~heart.blue.500.500.360~star.red.500.400.105")
     changes = {change.text for change in word_changes._false_changes("a red star inside a blue heart", inside)}
     assert "a red star above a blue heart" not in changes
-    assert "a red star below a blue heart" in changes
+    assert "a black star inside a blue heart" in changes
+
+
+def test_a_change_whose_truth_is_open_is_left_out():
+    scene = read_sketch(
+        "cream~moon.green.200.200.165~circle.blue.800.200.165" + "~circle.red.200.800.165~circle.red.800.800.165"
+    )
+    changes = {change.text for change in word_changes._false_changes("a blue circle and a green moon", scene)}
+    assert "a red circle and a green moon" not in changes
+    assert "a pink circle and a green moon" in changes
+
+
+def test_the_true_caption_is_changed_and_a_false_one_never():
+    def question(*captions):
+        address = CompareAddress(fake_workbench(), [], None, ScenePictures())
+        asked = Query("compare", {"scene": TEXT, "a": captions[0], "b": captions[1]})
+        _, form = address.open(asked, 3) or (0, 0)
+        return ask(fake_workbench(), [], form, address.recognise)
+
+    scene = read_sketch(TEXT)
+    assert word_changes._reference(question("a green star", "a red star"), scene) == 1
+    assert word_changes._reference(question("a dog on a couch", "a red star"), scene) == 1
+    refused = question("a green star", "a dog on a couch")
+    *_, last = word_changes.changes_html(fake_workbench(), lambda: refused)
+    assert "Neither caption" in last
+    assert word_changes._reference(refused, None) == 0
+
+
+def test_a_fault_of_the_editor_is_a_sentence(editor, monkeypatch):
+    monkeypatch.setattr("sdsdemo.ui.scene_editor.read_sketch", lambda text: 1 / 0)
+    html, refusal, *fields = editor.act(sent("move"), None, [None, 5])
+    assert 'role="alert"' in refusal
+    assert [html, *fields] == [SKIP] * 4
 
 
 def test_a_model_that_would_take_too_long_is_left_out(tmp_path, monkeypatch):

@@ -155,7 +155,7 @@ def _joined(parts: Sequence[tuple[int, list[str]]]) -> Sentence:
 
 
 def _phrase(thing: Thing, colours: bool, article: str) -> list[str]:
-    noun = [thing.size] * bool(thing.size) + [thing.colour] * colours + [thing.shape]
+    noun = [thing.size] * bool(thing.size) + [thing.colour] * bool(colours and thing.colour) + [thing.shape]
     if thing.number > 1:
         return [NUMBERS[thing.number], *noun[:-1], PLURALS[thing.shape]]
     if article == "a":

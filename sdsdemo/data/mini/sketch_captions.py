@@ -16,10 +16,8 @@ from sdsdemo.data.mini.hard_negatives import Twin, twins_of
 from sdsdemo.data.mini.scenes import COLOURS, OPPOSITE, Family, Scene, Thing
 from sdsdemo.data.mini.sentences import describe, random_template, sentence_of
 from sdsdemo.data.mini.sketches import objects_of, read_sketch, scene_of, write_sketch
-from sdsdemo.data.mini.truth import Claim, Named, index_of_truth, read_claim, truth_of
+from sdsdemo.data.mini.truth import CLEARLY, Claim, Named, index_of_truth, read_claim, truth_of
 
-APART = 0.08
-"""Centres closer than this along an axis, in picture sides, are not described as left of or above one another."""
 MOST_NUMBER = 3
 SURPRISES: tuple[SwapKind, ...] = ("left", "above", "inside", "colour-and", "colour-relation", "size", "count")
 TRIES = 20
@@ -98,9 +96,9 @@ def _relations(scene: Scene, first: int, second: int) -> list[tuple[Family, str]
     if apart < p.radius:
         return []
     found: list[tuple[Family, str]] = [("and", "")]
-    if abs(p.x - q.x) > APART:
+    if abs(p.x - q.x) > CLEARLY:
         found.append(("left", "left" if p.x < q.x else "right"))
-    if abs(p.y - q.y) > APART:
+    if abs(p.y - q.y) > CLEARLY:
         found.append(("above", "above" if p.y < q.y else "below"))
     if {a.size, b.size} == {"big", "small"}:
         found.append(("size", ""))

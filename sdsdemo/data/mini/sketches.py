@@ -8,6 +8,7 @@ and, if turned, an angle in hundredths of a radian. Knows no sentence and no pix
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from sdsdemo.data.mini.drawing import BACKGROUND_RGB
@@ -85,7 +86,8 @@ def size_of(spot: Spot) -> Size:
 def _object(text: str) -> Placed:
     """Raises ValueError for anything but an object inside the picture."""
     shape, colour, *numbers = text.split(".")
-    if shape not in SHAPES or colour not in COLOURS or len(numbers) not in (3, 4) or max(map(len, numbers)) > 4:
+    is_number = [re.fullmatch(r"-?[0-9]{1,4}", number) for number in numbers]
+    if shape not in SHAPES or colour not in COLOURS or len(numbers) not in (3, 4) or not all(is_number):
         raise ValueError(text)
     x, y, radius, turn = (int(number) for number in [*numbers, "0"][:4])
     if not (0 <= x <= 1000 and 0 <= y <= 1000 and LEAST_RADIUS <= radius <= MOST_RADIUS and abs(turn) <= 314):
