@@ -26,7 +26,8 @@ class Ranked(NamedTuple):
     best: str
     other: str
     metric: str
-    p: float
+    p: float | None
+    """None if the two were not tested."""
 
 
 def ranked(result: Result) -> Ranked | None:
@@ -37,8 +38,17 @@ def ranked(result: Result) -> Ranked | None:
         return None
     best, second, *_ = sorted(scored, key=lambda name: -result["models"][name][metric]["value"])
     other = STUDENT if STUDENT in scored and best != STUDENT else second
-    pairs = {frozenset((pair["a"], pair["b"])): pair["p"] for pair in result["paired"] if pair["metric"] == metric}
-    return Ranked(best, other, metric, pairs.get(frozenset((best, other)), 1.0))
+    return Ranked(best, other, metric, p_between(result, best, other))
+
+
+def p_between(result: Result, one: str, other: str) -> float | None:
+    """The p of two models by the first metric; None if the result has none."""
+    metric = next(iter(result["chance"]))
+    for pair in result["paired"]:
+        if pair["metric"] == metric and {pair["a"], pair["b"]} == {one, other}:
+            found: float | None = pair["p"]  # None or NaN where undefined
+            return found if found is not None and found == found else None
+    return None
 
 
 def gap_claim(result: Result) -> str:
@@ -48,7 +58,12 @@ def gap_claim(result: Result) -> str:
         return ""
     best, other = (result["models"][name][found.metric] for name in (found.best, found.other))
     at_best, at_other, chance = (f"{100 * v:.1f}{SPACE}%" for v in (best["value"], other["value"], _chance(result)))
-    score, chance = _named(found.metric), chance.replace(".0", "")
+    score, chance = score_name(found.metric), chance.replace(".0", "")
+    if found.p is None:
+        return (
+            f"{found.best} has {at_best} {score} and {found.other} {at_other}, of {result['n']:,} examples, where "
+            f"guessing gets {chance}."
+        )
     if found.p >= DIFFERENT:
         return (
             f"{found.best} and {found.other} cannot be told apart by {score}: {at_best} and {at_other} of "
@@ -77,7 +92,7 @@ def below_chance_words(result: Result) -> str:
     said = []
     for metric in result["chance"]:
         names = [name for name, entry in result["models"].items() if metric in entry.get("below_chance", ())]
-        said += [f"{_named(metric)}: {', '.join(names)}"] if names else []
+        said += [f"{score_name(metric)}: {', '.join(names)}"] if names else []
     return f"Below chance, with the whole interval, in {'; in '.join(said)}." if said else ""
 
 
@@ -102,35 +117,82 @@ def costed(result: Result) -> list[Costed]:
 
 
 def cost_claim(result: Result) -> str:
-    """What the best model costs beside CLIP, and what the best of those costs that are about as fast."""
-    found = {one.name: one for one in costed(result)}
+    """What the best model costs beside CLIP, and what the best of those gains that are about as fast as the fastest.
+
+    It ranks no two models that were not tested or cannot be told apart.
+    """
+    found = costed(result)
     if len(found) < 2:
         return ""
-    fastest = found.get(STUDENT) or next(iter(found.values()))
-    best = max(found.values(), key=lambda one: one.share["value"])
-    if best.milliseconds <= SIMILAR_COST * fastest.milliseconds:
-        return f"The best model, {best.name}, is also among the fastest: {_cost_words(best)} an example."
-    said = (
-        f"{best.name} scores best and costs {_times(best, fastest)} times as much as {fastest.name}: "
-        f"{_cost_words(best)} against {_cost_words(fastest)} an example"
+    best = max(found, key=lambda one: one.share["value"])
+    other = _beside(best, found)
+    p = p_between(result, best.name, other.name)
+    if p is None or p >= DIFFERENT:
+        return _unranked(result, best, other, p)
+    if _is_fast(best, found):
+        return f"The best model, {best.name}, is also among the fastest: {cost_words(best)} an example."
+    return (
+        f"{best.name} scores best and costs {_times(best, other)} times as much as {other.name}: "
+        f"{cost_words(best)} against {cost_words(other)} an example{_gained(result, best, other, found)}."
     )
-    near = [one for one in found.values() if one.milliseconds <= SIMILAR_COST * fastest.milliseconds]
-    gains = max(near, key=lambda one: one.share["value"])
-    gap = best.share["value"] - fastest.share["value"]
-    won = gains.share["value"] - fastest.share["value"]
-    if gains is fastest or won <= 0:
-        return f"{said}, and no model about as fast as {fastest.name} does better."
-    return f"{said}; {gains.name}, about as fast, closes {100 * won:.0f} of the {100 * gap:.0f} points between them."
+
+
+def _is_fast(one: Costed, found: list[Costed]) -> bool:
+    """Whether it costs about as much as the fastest. found: the fastest first."""
+    return one.milliseconds <= SIMILAR_COST * found[0].milliseconds
+
+
+def _beside(best: Costed, found: list[Costed]) -> Costed:
+    """Whom the best model is compared with: CLIP, else the next best; beside a slow one, CLIP only if it is fast."""
+    student = next((one for one in found if one.name == STUDENT and one is not best), None)
+    if not _is_fast(best, found):
+        return student if student and _is_fast(student, found) else found[0]
+    return student or max((one for one in found if one is not best), key=lambda one: one.share["value"])
+
+
+def _unranked(result: Result, best: Costed, other: Costed, p: float | None) -> str:
+    """What two models cost of which none is called better."""
+    score = score_name(next(iter(result["chance"])))
+    if p is None:
+        at_best, at_other = (f"{100 * one.share['value']:.1f}{SPACE}%" for one in (best, other))
+        return (
+            f"{best.name} has {at_best} {score} and {other.name} {at_other}; they cost {cost_words(best)} and "
+            f"{cost_words(other)} an example."
+        )
+    said = f"{best.name} and {other.name} cannot be told apart by {score}"
+    if best.milliseconds <= SIMILAR_COST * other.milliseconds:
+        return f"{said}; they cost {cost_words(best)} and {cost_words(other)} an example."
+    return (
+        f"{said}, but {best.name} costs {_times(best, other)} times as much: {cost_words(best)} against "
+        f"{cost_words(other)} an example."
+    )
+
+
+def _gained(result: Result, best: Costed, base: Costed, found: list[Costed]) -> str:
+    """The end of the sentence: how much of the gap to the best model a fast one closes. Empty if it was not tested."""
+    gains = max((one for one in found if _is_fast(one, found)), key=lambda one: one.share["value"])
+    gap, won = (round(100 * (one.share["value"] - base.share["value"])) for one in (best, gains))
+    if gains.share["value"] <= base.share["value"]:
+        return f", and no model about as fast as {base.name} does better"
+    p = p_between(result, gains.name, base.name)
+    if p is None:
+        return ""
+    if p >= DIFFERENT or min(gap, won) < 1:
+        return f", and no model about as fast as {base.name} does measurably better"
+    return f"; {gains.name}, about as fast, closes {won} of the {gap} points between them"
 
 
 def _times(one: Costed, other: Costed) -> str:
     ratio = one.milliseconds / other.milliseconds
-    return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.1f}"
+    return f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.1f}"
 
 
-def _cost_words(one: Costed) -> str:
-    return f"{one.milliseconds:.0f}{SPACE}ms" if one.milliseconds >= 1 else f"{one.milliseconds:.2g}{SPACE}ms"
+def cost_words(one: Costed) -> str:
+    """`748 ms`; below 10 ms with two significant digits, so that a ratio can be checked."""
+    time = f"{one.milliseconds:,.0f}" if one.milliseconds >= 9.95 else f"{one.milliseconds:#.2g}"
+    return f"{time}{SPACE}ms"
 
 
-def _named(metric: str) -> str:
+def score_name(metric: str) -> str:
+    """A metric in words, without underscores: `text score`, `accuracy`."""
     return metric if metric == "accuracy" else f"{metric.replace('_', '-')} score"

@@ -13,7 +13,7 @@ from typing import Any
 from sdsdemo.core.number_format import is_of_nothing, points_words, share_words, signed
 from sdsdemo.evaluation.model_marks import Mark, marks_of
 from sdsdemo.evaluation.result_schema import Result
-from sdsdemo.ui.results_claims import Costed, costed
+from sdsdemo.ui.results_claims import Costed, cost_words, costed, score_name
 from sdsdemo.ui.templates import render
 
 WIDTH = 360
@@ -78,7 +78,7 @@ def gap_panel(result: Result, metric: str, names: Sequence[str], marks: Mapping[
     said = "; ".join(f"{name} {share_words(share)}" for name, share in shares.items())
     title = metric.replace("_", "-")
     return {
-        "title": title if metric == "accuracy" else f"{title} score",
+        "title": score_name(metric),
         "metric": metric,
         "words": f"{title}, percent with 95 % interval: {said}. Chance {chance:.1f}.",
         "size": {"width": WIDTH, "height": bottom + AXIS},
@@ -157,13 +157,12 @@ def cost_html(result: Result, conclusion: str) -> str:
     models = costed(result)
     if len(models) < 2:
         return ""
-    metric = next(iter(result["chance"]))
-    said = "; ".join(f"{one.name} {one.milliseconds:.3g} ms, {share_words(one.share)}" for one in models)
+    said = "; ".join(f"{one.name} {cost_words(one)}, {share_words(one.share)}" for one in models)
     return render(
         "results_figures.cost",
         conclusion=conclusion,
         words=f"Percent right against milliseconds an example: {said}.",
-        metric=metric if metric == "accuracy" else f"{metric} score",
+        metric=score_name(next(iter(result["chance"]))),
         **cost_plot(models, result),
     )
 

@@ -22,7 +22,7 @@ from sdsdemo.ui import results_figures, results_matrix, results_story
 from sdsdemo.ui.address import Query
 from sdsdemo.ui.browse_address import NAMES
 from sdsdemo.ui.results import ResultsTab
-from sdsdemo.ui.results_claims import cost_claim, costed, gap_claim
+from sdsdemo.ui.results_claims import cost_claim, cost_words, costed, gap_claim
 from sdsdemo.ui.results_figures import Scale
 
 LEAD, BASE = "mini-diffusion", "mini-clip"
@@ -58,8 +58,19 @@ def test_two_models_that_cannot_be_told_apart_are_not_ranked(result: dict[str, A
     for pair in result["paired"]:
         pair["p"] = 0.4
     assert "cannot be told apart by text score" in gap_claim(result)
+
+
+def test_two_models_that_were_not_tested_are_neither_ranked_nor_tied(result: dict[str, Any]) -> None:
+    for pair in result["paired"]:
+        pair["p"] = None
+    said = [(gap_claim(result), cost_claim(result))]
     del result["paired"][:]
-    assert "cannot be told apart" in gap_claim(result)
+    said.append((gap_claim(result), cost_claim(result)))
+    for gap, cost in said:
+        assert gap.startswith(f"{LEAD} has 96.0")
+        assert f"{BASE} 37.0" in gap
+        assert "they cost" in cost
+        assert not re.search("told apart|best|reaches|guessing \\(", gap + cost)
 
 
 @pytest.mark.parametrize(
@@ -109,6 +120,66 @@ def test_the_cost_turns_when_the_best_model_is_fast(result: dict[str, Any]) -> N
     for entry in models.values():
         entry["seconds_per_example"] = 0.01
     assert "also among the fastest" in cost_claim(result)
+
+
+def measure(result: dict[str, Any], p: float, **models: tuple[float, float]) -> dict[str, Any]:
+    """The result with these models alone. models: score and milliseconds."""
+    entry = result["models"][BASE]
+    result["models"] = {
+        name.replace("_", "-"): copy.deepcopy(entry) | {"seconds_per_example": ms / 1000}
+        for name, (_, ms) in models.items()
+    }
+    for name, (score, _) in models.items():
+        result["models"][name.replace("_", "-")]["text"]["value"] = score
+    names = list(result["models"])
+    result["paired"] = [{"a": a, "b": b, "metric": "text", "p": p} for a in names for b in names if a < b]
+    return result
+
+
+def test_a_cost_is_no_price_of_a_gain_that_chance_explains(result: dict[str, Any]) -> None:
+    said = cost_claim(measure(result, 0.9, mini_clip=(0.3, 5.0), fast=(0.302, 5.0), slow=(0.303, 500.0)))
+    assert "slow and mini-clip cannot be told apart by text score, but slow costs 100 times as much" in said
+    assert "best" not in said
+    assert "closes" not in said
+    said = cost_claim(measure(result, 0.001, mini_clip=(0.3, 5.0), fast=(0.302, 5.0), slow=(0.303, 500.0)))
+    assert "slow scores best and costs 100 times" in said
+    assert "no model about as fast as mini-clip does measurably better" in said
+    assert "closes 2 of the 6 points" in cost_claim(
+        measure(result, 0.001, mini_clip=(0.3, 5.0), fast=(0.32, 5.0), slow=(0.36, 500.0))
+    )
+    assert "closes" not in cost_claim(measure(result, 0.2, mini_clip=(0.3, 5.0), fast=(0.32, 5.0), slow=(0.36, 500.0)))
+
+
+def test_the_fastest_model_is_the_fastest_whatever_its_name(result: dict[str, Any]) -> None:
+    said = cost_claim(measure(result, 0.001, mini_clip=(0.8, 500.0), small=(0.3, 1.0)))
+    assert "mini-clip scores best and costs 500 times as much as small" in said
+    said = cost_claim(measure(result, 0.001, mini_clip=(0.3, 500.0), slow=(0.8, 500.0), small=(0.4, 1.0)))
+    assert "among the fastest" not in said
+    assert "500 times as much as small" in said
+    said = cost_claim(measure(result, 0.001, mini_clip=(0.3, 500.0), small=(0.4, 1.0)))
+    assert "The best model, small, is also among the fastest" in said
+
+
+def test_two_times_give_the_ratio_beside_them(result: dict[str, Any]) -> None:
+    found = re.search(r"costs ([\d,]+) times .*: ([\d.,]+)\sms against ([\d.,]+)\sms", cost_claim(result))
+    assert found
+    times, slow, fast = (float(one.replace(",", "")) for one in found.groups())
+    assert slow / fast == pytest.approx(times, rel=0.02)
+    words = {ms: cost_words(costed(result)[0]._replace(milliseconds=ms)) for ms in (0.5, 5.0, 9.96, 1234.0)}
+    assert [one.replace("\N{NO-BREAK SPACE}", " ") for one in words.values()] == [
+        "0.50 ms",
+        "5.0 ms",
+        "10 ms",
+        "1,234 ms",
+    ]
+
+
+def test_a_metric_is_written_without_underscores_in_every_figure(result: dict[str, Any]) -> None:
+    result = json.loads(json.dumps(result).replace('"text"', '"text_of_image"'))
+    for html in (results_figures.cost_html(result, "x"), results_figures.gap_html(result, "x")):
+        shown = re.sub(r"<[^>]*>", " ", html)
+        assert "text-of-image score" in shown
+        assert "text_of_image" not in shown
 
 
 def test_a_changed_file_changes_the_page(result: dict[str, Any], tmp_path: Path) -> None:
