@@ -73,12 +73,13 @@ class FinishedRun:
         """
         try:
             name = self.jobs.model(id_)
-            picture = self._changed(self.jobs.get(id_))
+            run = self.jobs.get(id_)
         except UserError as error:
             return [message_html(str(error)), *[gr.skip()] * (OF_A_QUESTION + rows)]
+        picture = self._changed(run)
         titles = [(self.workbench.card(name).title, name)]
         titles += [(card.title, card.name) for card in self.workbench.cards()]
-        models: list[str | None] = [self.jobs.get(id_).recipe.base, name]
+        models: list[str | None] = [run.recipe.base, name]
         models += [None] * (rows - len(models))
         question = [str(picture.path), *picture.captions] if picture else [gr.skip()] * 3
         return [
@@ -86,13 +87,14 @@ class FinishedRun:
         ]  # fmt: skip
 
     def _changed(self, run: Job) -> ShownExample | None:
-        """The picture that shows best what a run changed; None for a run on other data. Raises `UserError`."""
-        race = read_race()
-        found = changed_picture(own_laps(run, race), race)
-        if found is None:
+        """The picture that shows best what a run changed; None for a run on other data, or if a file is missing."""
+        try:
+            race = read_race()
+            found = changed_picture(own_laps(run, race), race)
+            return self.run_pictures.of_validation(found[0].example.id, found[0].picture) if found else None
+        except UserError:  # of the race or the validation set: the model opens without a picture
+            log.warning("no picture for Compare", exc_info=True)
             return None
-        one, _ = found
-        return self.run_pictures.of_validation(one.example.id, one.picture)
 
     def in_browse(self, id_: str) -> list[Any]:
         """Score the Mini benchmark with the visitor's model, and open Browse at an unlisted run that has it."""

@@ -12,11 +12,11 @@ from types import MappingProxyType
 from PIL.Image import Image
 
 from sdsdemo.app.run_registry import RunRegistry
-from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.errors import UserError
 from sdsdemo.settings import budget, typed_range
 from sdsdemo.ui.examples import ShownExample
 from sdsdemo.ui.known_pictures import KnownPictures, in_cache
+from sdsdemo.ui.watched_pictures import examples_of
 
 VALIDATION = "mini-validation"
 NO_PICTURE = "There is no such picture in the run: open it from Browse."
@@ -73,7 +73,7 @@ class RunPictures:
 
         For one image with many captions: with a true caption and a rival, by index; by default the first of each.
         """
-        if run == VALIDATION:
+        if run == VALIDATION and not self.registry.has(run):
             return self.of_validation(example, picture)
         catalogue = self.registry.catalogue(run)
         place = catalogue.place(example)
@@ -90,8 +90,8 @@ class RunPictures:
         return self.take(run, example, picture, (captions[true], captions[rival]), 0, named)
 
     def of_validation(self, example: str, picture: int) -> ShownExample:
-        """A picture of Mini's validation set, which no run has. Raises `UserError`."""
-        found = next((one for one in read_benchmark(VALIDATION) if one.id == example), None)
+        """A picture of Mini's validation set, which belongs to no stored run. Raises `UserError`."""
+        found = next((one for one in examples_of(VALIDATION) if one.id == example), None)
         if found is None or not 0 <= picture < len(found.images):
             raise UserError(NO_PICTURE)
         named = {"run": VALIDATION, "example": example, "picture": str(picture)}

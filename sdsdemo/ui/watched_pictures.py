@@ -39,13 +39,14 @@ class Watched:
 
 
 @cache
-def _examples(benchmark: str) -> tuple[Example, ...]:
+def examples_of(benchmark: str) -> tuple[Example, ...]:
+    """A Mini set, read once. Raises `UserError` if it is missing."""
     return tuple(read_benchmark(benchmark))
 
 
 def watched_pictures(race: Race) -> list[Watched]:
     """The six pictures. Raises `UserError` if the set is missing."""
-    examples = _examples(race.benchmark)
+    examples = examples_of(race.benchmark)
     start_EI = right_pictures(next(iter(race.pictures.values()))[0][1], len(examples))
     found: list[Watched] = []
     for number in range(COUNT):
@@ -122,7 +123,7 @@ def changed_picture(own: Sequence[EvaluationPoint], race: Race) -> tuple[Watched
     laps = [right_EI for point in own if (right_EI := _readable(point, race.n)) is not None]
     if not laps:
         return None
-    six, examples = watched_pictures(race), _examples(race.benchmark)
+    six, examples = watched_pictures(race), examples_of(race.benchmark)
     first_EI, last_EI = laps[0], laps[-1]
     for how, changed_EI in (("gained", last_EI & ~first_EI), ("lost", first_EI & ~last_EI)):
         for one in six:

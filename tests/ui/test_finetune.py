@@ -23,7 +23,7 @@ from sdsdemo.models.images import open_image
 from sdsdemo.settings import Settings
 from sdsdemo.ui import finetune_html, training_curves
 from sdsdemo.ui.recipe_form import ADVANCED, LABELS, PLAIN, in_page_words, recipe_of
-from sdsdemo.ui.watched_pictures import right_pictures, watched_pictures
+from sdsdemo.ui.watched_pictures import examples_of, right_pictures, watched_pictures
 from tests.app.test_jobs import Trainer
 from tests.fakes import fake_scorer
 
@@ -226,6 +226,25 @@ def test_use_in_compare_opens_what_the_run_changed(tab: Any, monkeypatch: pytest
     found = tab.finished.run_pictures.find(open_image(Path(picture)))
     assert found is not None
     assert found.true == six[2].picture
+
+
+@pytest.mark.parametrize("missing", ["finished_run.read_race", "watched_pictures.read_benchmark"])
+def test_use_in_compare_needs_no_file_but_the_model(missing: str, tab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> Any:
+        raise UserError("a file is missing")
+
+    race = read_race()
+    bits = packed(right_pictures(race.pictures["clip"][0][1], race.n).ravel())
+    point = EvaluationPoint(step=0, value=0.4, low=0.3, high=0.5, n=race.n, metric="text", pictures=bits)
+    run = replace(finished(), recipe=PRESETS["minute"], evaluations=(point,))
+    monkeypatch.setattr(tab.jobs, "get", lambda id_: run)
+    monkeypatch.setattr(tab.jobs, "model", lambda id_: "mini-sds-clip")
+    examples_of.cache_clear()
+    monkeypatch.setattr(f"sdsdemo.ui.{missing}", refuse)
+    message, tabs, *question_and_models = tab.finished.in_compare("x", 3)
+    assert (message, tabs["selected"]) == ("", "compare")
+    assert question_and_models[:3] == [gr.skip()] * 3
+    assert [row["value"] for row in question_and_models[3:]] == ["mini-clip", "mini-sds-clip", None]
 
 
 def test_the_race_is_sent_again_only_with_a_new_evaluation(tab: Any) -> None:

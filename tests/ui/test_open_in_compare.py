@@ -13,10 +13,11 @@ from sdsdemo.app.run_registry import SHIPPED, RunRegistry
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.store import HEADER
+from sdsdemo.finetuning.objective_race import read_race
 from sdsdemo.models.images import open_image
 from sdsdemo.settings import ASSETS, Settings
-from sdsdemo.ui import compare_form, compare_logic
-from sdsdemo.ui.open_in_compare import RunPictures
+from sdsdemo.ui import compare_form, compare_logic, open_in_compare, watched_pictures
+from sdsdemo.ui.open_in_compare import VALIDATION, RunPictures
 
 RUN, EXAMPLE = "mini", "17"
 
@@ -72,6 +73,28 @@ def test_a_validation_picture_has_its_truth_and_its_link(workbench: Workbench, r
     for example, picture in (("no such", 0), (EXAMPLE, 2)):
         with pytest.raises(UserError, match="no such picture"):
             run_pictures.of_validation(example, picture)
+
+
+def test_a_stored_run_called_like_the_validation_set_is_opened_itself(tmp_path: Path) -> None:
+    shutil.copytree(ASSETS / SHIPPED / RUN, tmp_path / SHIPPED / VALIDATION)
+    registry = RunRegistry(Settings.from_environment({}), assets=tmp_path)
+    catalogue = registry.catalogue(VALIDATION)
+    own = catalogue.examples[catalogue.place(EXAMPLE) or 0]
+    shown = RunPictures(registry).pair(VALIDATION, EXAMPLE, 1)
+    assert shown.captions == own.captions
+    assert open_image(shown.path).tobytes() == own.images[1].open().tobytes()
+    assert own.captions != RunPictures(registry).of_validation(EXAMPLE, 1).captions
+
+
+def test_the_validation_set_is_read_once(registry: RunRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_pictures = RunPictures(registry)
+    run_pictures.of_validation(EXAMPLE, 0)
+    watched_pictures.watched_pictures(read_race())
+    for module in (open_in_compare, watched_pictures):
+        if hasattr(module, "read_benchmark"):
+            monkeypatch.setattr(module, "read_benchmark", lambda name: pytest.fail("read again"))
+    run_pictures.of_validation(EXAMPLE, 1)
+    watched_pictures.watched_pictures(read_race())
 
 
 @pytest.mark.parametrize(("run", "example", "picture"), [(RUN, "17", 2), (RUN, "none", 0), ("none", "17", 0)])
