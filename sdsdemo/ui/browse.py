@@ -320,14 +320,14 @@ class BrowseTab:
         found = self.view.pick(filters, int(values[-2]), selected, kind, str(event.index), number)
         if self.clicks.is_late(request):
             return late
-        end = len(PICKED) + len(self.outputs)
-        fields, to_compare = found[: len(PICKED)], found[end:]
-        shown = self._unsent(request, BrowseContent(*found[len(PICKED) : end]))
+        fields, shown = found[: len(PICKED)], self._unsent(request, BrowseContent(*found[len(PICKED) : -TO_COMPARE]))
+        if not isinstance(shown.selected, str):  # the content stays as it is
+            return found
         if kind in SELECTING:
             selection.opens(shown.selected, number)
         if kind in FILTERING:
             self._note(request, _filled(filters, PICKED, fields))
-        return [*fields, *shown._replace(selected=gr.skip()), *to_compare]
+        return [*fields, *shown._replace(selected=gr.skip()), *found[-TO_COMPARE:]]
 
 
 def _filled(filters: FilterValues, names: Sequence[str], updates: Sequence[Any]) -> FilterValues:

@@ -12,6 +12,8 @@ from sdsdemo.evaluation.margin_box import MarginBox
 
 CLEARED = ("tags", "secondary", "categories", "modes", "who", "decided", "words", "of_several", "box")
 """Filters that Clear empties."""
+LISTS = ("tags", "secondary", "categories", "modes")
+"""Filters that hold several values; each other one holds a text."""
 
 
 class FilterValues(NamedTuple):
@@ -35,9 +37,28 @@ class FilterValues(NamedTuple):
 
 
 def filled_in(values: Sequence[Any]) -> FilterValues:
-    """The filters from the values of their components; a component that is not drawn yet has none."""
-    usual = default_filters("", "", "")
-    return FilterValues._make(own if value is None else value for value, own in zip(values, usual, strict=True))
+    """The filters from the values of their components; one that is not drawn yet has none.
+
+    What its component cannot hold counts as none: any request may be sent by hand.
+    """
+    usual, given = default_filters("", "", ""), FilterValues(*values)._asdict()
+    held = {name: value for name, value in given.items() if value is not None and _can_hold(name, value)}
+    filled: FilterValues = usual._replace(**held)
+    return filled
+
+
+def _can_hold(name: str, value: object) -> bool:
+    """Whether a filter's value has its type; None is no value."""
+    if name in LISTS and isinstance(value, list | tuple):
+        return all(isinstance(one, str) for one in value)
+    return value is None or (name not in LISTS and isinstance(value, str))
+
+
+def check_types(filters: FilterValues) -> None:
+    """Raises `UserError` for a value that is neither a text nor, for a filter of `LISTS`, a list of texts."""
+    for name, value in filters._asdict().items():
+        if not _can_hold(name, value):
+            raise UserError(f"The filter '{name}' must be {'a list of texts' if name in LISTS else 'a text'}.")
 
 
 def default_filters(run: str, model: str, against: str) -> FilterValues:
@@ -59,6 +80,7 @@ def two_models(catalogue: Catalogue, filters: FilterValues, shown_first: Sequenc
 
 def filter_of(filters: FilterValues, catalogue: Catalogue) -> Filter:
     """A checked filter. Raises `UserError` for a model that the run does not have, or an invalid value."""
+    check_types(filters)
     for model in (filters.model, filters.against):
         if model not in catalogue.models:
             raise UserError(f"This run has no scores for '{model}': choose another model.")

@@ -26,7 +26,7 @@ from sdsdemo.evaluation.catalogue import (
 from sdsdemo.ui import address, browse_address, browse_bar, browse_charts, browse_html, browse_plot
 from sdsdemo.ui.browse_bar import PICKED, VIEWS
 from sdsdemo.ui.browse_example import Position, example_html
-from sdsdemo.ui.browse_filters import CLEARED, FilterValues, cleared_values, filter_of, is_whole_plane
+from sdsdemo.ui.browse_filters import CLEARED, FilterValues, check_types, cleared_values, filter_of, is_whole_plane
 from sdsdemo.ui.compare_html import message_html
 from sdsdemo.ui.open_in_compare import RunPictures
 from sdsdemo.ui.templates import render
@@ -81,6 +81,7 @@ class BrowseView:
             return BrowseContent(message_html(OUR_FAULT), "", "", "", "", "", 0, "")
 
     def _content(self, filters: FilterValues, page: int, selected: str, opened_by: int) -> BrowseContent:
+        check_types(filters)  # first of all that of the run
         catalogue = self.registry.catalogue(filters.run)
         wanted = filter_of(filters, catalogue)
         if wanted.box is None:
@@ -120,12 +121,25 @@ class BrowseView:
     def pick(
         self, filters: FilterValues, page: int, selected: str, kind: str, pick: str, opened_by: int = 0
     ) -> list[Any]:
-        """The effect of a click: values for the components of `PICKED`, for `BrowseContent`, and for Compare."""
+        """The effect of a click: values for the components of `PICKED`, for `BrowseContent`, and for Compare.
+
+        A click that means nothing, or nothing any more, changes nothing.
+        """
+        try:
+            return self._picked(filters, page, selected, kind, pick, opened_by)
+        except (ValueError, UserError):
+            return [gr.skip()] * (len(PICKED) + len(BrowseContent._fields) + TO_COMPARE)
+
+    def _picked(
+        self, filters: FilterValues, page: int, selected: str, kind: str, pick: str, opened_by: int
+    ) -> list[Any]:
+        """As `pick`. Raises `UserError`, and ValueError for a click with a text in place of a number."""
         fields: list[Any] = [gr.skip()] * len(PICKED)
         compare: list[Any] = [gr.skip()] * TO_COMPARE
         if kind == "clear":
             fields[: len(CLEARED)] = cleared_values()
             return [*fields, *[gr.skip()] * len(BrowseContent._fields), *compare]
+        check_types(filters)
         if kind in FILTERING:
             now = self._filtered(filters, kind, pick)
             fields = [getattr(now, name) for name in PICKED]
@@ -166,14 +180,11 @@ class BrowseView:
         return at // browse_html.PER_PAGE, ids[at]
 
     def _to_compare(self, filters: FilterValues, selected: str, pick: str) -> list[Any]:
-        """The Compare tab with one picture of the open example, and two captions.
+        """The Compare tab with one picture of the open example, and two captions. Raises as `_picked` does.
 
         pick: the picture's index; for one image with many captions, also those of a true caption and a rival, as 0-1-4.
         """
-        try:
-            shown = self.run_pictures.pair(filters.run, selected, *[int(place) for place in pick.split("-")[:3]])
-        except UserError:
-            return [gr.skip()] * TO_COMPARE
+        shown = self.run_pictures.pair(filters.run, selected, *[int(place) for place in pick.split("-")[:3]])
         return [
             gr.update(selected="compare"),
             str(shown.path),

@@ -8,7 +8,9 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
+import gradio as gr
 import numpy as np
 import pytest
 
@@ -22,13 +24,15 @@ from sdsdemo.settings import ASSETS, Settings
 from sdsdemo.types import Scores
 from sdsdemo.ui import browse_address, browse_bar
 from sdsdemo.ui.address import Query
+from sdsdemo.ui.browse import BrowseTab, Selection
 from sdsdemo.ui.browse_bar import PICKED, VIEWS
 from sdsdemo.ui.browse_example import _caption_row, _choice
-from sdsdemo.ui.browse_filters import FilterValues, default_filters, filter_of, two_models
+from sdsdemo.ui.browse_filters import FilterValues, default_filters, filled_in, filter_of, two_models
 from sdsdemo.ui.browse_html import PER_PAGE
 from sdsdemo.ui.browse_plot import SIDE, Axis
 from sdsdemo.ui.browse_view import BrowseView
 from sdsdemo.ui.open_in_compare import RunPictures
+from sdsdemo.ui.request_order import HEADER
 from tests.ui.views import views
 
 TWO = ("mini-clip", "mini-diffusion")
@@ -155,6 +159,46 @@ def test_a_brush_over_the_whole_plot_is_no_filter(view: BrowseView) -> None:
     assert fields[PICKED.index("box")] == ""
     assert tuple(content[: len(everything)]) == everything
     assert "margins=" not in everything.tally + everything.example
+
+
+NONSENSE = [("page", "x"), ("move", "x"), ("move", ""), ("compare", "0-x"), ("compare", "-1"), ("compare", "9")]
+
+
+@pytest.mark.parametrize(
+    ("filters", "kind", "pick"),
+    [*[(USUAL, *click) for click in NONSENSE],
+     *[(USUAL._replace(run="gone"), *click) for click in [("unset", "words="), ("move", "1"), ("compare", "0")]],
+     (USUAL._replace(model="gone"), "move", "1"), (USUAL._replace(tags=5), "tag", "tag=Noun inside")],
+)  # fmt: skip
+def test_a_click_that_means_nothing_changes_nothing(
+    view: BrowseView, filters: FilterValues, kind: str, pick: str
+) -> None:
+    found = view.pick(filters, 0, "17", kind, pick)
+    assert len(found) == len(view.pick(USUAL, 0, "17", "close", ""))
+    assert all(one == gr.skip() for one in found)
+
+
+def test_after_such_a_click_the_example_is_still_open(view: BrowseView) -> None:
+    with gr.Blocks():
+        tab = BrowseTab(view.workbench, view.registry, "")
+    selection, request = Selection(("17", 3)), SimpleNamespace(headers={HEADER: "8"}, session_hash="s")
+    for kind, pick in NONSENSE:
+        found = tab._pick(SimpleNamespace(value=kind, index=pick), request, *USUAL, 0, selection)
+        assert all(one == gr.skip() for one in found)
+        assert selection.now == ("17", 3)
+    tab._pick(SimpleNamespace(value="move", index="1"), request, *USUAL, 0, selection)
+    assert selection.now[0] not in ("", "17")
+
+
+@pytest.mark.parametrize("name", FilterValues._fields)
+def test_a_filter_of_another_type_is_one_sentence(
+    view: BrowseView, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    for value in (5, 0, True, {}, [{}], [["red"]], ["red", None]):
+        filters = USUAL._replace(**{name: value})
+        assert f"The filter &#39;{name}&#39; must be a " in view.show(filters, 0, "").message
+        assert filled_in(filters) == USUAL._replace(**{name: getattr(default_filters("", "", ""), name)})
+    assert not caplog.records
 
 
 def test_quadrants_of_the_plot_hold_the_outcomes_they_are_named_after(catalogue: Catalogue) -> None:
