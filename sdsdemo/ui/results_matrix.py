@@ -8,7 +8,7 @@ from sdsdemo.evaluation.model_marks import marks_of
 from sdsdemo.evaluation.result_schema import Result
 from sdsdemo.evaluation.tables import p_words
 from sdsdemo.ui import address
-from sdsdemo.ui.results_claims import DIFFERENT
+from sdsdemo.ui.results_claims import DIFFERENT, score_name
 from sdsdemo.ui.results_figures import METRICS_SHOWN
 
 ONLY_FIRST = "broken"
@@ -34,7 +34,7 @@ def matrix(result: Result, metric: str, run: str = "") -> dict[str, Any] | None:
     names, most = list(result["models"]), max(count for count, _ in only.values())
     marks = marks_of(names)
     return {
-        "metric": metric if metric == "accuracy" else f"{metric.replace('_', '-')} score",
+        "metric": score_name(metric),
         "models": [{"name": name, "mark": marks[name]} for name in names],
         "rows": [
             [_cell(only, row, column, most, link_of(run, row, column, metric)) for column in names] for row in names

@@ -19,6 +19,7 @@ from sdsdemo.finetuning.objective_race import RACE_FILE, Race, read_race
 from sdsdemo.finetuning.recipe import NAMES, OBJECTIVE_MEANINGS, OBJECTIVE_NAMES, OBJECTIVES, PRESETS
 from sdsdemo.settings import ASSETS
 from sdsdemo.ui import race_chart, watched_pictures
+from sdsdemo.ui.glossary import gloss
 from sdsdemo.ui.race import own_laps, race_view, spoken, takes_part
 from sdsdemo.ui.results_story import EXPERIMENT
 from sdsdemo.ui.thumbnails import Thumbnails
@@ -110,6 +111,12 @@ def test_what_is_said_of_the_objectives_is_true(race: Race) -> None:
     for cell in ("clip", "sds", "negatives", "preference", "labels", "features 1"):
         assert made[cell] >= 3, cell
     assert not re.search(r"\d+ runs an objective", chart)
+    assert "run from\n  Mini CLIP on Mini's data is drawn" in chart
+
+
+def test_the_scores_are_explained_in_english() -> None:
+    for term in ("text score", "image score"):
+        assert gloss(term).startswith("Percent of examples in which the model chooses the right"), term
 
 
 @pytest.mark.parametrize("emptied", ["runs", "laps"])
