@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,18 +37,6 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         _, address, _ = page.launch(**launch_options("127.0.0.1", free_port()), quiet=True, prevent_thread_lock=True)
         yield address
         page.close()
-
-
-@pytest.fixture
-def page(open_tab: Callable[..., Page], address: str) -> Iterator[Page]:
-    page = open_tab(address, viewport={"width": 1300, "height": 900})
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    foreign: list[str] = []
-    page.on("request", lambda r: foreign.append(r.url) if not r.url.startswith((address, "data:", "blob:")) else None)
-    yield page
-    assert not complaints
-    assert not foreign
 
 
 def browse(page: Page, address: str, query: str = "?tab=browse&sort=benchmark") -> None:
