@@ -25,9 +25,10 @@ MAP_LEGEND = MAP_ERRS
 CHOSEN_ON = 500
 """Retrieval examples used to choose settings: the first of the larger set."""
 GENERAL = (
+    ("confirm", "sds", "clip", "the paper's L_SDS against L_CLIP alone"),
     ("confirm", "preference", "clip", "preference against L_CLIP alone"),
-    ("confirm", "preference, every parameter", "clip, every parameter", "the same with every parameter"),
-    ("return", "preference, every parameter, WiSE-FT", "clip, every parameter, WiSE-FT", "the same with WiSE-FT"),
+    ("confirm", "preference, every parameter", "clip, every parameter", "preference with every parameter"),
+    ("return", "preference, every parameter, WiSE-FT", "clip, every parameter, WiSE-FT", "that with WiSE-FT"),
 )
 """Study, cell, control and name of the effects that are generalised to other bases."""
 

@@ -16,8 +16,8 @@ HOW_IT_DENOISES = (
     "guess comes closer has the lower loss. Move the slider: the more noise, the more the caption decides what appears."
 )
 HOW_TO_READ_LOSS = (
-    "How to read it: noise is added to the picture, and the model predicts that noise from one caption. The lower line "
-    "belongs to the caption that helped more."
+    "How to read it: the loss says how far the model's guess is from the truth, the noise that was added and with it "
+    "the clean picture. The lower line belongs to the caption that helped more."
 )
 HOW_TO_READ_DIFFERENCE = (
     "How to read it: above zero, A helped the model more; below zero, B. Both captions got the same noise. Where the "

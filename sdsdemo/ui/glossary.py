@@ -12,6 +12,11 @@ TERMS = {
     "paired difference": "The loss under one caption minus that under the other, with the same noise: what the noise "
     "adds to both cancels out.",
     "timestep": "How much noise is added to the picture: from 0, none, to 1,000, nothing but noise.",
+    "base": "A CLIP that was trained from scratch with a seed of its own, and is fine-tuned here. Few bases say little "
+    "about others.",
+    "teacher": "The diffusion model whose score is to be taught to CLIP.",
+    "L_SDS": "The teacher's denoising loss under the right caption, of a latent that is made from CLIP's view of the "
+    "picture.",
     "lambda": "The weight of the teacher's loss beside CLIP's own in fine-tuning.",
     "layer norm": "A layer that rescales what a network computes. The paper trains only these, a small part of CLIP.",
     "Mini": "A small world of coloured shapes with models of its own, trained by this project. Its results say nothing "

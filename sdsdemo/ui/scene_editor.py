@@ -111,9 +111,10 @@ class SceneEditor:
         except Exception:
             log.exception("the scene editor failed")
             return [gr.skip(), render("parts.message", sentence=OUR_FAULT), *[gr.skip()] * 3]
-        shown = self.scenes.of_scene(scene)
+        is_shown = example is not None and example.scene is scene
+        path = gr.skip() if is_shown else str(self.scenes.of_scene(scene).path)
         same = [text if text != old else gr.skip() for text, old in zip(texts, captions, strict=True)]
-        return [editor_html(scene) if redraws else gr.skip(), "", str(shown.path), *same]
+        return [editor_html(scene) if redraws else gr.skip(), "", path, *same]
 
 
 def editor_html(scene: Scene) -> str:

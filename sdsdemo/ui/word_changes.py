@@ -43,7 +43,7 @@ HINT = (
     "Caption {letter} against itself with words exchanged, and with one word replaced. A model that sees a bag of "
     "words can tell a replaced word, and not an exchange."
 )
-STATES = {"kept": "prefers the caption", "changed": "prefers the change", "open": "undecided"}
+STATES = {"kept": "prefers the caption", "changed": "prefers the change", "open": "undecided", "due": "still to come"}
 
 Ask = Callable[[dict[Component, Any]], Question]
 
@@ -204,7 +204,7 @@ def _cells(k: int, rows: Sequence[Row]) -> list[dict[str, str]]:
         {"state": state, "words": STATES[state]}
         for row in rows
         if not row.problem
-        for state in [_state(row.preferences[k]) if k < len(row.preferences) else "open"]
+        for state in [_state(row.preferences[k]) if k < len(row.preferences) else "due"]
     ]
 
 
