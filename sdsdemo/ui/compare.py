@@ -212,29 +212,34 @@ class CompareTab:
             scored.then(**describe)
         self.answer.change(None, js=script("mark_fresh"), **PRIVATE)
         self.swap.click(None, self.captions, self.captions, js=script("swap"), **PRIVATE)
-        gr.on([field.change for field in self.inputs], None, set(self.inputs), js=script("mark_stale"), **PRIVATE)
+        gr.on([field.change for field in self.inputs], None, js=script("mark_stale"), **PRIVATE)
         edits = [self.swap.click, self.picture.clear, *(field.input for field in (*self.models, self.region))]
         gr.on(edits, None, js=script("note_edit"), **PRIVATE)
         self.picture.input(self._check_picture, self.picture, self.message, trigger_mode="always_last", **quick)
         self.evidence.drawing.wire(self.captions, self.models)
         self.changes.wire(self.inputs, lambda filled: self._ask(self._form(filled)))
-        self.scene.wire(self.picture, self.captions, self.models, self.address_of.example_at, self._is_quick)
+        self.scene.wire(self.picture, self.captions, self.address_of.example_at)
         gr.on([self.settings.expand, *(model.change for model in self.models)], **describe)
 
     def wire_address(self) -> None:
-        """The URL follows the form. Wired after what saves the form in the browser, which must not wait for it."""
+        """The URL and what is true of a scene follow the form. Wired after what saves the form in the browser, which
+        must not wait for it. One event for both: two that take the picture make Gradio report its changes for ever.
+        """
         gr.on(
-            [field.change for field in self.inputs], self._say_address, set(self.inputs), self.address,
+            [field.change for field in self.inputs], self._follow, set(self.inputs), [self.address, *self.scene.said],
             trigger_mode="always_last", queue=False, show_progress="hidden", **PRIVATE,
-        )  # fmt: skip
+        ).then(None, js=script("score_live"), **PRIVATE)  # fmt: skip
 
     def open_address(self, query: Query) -> tuple[list[Any], Form] | None:
         """Values for `opened` from the page's URL, and the form; None if the URL asks for nothing."""
         return self.address_of.open(query, len(self.models))
 
-    def _say_address(self, filled: dict[Component, Any]) -> str:
-        """The form's part of the page's URL."""
-        return self.address_of.html(self._form(filled))
+    def _follow(self, filled: dict[Component, Any]) -> list[str]:
+        """The form's part of the page's URL, what is true of its scene, and other captions to try."""
+        form = self._form(filled)
+        example, captions = self.address_of.example_at(form.image), [str(text or "") for text in form.captions]
+        is_quick = compare_models.are_mini(self.workbench, [str(name) for name in form.models if name])
+        return [self.address_of.html(form), *self.scene.say(example, captions, is_quick)]
 
     def _score(
         self, filled: dict[Component, Any], request: gr.Request, progress: gr.Progress = PROGRESS
@@ -271,10 +276,6 @@ class CompareTab:
 
     def _ask(self, form: Form) -> compare_logic.Question:
         return compare_logic.ask(self.workbench, self.examples, form, self._find)
-
-    def _is_quick(self, models: Sequence[str | None]) -> bool:
-        """Whether all these models answer at once."""
-        return compare_models.are_mini(self.workbench, models)
 
     def _updates(self, view: View) -> list[Any]:
         loss, difference = view.charts or (gr.skip(), gr.skip())

@@ -69,37 +69,26 @@ class SceneEditor:
         self.truth = gr.HTML(elem_id="scene-truth")
         self.suggested = gr.HTML(suggested_html(*captions), elem_id="suggested", js_on_load=script("suggest"))
 
-    def wire(
-        self,
-        picture: Any,
-        captions: Sequence[Any],
-        models: Sequence[Any],
-        known: Known,
-        is_quick: Callable[[Sequence[str | None]], bool],
-    ) -> None:
-        """picture, captions, models: fields of the form.
-
-        known: the example that a picture shows. is_quick: whether all chosen models answer at once.
-        """
+    def wire(self, picture: Any, captions: Sequence[Any], known: Known) -> None:
+        """picture, captions: fields of the form. known: the example that a picture shows."""
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
         def act(event: gr.SelectData, path: str | None, *texts: str) -> list[Any]:
             return self.act(str(event.value), known(path), texts)
 
-        def say(path: str | None, *fields: str | None) -> list[str]:
-            first, second = (str(text or "") for text in fields[:2])
-            names, example = fields[2:], known(path)
-            scene = example.scene if example else None
-            return [truth_html(scene, [first, second], is_quick(names)), suggested_html(first, second)]
-
         fields = [picture, *captions]
         acted = self.editor.select(act, fields, [self.editor, self.refusal, *fields], trigger_mode="multiple", **quick)
-        said = gr.on(
-            [field.change for field in fields], say, [*fields, *models], [self.truth, self.suggested],
-            trigger_mode="always_last", **quick,
-        )  # fmt: skip
-        for done in (acted, said):
-            done.then(None, js=script("score_live"), api_visibility="private")
+        acted.then(None, js=script("score_live"), api_visibility="private")
+
+    @property
+    def said(self) -> list[Any]:
+        """What `say` fills."""
+        return [self.truth, self.suggested]
+
+    def say(self, example: ShownExample | None, captions: Sequence[str], is_quick: bool) -> list[str]:
+        """What is true of the scene, and other captions to try. is_quick: whether all chosen models answer at once."""
+        scene = example.scene if example else None
+        return [truth_html(scene, captions, is_quick), suggested_html(*captions)]
 
     def act(self, sent: str, example: ShownExample | None, captions: Sequence[str]) -> list[Any]:
         """New values of the editor, its refusal, the picture and both captions. Failures become refusals."""

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.browser
 
 STAGE = "#scene .stage"
 SHAPES = f"{STAGE} [data-object]"
+SCENE = "mint~house.blue.700.600.235.-12~star.red.250.300.165.20"
 
 
 def pixels(png: bytes) -> np.ndarray:
@@ -27,12 +28,12 @@ def scene_of(page: Page) -> str:
 
 
 def test_own_scene_is_drawn_edited_scored_and_shared(visit):
-    opened = visit()
+    opened = visit(f"?scene={SCENE}&a=a+red+star+left+of+a+blue+house&b=a+blue+star+left+of+a+red+house")
     page = opened.page
+    expect(page.locator("#scene-truth .right")).to_have_count(1)
     page.locator("#scene [data-do=open]").click()
-    expect(page.locator(SHAPES).first).to_be_visible()
-    page.locator("#scene [data-do=surprise]").click()
-    expect(page).to_have_url(re.compile("scene="))
+    expect(page.locator(SHAPES)).to_have_count(2)
+    assert scene_of(page) == SCENE
     expect(page.locator("#scene-truth .right")).to_have_count(1)
     expect(page.locator("#scene-truth .wrong")).to_have_count(1)
 
@@ -75,6 +76,8 @@ def test_own_scene_is_drawn_edited_scored_and_shared(visit):
     expect(page.locator("#answer .asked")).to_contain_text(text)
 
     # every change of one word, then the link opens the same scene
+    caption.fill("a green star")
+    expect(page.locator("#scene-truth .right")).to_have_count(1)
     page.locator("#score-changes").click()
     expect(page.locator(".word-changes[aria-busy=false] .counts tbody tr")).to_have_count(3)
     page.reload()
@@ -82,4 +85,12 @@ def test_own_scene_is_drawn_edited_scored_and_shared(visit):
     expect(page).to_have_url(re.compile(re.escape(moved)))
     page.locator("#scene [data-do=open]").click()
     expect(page.locator("#scene .scene.open")).to_have_attribute("data-scene", moved)
+    page.locator("#scene [data-do=surprise]").click()
+    expect(page.locator("#scene .scene.open")).not_to_have_attribute("data-scene", moved)
+    expect(page.locator("#scene-truth .wrong")).to_have_count(1)
+    expect(page.locator("#result.stale")).to_have_count(0)
+    page.wait_for_timeout(300)
+    calls = len(opened.requests)
+    page.wait_for_timeout(1000)
+    assert len(opened.requests) - calls <= 2, "the page is quiet when nothing happens"
     assert opened.complaints == []

@@ -1,5 +1,6 @@
-() => { // only if the visitor has changed nothing since asking: the answer may belong to an earlier state of the form
+() => { // only if nothing has changed since asking: the answer may belong to an earlier state of the form
   if ((window.sdsdemoAsked ?? 0) !== (window.sdsdemoEdits ?? 0)) return;
+  if (window.sdsdemoIsAsked() === false) return;
   document.getElementById('result')?.classList.remove('stale');
   const answer = document.querySelector('#answer .answer'), said = document.getElementById('said');
   if (!answer || !said || answer.getAttribute('aria-busy') === 'true') return;

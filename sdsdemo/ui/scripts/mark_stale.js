@@ -1,3 +1,5 @@
-(...form) => { // unless this is the form that was asked for last
-  if (window.sdsdemoSameForm(form) !== window.sdsdemoAskedForm) document.getElementById('result')?.classList.add('stale');
+() => { // unless this is what was asked for last; the page follows the report of a change
+  setTimeout(() => {
+    if (!window.sdsdemoIsAsked()) document.getElementById('result')?.classList.add('stale');
+  });
 }

@@ -44,7 +44,14 @@ the number as well (ui/request_order.py), so that what it streams and remembers 
 
   /* Counts edits of the question, and how many there were when its answer was requested: a later edit makes it stale. The
   form is noted too: Gradio may report a change long after the request that was made for it. */
-  window.sdsdemoSameForm = (values) => JSON.stringify(values.map((value) => value?.path ?? value));
+  let asked = null;
+  const FIELDS = '#caption-a textarea, #caption-b textarea, #settings input';
+  /* As the page shows it: a script that took the fields as inputs would make Gradio report changes for ever. */
+  const formNow = () => [
+    document.querySelector('#picture img')?.getAttribute('src'),
+    ...[...document.querySelectorAll(FIELDS)].map((field) => field.value),
+  ].join('\n');
+  window.sdsdemoIsAsked = () => asked === null ? null : asked === formNow();
   const answerField = () => window.gradio_config?.components.find((one) => one.props?.elem_id === 'answer')?.id;
   document.addEventListener('input', ({target}) => {
     if (target.closest?.('#question')) window.sdsdemoEdits = (window.sdsdemoEdits ?? 0) + 1;
@@ -62,7 +69,7 @@ the number as well (ui/request_order.py), so that what it streams and remembers 
     if (isInput) changed.set(call.trigger_id, number);
     if (isQueued && event?.outputs.includes(answerField())) {
       window.sdsdemoAsked = window.sdsdemoEdits ?? 0;
-      window.sdsdemoAskedForm = window.sdsdemoSameForm(call.data);
+      asked = formNow();
     }
     if (isQueued) event?.outputs.forEach((component) => shown.set(component, rank(null, number)));
     const headers = new Headers(options.headers);
