@@ -212,6 +212,19 @@ def test_an_example_clicked_while_an_answer_is_due_is_answered(visit, served):
     expect(page.locator(VERDICTS)).to_have_count(3)
 
 
+def test_opening_the_settings_is_no_change_and_editing_one_is(visit):
+    page = visit().page
+    page.locator("#score").click()
+    expect(page.locator("#said")).to_contain_text("Mini SDS-CLIP")
+    assert page.evaluate("sdsdemoIsAsked()") is True
+    page.locator("#settings > button").click()
+    expect(page.get_by_label("Seed")).to_be_visible()
+    assert page.evaluate("sdsdemoIsAsked()") is True
+    page.get_by_label("Seed").fill("7")
+    page.keyboard.press("Tab")
+    expect(page.locator("#result.stale")).to_have_count(1)
+
+
 def test_a_refusal_stays_while_the_answer_before_it_comes(visit, served):
     page = visit().page
     with slow(served.workbench, "the older one"):

@@ -132,8 +132,7 @@ def _claim_of(thing: Thing) -> Claim:
 def _worded(rng: np.random.Generator, claim: Claim) -> str:
     """A random sentence that makes this claim."""
     things = tuple(
-        Thing(shape=one.shape, colour=one.colour, size=one.size or "", number=max(1, one.number))  # type: ignore[arg-type]
-        for one in claim.things
+        Thing(shape=one.shape, colour=one.colour, size=one.size, number=max(1, one.number)) for one in claim.things
     )
     view = Scene(family="single", things=things, spots=(), background="")
     if len(things) == 2:

@@ -18,10 +18,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from sdsdemo.data.mini.hard_negatives import COUNTED, SINGULAR, TOLERANCE
-from sdsdemo.data.mini.scenes import COLOURS, HOLDERS, SHAPES, Scene, Spot
+from sdsdemo.data.mini.scenes import COLOURS, HOLDERS, SHAPES, Scene, Size, Spot
 from sdsdemo.data.mini.sentences import SIZES
 from sdsdemo.data.mini.sketches import size_of
 
+SIZE_OF: Mapping[str, Size] = {"big": "big", "small": "small"}
 CLEARLY = 0.08
 """Centres closer than this along an axis, in picture sides, are nearly level."""
 MOSTLY = 0.7
@@ -60,7 +61,7 @@ class Named:
 
     shape: str
     colour: str = ""
-    size: str = ""
+    size: Size = ""
     number: int = 0
     """0 for "a" and "the"."""
     predicate: str = field(default="", compare=False)
@@ -183,7 +184,7 @@ def _named(said: Mapping[str, str], k: str) -> Named | None:
     named = Named(
         shape=SINGULAR.get(shape, shape),
         colour=said["colour" + k],
-        size=said["size" + k],
+        size=SIZE_OF.get(said["size" + k], ""),
         number=COUNTED.get(said["det" + k], 0),
     )
     if (shape in SINGULAR) != (named.number > 1):
@@ -193,4 +194,4 @@ def _named(said: Mapping[str, str], k: str) -> Named | None:
         return named
     if said_after in COLOURS:
         return None if named.colour else replace(named, colour=said_after, predicate="colour")
-    return None if named.size else replace(named, size=said_after, predicate="size")
+    return None if named.size else replace(named, size=SIZE_OF[said_after], predicate="size")

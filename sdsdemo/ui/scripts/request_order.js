@@ -47,11 +47,14 @@ the number as well (ui/request_order.py), so that what it streams and remembers 
   let asked = null;
   const FIELDS = '#caption-a textarea, #caption-b textarea, #settings input';
   /* As the page shows it: a script that took the fields as inputs would make Gradio report changes for ever. */
-  const formNow = () => [
-    document.querySelector('#picture img')?.getAttribute('src'),
-    ...[...document.querySelectorAll(FIELDS)].map((field) => field.value),
-  ].join('\n');
-  window.sdsdemoIsAsked = () => asked === null ? null : asked === formNow();
+  const formNow = () => new Map([
+    ['picture', document.querySelector('#picture img')?.getAttribute('src')],
+    ...[...document.querySelectorAll(FIELDS)].map((field) => [`${field.closest('[id]').id} ${field.type}`, field.value]),
+  ]);
+  /* Settings are on the page only once they have been opened: those that were not there are as they were, unless edited. */
+  const isSame = (before, now) => [...before].every(([name, value]) => !now.has(name) || now.get(name) === value);
+  window.sdsdemoIsAsked = () => asked === null
+    ? null : (window.sdsdemoAsked ?? 0) === (window.sdsdemoEdits ?? 0) && isSame(asked, formNow());
   const answerField = () => window.gradio_config?.components.find((one) => one.props?.elem_id === 'answer')?.id;
   document.addEventListener('input', ({target}) => {
     if (target.closest?.('#question')) window.sdsdemoEdits = (window.sdsdemoEdits ?? 0) + 1;
