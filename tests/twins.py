@@ -126,14 +126,11 @@ def save_bpe(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
 
 
-def sd_folder(folder: Path, *, prediction: str = "epsilon", seed: int = 0, **vae: Any) -> Path:
-    """A folder of the shape of Stable Diffusion 1: 32 px, latents of 4 x 4 x 4, PNDM for epsilon and DDIM for v."""
-    torch.manual_seed(seed)
-    save_bpe(folder / "tokenizer")
-    scheduler = PNDMScheduler if prediction == "epsilon" else DDIMScheduler
-    text = CLIPTextConfig(
+def clip_text_config(*, hidden_size: int, **changes: Any) -> CLIPTextConfig:
+    """Of a text encoder with CLIP's vocabulary and two small layers."""
+    return CLIPTextConfig(
         vocab_size=49408,
-        hidden_size=16,
+        hidden_size=hidden_size,
         intermediate_size=32,
         num_hidden_layers=2,
         num_attention_heads=2,
@@ -141,10 +138,18 @@ def sd_folder(folder: Path, *, prediction: str = "epsilon", seed: int = 0, **vae
         bos_token_id=49406,
         eos_token_id=49407,
         pad_token_id=1,
+        **changes,
     )
+
+
+def sd_folder(folder: Path, *, prediction: str = "epsilon", seed: int = 0, **autoencoder: Any) -> Path:
+    """A folder of the shape of Stable Diffusion 1: 32 px, latents of 4 x 4 x 4, PNDM for epsilon and DDIM for v."""
+    torch.manual_seed(seed)
+    save_bpe(folder / "tokenizer")
+    scheduler = PNDMScheduler if prediction == "epsilon" else DDIMScheduler
     pipeline: Any = StableDiffusionPipeline(
-        vae=_vae(**vae),
-        text_encoder=CLIPTextModel(text).eval(),
+        vae=vae(**autoencoder),
+        text_encoder=CLIPTextModel(clip_text_config(hidden_size=16)).eval(),
         tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
         unet=_unet(16),
         scheduler=scheduler(prediction_type=prediction, **NOISE),
@@ -165,7 +170,7 @@ def mini_folder(folder: Path, seed: int = 0) -> Path:
     text = DistilBertConfig(
         vocab_size=len(VOCABULARY), max_position_embeddings=CONTEXT, n_layers=2, n_heads=2, dim=16, hidden_dim=32
     )
-    parts = {"vae": _vae(), "text_encoder": DistilBertModel(text).eval(), "unet": _unet(16)}
+    parts = {"vae": vae(), "text_encoder": DistilBertModel(text).eval(), "unet": _unet(16)}
     for name, module in parts.items():
         module.half().save_pretrained(folder / name)
     scheduler: Any = DDIMScheduler(prediction_type="v_prediction", **NOISE)
@@ -215,15 +220,16 @@ def _unet(width: int) -> Any:
     return unet.eval()
 
 
-def _vae(**changes: Any) -> Any:
-    vae: Any = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(4, 4, 8, 8),
-        layers_per_block=1,
-        latent_channels=4,
-        norm_num_groups=4,
-        sample_size=32,
-        **changes,
-    )
-    return vae.eval()
+def vae(**changes: Any) -> Any:
+    """An autoencoder of 32 px, with latents of 4 x 4 x 4."""
+    usual: dict[str, Any] = {
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "block_out_channels": (4, 4, 8, 8),
+        "layers_per_block": 1,
+        "latent_channels": 4,
+        "norm_num_groups": 4,
+        "sample_size": 32,
+    }
+    made: Any = AutoencoderKL(**usual | changes)
+    return made.eval()

@@ -116,8 +116,8 @@ def asking_seconds(recipe: Recipe, workbench: Models, loaded: Loaded | None = No
     """Seconds for the teacher to score one caption and its swap. loaded: the recipe's run, if loaded already."""
     from sdsdemo.finetuning.teacher_preferences import Preferences
     from sdsdemo.models import pick_device
-    from sdsdemo.models.diffusion import load_diffusion
     from sdsdemo.models.diffusion_scorer import DiffusionScorer
+    from sdsdemo.models.families import load_diffusion
     from sdsdemo.types import Budget
 
     if loaded is None:

@@ -26,8 +26,9 @@ from sdsdemo.finetuning.teacher_preferences import Preferences, pair_key
 from sdsdemo.finetuning.training_pairs import Pair
 from sdsdemo.models import cards
 from sdsdemo.models.building import builds_alone
-from sdsdemo.models.diffusion import LatentDiffusion, load_diffusion
+from sdsdemo.models.diffusion import LatentDiffusion
 from sdsdemo.models.diffusion_scorer import DiffusionScorer
+from sdsdemo.models.families import load_diffusion
 from sdsdemo.types import Budget
 
 LEAST_TESTED, MOST_TESTED = 16, 256

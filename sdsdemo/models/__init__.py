@@ -37,8 +37,8 @@ def open_scorer(card: Card, *, device: str = "auto", allow_download: bool = Fals
         from sdsdemo.models.clip import ClipModel, ClipScorer
 
         return ClipScorer(card, ClipModel.load(card.spec, device=where, allow_download=allow_download), domain)
-    from sdsdemo.models.diffusion import load_diffusion
     from sdsdemo.models.diffusion_scorer import DiffusionScorer
+    from sdsdemo.models.families import load_diffusion
 
     model = load_diffusion(card.spec, revision=card.revision, device=where, allow_download=allow_download)
     return DiffusionScorer(card, model, domain)

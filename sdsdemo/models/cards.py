@@ -16,8 +16,8 @@ from typing import Any, Literal
 from sdsdemo.errors import UserError
 from sdsdemo.models import fingerprints, sources
 from sdsdemo.models.delta_header import read_header
-from sdsdemo.models.pipelines import INDEX, check_pipeline
-from sdsdemo.models.weights import has_clip_weights, is_whole_pipeline
+from sdsdemo.models.pipelines import INDEX, LAYOUTS, Layout, check_pipeline, is_whole_pipeline
+from sdsdemo.models.weights import has_clip_weights
 from sdsdemo.runtime.files import from_json
 from sdsdemo.runtime.shapes import shaped
 from sdsdemo.settings import Settings
@@ -210,7 +210,7 @@ def _is_complete(card: Card) -> bool:
         return False
     if card.family == "clip":
         return has_clip_weights(folder) and (folder / "open_clip_config.json").is_file()
-    return (folder / INDEX).is_file() and any((folder / "unet").glob("*"))
+    return is_whole_pipeline(folder)
 
 
 def _card(name: str, facts: dict[str, Any]) -> Card:
@@ -245,10 +245,11 @@ def _needs(family: Family, pixels: int) -> Literal["cpu", "gpu"]:
 def _pixels(family: Family, folder: Path | None) -> int:
     """Native pixels a side from the configs of a folder; 0 where they are not known."""
     if family == "diffusion" and folder is not None:
-        unet, vae = _json(folder / "unet" / "config.json"), _json(folder / "vae" / "config.json")
-        size, blocks = unet.get("sample_size"), vae.get("block_out_channels", ())
+        layout = LAYOUTS.get(str(_json(folder / INDEX).get("_class_name")), Layout())
+        denoiser, vae = (_json(folder / part / "config.json") for part in (layout.denoiser, "vae"))
+        size, blocks = denoiser.get("sample_size"), vae.get("block_out_channels", ())
         known = isinstance(size, int) and isinstance(blocks, list) and 0 < len(blocks) < 10
-        return size * 2 ** (len(blocks) - 1) if known else 0
+        return size * 2 ** (len(blocks) - 1) if known else layout.pixels
     if family == "clip":
         value: Any = _json(folder / "open_clip_config.json") if folder is not None else {}
         for key in ("model_cfg", "vision_cfg", "image_size"):

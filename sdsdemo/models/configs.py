@@ -86,6 +86,14 @@ class UNet(TypedDict):
     block_out_channels: NotRequired[list[int]]
 
 
+class Transformer(TypedDict):
+    """transformer/config.json."""
+
+    in_channels: NotRequired[int]
+    sample_size: NotRequired[int | list[int] | None]
+    patch_size: NotRequired[int | list[int] | None]
+
+
 class Vae(TypedDict):
     """vae/config.json."""
 
@@ -143,12 +151,18 @@ class DomainFile(TypedDict):
 
 CONFIG_OF: dict[str, tuple[str, Any]] = {
     "unet": ("config.json", UNet),
+    "transformer": ("config.json", Transformer),
     "vae": ("config.json", Vae),
     "text_encoder": ("config.json", TextEncoder),
     "scheduler": ("scheduler_config.json", Scheduler),
     "tokenizer": ("tokenizer_config.json", Tokenizer),
 }
-"""By part of a pipeline: its config file and what that must hold."""
+"""By kind of part: its config file and what that must hold."""
+
+
+def kind_of(part: str) -> str:
+    """What a part is, whichever of several: `text_encoder` for `text_encoder_2`."""
+    return part.rstrip("_23")
 
 
 def read_config(path: Path, shape: Any, name: str) -> dict[str, Any]:

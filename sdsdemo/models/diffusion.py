@@ -23,12 +23,13 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from sdsdemo.captions.cleaning import clean_caption, clean_captions
-from sdsdemo.core.noising import NoiseSchedule, Prediction
+from sdsdemo.core.noising import NoiseSchedule
 from sdsdemo.errors import UserError
 from sdsdemo.models.building import builds_alone
-from sdsdemo.models.diffusion_files import find_pipeline, load_part
+from sdsdemo.models.diffusion_files import load_part
 from sdsdemo.models.images import clean, fit
-from sdsdemo.models.pipelines import read_index
+from sdsdemo.models.pipeline_facts import context_length, latent_shape, variance_preserving
+from sdsdemo.models.pipelines import LAYOUTS, Layout, layout_of, read_index
 from sdsdemo.models.tokenizer_checks import TokenRow, check_ids, check_tokenizer, token_row
 from sdsdemo.types import Region
 
@@ -39,7 +40,6 @@ NO_FIT = (
     "The parts of {name!r} do not fit together{why}: restore its configs, fetch or save the model again, "
     "or choose another one."
 )
-PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v"}
 CPU_BYTES = 2_000_000_000
 """What one call of the denoiser may hold in activations where memory is not asked."""
 BYTES_PER_ELEMENT = 6_000
@@ -59,18 +59,23 @@ class Parts:
 
     denoiser: Any
     vae: Any
-    text_encoder: Any
-    tokenizer: Any
+    text_encoders: tuple[Any, ...]
+    tokenizers: tuple[Any, ...]
+    """One for each text encoder, in their order."""
     scheduler: Any
 
 
 class LatentDiffusion:
     """A Stable-Diffusion-shaped pipeline: one text encoder, a UNet that predicts epsilon or v. Frozen, in eval mode.
 
-    Single precision on the CPU; half precision on a GPU for denoiser and text encoder, while VAE, noising and errors
-    stay in single. A family with other conditions or flow targets is a subclass with its own `schedule`,
-    `encode_prompts`, `take` and `denoise`, and a line in `FAMILIES`.
+    Single precision on the CPU; `GPU_PRECISION` on a GPU for denoiser and text encoders, while VAE, noising and errors
+    stay in single. Another family is a subclass in `models/families/` that replaces the methods between
+    `read_schedule` and `denoise` as far as it differs.
+
+    A condition is a tensor or a tuple of tensors, with a row a prompt in each.
     """
+
+    GPU_PRECISION = torch.float16
 
     def __init__(self, parts: Parts, *, name: str, device: torch.device | str = "cpu") -> None:
         """`parts` keep their precision, mode and flags: what is used here are views that share their weights.
@@ -78,32 +83,35 @@ class LatentDiffusion:
         Raises `UserError` when the parts do not fit together or are of a kind that is not supported.
         """
         self.device = torch.device(device)
-        self.dtype = torch.float16 if self.device.type == "cuda" else torch.float32
+        self.dtype = self.GPU_PRECISION if self.device.type == "cuda" else torch.float32
         self.name = name
         self.denoiser = frozen_view(parts.denoiser, self.device, self.dtype)
         self.vae = frozen_view(parts.vae, self.device, torch.float32)  # in half precision some overflow
-        self.text_encoder = frozen_view(parts.text_encoder, self.device, self.dtype)
-        self.tokenizer = parts.tokenizer
-        self.schedule = _schedule(parts.scheduler, name)
-        self.latent_shape = _latent_shape(parts, name)
-        self.pixels = self.latent_shape[1] * _vae_factor(parts.vae)
-        self.context_length = _context_length(parts)
+        self.text_encoders = [frozen_view(encoder, self.device, self.dtype) for encoder in parts.text_encoders]
+        self.tokenizers = parts.tokenizers
+        self.schedule = self.read_schedule(parts.scheduler)
+        self.latent_shape = self.read_latent_shape()
+        self.pixels = self.latent_shape[1] * self.latent_pixels
+        self.context_lengths = self.read_context_lengths()
         self._row_of = lru_cache(maxsize=REMEMBERED)(self._row)
-        check_tokenizer(self.tokenizer, name)
-        check_ids(int(self.tokenize([""]).max()), self.text_encoder.get_input_embeddings().num_embeddings, name)
+        for tokenizer, encoder, ids_CL in zip(self.tokenizers, self.text_encoders, self._ids([""]), strict=True):
+            check_tokenizer(tokenizer, name)
+            check_ids(int(ids_CL.max()), encoder.get_input_embeddings().num_embeddings, name)
 
     @classmethod
     @builds_alone
     def from_pipeline(cls, pipeline: Any, *, device: torch.device | str = "cpu") -> LatentDiffusion:
-        """Scores with the weights of a `StableDiffusionPipeline` that the caller holds; it stays as it was.
+        """Scores with the weights of a pipeline of this family that the caller holds; it stays as it was.
 
         Raises `UserError` where its parts do not fit together.
         """
+        layout = LAYOUTS.get(type(pipeline).__name__, Layout())
+        encoders = [part for part in layout.text_encoders if getattr(pipeline, part) is not None]
         parts = Parts(
-            denoiser=pipeline.unet,
+            denoiser=getattr(pipeline, layout.denoiser),
             vae=pipeline.vae,
-            text_encoder=pipeline.text_encoder,
-            tokenizer=pipeline.tokenizer,
+            text_encoders=tuple(getattr(pipeline, part) for part in encoders),
+            tokenizers=tuple(getattr(pipeline, part.replace("text_encoder", "tokenizer")) for part in encoders),
             scheduler=pipeline.scheduler,
         )
         model = cls(parts, name=type(pipeline).__name__, device=device)
@@ -115,13 +123,18 @@ class LatentDiffusion:
     def from_folder(cls, folder: Path, *, name: str, device: torch.device | str = "cpu") -> LatentDiffusion:
         """Loads the parts one by one with the classes that `model_index.json` names. Raises `UserError`."""
         index = read_index(folder, name)
-        loaded = {
-            field: load_part(folder, part, index.get(part), name)
-            for field, part in {"denoiser": "unet", **{p: p for p in PARTS}}.items()
-        }
-        loaded["denoiser"].to(memory_format=torch.channels_last)  # a sixth quicker on a CPU
+        layout = layout_of(index)
+        loaded = {part: load_part(folder, part, index.get(part), name) for part in layout.parts}
+        loaded[layout.denoiser].to(memory_format=torch.channels_last)  # a sixth quicker on a CPU
+        parts = Parts(
+            denoiser=loaded[layout.denoiser],
+            vae=loaded["vae"],
+            text_encoders=tuple(loaded[part] for part in layout.text_encoders),
+            tokenizers=tuple(loaded[part] for part in layout.tokenizers),
+            scheduler=loaded["scheduler"],
+        )
         try:
-            model = cls(Parts(**loaded), name=name, device=device)
+            model = cls(parts, name=name, device=device)
         except UserError:
             raise
         except Exception as error:  # what configs that do not fit together come to is an open set
@@ -135,31 +148,36 @@ class LatentDiffusion:
 
         Configs alone do not tell: a UNet that waits for other conditions loads like any other.
         """
-        side = min(self.latent_shape[1], 2 ** len(self.denoiser.config.block_out_channels))
         try:
-            black_I = torch.zeros(1, 3, *[side * _vae_factor(self.vae)] * 2)
+            black_I = torch.zeros(1, 3, *[self.least_side() * self.latent_pixels] * 2)
             latent_I = self.encode_pixels(black_I)
             output = self.denoise(latent_I, torch.zeros(1, dtype=torch.long), self.encode_prompts([""]))
             if output.shape != latent_I.shape:
-                raise ValueError(f"the UNet answers {_size(latent_I)} numbers with {_size(output)}")
+                raise ValueError(f"the denoiser answers {_size(latent_I)} numbers with {_size(output)}")
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # what parts that do not fit together come to is an open set
             raise UserError(NO_FIT.format(name=self.name, why=_in_words(error))) from error
 
     def tokenize(self, prompts: Sequence[str]) -> Tensor:
-        """id_CL, int64, of the cleaned prompts, padded and cut to `context_length` as the pipeline does it."""
-        id_CL: Tensor = self._tokenized(prompts)["input_ids"]
-        return id_CL
+        """id_CL, int64, of the cleaned prompts, padded and cut as the pipeline does it; of all tokenizers in a row."""
+        return torch.cat(self._ids(prompts), dim=1)
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of a caption that every text encoder reads."""
+        return min(self.context_lengths)
 
     def token_ids(self, caption: str) -> TokenRow:
         """A caption as the text encoder meets it, and whether its end was cut."""
         return self._row_of(clean_caption(caption))
 
     def _row(self, text: str) -> TokenRow:
-        whole = self.tokenizer(text, truncation=False, verbose=False)["input_ids"]
-        cut = len(whole) > self.context_length
-        return token_row(self.tokenizer, text, self.tokenize([text])[0].tolist(), cut=cut)
+        cut = any(self.length_of(k, text) > length for k, length in enumerate(self.context_lengths))
+        return token_row(self.tokenizers[0], text, self.tokenize([text])[0].tolist(), cut=cut)
+
+    def _ids(self, prompts: Sequence[str]) -> list[Tensor]:
+        return [self.tokenized(k, prompts)["input_ids"] for k in range(len(self.tokenizers))]
 
     def region_of(self, region: Region) -> Region:
         """The region itself, with `own` as the middle square, as pipelines are trained."""
@@ -173,40 +191,93 @@ class LatentDiffusion:
     def encode_pixels(self, pixels_I: Tensor) -> Tensor:
         """latent_I of float32 [I, 3, H, W] in -1 to 1, all at once."""
         mean_I: Tensor = self.vae.encode(pixels_I.to(self.device)).latent_dist.mean
-        config = self.vae.config
-        latent_I: Tensor = (mean_I - (getattr(config, "shift_factor", None) or 0.0)) * config.scaling_factor
-        return latent_I
+        return self.normalised(mean_I)
 
     def decode_latents(self, latent_I: Tensor) -> np.ndarray:
         """The pictures of latents, uint8 [I, pixels, pixels, 3]; grey where a latent is not a number."""
-        config = self.vae.config
-        raw_I = latent_I.to(self.device) / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
+        raw_I = self.as_vae_gave(latent_I.to(self.device))
         at_once = max(1, PIXELS_AT_ONCE // self.pixels**2)
-        decoded_I = torch.cat([self.vae.decode(part_I, return_dict=False)[0].cpu() for part_I in raw_I.split(at_once)])
+        parts = torch.split(raw_I, at_once)
+        decoded_I = torch.cat([self.vae.decode(part_I, return_dict=False)[0].cpu() for part_I in parts])
         level_I = (decoded_I.nan_to_num(0.0) / 2 + 0.5).clamp(0, 1)
         picture_I: np.ndarray = (level_I * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
         return picture_I
 
-    def encode_prompts(self, prompts: Sequence[str]) -> Any:
-        """condition_C: the text encoder's first output, [C, L, D]."""
-        tokens = self._tokenized(prompts)
-        wants_mask = getattr(self.text_encoder.config, "use_attention_mask", False)
-        mask_CL = tokens["attention_mask"].to(self.device) if wants_mask else None
-        return self.text_encoder(tokens["input_ids"].to(self.device), attention_mask=mask_CL)[0]
-
     def take(self, condition_C: Any, index_B: Tensor) -> Any:
         """condition_B: row index_B[b] for sample b."""
-        return condition_C[index_B]
+        if isinstance(condition_C, tuple):
+            return tuple(self.take(part_C, index_B) for part_C in condition_C)
+        return condition_C[index_B.to(condition_C.device)]
 
     def join(self, conditions: Sequence[Any]) -> Any:
         """condition_C of conditions that `take` gave, one after another."""
+        if isinstance(conditions[0], tuple):
+            return tuple(self.join(parts) for parts in zip(*conditions, strict=True))
         return torch.cat(list(conditions))
+
+    def read_schedule(self, scheduler: Any) -> NoiseSchedule:
+        """The noise levels that the model was trained with. Raises `UserError` for targets that are not supported."""
+        return variance_preserving(scheduler, self.name)
+
+    def read_latent_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) that the denoiser is at home with. Raises `UserError` where no config tells."""
+        return latent_shape(self.denoiser.config, self.vae.config, self.name)
+
+    def read_context_lengths(self) -> tuple[int, ...]:
+        """For each text encoder the tokens that prompts are padded to."""
+        return tuple(map(context_length, self.tokenizers, self.text_encoders))
+
+    @property
+    def latent_pixels(self) -> int:
+        """Pixels a side of one element of the latent."""
+        return 1 << len(self.vae.config.block_out_channels) - 1
+
+    def least_side(self) -> int:
+        """Elements a side of a latent on which the denoiser can be tried."""
+        return min(self.latent_shape[1], 1 << len(self.denoiser.config.block_out_channels))
+
+    def normalised(self, mean_I: Tensor) -> Tensor:
+        """latent_I as the denoiser takes it, from the VAE's posterior mean."""
+        config = self.vae.config
+        latent_I: Tensor = (mean_I - (getattr(config, "shift_factor", None) or 0.0)) * config.scaling_factor
+        return latent_I
+
+    def as_vae_gave(self, latent_I: Tensor) -> Tensor:
+        """The inverse of `normalised`."""
+        config = self.vae.config
+        mean_I: Tensor = latent_I / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
+        return mean_I
+
+    def length_of(self, k: int, text: str) -> int:
+        """Tokens of a whole text in the k-th tokenizer, with the marks around it."""
+        return len(self.tokenizers[k](text, truncation=False, verbose=False)["input_ids"])
+
+    def tokenized(self, k: int, prompts: Sequence[str]) -> Any:
+        """What the k-th tokenizer makes of the cleaned prompts, padded and cut: `input_ids` and `attention_mask`."""
+        return self.tokenizers[k](
+            clean_captions(prompts),
+            padding="max_length",
+            max_length=self.context_lengths[k],
+            truncation=True,
+            return_tensors="pt",
+        )
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Any:
+        """condition_C: the text encoder's first output, [C, L, D]."""
+        tokens, encoder = self.tokenized(0, prompts), self.text_encoders[0]
+        wants_mask = getattr(encoder.config, "use_attention_mask", False)
+        mask_CL = tokens["attention_mask"].to(self.device) if wants_mask else None
+        return encoder(tokens["input_ids"].to(self.device), attention_mask=mask_CL)[0]
 
     def denoise(self, noisy_B: Tensor, timestep_B: Tensor, condition_B: Any) -> Tensor:
         """The denoiser's output for a batch, float32; the `denoise` of `losses`."""
         noisy_B, timestep_B = noisy_B.to(self.device, self.dtype), timestep_B.to(self.device)
-        output: Tensor = self.denoiser(noisy_B, timestep_B, encoder_hidden_states=condition_B, return_dict=False)[0]
-        return output.float()
+        return self.predict(noisy_B, timestep_B, condition_B).float()
+
+    def predict(self, noisy_B: Tensor, timestep_B: Tensor, condition_B: Any) -> Tensor:
+        """What `schedule.prediction` names, from inputs in the model's place and precision."""
+        output_B: Tensor = self.denoiser(noisy_B, timestep_B, encoder_hidden_states=condition_B, return_dict=False)[0]
+        return output_B
 
     @property
     def inner_width(self) -> int:
@@ -230,32 +301,6 @@ class LatentDiffusion:
         free = torch.cuda.mem_get_info(self.device)[0] // 2 if self.device.type == "cuda" else CPU_BYTES
         return max(1, min(MOST_AT_ONCE, free // sample))
 
-    def _tokenized(self, prompts: Sequence[str]) -> Any:
-        return self.tokenizer(
-            clean_captions(prompts),
-            padding="max_length",
-            max_length=self.context_length,
-            truncation=True,
-            return_tensors="pt",
-        )
-
-
-PARTS = ("vae", "text_encoder", "tokenizer", "scheduler")
-"""Parts whose field in `Parts` has the name of their folder."""
-FAMILIES: dict[str, type[LatentDiffusion]] = {"StableDiffusionPipeline": LatentDiffusion}
-"""By the class that `model_index.json` names: one for each of `pipelines.SUPPORTED`."""
-
-
-def load_diffusion(
-    spec: str, *, revision: str | None = None, device: torch.device | str = "cpu", allow_download: bool = False
-) -> LatentDiffusion:
-    """The model of a `diffusers:` spec; a revision in the spec goes before the argument.
-
-    Raises `UserError` for weights that are not here or broken, and for a pipeline of a family that is not supported.
-    """
-    folder, name = find_pipeline(spec, revision=revision, allow_download=allow_download)
-    return FAMILIES[read_index(folder, name)["_class_name"]].from_folder(folder, name=name, device=device)
-
 
 def frozen_view(module: nn.Module, device: torch.device, dtype: torch.dtype) -> Any:
     """A module of its own with the same weights, without copying them where precision and place are right already.
@@ -266,44 +311,6 @@ def frozen_view(module: nn.Module, device: torch.device, dtype: torch.dtype) -> 
     shared |= {id(b): b.detach() for b in module.buffers()}
     view = copy.deepcopy(module, shared).eval()
     return nn.Module.to(view, device=device, dtype=dtype)  # diffusers' own `to` warns whenever it meets a precision
-
-
-def _schedule(scheduler: Any, name: str) -> NoiseSchedule:
-    """The noise levels that the model was trained with. Raises `UserError` for a target that is not supported."""
-    target = scheduler.config.get("prediction_type", "epsilon")
-    alpha_bar_T = getattr(scheduler, "alphas_cumprod", None)
-    if target not in PREDICTIONS or alpha_bar_T is None:
-        kind = type(scheduler).__name__
-        raise UserError(f"{name!r} predicts {target!r} with a {kind}; supported: {', '.join(PREDICTIONS)}.")
-    alpha_bar_T = alpha_bar_T.detach().float().clone()
-    if not bool(((alpha_bar_T >= 0) & (alpha_bar_T <= 1)).all()):
-        raise UserError(f"The scheduler of {name!r} has noise levels that are not numbers from 0 to 1: save it again.")
-    return NoiseSchedule(prediction=PREDICTIONS[target], alpha_bar=alpha_bar_T)
-
-
-def _latent_shape(parts: Parts, name: str) -> tuple[int, int, int]:
-    """(channels, height, width) that the denoiser is at home with."""
-    unet, vae = parts.denoiser.config, parts.vae.config
-    if unet.in_channels != vae.latent_channels:
-        raise UserError(
-            f"The denoiser of {name!r} takes {unet.in_channels} channels, but its VAE gives {vae.latent_channels}: it "
-            "was made for a task other than text to image, so choose another model."
-        )
-    if not isinstance(unet.sample_size, int):
-        raise UserError(f"The config of {name!r} does not name one native size: choose a model of square pictures.")
-    return (unet.in_channels, unet.sample_size, unet.sample_size)
-
-
-def _vae_factor(vae: Any) -> int:
-    """Pixels a side of a latent's element."""
-    factor: int = 2 ** (len(vae.config.block_out_channels) - 1)
-    return factor
-
-
-def _context_length(parts: Parts) -> int:
-    """Tokens that prompts are padded to: the tokenizer's, or the text encoder's where the tokenizer names none."""
-    length = int(parts.tokenizer.model_max_length)
-    return length if length < 100_000 else int(parts.text_encoder.config.max_position_embeddings)
 
 
 def _size(tensor: Tensor) -> str:

@@ -10,12 +10,20 @@ import torch
 
 from sdsdemo.errors import UserError
 from sdsdemo.models import sources
+from sdsdemo.models.configs import kind_of
 from sdsdemo.models.finite import check_finite
-from sdsdemo.models.pipelines import INDEX, check_configs, checked_weights, class_named, not_provided
-from sdsdemo.models.weights import STEMS, choose
+from sdsdemo.models.pipelines import (
+    INDEX,
+    Layout,
+    check_configs,
+    checked_weights,
+    class_named,
+    layout_of,
+    not_provided,
+    read_index,
+)
+from sdsdemo.models.weights import choose, stem_of
 
-CONFIGS = (INDEX, "scheduler/*.json", "tokenizer/*", *(f"{part}/config.json" for part in STEMS))
-"""What scoring needs of a repository beside the weights."""
 OTHER_WEIGHTS = (
     "The weights of the {part} of {name!r} do not fit its config ({key}), and would be replaced by random ones: fetch "
     "or save the model again."
@@ -32,21 +40,29 @@ def find_pipeline(spec: str, *, revision: str | None = None, allow_download: boo
     if not sources.is_repo(name):
         return sources.local_path(name), Path(name).name
     wanted = asked or revision
-    files = [*CONFIGS, *weights_in_repo(name, wanted, allow_download)]
+    index = sources.repo_folder(name, [INDEX], allow_download=allow_download, revision=wanted)
+    layout = layout_of(read_index(index, name))
+    files = [*configs(layout), *weights_in_repo(name, layout, wanted, allow_download)]
     return sources.repo_folder(name, files, allow_download=allow_download, revision=wanted), name
 
 
-def weights_in_repo(repo: str, revision: str | None, allow_download: bool) -> list[str]:
+def configs(layout: Layout) -> list[str]:
+    """What scoring needs of a repository beside the weights."""
+    described = [f"{part}/config.json" for part in layout.with_weights]
+    return [INDEX, "scheduler/*.json", *(f"{part}/*" for part in layout.tokenizers), *described]
+
+
+def weights_in_repo(repo: str, layout: Layout, revision: str | None, allow_download: bool) -> list[str]:
     """The files of weights to fetch: in full precision where they are there, in the best variant where not.
 
     The usual names where the repository cannot be listed: the download says then what is wrong.
     """
     listed = sources.repo_listing(repo, revision) if allow_download else []
     found = []
-    for part, stem in STEMS.items():
+    for part in layout.with_weights:
         inside = [name.removeprefix(f"{part}/") for name in listed if name.startswith(f"{part}/")]
-        weights = choose(inside, stem)
-        found += [f"{part}/{file}" for file in (weights.files if weights else (f"{stem}.safetensors",))]
+        weights = choose(inside, stem_of(part))
+        found += [f"{part}/{file}" for file in (weights.files if weights else (f"{stem_of(part)}.safetensors",))]
     return found
 
 
@@ -57,7 +73,8 @@ def load_part(folder: Path, part: str, named: Any, name: str) -> Any:
         raise UserError(not_provided(kind, part, name))
     check_configs(folder, part, name)
     options: dict[str, Any] = {"local_files_only": True}
-    if part in STEMS:
+    has_weights = kind_of(part) not in ("scheduler", "tokenizer")
+    if has_weights:
         precision = "torch_dtype" if library == "diffusers" else "dtype"
         variant = checked_weights(folder, part, name).variant
         options |= {precision: torch.float32, "use_safetensors": True, "variant": variant, "output_loading_info": True}
@@ -65,7 +82,7 @@ def load_part(folder: Path, part: str, named: Any, name: str) -> Any:
         loaded = getattr(importlib.import_module(library), kind).from_pretrained(folder / part, **options)
     except Exception as error:  # what a strange file makes of the libraries' constructors is an open set
         raise UserError(MISSING.format(part=part, name=name)) from error
-    if part not in STEMS:
+    if not has_weights:
         return loaded
     module, info = loaded
     _check_loaded(info, part, name)
@@ -75,7 +92,7 @@ def load_part(folder: Path, part: str, named: Any, name: str) -> Any:
 
 def _check_loaded(info: Any, part: str, name: str) -> None:
     """Raises `UserError` for weights that the library only warns about: missing, of another size, or left over."""
-    kinds = ("mismatched_keys", "missing_keys", *(() if part == "text_encoder" else ("unexpected_keys",)))
+    kinds = ("mismatched_keys", "missing_keys", *(() if kind_of(part) == "text_encoder" else ("unexpected_keys",)))
     for kind in kinds:
         for key in info.get(kind) or ():
             named = str(key[0] if isinstance(key, tuple | list) else key)

@@ -15,8 +15,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from sdsdemo.errors import UserError
 from sdsdemo.models import sources, weights
 from sdsdemo.models.delta_header import read_header
+from sdsdemo.models.pipelines import INDEX, layout_of, read_index
 from sdsdemo.runtime.digests import SMALL, Digests, digest_of, digest_of_json
 from sdsdemo.runtime.files import from_json
 from sdsdemo.runtime.shapes import shaped
@@ -25,21 +27,13 @@ from sdsdemo.types import Card
 
 KEPT = "digests.jsonl"
 """In the folder SDSDEMO_CACHE."""
-CLIP_CONFIG, INDEX, KNOWS = "open_clip_config.json", "model_index.json", "knows.json"
+CLIP_CONFIG, KNOWS = "open_clip_config.json", "knows.json"
 TOKENIZER = ("*token*", "vocab*", "merges.txt", "*.model", "config.json")
 """Files beside the weights of a CLIP that its tokenizer is made from."""
 TOLD = ("_name_or_path", "_diffusers_version", "transformers_version")
 """Keys of a config that say where it comes from and change no score."""
 FACTS = ("mean", "std", "size", "interpolation", "resize_mode", "fill_color", "quick_gelu")
 """What open_clip knows of a tag that changes a score."""
-CONFIGS = {
-    "unet": "unet/config.json",
-    "vae": "vae/config.json",
-    "text encoder": "text_encoder/config.json",
-    "pipeline": INDEX,
-    "domain": KNOWS,
-}
-"""Of a pipeline."""
 
 Parts = dict[str, str]
 """Digest by part; a part that is short enough stands there itself."""
@@ -145,17 +139,27 @@ def _parts_of_pipeline(card: Card) -> Parts:
     if index is None or not index.is_file():
         return {}
     folder, parts = index.parent, {}
-    for part in weights.STEMS:
+    try:
+        layout = layout_of(read_index(folder, name))
+    except UserError:
+        return {}
+    for part in layout.with_weights:
         found = weights.part_weights(folder, part)
         if found is None:
             return {}
         files = [digests().of(folder / part / file) for file in found.files if not file.endswith(".json")]
-        parts[f"{part.replace('_', ' ')} weights"] = files[0] if len(files) == 1 else digest_of_json(files)
-    for called, file in CONFIGS.items():
-        parts |= _of_file(called if called in ("pipeline", "domain") else f"{called} config", folder / file)
-    parts |= _of_files("scheduler", folder / "scheduler") | _of_files("tokenizer", folder / "tokenizer")
+        parts[f"{_words(part)} weights"] = files[0] if len(files) == 1 else digest_of_json(files)
+    for part in layout.with_weights:
+        parts |= _of_file(f"{_words(part)} config", folder / part / "config.json")
+    parts |= _of_file("pipeline", folder / INDEX) | _of_file("domain", folder / KNOWS)
+    for part in ("scheduler", *layout.tokenizers):
+        parts |= _of_files(_words(part), folder / part)
     low, high = card.timestep_range
     return parts | {"timestep range": f"{low:g} to {high:g}"} | (_commit(index) if on_hub else {})
+
+
+def _words(part: str) -> str:
+    return part.replace("_", " ")
 
 
 def _tokenizer(folder: Path | None, name: str) -> Parts:

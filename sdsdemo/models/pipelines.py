@@ -1,22 +1,22 @@
 """What a diffusion pipeline's folder must hold, and what is wrong with one that lacks it. Loads no library of models.
 
 model_index.json                      the class of the pipeline, and [library, class] of each part
-unet/, vae/, text_encoder/            a config and weights as safetensors, whole or in shards
-scheduler/, tokenizer/                their configs
+unet/ or transformer/, vae/           a config and weights as safetensors, whole or in shards
+text_encoder/, text_encoder_2/, ...   the same
+scheduler/, tokenizer/, ...           their configs
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sdsdemo.errors import UserError
-from sdsdemo.models.configs import CONFIG_OF, PipelineIndex, read_config
-from sdsdemo.models.weights import STEMS, PartWeights, check_file, check_shards, part_weights
+from sdsdemo.models.configs import CONFIG_OF, PipelineIndex, kind_of, read_config
+from sdsdemo.models.weights import PartWeights, check_file, check_shards, part_weights, stem_of
 
 INDEX = "model_index.json"
-SUPPORTED = ("StableDiffusionPipeline",)
-"""Pipelines that can be scored with, by the class that the index names."""
 LIBRARIES = ("diffusers", "transformers")
 """Where a part's class may come from: no code of a repository is ever run."""
 NO_FOLDER = "There is no folder {name!r} to load a diffusion pipeline from: check its path."
@@ -31,17 +31,74 @@ NO_WEIGHTS = (
 NO_CONFIG = "The {part} of {name!r} is missing or broken (no {part}/{file}): fetch or save the model again."
 
 
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """The parts of a family's pipelines, each in a folder of its own name."""
+
+    denoiser: str = "unet"
+    text_encoders: tuple[str, ...] = ("text_encoder",)
+    optional: tuple[str, ...] = ()
+    """Text encoders that an index may leave out, as Stable Diffusion 3 does where memory is short."""
+    pixels: int = 0
+    """Native pixels a side of a family whose configs do not name them."""
+
+    @property
+    def tokenizers(self) -> tuple[str, ...]:
+        """One for each text encoder, in their order."""
+        return tuple(part.replace("text_encoder", "tokenizer") for part in self.text_encoders)
+
+    @property
+    def with_weights(self) -> tuple[str, ...]:
+        return (self.denoiser, "vae", *self.text_encoders)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Every part that scoring reads."""
+        return (*self.with_weights, "scheduler", *self.tokenizers)
+
+    def present(self, index: dict[str, Any]) -> Layout:
+        """Without the optional text encoders that an index leaves out."""
+        left_out = {part for part in self.optional if index.get(part) in (None, [None, None])}
+        return replace(self, text_encoders=tuple(part for part in self.text_encoders if part not in left_out))
+
+
+LAYOUTS = {
+    "StableDiffusionPipeline": Layout(),
+    "StableDiffusionXLPipeline": Layout(text_encoders=("text_encoder", "text_encoder_2")),
+}
+"""Pipelines that can be scored with, by the class that the index names."""
+
+
 def check_pipeline(folder: Path, name: str) -> None:
     """Raises `UserError` naming the first thing that is missing from a pipeline's folder, or broken in it.
 
     name: what the model is called. Reads configs and the headers of weights.
     """
     index = read_index(folder, name)
-    for part in CONFIG_OF:
+    layout = layout_of(index)
+    for part in layout.parts:
         class_named(index.get(part), part, name)
         check_configs(folder, part, name)
-        if part in STEMS:
+        if part in layout.with_weights:
             checked_weights(folder, part, name)
+
+
+def layout_of(index: dict[str, Any]) -> Layout:
+    """The parts that a pipeline has, from an index that `read_index` gave."""
+    return LAYOUTS[index["_class_name"]].present(index)
+
+
+def is_whole_pipeline(folder: Path) -> bool:
+    """Whether the weights of every part lie in a pipeline's folder, with every shard that is listed."""
+    try:
+        for part in layout_of(read_index(folder, folder.name)).with_weights:
+            found = part_weights(folder, part)
+            if found is None:
+                return False
+            check_shards(folder / part, found, folder.name)
+    except UserError:
+        return False
+    return True
 
 
 def read_index(folder: Path, name: str) -> dict[str, Any]:
@@ -52,8 +109,8 @@ def read_index(folder: Path, name: str) -> dict[str, Any]:
         raise UserError(NO_INDEX.format(name=name, file=INDEX))
     index = read_config(folder / INDEX, PipelineIndex, name)
     kind = index["_class_name"]
-    if kind not in SUPPORTED:
-        raise UserError(f"{name!r} is a {kind}, which cannot score here yet; supported: {', '.join(SUPPORTED)}.")
+    if kind not in LAYOUTS:
+        raise UserError(f"{name!r} is a {kind}, which cannot score here yet; supported: {', '.join(LAYOUTS)}.")
     return index
 
 
@@ -72,8 +129,9 @@ def not_provided(kind: str, part: str, name: str) -> str:
 
 def check_configs(folder: Path, part: str, name: str) -> None:
     """Raises `UserError` for a config that is missing or broken, and for a tokenizer's file that is none."""
-    file, shape = CONFIG_OF[part]
-    others = sorted((folder / part).glob("*")) if part == "tokenizer" else []
+    kind = kind_of(part)
+    file, shape = CONFIG_OF[kind]
+    others = sorted((folder / part).glob("*")) if kind == "tokenizer" else []
     if (folder / part / file).is_file():
         read_config(folder / part / file, shape, name)
     elif not others:  # a tokenizer may do without
@@ -88,7 +146,7 @@ def checked_weights(folder: Path, part: str, name: str) -> PartWeights:
     if weights is None:
         pickled = next(iter(sorted((folder / part).glob("*.bin"))), None)
         words = NO_WEIGHTS if pickled is None else ONLY_PICKLED
-        raise UserError(words.format(part=part, name=name, stem=STEMS[part], file=pickled and pickled.name))
+        raise UserError(words.format(part=part, name=name, stem=stem_of(part), file=pickled and pickled.name))
     check_shards(folder / part, weights, name)
     for file in weights.files:
         check_file(folder / part / file, name)

@@ -108,7 +108,8 @@ def token_row(tokenizer: Any, caption: str, ids: Sequence[int], *, cut: bool) ->
 class Reader(Protocol):
     """A model that reads captions."""
 
-    context_length: int
+    @property
+    def context_length(self) -> int: ...
 
     def token_ids(self, caption: str) -> TokenRow: ...
 

@@ -33,8 +33,8 @@ CLIP_WEIGHTS = (
     "pytorch_model.bin",
 )
 """Names of the weights of a CLIP in a folder or repository, best first."""
-STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
-"""By part of a pipeline: the name of its weights, as its library writes it."""
+STEM_OF_DIFFUSERS, STEM_OF_TRANSFORMERS = "diffusion_pytorch_model", "model"
+"""The names that the libraries give to the weights of a pipeline's part."""
 SHARD = r"(?:-\d+-of-\d+)?"
 NAME = re.compile(rf"(?P<stem>\w+?)(?:\.(?P<a>[\w-]+?))?{SHARD}(?:\.(?P<b>[\w-]+))?\.safetensors")
 INDEX_NAME = re.compile(r"(?P<stem>\w+)\.safetensors\.index(?:\.(?P<variant>[\w-]+))?\.json")
@@ -107,31 +107,23 @@ def choose(names: Iterable[str], stem: str) -> PartWeights | None:
     return None
 
 
+def stem_of(part: str) -> str:
+    """The name of the weights of a pipeline's part, as its library writes it."""
+    return STEM_OF_TRANSFORMERS if part.startswith("text_encoder") else STEM_OF_DIFFUSERS
+
+
 def part_weights(folder: Path, part: str) -> PartWeights | None:
     """The weights of a part of a pipeline in `folder/part`; None where there are none, or not all shards."""
     place = folder / part
     if not place.is_dir():
         return None
-    found = choose((path.name for path in place.iterdir()), STEMS[part])
+    found = choose((path.name for path in place.iterdir()), stem_of(part))
     return found if found is None or all((place / file).is_file() for file in found.files) else None
 
 
 def has_clip_weights(folder: Path) -> bool:
     """Whether a folder holds a file that may be a CLIP's weights; which one is found out when it is loaded."""
     return folder.is_dir() and any(path.suffix in WEIGHT_SUFFIXES for path in folder.iterdir())
-
-
-def is_whole_pipeline(folder: Path) -> bool:
-    """Whether the weights of every part lie in a pipeline's folder, with every shard that is listed."""
-    try:
-        found = {part: part_weights(folder, part) for part in STEMS}
-        for part, weights in found.items():
-            if weights is None:
-                return False
-            check_shards(folder / part, weights, folder.name)
-    except UserError:
-        return False
-    return True
 
 
 def check_shards(folder: Path, weights: PartWeights, name: str) -> None:
@@ -230,5 +222,5 @@ def _of_one_variant(names: Sequence[str], stem: str) -> tuple[str, ...]:
     shards = [name for name in names if re.search(r"-\d+-of-\d+", name)]
     single = [name for name in names if name not in index and name not in shards]
     sharded = (*index, *shards) if index and shards else ()
-    first, second = (sharded, tuple(single)) if stem == STEMS["unet"] else (tuple(single), sharded)
+    first, second = (sharded, tuple(single)) if stem == STEM_OF_DIFFUSERS else (tuple(single), sharded)
     return first or second

@@ -15,7 +15,8 @@ import regex
 from sdsdemo.captions.cleaning import clean_caption, cleaning_notes, is_blank, plain_notes
 from sdsdemo.errors import UserError
 from sdsdemo.models.clip import ClipModel
-from sdsdemo.models.diffusion import LatentDiffusion, load_diffusion
+from sdsdemo.models.diffusion import LatentDiffusion
+from sdsdemo.models.families import load_diffusion
 from sdsdemo.models.tokenizer_checks import reading_notes
 from tests import twins
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from sdsdemo.models.attention import AttentionReader, differing_tokens
-from sdsdemo.models.diffusion import LatentDiffusion, load_diffusion
+from sdsdemo.models.diffusion import LatentDiffusion
+from sdsdemo.models.families import load_diffusion
 from tests import twins
 
 CAPTIONS = ["a red star left of a blue circle", "a blue star left of a red circle"]

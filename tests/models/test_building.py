@@ -9,7 +9,7 @@ from threading import Barrier
 import torch
 
 from sdsdemo.models.clip import ClipModel
-from sdsdemo.models.diffusion import load_diffusion
+from sdsdemo.models.families import load_diffusion
 from sdsdemo.settings import CHECKPOINTS
 
 CLIP, TEACHER = f"open_clip:local-dir:{CHECKPOINTS / 'mini-clip'}", f"diffusers:{CHECKPOINTS / 'mini-diffusion'}"

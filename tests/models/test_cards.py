@@ -15,7 +15,7 @@ import pytest
 
 from sdsdemo.errors import UserError
 from sdsdemo.models import cards, fetch, open_scorer, pick_device, pipelines, sources
-from sdsdemo.models.diffusion import FAMILIES, load_diffusion
+from sdsdemo.models.families import FAMILIES, load_diffusion
 from sdsdemo.settings import ROOT, Settings
 from sdsdemo.types import Card
 from tests import twins
@@ -208,7 +208,7 @@ def test_a_broken_pipeline_is_reported_before_a_missing_gpu(
 
 
 def test_pipelines_that_pass_as_supported_have_an_adapter() -> None:
-    assert set(FAMILIES) == set(pipelines.SUPPORTED)
+    assert set(FAMILIES) == set(pipelines.LAYOUTS)
 
 
 def test_a_real_sds_clip_without_its_file_says_so_and_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,6 +266,7 @@ def test_fetching_downloads_what_is_missing_and_asks_the_disk_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
+    (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
 
     def download(repo: str, *_: object, **__: object) -> str:
         asked.append(repo)
@@ -276,11 +277,27 @@ def test_fetching_downloads_what_is_missing_and_asks_the_disk_first(
     for name in ("clip-vit-b-32", "sds-clip-vit-b-16", "sd-v1-4", "mini-clip"):
         fetch(cards.resolve(name))
     openai = [f"timm/vit_base_patch{patch}_clip_224.openai" for patch in (32, 16)]
-    assert asked == [*openai, "CompVis/stable-diffusion-v1-4"]
+    assert asked == [*openai, *["CompVis/stable-diffusion-v1-4"] * 2]  # the index first: it says which files to fetch
     monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=4.5e9))
     with pytest.raises(UserError, match="free some space"):
         fetch(cards.resolve("sd-v1-4"))
-    assert len(asked) == 3
+    assert len(asked) == 4
+
+
+def test_an_unknown_family_is_refused_before_its_weights_are_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model_index.json").write_text('{"_class_name": "AudioPipeline"}')
+    asked: list[object] = []
+
+    def download(*_: object, allow_patterns: object, **__: object) -> str:
+        asked.append(allow_patterns)
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    with pytest.raises(UserError, match="AudioPipeline"):
+        fetch(cards.resolve("sd-v1-4"))
+    assert asked == [["model_index.json"]]
 
 
 def test_a_download_that_fails_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,9 +23,10 @@ from transformers import CLIPTokenizer, DistilBertModel, PreTrainedTokenizerFast
 from sdsdemo.core.intervals import grid_stderr
 from sdsdemo.errors import UserError
 from sdsdemo.models import cards, open_scorer
-from sdsdemo.models.diffusion import LatentDiffusion, load_diffusion
+from sdsdemo.models.diffusion import LatentDiffusion
 from sdsdemo.models.diffusion_scorer import DiffusionScorer, draw_noise, spread_timesteps
 from sdsdemo.models.domain import Domain
+from sdsdemo.models.families import load_diffusion
 from sdsdemo.types import Budget, Concern, Evidence, Example, Picture, Scores
 from tests import forks, twins
 
@@ -238,7 +239,7 @@ def test_weights_are_shared_with_the_pipeline_that_is_given(folders: dict[str, P
 
 def test_weights_stored_in_half_are_computed_in_single_precision(folders: dict[str, Path]) -> None:
     model = load_diffusion(f"diffusers:{folders['mini']}")
-    parts = (model.denoiser, model.vae, model.text_encoder)
+    parts = (model.denoiser, model.vae, *model.text_encoders)
     assert {p.dtype for part in parts for p in part.parameters()} == {torch.float32}
 
 

@@ -14,7 +14,8 @@ from sdsdemo.app.workbench import Workbench
 from sdsdemo.core.noising import NoiseSchedule
 from sdsdemo.errors import UserError
 from sdsdemo.models import drawing
-from sdsdemo.models.diffusion import LatentDiffusion, load_diffusion
+from sdsdemo.models.diffusion import LatentDiffusion
+from sdsdemo.models.families import load_diffusion
 from sdsdemo.settings import Settings
 from tests import twins
 

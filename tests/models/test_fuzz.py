@@ -20,9 +20,9 @@ from sdsdemo.models.checkpoints import put, read_state
 from sdsdemo.models.clip import ClipModel
 from sdsdemo.models.configs import CONFIG_OF, read_config
 from sdsdemo.models.delta import apply_delta, base_header, read_delta, write_delta
-from sdsdemo.models.diffusion import load_diffusion
 from sdsdemo.models.domain import Domain
-from sdsdemo.models.pipelines import read_index
+from sdsdemo.models.families import load_diffusion
+from sdsdemo.models.pipelines import Layout, read_index
 from sdsdemo.models.weights import check_file, check_shards, part_weights
 from sdsdemo.settings import CHECKPOINTS
 from tests import twins
@@ -142,7 +142,7 @@ def test_a_clips_weights_of_any_shape_are_read_or_refused(clip: Path) -> None:
     assert hurt(path, in_header, lambda: put(read_state(path, "twin"), module, "twin")) > TIMES // 2
 
 
-@pytest.mark.parametrize("part", CONFIG_OF)
+@pytest.mark.parametrize("part", Layout().parts)
 def test_a_pipelines_configs_of_any_shape_are_read_or_refused(pipeline: Path, part: str) -> None:
     file, shape = CONFIG_OF[part]
     spec, path = f"diffusers:{pipeline}", pipeline / part / file

@@ -22,15 +22,17 @@ from sdsdemo.models import cards, sources
 from sdsdemo.models.checkpoints import read_state
 from sdsdemo.models.clip import ClipModel
 from sdsdemo.models.delta import base_header, read_delta, write_delta
-from sdsdemo.models.diffusion import load_diffusion
 from sdsdemo.models.diffusion_files import weights_in_repo
+from sdsdemo.models.families import load_diffusion
+from sdsdemo.models.pipelines import Layout
 from sdsdemo.models.remarks import remarks
-from sdsdemo.models.weights import STEMS, choose
+from sdsdemo.models.weights import choose, stem_of
 from sdsdemo.settings import Settings, budget
 from tests import twins
 
 OFFLINE = Settings.from_environment({})
 NAME = "tiny-twin"
+PARTS = Layout().with_weights
 CAPTIONS = ["a red star", "a blue circle"]
 
 
@@ -106,7 +108,8 @@ def test_weights_that_are_not_finite_are_named_whatever_holds_them(seed: int, tm
         ClipModel.load(f"open_clip:local-dir:{folder}")
     assert "features" not in str(said.value)
     pipeline = twins.mini_folder(tmp_path / "sd")
-    part, stem = rng.choice(list(STEMS.items()))
+    part = rng.choice(PARTS)
+    stem = stem_of(part)
     spoiled = spoil(pipeline / part / f"{stem}.safetensors", rng)
     with pytest.raises(UserError, match=rf"weights of 'sd/{part}' are not finite: {re.escape(spoiled)} holds NaN"):
         load_diffusion(f"diffusers:{pipeline}")
@@ -201,7 +204,8 @@ def test_help_and_cards_do_not_load_open_clip() -> None:
 
 def as_variant(folder: Path, variant: str, *, keep: bool = False) -> None:
     """Every weight of a pipeline in half, under the name of a variant."""
-    for part, stem in STEMS.items():
+    for part in PARTS:
+        stem = stem_of(part)
         path = folder / part / f"{stem}.safetensors"
         half = {k: v.half() if v.is_floating_point() else v for k, v in load_file(path).items()}
         save_file(half, path.with_name(f"{stem}.{variant}.safetensors"), metadata={"format": "pt"})
@@ -249,7 +253,8 @@ def test_full_precision_goes_before_a_variant(tmp_path: Path) -> None:
 def test_a_pipeline_in_shards_is_read_and_a_missing_one_named(variant: str, tmp_path: Path) -> None:
     folder = twins.mini_folder(tmp_path / "twin")
     before = unet_of(folder)
-    for part, stem in STEMS.items():
+    for part in PARTS:
+        stem = stem_of(part)
         in_shards(folder, part, stem, variant)
     assert all(torch.equal(tensor, before[name]) for name, tensor in unet_of(folder).items())
     twins.in_hub_cache(tmp_path / "hub", "twins/shards", folder)
@@ -286,7 +291,7 @@ def test_what_is_fetched_of_a_repository_is_what_is_read(monkeypatch: pytest.Mon
     listed += [f"text_encoder/model-0000{k}-of-00002.safetensors" for k in (1, 2)]
     listed += ["text_encoder/model.safetensors.index.json", "safety_checker/model.safetensors"]
     monkeypatch.setattr(sources, "repo_listing", lambda repo, revision=None: listed)
-    wanted = weights_in_repo("some/repo", None, allow_download=True)
+    wanted = weights_in_repo("some/repo", Layout(), None, allow_download=True)
     assert sorted(wanted) == sorted({listed[1], listed[3], *listed[5:8]})
 
 
@@ -310,8 +315,8 @@ NONE = {
 FILES = {
     "clip": ["open_clip_model.safetensors", "open_clip_config.json", "tokenizer.json", "tokenizer_config.json"],
     "sd": [
-        *(f"{part}/{stem}.safetensors" for part, stem in STEMS.items()),
-        *(f"{part}/config.json" for part in STEMS),
+        *(f"{part}/{stem_of(part)}.safetensors" for part in PARTS),
+        *(f"{part}/config.json" for part in PARTS),
         "model_index.json",
         "scheduler/scheduler_config.json",
         "tokenizer/tokenizer.json",

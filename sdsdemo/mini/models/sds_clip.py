@@ -21,7 +21,8 @@ from sdsdemo.finetuning.student import Student
 from sdsdemo.mini.models import clip, tokenizer, train_loop
 from sdsdemo.models.clip import ClipModel
 from sdsdemo.models.delta import base_header, changed_tensors, write_delta
-from sdsdemo.models.diffusion import LatentDiffusion, load_diffusion
+from sdsdemo.models.diffusion import LatentDiffusion
+from sdsdemo.models.families import load_diffusion
 
 BASE, TEACHER = "mini-clip", "mini-diffusion"
 BASE_SPEC = f"open_clip:local-dir:checkpoints/{BASE}"

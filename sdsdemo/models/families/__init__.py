@@ -1,0 +1,34 @@
+"""The families of diffusion pipelines that can score, a file each; `LatentDiffusion` is Stable Diffusion 1 and 2."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from sdsdemo.models.diffusion import LatentDiffusion
+from sdsdemo.models.diffusion_files import find_pipeline
+from sdsdemo.models.families.sdxl import StableDiffusionXL
+from sdsdemo.models.pipelines import read_index
+
+FAMILIES: dict[str, type[LatentDiffusion]] = {
+    "StableDiffusionPipeline": LatentDiffusion,
+    "StableDiffusionXLPipeline": StableDiffusionXL,
+}
+"""By the class that `model_index.json` names: one for each of `pipelines.LAYOUTS`."""
+
+
+def load_diffusion(
+    spec: str, *, revision: str | None = None, device: torch.device | str = "cpu", allow_download: bool = False
+) -> LatentDiffusion:
+    """The model of a `diffusers:` spec; a revision in the spec goes before the argument.
+
+    Raises `UserError` for weights that are not here or broken, and for a pipeline of a family that is not supported.
+    """
+    folder, name = find_pipeline(spec, revision=revision, allow_download=allow_download)
+    return FAMILIES[read_index(folder, name)["_class_name"]].from_folder(folder, name=name, device=device)
+
+
+def from_pipeline(pipeline: Any, *, device: torch.device | str = "cpu") -> LatentDiffusion:
+    """Scores with the weights of a pipeline that the caller holds; see `LatentDiffusion.from_pipeline`."""
+    return FAMILIES.get(type(pipeline).__name__, LatentDiffusion).from_pipeline(pipeline, device=device)

@@ -1,0 +1,50 @@
+"""What the configs of a pipeline's parts say: its noise levels, the size of its latents, how many tokens it reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from sdsdemo.core.noising import NoiseSchedule, Prediction
+from sdsdemo.errors import UserError
+
+PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v"}
+FLOW_STEPS = 1000
+"""Noise levels of a flow model, as all of them were trained with."""
+
+
+def variance_preserving(scheduler: Any, name: str) -> NoiseSchedule:
+    """The noise levels that the model was trained with. Raises `UserError` for a target that is not supported."""
+    target = scheduler.config.get("prediction_type", "epsilon")
+    alpha_bar_T = getattr(scheduler, "alphas_cumprod", None)
+    if target not in PREDICTIONS or alpha_bar_T is None:
+        kind = type(scheduler).__name__
+        raise UserError(f"{name!r} predicts {target!r} with a {kind}; supported: {', '.join(PREDICTIONS)}.")
+    alpha_bar_T = alpha_bar_T.detach().float().clone()
+    if not bool(((alpha_bar_T >= 0) & (alpha_bar_T <= 1)).all()):
+        raise UserError(f"The scheduler of {name!r} has noise levels that are not numbers from 0 to 1: save it again.")
+    return NoiseSchedule(prediction=PREDICTIONS[target], alpha_bar=alpha_bar_T)
+
+
+def latent_shape(unet: Any, vae: Any, name: str) -> tuple[int, int, int]:
+    """(channels, height, width) from the configs of denoiser and VAE."""
+    if unet.in_channels != vae.latent_channels:
+        raise UserError(
+            f"The denoiser of {name!r} takes {unet.in_channels} channels, but its VAE gives {vae.latent_channels}: it "
+            "was made for a task other than text to image, so choose another model."
+        )
+    if not isinstance(unet.sample_size, int):
+        raise UserError(f"The config of {name!r} does not name one native size: choose a model of square pictures.")
+    return (unet.in_channels, unet.sample_size, unet.sample_size)
+
+
+def context_length(tokenizer: Any, text_encoder: Any) -> int:
+    """Tokens that prompts are padded to: the tokenizer's, or the text encoder's where the tokenizer names none."""
+    length = int(tokenizer.model_max_length)
+    return length if length < 100_000 else int(text_encoder.config.max_position_embeddings)
+
+
+def rectified_flow() -> NoiseSchedule:
+    """sigma of step k is k / 1000, whatever shift the scheduler applies when it draws."""
+    return NoiseSchedule(prediction="flow", sigma=torch.arange(FLOW_STEPS) / FLOW_STEPS)
