@@ -241,6 +241,23 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(page: Page, address: str) -
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+@pytest.mark.parametrize("width", [390, 1100])
+def test_nothing_shows_through_an_example_that_lies_over_the_list(page: Page, address: str, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(address + "?tab=browse&example=17")
+    page.locator(".example").wait_for()
+    above = """() => {
+        const panel = document.querySelector(".example"), {left, right, top, bottom} = panel.getBoundingClientRect();
+        const found = [];
+        for (let x = left + 8; x < right - 8; x += 12) for (let y = top + 8; y < Math.min(bottom, innerHeight) - 8; y += 6) {
+            const hit = document.elementFromPoint(x, y);
+            if (!panel.contains(hit)) found.push(hit.outerHTML.slice(0, 80));
+        }
+        return found;
+    }"""
+    assert page.evaluate(above) == []
+
+
 @pytest.mark.parametrize("before", [False, True], ids=["answer", "request"])
 def test_a_late_one_never_replaces_a_newer_example(page: Page, address: str, before: bool) -> None:
     browse(page, address)
@@ -279,6 +296,7 @@ def test_opening_results_never_undoes_a_choice_made_since(page: Page, address: s
     page.goto(address)
     let_go = held_back(page, '"value":"Results"', before=before)
     page.get_by_role("tab", name="Results").click()
+    expect(page.locator(".claim figure.cost")).to_be_visible()  # from here on nothing above the list moves it
     choose(page, OTHER_RESULT)
     expect(page.locator("#result-shown table").first).to_be_visible()
     shown = page.locator("#result-shown .results").inner_text()

@@ -30,6 +30,7 @@ from tests import forks
 from tests.app.test_jobs import Trainer
 from tests.conftest import WAIT_MS, free_port
 from tests.late import asked_by, held_back
+from tests.ui.accessibility import faults
 
 pytestmark = pytest.mark.browser
 STATE = ".run-status .state"
@@ -137,8 +138,11 @@ def test_a_race_grows_is_stopped_and_kept_and_its_model_answers(browser: Browser
     page.locator("#ft-start").click()
     expect(page.locator(STATE)).to_have_text("Training", timeout=LONG)
     expect(marks.nth(1)).to_be_visible(timeout=LONG)
+    assert faults(page) == [], "with a run going"
+    page.emulate_media(color_scheme="dark")
     page.reload()
     expect(marks.nth(2)).to_be_visible(timeout=LONG)
+    assert faults(page, ["color-contrast"]) == [], "in dark"
     expect(ticks.nth(2)).to_be_visible()
     expect(page.locator("#ft-said")).to_contain_text(re.compile(r"step \d+ of 2,000. Text score \d"))
     page.locator("#ft-stop").click()
