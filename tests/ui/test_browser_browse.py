@@ -248,8 +248,8 @@ def test_nothing_shows_through_an_example_that_lies_over_the_list(page: Page, ad
     page.locator(".example").wait_for()
     above = """() => {
         const panel = document.querySelector(".example"), {left, right, top, bottom} = panel.getBoundingClientRect();
-        const found = [];
-        for (let x = left + 8; x < right - 8; x += 12) for (let y = top + 8; y < Math.min(bottom, innerHeight) - 8; y += 6) {
+        const found = [], end = Math.min(bottom, innerHeight) - 8;
+        for (let x = left + 8; x < right - 8; x += 12) for (let y = top + 8; y < end; y += 6) {
             const hit = document.elementFromPoint(x, y);
             if (!panel.contains(hit)) found.push(hit.outerHTML.slice(0, 80));
         }
