@@ -16,7 +16,7 @@ from typing import Any, Literal
 from sdsdemo.errors import UserError
 from sdsdemo.models import fingerprints, sources
 from sdsdemo.models.delta_header import read_header
-from sdsdemo.models.pipelines import INDEX, LAYOUTS, Layout, check_pipeline, is_whole_pipeline
+from sdsdemo.models.pipelines import INDEX, LAYOUTS, Layout, check_pipeline, is_whole_pipeline, native_pixels
 from sdsdemo.models.weights import has_clip_weights
 from sdsdemo.runtime.files import from_json
 from sdsdemo.runtime.shapes import shaped
@@ -249,7 +249,7 @@ def _pixels(family: Family, folder: Path | None) -> int:
         denoiser, vae = (_json(folder / part / "config.json") for part in (layout.denoiser, "vae"))
         size, blocks = denoiser.get("sample_size"), vae.get("block_out_channels", ())
         known = isinstance(size, int) and isinstance(blocks, list) and 0 < len(blocks) < 10
-        return size * 2 ** (len(blocks) - 1) if known else layout.pixels
+        return size * 2 ** (len(blocks) - 1) if known else native_pixels(layout, vae)
     if family == "clip":
         value: Any = _json(folder / "open_clip_config.json") if folder is not None else {}
         for key in ("model_cfg", "vision_cfg", "image_size"):

@@ -248,14 +248,18 @@ class LatentDiffusion:
         mean_I: Tensor = latent_I / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
         return mean_I
 
+    def worded(self, prompts: Sequence[str]) -> list[str]:
+        """The prompts as they go to the tokenizers."""
+        return clean_captions(prompts)
+
     def length_of(self, k: int, text: str) -> int:
         """Tokens of a whole text in the k-th tokenizer, with the marks around it."""
-        return len(self.tokenizers[k](text, truncation=False, verbose=False)["input_ids"])
+        return len(self.tokenizers[k](*self.worded([text]), truncation=False, verbose=False)["input_ids"])
 
     def tokenized(self, k: int, prompts: Sequence[str]) -> Any:
         """What the k-th tokenizer makes of the cleaned prompts, padded and cut: `input_ids` and `attention_mask`."""
         return self.tokenizers[k](
-            clean_captions(prompts),
+            self.worded(prompts),
             padding="max_length",
             max_length=self.context_lengths[k],
             truncation=True,

@@ -29,14 +29,19 @@ def variance_preserving(scheduler: Any, name: str) -> NoiseSchedule:
 
 def latent_shape(unet: Any, vae: Any, name: str) -> tuple[int, int, int]:
     """(channels, height, width) from the configs of denoiser and VAE."""
-    if unet.in_channels != vae.latent_channels:
-        raise UserError(
-            f"The denoiser of {name!r} takes {unet.in_channels} channels, but its VAE gives {vae.latent_channels}: it "
-            "was made for a task other than text to image, so choose another model."
-        )
+    check_channels(unet.in_channels, vae.latent_channels, name)
     if not isinstance(unet.sample_size, int):
         raise UserError(f"The config of {name!r} does not name one native size: choose a model of square pictures.")
     return (unet.in_channels, unet.sample_size, unet.sample_size)
+
+
+def check_channels(taken: int, given: int, name: str) -> None:
+    """Raises `UserError` where the denoiser takes other channels than the latents have."""
+    if taken != given:
+        raise UserError(
+            f"The denoiser of {name!r} takes {taken} channels, but its VAE gives {given}: it was made for a task other "
+            "than text to image, so choose another model."
+        )
 
 
 def context_length(tokenizer: Any, text_encoder: Any) -> int:

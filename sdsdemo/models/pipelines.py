@@ -8,6 +8,7 @@ scheduler/, tokenizer/, ...           their configs
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ class Layout:
     optional: tuple[str, ...] = ()
     """Text encoders that an index may leave out, as Stable Diffusion 3 does where memory is short."""
     pixels: int = 0
-    """Native pixels a side of a family whose configs do not name them."""
+    """Native pixels a side of a family whose denoiser's config has no `sample_size`: used where its VAE's has none."""
 
     @property
     def tokenizers(self) -> tuple[str, ...]:
@@ -65,6 +66,8 @@ class Layout:
 LAYOUTS = {
     "StableDiffusionPipeline": Layout(),
     "StableDiffusionXLPipeline": Layout(text_encoders=("text_encoder", "text_encoder_2")),
+    "Flux2KleinPipeline": Layout(denoiser="transformer", pixels=1024),
+    "ZImagePipeline": Layout(denoiser="transformer", pixels=1024),
 }
 """Pipelines that can be scored with, by the class that the index names."""
 
@@ -81,6 +84,13 @@ def check_pipeline(folder: Path, name: str) -> None:
         check_configs(folder, part, name)
         if part in layout.with_weights:
             checked_weights(folder, part, name)
+
+
+def native_pixels(layout: Layout, vae: Mapping[str, Any]) -> int:
+    """Pixels a side of a family whose denoiser's config has no `sample_size`, from its VAE's; else 0."""
+    defaults = vae.get("_use_default_values", ())  # what diffusers filled in and no file says
+    size = vae.get("sample_size") if "sample_size" not in defaults else None
+    return size if layout.pixels and isinstance(size, int) else layout.pixels
 
 
 def layout_of(index: dict[str, Any]) -> Layout:

@@ -22,9 +22,11 @@ from sdsdemo.models.weights import stem_of
 from sdsdemo.types import Budget, Evidence, Example, Picture
 from tests import twins
 from tests.models.families.family import CAPTIONS, SIDE, Family
+from tests.models.families.flux2_klein import FLUX2_KLEIN
 from tests.models.families.sdxl import SDXL
+from tests.models.families.z_image import Z_IMAGE
 
-ALL = (SDXL,)
+ALL = (SDXL, FLUX2_KLEIN, Z_IMAGE)
 BUDGET = Budget(timesteps=3, noises=2, seed=5)
 each_family = pytest.mark.parametrize("family", ALL, ids=lambda family: family.kind)
 

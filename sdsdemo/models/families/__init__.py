@@ -8,12 +8,16 @@ import torch
 
 from sdsdemo.models.diffusion import LatentDiffusion
 from sdsdemo.models.diffusion_files import find_pipeline
+from sdsdemo.models.families.flux2_klein import Flux2Klein
 from sdsdemo.models.families.sdxl import StableDiffusionXL
+from sdsdemo.models.families.z_image import ZImage
 from sdsdemo.models.pipelines import read_index
 
 FAMILIES: dict[str, type[LatentDiffusion]] = {
     "StableDiffusionPipeline": LatentDiffusion,
     "StableDiffusionXLPipeline": StableDiffusionXL,
+    "Flux2KleinPipeline": Flux2Klein,
+    "ZImagePipeline": ZImage,
 }
 """By the class that `model_index.json` names: one for each of `pipelines.LAYOUTS`."""
 

@@ -1,0 +1,146 @@
+"""Families whose captions a language model reads: what their own pipelines hand to the transformer, and bad input."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+
+from sdsdemo.errors import UserError
+from sdsdemo.models import cards
+from sdsdemo.models.families import load_diffusion
+from sdsdemo.models.tokenizer_checks import check_tokenizer, probes
+from tests.models.families import qwen
+from tests.models.families.family import CAPTIONS, SIDE, Family
+from tests.models.families.flux2_klein import FLUX2_KLEIN
+from tests.models.families.z_image import Z_IMAGE
+
+ALL = (FLUX2_KLEIN, Z_IMAGE)
+each_family = pytest.mark.parametrize("family", ALL, ids=lambda family: family.kind)
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("read by a language model")
+    for family in ALL:
+        family.save(root / family.kind)
+    return {family.kind: root / family.kind for family in ALL}
+
+
+class StopHereError(Exception):
+    """Raised in place of the transformer's answer."""
+
+
+def handed_over(transformer: Any, call: Callable[[], Any]) -> dict[str, Any]:
+    """The transformer's inputs by name, but those that are None."""
+    found: dict[str, Any] = {}
+    own = inspect.signature(transformer.forward)
+
+    def forward(*args: Any, **kwargs: Any) -> None:
+        found.update(own.bind(*args, **kwargs).arguments)
+        raise StopHereError
+
+    transformer.forward = forward
+    with pytest.raises(StopHereError):
+        call()
+    return {name: value for name, value in found.items() if value is not None}
+
+
+@each_family
+@pytest.mark.parametrize("step", [300, 950])
+def test_the_transformer_is_handed_what_its_own_pipeline_hands_it(
+    family: Family, step: int, folders: dict[str, Path]
+) -> None:
+    folder = folders[family.kind]
+    pipe: Any = getattr(diffusers, family.kind).from_pretrained(folder, dtype=torch.float32)
+    pipe.scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
+    model = load_diffusion(f"diffusers:{folder}")
+    noisy = torch.randn(1, *model.latent_shape, generator=torch.Generator().manual_seed(3))
+    asked = {"height": SIDE, "width": SIDE, "sigmas": [step / 1000], "guidance_scale": 0.0, "latents": noisy}
+    theirs = handed_over(pipe.transformer, lambda: pipe(prompt=CAPTIONS[0], **asked))
+    with torch.inference_mode():
+        condition = model.encode_prompts([CAPTIONS[0]])
+        ours = handed_over(model.denoiser, lambda: model.denoise(noisy, torch.tensor([step]), condition))
+    torch.testing.assert_close(ours, theirs)
+
+
+@each_family
+def test_a_batch_of_captions_of_other_lengths_answers_as_each_alone(family: Family, folders: dict[str, Path]) -> None:
+    model = load_diffusion(f"diffusers:{folders[family.kind]}")
+    noisy = torch.randn(3, *model.latent_shape, generator=torch.Generator().manual_seed(3))
+    timestep, captions = torch.tensor([20, 300, 950]), ["a star", " ".join(["star"] * 60), ""]
+    with torch.inference_mode():
+        together = model.denoise(noisy, timestep, model.encode_prompts(captions))
+        alone = [
+            model.denoise(noisy[k : k + 1], timestep[k : k + 1], model.encode_prompts(captions[k : k + 1]))
+            for k in range(3)
+        ]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-5)
+
+
+@each_family
+def test_a_gradient_reaches_the_latent_after_scoring(family: Family, folders: dict[str, Path]) -> None:
+    model = load_diffusion(f"diffusers:{folders[family.kind]}")
+    noisy, timestep = torch.randn(1, *model.latent_shape), torch.tensor([300])
+    with torch.inference_mode():
+        model.denoise(noisy, timestep, model.encode_prompts(["a star"]))
+    with torch.no_grad():
+        condition = model.encode_prompts(["a star"])
+    noisy.requires_grad_()
+    model.denoise(noisy, timestep, condition).square().mean().backward()
+    assert noisy.grad is not None
+    assert float(noisy.grad.abs().max()) > 0
+
+
+@each_family
+def test_what_is_made_of_the_vaes_latent_can_be_undone(family: Family, folders: dict[str, Path]) -> None:
+    model = load_diffusion(f"diffusers:{folders[family.kind]}")
+    mean = torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(3))
+    assert model.normalised(mean).shape[1:] == model.latent_shape
+    torch.testing.assert_close(model.as_vae_gave(model.normalised(mean)), mean)
+
+
+@each_family
+def test_native_pixels_are_the_vaes_or_the_usual_ones(family: Family, tmp_path: Path) -> None:
+    family.save(tmp_path)
+    spec, config = f"diffusers:{tmp_path}", tmp_path / "vae" / "config.json"
+    assert cards.resolve(spec).pixels == load_diffusion(spec).pixels == SIDE
+    told = json.loads(config.read_text())
+    del told["sample_size"]
+    config.write_text(json.dumps(told))
+    assert cards.resolve(spec).pixels == load_diffusion(spec).pixels == 1024
+
+
+@each_family
+def test_a_tokenizer_without_a_chat_template_is_one_sentence(family: Family, tmp_path: Path) -> None:
+    family.save(tmp_path)
+    for file in (tmp_path / "tokenizer").glob("chat_template*"):
+        file.unlink()
+    config = tmp_path / "tokenizer" / "tokenizer_config.json"
+    config.write_text(json.dumps({k: v for k, v in json.loads(config.read_text()).items() if k != "chat_template"}))
+    with pytest.raises(UserError, match="has no chat template"):
+        load_diffusion(f"diffusers:{tmp_path}")
+
+
+@each_family
+def test_latents_of_other_channels_are_refused_in_a_sentence(family: Family, tmp_path: Path) -> None:
+    family.save(tmp_path)
+    model: Any = load_diffusion(f"diffusers:{tmp_path}")
+    model.vae.register_to_config(latent_channels=8)
+    with pytest.raises(UserError, match="task other than text to image"):
+        model.read_latent_shape()
+
+
+def test_a_byte_level_tokenizer_is_accepted() -> None:
+    tokenizer = qwen.tokenizer()
+    assert "Ġstar" in tokenizer.get_vocab()
+    check_tokenizer(tokenizer, "twin")
+    assert len(set(probes(tokenizer))) == 3
+    assert "red star" not in probes(tokenizer)  # what is tried where no word of the vocabulary is found
