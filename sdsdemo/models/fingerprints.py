@@ -133,10 +133,9 @@ def _parts_of_named_clip(spec: str, rest: str) -> Parts:
 
 
 def _parts_of_pipeline(card: Card) -> Parts:
-    name, asked = sources.split_revision(sources.split_spec(card.spec)[1])
-    on_hub = sources.is_repo(name)
-    index = sources.cached_file(name, [INDEX], asked or card.revision) if on_hub else sources.local_path(name) / INDEX
-    if index is None or not index.is_file():
+    name = sources.split_revision(sources.split_spec(card.spec)[1])[0]
+    index = sources.pipeline_file(card.spec, INDEX, card.revision)
+    if index is None:
         return {}
     folder, parts = index.parent, {}
     try:
@@ -155,7 +154,7 @@ def _parts_of_pipeline(card: Card) -> Parts:
     for part in ("scheduler", *layout.tokenizers):
         parts |= _of_files(_words(part), folder / part)
     low, high = card.timestep_range
-    return parts | {"timestep range": f"{low:g} to {high:g}"} | (_commit(index) if on_hub else {})
+    return parts | {"timestep range": f"{low:g} to {high:g}"} | (_commit(index) if sources.is_repo(name) else {})
 
 
 def _words(part: str) -> str:

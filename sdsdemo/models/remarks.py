@@ -5,9 +5,11 @@ A card was chosen with care; a spec is taken as it stands, and what was taken fo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from sdsdemo.models import cards, sources
+from sdsdemo.models.pipelines import INDEX, read_index
 from sdsdemo.types import Budget, Card
 
 OTHER_RANGE = (
@@ -20,6 +22,13 @@ ASSUMED = (
     "standard deviation and interpolation. If it was trained {other_how} QuickGELU, write {other} in place of {name}."
 )
 QUICK = "-quickgelu"
+DISTILLED = (
+    "{title} is distilled, as {sign} says: it was trained to draw in a few steps, not to predict the noise at every "
+    "level, so its scores say little about captions; use the model that it was distilled from."
+)
+DISTILLED_SCHEDULERS = ("LCMScheduler", "TCDScheduler")
+DISTILLED_NAMES = ("turbo", "schnell", "lightning", "lcm", "distilled")
+"""Words of a repository's or a folder's name; the files of Z-Image-Turbo are as those of its base model."""
 
 
 def remarks(card: Card, budget: Budget) -> tuple[str, ...]:
@@ -28,7 +37,24 @@ def remarks(card: Card, budget: Budget) -> tuple[str, ...]:
         return ()
     if card.family == "clip":
         return _assumed(card)
-    return _other_range(card) if card.family == "diffusion" and budget.timestep_range is None else ()
+    if card.family != "diffusion":
+        return ()
+    return _distilled(card) + (_other_range(card) if budget.timestep_range is None else ())
+
+
+def _distilled(card: Card) -> tuple[str, ...]:
+    """Where the index of a pipeline or its name tells that it is a distilled model."""
+    index = sources.pipeline_file(card.spec, INDEX, card.revision)
+    described = read_index(index.parent, card.title) if index is not None else {}
+    scheduler = described.get("scheduler")
+    words = re.split(r"[\W_]+", card.title.rpartition("/")[2].lower())
+    signs = (
+        f"is_distilled in its {INDEX}" if described.get("is_distilled") is True else "",
+        f"its {scheduler[1]}" if isinstance(scheduler, list) and scheduler[-1] in DISTILLED_SCHEDULERS else "",
+        "its name" if set(words) & set(DISTILLED_NAMES) else "",
+    )
+    sign = next(filter(None, signs), "")
+    return (DISTILLED.format(title=card.title, sign=sign),) if sign else ()
 
 
 def _assumed(card: Card) -> tuple[str, ...]:

@@ -117,6 +117,13 @@ def cached_file(repo: str, names: Sequence[str], revision: str | None = None) ->
     return None
 
 
+def pipeline_file(spec: str, file: str, revision: str | None = None) -> Path | None:
+    """A file of a diffusion model's folder or repository; None where it is not on this machine."""
+    name, asked = split_revision(split_spec(spec)[1])
+    found = cached_file(name, [file], asked or revision) if is_repo(name) else local_path(name) / file
+    return found if found is not None and found.is_file() else None
+
+
 def repo_file(repo: str, names: Sequence[str], *, allow_download: bool, revision: str | None = None) -> Path:
     """The first of these files of a repository, downloaded where that is allowed and needed. Raises `UserError`."""
     from huggingface_hub import hf_hub_download

@@ -46,6 +46,31 @@ def test_a_pipeline_of_other_weights_calls_for_no_remark(tmp_path: Path) -> None
     assert remarks(cards.resolve(f"diffusers:{twins.mini_folder(tmp_path / 'x')}"), budget()) == ()
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "sign"),
+    [
+        ("klein", {"is_distilled": True}, "is_distilled in its model_index.json"),
+        ("fast", {"scheduler": ["diffusers", "LCMScheduler"]}, "its LCMScheduler"),
+        ("Z-Image-Turbo", {}, "its name"),
+        ("base", {"is_distilled": False}, ""),
+        ("Turbot", {}, ""),
+    ],
+)
+def test_a_distilled_pipeline_is_told_from_its_files_or_name(
+    tmp_path: Path, name: str, change: dict[str, object], sign: str
+) -> None:
+    index = twins.mini_folder(tmp_path / name) / "model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | change))
+    found = remarks(cards.resolve(f"diffusers:{tmp_path / name}"), budget(timestep_range=(0, 1)))
+    expected = [f"{name} is distilled, as {sign}"] if sign else []
+    assert [sentence.partition(" says:")[0] for sentence in found] == expected
+
+
+def test_a_distilled_model_of_the_hub_is_told_from_its_name() -> None:
+    (sentence,) = remarks(cards.resolve("diffusers:Tongyi-MAI/Z-Image-Turbo"), budget())
+    assert "its name says" in sentence
+
+
 def test_a_range_that_is_asked_for_goes_before_the_cards(copied: str, capsys: pytest.CaptureFixture[str]) -> None:
     wide, narrow = [250, 750], [350, 650]
     assert timesteps(capsys, "--model", copied) == wide
