@@ -19,7 +19,8 @@ Kind = Literal["similarity", "denoising"]
 Space = Literal["eps", "velocity"]
 Region = Literal["crop", "squash", "pad", "own"]
 """The part of a picture that a model sees: its middle square, all of it squashed or padded, or its authors' choice."""
-Family = Literal["clip", "diffusion", "sds-clip"]
+Family = Literal["clip", "transformers", "diffusion", "sds-clip"]
+"""`clip` is open_clip's, `transformers` a CLIP or SigLIP in the format of that library."""
 Precision = Literal["float32", "float16", "bfloat16"]
 
 SIMILARITY_RESOLUTION = 1e-4

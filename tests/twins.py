@@ -19,12 +19,18 @@ from PIL import Image
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
+    CLIPConfig,
+    CLIPImageProcessorPil,
+    CLIPModel,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTokenizer,
     DistilBertConfig,
     DistilBertModel,
     PreTrainedTokenizerFast,
+    SiglipConfig,
+    SiglipImageProcessorPil,
+    SiglipModel,
 )
 
 WORDS = ("red", "blue", "star", "circle", "left", "right", "above", "and", "the")
@@ -126,20 +132,47 @@ def save_bpe(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
 
 
+def transformers_folder(folder: Path, *, kind: str = "clip", seed: int = 0, **saving: Any) -> Path:
+    """A CLIP or SigLIP as transformers saves it; CLIP with its own tokenizer, SigLIP with one token a word.
+
+    saving: for `save_pretrained`, such as a variant, or a size of shards.
+    """
+    torch.manual_seed(seed)
+    layers = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    vision = {**layers, "image_size": 32, "patch_size": 8}
+    made: Any
+    if kind == "clip":
+        text = clip_text_config(**layers).to_dict()
+        made = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=12))
+        pixels: Any = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+        save_bpe(folder)
+    else:
+        words = {"vocab_size": len(VOCABULARY), "max_position_embeddings": CONTEXT, "pad_token_id": 0}
+        text = {**layers, **words, "bos_token_id": VOCABULARY[START], "eos_token_id": VOCABULARY[END]}
+        made = SiglipModel(SiglipConfig(text_config=text, vision_config=vision))
+        pixels = SiglipImageProcessorPil(size={"height": 32, "width": 32}, image_mean=[0.5] * 3, image_std=[0.5] * 3)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_words(folder)
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    made.eval().save_pretrained(folder, **saving)
+    pixels.save_pretrained(folder)
+    return folder
+
+
 def clip_text_config(*, hidden_size: int, **changes: Any) -> CLIPTextConfig:
     """Of a text encoder with CLIP's vocabulary and two small layers."""
-    return CLIPTextConfig(
-        vocab_size=49408,
-        hidden_size=hidden_size,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=77,
-        bos_token_id=49406,
-        eos_token_id=49407,
-        pad_token_id=1,
-        **changes,
-    )
+    usual: dict[str, Any] = {
+        "vocab_size": 49408,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "max_position_embeddings": 77,
+        "bos_token_id": 49406,
+        "eos_token_id": 49407,
+        "pad_token_id": 1,
+    }
+    return CLIPTextConfig(hidden_size=hidden_size, **usual | changes)
 
 
 def sd_folder(folder: Path, *, prediction: str = "epsilon", seed: int = 0, **autoencoder: Any) -> Path:

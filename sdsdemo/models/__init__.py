@@ -37,6 +37,12 @@ def open_scorer(card: Card, *, device: str = "auto", allow_download: bool = Fals
         from sdsdemo.models.clip import ClipModel, ClipScorer
 
         return ClipScorer(card, ClipModel.load(card.spec, device=where, allow_download=allow_download), domain)
+    if card.family == "transformers":
+        from sdsdemo.models.clip import ClipScorer
+        from sdsdemo.models.clip_transformers import TransformersClip
+
+        towers = TransformersClip.load(card.spec, revision=card.revision, device=where, allow_download=allow_download)
+        return ClipScorer(card, towers, domain)
     from sdsdemo.models.diffusion_scorer import DiffusionScorer
     from sdsdemo.models.families import load_diffusion
 
@@ -60,6 +66,10 @@ def fetch(card: Card) -> None:
         from sdsdemo.models.clip_files import fetch_clip
 
         fetch_clip(card.spec)
+    elif card.family == "transformers":
+        from sdsdemo.models.transformers_files import find_folder
+
+        find_folder(card.spec, revision=card.revision, allow_download=True)
     else:
         from sdsdemo.models.diffusion_files import find_pipeline
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ from sdsdemo.errors import UserError
 from sdsdemo.models import fingerprints, sources
 from sdsdemo.models.delta_header import read_header
 from sdsdemo.models.pipelines import INDEX, LAYOUTS, Layout, check_pipeline, is_whole_pipeline, native_pixels
+from sdsdemo.models.transformers_files import CONFIG, cached_folder, check_folder, is_whole
 from sdsdemo.models.weights import has_clip_weights
 from sdsdemo.runtime.files import from_json
 from sdsdemo.runtime.shapes import shaped
@@ -24,11 +25,18 @@ from sdsdemo.settings import Settings
 from sdsdemo.types import Availability, Card, Family
 
 FILE = Path(__file__).parent / "cards.toml"
-TYPICAL_MB: dict[Family, float] = {"clip": 600.0, "diffusion": 4300.0, "sds-clip": 34.0}
+TYPICAL_MB: dict[Family, float] = {"clip": 600.0, "transformers": 1700.0, "diffusion": 4300.0, "sds-clip": 34.0}
 """Taken for the size of a model that is not on this machine yet."""
 SMALL_PIXELS = 128
 """Diffusion models of at most this many pixels a side answer in seconds on a CPU."""
 HERE = Availability(can_run=True)
+CHECKS: dict[Family, Callable[[Path, str], None]] = {"diffusion": check_pipeline, "transformers": check_folder}
+"""By family, what raises a `UserError` about a folder that cannot be loaded."""
+PIXELS: dict[Family, tuple[str, ...]] = {
+    "clip": ("open_clip_config.json", "model_cfg", "vision_cfg", "image_size"),
+    "transformers": (CONFIG, "vision_config", "image_size"),
+}
+"""By family, the config that names native pixels, and where in it."""
 PAPER_HOURS = 6
 """Fine-tuning ViT-B/16 on one A6000 of 48 GB (SDS-CLIP, arXiv 2307.09233; recalled)."""
 CORES_OF_PAPER = 600
@@ -67,7 +75,7 @@ def availability(card: Card, settings: Settings) -> Availability:
 
     A broken folder is reported before a missing GPU: with a GPU, the model still could not run.
     """
-    if card.family == "diffusion" and not card.download and (fault := _fault_of_pipeline(card)) is not None:
+    if card.family in CHECKS and not card.download and (fault := _fault_of_folder(card)) is not None:
         return fault
     if card.needs == "gpu" and settings.device in ("auto", "cuda", "mps") and not has_gpu():
         return Availability(
@@ -98,8 +106,8 @@ def why_unreadable(card: Card) -> str:
             return why_unreadable(resolve(read_header(file)["base"])) if file.exists() else ""
         if folder is None or not folder.exists():
             return ""
-        if family == "diffusion":
-            check_pipeline(folder, card.title)
+        if family in CHECKS:
+            CHECKS[family](folder, card.title)
     except UserError as error:
         return str(error)
     return "" if _is_complete(card) else f"{_what_is_missing(card)} Put it back, or fetch or save the model again."
@@ -111,6 +119,9 @@ def is_downloaded(card: Card) -> bool:
         name, asked = sources.split_revision(sources.split_spec(card.spec)[1])
         index = sources.cached_file(name, [INDEX], asked or card.revision)
         return index is not None and is_whole_pipeline(index.parent)
+    if card.family == "transformers":
+        folder = cached_folder(card.spec, card.revision)
+        return folder is not None and is_whole(folder)
     from sdsdemo.models.clip_files import hub_file
 
     found = hub_file(card.spec)
@@ -160,13 +171,13 @@ def _delta_availability(card: Card, settings: Settings) -> Availability:
     return Availability(can_run=False, reason=reason, next_step=base.next_step)
 
 
-def _fault_of_pipeline(card: Card) -> Availability | None:
-    """What is wrong with the folder of a pipeline; None where it can be loaded as far as its files tell."""
+def _fault_of_folder(card: Card) -> Availability | None:
+    """What is wrong with the folder of a pipeline or of transformers; None where its files can be loaded."""
     if card.mini:
         return None if _is_complete(card) else _missing(card)
     folder = sources.folder_named_by(card.spec)
     try:
-        check_pipeline(folder or Path(), card.title)
+        CHECKS[card.family](folder or Path(), card.title)
     except UserError as error:
         return Availability(can_run=False, reason=str(error))
     return None
@@ -210,7 +221,7 @@ def _is_complete(card: Card) -> bool:
         return False
     if card.family == "clip":
         return has_clip_weights(folder) and (folder / "open_clip_config.json").is_file()
-    return is_whole_pipeline(folder)
+    return is_whole(folder) if card.family == "transformers" else is_whole_pipeline(folder)
 
 
 def _card(name: str, facts: dict[str, Any]) -> Card:
@@ -250,9 +261,10 @@ def _pixels(family: Family, folder: Path | None) -> int:
         size, blocks = denoiser.get("sample_size"), vae.get("block_out_channels", ())
         known = isinstance(size, int) and isinstance(blocks, list) and 0 < len(blocks) < 10
         return size * 2 ** (len(blocks) - 1) if known else native_pixels(layout, vae)
-    if family == "clip":
-        value: Any = _json(folder / "open_clip_config.json") if folder is not None else {}
-        for key in ("model_cfg", "vision_cfg", "image_size"):
+    if family in PIXELS:
+        file, *keys = PIXELS[family]
+        value: Any = _json(folder / file) if folder is not None else {}
+        for key in keys:
             value = value.get(key) if isinstance(value, dict) else None
         return value if isinstance(value, int) else 0
     return 0

@@ -13,17 +13,14 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
-from PIL.Image import Image, Resampling
-from PIL.Image import new as new_image
+from PIL.Image import Image
 from torch import Tensor, nn
 
-from sdsdemo.captions.cleaning import clean_caption, clean_captions
 from sdsdemo.errors import UserError
 from sdsdemo.models.batching import parts_of
 from sdsdemo.models.clip_files import (
@@ -36,38 +33,25 @@ from sdsdemo.models.clip_files import (
     find_clip,
     tokenizer_of,
 )
+from sdsdemo.models.clip_towers import NO_FIT, REMEMBERED, TwoTowers
 from sdsdemo.models.domain import Domain
-from sdsdemo.models.images import clean, fit, share_of, square
+from sdsdemo.models.images import share_of
 from sdsdemo.models.precision import exactly
-from sdsdemo.models.tokenizer_checks import TokenRow, concerns_of, probes, token_row
-from sdsdemo.types import Budget, Card, Concern, Example, Picture, Region, Scores
+from sdsdemo.models.tokenizer_checks import concerns_of
+from sdsdemo.types import Budget, Card, Concern, Example, Region, Scores
 
 LONG = 2048
 """Tokens that no caption reaches: how a caption looks uncut."""
-BLANK = new_image("RGB", (8, 8))
-"""A picture that every preprocessing must take."""
-NO_FIT = "The config, the tokenizer and the weights of {model} do not fit together: fetch or save the model again."
-BATCH = 64
-"""Images or captions that are encoded at once."""
 EXAMPLES_AT_ONCE = 32
 OWN_REGION: Mapping[str, Region] = {"shortest": "crop", "squash": "squash", "longest": "pad"}
 """By open_clip's way of resizing, what of a picture it takes."""
-REMEMBERED = 20_000
-"""Images, and captions, whose features are kept while a benchmark is scored: 40 MB each at 512 numbers."""
-ALIKE = 1e-5
-"""Normalised features that differ by no more are those of one caption."""
-SAME = (
-    "The text encoder of {model} gives “{first}” and “{second}” the same features, so every score would be a tie: its "
-    "config pools the features where these words are not seen. Set `pool_type` and `eos_id` in text_cfg as in training."
-)
 Key = TypeVar("Key")
 
 
-class ClipModel:
-    """A CLIP with its own tokenizer and preprocessing, in float32, frozen until a trainer thaws parameters.
+class ClipModel(TwoTowers):
+    """A CLIP of open_clip's, with its own tokenizer and preprocessing.
 
-    `module` is open_clip's; `preprocess` turns a picture into its input; `facts` is what a fine-tuned file must store
-    to be put onto the same model again.
+    `facts` is what a fine-tuned file must store to be put onto the same model again.
     """
 
     def __init__(
@@ -80,13 +64,9 @@ class ClipModel:
         facts: dict[str, Any],
         context_length: int,
     ) -> None:
-        self.module: Any = module.eval().requires_grad_(False)
-        self.tokenizer = tokenizer
-        self.preprocess = preprocess
+        super().__init__(module, tokenizer, preprocess, context_length=context_length)
         self.spec = spec
         self.facts = facts
-        self.context_length = context_length
-        self._row_of = lru_cache(maxsize=REMEMBERED)(self._row)  # a benchmark's captions come again and again
 
     @classmethod
     def load(cls, spec: str, *, device: torch.device | str = "cpu", allow_download: bool = False) -> ClipModel:
@@ -120,21 +100,8 @@ class ClipModel:
             context_length=context_length,
         )
         model.check_pooling()
-        if tuple(model.preprocess(BLANK).shape) != (3, *module.visual.image_size):
-            raise ValueError("preprocessing gives another size than the model takes")
+        model.check_pixels()
         return model
-
-    def check_pooling(self) -> None:
-        """Raises `UserError` where captions of different words have the same features, as with a pool that sees none.
-
-        Captions differ in their first word, and in their last.
-        """
-        captions = probes(self.tokenizer)
-        with exactly(self.device):
-            feature_CD = self.encode_texts(captions)
-        for other, feature_D in zip(captions[1:], feature_CD[1:], strict=True):
-            if not (feature_D - feature_CD[0]).abs().max() > ALIKE:
-                raise UserError(SAME.format(model=self.called, first=captions[0], second=other))
 
     @property
     def called(self) -> str:
@@ -142,65 +109,31 @@ class ClipModel:
         return called(self.spec)
 
     @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        weight: Tensor = next(self.module.parameters())
-        return weight.device
+    def own_region(self) -> Region:
+        """What of a picture its own preprocessing takes."""
+        return OWN_REGION.get(str(self.facts.get("preprocess", {}).get("resize_mode")), "crop")
 
-    def tokenize(self, captions: Sequence[str]) -> Tensor:
-        """id_CL, int64, of the cleaned captions, padded and cut to `context_length`."""
-        return self.tokenizer(clean_captions(captions))
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the pixels that it takes."""
+        size = self.module.visual.image_size
+        return (size, size) if isinstance(size, int) else tuple(size)
 
-    def token_ids(self, caption: str) -> TokenRow:
-        """A caption as the text tower meets it, and whether its end was cut."""
-        return self._row_of(clean_caption(caption))
-
-    def _row(self, text: str) -> TokenRow:
-        row_L = self.tokenizer([text])[0]
-        return token_row(self.tokenizer, text, row_L.tolist(), cut=self._is_cut(text, row_L))
+    def _ids(self, texts: Sequence[str]) -> Tensor:
+        id_CL: Tensor = self.tokenizer(texts)
+        return id_CL
 
     def _is_cut(self, text: str, row_L: Tensor) -> bool:
         whole_L = self.tokenizer([text], context_length=LONG)[0]
         rest_L = whole_L[len(row_L) :]
         return not torch.equal(row_L, whole_L[: len(row_L)]) or bool((rest_L != whole_L[-1]).any())
 
-    @property
-    def own_region(self) -> Region:
-        """What of a picture its own preprocessing takes."""
-        return OWN_REGION.get(str(self.facts.get("preprocess", {}).get("resize_mode")), "crop")
+    def _text_features(self, id_CL: Tensor) -> Tensor:
+        feature_CD: Tensor = self.module.encode_text(id_CL, normalize=True)
+        return feature_CD.float()
 
-    def region_of(self, region: Region) -> Region:
-        """The region itself, with `own` as what it means for this model."""
-        return self.own_region if region == "own" else region
-
-    def prepare(self, image: Image, region: Region = "own") -> Tensor:
-        """The model's input: by its own preprocessing alone where that takes this region, else of a square."""
-        image = clean(image)
-        if region == "own" or image.width == image.height or region == self.own_region != "pad":
-            return self.preprocess(image)
-        size = self.module.visual.image_size
-        height, width = (size, size) if isinstance(size, int) else size
-        if region == "squash":
-            return self.preprocess(image.resize((width, height), Resampling.BICUBIC))
-        return self.preprocess(fit(image, max(width, height), "pad") if region == "pad" else square(image, region))
-
-    def encode_images(self, images: Sequence[Image], region: Region = "own") -> Tensor:
-        """features_ID, float32, L2-normalised. A gradient flows where the caller lets it."""
-        batches = [torch.stack([self.prepare(image, region) for image in part]) for part in _parts(images)]
-        return torch.cat([self._encode(batch) for batch in batches])
-
-    def encode_pictures(self, pictures: Sequence[Picture], region: Region = "own") -> Tensor:
-        """As `encode_images`; a picture is opened when it is its turn and let go at once."""
-        parts = _parts(pictures)
-        return torch.cat([self._encode(torch.stack([self.prepare(p.open(), region) for p in part])) for part in parts])
-
-    def encode_texts(self, captions: Sequence[str]) -> Tensor:
-        """features_CD, float32, L2-normalised. A gradient flows where the caller lets it."""
-        batches = [self.tokenize(part) for part in _parts(captions)]
-        return torch.cat([self.module.encode_text(b.to(self.device), normalize=True).float() for b in batches])
-
-    def _encode(self, input_I: Tensor) -> Tensor:
-        feature_ID: Tensor = self.module.encode_image(input_I.to(self.device, torch.float32), normalize=True)
+    def _image_features(self, input_I: Tensor) -> Tensor:
+        feature_ID: Tensor = self.module.encode_image(input_I, normalize=True)
         return feature_ID.float()
 
 
@@ -208,7 +141,7 @@ class ClipScorer:
     """A `types.Scorer`: 100 times the cosine. Captions run in the order of their tokens and equal ones once, so that
     swapping two captions swaps their scores bit for bit."""
 
-    def __init__(self, card: Card, model: ClipModel, domain: Domain | None = None) -> None:
+    def __init__(self, card: Card, model: TwoTowers, domain: Domain | None = None) -> None:
         """domain: what a small model knows; None for a model that is taken to know everything."""
         self.card = card
         self.model = model
@@ -307,7 +240,3 @@ class _Memory(Generic[Key]):
     def rows(self, keys: Sequence[Key]) -> np.ndarray:
         """features_KD, float64."""
         return np.stack([self._features[key] for key in keys]).astype(np.float64)
-
-
-def _parts(items: Sequence[Any]) -> list[Sequence[Any]]:
-    return [items[start : start + BATCH] for start in range(0, len(items), BATCH)]

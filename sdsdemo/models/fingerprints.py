@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sdsdemo.errors import UserError
-from sdsdemo.models import sources, weights
+from sdsdemo.models import sources, transformers_files, weights
 from sdsdemo.models.delta_header import read_header
 from sdsdemo.models.pipelines import INDEX, layout_of, read_index
 from sdsdemo.runtime.digests import SMALL, Digests, digest_of, digest_of_json
@@ -47,6 +47,8 @@ def parts_of(card: Card, resolve: Callable[[str], Card]) -> Parts:
     """
     if card.family == "sds-clip":
         return _parts_of_delta(card, resolve)
+    if card.family == "transformers":
+        return _parts_of_transformers(card)
     return _parts_of_clip(card) if card.family == "clip" else _parts_of_pipeline(card)
 
 
@@ -130,6 +132,29 @@ def _parts_of_named_clip(spec: str, rest: str) -> Parts:
         "architecture": digest_of_json([rest.partition("/")[0], config]),
         "preprocessing": digest_of_json({key: facts.get(key) for key in FACTS}),
     } | (_tokenizer(None, str(tokenizer)) if tokenizer else {})
+
+
+def _parts_of_transformers(card: Card) -> Parts:
+    """A CLIP or SigLIP in the folder of transformers'."""
+    folder = transformers_files.cached_folder(card.spec, card.revision)
+    if folder is None or not folder.is_dir():
+        return {}
+    name = folder.name
+    try:
+        files = [file for file in transformers_files.checked_weights(folder, name).files if not file.endswith(".json")]
+        pixels = transformers_files.pixels_config(folder, name)
+        config = transformers_files.read_model_config(folder, name)
+    except UserError:
+        return {}
+    held = [digests().of(folder / file) for file in files]
+    return {
+        "weights": held[0] if len(held) == 1 else digest_of_json(held),
+        "architecture": digest_of_json({k: v for k, v in config.items() if k not in TOLD}),
+        "preprocessing": digest_of_json(pixels),
+        "tokenizer": digest_of_json({path.name: _digest(path) for path in transformers_files.tokenizer_files(folder)}),
+        **_of_file("domain", folder / KNOWS),
+        **_commit(folder / transformers_files.CONFIG),
+    }
 
 
 def _parts_of_pipeline(card: Card) -> Parts:

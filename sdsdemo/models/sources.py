@@ -1,6 +1,7 @@
 """Where the weights of a spec lie: a folder here, or a repository of the Hugging Face Hub. The only place that fetches.
 
     open_clip:NAME/TAG   open_clip:hf-hub:ORG/NAME   open_clip:local-dir:PATH   open_clip:NAME/CHECKPOINT.pt
+    transformers:REPO_OR_PATH[@REVISION]             transformers:ORG/NAME/FOLDER[@REVISION]
     diffusers:REPO_OR_PATH[@REVISION]                sds-clip:PATH
 
 Relative paths are looked for in the repository, then where the process runs. Nothing here reads a weight.
@@ -19,14 +20,21 @@ from sdsdemo.errors import UserError
 from sdsdemo.settings import ROOT
 from sdsdemo.types import Family
 
-FAMILIES: dict[str, Family] = {"open_clip": "clip", "diffusers": "diffusion", "sds-clip": "sds-clip"}
+FAMILIES: dict[str, Family] = {
+    "open_clip": "clip",
+    "transformers": "transformers",
+    "diffusers": "diffusion",
+    "sds-clip": "sds-clip",
+}
 LOCAL_DIR, HF_HUB = "local-dir:", "hf-hub:"
 SPECS = (
     "open_clip:NAME/TAG, open_clip:NAME/CHECKPOINT.pt, open_clip:hf-hub:ORG/NAME, open_clip:local-dir:FOLDER, "
-    "diffusers:REPOSITORY_OR_FOLDER or sds-clip:FILE"
+    "transformers:REPOSITORY_OR_FOLDER, diffusers:REPOSITORY_OR_FOLDER or sds-clip:FILE"
 )
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 REPO = re.compile(r"[\w.-]+/[\w.-]+")
+FOLDER = re.compile(r"[\w.-]*\w[\w.-]*")
+"""A part of a path that leads no way up."""
 OUR_FOLDERS = ("checkpoints/", "runs/")
 """Paths of ours that look like the name of a repository."""
 NOT_HERE = (
@@ -70,6 +78,18 @@ def is_repo(text: str) -> bool:
     return bool(REPO.fullmatch(text)) and not text.startswith(OUR_FOLDERS) and not local_path(text).exists()
 
 
+def repo_and_folder(text: str) -> tuple[str, str] | None:
+    """`ORG/NAME` and the folder in that repository, "" for its root; None for a text that names a folder here.
+
+    Some repositories hold several models: `msj9817/GenHancer/OpenAICLIP/clip-vit-large-patch14`.
+    """
+    org, _, rest = text.partition("/")
+    name, _, folder = rest.partition("/")
+    parts = folder.split("/") if folder else []
+    names_one = is_repo(f"{org}/{name}") and all(FOLDER.fullmatch(part) for part in parts)
+    return (f"{org}/{name}", folder) if names_one and not local_path(text).exists() else None
+
+
 def folder_named_by(spec: str) -> Path | None:
     """The local folder that a CLIP or a pipeline lies in; None where the spec names no folder."""
     family, rest = split_spec(spec)
@@ -77,6 +97,8 @@ def folder_named_by(spec: str) -> Path | None:
         place = local_path(rest.removeprefix(LOCAL_DIR))
         return (place.parent if place.is_file() else place) if rest.startswith(LOCAL_DIR) else None
     name, _ = split_revision(rest)
+    if family == "transformers":
+        return local_path(name) if repo_and_folder(name) is None else None
     return local_path(name) if family == "diffusion" and not is_repo(name) else None
 
 

@@ -103,6 +103,7 @@ def _measured(recipe: Recipe, model: Path, study: Study, workbench: Models) -> d
     """The fine-tuned model's correctness on every set, and its cosines. Its base has a line of its own."""
     scorer = open_scorer(workbench.card(f"sds-clip:{model}"), device="cpu")
     assert isinstance(scorer, ClipScorer)
+    assert isinstance(scorer.model, ClipModel)
     return evaluate_clip(scorer.model, study.measure, larger=study.larger) | {
         "base": recipe.base,
         "base_fingerprint": cards.weights_fingerprint(workbench.card(recipe.base)),

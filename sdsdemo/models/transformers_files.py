@@ -1,0 +1,187 @@
+"""A CLIP or SigLIP as transformers writes it: where its files are, and what is wrong with them. Loads no library.
+
+config.json               `model_type`, which names the class, and both towers
+model.safetensors         whole or in shards, in full precision or a variant; pickled weights are never read
+preprocessor_config.json  how a picture becomes pixels; newer versions write it into processor_config.json
+tokenizer.json, ...       the tokenizer
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict
+
+from sdsdemo.errors import UserError
+from sdsdemo.models import sources
+from sdsdemo.models.configs import read_config
+from sdsdemo.models.weights import STEM_OF_TRANSFORMERS, PartWeights, check_file, check_shards, choose
+
+CONFIG, PREPROCESSOR, PROCESSOR = "config.json", "preprocessor_config.json", "processor_config.json"
+KINDS = ("clip", "siglip")
+"""By `model_type`: CLIPModel, and SiglipModel, which reads SigLIP 2 of a fixed size too."""
+TOKENIZER = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
+"""A tokenizer has one of these."""
+TOKENIZER_FILES = ("*token*", "vocab*", "merges.txt", "spiece.model")
+BESIDE = (CONFIG, PREPROCESSOR, PROCESSOR, *TOKENIZER_FILES)
+"""Files of a repository that are fetched beside the weights."""
+NO_FOLDER = "There is no folder {name!r} to load a model of transformers from: check its path."
+NO_CONFIG = (
+    "The folder {name!r} holds no {file}, so it is no model of transformers: name the folder that save_pretrained "
+    "wrote{within}."
+)
+OTHER_KIND = "{name!r} is a model of type {kind!r}, which cannot score here; a CLIP ('clip') or SigLIP ('siglip') can."
+ONE_TOWER = (
+    "{name!r} holds one tower alone (model_type {kind!r}): scoring needs pictures and captions, so name the whole "
+    "model, saved from CLIPModel or SiglipModel."
+)
+NAFLEX = (
+    "{name!r} is a SigLIP 2 of variable size (NaFlex), which cannot score here yet: take its variant of a fixed size, "
+    "such as google/siglip2-base-patch16-224."
+)
+ONLY_PICKLED = (
+    "{name!r} has its weights only as {file}, which may hold code, which this app never runs: save it again with "
+    "safe_serialization=True, or name a revision that has safetensors."
+)
+NO_WEIGHTS = "{name!r} holds no whole {stem}.safetensors: fetch or save the model again."
+NO_PART = "{name!r} holds no {what} ({files}): copy it from the model that it was trained from."
+
+
+class Tower(TypedDict):
+    """text_config or vision_config of config.json."""
+
+    hidden_size: NotRequired[int]
+    num_hidden_layers: NotRequired[int]
+    vocab_size: NotRequired[int]
+    max_position_embeddings: NotRequired[int]
+    image_size: NotRequired[int | list[int]]
+
+
+class Config(TypedDict):
+    """config.json."""
+
+    model_type: str
+    text_config: NotRequired[Tower | None]
+    vision_config: NotRequired[Tower | None]
+
+
+class Pixels(TypedDict):
+    """preprocessor_config.json, or `image_processor` of processor_config.json."""
+
+    size: NotRequired[int | dict[str, int | None] | None]
+    crop_size: NotRequired[int | dict[str, int | None] | None]
+    image_mean: NotRequired[list[float] | None]
+    image_std: NotRequired[list[float] | None]
+    resample: NotRequired[int | None]
+    rescale_factor: NotRequired[float | None]
+    image_processor_type: NotRequired[str]
+
+
+class Processor(TypedDict):
+    """processor_config.json."""
+
+    image_processor: NotRequired[Pixels]
+
+
+def find_folder(spec: str, *, revision: str | None = None, allow_download: bool = False) -> tuple[Path, str]:
+    """Folder and name of a `transformers:` spec, downloaded where that is allowed and needed. Raises `UserError`."""
+    family, rest = sources.split_spec(spec)
+    if family != "transformers":
+        raise UserError(f"{spec!r} is not a model of transformers. Write one of {sources.SPECS}.")
+    name, asked = sources.split_revision(rest)
+    place = sources.repo_and_folder(name)
+    if place is None:
+        folder = sources.local_path(name)
+        return folder, folder.name
+    repo, inside = place
+    before = f"{inside}/" if inside else ""
+    listed = sources.repo_listing(repo, asked or revision) if allow_download else []
+    weights = _chosen(file.removeprefix(before) for file in listed if file.startswith(before))
+    files = weights.files if weights is not None else (f"{STEM_OF_TRANSFORMERS}.safetensors",)
+    patterns = [f"{before}{file}" for file in (*BESIDE, *files)]
+    root = sources.repo_folder(repo, patterns, allow_download=allow_download, revision=asked or revision)
+    return root / inside, name
+
+
+def cached_folder(spec: str, revision: str | None = None) -> Path | None:
+    """The folder of a spec where its config is on this machine. Never reaches the network."""
+    name, asked = sources.split_revision(sources.split_spec(spec)[1])
+    place = sources.repo_and_folder(name)
+    if place is None:
+        return sources.local_path(name)
+    config = sources.cached_file(place[0], ["/".join(filter(None, (place[1], CONFIG)))], asked or revision)
+    return None if config is None else config.parent
+
+
+def check_folder(folder: Path, name: str) -> None:
+    """Raises `UserError` naming the first thing that is missing from a folder, or broken in it.
+
+    Reads configs and the headers of weights.
+    """
+    read_model_config(folder, name)
+    checked_weights(folder, name)
+    pixels_config(folder, name)
+    if not any((folder / file).is_file() for file in TOKENIZER):
+        raise UserError(NO_PART.format(name=name, what="tokenizer", files=f"{TOKENIZER[0]} or {TOKENIZER[1]}"))
+    for path in tokenizer_files(folder):
+        check_file(path, name)
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+    """The files that a tokenizer is made from."""
+    return sorted({path for pattern in TOKENIZER_FILES for path in folder.glob(pattern)})
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a folder can be loaded as far as its files tell."""
+    try:
+        check_folder(folder, folder.name)
+    except UserError:
+        return False
+    return True
+
+
+def read_model_config(folder: Path, name: str) -> dict[str, Any]:
+    """config.json of a model that is supported. Raises `UserError`."""
+    if not folder.is_dir():
+        raise UserError(NO_FOLDER.format(name=name))
+    if not (folder / CONFIG).is_file():
+        inside = sorted(path.parent.relative_to(folder).as_posix() for path in folder.glob(f"**/{CONFIG}"))[:3]
+        within = f" ({', '.join(inside)} in it may be one)" if inside else ""
+        raise UserError(NO_CONFIG.format(name=name, file=CONFIG, within=within))
+    config = read_config(folder / CONFIG, Config, name)
+    kind = config["model_type"]
+    if kind not in KINDS:
+        words = NAFLEX if kind == "siglip2" else ONE_TOWER if kind.startswith(KINDS) else OTHER_KIND
+        raise UserError(words.format(name=name, kind=ascii(kind[:60])[1:-1]))
+    return config
+
+
+def checked_weights(folder: Path, name: str) -> PartWeights:
+    """The files of weights that are read, each of them whole. Raises `UserError`."""
+    weights = _chosen(path.name for path in folder.iterdir())
+    if weights is None:
+        pickled = next(iter(sorted(folder.glob("*.bin"))), None)
+        words = NO_WEIGHTS if pickled is None else ONLY_PICKLED
+        raise UserError(words.format(name=name, stem=STEM_OF_TRANSFORMERS, file=pickled and pickled.name))
+    check_shards(folder, weights, name)
+    for file in weights.files:
+        check_file(folder / file, name)
+    return weights
+
+
+def pixels_config(folder: Path, name: str) -> dict[str, Any]:
+    """How a picture becomes pixels, from either file that may say so. Raises `UserError`."""
+    if (folder / PREPROCESSOR).is_file():
+        return read_config(folder / PREPROCESSOR, Pixels, name)
+    if (folder / PROCESSOR).is_file():
+        found: dict[str, Any] | None = read_config(folder / PROCESSOR, Processor, name).get("image_processor")
+        if found is not None:
+            return found
+    raise UserError(NO_PART.format(name=name, what="preprocessing", files=PREPROCESSOR))
+
+
+def _chosen(names: Iterable[str]) -> PartWeights | None:
+    return choose(names, STEM_OF_TRANSFORMERS)
