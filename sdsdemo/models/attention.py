@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sdsdemo.models.diffusion import LatentDiffusion, frozen_view
+from sdsdemo.models.diffusion import LatentDiffusion
+from sdsdemo.models.frozen import frozen_view
 
 WAY_UP = "up_blocks"
 """What the names of the layers that are read begin with."""
@@ -32,6 +33,8 @@ class AttentionReader:
     """Runs a model's denoiser and reads its cross-attention on the way. Not for two threads at once."""
 
     def __init__(self, model: LatentDiffusion) -> None:
+        """Raises `UserError` for a model whose denoiser is a transformer."""
+        model.check_unet("A map of attention", instead="a map of the errors")
         self._model = copy.copy(model)
         self._model.denoiser = frozen_view(model.denoiser, model.device, model.dtype)
         own = self._model.denoiser.attn_processors

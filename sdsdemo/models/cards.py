@@ -256,11 +256,12 @@ def _needs(family: Family, pixels: int) -> Literal["cpu", "gpu"]:
 def _pixels(family: Family, folder: Path | None) -> int:
     """Native pixels a side from the configs of a folder; 0 where they are not known."""
     if family == "diffusion" and folder is not None:
-        layout = LAYOUTS.get(str(_json(folder / INDEX).get("_class_name")), Layout())
+        index = _json(folder / INDEX)
+        layout = LAYOUTS.get(str(index.get("_class_name")), Layout())
         denoiser, vae = (_json(folder / part / "config.json") for part in (layout.denoiser, "vae"))
         size, blocks = denoiser.get("sample_size"), vae.get("block_out_channels", ())
         known = isinstance(size, int) and isinstance(blocks, list) and 0 < len(blocks) < 10
-        return size * 2 ** (len(blocks) - 1) if known else native_pixels(layout, vae)
+        return size * 2 ** (len(blocks) - 1) if known else native_pixels(layout, vae, index)
     if family in PIXELS:
         file, *keys = PIXELS[family]
         value: Any = _json(folder / file) if folder is not None else {}

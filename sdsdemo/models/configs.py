@@ -76,6 +76,7 @@ class PipelineIndex(TypedDict):
     """model_index.json, whose other keys name the library and the class of a part."""
 
     _class_name: str
+    default_sample_size: NotRequired[int | None]
 
 
 class UNet(TypedDict):
@@ -169,7 +170,8 @@ def read_config(path: Path, shape: Any, name: str) -> dict[str, Any]:
     """A config of the model `name`, checked. Raises `UserError` naming the file and the first thing that is wrong."""
     check_file(path, name)
     try:
-        value: dict[str, Any] = shaped(from_json(path.read_bytes()), shape)
+        open_ended = shape is Scheduler  # diffusers writes -Infinity for the lambda_min_clipped of a DPM solver
+        value: dict[str, Any] = shaped(from_json(path.read_bytes(), allow_nan=open_ended), shape)
         check_values(value)
     except (OSError, ValueError) as error:
         raise UserError(NOT_SO.format(file=path.name, name=name, why=ascii(str(error)[:200])[1:-1])) from error

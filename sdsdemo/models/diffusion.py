@@ -8,7 +8,6 @@ Shape suffixes: I image, C caption, B batch, L token, D width, W inner features.
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,16 +19,17 @@ import numpy as np
 import torch
 import transformers
 from PIL.Image import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from sdsdemo.captions.cleaning import clean_caption, clean_captions
 from sdsdemo.core.noising import NoiseSchedule
 from sdsdemo.errors import UserError
 from sdsdemo.models.building import builds_alone
 from sdsdemo.models.diffusion_files import load_part
+from sdsdemo.models.frozen import frozen_view
 from sdsdemo.models.images import clean, fit
 from sdsdemo.models.pipeline_facts import context_length, latent_shape, variance_preserving
-from sdsdemo.models.pipelines import LAYOUTS, Layout, layout_of, read_index
+from sdsdemo.models.pipelines import LAYOUTS, Layout, layout_of, native_pixels, read_index
 from sdsdemo.models.tokenizer_checks import TokenRow, check_ids, check_tokenizer, token_row
 from sdsdemo.types import Region
 
@@ -39,6 +39,10 @@ transformers.logging.disable_progress_bar()  # its bar over the weights of one s
 NO_FIT = (
     "The parts of {name!r} do not fit together{why}: restore its configs, fetch or save the model again, "
     "or choose another one."
+)
+NO_UNET = (
+    "{what} reads the UNet of Stable Diffusion 1, 2 or XL, but {name!r} has a transformer: choose one of those models, "
+    "or {instead}."
 )
 CPU_BYTES = 2_000_000_000
 """What one call of the denoiser may hold in activations where memory is not asked."""
@@ -63,6 +67,8 @@ class Parts:
     tokenizers: tuple[Any, ...]
     """One for each text encoder, in their order."""
     scheduler: Any
+    pixels: int = 0
+    """Native pixels a side, where the pipeline names them and its denoiser does not."""
 
 
 class LatentDiffusion:
@@ -89,7 +95,9 @@ class LatentDiffusion:
         self.vae = frozen_view(parts.vae, self.device, torch.float32)  # in half precision some overflow
         self.text_encoders = [frozen_view(encoder, self.device, self.dtype) for encoder in parts.text_encoders]
         self.tokenizers = parts.tokenizers
+        self.scheduler = parts.scheduler
         self.schedule = self.read_schedule(parts.scheduler)
+        self.named_pixels = parts.pixels
         self.latent_shape = self.read_latent_shape()
         self.pixels = self.latent_shape[1] * self.latent_pixels
         self.context_lengths = self.read_context_lengths()
@@ -113,6 +121,7 @@ class LatentDiffusion:
             text_encoders=tuple(getattr(pipeline, part) for part in encoders),
             tokenizers=tuple(getattr(pipeline, part.replace("text_encoder", "tokenizer")) for part in encoders),
             scheduler=pipeline.scheduler,
+            pixels=native_pixels(layout, pipeline.vae.config, getattr(pipeline, "config", {})),
         )
         model = cls(parts, name=type(pipeline).__name__, device=device)
         model.check_runs()
@@ -132,6 +141,7 @@ class LatentDiffusion:
             text_encoders=tuple(loaded[part] for part in layout.text_encoders),
             tokenizers=tuple(loaded[part] for part in layout.tokenizers),
             scheduler=loaded["scheduler"],
+            pixels=native_pixels(layout, loaded["vae"].config, index),
         )
         try:
             model = cls(parts, name=name, device=device)
@@ -221,7 +231,7 @@ class LatentDiffusion:
 
     def read_latent_shape(self) -> tuple[int, int, int]:
         """(channels, height, width) that the denoiser is at home with. Raises `UserError` where no config tells."""
-        return latent_shape(self.denoiser.config, self.vae.config, self.name)
+        return latent_shape(self.denoiser.config, self.vae.config, self.name, self.named_pixels // self.latent_pixels)
 
     def read_context_lengths(self) -> tuple[int, ...]:
         """For each text encoder the tokens that prompts are padded to."""
@@ -234,7 +244,9 @@ class LatentDiffusion:
 
     def least_side(self) -> int:
         """Elements a side of a latent on which the denoiser can be tried."""
-        return min(self.latent_shape[1], 1 << len(self.denoiser.config.block_out_channels))
+        config = self.denoiser.config
+        least = 1 << len(config.block_out_channels) if self.has_unet else config.patch_size
+        return min(self.latent_shape[1], least)
 
     def normalised(self, mean_I: Tensor) -> Tensor:
         """latent_I as the denoiser takes it, from the VAE's posterior mean."""
@@ -284,12 +296,24 @@ class LatentDiffusion:
         return output_B
 
     @property
+    def has_unet(self) -> bool:
+        """Whether the denoiser is a UNet, and no transformer."""
+        return hasattr(self.denoiser, "mid_block")
+
+    def check_unet(self, what: str, *, instead: str) -> None:
+        """Raises `UserError` where the denoiser is a transformer. what: for which it must not be one."""
+        if not self.has_unet:
+            raise UserError(NO_UNET.format(what=what, name=self.name, instead=instead))
+
+    @property
     def inner_width(self) -> int:
         """W of `inner_features`."""
+        self.check_unet("The objective features", instead="another objective")
         return int(self.denoiser.config.block_out_channels[-1])
 
     def inner_features(self, noisy_B: Tensor, timestep_B: Tensor, condition_B: Any) -> Tensor:
-        """feature_BW: the output of the denoiser's middle block, a mean over places, float32."""
+        """feature_BW: the output of the UNet's middle block, a mean over places, float32."""
+        self.check_unet("The objective features", instead="another objective")
         found: list[Tensor] = []
         hook = self.denoiser.mid_block.register_forward_hook(lambda module, given, output: found.append(output))
         try:
@@ -304,17 +328,6 @@ class LatentDiffusion:
         sample = elements * self.dtype.itemsize * BYTES_PER_ELEMENT
         free = torch.cuda.mem_get_info(self.device)[0] // 2 if self.device.type == "cuda" else CPU_BYTES
         return max(1, min(MOST_AT_ONCE, free // sample))
-
-
-def frozen_view(module: nn.Module, device: torch.device, dtype: torch.dtype) -> Any:
-    """A module of its own with the same weights, without copying them where precision and place are right already.
-
-    Its flags, mode, precision and place can be set without touching the module that was given.
-    """
-    shared: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in module.parameters()}
-    shared |= {id(b): b.detach() for b in module.buffers()}
-    view = copy.deepcopy(module, shared).eval()
-    return nn.Module.to(view, device=device, dtype=dtype)  # diffusers' own `to` warns whenever it meets a precision
 
 
 def _size(tensor: Tensor) -> str:

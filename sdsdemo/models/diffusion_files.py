@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from sdsdemo.errors import UserError
-from sdsdemo.models import sources
+from sdsdemo.models import sources, t5gemma
 from sdsdemo.models.configs import kind_of
 from sdsdemo.models.finite import check_finite
 from sdsdemo.models.pipelines import (
@@ -69,7 +70,8 @@ def weights_in_repo(repo: str, layout: Layout, revision: str | None, allow_downl
 def load_part(folder: Path, part: str, named: Any, name: str) -> Any:
     """One part by the [library, class] that the index names, in single precision, from safetensors only."""
     library, kind = class_named(named, part, name)
-    if not hasattr(importlib.import_module(library), kind):
+    load = _loader(library, kind)
+    if load is None:
         raise UserError(not_provided(kind, part, name))
     check_configs(folder, part, name)
     options: dict[str, Any] = {"local_files_only": True}
@@ -79,7 +81,7 @@ def load_part(folder: Path, part: str, named: Any, name: str) -> Any:
         variant = checked_weights(folder, part, name).variant
         options |= {precision: torch.float32, "use_safetensors": True, "variant": variant, "output_loading_info": True}
     try:
-        loaded = getattr(importlib.import_module(library), kind).from_pretrained(folder / part, **options)
+        loaded = load(folder / part, **options)
     except Exception as error:  # what a strange file makes of the libraries' constructors is an open set
         raise UserError(MISSING.format(part=part, name=name)) from error
     if not has_weights:
@@ -88,6 +90,13 @@ def load_part(folder: Path, part: str, named: Any, name: str) -> Any:
     _check_loaded(info, part, name)
     check_finite(module.state_dict(), f"{name}/{part}")
     return module
+
+
+def _loader(library: str, kind: str) -> Callable[..., Any] | None:
+    """`from_pretrained` of a class; None where its library has no such class."""
+    if kind == t5gemma.KIND:
+        return t5gemma.load_encoder
+    return getattr(getattr(importlib.import_module(library), kind, None), "from_pretrained", None)
 
 
 def _check_loaded(info: Any, part: str, name: str) -> None:

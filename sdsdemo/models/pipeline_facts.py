@@ -14,12 +14,20 @@ FLOW_STEPS = 1000
 """Noise levels of a flow model, as all of them were trained with."""
 
 
+OTHER_SCHEDULER = (
+    "The scheduler of {name!r} is a {kind}, which is none of its family: restore "
+    "scheduler/scheduler_config.json, or fetch the model again."
+)
+
+
 def variance_preserving(scheduler: Any, name: str) -> NoiseSchedule:
     """The noise levels that the model was trained with. Raises `UserError` for a target that is not supported."""
     target = scheduler.config.get("prediction_type", "epsilon")
     alpha_bar_T = getattr(scheduler, "alphas_cumprod", None)
-    if target not in PREDICTIONS or alpha_bar_T is None:
-        kind = type(scheduler).__name__
+    kind = type(scheduler).__name__
+    if alpha_bar_T is None:
+        raise UserError(OTHER_SCHEDULER.format(name=name, kind=kind))
+    if target not in PREDICTIONS:
         raise UserError(f"{name!r} predicts {target!r} with a {kind}; supported: {', '.join(PREDICTIONS)}.")
     alpha_bar_T = alpha_bar_T.detach().float().clone()
     if not bool(((alpha_bar_T >= 0) & (alpha_bar_T <= 1)).all()):
@@ -27,12 +35,13 @@ def variance_preserving(scheduler: Any, name: str) -> NoiseSchedule:
     return NoiseSchedule(prediction=PREDICTIONS[target], alpha_bar=alpha_bar_T)
 
 
-def latent_shape(unet: Any, vae: Any, name: str) -> tuple[int, int, int]:
-    """(channels, height, width) from the configs of denoiser and VAE."""
+def latent_shape(unet: Any, vae: Any, name: str, side: int = 0) -> tuple[int, int, int]:
+    """(channels, height, width) from the configs of denoiser and VAE; `side` where the denoiser's names no size."""
     check_channels(unet.in_channels, vae.latent_channels, name)
-    if not isinstance(unet.sample_size, int):
+    size = unet.get("sample_size", side or None)
+    if not isinstance(size, int):
         raise UserError(f"The config of {name!r} does not name one native size: choose a model of square pictures.")
-    return (unet.in_channels, unet.sample_size, unet.sample_size)
+    return (unet.in_channels, size, size)
 
 
 def check_channels(taken: int, given: int, name: str) -> None:
@@ -48,6 +57,14 @@ def context_length(tokenizer: Any, text_encoder: Any) -> int:
     """Tokens that prompts are padded to: the tokenizer's, or the text encoder's where the tokenizer names none."""
     length = int(tokenizer.model_max_length)
     return length if length < 100_000 else int(text_encoder.config.max_position_embeddings)
+
+
+def flow_matching(scheduler: Any, name: str) -> NoiseSchedule:
+    """`rectified_flow`. Raises `UserError` for a scheduler of another kind."""
+    kind = type(scheduler).__name__
+    if not kind.startswith("FlowMatch"):
+        raise UserError(OTHER_SCHEDULER.format(name=name, kind=kind))
+    return rectified_flow()
 
 
 def rectified_flow() -> NoiseSchedule:

@@ -68,6 +68,14 @@ LAYOUTS = {
     "StableDiffusionXLPipeline": Layout(text_encoders=("text_encoder", "text_encoder_2")),
     "Flux2KleinPipeline": Layout(denoiser="transformer", pixels=1024),
     "ZImagePipeline": Layout(denoiser="transformer", pixels=1024),
+    "StableDiffusion3Pipeline": Layout(
+        denoiser="transformer",
+        text_encoders=("text_encoder", "text_encoder_2", "text_encoder_3"),
+        optional=("text_encoder_3",),
+    ),
+    "PixArtAlphaPipeline": Layout(denoiser="transformer"),
+    "PixArtSigmaPipeline": Layout(denoiser="transformer"),
+    "PRXPipeline": Layout(denoiser="transformer", pixels=512, pixels_key="default_sample_size"),
 }
 """Pipelines that can be scored with, by the class that the index names."""
 
@@ -86,10 +94,12 @@ def check_pipeline(folder: Path, name: str) -> None:
             checked_weights(folder, part, name)
 
 
-def native_pixels(layout: Layout, vae: Mapping[str, Any]) -> int:
-    """Pixels a side of a family whose denoiser's config has no `sample_size`, from its VAE's; else 0."""
+def native_pixels(layout: Layout, vae: Mapping[str, Any], index: Mapping[str, Any] | None = None) -> int:
+    """Pixels a side of a family whose denoiser names no size: as its index or its VAE says, or as usual; or 0."""
     defaults = vae.get("_use_default_values", ())  # what diffusers filled in and no file says
     size = vae.get("sample_size") if "sample_size" not in defaults else None
+    if layout.pixels_key:
+        size = (index or {}).get(layout.pixels_key)
     return size if layout.pixels and isinstance(size, int) else layout.pixels
 
 

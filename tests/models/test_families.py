@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +26,13 @@ from sdsdemo.types import Budget, Evidence, Example, Picture
 from tests import twins
 from tests.models.families.family import CAPTIONS, SIDE, Family
 from tests.models.families.flux2_klein import FLUX2_KLEIN
+from tests.models.families.pixart import PIXART_ALPHA, PIXART_SIGMA
+from tests.models.families.prx import PRX
+from tests.models.families.sd3 import SD3
 from tests.models.families.sdxl import SDXL
 from tests.models.families.z_image import Z_IMAGE
 
-ALL = (SDXL, FLUX2_KLEIN, Z_IMAGE)
+ALL = (SDXL, FLUX2_KLEIN, Z_IMAGE, SD3, PIXART_ALPHA, PIXART_SIGMA, PRX)
 BUDGET = Budget(timesteps=3, noises=2, seed=5)
 each_family = pytest.mark.parametrize("family", ALL, ids=lambda family: family.kind)
 
@@ -88,6 +94,39 @@ def test_losses_are_those_of_a_plain_loop_over_diffusers(
     expected = plain_losses(family, pipe, images, captions, scores.evidence)
     np.testing.assert_allclose(scores.evidence.loss_ICTN, expected, rtol=1e-4, atol=1e-4)
     assert np.ptp(expected, axis=1).min() > 1e-6  # captions count
+
+
+@each_family
+@torch.no_grad()
+def test_the_denoiser_is_handed_what_its_pipeline_hands_it(family: Family, folders: dict[str, Path]) -> None:
+    pipe = pipeline(family, folders[family.kind])
+    model = from_pipeline(pipe)
+    noise = torch.randn(1, *model.latent_shape, generator=torch.Generator().manual_seed(4))
+    usual = {"guidance_scale": 1.0, "num_inference_steps": 2, "output_type": "latent", "latents": noise}
+    with handed(pipe.components[_denoiser_of(pipe)]) as theirs:
+        pipe(CAPTIONS[0], **usual, **family.call)
+    with handed(model.denoiser) as ours:
+        model.denoise(noise, pipe.scheduler.timesteps[:1], model.encode_prompts([CAPTIONS[0]]))
+    noisy = {"sample", "hidden_states"}
+    assert ours.keys() == theirs.keys()
+    for name in theirs.keys() - noisy:
+        torch.testing.assert_close(ours[name].float().reshape(theirs[name].shape), theirs[name].float())
+
+
+@contextmanager
+def handed(denoiser: torch.nn.Module) -> Iterator[dict[str, Any]]:
+    """The tensors of the first call by their names, those of a dict by their own; filled while it lasts."""
+    found: dict[str, Any] = {}
+    forward = inspect.signature(type(denoiser).forward)
+
+    def keep(module: torch.nn.Module, args: Any, kwargs: Any) -> None:
+        for name, value in forward.bind(module, *args, **kwargs).arguments.items():
+            inside = value if isinstance(value, dict) else {name: value}
+            found.update({k: part for k, part in inside.items() if isinstance(part, torch.Tensor) and k not in found})
+
+    hook = denoiser.register_forward_pre_hook(keep, with_kwargs=True)
+    yield found
+    hook.remove()
 
 
 @each_family

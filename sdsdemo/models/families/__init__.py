@@ -9,6 +9,9 @@ import torch
 from sdsdemo.models.diffusion import LatentDiffusion
 from sdsdemo.models.diffusion_files import find_pipeline
 from sdsdemo.models.families.flux2_klein import Flux2Klein
+from sdsdemo.models.families.pixart import PixArtAlpha, PixArtSigma
+from sdsdemo.models.families.prx import PRX
+from sdsdemo.models.families.sd3 import StableDiffusion3
 from sdsdemo.models.families.sdxl import StableDiffusionXL
 from sdsdemo.models.families.z_image import ZImage
 from sdsdemo.models.pipelines import read_index
@@ -18,6 +21,10 @@ FAMILIES: dict[str, type[LatentDiffusion]] = {
     "StableDiffusionXLPipeline": StableDiffusionXL,
     "Flux2KleinPipeline": Flux2Klein,
     "ZImagePipeline": ZImage,
+    "StableDiffusion3Pipeline": StableDiffusion3,
+    "PixArtAlphaPipeline": PixArtAlpha,
+    "PixArtSigmaPipeline": PixArtSigma,
+    "PRXPipeline": PRX,
 }
 """By the class that `model_index.json` names: one for each of `pipelines.LAYOUTS`."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ class Family:
     exact: Callable[[Any, Tensor, Tensor], Callable[..., Any]]
     """(pipeline, latent, noise) -> a `forward` for the denoiser that solves its inputs for the exact target, from the
     noisy latent and the time that it is given, in the family's own convention."""
+    call: dict[str, Any] = field(default_factory=dict)
+    """What a call of the pipeline needs beside the usual arguments to draw at the twin's size."""
 
 
 def usual_latent(pipe: Any, pixels: Tensor) -> Tensor:
@@ -56,3 +58,24 @@ def exact_epsilon(pipe: Any, latent: Tensor, _noise: Tensor) -> Callable[..., An
         return ((sample - alpha_bar.sqrt() * latent) / (1 - alpha_bar).sqrt(),)
 
     return forward
+
+
+def flowed(latent: Tensor, noise: Tensor, step: int) -> Tensor:
+    """x_t = (1 - sigma) z + sigma eps, with sigma = step / 1000."""
+    return latent + step / 1000 * (noise - latent)
+
+
+def exact_flow(sigma_of_one: float) -> Callable[[Any, Tensor, Tensor], Callable[..., Any]]:
+    """`exact` of a flow: eps - z = (x_t - z) / sigma, from sigma as the network is given it.
+
+    sigma_of_one: what a time of 1 means, 1 / 1000 for a network that is handed 1000 sigma.
+    """
+
+    def exact(_pipe: Any, latent: Tensor, _noise: Tensor) -> Callable[..., Any]:
+        def forward(hidden_states: Tensor, timestep: Tensor, *_: Any, **__: Any) -> tuple[Tensor]:
+            sigma = timestep.reshape(-1, 1, 1, 1) * sigma_of_one
+            return ((hidden_states - latent) / sigma,)
+
+        return forward
+
+    return exact

@@ -1,0 +1,20 @@
+"""A view of a module that shares its weights and can be set otherwise. Knows no family."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def frozen_view(module: nn.Module, device: torch.device, dtype: torch.dtype) -> Any:
+    """A module of its own with the same weights, without copying them where precision and place are right already.
+
+    Its flags, mode, precision and place can be set without touching the module that was given.
+    """
+    shared: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in module.parameters()}
+    shared |= {id(b): b.detach() for b in module.buffers()}
+    view = copy.deepcopy(module, shared).eval()
+    return nn.Module.to(view, device=device, dtype=dtype)  # diffusers' own `to` warns whenever it meets a precision
