@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,10 @@ from sdsdemo.models.weights import choose, stem_of
 OTHER_WEIGHTS = (
     "The weights of the {part} of {name!r} do not fit its config ({key}), and would be replaced by random ones: fetch "
     "or save the model again."
+)
+NEEDS_SENTENCEPIECE = (
+    "The {part} of {name!r} is a SentencePiece model, which takes two more packages to read: "
+    "pip install sentencepiece protobuf."
 )
 MISSING = "The {part} of {name!r} is missing or broken: fetch or save the model again."
 
@@ -74,6 +79,7 @@ def load_part(folder: Path, part: str, named: Any, name: str) -> Any:
     if load is None:
         raise UserError(not_provided(kind, part, name))
     check_configs(folder, part, name)
+    _check_readable(folder / part, part, name)
     options: dict[str, Any] = {"local_files_only": True}
     has_weights = kind_of(part) not in ("scheduler", "tokenizer")
     if has_weights:
@@ -97,6 +103,20 @@ def _loader(library: str, kind: str) -> Callable[..., Any] | None:
     if kind == t5gemma.KIND:
         return t5gemma.load_encoder
     return getattr(getattr(importlib.import_module(library), kind, None), "from_pretrained", None)
+
+
+def _check_readable(folder: Path, part: str, name: str) -> None:
+    """Raises `UserError` for a tokenizer that only packages can read that are not here, as PixArt's."""
+    is_model = kind_of(part) == "tokenizer" and any(folder.glob("*.model")) and not (folder / "tokenizer.json").exists()
+    if is_model and not (_is_here("sentencepiece") and _is_here("google.protobuf")):
+        raise UserError(NEEDS_SENTENCEPIECE.format(part=part, name=name))
+
+
+def _is_here(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:  # of a package above it
+        return False
 
 
 def _check_loaded(info: Any, part: str, name: str) -> None:

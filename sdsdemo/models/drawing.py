@@ -1,7 +1,10 @@
-"""Pictures that a denoiser draws for captions: DDIM with classifier-free guidance, by diffusers' own scheduler.
+"""Pictures that a denoiser draws for captions: with classifier-free guidance, by diffusers' own schedulers.
 
-A model that draws a caption wrong cannot be expected to score it right. Song et al. 2021 (arXiv 2010.02502); Ho &
-Salimans 2022 (arXiv 2207.12598).
+    epsilon, v    DDIM over the model's own noise levels, Song et al. 2021 (arXiv 2010.02502)
+    flow          Euler steps x' = x + (sigma' - sigma) v_hat, over sigmas that its scheduler shifts towards noise
+
+A model that draws a caption wrong cannot be expected to score it right. Guidance: Ho & Salimans 2022 (arXiv
+2207.12598).
 
 Shape suffixes: C caption, S seed, B = C x S.
 """
@@ -20,6 +23,8 @@ from sdsdemo.models.precision import exactly
 
 GUIDANCE = 3.0
 """Weight of the caption: 1 is none. Stable Diffusion's own default, 7.5, oversaturates small models."""
+TOKEN_PIXELS = 16
+"""Pixels a side that a transformer reads as one token: patches of two by two in a latent of an eighth."""
 
 
 def draw(
@@ -29,10 +34,10 @@ def draw(
 
     Yields uint8 [C, S, pixels, pixels, 3], `looks` times, evenly spread over the steps. Captions meet the same noise
     of a seed, so that what differs is the caption's doing. Costs 2 x C x S x steps evaluations, `at_once` a call.
-    Raises `ValueError` for a model that is no diffusion model of epsilon or v.
     """
-    scheduler = _scheduler(model, steps)
-    latent_B = _noise(model, captions, seeds) * scheduler.init_noise_sigma
+    is_flow = model.schedule.prediction == "flow"
+    scheduler = _flow(model, steps) if is_flow else _ddim(model, steps)
+    latent_B = _noise(model, captions, seeds)
     shape = (len(captions), len(seeds), model.pixels, model.pixels, 3)
     shown = {round((look + 1) * steps / looks) - 1 for look in range(looks)}
     with exactly(model.device):
@@ -43,8 +48,9 @@ def draw(
             parts = zip(torch.split(latent_B, at_once), torch.split(caption_B, at_once), strict=True)
             output_B = torch.cat([_guided(model, latent, timestep, encoded, caption) for latent, caption in parts])
             step = scheduler.step(output_B, timestep, latent_B)
+            guess_B = latent_B - scheduler.sigmas[k] * output_B if is_flow else step.pred_original_sample
             latent_B = step.prev_sample
-            picture_B = model.decode_latents(step.pred_original_sample) if k in shown else None
+            picture_B = model.decode_latents(guess_B) if k in shown else None
         if picture_B is not None:
             yield picture_B.reshape(shape)
 
@@ -63,13 +69,27 @@ def _noise(model: LatentDiffusion, captions: Sequence[str], seeds: Sequence[int]
     return torch.stack(noise * len(captions)).to(model.device)
 
 
-def _scheduler(model: LatentDiffusion, steps: int) -> Any:
+def _flow(model: LatentDiffusion, steps: int) -> Any:
+    """Euler with the shift of the pipeline's own scheduler; exp(mu) where it depends on the size of the picture.
+
+    mu = line through (base_image_seq_len, base_shift) and (max_image_seq_len, max_shift), at the number of tokens
+    """
+    from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+
+    scheduler: Any = FlowMatchEulerDiscreteScheduler.from_config(model.scheduler.config)
+    config, tokens = scheduler.config, (model.pixels // TOKEN_PIXELS) ** 2
+    slope = (config.max_shift - config.base_shift) / (config.max_image_seq_len - config.base_image_seq_len)
+    mu = config.base_shift + slope * (tokens - config.base_image_seq_len)
+    scheduler.set_timesteps(steps, mu=mu, device=model.device)
+    return scheduler
+
+
+def _ddim(model: LatentDiffusion, steps: int) -> Any:
     """DDIM over the model's own noise levels."""
     from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
     alpha_bar_T = model.schedule.alpha_bar
-    if alpha_bar_T is None:
-        raise ValueError(f"{model.name} predicts a flow, which DDIM does not draw")
+    assert alpha_bar_T is not None
     target = {"epsilon": "epsilon", "v": "v_prediction"}[model.schedule.prediction]
     scheduler = DDIMScheduler(
         num_train_timesteps=len(alpha_bar_T),

@@ -42,6 +42,8 @@ class Layout:
     """Text encoders that an index may leave out, as Stable Diffusion 3 does where memory is short."""
     pixels: int = 0
     """Native pixels a side of a family whose denoiser's config has no `sample_size`: used where its VAE's has none."""
+    pixels_key: str = ""
+    """What the index calls them in a family whose index has them, and no config."""
 
     @property
     def tokenizers(self) -> tuple[str, ...]:

@@ -5,19 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline
+from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, StableDiffusionPipeline
 
 from sdsdemo.app.workbench import Workbench
-from sdsdemo.core.noising import NoiseSchedule
 from sdsdemo.errors import UserError
 from sdsdemo.models import drawing
 from sdsdemo.models.diffusion import LatentDiffusion
-from sdsdemo.models.families import load_diffusion
+from sdsdemo.models.families import from_pipeline, load_diffusion
 from sdsdemo.settings import Settings
 from tests import twins
+from tests.models.families.family import Family
+from tests.models.families.prx import PRX
+from tests.models.families.sd3 import SD3
 
 CAPTIONS = ["a red star left of a blue circle", "a blue star left of a red circle"]
 SEEDS = [3, 4, 5]
@@ -71,10 +74,33 @@ def test_how_many_are_computed_at_once_changes_no_picture(model: LatentDiffusion
     assert np.abs(together - apart).max() <= 1
 
 
-def test_a_flow_model_is_refused(model: LatentDiffusion) -> None:
-    model.schedule = NoiseSchedule(prediction="flow", sigma=torch.linspace(0.001, 1, 1000))
-    with pytest.raises(ValueError, match="flow"):
-        drawn(model)
+@pytest.mark.parametrize(
+    ("family", "scheduler"), [(SD3, {"shift": 3.0}), (SD3, {"use_dynamic_shifting": True}), (PRX, {"shift": 3.0})]
+)
+def test_flow_models_draw_what_their_pipelines_draw(family: Family, scheduler: dict[str, Any], tmp_path: Path) -> None:
+    family.save(tmp_path)
+    pipe: Any = getattr(diffusers, family.kind).from_pretrained(tmp_path)
+    pipe.scheduler = FlowMatchEulerDiscreteScheduler(**scheduler)
+    pipe.set_progress_bar_config(disable=True)
+    model = from_pipeline(pipe)
+    looks = drawn(model, steps=2)
+    for c, caption in enumerate(CAPTIONS):
+        for s, seed in enumerate(SEEDS):
+            noise = torch.randn(1, *model.latent_shape, generator=torch.Generator().manual_seed(seed))
+            asked = {"num_inference_steps": 2, "guidance_scale": drawing.GUIDANCE, "latents": noise}
+            expected = pipe(caption, output_type="np", **asked, **family.call).images[0] * 255
+            assert np.abs(looks[-1, c, s] - expected).max() < 1
+    assert not np.array_equal(looks[0], looks[-1])
+
+
+def test_the_first_look_at_a_flow_is_the_exact_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    SD3.save(tmp_path)
+    model = load_diffusion(f"diffusers:{tmp_path}")
+    latent = torch.randn(1, *model.latent_shape, generator=torch.Generator().manual_seed(1))
+    monkeypatch.setattr(model.denoiser, "forward", SD3.exact(None, latent, latent))
+    first, last = drawn(model, CAPTIONS[:1])
+    clean = model.decode_latents(latent)[0].astype(int)
+    assert max(np.abs(look.astype(int) - clean).max() for look in (first, last)) <= 1
 
 
 def test_the_workbench_refuses_what_cannot_be_drawn() -> None:

@@ -36,6 +36,16 @@ class PRX(LatentDiffusion):
         mask_CL = tokens["attention_mask"].bool()
         return self.text_encoders[0](input_ids=tokens["input_ids"], attention_mask=mask_CL)[0], mask_CL
 
+    @property
+    def latent_pixels(self) -> int:
+        return int(getattr(self.vae, "spatial_compression_ratio", None) or super().latent_pixels)
+
+    def encode_pixels(self, pixels_I: Tensor) -> Tensor:
+        """As usual; DC-AE gives one latent and no posterior."""
+        encoded = self.vae.encode(pixels_I.to(self.device))
+        latent_I: Tensor = encoded.latent if hasattr(encoded, "latent") else encoded.latent_dist.mean
+        return self.normalised(latent_I)
+
     def predict(self, noisy_B: Tensor, timestep_B: Tensor, condition_B: Any) -> Tensor:
         """noise - latent."""
         state_BLD, mask_BL = condition_B

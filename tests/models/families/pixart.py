@@ -18,7 +18,7 @@ LINEAR = {"beta_schedule": "linear", "beta_start": 0.0001, "beta_end": 0.02}
 
 def save(folder: Path) -> None:
     """Twice as many channels out as in, and the names of classes of the time when it was published."""
-    _pipeline(PixArtAlphaPipeline).save_pretrained(folder)
+    pipeline(PixArtAlphaPipeline).save_pretrained(folder)
     rename(folder, transformer="Transformer2DModel")
     path = folder / "transformer" / "config.json"
     path.write_text(path.read_text().replace("PixArtTransformer2DModel", "Transformer2DModel"))
@@ -26,22 +26,22 @@ def save(folder: Path) -> None:
 
 def save_sigma(folder: Path) -> None:
     """The same with other weights."""
-    _pipeline(PixArtSigmaPipeline, seed=1).save_pretrained(folder)
+    pipeline(PixArtSigmaPipeline, seed=1).save_pretrained(folder)
 
 
-def _pipeline(kind: Any, seed: int = 0, **changes: Any) -> Any:
+def pipeline(kind: Any, seed: int = 0, **changes: Any) -> Any:
+    """One of a class, whose transformer has other settings where `changes` says so."""
     torch.manual_seed(seed)
     return kind(
         vae=twins.vae(),
         text_encoder=t5(16),
         tokenizer=t5_tokenizer(),
-        transformer=transformer(),
+        transformer=_transformer(**changes),
         scheduler=DPMSolverMultistepScheduler(**LINEAR),
     )
 
 
-def transformer(**changes: Any) -> Any:
-    """A transformer of two layers."""
+def _transformer(**changes: Any) -> Any:
     usual: dict[str, Any] = {
         "sample_size": 4,
         "num_layers": 2,

@@ -18,24 +18,29 @@ WIDTH, TOKENS = 16, 40
 
 def save(folder: Path) -> None:
     """Latents as of FLUX.1; the index names the native size, the text encoder has the config of both halves."""
-    torch.manual_seed(0)
-    pipe: Any = PRXPipeline(
-        vae=twins.vae(latent_channels=16, scaling_factor=0.3611, shift_factor=0.1159),
-        text_encoder=t5gemma(WIDTH),
-        tokenizer=gemma_tokenizer(TOKENS),
-        transformer=_transformer(),
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
-        default_sample_size=SIDE,
-    )
-    pipe.save_pretrained(folder)
+    vae = twins.vae(latent_channels=16, scaling_factor=0.3611, shift_factor=0.1159)
+    pipeline(vae=vae, channels=16).save_pretrained(folder)
     rename(folder, tokenizer="GemmaTokenizerFast")
     describe_both_halves(folder / "text_encoder", WIDTH)
 
 
-def _transformer() -> Any:
+def pipeline(*, vae: Any, channels: int) -> Any:
+    """A pipeline around an autoencoder whose latents have so many channels."""
+    torch.manual_seed(0)
+    return PRXPipeline(
+        vae=vae,
+        text_encoder=t5gemma(WIDTH),
+        tokenizer=gemma_tokenizer(TOKENS),
+        transformer=_transformer(channels),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        default_sample_size=SIDE,
+    )
+
+
+def _transformer(channels: int) -> Any:
     """With weights where training begins with zeros, as captions count for nothing then."""
     transformer: Any = PRXTransformer2DModel(
-        context_in_dim=WIDTH, hidden_size=16, mlp_ratio=2.0, num_heads=2, depth=2, axes_dim=[4, 4]
+        in_channels=channels, context_in_dim=WIDTH, hidden_size=16, mlp_ratio=2.0, num_heads=2, depth=2, axes_dim=[4, 4]
     )
     for block in transformer.blocks:
         torch.nn.init.normal_(block.modulation.lin.weight, std=0.3)
