@@ -102,12 +102,12 @@ def test_the_denoiser_is_handed_what_its_pipeline_hands_it(family: Family, folde
     pipe = pipeline(family, folders[family.kind])
     model = from_pipeline(pipe)
     noise = torch.randn(1, *model.latent_shape, generator=torch.Generator().manual_seed(4))
-    usual = {"guidance_scale": 1.0, "num_inference_steps": 2, "output_type": "latent", "latents": noise}
+    usual = {"guidance_scale": 1.0, "num_inference_steps": 2, "output_type": "latent", "height": SIDE, "width": SIDE}
     with handed(pipe.components[_denoiser_of(pipe)]) as theirs:
-        pipe(CAPTIONS[0], **usual, **family.call)
+        pipe(prompt=CAPTIONS[0], **usual | family.call)
     with handed(model.denoiser) as ours:
         model.denoise(noise, pipe.scheduler.timesteps[:1], model.encode_prompts([CAPTIONS[0]]))
-    noisy = {"sample", "hidden_states"}
+    noisy = {"sample", "hidden_states", "x 0"}
     assert ours.keys() == theirs.keys()
     for name in theirs.keys() - noisy:
         torch.testing.assert_close(ours[name].float().reshape(theirs[name].shape), theirs[name].float())
@@ -115,13 +115,15 @@ def test_the_denoiser_is_handed_what_its_pipeline_hands_it(family: Family, folde
 
 @contextmanager
 def handed(denoiser: torch.nn.Module) -> Iterator[dict[str, Any]]:
-    """The tensors of the first call by their names, those of a dict by their own; filled while it lasts."""
+    """The tensors of the first call by their names, in a list by their places too; filled while it lasts."""
     found: dict[str, Any] = {}
     forward = inspect.signature(type(denoiser).forward)
 
     def keep(module: torch.nn.Module, args: Any, kwargs: Any) -> None:
         for name, value in forward.bind(module, *args, **kwargs).arguments.items():
             inside = value if isinstance(value, dict) else {name: value}
+            if isinstance(value, list):
+                inside = {f"{name} {k}": part for k, part in enumerate(value)}
             found.update({k: part for k, part in inside.items() if isinstance(part, torch.Tensor) and k not in found})
 
     hook = denoiser.register_forward_pre_hook(keep, with_kwargs=True)

@@ -66,4 +66,11 @@ def exact(_pipe: Any, latent: Tensor, _noise: Tensor) -> Callable[..., Any]:
     return forward
 
 
-Z_IMAGE = Family(kind="ZImagePipeline", save=save, latent=usual_latent, residual=residual, exact=exact)
+Z_IMAGE = Family(
+    kind="ZImagePipeline",
+    save=save,
+    latent=usual_latent,
+    residual=residual,
+    exact=exact,
+    call={"guidance_scale": 0.0},  # where others take 1 for none
+)
