@@ -14,6 +14,8 @@ Row = tuple[int, ...]
 """The tokens of a prompt."""
 REMEMBERED = 256
 """Prompts whose condition is kept while a benchmark is scored: 61 MB for Stable Diffusion 1."""
+MOST_BYTES = 1_000_000_000
+"""What all of them may take: 63 prompts of FLUX.2 klein in single precision, which would be 4 GB for 256."""
 
 
 class Conditions:
@@ -33,6 +35,14 @@ class Conditions:
         for row in prompt_of:
             self._known.move_to_end(row)
         found = self._model.join([self._known[row] for row in prompt_of])
-        while len(self._known) > REMEMBERED:
+        kept = min(REMEMBERED, MOST_BYTES // max(1, _bytes(found) // max(1, len(prompt_of))))
+        while len(self._known) > kept:
             self._known.popitem(last=False)
         return found
+
+
+def _bytes(condition: Any) -> int:
+    """What a condition takes in memory."""
+    if isinstance(condition, tuple):
+        return sum(map(_bytes, condition))
+    return int(condition.nbytes)
