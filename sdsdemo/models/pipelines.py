@@ -78,6 +78,7 @@ LAYOUTS = {
     "PixArtAlphaPipeline": Layout(denoiser="transformer"),
     "PixArtSigmaPipeline": Layout(denoiser="transformer"),
     "PRXPipeline": Layout(denoiser="transformer", pixels=512, pixels_key="default_sample_size"),
+    "Lumina2Pipeline": Layout(denoiser="transformer"),
 }
 """Pipelines that can be scored with, by the class that the index names."""
 

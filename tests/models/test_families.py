@@ -26,13 +26,14 @@ from sdsdemo.types import Budget, Evidence, Example, Picture
 from tests import twins
 from tests.models.families.family import CAPTIONS, SIDE, Family
 from tests.models.families.flux2_klein import FLUX2_KLEIN
+from tests.models.families.lumina2 import LUMINA2
 from tests.models.families.pixart import PIXART_ALPHA, PIXART_SIGMA
 from tests.models.families.prx import PRX
 from tests.models.families.sd3 import SD3
 from tests.models.families.sdxl import SDXL
 from tests.models.families.z_image import Z_IMAGE
 
-ALL = (SDXL, FLUX2_KLEIN, Z_IMAGE, SD3, PIXART_ALPHA, PIXART_SIGMA, PRX)
+ALL = (SDXL, FLUX2_KLEIN, Z_IMAGE, LUMINA2, SD3, PIXART_ALPHA, PIXART_SIGMA, PRX)
 BUDGET = Budget(timesteps=3, noises=2, seed=5)
 each_family = pytest.mark.parametrize("family", ALL, ids=lambda family: family.kind)
 

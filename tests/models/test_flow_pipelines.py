@@ -20,10 +20,13 @@ from sdsdemo.models.tokenizer_checks import check_tokenizer, probes
 from tests.models.families import qwen
 from tests.models.families.family import CAPTIONS, SIDE, Family
 from tests.models.families.flux2_klein import FLUX2_KLEIN
+from tests.models.families.lumina2 import LUMINA2
 from tests.models.families.z_image import Z_IMAGE
 
-ALL = (FLUX2_KLEIN, Z_IMAGE)
+CHAT = (FLUX2_KLEIN, Z_IMAGE)
+ALL = (*CHAT, LUMINA2)
 each_family = pytest.mark.parametrize("family", ALL, ids=lambda family: family.kind)
+each_chat_family = pytest.mark.parametrize("family", CHAT, ids=lambda family: family.kind)
 
 
 @pytest.fixture(scope="session")
@@ -100,6 +103,21 @@ def test_a_gradient_reaches_the_latent_after_scoring(family: Family, folders: di
 
 
 @each_family
+def test_in_bfloat16_as_on_a_gpu_a_prediction_moves_by_little(family: Family, folders: dict[str, Path]) -> None:
+    model = load_diffusion(f"diffusers:{folders[family.kind]}")
+    noisy = torch.randn(3, *model.latent_shape, generator=torch.Generator().manual_seed(3))
+    given = (noisy, torch.tensor([125, 250, 500]))  # which bfloat16 holds: FLUX.2 rounds the time to 8 bits, too
+    with torch.inference_mode():
+        expected = model.denoise(*given, model.encode_prompts(CAPTIONS))
+        model.dtype = torch.bfloat16
+        for module in (model.denoiser, *model.text_encoders):
+            torch.nn.Module.to(module, torch.bfloat16)
+        found = model.denoise(*given, model.encode_prompts(CAPTIONS))
+    assert found.dtype == torch.float32
+    assert 0 < float((found - expected).norm() / expected.norm()) < 0.05
+
+
+@each_family
 def test_what_is_made_of_the_vaes_latent_can_be_undone(family: Family, folders: dict[str, Path]) -> None:
     model = load_diffusion(f"diffusers:{folders[family.kind]}")
     mean = torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(3))
@@ -107,7 +125,7 @@ def test_what_is_made_of_the_vaes_latent_can_be_undone(family: Family, folders: 
     torch.testing.assert_close(model.as_vae_gave(model.normalised(mean)), mean)
 
 
-@each_family
+@each_chat_family
 def test_native_pixels_are_the_vaes_or_the_usual_ones(family: Family, tmp_path: Path) -> None:
     family.save(tmp_path)
     spec, config = f"diffusers:{tmp_path}", tmp_path / "vae" / "config.json"
@@ -118,7 +136,7 @@ def test_native_pixels_are_the_vaes_or_the_usual_ones(family: Family, tmp_path: 
     assert cards.resolve(spec).pixels == load_diffusion(spec).pixels == 1024
 
 
-@each_family
+@each_chat_family
 def test_a_tokenizer_without_a_chat_template_is_one_sentence(family: Family, tmp_path: Path) -> None:
     family.save(tmp_path)
     for file in (tmp_path / "tokenizer").glob("chat_template*"):

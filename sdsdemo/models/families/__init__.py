@@ -9,6 +9,7 @@ import torch
 from sdsdemo.models.diffusion import LatentDiffusion
 from sdsdemo.models.diffusion_files import find_pipeline
 from sdsdemo.models.families.flux2_klein import Flux2Klein
+from sdsdemo.models.families.lumina2 import Lumina2
 from sdsdemo.models.families.pixart import PixArtAlpha, PixArtSigma
 from sdsdemo.models.families.prx import PRX
 from sdsdemo.models.families.sd3 import StableDiffusion3
@@ -25,6 +26,7 @@ FAMILIES: dict[str, type[LatentDiffusion]] = {
     "PixArtAlphaPipeline": PixArtAlpha,
     "PixArtSigmaPipeline": PixArtSigma,
     "PRXPipeline": PRX,
+    "Lumina2Pipeline": Lumina2,
 }
 """By the class that `model_index.json` names: one for each of `pipelines.LAYOUTS`."""
 

@@ -1,4 +1,4 @@
-"""Flow pipelines whose text encoder is a chat language model: it reads each caption as a message of the user's.
+"""Flow pipelines whose text encoder is a language model; a chat model reads each caption as a message of the user's.
 
     x_t = (1 - sigma) z + sigma eps,  sigma = t / 1000,  target eps - z
 
@@ -29,21 +29,41 @@ PROMPTS_AT_ONCE = 4
 
 
 class ReadByLanguageModel(LatentDiffusion):
-    """What such families have in common; `PIPELINE`, `LAYERS` and `THINKING` are the pipeline's own."""
+    """What such families have in common; `LAYERS` and `TOKENS` are the pipeline's own."""
 
     GPU_PRECISION = torch.bfloat16
-    PIPELINE = ""
-    """The class that `model_index.json` names."""
-    LAYERS: tuple[int, ...] = ()
+    LAYERS: tuple[int, ...] = (-2,)
     """After which layers the states are taken; they stand side by side."""
-    THINKING = True
-    """What the chat template is told about thinking."""
     TOKENS = 512
     """Tokens that the pipeline pads prompts to."""
 
     def read_schedule(self, scheduler: Any) -> NoiseSchedule:
         """sigma of step k is k / 1000."""
         return rectified_flow()
+
+    def read_context_lengths(self) -> tuple[int, ...]:
+        """The pipeline's own limit: the language model itself reads more."""
+        return (self.TOKENS,)
+
+    def read_states(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """(state_CLD, mask_CL): the states after `LAYERS`, side by side, and 1 for each token that is not padding."""
+        tokens, states = self.tokenized(0, prompts), []
+        id_CL, mask_CL = (tokens[key].to(self.device) for key in ("input_ids", "attention_mask"))
+        for id_BL, mask_BL in zip(id_CL.split(PROMPTS_AT_ONCE), mask_CL.split(PROMPTS_AT_ONCE), strict=True):
+            found = self.text_encoders[0].base_model(  # without the head, which would predict the next word
+                input_ids=id_BL, attention_mask=mask_BL, output_hidden_states=True, use_cache=False
+            )
+            states.append(torch.cat([found.hidden_states[layer] for layer in self.LAYERS], dim=-1))
+        return torch.cat(states), mask_CL
+
+
+class ReadAsChat(ReadByLanguageModel):
+    """Those whose language model is a chat model; `PIPELINE` and `THINKING` are the pipeline's own."""
+
+    PIPELINE = ""
+    """The class that `model_index.json` names."""
+    THINKING = True
+    """What the chat template is told about thinking."""
 
     def read_latent_shape(self) -> tuple[int, int, int]:
         """(channels, height, width); the denoiser's config names no size."""
@@ -57,10 +77,6 @@ class ReadByLanguageModel(LatentDiffusion):
         """Channels that the denoiser is given of the VAE's latents."""
         return int(self.vae.config.latent_channels)
 
-    def read_context_lengths(self) -> tuple[int, ...]:
-        """The pipeline's own limit: the language model itself reads more."""
-        return (self.TOKENS,)
-
     def worded(self, prompts: Sequence[str]) -> list[str]:
         """Each cleaned prompt as the chat template writes a message of the user's. Raises `UserError` without one."""
         tokenizer = self.tokenizers[0]
@@ -69,14 +85,3 @@ class ReadByLanguageModel(LatentDiffusion):
         options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": self.THINKING}
         messages = [[{"role": "user", "content": prompt}] for prompt in clean_captions(prompts)]
         return [tokenizer.apply_chat_template(message, **options) for message in messages]
-
-    def read_states(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """(state_CLD, mask_CL): the states after `LAYERS`, side by side, and which tokens are not padding."""
-        tokens, states = self.tokenized(0, prompts), []
-        id_CL, mask_CL = (tokens[key].to(self.device) for key in ("input_ids", "attention_mask"))
-        for id_BL, mask_BL in zip(id_CL.split(PROMPTS_AT_ONCE), mask_CL.split(PROMPTS_AT_ONCE), strict=True):
-            found = self.text_encoders[0].base_model(  # without the head, which would predict the next word
-                input_ids=id_BL, attention_mask=mask_BL, output_hidden_states=True, use_cache=False
-            )
-            states.append(torch.cat([found.hidden_states[layer] for layer in self.LAYERS], dim=-1))
-        return torch.cat(states), mask_CL.bool()

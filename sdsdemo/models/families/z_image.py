@@ -15,15 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdsdemo.models.families.language_model import ReadByLanguageModel
+from sdsdemo.models.families.language_model import ReadAsChat
 from sdsdemo.models.pipeline_facts import FLOW_STEPS
 
 
-class ZImage(ReadByLanguageModel):
+class ZImage(ReadAsChat):
     """A `ZImagePipeline`. The transformer takes lists, of latents and of captions without their padding."""
 
     PIPELINE = "ZImagePipeline"
-    LAYERS = (-2,)
     THINKING = True
 
     def least_side(self) -> int:
@@ -36,7 +35,7 @@ class ZImage(ReadByLanguageModel):
     def predict(self, noisy_B: Tensor, timestep_B: Tensor, condition_B: Any) -> Tensor:
         """eps - z. A latent is handed over as a film of one frame."""
         state_BLD, mask_BL = condition_B
-        captions = [state_LD[mask_L] for state_LD, mask_L in zip(state_BLD, mask_BL, strict=True)]
+        captions = [state_LD[mask_L] for state_LD, mask_L in zip(state_BLD, mask_BL.bool(), strict=True)]
         films = list(noisy_B.unsqueeze(2))
         answers = self.denoiser(films, 1 - timestep_B / FLOW_STEPS, captions, return_dict=False)[0]
         return -torch.stack(answers).squeeze(2)
