@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from sdsdemo.models.families.language_model import ReadAsChat
-from sdsdemo.models.pipeline_facts import FLOW_STEPS
+from sdsdemo.models.pipeline_facts import FLOW_STEPS, check_channels
 
 
 class Flux2Klein(ReadAsChat):
@@ -25,7 +25,6 @@ class Flux2Klein(ReadAsChat):
     to 8 bits: near sigma = 1 by up to 4 steps.
     """
 
-    PIPELINE = "Flux2KleinPipeline"
     LAYERS = (9, 18, 27)
     THINKING = False
 
@@ -34,16 +33,16 @@ class Flux2Klein(ReadAsChat):
         """Elements a side of the VAE's latent in one element of ours."""
         return int(self.vae.config.patch_size[0])
 
-    @property
-    def latent_channels(self) -> int:
-        return super().latent_channels * self.patch**2
+    def read_latent_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) in patches."""
+        channels = self.denoiser.config.in_channels
+        check_channels(channels, self.vae.config.latent_channels * self.patch**2, self.name)
+        side = self.named_pixels // self.latent_pixels
+        return channels, side, side
 
     @property
     def latent_pixels(self) -> int:
         return super().latent_pixels * self.patch
-
-    def least_side(self) -> int:
-        return min(self.latent_shape[1], 2)
 
     def normalised(self, mean_I: Tensor) -> Tensor:
         """(patches - mean) / sqrt(variance + eps), of the VAE's batch normalisation."""

@@ -17,8 +17,7 @@ from sdsdemo.captions.cleaning import clean_captions
 from sdsdemo.core.noising import NoiseSchedule
 from sdsdemo.errors import UserError
 from sdsdemo.models.diffusion import LatentDiffusion
-from sdsdemo.models.pipeline_facts import check_channels, rectified_flow
-from sdsdemo.models.pipelines import LAYOUTS, native_pixels
+from sdsdemo.models.pipeline_facts import flow_matching
 
 NO_TEMPLATE = (
     "The tokenizer of {name!r} has no chat template, and its text encoder reads captions as messages of a chat: add "
@@ -39,7 +38,7 @@ class ReadByLanguageModel(LatentDiffusion):
 
     def read_schedule(self, scheduler: Any) -> NoiseSchedule:
         """sigma of step k is k / 1000."""
-        return rectified_flow()
+        return flow_matching(scheduler, self.name)
 
     def read_context_lengths(self) -> tuple[int, ...]:
         """The pipeline's own limit: the language model itself reads more."""
@@ -58,24 +57,10 @@ class ReadByLanguageModel(LatentDiffusion):
 
 
 class ReadAsChat(ReadByLanguageModel):
-    """Those whose language model is a chat model; `PIPELINE` and `THINKING` are the pipeline's own."""
+    """Those whose language model is a chat model; `THINKING` is the pipeline's own."""
 
-    PIPELINE = ""
-    """The class that `model_index.json` names."""
     THINKING = True
     """What the chat template is told about thinking."""
-
-    def read_latent_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width); the denoiser's config names no size."""
-        channels = self.denoiser.config.in_channels
-        check_channels(channels, self.latent_channels, self.name)
-        side = native_pixels(LAYOUTS[self.PIPELINE], self.vae.config) // self.latent_pixels
-        return channels, side, side
-
-    @property
-    def latent_channels(self) -> int:
-        """Channels that the denoiser is given of the VAE's latents."""
-        return int(self.vae.config.latent_channels)
 
     def worded(self, prompts: Sequence[str]) -> list[str]:
         """Each cleaned prompt as the chat template writes a message of the user's. Raises `UserError` without one."""

@@ -28,9 +28,6 @@ class Lumina2(ReadByLanguageModel):
 
     TOKENS = 256
 
-    def least_side(self) -> int:
-        return min(self.latent_shape[1], int(self.denoiser.config.patch_size))
-
     def worded(self, prompts: Sequence[str]) -> list[str]:
         """Each cleaned prompt after the instruction."""
         return [INSTRUCTION + prompt for prompt in clean_captions(prompts)]

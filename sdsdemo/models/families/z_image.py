@@ -22,7 +22,6 @@ from sdsdemo.models.pipeline_facts import FLOW_STEPS
 class ZImage(ReadAsChat):
     """A `ZImagePipeline`. The transformer takes lists, of latents and of captions without their padding."""
 
-    PIPELINE = "ZImagePipeline"
     THINKING = True
 
     def least_side(self) -> int:
