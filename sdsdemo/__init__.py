@@ -27,6 +27,7 @@ def score(
     seed: int | None = None,
     timestep_range: tuple[float, float] | None = None,
     region: str = "crop",
+    antithetic: bool = False,
 ) -> AnswersRecord:
     """Which caption each model prefers for one image: the dict that `python -m sdsdemo score --json` prints.
 
@@ -35,7 +36,8 @@ def score(
     `models` are names of cards or specs; none means those that the settings show first. What is not given of the
     budget has the default of `sdsdemo.settings`, and the timestep range that of each model's card. `region` is what of
     the picture every model sees: the middle square (`crop`), all of it (`squash`, `pad`), or what each model's authors
-    chose (`own`). A model that cannot answer has a `problem` in its entry.
+    chose (`own`). `antithetic` draws noise in pairs, each draw with its opposite. A model that cannot answer has a
+    `problem` in its entry.
     Raises `UserError` for an image, captions, a model or a budget that must change.
     """
     from sdsdemo.cli.commands import ask
@@ -49,4 +51,5 @@ def score(
         seed=seed,
         timestep_range=timestep_range,
         region=region,
+        antithetic=antithetic,
     )

@@ -47,6 +47,10 @@ TIMESTEPS = Knob(default=8, low=1, high=64, meaning="How many noise levels to te
 NOISES = Knob(
     default=4, low=1, high=16, meaning="Noise draws per timestep; two or more give the difference a standard error."
 )
+ANTITHETIC = (
+    "Draw noise in pairs, each draw with its opposite: a more exact difference for as many evaluations. Needs an even "
+    "number of noise draws."
+)
 TIMESTEP_RANGE = (
     "The part of the noise schedule that timesteps are spread over, from 0 (no noise) to 1 (all noise); by default "
     "that of each model's card, or all of it."
@@ -284,6 +288,7 @@ def budget(
     *,
     timestep_range: Sequence[float] | str | None = None,
     region: str = "crop",
+    antithetic: bool = False,
     **options: bool,
 ) -> Budget:
     """A checked `Budget`. Raises `UserError` naming the knob and its range.
@@ -291,11 +296,14 @@ def budget(
     timestep_range: None or an empty text means that of each model's card.
     """
     is_own = isinstance(timestep_range, str) and not timestep_range.strip()
+    if antithetic and NOISES.check(noises, "Noise draws") % 2:
+        raise UserError(f"Antithetic noise comes in pairs: set an even number of noise draws; it was {noises}.")
     return Budget(
         timesteps=TIMESTEPS.check(timesteps, "Timesteps"),
         noises=NOISES.check(noises, "Noise draws"),
         seed=SEED.check(seed, "Seed"),
         timestep_range=None if timestep_range is None or is_own else checked_range(timestep_range),
         region=checked_region(region),
+        antithetic=antithetic,
         **options,
     )

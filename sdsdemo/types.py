@@ -45,6 +45,8 @@ class Budget:
     """The part of the noise schedule, from 0 to 1, that timesteps cover; None: as each model's card says."""
     region: Region = "crop"
     """The part of a picture that every model sees: the same for all of them, unless it is `own`."""
+    antithetic: bool = False
+    """Noise in pairs, each draw followed by its opposite; the number of draws is even."""
 
     @property
     def evaluations(self) -> int:
@@ -70,6 +72,8 @@ class Evidence:
     micro_batch: int = 0
     evaluations: int = 0
     """Denoiser evaluations actually spent: equal captions are computed once."""
+    antithetic: bool = False
+    """Whether draws 2k and 2k + 1 are opposites, so that only their means are independent."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,8 +40,9 @@ from sdsdemo.finetuning.prepare import prepare
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.setup import load, plan
 from sdsdemo.models import cards, open_scorer
-from sdsdemo.models.diffusion_scorer import DiffusionScorer, draw_noise, spread_timesteps
+from sdsdemo.models.diffusion_scorer import DiffusionScorer
 from sdsdemo.models.images import open_image
+from sdsdemo.models.noise_grid import draw_noise, spread_timesteps
 from sdsdemo.settings import CHECKPOINTS, budget
 from sdsdemo.types import Answer, Budget, Scorer
 from sdsdemo.ui.denoising_view import denoising_html

@@ -43,6 +43,7 @@ def ask(
     seed: int | None = None,
     timestep_range: Sequence[float] | None = None,
     region: str = "crop",
+    antithetic: bool = False,
 ) -> AnswersRecord:
     """The dict of `score --json`. Raises `UserError` for an invalid image, caption, model or budget."""
     spend = budget(
@@ -51,6 +52,7 @@ def ask(
         SEED.default if seed is None else seed,
         timestep_range=timestep_range,
         region=region,
+        antithetic=antithetic,
     )
     opened = _opened(image)
     workbench, read = Workbench(), check_captions(captions)

@@ -21,7 +21,7 @@ from sdsdemo.cli.output import Verbs, columns, note, progress, show, silent, ver
 from sdsdemo.cli.usage_errors import Parser
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.recipe import PRESET_WORDS, USUAL_PRESET, Recipe, cli_flag, from_preset, headings
-from sdsdemo.settings import NOISES, REGION_WORDS, REGIONS, SEED, TIMESTEP_RANGE, TIMESTEPS, budget
+from sdsdemo.settings import ANTITHETIC, NOISES, REGION_WORDS, REGIONS, SEED, TIMESTEP_RANGE, TIMESTEPS, budget
 
 STOPPED = 130
 """The exit status of a program stopped with Ctrl-C."""
@@ -158,6 +158,7 @@ def _add_models_and_budget(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", type=int, default=knob.default, metavar="N", help=says)
     parser.add_argument("--region", choices=list(REGIONS), default="crop", help=REGION_WORDS)
     parser.add_argument("--timestep-range", nargs=2, type=float, metavar=("LOW", "HIGH"), help=TIMESTEP_RANGE)
+    parser.add_argument("--antithetic", action="store_true", help=ANTITHETIC)
 
 
 def _score(asked: argparse.Namespace) -> int:
@@ -172,6 +173,7 @@ def _score(asked: argparse.Namespace) -> int:
         seed=asked.seed,
         timestep_range=asked.timestep_range,
         region=asked.region,
+        antithetic=asked.antithetic,
     )
     show(asked, answer, as_text)
     return 0 if any("scores" in entry for entry in answer["models"]) else 2
@@ -197,6 +199,7 @@ def _evaluate(asked: argparse.Namespace) -> int:
             timestep_range=asked.timestep_range,
             region=asked.region,
             empty_prompt=asked.empty_prompt,
+            antithetic=asked.antithetic,
         ),
         limit=asked.limit,
         out=asked.out,

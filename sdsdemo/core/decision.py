@@ -26,6 +26,7 @@ NO_NUMBER = {
 EXACT_TIE = "The best two captions have exactly the same score."
 TIE = "The best two captions differ by no more than rounding: in another batch, the same model may swap them."
 ONE_DRAW = "One noise draw per timestep gives no standard error of the difference: set two or more noise draws."
+ONE_PAIR = "One antithetic pair per timestep gives no standard error of the difference: set four or more noise draws."
 NO_LOSSES = "The losses behind these scores were not kept, so the error of the difference is unknown: score again."
 
 
@@ -94,9 +95,9 @@ def _error(scores: Scores, image: int, best: int, second: int) -> tuple[float | 
     if scores.evidence is None:
         return None, None, NO_LOSSES
     loss_CTN = scores.evidence.loss_ICTN[image]
-    paired = paired_difference(loss_CTN[best], loss_CTN[second])
+    paired = paired_difference(loss_CTN[best], loss_CTN[second], antithetic=scores.evidence.antithetic)
     if paired.stderr is None or paired.dof is None:
-        return None, None, ONE_DRAW
+        return None, None, ONE_PAIR if scores.evidence.antithetic else ONE_DRAW
     return paired.stderr, student_t_quantile(0.975, paired.dof) * paired.stderr, ""
 
 

@@ -147,14 +147,31 @@ def student_t_quantile(p: float, dof: float) -> float:
     return float(stdtrit(dof, p))
 
 
-def paired_difference(loss_a_TN: np.ndarray, loss_b_TN: np.ndarray) -> PairedDifference:
+def independent_draws(value_TN: np.ndarray, antithetic: bool, axis: int = -1) -> np.ndarray:
+    """What a standard error may take for independent: the draws, or the means of antithetic pairs.
+
+    value_TN: noise draws along `axis`; with `antithetic`, draw 2k + 1 has the opposite noise of draw 2k. Raises
+    `ValueError` for an odd number of those. Source: Hammersley & Morton 1956, Proc. Camb. Phil. Soc. 52(3).
+    """
+    value_TN = np.asarray(value_TN)
+    if not antithetic:
+        return value_TN
+    moved = np.moveaxis(value_TN, axis, -1)
+    if moved.shape[-1] % 2:
+        raise ValueError(f"antithetic draws come in pairs; there were {moved.shape[-1]}")
+    mean = moved.reshape(*moved.shape[:-1], -1, 2).mean(axis=-1, dtype=np.float64)
+    return np.moveaxis(mean, -1, axis)
+
+
+def paired_difference(loss_a_TN: np.ndarray, loss_b_TN: np.ndarray, *, antithetic: bool = False) -> PairedDifference:
     """Loss of b minus loss of a, averaged: positive favours a.
 
         mean   = (1/T) sum_t m_t                       m_t = mean over n of (b - a)
         stderr = (1/T) sqrt( sum_t s_t^2 )             s_t = standard deviation over n of (b - a) / sqrt(N)
         dof    = (sum_t s_t^2)^2 / sum_t ( s_t^4 / (N - 1) )                            Satterthwaite 1946
 
-    The timesteps are a fixed grid, so their spread adds no error; the draws at all (t, n) must be independent.
+    The timesteps are a fixed grid, so their spread adds no error; the draws at all (t, n) must be independent. With
+    `antithetic` a draw is a pair of opposites, whose mean counts once.
 
     loss_a_TN, loss_b_TN: [T, N], entry (t, n) of both from the same noise. Raises `ValueError` for other shapes.
     """
@@ -165,7 +182,7 @@ def paired_difference(loss_a_TN: np.ndarray, loss_b_TN: np.ndarray) -> PairedDif
             f"they were {loss_a_TN.shape} and {loss_b_TN.shape}"
         )
     with np.errstate(invalid="ignore"):  # infinity minus infinity: the NaN is the answer
-        difference_TN = loss_b_TN - loss_a_TN
+        difference_TN = independent_draws(loss_b_TN - loss_a_TN, antithetic)
         mean_T, stderr_T = difference_TN.mean(axis=1), _stderr_of_mean(difference_TN)
     noises = difference_TN.shape[1]
     reach_T = student_t_quantile(0.975, noises - 1) * stderr_T if noises > 1 else stderr_T
@@ -181,13 +198,15 @@ def paired_difference(loss_a_TN: np.ndarray, loss_b_TN: np.ndarray) -> PairedDif
     )
 
 
-def grid_stderr(loss_TN: np.ndarray) -> np.ndarray:
+def grid_stderr(loss_TN: np.ndarray, *, antithetic: bool = False) -> np.ndarray:
     """Monte-Carlo standard error of the mean loss over a fixed grid of timesteps, whose spread adds no error.
 
         sqrt( sum over t of Var_n(loss) / N ) / T
 
-    loss_TN: [..., T, N]; the error has the leading shape. NaN with a single noise draw per timestep.
+    loss_TN: [..., T, N]; the error has the leading shape. NaN with a single noise draw per timestep, or a single pair
+    of `antithetic` draws.
     """
+    loss_TN = independent_draws(loss_TN, antithetic)
     count_T, count_N = loss_TN.shape[-2:]
     if count_N < 2:
         return np.full(loss_TN.shape[:-2], np.nan)

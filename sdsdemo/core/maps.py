@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sdsdemo.core.intervals import independent_draws
+
 LEVEL = 0.05
 """False discovery rate of the places that a map shows."""
 
@@ -31,11 +33,13 @@ class SignedMap:
     level: float
 
 
-def signed_map(error_a_TNHW: np.ndarray, error_b_TNHW: np.ndarray, level: float = LEVEL) -> SignedMap:
+def signed_map(
+    error_a_TNHW: np.ndarray, error_b_TNHW: np.ndarray, level: float = LEVEL, *, antithetic: bool = False
+) -> SignedMap:
     """The map of b minus a, both under the same noise.
 
     Each place is tested as `intervals.paired_difference` tests the whole picture: timesteps are a fixed grid, and only
-    draws add error. Places are selected at a false discovery rate of `level`.
+    draws add error, or antithetic pairs of them. Places are selected at a false discovery rate of `level`.
 
     Raises `ValueError` for arrays that are not of one shape [T, N, H, W].
     Source: Benjamini & Hochberg 1995, J. R. Stat. Soc. B 57(1); neighbours are positively dependent, which it allows
@@ -46,7 +50,7 @@ def signed_map(error_a_TNHW: np.ndarray, error_b_TNHW: np.ndarray, level: float 
             "error_a_TNHW and error_b_TNHW must be of one shape (timesteps, noises, height, width); "
             f"they were {error_a_TNHW.shape} and {error_b_TNHW.shape}"
         )
-    difference_TNHW = place_differences(error_a_TNHW, error_b_TNHW)
+    difference_TNHW = independent_draws(place_differences(error_a_TNHW, error_b_TNHW), antithetic, axis=1)
     mean_HW = difference_TNHW.mean(axis=(0, 1))
     p_HW = _p_values(difference_TNHW, mean_HW)
     return SignedMap(mean_HW=mean_HW, p_HW=p_HW, found_HW=_discoveries(p_HW, level), level=level)

@@ -25,6 +25,7 @@ class EvidenceRecord(TypedDict):
     unet_evaluations: int
     seed: int
     space: str
+    antithetic: NotRequired[bool]
     losses: NotRequired[Any]
     """[caption][timestep][noise], in the page's download."""
 
@@ -121,7 +122,7 @@ def _verdict(model: str, scores: Scores, preference: Preference) -> AnswerRecord
 
 def _evidence(evidence: Evidence) -> EvidenceRecord:
     loss_CTN = evidence.loss_ICTN[0].astype(np.float64)
-    return {
+    record: EvidenceRecord = {
         "timesteps": [int(timestep) for timestep in evidence.timestep_T],
         "loss": [[_number(loss) for loss in loss_T] for loss_T in loss_CTN.mean(axis=2)],
         "noises": loss_CTN.shape[2],
@@ -129,6 +130,9 @@ def _evidence(evidence: Evidence) -> EvidenceRecord:
         "seed": evidence.seed,
         "space": evidence.space,
     }
+    if evidence.antithetic:
+        record["antithetic"] = True
+    return record
 
 
 def _number(value: float | None) -> float | None:

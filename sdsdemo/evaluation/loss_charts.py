@@ -45,6 +45,7 @@ class Curves:
     timestep_T: np.ndarray
     loss_CTN: np.ndarray
     space: str = "eps"
+    antithetic: bool = False
 
 
 def loss_by_timestep(curves: Sequence[Curves], captions: Sequence[str]) -> go.Figure:
@@ -85,7 +86,7 @@ def difference_by_timestep(curves: Sequence[Curves]) -> go.Figure:
     """
     figure = _panels(curves, "loss of B − loss of A")
     for row, curve in enumerate(curves, start=1):
-        paired = paired_difference(curve.loss_CTN[0], curve.loss_CTN[1])
+        paired = paired_difference(curve.loss_CTN[0], curve.loss_CTN[1], antithetic=curve.antithetic)
         x = curve.timestep_T.tolist()
         if np.isfinite(paired.low_T).all() and np.isfinite(paired.high_T).all():
             _add_band(figure, x, paired.low_T.tolist(), paired.high_T.tolist(), row)

@@ -31,6 +31,7 @@ from sdsdemo.models.diffusion import LatentDiffusion
 from sdsdemo.models.domain import Domain
 from sdsdemo.models.drawing import draw
 from sdsdemo.models.images import clean, fit, share_of
+from sdsdemo.models.noise_grid import draw_noise, evaluation_order, in_place, spread_timesteps
 from sdsdemo.models.precision import exactly
 from sdsdemo.models.tokenizer_checks import concerns_of
 from sdsdemo.types import Budget, Card, Concern, Denoised, Evidence, Example, Precision, Region, Scores
@@ -170,7 +171,7 @@ class DiffusionScorer:
         pair_P = torch.tensor([pair for block in blocks for pair in block.pairs])
         shape = (len(pair_P), *noise_TN.shape[:2])
         is_by_rounds = watch is not None and int(np.prod(shape)) > self.micro_batch
-        order_E = _order(shape, by_rounds=is_by_rounds)
+        order_E = evaluation_order(shape, by_rounds=is_by_rounds)
         with exactly(model.device):
             latent_I = model.encode_images([image for images, _ in items for image in images], budget.region)
             asked = (latent_I, conditions.of(prompt_of), pair_P, timestep_T, noise_TN)
@@ -179,15 +180,16 @@ class DiffusionScorer:
                 residuals = kept.keep(latent_I, residuals, order_E, shape, blocks[0].column)
             errors: list[Tensor] = []
             done = seen = 0
+            together = 2 if budget.antithetic else 1  # half a pair is no draw
             for residual_B in residuals:
                 errors.append(error_of(residual_B))
                 done += len(residual_B)
-                rounds = done // (shape[0] * shape[1])
+                rounds = done // (shape[0] * shape[1]) // together * together
                 if watch is not None and is_by_rounds and seen < rounds < shape[2]:
                     seen = rounds
-                    loss_PTN = _in_place(errors, order_E, shape)[..., :rounds]
+                    loss_PTN = in_place(errors, order_E, shape)[..., :rounds]
                     watch(self._scores_of(blocks, loss_PTN, timestep_T, budget, time.perf_counter() - start)[0])
-            loss_PTN = _in_place(errors, order_E, shape)
+            loss_PTN = in_place(errors, order_E, shape)
         return self._scores_of(blocks, loss_PTN, timestep_T, budget, (time.perf_counter() - start) / len(items))
 
     def _scores_of(
@@ -269,38 +271,6 @@ class DiffusionScorer:
         torch.cuda.empty_cache()
 
 
-def _order(shape: tuple[int, int, int], *, by_rounds: bool) -> np.ndarray:
-    """order_E, int64: the flat places of pairs x timesteps x noises in the order of evaluation.
-
-    by_rounds: every pair and timestep with the first noise draw, then with the second and so on.
-    """
-    place_PTN = np.arange(int(np.prod(shape)), dtype=np.int64).reshape(shape)
-    order_E: np.ndarray = (place_PTN.transpose(2, 0, 1) if by_rounds else place_PTN).reshape(-1)
-    return order_E
-
-
-def _in_place(errors: Sequence[Tensor], order_E: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """loss_PTN of the errors so far, which came in this order; not a number where none has come yet."""
-    error_B = torch.cat(list(errors)).cpu().numpy()
-    loss_E = np.full(len(order_E), np.nan, dtype=np.float32)
-    loss_E[order_E[: len(error_B)]] = error_B
-    return loss_E.reshape(shape)
-
-
-def spread_timesteps(count: int, span: tuple[float, float], steps: int) -> np.ndarray:
-    """timestep_T, int64: midpoints of `count` equal parts of the schedule between the two fractions of `span`."""
-    low, high = span
-    share_T = low + (high - low) * (np.arange(count) + 0.5) / count
-    return (share_T * steps).astype(np.int64)
-
-
-def draw_noise(budget: Budget, latent_shape: tuple[int, ...]) -> Tensor:
-    """noise_TN, float32 [T, N, *latent_shape], on the CPU: the same numbers for every device."""
-    generator = torch.Generator("cpu").manual_seed(budget.seed)
-    shape = (budget.timesteps, budget.noises, *latent_shape)
-    return torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu")
-
-
 def _scores(
     loss_ICTN: np.ndarray,
     timestep_T: np.ndarray,
@@ -316,7 +286,7 @@ def _scores(
     return Scores(
         kind="denoising",
         score_IC=-loss_ICTN.astype(np.float64).mean(axis=(2, 3)),
-        stderr_IC=grid_stderr(loss_ICTN),
+        stderr_IC=grid_stderr(loss_ICTN, antithetic=budget.antithetic),
         evidence=Evidence(
             timestep_T=timestep_T,
             loss_ICTN=loss_ICTN,
@@ -327,6 +297,7 @@ def _scores(
             seed=budget.seed,
             micro_batch=scorer.micro_batch,
             evaluations=evaluations,
+            antithetic=budget.antithetic,
         ),
         seconds=seconds,
         precision=PRECISIONS[scorer.model.dtype],

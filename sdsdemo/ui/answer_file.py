@@ -141,6 +141,7 @@ def _evidence(entry: Mapping[str, Any]) -> Evidence:
         space=entry["space"],
         seed=entry["seed"],
         evaluations=entry["unet_evaluations"],
+        antithetic=entry.get("antithetic", False),
     )
 
 

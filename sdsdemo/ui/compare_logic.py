@@ -179,6 +179,7 @@ def curves_of(answers: Sequence[Answer]) -> list[plots.Curves]:
             timestep_T=answer.scores.evidence.timestep_T,
             loss_CTN=answer.scores.evidence.loss_ICTN[0],
             space=answer.scores.evidence.space,
+            antithetic=answer.scores.evidence.antithetic,
         )
         for answer in answers
         if answer.scores and answer.scores.evidence

@@ -54,7 +54,7 @@ def _panel(answer: Answer, captions: int, with_maps: bool) -> dict[str, Any]:
         "title": answer.card.title,
         "clean": strip(denoised.clean[None]),
         "tiles": tiles,
-        "maps": _maps(denoised) if with_maps and captions > 1 else None,
+        "maps": _maps(denoised, evidence.antithetic) if with_maps and captions > 1 else None,
         "count": len(denoised.timestep_S),
         "first": _most_telling(loss_CS),
         "timesteps": denoised.timestep_S.tolist(),
@@ -105,11 +105,11 @@ def _left_out(denoised: Denoised, evidence: Evidence) -> str:
     )
 
 
-def _maps(denoised: Denoised) -> dict[str, Any]:
+def _maps(denoised: Denoised, antithetic: bool) -> dict[str, Any]:
     """The signed difference at each timestep that is shown, and over all of them where it passes the test."""
     difference_TNHW = place_differences(denoised.error_CTNHW[0], denoised.error_CTNHW[1])
     mean_SHW = difference_TNHW.mean(axis=1)[denoised.position_S]
-    overall = signed_map(denoised.error_CTNHW[0], denoised.error_CTNHW[1])
+    overall = signed_map(denoised.error_CTNHW[0], denoised.error_CTNHW[1], antithetic=antithetic)
     found_HW = np.where(overall.found_HW, overall.mean_HW, 0.0)
     return {
         "strip": _map_strip(mean_SHW),

@@ -79,9 +79,18 @@ def test_score_reads_as_a_table_with_directions(picture: str, capsys: pytest.Cap
         ["a red star", "b" * 5000],
         ["a red star"],
         ["a red star", "a blue star", "--noises", "0"],
+        ["a red star", "a blue star", "--noises", "3", "--antithetic"],
         ["a red star", "a blue star", "--model", "mini-klip"],
     ],
-    ids=["equal captions", "an empty caption", "5,000 characters", "one caption", "no noise", "unknown model"],
+    ids=[
+        "equal captions",
+        "an empty caption",
+        "5,000 characters",
+        "one caption",
+        "no noise",
+        "half a pair",
+        "unknown model",
+    ],
 )
 def test_what_the_user_must_change_is_a_sentence_and_exit_2(
     picture: str, capsys: pytest.CaptureFixture[str], arguments: list[str]

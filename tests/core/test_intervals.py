@@ -9,6 +9,7 @@ import pytest
 
 from sdsdemo.core.intervals import (
     grid_stderr,
+    independent_draws,
     mcnemar_exact,
     paired_change,
     paired_difference,
@@ -243,3 +244,32 @@ def test_a_paired_change_of_nothing_is_none_with_doubt() -> None:
 def test_a_paired_change_needs_the_same_examples(before: list[bool], after: list[bool]) -> None:
     with pytest.raises(ValueError, match="equally long"):
         paired_change(np.array(before, dtype=bool), np.array(after, dtype=bool))
+
+
+# antithetic pairs
+
+
+def test_an_antithetic_pair_counts_once():
+    rng = np.random.default_rng(0)
+    a_TN, b_TN = rng.normal(size=(2, 3, 8))
+    means_a, means_b = (loss.reshape(3, 4, 2).mean(axis=2) for loss in (a_TN, b_TN))
+    found, expected = paired_difference(a_TN, b_TN, antithetic=True), paired_difference(means_a, means_b)
+    assert (found.mean, found.stderr, found.dof) == pytest.approx((expected.mean, expected.stderr, expected.dof))
+    np.testing.assert_allclose(grid_stderr(a_TN, antithetic=True), grid_stderr(means_a))
+
+
+def test_the_error_of_antithetic_draws_is_that_of_many_repeats():
+    rng = np.random.default_rng(1)
+    half_RTN = rng.normal(size=(4_000, 2, 3))
+    answer = lambda eps: eps + 0.5 * eps**2  # noqa: E731 the odd part cancels within a pair
+    loss_RTN = np.stack([answer(half_RTN), answer(-half_RTN)], axis=-1).reshape(4_000, 2, 6)
+    claimed = np.sqrt(np.square(grid_stderr(loss_RTN, antithetic=True)).mean())
+    assert claimed == pytest.approx(loss_RTN.mean(axis=(1, 2)).std(), rel=0.05)
+    blind = np.sqrt(np.square(grid_stderr(loss_RTN)).mean())
+    assert blind > 1.2 * claimed
+
+
+def test_one_antithetic_pair_gives_no_error_and_half_a_pair_is_refused():
+    assert paired_difference(np.ones((2, 2)), np.zeros((2, 2)), antithetic=True).stderr is None
+    with pytest.raises(ValueError, match="come in pairs"):
+        independent_draws(np.zeros((2, 3)), True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,23 @@ def test_scores_come_back_exactly(tmp_path: Path, family) -> None:
         np.testing.assert_array_equal(again.evidence.loss_ICTN, scores.evidence.loss_ICTN)
         np.testing.assert_array_equal(again.evidence.timestep_T, scores.evidence.timestep_T)
         assert again.evidence.loss_ICTN.dtype == np.float32
+
+
+def test_antithetic_draws_are_stored_as_such_and_are_other_settings(tmp_path: Path) -> None:
+    spend = replace(SPEND, noises=4, antithetic=True)
+    fake = FakeScorer(fake_card("mini-x", "diffusion"))
+    scores = fake.score([picture.open() for picture in EXAMPLES[0].images], EXAMPLES[0].captions, spend)
+    assert scores.evidence is not None
+    scores = replace(scores, evidence=replace(scores.evidence, antithetic=True))
+    folder = RunFolder(tmp_path, "mini", EXAMPLES, spend)
+    folder.enter("mini-x", "x")
+    folder.add("mini-x", EXAMPLES[0].id, scores)
+    again = RunFolder(tmp_path, "mini", EXAMPLES, spend).scores("mini-x", EXAMPLES[0].id)
+    assert again is not None
+    assert again.evidence is not None
+    assert again.evidence.antithetic
+    with pytest.raises(UserError, match="different settings"):
+        RunFolder(tmp_path, "mini", EXAMPLES, replace(spend, antithetic=False))
 
 
 def test_a_killed_run_goes_on_and_scores_nothing_twice(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ import torch
 from diffusers import DDPMScheduler, StableDiffusionPipeline
 
 from sdsdemo.models import cards, denoised, open_scorer
-from sdsdemo.models.diffusion_scorer import DiffusionScorer, draw_noise
+from sdsdemo.models.diffusion_scorer import DiffusionScorer
+from sdsdemo.models.noise_grid import draw_noise
 from sdsdemo.types import Budget, Denoiser, Scores
 from tests import twins
 
@@ -145,6 +146,13 @@ def test_watched_scores_grow_round_by_round_to_the_score_itself(scorer: Diffusio
         n = part.evidence.loss_ICTN.shape[-1]
         np.testing.assert_array_equal(part.evidence.loss_ICTN, scores.evidence.loss_ICTN[..., :n])
         assert part.evidence.evaluations == part.evidence.loss_ICTN.size
+
+
+def test_watched_antithetic_scores_are_shown_after_whole_pairs(scorer: DiffusionScorer) -> None:
+    spend, seen = Budget(timesteps=3, noises=6, seed=5, antithetic=True), list[Scores]()
+    scorer.micro_batch = 4
+    scorer.score_and_show(twins.picture(), CAPTIONS, spend, most=1.0, free=60.0, watch=seen.append)
+    assert [part.evidence.loss_ICTN.shape[-1] for part in seen if part.evidence] == [2, 4]
 
 
 def test_no_half_round_is_shown_where_memory_ends_on_the_way(

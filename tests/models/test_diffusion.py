@@ -20,13 +20,15 @@ from diffusers import (
 )
 from transformers import CLIPTokenizer, DistilBertModel, PreTrainedTokenizerFast
 
-from sdsdemo.core.intervals import grid_stderr
+from sdsdemo.core.decision import decide
+from sdsdemo.core.intervals import grid_stderr, paired_difference
 from sdsdemo.errors import UserError
 from sdsdemo.models import cards, open_scorer
 from sdsdemo.models.diffusion import LatentDiffusion
-from sdsdemo.models.diffusion_scorer import DiffusionScorer, draw_noise, spread_timesteps
+from sdsdemo.models.diffusion_scorer import DiffusionScorer
 from sdsdemo.models.domain import Domain
 from sdsdemo.models.families import load_diffusion
+from sdsdemo.models.noise_grid import draw_noise, spread_timesteps
 from sdsdemo.types import Budget, Concern, Evidence, Example, Picture, Scores
 from tests import forks, twins
 
@@ -486,3 +488,26 @@ def test_a_unet_that_does_not_fit_is_refused_in_one_sentence(misfit: str, tmp_pa
     held = SimpleNamespace(**parts, tokenizer=tokenizer, scheduler=DDPMScheduler.from_pretrained(folder / "scheduler"))
     with pytest.raises(UserError):
         LatentDiffusion.from_pipeline(held)
+
+
+def test_antithetic_noise_is_a_draw_and_its_opposite() -> None:
+    budget = Budget(timesteps=2, noises=4, seed=3, antithetic=True)
+    noise_TN = draw_noise(budget, (4, 2, 2))
+    assert noise_TN.shape == (2, 4, 4, 2, 2)
+    assert torch.equal(noise_TN[:, ::2], -noise_TN[:, 1::2])
+    assert torch.equal(noise_TN[:, ::2], draw_noise(replace(budget, noises=2, antithetic=False), (4, 2, 2)))
+    with pytest.raises(ValueError, match="pairs"):
+        draw_noise(replace(budget, noises=3), (4, 2, 2))
+
+
+def test_antithetic_scores_take_a_pair_for_one_draw(scorer: DiffusionScorer) -> None:
+    spend = Budget(timesteps=2, noises=4, seed=3, antithetic=True)
+    scores = scorer.score([twins.picture()], CAPTIONS[:2], spend)
+    assert evidence(scores).antithetic
+    pairs_ICT2 = losses(scores).reshape(1, 2, 2, 2, 2).mean(axis=-1)
+    np.testing.assert_allclose(scores.stderr_IC, grid_stderr(pairs_ICT2), rtol=1e-5)
+    paired = paired_difference(pairs_ICT2[0, 0], pairs_ICT2[0, 1])
+    assert decide(scores).stderr == pytest.approx(paired.stderr, rel=1e-3)
+    one_pair = decide(scorer.score([twins.picture()], CAPTIONS[:2], replace(spend, noises=2)))
+    assert not one_pair.decided
+    assert "pair" in one_pair.note

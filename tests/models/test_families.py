@@ -18,8 +18,9 @@ from safetensors.torch import load_file, save_file
 
 from sdsdemo.core.losses import denoising_error
 from sdsdemo.models import cards, open_scorer
-from sdsdemo.models.diffusion_scorer import DiffusionScorer, draw_noise
+from sdsdemo.models.diffusion_scorer import DiffusionScorer
 from sdsdemo.models.families import FAMILIES, from_pipeline, load_diffusion
+from sdsdemo.models.noise_grid import draw_noise
 from sdsdemo.models.pipelines import layout_of
 from sdsdemo.models.weights import stem_of
 from sdsdemo.types import Budget, Evidence, Example, Picture

@@ -39,6 +39,7 @@ class Settings(TypedDict):
     empty_prompt: NotRequired[bool]
     region: NotRequired[str]
     timestep_range: NotRequired[list[float]]
+    antithetic: NotRequired[bool]
 
 
 class Header(TypedDict):
@@ -67,6 +68,8 @@ def settings_of(budget: Budget) -> Settings:
         "empty_prompt": budget.empty_prompt,
         "region": budget.region,
     }
+    if budget.antithetic:
+        settings["antithetic"] = True
     if budget.timestep_range is not None:
         settings["timestep_range"] = list(budget.timestep_range)
     return settings

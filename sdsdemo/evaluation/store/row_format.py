@@ -43,6 +43,7 @@ class EvidenceRow(TypedDict):
     seed: int
     micro_batch: int
     evaluations: int
+    antithetic: NotRequired[bool]
 
 
 class Row(TypedDict):
@@ -106,6 +107,8 @@ def _evidence_row(found: Evidence) -> EvidenceRow:
         "micro_batch": found.micro_batch,
         "evaluations": found.evaluations,
     }
+    if found.antithetic:
+        row["antithetic"] = True
     if row["loss_empty"] is None:
         del row["loss_empty"]
     if row["clean_factor"] is None:
@@ -165,7 +168,8 @@ def measured_how(scores: Scores) -> tuple[Any, ...]:
         return (scores.kind,)
     empty, factor = found.loss_empty_ITN is not None, found.clean_factor_T is not None
     draws = found.loss_ICTN.shape[3]
-    return scores.kind, found.timestep_T.tolist(), draws, found.space, found.steps, found.seed, empty, factor
+    how = (found.timestep_T.tolist(), draws, found.antithetic, found.space, found.steps, found.seed)
+    return scores.kind, *how, empty, factor
 
 
 def _evidence(found: EvidenceRow, shape: tuple[int, ...]) -> Evidence:
@@ -178,6 +182,8 @@ def _evidence(found: EvidenceRow, shape: tuple[int, ...]) -> Evidence:
     loss_empty_ITN = None if empty is None else _array(empty, 3, "evidence.loss_empty").astype(np.float32)
     if loss_empty_ITN is not None and loss_empty_ITN.shape != (shape[0], *loss_ICTN.shape[2:]):
         raise ValueError("evidence.loss_empty: it must be [image][timestep][noise]")
+    if found.get("antithetic") and loss_ICTN.shape[3] % 2:
+        raise ValueError("evidence.antithetic: it needs an even number of draws")
     if factor is not None and len(factor) != loss_ICTN.shape[2]:
         raise ValueError("evidence.clean_factor: it must have one number per timestep")
     return Evidence(
@@ -190,6 +196,7 @@ def _evidence(found: EvidenceRow, shape: tuple[int, ...]) -> Evidence:
         seed=found["seed"],
         micro_batch=found["micro_batch"],
         evaluations=found["evaluations"],
+        antithetic=found.get("antithetic", False),
     )
 
 

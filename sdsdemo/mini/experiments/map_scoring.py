@@ -21,7 +21,7 @@ from sdsdemo.data.mini.scenes import Scene
 from sdsdemo.mini.experiments.map_scenes import MapScene
 from sdsdemo.models.attention import AttentionReader, differing_tokens
 from sdsdemo.models.diffusion import LatentDiffusion
-from sdsdemo.models.diffusion_scorer import draw_noise, spread_timesteps
+from sdsdemo.models.noise_grid import draw_noise, spread_timesteps
 from sdsdemo.models.precision import exactly
 from sdsdemo.types import Budget
 
