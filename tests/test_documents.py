@@ -10,6 +10,8 @@ import pytest
 
 from sdsdemo.cli import main
 from sdsdemo.cli.commands import as_text, ask
+from sdsdemo.models.cards import all_cards
+from sdsdemo.models.pipelines import LAYOUTS
 from sdsdemo.settings import ROOT, TRAIN_MINUTES, VARIABLES, VARIANTS_MINUTES
 
 README = (ROOT / "README.md").read_text()
@@ -114,6 +116,22 @@ def test_every_module_that_the_architecture_names_is_there() -> None:
     named = re.findall(rf"`((?:{rooms})/[\w/.]*)`", DOCUMENTS["architecture.md"])
     assert len(named) > 20
     assert [path for path in named if not (ROOT / "sdsdemo" / path).exists()] == []
+
+
+def test_every_family_of_pipelines_and_every_card_of_one_is_in_the_table() -> None:
+    table = DOCUMENTS["models.md"].split("## Diffusion pipelines")[1].split("## ")[0]
+    models = [card.name for card in all_cards().values() if card.family == "diffusion" and not card.mini]
+    assert set(re.findall("`(.+?)`", table)) >= {*LAYOUTS, *models}
+
+
+def test_the_family_that_is_shown_as_an_example_is_the_code() -> None:
+    shown = DOCUMENTS["architecture.md"].split("## Adding a family of diffusion pipelines")[1].split("```")[1]
+    code: list[str] = []
+    for line in shown.strip("\n").split("\n")[1:]:
+        if line.startswith(" # "):
+            code = (ROOT / re.split("[ ,]", line)[2]).read_text().split("\n")
+        else:
+            assert not line or line[1:] in code, line
 
 
 def test_both_commands_and_the_plain_lines_are_there() -> None:

@@ -23,8 +23,8 @@ from tests.models.families import pixart, prx, sd3, sdxl
 from tests.models.families.family import CAPTIONS, SIDE, Family
 from tests.models.families.text import t5gemma
 
-ODD = "  The RED (star) [left], @home: 'blue' circle #12 & two-cats-on-a-mat.png "
-"""A caption of which the rules of DeepFloyd leave another one."""
+ODD = " ;,The RED (star) [left], @home: 'blue' circle #12 & two-cats-on-a-mat.png "
+"""A caption of which the rules of DeepFloyd leave another one, and of that a third."""
 
 
 def pipeline(folder: Path, kind: str, **parts: None) -> Any:

@@ -32,9 +32,9 @@ class PRX(LatentDiffusion):
 
     def encode_prompts(self, prompts: Sequence[str]) -> Any:
         """(condition_CLD, mask_CL): T5Gemma's last layer, and True where a token is no padding."""
-        tokens = self.tokenized(0, prompts).to(self.device)
+        tokens, encoder = self.tokenized(0, prompts).to(self.device), self.text_encoders[0]
         mask_CL = tokens["attention_mask"].bool()
-        return self.text_encoders[0](input_ids=tokens["input_ids"], attention_mask=mask_CL)[0], mask_CL
+        return encoder(input_ids=tokens["input_ids"], attention_mask=mask_CL)[0], mask_CL
 
     @property
     def latent_pixels(self) -> int:
