@@ -48,6 +48,16 @@ def test_a_batch_of_captions_of_other_lengths_answers_as_each_alone(family: Fami
 
 
 @each_family
+def test_what_is_written_around_a_caption_counts_among_its_tokens(family: Family, folders: dict[str, Path]) -> None:
+    model = load_diffusion(f"diffusers:{folders[family.kind]}")
+    fitting = "star"
+    while len(model.tokenizers[0](f"{fitting} star")["input_ids"]) <= model.context_length:
+        fitting += " star"
+    assert model.token_ids(fitting).cut
+    assert not model.token_ids("a star").cut
+
+
+@each_family
 def test_a_gradient_reaches_the_latent_after_scoring(family: Family, folders: dict[str, Path]) -> None:
     model = load_diffusion(f"diffusers:{folders[family.kind]}")
     noisy, timestep = torch.randn(1, *model.latent_shape), torch.tensor([300])

@@ -42,7 +42,12 @@ def save(folder: Path) -> None:
 
 def _vae() -> Any:
     vae: Any = AutoencoderKLFlux2(
-        block_out_channels=(4, 4, 8, 8), layers_per_block=1, latent_channels=4, norm_num_groups=4, sample_size=SIDE
+        block_out_channels=(4, 4, 8, 8),
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=SIDE,
+        batch_norm_eps=0.1,
     )
     return vae.eval()
 
