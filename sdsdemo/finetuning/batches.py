@@ -6,6 +6,7 @@ Shape suffixes as in `objectives`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -160,7 +161,7 @@ class PairBatches:
         """The swapped captions; for a caption without one, that of the next image in the batch."""
         return [pairs[row].twin or pairs[(row + 1) % len(pairs)].caption for row in range(len(pairs))[rows]]
 
-    def _conditions(self, pairs: Sequence[Pair], rows: slice, step: int) -> Tensor:
+    def _conditions(self, pairs: Sequence[Pair], rows: slice, step: int) -> Any:
         """The captions encoded for the teacher; in the shuffled control, those of other images."""
         assert self._teacher is not None
         turn = 0
@@ -168,8 +169,7 @@ class PairBatches:
             turn = int(np.random.default_rng((self._recipe.seed, step, 1)).integers(1, len(pairs)))
         captions = [pairs[(row + turn) % len(pairs)].caption for row in range(len(pairs))[rows]]
         with torch.no_grad():
-            condition_C: Tensor = self._teacher.encode_prompts(captions)
-        return condition_C
+            return self._teacher.encode_prompts(captions)
 
     def _preferences(self, pairs: Sequence[Pair]) -> Tensor:
         """p of each pair: 1 for `labels`, NaN without a twin."""

@@ -6,6 +6,7 @@ Shape suffixes: R rows of a micro-batch, D features.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,7 @@ def sds_controls(objective: Objective, batch: Batch, rows: slice, step: int) -> 
         "other": latent_R.roll(1, 0),
     }
     timestep_R, noise_R = objective.draw(step, rows)
-    turned = batch.condition_R.roll(2, 0)  # captions of neither the row's image nor the `other` one
+    turned = _turned(batch.condition_R)  # captions of neither the row's image nor the `other` one
     found = {}
     for name, one_R in latents.items():
         for words, condition_R in (("", batch.condition_R), (" shuffled", turned)):
@@ -59,10 +60,17 @@ def sds_gradient_controls(objective: Objective, batch: Batch, rows: slice, step:
 
     A cosine of 1 would mean that CLIP's gradient does not depend on the captions.
     """
-    turned = replace(batch, condition_R=batch.condition_R.roll(2, 0))
+    turned = replace(batch, condition_R=_turned(batch.condition_R))
     own, other = (torch.cat([g.flatten() for g in sds_gradient(objective, one, rows, step)]) for one in (batch, turned))
     cosine = nn.functional.cosine_similarity(own, other, dim=0)
     return {"gradient on CLIP": float(own.norm()), "cosine with shuffled": float(cosine)}
+
+
+def _turned(condition_R: Any) -> Any:
+    """The conditions two rows on, of one tensor or of several."""
+    if isinstance(condition_R, tuple):
+        return tuple(map(_turned, condition_R))
+    return condition_R.roll(2, 0)
 
 
 def controls_words(found: dict[str, float]) -> str:

@@ -234,6 +234,19 @@ def test_controls_are_l_sds_of_other_latents_and_captions() -> None:
     assert found["true shuffled"] == pytest.approx(float(true_R.mean()), rel=1e-5)
 
 
+def test_controls_take_conditions_of_several_tensors() -> None:
+    class OfTwo(TinyTeacher):
+        def denoise(self, noisy_B: Tensor, timestep_B: Tensor, condition_B: Any) -> Tensor:
+            return super().denoise(noisy_B, timestep_B, torch.stack(condition_B, dim=1))
+
+    batch = Drawn().rows(0, WHOLE)
+    aim, two = objective(student()), objective(student())
+    two.teacher = OfTwo()
+    parted = replace(batch, condition_R=batch.condition_R.unbind(dim=1))
+    assert sds_controls(two, parted, WHOLE, 0) == pytest.approx(sds_controls(aim, batch, WHOLE, 0))
+    assert sds_gradient_controls(two, parted, WHOLE, 0) == pytest.approx(sds_gradient_controls(aim, batch, WHOLE, 0))
+
+
 def test_the_gradient_cosine_detects_whether_captions_matter() -> None:
     class Blind(TinyTeacher):
         def denoise(self, noisy_B: Tensor, timestep_B: Tensor, condition_B: Any) -> Tensor:
