@@ -1,4 +1,4 @@
-"""Uploads a fine-tuned model to the Hub, under the token's account: weights, record and model card. Trains nothing.
+"""Uploads to the Hub, under the token's account: a run's file with its record and card, or a whole exported model.
 
 The card repeats the record: base, objective, data, before and after with their uncertainty, the command.
 """
@@ -6,7 +6,8 @@ The card repeats the record: base, objective, data, before and after with their 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NotRequired
 
@@ -46,25 +47,80 @@ def push(folder: Path, name: str, token: str) -> str:
 
     Raises `UserError` for a name that the Hub does not allow, a run without a model, and a refusal by the Hub.
     """
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
-
-    if not NAME.fullmatch(name.strip()):
-        raise UserError("Name the model with letters, digits, dots, dashes and underscores only, 96 at most.")
+    _check_name(name)
     missing = [file for file in FILES if not (folder / file).is_file()]
     if missing:
         raise UserError("This run has no model yet: wait until it ends, or stop it.")
     record = _read_record(folder / "run.json")
-    api = HfApi(token=token)
-    try:
-        repo = f"{api.whoami()['name']}/{name.strip()}"
+    api = _api(token)
+    repo = _repo_of(api, name)
+    files: dict[str, Path | bytes] = {file: folder / file for file in FILES}
+    return _upload(api, repo, files | {"README.md": card(record, repo).encode()})
+
+
+def push_model(folder: Path, repo: str, token: str) -> str:
+    """Creates the repository that `repo_of` named, uploads every file of an exported model and returns its URL.
+
+    Raises `UserError` for a refusal by the Hub.
+    """
+    return _upload(_api(token), repo, {path.name: path for path in sorted(folder.iterdir())})
+
+
+def repo_of(name: str, token: str) -> str:
+    """USER/name of the token's account. Raises `UserError` for a name that is not allowed, and for a refusal."""
+    _check_name(name)
+    return _repo_of(_api(token), name)
+
+
+def own_token() -> str:
+    """The token that this machine's user has signed in with. Raises `UserError` where there is none."""
+    from huggingface_hub import get_token
+
+    token = get_token()
+    if not token:
+        raise UserError("Sign in to the Hugging Face Hub first: `hf auth login`, or set HF_TOKEN.")
+    return token
+
+
+def record_beside(model: Path) -> dict[str, Any] | None:
+    """The record of the run that a fine-tuned file lies in; None for a file on its own."""
+    path = model.parent / "run.json"
+    return _read_record(path) if path.is_file() else None
+
+
+def _check_name(name: str) -> None:
+    if not NAME.fullmatch(name.strip()):
+        raise UserError("Name the model with letters, digits, dots, dashes and underscores only, 96 at most.")
+
+
+def _api(token: str) -> Any:
+    from huggingface_hub import HfApi
+
+    return HfApi(token=token)
+
+
+def _repo_of(api: Any, name: str) -> str:
+    with _refusals():
+        return f"{api.whoami()['name']}/{name.strip()}"
+
+
+def _upload(api: Any, repo: str, files: Mapping[str, Path | bytes]) -> str:
+    with _refusals():
         api.create_repo(repo, exist_ok=False)
-        for file in FILES:
-            api.upload_file(path_or_fileobj=folder / file, path_in_repo=file, repo_id=repo)
-        api.upload_file(path_or_fileobj=card(record, repo).encode(), path_in_repo="README.md", repo_id=repo)
+        for name, content in files.items():
+            api.upload_file(path_or_fileobj=content, path_in_repo=name, repo_id=repo)
+    return f"https://huggingface.co/{repo}"
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What the Hub's client raises, as one sentence."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        yield
     except (HfHubHTTPError, OSError, ValueError, KeyError) as error:
         raise UserError(REFUSED) from error
-    return f"https://huggingface.co/{repo}"
 
 
 def _read_record(path: Path) -> dict[str, Any]:
@@ -76,9 +132,9 @@ def _read_record(path: Path) -> dict[str, Any]:
         raise UserError(BROKEN.format(why=why)) from error
 
 
-def card(record: Mapping[str, Any], repo: str) -> str:
-    """The model card, in Markdown."""
-    measured = record.get("measured", {"sets": {}})
+def figures(record: Mapping[str, Any]) -> list[str]:
+    """What was measured before and after, a line of Markdown each; empty where nothing was."""
+    measured = {"sets": {}} | record.get("measured", {})
     lines = [
         f"- {name}, {metric}: {level_words(row['before'])} -> {level_words(row['after'])} %; "
         f"{change_words(row['change'])}"
@@ -86,8 +142,13 @@ def card(record: Mapping[str, Any], repo: str) -> str:
         for metric, row in found["metrics"].items()
         if metric in SHOWN
     ]
-    lines += [f"- {name}, {words}" for name, found in measured["sets"].items() if (words := not_finite_words(found))]
-    figures = "\n".join(lines) or "Nothing was measured."
+    return lines + [
+        f"- {name}, {words}" for name, found in measured["sets"].items() if (words := not_finite_words(found))
+    ]
+
+
+def card(record: Mapping[str, Any], repo: str) -> str:
+    """The model card of a run's file, in Markdown."""
     return f"""---
 library_name: sdsdemo
 tags: [clip, compositionality, {record["objective"]}]
@@ -97,11 +158,11 @@ tags: [clip, compositionality, {record["objective"]}]
 
 {record["base_card"]} fine-tuned with the objective `{record["objective"]}`: {record["steps_done"]} steps, seed
 {record["seed"]}. Trained: {record.get("trained", "nothing")}. The file holds only what training changed; load it
-onto the base that it names, as `sds-clip:model.safetensors`.
+onto the base that it names, as `sds-clip:model.safetensors`. `python -m sdsdemo export` makes a whole model of it.
 
 ## Before and after
 
-{figures}
+{chr(10).join(figures(record)) or "Nothing was measured."}
 
 ## To reproduce
 

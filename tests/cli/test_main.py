@@ -22,7 +22,7 @@ from sdsdemo.settings import FINETUNING, LIMITS, ROOT, VARIABLES
 
 VERBS = (
     "score", "evaluate", "mini draw", "mini train", "mini study", "mini verify", "mini document", "mini opening",
-    "mini costs", "models", "fetch", "bench", "doctor",
+    "mini costs", "models", "fetch", "export", "bench", "doctor",
 )  # fmt: skip
 ASKED = ["a red star", "a blue circle", "--model", "mini-clip"]
 
