@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -120,12 +121,9 @@ def save_words(folder: Path, kind: str = "PreTrainedTokenizerFast", vocabulary: 
 def save_bpe(folder: Path) -> None:
     """The tokenizer files of Stable Diffusion 1 (vocab.json, merges.txt), from the BPE file that open_clip ships."""
     folder.mkdir(parents=True, exist_ok=True)
-    with gzip.open(default_bpe(), "rt", encoding="utf-8") as file:
-        merges = file.read().split("\n")[1 : 49152 - 256 - 2 + 1]
-    vocabulary = open_clip.SimpleTokenizer().encoder
-    renamed = {"<start_of_text>": START, "<end_of_text>": END}
-    (folder / "vocab.json").write_text(json.dumps({renamed.get(k, k): v for k, v in vocabulary.items()}))
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
+    vocabulary, merges = _bpe()
+    (folder / "vocab.json").write_text(vocabulary)
+    (folder / "merges.txt").write_text(merges)
     special = {"bos_token": START, "eos_token": END, "pad_token": END, "unk_token": END}
     (folder / "special_tokens_map.json").write_text(json.dumps(special))
     config = {**special, "tokenizer_class": "CLIPTokenizer", "model_max_length": 77, "do_lower_case": True}
@@ -158,6 +156,16 @@ def transformers_folder(folder: Path, *, kind: str = "clip", seed: int = 0, **sa
     made.eval().save_pretrained(folder, **saving)
     pixels.save_pretrained(folder)
     return folder
+
+
+@cache
+def _bpe() -> tuple[str, str]:
+    """What vocab.json and merges.txt hold."""
+    with gzip.open(default_bpe(), "rt", encoding="utf-8") as file:
+        merges = file.read().split("\n")[1 : 49152 - 256 - 2 + 1]
+    renamed = {"<start_of_text>": START, "<end_of_text>": END}
+    vocabulary = {renamed.get(k, k): v for k, v in open_clip.SimpleTokenizer().encoder.items()}
+    return json.dumps(vocabulary), "#version: 0.2\n" + "\n".join(merges) + "\n"
 
 
 def clip_text_config(*, hidden_size: int, **changes: Any) -> CLIPTextConfig:

@@ -149,6 +149,23 @@ def test_a_denoiser_that_returns_the_exact_target_has_no_error(
 
 
 @each_family
+@torch.inference_mode()
+def test_in_the_precision_of_a_gpu_the_error_hardly_moves(family: Family, folders: dict[str, Path]) -> None:
+    model = load_diffusion(f"diffusers:{folders[family.kind]}")
+    latent, noise = torch.randn(2, 1, *model.latent_shape, generator=torch.Generator().manual_seed(3))
+
+    def error() -> float:
+        given = (latent, noise, torch.tensor([400]), model.encode_prompts(["a red star"]))
+        return float(denoising_error(model.denoise, model.schedule, *given))
+
+    single = error()
+    model.dtype = model.GPU_PRECISION
+    for module in (model.denoiser, *model.text_encoders):
+        torch.nn.Module.to(module, model.dtype)
+    assert 0 < abs(error() - single) < 0.02 * single
+
+
+@each_family
 def test_shards_and_half_precision_files_are_read(family: Family, folders: dict[str, Path], tmp_path: Path) -> None:
     whole = load_diffusion(f"diffusers:{folders[family.kind]}")
     folder = tmp_path / "twin"
