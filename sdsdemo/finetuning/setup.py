@@ -162,7 +162,7 @@ def _runnable(workbench: Models, name: str, family: str, what: str) -> Card:
     """The card of a model that can run here. Raises `UserError` with the next step if it cannot."""
     card = workbench.card(name)
     if card.family != family:
-        wanted = {"clip": "a CLIP", "diffusion": "a diffusion model"}[family]
+        wanted = {"clip": "a CLIP of open_clip's", "diffusion": "a diffusion model"}[family]
         raise UserError(f"The {what} must be {wanted}; {card.title} is not: choose another one.")
     state = workbench.availability(card)
     if not state.can_run:

@@ -190,6 +190,7 @@ def test_a_full_disk_is_a_sentence(run: Any, monkeypatch: pytest.MonkeyPatch) ->
     ("changes", "said"),
     [
         ({"base": "mini-diffusion"}, "must be a CLIP"),
+        ({"base": "transformers:some/clip"}, "must be a CLIP of open_clip's"),
         ({"teacher": "mini-clip"}, "must be a diffusion model"),
         ({"base": "nothing"}, "no model called"),
         ({"data": "folder:."}, "only the words of the Mini world"),
