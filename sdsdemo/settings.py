@@ -58,6 +58,8 @@ TIMESTEP_RANGE = (
 _NUMBER = r"((?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)"
 TYPED_RANGE = re.compile(rf"\s*{_NUMBER}(?:\s*,\s*|\s+(?:to\s+)?){_NUMBER}\s*", re.ASCII | re.IGNORECASE)
 """Two numbers with a space, a comma or "to" between them."""
+AUTO = "auto"
+PRECISION_CHOICES = (AUTO, "float32", "bfloat16", "float16")
 REGIONS: Mapping[Region, str] = {
     "crop": "the middle square",
     "squash": "all of it, squashed to a square",
@@ -176,6 +178,11 @@ VARIABLES = (
         name="SDSDEMO_DEVICE", default="auto", meaning="cpu, cuda, mps, or auto: where models other than Mini run."
     ),
     Variable(
+        name="SDSDEMO_PRECISION",
+        default=AUTO,
+        meaning="float32, bfloat16, float16 or auto: half on a GPU, bfloat16 for large models on CPUs that have it.",
+    ),
+    Variable(
         name="SDSDEMO_RUNS",
         default="runs",
         meaning="Folder whose runs (`evaluate --out`) Browse and Results show beside the shipped ones, locally.",
@@ -210,6 +217,8 @@ class Settings:
     runs: Path = Path("runs")
     """Output folder of `evaluate --out`; read only in a local app."""
     cache: Path = CACHE
+    precision: str = AUTO
+    """A member of `PRECISION_CHOICES`, for denoisers and their text encoders."""
     training: str = "auto"
     """on, off or auto."""
     in_space: bool = False
@@ -227,6 +236,9 @@ class Settings:
             raise UserError("SDSDEMO_ALLOW_DOWNLOAD must be on or off.")
         if raw["SDSDEMO_DEVICE"] not in ("auto", "cpu", "cuda", "mps"):
             raise UserError("SDSDEMO_DEVICE must be auto, cpu, cuda or mps.")
+        if raw["SDSDEMO_PRECISION"].lower() not in PRECISION_CHOICES:
+            said = quoted(raw["SDSDEMO_PRECISION"])
+            raise UserError(f"SDSDEMO_PRECISION must be {', '.join(PRECISION_CHOICES[:-1])} or float16; it was {said}.")
         if raw["SDSDEMO_TRAINING"].lower() not in ("on", "off", "auto"):
             raise UserError("SDSDEMO_TRAINING must be on, off or auto.")
         if not raw["GRADIO_SERVER_PORT"].isdigit() or not 0 < int(raw["GRADIO_SERVER_PORT"]) < 65536:
@@ -239,6 +251,7 @@ class Settings:
             port=int(raw["GRADIO_SERVER_PORT"]),
             runs=Path(raw["SDSDEMO_RUNS"]).expanduser(),
             cache=Path(raw["SDSDEMO_CACHE"]).expanduser(),
+            precision=raw["SDSDEMO_PRECISION"].lower(),
             training=raw["SDSDEMO_TRAINING"].lower(),
             in_space=bool(environment.get("SPACE_ID")),
             sign_in=bool(environment.get("SPACE_ID") and environment.get("OAUTH_CLIENT_ID")),

@@ -237,7 +237,9 @@ class Workbench:
     def _open(self, card: Card) -> Scorer:
         self._check(card)
         device = "cpu" if card.mini else self.settings.device
-        return open_scorer(card, device=device, allow_download=self.settings.allow_download)
+        return open_scorer(
+            card, device=device, precision=self.settings.precision, allow_download=self.settings.allow_download
+        )
 
 
 def _ask(

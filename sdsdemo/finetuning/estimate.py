@@ -124,7 +124,9 @@ def asking_seconds(recipe: Recipe, workbench: Models, loaded: Loaded | None = No
         loaded = result_of(load(plan(recipe, workbench)))
     card = workbench.card(recipe.teacher)
     device = torch.device("cpu") if loaded.plan.device.type == "cpu" else pick_device(workbench.settings.device)
-    scorer = DiffusionScorer(card, load_diffusion(card.spec, revision=card.revision, device=device))
+    precision = workbench.settings.precision
+    teacher = load_diffusion(card.spec, revision=card.revision, device=device, precision=precision)
+    scorer = DiffusionScorer(card, teacher)
     budget = Budget(timesteps=recipe.teacher_timesteps, noises=recipe.teacher_noises, seed=0)
     with tempfile.TemporaryDirectory() as folder:
         asked = Preferences(Path(folder), "estimate", budget)

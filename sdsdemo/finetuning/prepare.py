@@ -92,6 +92,7 @@ def _load_teacher(loaded: Loaded) -> Generator[Event, None, LatentDiffusion | No
         card.spec,
         revision=card.revision,
         device=loaded.plan.device,
+        precision=loaded.plan.settings.precision,
         allow_download=loaded.plan.settings.allow_download,
     )
     for note in caption_notes(loaded, teacher, card):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,12 +24,13 @@ from sdsdemo.captions.cleaning import clean_caption, clean_captions
 from sdsdemo.core.noising import NoiseSchedule
 from sdsdemo.errors import UserError
 from sdsdemo.models.building import builds_alone
-from sdsdemo.models.diffusion_files import load_part
 from sdsdemo.models.frozen import frozen_view
 from sdsdemo.models.images import clean, fit
 from sdsdemo.models.pipeline_facts import context_length, latent_shape, variance_preserving
-from sdsdemo.models.pipelines import LAYOUTS, Layout, layout_of, native_pixels, read_index
+from sdsdemo.models.pipeline_parts import Parts, load_parts, parts_of
+from sdsdemo.models.precision import pick_precision
 from sdsdemo.models.tokenizer_checks import TokenRow, check_ids, check_tokenizer, token_row
+from sdsdemo.settings import AUTO
 from sdsdemo.types import Region
 
 log = logging.getLogger(__name__)
@@ -57,24 +57,10 @@ REMEMBERED = 20_000
 """Captions whose tokens are kept."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Parts:
-    """The parts of a pipeline that scoring needs."""
-
-    denoiser: Any
-    vae: Any
-    text_encoders: tuple[Any, ...]
-    tokenizers: tuple[Any, ...]
-    """One for each text encoder, in their order."""
-    scheduler: Any
-    pixels: int = 0
-    """Native pixels a side, where the pipeline names them and its denoiser does not."""
-
-
 class LatentDiffusion:
     """A Stable-Diffusion-shaped pipeline: one text encoder, a UNet that predicts epsilon or v. Frozen, in eval mode.
 
-    Single precision on the CPU; `GPU_PRECISION` on a GPU for denoiser and text encoders, while VAE, noising and errors
+    Denoiser and text encoders run in the precision that `precision.pick_precision` picks, while VAE, noising and errors
     stay in single. Another family is a subclass in `models/families/` that replaces the methods between
     `read_schedule` and `denoise` as far as it differs.
 
@@ -83,13 +69,14 @@ class LatentDiffusion:
 
     GPU_PRECISION = torch.float16
 
-    def __init__(self, parts: Parts, *, name: str, device: torch.device | str = "cpu") -> None:
+    def __init__(self, parts: Parts, *, name: str, device: torch.device | str = "cpu", precision: str = AUTO) -> None:
         """`parts` keep their precision, mode and flags: what is used here are views that share their weights.
 
         Raises `UserError` when the parts do not fit together or are of a kind that is not supported.
         """
         self.device = torch.device(device)
-        self.dtype = self.GPU_PRECISION if self.device.type == "cuda" else torch.float32
+        parameters = sum(weight.numel() for weight in parts.denoiser.state_dict().values())
+        self.dtype = pick_precision(precision, self.device, parameters, self.GPU_PRECISION)
         self.name = name
         self.denoiser = frozen_view(parts.denoiser, self.device, self.dtype)
         self.vae = frozen_view(parts.vae, self.device, torch.float32)  # in half precision some overflow
@@ -108,43 +95,27 @@ class LatentDiffusion:
 
     @classmethod
     @builds_alone
-    def from_pipeline(cls, pipeline: Any, *, device: torch.device | str = "cpu") -> LatentDiffusion:
+    def from_pipeline(
+        cls, pipeline: Any, *, device: torch.device | str = "cpu", precision: str = AUTO
+    ) -> LatentDiffusion:
         """Scores with the weights of a pipeline of this family that the caller holds; it stays as it was.
 
         Raises `UserError` where its parts do not fit together.
         """
-        layout = LAYOUTS.get(type(pipeline).__name__, Layout())
-        encoders = [part for part in layout.text_encoders if getattr(pipeline, part) is not None]
-        parts = Parts(
-            denoiser=getattr(pipeline, layout.denoiser),
-            vae=pipeline.vae,
-            text_encoders=tuple(getattr(pipeline, part) for part in encoders),
-            tokenizers=tuple(getattr(pipeline, part.replace("text_encoder", "tokenizer")) for part in encoders),
-            scheduler=pipeline.scheduler,
-            pixels=native_pixels(layout, pipeline.vae.config, getattr(pipeline, "config", {})),
-        )
-        model = cls(parts, name=type(pipeline).__name__, device=device)
+        model = cls(parts_of(pipeline), name=type(pipeline).__name__, device=device, precision=precision)
         model.check_runs()
         return model
 
     @classmethod
     @builds_alone
-    def from_folder(cls, folder: Path, *, name: str, device: torch.device | str = "cpu") -> LatentDiffusion:
+    def from_folder(
+        cls, folder: Path, *, name: str, device: torch.device | str = "cpu", precision: str = AUTO
+    ) -> LatentDiffusion:
         """Loads the parts one by one with the classes that `model_index.json` names. Raises `UserError`."""
-        index = read_index(folder, name)
-        layout = layout_of(index)
-        loaded = {part: load_part(folder, part, index.get(part), name) for part in layout.parts}
-        loaded[layout.denoiser].to(memory_format=torch.channels_last)  # a sixth quicker on a CPU
-        parts = Parts(
-            denoiser=loaded[layout.denoiser],
-            vae=loaded["vae"],
-            text_encoders=tuple(loaded[part] for part in layout.text_encoders),
-            tokenizers=tuple(loaded[part] for part in layout.tokenizers),
-            scheduler=loaded["scheduler"],
-            pixels=native_pixels(layout, loaded["vae"].config, index),
-        )
+        where = torch.device(device)
+        parts = load_parts(folder, name, lambda count: pick_precision(precision, where, count, cls.GPU_PRECISION))
         try:
-            model = cls(parts, name=name, device=device)
+            model = cls(parts, name=name, device=device, precision=precision)
         except UserError:
             raise
         except Exception as error:  # what configs that do not fit together come to is an open set

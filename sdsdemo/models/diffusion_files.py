@@ -72,8 +72,8 @@ def weights_in_repo(repo: str, layout: Layout, revision: str | None, allow_downl
     return found
 
 
-def load_part(folder: Path, part: str, named: Any, name: str) -> Any:
-    """One part by the [library, class] that the index names, in single precision, from safetensors only."""
+def load_part(folder: Path, part: str, named: Any, name: str, dtype: torch.dtype) -> Any:
+    """One part by the [library, class] that the index names, in its precision at once, from safetensors only."""
     library, kind = class_named(named, part, name)
     load = _loader(library, kind)
     if load is None:
@@ -85,7 +85,7 @@ def load_part(folder: Path, part: str, named: Any, name: str) -> Any:
     if has_weights:
         precision = "torch_dtype" if library == "diffusers" else "dtype"
         variant = checked_weights(folder, part, name).variant
-        options |= {precision: torch.float32, "use_safetensors": True, "variant": variant, "output_loading_info": True}
+        options |= {precision: dtype, "use_safetensors": True, "variant": variant, "output_loading_info": True}
     try:
         loaded = load(folder / part, **options)
     except Exception as error:  # what a strange file makes of the libraries' constructors is an open set

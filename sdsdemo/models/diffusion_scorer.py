@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,17 +32,12 @@ from sdsdemo.models.domain import Domain
 from sdsdemo.models.drawing import draw
 from sdsdemo.models.images import clean, fit, share_of
 from sdsdemo.models.noise_grid import draw_noise, evaluation_order, in_place, spread_timesteps
-from sdsdemo.models.precision import exactly
+from sdsdemo.models.precision import PRECISIONS, exactly
 from sdsdemo.models.tokenizer_checks import concerns_of
-from sdsdemo.types import Budget, Card, Concern, Denoised, Evidence, Example, Precision, Region, Scores
+from sdsdemo.types import Budget, Card, Concern, Denoised, Evidence, Example, Region, Scores
 
 log = logging.getLogger(__name__)
 
-PRECISIONS: Mapping[torch.dtype, Precision] = {
-    torch.float32: "float32",
-    torch.float16: "float16",
-    torch.bfloat16: "bfloat16",
-}
 Watch = Callable[[Scores], None]
 FREE_SECONDS = 1.0
 """Decoding that takes no longer is done however short scoring was."""

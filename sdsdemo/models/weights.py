@@ -5,11 +5,12 @@
     NAME.safetensors.index.json, NAME.safetensors.index.VARIANT.json
                                 a list of shards, as NAME-00001-of-00003.safetensors
 
-Full precision goes before a variant. Every weight is computed with in float32, whatever it is stored in.
+Full precision goes before a variant. What a weight is stored in does not say what it is computed with in.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -119,6 +120,16 @@ def part_weights(folder: Path, part: str) -> PartWeights | None:
         return None
     found = choose((path.name for path in place.iterdir()), stem_of(part))
     return found if found is None or all((place / file).is_file() for file in found.files) else None
+
+
+def parameters_in(folder: Path, part: str) -> int:
+    """Numbers in the weights of a part of a pipeline, from their headers; 0 where they cannot be read."""
+    found = part_weights(folder, part)
+    files = [folder / part / file for file in found.files if not file.endswith(".json")] if found else []
+    try:
+        return sum(math.prod(entry["shape"]) for file in files for entry in tensors_of(file, file.name).values())
+    except (OSError, UserError):
+        return 0
 
 
 def has_clip_weights(folder: Path) -> bool:

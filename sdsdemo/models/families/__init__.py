@@ -16,6 +16,7 @@ from sdsdemo.models.families.sd3 import StableDiffusion3
 from sdsdemo.models.families.sdxl import StableDiffusionXL
 from sdsdemo.models.families.z_image import ZImage
 from sdsdemo.models.pipelines import read_index
+from sdsdemo.settings import AUTO
 
 FAMILIES: dict[str, type[LatentDiffusion]] = {
     "StableDiffusionPipeline": LatentDiffusion,
@@ -32,16 +33,23 @@ FAMILIES: dict[str, type[LatentDiffusion]] = {
 
 
 def load_diffusion(
-    spec: str, *, revision: str | None = None, device: torch.device | str = "cpu", allow_download: bool = False
+    spec: str,
+    *,
+    revision: str | None = None,
+    device: torch.device | str = "cpu",
+    precision: str = AUTO,
+    allow_download: bool = False,
 ) -> LatentDiffusion:
     """The model of a `diffusers:` spec; a revision in the spec goes before the argument.
 
     Raises `UserError` for weights that are not here or broken, and for a pipeline of a family that is not supported.
     """
     folder, name = find_pipeline(spec, revision=revision, allow_download=allow_download)
-    return FAMILIES[read_index(folder, name)["_class_name"]].from_folder(folder, name=name, device=device)
+    family = FAMILIES[read_index(folder, name)["_class_name"]]
+    return family.from_folder(folder, name=name, device=device, precision=precision)
 
 
-def from_pipeline(pipeline: Any, *, device: torch.device | str = "cpu") -> LatentDiffusion:
+def from_pipeline(pipeline: Any, *, device: torch.device | str = "cpu", precision: str = AUTO) -> LatentDiffusion:
     """Scores with the weights of a pipeline that the caller holds; see `LatentDiffusion.from_pipeline`."""
-    return FAMILIES.get(type(pipeline).__name__, LatentDiffusion).from_pipeline(pipeline, device=device)
+    family = FAMILIES.get(type(pipeline).__name__, LatentDiffusion)
+    return family.from_pipeline(pipeline, device=device, precision=precision)

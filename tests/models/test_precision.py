@@ -1,0 +1,134 @@
+"""Which precision a denoiser runs in on which machine, and that its weights are loaded in it once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sdsdemo.app.workbench import Workbench
+from sdsdemo.errors import UserError
+from sdsdemo.models import cards, open_scorer, precision
+from sdsdemo.models.diffusion_scorer import DiffusionScorer
+from sdsdemo.models.families import load_diffusion
+from sdsdemo.models.frozen import frozen_view
+from sdsdemo.models.precision import LARGE, cpu_has_bfloat16, pick_precision
+from sdsdemo.settings import Settings
+from sdsdemo.types import Budget, Precision
+from tests import twins
+
+CPU, GPU, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
+CAPTIONS = ["a red star left of a blue circle", "a blue star left of a red circle"]
+BUDGET = Budget(timesteps=3, noises=2, seed=5)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return twins.sd_folder(tmp_path_factory.mktemp("precision"))
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Sets what the processor can do: `machine(amx=True)`."""
+
+    def processor(*, amx: bool = False, avx512: bool = False) -> None:
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512, raising=False)
+
+    return processor
+
+
+@pytest.mark.parametrize(("amx", "avx512"), [(True, False), (False, True), (True, True)])
+def test_a_large_denoiser_runs_in_bfloat16_on_a_cpu_that_has_it(machine: Any, amx: bool, avx512: bool) -> None:
+    machine(amx=amx, avx512=avx512)
+    assert pick_precision("auto", CPU, LARGE + 1, torch.float16) == torch.bfloat16
+    assert pick_precision("auto", CPU, LARGE, torch.float16) == torch.float32
+    assert pick_precision("auto", MPS, LARGE + 1, torch.float16) == torch.float32
+
+
+def test_without_bfloat16_in_the_processor_a_large_denoiser_stays_single(machine: Any) -> None:
+    machine()
+    assert pick_precision("auto", CPU, 10 * LARGE, torch.bfloat16) == torch.float32
+
+
+def test_a_torch_that_does_not_say_is_taken_to_have_no_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        monkeypatch.delattr(torch.cpu, name, raising=False)
+    assert not cpu_has_bfloat16()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_gpu_runs_what_the_family_says(machine: Any, dtype: torch.dtype) -> None:
+    machine(amx=True)
+    assert pick_precision("auto", GPU, 1, dtype) == dtype
+
+
+@pytest.mark.parametrize("device", [CPU, GPU, MPS])
+@pytest.mark.parametrize("name", precision.DTYPES)
+def test_an_explicit_setting_wins(machine: Any, device: torch.device, name: Precision) -> None:
+    machine(amx=True)
+    assert pick_precision(name, device, 10 * LARGE, torch.float16) == precision.DTYPES[name]
+
+
+def test_a_precision_that_there_is_not_is_named() -> None:
+    with pytest.raises(ValueError, match="'double'"):
+        pick_precision("double", CPU, 1, torch.float16)
+    with pytest.raises(UserError, match=r"must be auto, float32, bfloat16 or float16; it was 'double'\.$"):
+        Settings.from_environment({"SDSDEMO_PRECISION": "double"})
+
+
+def test_the_setting_reaches_the_model_and_its_scores_say_so(folder: Path) -> None:
+    workbench = Workbench(Settings.from_environment({"SDSDEMO_PRECISION": "BFloat16"}))
+    scorer = workbench.scorer(f"diffusers:{folder}")
+    assert isinstance(scorer, DiffusionScorer)
+    single = open_scorer(cards.resolve(f"diffusers:{folder}"), device="cpu")
+    found, expected = (one.score([twins.picture()], CAPTIONS, BUDGET) for one in (scorer, single))
+    assert (found.precision, expected.precision) == ("bfloat16", "float32")
+    np.testing.assert_allclose(found.score_IC, expected.score_IC, rtol=0.02)
+    assert not np.array_equal(found.score_IC, expected.score_IC)
+
+
+def test_mini_stays_single_bit_for_bit_on_a_cpu_with_bfloat16(machine: Any) -> None:
+    card, scores = cards.resolve("mini-diffusion"), []
+    picture = twins.picture(size=(64, 64))
+    for amx in (False, True):
+        machine(amx=amx)
+        scores.append(open_scorer(card, device="cpu").score([picture], CAPTIONS, BUDGET))
+    assert {found.precision for found in scores} == {"float32"}
+    np.testing.assert_array_equal(scores[0].score_IC, scores[1].score_IC)
+
+
+def test_weights_are_loaded_in_their_precision_at_once(
+    folder: Path, machine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the processor picks for a large denoiser; here any counts as large."""
+    machine(amx=True)
+    monkeypatch.setattr(precision, "LARGE", 1)
+    converted: list[torch.dtype] = []
+    to = nn.Module.to
+
+    def noted(module: nn.Module, *args: Any, dtype: torch.dtype | None = None, **kwargs: Any) -> nn.Module:
+        if dtype is not None:
+            converted.extend({p.dtype for p in module.parameters()} - {dtype})
+        return to(module, *args, dtype=dtype, **kwargs)
+
+    monkeypatch.setattr(nn.Module, "to", noted)
+    model = load_diffusion(f"diffusers:{folder}")
+    assert converted == []
+    assert {p.dtype for part in (model.denoiser, *model.text_encoders) for p in part.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in model.vae.parameters()} == {torch.float32}
+
+
+def test_what_is_computed_and_not_stored_keeps_single_precision() -> None:
+    """As the frequencies of rotary positions: rounded to 8 bits they would place a late token elsewhere."""
+    module = nn.Linear(2, 2)
+    module.register_buffer("frequency", torch.tensor([1.0, 0.7943]), persistent=False)
+    module.register_buffer("mean", torch.tensor([0.7943]))
+    view = frozen_view(module, CPU, torch.bfloat16)
+    assert view.weight.dtype == view.mean.dtype == torch.bfloat16
+    assert view.frequency.tolist() == module.frequency.tolist()
+    assert frozen_view(module.half(), CPU, torch.float32).frequency.dtype == torch.float32
