@@ -11,6 +11,8 @@ over_floor_mini = ours / floor     plain_over_ours = plain / ours     shown_over
 
 And a fine-tuning step of 32 images with the denoiser in it (`sds`) against one of `preference`, with both towers and
 with the text tower alone, where the image features are computed beforehand. Asking the teacher once is in no step.
+
+`precision` says how many of 400 decisions change in bfloat16.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ import torch
 from PIL.Image import Image
 
 from sdsdemo.app.workbench import Workbench
+from sdsdemo.cli.bench_precision import EXAMPLES, compare_precisions, differing
 from sdsdemo.core.decision import decide
 from sdsdemo.core.losses import denoising_error
 from sdsdemo.data.mini.benchmarks import benchmark_pairs
@@ -98,14 +101,19 @@ def bench(
         }
         seconds = _timed(paths, repeats, progress, clock)
         page = _page_seconds(question, clock)
+    precision, parts = compare_precisions(
+        CARD, repeats=repeats, examples=EXAMPLES, spend=question.spend, progress=progress
+    )
     steps = _timed(steppers(), repeats, lambda line: progress(f"fine-tuning steps, {line}"), time.perf_counter)
     return {
         "ratios": {
             "over_floor_mini": _ratio(seconds["ours"], seconds["floor"]),
             "plain_over_ours": _ratio(seconds["plain"], seconds["ours"]),
             **{f"{name}_over_ours": _ratio(seconds[name], seconds["ours"]) for name in seconds if "shown" in name},
+            "bfloat16_over_float32_mini": _ratio(parts["bfloat16"], parts["float32"]),
             **{f"sds_over_{name}": _ratio(steps["sds"], steps[name]) for name in steps if name != "sds"},
         },
+        "precision": precision,
         "step_seconds": {name: _summary(values) for name, values in steps.items()},
         "seconds": {name: _summary(values) for name, values in seconds.items()},
         "answer_seconds": page,
@@ -199,6 +207,7 @@ def as_text(result: Mapping[str, Any]) -> str:
         spread = f"({found['low']:.2f} to {found['high']:.2f}, {found['repeats']} repeats)"
         lines.append(f"{name:26} {found['median']:8.2f}     {spread}")
     lines += [f"warm answer of {name}: {1000 * value:.0f} ms" for name, value in result["answer_seconds"].items()]
+    lines.append(differing(result["precision"]))
     lines.append(f"peak memory {result['peak_memory_mb']:.0f} MB, shipped weights {result['weights_mb']} MB")
     return "\n".join(lines)
 

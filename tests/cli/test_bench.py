@@ -6,15 +6,20 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sdsdemo.cli import bench as bench_module
+from sdsdemo.cli import bench_precision
 from sdsdemo.cli.bench import answer, as_text, bench, floor, plain
+from sdsdemo.cli.bench_precision import compare_precisions, differing, what_differs
+from sdsdemo.core.decision import decide
 from sdsdemo.errors import UserError
 from sdsdemo.models import cards, open_scorer
 from sdsdemo.models.diffusion_scorer import DiffusionScorer
 from sdsdemo.settings import budget
+from sdsdemo.types import Budget, Preference, Scorer
 
 SPEND = budget(3, 2, 0)
 
@@ -31,6 +36,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_module, "budget", lambda: SPEND)
     few = {name: replace(recipe, batch=4, pool=8, fitted_on=8) for name, recipe in bench_module.TRAINED.items()}
     monkeypatch.setattr(bench_module, "TRAINED", few)
+    monkeypatch.setattr(bench_module, "EXAMPLES", 4)
 
 
 def test_ratios_are_those_of_the_seconds_of_one_turn() -> None:
@@ -107,8 +113,35 @@ def test_the_result_is_json_and_reads_as_text() -> None:
         "shipped weights",
         "sds_over_preference, text",
         "shown_over_ours",
+        "bfloat16 prefers another caption than float32 in 0 of 4 examples",
     ):
         assert word in text
+
+
+def test_an_example_whose_preferred_caption_changes_is_counted() -> None:
+    def said(*chosen: int, decided: bool = True) -> list[Preference]:
+        return [Preference(preferred=c, difference=0.1, stderr=0.1, decided=decided) for c in chosen]
+
+    assert what_differs(said(0, 1, 1), said(0, 1, 1)) == {"examples": 3, "differ": 0, "of_them_decided": 0}
+    found = what_differs([*said(0, 1), *said(0, decided=False)], said(0, 0, 1))
+    assert found == {"examples": 3, "differ": 2, "of_them_decided": 1}
+    assert differing(found).endswith("in 2 of 3 examples, 1 of which were decided")
+
+
+def test_both_precisions_are_asked_the_same_and_timed_in_as_many_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, list[list[str]]] = {}
+    monkeypatch.setattr(bench_precision, "_ask", lambda scorer, question, spend: _note(asked, scorer, question, spend))
+    found, seconds = compare_precisions(bench_module.CARD, repeats=2, examples=6, spend=SPEND)
+    assert found["examples"] == 6
+    assert {name: len(parts) for name, parts in seconds.items()} == {"float32": 2, "bfloat16": 2}
+    assert asked["float32"] == asked["bfloat16"]
+    assert len(asked["float32"]) == 6
+
+
+def _note(asked: dict[str, list[list[str]]], scorer: Scorer, question: tuple[Any, list[str]], spend: Budget) -> Any:
+    scores = scorer.score([question[0]], question[1], spend)
+    asked.setdefault(scores.precision, []).append(question[1])
+    return decide(scores)
 
 
 def test_no_repeat_at_all_is_a_sentence() -> None:
