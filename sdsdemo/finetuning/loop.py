@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from sdsdemo.finetuning import checkpoints
 from sdsdemo.finetuning.checkpoints import CheckpointError, check_fits
 from sdsdemo.finetuning.events import Step
+from sdsdemo.models.memory import is_out_of_memory
 from sdsdemo.runtime.distributed import ALONE, Processes
 
 Losses = Mapping[str, Tensor]
@@ -138,10 +139,9 @@ def train(
 ) -> Iterator[LoopEvent]:
     """Train the parameters of `module` that require a gradient; stop it with `stop`, or by closing the generator.
 
-    keep: a checkpoint to resume from if it exists. It is written every `keep_every` steps, every
-    `keep_seconds` (less often where writing one takes long), and when the run stops. stop: asked before every
-    micro-batch; an unfinished step is discarded. on_out_of_memory: called when the device runs out of memory;
-    returns True to try the step again. Nothing thread-local is held across a yield.
+    keep: a checkpoint to resume from if it exists. Written every `keep_every` steps, every `keep_seconds` (less often
+    where writing one takes long), and when the run stops. stop: asked before every micro-batch; an unfinished step is
+    discarded. on_out_of_memory: called when memory runs out; True tries again. Nothing thread-local outlives a yield.
     Raises `CheckpointError` for a checkpoint that does not fit, or cannot be written.
     """
     run = _Run(module, config, processes)
@@ -156,7 +156,9 @@ def train(
             run.save(keep)
             yield Stopped(step=run.done)
             return
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             if on_out_of_memory():
                 continue
             run.save(keep)

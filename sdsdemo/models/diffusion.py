@@ -26,6 +26,7 @@ from sdsdemo.errors import UserError
 from sdsdemo.models.building import builds_alone
 from sdsdemo.models.frozen import frozen_view
 from sdsdemo.models.images import clean, fit
+from sdsdemo.models.memory import is_out_of_memory
 from sdsdemo.models.pipeline_facts import context_length, latent_shape, variance_preserving
 from sdsdemo.models.pipeline_parts import Parts, load_parts, parts_of
 from sdsdemo.models.precision import pick_precision
@@ -135,9 +136,9 @@ class LatentDiffusion:
             output = self.denoise(latent_I, torch.zeros(1, dtype=torch.long), self.encode_prompts([""]))
             if output.shape != latent_I.shape:
                 raise ValueError(f"the denoiser answers {_size(latent_I)} numbers with {_size(output)}")
-        except torch.OutOfMemoryError:
-            raise
         except Exception as error:  # what parts that do not fit together come to is an open set
+            if isinstance(error, RuntimeError) and is_out_of_memory(error):
+                raise
             raise UserError(NO_FIT.format(name=self.name, why=_in_words(error))) from error
 
     def tokenize(self, prompts: Sequence[str]) -> Tensor:

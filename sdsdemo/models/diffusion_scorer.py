@@ -31,6 +31,7 @@ from sdsdemo.models.diffusion import LatentDiffusion
 from sdsdemo.models.domain import Domain
 from sdsdemo.models.drawing import draw
 from sdsdemo.models.images import clean, fit, share_of
+from sdsdemo.models.memory import give_back, is_out_of_memory, no_room
 from sdsdemo.models.noise_grid import draw_noise, evaluation_order, in_place, spread_timesteps
 from sdsdemo.models.precision import PRECISIONS, exactly
 from sdsdemo.models.tokenizer_checks import concerns_of
@@ -75,7 +76,7 @@ class DiffusionScorer:
         self.model = model
         self.domain = domain
         self.micro_batch = model.default_micro_batch()
-        """Samples a call; halved for good when a GPU's memory does not hold them."""
+        """Samples a call; halved for good when memory does not hold them."""
 
     def concerns(self, images: Sequence[Image], captions: Sequence[str], region: Region = "crop") -> list[Concern]:
         """What `tokens.concerns_of` finds."""
@@ -248,7 +249,9 @@ class DiffusionScorer:
             given = (latent_B, noise_B, step_T[t_B], condition_B)
             try:
                 residual_B = denoising_residual(model.denoise, model.schedule, *given)
-            except torch.cuda.OutOfMemoryError:
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
                 self._halve()
                 continue
             yield residual_B
@@ -257,13 +260,10 @@ class DiffusionScorer:
     def _halve(self) -> None:
         """Half as many samples a call from now on. Raises `UserError` when one alone does not fit."""
         if self.micro_batch == 1:
-            raise UserError(
-                f"The GPU has too little memory for one sample of {self.card.title}: close other programs that use it, "
-                "or set SDSDEMO_DEVICE=cpu."
-            )
+            raise UserError(no_room(self.model.device, self.card.title))
         self.micro_batch //= 2
         log.warning("%s: out of memory, now %d samples a call", self.card.name, self.micro_batch)
-        torch.cuda.empty_cache()
+        give_back(self.model.device)
 
 
 def _scores(
