@@ -38,6 +38,9 @@ def score(
     the picture every model sees: the middle square (`crop`), all of it (`squash`, `pad`), or what each model's authors
     chose (`own`). `antithetic` draws noise in pairs, each draw with its opposite. A model that cannot answer has a
     `problem` in its entry.
+
+    Models stay loaded for the next call, as long as the environment variables stay; `forget_models` frees their memory,
+    and makes the next call read changed files. Safe to call from several threads.
     Raises `UserError` for an image, captions, a model or a budget that must change.
     """
     from sdsdemo.cli.commands import ask
@@ -53,3 +56,43 @@ def score(
         region=region,
         antithetic=antithetic,
     )
+
+
+def score_many(
+    questions: Sequence[tuple[str | Path | Image, Sequence[str]]],
+    models: Sequence[str] = (),
+    *,
+    timesteps: int | None = None,
+    noises: int | None = None,
+    seed: int | None = None,
+    timestep_range: tuple[float, float] | None = None,
+    region: str = "crop",
+    antithetic: bool = False,
+) -> list[AnswersRecord]:
+    """The same for many pictures at once, each with captions of its own: a dict for each, in order.
+
+        sdsdemo.score_many([(path, ["a cat on a mat", "a mat on a cat"]) for path in paths], models=["mini-diffusion"])
+
+    Pictures share calls of the models, and a caption that several of them share is encoded once; scores are those of
+    `score` up to rounding.
+    Raises `UserError` before anything is scored.
+    """
+    from sdsdemo.cli.commands import ask_many
+
+    return ask_many(
+        questions,
+        models,
+        timesteps=timesteps,
+        noises=noises,
+        seed=seed,
+        timestep_range=timestep_range,
+        region=region,
+        antithetic=antithetic,
+    )
+
+
+def forget_models() -> None:
+    """Frees the memory of the models that `score` and `score_many` keep loaded."""
+    from sdsdemo.app.kept import forget_models
+
+    forget_models()

@@ -10,6 +10,8 @@ import logging
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from queue import SimpleQueue
 from threading import Event, Lock, Thread
 
@@ -113,6 +115,12 @@ class Workbench:
         card = self.card(name_or_spec)
         with self._lock_of(card):
             return self._load(card)
+
+    @contextmanager
+    def held(self, card: Card) -> Iterator[Scorer]:
+        """The model of a card for one request; others wait. Raises `UserError` if it cannot run here now."""
+        with self._lock_of(card):
+            yield self._load(card)
 
     def compare(
         self,
@@ -250,7 +258,19 @@ def _ask(
     show: float | None,
     watch: Callable[[Scores], None] | None = None,
 ) -> Answer:
-    """One model's answer. Where a concern blocks, no number is computed: it would mean nothing.
+    """One model's answer. Where a concern blocks, no number is computed: it would mean nothing."""
+    answer, denoised = before_scoring(scorer, image, captions, budget), None
+    if answer.problem:
+        return answer
+    if show is not None and isinstance(scorer, Denoiser):
+        scores, denoised = scorer.score_and_show(image, captions, budget, most=show, watch=watch)
+    else:
+        scores = scorer.score([image], captions, budget)
+    return replace(answer, scores=scores, preference=decide(scores), denoised=denoised)
+
+
+def before_scoring(scorer: Scorer, image: Image, captions: list[str], budget: Budget) -> Answer:
+    """An answer with what is to be said of a question beside the scores; with a problem where it cannot be scored.
 
     A tokenizer maps all unknown words to one token, so captions that contain any are not reported as equal.
     """
@@ -262,12 +282,7 @@ def _ask(
     if blocking:
         kinds = tuple(concern.kind for concern in concerns if concern.blocking)
         return Answer(card=scorer.card, problem=" ".join(blocking), notes=notes, blocked_by=kinds)
-    denoised = None
-    if show is not None and isinstance(scorer, Denoiser):
-        scores, denoised = scorer.score_and_show(image, captions, budget, most=show, watch=watch)
-    else:
-        scores = scorer.score([image], captions, budget)
-    return Answer(card=scorer.card, scores=scores, preference=decide(scores), notes=notes, denoised=denoised)
+    return Answer(card=scorer.card, notes=notes)
 
 
 def _sentences(concerns: Iterable[Concern]) -> tuple[str, ...]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL.Image import Image
 
 from sdsdemo import models as adapters
+from sdsdemo.app.kept import kept_workbench
+from sdsdemo.app.many import compare_many
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.captions.cleaning import cleaning_notes
 from sdsdemo.captions.validation import check_captions
@@ -21,7 +24,7 @@ from sdsdemo.evaluation.answers import AnswersRecord, answers_as_dict
 from sdsdemo.models import cards
 from sdsdemo.models.images import Opened, open_picture
 from sdsdemo.settings import NOISES, SEED, TIMESTEPS, budget
-from sdsdemo.types import Preference
+from sdsdemo.types import Answer, Budget, Example, Picture, Preference
 
 DECIMALS = {"similarity": 2, "denoising": 4}
 DIRECTION = {
@@ -46,20 +49,67 @@ def ask(
     antithetic: bool = False,
 ) -> AnswersRecord:
     """The dict of `score --json`. Raises `UserError` for an invalid image, caption, model or budget."""
-    spend = budget(
+    spend = _spend(timesteps, noises, seed, timestep_range=timestep_range, region=region, antithetic=antithetic)
+    asked = _read(image, captions)
+    workbench = kept_workbench()
+    found = workbench.compare(asked.picture.open(), asked.captions, tuple(models) or workbench.settings.models, spend)
+    return asked.record(list(found), spend)
+
+
+def ask_many(
+    questions: Sequence[tuple[str | Path | Image, Sequence[str]]],
+    models: Sequence[str] = (),
+    *,
+    timesteps: int | None = None,
+    noises: int | None = None,
+    seed: int | None = None,
+    timestep_range: Sequence[float] | None = None,
+    region: str = "crop",
+    antithetic: bool = False,
+) -> list[AnswersRecord]:
+    """The dicts of `ask`, for many pictures at once. Raises `UserError` before anything is scored."""
+    spend = _spend(timesteps, noises, seed, timestep_range=timestep_range, region=region, antithetic=antithetic)
+    asked = [_read(image, captions) for image, captions in questions]
+    workbench = kept_workbench()
+    examples = [Example(id=a.picture.name, images=(a.picture,), captions=tuple(a.captions), tags={}) for a in asked]
+    found = compare_many(workbench, examples, tuple(models) or workbench.settings.models, spend)
+    return [one.record(answers, spend) for one, answers in zip(asked, found, strict=True)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Question:
+    """A question as it was read."""
+
+    picture: Picture
+    captions: list[str]
+    notes: list[str]
+
+    def record(self, answers: Sequence[Answer], spend: Budget) -> AnswersRecord:
+        """The question and its answers."""
+        return answers_as_dict(
+            self.picture.name, self.captions, answers, self.notes, spend.region, spend.timestep_range
+        )
+
+
+def _read(image: str | Path | Image, captions: Sequence[str]) -> _Question:
+    """Raises `UserError`. A picture of a file is opened again when its turn comes, so that memory stays flat."""
+    opened, read = _opened(image), check_captions(captions)
+    notes = [*opened.notes, *cleaning_notes(captions, read)]
+    if isinstance(image, str | Path):
+        picture = Picture(name=Path(image).name, open=lambda: _opened(image).image)
+    else:
+        picture = Picture(name="picture", open=lambda: opened.image)
+    return _Question(picture=picture, captions=read, notes=notes)
+
+
+def _spend(timesteps: int | None, noises: int | None, seed: int | None, **options: Any) -> Budget:
+    """What is not given has the default of the settings. Raises `UserError`."""
+    return budget(
         TIMESTEPS.default if timesteps is None else timesteps,
         NOISES.default if noises is None else noises,
         SEED.default if seed is None else seed,
-        timestep_range=timestep_range,
-        region=region,
-        antithetic=antithetic,
+        **options,
     )
-    opened = _opened(image)
-    workbench, read = Workbench(), check_captions(captions)
-    answers = list(workbench.compare(opened.image, read, tuple(models) or workbench.settings.models, spend))
-    name = Path(image).name if isinstance(image, str | Path) else "picture"
-    notes = [*opened.notes, *cleaning_notes(captions, read)]
-    return answers_as_dict(name, read, answers, notes, spend.region, spend.timestep_range)
 
 
 def as_text(answer: Mapping[str, Any]) -> str:

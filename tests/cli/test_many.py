@@ -1,0 +1,124 @@
+"""`sdsdemo.score` and `score_many`: models stay loaded between calls, and what pictures share is computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import sdsdemo
+from sdsdemo.app import workbench as workbench_module
+from sdsdemo.app.kept import kept_workbench
+from sdsdemo.errors import UserError
+from sdsdemo.models import open_scorer
+from sdsdemo.models.diffusion import LatentDiffusion
+from sdsdemo.types import Card, Scorer
+from tests import twins
+
+CAPTIONS = ["a red star left of a blue circle", "a blue star left of a red circle"]
+SPEND: dict[str, Any] = {"timesteps": 2, "noises": 2}
+
+
+@pytest.fixture(autouse=True)
+def nothing_loaded() -> Iterator[None]:
+    sdsdemo.forget_models()
+    yield
+    sdsdemo.forget_models()
+
+
+@pytest.fixture(scope="module")
+def twin(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"diffusers:{twins.sd_folder(tmp_path_factory.mktemp('many') / 'twin')}"
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the models that are loaded, as they are."""
+    names: list[str] = []
+
+    def noted(card: Card, **how: Any) -> Scorer:
+        names.append(card.name)
+        return open_scorer(card, **how)
+
+    monkeypatch.setattr(workbench_module, "open_scorer", noted)
+    return names
+
+
+def test_models_stay_loaded_between_calls_until_they_are_forgotten(twin: str, loaded: list[str]) -> None:
+    answers = [sdsdemo.score(twins.picture(), CAPTIONS, [twin], **SPEND) for _ in range(3)]
+    assert len(loaded) == 1
+    assert answers[0]["models"][0]["scores"] == answers[2]["models"][0]["scores"]
+    sdsdemo.forget_models()
+    sdsdemo.score(twins.picture(), CAPTIONS, [twin], **SPEND)
+    assert len(loaded) == 2
+
+
+def test_other_settings_get_models_of_their_own(twin: str, loaded: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    first = kept_workbench()
+    assert kept_workbench() is first
+    monkeypatch.setenv("SDSDEMO_PRECISION", "bfloat16")
+    assert kept_workbench() is not first
+    sdsdemo.score(twins.picture(), CAPTIONS, [twin], **SPEND)
+    assert len(loaded) == 1
+
+
+def test_threads_that_ask_at_once_share_one_model(twin: str, loaded: list[str]) -> None:
+    def asked(k: int) -> list[float]:
+        return sdsdemo.score(twins.picture(k % 2), CAPTIONS, [twin], **SPEND)["models"][0]["scores"]
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(asked, range(8)))
+    assert len(loaded) == 1
+    assert found[::2] == [found[0]] * 4
+    assert found[0] != found[1]
+
+
+def test_ten_pictures_with_the_same_two_captions_encode_two(twin: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[str] = []
+    encode = LatentDiffusion.encode_prompts
+
+    def noted(model: LatentDiffusion, prompts: list[str]) -> Any:
+        encoded.extend(prompts)
+        return encode(model, prompts)
+
+    kept_workbench().scorer(twin)  # loading encodes a prompt, to try the model
+    monkeypatch.setattr(LatentDiffusion, "encode_prompts", noted)
+    questions = [(twins.picture(k), CAPTIONS[:: 1 - 2 * (k % 2)]) for k in range(10)]
+    answers = sdsdemo.score_many(questions, [twin], **SPEND)
+    assert sorted(encoded) == sorted(CAPTIONS)
+    assert [answer["captions"] for answer in answers] == [captions for _, captions in questions]
+
+
+def test_many_pictures_get_the_answers_that_each_gets_alone(twin: str, tmp_path: Path) -> None:
+    twins.picture(1).save(tmp_path / "one.png")
+    questions: list[Any] = [(twins.picture(0), CAPTIONS), (tmp_path / "one.png", [*CAPTIONS, "a cat"])]
+    models = ["mini-clip", twin]
+    together = sdsdemo.score_many(questions, models, **SPEND)
+    alone = [sdsdemo.score(image, captions, models, **SPEND) for image, captions in questions]
+    assert [answer["image"] for answer in together] == ["picture", "one.png"]
+    for many, one in zip(together, alone, strict=True):
+        assert [entry.get("problem") for entry in many["models"]] == [entry.get("problem") for entry in one["models"]]
+        np.testing.assert_allclose(many["models"][1]["scores"], one["models"][1]["scores"], atol=1e-6)
+        assert many["models"][1]["preferred"] == one["models"][1]["preferred"]
+        assert many.get("notes") == one.get("notes")
+
+
+def test_a_model_that_cannot_answer_says_so_for_each_picture(twin: str) -> None:
+    questions = [(twins.picture(k), CAPTIONS) for k in range(2)]
+    for answer in sdsdemo.score_many(questions, ["diffusers:no/where", twin], **SPEND):
+        first, second = answer["models"]
+        assert "no/where" in first["problem"]
+        assert len(second["scores"]) == 2
+
+
+def test_a_picture_that_is_none_is_named_before_anything_is_scored(
+    twin: str, loaded: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"bad\.png"):
+        sdsdemo.score_many([(twins.picture(), CAPTIONS), (tmp_path / "bad.png", CAPTIONS)], [twin], **SPEND)
+    assert loaded == []
