@@ -17,9 +17,7 @@ Shape suffixes: I image, C caption, L token, D feature.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,26 +26,18 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from sdsdemo.errors import UserError
-from sdsdemo.models.building import builds_alone
 from sdsdemo.models.clip_towers import NO_FIT, TwoTowers
-from sdsdemo.models.finite import check_finite
 from sdsdemo.models.tokenizer_checks import check_ids, check_tokenizer
 from sdsdemo.models.transformers_files import (
     check_folder,
-    checked_weights,
     find_folder,
     pixels_config,
     read_model_config,
 )
+from sdsdemo.models.transformers_module import load_module
 from sdsdemo.types import Region
 
 PROBE = "a red star left of a blue circle"
-BROKEN = "The config of {name!r} describes no model that transformers can build: fetch or save the model again."
-TOO_LARGE = "The config of {name!r} describes a larger model than its weights hold: fetch or save the model again."
-MISFIT = (
-    "The weights of {name!r} do not fit its config ({key}), and would be replaced by random ones: fetch or save the "
-    "model again."
-)
 NO_TOKENIZER = "The tokenizer of {name!r} is missing or broken: fetch or save the model again."
 NO_SENTENCEPIECE = (
     "The tokenizer of {name!r} is a sentencepiece model, which transformers reads with two more packages: "
@@ -152,52 +142,17 @@ def region_of_processor(processor: Any, name: str) -> Region:
     raise UserError(OTHER_PIXELS.format(name=name, why="its sizes give no picture of one size"))
 
 
-@builds_alone
 def _module(folder: Path, name: str) -> Any:
-    """The library's model in single precision, from safetensors only. Raises `UserError`."""
+    """The library's model in single precision. Raises `UserError`."""
     import transformers
 
     kind = read_model_config(folder, name)["model_type"]
     model: Any = {"clip": transformers.CLIPModel, "siglip": transformers.SiglipModel}[kind]
-    weights = checked_weights(folder, name)
-    options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "variant": weights.variant}
-    options |= {"local_files_only": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
-    try:
-        config = model.config_class.from_pretrained(folder, local_files_only=True)
-        with torch.device("meta"):
-            numbers = sum(parameter.numel() for parameter in model(config).parameters())
-        if numbers > sum((folder / file).stat().st_size for file in weights.files):
-            raise UserError(TOO_LARGE.format(name=name))
-        with _quiet():
-            module, info = model.from_pretrained(folder, config=config, **options)
-    except UserError:
-        raise
-    except Exception as error:  # what a strange file makes of the library's constructors is an open set
-        raise UserError(BROKEN.format(name=name)) from error
-    _check_loaded(info, name)
-    check_finite(module.state_dict(), name)
-    return module
 
+    def config_of(place: Path) -> Any:
+        return model.config_class.from_pretrained(place, local_files_only=True)
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The library reports weights that do not fit as a table; they are a sentence of ours."""
-    logger = logging.getLogger("transformers.modeling_utils")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
-
-
-def _check_loaded(info: Any, name: str) -> None:
-    """Raises `UserError` for weights that the library only warns about: missing, of another size, or left over."""
-    for kind in ("mismatched_keys", "missing_keys", "unexpected_keys"):
-        for key in info.get(kind) or ():
-            named = str(key[0] if isinstance(key, tuple | list) else key)
-            if "position_ids" not in named:
-                raise UserError(MISFIT.format(name=name, key=ascii(named[:80])[1:-1]))
+    return load_module(model, folder, name, config_of=config_of, build=model)
 
 
 def _tokenizer(folder: Path, name: str) -> Any:
