@@ -1,7 +1,8 @@
 """Records passed between packages, and the protocols of models. No tensor, no I/O.
 
 Shape suffixes: I image, C caption, T timestep, N noise draw. Arrays are NumPy; a number comes with its uncertainty.
-Scores are "higher is better" everywhere: 100 x cosine for a similarity, minus the mean denoising error otherwise.
+Scores are "higher is better" everywhere: 100 x cosine for a similarity, log P(yes) - log P(no) for an answer, minus the
+mean denoising error otherwise.
 """
 
 from __future__ import annotations
@@ -15,17 +16,23 @@ import numpy as np
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Kind = Literal["similarity", "denoising"]
+Kind = Literal["similarity", "log-odds", "denoising"]
+"""Of scores: a cosine, the log-odds of an answer, or a denoising loss."""
 Space = Literal["eps", "velocity"]
 Region = Literal["crop", "squash", "pad", "own"]
 """The part of a picture that a model sees: its middle square, all of it squashed or padded, or its authors' choice."""
-Family = Literal["clip", "transformers", "diffusion", "sds-clip"]
-"""`clip` is open_clip's, `transformers` a CLIP or SigLIP in the format of that library."""
+Family = Literal["clip", "transformers", "vlm", "diffusion", "sds-clip"]
+"""`clip` is open_clip's; `transformers` a CLIP or SigLIP, `vlm` a vision-language model, both in the format of that
+library."""
 Precision = Literal["float32", "float16", "bfloat16"]
 
 SIMILARITY_RESOLUTION = 1e-4
 """Similarities (100 x cosine, float32) that differ by no more are tied. Measured: up to 2e-5 between alone and batched,
 and between anagrams for models that see no order (ViT-B-32 and ViT-L-14 as bags of words)."""
+LOG_ODDS_RESOLUTION: Mapping[Precision, float] = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
+"""The same for log-odds of an answer, by the precision of the model. Measured at the size of SmolVLM-256M with random
+weights, whose logits spread by .5: 1.5e-7 in float32 and 6e-3 in bfloat16 between alone and batched. Trained weights
+spread logits several times as far."""
 DENOISING_RESOLUTION: Mapping[Precision, float] = {"float32": 1e-5, "float16": 2e-4, "bfloat16": 2e-3}
 """The same for denoising losses, as a share of the loss, by the precision of the denoiser. Measured on mini-diffusion:
 4e-7 between batches in float32; 7e-4 and 1.2e-2 between half or bfloat16 and float32, in latents of a 64th of Stable
@@ -124,6 +131,8 @@ class Scores:
         less."""
         if self.kind == "similarity":
             return SIMILARITY_RESOLUTION
+        if self.kind == "log-odds":
+            return LOG_ODDS_RESOLUTION[self.precision]
         finite = self.score_IC[np.isfinite(self.score_IC)]
         return DENOISING_RESOLUTION[self.precision] * float(np.abs(finite).max(initial=0.0))
 
@@ -137,7 +146,7 @@ class Preference:
     difference: float | None
     """Best minus second best score, >= 0."""
     stderr: float | None
-    """Monte-Carlo standard error of that *paired* difference; None for a similarity."""
+    """Monte-Carlo standard error of that *paired* difference; None where nothing was sampled."""
     decided: bool
     tie: bool = False
     note: str = ""

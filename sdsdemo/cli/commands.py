@@ -26,9 +26,10 @@ from sdsdemo.models.images import Opened, open_picture
 from sdsdemo.settings import NOISES, SEED, TIMESTEPS, budget
 from sdsdemo.types import Answer, Budget, Example, Picture, Preference
 
-DECIMALS = {"similarity": 2, "denoising": 4}
+DECIMALS = {"similarity": 2, "log-odds": 2, "denoising": 4}
 DIRECTION = {
     "similarity": "similarity, higher is better",
+    "log-odds": 'log-odds of "yes", higher is better',
     "denoising": "denoising loss, lower is better",
 }
 RUNS = {True: "runs here", False: "does not run here yet"}

@@ -97,7 +97,7 @@ def _add_evaluate(verbs: Verbs) -> None:
     evaluate.add_argument(
         "--blind",
         action="store_true",
-        help="add the blind baseline of one-image sets for denoising models too (32 times as long)",
+        help="add the blind baseline of one-image sets for every model, not CLIPs alone (32 times as long)",
     )
     evaluate.add_argument(
         "--empty-prompt",

@@ -2,6 +2,7 @@
 
     tie          |difference| <= the resolution of the scores (`types.Scores`): it may be rounding
     similarity   decided unless it is a tie: nothing was sampled
+    log-odds     the same
     denoising    decided if  |difference| > t_{.975, dof} * stderr  of the *paired* difference (`metrics`), and no tie
 
 "Decided" means that other noise draws would hardly reverse the preference. It does not mean "right".
@@ -21,6 +22,7 @@ from sdsdemo.types import Preference, Scores
 
 NO_NUMBER = {
     "similarity": "A score of this model is not a finite number, so it is no evidence for either caption.",
+    "log-odds": "A score of this model is not a finite number, so it is no evidence for either caption.",
     "denoising": "A loss of this model is not a finite number{where}, so it is no evidence for either caption.",
 }
 EXACT_TIE = "The best two captions have exactly the same score."
@@ -90,7 +92,7 @@ def verdict_words(preference: Preference, labels: Sequence[str]) -> str:
 
 def _error(scores: Scores, image: int, best: int, second: int) -> tuple[float | None, float | None, str]:
     """Standard error of the difference, threshold for a decision (None: cannot be decided), note."""
-    if scores.kind == "similarity":
+    if scores.kind != "denoising":
         return None, 0.0, ""
     if scores.evidence is None:
         return None, None, NO_LOSSES

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, NotRequired
+from typing import Any, NotRequired
 
 import numpy as np
 from typing_extensions import TypedDict
 
-from sdsdemo.types import Answer, Evidence, Preference, Region, Scores
+from sdsdemo.types import Answer, Evidence, Kind, Preference, Region, Scores
 
 
 class EvidenceRecord(TypedDict):
@@ -35,7 +35,7 @@ class AnswerRecord(TypedDict):
 
     model: str
     problem: NotRequired[str]
-    kind: NotRequired[Literal["similarity", "denoising"]]
+    kind: NotRequired[Kind]
     scores: NotRequired[list[float | None]]
     """A number a caption, higher is better."""
     preferred: NotRequired[int | None]

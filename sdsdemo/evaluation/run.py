@@ -59,7 +59,7 @@ def evaluate(
 
     limit: score only so many examples, an even share of each tag.
     out: a folder that stores each score immediately; a stopped run resumes from it.
-    blind: the blind row for denoising models too, which takes 32 times as long; similarity models always have it.
+    blind: the blind row for every model, which takes 32 times as long; similarity models always have it.
     progress, remark: called with a progress line, and with a line to keep on display.
 
     Under `torchrun` or `accelerate launch` the processes share the examples, and each returns the whole result.
@@ -174,7 +174,7 @@ class _Work:
         """All scores of one model: blind ones too if requested or free, and text-only ones if the set needs them
         and the model embeds captions."""
         one_image = all(len(example.images) == 1 for example in examples)
-        with_blind = one_image and (blind or scores_E[0].evidence is None)
+        with_blind = one_image and (blind or scores_E[0].kind == "similarity")
         alone = has_task([example.tags for example in examples]) and has_embedding(scores_E[0])
         return Scored(
             scores_E=scores_E,

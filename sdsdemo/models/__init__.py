@@ -21,7 +21,8 @@ NO_GPU = "SDSDEMO_DEVICE asks for {device}, which this machine or this build of 
 def open_scorer(card: Card, *, device: str = "auto", precision: str = "auto", allow_download: bool = False) -> Scorer:
     """Load the model of a card: seconds for Mini, longer for a real one, longer still where it must be downloaded.
 
-    device: auto, cpu, cuda or mps. precision: of a denoiser; see `precision.pick_precision`. allow_download: without
+    device: auto, cpu, cuda or mps. precision: of a denoiser or a vision-language
+    model; see `precision.pick_precision`. allow_download: without
     it nothing reaches the network.
     Raises `UserError` for weights that are missing, broken or made for another model, and for a missing device.
     """
@@ -44,6 +45,14 @@ def open_scorer(card: Card, *, device: str = "auto", precision: str = "auto", al
 
         towers = TransformersClip.load(card.spec, revision=card.revision, device=where, allow_download=allow_download)
         return ClipScorer(card, towers, domain)
+    if card.family == "vlm":
+        from sdsdemo.models.vlm import VisionLanguageModel
+        from sdsdemo.models.vlm_scorer import VlmScorer
+
+        asked = VisionLanguageModel.load(
+            card.spec, revision=card.revision, device=where, precision=precision, allow_download=allow_download
+        )
+        return VlmScorer(card, asked, domain)
     from sdsdemo.models.diffusion_scorer import DiffusionScorer
     from sdsdemo.models.families import load_diffusion
 
@@ -69,7 +78,7 @@ def fetch(card: Card) -> None:
         from sdsdemo.models.clip_files import fetch_clip
 
         fetch_clip(card.spec)
-    elif card.family == "transformers":
+    elif card.family in ("transformers", "vlm"):
         from sdsdemo.models.transformers_files import find_folder
 
         find_folder(card.spec, revision=card.revision, allow_download=True)

@@ -17,7 +17,7 @@ from sdsdemo.errors import UserError
 from sdsdemo.models import fingerprints, sources
 from sdsdemo.models.delta_header import read_header
 from sdsdemo.models.pipelines import INDEX, LAYOUTS, Layout, check_pipeline, is_whole_pipeline, native_pixels
-from sdsdemo.models.transformers_files import CONFIG, cached_folder, check_folder, is_whole
+from sdsdemo.models.transformers_files import CONFIG, cached_folder, check_folder, check_question_folder, is_whole
 from sdsdemo.models.weights import has_clip_weights
 from sdsdemo.runtime.files import from_json
 from sdsdemo.runtime.shapes import shaped
@@ -25,16 +25,27 @@ from sdsdemo.settings import Settings
 from sdsdemo.types import Availability, Card, Family
 
 FILE = Path(__file__).parent / "cards.toml"
-TYPICAL_MB: dict[Family, float] = {"clip": 600.0, "transformers": 1700.0, "diffusion": 4300.0, "sds-clip": 34.0}
+TYPICAL_MB: dict[Family, float] = {
+    "clip": 600.0,
+    "transformers": 1700.0,
+    "vlm": 4500.0,
+    "diffusion": 4300.0,
+    "sds-clip": 34.0,
+}
 """Taken for the size of a model that is not on this machine yet."""
 SMALL_PIXELS = 128
 """Diffusion models of at most this many pixels a side answer in seconds on a CPU."""
 HERE = Availability(can_run=True)
-CHECKS: dict[Family, Callable[[Path, str], None]] = {"diffusion": check_pipeline, "transformers": check_folder}
+CHECKS: dict[Family, Callable[[Path, str], None]] = {
+    "diffusion": check_pipeline,
+    "transformers": check_folder,
+    "vlm": check_question_folder,
+}
 """By family, what raises a `UserError` about a folder that cannot be loaded."""
 PIXELS: dict[Family, tuple[str, ...]] = {
     "clip": ("open_clip_config.json", "model_cfg", "vision_cfg", "image_size"),
     "transformers": (CONFIG, "vision_config", "image_size"),
+    "vlm": (CONFIG, "vision_config", "image_size"),
 }
 """By family, the config that names native pixels, and where in it."""
 PAPER_HOURS = 6
@@ -119,9 +130,9 @@ def is_downloaded(card: Card) -> bool:
         name, asked = sources.split_revision(sources.split_spec(card.spec)[1])
         index = sources.cached_file(name, [INDEX], asked or card.revision)
         return index is not None and is_whole_pipeline(index.parent)
-    if card.family == "transformers":
+    if card.family in ("transformers", "vlm"):
         folder = cached_folder(card.spec, card.revision)
-        return folder is not None and is_whole(folder)
+        return folder is not None and is_whole(folder, CHECKS[card.family])
     from sdsdemo.models.clip_files import hub_file
 
     found = hub_file(card.spec)
@@ -221,7 +232,8 @@ def _is_complete(card: Card) -> bool:
         return False
     if card.family == "clip":
         return has_clip_weights(folder) and (folder / "open_clip_config.json").is_file()
-    return is_whole(folder) if card.family == "transformers" else is_whole_pipeline(folder)
+    is_pipeline = card.family not in ("transformers", "vlm")
+    return is_whole_pipeline(folder) if is_pipeline else is_whole(folder, CHECKS[card.family])
 
 
 def _card(name: str, facts: dict[str, Any]) -> Card:

@@ -47,7 +47,7 @@ def parts_of(card: Card, resolve: Callable[[str], Card]) -> Parts:
     """
     if card.family == "sds-clip":
         return _parts_of_delta(card, resolve)
-    if card.family == "transformers":
+    if card.family in ("transformers", "vlm"):
         return _parts_of_transformers(card)
     return _parts_of_clip(card) if card.family == "clip" else _parts_of_pipeline(card)
 
@@ -135,7 +135,7 @@ def _parts_of_named_clip(spec: str, rest: str) -> Parts:
 
 
 def _parts_of_transformers(card: Card) -> Parts:
-    """A CLIP or SigLIP in the folder of transformers'."""
+    """A model in the folder of transformers'; its chat template counts among the tokenizer's files."""
     folder = transformers_files.cached_folder(card.spec, card.revision)
     if folder is None or not folder.is_dir():
         return {}
@@ -143,7 +143,7 @@ def _parts_of_transformers(card: Card) -> Parts:
     try:
         files = [file for file in transformers_files.checked_weights(folder, name).files if not file.endswith(".json")]
         pixels = transformers_files.pixels_config(folder, name)
-        config = transformers_files.read_model_config(folder, name)
+        config = transformers_files.read_any_config(folder, name)
     except UserError:
         return {}
     held = [digests().of(folder / file) for file in files]

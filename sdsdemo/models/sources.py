@@ -2,7 +2,8 @@
 
     open_clip:NAME/TAG   open_clip:hf-hub:ORG/NAME   open_clip:local-dir:PATH   open_clip:NAME/CHECKPOINT.pt
     transformers:REPO_OR_PATH[@REVISION]             transformers:ORG/NAME/FOLDER[@REVISION]
-    diffusers:REPO_OR_PATH[@REVISION]                sds-clip:PATH
+    vlm:REPO_OR_PATH[@REVISION]                      diffusers:REPO_OR_PATH[@REVISION]
+    sds-clip:PATH
 
 Relative paths are looked for in the repository, then where the process runs. Nothing here reads a weight.
 """
@@ -23,13 +24,14 @@ from sdsdemo.types import Family
 FAMILIES: dict[str, Family] = {
     "open_clip": "clip",
     "transformers": "transformers",
+    "vlm": "vlm",
     "diffusers": "diffusion",
     "sds-clip": "sds-clip",
 }
 LOCAL_DIR, HF_HUB = "local-dir:", "hf-hub:"
 SPECS = (
     "open_clip:NAME/TAG, open_clip:NAME/CHECKPOINT.pt, open_clip:hf-hub:ORG/NAME, open_clip:local-dir:FOLDER, "
-    "transformers:REPOSITORY_OR_FOLDER, diffusers:REPOSITORY_OR_FOLDER or sds-clip:FILE"
+    "transformers:REPOSITORY_OR_FOLDER, vlm:REPOSITORY_OR_FOLDER, diffusers:REPOSITORY_OR_FOLDER or sds-clip:FILE"
 )
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 REPO = re.compile(r"[\w.-]+/[\w.-]+")
@@ -97,7 +99,7 @@ def folder_named_by(spec: str) -> Path | None:
         place = local_path(rest.removeprefix(LOCAL_DIR))
         return (place.parent if place.is_file() else place) if rest.startswith(LOCAL_DIR) else None
     name, _ = split_revision(rest)
-    if family == "transformers":
+    if family in ("transformers", "vlm"):
         return local_path(name) if repo_and_folder(name) is None else None
     return local_path(name) if family == "diffusion" and not is_repo(name) else None
 

@@ -1,14 +1,15 @@
-"""A CLIP or SigLIP as transformers writes it: where its files are, and what is wrong with them. Loads no library.
+"""A model as transformers writes it: where its files are, and what is wrong with them. Loads no library.
 
 config.json               `model_type`, which names the class, and both towers
 model.safetensors         whole or in shards, in full precision or a variant; pickled weights are never read
 preprocessor_config.json  how a picture becomes pixels; newer versions write it into processor_config.json
 tokenizer.json, ...       the tokenizer
+chat_template.jinja, ...  how a question is worded, for a model that answers one
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NotRequired
 
@@ -24,8 +25,8 @@ KINDS = ("clip", "siglip")
 """By `model_type`: CLIPModel, and SiglipModel, which reads SigLIP 2 of a fixed size too."""
 TOKENIZER = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
 """A tokenizer has one of these."""
-TOKENIZER_FILES = ("*token*", "vocab*", "merges.txt", "spiece.model")
-BESIDE = (CONFIG, PREPROCESSOR, PROCESSOR, *TOKENIZER_FILES)
+TOKENIZER_FILES = ("*token*", "vocab*", "merges.txt", "spiece.model", "chat_template*")
+BESIDE = (CONFIG, PREPROCESSOR, PROCESSOR, "video_preprocessor_config.json", *TOKENIZER_FILES)
 """Files of a repository that are fetched beside the weights."""
 NO_FOLDER = "There is no folder {name!r} to load a model of transformers from: check its path."
 NO_CONFIG = (
@@ -86,9 +87,9 @@ class Processor(TypedDict):
 
 
 def find_folder(spec: str, *, revision: str | None = None, allow_download: bool = False) -> tuple[Path, str]:
-    """Folder and name of a `transformers:` spec, downloaded where that is allowed and needed. Raises `UserError`."""
+    """Folder and name of a `transformers:` or `vlm:` spec, downloaded where allowed and needed. Raises `UserError`."""
     family, rest = sources.split_spec(spec)
-    if family != "transformers":
+    if family not in ("transformers", "vlm"):
         raise UserError(f"{spec!r} is not a model of transformers. Write one of {sources.SPECS}.")
     name, asked = sources.split_revision(rest)
     place = sources.repo_and_folder(name)
@@ -116,11 +117,22 @@ def cached_folder(spec: str, revision: str | None = None) -> Path | None:
 
 
 def check_folder(folder: Path, name: str) -> None:
-    """Raises `UserError` naming the first thing that is missing from a folder, or broken in it.
+    """Raises `UserError` naming the first thing that is missing from the folder of a CLIP or SigLIP, or broken in it.
 
     Reads configs and the headers of weights.
     """
     read_model_config(folder, name)
+    _check_rest(folder, name)
+
+
+def check_question_folder(folder: Path, name: str) -> None:
+    """The same of a vision-language model, of whatever type."""
+    read_any_config(folder, name)
+    _check_rest(folder, name)
+
+
+def _check_rest(folder: Path, name: str) -> None:
+    """What every model has beside its config."""
     checked_weights(folder, name)
     pixels_config(folder, name)
     if not any((folder / file).is_file() for file in TOKENIZER):
@@ -134,24 +146,29 @@ def tokenizer_files(folder: Path) -> list[Path]:
     return sorted({path for pattern in TOKENIZER_FILES for path in folder.glob(pattern)})
 
 
-def is_whole(folder: Path) -> bool:
+def is_whole(folder: Path, check: Callable[[Path, str], None] = check_folder) -> bool:
     """Whether a folder can be loaded as far as its files tell."""
     try:
-        check_folder(folder, folder.name)
+        check(folder, folder.name)
     except UserError:
         return False
     return True
 
 
-def read_model_config(folder: Path, name: str) -> dict[str, Any]:
-    """config.json of a model that is supported. Raises `UserError`."""
+def read_any_config(folder: Path, name: str) -> dict[str, Any]:
+    """config.json of a model of any type. Raises `UserError`."""
     if not folder.is_dir():
         raise UserError(NO_FOLDER.format(name=name))
     if not (folder / CONFIG).is_file():
         inside = sorted(path.parent.relative_to(folder).as_posix() for path in folder.glob(f"**/{CONFIG}"))[:3]
         within = f" ({', '.join(inside)} in it may be one)" if inside else ""
         raise UserError(NO_CONFIG.format(name=name, file=CONFIG, within=within))
-    config = read_config(folder / CONFIG, Config, name)
+    return read_config(folder / CONFIG, Config, name)
+
+
+def read_model_config(folder: Path, name: str) -> dict[str, Any]:
+    """config.json of a CLIP or SigLIP. Raises `UserError`."""
+    config = read_any_config(folder, name)
     kind = config["model_type"]
     if kind not in KINDS:
         words = NAFLEX if kind == "siglip2" else ONE_TOWER if kind.startswith(KINDS) else OTHER_KIND

@@ -25,7 +25,7 @@ MISFIT = (
     "model again."
 )
 NEVER_REMOTE: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-"""For every `from_pretrained` of an auto class: nothing is downloaded, and no code of a repository is run."""
+"""For every `from_pretrained`: nothing is downloaded, and no code of a repository is run."""
 
 
 @builds_alone
@@ -43,16 +43,19 @@ def load_module(
     model: a class of models, or an auto class. config_of: gives the config of a folder; build: a model of random
     weights for a config, which is only measured.
     """
+    import transformers
+
+    transformers.logging.disable_progress_bar()  # its bar over the weights garbles the shell's own lines
     weights = checked_weights(folder, name)
     options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "variant": weights.variant}
-    options |= {"local_files_only": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    options |= {"output_loading_info": True, "ignore_mismatched_sizes": True, **NEVER_REMOTE}
     try:
-        config = config_of(folder)
-        with torch.device("meta"):
-            numbers = sum(parameter.numel() for parameter in build(config).parameters())
-        if numbers > sum((folder / file).stat().st_size for file in weights.files):
-            raise UserError(TOO_LARGE.format(name=name))
         with _quiet():
+            config = config_of(folder)
+            with torch.device("meta"):
+                numbers = sum(parameter.numel() for parameter in build(config).parameters())
+            if numbers > sum((folder / file).stat().st_size for file in weights.files):
+                raise UserError(TOO_LARGE.format(name=name))
             module, info = model.from_pretrained(folder, config=config, **options)
     except UserError:
         raise
@@ -65,8 +68,8 @@ def load_module(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The library reports weights that do not fit as a table; they are a sentence of ours."""
-    logger = logging.getLogger("transformers.modeling_utils")
+    """The library reports weights that do not fit as a table, which are a sentence of ours, and how it would shard."""
+    logger = logging.getLogger("transformers")
     before = logger.level
     logger.setLevel(logging.ERROR)
     try:

@@ -21,7 +21,7 @@ from sdsdemo.core.number_format import LOSS_DIGITS, as_lists
 from sdsdemo.evaluation.answers import AnswersRecord, answers_as_dict
 from sdsdemo.runtime.files import to_json
 from sdsdemo.settings import typed_range
-from sdsdemo.types import Answer, Budget, Evidence, Region, Scores
+from sdsdemo.types import Answer, Budget, Evidence, Kind, Region, Scores
 from sdsdemo.ui.address import link
 from sdsdemo.ui.compare_form import Form, query_of
 from sdsdemo.ui.examples import ShownExample
@@ -44,7 +44,7 @@ class _Evidence(TypedDict):
 
 class Entry(TypedDict):
     model: str
-    kind: NotRequired[Literal["similarity", "denoising"]]
+    kind: NotRequired[Kind]
     scores: NotRequired[list[float | None]]
     seconds: NotRequired[float]
     evidence: NotRequired[_Evidence]

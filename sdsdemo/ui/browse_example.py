@@ -21,6 +21,7 @@ from sdsdemo.ui.browse_parts import NamedModel, Titles, named, percent_words, us
 from sdsdemo.ui.compare_html import LETTERS
 from sdsdemo.ui.templates import render
 from sdsdemo.ui.thumbnails import LARGE, Thumbnails, picture_html
+from sdsdemo.ui.units import UNIT
 
 PALEST, DARKEST = 6, 44
 """Percent of the model's colour behind the worst and the best of four scores."""
@@ -89,7 +90,7 @@ def _result(catalogue: Catalogue, model: str, place: int, mark: NamedModel) -> s
     return render(
         "browse_example.matrix",
         model=mark,
-        unit="loss, lower is better" if scores.kind == "denoising" else "100 × cosine",
+        unit=UNIT[scores.kind],
         rows=[_caption_row(scores, c) for c in range(2)],
         chosen=[_choice(scores.score_IC[i], i, LETTERS, scores.resolution) for i in range(2)],
         marks=[(name.replace("_", "-"), getattr(found, name)) for name in ("text", "image", "group", "group_match")],

@@ -18,6 +18,7 @@ from sdsdemo.ui.browse_loss_lines import loss_lines_html
 from sdsdemo.ui.browse_parts import NamedModel, Titles
 from sdsdemo.ui.templates import render
 from sdsdemo.ui.thumbnails import LARGE, Thumbnails, picture_html
+from sdsdemo.ui.units import UNIT
 
 SHOWN = 8
 """Up to this many captions, all are shown; of more, the true ones and this many rivals."""
@@ -72,7 +73,7 @@ def model_html(catalogue: Catalogue, model: str, place: int, mark: NamedModel) -
     scores, true = catalogue.scores[model][place], catalogue.true[place]
     score_C, captions = scores.score_IC[0], catalogue.examples[place].captions
     shown = shown_captions(score_C, true)
-    unit = "loss, lower is better" if scores.kind == "denoising" else "100 × cosine"
+    unit = UNIT[scores.kind]
     left_out = len(score_C) - len(shown)
     outcome, sentence = _outcome(catalogue, model, place)
     return render(

@@ -17,6 +17,7 @@ from sdsdemo.ui import browse_one_image
 from sdsdemo.ui.browse_charts import bar_row
 from sdsdemo.ui.browse_parts import METRICS, NamedModel, Titles, pair, way_words
 from sdsdemo.ui.templates import render
+from sdsdemo.ui.units import AXIS
 
 SIDE, EDGE = 300, 6
 """Of the square, and between it and the outermost dots; pixels."""
@@ -87,7 +88,7 @@ def _axis(axis: Axis) -> dict[str, Any]:
 
 
 def _unit(catalogue: Catalogue, model: str) -> str:
-    return "loss" if catalogue.scores[model][0].kind == "denoising" else "100 × cosine"
+    return AXIS[catalogue.scores[model][0].kind]
 
 
 def _dots(catalogue: Catalogue, places: np.ndarray, wanted: Filter, x_axis: Axis, y_axis: Axis) -> list[dict[str, str]]:

@@ -22,11 +22,12 @@ from sdsdemo.ui.typical import Find, Typical, no_typical
 LETTERS = "ABCDEFGH"
 DIRECTION = {
     "similarity": ("similarity, 100 × cosine", "higher is better"),
+    "log-odds": ("log-odds of “yes”", "higher is better"),
     "denoising": ("denoising loss", "lower loss is better"),
 }
 DECIDED_IS_NOT_RIGHT = (
     "“Prefers” means that the model has decided. For a denoising loss, other noise draws are unlikely to reverse the "
-    "preference (95 % level). A similarity involves no noise, so any difference beyond rounding decides. “Decided” "
+    "preference (95 % level). Other scores involve no noise, so any difference beyond rounding decides. “Decided” "
     "does not mean “right”."
 )
 ONE_SCALE = (
@@ -198,13 +199,15 @@ def _row(answer: Answer, truth: int | None, typical: Find) -> dict[str, Any]:
 
 
 def _bars(scores: Scores) -> list[dict[str, Any]]:
-    """One bar per caption, its length in percent of the longest."""
+    """One bar per caption, its length in percent of the longest; of log-odds, the probability of "yes"."""
     is_loss = scores.kind == "denoising"
     values = [(-1 if is_loss else 1) * float(score) for score in scores.score_IC[0]]
     longest = max((value for value in values if math.isfinite(value)), default=0.0)
     bars = []
     for c, value in enumerate(values):
         share = 100 * max(value, 0.0) / longest if math.isfinite(value) and longest > 0 else 0.0
+        if scores.kind == "log-odds" and math.isfinite(value):
+            share = 50 * (1 + math.tanh(value / 2))  # the logistic function, without its overflow
         words = f"{value:.4f}" if is_loss else f"{value:.2f}"
         bars.append({"index": c, "letter": LETTERS[c], "width": f"{share:.1f}", "value": words})
     return bars

@@ -191,6 +191,8 @@ def test_a_full_disk_is_a_sentence(run: Any, monkeypatch: pytest.MonkeyPatch) ->
     [
         ({"base": "mini-diffusion"}, "must be a CLIP"),
         ({"base": "transformers:some/clip"}, "must be a CLIP of open_clip's"),
+        ({"base": "vlm:some/model"}, "must be a CLIP of open_clip's"),
+        ({"teacher": "vlm:some/model"}, "must be a diffusion model"),
         ({"teacher": "mini-clip"}, "must be a diffusion model"),
         ({"base": "nothing"}, "no model called"),
         ({"data": "folder:."}, "only the words of the Mini world"),

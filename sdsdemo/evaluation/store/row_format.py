@@ -20,7 +20,7 @@ from typing_extensions import TypedDict
 from sdsdemo.core.number_format import LOSS_DIGITS, as_lists
 from sdsdemo.runtime.files import finite, from_json, to_json
 from sdsdemo.runtime.shapes import shaped
-from sdsdemo.types import Evidence, Precision, Scores
+from sdsdemo.types import Evidence, Kind, Precision, Scores
 
 LARGEST_INT = 2**62
 BLIND, TEXT_ONLY = "blind", "text-only"
@@ -53,7 +53,7 @@ class Row(TypedDict):
     example: str
     made_of: NotRequired[str]
     what: NotRequired[str]
-    kind: Literal["similarity", "denoising"]
+    kind: Kind
     score: list[list[Number]]
     stderr: NotRequired[list[list[Number]] | None]
     seconds: NotRequired[float]

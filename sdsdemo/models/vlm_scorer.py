@@ -1,0 +1,87 @@
+"""Scoring with a vision-language model: log-odds of "yes" (`vlm`), for a question or a whole benchmark.
+
+Shape suffixes: I image, C caption.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from PIL.Image import Image, Resampling
+
+from sdsdemo.captions.cleaning import letter
+from sdsdemo.errors import UserError
+from sdsdemo.models.domain import Domain
+from sdsdemo.models.images import clean, share_of, square
+from sdsdemo.models.precision import PRECISIONS, exactly
+from sdsdemo.models.tokenizer_checks import concerns_of
+from sdsdemo.models.vlm import VisionLanguageModel, fitting
+from sdsdemo.types import Budget, Card, Concern, Example, Region, Scores
+
+TOO_LONG = (
+    "With this picture, caption {letter} comes to {tokens:,} tokens, and this model reads {most:,}: shorten the "
+    "caption."
+)
+
+
+class VlmScorer:
+    """A `types.Scorer`: log-odds of "yes"."""
+
+    def __init__(self, card: Card, model: VisionLanguageModel, domain: Domain | None = None) -> None:
+        """domain: what a small model knows; None for a model that is taken to know everything."""
+        self.card = card
+        self.model = model
+        self.domain = domain
+
+    def concerns(self, images: Sequence[Image], captions: Sequence[str], region: Region = "crop") -> list[Concern]:
+        """What `concerns_of` finds, and a question that is longer than the model reads."""
+        found = concerns_of(self.model, self.domain, images, captions, region)
+        return found + self._too_long([in_region(clean(image), region) for image in images], captions)
+
+    def _too_long(self, pictures: Sequence[Image], captions: Sequence[str]) -> list[Concern]:
+        """Captions that do not fit beside the largest of these pictures: a question that is cut asks nothing."""
+        most, sizes = self.model.context_length, {picture.size for picture in pictures}
+        length_C = [max((self.model.length(size, caption) for size in sizes), default=0) for caption in captions]
+        texts = [
+            TOO_LONG.format(letter=letter(c), tokens=length, most=most)
+            for c, length in enumerate(length_C)
+            if length > most
+        ]
+        return [Concern(kind="truncated", text=text, blocking=True) for text in texts]
+
+    def share_seen(self, size: tuple[int, int], region: Region) -> float:
+        """The share that the model sees of a picture of that size."""
+        return share_of(size, self.model.region_of(region))
+
+    def score(self, images: Sequence[Image], captions: Sequence[str], budget: Budget) -> Scores:
+        """Scores of every image against every caption; of the budget only the region matters. Raises `ValueError`,
+        and `UserError` for a caption that is too long beside its picture."""
+        if not images or not captions:
+            raise ValueError(f"images and captions must not be empty; there were {len(images)} and {len(captions)}")
+        start = time.perf_counter()
+        pictures = [in_region(clean(image), budget.region) for image in images]
+        for concern in self._too_long(pictures, captions):
+            raise UserError(concern.text)
+        with exactly(self.model.device), fitting(self.model.name):
+            score_IC = np.stack([self.model.log_odds(picture, captions) for picture in pictures])
+        return Scores(
+            kind="log-odds",
+            score_IC=score_IC,
+            seconds=time.perf_counter() - start,
+            precision=PRECISIONS[self.model.module.dtype],
+        )
+
+    def score_examples(self, examples: Iterable[Example], budget: Budget) -> Iterator[Scores]:
+        """Scores example by example; a picture is opened when it is its turn."""
+        for example in examples:
+            yield self.score([picture.open() for picture in example.images], example.captions, budget)
+
+
+def in_region(image: Image, region: Region) -> Image:
+    """A cleaned picture as the processor is handed it: whole for `own`, else a square of about its own pixels."""
+    if region == "own":
+        return image
+    side = max(image.size)
+    return image.resize((side, side), Resampling.BICUBIC) if region == "squash" else square(image, region)
