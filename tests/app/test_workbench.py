@@ -45,7 +45,7 @@ def bench_of(**given: FakeScorer) -> tuple[Workbench, Opener]:
 def test_a_mini_model_opens_on_the_cpu_beside_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     opened: dict[str, str] = {}
 
-    def opener(card: Card, *, device: str, allow_download: bool) -> FakeScorer:
+    def opener(card: Card, *, device: str, **options: object) -> FakeScorer:
         opened[card.name] = device
         return FakeScorer(card)
 

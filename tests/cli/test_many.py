@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,15 @@ import pytest
 import sdsdemo
 from sdsdemo.app import workbench as workbench_module
 from sdsdemo.app.kept import kept_workbench
+from sdsdemo.app.many import compare_many
 from sdsdemo.errors import UserError
 from sdsdemo.models import open_scorer
 from sdsdemo.models.diffusion import LatentDiffusion
-from sdsdemo.types import Card, Scorer
+from sdsdemo.settings import budget
+from sdsdemo.types import Budget, Card, Example, Picture, Scorer, Scores
 from tests import twins
+from tests.conftest import fake_workbench
+from tests.fakes import FakeScorer
 
 CAPTIONS = ["a red star left of a blue circle", "a blue star left of a red circle"]
 SPEND: dict[str, Any] = {"timesteps": 2, "noises": 2}
@@ -113,6 +118,25 @@ def test_a_model_that_cannot_answer_says_so_for_each_picture(twin: str) -> None:
         first, second = answer["models"]
         assert "no/where" in first["problem"]
         assert len(second["scores"]) == 2
+
+
+def test_a_model_answers_one_call_at_a_time() -> None:
+    """Tokenizers are not safe between threads."""
+    workbench, at_work, most = fake_workbench(), [0], [0]
+
+    class Slow(FakeScorer):
+        def score_examples(self, examples: Iterable[Example], budget: Budget) -> Iterator[Scores]:
+            at_work[0] += 1
+            most[0] = max(most[0], at_work[0])
+            time.sleep(0.05)
+            yield from super().score_examples(examples, budget)
+            at_work[0] -= 1
+
+    workbench._opener = Slow
+    example = Example(id="0", images=(Picture(name="0.png", open=twins.picture),), captions=tuple(CAPTIONS), tags={})
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda k: compare_many(workbench, [example], ["mini-clip"], budget()), range(4)))
+    assert most == [1]
 
 
 def test_a_picture_that_is_none_is_named_before_anything_is_scored(
