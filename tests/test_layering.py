@@ -45,7 +45,7 @@ OWNERS = {
     "markupsafe": ("ui/templates.py",),
     "plotly": ("evaluation/loss_charts.py",),
     "matplotlib": ("evaluation/figures.py",),
-    "accelerate": ("runtime/distributed.py",),
+    "accelerate": ("runtime/distributed.py", "models/denoiser_files.py"),
     "filelock": ("runtime/files.py",),
     "pydantic": ("runtime/shapes.py",),
     "scipy": ("core/intervals.py", "core/maps.py", "models/domain.py"),
@@ -62,7 +62,8 @@ OWNERS = {
 TORCH_AT_THE_TOP = (
     "core/losses.py", "core/noising.py", "cli/bench.py", "mini/models/*.py", "mini/experiments/*.py", "finetuning/*.py",
     "models/attention.py", "models/checkpoints.py", "models/clip*.py", "models/conditions.py", "models/delta.py",
-    "models/denoised.py", "models/diffusion*.py", "models/domain.py", "models/drawing.py", "models/precision.py",
+    "models/denoised.py", "models/denoiser_files.py", "models/diffusion*.py", "models/domain.py", "models/drawing.py",
+    "models/precision.py",
     "models/families/*.py", "models/frozen.py", "models/memory.py", "models/noise_grid.py", "models/pipeline_facts.py",
     "models/pipeline_parts.py", "models/transformers_module.py", "models/vlm*.py",
     "models/pipeline_parts.py", "models/transformers_module.py", "models/vlm*.py",

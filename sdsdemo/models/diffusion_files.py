@@ -13,6 +13,7 @@ import torch
 from sdsdemo.errors import UserError
 from sdsdemo.models import sources, t5gemma
 from sdsdemo.models.configs import kind_of
+from sdsdemo.models.denoiser_files import load_exactly
 from sdsdemo.models.finite import check_finite
 from sdsdemo.models.pipelines import (
     INDEX,
@@ -84,8 +85,12 @@ def load_part(folder: Path, part: str, named: Any, name: str, dtype: torch.dtype
     has_weights = kind_of(part) not in ("scheduler", "tokenizer")
     if has_weights:
         precision = "torch_dtype" if library == "diffusers" else "dtype"
-        variant = checked_weights(folder, part, name).variant
-        options |= {precision: dtype, "use_safetensors": True, "variant": variant, "output_loading_info": True}
+        weights = checked_weights(folder, part, name)
+        if kind_of(part) not in ("vae", "text_encoder"):
+            exact = load_exactly(_class(library, kind), folder / part, weights.files, f"{name}/{part}", dtype)
+            if exact is not None:
+                return exact
+        options |= {precision: dtype, "use_safetensors": True, "variant": weights.variant, "output_loading_info": True}
     try:
         loaded = load(folder / part, **options)
     except Exception as error:  # what a strange file makes of the libraries' constructors is an open set
@@ -102,7 +107,11 @@ def _loader(library: str, kind: str) -> Callable[..., Any] | None:
     """`from_pretrained` of a class; None where its library has no such class."""
     if kind == t5gemma.KIND:
         return t5gemma.load_encoder
-    return getattr(getattr(importlib.import_module(library), kind, None), "from_pretrained", None)
+    return getattr(_class(library, kind), "from_pretrained", None)
+
+
+def _class(library: str, kind: str) -> Any:
+    return getattr(importlib.import_module(library), kind, None)
 
 
 def _check_readable(folder: Path, part: str, name: str) -> None:

@@ -189,7 +189,7 @@ def tensors_of(path: Path, name: str) -> dict[str, Entry]:
         ends = [entry["data_offsets"][1] for entry in tensors.values()]
     except (ValueError, IndexError) as error:
         raise UserError(BROKEN.format(file=file_words(path.name, name))) from error
-    size, whole = path.stat().st_size, _start_of_data(path) + max(ends, default=0)
+    size, whole = path.stat().st_size, start_of_data(path) + max(ends, default=0)
     if size < whole:
         raise UserError(CUT.format(file=file_words(path.name, name), size=size, whole=whole))
     return tensors
@@ -198,7 +198,7 @@ def tensors_of(path: Path, name: str) -> dict[str, Entry]:
 def header_of(path: Path, name: str) -> dict[str, Any]:
     """The JSON at the start of a safetensors file. Raises `UserError`."""
     try:
-        length = _start_of_data(path) - 8
+        length = start_of_data(path) - 8
         if not 2 <= length <= LONGEST_HEADER:
             raise ValueError(f"a header of {length} bytes")
         if length > (size := path.stat().st_size) - 8:
@@ -211,7 +211,7 @@ def header_of(path: Path, name: str) -> dict[str, Any]:
         raise UserError(BROKEN.format(file=file_words(path.name, name))) from error
 
 
-def _start_of_data(path: Path) -> int:
+def start_of_data(path: Path) -> int:
     """Bytes before the first tensor: the header's length, which the first 8 bytes say, and those 8."""
     with path.open("rb") as file:
         return int.from_bytes(file.read(8), "little") + 8
