@@ -35,6 +35,7 @@ from torch import Tensor, nn
 
 from sdsdemo.captions.cleaning import clean_caption
 from sdsdemo.errors import UserError
+from sdsdemo.models.memory import give_back, is_out_of_memory, no_room
 from sdsdemo.models.precision import pick_precision
 from sdsdemo.models.tokenizer_checks import TokenRow, check_ids, check_tokenizer, token_row
 from sdsdemo.models.transformers_files import check_question_folder, find_folder, read_any_config
@@ -162,15 +163,31 @@ class VisionLanguageModel:
         found: dict[tuple[int, ...], float] = {}
         features = self._features(image, captions[0])
         for batch in self._batches(image, caption_of):
-            inputs_B: dict[str, Any] = self.inputs(image, [caption_of[row] for row in batch])
+            answered = self._answered(image, features, [caption_of[row] for row in batch])
+            found |= dict(zip(batch, answered, strict=True))
+        return np.array([found[row] for row in row_C])
+
+    def _answered(self, image: Image, features: Any, captions: Sequence[str]) -> list[float]:
+        """s_B of a batch, or of its halves where memory is short. Raises `UserError` where one caption is too much."""
+        try:
+            inputs_B: dict[str, Any] = self.inputs(image, captions)
             if features is not None:
                 del inputs_B["pixel_values"]
-                repeated = type(features)(pooler_output=[*features.pooler_output] * len(batch))
+                repeated = type(features)(pooler_output=[*features.pooler_output] * len(captions))
                 inputs_B[HANDED_ON] = {"image": repeated}
             logit_BA = self._logits(inputs_B)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        else:
             yes_B, no_B = (logit_BA[:, part].logsumexp(dim=-1) for part in (self.is_yes, self.is_no))
-            found |= dict(zip(batch, (yes_B - no_B).tolist(), strict=True))
-        return np.array([found[row] for row in row_C])
+            found: list[float] = (yes_B - no_B).tolist()
+            return found
+        if len(captions) == 1:
+            raise UserError(no_room(self.device, self.name))
+        give_back(self.device)
+        half = len(captions) // 2
+        return [s for part in (captions[:half], captions[half:]) for s in self._answered(image, features, part)]
 
     def _frame(self) -> str:
         """The prompt without a caption. Raises `UserError` where the template drops the question."""

@@ -102,8 +102,43 @@ def test_the_place_of_a_caption_in_the_batch_changes_nothing(scorers: dict[str, 
     score_IC = scorer.score(pictures(), CAPTIONS, OWN).score_IC
     turned_IC = scorer.score(pictures(), [CAPTIONS[c] for c in order], OWN).score_IC
     np.testing.assert_array_equal(turned_IC, score_IC[:, order])
+    assert _handed_over(scorer, CAPTIONS) == _handed_over(scorer, [CAPTIONS[c] for c in order])
     alone_IC = np.hstack([scorer.score(pictures(), [caption], OWN).score_IC for caption in CAPTIONS])
     np.testing.assert_allclose(alone_IC, score_IC, atol=1e-5)
+
+
+def _handed_over(scorer: VlmScorer, captions: list[str]) -> list[Any]:
+    """The tokens of each batch, as the module meets them."""
+    met: list[Any] = []
+    hook = scorer.model.module.register_forward_pre_hook(
+        lambda _, args, given: met.append(given["input_ids"].tolist()), with_kwargs=True
+    )
+    scorer.score(pictures()[:1], captions, OWN)
+    hook.remove()
+    return met
+
+
+def test_where_memory_is_short_batches_are_halved(
+    scorers: dict[str, VlmScorer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer, most = scorers["llava"], 2
+    expected, whole = scorer.score(pictures(), CAPTIONS, OWN).score_IC, scorer.model._logits
+
+    def short(inputs_B: Any) -> torch.Tensor:
+        if len(inputs_B["input_ids"]) > most:
+            raise torch.OutOfMemoryError("no room")
+        return whole(inputs_B)
+
+    monkeypatch.setattr(scorer.model, "_logits", short)
+    np.testing.assert_allclose(scorer.score(pictures(), CAPTIONS, OWN).score_IC, expected, atol=1e-5)
+    most = 0
+    with pytest.raises(UserError, match="too little memory for one sample of llava"):
+        scorer.score(pictures(), CAPTIONS, OWN)
+
+
+def test_loading_says_nothing(originals: dict[str, Path], caplog: pytest.LogCaptureFixture) -> None:
+    scorer_of(originals["idefics3"])
+    assert caplog.text == ""
 
 
 def test_batches_are_bounded_and_equal_captions_run_once(
@@ -180,13 +215,15 @@ def test_a_caption_with_a_mark_of_the_chat_is_blocked(scorers: dict[str, VlmScor
     assert scorers["idefics3"].concerns([], CAPTIONS) == []
 
 
-def test_a_mark_that_the_tokenizer_calls_plain_is_blocked_too(folder: Path) -> None:
+def test_a_mark_that_the_tokenizer_calls_plain_is_blocked_too(originals: dict[str, Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(originals["qwen2_vl"], tmp_path / "twin")
     held = json.loads((folder / "tokenizer.json").read_text())
     for token in held["added_tokens"]:
-        token["special"] = token["content"] != vlm_twins.OF_UTTERANCE
+        token["special"] = token["content"] not in (vlm_twins.OF_UTTERANCE, "<|image_pad|>")
     (folder / "tokenizer.json").write_text(json.dumps(held))
     scorer = scorer_of(folder)
-    assert [c.kind for c in scorer.concerns([], ["a <end_of_utterance> star"])] == ["mark"]
+    for mark in (vlm_twins.OF_UTTERANCE, "<|image_pad|>"):
+        assert [c.kind for c in scorer.concerns([], [f"a {mark} star"])] == ["mark"]
 
 
 def test_equal_captions_are_reported(scorers: dict[str, VlmScorer]) -> None:

@@ -1,6 +1,7 @@
 """Tiny random vision-language models, saved by transformers itself in the Hub's format: as SmolVLM, LLaVA, Qwen2-VL.
 
-The tokenizer is a byte-level BPE, as SmolVLM's; it is trained here, on the few words that the tests use.
+The tokenizer is a byte-level BPE, as SmolVLM's, which begins a text with a mark, as LLaVA's; it is trained here, on the
+few words that the tests use.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     CLIPImageProcessor,
     CLIPVisionConfig,
@@ -75,6 +76,8 @@ def tokenizer(corpus: list[str], **options: Any) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     backend.train_from_iterator(corpus, trainer)
+    started = [(START, backend.token_to_id(START))]  # a template that writes it too must not have it twice
+    backend.post_processor = processors.TemplateProcessing(single=f"{START} $A", special_tokens=started)
     return PreTrainedTokenizerFast(
         tokenizer_object=backend, bos_token=START, eos_token=END, pad_token=PAD, padding_side="left", **options
     )
