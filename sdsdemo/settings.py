@@ -51,6 +51,11 @@ ANTITHETIC = (
     "Draw noise in pairs, each draw with its opposite: a more exact difference for as many evaluations. Needs an even "
     "number of noise draws."
 )
+PAIRS = "{what} draws noise in pairs: set an even number of noise draws; it was {noises}."
+ADAPTIVE = (
+    "Spend only as much noise as the captions need: a caption that is behind for good gets no more draws. --noises is "
+    "then the most."
+)
 TIMESTEP_RANGE = (
     "The part of the noise schedule that timesteps are spread over, from 0 (no noise) to 1 (all noise); by default "
     "that of each model's card, or all of it."
@@ -294,6 +299,11 @@ def checked_region(value: str) -> Region:
     raise UserError(f"The region must be {', '.join(REGIONS)}; it was {str(value)[:20]!r}.")
 
 
+def usual_noises(adaptive: bool) -> int:
+    """The noise draws where none are asked for: the default, or as many as may be needed where scoring is adaptive."""
+    return NOISES.high if adaptive else NOISES.default
+
+
 def budget(
     timesteps: int = TIMESTEPS.default,
     noises: int = NOISES.default,
@@ -302,21 +312,26 @@ def budget(
     timestep_range: Sequence[float] | str | None = None,
     region: str = "crop",
     antithetic: bool = False,
+    adaptive: bool = False,
     **options: bool,
 ) -> Budget:
     """A checked `Budget`. Raises `UserError` naming the knob and its range.
 
+    `adaptive` implies `antithetic`.
     timestep_range: None or an empty text means that of each model's card.
     """
     is_own = isinstance(timestep_range, str) and not timestep_range.strip()
-    if antithetic and NOISES.check(noises, "Noise draws") % 2:
-        raise UserError(f"Antithetic noise comes in pairs: set an even number of noise draws; it was {noises}.")
+    if (antithetic or adaptive) and NOISES.check(noises, "Noise draws") % 2:
+        raise UserError(PAIRS.format(noises=noises, what="Adaptive scoring" if adaptive else "Antithetic noise"))
+    if adaptive and options.get("empty_prompt"):
+        raise UserError("Adaptive scoring compares captions only: leave out the empty prompt, or score without it.")
     return Budget(
         timesteps=TIMESTEPS.check(timesteps, "Timesteps"),
         noises=NOISES.check(noises, "Noise draws"),
         seed=SEED.check(seed, "Seed"),
         timestep_range=None if timestep_range is None or is_own else checked_range(timestep_range),
         region=checked_region(region),
-        antithetic=antithetic,
+        antithetic=antithetic or adaptive,
+        adaptive=adaptive,
         **options,
     )

@@ -54,10 +54,12 @@ class Budget:
     """The part of a picture that every model sees: the same for all of them, unless it is `own`."""
     antithetic: bool = False
     """Noise in pairs, each draw followed by its opposite; the number of draws is even."""
+    adaptive: bool = False
+    """Stop as soon as the captions of an image are told apart (`core.adaptive`); `noises` is then the most."""
 
     @property
     def evaluations(self) -> int:
-        """Denoiser evaluations per image and caption."""
+        """Denoiser evaluations per image and caption; with `adaptive`, the most."""
         return self.timesteps * self.noises
 
 
@@ -81,6 +83,8 @@ class Evidence:
     """Denoiser evaluations actually spent: equal captions are computed once."""
     antithetic: bool = False
     """Whether draws 2k and 2k + 1 are opposites, so that only their means are independent."""
+    rounds_IC: np.ndarray | None = None
+    """int64: the draws a timestep of each image and caption, where scoring was adaptive; losses beyond are NaN."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,7 +62,7 @@ OWNERS = {
 TORCH_AT_THE_TOP = (
     "core/losses.py", "core/noising.py", "cli/bench.py", "mini/models/*.py", "mini/experiments/*.py", "finetuning/*.py",
     "models/attention.py", "models/checkpoints.py", "models/clip*.py", "models/conditions.py", "models/delta.py",
-    "models/denoised.py", "models/denoiser_files.py", "models/diffusion*.py", "models/domain.py", "models/drawing.py",
+    "models/denois*.py", "models/denoiser_files.py", "models/diffusion*.py", "models/domain.py", "models/drawing.py",
     "models/precision.py",
     "models/families/*.py", "models/frozen.py", "models/memory.py", "models/noise_grid.py", "models/pipeline_facts.py",
     "models/pipeline_parts.py", "models/transformers_module.py", "models/vlm*.py",

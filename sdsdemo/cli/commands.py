@@ -23,7 +23,7 @@ from sdsdemo.errors import UserError
 from sdsdemo.evaluation.answers import AnswersRecord, answers_as_dict
 from sdsdemo.models import cards
 from sdsdemo.models.images import Opened, open_picture
-from sdsdemo.settings import NOISES, SEED, TIMESTEPS, budget
+from sdsdemo.settings import SEED, TIMESTEPS, budget, usual_noises
 from sdsdemo.types import Answer, Budget, Example, Picture, Preference
 
 DECIMALS = {"similarity": 2, "log-odds": 2, "denoising": 4}
@@ -48,9 +48,11 @@ def ask(
     timestep_range: Sequence[float] | None = None,
     region: str = "crop",
     antithetic: bool = False,
+    adaptive: bool = False,
 ) -> AnswersRecord:
     """The dict of `score --json`. Raises `UserError` for an invalid image, caption, model or budget."""
-    spend = _spend(timesteps, noises, seed, timestep_range=timestep_range, region=region, antithetic=antithetic)
+    noise: dict[str, Any] = {"antithetic": antithetic, "adaptive": adaptive}
+    spend = _spend(timesteps, noises, seed, timestep_range=timestep_range, region=region, **noise)
     asked = _read(image, captions)
     workbench = kept_workbench()
     found = workbench.compare(asked.picture.open(), asked.captions, tuple(models) or workbench.settings.models, spend)
@@ -67,9 +69,11 @@ def ask_many(
     timestep_range: Sequence[float] | None = None,
     region: str = "crop",
     antithetic: bool = False,
+    adaptive: bool = False,
 ) -> list[AnswersRecord]:
     """The dicts of `ask`, for many pictures at once. Raises `UserError` before anything is scored."""
-    spend = _spend(timesteps, noises, seed, timestep_range=timestep_range, region=region, antithetic=antithetic)
+    noise: dict[str, Any] = {"antithetic": antithetic, "adaptive": adaptive}
+    spend = _spend(timesteps, noises, seed, timestep_range=timestep_range, region=region, **noise)
     asked = [_read(image, captions) for image, captions in questions]
     workbench = kept_workbench()
     examples = [Example(id=a.picture.name, images=(a.picture,), captions=tuple(a.captions), tags={}) for a in asked]
@@ -103,12 +107,13 @@ def _read(image: str | Path | Image, captions: Sequence[str]) -> _Question:
     return _Question(picture=picture, captions=read, notes=notes)
 
 
-def _spend(timesteps: int | None, noises: int | None, seed: int | None, **options: Any) -> Budget:
+def _spend(timesteps: int | None, noises: int | None, seed: int | None, *, adaptive: bool, **options: Any) -> Budget:
     """What is not given has the default of the settings. Raises `UserError`."""
     return budget(
         TIMESTEPS.default if timesteps is None else timesteps,
-        NOISES.default if noises is None else noises,
+        usual_noises(adaptive) if noises is None else noises,
         SEED.default if seed is None else seed,
+        adaptive=adaptive,
         **options,
     )
 

@@ -21,7 +21,18 @@ from sdsdemo.cli.output import Verbs, columns, note, progress, show, silent, ver
 from sdsdemo.cli.usage_errors import Parser
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.recipe import PRESET_WORDS, USUAL_PRESET, Recipe, cli_flag, from_preset, headings
-from sdsdemo.settings import ANTITHETIC, NOISES, REGION_WORDS, REGIONS, SEED, TIMESTEP_RANGE, TIMESTEPS, budget
+from sdsdemo.settings import (
+    ADAPTIVE,
+    ANTITHETIC,
+    NOISES,
+    REGION_WORDS,
+    REGIONS,
+    SEED,
+    TIMESTEP_RANGE,
+    TIMESTEPS,
+    budget,
+    usual_noises,
+)
 
 STOPPED = 130
 """The exit status of a program stopped with Ctrl-C."""
@@ -170,10 +181,12 @@ def _add_models_and_budget(parser: argparse.ArgumentParser) -> None:
     )
     for name, knob in (("timesteps", TIMESTEPS), ("noises", NOISES), ("seed", SEED)):
         says = f"{knob.meaning} From {knob.low} to {knob.high}, default {knob.default}."
-        parser.add_argument(f"--{name}", type=int, default=knob.default, metavar="N", help=says)
+        default = None if name == "noises" else knob.default
+        parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=says)
     parser.add_argument("--region", choices=list(REGIONS), default="crop", help=REGION_WORDS)
     parser.add_argument("--timestep-range", nargs=2, type=float, metavar=("LOW", "HIGH"), help=TIMESTEP_RANGE)
     parser.add_argument("--antithetic", action="store_true", help=ANTITHETIC)
+    parser.add_argument("--adaptive", action="store_true", help=ADAPTIVE)
 
 
 def _score(asked: argparse.Namespace) -> int:
@@ -189,6 +202,7 @@ def _score(asked: argparse.Namespace) -> int:
         timestep_range=asked.timestep_range,
         region=asked.region,
         antithetic=asked.antithetic,
+        adaptive=asked.adaptive,
     )
     show(asked, answer, as_text)
     return 0 if any("scores" in entry for entry in answer["models"]) else 2
@@ -209,12 +223,13 @@ def _evaluate(asked: argparse.Namespace) -> int:
         workbench=workbench,
         budget=budget(
             asked.timesteps,
-            asked.noises,
+            usual_noises(asked.adaptive) if asked.noises is None else asked.noises,
             asked.seed,
             timestep_range=asked.timestep_range,
             region=asked.region,
             empty_prompt=asked.empty_prompt,
             antithetic=asked.antithetic,
+            adaptive=asked.adaptive,
         ),
         limit=asked.limit,
         out=asked.out,

@@ -50,6 +50,7 @@ def add_mini(verbs: Verbs) -> None:
     )  # fmt: skip
     maps.add_argument("--part", default="0/1", metavar="K/N", help="score the K-th of N shares of the scenes, K from 0")
     maps.add_argument("--out", type=Path, default=STUDY_LINES, metavar="DIR", help="where to write one line per scene")
+    _add_noise(deeds)
     check = verb(
         deeds, "verify", "check that the shipped weights reproduce the shipped Mini figures", "mini verify",
         _mini_verify,
@@ -60,6 +61,16 @@ def add_mini(verbs: Verbs) -> None:
     check.add_argument("--work", type=Path, default=DEFAULT_WORK / "verify", metavar="DIR", help="unfinished work")
     verb(deeds, "document", "write the experiment's results into the documents", "mini document", _mini_document)
     verb(deeds, "opening", "compute the answer that the page opens with", "mini opening", _mini_opening)
+
+
+def _add_noise(deeds: Verbs) -> None:
+    noise = verb(
+        deeds, "noise", "measure what antithetic noise and adaptive scoring are worth; hours, resumable", "mini noise",
+        _mini_noise,
+    )  # fmt: skip
+    noise.add_argument(
+        "--work", type=Path, default=DEFAULT_WORK / "noise", metavar="DIR", help="unfinished work, continued next time"
+    )
 
 
 def _add_race(deeds: Verbs) -> None:
@@ -163,6 +174,14 @@ def _mini_maps(asked: argparse.Namespace) -> int:
     run_maps(lines, progress, Workbench(), _part(asked.part))
     write_findings(lines)
     return show(asked, findings(read_lines(lines)), as_text)
+
+
+def _mini_noise(asked: argparse.Namespace) -> int:
+    from sdsdemo.mini.experiments.noise import noise_markdown, run_noise, write_noise
+
+    found = run_noise(asked.work, progress)
+    write_noise(found)
+    return show(asked, found, noise_markdown)
 
 
 def _part(text: str) -> tuple[int, int]:

@@ -12,13 +12,15 @@ Shape suffixes: I image, C caption, T timestep, N noise draw.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from sdsdemo.core.adaptive import bound_of, units
 from sdsdemo.core.intervals import paired_difference, student_t_quantile
-from sdsdemo.types import Preference, Scores
+from sdsdemo.types import Evidence, Preference, Scores
 
 NO_NUMBER = {
     "similarity": "A score of this model is not a finite number, so it is no evidence for either caption.",
@@ -73,8 +75,13 @@ def of_captions(scores: Scores, captions: Sequence[int]) -> Scores:
         scores,
         score_IC=scores.score_IC[:, kept],
         stderr_IC=None if scores.stderr_IC is None else scores.stderr_IC[:, kept],
-        evidence=None if found is None else replace(found, loss_ICTN=found.loss_ICTN[:, kept]),
+        evidence=None if found is None else _evidence_of(found, kept),
     )
+
+
+def _evidence_of(found: Evidence, kept: list[int]) -> Evidence:
+    rounds_IC = None if found.rounds_IC is None else found.rounds_IC[:, kept]
+    return replace(found, loss_ICTN=found.loss_ICTN[:, kept], rounds_IC=rounds_IC)
 
 
 def verdict_words(preference: Preference, labels: Sequence[str]) -> str:
@@ -97,21 +104,41 @@ def _error(scores: Scores, image: int, best: int, second: int) -> tuple[float | 
     if scores.evidence is None:
         return None, None, NO_LOSSES
     loss_CTN = scores.evidence.loss_ICTN[image]
+    if scores.evidence.rounds_IC is not None:
+        return _adaptive_error(loss_CTN, scores.evidence.rounds_IC[image], best, second)
     paired = paired_difference(loss_CTN[best], loss_CTN[second], antithetic=scores.evidence.antithetic)
     if paired.stderr is None or paired.dof is None:
         return None, None, ONE_PAIR if scores.evidence.antithetic else ONE_DRAW
     return paired.stderr, student_t_quantile(0.975, paired.dof) * paired.stderr, ""
 
 
+def _adaptive_error(loss_CTN: np.ndarray, rounds_C: np.ndarray, best: int, second: int) -> tuple[float, float, str]:
+    """As `_error`, over the rounds that both captions got, with the bound of that look."""
+    rounds = int(min(rounds_C[best], rounds_C[second]))
+    unit = units(loss_CTN[second, :, :rounds] - loss_CTN[best, :, :rounds])
+    stderr = float(unit.std(ddof=1)) / math.sqrt(unit.size)
+    return stderr, bound_of(rounds) * stderr, ""
+
+
 def _is_finite(scores: Scores, image: int) -> bool:
-    if scores.evidence is not None and not np.isfinite(scores.evidence.loss_ICTN[image]).all():
+    if scores.evidence is not None and not np.isfinite(_computed(scores.evidence, image)).all():
         return False
     return bool(np.isfinite(scores.score_IC[image]).all())
+
+
+def _computed(evidence: Evidence, image: int) -> np.ndarray:
+    """loss_CTN of an image, with zeros where adaptive scoring computed none."""
+    loss_CTN: np.ndarray = evidence.loss_ICTN[image]
+    if evidence.rounds_IC is None:
+        return loss_CTN
+    skipped_CN = np.arange(loss_CTN.shape[2]) >= evidence.rounds_IC[image][:, None]
+    computed_CTN: np.ndarray = np.where(skipped_CN[:, None, :], 0.0, loss_CTN)
+    return computed_CTN
 
 
 def _where(scores: Scores, image: int) -> str:
     """The first timestep with a non-finite loss."""
     if scores.evidence is None:
         return ""
-    lost_T = ~np.isfinite(scores.evidence.loss_ICTN[image]).all(axis=(0, 2))
+    lost_T = ~np.isfinite(_computed(scores.evidence, image)).all(axis=(0, 2))
     return f" (timestep {scores.evidence.timestep_T[lost_T.argmax()]})" if lost_T.any() else ""

@@ -169,9 +169,11 @@ def paired_difference(loss_a_TN: np.ndarray, loss_b_TN: np.ndarray, *, antitheti
         mean   = (1/T) sum_t m_t                       m_t = mean over n of (b - a)
         stderr = (1/T) sqrt( sum_t s_t^2 )             s_t = standard deviation over n of (b - a) / sqrt(N)
         dof    = (sum_t s_t^2)^2 / sum_t ( s_t^4 / (N - 1) )                            Satterthwaite 1946
+        dof    = (sum_t s_t^2)^2 / sum_t ( s_t^4 / (N + 1) ) - 2     of pairs           Welch 1947
 
     The timesteps are a fixed grid, so their spread adds no error; the draws at all (t, n) must be independent. With
-    `antithetic` a draw is a pair of opposites, whose mean counts once.
+    `antithetic` a draw is a pair of opposites, whose mean counts once; for two pairs Satterthwaite's estimate would be
+    far too low (3 where 8 is right, over 8 timesteps), so Welch's is taken, which corrects for the noise in s_t^4.
 
     loss_a_TN, loss_b_TN: [T, N], entry (t, n) of both from the same noise. Raises `ValueError` for other shapes.
     """
@@ -186,7 +188,7 @@ def paired_difference(loss_a_TN: np.ndarray, loss_b_TN: np.ndarray, *, antitheti
         mean_T, stderr_T = difference_TN.mean(axis=1), _stderr_of_mean(difference_TN)
     noises = difference_TN.shape[1]
     reach_T = student_t_quantile(0.975, noises - 1) * stderr_T if noises > 1 else stderr_T
-    stderr, dof = _combined(stderr_T, noises)
+    stderr, dof = _combined(stderr_T, noises, corrected=antithetic)
     return PairedDifference(
         mean=float(mean_T.mean()),
         stderr=stderr,
@@ -224,13 +226,14 @@ def _stderr_of_mean(value_TN: np.ndarray) -> np.ndarray:
     return spread_T / math.sqrt(noises)
 
 
-def _combined(stderr_T: np.ndarray, noises: int) -> tuple[float | None, float | None]:
-    """Standard error of the mean over the grid, and its degrees of freedom."""
+def _combined(stderr_T: np.ndarray, noises: int, *, corrected: bool) -> tuple[float | None, float | None]:
+    """Standard error of the mean over the grid, and its degrees of freedom. corrected: by Welch's formula."""
     if not np.isfinite(stderr_T).all():
         return None, None
     largest = float(stderr_T.max())
     if largest == 0:
         return 0.0, float(len(stderr_T) * (noises - 1))
     variance_T = np.square(stderr_T / largest)  # scaled: the fourth power of a small error would underflow
-    dof = (noises - 1) * variance_T.sum() ** 2 / np.square(variance_T).sum()
+    total, squares = variance_T.sum() ** 2, np.square(variance_T).sum()
+    dof = max(1.0, (noises + 1) * total / squares - 2) if corrected else (noises - 1) * total / squares
     return largest * math.sqrt(variance_T.sum()) / len(stderr_T), float(dof)

@@ -9,9 +9,9 @@ import math
 from collections.abc import Sequence
 from typing import Any, NotRequired
 
-import numpy as np
 from typing_extensions import TypedDict
 
+from sdsdemo.core.adaptive import mean_over_draws
 from sdsdemo.types import Answer, Evidence, Kind, Preference, Region, Scores
 
 
@@ -26,6 +26,8 @@ class EvidenceRecord(TypedDict):
     seed: int
     space: str
     antithetic: NotRequired[bool]
+    rounds: NotRequired[list[int]]
+    """Of adaptive scoring: the draws a timestep that each caption got."""
     losses: NotRequired[Any]
     """[caption][timestep][noise], in the page's download."""
 
@@ -121,15 +123,17 @@ def _verdict(model: str, scores: Scores, preference: Preference) -> AnswerRecord
 
 
 def _evidence(evidence: Evidence) -> EvidenceRecord:
-    loss_CTN = evidence.loss_ICTN[0].astype(np.float64)
+    mean_CT = mean_over_draws(evidence.loss_ICTN, evidence.rounds_IC)[0]
     record: EvidenceRecord = {
         "timesteps": [int(timestep) for timestep in evidence.timestep_T],
-        "loss": [[_number(loss) for loss in loss_T] for loss_T in loss_CTN.mean(axis=2)],
-        "noises": loss_CTN.shape[2],
+        "loss": [[_number(loss) for loss in loss_T] for loss_T in mean_CT],
+        "noises": evidence.loss_ICTN.shape[3],
         "unet_evaluations": evidence.evaluations,
         "seed": evidence.seed,
         "space": evidence.space,
     }
+    if evidence.rounds_IC is not None:
+        record["rounds"] = evidence.rounds_IC[0].tolist()
     if evidence.antithetic:
         record["antithetic"] = True
     return record

@@ -55,9 +55,10 @@ class Scored:
 
     @property
     def losses(self) -> list[Evidence] | None:
-        """The losses of every example; None for similarities."""
+        """The losses of every example; None for similarities, and where adaptive scoring left draws out."""
         found = [scores.evidence for scores in self.scores_E if scores.evidence is not None]
-        return found if found and len(found) == len(self.scores_E) else None
+        is_whole = len(found) == len(self.scores_E) and all(one.rounds_IC is None for one in found)
+        return found if found and is_whole else None
 
 
 def summarise(examples: Sequence[Tagged], scored: Mapping[str, Scored]) -> Summary:
@@ -176,7 +177,7 @@ def _text_only(examples: Sequence[Tagged], scored: Scored) -> dict[str, TextOnly
 def _cost(scored: Scored) -> dict[str, float]:
     """Model seconds and denoiser calls per example."""
     n = len(scored.scores_E)
-    calls = [found.evaluations for found in scored.losses or ()]
+    calls = [scores.evidence.evaluations for scores in scored.scores_E if scores.evidence]
     return {
         "seconds_per_example": round(sum(scores.seconds for scores in scored.scores_E) / n, 4),
         "evaluations_per_example": round(sum(calls) / n, 2),

@@ -14,6 +14,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,25 +22,28 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from sdsdemo.core.intervals import grid_stderr
 from sdsdemo.core.losses import denoising_residual, error_of
 from sdsdemo.errors import UserError
+from sdsdemo.models.adaptive_scoring import adaptive_losses
 from sdsdemo.models.batching import parts_of
 from sdsdemo.models.conditions import Conditions, Row
 from sdsdemo.models.denoised import Kept, show
+from sdsdemo.models.denoising_scores import denoising_scores
 from sdsdemo.models.diffusion import LatentDiffusion
 from sdsdemo.models.domain import Domain
 from sdsdemo.models.drawing import draw
 from sdsdemo.models.images import clean, fit, share_of
 from sdsdemo.models.memory import give_back, is_out_of_memory, no_room
 from sdsdemo.models.noise_grid import draw_noise, evaluation_order, in_place, spread_timesteps
-from sdsdemo.models.precision import PRECISIONS, exactly
+from sdsdemo.models.precision import exactly
 from sdsdemo.models.tokenizer_checks import concerns_of
-from sdsdemo.types import Budget, Card, Concern, Denoised, Evidence, Example, Region, Scores
+from sdsdemo.types import Budget, Card, Concern, Denoised, Example, Region, Scores
 
 log = logging.getLogger(__name__)
 
 Watch = Callable[[Scores], None]
+_Asked = tuple[Tensor, Any, Tensor, np.ndarray, Tensor]
+"""latent_I, condition_U, pair_P, timestep_T and noise_TN, as `_residuals` takes them."""
 FREE_SECONDS = 1.0
 """Decoding that takes no longer is done however short scoring was."""
 EXAMPLES_AT_ONCE = 16
@@ -61,6 +65,11 @@ class _Block:
     @property
     def pairs(self) -> list[tuple[int, int]]:
         return [(self.first + i, u) for i in range(self.images) for u in self.unique]
+
+    def contests(self, start: int) -> list[range]:
+        """The places of each image's pairs among all pairs. start: that of the first one here."""
+        width = len(self.unique)
+        return [range(start + i * width, start + (i + 1) * width) for i in range(self.images)]
 
 
 class DiffusionScorer:
@@ -111,7 +120,7 @@ class DiffusionScorer:
 
         The evaluations are those of the scores, and one a timestep more: the first noise draw without a caption.
         """
-        budget = replace(budget, empty_prompt=False)
+        budget = replace(budget, empty_prompt=False, adaptive=False)
         kept, conditions = Kept(), Conditions(self.model)
         noise_TN = draw_noise(budget, self.model.latent_shape)
         (scores,) = self._score_part([([image], captions)], budget, noise_TN, conditions, kept, watch)
@@ -166,39 +175,74 @@ class DiffusionScorer:
         timestep_T = self._timesteps(budget)
         pair_P = torch.tensor([pair for block in blocks for pair in block.pairs])
         shape = (len(pair_P), *noise_TN.shape[:2])
-        is_by_rounds = watch is not None and int(np.prod(shape)) > self.micro_batch
-        order_E = evaluation_order(shape, by_rounds=is_by_rounds)
         with exactly(model.device):
             latent_I = model.encode_images([image for images, _ in items for image in images], budget.region)
             asked = (latent_I, conditions.of(prompt_of), pair_P, timestep_T, noise_TN)
-            residuals = self._residuals(*asked, order_E)
-            if kept is not None:
-                residuals = kept.keep(latent_I, residuals, order_E, shape, blocks[0].column)
-            errors: list[Tensor] = []
-            done = seen = 0
-            together = 2 if budget.antithetic else 1  # half a pair is no draw
-            for residual_B in residuals:
-                errors.append(error_of(residual_B))
-                done += len(residual_B)
-                rounds = done // (shape[0] * shape[1]) // together * together
-                if watch is not None and is_by_rounds and seen < rounds < shape[2]:
-                    seen = rounds
-                    loss_PTN = in_place(errors, order_E, shape)[..., :rounds]
-                    watch(self._scores_of(blocks, loss_PTN, timestep_T, budget, time.perf_counter() - start)[0])
-            loss_PTN = in_place(errors, order_E, shape)
-        return self._scores_of(blocks, loss_PTN, timestep_T, budget, (time.perf_counter() - start) / len(items))
+            rounds_P = None
+            if budget.adaptive:
+                loss_PTN, rounds_P = adaptive_losses(partial(self._losses_at, asked), _contests(blocks), shape)
+            else:
+
+                def so_far(loss_PTN: np.ndarray) -> None:
+                    if watch is not None:
+                        watch(self._scores_of(blocks, loss_PTN, timestep_T, budget, time.perf_counter() - start)[0])
+
+                loss_PTN = self._all_losses(asked, shape, blocks, budget, kept, so_far if watch is not None else None)
+        seconds = (time.perf_counter() - start) / len(items)
+        return self._scores_of(blocks, loss_PTN, timestep_T, budget, seconds, rounds_P)
+
+    def _all_losses(
+        self,
+        asked: _Asked,
+        shape: tuple[int, int, int],
+        blocks: Sequence[_Block],
+        budget: Budget,
+        kept: Kept | None,
+        so_far: Callable[[np.ndarray], None] | None,
+    ) -> np.ndarray:
+        """loss_PTN of every pair, timestep and draw. so_far: called with the losses of every noise draw so far."""
+        is_by_rounds = so_far is not None and int(np.prod(shape)) > self.micro_batch
+        order_E = evaluation_order(shape, by_rounds=is_by_rounds)
+        residuals = self._residuals(*asked, order_E)
+        if kept is not None:
+            residuals = kept.keep(asked[0], residuals, order_E, shape, blocks[0].column)
+        errors: list[Tensor] = []
+        done = seen = 0
+        together = 2 if budget.antithetic else 1  # half a pair is no draw
+        for residual_B in residuals:
+            errors.append(error_of(residual_B))
+            done += len(residual_B)
+            rounds = done // (shape[0] * shape[1]) // together * together
+            if so_far is not None and is_by_rounds and seen < rounds < shape[2]:
+                seen = rounds
+                so_far(in_place(errors, order_E, shape)[..., :rounds])
+        return in_place(errors, order_E, shape)
+
+    def _losses_at(self, asked: _Asked, place_E: np.ndarray) -> np.ndarray:
+        """loss_E at flat places of pairs x timesteps x noises. asked: what `_residuals` takes before its order."""
+        loss_E: np.ndarray = torch.cat([error_of(found) for found in self._residuals(*asked, place_E)]).cpu().numpy()
+        return loss_E
 
     def _scores_of(
-        self, blocks: Sequence[_Block], loss_PTN: np.ndarray, timestep_T: np.ndarray, budget: Budget, seconds: float
+        self,
+        blocks: Sequence[_Block],
+        loss_PTN: np.ndarray,
+        timestep_T: np.ndarray,
+        budget: Budget,
+        seconds: float,
+        rounds_P: np.ndarray | None = None,
     ) -> list[Scores]:
-        """Each item's scores from the losses of all pairs."""
+        """Each item's scores from the losses of all pairs. rounds_P: of adaptive scoring."""
         scores, done = [], 0
         for block in blocks:
-            shape = (block.images, len(block.unique), *loss_PTN.shape[1:])
-            loss_IUTN = loss_PTN[done : done + len(block.pairs)].reshape(shape)
+            at, grid = slice(done, done + len(block.pairs)), (block.images, len(block.unique))
             done += len(block.pairs)
-            loss_ICTN, spent = loss_IUTN[:, block.column], loss_IUTN.size
-            scores.append(_scores(loss_ICTN, timestep_T, budget, self, evaluations=spent, seconds=seconds))
+            loss_IUTN = loss_PTN[at].reshape(*grid, *loss_PTN.shape[1:])
+            rounds_IC = None if rounds_P is None else rounds_P[at].reshape(grid)[:, block.column]
+            spent = loss_IUTN.size if rounds_P is None else int(rounds_P[at].sum()) * len(timestep_T)
+            loss_ICTN = loss_IUTN[:, block.column]
+            costs: dict[str, Any] = {"evaluations": spent, "seconds": seconds, "micro_batch": self.micro_batch}
+            scores.append(denoising_scores(loss_ICTN, timestep_T, budget, self.model, rounds_IC=rounds_IC, **costs))
         return scores
 
     def _layout(
@@ -266,37 +310,9 @@ class DiffusionScorer:
         give_back(self.model.device)
 
 
-def _scores(
-    loss_ICTN: np.ndarray,
-    timestep_T: np.ndarray,
-    budget: Budget,
-    scorer: DiffusionScorer,
-    *,
-    evaluations: int,
-    seconds: float,
-) -> Scores:
-    """The record; the empty prompt, where asked for, is the last of the captions."""
-    empty_ITN = loss_ICTN[:, -1] if budget.empty_prompt else None
-    loss_ICTN = loss_ICTN[:, :-1] if budget.empty_prompt else loss_ICTN
-    return Scores(
-        kind="denoising",
-        score_IC=-loss_ICTN.astype(np.float64).mean(axis=(2, 3)),
-        stderr_IC=grid_stderr(loss_ICTN, antithetic=budget.antithetic),
-        evidence=Evidence(
-            timestep_T=timestep_T,
-            loss_ICTN=loss_ICTN,
-            loss_empty_ITN=empty_ITN,
-            space=scorer.model.schedule.space,
-            steps=scorer.model.schedule.steps,
-            clean_factor_T=scorer.model.schedule.clean_factor(torch.from_numpy(timestep_T)).numpy().astype(np.float64),
-            seed=budget.seed,
-            micro_batch=scorer.micro_batch,
-            evaluations=evaluations,
-            antithetic=budget.antithetic,
-        ),
-        seconds=seconds,
-        precision=PRECISIONS[scorer.model.dtype],
-    )
+def _contests(blocks: Sequence[_Block]) -> list[range]:
+    starts = np.cumsum([0, *(len(block.pairs) for block in blocks)]).tolist()
+    return [contest for block, start in zip(blocks, starts, strict=False) for contest in block.contests(start)]
 
 
 def _fitted(examples: Iterable[Example], pixels: int, region: Region) -> Iterator[tuple[list[Image], Sequence[str]]]:

@@ -80,6 +80,7 @@ def test_score_reads_as_a_table_with_directions(picture: str, capsys: pytest.Cap
         ["a red star"],
         ["a red star", "a blue star", "--noises", "0"],
         ["a red star", "a blue star", "--noises", "3", "--antithetic"],
+        ["a red star", "a blue star", "--noises", "1", "--adaptive"],
         ["a red star", "a blue star", "--model", "mini-klip"],
     ],
     ids=[
@@ -89,6 +90,7 @@ def test_score_reads_as_a_table_with_directions(picture: str, capsys: pytest.Cap
         "one caption",
         "no noise",
         "half a pair",
+        "one draw",
         "unknown model",
     ],
 )

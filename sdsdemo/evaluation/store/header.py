@@ -40,6 +40,7 @@ class Settings(TypedDict):
     region: NotRequired[str]
     timestep_range: NotRequired[list[float]]
     antithetic: NotRequired[bool]
+    adaptive: NotRequired[bool]
 
 
 class Header(TypedDict):
@@ -70,6 +71,8 @@ def settings_of(budget: Budget) -> Settings:
     }
     if budget.antithetic:
         settings["antithetic"] = True
+    if budget.adaptive:
+        settings["adaptive"] = True
     if budget.timestep_range is not None:
         settings["timestep_range"] = list(budget.timestep_range)
     return settings

@@ -44,6 +44,7 @@ class EvidenceRow(TypedDict):
     micro_batch: int
     evaluations: int
     antithetic: NotRequired[bool]
+    rounds: NotRequired[list[list[int]]]
 
 
 class Row(TypedDict):
@@ -109,6 +110,8 @@ def _evidence_row(found: Evidence) -> EvidenceRow:
     }
     if found.antithetic:
         row["antithetic"] = True
+    if found.rounds_IC is not None:
+        row["rounds"] = found.rounds_IC.tolist()
     if row["loss_empty"] is None:
         del row["loss_empty"]
     if row["clean_factor"] is None:
@@ -168,8 +171,8 @@ def measured_how(scores: Scores) -> tuple[Any, ...]:
         return (scores.kind,)
     empty, factor = found.loss_empty_ITN is not None, found.clean_factor_T is not None
     draws = found.loss_ICTN.shape[3]
-    how = (found.timestep_T.tolist(), draws, found.antithetic, found.space, found.steps, found.seed)
-    return scores.kind, *how, empty, factor
+    noise = (draws, found.antithetic, found.rounds_IC is not None, found.seed)
+    return scores.kind, found.timestep_T.tolist(), noise, found.space, found.steps, empty, factor
 
 
 def _evidence(found: EvidenceRow, shape: tuple[int, ...]) -> Evidence:
@@ -197,7 +200,16 @@ def _evidence(found: EvidenceRow, shape: tuple[int, ...]) -> Evidence:
         micro_batch=found["micro_batch"],
         evaluations=found["evaluations"],
         antithetic=found.get("antithetic", False),
+        rounds_IC=None if "rounds" not in found else _rounds(found["rounds"], loss_ICTN.shape),
     )
+
+
+def _rounds(rounds: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """rounds_IC, int64. Raises `ValueError` where they do not fit the losses."""
+    rounds_IC = np.array(rounds, dtype=np.int64)
+    if rounds_IC.shape != shape[:2] or not ((rounds_IC >= 1) & (rounds_IC <= shape[3])).all():
+        raise ValueError("evidence.rounds: it must hold the draws of each image and caption")
+    return rounds_IC
 
 
 def _check_ints(found: EvidenceRow) -> None:

@@ -19,7 +19,8 @@ from sdsdemo.evaluation.report import read_result
 from sdsdemo.evaluation.summary import tag_rows
 from sdsdemo.mini.experiments.ablations import SHORT
 from sdsdemo.mini.experiments.map_words import further_markdown, maps_markdown
-from sdsdemo.mini.experiments.shapes import Costs, Findings, MapFindings, Point
+from sdsdemo.mini.experiments.noise import NOISE_FILE, noise_markdown
+from sdsdemo.mini.experiments.shapes import Costs, Findings, MapFindings, NoiseFindings, Point
 from sdsdemo.mini.experiments.study import BENCHMARK, right_of
 from sdsdemo.mini.experiments.study_store import read_rows
 from sdsdemo.mini.experiments.tables import (
@@ -69,6 +70,8 @@ def blocks(found: Mapping[str, Any]) -> dict[str, str]:
     if MAP_FINDINGS.is_file():
         of_maps = shipped(MAP_FINDINGS, MapFindings)
         parts |= {"maps": maps_markdown(of_maps), "maps-further": further_markdown(of_maps)}
+    if NOISE_FILE.is_file():
+        parts["noise"] = noise_markdown(shipped(NOISE_FILE, NoiseFindings))
     return parts
 
 

@@ -193,6 +193,14 @@ class MapFindings(TypedDict):
     passed: list[str]
 
 
+class NoiseFindings(TypedDict):
+    """`noise.json`."""
+
+    teachers: dict[str, dict[str, Any]]
+    adaptive: dict[str, dict[str, Any]]
+    bounds: list[float]
+
+
 class Point(TypedDict):
     """A point of a learning curve: the step, and the losses under their own names."""
 

@@ -1,0 +1,126 @@
+"""When enough noise has been drawn to tell two captions apart: looks planned beforehand, each with a bound of its own.
+
+    d(t, n) = loss_b - loss_a             u = d, or its mean over a draw and its opposite where both are there
+    decided at look k  if  |mean u| > bound_k sd(u) / sqrt(#u)            sd over all timesteps and pairs together
+
+A look is taken after whole rounds: one round is one draw at every timestep, the next has its opposite noise. The bounds
+are calibrated on differences of Mini's whose mean is set to zero: of those, no more than 2 ERROR are ever decided, so
+that a decision goes the wrong way for at most ERROR of them, and for fewer where the mean is not zero. Spread between
+timesteps counts as noise here, which makes decisions later, never bolder.
+
+Source: group-sequential tests, Pocock 1977 (Biometrika 64(2)); `python -m sdsdemo mini noise` calibrates and tests it.
+
+Shape suffixes: C caption, T timestep, N noise draw.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from sdsdemo.core.intervals import grid_stderr, independent_draws
+
+ERROR = 0.01
+"""At most this share of decisions has another sign than endless noise would give."""
+LOOKS = (1, 2, 4, 8, 16)
+"""Rounds at which it is decided; the last is the most that is spent."""
+BOUNDS = (3.50, 3.44, 3.09, 3.05, 3.06)
+"""By look."""
+
+
+def looks_within(rounds: int) -> tuple[int, ...]:
+    """The looks of a budget of so many rounds, which is the last of them. Raises `ValueError` below two rounds."""
+    if rounds < 2:
+        raise ValueError(f"rounds must be at least 2; it was {rounds}")
+    return (*(look for look in LOOKS if look < rounds), rounds)
+
+
+def bound_of(rounds: int) -> float:
+    """The bound after so many rounds: that of the last look up to there."""
+    return BOUNDS[max(k for k, look in enumerate(LOOKS) if look <= rounds)]
+
+
+def statistic(difference_TN: np.ndarray) -> float:
+    """mean u / (sd(u) / sqrt(#u)) of the rounds so far; NaN where a difference is not finite, infinite without spread.
+
+    difference_TN: [T, rounds], draws 2k and 2k + 1 opposite. Raises `ValueError` for one timestep and one round.
+    """
+    unit = units(difference_TN)
+    if unit.size < 2:
+        raise ValueError("one timestep and one round give no statistic")
+    mean, stderr = float(unit.mean()), float(unit.std(ddof=1)) / math.sqrt(unit.size)
+    if stderr == 0:
+        return math.copysign(math.inf, mean) if mean else 0.0
+    return mean / stderr
+
+
+def units(difference_TN: np.ndarray) -> np.ndarray:
+    """What counts as independent, in a row: pairs of opposites, or the draws of a first round alone."""
+    return independent_draws(difference_TN.astype(np.float64), difference_TN.shape[1] % 2 == 0).reshape(-1)
+
+
+def is_decided(difference_TN: np.ndarray) -> bool:
+    """Whether the sign of the mean is settled after these rounds."""
+    return abs(statistic(difference_TN)) > bound_of(difference_TN.shape[1])
+
+
+def remaining(loss_CTN: np.ndarray) -> list[int]:
+    """The captions that may still be the best after these rounds: the best so far, and all not yet decided against it.
+
+    A caption whose losses are not finite stays: nothing can be decided about it.
+    """
+    mean_C = loss_CTN.mean(axis=(1, 2), dtype=np.float64)
+    best = int(np.argmin(np.where(np.isfinite(mean_C), mean_C, np.inf)))
+    return [c for c in range(len(loss_CTN)) if c == best or not _is_behind(loss_CTN[c], loss_CTN[best])]
+
+
+def _is_behind(loss_TN: np.ndarray, best_TN: np.ndarray) -> bool:
+    with np.errstate(invalid="ignore"):
+        return bool(np.isfinite(loss_TN).all()) and is_decided(loss_TN - best_TN)
+
+
+def comparable_losses(loss_CTN: np.ndarray, rounds_C: Sequence[int]) -> np.ndarray:
+    """loss_C on one scale, though captions were given up after different rounds, float64.
+
+    The caption with the most rounds and the lowest loss has the mean of its own; every other one has that plus the mean
+    of its paired difference over the rounds that it took part in.
+    """
+    most = max(rounds_C)
+    last = [c for c, rounds in enumerate(rounds_C) if rounds == most]
+    winner = min(last, key=lambda c: _key(loss_CTN[c, :, :most]))
+    level = loss_CTN[winner, :, :most].mean(dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        gap_C = [
+            (loss_CTN[c, :, :rounds].astype(np.float64) - loss_CTN[winner, :, :rounds]).mean()
+            for c, rounds in enumerate(rounds_C)
+        ]
+    loss_C: np.ndarray = level + np.array(gap_C)
+    return loss_C
+
+
+def mean_over_draws(loss_ICTN: np.ndarray, rounds_IC: np.ndarray | None) -> np.ndarray:
+    """loss_ICT, float64: the mean of the draws that each image and caption got; of all of them for None."""
+    loss_ICTN = loss_ICTN.astype(np.float64)
+    if rounds_IC is None:
+        whole_ICT: np.ndarray = loss_ICTN.mean(axis=3)
+        return whole_ICT
+    mean_ICT = np.empty(loss_ICTN.shape[:3])
+    for (i, c), rounds in np.ndenumerate(rounds_IC):
+        mean_ICT[i, c] = loss_ICTN[i, c, :, :rounds].mean(axis=1)
+    return mean_ICT
+
+
+def adaptive_stderr(loss_ICTN: np.ndarray, rounds_IC: np.ndarray) -> np.ndarray:
+    """stderr_IC of each loss over the rounds that it got, each with an error of its own; NaN below two pairs."""
+    found = [
+        grid_stderr(loss_ICTN[i, c, :, :rounds], antithetic=True) if rounds % 2 == 0 else math.nan
+        for (i, c), rounds in np.ndenumerate(rounds_IC)
+    ]
+    return np.array(found, dtype=np.float64).reshape(rounds_IC.shape)
+
+
+def _key(loss_TN: np.ndarray) -> float:
+    mean = float(loss_TN.mean(dtype=np.float64))
+    return mean if math.isfinite(mean) else math.inf

@@ -1,0 +1,79 @@
+"""The study of noise: what an antithetic pair is worth, and how early a difference may be called decided.
+
+Every choice is made on validation pictures; nothing here sees the benchmark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sdsdemo.core.adaptive import LOOKS
+from sdsdemo.core.number_format import share_words
+from sdsdemo.mini.experiments.adaptive_findings import calibrated, error_and_cost
+from sdsdemo.mini.experiments.noise_draws import FIFTHS, TIMESTEPS, collect
+from sdsdemo.mini.experiments.noise_findings import findings
+from sdsdemo.mini.experiments.tables import as_markdown
+from sdsdemo.runtime.files import to_json, write_whole
+from sdsdemo.settings import ASSETS
+
+NOISE_FILE = ASSETS / "mini" / "results" / "experiment" / "noise.json"
+DIGITS = 4
+PARTS = ("tried_ETRP", "reference_ET")
+
+
+def run_noise(work: Path, progress: Callable[[str], None]) -> dict[str, Any]:
+    """Collect what is missing in `work`, and compute what is shown. Two cores need about three hours for all of it."""
+    draws = {teacher: collect(teacher, work, progress) for teacher in FIFTHS}
+    found: dict[str, Any] = _rounded(
+        {
+            "teachers": {name: findings(found) for name, found in draws.items()},
+            "adaptive": {name: error_and_cost(found) for name, found in draws.items()},
+            "bounds": calibrated(*(np.concatenate([getattr(one, part) for one in draws.values()]) for part in PARTS)),
+        }
+    )
+    return found
+
+
+def write_noise(found: Mapping[str, Any]) -> Path:
+    """Write the shipped figures."""
+    write_whole(NOISE_FILE, to_json(found, indent=1) + "\n")
+    return NOISE_FILE
+
+
+def noise_markdown(found: Mapping[str, Any]) -> str:
+    """Both tables, for the document and the shell."""
+    return f"{as_markdown(_noise_grid(found))}\n\n{as_markdown(_adaptive_grid(found))}"
+
+
+def _noise_grid(found: Mapping[str, Any]) -> list[list[str]]:
+    rows = [["teacher", "n", "noise", "variance", "interval holds the reference, %", "sign of the reference, %"]]
+    for teacher, one in found["teachers"].items():
+        for noise in ("plain", "antithetic"):
+            ratio = one["variance"]
+            variance = "1" if noise == "plain" else f"{ratio['value']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]"
+            shares = [share_words(one[noise][name]) for name in ("coverage", "agreement")]
+            rows.append([teacher, str(one["pictures"]), noise, variance, *shares])
+    return rows
+
+
+def _adaptive_grid(found: Mapping[str, Any]) -> list[list[str]]:
+    budgets = [str(look * TIMESTEPS) for look in LOOKS]
+    head = ["teacher", "n", "evaluations, adaptive", "errors, %", "promised, %"]
+    rows = [[*head, *(f"errors of {b}, %" for b in budgets)]]
+    for teacher, one in found["adaptive"].items():
+        shares = [f"{100 * one['fixed'][spent]:.1f}" for spent in budgets]
+        spent, wrong = f"{one['evaluations']:.1f}", f"{100 * one['error']:.1f}"
+        rows.append([teacher, str(one["pictures"]), spent, wrong, f"{100 * one['promised']:g}", *shares])
+    return rows
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value

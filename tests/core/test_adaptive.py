@@ -1,0 +1,89 @@
+"""When captions are told apart: by hand, and by simulation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from sdsdemo.core.adaptive import (
+    BOUNDS,
+    ERROR,
+    LOOKS,
+    bound_of,
+    comparable_losses,
+    is_decided,
+    looks_within,
+    mean_over_draws,
+    remaining,
+    statistic,
+)
+from sdsdemo.core.decision import decide
+from sdsdemo.types import Evidence, Scores
+
+
+def test_the_statistic_is_student_s_t_of_the_pairs():
+    difference_TN = np.array([[1.0, 3.0], [4.0, 6.0]])  # pairs: 2 and 5
+    assert statistic(difference_TN) == pytest.approx(3.5 / (np.std([2, 5], ddof=1) / math.sqrt(2)))
+    assert statistic(difference_TN[:, :1]) == pytest.approx(2.5 / (np.std([1, 4], ddof=1) / math.sqrt(2)))
+
+
+def test_looks_end_with_the_budget_and_each_has_its_bound():
+    assert looks_within(16) == LOOKS
+    assert looks_within(6) == (1, 2, 4, 6)
+    assert [bound_of(look) for look in LOOKS] == list(BOUNDS)
+    assert bound_of(6) == bound_of(4)
+    with pytest.raises(ValueError, match="at least 2"):
+        looks_within(1)
+
+
+def test_noise_that_favours_nobody_is_rarely_decided():
+    rng, decided = np.random.default_rng(0), 0
+    for _ in range(2_000):
+        half_TR = rng.normal(size=(8, LOOKS[-1] // 2))
+        noise_TN = np.stack([half_TR, -half_TR], axis=2) + 0.7 * rng.normal(size=(8, LOOKS[-1] // 2, 2))
+        difference_TN = noise_TN.reshape(8, -1)
+        decided += any(is_decided(difference_TN[:, :look]) for look in LOOKS)
+    assert decided / 2_000 <= 2 * ERROR
+
+
+def test_captions_leave_once_they_are_behind_for_good():
+    rng = np.random.default_rng(1)
+    noise_TN = rng.normal(size=(8, 4))
+    level_C = np.array([1.0, 1.0005, 9.0])
+    loss_CTN = level_C[:, None, None] + 0.1 * noise_TN + 0.01 * rng.normal(size=(3, 8, 4))
+    assert remaining(loss_CTN) == [0, 1]
+    assert remaining(loss_CTN[::-1]) == [1, 2]
+
+
+def test_a_caption_without_a_finite_loss_stays():
+    loss_CTN = np.ones((2, 4, 2))
+    loss_CTN[0] = np.nan
+    assert remaining(loss_CTN) == [0, 1]
+
+
+def test_a_caption_that_left_keeps_its_place_on_the_scale_of_the_winner():
+    loss_CTN = np.full((2, 2, 4), np.nan)
+    loss_CTN[0] = [[1, 2, 3, 6], [1, 2, 3, 6]]  # mean 3; of the first two rounds 1.5
+    loss_CTN[1, :, :2] = [[2, 4], [2, 4]]  # 3, so 1.5 behind in the same rounds
+    np.testing.assert_allclose(comparable_losses(loss_CTN, [4, 2]), [3.0, 4.5])
+    np.testing.assert_allclose(mean_over_draws(loss_CTN[None], np.array([[4, 2]])), [[[3, 3], [3, 3]]])
+
+
+def test_a_verdict_reads_only_the_rounds_that_were_computed():
+    loss_CTN = np.full((2, 8, 4), np.nan, dtype=np.float32)
+    rng = np.random.default_rng(2)
+    loss_CTN[0, :, :2] = 1 + 0.01 * rng.normal(size=(8, 2))
+    loss_CTN[1, :, :2] = 2 + 0.01 * rng.normal(size=(8, 2))
+    rounds_IC = np.array([[2, 2]])
+    evidence = Evidence(
+        timestep_T=np.arange(8), loss_ICTN=loss_CTN[None], antithetic=True, rounds_IC=rounds_IC, evaluations=32
+    )
+    score_IC = -comparable_losses(loss_CTN, [2, 2])[None]
+    found = decide(Scores(kind="denoising", score_IC=score_IC, evidence=evidence))
+    assert (found.preferred, found.decided) == (0, True)
+    loss_CTN[1, 3, 1] = np.nan
+    lost = decide(Scores(kind="denoising", score_IC=score_IC, evidence=evidence))
+    assert lost.preferred is None
+    assert "timestep 3" in lost.note
