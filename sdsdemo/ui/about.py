@@ -53,6 +53,7 @@ DOCUMENTS = {
     "benchmarks.md": "benchmarks, and what a run stores",
     "fine-tuning.md": "objectives, recipes, results",
     "command-line.md": "every command",
+    "scale.md": "what a benchmark costs, and what breaks first",
     "deploying.md": "as a Space or on a server of your own",
     "architecture.md": "how the code is laid out",
 }
