@@ -31,6 +31,7 @@ import torch
 from PIL.Image import Image
 
 from sdsdemo.app.workbench import Workbench
+from sdsdemo.cli.bench_noise import saved_by_noise
 from sdsdemo.cli.bench_precision import EXAMPLES, compare_precisions, differing
 from sdsdemo.core.decision import decide
 from sdsdemo.core.losses import denoising_error
@@ -110,6 +111,7 @@ def bench(
             "over_floor_mini": _ratio(seconds["ours"], seconds["floor"]),
             "plain_over_ours": _ratio(seconds["plain"], seconds["ours"]),
             **{f"{name}_over_ours": _ratio(seconds[name], seconds["ours"]) for name in seconds if "shown" in name},
+            **_noise_ratios(scorer, repeats),
             "bfloat16_over_float32_mini": _ratio(parts["bfloat16"], parts["float32"]),
             **{f"sds_over_{name}": _ratio(steps["sds"], steps[name]) for name in steps if name != "sds"},
         },
@@ -125,6 +127,11 @@ def bench(
         "torch": torch.__version__,
         "machine": f"{platform.system()} {platform.machine()}",
     }
+
+
+def _noise_ratios(scorer: DiffusionScorer, repeats: int) -> dict[str, dict[str, float]]:
+    found = [saved_by_noise(scorer, repeat) for repeat in range(repeats)]
+    return {name: {**_summary([one[name] for one in found]), "repeats": repeats} for name in found[0]}
 
 
 def answer(scorer: Scorer, question: Question) -> int | None:

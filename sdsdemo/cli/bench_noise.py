@@ -1,6 +1,6 @@
 """What antithetic noise and adaptive scoring save, on pictures of Mini and noise that nothing else has seen.
 
-antithetic_variance    variance of the difference of two captions' losses, of pairs over plain noise at equal evaluations
+antithetic_variance    variance of the difference of two losses: of pairs over plain noise, with as many evaluations
 adaptive_over_fixed    evaluations a caption, over those of the fixed budget that errs as rarely in `mini noise`
 """
 

@@ -2,7 +2,8 @@
 
 Calibration: each picture's differences, less the reference's mean at each timestep (less their own, the later looks
 would have too little noise), in random orders, either of a pair first. The bounds spend 2 ERROR over the looks in equal
-parts: no more of these sequences are ever decided.
+parts: no more of these sequences are ever decided. The noise of Mini's differences has another size at each timestep,
+which makes the statistic smaller; so each bound is at least that of normal noise of one size.
 
 Test, in two folds: bounds from one half of the pictures, applied to the other half. Mean evaluations a caption, how
 many are decided, and how often the sign is not that of the reference; against fixed budgets, of which the best is the
@@ -24,11 +25,19 @@ ORDERS = 40
 """Random orders of each picture's draws."""
 SEED = 11
 FOLDS = 2
+NORMAL = 1_000
+"""Pictures of normal noise, of one variance at every timestep."""
 
 
 def calibrated(tried_ETRP: np.ndarray, reference_ET: np.ndarray) -> list[float]:
-    """A bound for each look."""
-    null_ETRP = tried_ETRP - reference_ET[:, :, None, None]
+    """A bound for each look: the stricter of that of these differences and of normal noise."""
+    own = _bounds(tried_ETRP - reference_ET[:, :, None, None])
+    normal = _bounds(np.random.default_rng(SEED).normal(size=(NORMAL, *tried_ETRP.shape[1:])))
+    return [max(both) for both in zip(own, normal, strict=True)]
+
+
+def _bounds(null_ETRP: np.ndarray) -> list[float]:
+    """The bounds that spend 2 ERROR on differences whose mean is zero."""
     size_SK = np.abs(_statistics(_orders(null_ETRP))[0])
     going_S, bounds = np.ones(len(size_SK), dtype=bool), []
     for k in range(len(LOOKS)):
