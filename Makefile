@@ -14,7 +14,7 @@ run:  ## set up, then serve the page: make run ARGS="--host 0.0.0.0 --port 8000"
 
 test:  ## set up, then run every test
 	@$(PYTHON) setup_env.py --dev
-	OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n 2 $(ARGS)
+	OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n 2 --dist loadgroup $(ARGS)
 
 setup:  ## only the set-up, with what the tests need
 	@$(PYTHON) setup_env.py --dev

@@ -39,9 +39,13 @@ EXAMPLES = (
 )
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long tests first."""
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    """Long tests first, then those in a browser; of these, a file stays with one worker, which serves its page once."""
+    for item in items:
+        if item.get_closest_marker("browser"):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    items.sort(key=lambda item: (item.get_closest_marker("long") is None, item.get_closest_marker("browser") is None))
 
 
 def pytest_collection_finish() -> None:
@@ -135,13 +139,18 @@ def open_tab(browser: Browser, contexts: dict[str, BrowserContext]) -> Iterator[
     pages = []
 
     def open_one(address: str, **options: Any) -> Page:
+        window, scheme = options.pop("viewport", None), options.pop("color_scheme", None)  # these need no other context
         key = f"{address} {options}"
         if key not in contexts:
             contexts[key] = browser.new_context(**options)
             contexts[key].set_default_timeout(WAIT_MS)
             contexts[key].new_page().goto(f"{address.rstrip('/')}/manifest.json")  # it keeps the shared process alive
-        pages.append(contexts[key].new_page())
-        return pages[-1]
+        page = contexts[key].new_page()
+        page.emulate_media(color_scheme=scheme)
+        if window is not None:
+            page.set_viewport_size(window)
+        pages.append(page)
+        return page
 
     yield open_one
     for page in pages:
