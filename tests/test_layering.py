@@ -45,7 +45,7 @@ OWNERS = {
     "markupsafe": ("ui/templates.py",),
     "plotly": ("evaluation/loss_charts.py",),
     "matplotlib": ("evaluation/figures.py",),
-    "accelerate": ("runtime/distributed.py", "models/denoiser_files.py"),
+    "accelerate": ("runtime/distributed.py", "models/denoiser_files.py", "models/random_weights.py"),
     "filelock": ("runtime/files.py",),
     "pydantic": ("runtime/shapes.py",),
     "scipy": ("core/intervals.py", "core/maps.py", "models/domain.py"),
@@ -55,18 +55,17 @@ OWNERS = {
     "torch": (
         "core/losses.py", "core/noising.py", "models/*.py", "models/families/*.py", "finetuning/*.py",
         "mini/models/*.py",
-        "mini/experiments/*.py", "runtime/distributed.py", "cli/bench.py", "cli/doctor.py",
+        "mini/experiments/*.py", "runtime/distributed.py", "cli/bench.py", "cli/bench_shapes.py", "cli/doctor.py",
     ),
 }  # fmt: skip
 """The files that may import a heavy library."""
 TORCH_AT_THE_TOP = (
-    "core/losses.py", "core/noising.py", "cli/bench.py", "mini/models/*.py", "mini/experiments/*.py", "finetuning/*.py",
-    "models/attention.py", "models/checkpoints.py", "models/clip*.py", "models/conditions.py", "models/delta.py",
-    "models/denois*.py", "models/denoiser_files.py", "models/diffusion*.py", "models/domain.py", "models/drawing.py",
-    "models/precision.py",
-    "models/families/*.py", "models/frozen.py", "models/memory.py", "models/noise_grid.py", "models/pipeline_facts.py",
-    "models/pipeline_parts.py", "models/transformers_module.py", "models/vlm*.py",
-    "models/tokenizer_checks.py",
+    "core/losses.py", "core/noising.py", "cli/bench.py", "mini/models/*.py", "mini/experiments/*.py",
+    "finetuning/*.py", "models/attention.py", "models/checkpoints.py", "models/clip*.py", "models/conditions.py",
+    "models/delta.py", "models/denois*.py", "models/diffusion*.py", "models/domain.py", "models/drawing.py",
+    "models/precision.py", "models/families/*.py", "models/frozen.py", "models/memory.py", "models/noise_grid.py",
+    "models/pipeline_facts.py", "models/pipeline_parts.py", "models/transformers_module.py", "models/vlm*.py",
+    "models/tokenizer_checks.py", "cli/bench_shapes.py", "models/random_weights.py",
 )  # fmt: skip
 """The files that may load torch as soon as they are imported; the other owners load it where they need it."""
 FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef

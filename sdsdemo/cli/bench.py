@@ -92,7 +92,7 @@ def bench(
     scorer = open_scorer(cards.resolve(CARD), device="cpu")
     assert isinstance(scorer, DiffusionScorer)
     with tempfile.TemporaryDirectory() as folder:
-        question = _question(Path(folder))
+        question = make_question(Path(folder))
         paths = {
             "ours": lambda: answer(scorer, question),
             "floor": floor(scorer, question.spend),
@@ -100,28 +100,28 @@ def bench(
             "shown": lambda: shown(scorer, question, free=MINUTES),
             "shown, one timestep": lambda: shown(scorer, question, free=0.0),
         }
-        seconds = _timed(paths, repeats, progress, clock)
+        seconds = timed(paths, repeats, progress, clock)
         page = _page_seconds(question, clock)
     precision, parts = compare_precisions(
         CARD, repeats=repeats, examples=EXAMPLES, spend=question.spend, progress=progress
     )
-    steps = _timed(steppers(), repeats, lambda line: progress(f"fine-tuning steps, {line}"), time.perf_counter)
+    steps = timed(steppers(), repeats, lambda line: progress(f"fine-tuning steps, {line}"), time.perf_counter)
     return {
         "ratios": {
-            "over_floor_mini": _ratio(seconds["ours"], seconds["floor"]),
-            "plain_over_ours": _ratio(seconds["plain"], seconds["ours"]),
-            **{f"{name}_over_ours": _ratio(seconds[name], seconds["ours"]) for name in seconds if "shown" in name},
+            "over_floor_mini": ratio(seconds["ours"], seconds["floor"]),
+            "plain_over_ours": ratio(seconds["plain"], seconds["ours"]),
+            **{f"{name}_over_ours": ratio(seconds[name], seconds["ours"]) for name in seconds if "shown" in name},
             **_noise_ratios(scorer, repeats),
-            "bfloat16_over_float32_mini": _ratio(parts["bfloat16"], parts["float32"]),
-            **{f"sds_over_{name}": _ratio(steps["sds"], steps[name]) for name in steps if name != "sds"},
+            "bfloat16_over_float32_mini": ratio(parts["bfloat16"], parts["float32"]),
+            **{f"sds_over_{name}": ratio(steps["sds"], steps[name]) for name in steps if name != "sds"},
         },
         "precision": precision,
-        "step_seconds": {name: _summary(values) for name, values in steps.items()},
-        "seconds": {name: _summary(values) for name, values in seconds.items()},
+        "step_seconds": {name: summary(values) for name, values in steps.items()},
+        "seconds": {name: summary(values) for name, values in seconds.items()},
         "answer_seconds": page,
         "evaluations": 2 * question.spend.evaluations,
         "micro_batch": scorer.micro_batch,
-        "peak_memory_mb": _peak_memory_mb(),
+        "peak_memory_mb": peak_memory_mb(),
         "weights_mb": round(sum(p.stat().st_size for p in CHECKPOINTS.rglob("*") if p.is_file()) / MEGABYTE, 1),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
@@ -131,7 +131,7 @@ def bench(
 
 def _noise_ratios(scorer: DiffusionScorer, repeats: int) -> dict[str, dict[str, float]]:
     found = [saved_by_noise(scorer, repeat) for repeat in range(repeats)]
-    return {name: {**_summary([one[name] for one in found]), "repeats": repeats} for name in found[0]}
+    return {name: {**summary([one[name] for one in found]), "repeats": repeats} for name in found[0]}
 
 
 def answer(scorer: Scorer, question: Question) -> int | None:
@@ -219,14 +219,14 @@ def as_text(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _question(folder: Path) -> Question:
+def make_question(folder: Path) -> Question:
     pair = benchmark_pairs(SEED, "validation", 40)[0]
     path = folder / "picture.png"
     draw(pair.scenes[0]).save(path)
     return Question(path=path, captions=(pair.sentences[0].text, pair.sentences[1].text), spend=budget())
 
 
-def _timed(
+def timed(
     paths: Mapping[str, Callable[[], object]], repeats: int, progress: Callable[[str], None], clock: Clock
 ) -> dict[str, list[float]]:
     seconds: dict[str, list[float]] = {name: [] for name in paths}
@@ -255,12 +255,12 @@ def _page_seconds(question: Question, clock: Clock) -> dict[str, float]:
     return seconds
 
 
-def _ratio(over: Sequence[float], under: Sequence[float]) -> dict[str, float]:
+def ratio(over: Sequence[float], under: Sequence[float]) -> dict[str, float]:
     """Of the pairs timed in one turn."""
-    return {**_summary([a / b for a, b in zip(over, under, strict=True)]), "repeats": len(over)}
+    return {**summary([a / b for a, b in zip(over, under, strict=True)]), "repeats": len(over)}
 
 
-def _summary(values: Sequence[float]) -> dict[str, float]:
+def summary(values: Sequence[float]) -> dict[str, float]:
     return {
         "median": round(statistics.median(values), 5),
         "low": round(min(values), 5),
@@ -268,7 +268,7 @@ def _summary(values: Sequence[float]) -> dict[str, float]:
     }
 
 
-def _peak_memory_mb() -> float:
+def peak_memory_mb() -> float:
     """Largest resident size of this process so far; 0 where the system does not say."""
     try:
         import resource

@@ -79,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_export(verbs)
     bench = verb(verbs, "bench", "measure speed and memory on this machine", "bench --json", _bench)
     bench.add_argument("--repeats", type=int, default=5, metavar="N", help="repeats of each timing (default 5)")
+    bench.add_argument("--shape", metavar="NAME", help="a model of real size with random weights, such as sd-v1-4")
     verb(verbs, "doctor", "report what is installed, what is missing and what to do", "doctor", _doctor)
     return parser
 
@@ -313,8 +314,16 @@ def _benchmarks(asked: argparse.Namespace) -> int:
 
 
 def _bench(asked: argparse.Namespace) -> int:
+    from sdsdemo.cli import bench_shapes
     from sdsdemo.cli.bench import as_text, bench
+    from sdsdemo.settings import Settings
 
+    if asked.shape is not None:
+        use = Settings.from_environment()
+        found = bench_shapes.bench_shape(
+            asked.shape, repeats=asked.repeats, device=use.device, precision=use.precision, progress=progress
+        )
+        return show(asked, found, bench_shapes.as_text)
     return show(asked, bench(repeats=asked.repeats, progress=progress), as_text)
 
 

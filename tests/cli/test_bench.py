@@ -83,7 +83,7 @@ def calls_of(scorer: DiffusionScorer, path: Callable[[], object]) -> list[int]:
 
 
 def test_the_three_paths_do_the_same_work(scorer: DiffusionScorer, tmp_path: Path) -> None:
-    question = bench_module._question(tmp_path)
+    question = bench_module.make_question(tmp_path)
     ours = calls_of(scorer, lambda: answer(scorer, question))
     assert ours == calls_of(scorer, floor(scorer, SPEND))
     assert calls_of(scorer, lambda: plain(scorer, question)) == [1] * sum(ours)
@@ -91,14 +91,14 @@ def test_the_three_paths_do_the_same_work(scorer: DiffusionScorer, tmp_path: Pat
 
 
 def test_showing_costs_one_evaluation_a_timestep_more(scorer: DiffusionScorer, tmp_path: Path) -> None:
-    question = bench_module._question(tmp_path)
+    question = bench_module.make_question(tmp_path)
     for free in (0.0, 600.0):
         calls = calls_of(scorer, lambda: bench_module.shown(scorer, question, free=free))  # noqa: B023
         assert sum(calls) == 2 * SPEND.evaluations + SPEND.timesteps
 
 
 def test_the_plain_path_gives_our_answer(scorer: DiffusionScorer, tmp_path: Path) -> None:
-    question = bench_module._question(tmp_path)
+    question = bench_module.make_question(tmp_path)
     assert plain(scorer, question) == answer(scorer, question)
 
 
