@@ -18,7 +18,8 @@ from sdsdemo.cli import main as cli
 from sdsdemo.cli.main import main
 from sdsdemo.data.mini.benchmarks import benchmark_pairs
 from sdsdemo.data.mini.drawing import draw
-from sdsdemo.settings import FINETUNING, LIMITS, ROOT, VARIABLES
+from sdsdemo.evaluation.store.header import Settings, header_of, held, settings_of
+from sdsdemo.settings import FINETUNING, LIMITS, ROOT, VARIABLES, budget
 
 VERBS = (
     "score", "evaluate", "mini draw", "mini train", "mini study", "mini verify", "mini document", "mini opening",
@@ -370,3 +371,17 @@ def test_a_study_is_known_by_its_new_and_its_old_name(
     monkeypatch.setattr("sdsdemo.mini.experiments.verify.make_studies", lambda names, *rest: made.extend(names))
     status, out, _ = said(capsys, "mini", "study", name, "--json")
     assert (status, made, json.loads(out)["studies"]) == (0, [stored], [stored])
+
+
+@pytest.mark.parametrize(
+    "flags", ["", "--antithetic", "--adaptive", "--empty-prompt --region pad", "--timestep-range 0.1234567 0.9"]
+)
+def test_a_refused_folder_names_the_flags_that_match_it(flags: str) -> None:
+    def settings(line: str) -> Settings:
+        asked = vars(cli._parser().parse_args(shlex.split(line)))
+        named = ("timesteps", "noises", "seed", "timestep_range", "region", "empty_prompt", "antithetic", "adaptive")
+        return settings_of(budget(**{name: asked[name] for name in named if asked[name] is not None}))
+
+    asked = settings(f"evaluate mini --noises 6 {flags}")
+    header = header_of("mini", [], budget(), of=0)
+    assert settings(f"evaluate {held({**header, 'settings': asked})}") == asked

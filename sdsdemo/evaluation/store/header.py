@@ -17,6 +17,7 @@ from typing_extensions import TypedDict
 from sdsdemo.errors import UserError
 from sdsdemo.runtime.files import from_json
 from sdsdemo.runtime.shapes import shaped
+from sdsdemo.settings import typed_range
 from sdsdemo.types import Budget, Example
 
 FORMAT = 2
@@ -147,9 +148,11 @@ def held(header: Header) -> str:
     settings, count = header["settings"], header["examples"]
     sample = f" --limit {count}" if count != header.get("of", count) else ""
     flags = f"--timesteps {settings['timesteps']} --noises {settings['noises']} --seed {settings['seed']}"
-    empty = " --empty-prompt" if settings.get("empty_prompt") else ""
+    for name in ("empty_prompt", "antithetic", "adaptive"):
+        if settings.get(name) and not (name == "antithetic" and settings.get("adaptive")):  # adaptive implies it
+            flags += f" --{name.replace('_', '-')}"
     if settings.get("region", "own") != "crop":
-        empty += f" --region {settings.get('region', 'own')}"
+        flags += f" --region {settings.get('region', 'own')}"
     if "timestep_range" in settings:
-        empty += f" --timestep-range {' '.join(f'{share:g}' for share in settings['timestep_range'])}"
-    return f"{header['benchmark']}{sample} {flags}{empty}".strip()
+        flags += f" --timestep-range {typed_range(settings['timestep_range'])}"
+    return f"{header['benchmark']}{sample} {flags}".strip()
