@@ -6,7 +6,8 @@
 A look is taken after whole rounds: one round is one draw at every timestep, the next has its opposite noise. The bounds
 are calibrated on Mini's differences with their mean set to zero, and on normal noise: of neither are more than 2 ERROR
 ever decided, so that a decision goes the wrong way for at most ERROR of them, and for fewer where the mean is not zero.
-Spread between timesteps counts as noise here, which makes decisions later, never bolder.
+Spread between timesteps counts as noise here, which makes decisions later, never bolder. They were calibrated at 8
+timesteps: with fewer, u is a smaller sample, and Student's t with its degrees of freedom has the same tail further out.
 
 Source: group-sequential tests, Pocock 1977 (Biometrika 64(2)); `python -m sdsdemo mini noise` calibrates and tests it.
 
@@ -20,14 +21,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sdsdemo.core.intervals import grid_stderr, independent_draws
+from sdsdemo.core.intervals import grid_stderr, independent_draws, same_tail
 
 ERROR = 0.01
 """At most this share of decisions has another sign than endless noise would give."""
 LOOKS = (1, 2, 4, 8, 16)
 """Rounds at which it is decided; the last is the most that is spent."""
 BOUNDS = (4.10, 4.01, 3.32, 3.10, 3.05)
-"""By look."""
+"""By look, for `CALIBRATED` timesteps or more."""
+CALIBRATED = 8
+FEWEST = 4
+"""Pairs, or draws of a first round, over all timesteps, below which nothing is decided."""
 
 
 def looks_within(rounds: int) -> tuple[int, ...]:
@@ -37,19 +41,27 @@ def looks_within(rounds: int) -> tuple[int, ...]:
     return (*(look for look in LOOKS if look < rounds), rounds)
 
 
-def bound_of(rounds: int) -> float:
-    """The bound after so many rounds: that of the last look up to there."""
-    return BOUNDS[max(k for k, look in enumerate(LOOKS) if look <= rounds)]
+def bound_of(rounds: int, timesteps: int = CALIBRATED) -> float:
+    """The bound after so many rounds: that of the last look up to there, or further out where u is a smaller sample."""
+    if _units_of(rounds, timesteps) < FEWEST:
+        return math.inf
+    k = max(k for k, look in enumerate(LOOKS) if look <= rounds)
+    dof, usual = _units_of(rounds, timesteps) - 1, _units_of(LOOKS[k], CALIBRATED) - 1
+    return BOUNDS[k] if dof >= usual else same_tail(BOUNDS[k], usual, dof)
+
+
+def _units_of(rounds: int, timesteps: int) -> int:
+    return timesteps * max(1, rounds // 2)
 
 
 def statistic(difference_TN: np.ndarray) -> float:
     """mean u / (sd(u) / sqrt(#u)) of the rounds so far; NaN where a difference is not finite, infinite without spread.
 
-    difference_TN: [T, rounds], draws 2k and 2k + 1 opposite. Raises `ValueError` for one timestep and one round.
+    difference_TN: [T, rounds], draws 2k and 2k + 1 opposite. Raises `ValueError` for a single unit.
     """
     unit = units(difference_TN)
     if unit.size < 2:
-        raise ValueError("one timestep and one round give no statistic")
+        raise ValueError("one timestep and one draw or pair give no statistic")
     mean, stderr = float(unit.mean()), float(unit.std(ddof=1)) / math.sqrt(unit.size)
     if stderr == 0:
         return math.copysign(math.inf, mean) if mean else 0.0
@@ -63,7 +75,9 @@ def units(difference_TN: np.ndarray) -> np.ndarray:
 
 def is_decided(difference_TN: np.ndarray) -> bool:
     """Whether the sign of the mean is settled after these rounds."""
-    return abs(statistic(difference_TN)) > bound_of(difference_TN.shape[1])
+    timesteps, rounds = difference_TN.shape
+    bound = bound_of(rounds, timesteps)
+    return math.isfinite(bound) and abs(statistic(difference_TN)) > bound
 
 
 def remaining(loss_CTN: np.ndarray) -> list[int]:

@@ -18,7 +18,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from sdsdemo.core.adaptive import bound_of, units
+from sdsdemo.core.adaptive import FEWEST, bound_of, units
 from sdsdemo.core.intervals import paired_difference, student_t_quantile
 from sdsdemo.types import Evidence, Preference, Scores
 
@@ -31,6 +31,10 @@ EXACT_TIE = "The best two captions have exactly the same score."
 TIE = "The best two captions differ by no more than rounding: in another batch, the same model may swap them."
 ONE_DRAW = "One noise draw per timestep gives no standard error of the difference: set two or more noise draws."
 ONE_PAIR = "One antithetic pair per timestep gives no standard error of the difference: set four or more noise draws."
+FEW_UNITS = (
+    f"Adaptive scoring decides nothing on fewer than {FEWEST} draws over all timesteps, with a pair of opposites as one: "
+    "set more timesteps or noise draws."
+)
 NO_LOSSES = "The losses behind these scores were not kept, so the error of the difference is unknown: score again."
 
 
@@ -112,12 +116,16 @@ def _error(scores: Scores, image: int, best: int, second: int) -> tuple[float | 
     return paired.stderr, student_t_quantile(0.975, paired.dof) * paired.stderr, ""
 
 
-def _adaptive_error(loss_CTN: np.ndarray, rounds_C: np.ndarray, best: int, second: int) -> tuple[float, float, str]:
+def _adaptive_error(
+    loss_CTN: np.ndarray, rounds_C: np.ndarray, best: int, second: int
+) -> tuple[float | None, float | None, str]:
     """As `_error`, over the rounds that both captions got, with the bound of that look."""
     rounds = int(min(rounds_C[best], rounds_C[second]))
     unit = units(loss_CTN[second, :, :rounds] - loss_CTN[best, :, :rounds])
+    if unit.size < FEWEST:
+        return None, None, FEW_UNITS
     stderr = float(unit.std(ddof=1)) / math.sqrt(unit.size)
-    return stderr, bound_of(rounds) * stderr, ""
+    return stderr, bound_of(rounds, loss_CTN.shape[1]) * stderr, ""
 
 
 def _is_finite(scores: Scores, image: int) -> bool:

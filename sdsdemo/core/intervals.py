@@ -147,6 +147,18 @@ def student_t_quantile(p: float, dof: float) -> float:
     return float(stdtrit(dof, p))
 
 
+def same_tail(t: float, dof: float, other: float) -> float:
+    """The bound that Student's T with `other` degrees of freedom exceeds as rarely as t is with `dof`.
+
+    Raises `ValueError` for degrees of freedom below 1.
+    """
+    if not min(dof, other) >= 1:
+        raise ValueError(f"dof and other must be at least 1; they were {dof} and {other}")
+    from scipy.special import stdtr, stdtrit
+
+    return -float(stdtrit(other, stdtr(dof, -t)))
+
+
 def independent_draws(value_TN: np.ndarray, antithetic: bool, axis: int = -1) -> np.ndarray:
     """What a standard error may take for independent: the draws, or the means of antithetic pairs.
 

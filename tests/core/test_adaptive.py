@@ -34,18 +34,32 @@ def test_looks_end_with_the_budget_and_each_has_its_bound():
     assert looks_within(6) == (1, 2, 4, 6)
     assert [bound_of(look) for look in LOOKS] == list(BOUNDS)
     assert bound_of(6) == bound_of(4)
+    assert [bound_of(look, 64) for look in LOOKS] == list(BOUNDS)
     with pytest.raises(ValueError, match="at least 2"):
         looks_within(1)
 
 
-def test_noise_that_favours_nobody_is_rarely_decided():
+@pytest.mark.parametrize("timesteps", [1, 2, 4, 8, 32])
+def test_noise_that_favours_nobody_is_rarely_decided(timesteps):
     rng, decided = np.random.default_rng(0), 0
     for _ in range(2_000):
-        half_TR = rng.normal(size=(8, LOOKS[-1] // 2))
-        noise_TN = np.stack([half_TR, -half_TR], axis=2) + 0.7 * rng.normal(size=(8, LOOKS[-1] // 2, 2))
-        difference_TN = noise_TN.reshape(8, -1)
+        half_TR = rng.normal(size=(timesteps, LOOKS[-1] // 2))
+        noise_TN = np.stack([half_TR, -half_TR], axis=2) + 0.7 * rng.normal(size=(timesteps, LOOKS[-1] // 2, 2))
+        difference_TN = noise_TN.reshape(timesteps, -1)
         decided += any(is_decided(difference_TN[:, :look]) for look in LOOKS)
     assert decided / 2_000 <= 2 * ERROR
+
+
+def test_one_pair_at_one_timestep_decides_nothing():
+    loss_CTN = np.array([[[1.0, 1.0]], [[9.0, 9.5]]], dtype=np.float32)
+    assert remaining(loss_CTN[..., :1]) == remaining(loss_CTN) == [0, 1]
+    rounds_IC = np.array([[2, 2]])
+    evidence = Evidence(
+        timestep_T=np.arange(1), loss_ICTN=loss_CTN[None], antithetic=True, rounds_IC=rounds_IC, evaluations=4
+    )
+    found = decide(Scores(kind="denoising", score_IC=-loss_CTN.mean(axis=(1, 2))[None], evidence=evidence))
+    assert (found.preferred, found.decided, found.stderr) == (0, False, None)
+    assert "more timesteps or noise draws" in found.note
 
 
 def test_captions_leave_once_they_are_behind_for_good():
