@@ -32,8 +32,8 @@ TIE = "The best two captions differ by no more than rounding: in another batch, 
 ONE_DRAW = "One noise draw per timestep gives no standard error of the difference: set two or more noise draws."
 ONE_PAIR = "One antithetic pair per timestep gives no standard error of the difference: set four or more noise draws."
 FEW_UNITS = (
-    f"Adaptive scoring decides nothing on fewer than {FEWEST} draws over all timesteps, with a pair of opposites as one: "
-    "set more timesteps or noise draws."
+    f"Adaptive scoring decides nothing on fewer than {FEWEST} pairs of opposite draws over all timesteps: set more "
+    "timesteps or noise draws."
 )
 NO_LOSSES = "The losses behind these scores were not kept, so the error of the difference is unknown: score again."
 
