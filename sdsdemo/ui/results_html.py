@@ -75,9 +75,15 @@ def _heading(result: Result) -> str:
     settings = result["settings"]
     return (
         f"{result['benchmark']}: n = {result['n']:,}{sampled}. Percent right with the 95 % interval (Wilson). "
-        f"Denoising models: {settings['timesteps']} timesteps, {settings['noises']} noise draws, seed "
-        f"{settings['seed']}."
+        f"Denoising models: {settings['timesteps']} timesteps, {_draws(settings)}, seed {settings['seed']}."
     )
+
+
+def _draws(settings: Mapping[str, object]) -> str:
+    """The noise draws, with what is special about them."""
+    if settings.get("adaptive"):
+        return f"{settings['noises']} noise draws at most, in pairs"
+    return f"{settings['noises']} noise draws{' in pairs' if settings.get('antithetic') else ''}"
 
 
 def overview_html(results: Mapping[str, Result]) -> str:

@@ -285,6 +285,21 @@ def test_the_examples_that_a_count_opens_are_as_many_as_it_says(result: dict[str
         assert len(select(catalogue, filter_of(opened.filters, catalogue))) == cell["count"]
 
 
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({}, "4 noise draws, seed"),
+        ({"antithetic": True}, "4 noise draws in pairs, seed"),
+        ({"antithetic": True, "adaptive": True}, "4 noise draws at most, in pairs, seed"),
+    ],
+)
+def test_the_heading_says_how_noise_was_drawn(result: dict[str, Any], settings: dict[str, Any], says: str) -> None:
+    from sdsdemo.ui import results_html
+
+    html = results_html.result_html({**result, "settings": {**result["settings"], **settings}}, {}, "mini")  # type: ignore[typeddict-item]
+    assert says in html
+
+
 def test_no_table_of_the_tab_has_an_empty_header(result: dict[str, Any]) -> None:
     from sdsdemo.ui import results_html
 
