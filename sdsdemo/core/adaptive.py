@@ -96,7 +96,7 @@ def _is_behind(loss_TN: np.ndarray, best_TN: np.ndarray) -> bool:
 
 
 def comparable_losses(loss_CTN: np.ndarray, rounds_C: Sequence[int]) -> np.ndarray:
-    """loss_C on one scale, though captions were given up after different rounds, float64.
+    """loss_CT on one scale, though captions were given up after different rounds, float64.
 
     The caption with the most rounds and the lowest loss has the mean of its own; every other one has that plus the mean
     of its paired difference over the rounds that it took part in.
@@ -104,26 +104,22 @@ def comparable_losses(loss_CTN: np.ndarray, rounds_C: Sequence[int]) -> np.ndarr
     most = max(rounds_C)
     last = [c for c, rounds in enumerate(rounds_C) if rounds == most]
     winner = min(last, key=lambda c: _key(loss_CTN[c, :, :most]))
-    level = loss_CTN[winner, :, :most].mean(dtype=np.float64)
+    level_T = loss_CTN[winner, :, :most].mean(axis=1, dtype=np.float64)
     with np.errstate(invalid="ignore"):
-        gap_C = [
-            (loss_CTN[c, :, :rounds].astype(np.float64) - loss_CTN[winner, :, :rounds]).mean()
+        gap_CT = [
+            (loss_CTN[c, :, :rounds].astype(np.float64) - loss_CTN[winner, :, :rounds]).mean(axis=1)
             for c, rounds in enumerate(rounds_C)
         ]
-    loss_C: np.ndarray = level + np.array(gap_C)
-    return loss_C
+    loss_CT: np.ndarray = level_T + np.array(gap_CT)
+    return loss_CT
 
 
-def mean_over_draws(loss_ICTN: np.ndarray, rounds_IC: np.ndarray | None) -> np.ndarray:
-    """loss_ICT, float64: the mean of the draws that each image and caption got; of all of them for None."""
-    loss_ICTN = loss_ICTN.astype(np.float64)
+def by_timestep(loss_ICTN: np.ndarray, rounds_IC: np.ndarray | None) -> np.ndarray:
+    """loss_ICT, float64, a mean over draws: of adaptive scoring, on the scale of each image's winner."""
     if rounds_IC is None:
-        whole_ICT: np.ndarray = loss_ICTN.mean(axis=3)
+        whole_ICT: np.ndarray = loss_ICTN.astype(np.float64).mean(axis=3)
         return whole_ICT
-    mean_ICT = np.empty(loss_ICTN.shape[:3])
-    for (i, c), rounds in np.ndenumerate(rounds_IC):
-        mean_ICT[i, c] = loss_ICTN[i, c, :, :rounds].mean(axis=1)
-    return mean_ICT
+    return np.stack([comparable_losses(*own) for own in zip(loss_ICTN, rounds_IC, strict=True)])
 
 
 def adaptive_stderr(loss_ICTN: np.ndarray, rounds_IC: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any, NotRequired
 
 from typing_extensions import TypedDict
 
-from sdsdemo.core.adaptive import mean_over_draws
+from sdsdemo.core.adaptive import by_timestep
 from sdsdemo.types import Answer, Evidence, Kind, Preference, Region, Scores
 
 
@@ -20,7 +20,7 @@ class EvidenceRecord(TypedDict):
 
     timesteps: list[int]
     loss: list[list[float | None]]
-    """[caption][timestep], a mean over the noise draws."""
+    """[caption][timestep], a mean over the noise draws; their mean is minus the score."""
     noises: int
     unet_evaluations: int
     seed: int
@@ -123,7 +123,7 @@ def _verdict(model: str, scores: Scores, preference: Preference) -> AnswerRecord
 
 
 def _evidence(evidence: Evidence) -> EvidenceRecord:
-    mean_CT = mean_over_draws(evidence.loss_ICTN, evidence.rounds_IC)[0]
+    mean_CT = by_timestep(evidence.loss_ICTN, evidence.rounds_IC)[0]
     record: EvidenceRecord = {
         "timesteps": [int(timestep) for timestep in evidence.timestep_T],
         "loss": [[_number(loss) for loss in loss_T] for loss_T in mean_CT],

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from sdsdemo.core.adaptive import adaptive_stderr, comparable_losses
+from sdsdemo.core.adaptive import adaptive_stderr, by_timestep
 from sdsdemo.core.intervals import grid_stderr
 from sdsdemo.models.diffusion import LatentDiffusion
 from sdsdemo.models.precision import PRECISIONS
@@ -33,7 +33,7 @@ def denoising_scores(
         mean_IC = loss_ICTN.astype(np.float64).mean(axis=(2, 3))
         stderr_IC = grid_stderr(loss_ICTN, antithetic=budget.antithetic)
     else:
-        mean_IC = np.stack([comparable_losses(*own) for own in zip(loss_ICTN, rounds_IC, strict=True)])
+        mean_IC = by_timestep(loss_ICTN, rounds_IC).mean(axis=2)
         stderr_IC = adaptive_stderr(loss_ICTN, rounds_IC)
     return Scores(
         kind="denoising",

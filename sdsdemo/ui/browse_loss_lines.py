@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from sdsdemo.core.adaptive import mean_over_draws
+from sdsdemo.core.adaptive import by_timestep
 from sdsdemo.types import Evidence
 from sdsdemo.ui.templates import render
 
@@ -21,7 +21,7 @@ def loss_lines_html(evidence: Evidence, style_of: Mapping[int, str], captions: s
 
     style_of: by caption index, the class of its line; the last are drawn on top. captions: their names, for the label.
     """
-    mean_ILT = mean_over_draws(evidence.loss_ICTN, evidence.rounds_IC)[:, list(style_of)]
+    mean_ILT = by_timestep(evidence.loss_ICTN, evidence.rounds_IC)[:, list(style_of)]
     if not np.isfinite(mean_ILT).all() or mean_ILT.shape[2] < 2:
         return ""
     step_T = evidence.timestep_T.astype(float)

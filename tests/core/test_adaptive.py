@@ -12,10 +12,10 @@ from sdsdemo.core.adaptive import (
     ERROR,
     LOOKS,
     bound_of,
+    by_timestep,
     comparable_losses,
     is_decided,
     looks_within,
-    mean_over_draws,
     remaining,
     statistic,
 )
@@ -81,8 +81,8 @@ def test_a_caption_that_left_keeps_its_place_on_the_scale_of_the_winner():
     loss_CTN = np.full((2, 2, 4), np.nan)
     loss_CTN[0] = [[1, 2, 3, 6], [1, 2, 3, 6]]  # mean 3; of the first two rounds 1.5
     loss_CTN[1, :, :2] = [[2, 4], [2, 4]]  # 3, so 1.5 behind in the same rounds
-    np.testing.assert_allclose(comparable_losses(loss_CTN, [4, 2]), [3.0, 4.5])
-    np.testing.assert_allclose(mean_over_draws(loss_CTN[None], np.array([[4, 2]])), [[[3, 3], [3, 3]]])
+    np.testing.assert_allclose(comparable_losses(loss_CTN, [4, 2]), [[3, 3], [4.5, 4.5]])
+    np.testing.assert_allclose(by_timestep(loss_CTN[None], np.array([[4, 2]])), [[[3, 3], [4.5, 4.5]]])
 
 
 def test_a_verdict_reads_only_the_rounds_that_were_computed():
@@ -94,7 +94,7 @@ def test_a_verdict_reads_only_the_rounds_that_were_computed():
     evidence = Evidence(
         timestep_T=np.arange(8), loss_ICTN=loss_CTN[None], antithetic=True, rounds_IC=rounds_IC, evaluations=32
     )
-    score_IC = -comparable_losses(loss_CTN, [2, 2])[None]
+    score_IC = -comparable_losses(loss_CTN, [2, 2]).mean(axis=1)[None]
     found = decide(Scores(kind="denoising", score_IC=score_IC, evidence=evidence))
     assert (found.preferred, found.decided) == (0, True)
     loss_CTN[1, 3, 1] = np.nan
