@@ -19,7 +19,7 @@ from sdsdemo.captions.validation import check_captions
 from sdsdemo.cli.wrapping import wrapped
 from sdsdemo.core.decision import verdict_words
 from sdsdemo.data.readers import winoground
-from sdsdemo.errors import UserError
+from sdsdemo.errors import UserError, quoted
 from sdsdemo.evaluation.answers import AnswersRecord, answers_as_dict
 from sdsdemo.models import cards
 from sdsdemo.models.images import Opened, open_picture
@@ -55,7 +55,7 @@ def ask(
     spend = _spend(timesteps, noises, seed, timestep_range=timestep_range, region=region, **noise)
     asked = _read(image, captions)
     workbench = kept_workbench()
-    found = workbench.compare(asked.picture.open(), asked.captions, tuple(models) or workbench.settings.models, spend)
+    found = workbench.compare(asked.picture.open(), asked.captions, _named(models) or workbench.settings.models, spend)
     return asked.record(list(found), spend)
 
 
@@ -77,7 +77,7 @@ def ask_many(
     asked = [_read(image, captions) for image, captions in questions]
     workbench = kept_workbench()
     examples = [Example(id=a.picture.name, images=(a.picture,), captions=tuple(a.captions), tags={}) for a in asked]
-    found = compare_many(workbench, examples, tuple(models) or workbench.settings.models, spend)
+    found = compare_many(workbench, examples, _named(models) or workbench.settings.models, spend)
     return [one.record(answers, spend) for one, answers in zip(asked, found, strict=True)]
 
 
@@ -105,6 +105,13 @@ def _read(image: str | Path | Image, captions: Sequence[str]) -> _Question:
     else:
         picture = Picture(name="picture", open=lambda: opened.image)
     return _Question(picture=picture, captions=read, notes=notes)
+
+
+def _named(models: Sequence[str]) -> tuple[str, ...]:
+    """The models' names. Raises `UserError` for a single text, which is a sequence of letters too."""
+    if isinstance(models, str):
+        raise UserError(f"Give the models as a list of names: [{quoted(models)}].")
+    return tuple(models)
 
 
 def _spend(timesteps: int | None, noises: int | None, seed: int | None, *, adaptive: bool, **options: Any) -> Budget:

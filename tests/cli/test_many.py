@@ -146,3 +146,10 @@ def test_a_picture_that_is_none_is_named_before_anything_is_scored(
     with pytest.raises(UserError, match=r"bad\.png"):
         sdsdemo.score_many([(twins.picture(), CAPTIONS), (tmp_path / "bad.png", CAPTIONS)], [twin], **SPEND)
     assert loaded == []
+
+
+def test_a_single_name_is_no_list_of_models() -> None:
+    with pytest.raises(UserError, match=r"list of names.*mini-clip"):
+        sdsdemo.score(twins.picture(), CAPTIONS, models="mini-clip")
+    with pytest.raises(UserError, match=r"list of names.*mini-clip"):
+        sdsdemo.score_many([(twins.picture(), CAPTIONS)], models="mini-clip")
