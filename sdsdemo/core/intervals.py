@@ -224,7 +224,8 @@ def grid_stderr(loss_TN: np.ndarray, *, antithetic: bool = False) -> np.ndarray:
     count_T, count_N = loss_TN.shape[-2:]
     if count_N < 2:
         return np.full(loss_TN.shape[:-2], np.nan)
-    variance_T = loss_TN.astype(np.float64).var(axis=-1, ddof=1)
+    with np.errstate(invalid="ignore"):  # infinity minus infinity: the NaN is the answer
+        variance_T = loss_TN.astype(np.float64).var(axis=-1, ddof=1)
     error: np.ndarray = np.sqrt((variance_T / count_N).sum(axis=-1)) / count_T
     return error
 

@@ -11,6 +11,7 @@ from sdsdemo.core.adaptive import (
     BOUNDS,
     ERROR,
     LOOKS,
+    adaptive_stderr,
     bound_of,
     by_timestep,
     comparable_losses,
@@ -101,3 +102,10 @@ def test_a_verdict_reads_only_the_rounds_that_were_computed():
     lost = decide(Scores(kind="denoising", score_IC=score_IC, evidence=evidence))
     assert lost.preferred is None
     assert "timestep 3" in lost.note
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_infinite_loss_has_no_error_and_raises_no_warning():
+    loss_ICTN = np.ones((1, 1, 2, 4))
+    loss_ICTN[0, 0, 1, 2] = np.inf
+    assert np.isnan(adaptive_stderr(loss_ICTN, np.array([[4]]))).all()
