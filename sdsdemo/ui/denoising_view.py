@@ -105,7 +105,7 @@ def _left_out(denoised: Denoised, evidence: Evidence) -> str:
     )
 
 
-def _maps(denoised: Denoised, antithetic: bool) -> dict[str, Any]:
+def _maps(denoised: Denoised, antithetic: bool = False) -> dict[str, Any]:
     """The signed difference at each timestep that is shown, and over all of them where it passes the test."""
     difference_TNHW = place_differences(denoised.error_CTNHW[0], denoised.error_CTNHW[1])
     mean_SHW = difference_TNHW.mean(axis=1)[denoised.position_S]

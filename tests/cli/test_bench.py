@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sdsdemo.cli import bench as bench_module
-from sdsdemo.cli import bench_precision
+from sdsdemo.cli import bench_noise, bench_precision
 from sdsdemo.cli.bench import answer, as_text, bench, floor, plain
 from sdsdemo.cli.bench_precision import compare_precisions, differing, what_differs
 from sdsdemo.core.decision import decide
@@ -22,6 +22,12 @@ from sdsdemo.settings import budget
 from sdsdemo.types import Budget, Preference, Scorer
 
 SPEND = budget(3, 2, 0)
+
+
+@pytest.fixture(autouse=True)
+def _few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What noise saves is measured on one picture."""
+    monkeypatch.setattr(bench_noise, "PICTURES", 1)
 
 
 @pytest.fixture(scope="module")
