@@ -11,6 +11,7 @@ within a group.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,10 @@ def findings(draws: Draws) -> dict[str, Any]:
     """The three figures for plain and antithetic noise, each with a 95 % interval."""
     groups = {"plain": _plain(draws.tried_ETRP), "antithetic": _antithetic(draws.tried_ETRP)}
     variance_E = {name: _variance(loss_GETN, name == "antithetic") for name, loss_GETN in groups.items()}
-    ratio = lambda e: variance_E["antithetic"][e].mean() / variance_E["plain"][e].mean()  # noqa: E731
+
+    def ratio(e: np.ndarray) -> float:
+        return float(variance_E["antithetic"][e].mean() / variance_E["plain"][e].mean())
+
     return {
         "pictures": len(draws.reference),
         "evaluations": EVALUATIONS * draws.tried_ETRP.shape[1],
@@ -69,7 +73,7 @@ def _of_groups(loss_GETN: np.ndarray, draws: Draws, antithetic: bool) -> dict[st
     wrong_GE = decided_GE & ~agrees_GE
     count = loss_GETN.shape[1]
     return {
-        name: _with_interval(lambda e, value=value: value[:, e].mean(), count)  # type: ignore[misc]
+        name: _with_interval(partial(_share, value), count)
         for name, value in {
             "coverage": covers_GE,
             "agreement": agrees_GE,
@@ -77,6 +81,10 @@ def _of_groups(loss_GETN: np.ndarray, draws: Draws, antithetic: bool) -> dict[st
             "decided_wrongly": wrong_GE,
         }.items()
     }
+
+
+def _share(value_GE: np.ndarray, e: np.ndarray) -> float:
+    return float(value_GE[:, e].mean())
 
 
 def _reach(loss_GETN: np.ndarray, antithetic: bool) -> np.ndarray:
