@@ -89,6 +89,8 @@ class Limits:
 
     image_bytes: int = _limit(8_000_000, "A picture file may have up to {} bytes.")
     image_pixels: int = _limit(24_000_000, "A picture may have up to {} pixels.")
+    webp_pixels: int = _limit(20_000_000, "A WebP picture may have up to {} pixels: its decoder holds it five times.")
+    image_seconds: float = _limit(1.5, "Decoding an uploaded picture may take up to {} seconds of one core.")
     row_formats: tuple[str, ...] = _limit(
         ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000"),
         "Pictures of benchmarks and of captions to train on are read as {}.",

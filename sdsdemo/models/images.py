@@ -10,7 +10,7 @@ before a pixel is decoded, and only the formats of `settings.LIMITS` are ever ha
 
 from __future__ import annotations
 
-import io
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageFile
 
 from sdsdemo.errors import UserError
+from sdsdemo.models import decoding
 from sdsdemo.runtime.lfs import POINTER, is_pointer
 from sdsdemo.settings import LIMITS
 from sdsdemo.types import Region
@@ -30,6 +31,8 @@ POINTED_TO = f"{POINTER.format(file='The picture file')}."
 NOT_A_PICTURE = "This file is not a PNG, JPEG or WebP picture, or it is damaged: save the picture again as PNG."
 TOO_MANY_BYTES = "The picture file is larger than {most} MB: save it smaller, for example as JPEG."
 TOO_MANY_PIXELS = "The picture has more than {most} million pixels: shrink it first; 1,024 pixels a side are plenty."
+TOO_LARGE_A_WEBP = "A WebP picture may have up to {most} million pixels: save it as JPEG, or shrink it first."
+TOO_COSTLY = "The picture takes too long to decode: save it again as a plain PNG or JPEG."
 TOO_SMALL = "The picture is {width} x {height} pixels: choose one of at least {least} pixels a side."
 TOO_NARROW = "The picture of {width} x {height} pixels is too long and narrow: crop it first."
 NOT_READABLE = "The picture cannot be read: its file is damaged, or was closed too early. Open it again."
@@ -60,6 +63,8 @@ TURNS = {
 """What brings a picture upright, by its EXIF orientation."""
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 """Pillow's modes for one channel of sixteen bits."""
+EIGHT_OF_SIXTEEN = ((np.arange(65_536) + 128) // 257).astype(np.uint8)
+"""The nearest of 256 greys for each of 65,536."""
 
 
 class PictureError(UserError):
@@ -85,17 +90,18 @@ def open_image(source: str | Path | bytes) -> Image.Image:
     return open_picture(source).image
 
 
-def open_picture(source: str | Path | bytes | Image.Image) -> Opened:
+def open_picture(source: str | Path | bytes | Image.Image, *, seconds: float = math.inf) -> Opened:
     """A picture and what is to be said of it, from a file, a file's bytes, or an image that the caller holds.
 
-    An animation is its first frame, which is said; all metadata is dropped. Raises `UserError` for everything that
-    cannot be used.
+    An animation is its first frame, which is said; all metadata is dropped. seconds: of processor time that reading a
+    file may take. Raises `UserError` for everything that cannot be used.
     """
     if isinstance(source, Image.Image):
         return _let_in(source)
     if not isinstance(source, str | Path | bytes):
         raise PictureError(NO_KIND.format(kind=type(source).__name__))
-    return _opened(source if isinstance(source, bytes) else _read(Path(source)), LIMITS.image_formats)
+    data = source if isinstance(source, bytes) else _read(Path(source))
+    return _opened(data, LIMITS.image_formats, seconds=seconds)
 
 
 def decoded(data: bytes, said: str, cut: Cut | None = None) -> Image.Image:
@@ -158,7 +164,7 @@ def share_of(size: tuple[int, int], region: Region) -> float:
     return min(size) / max(size) if region == "crop" else 1.0
 
 
-def _opened(data: bytes, formats: tuple[str, ...], cut: Cut | None = None) -> Opened:
+def _opened(data: bytes, formats: tuple[str, ...], cut: Cut | None = None, seconds: float = math.inf) -> Opened:
     """Raises `PictureError`, and what `cut` raises."""
     if not data:
         raise BrokenPictureError(EMPTY)
@@ -166,8 +172,13 @@ def _opened(data: bytes, formats: tuple[str, ...], cut: Cut | None = None) -> Op
         raise PictureError(POINTED_TO)
     if len(data) > LIMITS.image_bytes:
         raise PictureError(TOO_MANY_BYTES.format(most=LIMITS.image_bytes // 1_000_000))
-    with _one_sentence(NOT_A_PICTURE), Image.open(io.BytesIO(data), formats=formats) as image:
-        return _let_in(image, cut)
+    file = decoding.Metered(data, seconds)
+    with decoding.one_of_few(), _one_sentence(NOT_A_PICTURE):
+        scans = decoding.scans_of(data)
+        with Image.open(file, formats=formats) as image:
+            _check_size(*image.size, image.format)
+            decoding.check_scans(scans, image.width * image.height)
+            return _let_in(image, cut)
 
 
 def _let_in(image: Image.Image, cut: Cut | None = None) -> Opened:
@@ -186,6 +197,8 @@ def _one_sentence(sentence: str) -> Iterator[None]:
         raise BrokenPictureError(sentence) from error
     except (UserError, MemoryError):
         raise
+    except decoding.TooCostlyError as error:
+        raise PictureError(TOO_COSTLY) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PictureError(_too_many_pixels()) from error
     except Exception as error:
@@ -250,10 +263,17 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     """Grey of more than 8 bits scaled to 8: Pillow's own conversion would cut what is above 255 to white."""
     if image.mode not in (*SIXTEEN_BITS, "I", "F"):
         return image
+    if image.mode in SIXTEEN_BITS:
+        return _of_sixteen_bits(image)
     value = np.asarray(image).astype(np.float32)
     if not np.isfinite(value).all():
         raise PictureError(NOT_FINITE)
-    grey = Image.fromarray((value * _scale(image.mode, value) + 0.5).astype(np.uint8))
+    return Image.fromarray((value * _scale(image.mode, value) + 0.5).astype(np.uint8))
+
+
+def _of_sixteen_bits(image: Image.Image) -> Image.Image:
+    value = np.asarray(image)
+    grey = Image.fromarray(EIGHT_OF_SIXTEEN[value])
     clear = image.info.get("transparency")
     if isinstance(clear, int):  # the one grey that a PNG file calls transparent
         grey.putalpha(Image.fromarray(np.where(value == clear, 0, 255).astype(np.uint8)))
@@ -262,8 +282,6 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 def _scale(mode: str, value: np.ndarray) -> float:
     """What brings the values of a mode to 0 to 255. Raises `UserError` where they are out of range."""
-    if mode in SIXTEEN_BITS:
-        return 1 / 257
     low, high = float(value.min(initial=0)), float(value.max(initial=0))
     if low < 0 or high > (65_535 if mode == "I" else 255):
         raise PictureError(OUT_OF_RANGE.format(low=low, high=high))
@@ -295,10 +313,12 @@ def _rgb(image: Image.Image) -> Image.Image:
         raise PictureError(NO_COLOURS.format(mode=image.mode)) from error
 
 
-def _check_size(width: int, height: int) -> None:
-    """Before decoding: neither too many pixels, nor too few to be a picture."""
+def _check_size(width: int, height: int, kind: str | None = None) -> None:
+    """Before decoding: neither too many pixels, nor too few to be a picture. kind: of the file, as Pillow calls it."""
     if width * height > LIMITS.image_pixels:
         raise PictureError(_too_many_pixels())
+    if kind == "WEBP" and width * height > LIMITS.webp_pixels:
+        raise PictureError(TOO_LARGE_A_WEBP.format(most=LIMITS.webp_pixels // 1_000_000))
     least = LIMITS.image_side_least
     if min(width, height) < least:
         raise PictureError(TOO_SMALL.format(width=width, height=height, least=least))

@@ -13,7 +13,6 @@ from PIL.Image import Image
 
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError
-from sdsdemo.models.images import open_picture
 from sdsdemo.ui.address import Query
 from sdsdemo.ui.compare_form import Form, form_of_address, query_of
 from sdsdemo.ui.compare_models import model_choices
@@ -21,6 +20,7 @@ from sdsdemo.ui.examples import ShownExample, find_example
 from sdsdemo.ui.open_in_compare import RunPictures
 from sdsdemo.ui.scene_pictures import ScenePictures
 from sdsdemo.ui.templates import render
+from sdsdemo.ui.uploads import open_upload
 
 REMEMBERED = 2_000
 """Pictures whose example is remembered."""
@@ -87,6 +87,6 @@ class CompareAddress:
 
     def _recognised(self, path: Path) -> ShownExample | None:
         try:
-            return find_example(self.examples, path) or self.recognise(open_picture(path).image)
+            return find_example(self.examples, path) or self.recognise(open_upload(path).image)
         except (UserError, OSError):
             return None

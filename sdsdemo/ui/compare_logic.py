@@ -20,13 +20,13 @@ from sdsdemo.captions.validation import check_captions
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation import loss_charts as plots
 from sdsdemo.evaluation.answers import AnswersRecord, answers_as_dict
-from sdsdemo.models.images import open_image, open_picture
 from sdsdemo.settings import LIMITS, budget
 from sdsdemo.types import Answer, Budget, Card
 from sdsdemo.ui import answer_file, compare_html, denoising_view, typical
 from sdsdemo.ui.compare_form import Form
 from sdsdemo.ui.compare_models import Suggestion, find_suggestion
 from sdsdemo.ui.examples import ShownExample, find_example
+from sdsdemo.ui.uploads import open_upload
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ def ask(workbench: Workbench, examples: Sequence[ShownExample], form: Form, find
         workbench.card(name)
     spend = budget(form.timesteps, form.noises, form.seed, region=form.region, timestep_range=form.timestep_range)
     path = Path(form.image)
-    opened = open_picture(path)
+    opened = open_upload(path)
     return Question(
         image_name=path.name,
         image=opened.image,
@@ -159,7 +159,7 @@ def check_picture(path: str | None) -> str:
     if not path:
         return ""
     try:
-        open_image(Path(path))
+        open_upload(path)
     except UserError as error:
         return str(error)
     return ""

@@ -28,8 +28,10 @@ from sdsdemo.data.captions.items import (
     named_in,
 )
 from sdsdemo.data.captions.tables import FILE_COLUMN, NAMED, Found, Row
+from sdsdemo.data.files.bounded import at_most
 from sdsdemo.data.files.names import FilesBelow
 from sdsdemo.errors import UserError
+from sdsdemo.settings import LIMITS
 
 HELD_BYTES = 2_000_000_000
 """Bytes of decoded images kept per draw; beyond it, images are decoded again when opened."""
@@ -245,7 +247,7 @@ def _below(path: str, root: str) -> str:
 
 
 def _file_bytes(root: Path, name: str) -> bytes:
-    return (root / name).read_bytes()
+    return at_most((root / name).open("rb"), LIMITS.image_bytes)
 
 
 def _count(count: int, what: str) -> str:

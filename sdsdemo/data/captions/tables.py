@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, NotRequired
 from typing_extensions import TypedDict
 
 from sdsdemo.data.captions.items import KEPT_NAMES, check_columns
+from sdsdemo.data.files.bounded import read_table
 from sdsdemo.data.files.pointers import check_file
 from sdsdemo.data.files.tables import cells_of, json_rows, read_text
 from sdsdemo.errors import UserError
@@ -190,7 +191,7 @@ def coco_found(root: Path) -> Found:
     path, folder = _coco_files(root)
     check_file(path)
     try:
-        content: CocoFile = from_json(path.read_bytes())
+        content: CocoFile = from_json(read_table(path, path.name))
     except (OSError, ValueError) as error:
         raise UserError(f"{path.name} cannot be read: copy it again from where COCO is published.") from error
     try:

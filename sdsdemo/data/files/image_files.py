@@ -21,16 +21,20 @@ import numpy as np
 from PIL import Image
 
 from sdsdemo.data.files import picture_digest
+from sdsdemo.data.files.bounded import at_most
 from sdsdemo.data.files.names import FilesBelow, alike
 from sdsdemo.data.files.pointers import check_content, check_file
 from sdsdemo.data.files.quoting import listed, shown
 from sdsdemo.errors import UserError
 from sdsdemo.models.images import Cut, decoded, open_picture
+from sdsdemo.settings import LIMITS
 from sdsdemo.types import Picture
 
 ENDINGS = ("", ".png", ".jpg", ".jpeg", ".webp")
 SUFFIXES = frozenset(ENDINGS[1:])
 UTF8_FLAG = 0x800
+ARRAY_BYTES = 3 * LIMITS.image_pixels + 10_000
+"""Of a picture that is stored as an array: all its pixels, and a header."""
 NAMED = 3
 """How many missing names a message lists."""
 
@@ -190,11 +194,13 @@ def images_beside(table: Path, folder: Path, *others: str) -> ImageFiles:
 
 
 def _read(place: Place, name: str, cut: Cut | None) -> Image.Image:
+    is_array = (place.member or place.path.name).endswith(".npy")
+    most = ARRAY_BYTES if is_array else LIMITS.image_bytes
     try:
         if place.member:
-            data = _opened(place.path, picture_digest.state_of(place.path)).read(place.member)
+            data = at_most(_opened(place.path, picture_digest.state_of(place.path)).open(place.member), most)
         else:
-            data = place.path.read_bytes()
+            data = at_most(place.path.open("rb"), most)
     except Exception as error:  # a damaged or locked zip file: BadZipFile, zlib.error, EOFError, RuntimeError, ...
         if place.member:
             raise UserError(
@@ -204,13 +210,14 @@ def _read(place: Place, name: str, cut: Cut | None) -> Image.Image:
             f"{shown(name)} in the folder {place.path.parent.name} cannot be read: check the file."
         ) from error
     said = f"{shown(name)} in {place.path.name if place.member else f'the folder {place.path.parent.name}'}"
-    is_array = (place.member or place.path.name).endswith(".npy")
     return _of_array(data, said) if is_array else decoded(data, said, cut)
 
 
 def _of_array(data: bytes, said: str) -> Image.Image:
     """A picture stored as a NumPy array [height, width, 3] in BGR, as in EqBen."""
     check_content(data, said)
+    if len(data) > ARRAY_BYTES:
+        raise UserError(f"{said} has more than {ARRAY_BYTES // 1_000_000} MB: shrink the picture first.")
     try:
         array = np.load(io.BytesIO(data), allow_pickle=False)[:, :, 2::-1]
         return open_picture(Image.fromarray(np.ascontiguousarray(array), "RGB")).image

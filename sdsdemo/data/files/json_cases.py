@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sdsdemo.captions.cleaning import is_blank
+from sdsdemo.data.files.bounded import read_table
 from sdsdemo.data.files.image_files import ImageFiles, Note
 from sdsdemo.data.files.pointers import check_file
 from sdsdemo.data.files.quoting import is_whole, listed, shown
@@ -21,7 +22,7 @@ def json_of(path: Path, wanted: str) -> list[Any] | dict[str, Any]:
     """The list or object in a file. Raises `UserError` if the file is not JSON, or JSON of another shape."""
     check_file(path)
     try:
-        content = from_json(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+        content = from_json(read_table(path, path.name).removeprefix(b"\xef\xbb\xbf"))
     except OSError as error:
         raise UserError(f"{path.name} cannot be read: check the file.") from error
     except UnicodeDecodeError as error:

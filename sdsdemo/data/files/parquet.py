@@ -14,6 +14,7 @@ from typing import Any
 from PIL import Image
 
 from sdsdemo.data.files import picture_digest
+from sdsdemo.data.files.bounded import check_group
 from sdsdemo.data.files.image_files import ImageFiles
 from sdsdemo.data.files.pointers import check_file
 from sdsdemo.errors import UserError
@@ -76,6 +77,7 @@ def parquet_rows(files: Sequence[Path]) -> Iterator[tuple[str, Mapping[str, Any]
             others = [name for name in file.schema_arrow.names if name not in pictures]
             number = 0
             for group in range(file.num_row_groups):
+                check_group(file.metadata.row_group(group).total_byte_size, path.name)
                 rows = file.read_row_group(group, columns=others).to_pylist()
                 if not others:
                     rows = [{} for _ in range(file.metadata.row_group(group).num_rows)]

@@ -19,6 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from sdsdemo.data.files.bounded import read_table
 from sdsdemo.data.files.pointers import check_content
 from sdsdemo.errors import UserError
 from sdsdemo.runtime.files import from_json
@@ -67,7 +68,7 @@ def read_text(path: Path, name: str) -> Decoded:
     """The text of a file. name: how to call it in messages. Raises `UserError` for an unreadable file or unknown
     encoding."""
     try:
-        content = path.read_bytes()
+        content = read_table(path, name)
     except OSError as error:
         raise UserError(f"{name} cannot be read ({error.strerror}): check the file.") from error
     return decoded(content, name)
