@@ -10,6 +10,8 @@ from collections.abc import Sequence
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("GRADIO_SERVER_NAME", "0.0.0.0" if "SPACE_ID" in os.environ else "127.0.0.1")
+if "SPACE_ID" in os.environ:  # visitors' addresses are those that the Space's proxy names
+    os.environ.setdefault("FORWARDED_ALLOW_IPS", "*")
 
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError

@@ -100,7 +100,12 @@ class Limits:
     caption_characters: int = _limit(300, "A caption may have up to {} characters.")
     captions: int = _limit(8, "A question may have up to {} captions.")
     models: int = _limit(6, "A question on the page may ask up to {} models.")
-    queue: int = _limit(16, "Up to {} questions from the page may wait for an answer.")
+    queue: int = _limit(400, "Up to {} requests may wait for an answer.")
+    queue_of_visitor: int = _limit(24, "Up to {} requests of one visitor may wait for an answer.")
+    request_bytes: int = _limit(2_000_000, "A request other than an upload may have up to {} bytes.")
+    uploads_of_address: int = _limit(200, "Up to {} pictures may be uploaded from one address in ten minutes.")
+    uploaded_bytes: int = _limit(400_000_000, "Up to {} bytes may be uploaded from one address in ten minutes.")
+    queue_of_address: int = _limit(200, "Up to {} requests from one address may wait for an answer.")
     image_formats: tuple[str, ...] = _limit(("PNG", "JPEG", "WEBP"), "Pictures are read as {}.")
     loaded_mb: int = _limit(8_000, "Beyond {} MB of weights, the least recently used models are unloaded.")
 
@@ -148,6 +153,8 @@ class FineTuning:
         110, "A run on ZeroGPU requests {} GPU seconds: a visitor who is not signed in has 120 a day."
     )
     page_waiting: int = _limit(4, "Up to {} runs from the page may queue behind the current one.")
+    page_places_of_visitor: int = _limit(1, "On a shared page, a visitor may have {} run waiting or training.")
+    page_places_of_address: int = _limit(3, "On a shared page, up to {} runs from one address may wait or train.")
     page_kept: int = _limit(20, "The server keeps the files of {} finished runs from the page; the oldest go first.")
     page_hours: float = _limit(24, "The files of a run from the page are deleted {} hours after its end.")
 

@@ -23,6 +23,7 @@ from sdsdemo.finetuning.run_folder import INTERRUPTED, FineTuningFolder
 from sdsdemo.finetuning.run_schema import EvaluationRow, Plain
 from sdsdemo.runtime import files
 from sdsdemo.runtime.shapes import shaped
+from sdsdemo.types import Card
 
 REQUEST = "asked.json"
 ENDED = ("finished", "stopped", "failed", INTERRUPTED)
@@ -238,3 +239,19 @@ def extended(points: tuple[Point, ...], step: int, losses: Mapping[str, float]) 
     last = points[-1].smoothed if points else losses["loss"]
     point = Point(step=step, losses=dict(losses), smoothed=PAST * last + (1 - PAST) * losses["loss"])
     return (*points, point) if len(points) < MOST_POINTS else (*points[::2], point)
+
+
+def tuned_card(name: str, path: Path, base: Card, run: Job) -> Card:
+    """The card of a visitor's model."""
+    return replace(
+        base,
+        name=name,
+        title=f"Tuned here: {run.recipe.objective}, {run.step} steps",
+        family="sds-clip",
+        spec=f"sds-clip:{path}",
+        base=base.name,
+        summary=f"{base.title} fine-tuned by a visitor of this page, with the objective {run.recipe.objective}.",
+        download=False,
+        mini=False,
+        published=(),
+    )

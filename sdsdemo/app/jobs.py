@@ -21,8 +21,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sdsdemo.app.job_states import Job, changes_by, read, write_request
+from sdsdemo.app.job_states import Job, changes_by, read, tuned_card, write_request
 from sdsdemo.app.sharing import shared_name
+from sdsdemo.app.visitors import Visitor, check_places
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError, calling
 from sdsdemo.evaluation.store import read_run
@@ -32,7 +33,6 @@ from sdsdemo.finetuning.run_folder import FineTuningFolder
 from sdsdemo.models import cards
 from sdsdemo.runtime import zerogpu
 from sdsdemo.settings import ASSETS, FINETUNING, Settings, budget
-from sdsdemo.types import Card
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +67,8 @@ class Jobs:
         self._runs: dict[str, Job] = {}
         self._waiting: deque[str] = deque()
         self._running = ""
+        self._visitors: dict[str, Visitor] = {}
+        """Who asked for the runs that wait or train."""
         self._changed = threading.Condition()
         self._evaluating = threading.Lock()
         self._worker: threading.Thread | None = None
@@ -79,20 +81,23 @@ class Jobs:
             return settings.training == "on"
         return settings.allow_specs or cards.has_gpu()
 
-    def start(self, recipe: Recipe) -> str:
-        """Queue a run and return its id. Raises `UserError` for a recipe beyond the page's limits, or a full queue."""
+    def start(self, recipe: Recipe, visitor: Visitor | None = None) -> str:
+        """Queue a run and return its id. visitor: who asks, where a page has several.
+
+        Raises `UserError` for a recipe beyond the page's limits, a visitor who has a run here already, or a full queue.
+        """
         if not self.is_on:
             raise UserError(OFF)
         self.check(recipe)
         self.tidy()
         run = Job(id=secrets.token_urlsafe(16), recipe=recipe, text="waiting", version=1)
-        self._queue(run)
+        self._queue(run, visitor)
         return run.id
 
-    def resume(self, id_: str, steps: int | None = None) -> None:
+    def resume(self, id_: str, steps: int | None = None, visitor: Visitor | None = None) -> None:
         """Queue a run again under the same id, to continue from its last checkpoint. Raises `UserError`.
 
-        steps: the new total; larger than before if the run has finished.
+        steps: the new total; larger than before if the run has finished. visitor: as for `start`.
         """
         if not self.is_on:
             raise UserError(OFF)
@@ -119,17 +124,24 @@ class Jobs:
                     evaluation for evaluation in stored.evaluations if evaluation.step <= stored.saved_step
                 ),
                 version=run.version + 1,
-            )
+            ),
+            visitor,
         )
 
-    def _queue(self, run: Job) -> None:
-        """Raises `UserError` if the queue or the disk is full."""
+    def _queue(self, run: Job, visitor: Visitor | None) -> None:
+        """Raises `UserError` if the queue or the disk is full, or for a visitor who has a place already."""
         with self._changed:
+            going = [id_ for id_ in (*self._waiting, self._running) if id_]
+            if visitor is not None:
+                check_places(visitor, [self._visitors[id_] for id_ in going if id_ in self._visitors])
             if len(self._waiting) >= FINETUNING.page_waiting:
                 raise UserError(FULL.format(count=len(self._waiting)))
             write_request(self.root / run.id, run.recipe)
             self._runs[run.id] = run
             self._waiting.append(run.id)
+            self._visitors = {id_: who for id_, who in self._visitors.items() if id_ in going}
+            if visitor is not None:
+                self._visitors[run.id] = visitor
             if self._worker is None or not self._worker.is_alive():
                 self._worker = threading.Thread(target=self._work, daemon=True)
                 self._worker.start()
@@ -203,7 +215,7 @@ class Jobs:
         if not path.is_file():
             raise UserError("This run has no model yet: wait until it ends, or stop it.")
         run, name = self.get(id_), shared_name(id_)
-        self.workbench.lend(_card(name, path, self.workbench.card(run.recipe.base), run))
+        self.workbench.lend(tuned_card(name, path, self.workbench.card(run.recipe.base), run))
         return name
 
     def evaluated(self, id_: str) -> tuple[str, Path]:
@@ -332,19 +344,3 @@ def _finetune_in_fork(recipe: Recipe, folder: str, settings: Settings, resume: b
 
 
 _finetune_on_gpu = zerogpu.on_gpu(_finetune_in_fork, FINETUNING.zerogpu_seconds)
-
-
-def _card(name: str, path: Path, base: Card, run: Job) -> Card:
-    """The card of a visitor's model."""
-    return replace(
-        base,
-        name=name,
-        title=f"Tuned here: {run.recipe.objective}, {run.step} steps",
-        family="sds-clip",
-        spec=f"sds-clip:{path}",
-        base=base.name,
-        summary=f"{base.title} fine-tuned by a visitor of this page, with the objective {run.recipe.objective}.",
-        download=False,
-        mini=False,
-        published=(),
-    )

@@ -19,6 +19,7 @@ from sdsdemo.app.jobs import OFF, Jobs
 from sdsdemo.app.run_registry import RunRegistry
 from sdsdemo.app.shared_runs import SharedRuns
 from sdsdemo.app.sharing import GONE
+from sdsdemo.app.visitors import Visitor
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.phrases import duration
@@ -26,6 +27,7 @@ from sdsdemo.settings import FINETUNING
 from sdsdemo.ui import finetune_html, training_curves
 from sdsdemo.ui.address import Query
 from sdsdemo.ui.compare_html import message_html
+from sdsdemo.ui.fair_queue import address_of
 from sdsdemo.ui.finished_run import FinishedRun
 from sdsdemo.ui.open_in_compare import RunPictures
 from sdsdemo.ui.race import RaceView, race_view, spoken
@@ -197,10 +199,10 @@ class FinetuneTab:
 
     # --------------------------------------------------------------------------------------------------- handlers
 
-    def _begin(self, *values: Any) -> list[Any]:
+    def _begin(self, request: gr.Request, *values: Any) -> list[Any]:
         """Queue the run. Failures become messages, and the form keeps its values."""
         try:
-            id_ = self.jobs.start(self.form.recipe(values))
+            id_ = self.jobs.start(self.form.recipe(values), self._visitor(request))
         except UserError as error:
             return [message_html(in_page_words(str(error))), gr.skip(), gr.skip(), gr.skip()]
         except Exception:
@@ -213,12 +215,18 @@ class FinetuneTab:
             gr.update(value="Stop and save", interactive=True),
         ]
 
-    def _resume(self, id_: str, steps: Any) -> list[Any]:
+    def _visitor(self, request: gr.Request) -> Visitor | None:
+        """Who asks; nobody in particular on a page of one's own."""
+        if self.workbench.settings.allow_specs:
+            return None
+        return Visitor(session=request.session_hash or "", address=address_of(request))
+
+    def _resume(self, request: gr.Request, id_: str, steps: Any) -> list[Any]:
         """Queue the run again, for a new total of steps."""
         try:
             if not isinstance(steps, int | float) or not float(steps).is_integer():
                 raise UserError("“Total steps” must be a whole number.")
-            self.jobs.resume(id_, int(steps))
+            self.jobs.resume(id_, int(steps), self._visitor(request))
         except UserError as error:
             return [message_html(in_page_words(str(error))), gr.skip(), gr.skip(), gr.skip()]
         except Exception:

@@ -12,11 +12,12 @@ from sdsdemo.app.run_registry import RunRegistry
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.settings import ASSETS, LIMITS
 from sdsdemo.ui import about, navigation, request_order, served_files
+from sdsdemo.ui.body_limits import BodyLimits
 from sdsdemo.ui.browse import BrowseTab
 from sdsdemo.ui.compare import CompareTab
 from sdsdemo.ui.examples import read_examples
+from sdsdemo.ui.fair_queue import Listeners, make_fair
 from sdsdemo.ui.finetune import FinetuneTab
-from sdsdemo.ui.full_queue import FullQueue
 from sdsdemo.ui.open_in_compare import RunPictures
 from sdsdemo.ui.opening import read_opening
 from sdsdemo.ui.preview import PICTURE, LinkPreview
@@ -60,7 +61,8 @@ def build_page(workbench: Workbench, space: str = "", assets: Path = ASSETS, job
         finetune.wire(finetune_tab.select, page, tabs, compare, browse, results)
         navigation.Navigation(compare, browse, finetune, results).wire(page, link_message)
     served_files.offer(page, results.file)
-    page.queue(max_size=LIMITS.queue, default_concurrency_limit=4)
+    page.queue(max_size=LIMITS.queue, default_concurrency_limit=4, api_open=False)
+    make_fair(page, is_shared=not workbench.settings.allow_specs)
     return page
 
 
@@ -77,7 +79,8 @@ def launch_options(host: str, port: int) -> dict[str, Any]:
             "middleware": [
                 (LinkPreview, (), {"picture": PICTURE}),
                 (served_files.ServedFiles, (), {}),
-                (FullQueue, (), {}),
+                (Listeners, (), {}),
+                (BodyLimits, (), {}),
             ]
         },
         "max_file_size": LIMITS.image_bytes,

@@ -17,6 +17,7 @@ import pytest
 from sdsdemo.app.job_states import MOST_POINTS, Job, changes_by, write_request
 from sdsdemo.app.jobs import FULL, Jobs
 from sdsdemo.app.sharing import TUNED, shared_name
+from sdsdemo.app.visitors import MANY_THERE, ONE_EACH, Visitor
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.core.intervals import proportion
 from sdsdemo.errors import UserError
@@ -167,6 +168,44 @@ def test_a_queue_that_is_full_says_so(jobs: Jobs, trainer: Trainer) -> None:
     trainer.go.set()
     for id_ in ids:
         until(jobs, id_, over)
+
+
+def who(session: str, address: str = "1.1.1.1") -> Visitor:
+    return Visitor(session=session, address=address)
+
+
+def test_a_visitor_of_a_shared_page_has_one_place(jobs: Jobs, trainer: Trainer) -> None:
+    trainer.go.clear()
+    first = jobs.start(QUICK, who("a"))
+    with pytest.raises(UserError, match=re.escape(ONE_EACH)):
+        jobs.start(QUICK, who("a", "2.2.2.2"))
+    jobs.start(QUICK, who("b"))
+    with pytest.raises(UserError, match=re.escape(ONE_EACH)):
+        jobs.start(QUICK, who("b"))
+    trainer.go.set()
+    until(jobs, first, over)
+    again = jobs.start(QUICK, who("a"))
+    assert until(jobs, again, over).state == "finished"
+
+
+def test_an_address_leaves_places_to_others(jobs: Jobs, trainer: Trainer) -> None:
+    trainer.go.clear()
+    for k in range(FINETUNING.page_places_of_address):
+        jobs.start(QUICK, who(f"s{k}"))
+    with pytest.raises(UserError, match=re.escape(MANY_THERE.format(count=FINETUNING.page_places_of_address))):
+        jobs.start(QUICK, who("new"))
+    jobs.start(QUICK, who("new", "2.2.2.2"))
+    trainer.go.set()
+
+
+def test_a_run_that_is_resumed_takes_a_place_too(jobs: Jobs, trainer: Trainer) -> None:
+    ended = jobs.start(QUICK, who("a"))
+    until(jobs, ended, over)
+    trainer.go.clear()
+    jobs.start(QUICK, who("a"))
+    with pytest.raises(UserError, match=re.escape(ONE_EACH)):
+        jobs.resume(ended, QUICK.steps + 10, who("a"))
+    trainer.go.set()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -12,6 +13,7 @@ import pytest
 
 from sdsdemo.app.job_states import EvaluationPoint, Job, Point
 from sdsdemo.app.jobs import Jobs
+from sdsdemo.app.visitors import Visitor
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.core.bits import packed
 from sdsdemo.core.intervals import paired_change, proportion
@@ -28,6 +30,7 @@ from tests.app.test_jobs import Trainer
 from tests.fakes import fake_scorer
 
 QUICK = PRESETS["quick"]
+REQUEST = gr.Request(request=SimpleNamespace(client=SimpleNamespace(host="1.1.1.1")), session_hash="session")  # type: ignore[arg-type]
 FIELDS = [*PLAIN, *(name for _, _, names in ADVANCED for name in names)]
 
 
@@ -185,8 +188,14 @@ def tab(tmp_path: Path) -> Any:
         return FinetuneTab(workbench, jobs, registry, gr.State(""), RunPictures(registry))
 
 
+def test_a_shared_page_knows_who_asks_for_a_run(tab: Any) -> None:
+    assert tab._visitor(REQUEST) is None
+    tab.workbench.settings = replace(tab.workbench.settings, allow_specs=False)
+    assert tab._visitor(REQUEST) == Visitor(session="session", address="1.1.1.1")
+
+
 def test_a_bad_form_starts_nothing_and_keeps_what_was_typed(tab: Any) -> None:
-    message, *rest = tab._begin(*form(lam=-1).values())
+    message, *rest = tab._begin(REQUEST, *form(lam=-1).values())
     assert LABELS["lam"] in message
     assert all(value == gr.skip() for value in rest)
 

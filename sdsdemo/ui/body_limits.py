@@ -1,0 +1,109 @@
+"""How much a request may send, and an address upload: counted while it arrives, whatever its header claims.
+
+A body beyond its limit is answered with 413, uploads beyond an address's share with 429, each with a sentence. Gradio
+checks each file of an upload, but not how many there are.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sdsdemo.settings import LIMITS
+
+MULTIPART = 100_000
+"""Bytes around one file of an upload."""
+TOO_LARGE = "This request is larger than the page ever sends: send one picture of up to {most} MB at a time."
+TOO_MANY = "Many pictures have come from your network just now: wait a few minutes, then upload this one again."
+WINDOW = 600.0
+"""Seconds over which an address's uploads are counted."""
+ADDRESSES = 2_048
+"""Addresses that are remembered."""
+
+
+class TooLargeError(Exception):
+    """More has arrived than a request may send."""
+
+
+class BodyLimits:
+    """ASGI middleware around Gradio's app."""
+
+    def __init__(self, app: ASGIApp, clock: Callable[[], float] = time.monotonic) -> None:
+        self.app = app
+        self._clock = clock
+        self._uploads: OrderedDict[str, deque[tuple[float, int]]] = OrderedDict()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] not in ("POST", "PUT", "PATCH"):
+            await self.app(scope, receive, send)
+            return
+        is_upload = scope["path"].rstrip("/").endswith("/upload")
+        if is_upload and not self._has_room(_address(scope)):
+            await _say(send, 429, TOO_MANY)
+            return
+        most = LIMITS.image_bytes + MULTIPART if is_upload else LIMITS.request_bytes
+        if _claimed(scope) > most:
+            await _say(send, 413, TOO_LARGE.format(most=LIMITS.image_bytes // 1_000_000))
+            return
+        await self._counted(scope, receive, send, most, is_upload)
+
+    async def _counted(self, scope: Scope, receive: Receive, send: Send, most: int, is_upload: bool) -> None:
+        arrived, has_answered = 0, False
+
+        async def take() -> Message:
+            nonlocal arrived
+            message = await receive()
+            arrived += len(message.get("body", b""))
+            if arrived > most:
+                raise TooLargeError
+            return message
+
+        async def answer(message: Message) -> None:
+            nonlocal has_answered
+            has_answered = True
+            await send(message)
+
+        try:
+            await self.app(scope, take, answer)
+        except TooLargeError:
+            if not has_answered:
+                await _say(send, 413, TOO_LARGE.format(most=LIMITS.image_bytes // 1_000_000))
+        finally:
+            if is_upload:
+                self._note(_address(scope), arrived)
+
+    def _has_room(self, address: str) -> bool:
+        """Whether an address may upload now."""
+        uploads = self._uploads.get(address, deque())
+        while uploads and uploads[0][0] < self._clock() - WINDOW:
+            uploads.popleft()
+        return len(uploads) < LIMITS.uploads_of_address and sum(size for _, size in uploads) < LIMITS.uploaded_bytes
+
+    def _note(self, address: str, size: int) -> None:
+        self._uploads.setdefault(address, deque()).append((self._clock(), size))
+        self._uploads.move_to_end(address)
+        while len(self._uploads) > ADDRESSES:
+            self._uploads.popitem(last=False)
+
+
+def _address(scope: Scope) -> str:
+    client: Any = scope.get("client")
+    return str(client[0]) if client else ""
+
+
+def _claimed(scope: Scope) -> int:
+    """The length that the request names; 0 if none."""
+    named = dict(scope["headers"]).get(b"content-length", b"0")
+    return int(named) if named.isdigit() else 0
+
+
+async def _say(send: Send, status: int, sentence: str) -> None:
+    body = json.dumps({"detail": sentence}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

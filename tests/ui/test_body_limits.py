@@ -1,0 +1,108 @@
+"""What a request may send is counted while it arrives; an address has a share of the uploads."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from sdsdemo.settings import LIMITS
+from sdsdemo.ui.body_limits import MULTIPART, WINDOW, BodyLimits
+from sdsdemo.ui.page import launch_options
+from tests.ui.asgi import finished
+
+MOST = LIMITS.image_bytes + MULTIPART
+
+
+class Served:
+    """An app behind the limits that reads all of a body, and a clock."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.taken: list[int] = []
+        self.limits = BodyLimits(self._app, clock=lambda: self.now)
+
+    async def _app(self, scope: Any, receive: Any, send: Any) -> None:
+        count, more = 0, True
+        while more:
+            message = await receive()
+            count, more = count + len(message.get("body", b"")), message.get("more_body", False)
+        self.taken.append(count)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    def post(
+        self,
+        path: str,
+        parts: list[bytes],
+        *,
+        claimed: int | None = None,
+        address: str = "1.1.1.1",
+        method: str = "POST",
+    ) -> tuple[int, str]:
+        """Status and sentence. claimed: the length in the header; None: no header."""
+        sent: list[Any] = []
+        left = list(parts)
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": left.pop(0), "more_body": bool(left)}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        headers = [] if claimed is None else [(b"content-length", str(claimed).encode())]
+        scope = {"type": "http", "method": method, "path": path, "headers": headers, "client": (address, 1)}
+        finished(self.limits(scope, receive, send))
+        assert [message["type"] for message in sent].count("http.response.start") == 1
+        return sent[0]["status"], json.loads(sent[-1]["body"]).get("detail", "")
+
+
+def test_an_ordinary_upload_and_question_pass_whole() -> None:
+    served = Served()
+    assert served.post("/gradio_api/upload", [bytes(MOST)], claimed=MOST) == (200, "")
+    assert served.post("/gradio_api/queue/join", [b"{}", b"{}"]) == (200, "")
+    assert served.taken == [MOST, 4]
+
+
+@pytest.mark.parametrize("claimed", [None, 10, MOST + 1])
+def test_an_upload_ends_where_its_limit_is_whatever_it_claims(claimed: int | None) -> None:
+    served = Served()
+    status, sentence = served.post("/gradio_api/upload", [bytes(MOST), b"1", bytes(10)], claimed=claimed)
+    assert status == 413
+    assert "one picture of up to 8 MB" in sentence
+    assert served.taken == []
+
+
+@pytest.mark.parametrize("path", ["/gradio_api/queue/join", "/gradio_api/component_server", "/gradio_api/call/score"])
+def test_other_requests_have_a_smaller_limit(path: str) -> None:
+    assert Served().post(path, [bytes(LIMITS.request_bytes + 1)])[0] == 413
+    assert Served().post(path, [bytes(LIMITS.request_bytes)])[0] == 200
+
+
+def test_an_address_has_a_share_of_uploads_by_count() -> None:
+    served = Served()
+    for _ in range(LIMITS.uploads_of_address):
+        assert served.post("/gradio_api/upload", [b"1"])[0] == 200
+    status, sentence = served.post("/gradio_api/upload", [b"1"])
+    assert (status, "wait a few minutes" in sentence) == (429, True)
+    assert served.post("/gradio_api/upload", [b"1"], address="2.2.2.2")[0] == 200
+    assert served.post("/gradio_api/queue/join", [b"1"])[0] == 200
+    served.now = WINDOW + 1
+    assert served.post("/gradio_api/upload", [b"1"])[0] == 200
+
+
+def test_an_address_has_a_share_of_uploads_by_bytes_refused_ones_too() -> None:
+    served = Served()
+    for _ in range(LIMITS.uploaded_bytes // (MOST + 1) + 1):
+        assert served.post("/gradio_api/upload", [bytes(MOST), b"1"])[0] == 413
+    assert served.post("/gradio_api/upload", [b"1"])[0] == 429
+
+
+def test_what_asks_for_a_page_is_not_touched() -> None:
+    assert Served().post("/anything", [bytes(LIMITS.request_bytes + 1)], method="GET")[0] == 200
+
+
+def test_the_page_is_served_with_them() -> None:
+    kinds = [kind for kind, *_ in launch_options("127.0.0.1", 7860)["app_kwargs"]["middleware"]]
+    assert BodyLimits in kinds
