@@ -74,6 +74,10 @@ def test_an_upload_ends_where_its_limit_is_whatever_it_claims(claimed: int | Non
     assert served.taken == []
 
 
+def test_what_claims_too_much_is_refused_before_it_is_read() -> None:
+    assert Served().post("/gradio_api/upload", [b"1"], claimed=MOST + 1)[0] == 413
+
+
 @pytest.mark.parametrize("path", ["/gradio_api/queue/join", "/gradio_api/component_server", "/gradio_api/call/score"])
 def test_other_requests_have_a_smaller_limit(path: str) -> None:
     assert Served().post(path, [bytes(LIMITS.request_bytes + 1)])[0] == 413
