@@ -65,7 +65,7 @@ def add_mini(verbs: Verbs) -> None:
 
 def _add_noise(deeds: Verbs) -> None:
     noise = verb(
-        deeds, "noise", "measure what antithetic noise and adaptive scoring are worth; hours, resumable", "mini noise",
+        deeds, "noise", "measure what ways to spend noise and timesteps are worth; hours, resumable", "mini noise",
         _mini_noise,
     )  # fmt: skip
     noise.add_argument(

@@ -1,4 +1,4 @@
-"""The study of noise: what an antithetic pair is worth, and how early a difference may be called decided.
+"""The study of noise: what pairs, shifted timesteps and weights are worth, and how early a difference is decided.
 
 Every choice is made on validation pictures; nothing here sees the benchmark.
 """
@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from sdsdemo.core.adaptive import LOOKS
-from sdsdemo.core.number_format import share_words
+from sdsdemo.core.number_format import points_words, share_words
 from sdsdemo.mini.experiments.adaptive_findings import calibrated, error_and_cost
+from sdsdemo.mini.experiments.noise_accuracy import METRICS, accuracy_findings
 from sdsdemo.mini.experiments.noise_draws import FIFTHS, TIMESTEPS, collect
 from sdsdemo.mini.experiments.noise_findings import findings
+from sdsdemo.mini.experiments.noise_timesteps import RULES, timestep_findings, weights_of
 from sdsdemo.mini.experiments.tables import as_markdown
 from sdsdemo.runtime.files import to_json, write_whole
 from sdsdemo.settings import ASSETS
@@ -23,14 +25,27 @@ from sdsdemo.settings import ASSETS
 NOISE_FILE = ASSETS / "mini" / "results" / "experiment" / "noise.json"
 DIGITS = 4
 PARTS = ("tried_ETRP", "reference_ET")
+WAYS = {
+    "even": "two pairs at 8 timesteps",
+    "shifted": "a pair at 16 timesteps",
+    "noise": "weights 1 / noise",
+    "signal": "weights signal / noise",
+}
+"""How each way of spending 32 evaluations is called."""
 
 
 def run_noise(work: Path, progress: Callable[[str], None]) -> dict[str, Any]:
     """Collect what is missing in `work`, and compute what is shown. Two cores need about three hours for all of it."""
     draws = {teacher: collect(teacher, work, progress) for teacher in FIFTHS}
+    weights = {name: {rule: weights_of(found)[rule] for rule in RULES} for name, found in draws.items()}
     found: dict[str, Any] = _rounded(
         {
             "teachers": {name: findings(found) for name, found in draws.items()},
+            "timesteps": {
+                name: timestep_findings(name, found, work, progress)
+                | {"accuracy": accuracy_findings(name, weights[name], work, progress)}
+                for name, found in draws.items()
+            },
             "adaptive": {name: error_and_cost(found) for name, found in draws.items()},
             "bounds": calibrated(*(np.concatenate([getattr(one, part) for one in draws.values()]) for part in PARTS)),
         }
@@ -45,8 +60,8 @@ def write_noise(found: Mapping[str, Any]) -> Path:
 
 
 def noise_markdown(found: Mapping[str, Any]) -> str:
-    """Both tables, for the document and the shell."""
-    return f"{as_markdown(_noise_grid(found))}\n\n{as_markdown(_adaptive_grid(found))}"
+    """The three tables, for the document and the shell."""
+    return "\n\n".join(as_markdown(grid(found)) for grid in (_noise_grid, _timestep_grid, _adaptive_grid))
 
 
 def _noise_grid(found: Mapping[str, Any]) -> list[list[str]]:
@@ -58,6 +73,33 @@ def _noise_grid(found: Mapping[str, Any]) -> list[list[str]]:
             shares = [share_words(one[noise][name]) for name in ("coverage", "agreement")]
             rows.append([teacher, str(one["pictures"]), noise, variance, *shares])
     return rows
+
+
+def _timestep_grid(found: Mapping[str, Any]) -> list[list[str]]:
+    shares = ["interval holds the reference, %", "sign of the reference, %"]
+    rows = [["teacher", "n", "32 evaluations as", "noise", *shares, *(f"{metric}, points" for metric in METRICS)]]
+    for teacher, one in found["timesteps"].items():
+        everything = found["teachers"][teacher]["pictures"]
+        for way, words in WAYS.items():
+            own, ratio = _of_way(one, way)
+            noise = "1" if way == "even" else f"{ratio['value']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]"
+            count = one["pictures"] if way == "shifted" else everything
+            held = [share_words(own[name]) for name in ("coverage", "agreement")]
+            right = [_points(one["accuracy"][way][metric], way) for metric in METRICS]
+            rows.append([teacher, str(count), words, noise, *held, *right])
+    return rows
+
+
+def _of_way(one: Mapping[str, Any], way: str) -> tuple[Mapping[str, Any], Mapping[str, float]]:
+    """Figures of a way, and its noise as a share of that of `even`."""
+    if way == "shifted":
+        return one["grids"]["shifted"], one["grids"]["square"]
+    return one["weights"][way], one["weights"][way]["noise"]
+
+
+def _points(found: Mapping[str, Any], way: str) -> str:
+    """The level of `even`, the change of any other."""
+    return share_words(found) if way == "even" else points_words(found["change"])
 
 
 def _adaptive_grid(found: Mapping[str, Any]) -> list[list[str]]:

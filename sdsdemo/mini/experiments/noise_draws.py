@@ -11,7 +11,7 @@ Shape suffixes: E picture, C caption, T timestep, R draw, P sign of the draw (+,
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +48,7 @@ class Draws:
     tried_ETRP: np.ndarray
     reference_ET: np.ndarray
     """The mean of the other set at each timestep."""
-    reference_stderr_E: np.ndarray
+    reference_stderr_ET: np.ndarray
 
     @property
     def reference(self) -> np.ndarray:
@@ -56,59 +56,107 @@ class Draws:
         reference_E: np.ndarray = self.reference_ET.mean(axis=1)
         return reference_E
 
+    @property
+    def reference_stderr(self) -> np.ndarray:
+        """stderr_E of `reference`."""
+        stderr_E: np.ndarray = np.sqrt(np.square(self.reference_stderr_ET).sum(axis=1)) / self.reference_ET.shape[1]
+        return stderr_E
 
-def collect(teacher: str, work: Path, progress: Callable[[str], None], part: tuple[int, int] = (0, 1)) -> Draws:
+
+def collect(
+    teacher: str,
+    work: Path,
+    progress: Callable[[str], None],
+    part: tuple[int, int] = (0, 1),
+    fifths: int | None = None,
+) -> Draws:
     """The differences of a teacher, read from `work` as far as they are there.
 
-    part: (k, n) makes only every n-th file, from the k-th.
+    part: (k, n) makes only every n-th file, from the k-th. fifths: of the pictures; None: those of `FIFTHS`.
+    """
+    grid = (TIMESTEPS, TRIED + REFERENCE)
+    wanted = FIFTHS[teacher] if fifths is None else fifths
+    return _draws(stored(teacher, wanted, work / teacher, SEED, (grid,), progress, part))
+
+
+def stored(
+    teacher: str,
+    fifths: int,
+    stem: Path,
+    seed: int,
+    grids: Sequence[tuple[int, int]],
+    progress: Callable[[str], None],
+    part: tuple[int, int] = (0, 1),
+) -> np.ndarray:
+    """difference_ETRP of the first fifths of the pictures, in files that begin with `stem`; makes those not there.
+
+    grids: timesteps and draws of each; all have as many draws, and their timesteps follow one another.
+    seed: picture e has the noise of seed + e.
     """
     pairs = benchmark_pairs(SEED, "validation", PICTURES)
     model: LatentDiffusion | None = None
     every = range(0, len(pairs), AT_ONCE)
-    starts = sorted(first for fifth in range(FIFTHS[teacher]) for first in every[fifth::5])[part[0] :: part[1]]
-    for first in starts:
-        path = work / f"{teacher}-{first:04d}.npy"
+    starts = sorted(first for fifth in range(fifths) for first in every[fifth::5])[part[0] :: part[1]]
+    paths = {first: stem.with_name(f"{stem.name}-{first:04d}.npy") for first in starts}
+    for first, path in paths.items():
         if not path.is_file():
             model = model or load_diffusion(cards.resolve(teacher).spec)
-            found = [_differences(model, teacher, pairs[e], SEED + e) for e in range(first, first + AT_ONCE)]
-            files.write_whole(path, _as_bytes(np.stack(found)))
-            progress(f"{teacher}: pictures {first + 1} to {first + len(found)} of {len(pairs)}")
-    loaded = [np.load(work / f"{teacher}-{first:04d}.npy", allow_pickle=False) for first in starts]
-    return _draws(np.concatenate(loaded).astype(np.float64))
+            found = [_differences(model, teacher, pairs[e], seed + e, grids) for e in range(first, first + AT_ONCE)]
+            files.write_whole(path, as_bytes(np.stack(found)))
+            progress(f"{stem.name}: pictures {first + 1} to {first + len(found)} of {len(pairs)}")
+    loaded = [np.load(path, allow_pickle=False) for path in paths.values()]
+    difference_ETRP: np.ndarray = np.concatenate(loaded).astype(np.float64)
+    return difference_ETRP
 
 
 def _draws(difference_ETRP: np.ndarray) -> Draws:
     """The first TRIED draws are one set, the others the other."""
-    reference_ETR = difference_ETRP[:, :, TRIED:].mean(axis=3)
-    variance_ET = reference_ETR.var(axis=2, ddof=1) / REFERENCE
+    return referred(difference_ETRP[:, :, :TRIED], difference_ETRP[:, :, TRIED:])
+
+
+def referred(tried_ETRP: np.ndarray, reference_ETRP: np.ndarray) -> Draws:
+    """What is tried, and a reference of its own timesteps."""
+    pair_ETR = reference_ETRP.mean(axis=3)
     return Draws(
-        tried_ETRP=difference_ETRP[:, :, :TRIED],
-        reference_ET=reference_ETR.mean(axis=2),
-        reference_stderr_E=np.sqrt(variance_ET.sum(axis=1)) / TIMESTEPS,
+        tried_ETRP=tried_ETRP,
+        reference_ET=pair_ETR.mean(axis=2),
+        reference_stderr_ET=pair_ETR.std(axis=2, ddof=1) / np.sqrt(pair_ETR.shape[2]),
     )
 
 
-def _as_bytes(array: np.ndarray) -> bytes:
+def as_bytes(array: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array)
     return buffer.getvalue()
 
 
-def _differences(model: LatentDiffusion, teacher: str, pair: Pair, seed: int) -> np.ndarray:
+def _differences(
+    model: LatentDiffusion, teacher: str, pair: Pair, seed: int, grids: Sequence[tuple[int, int]]
+) -> np.ndarray:
     """difference_TRP, float32, of the pair's first picture, whose true caption is its first."""
     span = cards.resolve(teacher).timestep_range
-    step_T = torch.from_numpy(spread_timesteps(TIMESTEPS, span, model.schedule.steps))
     generator = torch.Generator("cpu").manual_seed(seed)
-    noise_TR = torch.randn(TIMESTEPS, TRIED + REFERENCE, *model.latent_shape, generator=generator)
-    noise_TRP = torch.stack([noise_TR, -noise_TR], dim=2)
-    shape = noise_TRP.shape[:3]
     with exactly(model.device):
         latent_I = model.encode_images([draw(pair.scenes[0], MODEL_PIXELS)])
         condition_C = model.encode_prompts([pair.sentences[0].text, pair.sentences[1].text])
-        place_B = torch.split(torch.arange(shape.numel()), BATCH)
-        found = [_difference(model, latent_I, condition_C, noise_TRP, step_T, index_B) for index_B in place_B]
-    difference_TRP: np.ndarray = torch.cat(found).reshape(shape).numpy()
+        found = []
+        for count_T, count_R in grids:
+            step_T = torch.from_numpy(spread_timesteps(count_T, span, model.schedule.steps))
+            noise_TR = torch.randn(count_T, count_R, *model.latent_shape, generator=generator)
+            noise_TRP = torch.stack([noise_TR, -noise_TR], dim=2)
+            found.append(_of_grid(model, latent_I, condition_C, noise_TRP, step_T))
+    difference_TRP: np.ndarray = torch.cat(found).numpy()
     return difference_TRP
+
+
+def _of_grid(
+    model: LatentDiffusion, latent_I: Tensor, condition_C: Tensor, noise_TRP: Tensor, step_T: Tensor
+) -> Tensor:
+    """difference_TRP of one grid."""
+    shape = noise_TRP.shape[:3]
+    place_B = torch.split(torch.arange(shape.numel()), BATCH)
+    found = [_difference(model, latent_I, condition_C, noise_TRP, step_T, index_B) for index_B in place_B]
+    return torch.cat(found).reshape(shape)
 
 
 def _difference(

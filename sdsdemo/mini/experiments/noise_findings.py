@@ -27,8 +27,8 @@ SEED = 7
 
 def findings(draws: Draws) -> dict[str, Any]:
     """The three figures for plain and antithetic noise, each with a 95 % interval."""
-    groups = {"plain": _plain(draws.tried_ETRP), "antithetic": _antithetic(draws.tried_ETRP)}
-    variance_E = {name: _variance(loss_GETN, name == "antithetic") for name, loss_GETN in groups.items()}
+    groups = {"plain": _plain(draws.tried_ETRP), "antithetic": antithetic_groups(draws.tried_ETRP)}
+    variance_E = {name: budget_variance(loss_GETN, name == "antithetic") for name, loss_GETN in groups.items()}
 
     def ratio(e: np.ndarray) -> float:
         return float(variance_E["antithetic"][e].mean() / variance_E["plain"][e].mean())
@@ -36,8 +36,8 @@ def findings(draws: Draws) -> dict[str, Any]:
     return {
         "pictures": len(draws.reference),
         "evaluations": EVALUATIONS * draws.tried_ETRP.shape[1],
-        "variance": _with_interval(ratio, len(draws.reference)),
-        **{name: _of_groups(loss_GETN, draws, name == "antithetic") for name, loss_GETN in groups.items()},
+        "variance": with_interval(ratio, len(draws.reference)),
+        **{name: of_groups(loss_GETN, draws, name == "antithetic") for name, loss_GETN in groups.items()},
     }
 
 
@@ -48,14 +48,14 @@ def _plain(tried_ETRP: np.ndarray) -> np.ndarray:
     return np.moveaxis(loss_ETGN, 2, 0)
 
 
-def _antithetic(tried_ETRP: np.ndarray) -> np.ndarray:
+def antithetic_groups(tried_ETRP: np.ndarray) -> np.ndarray:
     """loss_GETN of disjoint groups of pairs; as many evaluations a group as in `_plain`."""
     count_E, count_T, count_R, _ = tried_ETRP.shape
     loss_ETGN = tried_ETRP.reshape(count_E, count_T, count_R * 2 // EVALUATIONS, EVALUATIONS)
     return np.moveaxis(loss_ETGN, 2, 0)
 
 
-def _variance(loss_GETN: np.ndarray, antithetic: bool) -> np.ndarray:
+def budget_variance(loss_GETN: np.ndarray, antithetic: bool) -> np.ndarray:
     """variance_E of a budget's difference, from the spread of all of its draws."""
     _, count_E, count_T, _ = loss_GETN.shape
     unit_ETGN = np.moveaxis(independent_draws(loss_GETN, antithetic), 0, 2)
@@ -64,16 +64,16 @@ def _variance(loss_GETN: np.ndarray, antithetic: bool) -> np.ndarray:
     return variance_E
 
 
-def _of_groups(loss_GETN: np.ndarray, draws: Draws, antithetic: bool) -> dict[str, Any]:
+def of_groups(loss_GETN: np.ndarray, draws: Draws, antithetic: bool) -> dict[str, Any]:
     mean_GE = loss_GETN.mean(axis=(2, 3))
     reach_GE = _reach(loss_GETN, antithetic)
-    covers_GE = np.abs(mean_GE - draws.reference) <= np.hypot(reach_GE, 1.96 * draws.reference_stderr_E)
+    covers_GE = np.abs(mean_GE - draws.reference) <= np.hypot(reach_GE, 1.96 * draws.reference_stderr)
     agrees_GE = np.sign(mean_GE) == np.sign(draws.reference)
     decided_GE = np.abs(mean_GE) > reach_GE
     wrong_GE = decided_GE & ~agrees_GE
     count = loss_GETN.shape[1]
     return {
-        name: _with_interval(partial(_share, value), count)
+        name: with_interval(partial(_share, value), count)
         for name, value in {
             "coverage": covers_GE,
             "agreement": agrees_GE,
@@ -99,7 +99,7 @@ def _reach(loss_GETN: np.ndarray, antithetic: bool) -> np.ndarray:
     return reach_GE
 
 
-def _with_interval(value: Callable[[np.ndarray], float], count: int) -> dict[str, float]:
+def with_interval(value: Callable[[np.ndarray], float], count: int) -> dict[str, float]:
     """A figure of the pictures with its 95 % percentile interval."""
     rng = np.random.default_rng(SEED)
     again = [value(rng.integers(0, count, count)) for _ in range(RESAMPLES)]

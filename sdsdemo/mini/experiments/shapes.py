@@ -196,6 +196,7 @@ class MapFindings(TypedDict):
 class NoiseFindings(TypedDict):
     """`noise.json`."""
 
+    timesteps: dict[str, dict[str, Any]]
     teachers: dict[str, dict[str, Any]]
     adaptive: dict[str, dict[str, Any]]
     bounds: list[float]
