@@ -186,9 +186,10 @@ def _fault_of_folder(card: Card) -> Availability | None:
     """What is wrong with the folder of a pipeline or of transformers; None where its files can be loaded."""
     if card.mini:
         return None if _is_complete(card) else _missing(card)
-    folder = sources.folder_named_by(card.spec)
+    folder = sources.folder_named_by(card.spec) or Path()
+    name = card.title if folder.is_dir() else sources.split_revision(sources.split_spec(card.spec)[1])[0]
     try:
-        CHECKS[card.family](folder or Path(), card.title)
+        CHECKS[card.family](folder, name)
     except UserError as error:
         return Availability(can_run=False, reason=str(error))
     return None

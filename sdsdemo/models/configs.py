@@ -114,6 +114,7 @@ class TextEncoder(TypedDict):
 class Scheduler(TypedDict):
     """scheduler/scheduler_config.json."""
 
+    _class_name: NotRequired[str]
     prediction_type: NotRequired[str]
     num_train_timesteps: NotRequired[int]
     beta_start: NotRequired[float]

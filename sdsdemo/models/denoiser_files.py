@@ -50,6 +50,14 @@ def load_exactly(kind: Any, folder: Path, files: Sequence[str], name: str, dtype
     return module.eval()
 
 
+def misfit(kind: Any, folder: Path, files: Sequence[str]) -> str | None:
+    """The first weight of the files whose shape is not that of their config; None where all are, or cannot be told."""
+    place_of = _places([folder / file for file in files if not file.endswith(".json")], folder.name) or {}
+    module = _empty(kind, folder)
+    asked = {key: list(tensor.shape) for key, tensor in module.state_dict().items()} if module is not None else {}
+    return next((key for key in sorted(asked.keys() & place_of) if place_of[key][1]["shape"] != asked[key]), None)
+
+
 def _places(files: Sequence[Path], name: str) -> dict[str, tuple[Path, Entry]] | None:
     """File and entry of each tensor; None where two files hold the same one, or one has gaps."""
     of = {path: tensors_of(path, name) for path in files}

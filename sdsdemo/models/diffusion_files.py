@@ -13,7 +13,7 @@ import torch
 from sdsdemo.errors import UserError
 from sdsdemo.models import sources, t5gemma
 from sdsdemo.models.configs import kind_of
-from sdsdemo.models.denoiser_files import load_exactly
+from sdsdemo.models.denoiser_files import load_exactly, misfit
 from sdsdemo.models.finite import check_finite
 from sdsdemo.models.pipelines import (
     INDEX,
@@ -45,7 +45,7 @@ def find_pipeline(spec: str, *, revision: str | None = None, allow_download: boo
         raise UserError(f"{spec!r} is not a diffusion model. Write one of {sources.SPECS}.")
     name, asked = sources.split_revision(rest)
     if not sources.is_repo(name):
-        return sources.local_path(name), Path(name).name
+        return sources.local_path(name), sources.called(name)
     wanted = asked or revision
     index = sources.repo_folder(name, [INDEX], allow_download=allow_download, revision=wanted)
     layout = layout_of(read_index(index, name))
@@ -82,20 +82,23 @@ def load_part(folder: Path, part: str, named: Any, name: str, dtype: torch.dtype
     check_configs(folder, part, name)
     _check_readable(folder / part, part, name)
     options: dict[str, Any] = {"local_files_only": True}
-    has_weights = kind_of(part) not in ("scheduler", "tokenizer")
-    if has_weights:
+    weights = checked_weights(folder, part, name) if kind_of(part) not in ("scheduler", "tokenizer") else None
+    if weights is not None:
         precision = "torch_dtype" if library == "diffusers" else "dtype"
-        weights = checked_weights(folder, part, name)
         if kind_of(part) not in ("vae", "text_encoder"):
             exact = load_exactly(_class(library, kind), folder / part, weights.files, f"{name}/{part}", dtype)
             if exact is not None:
                 return exact
         options |= {precision: dtype, "use_safetensors": True, "variant": weights.variant, "output_loading_info": True}
+        options |= {"ignore_mismatched_sizes": True} if library == "transformers" else {}
     try:
         loaded = load(folder / part, **options)
     except Exception as error:  # what a strange file makes of the libraries' constructors is an open set
-        raise UserError(MISSING.format(part=part, name=name)) from error
-    if not has_weights:
+        files = weights.files if weights is not None and library == "diffusers" else ()
+        key = misfit(_class(library, kind), folder / part, files) if files else None
+        words = MISSING if key is None else OTHER_WEIGHTS
+        raise UserError(words.format(part=part, name=name, key=key)) from error
+    if weights is None:
         return loaded
     module, info = loaded
     _check_loaded(info, part, name)

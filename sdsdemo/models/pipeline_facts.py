@@ -8,16 +8,11 @@ import torch
 
 from sdsdemo.core.noising import NoiseSchedule, Prediction
 from sdsdemo.errors import UserError
+from sdsdemo.models.pipelines import FLOW_SCHEDULERS, OTHER_SCHEDULER
 
 PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v"}
 FLOW_STEPS = 1000
 """Noise levels of a flow model, as all of them were trained with."""
-
-
-OTHER_SCHEDULER = (
-    "The scheduler of {name!r} is a {kind}, which is none of its family: restore "
-    "scheduler/scheduler_config.json, or fetch the model again."
-)
 
 
 def variance_preserving(scheduler: Any, name: str) -> NoiseSchedule:
@@ -62,7 +57,7 @@ def context_length(tokenizer: Any, text_encoder: Any) -> int:
 def flow_matching(scheduler: Any, name: str) -> NoiseSchedule:
     """`rectified_flow`. Raises `UserError` for a scheduler of another kind."""
     kind = type(scheduler).__name__
-    if not kind.startswith("FlowMatch"):
+    if not kind.startswith(FLOW_SCHEDULERS):
         raise UserError(OTHER_SCHEDULER.format(name=name, kind=kind))
     return rectified_flow()
 

@@ -10,7 +10,15 @@ from typing import Any
 import torch
 
 from sdsdemo.models.diffusion_files import load_part
-from sdsdemo.models.pipelines import LAYOUTS, Layout, layout_of, native_pixels, read_index
+from sdsdemo.models.pipelines import (
+    LAYOUTS,
+    Layout,
+    check_configs,
+    check_scheduler,
+    layout_of,
+    native_pixels,
+    read_index,
+)
 from sdsdemo.models.weights import parameters_in
 
 
@@ -49,6 +57,8 @@ def load_parts(folder: Path, name: str, pick: Callable[[int], torch.dtype]) -> P
     """
     index = read_index(folder, name)
     layout = layout_of(index)
+    check_configs(folder, "scheduler", name)
+    check_scheduler(folder, index, name)
     dtype = pick(parameters_in(folder, layout.denoiser))
     dtypes = {"vae": torch.float32}  # in half precision some overflow
     loaded = {part: load_part(folder, part, index.get(part), name, dtypes.get(part, dtype)) for part in layout.parts}

@@ -14,13 +14,27 @@ from pathlib import Path
 from typing import Any
 
 from sdsdemo.errors import UserError
-from sdsdemo.models.configs import CONFIG_OF, PipelineIndex, kind_of, read_config
-from sdsdemo.models.weights import PartWeights, check_file, check_shards, part_weights, stem_of
+from sdsdemo.models.configs import CONFIG_OF, PipelineIndex, Scheduler, kind_of, read_config
+from sdsdemo.models.sources import WEIGHT_SUFFIXES
+from sdsdemo.models.weights import (
+    PartWeights,
+    begun_file,
+    check_file,
+    check_shards,
+    file_words,
+    first_of,
+    part_weights,
+    stem_of,
+)
 
 INDEX = "model_index.json"
 LIBRARIES = ("diffusers", "transformers")
 """Where a part's class may come from: no code of a repository is ever run."""
 NO_FOLDER = "There is no folder {name!r} to load a diffusion pipeline from: check its path."
+SINGLE_FILE = (
+    "{file} is a whole model in a single file, which cannot be loaded here: turn it into a folder with diffusers, "
+    "`{kind}.from_single_file(FILE).save_pretrained(FOLDER)`, and name that folder."
+)
 NO_INDEX = "The folder {name!r} holds no {file}, so it is not a pipeline: name the folder that save_pretrained wrote."
 ONLY_PICKLED = (
     "The {part} of {name!r} has its weights only as {file}, which may hold code, which this app never runs: save the "
@@ -29,6 +43,20 @@ ONLY_PICKLED = (
 NO_WEIGHTS = (
     "The {part} of {name!r} is missing or broken: its folder holds no {stem}.safetensors: fetch the model again."
 )
+UNFINISHED = (
+    "The {part} of {name!r} was not downloaded to its end ({file} is left of it): fetch the model again, which goes on "
+    "where it stopped."
+)
+NO_PART = (
+    "{name!r} has no {part}, which scoring needs: its {file} names none. Fetch or save the whole pipeline again, or "
+    "choose another model."
+)
+OTHER_SCHEDULER = (
+    "The scheduler of {name!r} is a {kind}, which is none of its family: restore "
+    "scheduler/scheduler_config.json, or fetch the model again."
+)
+FLOW_SCHEDULERS = "FlowMatch"
+"""How the names of the schedulers of flow models begin."""
 NO_CONFIG = "The {part} of {name!r} is missing or broken (no {part}/{file}): fetch or save the model again."
 
 
@@ -37,6 +65,8 @@ class Layout:
     """The parts of a family's pipelines, each in a folder of its own name."""
 
     denoiser: str = "unet"
+    flow: bool = False
+    """Whether its models predict a flow; others predict epsilon or v."""
     text_encoders: tuple[str, ...] = ("text_encoder",)
     optional: tuple[str, ...] = ()
     """Text encoders that an index may leave out, as Stable Diffusion 3 does where memory is short."""
@@ -68,17 +98,18 @@ class Layout:
 LAYOUTS = {
     "StableDiffusionPipeline": Layout(),
     "StableDiffusionXLPipeline": Layout(text_encoders=("text_encoder", "text_encoder_2")),
-    "Flux2KleinPipeline": Layout(denoiser="transformer", pixels=1024),
-    "ZImagePipeline": Layout(denoiser="transformer", pixels=1024),
+    "Flux2KleinPipeline": Layout(denoiser="transformer", flow=True, pixels=1024),
+    "ZImagePipeline": Layout(denoiser="transformer", flow=True, pixels=1024),
     "StableDiffusion3Pipeline": Layout(
         denoiser="transformer",
+        flow=True,
         text_encoders=("text_encoder", "text_encoder_2", "text_encoder_3"),
         optional=("text_encoder_3",),
     ),
     "PixArtAlphaPipeline": Layout(denoiser="transformer"),
     "PixArtSigmaPipeline": Layout(denoiser="transformer"),
-    "PRXPipeline": Layout(denoiser="transformer", pixels=512, pixels_key="default_sample_size"),
-    "Lumina2Pipeline": Layout(denoiser="transformer"),
+    "PRXPipeline": Layout(denoiser="transformer", flow=True, pixels=512, pixels_key="default_sample_size"),
+    "Lumina2Pipeline": Layout(denoiser="transformer", flow=True),
 }
 """Pipelines that can be scored with, by the class that the index names."""
 
@@ -95,6 +126,18 @@ def check_pipeline(folder: Path, name: str) -> None:
         check_configs(folder, part, name)
         if part in layout.with_weights:
             checked_weights(folder, part, name)
+    check_scheduler(folder, index, name)
+
+
+def check_scheduler(folder: Path, index: dict[str, Any], name: str) -> None:
+    """Raises `UserError` for a scheduler of another family, by the index or by its own config.
+
+    diffusers reads any config with any class, and takes its defaults for what the config lacks.
+    """
+    config = read_config(folder / "scheduler" / CONFIG_OF["scheduler"][0], Scheduler, name)
+    for kind in (class_named(index.get("scheduler"), "scheduler", name)[1], config.get("_class_name")):
+        if kind is not None and kind.startswith(FLOW_SCHEDULERS) != layout_of(index).flow:
+            raise UserError(OTHER_SCHEDULER.format(name=name, kind=ascii(kind[:60])[1:-1]))
 
 
 def native_pixels(layout: Layout, vae: Mapping[str, Any], index: Mapping[str, Any] | None = None) -> int:
@@ -126,6 +169,9 @@ def is_whole_pipeline(folder: Path) -> bool:
 
 def read_index(folder: Path, name: str) -> dict[str, Any]:
     """`model_index.json` of a pipeline that is supported. Raises `UserError`."""
+    single = _single_file(folder)
+    if single is not None and not (folder / INDEX).is_file():
+        raise UserError(SINGLE_FILE.format(file=file_words(single.name, name), kind=next(iter(LAYOUTS))))
     if not folder.is_dir():
         raise UserError(NO_FOLDER.format(name=name))
     if not (folder / INDEX).is_file():
@@ -133,13 +179,26 @@ def read_index(folder: Path, name: str) -> dict[str, Any]:
     index = read_config(folder / INDEX, PipelineIndex, name)
     kind = index["_class_name"]
     if kind not in LAYOUTS:
-        raise UserError(f"{name!r} is a {kind}, which cannot score here yet; supported: {', '.join(LAYOUTS)}.")
+        raise UserError(f"{name!r} is a {kind}, which cannot score here yet: choose a {' or '.join(LAYOUTS)}.")
     return index
+
+
+def _single_file(place: Path) -> Path | None:
+    """The whole model in one file that a path names, or that lies alone in its folder; None where there is none.
+
+    A file beside a config is a part of a pipeline.
+    """
+    if place.is_dir() and not (place / "config.json").is_file():
+        found = sorted(path for path in place.iterdir() if path.suffix in WEIGHT_SUFFIXES)
+        return found[0] if found else None
+    return place if place.is_file() else None
 
 
 def class_named(entry: Any, part: str, name: str) -> tuple[str, str]:
     """Library and class of a part, from its entry in the index. Raises `UserError` for any other library."""
-    library, kind = [str(word) for word in entry] if isinstance(entry, list) and len(entry) == 2 else ("", "None")
+    if entry in (None, [None, None]):
+        raise UserError(NO_PART.format(part=part, name=name, file=INDEX))
+    library, kind = [str(word) for word in entry] if isinstance(entry, list) and len(entry) == 2 else ("", str(entry))
     if library not in LIBRARIES:
         raise UserError(not_provided(kind, part, name))
     return library, kind
@@ -167,10 +226,17 @@ def checked_weights(folder: Path, part: str, name: str) -> PartWeights:
     """The files that a part is read from, each of them whole. Raises `UserError`."""
     weights = part_weights(folder, part)
     if weights is None:
-        pickled = next(iter(sorted((folder / part).glob("*.bin"))), None)
-        words = NO_WEIGHTS if pickled is None else ONLY_PICKLED
-        raise UserError(words.format(part=part, name=name, stem=stem_of(part), file=pickled and pickled.name))
+        words, file = _why_no_weights(folder, part)
+        raise UserError(words.format(part=part, name=name, stem=stem_of(part), file=file))
     check_shards(folder / part, weights, name)
     for file in weights.files:
         check_file(folder / part / file, name)
     return weights
+
+
+def _why_no_weights(folder: Path, part: str) -> tuple[str, str | None]:
+    """What to say of a part without weights that can be read, and the file that it is about."""
+    begun, pickled = begun_file(folder, part), first_of(folder / part, "*.bin")
+    if begun is not None:
+        return UNFINISHED, begun
+    return (NO_WEIGHTS, None) if pickled is None else (ONLY_PICKLED, pickled)

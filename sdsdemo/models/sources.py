@@ -75,6 +75,12 @@ def local_path(text: str) -> Path:
     return here if here.exists() or not path.exists() else path.resolve()
 
 
+def called(text: str) -> str:
+    """What a folder is called in a sentence: its own name, or what was given where there is none."""
+    place = local_path(text)
+    return place.name if place.is_dir() else text
+
+
 def is_repo(text: str) -> bool:
     """Whether a text names a repository of the Hub rather than a folder here."""
     return bool(REPO.fullmatch(text)) and not text.startswith(OUR_FOLDERS) and not local_path(text).exists()

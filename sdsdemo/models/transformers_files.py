@@ -18,7 +18,15 @@ from typing_extensions import TypedDict
 from sdsdemo.errors import UserError
 from sdsdemo.models import sources
 from sdsdemo.models.configs import read_config
-from sdsdemo.models.weights import STEM_OF_TRANSFORMERS, PartWeights, check_file, check_shards, choose
+from sdsdemo.models.weights import (
+    STEM_OF_TRANSFORMERS,
+    PartWeights,
+    begun_file,
+    check_file,
+    check_shards,
+    choose,
+    first_of,
+)
 
 CONFIG, PREPROCESSOR, PROCESSOR = "config.json", "preprocessor_config.json", "processor_config.json"
 KINDS = ("clip", "siglip")
@@ -45,6 +53,14 @@ NAFLEX = (
 ONLY_PICKLED = (
     "{name!r} has its weights only as {file}, which may hold code, which this app never runs: save it again with "
     "safe_serialization=True, or name a revision that has safetensors."
+)
+SINGLE_FILE = (
+    "{name!r} is a file, and a model of transformers is a folder: name the one that holds it, with its config.json and "
+    "tokenizer."
+)
+UNFINISHED = (
+    "{name!r} was not downloaded to its end ({file} is left of it): fetch the model again, which goes on where it "
+    "stopped."
 )
 NO_WEIGHTS = "{name!r} holds no whole {stem}.safetensors: fetch or save the model again."
 NO_PART = "{name!r} holds no {what} ({files}): copy it from the model that it was trained from."
@@ -95,7 +111,7 @@ def find_folder(spec: str, *, revision: str | None = None, allow_download: bool 
     place = sources.repo_and_folder(name)
     if place is None:
         folder = sources.local_path(name)
-        return folder, folder.name
+        return folder, sources.called(name)
     repo, inside = place
     before = f"{inside}/" if inside else ""
     listed = sources.repo_listing(repo, asked or revision) if allow_download else []
@@ -157,6 +173,8 @@ def is_whole(folder: Path, check: Callable[[Path, str], None] = check_folder) ->
 
 def read_any_config(folder: Path, name: str) -> dict[str, Any]:
     """config.json of a model of any type. Raises `UserError`."""
+    if folder.is_file():
+        raise UserError(SINGLE_FILE.format(name=name))
     if not folder.is_dir():
         raise UserError(NO_FOLDER.format(name=name))
     if not (folder / CONFIG).is_file():
@@ -180,9 +198,9 @@ def checked_weights(folder: Path, name: str) -> PartWeights:
     """The files of weights that are read, each of them whole. Raises `UserError`."""
     weights = _chosen(path.name for path in folder.iterdir())
     if weights is None:
-        pickled = next(iter(sorted(folder.glob("*.bin"))), None)
-        words = NO_WEIGHTS if pickled is None else ONLY_PICKLED
-        raise UserError(words.format(name=name, stem=STEM_OF_TRANSFORMERS, file=pickled and pickled.name))
+        begun, pickled = begun_file(folder), first_of(folder, "*.bin")
+        words = UNFINISHED if begun else ONLY_PICKLED if pickled else NO_WEIGHTS
+        raise UserError(words.format(name=name, stem=STEM_OF_TRANSFORMERS, file=begun or pickled))
     check_shards(folder, weights, name)
     for file in weights.files:
         check_file(folder / file, name)

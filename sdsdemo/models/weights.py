@@ -41,6 +41,8 @@ NAME = re.compile(rf"(?P<stem>\w+?)(?:\.(?P<a>[\w-]+?))?{SHARD}(?:\.(?P<b>[\w-]+
 INDEX_NAME = re.compile(r"(?P<stem>\w+)\.safetensors\.index(?:\.(?P<variant>[\w-]+))?\.json")
 BEST_VARIANTS = ("fp32", "fp16", "bf16")
 """Best first; any other comes after them, in the order of the alphabet."""
+DOWNLOADS = ".cache/huggingface/download"
+"""Where the Hub's client keeps what it has of a file, in a folder that it downloads to."""
 LONGEST_HEADER = 100_000_000
 """Bytes that safetensors allows for a header."""
 EMPTY = "{file} is empty: fetch or copy it again."
@@ -120,6 +122,17 @@ def part_weights(folder: Path, part: str) -> PartWeights | None:
         return None
     found = choose((path.name for path in place.iterdir()), stem_of(part))
     return found if found is None or all((place / file).is_file() for file in found.files) else None
+
+
+def first_of(folder: Path, pattern: str) -> str | None:
+    """The name of the first file of a folder that matches; None where there is none."""
+    found = sorted(folder.glob(pattern))
+    return found[0].name if found else None
+
+
+def begun_file(folder: Path, part: str = "") -> str | None:
+    """What an interrupted download left of a part's files; None where there is nothing."""
+    return first_of(folder / part, "*.incomplete") or first_of(folder / DOWNLOADS / part, "*.incomplete")
 
 
 def parameters_in(folder: Path, part: str) -> int:
@@ -232,6 +245,6 @@ def _of_one_variant(names: Sequence[str], stem: str) -> tuple[str, ...]:
     index = [name for name in names if name.endswith(".json")]
     shards = [name for name in names if re.search(r"-\d+-of-\d+", name)]
     single = [name for name in names if name not in index and name not in shards]
-    sharded = (*index, *shards) if index and shards else ()
+    sharded = (*index, *shards) if index and (shards or not single) else ()
     first, second = (sharded, tuple(single)) if stem == STEM_OF_DIFFUSERS else (tuple(single), sharded)
     return first or second

@@ -256,10 +256,17 @@ def test_mini_is_what_the_card_says_and_not_how_it_is_called(tmp_path: Path, mon
 
 
 def test_a_folder_that_is_not_there_cannot_run(tmp_path: Path) -> None:
-    for spec in (f"open_clip:local-dir:{tmp_path}/none", f"diffusers:{tmp_path}/none", f"sds-clip:{tmp_path}/none"):
+    for spec in (f"open_clip:local-dir:{tmp_path}/none", f"sds-clip:{tmp_path}/none"):
         state = cards.availability(cards.resolve(spec), ONLINE)
         assert not state.can_run
         assert str(tmp_path) not in state.reason + state.next_step
+
+
+@pytest.mark.parametrize("family", ["diffusers", "transformers", "vlm"])
+def test_a_path_that_leads_nowhere_is_named_as_it_was_given(family: str, tmp_path: Path) -> None:
+    state = cards.availability(cards.resolve(f"{family}:{tmp_path}/slip/none"), ONLINE)
+    assert not state.can_run
+    assert repr(f"{tmp_path}/slip/none") in state.reason
 
 
 def test_fetching_downloads_what_is_missing_and_asks_the_disk_first(
