@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ DIRECTION = {
     "denoising": "denoising loss, lower is better",
 }
 RUNS = {True: "runs here", False: "does not run here yet"}
+PAIRS = "Give the questions as a list of (picture, [caption, caption]) for each picture: {}."
 HANGING = ("    ", "    ")
 """Indents of the lines about a name."""
 
@@ -74,7 +75,7 @@ def ask_many(
     """The dicts of `ask`, for many pictures at once. Raises `UserError` before anything is scored."""
     noise: dict[str, Any] = {"antithetic": antithetic, "adaptive": adaptive}
     spend = _spend(timesteps, noises, seed, timestep_range=timestep_range, region=region, **noise)
-    asked = [_read(image, captions) for image, captions in questions]
+    asked = [_read(*question) for question in _pairs(questions)]
     workbench = kept_workbench()
     examples = [Example(id=a.picture.name, images=(a.picture,), captions=tuple(a.captions), tags={}) for a in asked]
     found = compare_many(workbench, examples, _named(models) or workbench.settings.models, spend)
@@ -96,8 +97,23 @@ class _Question:
         )
 
 
+def _pairs(questions: Iterable[Any]) -> list[tuple[Any, Any]]:
+    """Each picture and its captions. Raises `UserError` for anything else."""
+    if isinstance(questions, str | Mapping) or not isinstance(questions, Iterable):
+        raise UserError(PAIRS.format(f"the questions were {quoted(questions)}"))
+    found: list[tuple[Any, Any]] = []
+    for k, question in enumerate(questions, start=1):
+        if not isinstance(question, tuple | list) or len(question) != 2:
+            raise UserError(PAIRS.format(f"question {k} was {quoted(question)}"))
+        found.append((question[0], question[1]))
+    return found
+
+
 def _read(image: str | Path | Image, captions: Sequence[str]) -> _Question:
     """Raises `UserError`. A picture of a file is opened again when its turn comes, so that memory stays flat."""
+    if not isinstance(captions, Iterable):
+        raise UserError(f"Give the captions as a list of two or more texts; they were {quoted(captions)}.")
+    captions = captions if isinstance(captions, str) else list(captions)
     opened, read = _opened(image), check_captions(captions)
     notes = [*opened.notes, *cleaning_notes(captions, read)]
     if isinstance(image, str | Path):

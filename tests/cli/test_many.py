@@ -153,3 +153,33 @@ def test_a_single_name_is_no_list_of_models() -> None:
         sdsdemo.score(twins.picture(), CAPTIONS, models="mini-clip")
     with pytest.raises(UserError, match=r"list of names.*mini-clip"):
         sdsdemo.score_many([(twins.picture(), CAPTIONS)], models="mini-clip")
+
+
+@pytest.mark.parametrize(
+    ("questions", "said"),
+    [
+        ("cat.png", "the questions were 'cat.png'"),
+        (7, "the questions were 7"),
+        ({"cat.png": CAPTIONS}, "the questions were"),
+        (["cat.png"], "question 1 was 'cat.png'"),
+        ([(twins.picture(), CAPTIONS), ("cat.png",)], r"question 2 was \('cat.png',\)"),
+        ([("cat.png", *CAPTIONS)], "question 1 was"),
+        ([("cat.png", None)], "captions as a list of two or more texts; they were None"),
+        ([("cat.png", CAPTIONS[0])], "captions as a list of two or more texts"),
+    ],
+)
+def test_questions_of_another_form_are_refused_in_one_sentence(
+    questions: Any, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twins.picture().save(tmp_path / "cat.png")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=said):
+        sdsdemo.score_many(questions, ["mini-clip"])
+
+
+def test_questions_and_captions_may_come_one_by_one(twin: str) -> None:
+    listed = sdsdemo.score_many([(twins.picture(), CAPTIONS)] * 2, [twin], **SPEND)
+    found = sdsdemo.score_many(((twins.picture(), iter(CAPTIONS)) for _ in range(2)), [twin], **SPEND)  # type: ignore[arg-type]
+    assert [one["models"][0]["scores"] for one in found] == [one["models"][0]["scores"] for one in listed]
+    alone = sdsdemo.score(twins.picture(), (caption for caption in CAPTIONS), [twin], **SPEND)  # type: ignore[arg-type]
+    assert alone["captions"] == CAPTIONS
