@@ -52,6 +52,7 @@ ANTITHETIC = (
     "number of noise draws."
 )
 PAIRS = "{what} draws noise in pairs: set an even number of noise draws; it was {noises}."
+STOPS_EARLY = "Adaptive scoring, which stops as soon as the captions are told apart,"
 ADAPTIVE = (
     "Spend only as much noise as the captions need: a caption that is behind for good gets no more draws. --noises is "
     "then the most."
@@ -331,7 +332,7 @@ def budget(
     """
     is_own = isinstance(timestep_range, str) and not timestep_range.strip()
     if (antithetic or adaptive) and NOISES.check(noises, "Noise draws") % 2:
-        raise UserError(PAIRS.format(noises=noises, what="Adaptive scoring" if adaptive else "Antithetic noise"))
+        raise UserError(PAIRS.format(noises=noises, what=STOPS_EARLY if adaptive else "Antithetic noise"))
     if adaptive and options.get("empty_prompt"):
         raise UserError("Adaptive scoring compares captions only: leave out the empty prompt, or score without it.")
     return Budget(

@@ -96,7 +96,8 @@ class Denoised:
     """
 
     error_CTNHW: np.ndarray
-    """float32, squared error of each place, a mean over channels. Its mean over places is `Evidence.loss_ICTN`."""
+    """float32, squared error of each place, a mean over channels. Its mean over places is `Evidence.loss_ICTN`, as far
+    as it was computed: of adaptive scoring, it ends with the last draw of any caption."""
     timestep_S: np.ndarray
     """int64, ascending: those of the evidence's timesteps that have pictures."""
     position_S: np.ndarray
@@ -151,6 +152,8 @@ class Preference:
     """Best minus second best score, >= 0."""
     stderr: float | None
     """Monte-Carlo standard error of that *paired* difference; None where nothing was sampled."""
+    needed: float | None = None
+    """The difference beyond which it is decided; None where that is not known, or nothing was sampled."""
     decided: bool
     tie: bool = False
     note: str = ""

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sdsdemo.core.intervals import grid_stderr, independent_draws, same_tail
+from sdsdemo.types import Evidence
 
 ERROR = 0.01
 """At most this share of decisions has another sign than endless noise would give."""
@@ -120,6 +121,14 @@ def by_timestep(loss_ICTN: np.ndarray, rounds_IC: np.ndarray | None) -> np.ndarr
         whole_ICT: np.ndarray = loss_ICTN.astype(np.float64).mean(axis=3)
         return whole_ICT
     return np.stack([comparable_losses(*own) for own in zip(loss_ICTN, rounds_IC, strict=True)])
+
+
+def shared_draws(evidence: Evidence, captions: Sequence[int], image: int = 0) -> tuple[int, bool]:
+    """The draws a timestep that all of these captions got, and whether they are pairs of opposites."""
+    if evidence.rounds_IC is None:
+        return evidence.loss_ICTN.shape[3], evidence.antithetic
+    rounds = int(evidence.rounds_IC[image, list(captions)].min())
+    return rounds, rounds % 2 == 0
 
 
 def adaptive_stderr(loss_ICTN: np.ndarray, rounds_IC: np.ndarray) -> np.ndarray:

@@ -65,6 +65,7 @@ def decide(scores: Scores, image: int = 0) -> Preference:
         preferred=best,
         difference=difference,
         stderr=stderr,
+        needed=None if stderr is None else needed,
         decided=not tie and needed is not None and difference > needed,
         tie=tie,
         note=note,

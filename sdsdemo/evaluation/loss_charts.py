@@ -33,6 +33,7 @@ PANEL_HEIGHT = 300
 FRAME_HEIGHT = 80
 LOG_FROM_RATIO = 20.0
 """Losses that span more than this are drawn on a logarithmic axis: at low noise they are many times larger."""
+NO_BAND = "no band: it takes two noise draws a timestep, or two pairs"
 ROOM_AROUND = 0.16
 """Share of the difference's range left free above and below."""
 
@@ -44,6 +45,7 @@ class Curves:
     model: str
     timestep_T: np.ndarray
     loss_CTN: np.ndarray
+    """Draws that every caption got."""
     space: str = "eps"
     antithetic: bool = False
 
@@ -91,7 +93,7 @@ def difference_by_timestep(curves: Sequence[Curves]) -> go.Figure:
         if np.isfinite(paired.low_T).all() and np.isfinite(paired.high_T).all():
             _add_band(figure, x, paired.low_T.tolist(), paired.high_T.tolist(), row)
         else:
-            _add_note(figure, "no band: it takes two noise draws a timestep", 0.005, 0.99, "left", "top", row)
+            _add_note(figure, NO_BAND, 0.005, 0.99, "left", "top", row)
         figure.add_scatter(
             x=x,
             y=paired.mean_T.tolist(),

@@ -25,27 +25,32 @@ class Kept:
     latent_I: Tensor
     """[1, *latent_shape], the picture's own latent."""
     residual_CTN: Tensor
-    """[C, T, N, *latent_shape]"""
+    """[C, T, N, *latent_shape]: as many draws as the last caption got, NaN where another one got fewer."""
+    shared: int
+    """The draws a timestep that the first two captions got."""
 
-    def keep(
-        self,
-        latent_I: Tensor,
-        residuals: Iterator[Tensor],
-        order_E: np.ndarray,
-        shape: Sequence[int],
-        column: Sequence[int],
-    ) -> Iterator[Tensor]:
-        """The same residuals, which are here as [C, T, N, ...] once all have passed.
+    def __init__(self) -> None:
+        self._parts: list[Tensor] = []
+        self._places: list[np.ndarray] = []
 
-        order_E: the flat place of each in `shape`, [U, T, N, ...]. column: the place in U of each caption.
-        """
-        kept = []
+    def keep(self, residuals: Iterator[Tensor], order_E: np.ndarray) -> Iterator[Tensor]:
+        """The same residuals. order_E: the flat place of each among captions (equal ones once), timesteps and draws."""
+        done = 0
         for residual_B in residuals:
-            kept.append(residual_B)
+            self._parts.append(residual_B)
+            self._places.append(order_E[done : done + len(residual_B)])
+            done += len(residual_B)
             yield residual_B
-        self.latent_I = latent_I
-        in_place = torch.cat(kept)[torch.from_numpy(np.argsort(order_E))]
-        self.residual_CTN = in_place.reshape(*shape, *in_place.shape[1:])[list(column)]
+
+    def settle(self, latent_I: Tensor, grid: Sequence[int], column: Sequence[int]) -> None:
+        """Puts in place what has passed. grid: timesteps and draws. column: the place of each caption."""
+        residual_E, place_E = torch.cat(self._parts), np.concatenate(self._places)
+        u_E, t_E, n_E = np.unravel_index(place_E, (1 + max(column), *grid))
+        draws_U = [int(n_E[u_E == u].max()) + 1 for u in range(1 + max(column))]
+        whole = residual_E.new_full((len(draws_U), grid[0], max(draws_U), *residual_E.shape[1:]), torch.nan)
+        whole[tuple(map(torch.from_numpy, (u_E, t_E, n_E)))] = residual_E
+        self.latent_I, self.residual_CTN = latent_I, whole[list(column)]
+        self.shared = min(draws_U[u] for u in column[:2])
 
 
 def show(
@@ -71,7 +76,8 @@ def show(
     )
     noised_T = add_noise(model.schedule, latent_T, noise_T.to(latent_T), step_T)
     error_CTNHW = kept.residual_CTN.square().mean(dim=3).cpu().numpy()
-    picture_PT, position_S = _decoded(model, torch.cat([noised_T[None], guess_PT]), _most_telling(error_CTNHW), seconds)
+    telling = _most_telling(error_CTNHW[:2, :, : kept.shared])
+    picture_PT, position_S = _decoded(model, torch.cat([noised_T[None], guess_PT]), telling, seconds)
     return Denoised(
         error_CTNHW=error_CTNHW,
         timestep_S=timestep_T[position_S],

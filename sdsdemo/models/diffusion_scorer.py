@@ -120,7 +120,7 @@ class DiffusionScorer:
 
         The evaluations are those of the scores, and one a timestep more: the first noise draw without a caption.
         """
-        budget = replace(budget, empty_prompt=False, adaptive=False)
+        budget = replace(budget, empty_prompt=False)
         kept, conditions = Kept(), Conditions(self.model)
         noise_TN = draw_noise(budget, self.model.latent_shape)
         (scores,) = self._score_part([([image], captions)], budget, noise_TN, conditions, kept, watch)
@@ -179,15 +179,20 @@ class DiffusionScorer:
             latent_I = model.encode_images([image for images, _ in items for image in images], budget.region)
             asked = (latent_I, conditions.of(prompt_of), pair_P, timestep_T, noise_TN)
             rounds_P = None
+
+            def say(loss_PTN: np.ndarray, rounds_P: np.ndarray | None = None) -> None:
+                spent = time.perf_counter() - start
+                if watch is not None:
+                    watch(self._scores_of(blocks, loss_PTN, timestep_T, budget, spent, rounds_P)[0])
+
+            so_far = say if watch is not None else None
             if budget.adaptive:
-                loss_PTN, rounds_P = adaptive_losses(partial(self._losses_at, asked), _contests(blocks), shape)
+                losses_at = partial(self._losses_at, asked, kept)
+                loss_PTN, rounds_P = adaptive_losses(losses_at, _contests(blocks), shape, so_far, self.micro_batch)
             else:
-
-                def so_far(loss_PTN: np.ndarray) -> None:
-                    if watch is not None:
-                        watch(self._scores_of(blocks, loss_PTN, timestep_T, budget, time.perf_counter() - start)[0])
-
-                loss_PTN = self._all_losses(asked, shape, blocks, budget, kept, so_far if watch is not None else None)
+                loss_PTN = self._all_losses(asked, shape, budget, kept, so_far)
+        if kept is not None:
+            kept.settle(latent_I, shape[1:], blocks[0].column)
         seconds = (time.perf_counter() - start) / len(items)
         return self._scores_of(blocks, loss_PTN, timestep_T, budget, seconds, rounds_P)
 
@@ -195,7 +200,6 @@ class DiffusionScorer:
         self,
         asked: _Asked,
         shape: tuple[int, int, int],
-        blocks: Sequence[_Block],
         budget: Budget,
         kept: Kept | None,
         so_far: Callable[[np.ndarray], None] | None,
@@ -205,7 +209,7 @@ class DiffusionScorer:
         order_E = evaluation_order(shape, by_rounds=is_by_rounds)
         residuals = self._residuals(*asked, order_E)
         if kept is not None:
-            residuals = kept.keep(asked[0], residuals, order_E, shape, blocks[0].column)
+            residuals = kept.keep(residuals, order_E)
         errors: list[Tensor] = []
         done = seen = 0
         together = 2 if budget.antithetic else 1  # half a pair is no draw
@@ -218,9 +222,12 @@ class DiffusionScorer:
                 so_far(in_place(errors, order_E, shape)[..., :rounds])
         return in_place(errors, order_E, shape)
 
-    def _losses_at(self, asked: _Asked, place_E: np.ndarray) -> np.ndarray:
+    def _losses_at(self, asked: _Asked, kept: Kept | None, place_E: np.ndarray) -> np.ndarray:
         """loss_E at flat places of pairs x timesteps x noises. asked: what `_residuals` takes before its order."""
-        loss_E: np.ndarray = torch.cat([error_of(found) for found in self._residuals(*asked, place_E)]).cpu().numpy()
+        residuals = self._residuals(*asked, place_E)
+        if kept is not None:
+            residuals = kept.keep(residuals, place_E)
+        loss_E: np.ndarray = torch.cat([error_of(found) for found in residuals]).cpu().numpy()
         return loss_E
 
     def _scores_of(

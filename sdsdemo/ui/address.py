@@ -17,8 +17,8 @@ from sdsdemo.settings import LIMITS
 
 TABS: Mapping[str, Sequence[str]] = {
     "compare": (
-        "example", "run", "picture", "true", "rival", "scene", "a", "b", "models", "timesteps", "noises", "seed",
-        "region", "timestep_range",
+        "example", "run", "picture", "true", "rival", "scene", "a", "b", "models", "timesteps", "noises", "adaptive",
+        "seed", "region", "timestep_range",
     ),
     "browse": (
         "run", "model", "against", "metric", "tag", "secondary", "category", "mode", "match", "outcome", "decided",

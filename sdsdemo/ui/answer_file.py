@@ -40,6 +40,8 @@ class _Evidence(TypedDict):
     space: Literal["eps", "velocity"]
     seed: int
     unet_evaluations: int
+    antithetic: NotRequired[bool]
+    rounds: NotRequired[list[int]]
 
 
 class Entry(TypedDict):
@@ -109,6 +111,7 @@ def address(
         models=models,
         timesteps=spend.timesteps,
         noises=spend.noises,
+        adaptive=spend.adaptive,
         seed=spend.seed,
         region=spend.region,
         timestep_range=typed_range(spend.timestep_range),
@@ -142,6 +145,7 @@ def _evidence(entry: Mapping[str, Any]) -> Evidence:
         seed=entry["seed"],
         evaluations=entry["unet_evaluations"],
         antithetic=entry.get("antithetic", False),
+        rounds_IC=np.array([entry["rounds"]], dtype=np.int64) if "rounds" in entry else None,
     )
 
 

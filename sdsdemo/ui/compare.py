@@ -15,7 +15,8 @@ from gradio.components import Component
 from PIL.Image import Image
 
 from sdsdemo.app.workbench import Workbench
-from sdsdemo.settings import LIMITS, NOISES, REGIONS, SEED, TIMESTEP_RANGE, TIMESTEPS, Knob
+from sdsdemo.core.adaptive import ERROR
+from sdsdemo.settings import LIMITS, NOISES, REGIONS, SEED, TIMESTEP_RANGE, TIMESTEPS, Knob, usual_noises
 from sdsdemo.types import Answer
 from sdsdemo.ui import compare_html, compare_logic, compare_models
 from sdsdemo.ui.address import Query
@@ -31,7 +32,7 @@ from sdsdemo.ui.picture_field import safe_image
 from sdsdemo.ui.request_order import InOrder
 from sdsdemo.ui.scene_editor import SceneEditor
 from sdsdemo.ui.scene_pictures import ScenePictures
-from sdsdemo.ui.templates import render, script
+from sdsdemo.ui.templates import render, script, script_with
 from sdsdemo.ui.typical import Find, no_typical
 from sdsdemo.ui.word_changes import ChangesPanel
 
@@ -50,6 +51,10 @@ LIMITS_OF_PICTURES = (
 LIMITS_OF_CAPTIONS = (
     f"A caption may have up to {LIMITS.caption_characters} characters. A model that truncates a long one says so in "
     "its row."
+)
+STOP_EARLY = (
+    "Noise is drawn in rounds until the difference is decided; the noise draws above are then the most. At most "
+    f"{100 * ERROR:.0f} % of decisions would turn with more noise."
 )
 
 
@@ -155,6 +160,9 @@ class CompareTab:
         self.model_states = gr.HTML(compare_models.models_html(self.workbench, names), elem_id="model-states")
         self.timesteps = _slider(TIMESTEPS, "Timesteps", "timesteps")
         self.noises = _slider(NOISES, "Noise draws", "noises")
+        self.adaptive = gr.Checkbox(
+            False, label="Stop as soon as the captions are told apart", info=STOP_EARLY, elem_id="adaptive"
+        )
         self.seed = gr.Number(SEED.default, label="Seed", info=SEED.meaning, precision=0, elem_id="seed")
         self.region = gr.Dropdown(
             [(f"{name}: {words}", name) for name, words in REGIONS.items()],
@@ -183,7 +191,7 @@ class CompareTab:
         return [*self.inputs, self.address]
 
     def _wire(self) -> None:
-        spend = [self.timesteps, self.noises, self.seed, *self.as_scored]
+        spend = [self.timesteps, self.noises, self.adaptive, self.seed, *self.as_scored]
         self.inputs: list[Any] = [self.picture, *self.captions, *spend, *self.models]
         self.outputs = [
             self.message, self.answer, *self.evidence.outputs,
@@ -211,6 +219,8 @@ class CompareTab:
             scored.then(None, js=script("show_answer"), **PRIVATE)
             scored.then(**describe)
         self.answer.change(None, js=script("mark_fresh"), **PRIVATE)
+        spent, usual = [self.adaptive, self.noises], [usual_noises(False), usual_noises(True)]
+        self.adaptive.input(None, spent, self.noises, js=script_with("noises_at_most", *usual), **PRIVATE)
         self.swap.click(None, self.captions, self.captions, js=script("swap"), **PRIVATE)
         gr.on([field.change for field in self.inputs], None, js=script("mark_stale"), **PRIVATE)
         edits = [self.swap.click, self.picture.clear, *(field.input for field in (*self.models, self.region))]
@@ -253,6 +263,7 @@ class CompareTab:
             models=[filled[model] for model in self.models],
             timesteps=filled[self.timesteps],
             noises=filled[self.noises],
+            adaptive=filled[self.adaptive],
             seed=filled[self.seed],
             region=filled[self.region],
             timestep_range=filled[self.timestep_range],

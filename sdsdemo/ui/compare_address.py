@@ -54,7 +54,7 @@ class CompareAddress:
         beyond = [ROWS.format(name, rows) for name in form.models[rows:]]
         form = replace(form, models=form.models[:rows], remarks=(*form.remarks, *beyond))
         models = [*form.models, *[None] * (rows - len(form.models))]
-        settings = [form.timesteps, form.noises, form.seed, form.region, form.timestep_range]
+        settings = [form.timesteps, form.noises, form.adaptive, form.seed, form.region, form.timestep_range]
         return [form.image, *form.captions, *settings, *self._rows(models), self._html(form, example)], form
 
     def html(self, form: Form) -> str:

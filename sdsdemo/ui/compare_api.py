@@ -11,7 +11,7 @@ import gradio as gr
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.answers import AnswersRecord
-from sdsdemo.settings import NOISES, REGIONS, SEED, TIMESTEPS
+from sdsdemo.settings import REGIONS, SEED, TIMESTEPS, usual_noises
 from sdsdemo.ui import compare_logic
 from sdsdemo.ui.compare_form import Form
 from sdsdemo.ui.examples import ShownExample
@@ -32,14 +32,20 @@ class ScoreApi:
         captions = gr.JSON(label="Captions: a list of two or more texts", visible=False)
         models = gr.JSON(list(self.workbench.settings.models), label="Models: a list of names", visible=False)
         timesteps = gr.Number(TIMESTEPS.default, label="Timesteps", visible=False)
-        noises = gr.Number(NOISES.default, label="Noise draws", visible=False)
+        usual = f"{usual_noises(False)}, or {usual_noises(True)} where scoring is adaptive"
+        noises = gr.Number(label=f"Noise draws; by default {usual}", visible=False)
         seed = gr.Number(SEED.default, label="Seed", visible=False)
         region = gr.Textbox("crop", label=f"Region: {', '.join(REGIONS)}", visible=False)
         span = gr.JSON(label="Timestep range: a list of two numbers, or nothing", visible=False)
+        adaptive = gr.Checkbox(
+            False,
+            label="Adaptive: stop as soon as the captions are told apart; noise draws are the most",
+            visible=False,
+        )
         result = gr.JSON(label="The same answer as score --json", visible=False)
         gr.Button(visible=False).click(
             self.score,
-            [image, captions, models, timesteps, noises, seed, region, span],
+            [image, captions, models, timesteps, noises, seed, region, span, adaptive],
             result,
             api_name="score",
             api_description="Scores one picture against two or more captions with every model named.",
@@ -53,10 +59,11 @@ class ScoreApi:
         captions: list[str],
         models: list[str],
         timesteps: float,
-        noises: float,
+        noises: float | None,
         seed: float,
         region: str = "crop",
         timestep_range: list[float] | None = None,
+        adaptive: bool = False,
     ) -> AnswersRecord:
         """Scores one picture against two or more captions with every model named, as `score --json` does."""
         form = Form(
@@ -64,7 +71,8 @@ class ScoreApi:
             captions=captions,
             models=models,
             timesteps=timesteps,
-            noises=noises,
+            noises=usual_noises(bool(adaptive)) if noises is None else noises,
+            adaptive=adaptive,
             seed=seed,
             region=region,
             timestep_range=timestep_range,

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from sdsdemo.app.workbench import Workbench
-from sdsdemo.errors import UserError
-from sdsdemo.settings import LIMITS, NOISES, SEED, TIMESTEPS, Knob, budget, typed_range
+from sdsdemo.errors import UserError, quoted
+from sdsdemo.settings import LIMITS, NOISES, SEED, TIMESTEPS, Knob, budget, typed_range, usual_noises
+from sdsdemo.types import Budget
 from sdsdemo.ui import address
 from sdsdemo.ui.address import Query
 from sdsdemo.ui.examples import ShownExample
 
 KNOBS: Mapping[str, Knob] = {"timesteps": TIMESTEPS, "noises": NOISES, "seed": SEED}
 CALLED = {"timesteps": "Timesteps", "noises": "Noise draws", "seed": "Seed"}
-USUAL = {name: knob.default for name, knob in KNOBS.items()} | {"region": "crop"}
+USUAL: Mapping[str, Any] = {name: knob.default for name, knob in KNOBS.items()} | {"adaptive": False, "region": "crop"}
 NO_PICTURE = (
     "This link has captions and no picture, since a visitor's own picture is never in a link: add one and press Score."
 )
@@ -37,10 +38,25 @@ class Form:
     region: Any = "crop"
     timestep_range: Any = None
     """Two numbers, or a text with them; empty for the range on each model's card."""
+    adaptive: Any = False
+    """Whether to stop as soon as the captions are told apart; `noises` is then the most."""
     remarks: tuple[str, ...] = ()
     """Sentences about what of a URL was left out, or needs the visitor."""
     asks: bool = True
     """Whether a URL asks for an answer at once."""
+
+    def budget(self) -> Budget:
+        """The settings, checked. Raises `UserError`."""
+        if not isinstance(self.adaptive, bool):
+            raise UserError(f"Adaptive must be true or false; it was {quoted(self.adaptive)}.")
+        return budget(
+            self.timesteps,
+            self.noises,
+            self.seed,
+            region=self.region,
+            timestep_range=self.timestep_range,
+            adaptive=self.adaptive,
+        )
 
 
 def query_of(form: Form, example: ShownExample | None, usual_models: Sequence[str] = ()) -> str:
@@ -58,7 +74,7 @@ def query_of(form: Form, example: ShownExample | None, usual_models: Sequence[st
         "models": "" if models == list(usual_models) else ",".join(models),
         **{name: getattr(form, name) for name in (*USUAL, "timestep_range")},
     }
-    return address.write("compare", values, USUAL)
+    return address.write("compare", values, _usual(bool(form.adaptive)))
 
 
 def form_of_address(
@@ -81,13 +97,15 @@ def form_of_address(
     if example and not any(captions):
         captions = list(example.captions)
     models, specs = _models(query, workbench)
-    settings = {name: _setting(query, name) for name in (*KNOBS, "region", "timestep_range")}
+    adaptive = query.choice("adaptive", ("on", "off"), "off", "it must be on or off") == "on"
+    settings = {name: _setting(query, name, adaptive) for name in (*KNOBS, "region", "timestep_range")}
     lacks = () if example else (NO_PICTURE if is_upload else OTHER_PICTURE,)
     form = Form(
         image=str(example.path) if example else None,
         captions=captions,
         models=models,
         **settings,
+        adaptive=adaptive,
         remarks=(*query.left_out, *lacks, *map(SPEC.format, specs)),
         asks=bool(example) and not specs,
     )
@@ -153,13 +171,18 @@ def _models(query: Query, workbench: Workbench) -> tuple[tuple[str, ...], list[s
     return tuple(known[: LIMITS.models]) or tuple(workbench.settings.models), specs
 
 
-def _setting(query: Query, name: str) -> Any:
+def _usual(adaptive: bool) -> Mapping[str, Any]:
+    """The settings that a URL need not name."""
+    return {**USUAL, "noises": usual_noises(adaptive)}
+
+
+def _setting(query: Query, name: str, adaptive: bool) -> Any:
     """A setting of the budget; its default if the URL has none, or an invalid one."""
-    usual = USUAL.get(name, "")
+    usual = _usual(adaptive).get(name, "")
     try:
         text = query.text(name, address.LONGEST)
         value: Any = _whole(text, name) if text and name in KNOBS else text or usual
-        spend = budget(**{name: value})
+        spend = budget(**({"noises": usual_noises(adaptive)} | {name: value}), adaptive=adaptive)
     except UserError as error:
         query.leave_out(name, str(error))
         return usual

@@ -34,6 +34,10 @@ ONE_SCALE = (
     "All dots share one scale: halfway to a letter is the model's typical difference, its median over {pictures} "
     "stored pictures. A whisker is two standard errors on either side."
 )
+EARLY_WHISKER = (
+    "Where scoring may stop early, a whisker is as long as a decision asks: the captions are told apart once it leaves "
+    "the middle."
+)
 SAME_PROBLEM = "The same as for {}."
 OWN_SCALE = "Nothing is stored about {names} yet, so the dot shows the side alone."
 
@@ -185,16 +189,14 @@ def _row(answer: Answer, truth: int | None, typical: Find) -> dict[str, Any]:
     if preference.note and preference.note not in answer.notes and not answer.of:
         row["notes"].append(preference.note)
     what, direction = DIRECTION[scores.kind]
-    of = f" of {answer.of}" if answer.of else ""
-    spent = f"{scores.evidence.evaluations}{of} denoiser calls, " if scores.evidence else ""
     return row | {
         "what": what,
         "direction": direction,
-        "cost": f"{spent}{_seconds(scores.seconds)}",
+        "cost": f"{_spent(answer)}{_seconds(scores.seconds)}",
         "scores": _bars(scores),
         "verdict": _so_far(preference) if answer.of else _verdict(preference, truth),
         "difference": _difference(preference),
-        "pull": _pull(preference, truth, typical(answer.card.name)),
+        "pull": _pull(preference, truth, typical(answer.card.name), _whisker(answer)),
     }
 
 
@@ -223,13 +225,35 @@ def _difference(preference: Preference) -> dict[str, Any] | None:
     }
 
 
-def _pull(preference: Preference, truth: int | None, typical: Typical | None) -> dict[str, Any] | None:
+def _spent(answer: Answer) -> str:
+    """What a denoising score cost so far, and of how much."""
+    evidence = answer.scores.evidence if answer.scores else None
+    if evidence is None:
+        return ""
+    if _stops_early(answer):
+        return f"{evidence.evaluations} of at most {evidence.loss_ICTN[0].size} denoiser calls, "
+    return f"{evidence.evaluations}{f' of {answer.of}' if answer.of else ''} denoiser calls, "
+
+
+def _stops_early(answer: Answer) -> bool:
+    return bool(answer.scores and answer.scores.evidence and answer.scores.evidence.rounds_IC is not None)
+
+
+def _whisker(answer: Answer) -> float:
+    """Half its length: two standard errors, or the difference that a decision takes where it may come early."""
+    preference = answer.preference
+    assert preference is not None
+    error = preference.needed if _stops_early(answer) else 2 * (preference.stderr or 0.0)
+    return error if error is not None and math.isfinite(error) else 0.0
+
+
+def _pull(preference: Preference, truth: int | None, typical: Typical | None, whisker: float) -> dict[str, Any] | None:
     """Where the dot and its whisker are between A (0 %) and B (100 %); None if neither is preferred."""
     if preference.preferred not in (0, 1) or preference.difference is None:
         return None
     signed = preference.difference * (-1 if preference.preferred == 0 else 1)
     unit = typical.difference if typical else abs(signed)
-    error = 2 * (preference.stderr or 0.0) if _finite(preference.stderr) and typical else 0.0
+    error = whisker if typical else 0.0
     low, high = _place(signed - error, unit), _place(signed + error, unit)
     return {
         "side": preference.preferred,
@@ -256,6 +280,7 @@ def _scale(answers: Sequence[Answer], typical: Find) -> list[str]:
     counts = sorted({of.pictures for of in found.values() if of})
     own = [title for title, of in found.items() if not of]
     sentences = [ONE_SCALE.format(pictures=" or ".join(f"{n:,}" for n in counts))] if counts else []
+    sentences += [EARLY_WHISKER] if counts and any(map(_stops_early, answers)) else []
     return sentences + ([OWN_SCALE.format(names=" and ".join(own))] if own else [])
 
 

@@ -17,11 +17,12 @@ from PIL.Image import Image
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.captions.cleaning import cleaning_notes
 from sdsdemo.captions.validation import check_captions
+from sdsdemo.core.adaptive import shared_draws
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation import loss_charts as plots
 from sdsdemo.evaluation.answers import AnswersRecord, answers_as_dict
 from sdsdemo.settings import LIMITS, budget
-from sdsdemo.types import Answer, Budget, Card
+from sdsdemo.types import Answer, Budget, Card, Evidence
 from sdsdemo.ui import answer_file, compare_html, denoising_view, typical
 from sdsdemo.ui.compare_form import Form
 from sdsdemo.ui.compare_models import Suggestion, find_suggestion
@@ -114,8 +115,7 @@ def ask(workbench: Workbench, examples: Sequence[ShownExample], form: Form, find
         raise UserError(f"Choose at most {LIMITS.models} models; there were {len(models)}.")
     for name in models:
         workbench.card(name)
-    spend = budget(form.timesteps, form.noises, form.seed, region=form.region, timestep_range=form.timestep_range)
-    path = Path(form.image)
+    spend, path = form.budget(), Path(form.image)
     opened = open_upload(path)
     return Question(
         image_name=path.name,
@@ -173,17 +173,20 @@ def stored_view(example: ShownExample, answers: Sequence[Answer], context: Conte
 
 def curves_of(answers: Sequence[Answer]) -> list[plots.Curves]:
     """The data for the charts, from every answer based on denoising losses."""
-    return [
-        plots.Curves(
-            model=answer.card.title,
-            timestep_T=answer.scores.evidence.timestep_T,
-            loss_CTN=answer.scores.evidence.loss_ICTN[0],
-            space=answer.scores.evidence.space,
-            antithetic=answer.scores.evidence.antithetic,
-        )
-        for answer in answers
-        if answer.scores and answer.scores.evidence
-    ]
+    found = [(answer.card.title, answer.scores.evidence) for answer in answers if answer.scores]
+    return [_curves(title, evidence) for title, evidence in found if evidence]
+
+
+def _curves(title: str, evidence: Evidence) -> plots.Curves:
+    """Over the draws that all captions got."""
+    draws, antithetic = shared_draws(evidence, range(evidence.loss_ICTN.shape[1]))
+    return plots.Curves(
+        model=title,
+        timestep_T=evidence.timestep_T,
+        loss_CTN=evidence.loss_ICTN[0, ..., :draws],
+        space=evidence.space,
+        antithetic=antithetic,
+    )
 
 
 def _answers(workbench: Workbench, question: Question, context: Context) -> Iterator[View]:
@@ -280,7 +283,7 @@ def _budget_of(answers: Sequence[Answer]) -> Budget:
     for answer in answers:
         if answer.scores and (evidence := answer.scores.evidence):
             _, _, timesteps, noises = evidence.loss_ICTN.shape
-            return budget(timesteps, noises, evidence.seed)
+            return budget(timesteps, noises, evidence.seed, adaptive=evidence.rounds_IC is not None)
     return budget()
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from sdsdemo.core.adaptive import by_timestep, shared_draws
 from sdsdemo.core.maps import place_differences, signed_map
 from sdsdemo.evaluation.limits import MAP_LEGEND
 from sdsdemo.types import Answer, Denoised, Evidence
@@ -41,7 +42,7 @@ def _panel(answer: Answer, captions: int, with_maps: bool) -> dict[str, Any]:
     denoised, evidence = answer.denoised, answer.scores.evidence if answer.scores else None
     assert denoised is not None
     assert evidence is not None
-    loss_CS = evidence.loss_ICTN[0].astype(np.float64).mean(axis=2)[:, denoised.position_S]
+    loss_CS = by_timestep(evidence.loss_ICTN, evidence.rounds_IC)[0][:, denoised.position_S]
     tiles = [
         _tile("noised", "With noise", "what the model is given", denoised.noised_S),
         *(
@@ -54,7 +55,7 @@ def _panel(answer: Answer, captions: int, with_maps: bool) -> dict[str, Any]:
         "title": answer.card.title,
         "clean": strip(denoised.clean[None]),
         "tiles": tiles,
-        "maps": _maps(denoised, evidence.antithetic) if with_maps and captions > 1 else None,
+        "maps": _maps(denoised, *shared_draws(evidence, (0, 1))) if with_maps and captions > 1 else None,
         "count": len(denoised.timestep_S),
         "first": _most_telling(loss_CS),
         "timesteps": denoised.timestep_S.tolist(),
@@ -105,11 +106,15 @@ def _left_out(denoised: Denoised, evidence: Evidence) -> str:
     )
 
 
-def _maps(denoised: Denoised, antithetic: bool = False) -> dict[str, Any]:
-    """The signed difference at each timestep that is shown, and over all of them where it passes the test."""
-    difference_TNHW = place_differences(denoised.error_CTNHW[0], denoised.error_CTNHW[1])
+def _maps(denoised: Denoised, draws: int, antithetic: bool) -> dict[str, Any]:
+    """The signed difference at each timestep that is shown, and over all of them where it passes the test.
+
+    draws: those that both captions got. antithetic: whether they are pairs of opposites.
+    """
+    error_CTNHW = denoised.error_CTNHW[:2, :, :draws]
+    difference_TNHW = place_differences(*error_CTNHW)
     mean_SHW = difference_TNHW.mean(axis=1)[denoised.position_S]
-    overall = signed_map(denoised.error_CTNHW[0], denoised.error_CTNHW[1], antithetic=antithetic)
+    overall = signed_map(*error_CTNHW, antithetic=antithetic)
     found_HW = np.where(overall.found_HW, overall.mean_HW, 0.0)
     return {
         "strip": _map_strip(mean_SHW),

@@ -51,13 +51,13 @@ def rounds(scores: Scores) -> np.ndarray:
 
 
 def biased(scorer: DiffusionScorer, monkeypatch: pytest.MonkeyPatch, by_caption: list[float]) -> None:
-    """A denoiser whose output is off by a constant for each caption."""
+    """A denoiser whose output is off by a constant for each caption, and by none for the empty one."""
     model = scorer.model
     condition_C = model.encode_prompts(CAPTIONS[: len(by_caption)])
 
     def denoise(noisy_B: torch.Tensor, timestep_B: torch.Tensor, condition_B: Any) -> torch.Tensor:
-        own_B = [next(c for c, known in enumerate(condition_C) if torch.equal(known, one)) for one in condition_B]
-        off_B = torch.tensor([by_caption[c] for c in own_B])
+        known_B = [[torch.equal(known, one) for known in condition_C] for one in condition_B]
+        off_B = torch.tensor([by_caption[known.index(True)] if any(known) else 0.0 for known in known_B])
         return noisy_B * 0.9 + off_B[:, None, None, None]
 
     monkeypatch.setattr(model, "denoise", denoise)
@@ -83,6 +83,52 @@ def test_a_clear_case_ends_at_the_first_look(scorer: DiffusionScorer, monkeypatc
     assert evidence(scores).evaluations == 2 * BUDGET.timesteps
     found = decide(scores)
     assert (found.preferred, found.decided) == (0, True)
+
+
+def shown(scorer: DiffusionScorer, captions: list[str], spend: Budget = BUDGET, **options: Any) -> Any:
+    return scorer.score_and_show(twins.picture(), captions, spend, most=1.0, free=60.0, **options)
+
+
+def test_what_is_shown_of_an_early_end_is_what_was_computed(
+    scorer: DiffusionScorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    biased(scorer, monkeypatch, [0.0, 3.0])
+    monkeypatch.setattr("sdsdemo.core.adaptive.BOUNDS", (1.5,) * 5)
+    scores, denoised = shown(scorer, CAPTIONS[:2])
+    np.testing.assert_array_equal(scores.score_IC, scorer.score([twins.picture()], CAPTIONS[:2], BUDGET).score_IC)
+    assert rounds(scores).tolist() == [[1, 1]]
+    np.testing.assert_allclose(
+        denoised.error_CTNHW.mean(axis=(3, 4)), evidence(scores).loss_ICTN[0, :, :, :1], rtol=1e-5
+    )
+    _, whole = shown(scorer, CAPTIONS[:2], replace(BUDGET, adaptive=False))
+    np.testing.assert_array_equal(denoised.guess_CS, whole.guess_CS)
+
+
+def test_places_of_a_caption_that_left_have_no_errors(scorer: DiffusionScorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    biased(scorer, monkeypatch, [0.0, 0.0001, 9.0])
+    monkeypatch.setattr("sdsdemo.core.adaptive.BOUNDS", (3.0, *(1e9,) * 4))
+    scores, denoised = shown(scorer, CAPTIONS)
+    assert rounds(scores).tolist() == [[8, 8, 1]]
+    found = np.isfinite(denoised.error_CTNHW).all(axis=(1, 3, 4))
+    assert found.tolist() == [[True] * 8, [True] * 8, [True] + [False] * 7]
+    np.testing.assert_allclose(denoised.error_CTNHW.mean(axis=(3, 4)), evidence(scores).loss_ICTN[0], rtol=1e-5)
+
+
+def test_a_watched_score_is_seen_between_looks_and_ends_the_same(
+    scorer: DiffusionScorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    biased(scorer, monkeypatch, [1.0, -1.0])
+    monkeypatch.setattr("sdsdemo.core.adaptive.BOUNDS", (1e9,) * 5)
+    plain = scorer.score([twins.picture()], CAPTIONS[:2], BUDGET)
+    scorer.micro_batch = 4
+    seen: list[Scores] = []
+    scores, _ = shown(scorer, CAPTIONS[:2], watch=seen.append)
+    assert [rounds(part).tolist() for part in seen] == [[[n, n]] for n in (1, 2, 4, 6)], "pairs, and not the last"
+    assert [evidence(part).evaluations for part in seen] == [2 * BUDGET.timesteps * n for n in (1, 2, 4, 6)]
+    assert all(decide(part).needed for part in seen[1:])
+    for part in seen:
+        assert np.isfinite(evidence(part).loss_ICTN[0]).all(axis=(0, 1)).sum() == rounds(part)[0, 0], "as it was then"
+    np.testing.assert_allclose(scores.score_IC, plain.score_IC, rtol=1e-4)
 
 
 def test_a_case_without_a_difference_spends_it_all(scorer: DiffusionScorer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from sdsdemo.app.run_registry import RunRegistry
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.evaluation.catalogue import DECIDED, OF_SEVERAL, ORDER, SECONDARY_KINDS, TAG_KINDS, WHO, Catalogue
 from sdsdemo.finetuning.recipe import PRESETS
-from sdsdemo.settings import ASSETS, LIMITS, Settings
+from sdsdemo.settings import ASSETS, LIMITS, Settings, usual_noises
 from sdsdemo.ui import address, browse_address, compare_form, recipe_address
 from sdsdemo.ui.address import Query
 from sdsdemo.ui.browse_filters import FilterValues
@@ -72,13 +72,26 @@ def test_a_question_is_read_back_without_what_is_usual(example_assets: Path) -> 
     for form in (
         replace(first, captions=("one & <b>", "two=2"), seed=7, timestep_range="0.2 0.8", region="pad"),
         replace(first, models=("mini-clip", None, "mini-diffusion"), timesteps=3, noises=1),
+        replace(first, adaptive=True, noises=4),
+        replace(first, adaptive=True, noises=16),
     ):
         found, example = form_of_address(workbench, examples, Query("compare", query_of(form, examples[1], SHOWN))) or (
             pytest.fail("it asks for something")
         )
         assert example is examples[1]
         assert query_of(found, example, SHOWN) == query_of(form, examples[1], SHOWN)
+        assert (found.noises, found.adaptive) == (form.noises, form.adaptive)
         assert not found.remarks
+
+
+def test_a_link_that_stops_early_has_the_draws_of_the_command(example_assets: Path) -> None:
+    found, _ = form_of_address(fake_workbench(), read_examples(example_assets), {"a": "one", "adaptive": "on"}) or (
+        pytest.fail("it asks for something")
+    )
+    assert (found.noises, found.adaptive) == (usual_noises(True), True)
+    for bad, said in [({"adaptive": "yes"}, "on or off"), ({"adaptive": "on", "noises": "5"}, "even number")]:
+        found, _ = form_of_address(fake_workbench(), [], {"a": "one", **bad}) or pytest.fail("it asks for something")
+        assert said in found.remarks[0]
 
 
 def test_a_visitor_s_own_picture_is_nowhere_in_a_query() -> None:

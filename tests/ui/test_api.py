@@ -17,7 +17,7 @@ from PIL import Image
 
 from sdsdemo.evaluation.answers import answers_as_dict
 from sdsdemo.models.images import open_image
-from sdsdemo.settings import LIMITS, TIMESTEPS, budget
+from sdsdemo.settings import LIMITS, TIMESTEPS, budget, usual_noises
 from sdsdemo.ui import compare_logic
 from sdsdemo.ui.compare_form import Form
 from sdsdemo.ui.examples import read_examples
@@ -55,6 +55,21 @@ def test_models_and_budget_have_defaults_and_names(client, served, picture):
     got = client.predict(image=handle_file(picture), captions=[*CAPTIONS, "a third one"], api_name="/score")
     assert [entry["model"] for entry in got["models"]] == list(served.workbench.settings.models)
     assert len(got["models"][0]["scores"]) == 3
+
+
+def test_stopping_early_reaches_the_budget(client, picture):
+    ask = {
+        "image": handle_file(picture),
+        "captions": CAPTIONS,
+        "models": MODELS,
+        "adaptive": True,
+        "api_name": "/score",
+    }
+    spent = [entry["evidence"]["noises"] for entry in client.predict(**ask)["models"] if "evidence" in entry]
+    assert spent
+    assert set(spent) == {usual_noises(True)}
+    with pytest.raises(AppError, match="even number of noise draws; it was 1"):
+        client.predict(**ask, noises=1)
 
 
 def test_score_is_the_only_public_endpoint(client):

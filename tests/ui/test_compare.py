@@ -79,6 +79,8 @@ def losses_of(answer: Answer) -> np.ndarray:
         ({"timesteps": 2.5}, "Timesteps"),
         ({"noises": 0}, "Noise draws"),
         ({"noises": None}, "Noise draws"),
+        ({"noises": 1, "adaptive": True}, "even number of noise draws; it was 1"),
+        ({"adaptive": "yes"}, "true or false"),
         ({"seed": -1}, "Seed"),
         ({"region": "stretch"}, "region"),
         ({"timestep_range": "0.8 0.2"}, "such as 0.2 0.8"),

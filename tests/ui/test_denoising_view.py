@@ -59,7 +59,7 @@ def test_a_map_is_blue_where_a_is_closer_and_orange_where_b_is() -> None:
     error_CTNHW = np.full((2, 5, 4, 4, 4), 0.5)
     error_CTNHW[1, ..., 0, 0] = 0.9  # b errs more here: a is closer
     error_CTNHW[0, ..., 3, 3] = 0.9
-    maps = denoising_view._maps(shown(with_errors(answer_of(), error_CTNHW)))
+    maps = denoising_view._maps(shown(with_errors(answer_of(), error_CTNHW)), 4, antithetic=False)
     strip = picture(maps["strip"])
     assert strip.shape == (4, 20, 4)
     for s in range(5):
@@ -73,7 +73,7 @@ def test_the_map_over_all_timesteps_shows_only_what_passes_the_test() -> None:
     rng = np.random.default_rng(3)
     error_CTNHW = 1 + 0.1 * rng.standard_normal((2, 8, 4, 4, 4))
     error_CTNHW[1, ..., 1, 2] += 0.5
-    maps = denoising_view._maps(shown(with_errors(answer_of(8), error_CTNHW)))
+    maps = denoising_view._maps(shown(with_errors(answer_of(8), error_CTNHW)), 4, antithetic=False)
     seen = picture(maps["overall"])[..., 3] > 0
     assert seen[1, 2]
     assert seen.sum() == maps["found"] < 5
@@ -127,7 +127,9 @@ def test_a_single_draw_says_what_a_test_needs() -> None:
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_errors_that_are_no_numbers_give_an_empty_map(value: float) -> None:
     answer = answer_of()
-    maps = denoising_view._maps(shown(with_errors(answer, np.full_like(shown(answer).error_CTNHW, value))))
+    maps = denoising_view._maps(
+        shown(with_errors(answer, np.full_like(shown(answer).error_CTNHW, value))), 4, antithetic=False
+    )
     assert (picture(maps["strip"])[..., 3] == 0).all()
     assert maps["found"] == 0
 

@@ -49,7 +49,8 @@ the number as well (ui/request_order.py), so that what it streams and remembers 
   /* As the page shows it: a script that took the fields as inputs would make Gradio report changes for ever. */
   const formNow = () => new Map([
     ['picture', document.querySelector('#picture img')?.getAttribute('src')],
-    ...[...document.querySelectorAll(FIELDS)].map((field) => [`${field.closest('[id]').id} ${field.type}`, field.value]),
+    ...[...document.querySelectorAll(FIELDS)].map((field) => [
+      `${field.closest('[id]').id} ${field.type}`, field.type === 'checkbox' ? field.checked : field.value]),
   ]);
   /* Settings are on the page only once they have been opened: those that were not there are as they were, unless edited. */
   const isSame = (before, now) => [...before].every(([name, value]) => !now.has(name) || now.get(name) === value);
