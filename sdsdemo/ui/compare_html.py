@@ -239,21 +239,27 @@ def _stops_early(answer: Answer) -> bool:
     return bool(answer.scores and answer.scores.evidence and answer.scores.evidence.rounds_IC is not None)
 
 
-def _whisker(answer: Answer) -> float:
-    """Half its length: two standard errors, or the difference that a decision takes where it may come early."""
-    preference = answer.preference
-    assert preference is not None
-    error = preference.needed if _stops_early(answer) else 2 * (preference.stderr or 0.0)
-    return error if error is not None and math.isfinite(error) else 0.0
+def _whisker(answer: Answer) -> float | None:
+    """Half its length where scoring may stop early: the difference that a decision takes; None for the usual length."""
+    if not _stops_early(answer) or answer.preference is None:
+        return None
+    needed = answer.preference.needed
+    return needed if needed is not None and math.isfinite(needed) else 0.0
 
 
-def _pull(preference: Preference, truth: int | None, typical: Typical | None, whisker: float) -> dict[str, Any] | None:
-    """Where the dot and its whisker are between A (0 %) and B (100 %); None if neither is preferred."""
+def _pull(
+    preference: Preference, truth: int | None, typical: Typical | None, whisker: float | None = None
+) -> dict[str, Any] | None:
+    """Where the dot and its whisker are between A (0 %) and B (100 %); None if neither is preferred.
+
+    whisker: half its length; two standard errors unless given.
+    """
     if preference.preferred not in (0, 1) or preference.difference is None:
         return None
     signed = preference.difference * (-1 if preference.preferred == 0 else 1)
     unit = typical.difference if typical else abs(signed)
-    error = whisker if typical else 0.0
+    usual = 2 * (preference.stderr or 0.0) if _finite(preference.stderr) else 0.0
+    error = (usual if whisker is None else whisker) if typical else 0.0
     low, high = _place(signed - error, unit), _place(signed + error, unit)
     return {
         "side": preference.preferred,

@@ -16,7 +16,7 @@ from sdsdemo.core.decision import decide
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.run import evaluate
 from sdsdemo.evaluation.store import read_run
-from sdsdemo.models import cards, open_scorer
+from sdsdemo.models import adaptive_scoring, cards, open_scorer
 from sdsdemo.models.adaptive_scoring import adaptive_losses
 from sdsdemo.models.diffusion_scorer import DiffusionScorer
 from sdsdemo.settings import budget
@@ -106,7 +106,7 @@ def test_what_is_shown_of_an_early_end_is_what_was_computed(
 
 def test_places_of_a_caption_that_left_have_no_errors(scorer: DiffusionScorer, monkeypatch: pytest.MonkeyPatch) -> None:
     biased(scorer, monkeypatch, [0.0, 0.0001, 9.0])
-    monkeypatch.setattr("sdsdemo.core.adaptive.BOUNDS", (3.0, *(1e9,) * 4))
+    monkeypatch.setattr(adaptive_scoring, "remaining", lambda loss: sorted(np.argsort(loss.mean(axis=(1, 2)))[:2]))
     scores, denoised = shown(scorer, CAPTIONS)
     assert rounds(scores).tolist() == [[8, 8, 1]]
     found = np.isfinite(denoised.error_CTNHW).all(axis=(1, 3, 4))
