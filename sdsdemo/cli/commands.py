@@ -151,7 +151,15 @@ def as_text(answer: Mapping[str, Any]) -> str:
     captions = [f"{label}  {caption}" for label, caption in zip(labels, answer["captions"], strict=True)]
     notes = [*answer.get("notes", ())]
     notes += [f"{entry['model']}: {note}" for entry in answer["models"] for note in entry.get("notes", ())]
+    notes += [_spent(entry) for entry in answer["models"] if "rounds" in entry.get("evidence", ())]
     return "\n".join([*captions, "", *table, *([""] if notes else []), *notes])
+
+
+def _spent(entry: Mapping[str, Any]) -> str:
+    """What adaptive scoring took, and what it might have taken."""
+    found = entry["evidence"]
+    most = found["noises"] * len(found["timesteps"]) * len(found["rounds"])
+    return f"{entry['model']}: {found['unet_evaluations']} of at most {most} evaluations of its denoiser."
 
 
 def list_models(workbench: Workbench) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from sdsdemo.data.mini.truth import read_claim, truth_of
 from sdsdemo.data.mini.word_changes import changes_of as changes_in_mini
 from sdsdemo.errors import UserError
 from sdsdemo.settings import LIMITS, NOISES, TIMESTEPS
-from sdsdemo.types import Card, Preference
+from sdsdemo.types import Budget, Card, Preference
 from sdsdemo.ui.compare_api import AT_ONCE
 from sdsdemo.ui.compare_html import LETTERS
 from sdsdemo.ui.compare_logic import OUR_FAULT, Question
@@ -156,6 +156,7 @@ def _rows(
     workbench: Workbench, question: Question, caption: str, changes: Sequence[Change]
 ) -> Iterator[tuple[list[Row], bool]]:
     """The rows so far, after every few captions; and whether all is done."""
+    question = replace(question, budget=_for_each_change(question.budget))
     rows = [
         Row(card=workbench.card(name), problem=_wait(workbench.card(name), question, len(changes)))
         for name in question.models
@@ -174,6 +175,11 @@ def _rows(
                 rows[k] = replace(rows[k], preferences=(*rows[k].preferences, *found))
             yield rows, False
     yield rows, True
+
+
+def _for_each_change(spend: Budget) -> Budget:
+    """Stopping early looks for the best of all captions; here each change has a verdict of its own, for the usual cost."""
+    return replace(spend, adaptive=False, noises=min(spend.noises, NOISES.default)) if spend.adaptive else spend
 
 
 def _wait(card: Card, question: Question, count: int) -> str:

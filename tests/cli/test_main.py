@@ -64,6 +64,15 @@ def test_score_prints_one_json_object_with_a_score_for_each_caption(
     assert entry["preferred"] == max((0, 1), key=lambda k: entry["scores"][k])
 
 
+def test_adaptive_scoring_says_what_it_spent(picture: str, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["score", picture, *ASKED[:2], "--model", "mini-diffusion", "--model", "mini-clip", "--timesteps", "4"]
+    _, out, _ = said(capsys, *asked, "--adaptive")
+    (spent,) = re.findall(r"mini-diffusion: (\d+) of at most 128 evaluations", out)
+    assert int(spent) in {2 * 4 * rounds for rounds in (1, 2, 4, 8, 16)}
+    assert "mini-clip:" not in out
+    assert "of at most" not in said(capsys, *asked)[1]
+
+
 def test_score_reads_as_a_table_with_directions(picture: str, capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = said(capsys, "score", picture, *ASKED, "--model", "mini-diffusion", "--timesteps", "2")
     assert "A  a red star" in out

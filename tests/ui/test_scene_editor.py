@@ -146,6 +146,20 @@ def test_every_change_is_judged_as_if_it_were_asked_alone(tmp_path):
             assert (found.preferred, found.decided) == (expected.preferred, expected.decided), change.text
 
 
+def test_stopping_early_leaves_every_change_its_own_verdict(tmp_path, monkeypatch):
+    bench, spent = fake_workbench(), []
+    _, form = CompareAddress(bench, [], None, ScenePictures()).open(
+        Query("compare", {"scene": TEXT, "a": CAPTIONS[0], "b": "a star", "adaptive": "on"}), 3
+    ) or (0, 0)
+    question = ask(bench, [], form, lambda image: None)
+    compare = bench.compare
+    monkeypatch.setattr(bench, "compare", lambda *asked: (spent.append(asked[3]), compare(*asked))[1])
+    for _ in word_changes._rows(bench, question, CAPTIONS[0], word_changes.changes_of(CAPTIONS[0])):
+        pass
+    assert question.budget.adaptive
+    assert {(spend.adaptive, spend.noises) for spend in spent} == {(False, 4)}
+
+
 def test_a_change_that_is_true_too_is_not_held_against_a_model():
     inside = read_sketch("sky~heart.blue.500.500.360~star.red.500.400.105")
     changes = {change.text for change in word_changes._false_changes("a red star inside a blue heart", inside)}
