@@ -178,7 +178,7 @@ def _rows(
 
 
 def _for_each_change(spend: Budget) -> Budget:
-    """Stopping early looks for the best of all captions; here each change has a verdict of its own, for the usual cost."""
+    """Stopping early finds the best of all captions; here each change gets a verdict of its own, for the usual cost."""
     return replace(spend, adaptive=False, noises=min(spend.noises, NOISES.default)) if spend.adaptive else spend
 
 

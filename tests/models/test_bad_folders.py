@@ -12,12 +12,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from sdsdemo.app.workbench import Workbench
 from sdsdemo.cli.main import main
 from sdsdemo.errors import UserError
 from sdsdemo.models import cards, open_scorer
 from sdsdemo.models.pipelines import check_pipeline, layout_of
 from sdsdemo.models.weights import stem_of
-from sdsdemo.settings import Settings
+from sdsdemo.settings import Settings, budget
+from sdsdemo.ui.compare_models import models_html
 from tests import twins
 from tests.models.families.pixart import PIXART_ALPHA
 from tests.models.families.sd3 import SD3
@@ -223,6 +225,16 @@ def test_a_scheduler_of_another_family_is_refused(where: str, folder: Path) -> N
     said = early(folder)
     assert f"The scheduler of {folder.name!r} is a {other}, which is none of its family" in said
     assert "restore scheduler/scheduler_config.json" in said
+
+
+def test_the_page_says_it_in_the_row_of_the_model(folder: Path) -> None:
+    weights_of(folder, "vae").unlink()
+    bench, spec = Workbench(ONLINE), f"diffusers:{folder}"
+    asked = (twins.picture(), ["a red star", "a blue star"], [spec], budget(2, 2))
+    (answer,) = bench.compare(*asked, show=0.4, live=True)
+    assert answer.problem == early(folder)
+    assert not answer.fault
+    assert f"The vae of &#39;{folder.name}&#39; is missing or broken" in models_html(bench, [spec])
 
 
 def test_the_shell_says_it_in_one_line_and_exits_with_2(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
