@@ -264,9 +264,13 @@ def test_a_folder_that_is_not_there_cannot_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("family", ["diffusers", "transformers", "vlm"])
 def test_a_path_that_leads_nowhere_is_named_as_it_was_given(family: str, tmp_path: Path) -> None:
-    state = cards.availability(cards.resolve(f"{family}:{tmp_path}/slip/none"), ONLINE)
+    card = cards.resolve(f"{family}:{tmp_path}/slip/none")
+    state = cards.availability(card, ONLINE)
     assert not state.can_run
     assert repr(f"{tmp_path}/slip/none") in state.reason
+    with pytest.raises(UserError) as said:
+        open_scorer(card, device="cpu")
+    assert str(said.value) == state.reason
 
 
 def test_fetching_downloads_what_is_missing_and_asks_the_disk_first(
