@@ -7,14 +7,18 @@ import os
 import sys
 from collections.abc import Sequence
 
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-os.environ.setdefault("GRADIO_SERVER_NAME", "0.0.0.0" if "SPACE_ID" in os.environ else "127.0.0.1")
-if "SPACE_ID" in os.environ:  # visitors' addresses are those that the Space's proxy names
-    os.environ.setdefault("FORWARDED_ALLOW_IPS", "*")
-
-from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError
+from sdsdemo.runtime.server_environment import prepare
+
+try:
+    TEMPORARY = prepare()  # before Gradio is imported
+except UserError as error:
+    print(f"app.py: {error}", file=sys.stderr)
+    sys.exit(2)
+
+from sdsdemo.app.janitor import janitor_of
+from sdsdemo.app.jobs import Jobs
+from sdsdemo.app.workbench import Workbench
 from sdsdemo.settings import Settings
 from sdsdemo.ui.page import build_page, launch_options
 
@@ -51,13 +55,15 @@ def serve(settings: Settings) -> None:
         raise UserError(
             f"Port {settings.port} is already in use. Stop what runs there, or add --port {settings.port + 1}."
         ) from error
+    janitor_of(jobs, TEMPORARY).start()
     print(f"\n  sdsdemo is ready: {address}\n  Stop it with Ctrl+C.\n", flush=True)
     demo.block_thread()
 
 
 try:
     settings = read_flags(sys.argv[1:] if __name__ == "__main__" else [])
-    demo = build_page(Workbench(settings), os.environ.get("SPACE_ID", ""))
+    jobs = Jobs(Workbench(settings))
+    demo = build_page(jobs.workbench, os.environ.get("SPACE_ID", ""), jobs=jobs)
     if __name__ == "__main__":
         serve(settings)
 except UserError as error:

@@ -20,9 +20,19 @@ ROOT = PACKAGE / "shipped" if (PACKAGE / "shipped").is_dir() else PACKAGE.parent
 """Folder of `assets` and `checkpoints`: in the installed package (the wheel carries them), or else the checkout."""
 ASSETS = ROOT / "assets"
 CHECKPOINTS = ROOT / "checkpoints"
-CACHE = Path("~/.cache/sdsdemo").expanduser()
 TRAIN_MINUTES, VARIANTS_MINUTES = 59, 26
 """How long `mini train all` and `mini variants` took on two cores; see docs/mini.md."""
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with `~` as the home that it names, or as it is where there is no such home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+CACHE = expanded("~/.cache/sdsdemo")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +118,8 @@ class Limits:
     uploaded_bytes: int = _limit(400_000_000, "Up to {} bytes may be uploaded from one address in ten minutes.")
     queue_of_address: int = _limit(200, "Up to {} requests from one address may wait for an answer.")
     image_formats: tuple[str, ...] = _limit(("PNG", "JPEG", "WEBP"), "Pictures are read as {}.")
+    temporary_hours: float = _limit(24, "A picture that was uploaded is deleted after {} hours.")
+    temporary_bytes: int = _limit(2_000_000_000, "Beyond {} bytes of uploaded pictures, the oldest are deleted.")
     loaded_mb: int = _limit(8_000, "Beyond {} MB of weights, the least recently used models are unloaded.")
 
 
@@ -118,34 +130,6 @@ LIMITS = Limits()
 class FineTuning:
     """Limits on a fine-tuning run, and on the cost of one started from the page."""
 
-    ranges: Mapping[str, tuple[float, float]] = field(
-        default_factory=lambda: {
-            "steps": (0, 1_000_000),
-            "batch": (2, 65_536),
-            "micro_batch": (0, 65_536),
-            "learning_rate": (1e-8, 1.0),
-            "warm_up": (0, 100_000),
-            "weight_decay": (0.0, 10.0),
-            "clip_norm": (1e-6, 1e6),
-            "ema": (0.0, 0.99999),
-            "wise_ft": (0.0, 1.0),
-            "lam": (0.0, 1e6),
-            "timestep_low": (0.0, 1.0),
-            "timestep_high": (0.0, 1.0),
-            "h_w_scale": (1e-6, 1e6),
-            "fitted_on": (2, 1_000_000),
-            "pool": (0, 10_000_000),
-            "teacher_timesteps": (1, 64),
-            "teacher_noises": (1, 16),
-            "sharpness": (1e-3, 1e3),
-            "seed": (0, 2**31 - 1),
-            "measure_every": (0, 1_000_000),
-            "keep_every": (1, 1_000_000),
-            "held_out": (20, 100_000),
-            "mislabelled": (0.0, 1.0),
-        }
-    )
-    """Lowest and highest value of each number in a recipe."""
     page_steps: int = _limit(2_000, "A fine-tuning run from the page may take up to {} steps.")
     page_batch: int = _limit(128, "A run from the page may use up to {} images per step.")
     page_pool: int = _limit(8_000, "A run from the page may train on up to {} images.")
@@ -264,8 +248,8 @@ class Settings:
             device=raw["SDSDEMO_DEVICE"],
             host=raw["GRADIO_SERVER_NAME"],
             port=int(raw["GRADIO_SERVER_PORT"]),
-            runs=Path(raw["SDSDEMO_RUNS"]).expanduser(),
-            cache=Path(raw["SDSDEMO_CACHE"]).expanduser(),
+            runs=expanded(raw["SDSDEMO_RUNS"]),
+            cache=expanded(raw["SDSDEMO_CACHE"]),
             precision=raw["SDSDEMO_PRECISION"].lower(),
             training=raw["SDSDEMO_TRAINING"].lower(),
             in_space=bool(environment.get("SPACE_ID")),

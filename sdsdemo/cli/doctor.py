@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.cli.wrapping import wrapped
 from sdsdemo.models.cards import megabytes
+from sdsdemo.runtime.homes import can_write
 from sdsdemo.settings import CHECKPOINTS, FINETUNING, LIMITS, NOISES, ROOT, SEED, TIMESTEPS, VARIABLES, limit_words
 
 PACKAGES = (
@@ -20,6 +23,13 @@ PACKAGES = (
     "pillow", "safetensors", "huggingface_hub",
 )  # fmt: skip
 ADVICE_PACKAGE = "{name} is not installed: run the set-up again (make setup, or pip install -r requirements.txt)."
+ADVICE_FOLDER = "{what} cannot be written to ({path}): {cure}."
+CURES = {
+    "cache": "runs of the Fine-tune tab cannot start until SDSDEMO_CACHE names one that can",
+    "temporary": "pictures cannot be uploaded until TMPDIR names one that can",
+    "weights": "weights cannot be downloaded until HF_HOME names one that can",
+}
+"""What does not work where a folder cannot be written to, and what to set."""
 ADVICE_DISK = "The disk has {free:.1f} GB left: real models take 1 to 10 GB each."
 LITTLE_DISK_GB = 2.0
 HANG = {"Models": " " * 23}
@@ -31,6 +41,7 @@ def examine(workbench: Workbench, environment: Mapping[str, str] = os.environ) -
     versions = {name: _version(name) for name in PACKAGES}
     cards = [_card(workbench, card) for card in workbench.cards()]
     free_gb = round(shutil.disk_usage(ROOT).free / 1e9, 1)
+    folders = _folders(workbench)
     shown = [card for card in cards if card["model"] in workbench.settings.models and not card["can_run"]]
     return {
         "python": platform.python_version(),
@@ -38,6 +49,7 @@ def examine(workbench: Workbench, environment: Mapping[str, str] = os.environ) -
         "processors": os.cpu_count(),
         "device": _device(),
         "free_disk_gb": free_gb,
+        "folders": folders,
         "hub_token": _has_token(),
         "versions": versions,
         "models": cards,
@@ -50,6 +62,11 @@ def examine(workbench: Workbench, environment: Mapping[str, str] = os.environ) -
         "limits": asdict(LIMITS) | FINETUNING.of_the_page,
         "advice": [
             *(ADVICE_PACKAGE.format(name=name) for name, found in versions.items() if found is None),
+            *(
+                ADVICE_FOLDER.format(what=f"The {name} folder", path=folder["path"], cure=CURES[name])
+                for name, folder in folders.items()
+                if not folder["can_write"]
+            ),
             *([ADVICE_DISK.format(free=free_gb)] if free_gb < LITTLE_DISK_GB else []),
             *(f"{card['model']}: {card['reason']} {card['next_step']}".strip() for card in shown),
         ],
@@ -64,6 +81,10 @@ def as_text(found: Mapping[str, Any], width: int) -> str:
             f"models run on: {found['device']}",
             f"free disk: {found['free_disk_gb']} GB",
             f"Hugging Face token: {'found' if found['hub_token'] else 'none (only gated models and data need one)'}",
+        ],
+        "Folders": [
+            f"{name:10} {folder['path']}{'' if folder['can_write'] else ' (cannot be written to)'}"
+            for name, folder in found["folders"].items()
         ],
         "Packages": [f"{name:18} {number or 'missing'}" for name, number in found["versions"].items()],
         "Models": [
@@ -90,6 +111,18 @@ def as_text(found: Mapping[str, Any], width: int) -> str:
 def _card(workbench: Workbench, card: Any) -> dict[str, Any]:
     state = workbench.availability(card)
     return {"model": card.name, "can_run": state.can_run, "reason": state.reason, "next_step": state.next_step}
+
+
+def _folders(workbench: Workbench) -> dict[str, dict[str, Any]]:
+    """Where something is written, by what it holds."""
+    from huggingface_hub import constants
+
+    places = {
+        "cache": workbench.settings.cache,
+        "temporary": Path(tempfile.gettempdir()),
+        "weights": Path(constants.HF_HUB_CACHE),
+    }
+    return {name: {"path": str(path), "can_write": can_write(path)} for name, path in places.items()}
 
 
 def _knobs() -> dict[str, Any]:

@@ -24,7 +24,7 @@ from sdsdemo.data.readers.valse import read_valse
 from sdsdemo.data.readers.whatsup import read_whatsup
 from sdsdemo.data.readers.winoground import read_from_hub, read_winoground
 from sdsdemo.errors import UserError
-from sdsdemo.settings import ASSETS
+from sdsdemo.settings import ASSETS, expanded
 from sdsdemo.types import Example, Picture
 
 MINI, VALIDATION = ASSETS / "mini" / "benchmark", ASSETS / "mini" / "validation"
@@ -161,7 +161,7 @@ def read_benchmark(name: str) -> list[Example]:
         return NAMED[name]()
     source, _, path = name.partition(":")
     if source in READERS and path:
-        folder = Path(path).expanduser()
+        folder = expanded(path)
         if not folder.is_dir():
             raise UserError(f"There is no folder '{folder.name}': check the path after '{source}:'.")
         notes: list[str] = []

@@ -12,7 +12,6 @@ from typing import Any, Literal, get_args
 
 from sdsdemo.captions.swap_rules import KINDS, MINI_SWAPS
 from sdsdemo.errors import UserError, quoted
-from sdsdemo.settings import FINETUNING
 
 Name = Literal["clip", "sds", "negatives", "preference", "labels", "features"]
 Towers = Literal["both", "image", "text"]
@@ -66,6 +65,32 @@ OBJECTIVE_MEANINGS: dict[str, str] = {
     "features": "CLIP's own loss, and a regression onto what the diffusion model computes inside.",
 }
 """What each objective does, in a line."""
+RANGES: Mapping[str, tuple[float, float]] = {
+    "steps": (0, 1_000_000),
+    "batch": (2, 65_536),
+    "micro_batch": (0, 65_536),
+    "learning_rate": (1e-8, 1.0),
+    "warm_up": (0, 100_000),
+    "weight_decay": (0.0, 10.0),
+    "clip_norm": (1e-6, 1e6),
+    "ema": (0.0, 0.99999),
+    "wise_ft": (0.0, 1.0),
+    "lam": (0.0, 1e6),
+    "timestep_low": (0.0, 1.0),
+    "timestep_high": (0.0, 1.0),
+    "h_w_scale": (1e-6, 1e6),
+    "fitted_on": (2, 1_000_000),
+    "pool": (0, 10_000_000),
+    "teacher_timesteps": (1, 64),
+    "teacher_noises": (1, 16),
+    "sharpness": (1e-3, 1e3),
+    "seed": (0, 2**31 - 1),
+    "measure_every": (0, 1_000_000),
+    "keep_every": (1, 1_000_000),
+    "held_out": (20, 100_000),
+    "mislabelled": (0.0, 1.0),
+}
+"""Lowest and highest value of each number in a recipe."""
 
 
 def setting(default: Any, meaning: str, heading: str = "") -> Any:
@@ -151,7 +176,7 @@ class Recipe:
                 f"Mini has no swaps of the kind {self.withheld_kind}: --withheld-kind is one of "
                 f"{', '.join(MINI_SWAPS)}."
             )
-        for name, (low, high) in FINETUNING.ranges.items():
+        for name, (low, high) in RANGES.items():
             _check_number(name, getattr(self, name), low, high)
         if not self.is_mini and self.data.partition(":")[0] not in SOURCES:
             raise UserError(f"--data must be mini, folder:PATH, coco:PATH or hub:ORG/NAME; it was {quoted(self.data)}.")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -30,7 +29,7 @@ from sdsdemo.models.diffusion import LatentDiffusion
 from sdsdemo.models.domain import Domain
 from sdsdemo.models.tokenizer_checks import reading_notes
 from sdsdemo.runtime.distributed import ALONE, Processes
-from sdsdemo.settings import Settings
+from sdsdemo.settings import Settings, expanded
 from sdsdemo.types import Availability, Card
 
 TOO_FEW = (
@@ -149,7 +148,7 @@ def check_size(recipe: Recipe, data: Mapping[str, object]) -> None:
 def _check_words(base: Card, recipe: Recipe) -> None:
     """Raises `UserError` for a missing folder, and for a Mini model on other data than Mini."""
     kind, _, path = recipe.data.partition(":")
-    if kind in ("folder", "coco") and not Path(path).expanduser().is_dir():
+    if kind in ("folder", "coco") and not expanded(path).is_dir():
         raise UserError(f"There is no folder '{path}': check the path after '{kind}:'.")
     folder = sources.folder_named_by(base.spec)
     if folder is not None and Domain.read(folder) is not None and not recipe.is_mini:

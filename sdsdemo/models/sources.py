@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sdsdemo.errors import UserError
-from sdsdemo.settings import ROOT
+from sdsdemo.settings import ROOT, expanded
 from sdsdemo.types import Family
 
 FAMILIES: dict[str, Family] = {
@@ -70,7 +70,7 @@ def split_revision(rest: str) -> tuple[str, str | None]:
 
 def local_path(text: str) -> Path:
     """The path that a text means: absolute, or relative to the repository, or to the current folder."""
-    path = Path(text).expanduser()
+    path = expanded(text)
     here = ROOT / path
     return here if here.exists() or not path.exists() else path.resolve()
 

@@ -7,6 +7,7 @@ checks each file of an upload, but not how many there are.
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -16,10 +17,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sdsdemo.settings import LIMITS
 
+log = logging.getLogger(__name__)
+
 MULTIPART = 100_000
 """Bytes around one file of an upload."""
 TOO_LARGE = "This request is larger than the page ever sends: send one picture of up to {most} MB at a time."
 TOO_MANY = "Many pictures have come from your network just now: wait a few minutes, then upload this one again."
+NO_ROOM = "The server cannot store your picture now, its disk may be full: try again in a few minutes."
 WINDOW = 600.0
 """Seconds over which an address's uploads are counted."""
 ADDRESSES = 2_048
@@ -73,6 +77,11 @@ class BodyLimits:
         except TooLargeError:
             if not has_answered:
                 await _say(send, 413, TOO_LARGE.format(most=LIMITS.image_bytes // 1_000_000))
+        except OSError as error:
+            if has_answered or not is_upload:
+                raise
+            log.error("an upload could not be stored: %s", error.strerror)
+            await _say(send, 507, NO_ROOM)
         finally:
             if is_upload:
                 self._note(_address(scope), arrived)

@@ -29,8 +29,6 @@ from sdsdemo.ui.typical import TypicalDifferences
 TITLE = "sdsdemo: CLIP, the denoising score and SDS-CLIP, side by side"
 STYLES = ("base", "compare", "evidence", "changes", "scene", "browse", "finetune", "results", "about")
 """Style sheets in `assets/style`, in the order in which a later one overrides an earlier one."""
-CLEAN_EVERY, CLEAN_OLDER = 3600, 86_400
-"""Seconds: visitors' pictures are deleted from the temporary folder when they are a day old."""
 
 
 def build_page(workbench: Workbench, space: str = "", assets: Path = ASSETS, jobs: Jobs | None = None) -> gr.Blocks:
@@ -38,7 +36,7 @@ def build_page(workbench: Workbench, space: str = "", assets: Path = ASSETS, job
     registry = RunRegistry(workbench.settings, assets)
     run_pictures = RunPictures(registry)
     page: gr.Blocks
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(CLEAN_EVERY, CLEAN_OLDER)) as page:
+    with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
         gr.HTML(render("page.masthead"), elem_id="masthead")
         link_message = gr.HTML(elem_id="link-message", js_on_load=script("link_message"))
         run_id = FinetuneTab.new_run_id()

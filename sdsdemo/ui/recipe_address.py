@@ -9,8 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sdsdemo.finetuning.recipe import CHOICES, PRESETS
-from sdsdemo.settings import FINETUNING
+from sdsdemo.finetuning.recipe import CHOICES, PRESETS, RANGES
 from sdsdemo.ui import address
 from sdsdemo.ui.address import Query
 
@@ -48,7 +47,7 @@ def _setting(query: Query, name: str, usual: Any, cards: Mapping[str, Collection
 
 def _number(query: Query, name: str, usual: float) -> float:
     """A number in the range that a recipe allows."""
-    low, high = FINETUNING.ranges.get(name, (0, 1_000_000))
+    low, high = RANGES.get(name, (0, 1_000_000))
     text = query.text(name)
     try:
         value = type(usual)(text) if len(text) <= address.LONGEST_NUMBER else None

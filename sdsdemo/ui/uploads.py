@@ -7,16 +7,18 @@ from pathlib import Path
 from threading import Lock
 
 from sdsdemo.models.images import Opened, PictureError, open_picture
+from sdsdemo.runtime import homes
 from sdsdemo.settings import LIMITS
 
 REMEMBERED = 256
 """Refused files: a path in Gradio's cache holds the digest of what was uploaded."""
-_refused: OrderedDict[tuple[str, int, int], str] = OrderedDict()
+_refused: OrderedDict[tuple[str, int], str] = OrderedDict()
 _lock = Lock()
 
 
 def open_upload(path: str | Path) -> Opened:
     """The picture of a visitor's file, and what is to be said of it. Raises `UserError`."""
+    homes.note_use(Path(path))
     key = _key(Path(path))
     with _lock:
         known = _refused.get(key)
@@ -32,9 +34,8 @@ def open_upload(path: str | Path) -> Opened:
         raise
 
 
-def _key(path: Path) -> tuple[str, int, int]:
+def _key(path: Path) -> tuple[str, int]:
     try:
-        state = path.stat()
+        return str(path), path.stat().st_size
     except (OSError, ValueError):
-        return str(path), 0, 0
-    return str(path), state.st_size, state.st_mtime_ns
+        return str(path), 0

@@ -15,13 +15,13 @@ from sdsdemo.finetuning.recipe import (
     OBJECTIVES,
     PRESET_WORDS,
     PRESETS,
+    RANGES,
     Recipe,
     cli_flag,
     from_preset,
     headings,
     meaning,
 )
-from sdsdemo.settings import FINETUNING
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -34,7 +34,7 @@ def test_every_setting_has_a_meaning_and_every_number_a_range() -> None:
     for setting in fields(Recipe):
         assert meaning(setting.name).endswith("."), setting.name
         number = isinstance(setting.default, int | float) and not isinstance(setting.default, bool)
-        assert number == (setting.name in FINETUNING.ranges), setting.name
+        assert number == (setting.name in RANGES), setting.name
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ class Served:
 
     def __init__(self) -> None:
         self.now = 0.0
+        self.breaks: OSError | None = None
         self.taken: list[int] = []
         self.limits = BodyLimits(self._app, clock=lambda: self.now)
 
@@ -28,6 +29,8 @@ class Served:
         while more:
             message = await receive()
             count, more = count + len(message.get("body", b"")), message.get("more_body", False)
+        if self.breaks:
+            raise self.breaks
         self.taken.append(count)
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"{}"})
@@ -101,6 +104,17 @@ def test_an_address_has_a_share_of_uploads_by_bytes_refused_ones_too() -> None:
     for _ in range(LIMITS.uploaded_bytes // (MOST + 1) + 1):
         assert served.post("/gradio_api/upload", [bytes(MOST), b"1"])[0] == 413
     assert served.post("/gradio_api/upload", [b"1"])[0] == 429
+
+
+def test_a_full_disk_is_a_sentence_and_no_share_of_anyones() -> None:
+    served = Served()
+    served.breaks = OSError(28, "No space left on device", "/srv/secret/path")
+    status, sentence = served.post("/gradio_api/upload", [b"1"])
+    assert status == 507
+    assert "try again in a few minutes" in sentence
+    assert "secret" not in sentence
+    with pytest.raises(OSError, match="No space"):
+        served.post("/gradio_api/queue/join", [b"1"])
 
 
 def test_what_asks_for_a_page_is_not_touched() -> None:

@@ -15,13 +15,12 @@ drawn; both are counted and named, and more than 5 % of the rows is a `UserError
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from sdsdemo.data.captions.folders import Listed
 from sdsdemo.data.captions.items import WRITE_SO, BadRows, Captioned, Captions
 from sdsdemo.data.captions.stream import Streamed
 from sdsdemo.data.captions.tables import coco_found, folder_found
 from sdsdemo.errors import UserError
+from sdsdemo.settings import expanded
 
 __all__ = ["BadRows", "Captioned", "Captions", "read_captions"]
 CAPTION_COLUMNS = ("caption", "text", "captions")
@@ -44,7 +43,7 @@ def read_captions(
         raise UserError(WRITE_SO)
     if kind == "hub":
         return Streamed(rest, image_column, columns, held_out)
-    root = Path(rest).expanduser()
+    root = expanded(rest)
     if not root.is_dir():
         raise UserError(f"There is no folder '{root.name}': check the path.")
     name = f"{kind}:{root.resolve().name}"

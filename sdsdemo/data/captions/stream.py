@@ -25,6 +25,7 @@ from sdsdemo.data.captions.items import (
     named_in,
 )
 from sdsdemo.errors import UserError
+from sdsdemo.settings import expanded
 
 LEAST_STREAMED = 100
 """Below this many rows a share is meaningless: five may be bad."""
@@ -227,7 +228,7 @@ def _id_and_split(written: str) -> tuple[str, str]:
         head, split = written, "train"
     if not split:
         raise UserError(f"Write the name of a split after @, such as @train. {WRITE_SO}")
-    folder = Path(head).expanduser()
+    folder = expanded(head)
     return (str(folder), split) if folder.is_dir() else (head, split)
 
 

@@ -1,0 +1,160 @@
+"""Where a server may write: a home, and a temporary folder of its own, which others sweep after its end.
+
+    TMPDIR/sdsdemo-USER/page-PID-RANDOM         a server's folder, for its user alone
+    TMPDIR/sdsdemo-USER/page-PID-RANDOM.lock    held while the server lives, however it ends
+
+Nothing here knows what is kept in such a folder.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import MutableMapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from sdsdemo.runtime import files
+
+CREATING = "creating.lock"
+"""Held while a folder is created or swept, so that none is swept before its lock is held."""
+WAIT = 10.0
+"""Seconds to wait for another server that creates or sweeps."""
+_held = ExitStack()
+"""Locks of this process's folders, until it ends."""
+atexit.register(_held.close)
+_own: list[Path] = []
+"""Folders of this process."""
+
+
+def settle(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Gives a process without a home one in the temporary folder: libraries would write into a folder called `~`.
+
+    Call it before libraries are imported. Raises `OSError` where nothing can be written.
+    """
+    with suppress(RuntimeError):
+        Path.home()
+        return
+    home = users_folder() / "home"
+    home.mkdir(exist_ok=True)
+    environment["HOME"] = str(home)
+
+
+def users_folder(parent: Path | None = None) -> Path:
+    """This user's folder in the temporary folder, which nobody else can read. Raises `OSError`.
+
+    Where another user has taken its name, it gets another one.
+    """
+    parent = parent or Path(tempfile.gettempdir())
+    folder = parent / f"sdsdemo-{_user()}"
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    if _is_ours(folder):
+        return folder
+    return Path(tempfile.mkdtemp(prefix=f"sdsdemo-{_user()}-", dir=parent))
+
+
+def own_folder(parent: Path | None = None) -> Path:
+    """A new folder for this process, deleted when it ends; those of servers that were killed are deleted now.
+
+    Raises `OSError` where none can be created.
+    """
+    home = users_folder(parent)
+    with files.hold(home / CREATING, wait=WAIT):
+        _sweep(home)
+        folder = home / f"page-{os.getpid()}-{secrets.token_hex(4)}"
+        _held.enter_context(files.hold(_lock_of(folder)))
+        folder.mkdir(mode=0o700)
+    _own.append(folder)
+    _held.callback(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def trim(folder: Path, *, seconds: float, most_bytes: int, spared: float, now: float | None = None) -> int:
+    """Deletes files unused for so many seconds, and then the oldest until no more than `most_bytes` are left.
+
+    spared: files used within so many seconds are in use, and stay whatever they weigh. A file is used when it is
+    written, or by `note_use`. Returns how many bytes were deleted.
+    """
+    now = time.time() if now is None else now
+    found = sorted(_files_below(folder))
+    left = sum(size for _, size, _ in found)
+    deleted = 0
+    for used, size, path in found:
+        if now - used < spared or (now - used < seconds and left - deleted <= most_bytes):
+            continue
+        with suppress(OSError):
+            path.unlink()
+            deleted += size
+    _delete_empty(folder, now - spared)
+    return deleted
+
+
+def note_use(path: Path) -> None:
+    """Notes that a file is in use, if it lies in a folder of this process; others are not touched."""
+    if any(path.is_relative_to(folder) for folder in _own):
+        with suppress(OSError):
+            os.utime(path)
+
+
+def can_write(folder: Path) -> bool:
+    """Whether a file can be created in a folder, or in the nearest folder above it that is there."""
+    there = next((place for place in (folder, *folder.absolute().parents) if place.is_dir()), None)
+    if there is None:
+        return False
+    try:
+        with tempfile.NamedTemporaryFile(dir=there, prefix=".sdsdemo-") as file:
+            file.write(b"1")
+            file.flush()
+    except OSError:
+        return False
+    return True
+
+
+def _sweep(home: Path) -> None:
+    """Deletes the folders of servers that live no more; call it alone."""
+    for lock in home.glob("page-*.lock"):
+        if not files.is_held(lock):
+            shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+            lock.unlink(missing_ok=True)
+
+
+def _lock_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.lock")
+
+
+def _user() -> str:
+    return str(os.getuid()) if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder is no link, belongs to this user, and can be written to."""
+    try:
+        state = folder.lstat()
+    except OSError:
+        return False
+    is_own = not hasattr(os, "getuid") or state.st_uid == os.getuid()
+    return is_own and folder.is_dir() and not folder.is_symlink() and os.access(folder, os.W_OK | os.X_OK)
+
+
+def _files_below(folder: Path) -> list[tuple[float, int, Path]]:
+    """(when it was last used, bytes, path) of every file."""
+    found = []
+    for path in folder.rglob("*"):
+        with suppress(OSError):
+            state = path.lstat()
+            if path.is_file() and not path.is_symlink():
+                found.append((state.st_mtime, state.st_size, path))
+    return found
+
+
+def _delete_empty(folder: Path, before: float) -> None:
+    """Deletes empty folders that have not changed since a time, the deepest first."""
+    for path in sorted((path for path in folder.rglob("*") if path.is_dir()), key=lambda path: -len(path.parts)):
+        with suppress(OSError):
+            if path.stat().st_mtime < before:
+                path.rmdir()

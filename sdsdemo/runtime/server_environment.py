@@ -1,0 +1,35 @@
+"""What a server sets in its environment before Gradio and the models' libraries are imported, which read it then."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import MutableMapping
+from pathlib import Path
+
+from sdsdemo.errors import UserError
+from sdsdemo.runtime import homes
+
+NO_FOLDER = "No temporary folder can be written ({why}): set TMPDIR to one."
+
+
+def prepare(environment: MutableMapping[str, str] = os.environ) -> Path:
+    """Sets it, except for what the user has set, and returns the server's temporary folder.
+
+    Nothing is reported to anyone, a process without a home gets one, and Gradio keeps its files in a folder of this
+    process. In a Space, all addresses are listened at, and a visitor's address is the one that the Space's proxy names.
+    Raises `UserError` where nothing can be written.
+    """
+    in_space = "SPACE_ID" in environment
+    environment.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    environment.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    environment.setdefault("GRADIO_SERVER_NAME", "0.0.0.0" if in_space else "127.0.0.1")
+    if in_space:
+        environment.setdefault("FORWARDED_ALLOW_IPS", "*")
+    try:
+        homes.settle(environment)
+        asked = environment.get("GRADIO_TEMP_DIR", "").strip()
+        folder = homes.own_folder(Path(asked) if asked else None)
+    except OSError as error:
+        raise UserError(NO_FOLDER.format(why=error.strerror)) from error
+    environment["GRADIO_TEMP_DIR"] = str(folder)
+    return folder
