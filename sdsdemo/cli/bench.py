@@ -192,10 +192,11 @@ def plain(scorer: DiffusionScorer, question: Question) -> int:
 
 def steppers() -> dict[str, Callable[[], object]]:
     """A step of each recipe of `TRAINED`, one more at each call."""
-    return {name: _stepper(recipe) for name, recipe in TRAINED.items()}
+    return {name: stepper(recipe) for name, recipe in TRAINED.items()}
 
 
-def _stepper(recipe: Recipe) -> Callable[[], object]:
+def stepper(recipe: Recipe) -> Callable[[], object]:
+    """A step of the recipe, one more at each call."""
     run = result_of(prepare(result_of(load(plan(recipe, Workbench())))))
     events = train(run.student, run.objective, TrainingConfig(steps=recipe.steps, learning_rate=1e-8))
     return lambda: next(event for event in events if isinstance(event, Step))

@@ -1,12 +1,16 @@
 """What a model of real size costs on this machine, without its weights: `bench --shape NAME`. Judges nothing.
 
-A pipeline of random weights is written into a temporary folder and scored by the ordinary path at native resolution.
+A model of random weights is written into a temporary folder and scored by the ordinary path at native resolution. For a
+diffusion pipeline (for a CLIP, see `bench_clip`):
 
-ours     a picture file and two captions to a verdict
-floor    the bare denoiser on ready tensors: as many evaluations, the same batches
-step     L_SDS of one sample, backwards to the latent: through the denoiser, or with its Jacobian left out
+ours      a picture file and two captions to a verdict, in as few evaluations as `SPEND` says
+encoding  of that, what comes once however many evaluations follow: the picture opened and checked, all encoded
+floor     the bare denoiser on ready tensors: as many evaluations as ours, the same batches
+step      L_SDS backwards to the latent: through the denoiser, or with its Jacobian left out
 
-over_floor_NAME = ours / floor
+over_floor_NAME = (encoding + E (ours - encoding) / e) / (E floor / e)
+
+with e the evaluations that were timed and E those of two captions at the default budget: 64, which would take minutes.
 
 Peak memory is that of the process: so a shape is measured in a process of its own.
 """
@@ -33,15 +37,21 @@ from sdsdemo.cli.bench import (
     summary,
     timed,
 )
+from sdsdemo.cli.bench_clip import clip_as_text, measured_clip
 from sdsdemo.core.losses import sds_loss
 from sdsdemo.errors import UserError, quoted
 from sdsdemo.models import cards, open_scorer
+from sdsdemo.models.clip import ClipScorer
 from sdsdemo.models.diffusion_scorer import DiffusionScorer
-from sdsdemo.models.random_weights import read_shape, write_pipeline
+from sdsdemo.models.images import open_image
+from sdsdemo.models.memory import free_bytes
+from sdsdemo.models.precision import exactly
+from sdsdemo.models.random_weights import read_shape, write_model
 from sdsdemo.settings import budget
 
 SPEND = budget(2, 2)
 """Eight evaluations: minutes at real size on two cores."""
+Progress = Callable[[str], None]
 
 
 def bench_shape(
@@ -50,7 +60,7 @@ def bench_shape(
     repeats: int = 5,
     device: str = "auto",
     precision: str = "auto",
-    progress: Callable[[str], None] = lambda line: None,
+    progress: Progress = lambda line: None,
     clock: Clock = time.perf_counter,
 ) -> dict[str, Any]:
     """The dict of `bench --shape NAME --json`. Raises `UserError` for a shape that there is not."""
@@ -59,32 +69,22 @@ def bench_shape(
     shape = read_shape(name)
     with tempfile.TemporaryDirectory() as place:
         progress(f"writing {name} with random weights")
-        stored = write_pipeline(shape, Path(place) / name)
+        spec, stored = write_model(shape, Path(place) / name)
         before, start = peak_memory_mb(), clock()
-        card = cards.resolve(f"diffusers:{Path(place) / name}")
-        scorer = open_scorer(card, device=device, precision=precision)
-        assert isinstance(scorer, DiffusionScorer)
-        loaded, loading = peak_memory_mb(), clock() - start
+        scorer = open_scorer(cards.resolve(spec), device=device, precision=precision)
+        loading, memory = clock() - start, {"before_mb": before, "after_loading_mb": peak_memory_mb()}
         question = replace(make_question(Path(place)), spend=SPEND)
-        memory = {"before_mb": before, "after_loading_mb": loaded, "weights_mb": weights_mb(scorer)}
-        seconds = timed(_paths(scorer, question), repeats, progress, clock)
-        memory["after_scoring_mb"] = peak_memory_mb()
-    steps = _steps(scorer, progress, clock)
-    memory["after_training_mb"] = peak_memory_mb()
-    evaluations = 2 * SPEND.evaluations
+        if isinstance(scorer, ClipScorer):
+            measured = measured_clip(scorer, question, shape["short"], repeats, progress, clock)
+        else:
+            assert isinstance(scorer, DiffusionScorer)
+            measured = _measured(scorer, question, shape["short"], repeats, progress, clock)
     return {
         "shape": name,
-        "ratios": {f"over_floor_{name.replace('-', '_')}": ratio(seconds["ours"], seconds["floor"])},
-        "seconds": {path: summary(values) for path, values in seconds.items()},
-        "seconds_an_evaluation": summary([value / evaluations for value in seconds["floor"]]),
+        **measured,
         "loading_seconds": round(loading, 2),
-        "step_seconds": steps,
         "stored_mb": round(stored / MEGABYTE, 1),
-        "memory": memory,
-        "evaluations": evaluations,
-        "micro_batch": scorer.micro_batch,
-        "pixels": scorer.model.pixels,
-        "precision": str(scorer.model.dtype).removeprefix("torch."),
+        "memory": memory | measured["memory"],
         "device": scorer.model.device.type,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
@@ -98,18 +98,20 @@ def as_text(result: Mapping[str, Any]) -> str:
         f"{result['shape']}, random weights, {result['pixels']} px, {result['precision']} on {result['device']}, "
         f"{result['threads']} threads, torch {result['torch']}"
     ]
-    for name, found in {**result["seconds"], "one evaluation": result["seconds_an_evaluation"]}.items():
-        lines.append(f"{name:26} {found['median']:8.2f} s   ({found['low']:.2f} to {found['high']:.2f})")
-    lines += [f"{'step, ' + name:26} {value:8.2f} s" for name, value in result["step_seconds"].items()]
+    seconds = result["seconds"] | {f"step, {name}": found for name, found in result["step_seconds"].items()}
+    for name, found in seconds.items():
+        lines.append(f"{name:34} {found['median']:8.2f} s   ({found['low']:.2f} to {found['high']:.2f})")
+    lines += clip_as_text(result) if "a_second" in result else []
     for name, found in result["ratios"].items():
         spread = f"({found['low']:.3f} to {found['high']:.3f}, {found['repeats']} repeats)"
-        lines.append(f"{name:26} {found['median']:8.3f}     {spread}")
-    lines.append(
-        f"loading took {result['loading_seconds']:.1f} s; weights {memory['weights_mb']:.0f} MB; peak memory "
-        f"{memory['after_loading_mb']:.0f} MB after loading, {memory['after_scoring_mb']:.0f} after scoring, "
-        f"{memory['after_training_mb']:.0f} after training, of which {memory['before_mb']:.0f} before any model"
-    )
+        lines.append(f"{name:34} {found['median']:8.3f}     {spread}")
+    lines.append(f"loading took {result['loading_seconds']:.1f} s; weights {memory['weights_mb']:.0f} MB; peak memory:")
+    lines += [f"  {name.removesuffix('_mb').replace('_', ' '):32} {memory[name]:8.0f} MB" for name in _peaks(memory)]
     return "\n".join(lines)
+
+
+def _peaks(memory: Mapping[str, float]) -> list[str]:
+    return [name for name in memory if name != "weights_mb"]
 
 
 def weights_mb(scorer: DiffusionScorer) -> float:
@@ -120,8 +122,62 @@ def weights_mb(scorer: DiffusionScorer) -> float:
     return round(held / MEGABYTE, 1)
 
 
+def _measured(
+    scorer: DiffusionScorer, question: Question, short: str, repeats: int, progress: Progress, clock: Clock
+) -> dict[str, Any]:
+    """What is measured of a pipeline: scoring, then steps, since peak memory only grows."""
+    memory = {"weights_mb": weights_mb(scorer)}
+    micro_batch, scorer.micro_batch = scorer.micro_batch, 1
+    progress("one sample at a time")
+    answer(scorer, replace(question, spend=budget(1, 1)))
+    memory["after_scoring_one_at_a_time_mb"] = peak_memory_mb()
+    scorer.micro_batch = micro_batch
+    seconds = timed(_paths(scorer, question), repeats, progress, clock)
+    memory[f"after_scoring_{micro_batch}_at_a_time_mb"] = peak_memory_mb()
+    steps = timed(_steps(scorer), repeats, lambda line: progress(f"steps of L_SDS, {line}"), clock)
+    memory["after_training_mb"] = peak_memory_mb()
+    evaluations = 2 * question.spend.evaluations
+    one = [value / evaluations for value in seconds["floor"]]
+    return {
+        "ratios": {
+            f"over_floor_{short}": over_floor(seconds, evaluations),
+            f"sds_kept_over_dropped_{short}": ratio(steps[_named(True, 1)], steps[_named(False, 1)]),
+        },
+        "seconds": {path: summary(values) for path, values in (seconds | {"one evaluation": one}).items()},
+        "step_seconds": {step: summary(values) for step, values in steps.items()},
+        "memory": memory,
+        "evaluations": evaluations,
+        "micro_batch": micro_batch,
+        "pixels": scorer.model.pixels,
+        "precision": str(scorer.model.dtype).removeprefix("torch."),
+    }
+
+
+def over_floor(seconds: Mapping[str, list[float]], evaluations: int) -> dict[str, float]:
+    """Ours over the floor at the default budget, from what was timed at fewer evaluations; see the module's formula."""
+    usual = 2 * budget().evaluations
+    ours = [
+        encoding + usual * (whole - encoding) / evaluations
+        for whole, encoding in zip(seconds["ours"], seconds["encoding"], strict=True)
+    ]
+    return ratio(ours, [usual * value / evaluations for value in seconds["floor"]])
+
+
 def _paths(scorer: DiffusionScorer, question: Question) -> dict[str, Callable[[], object]]:
-    return {"ours": lambda: answer(scorer, question), "floor": floor_of_any(scorer)}
+    return {
+        "ours": lambda: answer(scorer, question),
+        "encoding": lambda: encoded(scorer, question),
+        "floor": floor_of_any(scorer),
+    }
+
+
+def encoded(scorer: DiffusionScorer, question: Question) -> None:
+    """What comes before the first evaluation."""
+    image = open_image(question.path)
+    scorer.concerns([image], question.captions)
+    with exactly(scorer.model.device):
+        scorer.model.encode_images([image], question.spend.region)
+        scorer.model.encode_prompts(question.captions)
 
 
 def floor_of_any(scorer: DiffusionScorer) -> Callable[[], None]:
@@ -142,18 +198,47 @@ def floor_of_any(scorer: DiffusionScorer) -> Callable[[], None]:
     return loop
 
 
-def _steps(scorer: DiffusionScorer, progress: Callable[[str], None], clock: Clock) -> dict[str, float]:
-    """Seconds of one step of a batch of 1; of what does not fit nothing is said."""
-    model, seconds = scorer.model, {}
-    noise_B = torch.randn(1, *model.latent_shape, device=model.device)
+def _steps(scorer: DiffusionScorer) -> dict[str, Callable[[], object]]:
+    """A step of a batch of 1 and one of what fits, each with the Jacobian dropped and kept."""
+    fits = {False: scorer.micro_batch, True: fitting_batch(scorer)}
+    asked = dict.fromkeys([(False, 1), (True, 1), *fits.items()])
+    return {_named(jacobian, batch): _step(scorer, batch, jacobian) for jacobian, batch in asked}
+
+
+def _named(jacobian: bool, batch: int) -> str:
+    return f"Jacobian {'kept' if jacobian else 'dropped'}, batch {batch}"
+
+
+def _step(scorer: DiffusionScorer, batch: int, jacobian: bool) -> Callable[[], None]:
+    """L_SDS of a batch, backwards to the latent."""
+    model = scorer.model
+    noise_B = torch.randn(batch, *model.latent_shape, device=model.device)
+    latent_B = torch.randn(batch, *model.latent_shape, device=model.device, requires_grad=True)
+    timestep_B = torch.full((batch,), model.schedule.steps // 2, device=model.device)
     with torch.no_grad():
-        condition_B = model.encode_prompts(["a red star"])
-    for name, jacobian in (("Jacobian dropped", False), ("Jacobian kept", True)):
-        progress(f"a step of L_SDS, {name}")
-        latent_B = torch.randn(1, *model.latent_shape, device=model.device, requires_grad=True)
-        start = clock()
-        timestep_B = torch.tensor([500], device=model.device)
-        loss_B = sds_loss(model.denoise, model.schedule, latent_B, noise_B, timestep_B, condition_B, jacobian=jacobian)
-        torch.autograd.backward(loss_B.sum())
-        seconds[name] = round(clock() - start, 3)
-    return seconds
+        condition_B = model.take(model.encode_prompts(["a red star"]), torch.zeros(batch, dtype=torch.long))
+
+    def step() -> None:
+        given = (model.denoise, model.schedule, latent_B, noise_B, timestep_B, condition_B)
+        torch.autograd.backward(sds_loss(*given, jacobian=jacobian).sum())
+
+    return step
+
+
+def fitting_batch(scorer: DiffusionScorer) -> int:
+    """Samples of a step that half of the free memory holds, at most a batch of scoring; 1 where it is not known."""
+    return max(1, min(scorer.micro_batch, free_bytes(scorer.model.device) // 2 // held_by_a_sample(scorer)))
+
+
+def held_by_a_sample(scorer: DiffusionScorer) -> int:
+    """Bytes that a step through the denoiser keeps for its way back, beside the weights."""
+    weights = {weight.untyped_storage().data_ptr() for weight in scorer.model.denoiser.parameters()}
+    held: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        _step(scorer, 1, jacobian=True)()
+    return sum(size for place, size in held.items() if place not in weights)

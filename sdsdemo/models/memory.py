@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import torch
 
 CPU_ALLOCATOR = ("not enough memory", "can't allocate memory")
@@ -22,6 +25,15 @@ def no_room(device: torch.device, title: str) -> str:
     """The sentence for one sample that does not fit."""
     instead = "choose a smaller model" if device.type == "cpu" else "set SDSDEMO_DEVICE=cpu"
     return NO_ROOM.format(device=DEVICES[device.type], title=title, instead=instead)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Free memory of a GPU, or of a computer with Linux; 0 where it is not known."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    told = Path("/proc/meminfo")
+    found = re.search(r"MemAvailable:\s+(\d+) kB", told.read_text()) if told.is_file() else None
+    return 1024 * int(found[1]) if found is not None and device.type == "cpu" else 0
 
 
 def give_back(device: torch.device) -> None:

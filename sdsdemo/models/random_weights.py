@@ -1,4 +1,4 @@
-"""A pipeline of real size without real weights, in a folder of the Hub's form: its cost is true, its scores are not.
+"""A model of real size without real weights, in a folder of the Hub's form: its cost is true, its scores are not.
 
 The configs ship in `models/shapes/`. Weights are small noise, the same million numbers over and over, written without
 being in memory whole.
@@ -20,10 +20,11 @@ from sdsdemo.errors import UserError
 from sdsdemo.models.building import builds_alone
 from sdsdemo.models.configs import kind_of
 from sdsdemo.models.denoiser_files import DTYPES
-from sdsdemo.models.weights import stem_of
+from sdsdemo.models.weights import CLIP_WEIGHTS, stem_of
 from sdsdemo.runtime.files import from_json
 from sdsdemo.runtime.shapes import shaped
 
+CLIP_CONFIG = "open_clip_config.json"
 SHAPES = Path(__file__).parent / "shapes"
 BLOCK = 1 << 20
 SPREAD = 0.02
@@ -44,9 +45,15 @@ class Shape(TypedDict):
     """A file of `shapes/`."""
 
     source: str
+    short: str
+    """What ratios call it."""
+    cards: list[str]
+    """Models of this shape."""
     pipeline: str
+    """The class of a diffusion pipeline; empty for a CLIP."""
     stored_in: str
-    denoiser_parameters: int
+    parameters: int
+    """Of the denoiser, or of the whole CLIP."""
     parts: dict[str, ShapeOfPart]
 
 
@@ -55,12 +62,32 @@ def shape_names() -> list[str]:
     return sorted(path.stem for path in SHAPES.glob("*.json"))
 
 
+def shape_of(card: str) -> str | None:
+    """The shape of a model, by the name of its card; None where none ships."""
+    return next((name for name in shape_names() if card in read_shape(name)["cards"]), None)
+
+
 def read_shape(name: str) -> Shape:
     """Raises `UserError` for a name that there is not."""
     if name not in shape_names():
         raise UserError(f"There is no shape {name!r}: choose one of {', '.join(shape_names())}.")
     shape: Shape = shaped(from_json((SHAPES / f"{name}.json").read_bytes()), Shape)
     return shape
+
+
+def write_model(shape: Shape, folder: Path) -> tuple[str, int]:
+    """Fills the folder with a model of this shape: its spec, and the bytes of its weights."""
+    if shape["pipeline"]:
+        return f"diffusers:{folder}", write_pipeline(shape, folder)
+    return f"open_clip:local-dir:{folder}", write_clip(shape, folder)
+
+
+def write_clip(shape: Shape, folder: Path) -> int:
+    """Fills the folder with a CLIP of this shape; the bytes of its weights."""
+    told = shape["parts"]["clip"]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CLIP_CONFIG).write_text(json.dumps({"model_cfg": told["config"], "preprocess_cfg": {}}))
+    return _write_weights(empty_state(told, folder), folder / CLIP_WEIGHTS[0], shape["stored_in"])
 
 
 def write_pipeline(shape: Shape, folder: Path) -> int:
@@ -84,14 +111,17 @@ def write_pipeline(shape: Shape, folder: Path) -> int:
 
 @builds_alone
 def empty_state(told: ShapeOfPart, place: Path) -> dict[str, Tensor]:
-    """Names and shapes of a part's weights; its config is written."""
+    """Names and shapes of a part's weights; its config is written, unless it is open_clip's."""
     import diffusers
+    import open_clip
     import transformers
     from accelerate import init_empty_weights
 
     made: Any
-    with init_empty_weights(include_buffers=False):
-        if told["library"] == "diffusers":
+    with init_empty_weights(include_buffers=True):
+        if told["library"] == "open_clip":
+            made = open_clip.CLIP(**told["config"])
+        elif told["library"] == "diffusers":
             made = getattr(diffusers, told["kind"]).from_config(told["config"])
             made.save_config(place)
         else:
