@@ -12,7 +12,8 @@ over_floor_mini = ours / floor     plain_over_ours = plain / ours     shown_over
 And a fine-tuning step of 32 images with the denoiser in it (`sds`) against one of `preference`, with both towers and
 with the text tower alone, where the image features are computed beforehand. Asking the teacher once is in no step.
 
-`precision` says how many of 400 decisions change in bfloat16.
+`precision` says how many of 400 decisions change in bfloat16. `two_processes` is of one run shared by two processes
+(`bench_processes`); `growth_over_50_mb` what a run of 10,000 examples adds to memory (`bench_memory`), once each.
 """
 
 from __future__ import annotations
@@ -31,8 +32,10 @@ import torch
 from PIL.Image import Image
 
 from sdsdemo.app.workbench import Workbench
+from sdsdemo.cli.bench_memory import ALLOWED_MB, growths_mb
 from sdsdemo.cli.bench_noise import saved_by_noise
 from sdsdemo.cli.bench_precision import EXAMPLES, compare_precisions, differing
+from sdsdemo.cli.bench_processes import rates
 from sdsdemo.core.decision import decide
 from sdsdemo.core.losses import denoising_error
 from sdsdemo.data.mini.benchmarks import benchmark_pairs
@@ -64,6 +67,7 @@ TRAINED = {
 SEED = 20_003
 MINUTES = 600.0
 """Seconds that decoding never reaches."""
+MICRO_BATCHES = (1, 8, 64)
 MEGABYTE = 1e6
 Clock = Callable[[], float]
 
@@ -93,27 +97,24 @@ def bench(
     assert isinstance(scorer, DiffusionScorer)
     with tempfile.TemporaryDirectory() as folder:
         question = make_question(Path(folder))
-        paths = {
-            "ours": lambda: answer(scorer, question),
-            "floor": floor(scorer, question.spend),
-            "plain": lambda: plain(scorer, question),
-            "shown": lambda: shown(scorer, question, free=MINUTES),
-            "shown, one timestep": lambda: shown(scorer, question, free=0.0),
-        }
-        seconds = timed(paths, repeats, progress, clock)
+        peaks = peak_by_micro_batch(scorer, question)
+        seconds = timed(_paths(scorer, question), repeats, progress, clock)
         page = _page_seconds(question, clock)
     precision, parts = compare_precisions(
         CARD, repeats=repeats, examples=EXAMPLES, spend=question.spend, progress=progress
     )
     steps = timed(steppers(), repeats, lambda line: progress(f"fine-tuning steps, {line}"), time.perf_counter)
+    by_processes = rates(repeats, progress=progress)
+    progress("a run of 10,000 examples")
+    growths = growths_mb()
     return {
         "ratios": {
-            "over_floor_mini": ratio(seconds["ours"], seconds["floor"]),
-            "plain_over_ours": ratio(seconds["plain"], seconds["ours"]),
-            **{f"{name}_over_ours": ratio(seconds[name], seconds["ours"]) for name in seconds if "shown" in name},
+            **_path_ratios(seconds),
             **_noise_ratios(scorer, repeats),
             "bfloat16_over_float32_mini": ratio(parts["bfloat16"], parts["float32"]),
             **{f"sds_over_{name}": ratio(steps["sds"], steps[name]) for name in steps if name != "sds"},
+            "two_processes": ratio(by_processes[2], by_processes[1]),
+            **{f"growth_over_50_mb_{kind}": ratio([grown], [ALLOWED_MB]) for kind, grown in growths.items()},
         },
         "precision": precision,
         "step_seconds": {name: summary(values) for name, values in steps.items()},
@@ -121,11 +122,31 @@ def bench(
         "answer_seconds": page,
         "evaluations": 2 * question.spend.evaluations,
         "micro_batch": scorer.micro_batch,
+        "evaluations_a_second": {str(count): summary(values) for count, values in by_processes.items()},
         "peak_memory_mb": peak_memory_mb(),
+        "peak_memory_mb_by_micro_batch": peaks,
         "weights_mb": round(sum(p.stat().st_size for p in CHECKPOINTS.rglob("*") if p.is_file()) / MEGABYTE, 1),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "machine": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _paths(scorer: DiffusionScorer, question: Question) -> dict[str, Callable[[], object]]:
+    return {
+        "ours": lambda: answer(scorer, question),
+        "floor": floor(scorer, question.spend),
+        "plain": lambda: plain(scorer, question),
+        "shown": lambda: shown(scorer, question, free=MINUTES),
+        "shown, one timestep": lambda: shown(scorer, question, free=0.0),
+    }
+
+
+def _path_ratios(seconds: Mapping[str, Sequence[float]]) -> dict[str, dict[str, float]]:
+    return {
+        "over_floor_mini": ratio(seconds["ours"], seconds["floor"]),
+        "plain_over_ours": ratio(seconds["plain"], seconds["ours"]),
+        **{f"{name}_over_ours": ratio(seconds[name], seconds["ours"]) for name in seconds if "shown" in name},
     }
 
 
@@ -216,6 +237,8 @@ def as_text(result: Mapping[str, Any]) -> str:
         lines.append(f"{name:26} {found['median']:8.2f}     {spread}")
     lines += [f"warm answer of {name}: {1000 * value:.0f} ms" for name, value in result["answer_seconds"].items()]
     lines.append(differing(result["precision"]))
+    peaks = ", ".join(f"{peak:.0f} at {size}" for size, peak in result["peak_memory_mb_by_micro_batch"].items())
+    lines.append(f"peak memory by micro-batch: {peaks} MB")
     lines.append(f"peak memory {result['peak_memory_mb']:.0f} MB, shipped weights {result['weights_mb']} MB")
     return "\n".join(lines)
 
@@ -267,6 +290,16 @@ def summary(values: Sequence[float]) -> dict[str, float]:
         "low": round(min(values), 5),
         "high": round(max(values), 5),
     }
+
+
+def peak_by_micro_batch(scorer: DiffusionScorer, question: Question) -> dict[str, float]:
+    """Peak memory of the process after an answer at each micro-batch, from the smallest, since it only grows."""
+    usual, peaks = scorer.micro_batch, {}
+    for scorer.micro_batch in MICRO_BATCHES:
+        answer(scorer, question)
+        peaks[str(scorer.micro_batch)] = peak_memory_mb()
+    scorer.micro_batch = usual
+    return peaks
 
 
 def peak_memory_mb() -> float:

@@ -43,6 +43,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     few = {name: replace(recipe, batch=4, pool=8, fitted_on=8) for name, recipe in bench_module.TRAINED.items()}
     monkeypatch.setattr(bench_module, "TRAINED", few)
     monkeypatch.setattr(bench_module, "EXAMPLES", 4)
+    monkeypatch.setattr(bench_module, "rates", lambda repeats, **_: {1: [100.0] * repeats, 2: [190.0] * repeats})
+    monkeypatch.setattr(bench_module, "growths_mb", lambda: {"clip": 20.0, "denoiser": 30.0})
 
 
 def test_ratios_are_those_of_the_seconds_of_one_turn() -> None:
@@ -51,6 +53,16 @@ def test_ratios_are_those_of_the_seconds_of_one_turn() -> None:
     assert result["ratios"]["plain_over_ours"] == {"median": 5.0, "low": 5.0, "high": 5.0, "repeats": 3}
     assert result["ratios"]["shown_over_ours"] == {"median": 1.5, "low": 1.5, "high": 1.5, "repeats": 3}
     assert result["ratios"]["shown, one timestep_over_ours"]["median"] == 1.25
+    assert result["ratios"]["two_processes"] == {"median": 1.9, "low": 1.9, "high": 1.9, "repeats": 3}
+    assert result["ratios"]["growth_over_50_mb_denoiser"]["median"] == 0.6
+    assert all(set(found) == {"median", "low", "high", "repeats"} for found in result["ratios"].values())
+
+
+def test_memory_is_measured_from_the_smallest_micro_batch_on(scorer: DiffusionScorer, tmp_path: Path) -> None:
+    question, usual = bench_module.make_question(tmp_path), scorer.micro_batch
+    sizes = calls_of(scorer, lambda: bench_module.peak_by_micro_batch(scorer, question))
+    assert sizes == [1] * 12 + [8, 4] + [12]
+    assert scorer.micro_batch == usual
 
 
 def test_the_steps_are_of_the_declared_objectives_and_go_on() -> None:
@@ -119,6 +131,8 @@ def test_the_result_is_json_and_reads_as_text() -> None:
         "shipped weights",
         "sds_over_preference, text",
         "shown_over_ours",
+        "two_processes",
+        "peak memory by micro-batch",
         "bfloat16 prefers another caption than float32 in 0 of 4 examples",
     ):
         assert word in text
