@@ -80,7 +80,15 @@ def _parser() -> argparse.ArgumentParser:
     bench = verb(verbs, "bench", "measure speed and memory on this machine", "bench --json", _bench)
     bench.add_argument("--repeats", type=int, default=5, metavar="N", help="repeats of each timing (default 5)")
     bench.add_argument("--shape", metavar="NAME", help="a model of real size with random weights, such as sd-v1-4")
-    verb(verbs, "doctor", "report what is installed, what is missing and what to do", "doctor", _doctor)
+    doctor = verb(verbs, "doctor", "report what is installed, what is missing and what to do", "doctor", _doctor)
+    doctor.add_argument(
+        "--model",
+        metavar="NAME",
+        help="instead: measure a card, a spec or a shape of `bench` for a minute, and say what a benchmark would take",
+    )
+    doctor.add_argument(
+        "--examples", type=int, metavar="N", help="of that benchmark, of two pictures and two captions (default 400)"
+    )
     return parser
 
 
@@ -331,4 +339,12 @@ def _doctor(asked: argparse.Namespace) -> int:
     from sdsdemo.app.workbench import Workbench
     from sdsdemo.cli.doctor import as_text, examine
 
+    if asked.model is not None:
+        from sdsdemo.cli import doctor_costs
+
+        count = doctor_costs.EXAMPLES.default if asked.examples is None else asked.examples
+        found = doctor_costs.estimate(asked.model, Workbench(), examples=count, progress=progress)
+        return show(asked, found, lambda told: doctor_costs.as_text(told, columns()))
+    if asked.examples is not None:
+        raise UserError("--examples counts the examples of an estimate: name a model with --model too.")
     return show(asked, examine(Workbench()), lambda found: as_text(found, columns()))
