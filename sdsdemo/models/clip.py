@@ -5,7 +5,7 @@
 Activation, mean, std, size, interpolation, crop or squash, context length and tokenizer come from the model's own
 config (`clip_files`).
 
-Shape suffixes: I image, C caption, L token, D feature.
+Shape suffixes: I image, C caption, L token, D feature, K key, P place in memory.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ from sdsdemo.types import Budget, Card, Concern, Example, Region, Scores
 LONG = 2048
 """Tokens that no caption reaches: how a caption looks uncut."""
 EXAMPLES_AT_ONCE = 32
-REMEMBERED = 5_000
-"""Images, and captions, whose features are kept while a benchmark is scored: 15 MB each at 768 numbers."""
+REMEMBERED = 4_000
+"""Images, and captions, whose features are kept while a benchmark is scored: 12 MB each at 768 numbers."""
 OWN_REGION: Mapping[str, Region] = {"shortest": "crop", "squash": "squash", "longest": "pad"}
 """By open_clip's way of resizing, what of a picture it takes."""
 Key = TypeVar("Key")
@@ -229,22 +229,38 @@ def _row_key(id_L: np.ndarray) -> bytes:
 
 
 class _Memory(Generic[Key]):
-    """Features by key; those used longest ago are forgotten."""
+    """Features by key; those used longest ago are forgotten.
+
+    All lie in one array: rows by themselves, among a batch's large arrays, would leave holes that no other array fits.
+    """
 
     def __init__(self) -> None:
-        self._features: OrderedDict[Key, np.ndarray] = OrderedDict()
+        self._place: OrderedDict[Key, int] = OrderedDict()
+        self._feature_PD = np.empty((0, 0), np.float32)
 
     def fill(self, items: Mapping[Key, Any], encode: Callable[[list[Any]], Tensor]) -> None:
         """Encode what is not remembered, all at once."""
-        for key in items.keys() & self._features.keys():
-            self._features.move_to_end(key)
-        missing = [key for key in items if key not in self._features]
-        if missing:
-            features_KD = encode([items[key] for key in missing]).cpu().numpy()
-            self._features.update(zip(missing, features_KD, strict=True))
-        while len(self._features) > max(REMEMBERED, len(items)):
-            self._features.popitem(last=False)
+        for key in items.keys() & self._place.keys():
+            self._place.move_to_end(key)
+        missing = [key for key in items if key not in self._place]
+        if not missing:
+            return
+        features_KD = encode([items[key] for key in missing]).cpu().numpy()
+        self._make_room(len(items), features_KD.shape[1])
+        for key, feature_D in zip(missing, features_KD, strict=True):
+            is_full = len(self._place) == len(self._feature_PD)
+            place = self._place.popitem(last=False)[1] if is_full else len(self._place)
+            self._feature_PD[place] = feature_D
+            self._place[key] = place
+
+    def _make_room(self, count: int, width: int) -> None:
+        """At least `count` places, and as many as are remembered."""
+        places = max(REMEMBERED, count)
+        if places > len(self._feature_PD):
+            roomy_PD = np.empty((places, width), np.float32)
+            roomy_PD[: len(self._feature_PD)] = self._feature_PD.reshape(-1, width)
+            self._feature_PD = roomy_PD
 
     def rows(self, keys: Sequence[Key]) -> np.ndarray:
         """features_KD, float64."""
-        return np.stack([self._features[key] for key in keys]).astype(np.float64)
+        return self._feature_PD[[self._place[key] for key in keys]].astype(np.float64)

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from sdsdemo.errors import UserError
-from sdsdemo.models import cards, open_scorer
+from sdsdemo.models import cards, clip, open_scorer
 from sdsdemo.models.clip import ClipModel, ClipScorer
 from sdsdemo.models.domain import Domain
 from sdsdemo.types import Budget, Concern
@@ -191,6 +191,30 @@ def test_more_items_than_a_batch_are_all_encoded_in_order(scorer: ClipScorer) ->
     torch.testing.assert_close(
         scorer.model.encode_texts(captions)[[0, -1]], scorer.model.encode_texts(["red star", "circle"])
     )
+
+
+def test_features_remembered_are_the_latest_and_never_mixed_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clip, "REMEMBERED", 4)
+    asked: list[int] = []
+
+    def encode(items: list[int]) -> torch.Tensor:
+        asked.extend(items)
+        return torch.tensor(items, dtype=torch.float32)[:, None].expand(-1, 3)
+
+    memory: Any = clip._Memory()
+    for part, encoded in (
+        ([1, 2, 3], [1, 2, 3]),
+        ([1, 4], [4]),
+        ([5], [5]),
+        ([2], [2]),
+        ([1, 4], []),
+        (range(7), None),
+    ):
+        asked.clear()
+        memory.fill({key: key for key in part}, encode)
+        np.testing.assert_array_equal(memory.rows(list(part))[:, 0], list(part))
+        assert encoded is None or asked == encoded, part
+    assert asked == [0, 3, 6]
 
 
 def test_a_trainer_gets_a_gradient_on_what_it_thaws_and_on_nothing_else(folders: dict[str, Path]) -> None:
