@@ -15,8 +15,8 @@ from typing import Any
 
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.cli.wrapping import wrapped
+from sdsdemo.core.number_format import duration
 from sdsdemo.errors import UserError
-from sdsdemo.finetuning.phrases import duration
 from sdsdemo.models import cards, open_scorer
 from sdsdemo.models.cost import MINUTE, measure
 from sdsdemo.models.random_weights import read_shape, shape_names, shape_of, write_model

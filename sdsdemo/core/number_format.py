@@ -1,4 +1,4 @@
-"""Formats numbers: points and shares for readers, arrays for JSON. Computes nothing."""
+"""Formats numbers: points, shares and durations for readers, arrays for JSON. Computes nothing."""
 
 from __future__ import annotations
 
@@ -49,3 +49,10 @@ def share_words(found: Mapping[str, Any]) -> str:
     if is_of_nothing(found):
         return NO_SCORE
     return f"{100 * found['value']:.1f} [{100 * found['low']:.0f}, {100 * found['high']:.0f}]"
+
+
+def duration(seconds: float) -> str:
+    """A readable duration: 40 s, 3 min, 5.5 h."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -23,6 +23,7 @@ from sdsdemo.evaluation.store import BLIND, TEXT_ONLY, Row, RunFolder, row_of, s
 from sdsdemo.evaluation.summary import Scored, summarise
 from sdsdemo.evaluation.tables import warnings
 from sdsdemo.evaluation.text_only import captions_alone, has_embedding, has_task
+from sdsdemo.evaluation.time_needed import MEASURING, time_needed
 from sdsdemo.models import cards
 from sdsdemo.models.images import SAID_BELOW
 from sdsdemo.models.remarks import remarks
@@ -241,6 +242,9 @@ class _Work:
         unread = check_fit(scorer, examples, self.budget.region)
         for sentence in remarks(scorer.card, self.budget) if not what else ():
             self.remark(sentence)
+        if cards.is_slow(scorer.card) and not what:
+            self.progress(MEASURING.format(model=name))
+            self.remark(time_needed(scorer, examples, self.budget))
         if self.run:
             self._enter(name)
         found: dict[str, Scores] = {}

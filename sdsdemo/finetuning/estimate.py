@@ -15,10 +15,10 @@ from statistics import median
 
 import torch
 
+from sdsdemo.core.number_format import duration
 from sdsdemo.finetuning.before_after import Evaluator, sets_of
 from sdsdemo.finetuning.events import Notice, Step, result_of
 from sdsdemo.finetuning.loop import TrainingConfig, train
-from sdsdemo.finetuning.phrases import duration
 from sdsdemo.finetuning.prepare import prepare
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.setup import Loaded, Models, load, plan
@@ -29,6 +29,8 @@ STEPS = 4
 """Steps to time: the median counts, without the slow first one."""
 SAMPLE = 32
 """Images fitted or scored by the teacher, to time one."""
+ASKING = 20.0
+"""Seconds in which a teacher other than Mini's is measured."""
 DEPENDS_ON = ("base", "teacher", "objective", "batch", "micro_batch", "jacobian", "trained", "towers", "data",
               "teacher_timesteps", "teacher_noises")  # fmt: skip
 """Settings that change how long a step takes."""
@@ -113,9 +115,13 @@ def estimate(recipe: Recipe, workbench: Models, steps: int = STEPS) -> Estimate:
 
 
 def asking_seconds(recipe: Recipe, workbench: Models, loaded: Loaded | None = None) -> float:
-    """Seconds for the teacher to score one caption and its swap. loaded: the recipe's run, if loaded already."""
+    """Seconds for the teacher to score one caption and its swap. loaded: the recipe's run, if loaded already.
+
+    Mini's teacher scores some; of another, which may take minutes for each, the parts are measured (`models.cost`).
+    """
     from sdsdemo.finetuning.teacher_preferences import Preferences
     from sdsdemo.models import pick_device
+    from sdsdemo.models.cost import measure
     from sdsdemo.models.diffusion_scorer import DiffusionScorer
     from sdsdemo.models.families import load_diffusion
     from sdsdemo.types import Budget
@@ -128,6 +134,8 @@ def asking_seconds(recipe: Recipe, workbench: Models, loaded: Loaded | None = No
     teacher = load_diffusion(card.spec, revision=card.revision, device=device, precision=precision)
     scorer = DiffusionScorer(card, teacher)
     budget = Budget(timesteps=recipe.teacher_timesteps, noises=recipe.teacher_noises, seed=0)
+    if not card.mini:
+        return measure(scorer, ASKING).seconds(1, budget, pictures=1, captions=2)
     with tempfile.TemporaryDirectory() as folder:
         asked = Preferences(Path(folder), "estimate", budget)
         pairs = loaded.source.draw(0, min(SAMPLE, recipe.batch))

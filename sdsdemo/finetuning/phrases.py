@@ -37,10 +37,3 @@ def not_finite_words(found: Mapping[str, Any]) -> str:
 def cosine_words(cosine: float | None) -> str:
     """A median cosine; records store one that is not a number as None."""
     return "not a number" if cosine is None else f"{cosine:.3f}"
-
-
-def duration(seconds: float) -> str:
-    """A readable duration: 40 s, 3 min, 5.5 h."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

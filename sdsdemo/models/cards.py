@@ -21,7 +21,7 @@ from sdsdemo.models.transformers_files import CONFIG, cached_folder, check_folde
 from sdsdemo.models.weights import has_clip_weights
 from sdsdemo.runtime.files import from_json
 from sdsdemo.runtime.shapes import shaped
-from sdsdemo.settings import Settings
+from sdsdemo.settings import AUTO, Settings
 from sdsdemo.types import Availability, Card, Family
 
 FILE = Path(__file__).parent / "cards.toml"
@@ -84,11 +84,13 @@ def resolve(name_or_spec: str) -> Card:
 def availability(card: Card, settings: Settings) -> Availability:
     """Whether a card can run here and now; if not, why, and what to do. Reads no weight, reaches no network.
 
+    A model made for a GPU runs without one too, slowly (`is_slow`), except in a Space, which many share.
     A broken folder is reported before a missing GPU: with a GPU, the model still could not run.
     """
     if card.family in CHECKS and not card.download and (fault := _fault_of_folder(card)) is not None:
         return fault
-    if card.needs == "gpu" and settings.device in ("auto", "cuda", "mps") and not has_gpu():
+    wants_gpu = settings.device in ("cuda", "mps") or (settings.in_space and settings.device == AUTO)
+    if wants_gpu and is_slow(card):
         return Availability(
             can_run=False,
             reason=f"{card.title} needs a GPU, and this machine has none.",
@@ -318,6 +320,11 @@ def train_words() -> str:
         return f"{paper} (48 GB), by that measure on the one here"
     hours = PAPER_HOURS * CORES_OF_PAPER / (os.cpu_count() or 1)
     return f"about {hours:,.0f} h on this machine, which has no GPU, and {paper}"
+
+
+def is_slow(card: Card) -> bool:
+    """Whether a model is made for a GPU, and this machine has none."""
+    return card.needs == "gpu" and not has_gpu()
 
 
 def has_gpu() -> bool:

@@ -1,6 +1,6 @@
-"""What should be known of a model that a spec names, in a sentence each. Loads none.
+"""What should be known of a model before its scores, in a sentence each. Loads none.
 
-A card was chosen with care; a spec is taken as it stands, and what was taken for granted is said.
+That it is slow here; and, of a model that a spec names, what was taken for granted: a card was chosen with care.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ ASSUMED = (
     "standard deviation and interpolation. If it was trained {other_how} QuickGELU, write {other} in place of {name}."
 )
 QUICK = "-quickgelu"
+SLOW = (
+    "{title} is made for a GPU, and this machine has none: an answer takes minutes. How long a benchmark takes, "
+    "`python -m sdsdemo doctor --model {name}` measures."
+)
 DISTILLED = (
     "{title} is distilled, as {sign} says: it was trained to draw in a few steps, not to predict the noise at every "
     "level, so its scores say little about captions; use the model that it was distilled from."
@@ -32,9 +36,12 @@ DISTILLED_NAMES = ("turbo", "schnell", "lightning", "lcm", "distilled")
 
 
 def remarks(card: Card, budget: Budget) -> tuple[str, ...]:
-    """Sentences on a model that is named by a spec; none for a model that has a card."""
-    if card.name != card.spec:
-        return ()
+    """Sentences on a model; those on what was taken for granted only where a spec names it."""
+    slow = (SLOW.format(title=card.title, name=card.name),) if cards.is_slow(card) else ()
+    return slow + (_taken_for_granted(card, budget) if card.name == card.spec else ())
+
+
+def _taken_for_granted(card: Card, budget: Budget) -> tuple[str, ...]:
     if card.family == "clip":
         return _assumed(card)
     if card.family != "diffusion":

@@ -8,6 +8,7 @@ from typing import Any
 
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError
+from sdsdemo.models import cards
 from sdsdemo.types import Answer, Card
 from sdsdemo.ui import compare_html
 from sdsdemo.ui.templates import render
@@ -71,6 +72,8 @@ def _model_line(workbench: Workbench, name: str) -> dict[str, Any]:
     else:
         fetch = f", after a download of {compare_html.size_words(card.size_mb)}" if card.download else ""
         words = f"loads when first used{fetch}."
+    if state.can_run and cards.is_slow(card):
+        words += " It is made for a GPU, and this machine has none: an answer takes minutes."
     return {"can_run": state.can_run, "title": card.title, "words": words}
 
 

@@ -21,8 +21,8 @@ from sdsdemo.app.shared_runs import SharedRuns
 from sdsdemo.app.sharing import GONE
 from sdsdemo.app.visitors import Visitor
 from sdsdemo.app.workbench import Workbench
+from sdsdemo.core.number_format import duration
 from sdsdemo.errors import UserError
-from sdsdemo.finetuning.phrases import duration
 from sdsdemo.settings import FINETUNING
 from sdsdemo.ui import finetune_html, training_curves
 from sdsdemo.ui.address import Query

@@ -7,8 +7,8 @@ from typing import Any
 
 from sdsdemo.app.job_states import Job
 from sdsdemo.app.sharing import shared_name
-from sdsdemo.core.number_format import is_of_nothing, level_words, points_words
-from sdsdemo.finetuning.phrases import KEPT, SHOWN, change_words, cosine_words, duration, not_finite_words
+from sdsdemo.core.number_format import duration, is_of_nothing, level_words, points_words
+from sdsdemo.finetuning.phrases import KEPT, SHOWN, change_words, cosine_words, not_finite_words
 from sdsdemo.types import Example
 from sdsdemo.ui import address
 from sdsdemo.ui.recipe_form import in_page_words

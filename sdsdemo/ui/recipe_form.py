@@ -9,10 +9,9 @@ from typing import Any, Literal
 import gradio as gr
 
 from sdsdemo.app.workbench import Workbench
-from sdsdemo.core.number_format import points_words
+from sdsdemo.core.number_format import duration, points_words
 from sdsdemo.errors import UserError, quoted
 from sdsdemo.finetuning.objective_race import read_race
-from sdsdemo.finetuning.phrases import duration
 from sdsdemo.finetuning.recipe import (
     CHOICES,
     NAMES,

@@ -16,7 +16,8 @@ import pytest
 from sdsdemo.errors import UserError
 from sdsdemo.models import cards, fetch, open_scorer, pick_device, pipelines, sources
 from sdsdemo.models.families import FAMILIES, load_diffusion
-from sdsdemo.settings import ROOT, Settings
+from sdsdemo.models.remarks import remarks
+from sdsdemo.settings import ROOT, Settings, budget
 from sdsdemo.types import Card
 from tests import twins
 
@@ -156,19 +157,31 @@ def test_a_pipeline_that_was_fetched_in_part_is_not_here(tmp_path: Path, monkeyp
     assert not cards.availability(card, OFFLINE).can_run
 
 
-def test_a_gpu_model_needs_a_gpu_unless_the_cpu_is_chosen(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_gpu_model_runs_without_a_gpu_and_is_said_to_be_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     card = cards.resolve("sd-v1-4")
     monkeypatch.setattr(cards, "has_gpu", lambda: False)
-    state = cards.availability(card, ONLINE)
+    assert cards.availability(card, ONLINE).can_run
+    (said,) = remarks(card, budget())
+    assert "made for a GPU" in said
+    assert "doctor --model sd-v1-4" in said
+    assert remarks(cards.resolve("mini-diffusion"), budget()) == ()
+    monkeypatch.setattr(cards, "has_gpu", lambda: True)
+    assert cards.availability(card, ONLINE).can_run
+    assert remarks(card, budget()) == ()
+
+
+@pytest.mark.parametrize("where", [{"SPACE_ID": "a/b"}, {"SDSDEMO_DEVICE": "cuda"}])
+def test_a_gpu_model_is_refused_in_a_space_or_where_a_gpu_is_asked_for(
+    where: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cards, "has_gpu", lambda: False)
+    asked = {"SDSDEMO_ALLOW_DOWNLOAD": "on", **where}
+    state = cards.availability(cards.resolve("sd-v1-4"), Settings.from_environment(asked))
     assert not state.can_run
     assert "GPU" in state.reason
     assert "SDSDEMO_DEVICE=cpu" in state.next_step
-    patient = Settings.from_environment({"SDSDEMO_ALLOW_DOWNLOAD": "on", "SDSDEMO_DEVICE": "cpu"})
-    assert cards.availability(card, patient).can_run
-    monkeypatch.setattr(cards, "has_gpu", lambda: True)
-    assert cards.availability(card, ONLINE).can_run
+    patient = Settings.from_environment({**asked, "SDSDEMO_DEVICE": "cpu"})
+    assert cards.availability(cards.resolve("sd-v1-4"), patient).can_run
 
 
 def _lose(path: Path) -> None:

@@ -20,6 +20,12 @@ CAPTIONS = ["a red star left of a blue circle", "a blue circle left of a red sta
 SPEND = ["--timesteps", "2", "--noises", "1", "--json"]
 
 
+@pytest.fixture(autouse=True)
+def _with_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No model is slow."""
+    monkeypatch.setattr(cards, "has_gpu", lambda: True)
+
+
 @pytest.fixture(scope="module")
 def copied(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The spec of a pipeline that has a card, from another folder."""

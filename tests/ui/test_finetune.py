@@ -17,9 +17,10 @@ from sdsdemo.app.visitors import Visitor
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.core.bits import packed
 from sdsdemo.core.intervals import paired_change, proportion
+from sdsdemo.core.number_format import duration
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.objective_race import read_race
-from sdsdemo.finetuning.phrases import KEPT, change_words, duration
+from sdsdemo.finetuning.phrases import KEPT, change_words
 from sdsdemo.finetuning.recipe import PRESETS, Recipe, cli_flag
 from sdsdemo.models.images import open_image
 from sdsdemo.settings import Settings
