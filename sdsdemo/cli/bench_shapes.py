@@ -12,6 +12,8 @@ over_floor_NAME = (encoding + E (ours - encoding) / e) / (E floor / e)
 
 with e the evaluations that were timed and E those of two captions at the default budget: 64, which would take minutes.
 
+loading_over_weights_NAME = growth of peak memory by loading / weights in the precision that they run in
+
 Peak memory is that of the process: so a shape is measured in a process of its own.
 """
 
@@ -79,12 +81,15 @@ def bench_shape(
         else:
             assert isinstance(scorer, DiffusionScorer)
             measured = _measured(scorer, question, shape["short"], repeats, progress, clock)
+    memory |= measured["memory"]
+    loaded = ratio([memory["after_loading_mb"] - memory["before_mb"]], [memory["weights_mb"]])
     return {
         "shape": name,
         **measured,
+        "ratios": measured["ratios"] | {f"loading_over_weights_{shape['short']}": loaded},
         "loading_seconds": round(loading, 2),
         "stored_mb": round(stored / MEGABYTE, 1),
-        "memory": memory | measured["memory"],
+        "memory": memory,
         "device": scorer.model.device.type,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
@@ -227,11 +232,11 @@ def _step(scorer: DiffusionScorer, batch: int, jacobian: bool) -> Callable[[], N
 
 def fitting_batch(scorer: DiffusionScorer) -> int:
     """Samples of a step that half of the free memory holds, at most a batch of scoring; 1 where it is not known."""
-    return max(1, min(scorer.micro_batch, free_bytes(scorer.model.device) // 2 // held_by_a_sample(scorer)))
+    return max(1, min(scorer.micro_batch, free_bytes(scorer.model.device) // 2 // held_bytes(scorer, 1)))
 
 
-def held_by_a_sample(scorer: DiffusionScorer) -> int:
-    """Bytes that a step through the denoiser keeps for its way back, beside the weights."""
+def held_bytes(scorer: DiffusionScorer, batch: int) -> int:
+    """What a step through the denoiser keeps for its way back, beside the weights."""
     weights = {weight.untyped_storage().data_ptr() for weight in scorer.model.denoiser.parameters()}
     held: dict[int, int] = {}
 
@@ -240,5 +245,5 @@ def held_by_a_sample(scorer: DiffusionScorer) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        _step(scorer, 1, jacobian=True)()
+        _step(scorer, batch, jacobian=True)()
     return sum(size for place, size in held.items() if place not in weights)

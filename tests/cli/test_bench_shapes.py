@@ -113,7 +113,9 @@ def test_random_weights_are_numbers_and_none_is_denormal(tiny: str, tmp_path: Pa
 def test_a_shape_is_scored_by_the_ordinary_path_and_measured(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_shapes, "SPEND", budget(1, 2))
     result = bench_shape(tiny, repeats=2, device="cpu", precision="float32")
-    assert json.loads(json.dumps(result))["ratios"]["over_floor_tiny"]["repeats"] == 2
+    ratios = json.loads(json.dumps(result))["ratios"]
+    assert ratios["over_floor_tiny"]["repeats"] == 2
+    assert set(ratios) == {"over_floor_tiny", "sds_kept_over_dropped_tiny", "loading_over_weights_tiny"}
     assert (result["pixels"], result["evaluations"], result["precision"]) == (64, 4, "float32")
     for jacobian in ("kept", "dropped"):
         assert result["step_seconds"][f"Jacobian {jacobian}, batch 1"]["median"] > 0
@@ -146,15 +148,21 @@ def test_the_batch_of_a_step_is_what_half_of_the_free_memory_holds(
 ) -> None:
     scorer = _written(tiny, tmp_path)
     scorer.micro_batch = 8
-    sample = bench_shapes.held_by_a_sample(scorer)
-    assert sample > scorer.model.latent_shape[0] * 8 * 8 * 4
+    sample = bench_shapes.held_bytes(scorer, 1)
     monkeypatch.setattr(bench_shapes, "free_bytes", lambda device: 2 * sample * samples_that_fit)
     assert bench_shapes.fitting_batch(scorer) == batch
 
 
+def test_what_a_step_keeps_grows_with_its_batch_and_leaves_the_weights_out(tiny: str, tmp_path: Path) -> None:
+    scorer = _written(tiny, tmp_path)
+    one, three = (bench_shapes.held_bytes(scorer, batch) for batch in (1, 3))
+    assert three == pytest.approx(3 * one, rel=0.02)
+
+
 def test_a_clip_shape_is_encoded_and_trained_and_measured(tiny_clip: str) -> None:
     result = json.loads(json.dumps(bench_shape(tiny_clip, repeats=2, device="cpu")))
-    assert set(result["ratios"]) == {"over_floor_tiny_images", "over_floor_tiny_captions"}
+    ratios = {"over_floor_tiny_images", "over_floor_tiny_captions", "loading_over_weights_tiny"}
+    assert set(result["ratios"]) == ratios
     assert result["pixels"] == 32
     for what, count in (("images", 4), ("captions", 16)):
         assert result["a_second"][what]["high"] == pytest.approx(count / result["seconds"][what]["low"], rel=0.1)
