@@ -153,7 +153,7 @@ def test_the_batch_of_a_step_is_what_half_of_the_free_memory_holds(
     assert bench_shapes.fitting_batch(scorer) == batch
 
 
-def test_what_a_step_keeps_grows_with_its_batch_and_leaves_the_weights_out(tiny: str, tmp_path: Path) -> None:
+def test_what_a_step_keeps_grows_with_its_batch_and_leaves_weights_out(tiny: str, tmp_path: Path) -> None:
     scorer = _written(tiny, tmp_path)
     one, three = (bench_shapes.held_bytes(scorer, batch) for batch in (1, 3))
     assert three == pytest.approx(3 * one, rel=0.02)
