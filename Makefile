@@ -3,7 +3,7 @@ PYTHON ?= python3
 ARGS ?=
 VENV_PYTHON := .venv/bin/python
 
-.PHONY: help run test setup check docs
+.PHONY: help run test setup check audit docs
 
 help:  ## this list
 	@awk -F ':  ## ' '/^[a-z]+:  ## / { printf "make %-7s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,3 +28,9 @@ check:  ## lint and types
 	$(VENV_PYTHON) -m ruff check .
 	$(VENV_PYTHON) -m ruff format --check .
 	$(VENV_PYTHON) -m mypy sdsdemo app.py setup_env.py
+
+audit:  ## look for known holes in the installed packages (needs the network)
+	@$(PYTHON) setup_env.py --dev
+	@$(VENV_PYTHON) -m pip install --quiet pip-audit
+	@$(VENV_PYTHON) -m pip_audit --local --skip-editable || \
+		{ echo "make audit: if no package is named above, the database of advisories could not be reached."; exit 1; }

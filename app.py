@@ -19,6 +19,7 @@ except UserError as error:
 from sdsdemo.app.janitor import janitor_of
 from sdsdemo.app.jobs import Jobs
 from sdsdemo.app.workbench import Workbench
+from sdsdemo.runtime import logs
 from sdsdemo.settings import Settings
 from sdsdemo.ui.page import build_page, launch_options
 
@@ -62,6 +63,8 @@ def serve(settings: Settings) -> None:
 
 try:
     settings = read_flags(sys.argv[1:] if __name__ == "__main__" else [])
+    if not settings.allow_specs:
+        logs.configure()
     jobs = Jobs(Workbench(settings))
     demo = build_page(jobs.workbench, os.environ.get("SPACE_ID", ""), jobs=jobs)
     if __name__ == "__main__":

@@ -11,10 +11,12 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import yaml
+from gradio_client import Client, handle_file
 
-from sdsdemo.settings import ROOT
+from sdsdemo.settings import ASSETS, ROOT
 
 ON_REQUEST = ("spacy", "spaces")
 """Asked for, with a sentence, only by who reads the order sets of ARO."""
@@ -32,6 +34,8 @@ OURS = ("HF_", "HUGGING", "GRADIO_", "SDSDEMO_", "SPACE_")
 COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
 """What the reference of the Spaces' front matter allows."""
 START_SECONDS = 60
+LOCAL = re.compile(r"'(127\.\d+\.\d+\.\d+|localhost|::1|0\.0\.0\.0)'|^socket\.connect '/")
+"""What a process may connect to: itself, and sockets that are files."""
 
 
 def front_matter() -> dict:
@@ -87,17 +91,36 @@ def test_the_app_serves_everyone_under_a_spaces_environment(tmp_path: Path) -> N
         "GRADIO_TEMP_DIR": str(tmp_path),
         "HF_HUB_OFFLINE": "1",
         "HF_HOME": str(tmp_path / "hub"),  # an empty one: no token and no weights of whoever runs this test
+        "PYTHONPATH": str(ROOT / "tests" / "watched"),
+        "SDSDEMO_TEST_CONNECTIONS": str(tmp_path / "connections"),
     }
     log = tmp_path / "log"
     with log.open("w") as file:
         app = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=file, stderr=file)
     try:
         page = _page(f"http://{_own_address()}:{port}/", app, log)
+        answer = _answer(f"http://{_own_address()}:{port}/")
     finally:
         app.terminate()
         app.wait(timeout=20)
     assert "SDS-CLIP" in page
+    assert [found["model"] for found in answer["models"]] == ["mini-clip", "mini-diffusion"]
+    reached = (tmp_path / "connections").read_text() if (tmp_path / "connections").exists() else ""
+    assert [line for line in reached.splitlines() if not LOCAL.search(line)] == []
     assert str(ROOT / "sdsdemo") not in log.read_text()  # no traceback through our code; Gradio's own misses `spaces`
+
+
+def _answer(address: str) -> Any:
+    """What `/score` says of a shipped picture, asked as a program asks."""
+    picture = sorted((ASSETS / "mini" / "examples").glob("*.png"))[0]
+    return Client(address, verbose=False).predict(
+        image=handle_file(picture),
+        captions=["a red star", "a blue star"],
+        models=["mini-clip", "mini-diffusion"],
+        timesteps=2,
+        noises=2,
+        api_name="/score",
+    )
 
 
 def _own_address() -> str:

@@ -205,9 +205,12 @@ class Workbench:
         show: float | None,
         watch: Callable[[Scores], None] | None = None,
     ) -> Answer:
+        start = time.monotonic()
         try:
             with self._lock_of(card):
-                return _ask(self._load(card), image, captions, budget, show, watch)
+                answer = _ask(self._load(card), image, captions, budget, show, watch)
+            log.info("scored", extra={"model": card.name, "captions": len(captions), "seconds": _since(start)})
+            return answer
         except UserError as error:
             return Answer(card=card, problem=str(error))
         except _NobodyWaitsError:
@@ -288,3 +291,8 @@ def before_scoring(scorer: Scorer, image: Image, captions: list[str], budget: Bu
 def _sentences(concerns: Iterable[Concern]) -> tuple[str, ...]:
     """Each sentence once, in order."""
     return tuple(dict.fromkeys(concern.text for concern in concerns))
+
+
+def _since(start: float) -> float:
+    """Seconds since a time of the monotonic clock, for the log."""
+    return round(time.monotonic() - start, 3)

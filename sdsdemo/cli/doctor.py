@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from sdsdemo import __version__
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.cli.wrapping import wrapped
 from sdsdemo.models.cards import megabytes
@@ -31,6 +32,7 @@ CURES = {
 }
 """What does not work where a folder cannot be written to, and what to set."""
 ADVICE_DISK = "The disk has {free:.1f} GB left: real models take 1 to 10 GB each."
+REPORT_WIDTH = 100
 LITTLE_DISK_GB = 2.0
 HANG = {"Models": " " * 23}
 """Indents of an entry's further lines, where not four spaces."""
@@ -106,6 +108,14 @@ def as_text(found: Mapping[str, Any], width: int) -> str:
         "\n".join([title, *(wrapped(line, width, "  ", HANG.get(title, "    ")) for line in lines)])
         for title, lines in blocks.items()
     )
+
+
+def as_report(found: Mapping[str, Any]) -> str:
+    """The report in Markdown, to paste into an issue: folders of the user are named `~`, the project's own `.`."""
+    text = as_text(found, REPORT_WIDTH)
+    for place, name in ((str(ROOT), "."), (os.path.expanduser("~"), "~")):
+        text = text.replace(place, name) if len(place) > 1 else text
+    return f"```text\nsdsdemo {__version__}\n\n{text}\n```"
 
 
 def _card(workbench: Workbench, card: Any) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
+from sdsdemo.cli.encodings import make_printable
+from sdsdemo.cli.machine import add_machine
 from sdsdemo.cli.mini import add_mini
 from sdsdemo.cli.output import Verbs, columns, note, progress, show, silent, verb
 from sdsdemo.cli.usage_errors import Parser
@@ -40,6 +42,7 @@ STOPPED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 the user must change something, 1 our bug (with a traceback), 130 stopped by Ctrl-C."""
+    make_printable()
     try:
         asked = _parser().parse_args(arguments)
         status: int = asked.run(asked)
@@ -77,18 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     fetch = verb(verbs, "fetch", "download a model or a benchmark", "fetch clip-vit-b-32", _fetch)
     fetch.add_argument("what", metavar="NAME", help="a card or a spec; winoground, winoground-labels")
     _add_export(verbs)
-    bench = verb(verbs, "bench", "measure speed and memory on this machine", "bench --json", _bench)
-    bench.add_argument("--repeats", type=int, default=5, metavar="N", help="repeats of each timing (default 5)")
-    bench.add_argument("--shape", metavar="NAME", help="a model of real size with random weights, such as sd-v1-4")
-    doctor = verb(verbs, "doctor", "report what is installed, what is missing and what to do", "doctor", _doctor)
-    doctor.add_argument(
-        "--model",
-        metavar="NAME",
-        help="instead: measure a card, a spec or a shape of `bench` for a minute, and say what a benchmark would take",
-    )
-    doctor.add_argument(
-        "--examples", type=int, metavar="N", help="of that benchmark, of two pictures and two captions (default 400)"
-    )
+    add_machine(verbs)
     return parser
 
 
@@ -319,32 +311,3 @@ def _benchmarks(asked: argparse.Namespace) -> int:
     from sdsdemo.data.benchmarks import list_benchmarks
 
     return show(asked, list_benchmarks(), lambda rows: benchmarks_as_text(rows, columns()))
-
-
-def _bench(asked: argparse.Namespace) -> int:
-    from sdsdemo.cli import bench_shapes
-    from sdsdemo.cli.bench import as_text, bench
-    from sdsdemo.settings import Settings
-
-    if asked.shape is not None:
-        use = Settings.from_environment()
-        found = bench_shapes.bench_shape(
-            asked.shape, repeats=asked.repeats, device=use.device, precision=use.precision, progress=progress
-        )
-        return show(asked, found, bench_shapes.as_text)
-    return show(asked, bench(repeats=asked.repeats, progress=progress), as_text)
-
-
-def _doctor(asked: argparse.Namespace) -> int:
-    from sdsdemo.app.workbench import Workbench
-    from sdsdemo.cli.doctor import as_text, examine
-
-    if asked.model is not None:
-        from sdsdemo.cli import doctor_costs
-
-        count = doctor_costs.EXAMPLES.default if asked.examples is None else asked.examples
-        found = doctor_costs.estimate(asked.model, Workbench(), examples=count, progress=progress)
-        return show(asked, found, lambda told: doctor_costs.as_text(told, columns()))
-    if asked.examples is not None:
-        raise UserError("--examples counts the examples of an estimate: name a model with --model too.")
-    return show(asked, examine(Workbench()), lambda found: as_text(found, columns()))

@@ -18,6 +18,7 @@ from sdsdemo.ui.compare import CompareTab
 from sdsdemo.ui.examples import read_examples
 from sdsdemo.ui.fair_queue import Listeners, make_fair
 from sdsdemo.ui.finetune import FinetuneTab
+from sdsdemo.ui.health import Health
 from sdsdemo.ui.open_in_compare import RunPictures
 from sdsdemo.ui.opening import read_opening
 from sdsdemo.ui.preview import PICTURE, LinkPreview
@@ -75,6 +76,7 @@ def launch_options(host: str, port: int) -> dict[str, Any]:
         "head": request_order.head() + navigation.head() + str(script_element("dropdown_tab")),
         "app_kwargs": {
             "middleware": [
+                (Health, (), {}),
                 (LinkPreview, (), {"picture": PICTURE}),
                 (served_files.ServedFiles, (), {}),
                 (Listeners, (), {}),

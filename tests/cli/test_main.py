@@ -227,6 +227,20 @@ def test_doctor_names_every_variable_limit_and_model_and_never_a_token(
         assert word in out
 
 
+def test_a_report_for_an_issue_names_no_folder_of_the_users(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret_value")
+    monkeypatch.setenv("HOME", str(tmp_path / "somebody"))
+    monkeypatch.setenv("SDSDEMO_CACHE", str(tmp_path / "somebody" / "cache"))
+    status, out, _ = said(capsys, "doctor", "--report")
+    assert status == 0
+    assert out.startswith("```text\nsdsdemo ")
+    assert "~/cache" in out
+    for secret in ("hf_secret", "somebody", str(ROOT)):
+        assert secret not in out
+
+
 def test_doctor_says_each_limit_in_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     block = said(capsys, "doctor")[1].split("\nLimits\n")[1].split("\n\n")[0]
     sentences = " ".join(block.split()).split(". ")
