@@ -182,10 +182,13 @@ def paired_difference(loss_a_TN: np.ndarray, loss_b_TN: np.ndarray, *, antitheti
         stderr = (1/T) sqrt( sum_t s_t^2 )             s_t = standard deviation over n of (b - a) / sqrt(N)
         dof    = (sum_t s_t^2)^2 / sum_t ( s_t^4 / (N - 1) )                            Satterthwaite 1946
         dof    = (sum_t s_t^2)^2 / sum_t ( s_t^4 / (N + 1) ) - 2     of pairs           Welch 1947
+        band   = m_t -+ t(.975, N - 1) s_t
+        band   = m_t -+ t(.975, K (N - 1)) sqrt( mean of s_u^2 )     of pairs; u: t and its K - 1 neighbours
 
     The timesteps are a fixed grid, so their spread adds no error; the draws at all (t, n) must be independent. With
     `antithetic` a draw is a pair of opposites, whose mean counts once; for two pairs Satterthwaite's estimate would be
-    far too low (3 where 8 is right, over 8 timesteps), so Welch's is taken, which corrects for the noise in s_t^4.
+    far too low (3 where 8 is right, over 8 timesteps), so Welch's is taken, which corrects for the noise in s_t^4. A
+    band from two pairs alone would be 12.7 s_t wide, so neighbours, whose errors are much alike, are pooled.
 
     loss_a_TN, loss_b_TN: [T, N], entry (t, n) of both from the same noise. Raises `ValueError` for other shapes.
     """
@@ -199,7 +202,7 @@ def paired_difference(loss_a_TN: np.ndarray, loss_b_TN: np.ndarray, *, antitheti
         difference_TN = independent_draws(loss_b_TN - loss_a_TN, antithetic)
         mean_T, stderr_T = difference_TN.mean(axis=1), _stderr_of_mean(difference_TN)
     noises = difference_TN.shape[1]
-    reach_T = student_t_quantile(0.975, noises - 1) * stderr_T if noises > 1 else stderr_T
+    reach_T = _reach(stderr_T, noises, pooled=antithetic)
     stderr, dof = _combined(stderr_T, noises, corrected=antithetic)
     return PairedDifference(
         mean=float(mean_T.mean()),
@@ -237,6 +240,19 @@ def _stderr_of_mean(value_TN: np.ndarray) -> np.ndarray:
         return np.full(value_TN.shape[:-1], np.nan)
     spread_T: np.ndarray = value_TN.std(axis=-1, ddof=1)
     return spread_T / math.sqrt(noises)
+
+
+def _reach(stderr_T: np.ndarray, noises: int, *, pooled: bool) -> np.ndarray:
+    """Half of the 95 % band at each timestep; NaN for a single draw. pooled: with the variance of the neighbours."""
+    if noises == 1:
+        return stderr_T
+    if not pooled:
+        return student_t_quantile(0.975, noises - 1) * stderr_T
+    beside = [slice(max(0, t - 1), t + 2) for t in range(len(stderr_T))]
+    variance_T = np.array([np.square(stderr_T[u]).mean() for u in beside])
+    quantile_T = np.array([student_t_quantile(0.975, len(stderr_T[u]) * (noises - 1)) for u in beside])
+    reach_T: np.ndarray = quantile_T * np.sqrt(variance_T)
+    return reach_T
 
 
 def _combined(stderr_T: np.ndarray, noises: int, *, corrected: bool) -> tuple[float | None, float | None]:

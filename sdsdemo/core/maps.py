@@ -39,7 +39,9 @@ def signed_map(
     """The map of b minus a, both under the same noise.
 
     Each place is tested as `intervals.paired_difference` tests the whole picture: timesteps are a fixed grid, and only
-    draws add error, or antithetic pairs of them. Places are selected at a false discovery rate of `level`.
+    draws add error, or antithetic pairs of them. Degrees of freedom are Satterthwaite's, of pairs too: the differences
+    of a single place have long tails, for which Welch's are too many. Places are selected at a false discovery rate of
+    `level`.
 
     Raises `ValueError` for arrays that are not of one shape [T, N, H, W].
     Source: Benjamini & Hochberg 1995, J. R. Stat. Soc. B 57(1); neighbours are positively dependent, which it allows

@@ -283,3 +283,28 @@ def test_the_degrees_of_freedom_of_pairs_are_right_on_average(pairs: int):
         for _ in range(1_000)
     ]
     assert np.median(found) == pytest.approx(8 * (pairs - 1), rel=0.12)
+
+
+def test_the_band_of_pairs_pools_the_timesteps_beside_it():
+    """Two pairs a timestep, whose means differ by 2: one degree of freedom each, and an error of 1."""
+    pair_TN = np.array([[-1.0, 1.0], [-3.0, 3.0], [-1.0, 1.0], [-1.0, 1.0]])
+    got = paired_difference(np.zeros((4, 4)), np.repeat(pair_TN, 2, axis=1), antithetic=True)
+    assert got.stderr_T == pytest.approx([1, 3, 1, 1])
+    two, three = 4.30265, 3.18245  # t at .975 for two and three degrees of freedom
+    variance_T = [(1 + 9) / 2, (1 + 9 + 1) / 3, (9 + 1 + 1) / 3, (1 + 1) / 2]
+    reach_T = np.array([two, three, three, two]) * np.sqrt(variance_T)
+    assert got.high_T == pytest.approx(reach_T, rel=1e-5)
+    assert got.low_T == pytest.approx(-reach_T, rel=1e-5)
+
+
+def test_the_band_of_two_pairs_keeps_its_promise_and_is_no_wall():
+    rng = np.random.default_rng(2)
+    scale_T = np.exp(-0.3 * np.arange(8.0))[:, None]
+    covered, width = [], []
+    for _ in range(600):
+        pair_TN = scale_T * rng.normal(size=(8, 2))
+        got = paired_difference(np.zeros((8, 4)), np.repeat(pair_TN, 2, axis=1), antithetic=True)
+        covered.append((got.low_T <= 0) & (got.high_T >= 0))
+        width.append(got.high_T / scale_T[:, 0] / math.sqrt(0.5))
+    assert 0.93 < np.mean(covered) < 0.97
+    assert np.median(width) < 5
