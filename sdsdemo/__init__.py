@@ -27,7 +27,7 @@ def score(
     seed: int | None = None,
     timestep_range: tuple[float, float] | None = None,
     region: str = "crop",
-    antithetic: bool = False,
+    antithetic: bool | None = None,
     adaptive: bool = False,
 ) -> AnswersRecord:
     """Which caption each model prefers for one image: the dict that `python -m sdsdemo score --json` prints.
@@ -37,9 +37,9 @@ def score(
     `models` are names of cards or specs; none means those that the settings show first. What is not given of the
     budget has the default of `sdsdemo.settings`, and the timestep range that of each model's card. `region` is what of
     the picture every model sees: the middle square (`crop`), all of it (`squash`, `pad`), or what each model's authors
-    chose (`own`). `antithetic` draws noise in pairs, each draw with its opposite; `adaptive`
-    stops as soon as the captions are told apart, with `noises` as the most. A model that cannot answer has a `problem`
-    in its entry.
+    chose (`own`). `antithetic` draws noise in pairs, each draw with its opposite; by default so do four or more draws
+    of an even number. `adaptive` stops as soon as the captions are told apart, with `noises` as the most. A model that
+    cannot answer has a `problem` in its entry.
 
     Models stay loaded for the next call, as long as the environment variables stay; `forget_models` frees their memory,
     and makes the next call read changed files. Safe to call from several threads.
@@ -70,7 +70,7 @@ def score_many(
     seed: int | None = None,
     timestep_range: tuple[float, float] | None = None,
     region: str = "crop",
-    antithetic: bool = False,
+    antithetic: bool | None = None,
     adaptive: bool = False,
 ) -> list[AnswersRecord]:
     """The same for many pictures at once, each with captions of its own: a dict for each, in order.

@@ -54,15 +54,24 @@ class Knob:
 
 
 TIMESTEPS = Knob(default=8, low=1, high=64, meaning="How many noise levels to test each caption at, evenly spread.")
+TWO_PAIRS = 4
+"""Fewest noise draws that come in pairs by default: a single pair has no standard error."""
 NOISES = Knob(
-    default=4, low=1, high=16, meaning="Noise draws per timestep; two or more give the difference a standard error."
+    default=4,
+    low=1,
+    high=16,
+    meaning="Noise draws per timestep; two or more give the difference a standard error. An even number of "
+    f"{TWO_PAIRS} or more is drawn in pairs of opposites.",
 )
 ANTITHETIC = (
     "Draw noise in pairs, each draw with its opposite: a more exact difference for as many evaluations. Needs an even "
-    "number of noise draws."
+    f"number of noise draws, and is the default from {TWO_PAIRS} on; --no-antithetic draws plain noise."
 )
 PAIRS = "{what} draws noise in pairs: set an even number of noise draws; it was {noises}."
 STOPS_EARLY = "Adaptive scoring, which stops as soon as the captions are told apart,"
+ALWAYS_PAIRS = (
+    f"{STOPS_EARLY} always draws noise in pairs: ask for no plain noise (--no-antithetic), or score without it."
+)
 ADAPTIVE = (
     "Spend only as much noise as the captions need: a caption that is behind for good gets no more draws. --noises is "
     "then the most."
@@ -298,6 +307,11 @@ def usual_noises(adaptive: bool) -> int:
     return NOISES.high if adaptive else NOISES.default
 
 
+def pairs_by_default(noises: int) -> bool:
+    """Whether so many noise draws come in pairs of opposites where nothing else is asked for."""
+    return noises >= TWO_PAIRS and noises % 2 == 0
+
+
 def budget(
     timesteps: int = TIMESTEPS.default,
     noises: int = NOISES.default,
@@ -305,27 +319,30 @@ def budget(
     *,
     timestep_range: Sequence[float] | str | None = None,
     region: str = "crop",
-    antithetic: bool = False,
+    antithetic: bool | None = None,
     adaptive: bool = False,
     **options: bool,
 ) -> Budget:
     """A checked `Budget`. Raises `UserError` naming the knob and its range.
 
-    `adaptive` implies `antithetic`.
+    antithetic: None means in pairs if `pairs_by_default`, or if scoring is `adaptive`, which always draws pairs.
     timestep_range: None or an empty text means that of each model's card.
     """
     is_own = isinstance(timestep_range, str) and not timestep_range.strip()
-    if (antithetic or adaptive) and NOISES.check(noises, "Noise draws") % 2:
+    noises = NOISES.check(noises, "Noise draws")
+    if adaptive and antithetic is False:
+        raise UserError(ALWAYS_PAIRS)
+    if (antithetic or adaptive) and noises % 2:
         raise UserError(PAIRS.format(noises=noises, what=STOPS_EARLY if adaptive else "Antithetic noise"))
     if adaptive and options.get("empty_prompt"):
         raise UserError("Adaptive scoring compares captions only: leave out the empty prompt, or score without it.")
     return Budget(
         timesteps=TIMESTEPS.check(timesteps, "Timesteps"),
-        noises=NOISES.check(noises, "Noise draws"),
+        noises=noises,
         seed=SEED.check(seed, "Seed"),
         timestep_range=None if timestep_range is None or is_own else checked_range(timestep_range),
         region=checked_region(region),
-        antithetic=antithetic or adaptive,
+        antithetic=adaptive or (pairs_by_default(noises) if antithetic is None else antithetic),
         adaptive=adaptive,
         **options,
     )

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 from PIL.Image import Image
 
+from sdsdemo.core.intervals import grid_stderr
 from sdsdemo.types import Budget, Card, Concern, Denoised, Evidence, Example, Kind, Region, Scores
 
 STEPS = 1000
@@ -106,18 +107,17 @@ class FakeScorer(OneByOne):
             [np.stack([self._losses(image, text, budget) for text in captions]) for image in images]
         ).astype(np.float32)
         means_ICT = loss_ICTN.astype(np.float64).mean(axis=3)
-        variance_ICT = loss_ICTN.var(axis=3, ddof=1) if budget.noises > 1 else np.full(means_ICT.shape, np.nan)
-        stderr_IC = np.sqrt((variance_ICT / budget.noises).sum(axis=2)) / budget.timesteps
         return Scores(
             kind="denoising",
             score_IC=-means_ICT.mean(axis=2),
-            stderr_IC=stderr_IC,
+            stderr_IC=grid_stderr(loss_ICTN, antithetic=budget.antithetic),
             evidence=Evidence(
                 timestep_T=timesteps(budget.timesteps),
                 loss_ICTN=loss_ICTN,
                 seed=budget.seed,
                 micro_batch=64,
                 evaluations=int(loss_ICTN.size),
+                antithetic=budget.antithetic,
             ),
             seconds=0.002,
         )

@@ -48,7 +48,7 @@ def ask(
     seed: int | None = None,
     timestep_range: Sequence[float] | None = None,
     region: str = "crop",
-    antithetic: bool = False,
+    antithetic: bool | None = None,
     adaptive: bool = False,
 ) -> AnswersRecord:
     """The dict of `score --json`. Raises `UserError` for an invalid image, caption, model or budget."""
@@ -69,7 +69,7 @@ def ask_many(
     seed: int | None = None,
     timestep_range: Sequence[float] | None = None,
     region: str = "crop",
-    antithetic: bool = False,
+    antithetic: bool | None = None,
     adaptive: bool = False,
 ) -> list[AnswersRecord]:
     """The dicts of `ask`, for many pictures at once. Raises `UserError` before anything is scored."""

@@ -186,7 +186,7 @@ def _add_models_and_budget(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=says)
     parser.add_argument("--region", choices=list(REGIONS), default="crop", help=REGION_WORDS)
     parser.add_argument("--timestep-range", nargs=2, type=float, metavar=("LOW", "HIGH"), help=TIMESTEP_RANGE)
-    parser.add_argument("--antithetic", action="store_true", help=ANTITHETIC)
+    parser.add_argument("--antithetic", action=argparse.BooleanOptionalAction, help=ANTITHETIC)
     parser.add_argument("--adaptive", action="store_true", help=ADAPTIVE)
 
 

@@ -144,7 +144,7 @@ class Recipe:
     )
     sharpness: float = setting(2.0, "Scale of the teacher's preferences: p = sigmoid(sharpness x gap / median gap).")
     teacher_timesteps: int = setting(4, "Timesteps at which the teacher compares a caption with its swap.")
-    teacher_noises: int = setting(1, "Noise draws per timestep for that comparison.")
+    teacher_noises: int = setting(1, "Noise draws per timestep for that comparison, none of them in pairs.")
     reduction: Reduction = setting(
         "mean",
         "How L_SDS is reduced over a latent's elements: mean or sum.",

@@ -283,7 +283,8 @@ def _budget_of(answers: Sequence[Answer]) -> Budget:
     for answer in answers:
         if answer.scores and (evidence := answer.scores.evidence):
             _, _, timesteps, noises = evidence.loss_ICTN.shape
-            return budget(timesteps, noises, evidence.seed, adaptive=evidence.rounds_IC is not None)
+            adaptive = evidence.rounds_IC is not None
+            return budget(timesteps, noises, evidence.seed, antithetic=evidence.antithetic, adaptive=adaptive)
     return budget()
 
 

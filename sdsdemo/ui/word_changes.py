@@ -21,7 +21,7 @@ from sdsdemo.data.mini.scenes import Scene
 from sdsdemo.data.mini.truth import read_claim, truth_of
 from sdsdemo.data.mini.word_changes import changes_of as changes_in_mini
 from sdsdemo.errors import UserError
-from sdsdemo.settings import LIMITS, NOISES, TIMESTEPS
+from sdsdemo.settings import LIMITS, NOISES, TIMESTEPS, pairs_by_default
 from sdsdemo.types import Budget, Card, Preference
 from sdsdemo.ui.compare_api import AT_ONCE
 from sdsdemo.ui.compare_html import LETTERS
@@ -179,7 +179,10 @@ def _rows(
 
 def _for_each_change(spend: Budget) -> Budget:
     """Stopping early finds the best of all captions; here each change gets a verdict of its own, for the usual cost."""
-    return replace(spend, adaptive=False, noises=min(spend.noises, NOISES.default)) if spend.adaptive else spend
+    if not spend.adaptive:
+        return spend
+    noises = min(spend.noises, NOISES.default)
+    return replace(spend, adaptive=False, noises=noises, antithetic=pairs_by_default(noises))
 
 
 def _wait(card: Card, question: Question, count: int) -> str:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -397,8 +398,12 @@ def test_a_study_is_known_by_its_new_and_its_old_name(
 
 
 @pytest.mark.parametrize(
-    "flags", ["", "--antithetic", "--adaptive", "--empty-prompt --region pad", "--timestep-range 0.1234567 0.9"]
-)
+    "flags",
+    [
+        "", "--antithetic", "--no-antithetic", "--noises 2 --antithetic", "--noises 3", "--adaptive",
+        "--empty-prompt --region pad", "--timestep-range 0.1234567 0.9",
+    ],
+)  # fmt: skip
 def test_a_refused_folder_names_the_flags_that_match_it(flags: str) -> None:
     def settings(line: str) -> Settings:
         asked = vars(cli._parser().parse_args(shlex.split(line)))
@@ -408,3 +413,21 @@ def test_a_refused_folder_names_the_flags_that_match_it(flags: str) -> None:
     asked = settings(f"evaluate mini --noises 6 {flags}")
     header = header_of("mini", [], budget(), of=0)
     assert settings(f"evaluate {held({**header, 'settings': asked})}") == asked
+
+
+def test_flags_that_are_the_default_are_not_named() -> None:
+    header = header_of("mini", [], budget(), of=0)
+    assert "antithetic" not in held(header)
+    assert "antithetic" not in held({**header, "settings": settings_of(budget(noises=3))})
+    assert held({**header, "settings": settings_of(budget(antithetic=False))}).endswith("--no-antithetic")
+
+
+def test_score_draws_pairs_unless_plain_noise_is_asked_for(picture: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def evidence(*flags: str) -> dict[str, Any]:
+        asked = ["a red star", "a blue star", "--model", "mini-diffusion", "--timesteps", "2", "--json", *flags]
+        found: dict[str, Any] = json.loads(said(capsys, "score", picture, *asked)[1])["models"][0]["evidence"]
+        return found
+
+    assert evidence()["antithetic"]
+    assert "antithetic" not in evidence("--no-antithetic")
+    assert "antithetic" not in evidence("--noises", "3")

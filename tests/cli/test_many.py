@@ -112,6 +112,14 @@ def test_many_pictures_get_the_answers_that_each_gets_alone(twin: str, tmp_path:
         assert many.get("notes") == one.get("notes")
 
 
+def test_noise_comes_in_pairs_unless_plain_noise_is_asked_for(twin: str) -> None:
+    for flags, pairs in (({}, True), ({"antithetic": False}, False), ({"noises": 3}, False)):
+        asked: dict[str, Any] = {"timesteps": 2, **flags}
+        one = sdsdemo.score(twins.picture(), CAPTIONS, [twin], **asked)
+        (many,) = sdsdemo.score_many([(twins.picture(), CAPTIONS)], [twin], **asked)
+        assert [bool(answer["models"][0]["evidence"].get("antithetic")) for answer in (one, many)] == [pairs, pairs]
+
+
 def test_a_model_that_cannot_answer_says_so_for_each_picture(twin: str) -> None:
     questions = [(twins.picture(k), CAPTIONS) for k in range(2)]
     for answer in sdsdemo.score_many(questions, ["diffusers:no/where", twin], **SPEND):

@@ -100,6 +100,18 @@ def test_antithetic_draws_are_stored_as_such_and_are_other_settings(tmp_path: Pa
         RunFolder(tmp_path, "mini", EXAMPLES, replace(spend, antithetic=False))
 
 
+def test_a_run_of_plain_noise_is_not_mixed_with_pairs(tmp_path: Path) -> None:
+    """Stored before pairs became the default: run.json says nothing of them."""
+    old = budget(3, 4, 0, antithetic=False)
+    run(Shelf(), tmp_path / "run", old)
+    assert "antithetic" not in (tmp_path / "run" / "run.json").read_text()
+    with pytest.raises(UserError, match=r"different settings.*--noises 4 --seed 0 --no-antithetic"):
+        run(Shelf(), tmp_path / "run", budget(3, 4, 0))
+    idle = Shelf()
+    run(idle, tmp_path / "run", old)
+    assert idle.calls == 0
+
+
 def test_a_killed_run_goes_on_and_scores_nothing_twice(tmp_path: Path) -> None:
     with pytest.raises(KilledError):
         run(Shelf(lives=55), tmp_path / "run")

@@ -30,7 +30,9 @@ from sdsdemo.mini.experiments.verify import EXPERIMENT, MEASURED
 from sdsdemo.mini.models import clip, text_encoder, unet
 from sdsdemo.mini.models.from_folder import RelocatedWorkbench
 from sdsdemo.models import open_scorer
+from sdsdemo.models.diffusion_scorer import DiffusionScorer
 from sdsdemo.settings import CHECKPOINTS
+from sdsdemo.types import Budget
 
 EXAMPLES = 3
 
@@ -82,13 +84,15 @@ def lines(work: Path, request: pytest.FixtureRequest) -> list[dict[str, Any]]:
     """The lines of all teachers, each asked for twice: beside the shipped models, and with the models elsewhere."""
     workbench: Any = Workbench() if request.param == "shipped" else RelocatedWorkbench(Workbench(), CHECKPOINTS)
     store = work / request.param / "teachers.jsonl"
-    opened: list[str] = []
+    opened, spent, score = list[str](), list[Budget](), DiffusionScorer.score_examples
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(models, "open_scorer", lambda card, **how: opened.append(card.spec) or open_scorer(card, **how))
+        patch.setattr(DiffusionScorer, "score_examples", lambda *asked: spent.append(asked[-1]) or score(*asked))
         for name in (*TEACHERS, *TEACHERS):
             make_teacher(name, CHECKPOINTS, Lines(store), work, workbench, lambda line: None)
     folders = [work.resolve() / "teachers" / name.replace(" ", "-") / "mini-diffusion-short" for name in TEACHERS]
     assert opened == [f"diffusers:{folder}" for folder in folders], "each is scored, once, and not another one"
+    assert [spend.antithetic for spend in spent] == len(TEACHERS) * [False], "plain noise, as in the shipped lines"
     return read_rows(store)
 
 

@@ -19,6 +19,7 @@ from sdsdemo.mini.experiments import results, verify
 from sdsdemo.mini.experiments.declared import STUDIES
 from sdsdemo.mini.models.from_folder import RelocatedWorkbench
 from sdsdemo.settings import CHECKPOINTS, Settings
+from sdsdemo.types import Budget
 from tests.mini.test_study import BASE_ROWS, confirmed
 
 read_findings = cache(verify.read_findings)
@@ -57,6 +58,19 @@ def test_one_example_more_is_rounding_and_two_are_a_difference(
     assert not found["same"]
     assert [row["what"] for row in found["rows"] if not row["same"]] == ["mini-diffusion, text"]
     assert "differs" in verify.as_text(found)
+
+
+@pytest.mark.parametrize("pairs", [True, False])
+def test_what_is_shipped_is_scored_again_with_noise_of_its_own_kind(
+    stored: dict[str, Any], workbench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pairs: bool
+) -> None:
+    asked: list[Budget] = []
+    monkeypatch.setattr(verify, "read_result", lambda path: stored)
+    monkeypatch.setattr(verify, "evaluate", lambda *_, budget, **__: asked.append(budget) or stored)
+    stored["settings"] = {key: value for key, value in stored["settings"].items() if key != "antithetic"}
+    stored["settings"] |= {"antithetic": True} if pairs else {}
+    verify.verify(tmp_path, workbench, lambda line: None)
+    assert [spend.antithetic for spend in asked] == [pairs]
 
 
 @pytest.fixture

@@ -428,6 +428,17 @@ def test_a_record_gives_back_the_answers_and_their_verdicts():
             np.testing.assert_array_equal(losses_of(after), evidence.loss_ICTN)
 
 
+@pytest.mark.parametrize("pairs", [True, False])
+def test_a_stored_answer_keeps_the_noise_that_it_was_computed_with(pairs: bool):
+    fake = FakeScorer(next(card for card in MINI_CARDS if card.name == "mini-diffusion"))
+    scores = fake.score([Image.new("RGB", (9, 9), "red")], CAPTIONS, budget(antithetic=pairs))
+    answer = Answer(card=fake.card, scores=scores, preference=decide(scores))
+    kept = answer_file.answer_record("x.png", CAPTIONS, [answer])
+    stored = answer_file.answers_from(json.loads(answer_file.as_json(kept)), fake_workbench())
+    assert compare_logic._budget_of(stored).antithetic == pairs
+    assert stored[0].preference == answer.preference
+
+
 def test_the_opening_answer_is_what_the_code_computes_now(example_assets):
     workbench = fake_workbench()
     kept = answer_file.as_json(opening.opening_answer(workbench, example_assets))

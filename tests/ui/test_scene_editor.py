@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
@@ -157,7 +158,9 @@ def test_stopping_early_leaves_every_change_its_own_verdict(tmp_path, monkeypatc
     for _ in word_changes._rows(bench, question, CAPTIONS[0], word_changes.changes_of(CAPTIONS[0])):
         pass
     assert question.budget.adaptive
-    assert {(spend.adaptive, spend.noises) for spend in spent} == {(False, 4)}
+    assert {(spend.adaptive, spend.noises, spend.antithetic) for spend in spent} == {(False, 4, True)}
+    few = word_changes._for_each_change(replace(question.budget, noises=2))
+    assert (few.adaptive, few.noises, few.antithetic) == (False, 2, False), "a single pair has no standard error"
 
 
 def test_a_change_that_is_true_too_is_not_held_against_a_model():

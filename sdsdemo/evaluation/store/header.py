@@ -17,7 +17,7 @@ from typing_extensions import TypedDict
 from sdsdemo.errors import UserError
 from sdsdemo.runtime.files import from_json
 from sdsdemo.runtime.shapes import shaped
-from sdsdemo.settings import typed_range
+from sdsdemo.settings import pairs_by_default, typed_range
 from sdsdemo.types import Budget, Example
 
 FORMAT = 2
@@ -148,11 +148,18 @@ def held(header: Header) -> str:
     settings, count = header["settings"], header["examples"]
     sample = f" --limit {count}" if count != header.get("of", count) else ""
     flags = f"--timesteps {settings['timesteps']} --noises {settings['noises']} --seed {settings['seed']}"
-    for name in ("empty_prompt", "antithetic", "adaptive"):
-        if settings.get(name) and not (name == "antithetic" and settings.get("adaptive")):  # adaptive implies it
-            flags += f" --{name.replace('_', '-')}"
+    flags += " --empty-prompt" if settings.get("empty_prompt") else ""
+    flags += " --adaptive" if settings.get("adaptive") else _pairs_flag(settings)
     if settings.get("region", "own") != "crop":
         flags += f" --region {settings.get('region', 'own')}"
     if "timestep_range" in settings:
         flags += f" --timestep-range {typed_range(settings['timestep_range'])}"
     return f"{header['benchmark']}{sample} {flags}".strip()
+
+
+def _pairs_flag(settings: Settings) -> str:
+    """The flag that says whether noise was drawn in pairs, if that is not the default."""
+    in_pairs = settings.get("antithetic", False)
+    if in_pairs == pairs_by_default(settings["noises"]):
+        return ""
+    return " --antithetic" if in_pairs else " --no-antithetic"

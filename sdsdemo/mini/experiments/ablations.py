@@ -110,7 +110,7 @@ def make_teacher(
         train_teacher(kind, checkpoints / TEACHER, folder, stream, work, progress)
     progress(f"measuring {name}")
     scorer, examples = RelocatedWorkbench(workbench, folder.parent).scorer(TEACHER), read_benchmark(BENCHMARK)
-    right = judge(list(scorer.score_examples(examples, budget()))).right
+    right = judge(list(scorer.score_examples(examples, budget(antithetic=False)))).right
     encoder = DistilBertModel.from_pretrained(folder / "text_encoder").float()
     line = {
         "teacher": name,

@@ -102,7 +102,7 @@ def reader_of(declared: Declared, workbench: Any) -> MapReader:
 def scene_line(reader: MapReader, declared: Declared, number: int) -> dict[str, Any]:
     """Everything that is stored about a scene."""
     one = map_scene(declared.seed, declared.split, number)
-    spend = budget(declared.timesteps, declared.noises, declared.noise_seed + number)
+    spend = budget(declared.timesteps, declared.noises, declared.noise_seed + number, antithetic=False)
     return {
         "scene": number,
         "kind": f"{one.scene.family}, {one.kind}",

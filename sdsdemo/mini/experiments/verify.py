@@ -54,7 +54,8 @@ def verify(work: Path, workbench: Any, progress: Progress) -> dict[str, Any]:
     """Compare the shipped figures with what code and weights give now: rows of `what`, `shipped`, `now`, `same`."""
     stored = read_result(MEASURED)
     settings = stored["settings"]
-    spend = budget(settings["timesteps"], settings["noises"], settings["seed"])
+    in_pairs = bool(settings.get("antithetic"))
+    spend = budget(settings["timesteps"], settings["noises"], settings["seed"], antithetic=in_pairs)
     again = evaluate("mini", list(stored["models"]), workbench=workbench, budget=spend, out=work, progress=progress)
     rows = [
         _row(f"{model}, {metric}", entry[metric]["value"], again["models"][model][metric]["value"], TOLERANCE)
