@@ -303,7 +303,7 @@ def test_a_result_is_shown_with_its_downloads() -> None:
     html = results_html.result_html(stored, addresses("mini"))
     for words in (
         "n = 400",
-        "96.8 <small>95 to 98</small>",
+        "95.8 <small>93 to 97</small>",
         "exact McNemar",
         "By number of timesteps",
         "What it costs",

@@ -38,6 +38,23 @@ def test_the_documents_show_the_stored_figures_with_n_and_intervals(name: str) -
     assert as_markdown(stored(name)) in (ROOT / "docs" / "models.md").read_text()
 
 
+def test_the_claim_about_the_paper_quotes_the_stored_text_scores() -> None:
+    teacher, base = (100 * stored("mini")["models"][name]["text"]["value"] for name in ("mini-diffusion", "mini-clip"))
+    assert f"text score {teacher:.1f} against {base:.1f}" in (ROOT / "docs" / "mini.md").read_text()
+
+
+def test_every_shipped_score_of_a_diffusion_model_is_of_noise_in_pairs() -> None:
+    names = [path.stem for path in sorted(RESULTS.glob("*.json")) if "settings" in stored(path.stem)]
+    assert len(names) >= 5
+    for name in names:
+        if any(found.get("losses") for found in stored(name)["models"].values()):
+            assert stored(name)["settings"]["antithetic"], name
+    run = read_run(ASSETS / "mini" / "runs" / "mini")
+    denoised = [scores.evidence for scores in run.scores.values() if scores.evidence]
+    assert len(denoised) == 800
+    assert all(evidence.antithetic for evidence in denoised)
+
+
 @pytest.mark.long
 def test_a_sample_scored_anew_gives_the_rows_of_the_shipped_run(tmp_path: Path) -> None:
     """Every model on two examples of each kind of swap: each score, and each loss behind it."""

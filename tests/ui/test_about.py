@@ -19,6 +19,8 @@ def test_the_about_tab_shows_the_stored_figures_with_n_and_intervals(tmp_path: P
     html = about.measured_html()
     stored = json.loads((ASSETS / about.MEASURED_FILE).read_text())
     assert f"{stored['n']} examples" in html
+    assert stored["settings"]["antithetic"]
+    assert "4 noise draws each in pairs, seed 0" in html
     for name, entry in stored["models"].items():
         assert f"<code>{name}</code>" in html
         assert f"{100 * entry['text']['value']:.1f} <small>{100 * entry['text']['low']:.0f} to" in html
