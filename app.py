@@ -65,8 +65,10 @@ try:
     settings = read_flags(sys.argv[1:] if __name__ == "__main__" else [])
     if not settings.allow_specs:
         logs.configure()
-    jobs = Jobs(Workbench(settings))
-    demo = build_page(jobs.workbench, os.environ.get("SPACE_ID", ""), jobs=jobs)
+    workbench = Workbench(settings)
+    workbench.place()
+    jobs = Jobs(workbench)
+    demo = build_page(workbench, os.environ.get("SPACE_ID", ""), jobs=jobs)
     if __name__ == "__main__":
         serve(settings)
 except UserError as error:

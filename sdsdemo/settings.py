@@ -143,9 +143,7 @@ class FineTuning:
     page_batch: int = _limit(128, "A run from the page may use up to {} images per step.")
     page_pool: int = _limit(8_000, "A run from the page may train on up to {} images.")
     page_seconds: int = _limit(900, "A run from the page stops after {} seconds, and keeps what it has.")
-    zerogpu_seconds: int = _limit(
-        110, "A run on ZeroGPU requests {} GPU seconds: a visitor who is not signed in has 120 a day."
-    )
+    zerogpu_seconds: int = _limit(110, "A run on a GPU that is lent for a call (ZeroGPU) reserves up to {} seconds.")
     page_waiting: int = _limit(4, "Up to {} runs from the page may queue behind the current one.")
     page_places_of_visitor: int = _limit(1, "On a shared page, a visitor may have {} run waiting or training.")
     page_places_of_address: int = _limit(3, "On a shared page, up to {} runs from one address may wait or train.")

@@ -8,6 +8,7 @@ folder, and its model is lent to the workbench under its shared name (`app/shari
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import re
 import secrets
@@ -21,6 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sdsdemo.app.gpu_jobs import GpuJobs, evaluate_on_mini
 from sdsdemo.app.job_states import Job, changes_by, read, tuned_card, write_request
 from sdsdemo.app.sharing import shared_name
 from sdsdemo.app.visitors import Visitor, check_places
@@ -31,8 +33,7 @@ from sdsdemo.finetuning.events import DeviceChosen, Done, Event
 from sdsdemo.finetuning.recipe import MINI, Recipe
 from sdsdemo.finetuning.run_folder import FineTuningFolder
 from sdsdemo.models import cards
-from sdsdemo.runtime import zerogpu
-from sdsdemo.settings import ASSETS, FINETUNING, Settings, budget
+from sdsdemo.settings import ASSETS, FINETUNING
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,9 @@ class Jobs:
         self._changed = threading.Condition()
         self._evaluating = threading.Lock()
         self._worker: threading.Thread | None = None
+        self._asked_from: dict[str, contextvars.Context] = {}
+        """By waiting run, the request that asked for it: a GPU is lent to whoever made it."""
+        self._gpu = GpuJobs(workbench, self._runner) if workbench.gpu is not None else None
 
     @property
     def is_on(self) -> bool:
@@ -139,6 +143,7 @@ class Jobs:
             write_request(self.root / run.id, run.recipe)
             self._runs[run.id] = run
             self._waiting.append(run.id)
+            self._asked_from[run.id] = contextvars.copy_context()
             self._visitors = {id_: who for id_, who in self._visitors.items() if id_ in going}
             if visitor is not None:
                 self._visitors[run.id] = visitor
@@ -195,6 +200,7 @@ class Jobs:
         with self._changed:
             if id_ in self._waiting:
                 self._waiting.remove(id_)
+                del self._asked_from[id_]
                 self._set(id_, state="stopped", reason="")
                 write_request(self.root / id_, self._runs[id_].recipe, withdrawn=True)
                 return
@@ -224,8 +230,6 @@ class Jobs:
         Scored once, and again after further training. Raises `UserError` if the run has no model, or one that cannot
         score Mini.
         """
-        from sdsdemo.evaluation.run import evaluate
-
         name, folder = self.model(id_), self.root / id_ / "evaluated"
         with self._evaluating:
             if not folder.is_dir() or read_run(folder).header["models"].get(name) != self._fingerprint(name):
@@ -236,7 +240,11 @@ class Jobs:
                 shutil.rmtree(aside, ignore_errors=True)
                 shutil.copytree(ASSETS / SHIPPED_RUN, aside)
                 with calling(aside, "your run"):
-                    evaluate("mini", [name], workbench=self.workbench, budget=budget(empty_prompt=True), out=aside)
+                    card = self.workbench.card(name)
+                    if self._gpu is not None and self._gpu.takes(card):
+                        self._gpu.evaluate(card, aside)
+                    else:
+                        evaluate_on_mini(self.workbench, name, aside)
                 aside.rename(folder)
         return name, folder
 
@@ -291,13 +299,14 @@ class Jobs:
     def _run(self, id_: str) -> None:
         folder = self.root / id_
         recipe, resume = self._runs[id_].recipe, FineTuningFolder(folder).exists
-        if zerogpu.is_here() and not self.workbench.card(recipe.base).mini:
-            events = _finetune_on_gpu(recipe, str(folder), self.workbench.settings, resume)
+        if self._gpu is not None and self._gpu.takes(self.workbench.card(recipe.base)):
+            events = self._gpu.finetune(recipe, folder, resume)
         else:
             events = self._runner(
                 recipe, folder, workbench=self.workbench, resume=resume, seconds=FINETUNING.page_seconds
             )
-        for event in events:
+        asked_from = self._asked_from.pop(id_)
+        while (event := asked_from.run(next, events, None)) is not None:
             with self._changed:
                 self._apply(id_, event)
 
@@ -334,13 +343,3 @@ def _finetune(*arguments: Any, **options: Any) -> Iterator[Any]:
     from sdsdemo.finetuning.run import finetune
 
     yield from finetune(*arguments, **options)
-
-
-def _finetune_in_fork(recipe: Recipe, folder: str, settings: Settings, resume: bool) -> Iterator[Any]:
-    """`_finetune` with picklable arguments, for a fork."""
-    yield from _finetune(
-        recipe, Path(folder), workbench=Workbench(settings), resume=resume, seconds=FINETUNING.zerogpu_seconds - 20
-    )
-
-
-_finetune_on_gpu = zerogpu.on_gpu(_finetune_in_fork, FINETUNING.zerogpu_seconds)

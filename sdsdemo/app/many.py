@@ -6,7 +6,8 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sdsdemo.app.workbench import OUR_FAULT, Workbench, before_scoring
+from sdsdemo.app.asking import OUR_FAULT, before_scoring
+from sdsdemo.app.workbench import Workbench
 from sdsdemo.core.decision import decide
 from sdsdemo.errors import UserError
 from sdsdemo.types import Answer, Budget, Card, Example, Scorer

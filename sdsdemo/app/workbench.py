@@ -5,38 +5,27 @@ Owns the loaded models and their locks. Handles no tensor; knows neither page no
 
 from __future__ import annotations
 
-import contextvars
-import logging
-import time
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from queue import SimpleQueue
-from threading import Event, Lock, Thread
+from itertools import groupby
+from threading import Lock
 
 import numpy as np
 from PIL.Image import Image
 
+from sdsdemo.app import asking
+from sdsdemo.app.asking import Question, Request
+from sdsdemo.app.shared_gpu import SharedGpu
 from sdsdemo.app.sharing import GONE, is_shared
 from sdsdemo.captions.validation import check_captions
-from sdsdemo.core.decision import decide
 from sdsdemo.errors import UserError
 from sdsdemo.models import cards, open_scorer
-from sdsdemo.models.remarks import remarks
+from sdsdemo.runtime import zerogpu
 from sdsdemo.settings import LIMITS, Settings
-from sdsdemo.types import Answer, Availability, Budget, Card, Concern, Denoiser, Scorer, Scores
+from sdsdemo.types import Answer, Availability, Budget, Card, Scorer
 
-log = logging.getLogger(__name__)
-
-OUR_FAULT = "{title} failed because of a bug of ours: see the log. The other models are not affected."
-PAUSE = 0.3
-"""Seconds between two answers of a model that is still scoring."""
 NO_SPECS = "A model without a card can be used only on your own machine. Known models: {names}."
-
-
-class _NobodyWaitsError(Exception):
-    """The answer that is being computed is no longer wanted."""
 
 
 class Workbench:
@@ -49,6 +38,8 @@ class Workbench:
         """
         self.settings = settings or Settings.from_environment()
         self._opener = opener or self._open
+        self.gpu = SharedGpu(self.settings) if zerogpu.is_here() else None
+        """Where a GPU is lent for a call: what is asked on it."""
         self._lent: dict[str, Card] = {}
         """Visitors' models, by unguessable names."""
         self.find_shared: Callable[[str], Card | None] = lambda name: None
@@ -98,6 +89,8 @@ class Workbench:
 
     def availability(self, card: Card) -> Availability:
         """Whether a card can run here now; if not, why, and what to do about it."""
+        if self.gpu is not None and self.gpu.takes(card):
+            return self.gpu.availability(card)
         return cards.availability(card, self.settings)
 
     def check(self, models: Sequence[str]) -> None:
@@ -108,7 +101,13 @@ class Workbench:
     def is_loaded(self, name: str) -> bool:
         """Whether this model is loaded."""
         with self._table:
-            return name in self._loaded
+            return name in self._loaded or (self.gpu is not None and self.gpu.is_placed(name))
+
+    def place(self) -> None:
+        """Where a GPU is lent for a call: load the models of the settings that need it, before the page is launched."""
+        for card in map(self.card, self.settings.models) if self.gpu is not None else ():
+            if self.gpu is not None and self.gpu.takes(card):
+                self.gpu.place(card)
 
     def scorer(self, name_or_spec: str) -> Scorer:
         """The model, loaded on first use and at most once. Raises `UserError` if it cannot run here now."""
@@ -140,12 +139,17 @@ class Workbench:
         A model that cannot answer yields an `Answer` with a problem, and the next one follows. Raises `UserError`
         before the first answer for invalid captions or an unknown model.
         """
-        checked = check_captions(captions)
-        for card in [self.card(name) for name in models]:
-            if live and show is not None and card.family == "diffusion":
-                yield from self._live(card, image, checked, budget, show)
-            else:
-                yield self._answer(card, image, checked, budget, show)
+        checked = tuple(check_captions(captions))
+        questions = [Question(card=self.card(name), captions=checked) for name in models]
+        yield from self._answers(questions, Request(image=image, budget=budget, show=show, live=live))
+
+    def compare_groups(
+        self, image: Image, groups: Sequence[Sequence[str]], model: str, budget: Budget
+    ) -> Iterator[Answer]:
+        """One model's answers about one picture, one for each group of captions. Raises `UserError` as `compare`."""
+        card = self.card(model)
+        questions = [Question(card=card, captions=tuple(check_captions(group))) for group in groups]
+        yield from self._answers(questions, Request(image=image, budget=budget))
 
     def draw(
         self, model: str, captions: Sequence[str], seeds: Sequence[int], *, steps: int, looks: int
@@ -156,68 +160,22 @@ class Workbench:
         unknown, cannot run here or does not denoise.
         """
         card, checked = self.card(model), check_captions(captions)
-        with self._lock_of(card):
-            scorer = self._load(card)
-            if not isinstance(scorer, Denoiser):
-                raise UserError(f"{card.title} compares and does not draw: choose a diffusion model.")
-            concerns = [concern for concern in scorer.concerns([], checked) if concern.blocking]
-            if concerns:
-                raise UserError(" ".join(_sentences(concerns)))
-            yield from scorer.draw(checked, seeds, steps=steps, looks=looks)
+        if self.gpu is not None and self._is_away(card):
+            yield from self.gpu.drawn(card, checked, seeds, steps, looks)
+        else:
+            yield from asking.drawn(self.held, card, checked, seeds, steps=steps, looks=looks)
 
-    def _live(self, card: Card, image: Image, captions: list[str], budget: Budget, show: float) -> Iterator[Answer]:
-        """A model's answers so far, one in `PAUSE` seconds at most, then its answer. It scores in its own thread, which
-        ends soon after nobody waits for it any more."""
-        answers: SimpleQueue[Answer] = SimpleQueue()
-        is_over = Event()
-        said = 0.0
+    def _answers(self, questions: Sequence[Question], request: Request) -> Iterator[Answer]:
+        """Mini's models answer here; neighbours that need a GPU lent for the call share one loan."""
+        for is_away, group in groupby(questions, key=lambda question: self._is_away(question.card)):
+            if is_away and self.gpu is not None:
+                yield from self.gpu.answers(list(group), request)
+            else:
+                yield from asking.answers(self.held, list(group), request)
 
-        def watch(scores: Scores) -> None:
-            nonlocal said
-            if is_over.is_set():
-                raise _NobodyWaitsError
-            if time.monotonic() - said >= PAUSE:
-                said, total = time.monotonic(), budget.evaluations * len(captions)
-                answers.put(Answer(card=card, scores=scores, preference=decide(scores), of=total))
-
-        def work() -> None:
-            found = Answer(card=card, problem=OUR_FAULT.format(title=card.title), fault=True)
-            try:
-                found = self._answer(card, image, captions, budget, show, watch)
-            finally:
-                answers.put(found)
-
-        here = contextvars.copy_context()  # where a download is shown
-        Thread(target=here.run, args=(work,), name=f"scores {card.name}", daemon=True).start()
-        try:
-            while (answer := answers.get()).of:
-                yield answer
-            yield answer
-        finally:
-            is_over.set()
-
-    def _answer(
-        self,
-        card: Card,
-        image: Image,
-        captions: list[str],
-        budget: Budget,
-        show: float | None,
-        watch: Callable[[Scores], None] | None = None,
-    ) -> Answer:
-        start = time.monotonic()
-        try:
-            with self._lock_of(card):
-                answer = _ask(self._load(card), image, captions, budget, show, watch)
-            log.info("scored", extra={"model": card.name, "captions": len(captions), "seconds": _since(start)})
-            return answer
-        except UserError as error:
-            return Answer(card=card, problem=str(error))
-        except _NobodyWaitsError:
-            return Answer(card=card)
-        except Exception:  # one model's failure must not cost the visitor the other rows; the log has it
-            log.exception("%s failed", card.name)
-            return Answer(card=card, problem=OUR_FAULT.format(title=card.title), fault=True)
+    def _is_away(self, card: Card) -> bool:
+        """Whether a model is asked on a GPU that is lent for the call."""
+        return self.gpu is not None and self.gpu.takes(card) and self.availability(card).can_run
 
     def _lock_of(self, card: Card) -> Lock:
         with self._table:
@@ -247,52 +205,7 @@ class Workbench:
 
     def _open(self, card: Card) -> Scorer:
         self._check(card)
-        device = "cpu" if card.mini else self.settings.device
+        device = "cpu" if card.mini or self.gpu is not None else self.settings.device
         return open_scorer(
             card, device=device, precision=self.settings.precision, allow_download=self.settings.allow_download
         )
-
-
-def _ask(
-    scorer: Scorer,
-    image: Image,
-    captions: list[str],
-    budget: Budget,
-    show: float | None,
-    watch: Callable[[Scores], None] | None = None,
-) -> Answer:
-    """One model's answer. Where a concern blocks, no number is computed: it would mean nothing."""
-    answer, denoised = before_scoring(scorer, image, captions, budget), None
-    if answer.problem:
-        return answer
-    if show is not None and isinstance(scorer, Denoiser):
-        scores, denoised = scorer.score_and_show(image, captions, budget, most=show, watch=watch)
-    else:
-        scores = scorer.score([image], captions, budget)
-    return replace(answer, scores=scores, preference=decide(scores), denoised=denoised)
-
-
-def before_scoring(scorer: Scorer, image: Image, captions: list[str], budget: Budget) -> Answer:
-    """An answer with what is to be said of a question beside the scores; with a problem where it cannot be scored.
-
-    A tokenizer maps all unknown words to one token, so captions that contain any are not reported as equal.
-    """
-    concerns = scorer.concerns([image], captions, budget.region)
-    if any(concern.kind == "unknown-words" for concern in concerns):
-        concerns = [concern for concern in concerns if concern.kind != "equal-captions"]
-    blocking = _sentences(concern for concern in concerns if concern.blocking)
-    notes = (*remarks(scorer.card, budget), *_sentences(c for c in concerns if not c.blocking))
-    if blocking:
-        kinds = tuple(concern.kind for concern in concerns if concern.blocking)
-        return Answer(card=scorer.card, problem=" ".join(blocking), notes=notes, blocked_by=kinds)
-    return Answer(card=scorer.card, notes=notes)
-
-
-def _sentences(concerns: Iterable[Concern]) -> tuple[str, ...]:
-    """Each sentence once, in order."""
-    return tuple(dict.fromkeys(concern.text for concern in concerns))
-
-
-def _since(start: float) -> float:
-    """Seconds since a time of the monotonic clock, for the log."""
-    return round(time.monotonic() - start, 3)

@@ -23,7 +23,6 @@ from sdsdemo.finetuning.prepare import prepare
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.setup import Loaded, Models, load, plan
 from sdsdemo.finetuning.training import EVALUATIONS
-from sdsdemo.runtime import zerogpu
 
 STEPS = 4
 """Steps to time: the median counts, without the slow first one."""
@@ -67,9 +66,8 @@ class Estimate:
 
     def words(self, recipe: Recipe) -> str:
         """The estimate in a sentence."""
-        quota = " of your GPU quota" if zerogpu.is_here() else ""
         return (
-            f"About {duration(self.total(recipe))}{quota} on this machine: {self.step:.2g} s per step, measured over "
+            f"About {duration(self.total(recipe))} on this machine: {self.step:.2g} s per step, measured over "
             f"{STEPS - 1} steps just now."
         )
 

@@ -19,6 +19,7 @@ from sdsdemo.models.delta_header import read_header
 from sdsdemo.models.pipelines import INDEX, LAYOUTS, Layout, check_pipeline, is_whole_pipeline, native_pixels
 from sdsdemo.models.transformers_files import CONFIG, cached_folder, check_folder, check_question_folder, is_whole
 from sdsdemo.models.weights import has_clip_weights
+from sdsdemo.runtime import zerogpu
 from sdsdemo.runtime.files import from_json
 from sdsdemo.runtime.shapes import shaped
 from sdsdemo.settings import AUTO, Settings
@@ -328,7 +329,9 @@ def is_slow(card: Card) -> bool:
 
 
 def has_gpu() -> bool:
-    """Whether this machine has one that torch can use."""
+    """Whether this machine has one that torch can use, or is lent one for a call."""
+    if zerogpu.is_here():
+        return True
     import torch
 
     return torch.cuda.is_available() or torch.backends.mps.is_available()

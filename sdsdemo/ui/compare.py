@@ -27,6 +27,7 @@ from sdsdemo.ui.compare_logic import Context, View
 from sdsdemo.ui.evidence import EvidencePanel
 from sdsdemo.ui.example_strip import strip_html
 from sdsdemo.ui.examples import ShownExample
+from sdsdemo.ui.gpu_quota import GpuQuota
 from sdsdemo.ui.open_in_compare import RunPictures
 from sdsdemo.ui.picture_field import safe_image
 from sdsdemo.ui.request_order import InOrder
@@ -126,6 +127,7 @@ class CompareTab:
         with gr.Row(elem_id="actions"):
             self.swap = gr.Button("Swap A and B", size="md", elem_id="swap", min_width=120)
             self.score = gr.Button("Score", variant="primary", size="md", elem_id="score", min_width=120)
+        self.quota = GpuQuota(self.workbench)
         with gr.Accordion("Settings", open=False, elem_id="settings") as self.settings:
             self._build_settings()
 
@@ -228,6 +230,7 @@ class CompareTab:
         self.picture.input(self._check_picture, self.picture, self.message, trigger_mode="always_last", **quick)
         self.evidence.drawing.wire(self.captions, self.models)
         self.changes.wire(self.inputs, lambda filled: self._ask(self._form(filled)))
+        self.quota.wire(self.inputs, self._form)
         self.scene.wire(self.picture, self.captions, self.address_of.example_at)
         gr.on([self.settings.expand, *(model.change for model in self.models)], **describe)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from math import ceil
 from typing import Any
 
 import gradio as gr
 
+from sdsdemo.app.gpu_time import reserved_for_run
 from sdsdemo.app.jobs import Jobs
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError
@@ -20,6 +22,10 @@ from sdsdemo.ui.templates import render
 log = logging.getLogger(__name__)
 
 MEASURING = "Measuring how long a step takes here …"
+QUOTA = (
+    "Uses about {seconds} s of your GPU quota, and reserves {reserved} s. The run stops before they end, and keeps "
+    "what it has."
+)
 BUSY = "The time is estimated once the current run has ended."
 
 
@@ -65,6 +71,10 @@ class RunEstimates:
     def _estimated(self, recipe: Recipe) -> str:
         if not self.jobs.is_on:
             return "Fine-tuning is off on this page."
+        base, gpu = self.workbench.card(recipe.base), self.workbench.gpu
+        if gpu is not None and gpu.takes(base):
+            expected = gpu.times.of_run(recipe, base)
+            return QUOTA.format(seconds=min(ceil(expected), most := reserved_for_run(expected)), reserved=most)
         from sdsdemo.finetuning.estimate import estimate, key
 
         known = self._known.get(key(recipe))

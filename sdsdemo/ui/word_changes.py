@@ -22,7 +22,7 @@ from sdsdemo.data.mini.truth import read_claim, truth_of
 from sdsdemo.data.mini.word_changes import changes_of as changes_in_mini
 from sdsdemo.errors import UserError
 from sdsdemo.settings import LIMITS, NOISES, TIMESTEPS, pairs_by_default
-from sdsdemo.types import Budget, Card, Preference
+from sdsdemo.types import Answer, Budget, Card, Preference
 from sdsdemo.ui.compare_api import AT_ONCE
 from sdsdemo.ui.compare_html import LETTERS
 from sdsdemo.ui.compare_logic import OUR_FAULT, Question
@@ -156,33 +156,43 @@ def _rows(
     workbench: Workbench, question: Question, caption: str, changes: Sequence[Change]
 ) -> Iterator[tuple[list[Row], bool]]:
     """The rows so far, after every few captions; and whether all is done."""
-    question = replace(question, budget=_for_each_change(question.budget))
+    question = replace(question, budget=for_each_change(question.budget))
     rows = [
         Row(card=workbench.card(name), problem=_wait(workbench.card(name), question, len(changes)))
         for name in question.models
     ]
-    step = LIMITS.captions - 1
+    groups = groups_of(caption, changes)
     for k, row in enumerate(rows):
-        for start in range(0, len(changes), step):
+        answers = workbench.compare_groups(question.image, groups, row.card.name, question.budget)
+        for answer in () if row.problem else answers:
+            rows[k] = _with(rows[k], answer)
+            yield rows, False
             if rows[k].problem:
                 break
-            texts = [change.text for change in changes[start : start + step]]
-            answer = next(workbench.compare(question.image, [caption, *texts], [row.card.name], question.budget))
-            if answer.scores is None:
-                rows[k] = replace(row, problem=f"{row.card.title}: {answer.problem}")
-            else:
-                found = tuple(decide(of_captions(answer.scores, (0, c))) for c in range(1, len(texts) + 1))
-                rows[k] = replace(rows[k], preferences=(*rows[k].preferences, *found))
-            yield rows, False
     yield rows, True
 
 
-def _for_each_change(spend: Budget) -> Budget:
+def for_each_change(spend: Budget) -> Budget:
     """Stopping early finds the best of all captions; here each change gets a verdict of its own, for the usual cost."""
     if not spend.adaptive:
         return spend
     noises = min(spend.noises, NOISES.default)
     return replace(spend, adaptive=False, noises=noises, antithetic=pairs_by_default(noises))
+
+
+def groups_of(caption: str, changes: Sequence[Change]) -> list[list[str]]:
+    """The caption with a few of its changes at a time, as many as a question may have."""
+    step = LIMITS.captions - 1
+    return [[caption, *(one.text for one in changes[k : k + step])] for k in range(0, len(changes), step)]
+
+
+def _with(row: Row, answer: Answer) -> Row:
+    """A row with what its model says of the next few changes."""
+    if answer.scores is None:
+        return replace(row, problem=f"{row.card.title}: {answer.problem}")
+    count = answer.scores.score_IC.shape[1]
+    found = tuple(decide(of_captions(answer.scores, (0, c))) for c in range(1, count))
+    return replace(row, preferences=(*row.preferences, *found))
 
 
 def _wait(card: Card, question: Question, count: int) -> str:

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from sdsdemo.app import workbench as workbench_module
+from sdsdemo.app import asking
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError
 from sdsdemo.settings import Settings, budget
@@ -182,7 +182,7 @@ class Rounds(FakeDenoiser):
 
 
 def test_what_is_known_so_far_comes_before_the_answer_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workbench_module, "PAUSE", 0.0)
+    monkeypatch.setattr(asking, "PAUSE", 0.0)
     workbench, _ = bench_of(mini_diffusion=Rounds(fake_card("mini-diffusion", family="diffusion")))
     *so_far, last = workbench.compare(PICTURE, CAPTIONS, ["mini-diffusion"], budget(), show=0.4, live=True)
     assert len(so_far) > 10

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pickle
-import sys
-import types
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,25 +14,24 @@ from sdsdemo.finetuning.events import Done, Evaluated, Notice, Step, WeightsSave
 from sdsdemo.finetuning.recipe import PRESETS
 from sdsdemo.runtime import zerogpu
 from sdsdemo.settings import Settings
+from tests import spaces_stand_in
+from tests.spaces_stand_in import Platform
 
 
-def score() -> int:
-    return 1
+def count(most: int) -> Iterator[int]:
+    yield from range(most)
 
 
 def test_nothing_changes_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SPACES_ZERO_GPU", raising=False)
-    assert zerogpu.on_gpu(score, 60) is score
+    assert zerogpu.on_gpu(count, lambda most: 60) is count
 
 
 def test_on_zerogpu_the_function_asks_for_its_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    spaces = types.ModuleType("spaces")
-    spaces.GPU = lambda duration: asked.append(duration) or (lambda function: ("on a GPU", function))  # type: ignore
-    monkeypatch.setitem(sys.modules, "spaces", spaces)
-    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
-    assert zerogpu.on_gpu(score, 60) == ("on a GPU", score)
-    assert asked == [60]
+    platform = Platform()
+    spaces_stand_in.install(monkeypatch, platform)
+    assert list(zerogpu.on_gpu(count, lambda most: 10 * most)(3)) == [0, 1, 2]
+    assert platform.seen == [("count", 30.0, None)]
 
 
 def test_what_crosses_the_fork_can_be_pickled() -> None:

@@ -1,0 +1,68 @@
+"""Fine-tuning and the benchmark of a tuned model, for bases that need a GPU lent for the call (ZeroGPU).
+
+Weights and scores leave the fork as files; only events and paths are pickled.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from sdsdemo.app.gpu_time import RUN_SAVES, reserved, reserved_for_run
+from sdsdemo.app.workbench import Workbench
+from sdsdemo.evaluation.store import read_run
+from sdsdemo.finetuning.events import Event
+from sdsdemo.finetuning.recipe import Recipe
+from sdsdemo.runtime import zerogpu
+from sdsdemo.settings import budget
+from sdsdemo.types import Card
+
+
+class GpuJobs:
+    """The jobs of a server on a lent GPU. Made before the page is launched, for a workbench with a `gpu`."""
+
+    def __init__(self, workbench: Workbench, runner: Callable[..., Iterator[Event]]) -> None:
+        """runner: `finetuning.finetune`, or a stand-in with the same events."""
+        assert workbench.gpu is not None
+        self._workbench, self._shared, self._runner = workbench, workbench.gpu, runner
+        self._finetune = zerogpu.on_gpu(self._finetune_in_fork, _given_seconds)
+        self._evaluate = zerogpu.on_gpu(self._evaluate_in_fork, self._evaluation_seconds)
+
+    def takes(self, card: Card) -> bool:
+        """Whether the jobs of a base or of a tuned model belong on the GPU."""
+        return self._shared.takes(card)
+
+    def finetune(self, recipe: Recipe, folder: Path, resume: bool) -> Iterator[Event]:
+        """The events of a run, which ends before its loan of the GPU does. Raises `UserError` where there is none."""
+        base = self._workbench.card(recipe.base)
+        seconds = reserved_for_run(self._shared.times.of_run(recipe, base))
+        return self._finetune(recipe, folder, resume, seconds)
+
+    def evaluate(self, card: Card, folder: Path) -> None:
+        """Add a tuned model's scores of the Mini benchmark to a run. Raises `UserError`."""
+        deque(self._evaluate(card, folder), maxlen=0)
+
+    def _finetune_in_fork(self, recipe: Recipe, folder: Path, resume: bool, seconds: int) -> Iterator[Event]:
+        left = seconds - RUN_SAVES
+        yield from self._runner(recipe, folder, workbench=self._workbench, resume=resume, seconds=left)
+
+    def _evaluate_in_fork(self, card: Card, folder: Path) -> Iterator[None]:
+        workbench = Workbench(self._workbench.settings, opener=self._shared.opened)
+        workbench.lend(card)
+        evaluate_on_mini(workbench, card.name, folder)
+        yield
+
+    def _evaluation_seconds(self, card: Card, folder: Path) -> int:
+        return reserved(self._shared.times.of_benchmark(card, len(read_run(folder).examples)))
+
+
+def evaluate_on_mini(workbench: Workbench, name: str, folder: Path) -> None:
+    """Add a model's scores of the Mini benchmark to a run. Raises `UserError`."""
+    from sdsdemo.evaluation.run import evaluate
+
+    evaluate("mini", [name], workbench=workbench, budget=budget(empty_prompt=True), out=folder)
+
+
+def _given_seconds(recipe: Recipe, folder: Path, resume: bool, seconds: int) -> int:
+    return seconds
