@@ -1,4 +1,7 @@
-"""The stored runs that the page shows: the shipped ones and, locally, those in the user's own folder.
+"""The stored runs that the page shows: the shipped ones, those published with the page and, locally, the user's own.
+
+A published run (`results/`) was computed elsewhere. Where its benchmark is not here, its numbers are shown alone; so
+are, on a page that others can reach, those of a gated set.
 
 A run is read on first use, and again when one of its files changes. On each use, scores that no longer fit its models
 or its benchmark are left out (`freshness`); a slow check runs less often. Safe to share between threads.
@@ -14,13 +17,16 @@ from threading import Lock
 from typing import Any
 
 from sdsdemo.app.sharing import is_shared
+from sdsdemo.data.benchmarks import is_gated
 from sdsdemo.errors import UserError, calling
 from sdsdemo.evaluation.catalogue import Catalogue, read_catalogue
-from sdsdemo.evaluation.freshness import Stale, stale, without
+from sdsdemo.evaluation.freshness import Stale, nothing_here, stale, without
 from sdsdemo.evaluation.store import EXAMPLES, HEADER, SCORES, StoredRun, read_run
-from sdsdemo.settings import ASSETS, Settings
+from sdsdemo.settings import ASSETS, ROOT, Settings
 
 SHIPPED = "mini/runs"
+PUBLISHED = ROOT / "results"
+"""Folder of runs that are published with the page."""
 
 
 QUICK, SHARE = 0.25, 0.05
@@ -41,9 +47,11 @@ class _CachedRun:
 
 
 class RunRegistry:
-    """Runs by name: the folder's name, with `runs/` before the user's own."""
+    """Runs by name: the folder's name, with `results/` before a published one and `runs/` before the user's own."""
 
-    def __init__(self, settings: Settings, assets: Path = ASSETS) -> None:
+    def __init__(self, settings: Settings, assets: Path = ASSETS, published: Path = PUBLISHED) -> None:
+        self._is_public = not settings.allow_specs
+        self._published = published
         self._shipped, self._own = assets / SHIPPED, settings.runs if settings.allow_specs else None
         self._read: dict[str, _CachedRun] = {}
         self._lent: dict[str, Path] = {}
@@ -77,8 +85,21 @@ class RunRegistry:
             cached = self._cached(name)
             run = self._current(cached)
             if cached.catalogue is None:
-                cached.catalogue = read_catalogue(run)
+                cached.catalogue = self._catalogue(name, run)
             return cached.catalogue
+
+    def _is_withheld(self, run: StoredRun) -> bool:
+        return self._is_public and is_gated(run.benchmark)
+
+    def _catalogue(self, name: str, run: StoredRun) -> Catalogue:
+        if self._is_withheld(run):
+            return read_catalogue(run, numbers_alone=True)
+        try:
+            return read_catalogue(run)
+        except UserError:
+            if not name.startswith(f"{PUBLISHED.name}/"):
+                raise
+            return read_catalogue(run, numbers_alone=True)
 
     def _folder(self, name: str) -> Path:
         folder = self._lent.get(name) or self._folders().get(name)
@@ -102,7 +123,7 @@ class RunRegistry:
         began = time.monotonic()
         is_due = cached.check_seconds < QUICK or began - cached.checked_at > cached.check_seconds / SHARE
         if cached.run is None or is_due:
-            found = stale(cached.raw)
+            found = stale(cached.raw, nothing_here if self._is_withheld(cached.raw) else None)
             cached.checked_at = time.monotonic()
             cached.check_seconds = cached.checked_at - began
             if cached.run is None or found != cached.stale:
@@ -112,10 +133,13 @@ class RunRegistry:
 
     def _folders(self) -> dict[str, Path]:
         shipped = {path.parent.name: path.parent for path in sorted(self._shipped.glob(f"*/{EXAMPLES}"))}
-        if self._own is None:
-            return shipped
-        own = {f"runs/{path.parent.name}": path.parent for path in sorted(self._own.glob(f"*/{EXAMPLES}"))}
-        return shipped | own
+        return shipped | _runs_in(PUBLISHED.name, self._published) | _runs_in("runs", self._own)
+
+
+def _runs_in(before: str, folder: Path | None) -> dict[str, Path]:
+    """The runs in a folder by their names, which begin with `before/`."""
+    found = sorted(folder.glob(f"*/{EXAMPLES}")) if folder is not None else ()
+    return {f"{before}/{path.parent.name}": path.parent for path in found}
 
 
 def _state(path: Path) -> tuple[int, ...]:

@@ -182,6 +182,11 @@ def _check_captions(examples: Sequence[Example]) -> None:
             raise UserError(f"Example {shown(example.id)} has a blank caption (number {blank[0]}): remove the example.")
 
 
+def is_gated(name: str) -> bool:
+    """Whether a benchmark's pictures and captions may be shown only to whoever accepted its terms."""
+    return name.partition(":")[0] == "winoground"
+
+
 def list_benchmarks() -> list[dict[str, object]]:
     """Every benchmark with its size and whether it is available; if not, the next step."""
     rows: list[dict[str, object]] = []

@@ -22,8 +22,9 @@ from sdsdemo.core.metrics import ACCURACY, MODES, margins, verdict
 from sdsdemo.core.outcomes import contest, judge
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.errors import UserError
-from sdsdemo.evaluation.freshness import current
+from sdsdemo.evaluation.freshness import current, nothing_here
 from sdsdemo.evaluation.margin_box import MarginBox
+from sdsdemo.evaluation.numbers_alone import NOT_SHOWN, examples_of
 from sdsdemo.evaluation.orders import apart, varied
 from sdsdemo.evaluation.store import StoredRun
 from sdsdemo.evaluation.summary import by_chance, tag_rows, tags_of, transitions, true_captions
@@ -104,7 +105,9 @@ class Catalogue:
     chance: Mapping[str, np.ndarray] = field(repr=False)
     """By metric, how often random scores are right on each example."""
     notes: Sequence[str] = ()
-    """What was left out as outdated, in sentences."""
+    """What was left out as outdated or not shown, in sentences."""
+    numbers_alone: bool = False
+    """Whether there are grey squares and numbers in place of pictures and captions."""
 
     @property
     def models(self) -> list[str]:
@@ -134,18 +137,21 @@ class Catalogue:
         return [f"{kind}={tag}" for kind in kinds for tag in tag_rows(self.examples, kind)]
 
 
-def read_catalogue(run: StoredRun, reader: Callable[[str], list[Example]] = read_benchmark) -> Catalogue:
+def read_catalogue(
+    run: StoredRun, reader: Callable[[str], list[Example]] = read_benchmark, *, numbers_alone: bool = False
+) -> Catalogue:
     """A run with its scored examples, without models and examples that have changed since.
 
+    numbers_alone: without pictures and captions, and without reading the benchmark.
     Raises `UserError` if the benchmark is gone or has changed, if its examples have unsuitable or mixed shapes,
     or if no model has scored all of it.
     """
     _check_shapes(run)
-    known = {example.id: example for example in reader(run.benchmark)}
+    known = {example.id: example for example in (examples_of(run) if numbers_alone else reader(run.benchmark))}
     missing = [example.id for example in run.examples if example.id not in known]
     if missing:
         raise UserError(f"'{run.benchmark}' no longer has example {missing[0]}: evaluate it again.")
-    run = current(run, lambda name: list(known.values()))
+    run = current(run, nothing_here if numbers_alone else lambda name: list(known.values()))
     scores = {model: found for model in run.models if (found := run.of(model)) is not None}
     if not scores:
         raise UserError(f"No model in '{run.path.name}' has scored every example yet: run evaluate again first.")
@@ -169,7 +175,8 @@ def read_catalogue(run: StoredRun, reader: Callable[[str], list[Example]] = read
         captions=["\n".join(example.captions).casefold() for example in examples],
         true=true_E,
         chance=chance,
-        notes=run.notes,
+        notes=(*run.notes, NOT_SHOWN) if numbers_alone else run.notes,
+        numbers_alone=numbers_alone,
     )
 
 

@@ -46,6 +46,11 @@ def current(run: StoredRun, reader: Reader | None = None) -> StoredRun:
     return without(run, stale(run, reader))
 
 
+def nothing_here(benchmark: str) -> list[Example]:
+    """A `Reader` of a machine without any benchmark. Raises `UserError`."""
+    raise UserError(f"'{benchmark}' is not shown here.")
+
+
 def stale(run: StoredRun, reader: Reader | None = None) -> Stale:
     """The part of a run that no longer matches the models and benchmark on this machine."""
     changed = {model: _changed(model, run) for model in run.header["models"]}

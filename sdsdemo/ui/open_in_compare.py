@@ -13,6 +13,7 @@ from PIL.Image import Image
 
 from sdsdemo.app.run_registry import RunRegistry
 from sdsdemo.errors import UserError
+from sdsdemo.evaluation.numbers_alone import NOT_SHOWN
 from sdsdemo.settings import budget, typed_range
 from sdsdemo.ui.examples import ShownExample
 from sdsdemo.ui.known_pictures import KnownPictures, in_cache
@@ -46,6 +47,8 @@ class RunPictures:
         place = catalogue.place(example)
         if place is None or not 0 <= picture < len(catalogue.examples[place].images):
             raise UserError(NO_PICTURE)
+        if catalogue.numbers_alone:
+            raise UserError(NOT_SHOWN)
         image = catalogue.examples[place].images[picture].open()
         named = {"run": run, "example": example, "picture": str(picture), **more}
         return self._keep(image, f"{run} {example}", captions, true, named)
