@@ -13,6 +13,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from gradio_client import Client, handle_file
 
@@ -27,6 +28,7 @@ PROVIDED_BY = {
     "PIL": "pillow",
     "tokenizers": "transformers",
     "yaml": "huggingface_hub",
+    "packaging": "huggingface_hub",
 }
 """Imports whose package has another name, or comes with another package."""
 OURS = ("HF_", "HUGGING", "GRADIO_", "SDSDEMO_", "SPACE_")
@@ -78,6 +80,19 @@ def test_requirements_provide_everything_that_is_imported() -> None:
 
 
 def test_the_app_serves_everyone_under_a_spaces_environment(tmp_path: Path) -> None:
+    _serves_everyone(tmp_path, ROOT)
+    reached = (tmp_path / "connections").read_text() if (tmp_path / "connections").exists() else ""
+    assert [line for line in reached.splitlines() if not LOCAL.search(line)] == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is a folder that nobody can write to")
+def test_it_serves_where_neither_home_nor_working_folder_can_be_written(tmp_path: Path) -> None:
+    nowhere = "/proc/nowhere"
+    _serves_everyone(tmp_path, Path("/proc"), HOME=nowhere, XDG_CACHE_HOME=nowhere, HF_HOME=nowhere)
+
+
+def _serves_everyone(folder: Path, work_in: Path, **more: str) -> None:
+    """A Space that is started in a working folder shows its page and answers. folder: for its temporary files."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -88,15 +103,16 @@ def test_the_app_serves_everyone_under_a_spaces_environment(tmp_path: Path) -> N
         "SPACE_HOST": "someone-sdsdemo.hf.space",
         "SPACE_AUTHOR_NAME": "someone",
         "GRADIO_SERVER_PORT": str(port),
-        "GRADIO_TEMP_DIR": str(tmp_path),
+        "GRADIO_TEMP_DIR": str(folder),
         "HF_HUB_OFFLINE": "1",
-        "HF_HOME": str(tmp_path / "hub"),  # an empty one: no token and no weights of whoever runs this test
+        "HF_HOME": str(folder / "hub"),  # an empty one: no token and no weights of whoever runs this test
         "PYTHONPATH": str(ROOT / "tests" / "watched"),
-        "SDSDEMO_TEST_CONNECTIONS": str(tmp_path / "connections"),
+        "SDSDEMO_TEST_CONNECTIONS": str(folder / "connections"),
+        **more,
     }
-    log = tmp_path / "log"
+    log, command = folder / "log", [sys.executable, str(ROOT / "app.py")]
     with log.open("w") as file:
-        app = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=file, stderr=file)
+        app = subprocess.Popen(command, cwd=work_in, env=environment, stdout=file, stderr=file)
     try:
         page = _page(f"http://{_own_address()}:{port}/", app, log)
         answer = _answer(f"http://{_own_address()}:{port}/")
@@ -105,8 +121,6 @@ def test_the_app_serves_everyone_under_a_spaces_environment(tmp_path: Path) -> N
         app.wait(timeout=20)
     assert "SDS-CLIP" in page
     assert [found["model"] for found in answer["models"]] == ["mini-clip", "mini-diffusion"]
-    reached = (tmp_path / "connections").read_text() if (tmp_path / "connections").exists() else ""
-    assert [line for line in reached.splitlines() if not LOCAL.search(line)] == []
     assert str(ROOT / "sdsdemo") not in log.read_text()  # no traceback through our code; Gradio's own misses `spaces`
 
 

@@ -20,6 +20,7 @@ from sdsdemo.cli.encodings import make_printable
 from sdsdemo.cli.machine import add_machine
 from sdsdemo.cli.mini import add_mini
 from sdsdemo.cli.output import Verbs, columns, note, progress, show, silent, verb
+from sdsdemo.cli.space import add_space
 from sdsdemo.cli.usage_errors import Parser
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.recipe import PRESET_WORDS, USUAL_PRESET, Recipe, cli_flag, from_preset, headings
@@ -80,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     fetch = verb(verbs, "fetch", "download a model or a benchmark", "fetch clip-vit-b-32", _fetch)
     fetch.add_argument("what", metavar="NAME", help="a card or a spec; winoground, winoground-labels")
     _add_export(verbs)
+    add_space(verbs)
     add_machine(verbs)
     return parser
 

@@ -47,10 +47,15 @@ def find_pipeline(spec: str, *, revision: str | None = None, allow_download: boo
     if not sources.is_repo(name):
         return sources.local_path(name), sources.called(name)
     wanted = asked or revision
-    index = sources.repo_folder(name, [INDEX], allow_download=allow_download, revision=wanted)
-    layout = layout_of(read_index(index, name))
-    files = [*configs(layout), *weights_in_repo(name, layout, wanted, allow_download)]
+    files = files_to_fetch(name, wanted, allow_download)
     return sources.repo_folder(name, files, allow_download=allow_download, revision=wanted), name
+
+
+def files_to_fetch(repo: str, revision: str | None, allow_download: bool = True) -> list[str]:
+    """Names and patterns of what scoring needs of a repository; its index is fetched. Raises `UserError`."""
+    index = sources.repo_folder(repo, [INDEX], allow_download=allow_download, revision=revision)
+    layout = layout_of(read_index(index, repo))
+    return [*configs(layout), *weights_in_repo(repo, layout, revision, allow_download)]
 
 
 def configs(layout: Layout) -> list[str]:

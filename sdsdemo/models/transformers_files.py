@@ -113,13 +113,19 @@ def find_folder(spec: str, *, revision: str | None = None, allow_download: bool 
         folder = sources.local_path(name)
         return folder, sources.called(name)
     repo, inside = place
-    before = f"{inside}/" if inside else ""
-    listed = sources.repo_listing(repo, asked or revision) if allow_download else []
-    weights = _chosen(file.removeprefix(before) for file in listed if file.startswith(before))
-    files = weights.files if weights is not None else (f"{STEM_OF_TRANSFORMERS}.safetensors",)
-    patterns = [f"{before}{file}" for file in (*BESIDE, *files)]
+    patterns = patterns_to_fetch(name, asked or revision, allow_download)
     root = sources.repo_folder(repo, patterns, allow_download=allow_download, revision=asked or revision)
     return root / inside, name
+
+
+def patterns_to_fetch(name: str, revision: str | None, allow_download: bool = True) -> list[str]:
+    """Names and patterns of what loading needs of REPO or REPO/FOLDER."""
+    repo, inside = sources.repo_and_folder(name) or (name, "")
+    before = f"{inside}/" if inside else ""
+    listed = sources.repo_listing(repo, revision) if allow_download else []
+    weights = _chosen(file.removeprefix(before) for file in listed if file.startswith(before))
+    files = weights.files if weights is not None else (f"{STEM_OF_TRANSFORMERS}.safetensors",)
+    return [f"{before}{file}" for file in (*BESIDE, *files)]
 
 
 def cached_folder(spec: str, revision: str | None = None) -> Path | None:

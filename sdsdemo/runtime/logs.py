@@ -1,6 +1,6 @@
 """The server's log: a line of JSON an event, without captions, pictures, paths of visitors' files or secrets.
 
-    {"time": "2026-11-29T12:00:00Z", "level": "INFO", "from": "sdsdemo.app.workbench", "says": "scored", "seconds": 0.1}
+    {"time": "2026-11-29T12:00:00Z", "level": "INFO", "from": "sdsdemo.app.asking", "says": "scored", "seconds": 0.1}
 
 A fault of ours is logged with the places in the code that it came through and the kind of error. What an error says
 may quote what a visitor typed: it is left out, but for what the system says of a file or a device.

@@ -1,0 +1,226 @@
+"""`space check` and `space push`: what makes a Space goes there, in the versions that were tested, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sdsdemo.app.space_check import check_space
+from sdsdemo.app.space_files import front_matter
+from sdsdemo.app.space_push import contents_of, push_space
+from sdsdemo.cli.main import main
+from sdsdemo.errors import UserError
+from sdsdemo.models import diffusion_files, sources
+from sdsdemo.models.preload import ENTRY, preload_entries
+from sdsdemo.settings import ASSETS, ROOT
+from tests.app.test_hub_upload import FakeHub as FakeModels
+
+LISTED = {
+    "timm/vit_base_patch32_clip_224.openai": ["open_clip_pytorch_model.bin", "open_clip_model.safetensors"],
+    "CompVis/stable-diffusion-v1-4": [
+        "README.md", "sd-v1-4.ckpt", "model_index.json", "scheduler/scheduler_config.json",
+        "tokenizer/vocab.json", "tokenizer/merges.txt",
+        "text_encoder/config.json", "text_encoder/model.safetensors", "text_encoder/pytorch_model.bin",
+        "unet/config.json", "unet/diffusion_pytorch_model.safetensors", "unet/diffusion_pytorch_model.fp16.safetensors",
+        "vae/config.json", "vae/diffusion_pytorch_model.safetensors", "safety_checker/model.safetensors",
+    ],
+}  # fmt: skip
+INDEX = {
+    "_class_name": "StableDiffusionPipeline",
+    "scheduler": ["diffusers", "PNDMScheduler"],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+}
+
+
+class FakeHub(FakeModels):
+    def create_repo(self, repo: str, exist_ok: bool, **options: Any) -> None:
+        assert exist_ok
+        if self.refuses:
+            raise OSError("no")
+        self.calls.append(("repo", (repo, options)))
+
+    def add_space_variable(self, repo: str, name: str, value: str) -> None:
+        self.calls.append((name, value))
+
+    def create_commit(self, repo: str, operations: list[Any], commit_message: str, repo_type: str) -> None:
+        assert repo_type == "space"
+        self.calls += [(one.path_in_repo, one.path_or_fileobj) for one in operations]
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> type[FakeHub]:
+    monkeypatch.setattr("huggingface_hub.HfApi", FakeHub)
+    FakeHub.calls, FakeHub.refuses = [], False
+    return FakeHub
+
+
+@pytest.fixture
+def listings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The Hub's listings of two repositories, and the index of one."""
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index/model_index.json").write_text(json.dumps(INDEX))
+    monkeypatch.setattr(sources, "repo_listing", lambda repo, revision=None: LISTED.get(repo, []))
+    monkeypatch.setattr(diffusion_files.sources, "repo_folder", lambda *a, **o: tmp_path / "index")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A small checkout that can be a Space, with things beside it that must stay."""
+    root = tmp_path / "checkout"
+    for folder in ("sdsdemo/__pycache__", "assets", "checkpoints", "runs/mine", ".git"):
+        (root / folder).mkdir(parents=True)
+    for name in ("README.md", "requirements.txt", "constraints.txt", "LICENSE", "pyproject.toml", "app.py"):
+        shutil.copy(ROOT / name, root)
+    for stays in ("runs/mine/run.json", ".git/config", ".env", "sdsdemo/__pycache__/a.pyc", "assets/hf_token.txt"):
+        (root / stays).write_text("secret")
+    for goes in ("sdsdemo/settings.py", "assets/favicon.svg", "checkpoints/weights.safetensors"):
+        (root / goes).write_text("x")
+    return root
+
+
+def test_this_repository_can_be_a_space(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["space", "check"]) == 0
+    assert "This can be a Space." in capsys.readouterr().out
+    assert check_space(ROOT)["warnings"] == []
+
+
+def edited(name: str, before: str, after: str) -> Callable[[Path], None]:
+    def edit(root: Path) -> None:
+        text = (root / name).read_text()
+        assert before in text
+        (root / name).write_text(text.replace(before, after, 1))
+
+    return edit
+
+
+def added(name: str, content: bytes = b"x") -> Callable[[Path], None]:
+    def add(root: Path) -> None:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+
+    return add
+
+
+FAULTS = {
+    "lacks license": edited("README.md", "license: mit\n", ""),
+    "no Gradio Space knows": edited("README.md", "pinned:", "pined:"),
+    "put a text in quotes": edited("README.md", 'python_version: "3.12"', "python_version: 3.12"),
+    "sdk in the front matter": edited("README.md", "sdk: gradio", "sdk: docker"),
+    "app_file names": edited("README.md", "app_file: app.py", "app_file: main.py"),
+    "colorFrom must be": edited("README.md", "colorFrom: blue", "colorFrom: teal"),
+    "at most 60": edited("README.md", "short_description: ", "short_description: a very, very, very "),
+    "was tested: set it": edited("README.md", "sdk_version: 6.31.0", "sdk_version: 6.32.0"),
+    "does not fit requirements": edited("README.md", "sdk_version: 6.31.0", "sdk_version: 5.1.0"),
+    "is not supported": edited("README.md", 'python_version: "3.12"', 'python_version: "3.10"'),
+    "preload_from_hub has": edited("README.md", "pinned:", "preload_from_hub: [no-owner]\npinned:"),
+    "begin with front matter": edited("README.md", "---\n", ""),
+    "without a URL": edited("requirements.txt", "ftfy>=6.1", "ftfy @ git+https://example.org/ftfy"),
+    "no tested version": edited("requirements.txt", "ftfy>=6.1", "unheard-of>=1"),
+    "asks for": edited("requirements.txt", "ftfy>=6.1", "ftfy>=60"),
+    "of more than 20 MB": added("assets/large.bin", b"0" * 21_000_000),
+    "no licence beside it": added("assets/fonts/a.woff2"),
+}
+
+
+@pytest.mark.parametrize("sentence", FAULTS)
+def test_a_fault_is_found_and_said(checkout: Path, sentence: str) -> None:
+    assert check_space(checkout)["errors"] == []
+    FAULTS[sentence](checkout)
+    errors = check_space(checkout)["errors"]
+    assert any(sentence in error for error in errors), errors
+
+
+def test_an_exact_torch_is_a_warning(checkout: Path) -> None:
+    edited("requirements.txt", "torch>=2.8", "torch==2.14.1")(checkout)
+    found = check_space(checkout)
+    assert found["errors"] == []
+    assert "torch should be a range" in found["warnings"][0]
+
+
+def test_a_licence_beside_a_font_is_enough(checkout: Path) -> None:
+    for name in ("assets/fonts/a.woff2", "assets/fonts/OFL.txt"):
+        added(name)(checkout)
+    assert check_space(checkout)["errors"] == []
+
+
+def test_neither_runs_nor_caches_nor_tokens_are_uploaded(checkout: Path, hub: type[FakeHub]) -> None:
+    assert push_space(checkout, "demo", "secret") == "https://huggingface.co/spaces/ada/demo"
+    sent = {name for name, _ in hub.calls} - {"token", "repo"}
+    assert sent == {
+        "app.py", "README.md", "requirements.txt", "constraints.txt", "LICENSE", "sdsdemo/settings.py",
+        "assets/favicon.svg", "checkpoints/weights.safetensors",
+    }  # fmt: skip
+    assert "secret" not in str([content for name, content in hub.calls if name != "token"])
+
+
+def test_requirements_have_the_versions_that_were_tested(checkout: Path) -> None:
+    content = contents_of(checkout, [], [])["requirements.txt"]
+    assert isinstance(content, bytes)
+    lines = content.decode().splitlines()
+    assert "gradio[oauth]==6.31.0" in lines
+    assert "torch>=2.8" in lines
+    assert sum("==" in line for line in lines) == len(lines) - 3  # a comment, torch and torchvision
+
+
+@pytest.mark.usefixtures("listings")
+def test_models_are_preloaded_as_they_are_fetched(checkout: Path, hub: type[FakeHub]) -> None:
+    push_space(checkout, "demo", "secret", models=["clip-vit-b-32", "sd-v1-4"], hardware="some-gpu")
+    sent = dict(hub.calls)
+    clip, stable = front_matter(sent["README.md"].decode())["preload_from_hub"]
+    assert clip == "timm/vit_base_patch32_clip_224.openai open_clip_model.safetensors"
+    repo, files, commit = stable.split(" ")
+    assert (repo, len(commit)) == ("CompVis/stable-diffusion-v1-4", 40)
+    assert set(files.split(",")) == {
+        "model_index.json", "scheduler/scheduler_config.json", "tokenizer/vocab.json", "tokenizer/merges.txt",
+        "text_encoder/config.json", "text_encoder/model.safetensors", "unet/config.json",
+        "unet/diffusion_pytorch_model.safetensors", "vae/config.json", "vae/diffusion_pytorch_model.safetensors",
+    }  # fmt: skip
+    assert all(ENTRY.fullmatch(entry) for entry in (clip, stable))
+    assert sent["SDSDEMO_MODELS"] == "mini-clip,mini-diffusion,mini-sds-clip,clip-vit-b-32,sd-v1-4"
+    assert sent["repo"] == ("ada/demo", {"repo_type": "space", "space_sdk": "gradio", "space_hardware": "some-gpu"})
+
+
+@pytest.mark.usefixtures("listings")
+def test_mini_needs_no_preload_and_an_unlisted_repository_is_a_sentence() -> None:
+    assert preload_entries(["mini-clip", "mini-sds-clip"]) == []
+    with pytest.raises(UserError, match="could not be listed"):
+        preload_entries(["clip-rn50"])
+
+
+def test_results_go_there_without_the_path_of_the_set(checkout: Path, tmp_path: Path) -> None:
+    run = tmp_path / "winoground-sd"
+    shutil.copytree(ASSETS / "mini/runs/mini", run)
+    header = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(header | {"benchmark": "winoground:/home/ada/winoground"}))
+    (run / "run.lock").write_text("")
+    sent = contents_of(checkout, [], [run])
+    results = {name: content for name, content in sent.items() if name.startswith("results/")}
+    assert set(results) == {f"results/winoground-sd/{name}" for name in ("run.json", "examples.jsonl", "scores.jsonl")}
+    assert b"/home/ada" not in results["results/winoground-sd/run.json"]  # type: ignore[operator]
+
+
+def test_a_dry_run_lists_and_uploads_nothing(hub: type[FakeHub], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["space", "push", "demo", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "checkpoints/mini-diffusion/unet/diffusion_pytorch_model.safetensors" in said
+    assert "Nothing was uploaded." in said
+    assert hub.calls == []
+
+
+def test_a_refusal_and_a_checkout_with_faults_are_sentences(checkout: Path, hub: type[FakeHub]) -> None:
+    hub.refuses = True
+    with pytest.raises(UserError, match="refused the Space"):
+        push_space(checkout, "demo", "secret")
+    (checkout / "LICENSE").unlink()
+    with pytest.raises(UserError, match="There is no LICENSE"):
+        push_space(checkout, "demo", "secret")
+    with pytest.raises(UserError, match="in a clone"):
+        check_space(checkout / "assets")
