@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sdsdemo.cli.encodings import make_printable
+from sdsdemo.cli.export import add_export
 from sdsdemo.cli.machine import add_machine
 from sdsdemo.cli.mini import add_mini
 from sdsdemo.cli.output import Verbs, columns, note, progress, show, silent, verb
@@ -80,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     verb(verbs, "benchmarks", "list every benchmark and whether its data is here", "benchmarks", _benchmarks)
     fetch = verb(verbs, "fetch", "download a model or a benchmark", "fetch clip-vit-b-32", _fetch)
     fetch.add_argument("what", metavar="NAME", help="a card or a spec; winoground, winoground-labels")
-    _add_export(verbs)
+    add_export(verbs)
     add_space(verbs)
     add_machine(verbs)
     return parser
@@ -158,20 +159,6 @@ def _add_setting(group: Any, setting: Field[Any]) -> None:
     else:
         options |= {"type": type(default), "metavar": _letter(default)}
     group.add_argument(cli_flag(setting.name), **options)
-
-
-def _add_export(verbs: Verbs) -> None:
-    example = "export sds-clip:runs/try/model.safetensors --format open_clip --out my-clip"
-    says = "write a CLIP, fine-tuned or not, as a whole model that the plain libraries load"
-    export = verb(verbs, "export", says, example, _export)
-    export.add_argument("model", metavar="NAME", help="a CLIP: a card, an open_clip: spec, or sds-clip:FILE")
-    formats = "open_clip (any CLIP), or transformers (CLIPModel: plain ViTs)"
-    export.add_argument("--format", choices=["open_clip", "transformers"], default="open_clip", help=formats)
-    export.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder for the model; new, or empty")
-    results = "quote these stored results in the model card: a folder of `evaluate --out`; may be repeated"
-    export.add_argument("--results", type=Path, action="append", default=[], metavar="DIR", help=results)
-    pushed = "also publish it on the Hugging Face Hub as USER/NAME, with the token that you signed in with"
-    export.add_argument("--push", metavar="NAME", help=pushed)
 
 
 def _letter(default: object) -> str:
@@ -293,19 +280,6 @@ def _fetch(asked: argparse.Namespace) -> int:
 
     fetched = fetch_benchmark(asked.what, note) or fetch_model(Workbench(), asked.what, note)
     return show(asked, fetched, lambda done: done["message"])
-
-
-def _export(asked: argparse.Namespace) -> int:
-    from sdsdemo.app import hub_upload
-    from sdsdemo.app.export import as_text, export
-    from sdsdemo.app.workbench import Workbench
-
-    token = hub_upload.own_token() if asked.push is not None else ""
-    repo = hub_upload.repo_of(asked.push, token) if asked.push is not None else ""
-    done = export(Workbench(), asked.model, asked.out, format=asked.format, runs=asked.results, repo=repo, note=note)
-    if repo:
-        done["address"] = hub_upload.push_model(asked.out, repo, token)
-    return show(asked, done, as_text)
 
 
 def _benchmarks(asked: argparse.Namespace) -> int:
