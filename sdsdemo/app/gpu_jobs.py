@@ -30,14 +30,23 @@ class GpuJobs:
         self._evaluate = zerogpu.on_gpu(self._evaluate_in_fork, self._evaluation_seconds)
 
     def takes(self, card: Card) -> bool:
-        """Whether the jobs of a base or of a tuned model belong on the GPU."""
+        """Whether runs from a base, or the benchmark of a tuned model, belong on the GPU; its teacher follows."""
         return self._shared.takes(card)
+
+    def run_seconds(self, recipe: Recipe) -> tuple[float, int]:
+        """Seconds that a run is expected to take, which may be cut short, and those that it reserves."""
+        expected = self._shared.times.of_run(recipe, *self._cards(recipe))
+        seconds = reserved_for_run(expected)
+        return min(expected, seconds), seconds
 
     def finetune(self, recipe: Recipe, folder: Path, resume: bool) -> Iterator[Event]:
         """The events of a run, which ends before its loan of the GPU does. Raises `UserError` where there is none."""
-        base = self._workbench.card(recipe.base)
-        seconds = reserved_for_run(self._shared.times.of_run(recipe, base))
-        return self._finetune(recipe, folder, resume, seconds)
+        return self._finetune(recipe, folder, resume, self.run_seconds(recipe)[1])
+
+    def _cards(self, recipe: Recipe) -> tuple[Card, Card | None]:
+        """Base and teacher."""
+        teacher = self._workbench.card(recipe.teacher) if recipe.uses_teacher else None
+        return self._workbench.card(recipe.base), teacher
 
     def evaluate(self, card: Card, folder: Path) -> None:
         """Add a tuned model's scores of the Mini benchmark to a run. Raises `UserError`."""

@@ -22,8 +22,8 @@ QUICKER = 20.0
 """A card whose time is a processor's is at least so many times as quick on a GPU. Assumed."""
 RESERVED = 1.5
 """Reserved for each second expected: a function that takes longer than reserved is ended."""
-TRAINING = 3.0
-"""A training step on a picture costs so many times as much as scoring it: forwards once, backwards twice."""
+BACKWARDS = 3
+"""A training step costs so many times as much as its way forwards, which it goes back in twice the time."""
 RUN_LEAST, RUN_SAVES = 60, 20
 """Seconds: the least that a fine-tuning run reserves, and what of it is kept to measure and to save."""
 GUIDED = 2
@@ -57,10 +57,19 @@ class GpuTimes:
         """Seconds expected to score a benchmark of pairs of pairs with a CLIP."""
         return self._ready([card]) + 4 * pairs * self._unit(card)
 
-    def of_run(self, recipe: Recipe, base: Card) -> float:
-        """Seconds expected for a fine-tuning run, which reserves no more than the page's limit."""
+    def of_run(self, recipe: Recipe, base: Card, teacher: Card | None) -> float:
+        """Seconds expected for a fine-tuning run. teacher: None where the objective has none."""
         pictures = recipe.steps * recipe.batch
-        return self._ready([base]) + RUN_SAVES + TRAINING * pictures * self._unit(base)
+        asked = 0.0
+        if teacher is not None:
+            pairs = min(recipe.pool or pictures, pictures)
+            evaluations = {
+                "preference": 2 * pairs * recipe.teacher_timesteps * recipe.teacher_noises,
+                "sds": BACKWARDS * pictures + recipe.fitted_on,
+            }.get(recipe.objective, pictures)
+            asked = evaluations * self._unit(teacher)
+        ready = self._ready([base] if teacher is None else [base, teacher])
+        return ready + RUN_SAVES + BACKWARDS * pictures * self._unit(base) + asked
 
     def learn(self, question: Question, answer: Answer, budget: Budget) -> None:
         """Keep the time of a unit from a finished answer."""

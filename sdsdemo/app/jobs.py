@@ -75,7 +75,8 @@ class Jobs:
         self._worker: threading.Thread | None = None
         self._asked_from: dict[str, contextvars.Context] = {}
         """By waiting run, the request that asked for it: a GPU is lent to whoever made it."""
-        self._gpu = GpuJobs(workbench, self._runner) if workbench.gpu is not None else None
+        self.gpu = GpuJobs(workbench, self._runner) if workbench.gpu is not None else None
+        """Where a GPU is lent for a call: the jobs on it."""
 
     @property
     def is_on(self) -> bool:
@@ -241,8 +242,8 @@ class Jobs:
                 shutil.copytree(ASSETS / SHIPPED_RUN, aside)
                 with calling(aside, "your run"):
                     card = self.workbench.card(name)
-                    if self._gpu is not None and self._gpu.takes(card):
-                        self._gpu.evaluate(card, aside)
+                    if self.gpu is not None and self.gpu.takes(card):
+                        self.gpu.evaluate(card, aside)
                     else:
                         evaluate_on_mini(self.workbench, name, aside)
                 aside.rename(folder)
@@ -299,8 +300,8 @@ class Jobs:
     def _run(self, id_: str) -> None:
         folder = self.root / id_
         recipe, resume = self._runs[id_].recipe, FineTuningFolder(folder).exists
-        if self._gpu is not None and self._gpu.takes(self.workbench.card(recipe.base)):
-            events = self._gpu.finetune(recipe, folder, resume)
+        if self.gpu is not None and self.gpu.takes(self.workbench.card(recipe.base)):
+            events = self.gpu.finetune(recipe, folder, resume)
         else:
             events = self._runner(
                 recipe, folder, workbench=self.workbench, resume=resume, seconds=FINETUNING.page_seconds

@@ -9,7 +9,6 @@ from typing import Any
 
 import gradio as gr
 
-from sdsdemo.app.gpu_time import reserved_for_run
 from sdsdemo.app.jobs import Jobs
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError
@@ -71,10 +70,9 @@ class RunEstimates:
     def _estimated(self, recipe: Recipe) -> str:
         if not self.jobs.is_on:
             return "Fine-tuning is off on this page."
-        base, gpu = self.workbench.card(recipe.base), self.workbench.gpu
-        if gpu is not None and gpu.takes(base):
-            expected = gpu.times.of_run(recipe, base)
-            return QUOTA.format(seconds=min(ceil(expected), most := reserved_for_run(expected)), reserved=most)
+        if self.jobs.gpu is not None and self.jobs.gpu.takes(self.workbench.card(recipe.base)):
+            expected, seconds = self.jobs.gpu.run_seconds(recipe)
+            return QUOTA.format(seconds=ceil(expected), reserved=seconds)
         from sdsdemo.finetuning.estimate import estimate, key
 
         known = self._known.get(key(recipe))

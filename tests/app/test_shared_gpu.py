@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -28,11 +29,13 @@ from sdsdemo.models.cards import resolve
 from sdsdemo.models.clip import ClipScorer
 from sdsdemo.models.diffusion_scorer import DiffusionScorer
 from sdsdemo.models.images import open_image
-from sdsdemo.settings import ASSETS, Settings, budget
+from sdsdemo.settings import ASSETS, FINETUNING, Settings, budget
 from sdsdemo.types import Answer, Card
 from sdsdemo.ui.compare_form import Form
 from sdsdemo.ui.examples import read_examples
 from sdsdemo.ui.gpu_quota import quota_words
+from sdsdemo.ui.page import build_page
+from sdsdemo.ui.run_estimate import RunEstimates
 from tests import spaces_stand_in, twins
 from tests.spaces_stand_in import Platform
 
@@ -357,3 +360,51 @@ def test_a_run_without_a_gpu_fails_with_a_sentence(
     job = ended(Jobs(space, root=tmp_path, runner=tuning), recipe)
     assert job.state == "failed"
     assert "quota" in job.reason
+
+
+def test_a_run_with_a_teacher_takes_longer() -> None:
+    base, teacher = resolve("clip-vit-b-32"), resolve("sd-v1-4")
+    times, recipe = GpuTimes(), replace(from_preset("quick", {}), base=base.name, teacher=teacher.name)
+    alone = times.of_run(replace(recipe, objective="clip"), base, None)
+    assert times.of_run(replace(recipe, objective="preference"), base, teacher) > alone
+    assert times.of_run(replace(recipe, objective="sds"), base, teacher) > alone
+
+
+def test_a_run_says_what_it_reserves_and_reserves_that(
+    space: Workbench, platform: Platform, real: dict[str, str], tmp_path: Path
+) -> None:
+    jobs = Jobs(space, root=tmp_path, runner=tuning)
+    recipe = replace(from_preset("quick", {}), base=real["clip"], objective="clip")
+    said = RunEstimates(space, jobs, form=None)._estimated(recipe)  # type: ignore[arg-type]
+    ended(jobs, recipe)
+    assert f"reserves {platform.seen[0][1]:.0f} s" in said
+    longer = RunEstimates(space, jobs, form=None)._estimated(replace(recipe, steps=2000))  # type: ignore[arg-type]
+    assert f"reserves {FINETUNING.zerogpu_seconds} s" in longer
+
+
+def test_a_tuned_real_model_scores_mini_in_the_gpu_function(
+    space: Workbench, platform: Platform, real: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def evaluate(benchmark: str, models: list[str], *, workbench: Workbench, out: Path, **options: Any) -> None:
+        assert workbench.scorer(models[0]).card.name == models[0]
+        (out / "process").write_text(str(os.getpid()))
+
+    monkeypatch.setattr("sdsdemo.evaluation.run.evaluate", evaluate)
+    jobs = Jobs(space, root=tmp_path, runner=tuning)
+    run = shutil.copytree(ASSETS / "mini/runs/mini", tmp_path / "run")
+    assert jobs.gpu is not None
+    jobs.gpu.evaluate(space.card(real["clip"]), run)
+    assert (run / "process").read_text() == str(platform.pids[0])
+
+
+def test_the_page_has_the_note_on_the_quota_only_where_there_is_one(
+    space: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def notes(workbench: Workbench) -> list[str]:
+        parts = build_page(workbench).config["components"]
+        return [part["props"]["value"] for part in parts if part["props"].get("elem_id") == "gpu-quota"]
+
+    (note,) = notes(space)
+    assert "of your GPU quota" in note
+    monkeypatch.delenv("SPACES_ZERO_GPU")
+    assert notes(Workbench(Settings.from_environment({}))) == []
