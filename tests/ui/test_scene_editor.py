@@ -153,8 +153,8 @@ def test_stopping_early_leaves_every_change_its_own_verdict(tmp_path, monkeypatc
         Query("compare", {"scene": TEXT, "a": CAPTIONS[0], "b": "a star", "adaptive": "on"}), 3
     ) or (0, 0)
     question = ask(bench, [], form, lambda image: None)
-    compare = bench.compare
-    monkeypatch.setattr(bench, "compare", lambda *asked: (spent.append(asked[3]), compare(*asked))[1])
+    compare = bench.compare_groups
+    monkeypatch.setattr(bench, "compare_groups", lambda *asked: (spent.append(asked[3]), compare(*asked))[1])
     for _ in word_changes._rows(bench, question, CAPTIONS[0], word_changes.changes_of(CAPTIONS[0])):
         pass
     assert question.budget.adaptive
