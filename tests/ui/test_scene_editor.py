@@ -159,7 +159,7 @@ def test_stopping_early_leaves_every_change_its_own_verdict(tmp_path, monkeypatc
         pass
     assert question.budget.adaptive
     assert {(spend.adaptive, spend.noises, spend.antithetic) for spend in spent} == {(False, 4, True)}
-    few = word_changes._for_each_change(replace(question.budget, noises=2))
+    few = word_changes.for_each_change(replace(question.budget, noises=2))
     assert (few.adaptive, few.noises, few.antithetic) == (False, 2, False), "a single pair has no standard error"
 
 
