@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -23,6 +24,7 @@ from sdsdemo.evaluation.catalogue import (
     select,
     tally,
 )
+from sdsdemo.runtime.computed_once import ComputedOnce
 from sdsdemo.ui import address, browse_address, browse_bar, browse_charts, browse_html, browse_plot
 from sdsdemo.ui.browse_bar import PICKED, VIEWS
 from sdsdemo.ui.browse_example import Position, example_html
@@ -47,6 +49,10 @@ TO_COMPARE = 6
 """Number of components that take an example: the tabs, the picture, two captions, the region, the timestep range."""
 
 
+KEPT = 64
+"""Views that are kept: about 0.1 MB each."""
+
+
 class BrowseContent(NamedTuple):
     """The content of the tab, in the order of its components."""
 
@@ -66,6 +72,7 @@ class BrowseView:
     def __init__(self, workbench: Workbench, registry: RunRegistry, space: str, run_pictures: RunPictures) -> None:
         self.workbench, self.registry, self.space, self.run_pictures = workbench, registry, space, run_pictures
         self.thumbs = Thumbnails()
+        self._lists: ComputedOnce[tuple[np.ndarray, BrowseContent]] = ComputedOnce(KEPT)
 
     def show(self, filters: FilterValues, page: int, selected: str, opened_by: int = 0) -> BrowseContent:
         """Everything that the tab shows. Failures become messages.
@@ -83,20 +90,30 @@ class BrowseView:
     def _content(self, filters: FilterValues, page: int, selected: str, opened_by: int) -> BrowseContent:
         check_types(filters)  # first of all that of the run
         catalogue = self.registry.catalogue(filters.run)
-        wanted = filter_of(filters, catalogue)
-        if wanted.box is None:
+        if filter_of(filters, catalogue).box is None:
             filters = filters._replace(box="")
-        places, titles = select(catalogue, wanted), {name: self.title(name) for name in catalogue.models}
-        last = max(0, (len(places) - 1) // browse_html.PER_PAGE)
-        page = min(max(page, 0), last)
+        titles = {name: self.title(name) for name in catalogue.models}
+        key = repr(filters), page, tuple(titles.items())
+        places, shown = self._lists.get((catalogue, key), lambda: self._list(catalogue, titles, filters, page))
         place = catalogue.place(selected)
+        if place is None:
+            return shown
+        return shown._replace(example=self._example(catalogue, place, filters, places, opened_by), selected=selected)
+
+    def _list(
+        self, catalogue: Catalogue, titles: Mapping[str, str], filters: FilterValues, page: int
+    ) -> tuple[np.ndarray, BrowseContent]:
+        """The places that pass the filters, and everything that the tab shows of them, with no example open."""
+        wanted = filter_of(filters, catalogue)
+        places = select(catalogue, wanted)
+        page = min(max(page, 0), max(0, (len(places) - 1) // browse_html.PER_PAGE))
         models = list(dict.fromkeys((wanted.model, wanted.against)))
         tallies = [tally(catalogue, model, wanted.metric, places) for model in models]
-        return BrowseContent(
+        return places, BrowseContent(
             message="".join(map(message_html, catalogue.notes)),
             tally=render("parts.address", query=self.address(filters))
             + browse_bar.bar_html(catalogue, filters, wanted, titles, len(places)),
-            example="" if place is None else self._example(catalogue, place, filters, places, opened_by),
+            example="",
             gallery=(render("parts.address", query=address.write("browse", {"gallery": page + 1})) if page else "")
             + browse_html.gallery_html(catalogue, places, page, wanted, titles, self.thumbs),
             charts=browse_charts.tallies_html(tallies, models, titles)
@@ -105,7 +122,7 @@ class BrowseView:
             + browse_charts.modes_html(by_mode(catalogue, wanted), wanted, titles),
             scatter=browse_plot.plot_html(catalogue, places, wanted, titles, by_transition(catalogue, wanted)),
             page=page,
-            selected=selected if place is not None else "",
+            selected="",
         )
 
     def _example(

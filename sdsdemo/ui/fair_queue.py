@@ -3,7 +3,7 @@
 Gradio's queue is first come, first served, so that one client's two hundred requests come before anyone else's first.
 Here the next request is that of the address that was served longest ago, and of its visitors the one served longest
 ago; on a shared page no visitor has more than half of the places. A request starts once somebody listens for its
-answer; one that nobody listens for is dropped after a minute.
+answer; one that nobody listens for is dropped after a minute, or when its address has sent `UNHEARD` more.
 
 A visitor is a session of the page (a tab of a browser) or of a client; an address is where it comes from, as the server
 sees it: behind a proxy, what uvicorn makes of `X-Forwarded-For` (FORWARDED_ALLOW_IPS).
@@ -36,6 +36,8 @@ UNKNOWN_WAIT, LEAST_WAIT = 30.0, 5.0
 """Seconds: what is said where no answer has been timed yet, and the shortest that is said."""
 LISTENED_WITHIN = 60.0
 """Seconds until a request is dropped that nobody listens for: time enough to type a second line of curl."""
+UNHEARD = 32
+"""Requests of an address that nobody listens for, yet or any more; beyond that, the oldest is dropped."""
 LOOK_EVERY = 0.02
 """Seconds between two looks for a request to start, while none could start."""
 REMEMBERED = 4_096
@@ -62,6 +64,7 @@ class FairQueue(Queue):
         refusal = self._refusal(body.session_hash or "", request)
         if refusal:
             return False, refusal, "queue_full"
+        self._make_room(address_of(request))
         pushed = await super().push(body, request, username)
         self._next_look = 0.0
         return (False, FULL.format(wait=wait_words(self.wait)), "queue_full") if pushed[2] == "queue_full" else pushed
@@ -111,16 +114,17 @@ class FairQueue(Queue):
 
     def _refusal(self, session: str, request: Any) -> str:
         """A sentence, or nothing."""
+        address = address_of(request)
         own = sum(event.session_hash == session for event in self._waiting()) if session else 0
         if own >= LIMITS.queue_of_visitor:
             return YOURS.format(count=own)
-        there = sum(address_of(event.request) == address_of(request) for event in self._waiting())
+        there = sum(self._is_heard(event) and address_of(event.request) == address for event in self._waiting())
         if there >= LIMITS.queue_of_address:
             return FULL.format(wait=wait_words(self.wait))
         return ""
 
     def _may_start(self, event: Event, part: EventQueue, busy: Counter[tuple[str, str]]) -> bool:
-        if not self._listeners[event.session_hash]:
+        if not self._is_heard(event):
             return False
         places = part.concurrency_limit
         if places is None or not self._is_shared:
@@ -146,16 +150,29 @@ class FairQueue(Queue):
         while len(self._last_turn) > REMEMBERED:
             self._last_turn.pop(next(iter(self._last_turn)))
 
-    def _drop_unheard(self) -> None:
-        for part in self.event_queue_per_concurrency_id.values():
-            for event in [event for event in part.queue if self._is_unheard(event)]:
-                part.queue.remove(event)
-                self.event_ids_to_events.pop(event._id, None)
-                said = ProcessCompletedMessage(output={"error": DROPPED}, title="Error", success=False)
-                self.send_message(event, said)
+    def _is_heard(self, event: Event) -> bool:
+        """Whether somebody listens for its answer."""
+        return self._listeners[event.session_hash] > 0
 
-    def _is_unheard(self, event: Event) -> bool:
-        return not self._listeners[event.session_hash] and self._clock() - event.enqueue_time > LISTENED_WITHIN
+    def _drop_unheard(self) -> None:
+        """Those that nobody has listened for within a minute."""
+        since = self._clock() - LISTENED_WITHIN
+        for event in [event for event in self._waiting() if not self._is_heard(event) and event.enqueue_time < since]:
+            self._drop(event)
+
+    def _make_room(self, address: str) -> None:
+        """Drops the oldest of an address that nobody listens for, if there are many."""
+        unheard = [event for event in self._waiting() if not self._is_heard(event)]
+        there = sorted((event for event in unheard if address_of(event.request) == address), key=_age)
+        for event in there[: max(0, len(there) - UNHEARD + 1)]:
+            self._drop(event)
+
+    def _drop(self, event: Event) -> None:
+        self.event_queue_per_concurrency_id[event.concurrency_id].queue.remove(event)
+        self.event_ids_to_events.pop(event._id, None)
+        if event.session_hash in self.pending_messages_per_session:  # otherwise its stream has ended
+            said = ProcessCompletedMessage(output={"error": DROPPED}, title="Error", success=False)
+            self.send_message(event, said)
 
 
 class Listening:
@@ -196,6 +213,11 @@ def _session_of(scope: Scope, queue: FairQueue) -> str:
         asked: dict[str, list[str]] = parse_qs(scope["query_string"].decode("latin-1"))
         return asked.get("session_hash", [""])[0]
     return queue.session_of(parts[-1]) if "call" in parts[-4:-2] else ""
+
+
+def _age(event: Event) -> float:
+    """When it came."""
+    return event.enqueue_time
 
 
 def address_of(request: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -50,6 +49,7 @@ class Line:
         event.enqueue_time = self.now
         self.queue.event_queue_per_concurrency_id[kind].queue.append(event)
         self.queue.event_ids_to_events[event._id] = event
+        self.queue.pending_messages_per_session[session] = None  # type: ignore[assignment]
         if heard and not self.queue._listeners[session]:
             self.queue.listening(session).__enter__()
         return event
@@ -157,6 +157,20 @@ def test_what_nobody_listens_for_is_dropped_after_a_minute() -> None:
     assert told == [{"error": DROPPED}]
 
 
+def test_of_many_that_nobody_listens_for_the_oldest_go_first() -> None:
+    line = Line()
+    heard = line.ask("heard", "6.6.6.6")
+    other = line.ask("other", "1.1.1.1", heard=False)
+    for k in range(fair_queue.UNHEARD + 3):
+        line.now += 1.0
+        line.queue.pending_messages_per_session.clear()
+        line.queue._make_room("6.6.6.6")
+        line.ask(f"f{k}", "6.6.6.6", heard=False)
+    waiting = [event.session_hash for event in line.queue._waiting()]
+    assert waiting[:3] == [heard.session_hash, other.session_hash, "f3"]
+    assert len(waiting) == 2 + fair_queue.UNHEARD
+
+
 def test_kinds_of_requests_take_turns() -> None:
     line = Line(kinds=("score", "browse"))
     for _ in range(3):
@@ -194,7 +208,7 @@ def test_a_visitor_and_an_address_have_limits() -> None:
     assert f"You have {LIMITS.queue_of_visitor} requests waiting here already" in refused(line, "many", "1.1.1.1")
     assert refused(line, "other", "1.1.1.1") == ""
     for k in range(LIMITS.queue_of_address - LIMITS.queue_of_visitor):
-        line.ask(f"s{k}", heard=False)
+        line.ask(f"s{k}")
     assert "Many people are asking" in refused(line, "new", "1.1.1.1")
     assert refused(line, "new", "2.2.2.2") == ""
 
@@ -258,17 +272,25 @@ def served() -> Iterator[tuple[str, list[str], threading.Event]]:
 def test_a_flood_that_nobody_listens_to_holds_nobody_up(served: tuple[str, list[str], threading.Event]) -> None:
     address, answered, go = served
     with httpx.Client(base_url=f"{address}gradio_api", timeout=20) as client:
-        floods = [{"data": ["flood"], "fn_index": 0, "session_hash": f"f{k % 12}"} for k in range(200)]
-        statuses = [client.post("/queue/join", json=flood).status_code for flood in floods]
-        assert statuses == [200] * LIMITS.queue_of_address
-        started = client.post("/call/slow", json={"data": ["visitor"]}, headers={"X-Forwarded-For": "9.9.9.9"})
+        floods = [{"data": ["flood"], "fn_index": 0, "session_hash": f"f{k}"} for k in range(200)]
+        assert {client.post("/queue/join", json=flood).status_code for flood in floods} == {200}
+        assert client.get("/queue/status").json()["queue_size"] == fair_queue.UNHEARD
+        started = client.post("/call/slow", json={"data": ["visitor"]})  # from the flood's own address
         go.set()
         with client.stream("GET", f"/call/slow/{started.json()['event_id']}") as stream:
             assert "visitor" in "".join(stream.iter_text())
         assert answered == ["visitor"]
-        refusal = client.post("/queue/join", json={**floods[0], "session_hash": "new"})
-        assert refusal.status_code == 503
-        assert "Your question is safe" in json.loads(refusal.text)["detail"]
+        with client.stream("GET", "/queue/data", params={"session_hash": "f0"}) as stream:
+            assert "Nobody listened" in "".join(stream.iter_text())
+
+
+def test_a_refusal_arrives_as_a_sentence(served: tuple[str, list[str], threading.Event]) -> None:
+    address, _, _ = served
+    with httpx.Client(base_url=f"{address}gradio_api", timeout=20) as client:
+        body = {"data": ["many"], "fn_index": 0, "session_hash": "many"}
+        statuses = [client.post("/queue/join", json=body) for _ in range(LIMITS.queue_of_visitor + 1)]
+    assert [answer.status_code for answer in statuses] == [200] * LIMITS.queue_of_visitor + [503]
+    assert "wait for their answers" in statuses[-1].json()["detail"]
 
 
 def test_a_request_whose_client_leaves_is_dropped(served: tuple[str, list[str], threading.Event]) -> None:
