@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sdsdemo.app.hub_upload import repo_of
 from sdsdemo.app.space_check import check_space
-from sdsdemo.app.space_files import files_of, front_matter, pinned, requirements_of, tested_versions, with_facts
+from sdsdemo.app.space_files import (
+    FOLDERS,
+    files_of,
+    front_matter,
+    pinned,
+    requirements_of,
+    tested_versions,
+    with_facts,
+)
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.store import EXAMPLES, HEADER, read_run
 from sdsdemo.models import cards
@@ -57,10 +65,10 @@ def push_space(
     hardware: as the Hub names it; empty for the Hub's choice. Raises `UserError` as `contents_of`, for a name that is
     not allowed and for a refusal by the Hub.
     """
-    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
     contents, repo = contents_of(root, models, runs), repo_of(name, token)
-    operations = [
+    operations: list[CommitOperationAdd | CommitOperationDelete] = [
         CommitOperationAdd(path_in_repo=path, path_or_fileobj=content if isinstance(content, bytes) else str(content))
         for path, content in contents.items()
     ]
@@ -70,8 +78,16 @@ def push_space(
         api.create_repo(repo, repo_type="space", space_sdk="gradio", exist_ok=True, **options)
         if models:
             api.add_space_variable(repo, "SDSDEMO_MODELS", ",".join(shown_models(models)))
+        gone = outdated(api.list_repo_files(repo, repo_type="space"), contents)
+        operations += [CommitOperationDelete(path_in_repo=path) for path in gone]
         api.create_commit(repo, operations, commit_message=MESSAGE, repo_type="space")
     return f"https://huggingface.co/spaces/{repo}"
+
+
+def outdated(there: Iterable[str], contents: Contents) -> list[str]:
+    """Files of an earlier version in a Space: those in our folders that have gone since. Its results stay."""
+    ours = set(FOLDERS) - {"results"}
+    return [path for path in there if path.partition("/")[0] in ours and "/" in path and path not in contents]
 
 
 def shown_models(models: Sequence[str]) -> list[str]:

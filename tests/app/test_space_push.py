@@ -15,7 +15,7 @@ from sdsdemo.app.space_files import front_matter
 from sdsdemo.app.space_push import contents_of, push_space
 from sdsdemo.cli.main import main
 from sdsdemo.errors import UserError
-from sdsdemo.models import diffusion_files, sources
+from sdsdemo.models import sources
 from sdsdemo.models.preload import ENTRY, preload_entries
 from sdsdemo.settings import ASSETS, ROOT
 from tests.app.test_hub_upload import FakeHub as FakeModels
@@ -41,6 +41,8 @@ INDEX = {
 
 
 class FakeHub(FakeModels):
+    there: list[str] = []  # noqa: RUF012
+
     def create_repo(self, repo: str, exist_ok: bool, **options: Any) -> None:
         assert exist_ok
         if self.refuses:
@@ -50,15 +52,18 @@ class FakeHub(FakeModels):
     def add_space_variable(self, repo: str, name: str, value: str) -> None:
         self.calls.append((name, value))
 
+    def list_repo_files(self, repo: str, repo_type: str) -> list[str]:
+        return self.there
+
     def create_commit(self, repo: str, operations: list[Any], commit_message: str, repo_type: str) -> None:
         assert repo_type == "space"
-        self.calls += [(one.path_in_repo, one.path_or_fileobj) for one in operations]
+        self.calls += [(one.path_in_repo, getattr(one, "path_or_fileobj", "deleted")) for one in operations]
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> type[FakeHub]:
     monkeypatch.setattr("huggingface_hub.HfApi", FakeHub)
-    FakeHub.calls, FakeHub.refuses = [], False
+    FakeHub.calls, FakeHub.refuses, FakeHub.there = [], False, []
     return FakeHub
 
 
@@ -68,7 +73,7 @@ def listings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "index").mkdir()
     (tmp_path / "index/model_index.json").write_text(json.dumps(INDEX))
     monkeypatch.setattr(sources, "repo_listing", lambda repo, revision=None: LISTED.get(repo, []))
-    monkeypatch.setattr(diffusion_files.sources, "repo_folder", lambda *a, **o: tmp_path / "index")
+    monkeypatch.setattr(sources, "repo_folder", lambda *a, **o: tmp_path / "index")
 
 
 @pytest.fixture
@@ -159,6 +164,12 @@ def test_neither_runs_nor_caches_nor_tokens_are_uploaded(checkout: Path, hub: ty
         "assets/favicon.svg", "checkpoints/weights.safetensors",
     }  # fmt: skip
     assert "secret" not in str([content for name, content in hub.calls if name != "token"])
+
+
+def test_an_update_deletes_what_has_gone_and_keeps_results(checkout: Path, hub: type[FakeHub]) -> None:
+    hub.there = ["sdsdemo/settings.py", "sdsdemo/old.py", "results/mine/run.json", ".gitattributes", "notes.md"]
+    push_space(checkout, "demo", "secret")
+    assert [name for name, content in hub.calls if content == "deleted"] == ["sdsdemo/old.py"]
 
 
 def test_requirements_have_the_versions_that_were_tested(checkout: Path) -> None:
