@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import argparse
 import errno
-import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import Field, fields
 from pathlib import Path
-from typing import Any
 
 from sdsdemo.cli.encodings import make_printable
 from sdsdemo.cli.export import add_export
+from sdsdemo.cli.finetuning import add_finetune
 from sdsdemo.cli.machine import add_machine
 from sdsdemo.cli.mini import add_mini
 from sdsdemo.cli.output import Verbs, columns, note, progress, show, silent, verb
 from sdsdemo.cli.space import add_space
 from sdsdemo.cli.usage_errors import Parser
 from sdsdemo.errors import UserError
-from sdsdemo.finetuning.recipe import PRESET_WORDS, USUAL_PRESET, Recipe, cli_flag, from_preset, headings
 from sdsdemo.settings import (
     ADAPTIVE,
     ANTITHETIC,
@@ -75,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_score(verbs)
     _add_evaluate(verbs)
     _add_report(verbs)
-    _add_finetune(verbs)
+    add_finetune(verbs)
     add_mini(verbs)
     verb(verbs, "models", "list every model and whether it can run here", "models --json", _models)
     verb(verbs, "benchmarks", "list every benchmark and whether its data is here", "benchmarks", _benchmarks)
@@ -128,41 +125,6 @@ def _add_report(verbs: Verbs) -> None:
     report.add_argument(
         "--out", type=Path, metavar="DIR", help="write results.json, results.csv and figures (PNG, SVG) there"
     )
-
-
-def _add_finetune(verbs: Verbs) -> None:
-    example = "finetune --preset quick --objective preference --out runs/try"
-    tune = verb(verbs, "finetune", "fine-tune a CLIP model, with or without a teacher", example, _finetune)
-    tune.usage, tune.epilog = f"%(prog)s --out DIR [options]\n{tune.epilog}", None
-    tune.description = f"{tune.description} A preset may override the defaults below: see --show."
-    tune.add_argument("--out", type=Path, metavar="DIR", help="folder for weights, log and checkpoints")
-    presets = "; ".join(f"{name}: {words}" for name, words in PRESET_WORDS.items())
-    tune.add_argument("--preset", default=USUAL_PRESET, metavar="NAME", help=f"settings to start from ({presets})")
-    tune.add_argument(
-        "--resume",
-        action="store_true",
-        help="resume the run in --out, also to more --steps; if there is none, start it",
-    )
-    tune.add_argument("--show", action="store_true", help="print the full recipe as JSON without training")
-    for heading, settings in headings().items():
-        group = tune.add_argument_group(heading)
-        for setting in settings:
-            _add_setting(group, setting)
-
-
-def _add_setting(group: Any, setting: Field[Any]) -> None:
-    default: Any = setting.default
-    says = setting.metadata["meaning"] + (f" Default: {default}." if default != "" else "")
-    options: dict[str, Any] = {"dest": setting.name, "default": None, "help": says.replace("%", "%%")}
-    if isinstance(default, bool):
-        options["action"] = argparse.BooleanOptionalAction
-    else:
-        options |= {"type": type(default), "metavar": _letter(default)}
-    group.add_argument(cli_flag(setting.name), **options)
-
-
-def _letter(default: object) -> str:
-    return "NAME" if isinstance(default, str) else "X" if isinstance(default, float) else "N"
 
 
 def _add_models_and_budget(parser: argparse.ArgumentParser) -> None:
@@ -232,31 +194,6 @@ def _evaluate(asked: argparse.Namespace) -> int:
     for line in expected_lines(result, workbench.card):
         note(line)
     return show(asked, result, as_table)
-
-
-def _finetune(asked: argparse.Namespace) -> int:
-    changes = {s.name: value for s in fields(Recipe) if (value := getattr(asked, s.name)) is not None}
-    recipe = from_preset(asked.preset, changes)
-    if asked.show:
-        print(json.dumps(recipe.as_dict(), indent=1))
-        return 0
-    if asked.out is None:
-        raise UserError("Name a folder for the run with --out.")
-    from sdsdemo.app.workbench import Workbench
-
-    workbench = Workbench()
-    for name in (recipe.base, recipe.teacher):
-        workbench.card(name)  # refuse an unknown one before loading anything heavy
-    from sdsdemo.finetuning.console_report import as_text, run_in_shell
-
-    record = run_in_shell(recipe, asked.out, workbench=workbench, resume=asked.resume, progress=progress, note=note)
-    if record is None:
-        return 0
-    if record["state"] == "failed" and not asked.json:
-        note(as_text(record, asked.out))
-        return 2
-    show(asked, record, lambda found: as_text(found, asked.out))
-    return 2 if record["state"] == "failed" else 0
 
 
 def _report(asked: argparse.Namespace) -> int:

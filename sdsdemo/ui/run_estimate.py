@@ -94,5 +94,6 @@ class RunEstimates:
             "finetune.elsewhere",
             jobs=elsewhere.on_jobs(recipe, mini=is_mini),
             gpus=elsewhere.on_gpus(recipe),
+            slurm=elsewhere.on_slurm(recipe),
             is_mini=is_mini,
         )

@@ -399,7 +399,8 @@ def race_views(text: str) -> Views:
         yield f"race {name}", view.chart
         yield f"race pictures {name}", view.pictures
     for is_mini in (True, False):
-        yield f"finetune elsewhere {is_mini}", render("finetune.elsewhere", jobs=text, gpus=text, is_mini=is_mini)
+        commands = {"jobs": text, "gpus": text, "slurm": text}
+        yield f"finetune elsewhere {is_mini}", render("finetune.elsewhere", **commands, is_mini=is_mini)
     yield "finetune why", why_html()
 
 

@@ -1,0 +1,91 @@
+"""`python -m sdsdemo finetune`: the recipe as flags, the run in the shell, its commands for other machines."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import Any
+
+from sdsdemo.cli.output import Verbs, note, progress, show, verb
+from sdsdemo.errors import UserError
+from sdsdemo.finetuning import elsewhere
+from sdsdemo.finetuning.recipe import PRESET_WORDS, USUAL_PRESET, Recipe, cli_flag, from_preset, headings
+from sdsdemo.models import cards
+
+SHOWN = ("recipe", "jobs", "gpus", "slurm")
+"""What `--show` may be followed by; alone, it means the recipe."""
+
+
+def add_finetune(verbs: Verbs) -> None:
+    example = "finetune --preset quick --objective preference --out runs/try"
+    tune = verb(verbs, "finetune", "fine-tune a CLIP model, with or without a teacher", example, _finetune)
+    tune.usage, tune.epilog = f"%(prog)s --out DIR [options]\n{tune.epilog}", None
+    tune.description = f"{tune.description} A preset may override the defaults below: see --show."
+    tune.add_argument("--out", type=Path, metavar="DIR", help="folder for weights, log and checkpoints")
+    presets = "; ".join(f"{name}: {words}" for name, words in PRESET_WORDS.items())
+    tune.add_argument("--preset", default=USUAL_PRESET, metavar="NAME", help=f"settings to start from ({presets})")
+    tune.add_argument(
+        "--resume",
+        action="store_true",
+        help="resume the run in --out, also to more --steps; if there is none, start it",
+    )
+    says = "without training, print the full recipe as JSON, or the commands that run it on another machine"
+    tune.add_argument("--show", nargs="?", const="recipe", choices=SHOWN, help=f"{says}: {', '.join(SHOWN)}")
+    for heading, settings in headings().items():
+        group = tune.add_argument_group(heading)
+        for setting in settings:
+            _add_setting(group, setting)
+
+
+def _add_setting(group: Any, setting: Field[Any]) -> None:
+    default: Any = setting.default
+    says = setting.metadata["meaning"] + (f" Default: {default}." if default != "" else "")
+    options: dict[str, Any] = {"dest": setting.name, "default": None, "help": says.replace("%", "%%")}
+    if isinstance(default, bool):
+        options["action"] = argparse.BooleanOptionalAction
+    else:
+        options |= {"type": type(default), "metavar": _letter(default)}
+    group.add_argument(cli_flag(setting.name), **options)
+
+
+def _letter(default: object) -> str:
+    return "NAME" if isinstance(default, str) else "X" if isinstance(default, float) else "N"
+
+
+def _shown(recipe: Recipe, what: str, out: str) -> str:
+    """What `--show` prints. Raises `UserError` for an unknown base."""
+    if what == "jobs":
+        return elsewhere.on_jobs(recipe, mini=cards.resolve(recipe.base).mini, out=out)
+    if what == "gpus":
+        return elsewhere.on_gpus(recipe, out=out)
+    if what == "slurm":
+        return elsewhere.on_slurm(recipe, out=out)
+    note("For another machine: --show jobs (Hugging Face Jobs), --show gpus (torchrun), or --show slurm (a cluster).")
+    return json.dumps(recipe.as_dict(), indent=1)
+
+
+def _finetune(asked: argparse.Namespace) -> int:
+    changes = {s.name: value for s in fields(Recipe) if (value := getattr(asked, s.name)) is not None}
+    recipe = from_preset(asked.preset, changes)
+    if asked.show:
+        print(_shown(recipe, asked.show, elsewhere.OUT if asked.out is None else str(asked.out)))
+        return 0
+    if asked.out is None:
+        raise UserError("Name a folder for the run with --out.")
+    from sdsdemo.app.workbench import Workbench
+
+    workbench = Workbench()
+    for name in (recipe.base, recipe.teacher):
+        workbench.card(name)  # refuse an unknown one before loading anything heavy
+    from sdsdemo.finetuning.console_report import as_text, run_in_shell
+
+    record = run_in_shell(recipe, asked.out, workbench=workbench, resume=asked.resume, progress=progress, note=note)
+    if record is None:
+        return 0
+    if record["state"] == "failed" and not asked.json:
+        note(as_text(record, asked.out))
+        return 2
+    show(asked, record, lambda found: as_text(found, asked.out))
+    return 2 if record["state"] == "failed" else 0
