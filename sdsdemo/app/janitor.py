@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sdsdemo.app.jobs import Jobs
 from sdsdemo.runtime import homes
+from sdsdemo.runtime.ages import Ages
 from sdsdemo.settings import LIMITS
 
 log = logging.getLogger(__name__)
@@ -53,5 +54,5 @@ class Janitor:
 def janitor_of(jobs: Jobs, temporary: Path) -> Janitor:
     """For the files of ended runs, and for the pictures that visitors uploaded into a folder."""
     seconds, most = 3600 * LIMITS.temporary_hours, LIMITS.temporary_bytes
-    uploads = partial(homes.trim, temporary, seconds=seconds, most_bytes=most, spared=IN_USE)
+    uploads = partial(homes.trim, temporary, seconds=seconds, most_bytes=most, spared=IN_USE, ages=Ages())
     return Janitor([jobs.tidy, uploads])

@@ -13,12 +13,13 @@ import os
 import secrets
 import shutil
 import tempfile
-import time
-from collections.abc import MutableMapping
+from collections.abc import Iterable, Iterator, MutableMapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 
 from sdsdemo.runtime import files
+from sdsdemo.runtime.ages import Ages
 
 CREATING = "creating.lock"
 """Held while a folder is created or swept, so that none is swept before its lock is held."""
@@ -74,23 +75,26 @@ def own_folder(parent: Path | None = None) -> Path:
     return folder
 
 
-def trim(folder: Path, *, seconds: float, most_bytes: int, spared: float, now: float | None = None) -> int:
+def trim(folder: Path, *, seconds: float, most_bytes: int, spared: float, ages: Ages | None = None) -> int:
     """Deletes files unused for so many seconds, and then the oldest until no more than `most_bytes` are left.
 
     spared: files used within so many seconds are in use, and stay whatever they weigh. A file is used when it is
-    written, or by `note_use`. Returns how many bytes were deleted.
+    written, or by `note_use`. ages: kept from call to call, so that no clock that is set deletes anything early.
+    Returns how many bytes were deleted.
     """
-    now = time.time() if now is None else now
-    found = sorted(_files_below(folder))
-    left = sum(size for _, size, _ in found)
+    state_of = dict(_below(folder))
+    age_of = (ages or Ages()).of({path: state.st_mtime for path, state in state_of.items()})
+    found = [path for path in sorted(age_of, key=lambda path: -age_of[path]) if not S_ISDIR(state_of[path].st_mode)]
+    left = sum(state_of[path].st_size for path in found)
     deleted = 0
-    for used, size, path in found:
-        if now - used < spared or (now - used < seconds and left - deleted <= most_bytes):
+    for path in found:
+        size, age = state_of[path].st_size, age_of[path]
+        if age < spared or (age < seconds and left - deleted <= most_bytes):
             continue
         with suppress(OSError):
             path.unlink()
             deleted += size
-    _delete_empty(folder, now - spared)
+    _delete_empty(path for path, age in age_of.items() if age >= spared and path not in found)
     return deleted
 
 
@@ -141,20 +145,17 @@ def _is_ours(folder: Path) -> bool:
     return is_own and folder.is_dir() and not folder.is_symlink() and os.access(folder, os.W_OK | os.X_OK)
 
 
-def _files_below(folder: Path) -> list[tuple[float, int, Path]]:
-    """(when it was last used, bytes, path) of every file."""
-    found = []
+def _below(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Every file and folder with its state; no links."""
     for path in folder.rglob("*"):
         with suppress(OSError):
             state = path.lstat()
-            if path.is_file() and not path.is_symlink():
-                found.append((state.st_mtime, state.st_size, path))
-    return found
+            if S_ISREG(state.st_mode) or S_ISDIR(state.st_mode):
+                yield path, state
 
 
-def _delete_empty(folder: Path, before: float) -> None:
-    """Deletes empty folders that have not changed since a time, the deepest first."""
-    for path in sorted((path for path in folder.rglob("*") if path.is_dir()), key=lambda path: -len(path.parts)):
+def _delete_empty(folders: Iterable[Path]) -> None:
+    """Deletes those that are empty, the deepest first."""
+    for path in sorted(folders, key=lambda path: -len(path.parts)):
         with suppress(OSError):
-            if path.stat().st_mtime < before:
-                path.rmdir()
+            path.rmdir()

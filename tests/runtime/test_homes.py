@@ -14,6 +14,7 @@ import pytest
 
 from sdsdemo.errors import UserError
 from sdsdemo.runtime import homes, server_environment
+from sdsdemo.runtime.ages import Ages
 from sdsdemo.settings import ROOT, Settings, expanded
 
 SERVER = """
@@ -99,8 +100,8 @@ def test_what_weighs_too_much_goes_oldest_first_and_what_is_in_use_stays(tmp_pat
 def test_empty_folders_go_once_they_are_old(tmp_path: Path) -> None:
     aged(tmp_path, "deep/er/file", 5_000)
     (tmp_path / "new").mkdir()
-    homes.trim(tmp_path, seconds=1_000, most_bytes=10**9, spared=60, now=time.time() + 100)
-    homes.trim(tmp_path, seconds=1_000, most_bytes=10**9, spared=60, now=time.time() + 300)
+    homes.trim(tmp_path, seconds=1_000, most_bytes=10**9, spared=60, ages=Ages(lambda: time.time() + 100))
+    homes.trim(tmp_path, seconds=1_000, most_bytes=10**9, spared=60, ages=Ages(lambda: time.time() + 300))
     assert list(tmp_path.iterdir()) == []
 
 
