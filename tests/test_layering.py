@@ -63,7 +63,7 @@ TORCH_AT_THE_TOP = (
     "core/losses.py", "core/noising.py", "cli/bench.py", "mini/models/*.py", "mini/experiments/*.py",
     "finetuning/*.py", "models/attention.py", "models/checkpoints.py", "models/clip*.py", "models/conditions.py",
     "models/delta.py", "models/denois*.py", "models/diffusion*.py", "models/domain.py", "models/drawing.py",
-    "models/precision.py", "models/families/*.py", "models/frozen.py", "models/memory.py", "models/noise_grid.py",
+    "models/precision.py", "models/families/*.py", "models/frozen.py", "models/noise_grid.py",
     "models/pipeline_facts.py", "models/pipeline_parts.py", "models/transformers_module.py", "models/vlm*.py",
     "models/tokenizer_checks.py", "cli/bench_shapes.py", "models/random_weights.py",
 )  # fmt: skip

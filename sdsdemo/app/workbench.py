@@ -21,6 +21,7 @@ from sdsdemo.app.sharing import GONE, is_shared
 from sdsdemo.captions.validation import check_captions
 from sdsdemo.errors import UserError
 from sdsdemo.models import cards, open_scorer
+from sdsdemo.models.memory import memory_in_words
 from sdsdemo.runtime import zerogpu
 from sdsdemo.settings import LIMITS, Settings
 from sdsdemo.types import Answer, Availability, Budget, Card, Scorer
@@ -118,7 +119,7 @@ class Workbench:
     @contextmanager
     def held(self, card: Card) -> Iterator[Scorer]:
         """The model of a card for one request; others wait. Raises `UserError` if it cannot run here now."""
-        with self._lock_of(card):
+        with self._lock_of(card), memory_in_words(card.title):
             yield self._load(card)
 
     def compare(

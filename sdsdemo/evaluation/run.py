@@ -26,6 +26,7 @@ from sdsdemo.evaluation.text_only import captions_alone, has_embedding, has_task
 from sdsdemo.evaluation.time_needed import MEASURING, time_needed
 from sdsdemo.models import cards
 from sdsdemo.models.images import SAID_BELOW
+from sdsdemo.models.memory import memory_in_words
 from sdsdemo.models.remarks import remarks
 from sdsdemo.runtime import distributed
 from sdsdemo.runtime.distributed import Processes
@@ -250,14 +251,15 @@ class _Work:
         found: dict[str, Scores] = {}
         asked: deque[Example] = deque()
         began = said = time.perf_counter()
-        for scores in self._answers(scorer, self._asked(name, examples, what, found, asked), what):
-            example = asked.popleft()
-            scores = blinded(scores) if what == BLIND else replace(scores, unread=unread.get(example.id, ()))
-            found[example.id] = self._keep(name, example, scores, what)
-            now, done = time.perf_counter(), len(found)
-            if now - said > REPORTED_EVERY or done == len(examples):
-                said = now
-                self.progress(_progress_line(_called(name, what), done, len(examples), done / (now - began)))
+        with memory_in_words(scorer.card.title):
+            for scores in self._answers(scorer, self._asked(name, examples, what, found, asked), what):
+                example = asked.popleft()
+                scores = blinded(scores) if what == BLIND else replace(scores, unread=unread.get(example.id, ()))
+                found[example.id] = self._keep(name, example, scores, what)
+                now, done = time.perf_counter(), len(found)
+                if now - said > REPORTED_EVERY or done == len(examples):
+                    said = now
+                    self.progress(_progress_line(_called(name, what), done, len(examples), done / (now - began)))
         if not what:
             self._say_unseen(name, scorer)
         return found

@@ -156,7 +156,7 @@ def train(
             run.save(keep)
             yield Stopped(step=run.done)
             return
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             if on_out_of_memory():

@@ -137,7 +137,7 @@ class LatentDiffusion:
             if output.shape != latent_I.shape:
                 raise ValueError(f"the denoiser answers {_size(latent_I)} numbers with {_size(output)}")
         except Exception as error:  # what parts that do not fit together come to is an open set
-            if isinstance(error, RuntimeError) and is_out_of_memory(error):
+            if is_out_of_memory(error):
                 raise
             raise UserError(NO_FIT.format(name=self.name, why=_in_words(error))) from error
 

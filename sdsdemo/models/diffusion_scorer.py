@@ -300,7 +300,7 @@ class DiffusionScorer:
             given = (latent_B, noise_B, step_T[t_B], condition_B)
             try:
                 residual_B = denoising_residual(model.denoise, model.schedule, *given)
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 self._halve()

@@ -3,22 +3,42 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+from sdsdemo.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 CPU_ALLOCATOR = ("not enough memory", "can't allocate memory")
 """What torch says on Windows, and elsewhere, as a mere `RuntimeError`."""
 MPS_ALLOCATOR = "MPS backend out of memory"
 NO_ROOM = "{device} has too little memory for one sample of {title}: close other programs that use it, or {instead}."
+RAN_OUT = "{title} ran out of memory: close other programs, choose a smaller model, or shorten captions, and try again."
 DEVICES = {"cuda": "The GPU", "mps": "The GPU (mps)", "cpu": "The computer (the device is cpu)"}
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether a smaller batch may help: a GPU's own error, or what the allocators of CPU and MPS say."""
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a smaller batch may help: Python's error or a GPU's, or what the allocators of CPU and MPS say."""
+    import torch
+
     said = str(error)
     by_cpu = "DefaultCPUAllocator" in said and any(words in said for words in CPU_ALLOCATOR)
-    return isinstance(error, torch.OutOfMemoryError) or by_cpu or MPS_ALLOCATOR in said
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or by_cpu or MPS_ALLOCATOR in said
+
+
+@contextmanager
+def memory_in_words(title: str) -> Iterator[None]:
+    """In here an error of a model that means out of memory becomes a `UserError`."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(RAN_OUT.format(title=title)) from error
 
 
 def no_room(device: torch.device, title: str) -> str:
@@ -29,6 +49,8 @@ def no_room(device: torch.device, title: str) -> str:
 
 def free_bytes(device: torch.device) -> int:
     """Free memory of a GPU, or of a computer with Linux; 0 where it is not known."""
+    import torch
+
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     told = Path("/proc/meminfo")
@@ -38,5 +60,7 @@ def free_bytes(device: torch.device) -> int:
 
 def give_back(device: torch.device) -> None:
     """Returns what torch keeps of a GPU's memory for later."""
+    import torch
+
     if device.type in ("cuda", "mps"):
         getattr(torch, device.type).empty_cache()

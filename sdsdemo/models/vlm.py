@@ -176,7 +176,7 @@ class VisionLanguageModel:
                 repeated = type(features)(pooler_output=[*features.pooler_output] * len(captions))
                 inputs_B[HANDED_ON] = {"image": repeated}
             logit_BA = self._logits(inputs_B)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
         else:

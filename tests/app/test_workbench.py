@@ -8,13 +8,15 @@ from contextvars import ContextVar
 from dataclasses import replace
 
 import pytest
+import torch
 from PIL import Image
 
 from sdsdemo.app import asking
+from sdsdemo.app.many import compare_many
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError
 from sdsdemo.settings import Settings, budget
-from sdsdemo.types import Card, Concern
+from sdsdemo.types import Card, Concern, Example, Picture
 from tests.fakes import FakeDenoiser, FakeScorer, fake_card
 
 PICTURE = Image.new("RGB", (32, 32), "red")
@@ -89,6 +91,24 @@ def test_answers_keep_their_order_and_a_failure_costs_one_row() -> None:
     assert [answer.scores is None for answer in answers] == [False, True, False]
     assert answers[1].fault
     assert "secret" not in answers[1].problem
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("MPS backend out of memory")],
+)
+def test_memory_that_runs_out_is_a_sentence_in_one_row(failure: Exception) -> None:
+    broken = FakeScorer(fake_card("mini-diffusion", "diffusion"), failure=failure)
+    workbench, _ = bench_of(mini_diffusion=broken)
+    names = ["mini-clip", "mini-diffusion", "mini-sds-clip"]
+    asked = Example(id="0", images=(Picture(name="0", open=lambda: PICTURE),), captions=CAPTIONS, tags={})
+    for answers in (list(workbench.compare(PICTURE, CAPTIONS, names, budget())),
+                    compare_many(workbench, [asked], names, budget())[0]):  # fmt: skip
+        assert [answer.scores is None for answer in answers] == [False, True, False]
+        assert not answers[1].fault
+        assert "ran out of memory" in answers[1].problem
+    broken._failure = None
+    assert all(answer.scores for answer in workbench.compare(PICTURE, CAPTIONS, names, budget()))
 
 
 def test_answers_arrive_as_they_are_ready() -> None:

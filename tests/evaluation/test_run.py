@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from PIL import Image
 from sdsdemo.data import benchmarks
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.run import evaluate, stratified
+from sdsdemo.evaluation.store import read_run
 from sdsdemo.evaluation.tables import as_table
 from sdsdemo.settings import budget
 from sdsdemo.types import Budget, Card, Concern, Example, Picture, Region, Scores
@@ -99,6 +102,24 @@ def test_progress_ends_at_the_last_example(monkeypatch: pytest.MonkeyPatch) -> N
     lines: list[str] = []
     evaluate("mini", ["none"], workbench=Shelf(), budget=budget(), progress=lines.append)
     assert "40 of 40" in lines[-1]
+
+
+def test_memory_that_runs_out_is_a_sentence_and_costs_no_score(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("sdsdemo.evaluation.run.read_benchmark", lambda name: EXAMPLES)
+    monkeypatch.setattr(Scripted, "card", fake_card("good"), raising=False)
+    really, left = Scripted.score, iter(range(7))
+
+    def score(*asked: Any) -> Scores:
+        if next(left, None) is None:
+            raise MemoryError
+        return really(*asked)
+
+    monkeypatch.setattr(Scripted, "score", score)
+    with pytest.raises(UserError, match="ran out of memory: close other programs"):
+        evaluate("mini", ["good"], workbench=Shelf(), budget=budget(), out=tmp_path)
+    assert len(read_run(tmp_path).scores) == 7
+    monkeypatch.setattr(Scripted, "score", really)
+    assert evaluate("mini", ["good"], workbench=Shelf(), budget=budget(), out=tmp_path)["n"] == len(EXAMPLES)
 
 
 class FirstWins(OneByOne):
