@@ -7,8 +7,8 @@ So a run survives a restart of the server, and an interrupted one knows which st
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -158,11 +158,18 @@ class StoredRequest(TypedDict):
 def write_request(folder: Path, recipe: Recipe, *, withdrawn: bool = False) -> None:
     """Store a visitor's request. Raises `UserError` if it cannot be written."""
     request = StoredRequest(recipe=recipe.as_dict(), withdrawn=withdrawn)
-    try:
+    with room_in_words():
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         files.write_whole(folder / REQUEST, files.to_json(request, indent=1) + "\n")
+
+
+@contextmanager
+def room_in_words() -> Iterator[None]:
+    """In here what a disk says that takes nothing becomes a `UserError`."""
+    try:
+        yield
     except OSError as error:
-        raise UserError(NO_SPACE.format(why=error.strerror)) from error
+        raise UserError(NO_SPACE.format(why=error.strerror or "the disk may be full")) from error
 
 
 def read(folder: Path, id_: str) -> Job | None:

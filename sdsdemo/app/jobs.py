@@ -14,7 +14,6 @@ import re
 import secrets
 import shutil
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from sdsdemo.app.gpu_jobs import GpuJobs, evaluate_on_mini
-from sdsdemo.app.job_states import Job, changes_by, read, tuned_card, write_request
+from sdsdemo.app.job_states import Job, changes_by, read, room_in_words, tuned_card, write_request
 from sdsdemo.app.sharing import shared_name
 from sdsdemo.app.visitors import Visitor, check_places
 from sdsdemo.app.workbench import Workbench
@@ -33,6 +32,7 @@ from sdsdemo.finetuning.events import DeviceChosen, Done, Event
 from sdsdemo.finetuning.recipe import MINI, Recipe
 from sdsdemo.finetuning.run_folder import FineTuningFolder
 from sdsdemo.models import cards
+from sdsdemo.runtime.ages import Ages
 from sdsdemo.settings import ASSETS, FINETUNING
 
 log = logging.getLogger(__name__)
@@ -73,6 +73,7 @@ class Jobs:
         self._changed = threading.Condition()
         self._evaluating = threading.Lock()
         self._worker: threading.Thread | None = None
+        self._ages = Ages()
         self._asked_from: dict[str, contextvars.Context] = {}
         """By waiting run, the request that asked for it: a GPU is lent to whoever made it."""
         self.gpu = GpuJobs(workbench, self._runner) if workbench.gpu is not None else None
@@ -233,14 +234,14 @@ class Jobs:
         """
         name, folder = self.model(id_), self.root / id_ / "evaluated"
         with self._evaluating:
-            if not folder.is_dir() or read_run(folder).header["models"].get(name) != self._fingerprint(name):
+            if not self._has_scored(folder, name):
                 shutil.rmtree(folder, ignore_errors=True)
                 self.workbench.forget(name)  # an earlier version may be loaded
                 self.model(id_)
                 aside = folder.with_name("evaluated.part")
                 shutil.rmtree(aside, ignore_errors=True)
-                shutil.copytree(ASSETS / SHIPPED_RUN, aside)
-                with calling(aside, "your run"):
+                with calling(aside, "your run"), room_in_words():
+                    shutil.copytree(ASSETS / SHIPPED_RUN, aside)
                     card = self.workbench.card(name)
                     if self.gpu is not None and self.gpu.takes(card):
                         self.gpu.evaluate(card, aside)
@@ -249,8 +250,11 @@ class Jobs:
                 aside.rename(folder)
         return name, folder
 
-    def _fingerprint(self, name: str) -> str:
-        return cards.fingerprint(self.workbench.card(name))
+    def _has_scored(self, folder: Path, name: str) -> bool:
+        """Whether a run is there, whole, with these weights."""
+        with suppress(UserError):
+            return read_run(folder).header["models"].get(name) == cards.fingerprint(self.workbench.card(name))
+        return False
 
     @property
     def is_busy(self) -> bool:
@@ -260,23 +264,22 @@ class Jobs:
     def tidy(self) -> None:
         """Delete the files of ended runs that are too old or too many, including those of earlier servers."""
         with self._changed:
-            limit = time.time() - 3600 * FINETUNING.page_hours
-            ended = sorted(self._ended(), reverse=True)
-            for place, (when, id_) in enumerate(ended):
-                if when < limit or place >= FINETUNING.page_kept:
-                    self._runs.pop(id_, None)
-                    self.workbench.forget(shared_name(id_))
-                    shutil.rmtree(self.root / id_, ignore_errors=True)
+            age_of = self._ages.of(dict(self._ended()))
+            for place, folder in enumerate(sorted(age_of, key=lambda folder: age_of[folder])):
+                if age_of[folder] > 3600 * FINETUNING.page_hours or place >= FINETUNING.page_kept:
+                    self._runs.pop(folder.name, None)
+                    self.workbench.forget(shared_name(folder.name))
+                    shutil.rmtree(folder, ignore_errors=True)
 
-    def _ended(self) -> Iterator[tuple[float, str]]:
-        """Runs that are not training, with the time of their last change."""
+    def _ended(self) -> Iterator[tuple[Path, float]]:
+        """Folders of runs that are not training, with the time of their last change."""
         for folder in self.root.iterdir() if self.root.is_dir() else ():
             run = self._runs.get(folder.name)
             if not ID.fullmatch(folder.name) or (run is not None and not run.is_over):
                 continue
             with suppress(OSError):  # another server may be deleting it
                 if not FineTuningFolder(folder).is_locked:
-                    yield max(path.stat().st_mtime for path in (folder, *folder.iterdir())), folder.name
+                    yield folder, max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
 
     # ---------------------------------------------------------------------------------------------- the worker
 

@@ -35,6 +35,8 @@ from sdsdemo.settings import (
     usual_noises,
 )
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""What a disk says that is full or takes nothing."""
 STOPPED = 130
 """The exit status of a program stopped with Ctrl-C."""
 
@@ -53,6 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
+        if error.errno in NO_ROOM:
+            note(f"Nothing more could be written ({error.strerror}): free disk space, then run the command again.")
+            return 2
         if error.errno != errno.ENAMETOOLONG:
             raise
         note(f"No file or folder can have a name as long as '{str(error.filename)[:40]}…': check the name.")

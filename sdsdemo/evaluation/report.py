@@ -16,7 +16,7 @@ from sdsdemo.evaluation.result_schema import Pair, Result, Settings, Share, Shar
 from sdsdemo.evaluation.store import BLIND, TEXT_ONLY, StoredRun, fits, read_run
 from sdsdemo.evaluation.summary import Scored, summarise
 from sdsdemo.evaluation.tables import as_csv, warnings
-from sdsdemo.runtime.files import finite, from_json, to_json
+from sdsdemo.runtime.files import finite, from_json, to_json, write_whole
 from sdsdemo.runtime.shapes import shaped
 
 FIGURE_FORMATS = ("png", "svg")
@@ -126,13 +126,12 @@ def write_report(results: Sequence[Result], out: Path, note: Callable[[str], Non
     from sdsdemo.evaluation.figures import save_shares
 
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "results.json").write_text(to_json(finite(list(results)), indent=1) + "\n", encoding="utf-8")
-        (out / "results.csv").write_text(as_csv(results), encoding="utf-8")
+        write_whole(out / "results.json", to_json(finite(list(results)), indent=1) + "\n")
+        write_whole(out / "results.csv", as_csv(results))
         for number, result in enumerate(results):
             name = "".join(c if c.isalnum() else "-" for c in result["benchmark"].rpartition("/")[2]).strip("-")
             for kind in FIGURE_FORMATS:
-                (out / f"{number}-{name}.{kind}").write_bytes(save_shares(result, kind))
+                write_whole(out / f"{number}-{name}.{kind}", save_shares(result, kind))
     except OSError as error:
         raise UserError(f"The folder '{out}' cannot be written: name another one with --out.") from error
     note(f"Written to {out}: results.json, results.csv and a figure a benchmark.")

@@ -111,8 +111,11 @@ class FineTuningFolder:
         self._put(LOG, "".join(files.to_json(files.finite(row)) + "\n" for row in kept))
 
     def ask_to_stop(self) -> None:
-        """Asks the run to stop, from any process; it stops within moments."""
-        (self.path / STOP).touch()
+        """Asks the run to stop, from any process; it stops within moments. Raises `UserError` if the disk is full."""
+        try:
+            (self.path / STOP).touch()
+        except OSError as error:
+            raise UserError(_full(self.path, error)) from error
 
     @property
     def is_asked_to_stop(self) -> bool:
@@ -123,14 +126,16 @@ class FineTuningFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Holds the lock while the run trains. Raises `UserError` if another process holds it.
+        """Holds the lock while the run trains, once what a killed process left half written is gone.
 
-        Removes the folder again if nothing was written to it.
+        Raises `UserError` if another process holds it. Removes the folder again if nothing was written to it.
         """
         with ExitStack() as stack:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(files.hold(self.path / LOCK))
+                files.forget_unfinished(self.path)
+                files.cut_unfinished_line(self.path / LOG)
             except files.BusyError as error:
                 raise UserError(BUSY.format(name=self.path)) from error
             except OSError as error:

@@ -21,7 +21,6 @@ import open_clip
 import torch
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer, default_bpe
 from open_clip.transformer import QuickGELU, TextTransformer, VisionTransformer
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sdsdemo.errors import UserError
@@ -29,6 +28,7 @@ from sdsdemo.models.building import builds_alone
 from sdsdemo.models.clip import ClipModel
 from sdsdemo.models.clip_files import CONFIG
 from sdsdemo.models.clip_text import PARTS
+from sdsdemo.models.delta import save_tensors
 from sdsdemo.models.precision import exactly
 from sdsdemo.runtime.files import from_json
 from sdsdemo.runtime.shapes import shaped
@@ -79,7 +79,7 @@ def write_open_clip(model: ClipModel, folder: Path, repo: str = "") -> None:
         config["text_cfg"]["hf_tokenizer_name"] = repo
     described = {"model_cfg": config, "preprocess_cfg": model.facts["preprocess"]}
     (folder / CONFIG).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
-    save_file(_plain(model.module.state_dict()), folder / WEIGHTS, metadata={"format": "pt"})
+    save_tensors(_plain(model.module.state_dict()), folder / WEIGHTS, {"format": "pt"})
     _save_tokenizer(model, folder)
 
 

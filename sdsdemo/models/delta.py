@@ -9,6 +9,7 @@ preprocessing: on any other model the file is refused. Files are written aside, 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Mapping
@@ -30,6 +31,7 @@ from sdsdemo.runtime.files import write_aside
 from sdsdemo.types import Card
 
 CLIP, MAP = "clip.", "h_w."
+DISK = "the disk may be full"
 ARCHITECTURE = ("activation", "preprocess")
 """Facts of `ClipModel` that must be the same and that the hash of the weights does not see."""
 OTHER_BASE = (
@@ -69,7 +71,7 @@ def write_delta(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, 
 
     header: `base_header` and whatever tells the file's story (teacher, objective, hyper-parameters, seed, data, steps,
     wall time, metrics, versions), as JSON can hold it. Raises `ValueError` for a header without the base, or a tensor
-    of another name.
+    of another name, and `OSError` if the disk does not take it.
     """
     missing = [key for key in REQUIRED if key not in header]
     if missing:
@@ -80,7 +82,15 @@ def write_delta(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, 
     path.parent.mkdir(parents=True, exist_ok=True)
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     with write_aside(path) as aside:
-        save_file(plain, aside, metadata={KEY: json.dumps(header, sort_keys=True, allow_nan=False)})
+        save_tensors(plain, aside, {KEY: json.dumps(header, sort_keys=True, allow_nan=False)})
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
+    """Writes a safetensors file. Raises `OSError` if the disk does not take it."""
+    try:
+        save_file(dict(tensors), path, metadata=dict(metadata))
+    except SafetensorError as error:  # what safetensors says of a full disk
+        raise OSError(errno.ENOSPC, DISK) from error
 
 
 def read_delta(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

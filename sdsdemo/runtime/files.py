@@ -4,6 +4,7 @@
     append        adds lines, which are on the disk when this returns
     whole_lines   reads every complete line; a truncated last one is left out
     hold          locks between processes (`filelock`): released when the process ends, however it ends
+    forget_unfinished, put_folder    clear up after a kill; put a folder in another's place
 
 A line ends at a line feed and nowhere else: captions may contain U+2028 and other characters that `str.splitlines`
 splits at.
@@ -15,6 +16,7 @@ import json
 import math
 import os
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,6 +59,22 @@ def append(path: Path, lines: Iterable[str], *, sync: bool = True) -> None:
         file.flush()
         if sync:
             os.fsync(file.fileno())
+
+
+def forget_unfinished(folder: Path) -> None:
+    """Delete what killed processes left half written in a folder. Only with the folder's lock held."""
+    for unfinished in folder.glob("*.*-??????.part"):
+        unfinished.unlink(missing_ok=True)
+
+
+def put_folder(aside: Path, folder: Path) -> None:
+    """Put a folder in another's place. Until it is there the other one is kept, if need be as `NAME.old`."""
+    old = folder.with_name(f"{folder.name}.old")
+    if folder.is_dir():
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+    aside.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def whole_lines(path: Path) -> list[str]:

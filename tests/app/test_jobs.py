@@ -26,6 +26,7 @@ from sdsdemo.finetuning.events import DeviceChosen, Done, Evaluated, Notice, Ste
 from sdsdemo.finetuning.recipe import PRESETS, Recipe
 from sdsdemo.finetuning.run_folder import FineTuningFolder
 from sdsdemo.models import cards
+from sdsdemo.runtime.ages import Ages
 from sdsdemo.settings import CHECKPOINTS, FINETUNING, Settings
 from sdsdemo.ui import finetune_html, training_curves
 from tests.damage import damaged
@@ -309,6 +310,20 @@ def test_a_model_that_has_trained_on_since_is_scored_again(jobs: Jobs, monkeypat
     assert jobs.evaluated(id_) == (name, folder)
     assert scored == [name, name]
     assert list(read_run(folder).header["models"])[-1] == name
+    (folder / HEADER).write_text("{")
+    assert jobs.evaluated(id_) == (name, folder)
+    assert scored == [name, name, name]
+
+
+def test_a_full_disk_under_the_evaluation_is_a_sentence(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*paths: Any) -> None:
+        raise shutil.Error([("a", "b", "[Errno 28] No space left on device")])
+
+    id_ = jobs.start(QUICK)
+    until(jobs, id_, over)
+    monkeypatch.setattr(shutil, "copytree", full)
+    with pytest.raises(UserError, match="free space on the server's disk"):
+        jobs.evaluated(id_)
 
 
 def test_old_runs_are_deleted_with_their_models_and_running_ones_never(
@@ -318,7 +333,7 @@ def test_old_runs_are_deleted_with_their_models_and_running_ones_never(
     until(jobs, old, over)
     name, folder = jobs.model(old), jobs.folder(old)
     until(jobs, old, lambda run: not jobs.is_busy)
-    monkeypatch.setattr(time, "time", lambda: 10**12)
+    monkeypatch.setattr(jobs, "_ages", Ages(lambda: 1e12))
     jobs.tidy()
     assert not folder.exists()
     with pytest.raises(UserError):
@@ -471,7 +486,7 @@ def test_old_runs_of_an_earlier_server_are_deleted_and_nothing_else(
     again.tidy()
     assert again.get(id_).state == "interrupted"
     with monkeypatch.context() as patch:
-        patch.setattr(time, "time", lambda: 10**12)
+        patch.setattr(again, "_ages", Ages(lambda: 1e12))
         again.tidy()
     with pytest.raises(UserError, match="no such run here"):
         again.get(id_)

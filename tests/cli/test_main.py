@@ -431,3 +431,14 @@ def test_score_draws_pairs_unless_plain_noise_is_asked_for(picture: str, capsys:
     assert evidence()["antithetic"]
     assert "antithetic" not in evidence("--no-antithetic")
     assert "antithetic" not in evidence("--noises", "3")
+
+
+def test_a_full_disk_is_a_sentence_whatever_is_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*asked: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("sdsdemo.mini.experiments.draw_assets.draw", full)
+    status, _, error = said(capsys, "mini", "draw", "--seed", "7", "--out", str(tmp_path))
+    assert (status, "free disk space, then run the command again" in error) == (2, True)

@@ -378,3 +378,15 @@ def test_a_damaged_record_is_resumed_or_refused_in_a_sentence(run: Any, tmp_path
         except UserError:
             refused += 1
     assert refused > 20
+
+
+def test_what_a_kill_left_half_written_is_gone_once_the_run_goes_on(tmp_path: Path) -> None:
+    folder = FineTuningFolder(tmp_path)
+    folder.append({"step": 1, "loss": 0.5, "gradient": 1.0, "s": 0.1})
+    with (tmp_path / LOG).open("a") as file:
+        file.write('{"step": 2, "lo')
+    (tmp_path / f"{CHECKPOINT}.123-abcdef.part").touch()
+    with folder.held():
+        folder.append({"step": 2, "loss": 0.4, "gradient": 1.0, "s": 0.1})
+    assert [row["step"] for row in folder.log()] == [1, 2]
+    assert not list(tmp_path.glob("*.part"))

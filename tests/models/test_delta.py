@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from sdsdemo.errors import UserError
@@ -152,6 +153,9 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
     monkeypatch.setattr("os.replace", _full_disk)
     with pytest.raises(OSError, match="full"):
         write_delta(path, {}, base_header(base))
+    monkeypatch.setattr("sdsdemo.models.delta.save_file", _full_disk_for_safetensors)
+    with pytest.raises(OSError, match="full"):
+        write_delta(path, {}, base_header(base))
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
@@ -185,6 +189,10 @@ def test_the_words_that_the_base_knows_bound_the_fine_tuned_model_too(
     write_delta(tmp_path / "zero.safetensors", {}, base_header(base))
     score(f"sds-clip:{tmp_path / 'zero.safetensors'}")
     assert asked == [folder]
+
+
+def _full_disk_for_safetensors(*_: object, **options: object) -> None:
+    raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
 
 def _full_disk(*_: object) -> None:

@@ -86,3 +86,34 @@ def test_a_lock_is_free_again_when_its_process_is_killed(tmp_path: Path) -> None
     assert not files.is_held(lock)
     with files.hold(lock):
         assert lock.is_file()
+
+
+def test_what_killed_processes_left_goes_and_nothing_else_does(tmp_path: Path) -> None:
+    (tmp_path / "run.json.123-abcdef.part").touch()
+    (tmp_path / "run.json").touch()
+    (tmp_path / "drawn.part").mkdir()
+    files.forget_unfinished(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"run.json", "drawn.part"}
+
+
+def test_a_folder_takes_anothers_place_which_is_kept_until_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aside, folder, really = tmp_path / "aside", tmp_path / "folder", Path.rename
+    for place in (aside, folder):
+        place.mkdir()
+        (place / place.name).touch()
+
+    def refuse(path: Path, target: Path) -> Path:
+        if path == aside:
+            raise OSError(28, "No space left on device")
+        return really(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", refuse)
+        with pytest.raises(OSError, match="No space"):
+            files.put_folder(aside, folder)
+    assert (tmp_path / "folder.old" / "folder").exists()
+    files.put_folder(aside, folder)
+    assert (folder / "aside").exists()
+    assert not aside.exists()

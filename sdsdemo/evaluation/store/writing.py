@@ -21,7 +21,7 @@ from sdsdemo.evaluation.store.header import HEADER, Header, check_agreement, che
 from sdsdemo.evaluation.store.row_format import Row, key_of, line_of, parsed, row_of, strict
 from sdsdemo.evaluation.store.score_rows import PARTS, SCORES, Rows
 from sdsdemo.runtime.distributed import ALONE, Processes
-from sdsdemo.runtime.files import BusyError, append, hold, to_json, whole_lines, write_whole
+from sdsdemo.runtime.files import BusyError, append, forget_unfinished, hold, to_json, whole_lines, write_whole
 from sdsdemo.types import Budget, Example, Scores
 
 LOCK = "run.lock"
@@ -185,8 +185,7 @@ class RunFolder:
 
     def _open(self, header: Header) -> None:
         """Create the folder, or update it to the current benchmark."""
-        for unfinished in self.path.glob("*.part"):
-            unfinished.unlink()  # left by a killed process: temporary files are written only under the lock
+        forget_unfinished(self.path)
         if not (self.path / HEADER).is_file():
             _write_lines(self.path / EXAMPLES, map(example_line, self._examples))
             write_whole(self.path / HEADER, to_json(header, indent=1) + "\n")

@@ -21,6 +21,7 @@ from sdsdemo.data.mini.drawing import draw as render
 from sdsdemo.data.mini.scenes import Scene, Split
 from sdsdemo.data.mini.sentences import Sentence
 from sdsdemo.data.mini.sketches import write_sketch
+from sdsdemo.runtime.files import forget_unfinished, put_folder, write_whole
 
 SEED = 20_001
 """Seed of the shipped sets; never used for training or model selection."""
@@ -62,14 +63,16 @@ def draw(seed: int, out: Path, progress: Callable[[str], None]) -> list[Path]:
 def write_examples(out: Path, seed: int) -> None:
     """Write pictures of combinations that no model was trained on, and the list that the page reads."""
     rng = np.random.default_rng((seed, len(SHOWN)))
-    shutil.rmtree(out / "examples", ignore_errors=True)
-    (out / "examples").mkdir(parents=True, exist_ok=True)
+    forget_unfinished(out)
+    aside = out / "examples.part"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
     listing: list[dict[str, object]] = []
     for number, (kind, title) in enumerate(SHOWN.items()):
         pair, true = random_pair(rng, kind, "benchmark"), number % 2
         first, second = (sentence.text for sentence in pair.sentences)
         name = first.replace(" ", "-")
-        render(pair.scenes[0]).save(out / "examples" / f"{name}.png", optimize=True)
+        render(pair.scenes[0]).save(aside / f"{name}.png", optimize=True)
         captions = (second, first) if true else (first, second)
         item = {
             "image": f"mini/examples/{name}.png",
@@ -79,7 +82,8 @@ def write_examples(out: Path, seed: int) -> None:
             "scene": write_sketch(pair.scenes[0]),
         }
         listing.insert(0 if kind == OPENS_ON else len(listing), item)
-    (out / "examples.json").write_text(json.dumps(listing, indent=1) + "\n")
+    put_folder(aside, out / "examples")
+    write_whole(out / "examples.json", json.dumps(listing, indent=1) + "\n")
 
 
 def write_benchmark(folder: Path, seed: int, split: Split, count: int) -> None:
@@ -96,7 +100,7 @@ def write_ambiguous(folder: Path, seed: int) -> None:
 
 
 def _write_pairs(folder: Path, rows: Sequence[dict[str, object]], scenes: Sequence[tuple[Scene, Scene]]) -> None:
-    """Atomic: written to a temporary folder, then renamed."""
+    """Written to a temporary folder, which then takes the place of the earlier one."""
     aside = folder.with_name(folder.name + ".part")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
@@ -105,8 +109,7 @@ def _write_pairs(folder: Path, rows: Sequence[dict[str, object]], scenes: Sequen
         for number, both in enumerate(scenes):
             for k, scene in enumerate(both):
                 archive.writestr(ZipInfo(f"ex_{number}_img_{k}.png", EPOCH), _png(scene))
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
+    put_folder(aside, folder)
 
 
 def _columns(number: int, sentences: Sequence[Sentence]) -> dict[str, object]:
