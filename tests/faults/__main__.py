@@ -1,4 +1,4 @@
-"""python -m tests.faults --kills 100 --seed 1: prints a table of cuts, and ends with 1 where one had a fault."""
+"""python -m tests.faults --kills 100 --seed 1: prints each cut, then a table; ends with 1 where one had a fault."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.faults.campaign import PLACES, Campaign, all_ways, table
+from tests.faults.campaign import PLACES, Campaign, Cut, all_ways, table
 
 
 def run(arguments: list[str] | None = None) -> int:
@@ -18,7 +18,10 @@ def run(arguments: list[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         campaign = Campaign(Path(folder), asked.seed)
-        cuts = [campaign.cut(place, how) for place, how in all_ways(asked.kills, asked.place)]
+        cuts: list[Cut] = []
+        for place, how in all_ways(asked.kills, asked.place):
+            cuts.append(campaign.cut(place, how))
+            print(cuts[-1], file=sys.stderr, flush=True)
     print(table(cuts))
     return int(any(cut.faults or cut.has_traceback for cut in cuts))
 
