@@ -46,7 +46,8 @@ SPEC_HINT = "Choose a model, or enter a spec such as open_clip:ViT-B-32-quickgel
 LONGEST_PASTE = 20 * LIMITS.caption_characters
 """Most characters of a caption field: above the limit, so that a long text is refused rather than silently cut."""
 LIMITS_OF_PICTURES = (
-    f"PNG, JPEG or WebP, up to {LIMITS.image_bytes // 1_000_000} MB and {LIMITS.image_pixels // 1_000_000} megapixels. "
+    f"PNG, JPEG or WebP, up to {LIMITS.image_bytes // 1_000_000} MB and {LIMITS.image_pixels // 1_000_000} megapixels "
+    f"({LIMITS.webp_pixels // 1_000_000} as WebP). "
     "Your picture stays in a temporary folder on the server for at most a day."
 )
 LIMITS_OF_CAPTIONS = (
