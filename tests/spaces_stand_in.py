@@ -1,8 +1,8 @@
 """A stand-in for the package `spaces` as it is on ZeroGPU (0.51): forks, pickles and refuses as that one does.
 
 A call reserves its seconds, forks, and runs the function in a thread of the fork; arguments and what it yields are
-pickled. `Platform` answers reservations and notes them. Stricter than the real one in two ways: a tensor or a module
-never crosses, and a function that takes longer than it reserved is ended at once.
+pickled. `Platform` answers reservations and notes them. Stricter than the real one in that a tensor or a module never
+crosses; more patient in that a function may take longer than it reserved, as it does on a busy machine.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ import torch
 from gradio.context import LocalContext
 
 FORK = get_context("fork")
+PATIENCE = 120
+"""Seconds until the next item: longer means that the fork hangs."""
 SIGNATURE = "(task=None, *, duration=None, size=None, **kwargs)"
 """Of `spaces.GPU`, without types; read in spaces 0.51.3."""
 QUOTA = "You have exceeded your free ZeroGPU quota (12s requested vs. 3s left). Try again in 1:02:03. "
@@ -105,7 +107,7 @@ def _decorated(task: Callable[..., Any], *, duration: Any, platform: Platform) -
             return
         seconds = _seconds(duration, args, kwargs)
         platform.schedule(task, seconds)
-        yield from _in_fork(task, _pickled((args, kwargs)), seconds, platform)
+        yield from _in_fork(task, _pickled((args, kwargs)), platform)
 
     @wraps(task)
     def regular(*args: Any, **kwargs: Any) -> Any:
@@ -121,7 +123,7 @@ def _seconds(duration: Any, args: Any, kwargs: Any) -> float:
     return found.total_seconds() if isinstance(found, timedelta) else timedelta(seconds=found).total_seconds()
 
 
-def _in_fork(task: Callable[..., Any], asked: bytes, seconds: float, platform: Platform) -> Iterator[Any]:
+def _in_fork(task: Callable[..., Any], asked: bytes, platform: Platform) -> Iterator[Any]:
     here, there = FORK.Pipe()
     stop = FORK.Event()
     worker = FORK.Process(target=_work, args=(task, asked, there, stop), daemon=True)
@@ -130,7 +132,7 @@ def _in_fork(task: Callable[..., Any], asked: bytes, seconds: float, platform: P
     platform.pids.append(worker.pid or 0)
     try:
         while True:
-            kind, value = _received(here, seconds)
+            kind, value = _received(here)
             if kind == "error":
                 raise value if isinstance(value, gr.Error) else gr.Error(value, title="ZeroGPU worker error")
             if kind == "end":
@@ -142,9 +144,9 @@ def _in_fork(task: Callable[..., Any], asked: bytes, seconds: float, platform: P
         worker.kill()
 
 
-def _received(here: Any, seconds: float) -> tuple[str, Any]:
+def _received(here: Any) -> tuple[str, Any]:
     try:
-        if here.poll(seconds):
+        if here.poll(PATIENCE):
             found: tuple[str, Any] = pickle.loads(here.recv_bytes())
             return found
     except EOFError:
