@@ -30,6 +30,7 @@ from sdsdemo.models.memory import is_out_of_memory
 from sdsdemo.models.pipeline_facts import context_length, latent_shape, variance_preserving
 from sdsdemo.models.pipeline_parts import Parts, load_parts, parts_of
 from sdsdemo.models.precision import pick_precision
+from sdsdemo.models.prompt_keys import read_ahead, wide_states
 from sdsdemo.models.tokenizer_checks import TokenRow, check_ids, check_tokenizer, token_row
 from sdsdemo.settings import AUTO
 from sdsdemo.types import Region
@@ -80,6 +81,7 @@ class LatentDiffusion:
         self.dtype = pick_precision(precision, self.device, parameters, self.GPU_PRECISION)
         self.name = name
         self.denoiser = frozen_view(parts.denoiser, self.device, self.dtype)
+        self._projections = read_ahead(self.denoiser)
         self.vae = frozen_view(parts.vae, self.device, torch.float32)  # in half precision some overflow
         self.text_encoders = [frozen_view(encoder, self.device, self.dtype) for encoder in parts.text_encoders]
         self.tokenizers = parts.tokenizers
@@ -186,10 +188,18 @@ class LatentDiffusion:
         return picture_I
 
     def take(self, condition_C: Any, index_B: Tensor) -> Any:
-        """condition_B: row index_B[b] for sample b."""
+        """condition_B: row index_B[b] for sample b; one row for all of them is not copied."""
         if isinstance(condition_C, tuple):
             return tuple(self.take(part_C, index_B) for part_C in condition_C)
+        if len(index_B) > 1 and bool((index_B == index_B[0]).all()):
+            return condition_C[index_B[0]].expand(len(index_B), *condition_C.shape[1:])
         return condition_C[index_B.to(condition_C.device)]
+
+    def read_ahead(self, condition_C: Any) -> Any:
+        """The same condition with what does not change from evaluation to evaluation computed (`prompt_keys`)."""
+        if isinstance(condition_C, tuple):
+            return self.read_ahead(condition_C[0]), *condition_C[1:]
+        return wide_states(self._projections, condition_C)
 
     def join(self, conditions: Sequence[Any]) -> Any:
         """condition_C of conditions that `take` gave, one after another."""

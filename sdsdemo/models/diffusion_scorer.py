@@ -128,7 +128,8 @@ class DiffusionScorer:
         with exactly(self.model.device):
             (row,) = map(tuple, self.model.tokenize([""]).tolist())
             first = torch.zeros(1, 2, dtype=torch.long)
-            asked = (kept.latent_I, conditions.of({row: ""}), first, timestep_T, noise_TN[:, :1])
+            condition = self.model.read_ahead(conditions.of({row: ""}))
+            asked = (kept.latent_I, condition, first, timestep_T, noise_TN[:, :1])
             empty = self._residuals(*asked, np.arange(len(timestep_T)))
             residual_T = torch.cat(list(empty))
             seconds = max(most * scores.seconds, free)
@@ -177,7 +178,7 @@ class DiffusionScorer:
         shape = (len(pair_P), *noise_TN.shape[:2])
         with exactly(model.device):
             latent_I = model.encode_images([image for images, _ in items for image in images], budget.region)
-            asked = (latent_I, conditions.of(prompt_of), pair_P, timestep_T, noise_TN)
+            asked = (latent_I, model.read_ahead(conditions.of(prompt_of)), pair_P, timestep_T, noise_TN)
             rounds_P = None
 
             def say(loss_PTN: np.ndarray, rounds_P: np.ndarray | None = None) -> None:
@@ -293,8 +294,9 @@ class DiffusionScorer:
         step_T, noise_TN = torch.from_numpy(timestep_T), noise_TN.to(model.device)
         done, place_E = 0, torch.from_numpy(np.ascontiguousarray(order_E))
         while done < len(place_E):
-            index_B = place_E[done : done + self.micro_batch]
-            p_B, t_B, n_B = torch.unravel_index(index_B, shape)
+            p_B, t_B, n_B = torch.unravel_index(place_E[done : done + self.micro_batch], shape)
+            size = _one_call(pair_P[p_B, 1])
+            p_B, t_B, n_B = p_B[:size], t_B[:size], n_B[:size]
             i_B, u_B = pair_P[p_B].unbind(1)
             latent_B, noise_B, condition_B = latent_I[i_B], noise_TN[t_B, n_B], model.take(condition_U, u_B)
             given = (latent_B, noise_B, step_T[t_B], condition_B)
@@ -306,7 +308,7 @@ class DiffusionScorer:
                 self._halve()
                 continue
             yield residual_B
-            done += len(index_B)
+            done += size
 
     def _halve(self) -> None:
         """Half as many samples a call from now on. Raises `UserError` when one alone does not fit."""
@@ -315,6 +317,12 @@ class DiffusionScorer:
         self.micro_batch //= 2
         log.warning("%s: out of memory, now %d samples a call", self.card.name, self.micro_batch)
         give_back(self.model.device)
+
+
+def _one_call(u_B: Tensor) -> int:
+    """Samples of a call: those of the first prompt where they are half of what fits, so that it need not be copied."""
+    first = int((u_B == u_B[0]).long().cumprod(0).sum())
+    return first if 2 * first >= len(u_B) else len(u_B)
 
 
 def _contests(blocks: Sequence[_Block]) -> list[range]:

@@ -53,7 +53,7 @@ def rounds(scores: Scores) -> np.ndarray:
 def biased(scorer: DiffusionScorer, monkeypatch: pytest.MonkeyPatch, by_caption: list[float]) -> None:
     """A denoiser whose output is off by a constant for each caption, and by none for the empty one."""
     model = scorer.model
-    condition_C = model.encode_prompts(CAPTIONS[: len(by_caption)])
+    condition_C = model.read_ahead(model.encode_prompts(CAPTIONS[: len(by_caption)]))
 
     def denoise(noisy_B: torch.Tensor, timestep_B: torch.Tensor, condition_B: Any) -> torch.Tensor:
         known_B = [[torch.equal(known, one) for known in condition_C] for one in condition_B]
