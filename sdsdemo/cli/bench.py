@@ -1,7 +1,8 @@
 """Speed and memory of the Mini scorer on this machine, as ratios of paths timed in turn in one run. Judges nothing.
 
 ours     picture file and two captions to a verdict: read, checked, encoded, scored, decided
-floor    nothing but the denoiser on ready tensors: same number of evaluations, micro-batch, precision, threads
+floor    nothing but the denoiser on ready tensors: the same calls, precision and threads; keys and values of the
+         captions are made in each of them, which ours makes once
 plain    as one writes it first: a caption at a time, a timestep at a time, a noise at a time; the picture and the
          caption are encoded once a caption
 
@@ -11,6 +12,9 @@ over_floor_mini = ours / floor     plain_over_ours = plain / ours     shown_over
 
 And a fine-tuning step of 32 images with the denoiser in it (`sds`) against one of `preference`, with both towers and
 with the text tower alone, where the image features are computed beforehand. Asking the teacher once is in no step.
+
+Between two answers nothing of the question is kept but its captions' token rows, as between two calls of
+`sdsdemo.score`: picture and captions are encoded anew each time.
 
 `precision` says how many of 400 decisions change in bfloat16. `two_processes` is of one run shared by two processes
 (`bench_processes`); `growth_over_50_mb` what a run of 10,000 examples adds to memory (`bench_memory`), once each.
@@ -180,7 +184,8 @@ def floor(scorer: DiffusionScorer, spend: Budget) -> Callable[[], None]:
     timestep_B = torch.randint(model.schedule.steps, (total,))
     with torch.inference_mode():
         condition_B = model.encode_prompts(["a red star"]).expand(total, -1, -1).contiguous()
-    parts = [slice(k, k + scorer.micro_batch) for k in range(0, total, scorer.micro_batch)]
+    size = min(scorer.micro_batch, spend.evaluations)  # ours calls it for one caption at a time
+    parts = [slice(k, k + size) for k in range(0, total, size)]
 
     def loop() -> None:
         with torch.inference_mode():

@@ -194,10 +194,12 @@ def floor_of_any(scorer: DiffusionScorer) -> Callable[[], None]:
         condition = model.encode_prompts(["a red star"])
         condition_B = model.take(condition, torch.zeros(total, dtype=torch.long))
 
+    size = min(scorer.micro_batch, SPEND.evaluations)  # ours calls it for one caption at a time
+
     def loop() -> None:
         with torch.inference_mode():
-            for k in range(0, total, scorer.micro_batch):
-                part = torch.arange(k, min(total, k + scorer.micro_batch))
+            for k in range(0, total, size):
+                part = torch.arange(k, min(total, k + size))
                 model.predict(noisy_B[part], timestep_B[part], model.take(condition_B, part))
 
     return loop

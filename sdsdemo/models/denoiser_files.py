@@ -1,8 +1,9 @@
-"""A denoiser out of its safetensors, a tensor at a time, each at once in the precision and layout that it runs in.
+"""The parts of a pipeline out of their safetensors, a tensor at a time, at once in the precision and layout of a run.
 
 The library's own loading maps the whole file, and its pages count as memory beside the copies that another precision or
 layout makes of them: 7.9 GB where the weights of Stable Diffusion 1 are 4.3 GB. Here no more than one tensor is there
-twice. Files that are not exactly what the config asks for are left to the library, which says what does not fit.
+twice. Files that are not exactly what the config asks for are left to the library, which says what does not fit: among
+them encoders whose files leave out what the library fills in, as T5's second name of its embeddings.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ DTYPES = {
 
 
 def load_exactly(kind: Any, folder: Path, files: Sequence[str], name: str, dtype: torch.dtype) -> nn.Module | None:
-    """A module of the class `kind` of diffusers, its images' weights channels last, which is a sixth quicker on a CPU.
+    """A module of a class of diffusers or transformers; weights of convolutions channels last, a sixth quicker on a CPU.
 
     None where names, shapes or types of the files are not exactly those of its config. Raises `UserError` for weights
     that are not finite.
@@ -83,12 +84,15 @@ def _empty(kind: Any, folder: Path) -> nn.Module | None:
     from accelerate import init_empty_weights
 
     try:
-        config = kind.load_config(folder)
+        is_diffusers = hasattr(kind, "load_config")
+        config: Any = kind.load_config(folder) if is_diffusers else kind.config_class.from_pretrained(folder)
+        build = kind.from_config if is_diffusers else kind
         with init_empty_weights(include_buffers=False):
-            module: nn.Module = kind.from_config(config)
+            module: nn.Module = build(config)
+        quantized = config.get("quantization_config") if is_diffusers else getattr(config, "quantization_config", None)
     except Exception:  # what strange configs come to is an open set: the library's own loading says what
         return None
-    return module if not config.get("quantization_config") else None
+    return module if not quantized else None
 
 
 def _fits(module: nn.Module, place_of: dict[str, tuple[Path, Entry]]) -> bool:

@@ -90,10 +90,9 @@ def load_part(folder: Path, part: str, named: Any, name: str, dtype: torch.dtype
     weights = checked_weights(folder, part, name) if kind_of(part) not in ("scheduler", "tokenizer") else None
     if weights is not None:
         precision = "torch_dtype" if library == "diffusers" else "dtype"
-        if kind_of(part) not in ("vae", "text_encoder"):
-            exact = load_exactly(_class(library, kind), folder / part, weights.files, f"{name}/{part}", dtype)
-            if exact is not None:
-                return exact
+        exact = load_exactly(_class(library, kind), folder / part, weights.files, f"{name}/{part}", dtype)
+        if exact is not None:
+            return exact
         options |= {precision: dtype, "use_safetensors": True, "variant": weights.variant, "output_loading_info": True}
         options |= {"ignore_mismatched_sizes": True} if library == "transformers" else {}
     try:

@@ -1,4 +1,4 @@
-"""A denoiser is read a tensor at a time, and what the library refuses is still refused in its sentences."""
+"""A pipeline's parts are read a tensor at a time, and what the library refuses is still refused in its sentences."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
+from transformers import CLIPTextModel
 
 from sdsdemo.errors import UserError
 from sdsdemo.models.denoiser_files import load_exactly
 from sdsdemo.models.families import FAMILIES, load_diffusion
+from sdsdemo.models.pipelines import layout_of, read_index
 from tests import twins
 from tests.models.test_families import ALL
 
@@ -35,15 +37,18 @@ def changed(folder: Path, change: Any) -> Path:
 
 @pytest.fixture
 def library_loads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The folders of the denoisers that diffusers loads in its own way."""
+    """The folders of the parts that a library loads in its own way."""
     seen: list[Path] = []
-    load = UNet2DConditionModel.from_pretrained
 
-    def noted(folder: Path, **options: Any) -> Any:
-        seen.append(folder)
-        return load(folder, **options)
+    def noting(load: Any) -> Any:
+        def noted(folder: Path, **options: Any) -> Any:
+            seen.append(folder)
+            return load(folder, **options)
 
-    monkeypatch.setattr(UNet2DConditionModel, "from_pretrained", noted)
+        return noted
+
+    for kind in (UNet2DConditionModel, AutoencoderKL, CLIPTextModel):
+        monkeypatch.setattr(kind, "from_pretrained", noting(kind.from_pretrained))
     return seen
 
 
@@ -62,17 +67,25 @@ def test_weights_are_those_of_the_library_bit_for_bit(folder: Path, dtype: torch
 @pytest.mark.parametrize("family", ALL, ids=lambda family: family.kind)
 def test_every_family_is_read_a_tensor_at_a_time(family: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     family.save(tmp_path / "twin")
-    read: list[bool] = []
+    read: set[str] = set()
 
-    def noted(*given: Any) -> Any:
-        found = load_exactly(*given)
-        read.append(found is not None)
+    def noted(kind: Any, folder: Path, *given: Any) -> Any:
+        found = load_exactly(kind, folder, *given)
+        read.update([folder.name] if found is not None else [])
         return found
 
     monkeypatch.setattr("sdsdemo.models.diffusion_files.load_exactly", noted)
     load_diffusion(f"diffusers:{tmp_path / 'twin'}")
     assert family.kind in FAMILIES
-    assert read == [True]
+    assert read >= {layout_of(read_index(tmp_path / "twin", "twin")).denoiser, "vae"}
+
+
+def test_a_text_encoder_is_the_librarys_bit_for_bit(folder: Path) -> None:
+    expected: Any = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32).eval()
+    found: Any = load_exactly(CLIPTextModel, folder / "text_encoder", ["model.safetensors"], "twin", torch.float32)
+    assert dict(found.named_buffers()).keys() == dict(expected.named_buffers()).keys()
+    ids = torch.arange(1, 9)[None]
+    assert torch.equal(found(ids)[0], expected(ids)[0])
 
 
 MISFITS: dict[str, Any] = {
