@@ -23,7 +23,7 @@ from sdsdemo.captions.cleaning import clean_caption, clean_captions
 from sdsdemo.errors import UserError
 from sdsdemo.models.images import clean, fit, square
 from sdsdemo.models.precision import exactly
-from sdsdemo.models.tokenizer_checks import TokenRow, probes, token_row
+from sdsdemo.models.tokenizer_checks import TokenRow, probes, rows_kept, token_row
 from sdsdemo.types import Picture, Region
 
 BATCH = 64
@@ -57,7 +57,7 @@ class TwoTowers(ABC):
         self.tokenizer = tokenizer
         self.preprocess = preprocess
         self.context_length = context_length
-        self._row_of = lru_cache(maxsize=REMEMBERED)(self._row)  # a benchmark's captions come again and again
+        self._row_of = lru_cache(maxsize=rows_kept(context_length))(self._row)  # a benchmark's captions come again
 
     @property
     @abstractmethod

@@ -33,7 +33,7 @@ DTYPES = {
 
 
 def load_exactly(kind: Any, folder: Path, files: Sequence[str], name: str, dtype: torch.dtype) -> nn.Module | None:
-    """A module of a class of diffusers or transformers; weights of convolutions channels last, a sixth quicker on a CPU.
+    """A module of a class of diffusers or transformers. Convolutions are channels last, a sixth quicker on a CPU.
 
     None where names, shapes or types of the files are not exactly those of its config. Raises `UserError` for weights
     that are not finite.

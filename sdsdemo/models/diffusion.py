@@ -31,7 +31,7 @@ from sdsdemo.models.pipeline_facts import context_length, latent_shape, variance
 from sdsdemo.models.pipeline_parts import Parts, load_parts, parts_of
 from sdsdemo.models.precision import pick_precision
 from sdsdemo.models.prompt_keys import read_ahead, wide_states
-from sdsdemo.models.tokenizer_checks import TokenRow, check_ids, check_tokenizer, token_row
+from sdsdemo.models.tokenizer_checks import TokenRow, check_ids, check_tokenizer, rows_kept, token_row
 from sdsdemo.settings import AUTO
 from sdsdemo.types import Region
 
@@ -55,8 +55,6 @@ PIXELS_AT_ONCE = 131_072
 """Pixels that are decoded at once: 32 of Mini's pictures, one of Stable Diffusion's."""
 LONGEST_REASON = 160
 """Characters of a library's own error that a sentence quotes."""
-REMEMBERED = 20_000
-"""Captions whose tokens are kept."""
 
 
 class LatentDiffusion:
@@ -91,7 +89,7 @@ class LatentDiffusion:
         self.latent_shape = self.read_latent_shape()
         self.pixels = self.latent_shape[1] * self.latent_pixels
         self.context_lengths = self.read_context_lengths()
-        self._row_of = lru_cache(maxsize=REMEMBERED)(self._row)
+        self._row_of = lru_cache(maxsize=rows_kept(sum(self.context_lengths)))(self._row)
         for tokenizer, encoder, ids_CL in zip(self.tokenizers, self.text_encoders, self._ids([""]), strict=True):
             check_tokenizer(tokenizer, name)
             check_ids(int(ids_CL.max()), encoder.get_input_embeddings().num_embeddings, name)

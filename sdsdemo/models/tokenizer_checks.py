@@ -38,6 +38,12 @@ MARK_IN_DATA = (
     "The caption “{caption}” contains `{mark}`, which the tokenizer of {model} reads as a mark of its own: "
     "remove it from the data."
 )
+REMEMBERED = 20_000
+"""Captions whose tokens a model keeps."""
+MOST_BYTES = 64_000_000
+"""What their tokens may take together: 20,000 captions of 77 tokens, 3,125 of a chat model's 512."""
+BYTES_PER_TOKEN = 40
+"""A number of Python's, and its place in a tuple."""
 LONGEST_SHOWN = 80
 CUT = "This model reads only the first {length} tokens: the end of caption {letter} does not count."
 UNKNOWN = (
@@ -57,6 +63,11 @@ class TokenRow:
     """What it contains that the tokenizer reads as a mark of its own, such as the end of a text; "" for nothing."""
     unknown: bool = False
     """Whether the tokenizer read something as its unknown word."""
+
+
+def rows_kept(length: int) -> int:
+    """Captions of that many tokens whose rows are kept."""
+    return max(1, min(REMEMBERED, MOST_BYTES // (BYTES_PER_TOKEN * length)))
 
 
 def check_tokenizer(tokenizer: Any, model: str) -> None:
