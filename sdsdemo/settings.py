@@ -189,6 +189,11 @@ VARIABLES = (
         meaning="float32, bfloat16, float16 or auto: half on a GPU, bfloat16 for large models on CPUs that have it.",
     ),
     Variable(
+        name="SDSDEMO_COMPILE",
+        default="off",
+        meaning="on: denoisers score through torch.compile, which takes a C++ compiler and up to minutes at first.",
+    ),
+    Variable(
         name="SDSDEMO_RUNS",
         default="runs",
         meaning="Folder whose runs (`evaluate --out`) Browse and Results show beside the shipped ones, locally.",
@@ -225,6 +230,8 @@ class Settings:
     cache: Path = CACHE
     precision: str = AUTO
     """A member of `PRECISION_CHOICES`, for denoisers and their text encoders."""
+    compiles: bool = False
+    """Whether denoisers score through `torch.compile`."""
     training: str = "auto"
     """on, off or auto."""
     in_space: bool = False
@@ -238,8 +245,9 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
         """Settings from environment variables. Raises `UserError` for an invalid value."""
         raw = {v.name: environment.get(v.name, "").strip() or v.default for v in VARIABLES}
-        if raw["SDSDEMO_ALLOW_DOWNLOAD"].lower() not in ("on", "off"):
-            raise UserError("SDSDEMO_ALLOW_DOWNLOAD must be on or off.")
+        for name in ("SDSDEMO_ALLOW_DOWNLOAD", "SDSDEMO_COMPILE"):
+            if raw[name].lower() not in ("on", "off"):
+                raise UserError(f"{name} must be on or off.")
         if raw["SDSDEMO_DEVICE"] not in ("auto", "cpu", "cuda", "mps"):
             raise UserError("SDSDEMO_DEVICE must be auto, cpu, cuda or mps.")
         if raw["SDSDEMO_PRECISION"].lower() not in PRECISION_CHOICES:
@@ -258,6 +266,7 @@ class Settings:
             runs=expanded(raw["SDSDEMO_RUNS"]),
             cache=expanded(raw["SDSDEMO_CACHE"]),
             precision=raw["SDSDEMO_PRECISION"].lower(),
+            compiles=raw["SDSDEMO_COMPILE"].lower() == "on",
             training=raw["SDSDEMO_TRAINING"].lower(),
             in_space=bool(environment.get("SPACE_ID")),
             sign_in=bool(environment.get("SPACE_ID") and environment.get("OAUTH_CLIENT_ID")),

@@ -207,6 +207,7 @@ class Workbench:
     def _open(self, card: Card) -> Scorer:
         self._check(card)
         device = "cpu" if card.mini or self.gpu is not None else self.settings.device
+        use = self.settings
         return open_scorer(
-            card, device=device, precision=self.settings.precision, allow_download=self.settings.allow_download
+            card, device=device, precision=use.precision, compiles=use.compiles, allow_download=use.allow_download
         )

@@ -40,6 +40,7 @@ from sdsdemo.cli.bench import (
     timed,
 )
 from sdsdemo.cli.bench_clip import clip_as_text, measured_clip
+from sdsdemo.cli.bench_compiled import compiled_as_text, measured_compiled
 from sdsdemo.core.losses import sds_loss
 from sdsdemo.errors import UserError, quoted
 from sdsdemo.models import cards, open_scorer
@@ -62,10 +63,14 @@ def bench_shape(
     repeats: int = 5,
     device: str = "auto",
     precision: str = "auto",
+    compiles: bool = False,
     progress: Progress = lambda line: None,
     clock: Clock = time.perf_counter,
 ) -> dict[str, Any]:
-    """The dict of `bench --shape NAME --json`. Raises `UserError` for a shape that there is not."""
+    """The dict of `bench --shape NAME --json`. Raises `UserError` for a shape that there is not.
+
+    compiles: whether to measure too what `torch.compile` gains a denoiser, at the end.
+    """
     if repeats < 1:
         raise UserError(f"Repeats must be at least 1; it was {quoted(repeats)}.")
     shape = read_shape(name)
@@ -81,6 +86,9 @@ def bench_shape(
         else:
             assert isinstance(scorer, DiffusionScorer)
             measured = _measured(scorer, question, shape["short"], repeats, progress, clock)
+            if compiles:
+                paths = scorer.model.denoiser, floor_of_any(scorer), 2 * SPEND.evaluations
+                measured["compiled"] = measured_compiled(*paths, repeats, progress, clock)
     memory |= measured["memory"]
     loaded = ratio([memory["after_loading_mb"] - memory["before_mb"]], [memory["weights_mb"]])
     return {
@@ -107,6 +115,7 @@ def as_text(result: Mapping[str, Any]) -> str:
     for name, found in seconds.items():
         lines.append(f"{name:34} {found['median']:8.2f} s   ({found['low']:.2f} to {found['high']:.2f})")
     lines += clip_as_text(result) if "a_second" in result else []
+    lines += [compiled_as_text(result["compiled"])] if "compiled" in result else []
     for name, found in result["ratios"].items():
         spread = f"({found['low']:.3f} to {found['high']:.3f}, {found['repeats']} repeats)"
         lines.append(f"{name:34} {found['median']:8.3f}     {spread}")

@@ -13,6 +13,7 @@ def add_machine(verbs: Verbs) -> None:
     bench = verb(verbs, "bench", "measure speed and memory on this machine", "bench --json", _bench)
     bench.add_argument("--repeats", type=int, default=5, metavar="N", help="repeats of each timing (default 5)")
     bench.add_argument("--shape", metavar="NAME", help="a model of real size with random weights, such as sd-v1-4")
+    bench.add_argument("--compile", action="store_true", help="with --shape: what torch.compile gains the denoiser")
     doctor = verb(verbs, "doctor", "report what is installed, what is missing and what to do", "doctor", _doctor)
     doctor.add_argument(
         "--model",
@@ -33,9 +34,16 @@ def _bench(asked: argparse.Namespace) -> int:
     if asked.shape is not None:
         use = Settings.from_environment()
         found = bench_shapes.bench_shape(
-            asked.shape, repeats=asked.repeats, device=use.device, precision=use.precision, progress=progress
+            asked.shape,
+            repeats=asked.repeats,
+            device=use.device,
+            precision=use.precision,
+            compiles=asked.compile,
+            progress=progress,
         )
         return show(asked, found, bench_shapes.as_text)
+    if asked.compile:
+        raise UserError("--compile measures the denoiser of a shape: name one with --shape too, such as sd-v1-4.")
     return show(asked, bench(repeats=asked.repeats, progress=progress), as_text)
 
 

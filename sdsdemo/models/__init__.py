@@ -18,12 +18,18 @@ if TYPE_CHECKING:
 NO_GPU = "SDSDEMO_DEVICE asks for {device}, which this machine or this build of torch does not have: set it to auto."
 
 
-def open_scorer(card: Card, *, device: str = "auto", precision: str = "auto", allow_download: bool = False) -> Scorer:
+def open_scorer(
+    card: Card,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    compiles: bool = False,
+    allow_download: bool = False,
+) -> Scorer:
     """Load the model of a card: seconds for Mini, longer for a real one, longer still where it must be downloaded.
 
-    device: auto, cpu, cuda or mps. precision: of a denoiser or a vision-language
-    model; see `precision.pick_precision`. allow_download: without
-    it nothing reaches the network.
+    device: auto, cpu, cuda or mps. precision: of a denoiser or a vision-language model; see `precision.pick_precision`.
+    compiles: whether a denoiser scores through `torch.compile`. allow_download: without it nothing reaches the network.
     Raises `UserError` for weights that are missing, broken or made for another model, and for a missing device.
     """
     where = pick_device(device)
@@ -53,12 +59,15 @@ def open_scorer(card: Card, *, device: str = "auto", precision: str = "auto", al
             card.spec, revision=card.revision, device=where, precision=precision, allow_download=allow_download
         )
         return VlmScorer(card, asked, domain)
+    from sdsdemo.models.compiled import compile_calls
     from sdsdemo.models.diffusion_scorer import DiffusionScorer
     from sdsdemo.models.families import load_diffusion
 
     model = load_diffusion(
         card.spec, revision=card.revision, device=where, precision=precision, allow_download=allow_download
     )
+    if compiles:
+        compile_calls(model.denoiser, card.title)
     return DiffusionScorer(card, model, domain)
 
 

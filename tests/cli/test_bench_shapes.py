@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 from sdsdemo.cli import bench_shapes
 from sdsdemo.cli.bench import answer, make_question
 from sdsdemo.cli.bench_shapes import as_text, bench_shape
+from sdsdemo.cli.main import main
 from sdsdemo.errors import UserError
-from sdsdemo.models import cards, open_scorer, random_weights
+from sdsdemo.models import cards, compiled, open_scorer, random_weights
 from sdsdemo.models.diffusion_scorer import DiffusionScorer
 from sdsdemo.models.random_weights import empty_state, read_shape, shape_names, write_model, write_pipeline
 from sdsdemo.settings import budget
@@ -112,7 +113,8 @@ def test_random_weights_are_numbers_and_none_is_denormal(tiny: str, tmp_path: Pa
 
 def test_a_shape_is_scored_by_the_ordinary_path_and_measured(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_shapes, "SPEND", budget(1, 2))
-    result = bench_shape(tiny, repeats=2, device="cpu", precision="float32")
+    monkeypatch.setattr(compiled, "BACKEND", "eager")
+    result = bench_shape(tiny, repeats=2, device="cpu", precision="float32", compiles=True)
     ratios = json.loads(json.dumps(result))["ratios"]
     assert ratios["over_floor_tiny"]["repeats"] == 2
     assert set(ratios) == {"over_floor_tiny", "sds_kept_over_dropped_tiny", "loading_over_weights_tiny"}
@@ -121,7 +123,8 @@ def test_a_shape_is_scored_by_the_ordinary_path_and_measured(tiny: str, monkeypa
         assert result["step_seconds"][f"Jacobian {jacobian}, batch 1"]["median"] > 0
         assert f"Jacobian {jacobian}, batch {result['micro_batch']}" in result["step_seconds"]
     assert 0 < result["memory"]["weights_mb"] <= result["memory"]["after_loading_mb"]
-    for word in ("over_floor_tiny", "peak memory", "one evaluation", "step, Jacobian kept"):
+    assert result["compiled"]["works"]
+    for word in ("over_floor_tiny", "torch.compile took", "peak memory", "one evaluation", "step, Jacobian kept"):
         assert word in as_text(result)
 
 
@@ -189,3 +192,8 @@ def _written(name: str, place: Path) -> DiffusionScorer:
 def test_a_shape_that_there_is_not_is_a_sentence() -> None:
     with pytest.raises(UserError, match=r"no shape 'sd-v9'.*sd-v1-4"):
         bench_shape("sd-v9")
+
+
+def test_compiling_is_measured_of_a_shape_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--compile"]) == 2
+    assert "name one with --shape too" in capsys.readouterr().err
