@@ -37,9 +37,10 @@ from sdsdemo.captions.cleaning import clean_caption
 from sdsdemo.errors import UserError
 from sdsdemo.models.memory import give_back, is_out_of_memory, no_room
 from sdsdemo.models.precision import pick_precision
-from sdsdemo.models.tokenizer_checks import TokenRow, check_ids, check_tokenizer, token_row
+from sdsdemo.models.tokenizer_checks import TokenRow, check_ids, check_tokenizer, rows_kept, token_row
 from sdsdemo.models.transformers_files import check_question_folder, find_folder, read_any_config
 from sdsdemo.models.transformers_module import NEVER_REMOTE, load_module
+from sdsdemo.settings import LIMITS
 from sdsdemo.types import Region
 
 QUESTION = 'Does this figure show "{caption}"? Please answer yes or no.'
@@ -49,7 +50,7 @@ TOKENS_AT_ONCE = 4096
 HANDED_ON = "mm_encoder_outputs"
 """The argument by which newer versions of the library take features of pictures."""
 REMEMBERED = 20_000
-"""Captions whose tokens are kept."""
+"""Sizes of pictures whose tokens are kept."""
 OTHER_KIND = (
     "{name!r} is a model of type {kind!r}, which answers no questions about a picture: name one that transformers "
     "loads by AutoModelForImageTextToText, such as HuggingFaceTB/SmolVLM-256M-Instruct."
@@ -82,7 +83,8 @@ class VisionLanguageModel:
         yes, no = (answer_tokens(self.tokenizer, word, name) for word in ("yes", "no"))
         self.answer_A = yes + no
         self.is_yes, self.is_no = slice(len(yes)), slice(len(yes), None)
-        self._row_of = lru_cache(maxsize=REMEMBERED)(self._row)
+        longest = len(self.frame) + LIMITS.caption_characters  # a token takes a character at least, but for rare signs
+        self._row_of = lru_cache(maxsize=rows_kept(longest))(self._row)
         self._picture_tokens = lru_cache(maxsize=REMEMBERED)(self._count_picture_tokens)
 
     @classmethod

@@ -15,8 +15,9 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from sdsdemo.errors import UserError
 from sdsdemo.models import cards, open_scorer, vlm
+from sdsdemo.models.tokenizer_checks import BYTES_PER_TOKEN, MOST_BYTES
 from sdsdemo.models.vlm_scorer import VlmScorer, in_region
-from sdsdemo.settings import Settings
+from sdsdemo.settings import LIMITS, Settings
 from sdsdemo.types import Budget, Region
 from tests import twins
 from tests.models import vlm_twins
@@ -402,3 +403,12 @@ def test_the_fingerprint_follows_what_moves_a_score(
     before = cards.fingerprint_parts(card)
     CHANGES[what](folder)
     assert cards.what_changed(before, cards.fingerprint_parts(card)) == what
+
+
+def test_the_questions_that_are_remembered_take_64_mb_at_most(scorers: dict[str, VlmScorer]) -> None:
+    model = scorers["idefics3"].model
+    longest = len(model.token_ids("#" * LIMITS.caption_characters).ids)
+    kept = model._row_of.cache_info().maxsize
+    assert kept is not None
+    assert kept > 1_000
+    assert kept * longest * BYTES_PER_TOKEN <= MOST_BYTES
