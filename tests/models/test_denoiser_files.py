@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel
 
 from sdsdemo.errors import UserError
+from sdsdemo.models import denoiser_files
 from sdsdemo.models.denoiser_files import load_exactly
 from sdsdemo.models.families import FAMILIES, load_diffusion
 from sdsdemo.models.pipelines import layout_of, read_index
@@ -86,6 +88,40 @@ def test_a_text_encoder_is_the_librarys_bit_for_bit(folder: Path) -> None:
     assert dict(found.named_buffers()).keys() == dict(expected.named_buffers()).keys()
     ids = torch.arange(1, 9)[None]
     assert torch.equal(found(ids)[0], expected(ids)[0])
+
+
+def test_no_weight_is_held_in_two_precisions_while_a_pipeline_loads(
+    folder: Path, library_loads: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stored: VAE in half, the rest in single. Run: VAE in single, the rest in half."""
+    vae = folder / "vae" / FILE
+    save_file({key: tensor.half() for key, tensor in load_file(vae).items()}, vae)
+    read: list[weakref.ref[torch.Tensor]] = []
+    held: list[int] = []
+    placed: set[int] = set()
+    read_one, put = denoiser_files._read, denoiser_files._put
+
+    def noted(*given: Any) -> torch.Tensor:
+        held.append(sum(tensor() is not None for tensor in read))
+        tensor = read_one(*given)
+        read.append(weakref.ref(tensor))
+        return tensor
+
+    def placing(module: Any, key: str, tensor: torch.Tensor) -> None:
+        placed.add(tensor.data_ptr())
+        put(module, key, tensor)
+
+    monkeypatch.setattr(denoiser_files, "_read", noted)
+    monkeypatch.setattr(denoiser_files, "_put", placing)
+    model = load_diffusion(f"diffusers:{folder}", precision="bfloat16")
+    assert library_loads == []
+    assert max(held) <= 1  # the one that was put last, until its name goes to the next
+    parts = (model.denoiser, model.vae, *model.text_encoders)
+    assert {weight.data_ptr() for part in parts for weight in part.parameters()} == placed
+    assert {weight.dtype for weight in model.vae.parameters()} == {torch.float32}
+    assert {weight.dtype for part in (model.denoiser, *model.text_encoders) for weight in part.parameters()} == {
+        torch.bfloat16
+    }
 
 
 MISFITS: dict[str, Any] = {
