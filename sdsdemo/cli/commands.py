@@ -33,6 +33,9 @@ DIRECTION = {
     "denoising": "denoising loss, lower is better",
 }
 RUNS = {True: "runs here", False: "does not run here yet"}
+IN_HALF = (
+    "The {parts} came in half precision, as they run here; with SDSDEMO_PRECISION=float32, a fetch takes the full one."
+)
 PAIRS = "Give the questions as a list of (picture, [caption, caption]) for each picture: {}."
 HANGING = ("    ", "    ")
 """Indents of the lines about a name."""
@@ -217,9 +220,12 @@ def fetch_model(workbench: Workbench, name: str, progress: Callable[[str], None]
     missing = [part for part in needed if part.download and not cards.is_downloaded(part)]
     for part in missing:
         progress(f"{part.title}: {part.size_mb / 1000:.1f} GB; an interrupted download resumes where it stopped.")
-    adapters.fetch(card)
+    use = workbench.settings
+    half = adapters.fetch(card, device=use.device, precision=use.precision)
     what = "is here now" if missing else "needs no download: its weights are here"
-    return {"model": card.name, "downloaded": [part.name for part in missing], "message": f"{card.title} {what}."}
+    said = IN_HALF.format(parts=" and ".join(half)) if half else ""
+    message = f"{card.title} {what}. {said}".strip()
+    return {"model": card.name, "downloaded": [part.name for part in missing], "message": message}
 
 
 def _opened(image: str | Path | Image) -> Opened:

@@ -71,17 +71,16 @@ def open_scorer(
     return DiffusionScorer(card, model, domain)
 
 
-def fetch(card: Card) -> None:
+def fetch(card: Card, *, device: str = "auto", precision: str = "auto") -> list[str]:
     """Download what a card needs, where it is not here yet, without loading it; a broken-off download is resumed.
 
-    Raises `UserError` for a disk that is too full, and for a download that fails.
+    Returns the parts of a pipeline that came in half precision, which is preferred where they run in half on the
+    device. Raises `UserError` for a disk that is too full, and for a download that fails.
     """
     if card.family == "sds-clip":
-        if card.base is not None:
-            fetch(cards.resolve(card.base))
-        return
+        return fetch(cards.resolve(card.base)) if card.base is not None else []
     if not card.download or cards.is_downloaded(card):
-        return
+        return []
     sources.check_disk(card.title, card.size_mb)
     if card.family == "clip":
         from sdsdemo.models.clip_files import fetch_clip
@@ -92,9 +91,13 @@ def fetch(card: Card) -> None:
 
         find_folder(card.spec, revision=card.revision, allow_download=True)
     else:
-        from sdsdemo.models.diffusion_files import find_pipeline
+        import torch
 
-        find_pipeline(card.spec, revision=card.revision, allow_download=True)
+        from sdsdemo.models.families import fetch_diffusion
+
+        where = pick_device() if device == "auto" else torch.device(device)  # a node that fetches may have no GPU
+        return fetch_diffusion(card.spec, revision=card.revision, device=where, precision=precision)
+    return []
 
 
 def pick_device(device: str = "auto") -> torch.device:

@@ -7,6 +7,7 @@ comes later is lost on compiled code. Weights, their names and copies of the mod
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,8 +27,8 @@ class Compiled:
     """The call of a module, compiled at its first use; as it was from the first failure to compile on."""
 
     def __init__(self, module: Any, name: str) -> None:
-        self._plain = module._call_impl
-        self._quick = torch.compile(module._call_impl, backend=BACKEND)
+        self._plain: Callable[..., Any] = module._call_impl
+        self._quick: Callable[..., Any] = torch.compile(module._call_impl, backend=BACKEND)
         self._name = name
         self.is_on = True
         self.works = True

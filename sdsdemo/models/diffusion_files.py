@@ -25,7 +25,7 @@ from sdsdemo.models.pipelines import (
     not_provided,
     read_index,
 )
-from sdsdemo.models.weights import choose, stem_of
+from sdsdemo.models.weights import choose, part_weights, stem_of
 
 OTHER_WEIGHTS = (
     "The weights of the {part} of {name!r} do not fit its config ({key}), and would be replaced by random ones: fetch "
@@ -35,11 +35,29 @@ NEEDS_SENTENCEPIECE = (
     "The {part} of {name!r} is a SentencePiece model, which takes two more packages to read: "
     "pip install sentencepiece protobuf."
 )
+HALVES = {torch.float16: ("fp16",), torch.bfloat16: ("bf16", "fp16")}
+"""Variants of weights for a precision, best first."""
 MISSING = "The {part} of {name!r} is missing or broken: fetch or save the model again."
 
+DtypeOf = Callable[[str], torch.dtype]
 
-def find_pipeline(spec: str, *, revision: str | None = None, allow_download: bool = False) -> tuple[Path, str]:
-    """Folder and name of a `diffusers:` spec, downloaded where that is allowed and needed. Raises `UserError`."""
+
+def in_single(kind: str) -> torch.dtype:
+    """The precision of every class of pipelines where nothing is known of the machine."""
+    return torch.float32
+
+
+def find_pipeline(
+    spec: str,
+    *,
+    revision: str | None = None,
+    allow_download: bool = False,
+    dtype_of: DtypeOf = in_single,
+) -> tuple[Path, str]:
+    """Folder and name of a `diffusers:` spec, downloaded where that is allowed and needed. Raises `UserError`.
+
+    dtype_of: the precision that a pipeline of a class runs in.
+    """
     family, rest = sources.split_spec(spec)
     if family != "diffusion":
         raise UserError(f"{spec!r} is not a diffusion model. Write one of {sources.SPECS}.")
@@ -47,15 +65,18 @@ def find_pipeline(spec: str, *, revision: str | None = None, allow_download: boo
     if not sources.is_repo(name):
         return sources.local_path(name), sources.called(name)
     wanted = asked or revision
-    files = files_to_fetch(name, wanted, allow_download)
+    files = files_to_fetch(name, wanted, allow_download, dtype_of)
     return sources.repo_folder(name, files, allow_download=allow_download, revision=wanted), name
 
 
-def files_to_fetch(repo: str, revision: str | None, allow_download: bool = True) -> list[str]:
+def files_to_fetch(
+    repo: str, revision: str | None, allow_download: bool = True, dtype_of: DtypeOf = in_single
+) -> list[str]:
     """Names and patterns of what scoring needs of a repository; its index is fetched. Raises `UserError`."""
-    index = sources.repo_folder(repo, [INDEX], allow_download=allow_download, revision=revision)
-    layout = layout_of(read_index(index, repo))
-    return [*configs(layout), *weights_in_repo(repo, layout, revision, allow_download)]
+    index = read_index(sources.repo_folder(repo, [INDEX], allow_download=allow_download, revision=revision), repo)
+    layout = layout_of(index)
+    weights = weights_in_repo(repo, layout, revision, allow_download, dtype_of(index["_class_name"]))
+    return [*configs(layout), *weights]
 
 
 def configs(layout: Layout) -> list[str]:
@@ -64,18 +85,34 @@ def configs(layout: Layout) -> list[str]:
     return [INDEX, "scheduler/*.json", *(f"{part}/*" for part in layout.tokenizers), *described]
 
 
-def weights_in_repo(repo: str, layout: Layout, revision: str | None, allow_download: bool) -> list[str]:
-    """The files of weights to fetch: in full precision where they are there, in the best variant where not.
+def weights_in_repo(
+    repo: str,
+    layout: Layout,
+    revision: str | None,
+    allow_download: bool,
+    dtype: torch.dtype = torch.float32,
+) -> list[str]:
+    """The files of weights to fetch, for a denoiser and text encoders that run in a precision, and a VAE in single.
 
-    The usual names where the repository cannot be listed: the download says then what is wrong.
+    Of each part its half precision where it runs in half, else full precision, else the best variant; what has come
+    in part is completed. The usual names where the repository cannot be listed: the download says then what is wrong.
     """
     listed = sources.repo_listing(repo, revision) if allow_download else []
     found = []
     for part in layout.with_weights:
+        halves = HALVES.get(dtype, ()) if part != "vae" else ()
         inside = [name.removeprefix(f"{part}/") for name in listed if name.startswith(f"{part}/")]
-        weights = choose(inside, stem_of(part))
-        found += [f"{part}/{file}" for file in (weights.files if weights else (f"{stem_of(part)}.safetensors",))]
+        choices = [choose(inside, stem_of(part), first) for first in (halves, ())]
+        files = [[f"{part}/{file}" for file in weights.files] for weights in choices if weights is not None]
+        begun = [names for names in files if any(sources.cached_file(repo, [name], revision) for name in names)]
+        found += (begun[-1] if begun else files[0]) if files else [f"{part}/{stem_of(part)}.safetensors"]
     return found
+
+
+def in_half(folder: Path) -> list[str]:
+    """The parts of a pipeline here whose weights are there in half precision alone."""
+    found = {part: part_weights(folder, part) for part in layout_of(read_index(folder, folder.name)).with_weights}
+    return [part for part, weights in found.items() if weights is not None and weights.variant in ("fp16", "bf16")]
 
 
 def load_part(folder: Path, part: str, named: Any, name: str, dtype: torch.dtype) -> Any:

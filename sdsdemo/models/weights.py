@@ -96,14 +96,18 @@ def clip_weights(folder: Path) -> Path | None:
     return found[0] if found else None
 
 
-def choose(names: Iterable[str], stem: str) -> PartWeights | None:
-    """Which of these file names are read as the weights `stem` of a part; None where none are."""
+def choose(names: Iterable[str], stem: str, first: Sequence[str] = ()) -> PartWeights | None:
+    """Which of these file names are read as the weights `stem` of a part; None where none are.
+
+    first: variants that go before full precision, best first.
+    """
     by_variant: dict[str, list[str]] = {}
     for name in sorted(names):
         found = NAME.fullmatch(name) or INDEX_NAME.fullmatch(name)
         if found is not None and found["stem"] == stem:
             by_variant.setdefault(_variant(found), []).append(name)
-    for variant in sorted(by_variant, key=_rank):
+    best = [variant for variant in first if variant in by_variant]
+    for variant in dict.fromkeys([*best, *sorted(by_variant, key=_rank)]):
         files = _of_one_variant(by_variant[variant], stem)
         if files:
             return PartWeights(files=files, variant=variant or None)

@@ -17,12 +17,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from sdsdemo.app.workbench import Workbench
+from sdsdemo.cli.commands import fetch_model
 from sdsdemo.errors import UserError
 from sdsdemo.models import cards, sources
 from sdsdemo.models.checkpoints import read_state
 from sdsdemo.models.clip import ClipModel
 from sdsdemo.models.delta import base_header, read_delta, write_delta
-from sdsdemo.models.diffusion_files import weights_in_repo
+from sdsdemo.models.diffusion_files import in_half, weights_in_repo
 from sdsdemo.models.families import load_diffusion
 from sdsdemo.models.pipelines import Layout
 from sdsdemo.models.remarks import remarks
@@ -293,6 +295,63 @@ def test_what_is_fetched_of_a_repository_is_what_is_read(monkeypatch: pytest.Mon
     monkeypatch.setattr(sources, "repo_listing", lambda repo, revision=None: listed)
     wanted = weights_in_repo("some/repo", Layout(), None, allow_download=True)
     assert sorted(wanted) == sorted({listed[1], listed[3], *listed[5:8]})
+
+
+LISTED = [
+    *(f"unet/diffusion_pytorch_model{variant}.safetensors" for variant in ("", ".fp16", ".bf16")),
+    *(f"vae/diffusion_pytorch_model{variant}.safetensors" for variant in ("", ".fp16")),
+    "text_encoder/model.safetensors",
+]
+
+
+@pytest.mark.parametrize(("dtype", "variant"), [("float32", ""), ("float16", ".fp16"), ("bfloat16", ".bf16")])
+def test_half_precision_is_fetched_for_what_runs_in_half(
+    dtype: str, variant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "repo_listing", lambda repo, revision=None: LISTED)
+    wanted = weights_in_repo("some/repo", Layout(), None, True, getattr(torch, dtype))
+    unet, vae, text = (f"{part}/{stem_of(part)}{{}}.safetensors" for part in ("unet", "vae", "text_encoder"))
+    assert sorted(wanted) == sorted([unet.format(variant), vae.format(""), text.format("")])
+
+
+def test_a_download_that_has_begun_goes_on_in_its_own_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    shards = [f"unet/diffusion_pytorch_model-0000{k}-of-00002.safetensors" for k in (1, 2)]
+    index = "unet/diffusion_pytorch_model.safetensors.index.json"
+    monkeypatch.setattr(sources, "repo_listing", lambda repo, revision=None: [*shards, index, *LISTED[1:]])
+    monkeypatch.setattr(sources, "cached_file", lambda repo, names, revision=None: names[0] in shards[:1] or None)
+    wanted = weights_in_repo("some/repo", Layout(), None, True, torch.float16)
+    assert {name for name in wanted if name.startswith("unet/")} == {*shards, index}
+
+
+@pytest.mark.parametrize(("precision", "half"), [("float16", ["unet", "text_encoder"]), ("float32", [])])
+def test_a_fetch_says_which_parts_came_in_half_and_they_load(
+    precision: str, half: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The Hub is a folder with both precisions of each part, of which what is asked for is copied."""
+    remote, local = twins.sd_folder(tmp_path / "remote"), tmp_path / "local"
+    for part in PARTS:
+        path = remote / part / f"{stem_of(part)}.safetensors"
+        state = {key: tensor.half() for key, tensor in load_file(path).items()}
+        save_file(state, path.with_suffix(".fp16.safetensors"))
+
+    def download(repo: str, *, allow_patterns: list[str], **_: object) -> str:
+        found = [path for path in remote.rglob("*") if path.is_file()]
+        for path in (path for path in found if any(path.relative_to(remote).match(one) for one in allow_patterns)):
+            place = local / path.relative_to(remote)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, place)
+        return str(local)
+
+    listed = [str(path.relative_to(remote)) for path in remote.rglob("*.*")]
+    monkeypatch.setattr(sources, "repo_listing", lambda repo, revision=None: listed)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    workbench = Workbench(Settings.from_environment({"SDSDEMO_DEVICE": "cuda", "SDSDEMO_PRECISION": precision}))
+    said = fetch_model(workbench, "sd-v1-4", lambda line: None)["message"]
+    assert ("came in half precision" in said) is bool(half)
+    assert all(part in said for part in half)
+    assert in_half(local) == half
+    assert len(list(local.rglob("*.safetensors"))) == len(PARTS)
+    load_diffusion(f"diffusers:{local}")
 
 
 def test_pickled_weights_of_a_pipeline_are_refused_with_the_cure(tmp_path: Path) -> None:

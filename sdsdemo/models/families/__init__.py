@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from sdsdemo.models.diffusion import LatentDiffusion
-from sdsdemo.models.diffusion_files import find_pipeline
+from sdsdemo.models.diffusion_files import find_pipeline, in_half
 from sdsdemo.models.families.flux2_klein import Flux2Klein
 from sdsdemo.models.families.lumina2 import Lumina2
 from sdsdemo.models.families.pixart import PixArtAlpha, PixArtSigma
@@ -16,6 +17,7 @@ from sdsdemo.models.families.sd3 import StableDiffusion3
 from sdsdemo.models.families.sdxl import StableDiffusionXL
 from sdsdemo.models.families.z_image import ZImage
 from sdsdemo.models.pipelines import read_index
+from sdsdemo.models.precision import LARGE, pick_precision
 from sdsdemo.settings import AUTO
 
 FAMILIES: dict[str, type[LatentDiffusion]] = {
@@ -44,9 +46,24 @@ def load_diffusion(
 
     Raises `UserError` for weights that are not here or broken, and for a pipeline of a family that is not supported.
     """
-    folder, name = find_pipeline(spec, revision=revision, allow_download=allow_download)
+    dtype_of = _precision_of(torch.device(device), precision)
+    folder, name = find_pipeline(spec, revision=revision, allow_download=allow_download, dtype_of=dtype_of)
     family = FAMILIES[read_index(folder, name)["_class_name"]]
     return family.from_folder(folder, name=name, device=device, precision=precision)
+
+
+def fetch_diffusion(spec: str, *, revision: str | None, device: torch.device, precision: str) -> list[str]:
+    """Downloads what a `diffusers:` spec needs to run on a device, which need not be here, without loading it.
+
+    Returns the parts that are there in half precision alone. Raises `UserError` for a download that fails.
+    """
+    dtype_of = _precision_of(device, precision)
+    return in_half(find_pipeline(spec, revision=revision, allow_download=True, dtype_of=dtype_of)[0])
+
+
+def _precision_of(device: torch.device, precision: str) -> Callable[[str], torch.dtype]:
+    """The precision that a pipeline of a class runs in. Those that are downloaded are large."""
+    return lambda kind: pick_precision(precision, device, LARGE + 1, FAMILIES[kind].GPU_PRECISION)
 
 
 def from_pipeline(pipeline: Any, *, device: torch.device | str = "cpu", precision: str = AUTO) -> LatentDiffusion:
