@@ -56,4 +56,7 @@ def compile_calls(module: Any, name: str) -> Compiled:
 
 
 def _first_line(error: Exception) -> str:
+    """Of what the compiler said, within what torch makes of it."""
+    while isinstance(inner := getattr(error, "inner_exception", None), Exception):
+        error = inner
     return " ".join((str(error).strip() or type(error).__name__).split("\n")[0].split())[:LONGEST_REASON]
