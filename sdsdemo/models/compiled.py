@@ -40,7 +40,7 @@ class Compiled:
         try:
             return self._quick(*given, **named)
         except Exception as error:  # what compilers that are missing or broken raise is an open set
-            if isinstance(error, RuntimeError) and is_out_of_memory(error):
+            if is_out_of_memory(error):
                 raise
             answer = self._plain(*given, **named)  # an error of the module itself comes again, and is none of ours
             self.works = False
