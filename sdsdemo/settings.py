@@ -188,11 +188,7 @@ VARIABLES = (
         default=AUTO,
         meaning="float32, bfloat16, float16 or auto: half on a GPU, bfloat16 for large models on CPUs that have it.",
     ),
-    Variable(
-        name="SDSDEMO_COMPILE",
-        default="off",
-        meaning="on: denoisers score through torch.compile, which takes a C++ compiler and up to minutes at first.",
-    ),
+    Variable(name="SDSDEMO_COMPILE", default="off", meaning="on: denoisers score through torch.compile."),
     Variable(
         name="SDSDEMO_RUNS",
         default="runs",
@@ -231,7 +227,6 @@ class Settings:
     precision: str = AUTO
     """A member of `PRECISION_CHOICES`, for denoisers and their text encoders."""
     compiles: bool = False
-    """Whether denoisers score through `torch.compile`."""
     training: str = "auto"
     """on, off or auto."""
     in_space: bool = False

@@ -19,12 +19,7 @@ NO_GPU = "SDSDEMO_DEVICE asks for {device}, which this machine or this build of 
 
 
 def open_scorer(
-    card: Card,
-    *,
-    device: str = "auto",
-    precision: str = "auto",
-    compiles: bool = False,
-    allow_download: bool = False,
+    card: Card, *, device: str = "auto", precision: str = "auto", compiles: bool = False, allow_download: bool = False
 ) -> Scorer:
     """Load the model of a card: seconds for Mini, longer for a real one, longer still where it must be downloaded.
 
