@@ -46,6 +46,7 @@ OWNERS = {
     "plotly": ("evaluation/loss_charts.py",),
     "matplotlib": ("evaluation/figures.py",),
     "accelerate": ("runtime/distributed.py", "models/denoiser_files.py", "models/random_weights.py"),
+    "trackio": ("finetuning/tracking.py",),
     "filelock": ("runtime/files.py",),
     "pydantic": ("runtime/shapes.py",),
     "scipy": ("core/intervals.py", "core/maps.py", "models/domain.py"),

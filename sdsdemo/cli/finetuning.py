@@ -10,7 +10,7 @@ from typing import Any
 
 from sdsdemo.cli.output import Verbs, note, progress, show, verb
 from sdsdemo.errors import UserError
-from sdsdemo.finetuning import elsewhere
+from sdsdemo.finetuning import elsewhere, tracking
 from sdsdemo.finetuning.recipe import PRESET_WORDS, USUAL_PRESET, Recipe, cli_flag, from_preset, headings
 from sdsdemo.models import cards
 
@@ -33,6 +33,8 @@ def add_finetune(verbs: Verbs) -> None:
     )
     says = "without training, print the full recipe as JSON, or the commands that run it on another machine"
     tune.add_argument("--show", nargs="?", const="recipe", choices=SHOWN, help=f"{says}: {', '.join(SHOWN)}")
+    tracked = "also log losses, gradient and evaluations with this tracker, once it is installed: "
+    tune.add_argument("--track", choices=tracking.TRACKERS, help=tracked + ", ".join(tracking.TRACKERS))
     for heading, settings in headings().items():
         group = tune.add_argument_group(heading)
         for setting in settings:
@@ -74,6 +76,7 @@ def _finetune(asked: argparse.Namespace) -> int:
         return 0
     if asked.out is None:
         raise UserError("Name a folder for the run with --out.")
+    module = None if asked.track is None else tracking.find(asked.track)
     from sdsdemo.app.workbench import Workbench
 
     workbench = Workbench()
@@ -81,7 +84,9 @@ def _finetune(asked: argparse.Namespace) -> int:
         workbench.card(name)  # refuse an unknown one before loading anything heavy
     from sdsdemo.finetuning.console_report import as_text, run_in_shell
 
-    record = run_in_shell(recipe, asked.out, workbench=workbench, resume=asked.resume, progress=progress, note=note)
+    tracker = None if module is None else tracking.Tracker(module, recipe, asked.out, note)
+    says: Any = {"progress": progress, "note": note, "tracker": tracker}
+    record = run_in_shell(recipe, asked.out, workbench=workbench, resume=asked.resume, **says)
     if record is None:
         return 0
     if record["state"] == "failed" and not asked.json:

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from sdsdemo.finetuning.recipe import MINI, Recipe
 from sdsdemo.finetuning.run import finetune
 from sdsdemo.finetuning.run_folder import FineTuningFolder
 from sdsdemo.finetuning.setup import Models
+from sdsdemo.finetuning.tracking import Tracker
 from sdsdemo.runtime import distributed
 
 EVERY = 1.0
@@ -39,16 +40,23 @@ def run_in_shell(
     resume: bool,
     progress: Callable[[str], None],
     note: Callable[[str], None],
+    tracker: Tracker | None = None,
 ) -> Mapping[str, Any] | None:
     """Runs a recipe with a live progress line; Ctrl-C stops it and saves. Returns the record; None outside the main
-    process. Raises `UserError` for anything the user must fix first.
+    process, which alone tells the tracker. Raises `UserError` for anything the user must fix first.
     """
     processes = distributed.find()
     say = note if processes.is_main else _silent
     line = _Line(recipe.steps, progress if processes.is_main else _silent)
     record: Mapping[str, Any] | None = None
-    with _stopping_on_interrupt(FineTuningFolder(out), say):
+    tracker = tracker if processes.is_main else None
+    with ExitStack() as stack:
+        stack.enter_context(_stopping_on_interrupt(FineTuningFolder(out), say))
+        if tracker is not None:
+            stack.callback(tracker.close)
         for event in finetune(recipe, out, workbench=workbench, resume=resume, processes=processes):
+            if tracker is not None:
+                tracker.hear(event)
             if isinstance(event, Notice):
                 say(event.text)
             elif isinstance(event, Evaluated):

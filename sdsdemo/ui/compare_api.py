@@ -1,4 +1,7 @@
-"""The page's only public endpoint, `/score`: one picture, two or more captions, every model named."""
+"""The page's only public endpoint, `/score`: one picture, two or more captions, every model named.
+
+Its fields are hidden components, since `gr.api` passes a picture on unchecked where a request leaves out its `meta`.
+"""
 
 from __future__ import annotations
 

@@ -164,10 +164,12 @@ def test_a_raw_request_for_too_many_timesteps_is_refused_at_every_door(served, p
         assert "site-packages" not in reply
 
 
-def test_a_path_on_the_server_is_no_picture(served):
+@pytest.mark.parametrize("image", [{"meta": {"_type": "gradio.FileData"}}, {}], ids=["marked", "bare"])
+@pytest.mark.parametrize("path", [__file__, "/etc/passwd"])
+def test_a_path_on_the_server_is_no_picture(served, image, path):
     config = httpx.get(served.address + "config").json()
     door = next(door for door in config["dependencies"] if door["api_name"] == "score")
-    reply = _raw(served.address, config, door, {"path": __file__, "meta": {"_type": "gradio.FileData"}}, timesteps=4)
+    reply = _raw(served.address, config, door, image | {"path": path}, timesteps=4)
     assert json.loads(reply)["success"] is False
 
 
