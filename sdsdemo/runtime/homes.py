@@ -52,6 +52,7 @@ def users_folder(parent: Path | None = None) -> Path:
     """
     parent = parent or Path(tempfile.gettempdir())
     folder = parent / f"sdsdemo-{_user()}"
+    parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     if _is_ours(folder):

@@ -154,7 +154,7 @@ def test_what_can_be_written_is_tried(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_the_environment_is_what_the_user_set_and_else_ours(tmp_path: Path) -> None:
-    environment = {"GRADIO_TEMP_DIR": str(tmp_path), "GRADIO_SERVER_NAME": "1.2.3.4"}
+    environment = {"GRADIO_TEMP_DIR": str(tmp_path / "not" / "there" / "yet"), "GRADIO_SERVER_NAME": "1.2.3.4"}
     folder = server_environment.prepare(environment)
     assert folder.is_relative_to(tmp_path)
     assert environment["GRADIO_TEMP_DIR"] == str(folder)

@@ -157,7 +157,8 @@ def test_two_visitors_at_once_each_get_their_own_answer(page: Page, browser: Bro
 
 def test_a_reload_in_the_middle_of_a_run_leaves_a_page_that_answers(page: Page) -> None:
     ask(page, "a red star", "a blue circle")
-    page.reload()
+    with page.expect_response(lambda answer: "/run/predict" in answer.url):  # the form of the address has come
+        page.reload()
     page.locator("#tabs").wait_for()
     expect(page.locator(VERDICTS)).to_have_count(3)
     ask(page, "a green house", "a black ring")
