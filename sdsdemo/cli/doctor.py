@@ -112,10 +112,20 @@ def as_text(found: Mapping[str, Any], width: int) -> str:
 
 def as_report(found: Mapping[str, Any]) -> str:
     """The report in Markdown, to paste into an issue: folders of the user are named `~`, the project's own `.`."""
-    text = as_text(found, REPORT_WIDTH)
+    return f"```text\nsdsdemo {__version__}\n\n{as_text(_without_folders(found), REPORT_WIDTH)}\n```"
+
+
+def _without_folders(found: Any) -> Any:
+    """The same values; in texts, the project's folder is `.` and the user's `~`."""
+    if isinstance(found, Mapping):
+        return {name: _without_folders(value) for name, value in found.items()}
+    if isinstance(found, list | tuple):
+        return [_without_folders(value) for value in found]
+    if not isinstance(found, str):
+        return found
     for place, name in ((str(ROOT), "."), (os.path.expanduser("~"), "~")):
-        text = text.replace(place, name) if len(place) > 1 else text
-    return f"```text\nsdsdemo {__version__}\n\n{text}\n```"
+        found = found.replace(place, name) if len(place) > 1 else found
+    return found
 
 
 def _card(workbench: Workbench, card: Any) -> dict[str, Any]:

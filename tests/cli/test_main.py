@@ -232,13 +232,13 @@ def test_a_report_for_an_issue_names_no_folder_of_the_users(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret_value")
-    monkeypatch.setenv("HOME", str(tmp_path / "somebody"))
-    monkeypatch.setenv("SDSDEMO_CACHE", str(tmp_path / "somebody" / "cache"))
+    monkeypatch.setenv("HOME", str(tmp_path / "ada-lovelace"))
+    monkeypatch.setenv("SDSDEMO_CACHE", str(tmp_path / "ada-lovelace" / "cache"))
     status, out, _ = said(capsys, "doctor", "--report")
     assert status == 0
     assert out.startswith("```text\nsdsdemo ")
     assert "~/cache" in out
-    for secret in ("hf_secret", "somebody", str(ROOT)):
+    for secret in ("hf_secret", "ada-lovelace", str(ROOT)):
         assert secret not in out
 
 
