@@ -19,8 +19,8 @@ from gradio_client import Client, handle_file
 
 from sdsdemo.settings import ASSETS, ROOT
 
-ON_REQUEST = ("spacy", "spaces")
-"""Asked for, with a sentence, only by who reads the order sets of ARO."""
+ON_REQUEST = ("spacy", "spaces", "trackio")
+"""Asked for, with a sentence, only by who needs it: the order sets of ARO, ZeroGPU, `--track`."""
 PROVIDED_BY = {
     "open_clip": "open_clip_torch",
     "fsspec": "datasets",
