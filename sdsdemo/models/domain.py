@@ -148,18 +148,20 @@ def _distances(pixels: np.ndarray, background: np.ndarray, look: Look) -> tuple[
     Most pixels have a known colour, and a blend is no farther than its ends: lines are measured for the rest alone.
     """
     colours = np.array(look.colours, dtype=np.float32)
-    pure = np.stack([_far(pixels, colour) for colour in colours]).min(axis=0)
-    ends = [*colours, background]
-    lines = [(a, b) for k, a in enumerate(ends) for b in ends[k + 1 :]]
+    pure = _far(pixels[:, None], colours).min(axis=1)
+    ends = np.stack([*colours, background])
+    first, second = np.triu_indices(len(ends), 1)
     blended, rest = pure.copy(), pure > look.colour_within
-    blended[rest] = np.stack([_far_from_line(pixels[rest], a, b) for a, b in lines]).min(axis=0)
+    blended[rest] = _far_from_lines(pixels[rest], ends[first], ends[second]).min(axis=1)
     return pure, blended
 
 
-def _far_from_line(pixels: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    along = end - start
-    share = np.clip((pixels - start) @ along / (along @ along), 0, 1)
-    distance: np.ndarray = np.abs(pixels - start - share[:, None] * along).max(axis=-1)
+def _far_from_lines(pixels: np.ndarray, start_L: np.ndarray, end_L: np.ndarray) -> np.ndarray:
+    """Of each pixel to each line, [P, L]."""
+    along_L = end_L - start_L
+    from_start = pixels[:, None] - start_L
+    share = np.clip((from_start * along_L).sum(axis=-1) / (along_L**2).sum(axis=-1), 0, 1)
+    distance: np.ndarray = np.abs(from_start - share[..., None] * along_L).max(axis=-1)
     return distance
 
 

@@ -80,6 +80,8 @@ def test_own_scene_is_drawn_edited_scored_and_shared(visit):
     expect(page.locator("#scene-truth .right")).to_have_count(1)
     page.locator("#score-changes").click()
     expect(page.locator(".word-changes[aria-busy=false] .counts tbody tr")).to_have_count(3)
+    expect(page.locator("#answer .asked")).to_contain_text("a green star")
+    expect(page.locator("#result.stale")).to_have_count(0)
     page.reload()
     expect(page.locator("#scene-truth .truth")).to_be_visible()
     expect(page).to_have_url(re.compile(re.escape(moved)))

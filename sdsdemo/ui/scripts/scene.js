@@ -119,7 +119,7 @@ function edit(what) {
 }
 function show() {
   document.body.classList.add('drawing');
-  part('.stage').scrollIntoView({block: 'nearest'});
+  part('.stage').scrollIntoView({block: 'center'}); // also ends a smooth scroll to an answer
 }
 function close() {
   document.body.classList.remove('drawing');
