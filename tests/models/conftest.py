@@ -1,0 +1,21 @@
+"""Twins of diffusion pipelines, written once a session."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests import twins
+
+
+@pytest.fixture(scope="session")
+def diffusion_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The three twins by name."""
+    root = tmp_path_factory.mktemp("twins")
+    shifted = {"scaling_factor": 0.3, "shift_factor": 0.1}
+    return {
+        "epsilon": twins.sd_folder(root / "epsilon"),
+        "v_prediction": twins.sd_folder(root / "v", prediction="v_prediction", **shifted),
+        "mini": twins.mini_folder(root / "mini"),
+    }
