@@ -14,7 +14,7 @@ from sdsdemo.app.sharing import GONE, TUNED, shared_name
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError
 from sdsdemo.settings import Settings
-from tests.app.test_jobs import QUICK, Trainer, over, until
+from tests.app.trainer import QUICK, Trainer, over, until
 
 
 def server(root: Path) -> tuple[Jobs, RunRegistry, SharedRuns]:

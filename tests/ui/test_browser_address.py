@@ -17,7 +17,7 @@ from sdsdemo.app.sharing import shared_name
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.settings import Settings
 from sdsdemo.ui.run_estimate import RunEstimates
-from tests.app.test_jobs import Trainer
+from tests.app.trainer import Trainer
 from tests.conftest import WAIT_MS, free_port
 from tests.pictures import foreign_pictures
 

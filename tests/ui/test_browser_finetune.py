@@ -27,7 +27,7 @@ from sdsdemo.settings import Settings
 from sdsdemo.ui.finetune_html import NOTHING, STATES
 from sdsdemo.ui.run_estimate import RunEstimates
 from tests import forks
-from tests.app.test_jobs import Trainer
+from tests.app.trainer import Trainer
 from tests.conftest import WAIT_MS, free_port
 from tests.late import asked_by, held_back
 from tests.ui.accessibility import faults

@@ -27,7 +27,7 @@ from sdsdemo.settings import Settings
 from sdsdemo.ui import finetune_html, training_curves
 from sdsdemo.ui.recipe_form import ADVANCED, LABELS, PLAIN, in_page_words, recipe_of
 from sdsdemo.ui.watched_pictures import examples_of, right_pictures, watched_pictures
-from tests.app.test_jobs import Trainer
+from tests.app.trainer import Trainer
 from tests.fakes import fake_scorer
 
 QUICK = PRESETS["quick"]
