@@ -18,8 +18,8 @@ from typing import Any
 
 FORKS = get_context("forkserver")
 FORKS.set_forkserver_preload(
-    ["torch", "accelerate", "open_clip", "diffusers", "gradio", "sdsdemo.models.clip",
-     "sdsdemo.models.diffusion_scorer", "sdsdemo.finetuning.run", "sdsdemo.ui.page", "tests.finetuning.test_objectives"]
+    ["pytest", "torch", "accelerate", "open_clip", "diffusers", "gradio", "sdsdemo.models.clip",
+     "sdsdemo.models.diffusion_scorer", "sdsdemo.finetuning.run", "sdsdemo.ui.page", "tests.finetuning.tiny_teacher"]
 )  # fmt: skip
 
 

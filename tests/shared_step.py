@@ -24,7 +24,7 @@ from sdsdemo.finetuning.run import finetune
 from sdsdemo.finetuning.run_folder import FineTuningFolder
 from sdsdemo.runtime import distributed
 from sdsdemo.settings import Settings
-from tests.finetuning.test_objectives import SIZE, Drawn, TinyTeacher, student
+from tests.finetuning.tiny_teacher import SIZE, Drawn, TinyTeacher, student
 
 NOT_PARTED = 3
 
