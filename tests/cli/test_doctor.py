@@ -1,0 +1,73 @@
+"""`doctor`: every variable, limit and model in sentences that fit the terminal, and no secret."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from sdsdemo.settings import FINETUNING, LIMITS, ROOT, VARIABLES
+from tests.cli.shell import said
+
+
+def test_doctor_names_every_variable_limit_and_model_and_never_a_token(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret_value")
+    status, out, _ = said(capsys, "doctor")
+    found = json.loads(said(capsys, "doctor", "--json")[1])
+    assert status == 0
+    assert found["hub_token"] is True
+    assert "hf_secret" not in out + json.dumps(found)
+    assert {v["name"] for v in found["variables"]} == {v.name for v in VARIABLES}
+    assert found["limits"]["image_bytes"] == LIMITS.image_bytes
+    for word in ("Python", "Shipped weights", "What to do", *(v.name for v in VARIABLES)):
+        assert word in out
+
+
+def test_a_report_for_an_issue_names_no_folder_of_the_users(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret_value")
+    monkeypatch.setenv("HOME", str(tmp_path / "ada-lovelace"))
+    monkeypatch.setenv("SDSDEMO_CACHE", str(tmp_path / "ada-lovelace" / "cache"))
+    status, out, _ = said(capsys, "doctor", "--report")
+    assert status == 0
+    assert out.startswith("```text\nsdsdemo ")
+    assert "~/cache" in out
+    for secret in ("hf_secret", "ada-lovelace", str(ROOT)):
+        assert secret not in out
+
+
+def test_doctor_says_each_limit_in_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    block = said(capsys, "doctor")[1].split("\nLimits\n")[1].split("\n\n")[0]
+    sentences = " ".join(block.split()).split(". ")
+    limits = asdict(LIMITS) | FINETUNING.of_the_page
+    assert len(sentences) == len(limits)
+    for sentence, (name, value) in zip(sentences, limits.items(), strict=True):
+        shown = ", ".join(value) if isinstance(value, tuple) else f"{value:,}"
+        assert shown in sentence, name
+        assert len(sentence.split()) > 4
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_doctor_is_wrapped_to_the_terminal_and_nothing_is_cut(
+    columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("SDSDEMO_MODELS", "mini-clip,clip-vit-b-32")
+    out = said(capsys, "doctor")[1]
+    assert max(map(len, out.splitlines())) <= columns
+    found = json.loads(said(capsys, "doctor", "--json")[1])
+    words = " ".join(out.split())
+    for sentence in (*found["advice"], *(v["meaning"] for v in found["variables"])):
+        assert " ".join(sentence.split()) in words
+
+
+def test_doctor_says_what_to_do_about_missing_weights(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SDSDEMO_MODELS", "mini-clip,clip-vit-b-32")
+    assert "fetch clip-vit-b-32" in said(capsys, "doctor")[1].split("What to do")[1]
