@@ -20,6 +20,7 @@ from sdsdemo.ui.run_estimate import RunEstimates
 from tests.app.trainer import Trainer
 from tests.conftest import WAIT_MS, free_port
 from tests.pictures import foreign_pictures
+from tests.ui.compare_page import caption
 
 pytestmark = pytest.mark.browser
 COUNT = "#browse-count .count"
@@ -61,10 +62,6 @@ def elsewhere(browser: Browser, url: str) -> Page:
     page.set_default_timeout(WAIT_MS)
     page.goto(url)
     return page
-
-
-def caption(page: Page, letter: str):
-    return page.locator(f"#caption-{letter} textarea")
 
 
 def tab(page: Page, name: str) -> None:

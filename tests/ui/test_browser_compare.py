@@ -10,16 +10,10 @@ import pytest
 pytest.importorskip("playwright", reason="the browser tests need requirements-dev.txt")
 from playwright.sync_api import Page, expect
 
-from tests.late import held_back, slow
+from tests.ui.compare_page import VERDICTS, caption
 
 pytestmark = pytest.mark.browser
-
 ROWS = "#answer .model-row"
-VERDICTS = "#answer .verdict"
-
-
-def caption(page: Page, letter: str):
-    return page.locator(f"#caption-{letter} textarea")
 
 
 def test_the_page_opens_with_an_answer_and_asks_no_other_site(visit, served):
@@ -105,17 +99,6 @@ def test_a_non_picture_is_refused_without_a_server_path(visit, tmp_path: Path):
     expect(page.get_by_test_id("toast-body")).to_have_count(0)
 
 
-def test_a_slow_network_never_checks_an_earlier_picture(visit, tmp_path: Path):
-    page = visit().page
-    wrong = tmp_path / "holiday.jpg"
-    wrong.write_text("this is not a picture")
-    page.route("**/gradio_api/run/**", lambda route: (page.wait_for_timeout(1_500), route.continue_()))
-    page.get_by_role("button", name="Remove Image").click()
-    page.locator("#picture input[type=file]").set_input_files(wrong)
-    expect(page.locator("#message [role=alert]")).to_be_visible()
-    page.unroute_all(behavior="wait")
-
-
 def test_cleaned_text_is_shown_beside_the_answer_and_is_no_alarm(visit):
     page = visit().page
     caption(page, "a").fill("a red square &amp; a blue one")
@@ -148,68 +131,10 @@ def test_the_timestep_range_is_checked_and_kept_in_the_address(visit):
     expect(page.locator("#message [role=alert]")).to_have_count(0)
 
 
-def test_an_answer_to_captions_edited_meanwhile_stays_marked_as_old(visit, served):
-    page = visit().page
-    with slow(served.workbench, "asked"):
-        press(page, "asked")
-        expect(page.locator("#answer .asked")).to_contain_text("asked")
-        caption(page, "b").fill("edited since")
-        expect(page.locator("#result.stale")).to_be_visible()
-    expect(page.locator(VERDICTS)).to_have_count(3)
-    page.wait_for_timeout(300)
-    expect(page.locator("#result.stale")).to_be_visible()
-    page.locator("#score").click()
-    expect(page.locator("#answer .asked")).to_contain_text("edited since")
-    expect(page.locator(VERDICTS)).to_have_count(3)
-    expect(page.locator("#result.stale")).to_have_count(0)
-
-
 def test_a_bad_setting_of_an_address_is_said_above_the_tabs(visit):
     page = visit("?tab=compare&example=green-red&timesteps=2&noises=9999").page
     expect(page.locator(VERDICTS)).to_have_count(3)
     expect(page.locator("#link-message")).to_contain_text("Noise draws must be from 1 to 16")
-
-
-def press(page, text):
-    caption(page, "a").fill(text)
-    page.locator("#score").click()
-
-
-def test_of_two_presses_the_later_one_is_answered(visit, served):
-    page = visit().page
-    with slow(served.workbench, "the older one"):
-        press(page, "the older one")
-        expect(page.locator("#answer .asked")).to_contain_text("the older one")
-        press(page, "the newer one")
-        expect(page.locator("#answer .asked")).to_contain_text("the newer one")
-        expect(page.locator(VERDICTS)).to_have_count(3)
-    page.wait_for_timeout(500)
-    expect(page.locator("#answer .asked")).to_contain_text("the newer one")
-    expect(page.locator(VERDICTS)).to_have_count(3)
-
-
-def test_a_press_that_the_network_brings_late_changes_nothing(visit):
-    page = visit().page
-    let_go = held_back(page, "the older one", before=True)
-    press(page, "the older one")
-    press(page, "the newer one")
-    expect(page.locator("#answer .asked")).to_contain_text("the newer one")
-    let_go()
-    expect(page.locator("#answer .asked")).to_contain_text("the newer one")
-    expect(page.locator(VERDICTS)).to_have_count(3)
-
-
-def test_an_example_clicked_while_an_answer_is_due_is_answered(visit, served):
-    page = visit().page
-    with slow(served.workbench, "the older one"):
-        press(page, "the older one")
-        expect(page.locator("#answer .asked")).to_contain_text("the older one")
-        page.locator("#examples button").nth(1).click()
-        expect(page.locator("#answer .asked")).to_contain_text("a green square")
-        expect(page.locator(VERDICTS)).to_have_count(3)
-    page.wait_for_timeout(500)
-    expect(page.locator("#answer .asked")).to_contain_text("a green square")
-    expect(page.locator(VERDICTS)).to_have_count(3)
 
 
 def test_opening_the_settings_is_no_change_and_editing_one_is(visit):
@@ -223,31 +148,6 @@ def test_opening_the_settings_is_no_change_and_editing_one_is(visit):
     page.get_by_label("Seed").fill("7")
     page.keyboard.press("Tab")
     expect(page.locator("#result.stale")).to_have_count(1)
-
-
-def test_a_refusal_stays_while_the_answer_before_it_comes(visit, served):
-    page = visit().page
-    with slow(served.workbench, "the older one"):
-        press(page, "the older one")
-        expect(page.locator("#answer .asked")).to_contain_text("the older one")
-        press(page, "")
-        expect(page.locator("#message [role=alert]")).to_be_visible()
-    expect(page.locator(VERDICTS)).to_have_count(3)
-    expect(page.locator("#message [role=alert]")).to_be_visible()
-
-
-@pytest.mark.parametrize("before", [False, True], ids=["answer", "request"])
-def test_of_two_examples_the_one_clicked_last_is_answered(visit, before):
-    page = visit("?tab=compare&a=one&b=two").page
-    expect(caption(page, "b")).to_have_value("two")
-    let_go = held_back(page, '"event_data":{"index":0', before=before)
-    page.locator("#examples button").nth(0).click()
-    page.locator("#examples button").nth(1).click()
-    expect(page.locator("#answer .asked")).to_contain_text("a green square")
-    let_go()
-    expect(caption(page, "a")).to_have_value("a red square left of a green square")
-    expect(page.locator("#answer .asked")).to_contain_text("a green square")
-    expect(page.locator(VERDICTS)).to_have_count(3)
 
 
 def test_an_address_without_a_picture_fills_in_the_captions(visit):
@@ -270,98 +170,6 @@ def test_the_copied_link_reopens_the_example_and_files_hold_the_scores(visit, se
 def test_the_address_of_a_tab_opens_that_tab(visit):
     page = visit("?tab=about").page
     expect(page.locator("#about h2").first).to_be_visible()
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_shows_everything_without_scrolling_sideways(visit, scheme):
-    page = visit(viewport={"width": 390, "height": 844}, color_scheme=scheme).page
-    expect(page.locator("#loss-chart .js-plotly-plot .scatterlayer")).to_be_visible()
-    page.locator("#settings > button").click()
-    expect(page.get_by_label("Seed")).to_be_visible()
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    page.locator("#examples button").nth(1).click()
-    expect(page.locator("#answer .asked")).to_contain_text("a green square left of a red square")
-    expect(page.locator("#result.stale")).to_have_count(0)
-    page.locator("#denoising .play").click()
-    expect(page.locator("#denoising .play")).to_have_text("❚❚")
-    page.locator("#scene [data-do=open]").click()
-    expect(page.locator("#scene .stage [data-object]").first).to_be_in_viewport()
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    page.get_by_role("tab", name="How it works").click()
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    expect(page.locator("footer .divider").first).to_be_hidden()
-    expect(page.locator(".gradio-container > .main")).to_have_css("padding-left", "16px")
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_text_of_the_charts_is_readable_on_the_page_s_own_background(visit, scheme):
-    page = visit(color_scheme=scheme).page
-    text = page.locator("#difference-chart .js-plotly-plot .xtitle")
-    expect(text).to_be_visible()
-    ink = text.evaluate("node => getComputedStyle(node).fill")
-    paper = page.locator("body").evaluate("node => getComputedStyle(node).backgroundColor")
-    background = page.locator("#difference-chart .main-svg").first.evaluate("node => getComputedStyle(node).background")
-    assert "rgba(0, 0, 0, 0)" in background
-    assert contrast(ink, paper) >= 4.5
-
-
-def test_everything_can_be_reached_by_keyboard_and_has_a_name(visit):
-    page = visit().page
-    for name in ("Swap A and B", "Score", "Copy link"):
-        expect(page.get_by_role("button", name=name, exact=True)).to_be_visible()
-    expect(page.get_by_label("Caption A")).to_be_visible()
-    expect(page.get_by_role("heading", level=1)).to_have_count(1)
-
-
-def tab_to(page: Page, selector: str) -> None:
-    """Presses Tab until the focus is there, and checks that it can be seen."""
-    for _ in range(120):
-        page.keyboard.press("Tab")
-        if page.evaluate("selector => document.activeElement.matches(selector)", selector):
-            width = page.evaluate("parseFloat(getComputedStyle(document.activeElement).outlineWidth)")
-            assert width >= 2, f"the focus on {selector} is not seen"
-            return
-    pytest.fail(f"Tab does not reach {selector}")
-
-
-def test_compare_is_used_by_keyboard_alone(visit):
-    page = visit(color_scheme="dark").page
-    expect(page.locator("#loss-chart .js-plotly-plot .scatterlayer")).to_be_visible()
-    tab_to(page, "#examples .thumbnail-item")
-    page.keyboard.press("Tab")
-    page.keyboard.press("Enter")
-    expect(caption(page, "a")).to_have_value("a red square left of a green square")
-    tab_to(page, "#scene [data-do=open]")
-    page.keyboard.press("Enter")
-    expect(page.locator("#scene .stage [data-object]").first).to_be_visible()
-    before = page.locator("#scene .scene").get_attribute("data-scene")
-    tab_to(page, "#scene .stage [data-object]")
-    page.keyboard.press("ArrowDown")
-    assert page.locator("#scene .scene").get_attribute("data-scene") != before
-    tab_to(page, "#caption-b textarea")
-    page.keyboard.type(" and a moon")
-    page.keyboard.press("Enter")
-    expect(page.locator("#answer .asked")).to_contain_text("and a moon")
-    expect(page.locator("#result.stale")).to_have_count(0)
-    tab_to(page, "#denoising input[type=range]")
-    shown = page.locator("#denoising output").inner_text()
-    page.keyboard.press("ArrowLeft")
-    expect(page.locator("#denoising output")).not_to_have_text(shown)
-    tab_to(page, "#score-changes")
-    page.keyboard.press("Enter")
-    expect(page.locator("#changes :is(.word-changes[aria-busy=false], .message)")).to_be_visible()
-
-
-def contrast(first: str, second: str) -> float:
-    """WCAG 2 contrast ratio of two CSS colours."""
-    light, dark = sorted((_luminance(first), _luminance(second)), reverse=True)
-    return (light + 0.05) / (dark + 0.05)
-
-
-def _luminance(colour: str) -> float:
-    channels = [int(value) / 255 for value in re.findall(r"\d+", colour)[:3]]
-    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in channels]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def test_the_slider_moves_pictures_words_and_cursors_without_a_request(visit):

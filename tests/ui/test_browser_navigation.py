@@ -13,16 +13,12 @@ from playwright.sync_api import Page, expect
 from sdsdemo.ui.navigation import GONE
 from tests.late import slow
 from tests.pictures import foreign_pictures
+from tests.ui.compare_page import VERDICTS, caption
 
 pytestmark = pytest.mark.browser
-VERDICTS = "#answer .verdict"
 ASKED = "#answer .asked"
 STALE = "#result.stale"
 MINE = re.compile(r"mine\.png$")
-
-
-def caption(page: Page, letter: str):
-    return page.locator(f"#caption-{letter} textarea")
 
 
 def upload(page: Page, folder: Path) -> None:
