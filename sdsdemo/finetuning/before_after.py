@@ -42,8 +42,10 @@ MEANT_FOR = (0.5, 0.9)
 """Range of base accuracy where non-inferiority is meaningful: neither at chance nor at the ceiling."""
 HELD_BYTES = 300_000_000
 """Total size of cached CLIP inputs; images of larger sets are opened again at each evaluation."""
-ZERO_SHOT, RETRIEVAL = 500, (5, 100)
-"""Examples of zero-shot classification; retrieval sets, and captions per set."""
+ZERO_SHOT = 500
+"""Examples of zero-shot classification."""
+RETRIEVAL = (5, 100)
+"""Retrieval sets, and captions per set."""
 AT_ONCE = 64
 AMONG = 100
 """Candidate captions for retrieval on the user's own data."""

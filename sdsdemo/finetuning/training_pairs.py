@@ -109,8 +109,6 @@ def read_source(recipe: Recipe) -> Source:
 class MiniPairs:
     """`pool` scenes of the Mini world's training split, drawn from the seed; the small pictures are cached."""
 
-    held_out: list[Pair] = []  # noqa: RUF012 the Mini benchmarks hold out combinations instead
-    notes: list[str] = []  # noqa: RUF012 everything is read
     equal_captions_are_right = False
     """The experiment was declared with the published loss; one row in a thousand has an equal caption in its batch."""
 
@@ -119,6 +117,10 @@ class MiniPairs:
     ) -> None:
         """Arguments as the recipe's settings of the same names."""
         self._count = count = pool or FINETUNING.page_pool
+        self.held_out: list[Pair] = []
+        """The Mini benchmarks hold out combinations instead."""
+        self.notes: list[str] = []
+        """Everything is read."""
         self.seed, self.withheld, self.words = seed, withheld_kind, withheld_words
         self._mislabelled = mislabelled
         rng = np.random.default_rng((seed, SALT))

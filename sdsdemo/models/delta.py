@@ -98,7 +98,7 @@ def read_delta(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     header = read_header(path)
     try:
         with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, header  # noqa: SIM118
+            return {key: file.get_tensor(key) for key in file.keys()}, header  # noqa: SIM118 the file is no mapping
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"{path.name!r} is not a whole safetensors file: copy or save it again.") from error
 

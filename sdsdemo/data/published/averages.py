@@ -89,9 +89,9 @@ class Cases:
     resolution_E: np.ndarray
     """Differences of scores up to this count as ties."""
 
-    def where(self, keeps: Callable[[Mapping[str, str]], bool]) -> Cases:
-        """The cases whose tags `keeps` accepts."""
-        places = [place for place, own in enumerate(self.tags) if keeps(own)]
+    def where(self, keeps_E: Sequence[bool]) -> Cases:
+        """The cases that are marked."""
+        places = [place for place, keeps in enumerate(keeps_E) if keeps]
         return Cases(
             tags=[self.tags[place] for place in places],
             right={metric: right_E[places] for metric, right_E in self.right.items()},
@@ -123,7 +123,7 @@ def averages(
     every = Cases(tags=tags, right=right, score_E=score_E, resolution_E=resolution_E)
     found: dict[str, Average] = {}
     for name, average in AVERAGES.items():
-        cases = every.where(lambda own, name=name: set_of(own) == name)  # type: ignore[misc]
+        cases = every.where([set_of(own) == name for own in tags])
         if cases.tags:
             found |= average(cases)
     return {name: asdict(average) for name, average in found.items()}
@@ -200,7 +200,7 @@ def _whatsup(cases: Cases) -> dict[str, Average]:
     right_E, parts = cases.right["accuracy"], cases.groups("collapsed_tag")
     found = {}
     for part, places in parts.items():
-        own = cases.where(lambda tags, part=part: tags.get("collapsed_tag") == part)  # type: ignore[misc]
+        own = cases.where([tags.get("collapsed_tag") == part for tags in cases.tags])
         name = _part_called("whatsup", part, own)
         found[f"{name}, individual"] = _share(right_E[places], "images", "share of images")
         for kind, size in (("pair", 2), ("image set", 4)):
