@@ -17,6 +17,7 @@ from sdsdemo.models.clip import ClipModel
 from sdsdemo.models.delta import base_header, write_delta
 from sdsdemo.settings import ASSETS
 from tests import twins
+from tests.app.fake_hub import FakeHub
 
 RUN = ASSETS / "mini" / "runs" / "mini"
 
@@ -118,34 +119,17 @@ def test_what_is_no_clip_of_open_clips_is_refused(workbench: Workbench, tmp_path
         export(workbench, name, tmp_path / "out", format="open_clip")
 
 
-class FakeHub:
-    calls: list[tuple[str, Any]] = []  # noqa: RUF012
-
-    def __init__(self, token: str) -> None:
-        self.calls.append(("token", token))
-
-    def whoami(self) -> dict[str, str]:
-        return {"name": "ada"}
-
-    def create_repo(self, repo: str, exist_ok: bool) -> None:
-        assert not exist_ok
-        self.calls.append(("repo", repo))
-
-    def upload_file(self, path_or_fileobj: Any, path_in_repo: str, repo_id: str) -> None:
-        self.calls.append((path_in_repo, Path(path_or_fileobj).read_bytes()))
-
-
 def test_a_pushed_model_finds_its_tokenizer_in_its_own_repository(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("huggingface_hub.HfApi", FakeHub)
+    hub = FakeHub()
+    hub.install(monkeypatch)
     monkeypatch.setattr("huggingface_hub.get_token", lambda: "secret")
-    FakeHub.calls = []
     arguments = ["export", "mini-clip", "--out", str(tmp_path / "out"), "--push", "my-clip", "--json"]
     assert main(arguments) == 0
     done = json.loads(capsys.readouterr().out)
     assert done["address"] == "https://huggingface.co/ada/my-clip"
-    sent = dict(FakeHub.calls)
+    sent = dict(hub.calls)
     assert sent["repo"] == "ada/my-clip"
     assert set(done["files"]) <= set(sent)
     config = json.loads(sent["open_clip_config.json"])

@@ -18,7 +18,7 @@ from sdsdemo.errors import UserError
 from sdsdemo.models import sources
 from sdsdemo.models.preload import ENTRY, preload_entries
 from sdsdemo.settings import ASSETS, ROOT
-from tests.app.test_hub_upload import FakeHub as FakeModels
+from tests.app.fake_hub import FakeHub
 
 LISTED = {
     "timm/vit_base_patch32_clip_224.openai": ["open_clip_pytorch_model.bin", "open_clip_model.safetensors"],
@@ -40,8 +40,12 @@ INDEX = {
 }
 
 
-class FakeHub(FakeModels):
-    there: list[str] = []  # noqa: RUF012
+class FakeSpaces(FakeHub):
+    """The Hub of Spaces; `there` are the files of one that is updated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.there: list[str] = []
 
     def create_repo(self, repo: str, exist_ok: bool, **options: Any) -> None:
         assert exist_ok
@@ -61,10 +65,10 @@ class FakeHub(FakeModels):
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> type[FakeHub]:
-    monkeypatch.setattr("huggingface_hub.HfApi", FakeHub)
-    FakeHub.calls, FakeHub.refuses, FakeHub.there = [], False, []
-    return FakeHub
+def hub(monkeypatch: pytest.MonkeyPatch) -> FakeSpaces:
+    hub = FakeSpaces()
+    hub.install(monkeypatch)
+    return hub
 
 
 @pytest.fixture
@@ -156,7 +160,7 @@ def test_a_licence_beside_a_font_is_enough(checkout: Path) -> None:
     assert check_space(checkout)["errors"] == []
 
 
-def test_neither_runs_nor_caches_nor_tokens_are_uploaded(checkout: Path, hub: type[FakeHub]) -> None:
+def test_neither_runs_nor_caches_nor_tokens_are_uploaded(checkout: Path, hub: FakeSpaces) -> None:
     assert push_space(checkout, "demo", "secret") == "https://huggingface.co/spaces/ada/demo"
     sent = {name for name, _ in hub.calls} - {"token", "repo"}
     assert sent == {
@@ -166,7 +170,7 @@ def test_neither_runs_nor_caches_nor_tokens_are_uploaded(checkout: Path, hub: ty
     assert "secret" not in str([content for name, content in hub.calls if name != "token"])
 
 
-def test_an_update_deletes_what_has_gone_and_keeps_results(checkout: Path, hub: type[FakeHub]) -> None:
+def test_an_update_deletes_what_has_gone_and_keeps_results(checkout: Path, hub: FakeSpaces) -> None:
     hub.there = ["sdsdemo/settings.py", "sdsdemo/old.py", "results/mine/run.json", ".gitattributes", "notes.md"]
     push_space(checkout, "demo", "secret")
     assert [name for name, content in hub.calls if content == "deleted"] == ["sdsdemo/old.py"]
@@ -182,7 +186,7 @@ def test_requirements_have_the_versions_that_were_tested(checkout: Path) -> None
 
 
 @pytest.mark.usefixtures("listings")
-def test_models_are_preloaded_as_they_are_fetched(checkout: Path, hub: type[FakeHub]) -> None:
+def test_models_are_preloaded_as_they_are_fetched(checkout: Path, hub: FakeSpaces) -> None:
     push_space(checkout, "demo", "secret", models=["clip-vit-b-32", "sd-v1-4"], hardware="some-gpu")
     sent = dict(hub.calls)
     clip, stable = front_matter(sent["README.md"].decode())["preload_from_hub"]
@@ -215,10 +219,12 @@ def test_results_go_there_without_the_path_of_the_set(checkout: Path, tmp_path: 
     sent = contents_of(checkout, [], [run])
     results = {name: content for name, content in sent.items() if name.startswith("results/")}
     assert set(results) == {f"results/winoground-sd/{name}" for name in ("run.json", "examples.jsonl", "scores.jsonl")}
-    assert b"/home/ada" not in results["results/winoground-sd/run.json"]  # type: ignore[operator]
+    written = results["results/winoground-sd/run.json"]
+    assert isinstance(written, bytes)
+    assert b"/home/ada" not in written
 
 
-def test_a_dry_run_lists_and_uploads_nothing(hub: type[FakeHub], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_lists_and_uploads_nothing(hub: FakeSpaces, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["space", "push", "demo", "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert "checkpoints/mini-diffusion/unet/diffusion_pytorch_model.safetensors" in said
@@ -226,7 +232,7 @@ def test_a_dry_run_lists_and_uploads_nothing(hub: type[FakeHub], capsys: pytest.
     assert hub.calls == []
 
 
-def test_a_refusal_and_a_checkout_with_faults_are_sentences(checkout: Path, hub: type[FakeHub]) -> None:
+def test_a_refusal_and_a_checkout_with_faults_are_sentences(checkout: Path, hub: FakeSpaces) -> None:
     hub.refuses = True
     with pytest.raises(UserError, match="refused the Space"):
         push_space(checkout, "demo", "secret")
