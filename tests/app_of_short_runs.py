@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import runpy
 
+import pytest
+
 from sdsdemo.finetuning import before_after, training
 from sdsdemo.settings import ROOT
 from sdsdemo.ui.run_estimate import RunEstimates
 
-before_after.ZERO_SHOT, before_after.RETRIEVAL = 6, (1, 5)  # type: ignore[assignment]
+before_after.ZERO_SHOT, before_after.RETRIEVAL = 6, (1, 5)
 training.KEEP_SECONDS = 0.2
-RunEstimates._estimated = lambda estimates, recipe: "About a minute."  # type: ignore[method-assign]
+pytest.MonkeyPatch().setattr(RunEstimates, "_estimated", lambda estimates, recipe: "About a minute.")
 
 runpy.run_path(str(ROOT / "app.py"), run_name="__main__")

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from sdsdemo.app.workbench import Workbench
@@ -25,7 +26,7 @@ from sdsdemo.finetuning.run import finetune
 from sdsdemo.finetuning.run_folder import FineTuningFolder
 from sdsdemo.models.delta import read_delta
 
-before_after.ZERO_SHOT, before_after.RETRIEVAL = 3, (1, 3)  # type: ignore[assignment]
+before_after.ZERO_SHOT, before_after.RETRIEVAL = 3, (1, 3)
 STEPS_A_KILL = 8
 MARK = "checkpoint.writing"
 SLOW = 0.05
@@ -47,7 +48,7 @@ def slow_save(state: Any, path: Path) -> None:
 
 
 def train(out: Path, benchmark: str, steps: int) -> str:
-    torch.save = slow_save  # type: ignore[assignment]
+    pytest.MonkeyPatch().setattr(torch, "save", slow_save)  # for the rest of this process
     recipe = Recipe(
         objective="clip", steps=steps, batch=4, pool=16, keep_every=1, measure=benchmark, measure_every=10_000
     )

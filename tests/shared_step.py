@@ -19,7 +19,7 @@ from sdsdemo.finetuning import before_after
 from sdsdemo.finetuning.events import Done, Step
 from sdsdemo.finetuning.loop import TrainingConfig, train
 from sdsdemo.finetuning.objectives import Objective, ObjectiveConfig
-from sdsdemo.finetuning.recipe import Recipe
+from sdsdemo.finetuning.recipe import Name, Recipe
 from sdsdemo.finetuning.run import finetune
 from sdsdemo.finetuning.run_folder import FineTuningFolder
 from sdsdemo.runtime import distributed
@@ -27,6 +27,8 @@ from sdsdemo.settings import Settings
 from tests.finetuning.tiny_teacher import SIZE, Drawn, TinyTeacher, student
 
 NOT_PARTED = 3
+NAMES: tuple[Name, ...] = ("clip", "sds", "negatives", "preference")
+WHOLE_RUNS: tuple[Name, ...] = ("preference", "sds")
 
 
 def main() -> None:
@@ -34,9 +36,9 @@ def main() -> None:
     processes = distributed.find()
     tuned = run(processes, Path(sys.argv[1]), sys.argv[2])
     found = {}
-    for name in ("clip", "sds", "negatives", "preference"):
+    for name in NAMES:
         model = student()
-        aim = Objective(model, Drawn(), ObjectiveConfig(name=name), teacher=TinyTeacher(), processes=processes)  # type: ignore[arg-type]
+        aim = Objective(model, Drawn(), ObjectiveConfig(name=name), teacher=TinyTeacher(), processes=processes)
         config = TrainingConfig(steps=3, learning_rate=1e-3, warm_up=1)
         steps = [event for event in train(model, aim, config, processes=processes) if isinstance(event, Step)]
         weights = sum(float(p.detach().double().abs().sum()) for p in model.parameters())
@@ -48,11 +50,11 @@ def main() -> None:
 
 def run(processes: distributed.Processes, folder: Path, benchmark: str) -> list[dict[str, Any]]:
     """A whole run of `preference`, and one of `sds`: their logs."""
-    before_after.ZERO_SHOT, before_after.RETRIEVAL = 3, (1, 3)  # type: ignore[assignment]
+    before_after.ZERO_SHOT, before_after.RETRIEVAL = 3, (1, 3)
     workbench = Workbench(Settings.from_environment({"SDSDEMO_CACHE": str(folder / "cache")}))
     found = []
-    for objective in ("preference", "sds"):
-        recipe = Recipe(objective=objective, steps=3, batch=4, pool=8, fitted_on=8, warm_up=1, measure=benchmark)  # type: ignore[arg-type]
+    for objective in WHOLE_RUNS:
+        recipe = Recipe(objective=objective, steps=3, batch=4, pool=8, fitted_on=8, warm_up=1, measure=benchmark)
         out = folder / objective
         *_, last = finetune(recipe, out, workbench=workbench, processes=processes)
         assert isinstance(last, Done)

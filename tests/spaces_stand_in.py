@@ -79,8 +79,8 @@ def _pickled(value: Any) -> bytes:
 
 def install(monkeypatch: pytest.MonkeyPatch, platform: Platform) -> None:
     """This process is a Space on ZeroGPU from now on."""
-    module = types.ModuleType("spaces")
-    module.GPU = partial(GPU, _platform=platform)  # type: ignore[attr-defined]
+    module: Any = types.ModuleType("spaces")
+    module.GPU = partial(GPU, _platform=platform)
     monkeypatch.setitem(sys.modules, "spaces", module)
     monkeypatch.setenv("SPACES_ZERO_GPU", "true")
 

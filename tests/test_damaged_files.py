@@ -131,13 +131,13 @@ def use_checkpoint(path: Path) -> None:
 
 def write_answers(path: Path) -> None:
     kept = Preferences(path.parent.parent, "weights", BUDGET)
-    list(kept.ask(Judge(), pairs(), lambda: False))  # type: ignore[arg-type]
+    list(kept.ask(Judge(), pairs(), lambda: False))
     assert kept.path == path
 
 
 def use_answers(path: Path) -> None:
     kept = Preferences(path.parent.parent, "weights", BUDGET)
-    list(kept.ask(Judge(), pairs(), lambda: False))  # type: ignore[arg-type]
+    list(kept.ask(Judge(), pairs(), lambda: False))
     assert not kept.missing(pairs())
 
 

@@ -95,7 +95,7 @@ def scorer(tmp_path_factory: pytest.TempPathFactory) -> ClipScorer:
 
 def entrances(data: bytes, place: Path) -> Iterator[tuple[str, Callable[[], Image.Image]]]:
     """What each entrance makes of the same file."""
-    suffix = Image.open(io.BytesIO(data)).format.lower()  # type: ignore[union-attr]
+    suffix = (Image.open(io.BytesIO(data)).format or "").lower()
     path = place / f"a.{suffix}"
     path.write_bytes(data)
     held = Image.open(io.BytesIO(data))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -44,14 +45,14 @@ def test_a_loaded_model_answers_and_a_new_server_says_what_is_missing(spec: str,
 
 def test_an_evaluation_ends_and_a_later_one_keeps_its_scores(spec: str, tmp_path: Path) -> None:
     write_benchmark(tmp_path / "pairs", seed=3, split="validation", count=3)
-    asked = {"benchmark": f"folder:{tmp_path / 'pairs'}", "budget": SPEND, "out": tmp_path / "run"}
+    asked = partial(evaluate, f"folder:{tmp_path / 'pairs'}", [spec], budget=SPEND, out=tmp_path / "run")
     workbench = Workbench(Settings.from_environment({}))
 
     def delete(line: str) -> None:
         shutil.rmtree(tmp_path / "model", ignore_errors=True)
 
-    evaluate(models=[spec], workbench=workbench, limit=3, progress=delete, **asked)  # type: ignore[arg-type]
+    asked(workbench=workbench, limit=3, progress=delete)
     assert len(read_run(tmp_path / "run").scores) == 3
     with pytest.raises(UserError):
-        evaluate(models=[spec], workbench=Workbench(Settings.from_environment({})), **asked)  # type: ignore[arg-type]
+        asked(workbench=Workbench(Settings.from_environment({})))
     assert len(read_run(tmp_path / "run").scores) == 3

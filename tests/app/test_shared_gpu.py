@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import numpy as np
 import pytest
 from gradio.context import LocalContext
@@ -35,6 +36,7 @@ from sdsdemo.ui.compare_form import Form
 from sdsdemo.ui.examples import read_examples
 from sdsdemo.ui.gpu_quota import quota_words
 from sdsdemo.ui.page import build_page
+from sdsdemo.ui.recipe_form import RecipeForm
 from sdsdemo.ui.run_estimate import RunEstimates
 from tests import spaces_stand_in, twins
 from tests.spaces_stand_in import Platform
@@ -287,9 +289,9 @@ def test_a_visitor_who_leaves_ends_the_gpu_function(
 ) -> None:
     monkeypatch.setattr(asking, "PAUSE", 0.0)
     monkeypatch.setattr(DiffusionScorer, "score_and_show", endlessly)
-    found: Iterator[Answer] = space.compare(twins.picture(0), CAPTIONS, [real["diffusion"]], SMALL, show=0.4, live=True)
+    found: Any = space.compare(twins.picture(0), CAPTIONS, [real["diffusion"]], SMALL, show=0.4, live=True)
     assert next(found).of
-    found.close()  # type: ignore[attr-defined]
+    found.close()
     with pytest.raises(ProcessLookupError):
         os.kill(platform.pids[0], 0)
 
@@ -374,11 +376,13 @@ def test_a_run_says_what_it_reserves_and_reserves_that(
     space: Workbench, platform: Platform, real: dict[str, str], tmp_path: Path
 ) -> None:
     jobs = Jobs(space, root=tmp_path, runner=tuning)
+    with gr.Blocks():
+        estimates = RunEstimates(space, jobs, RecipeForm(space))
     recipe = replace(from_preset("quick", {}), base=real["clip"], objective="clip")
-    said = RunEstimates(space, jobs, form=None)._estimated(recipe)  # type: ignore[arg-type]
+    said = estimates._estimated(recipe)
     ended(jobs, recipe)
     assert f"reserves {platform.seen[0][1]:.0f} s" in said
-    longer = RunEstimates(space, jobs, form=None)._estimated(replace(recipe, steps=2000))  # type: ignore[arg-type]
+    longer = estimates._estimated(replace(recipe, steps=2000))
     assert f"reserves {FINETUNING.zerogpu_seconds} s" in longer
 
 

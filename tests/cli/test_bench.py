@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def test_the_three_paths_do_the_same_work(scorer: DiffusionScorer, tmp_path: Pat
 def test_showing_costs_one_evaluation_a_timestep_more(scorer: DiffusionScorer, tmp_path: Path) -> None:
     question = bench_module.make_question(tmp_path)
     for free in (0.0, 600.0):
-        calls = calls_of(scorer, lambda: bench_module.shown(scorer, question, free=free))  # noqa: B023
+        calls = calls_of(scorer, partial(bench_module.shown, scorer, question, free=free))
         assert sum(calls) == 2 * SPEND.evaluations + SPEND.timesteps
 
 

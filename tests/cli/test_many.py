@@ -187,7 +187,9 @@ def test_questions_of_another_form_are_refused_in_one_sentence(
 
 def test_questions_and_captions_may_come_one_by_one(twin: str) -> None:
     listed = sdsdemo.score_many([(twins.picture(), CAPTIONS)] * 2, [twin], **SPEND)
-    found = sdsdemo.score_many(((twins.picture(), iter(CAPTIONS)) for _ in range(2)), [twin], **SPEND)  # type: ignore[arg-type]
+    questions: Any = ((twins.picture(), iter(CAPTIONS)) for _ in range(2))
+    found = sdsdemo.score_many(questions, [twin], **SPEND)
     assert [one["models"][0]["scores"] for one in found] == [one["models"][0]["scores"] for one in listed]
-    alone = sdsdemo.score(twins.picture(), (caption for caption in CAPTIONS), [twin], **SPEND)  # type: ignore[arg-type]
+    captions: Any = iter(CAPTIONS)
+    alone = sdsdemo.score(twins.picture(), captions, [twin], **SPEND)
     assert alone["captions"] == CAPTIONS

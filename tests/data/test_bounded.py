@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile
 
@@ -22,12 +23,12 @@ from sdsdemo.settings import LIMITS
 BOMB = 200_000_000
 
 
-def peak_of(work: object) -> int:
+def peak_of(work: Callable[[], object]) -> int:
     """Bytes that a refusal took."""
     tracemalloc.start()
     try:
         with pytest.raises(UserError):
-            work()  # type: ignore[operator]
+            work()
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

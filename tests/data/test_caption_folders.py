@@ -9,6 +9,7 @@ import json
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -275,12 +276,12 @@ def test_a_damaged_stream_is_read_or_one_sentence(fake_hub) -> None:
     odd += [{"bytes": None}, {"bytes": b"PNG"}, {"path": 5}, {"path": "nowhere.png"}, {"bytes": b"", "path": ""}]
     rows = [hub_row(n) for n in range(12)]
     for _ in range(DAMAGES):
-        some = [dict(row) for row in rows]
+        some: list[Any] = [dict(row) for row in rows]
         for _ in range(rng.integers(1, 3)):
             place = rng.integers(len(some))
             kind = rng.integers(3)
             if kind == 0:
-                some[place] = odd[rng.integers(len(odd))]  # type: ignore[call-overload]
+                some[place] = odd[rng.integers(len(odd))]
             elif isinstance(some[place], dict):
                 some[place][("image", "caption")[kind - 1]] = odd[rng.integers(len(odd))]
         fake_hub(some)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -183,7 +184,9 @@ def test_blind_rows_are_of_the_pictures_that_can_be_opened_now(tmp_path: Path, m
                 raise UserError("2.png is missing.")
             return Image.new("RGB", (8, 8), (20 * number, 0, 0))
 
-        content = lambda: MISSING if number == 2 and fails[0] else str(number)  # noqa: E731
+        def content() -> str:
+            return MISSING if number == 2 and fails[0] else str(number)
+
         return Picture(name=f"{number}.png", open=draw, key=str(number), content=content)
 
     examples = [Example(id=f"e{n}", images=(picture(n),), captions=("a", f"b {n}"), tags={}) for n in range(6)]
@@ -207,7 +210,7 @@ def test_blind_rows_are_of_the_pictures_that_can_be_opened_now(tmp_path: Path, m
 
 def test_what_is_open_and_not_asked_for_takes_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sdsdemo.data.opening.KEPT_PIXELS", 1000)
-    pictures = [Picture(name=str(n), open=lambda n=n: Image.new("L", (20, 20), n)) for n in range(9)]  # type: ignore[misc]
+    pictures = [Picture(name=str(n), open=partial(Image.new, "L", (20, 20), n)) for n in range(9)]
     opening = Opening(9)
     found = list(opening.usable(Example(id=p.name, images=(p,), captions=("a", "b"), tags={}) for p in pictures))
     assert len(opening._open) == 2

@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -105,8 +106,7 @@ def test_a_picture_that_is_gone_or_comes_back_has_another_content(tmp_path: Path
 
 def test_an_unknown_source_is_told_by_its_pixels() -> None:
     red, again, blue = (
-        Picture(name="x", open=lambda colour=colour: Image.new("RGB", (8, 8), colour))  # type: ignore[misc]
-        for colour in ("red", "red", "blue")
+        Picture(name="x", open=partial(Image.new, "RGB", (8, 8), colour)) for colour in ("red", "red", "blue")
     )
     assert content_of(red) == content_of(again) != content_of(blue)
     broken = replace(red, open=lambda: Image.open(io.BytesIO(b"no picture")))

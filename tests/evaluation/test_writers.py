@@ -81,8 +81,10 @@ def evaluate(out: Path, models: Sequence[str], said: Path, examples: Sequence = 
         return scores
 
     promises = os.open(said, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    Path.open, RunFolder.add = slow_open, promised  # type: ignore[method-assign, assignment]
-    sdsdemo.evaluation.run.read_benchmark = lambda name: list(examples)
+    patch = pytest.MonkeyPatch()  # for the rest of this process
+    patch.setattr(Path, "open", slow_open)
+    patch.setattr(RunFolder, "add", promised)
+    patch.setattr("sdsdemo.evaluation.run.read_benchmark", lambda name: list(examples))
     random.seed(os.getpid())
     sdsdemo.evaluation.run.evaluate("mini", models, workbench=Slow(), budget=SPEND, out=out)
 

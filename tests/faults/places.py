@@ -12,8 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from sdsdemo.app.workbench import Workbench
@@ -32,6 +34,7 @@ from sdsdemo.mini.experiments import draw_assets
 from sdsdemo.models.delta import read_delta
 from sdsdemo.runtime.files import forget_unfinished
 from sdsdemo.settings import budget
+from sdsdemo.types import Scores
 from tests.finetuning.test_data import BUDGET, Judge, pairs
 
 Say = Callable[[str], None]
@@ -67,7 +70,7 @@ def workbench() -> Workbench:
 def shorten() -> None:
     """Makes runs of this process short."""
     torch.set_num_threads(1)
-    before_after.ZERO_SHOT, before_after.RETRIEVAL = 3, (1, 3)  # type: ignore[assignment]
+    before_after.ZERO_SHOT, before_after.RETRIEVAL = 3, (1, 3)
     draw_assets.EXAMPLES = DRAWN
     really = draw_assets.ambiguous_pairs
     draw_assets.ambiguous_pairs = lambda seed: really(seed)[:DRAWN]
@@ -81,12 +84,12 @@ def shorten() -> None:
 def run_evaluate(folder: Path, say: Say) -> None:
     really = RunFolder.add
 
-    def add(run: RunFolder, model: str, example: str, *rest: object, **options: object) -> object:
-        found = really(run, model, example, *rest, **options)  # type: ignore[arg-type]
+    def add(run: RunFolder, model: str, example: str, *rest: Any, **options: Any) -> Scores:
+        found = really(run, model, example, *rest, **options)
         say(f"{model} {example}")
         return found
 
-    RunFolder.add = add  # type: ignore[method-assign, assignment]
+    pytest.MonkeyPatch().setattr(RunFolder, "add", add)  # for the rest of this process
     evaluate(_pairs(folder), MODELS, workbench=workbench(), budget=SPEND, out=folder / "run")
 
 
@@ -143,7 +146,7 @@ def say_checkpoints(say: Say) -> None:
         really(path, state)
         say(f"checkpoint {state['done']}")
 
-    checkpoints.save = save  # type: ignore[assignment]
+    pytest.MonkeyPatch().setattr(checkpoints, "save", save)  # for the rest of this process
 
 
 def _say_event(event: Event, say: Say) -> None:
@@ -192,7 +195,7 @@ def checkpoint_differs(whole: Path, cut: Path) -> bool:
 
 def run_cache(folder: Path, say: Say) -> None:
     kept, asked = Preferences(folder, "weights", BUDGET), pairs(ANSWERS)
-    for count in kept.ask(Judge(), asked, lambda: False):  # type: ignore[arg-type]
+    for count in kept.ask(Judge(), asked, lambda: False):
         say(f"answers {count}")
 
 

@@ -43,9 +43,13 @@ class Writes:
         """Puts itself between this process and its disk."""
         for name in ("replace", "rename", "fsync", "mkdir"):
             setattr(os, name, self._around(name, getattr(os, name)))
-        builtins.open = io.open = self._opened  # type: ignore[assignment]
-        torch.save = self._torch_save
-        delta.save_file = self._safetensors_save
+        for module, name, ours in (
+            (builtins, "open", self._opened),
+            (io, "open", self._opened),
+            (torch, "save", self._torch_save),
+            (delta, "save_file", self._safetensors_save),
+        ):
+            setattr(module, name, ours)
 
     def moment(self, name: str) -> None:
         """One more moment has come."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -22,9 +22,11 @@ from sdsdemo.finetuning.batches import PairBatches
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.teacher_preferences import Preferences
 from sdsdemo.finetuning.training_pairs import FreePairs, Pair, duplicate_share, read_source
+from sdsdemo.models.clip import ClipModel
 from sdsdemo.runtime import files
 from sdsdemo.types import Budget, Evidence, Example, Picture, Scores
 from tests.damage import damaged
+from tests.fakes import OneByOne
 
 RECIPE = Recipe(pool=40, batch=8)
 BUDGET = Budget(timesteps=2, noises=1, seed=0)
@@ -32,7 +34,7 @@ MANY = 100
 FORK: Any = multiprocessing.get_context("fork") if "fork" in multiprocessing.get_all_start_methods() else None
 
 
-class Judge:
+class Judge(OneByOne):
     """Prefers the caption by its length, and counts what it was asked."""
 
     def __init__(self) -> None:
@@ -56,7 +58,7 @@ def pairs(count: int = 5) -> list[Pair]:
 
 
 def ask(kept: Preferences, judge: Judge, asked: list[Pair]) -> list[int]:
-    return list(kept.ask(judge, asked, lambda: False))  # type: ignore[arg-type]
+    return list(kept.ask(judge, asked, lambda: False))
 
 
 def test_an_epoch_meets_every_scene_once_and_the_next_in_another_order() -> None:
@@ -191,7 +193,7 @@ def test_a_stopped_pass_goes_on_where_it_was_and_a_cut_line_is_dropped(tmp_path:
     many, judge = pairs(70), Judge()
     kept = Preferences(tmp_path, "teacher", BUDGET)
     stops = iter([False, True])
-    assert list(kept.ask(judge, many, lambda: next(stops))) == [32]  # type: ignore[arg-type]
+    assert list(kept.ask(judge, many, lambda: next(stops))) == [32]
     with kept.path.open("a") as file:
         file.write('{"pair": "half')
     later = Preferences(tmp_path, "teacher", BUDGET)
@@ -271,7 +273,7 @@ def test_captions_that_clip_reads_alike_are_numbered_alike_in_every_part(tmp_pat
     said = ["a cat", "a dog", "A  cat", "a dog", "a cat on a mat", "a mat on a cat", "a bird", "a bird"]
     recipe = replace(RECIPE, data=folder_of(tmp_path, said), held_out=0, pool=0, objective=objective, batch=8)
     source = read_source(recipe)
-    batches = PairBatches(recipe, source, Reader())  # type: ignore[arg-type]
+    batches = PairBatches(recipe, source, reader())
     pairs, found = source.draw(0, 8), batches.rows(0, slice(2, 4))
     assert found.caption_B is not None
     alike = [[" ".join(a.caption.lower().split()) == " ".join(b.caption.lower().split()) for b in pairs] for a in pairs]
@@ -284,7 +286,7 @@ def test_captions_that_clip_reads_alike_are_numbered_alike_in_every_part(tmp_pat
 
 def test_the_mini_world_keeps_its_declared_loss() -> None:
     recipe = replace(RECIPE, objective="clip")
-    assert PairBatches(recipe, read_source(recipe), Reader()).rows(0, slice(0, 8)).caption_B is None  # type: ignore[arg-type]
+    assert PairBatches(recipe, read_source(recipe), reader()).rows(0, slice(0, 8)).caption_B is None
 
 
 class Reader:
@@ -297,6 +299,10 @@ class Reader:
 
     def preprocess(self, image: Image.Image) -> torch.Tensor:
         return torch.zeros(3, 2, 2)
+
+
+def reader() -> ClipModel:
+    return cast(ClipModel, Reader())
 
 
 def test_swaps_and_equal_captions_are_said_before_a_run_and_recorded(tmp_path: Path) -> None:

@@ -307,18 +307,21 @@ class Downloaded(Workbench):
 class Threads(Processes):
     """Processes that are threads of one, and meet at a barrier."""
 
+    barrier: threading.Barrier
+    shared: list[list[Any]]
+
     def __init__(self, index: int, barrier: threading.Barrier, shared: list[list[Any]]) -> None:
         super().__init__(index=index, count=barrier.parties)
         object.__setattr__(self, "barrier", barrier)
         object.__setattr__(self, "shared", shared)
 
     def wait(self) -> None:
-        self.barrier.wait(30)  # type: ignore[attr-defined]
+        self.barrier.wait(30)
 
     def gather(self, items: list[Any]) -> list[Any]:
-        self.shared[self.index] = items  # type: ignore[attr-defined]
+        self.shared[self.index] = items
         self.wait()
-        found = [item for part in self.shared for item in part]  # type: ignore[attr-defined]
+        found = [item for part in self.shared for item in part]
         self.wait()
         return found
 

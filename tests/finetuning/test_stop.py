@@ -158,7 +158,8 @@ def test_a_stop_at_any_moment_is_quick_and_costs_no_weight(
         assert state in ("stopped", "finished")
         assert late < MOST_SECONDS
         *_, last = finetune(recipe, out, workbench=workbench, resume=True)
-        assert last.state == "finished"  # type: ignore[union-attr]
+        assert isinstance(last, Done)
+        assert last.state == "finished"
         found = tensors(out)
         assert found.keys() == expected.keys()
         assert all(torch.equal(found[name], expected[name]) for name in found), number

@@ -200,8 +200,12 @@ def test_what_one_run_has_drawn_the_next_one_finds_and_trains_the_same(
     assert again.keys() == alone.keys() == first.keys()
     assert all(torch.equal(again[name], alone[name]) for name in alone)
     assert not all(torch.equal(again[name], first[name]) for name in first)
-    for change in ({"seed": 1}, {"pool": 9}, {"withheld_kind": "size"}, {"mislabelled": 0.5}):
-        other = replace(recipe, **change)  # type: ignore[arg-type]
+    for other in (
+        replace(recipe, seed=1),
+        replace(recipe, pool=9),
+        replace(recipe, withheld_kind="size"),
+        replace(recipe, mislabelled=0.5),
+    ):
         common.source(recipe)
         assert [p.caption for p in common.source(other).draw(0, 8)] == [
             p.caption for p in training_pairs.read_source(other).draw(0, 8)

@@ -102,7 +102,8 @@ def change(folder: Path, part: str, **values: Any) -> dict[str, Any]:
     described: dict[str, Any] = json.loads((folder / "open_clip_config.json").read_text())
     described[part] |= values
     (folder / "open_clip_config.json").write_text(json.dumps(described))
-    return described[part]  # type: ignore[no-any-return]
+    changed: dict[str, Any] = described[part]
+    return changed
 
 
 def written(model: ClipModel, folder: Path, form: str) -> str:

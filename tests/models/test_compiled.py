@@ -64,8 +64,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return twins.sd_folder(tmp_path_factory.mktemp("compiled") / "twin")
 
 
-def scorer_of(folder: Path, **how: bool) -> DiffusionScorer:
-    scorer = open_scorer(cards.resolve(f"diffusers:{folder}"), device="cpu", **how)  # type: ignore[arg-type]
+def scorer_of(folder: Path, compiles: bool = False) -> DiffusionScorer:
+    scorer = open_scorer(cards.resolve(f"diffusers:{folder}"), device="cpu", compiles=compiles)
     assert isinstance(scorer, DiffusionScorer)
     return scorer
 
@@ -132,10 +132,11 @@ def test_memory_that_runs_out_is_no_failure_to_compile(monkeypatch: pytest.Monke
         raise torch.OutOfMemoryError("full")
 
     module = Doubling()
-    compile_calls(module, "twin")._quick = full
+    compiled = compile_calls(module, "twin")
+    compiled._quick = full
     with torch.inference_mode(), pytest.raises(torch.OutOfMemoryError):
         module(torch.ones(2))
-    assert module._compiled_call_impl.works  # type: ignore[union-attr]
+    assert compiled.works
 
 
 def test_an_error_of_the_module_is_not_the_compilers(graphs: list[int]) -> None:
@@ -172,7 +173,8 @@ class Clock:
 
     def loop_of(self, module: Doubling) -> Callable[[], None]:
         def loop() -> None:
-            if module._compiled_call_impl.is_on:  # type: ignore[union-attr]
+            compiled: Any = module._compiled_call_impl
+            if compiled.is_on:
                 self.now += self.quick if self.called else self.first
                 self.called = True
             else:

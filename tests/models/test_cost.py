@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+from PIL.Image import Image
 
 from sdsdemo.models import cards, cost, open_scorer
+from sdsdemo.models.clip import ClipScorer
 from sdsdemo.models.cost import Cost, measure
 from sdsdemo.models.diffusion_scorer import DiffusionScorer
 from sdsdemo.settings import budget
-from sdsdemo.types import Scores
+from sdsdemo.types import Budget, Scores
+from tests.fakes import OneByOne
 
 
 class Clock:
@@ -82,7 +85,8 @@ def test_an_estimate_is_what_three_examples_then_take(slow: tuple[DiffusionScore
 
 def test_the_towers_of_a_clip_are_measured_apart() -> None:
     scorer, clock = open_scorer(cards.resolve("mini-clip"), device="cpu"), Clock()
-    model: Any = scorer.model  # type: ignore[attr-defined]
+    assert isinstance(scorer, ClipScorer)
+    model: Any = scorer.model
     model.encode_images = clock.slow(model.encode_images, lambda images, *_: 2.0 + 0.5 * len(images))
     model.encode_texts = clock.slow(model.encode_texts, lambda captions: 0.25 * len(captions))
     found = measure(scorer, 60.0, clock)
@@ -96,15 +100,15 @@ def test_any_other_model_is_measured_by_the_pair() -> None:
     clock = Clock()
     asked: list[int] = []
 
-    class Reader:
+    class Reader(OneByOne):
         card = cards.resolve("smolvlm-256m")
 
-        def score(self, images: Sequence[Any], captions: Sequence[str], spend: Any) -> Scores:
+        def score(self, images: Sequence[Image], captions: Sequence[str], budget: Budget) -> Scores:
             asked.append(len(captions))
             clock.now += 4.0 * len(captions)
             return Scores(kind="log-odds", score_IC=torch.zeros(1, 2).numpy(), seconds=0.0)
 
-    found = measure(Reader(), 60.0, clock)  # type: ignore[arg-type]
+    found = measure(Reader(), 60.0, clock)
     assert found == Cost(picture=0.0, caption=0.0, evaluation=4.0, denoises=False)
     assert len(asked) == 7
     assert cost.MINUTE == 60.0

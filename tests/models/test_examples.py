@@ -47,9 +47,11 @@ class Counted:
 @pytest.fixture(scope="module", params=["clip", "diffusion"])
 def scorer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ClipScorer | DiffusionScorer:
     folder: Path = tmp_path_factory.mktemp("twins") / "model"
-    if request.param == "clip":
-        return open_scorer(cards.resolve(f"open_clip:local-dir:{twins.clip_folder(folder)}"), device="cpu")  # type: ignore[return-value]
-    return open_scorer(cards.resolve(f"diffusers:{twins.sd_folder(folder)}"), device="cpu")  # type: ignore[return-value]
+    is_clip = request.param == "clip"
+    spec = f"open_clip:local-dir:{twins.clip_folder(folder)}" if is_clip else f"diffusers:{twins.sd_folder(folder)}"
+    scorer = open_scorer(cards.resolve(spec), device="cpu")
+    assert isinstance(scorer, ClipScorer | DiffusionScorer)
+    return scorer
 
 
 def test_examples_scored_together_get_what_they_get_alone(scorer: ClipScorer | DiffusionScorer) -> None:

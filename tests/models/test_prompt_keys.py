@@ -82,7 +82,7 @@ def test_a_pipeline_that_is_given_keeps_its_own_projections(kind: str, tmp_path:
     assert model.denoiser.state_dict().keys() == before[1]
 
 
-class Doubled(AttnProcessor2_0):  # type: ignore[misc]
+class Doubled(AttnProcessor2_0):  # type: ignore[misc]  # mypy does not follow diffusers
     """A processor of the user's, which sees more in the captions than their projections."""
 
     def __call__(

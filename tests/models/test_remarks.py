@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,9 +103,9 @@ def test_a_run_keeps_the_range_and_is_not_gone_on_with_at_another(
      (), {}, (0, 10**400), (10**5000, 1), "0.8 0.2", "0.2", "0.2 0.8 1", "a b", "-0.1 1", "nan 1", "0 1e999",
      "0.2;0.8"],
 )  # fmt: skip
-def test_a_range_that_is_none_is_refused_in_one_sentence(value: object) -> None:
+def test_a_range_that_is_none_is_refused_in_one_sentence(value: Any) -> None:
     with pytest.raises(UserError, match=r"such as 0\.2 0\.8; it was"):
-        budget(timestep_range=value)  # type: ignore[arg-type]
+        budget(timestep_range=value)
 
 
 @pytest.mark.parametrize("typed", ["0.2 0.8", " .2, 0.8 ", "0.2,0.8", "2e-1 to 8E-1", "0.20\t0.80"])

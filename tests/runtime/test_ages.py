@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -67,14 +68,14 @@ def test_a_file_that_is_changed_is_young_again() -> None:
 def test_an_upload_outlives_jumps_of_the_clock_and_not_its_age(tmp_path: Path) -> None:
     clocks = Clocks()
     clocks.wall = time.time()
-    trim = {"seconds": 1_000, "most_bytes": 10**9, "spared": 60, "ages": clocks.ages}
-    homes.trim(tmp_path, **trim)  # type: ignore[arg-type]
+    trim = partial(homes.trim, tmp_path, seconds=1_000, most_bytes=10**9, spared=60, ages=clocks.ages)
+    trim()
     (tmp_path / "upload").write_bytes(b"1")
     clocks.pass_by(50, set_by=YEAR)
-    homes.trim(tmp_path, **trim)  # type: ignore[arg-type]
+    trim()
     assert (tmp_path / "upload").exists()
     clocks.pass_by(1_000, set_by=-2 * YEAR)
-    homes.trim(tmp_path, **trim)  # type: ignore[arg-type]
+    trim()
     assert not (tmp_path / "upload").exists()
 
 

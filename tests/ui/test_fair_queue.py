@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from asyncio import Queue as AsyncQueue
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from sdsdemo.settings import LIMITS
 from sdsdemo.ui import fair_queue
 from sdsdemo.ui.fair_queue import DROPPED, LISTENED_WITHIN, UNKNOWN_WAIT, FairQueue, Listeners, make_fair, wait_words
 from sdsdemo.ui.page import launch_options
-from tests.ui.asgi import finished
+from tests.ui.asgi import finished, nothing, nowhere
 
 
 class Work:
@@ -49,7 +50,7 @@ class Line:
         event.enqueue_time = self.now
         self.queue.event_queue_per_concurrency_id[kind].queue.append(event)
         self.queue.event_ids_to_events[event._id] = event
-        self.queue.pending_messages_per_session[session] = None  # type: ignore[assignment]
+        self.queue.pending_messages_per_session[session] = AsyncQueue()
         if heard and not self.queue._listeners[session]:
             self.queue.listening(session).__enter__()
         return event
@@ -141,10 +142,10 @@ def test_a_request_starts_once_somebody_listens_for_its_answer() -> None:
     assert "gone" not in line.queue._listeners
 
 
-def test_what_nobody_listens_for_is_dropped_after_a_minute() -> None:
+def test_what_nobody_listens_for_is_dropped_after_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     line = Line()
     told: list[Any] = []
-    line.queue.send_message = lambda event, message: told.append(message.output)  # type: ignore[method-assign]
+    monkeypatch.setattr(line.queue, "send_message", lambda event, message: told.append(message.output))
     line.ask("gone", heard=False)
     heard = line.ask("here", kind="score")
     line.now = LISTENED_WITHIN - 2
@@ -218,7 +219,8 @@ def test_the_wait_is_that_of_gradios_own_times() -> None:
     assert line.queue.wait == UNKNOWN_WAIT
     for k in range(16):
         event = line.ask(f"s{k}")
-        line.queue.process_time_per_fn[event.fn] = SimpleNamespace(avg_time=3.0)  # type: ignore[assignment,index]
+        assert event.fn is not None
+        line.queue.process_time_per_fn[event.fn].add(3.0)
     assert line.queue.wait == 24.0
     assert [wait_words(s) for s in (0.2, 24, 89, 91)] == ["5 seconds", "25 seconds", "90 seconds", "2 minutes"]
 
@@ -241,7 +243,7 @@ def test_who_listens_is_read_from_what_is_asked_for() -> None:
         ("/gradio_api/call/score/unknown", b"", "GET"),
     ):
         scope = {"type": "http", "path": path, "query_string": query, "method": method, "app": app}
-        finished(Listeners(inner)(scope, None, None))  # type: ignore[arg-type]
+        finished(Listeners(inner)(scope, nothing, nowhere))
     assert seen == [1, 1, 1, 0, 0, 0]
     assert not +line.queue._listeners
 

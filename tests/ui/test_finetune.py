@@ -31,7 +31,8 @@ from tests.app.trainer import Trainer
 from tests.fakes import fake_scorer
 
 QUICK = PRESETS["quick"]
-REQUEST = gr.Request(request=SimpleNamespace(client=SimpleNamespace(host="1.1.1.1")), session_hash="session")  # type: ignore[arg-type]
+ASKED: Any = SimpleNamespace(client=SimpleNamespace(host="1.1.1.1"))
+REQUEST = gr.Request(request=ASKED, session_hash="session")
 FIELDS = [*PLAIN, *(name for _, _, names in ADVANCED for name in names)]
 
 

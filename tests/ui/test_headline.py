@@ -25,8 +25,8 @@ def answers(*chosen: int | str | None) -> list[Answer]:
     made = []
     for title, choice in zip("PQRSTUVWXYZ", chosen, strict=False):
         decided = choice in (0, 1)
-        preferred = choice if decided else None if choice is None else 0
-        preference = Preference(preferred=preferred, difference=1.0, stderr=None, decided=decided)  # type: ignore[arg-type]
+        preferred = choice if isinstance(choice, int) else None if choice is None else 0
+        preference = Preference(preferred=preferred, difference=1.0, stderr=None, decided=decided)
         made.append(Answer(card=replace(fake_card(), title=title), preference=preference))
     return made
 

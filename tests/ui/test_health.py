@@ -9,7 +9,7 @@ from typing import Any
 from sdsdemo import __version__
 from sdsdemo.ui.health import Health
 from sdsdemo.ui.page import launch_options
-from tests.ui.asgi import finished
+from tests.ui.asgi import finished, nothing
 
 
 def answered(path: str, root: str = "") -> list[Any]:
@@ -22,7 +22,7 @@ def answered(path: str, root: str = "") -> list[Any]:
         sent.append(message)
 
     app = SimpleNamespace(blocks=SimpleNamespace(_queue=[1, 2]))
-    finished(Health(inner)({"type": "http", "path": path, "root_path": root, "app": app}, None, send))  # type: ignore[arg-type]
+    finished(Health(inner)({"type": "http", "path": path, "root_path": root, "app": app}, nothing, send))
     return sent
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jinja2 import nodes
@@ -59,9 +60,9 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], 
     names: set[str] = set()
     plain = templates.environment().get_template
 
-    def noted(name: str, *more: object) -> object:
+    def noted(name: str, *more: Any) -> object:
         names.add(name)
-        return plain(name, *more)  # type: ignore[arg-type]
+        return plain(name, *more)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(templates.environment(), "get_template", noted)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from sdsdemo.app.job_states import EvaluationPoint, Job, Point
@@ -176,8 +177,9 @@ def compare_views(text: str) -> Views:
         bench = fake_workbench(SDSDEMO_ALLOW_DOWNLOAD=allowed)
         names = ["mini-clip", "clip-vit-b-32", "sd-1-5", f"no {text}", None]
         yield f"compare models {allowed}", compare_models.models_html(bench, names)
-        bench.card = lambda name_or_spec: found  # type: ignore[method-assign]
-        yield f"compare models titled {allowed}", compare_models.models_html(bench, ["found"])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(bench, "card", lambda name_or_spec: found)
+            yield f"compare models titled {allowed}", compare_models.models_html(bench, ["found"])
     own = ShownExample(name=text, path=Path("x.png"), captions=(two[0], two[1]), true=0, title=text)
     yield "compare stored", compare_logic.stored_view(own, made[:3]).answer
 
@@ -349,8 +351,9 @@ def about_views(text: str) -> Views:
         "caption_stream": text,
     }
     odd = replace(fake_card("odd", download=True), published=published, **words)
-    bench.cards = lambda: [odd]  # type: ignore[method-assign]
-    yield "about odd model", about.models_html(bench)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench, "cards", lambda: [odd])
+        yield "about odd model", about.models_html(bench)
 
 
 def change(before: int, after: int, n: int = 400) -> dict[str, Any]:
