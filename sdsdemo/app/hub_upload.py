@@ -25,8 +25,6 @@ REFUSED = (
     "The Hub refused the model: sign in again and allow the app to create repositories, or choose a name that is not "
     "taken."
 )
-
-
 BROKEN = "The record of this run cannot be read ({why}): choose another run."
 
 
@@ -52,7 +50,7 @@ def push(folder: Path, name: str, token: str) -> str:
     if missing:
         raise UserError("This run has no model yet: wait until it ends, or stop it.")
     record = _read_record(folder / "run.json")
-    api = _api(token)
+    api = client_of(token)
     repo = _repo_of(api, name)
     files: dict[str, Path | bytes] = {file: folder / file for file in FILES}
     return _upload(api, repo, files | {"README.md": card(record, repo).encode()})
@@ -63,13 +61,13 @@ def push_model(folder: Path, repo: str, token: str) -> str:
 
     Raises `UserError` for a refusal by the Hub.
     """
-    return _upload(_api(token), repo, {path.name: path for path in sorted(folder.iterdir())})
+    return _upload(client_of(token), repo, {path.name: path for path in sorted(folder.iterdir())})
 
 
 def repo_of(name: str, token: str) -> str:
     """USER/name of the token's account. Raises `UserError` for a name that is not allowed, and for a refusal."""
     _check_name(name)
-    return _repo_of(_api(token), name)
+    return _repo_of(client_of(token), name)
 
 
 def own_token() -> str:
@@ -93,19 +91,20 @@ def _check_name(name: str) -> None:
         raise UserError("Name the model with letters, digits, dots, dashes and underscores only, 96 at most.")
 
 
-def _api(token: str) -> Any:
+def client_of(token: str) -> Any:
+    """The Hub's client, under this token."""
     from huggingface_hub import HfApi
 
     return HfApi(token=token)
 
 
 def _repo_of(api: Any, name: str) -> str:
-    with _refusals():
+    with refusals(REFUSED):
         return f"{api.whoami()['name']}/{name.strip()}"
 
 
 def _upload(api: Any, repo: str, files: Mapping[str, Path | bytes]) -> str:
-    with _refusals():
+    with refusals(REFUSED):
         api.create_repo(repo, exist_ok=False)
         for name, content in files.items():
             api.upload_file(path_or_fileobj=content, path_in_repo=name, repo_id=repo)
@@ -113,14 +112,14 @@ def _upload(api: Any, repo: str, files: Mapping[str, Path | bytes]) -> str:
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
-    """What the Hub's client raises, as one sentence."""
+def refusals(sentence: str) -> Iterator[None]:
+    """What the Hub's client raises, as this sentence: a `UserError`."""
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
         yield
     except (HfHubHTTPError, OSError, ValueError, KeyError) as error:
-        raise UserError(REFUSED) from error
+        raise UserError(sentence) from error
 
 
 def _read_record(path: Path) -> dict[str, Any]:

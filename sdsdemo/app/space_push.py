@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sdsdemo.app.hub_upload import repo_of
+from sdsdemo.app.hub_upload import client_of, refusals, repo_of
 from sdsdemo.app.space_check import check_space
 from sdsdemo.app.space_files import (
     FOLDERS,
@@ -65,15 +64,15 @@ def push_space(
     hardware: as the Hub names it; empty for the Hub's choice. Raises `UserError` as `contents_of`, for a name that is
     not allowed and for a refusal by the Hub.
     """
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     contents, repo = contents_of(root, models, runs), repo_of(name, token)
     operations: list[CommitOperationAdd | CommitOperationDelete] = [
         CommitOperationAdd(path_in_repo=path, path_or_fileobj=content if isinstance(content, bytes) else str(content))
         for path, content in contents.items()
     ]
-    api: Any = HfApi(token=token)
-    with _refusals():
+    api = client_of(token)
+    with refusals(REFUSED):
         options = {"space_hardware": hardware} if hardware else {}
         api.create_repo(repo, repo_type="space", space_sdk="gradio", exist_ok=True, **options)
         if models:
@@ -117,13 +116,3 @@ def _results(run: Path) -> dict[str, Path | bytes]:
     header = {**stored.header, "benchmark": f"{source}:{Path(path).name}" if path else source}
     lines = {f"{folder}/{file.name}": file for file in (run / EXAMPLES, *sorted(run.glob(SCORE_FILES)))}
     return {f"{folder}/{HEADER}": (to_json(header) + "\n").encode(), **lines}
-
-
-@contextmanager
-def _refusals() -> Iterator[None]:
-    from huggingface_hub.errors import HfHubHTTPError
-
-    try:
-        yield
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        raise UserError(REFUSED) from error
