@@ -1,4 +1,4 @@
-"""Twins of diffusion pipelines, written once a session."""
+"""Twins of diffusion pipelines, written once a session, and caches of a test's own."""
 
 from __future__ import annotations
 
@@ -19,3 +19,10 @@ def diffusion_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pat
         "v_prediction": twins.sd_folder(root / "v", prediction="v_prediction", **shifted),
         "mini": twins.mini_folder(root / "mini"),
     }
+
+
+@pytest.fixture
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Caches of the test's own, in `cache` and `hub`."""
+    monkeypatch.setenv("SDSDEMO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
