@@ -6,6 +6,8 @@ few words that the tests use.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,9 @@ from transformers import (
     Qwen2VLProcessor,
     Qwen2VLVideoProcessor,
 )
+
+from sdsdemo.models import cards, open_scorer
+from sdsdemo.models.vlm_scorer import VlmScorer
 
 PIXELS, PATCH, CONTEXT = 32, 8, 192
 START, END, PAD, IMAGE, OF_UTTERANCE = "<|im_start|>", "<|im_end|>", "<pad>", "<image>", "<end_of_utterance>"
@@ -59,6 +64,21 @@ def save(folder: Path, *, kind: str = "idefics3", seed: int = 0, words: tuple[st
     made.eval().save_pretrained(folder, **saving)
     processor.save_pretrained(folder)
     return folder
+
+
+def scorer_of(folder: Path | str, precision: str = "auto") -> VlmScorer:
+    scorer = open_scorer(cards.resolve(f"vlm:{folder}"), device="cpu", precision=precision)
+    assert isinstance(scorer, VlmScorer)
+    return scorer
+
+
+def in_json(file: str, **changes: Any) -> Callable[[Path], None]:
+    """Changes values of a file of JSON in a twin's folder."""
+
+    def change(folder: Path) -> None:
+        (folder / file).write_text(json.dumps(json.loads((folder / file).read_text()) | changes))
+
+    return change
 
 
 def tokenizer(corpus: list[str], **options: Any) -> PreTrainedTokenizerFast:
