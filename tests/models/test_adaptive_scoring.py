@@ -16,12 +16,13 @@ from sdsdemo.core.decision import decide
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.run import evaluate
 from sdsdemo.evaluation.store import read_run
-from sdsdemo.models import adaptive_scoring, cards, open_scorer
+from sdsdemo.models import adaptive_scoring
 from sdsdemo.models.adaptive_scoring import adaptive_losses
 from sdsdemo.models.diffusion_scorer import DiffusionScorer
 from sdsdemo.settings import budget
-from sdsdemo.types import Budget, Evidence, Example, Picture, Scores
+from sdsdemo.types import Budget, Example, Picture, Scores
 from tests import twins
+from tests.models.diffusion_twins import evidence, scorer_of
 
 CAPTIONS = ["a red star left of a blue circle", "a blue star left of a red circle", "a red circle"]
 BUDGET = Budget(timesteps=4, noises=8, seed=5, antithetic=True, adaptive=True)
@@ -34,14 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def scorer(folder: Path) -> DiffusionScorer:
-    scorer = open_scorer(cards.resolve(f"diffusers:{folder}"), device="cpu")
-    assert isinstance(scorer, DiffusionScorer)
-    return scorer
-
-
-def evidence(scores: Scores) -> Evidence:
-    assert scores.evidence is not None
-    return scores.evidence
+    return scorer_of(folder)
 
 
 def rounds(scores: Scores) -> np.ndarray:

@@ -12,11 +12,12 @@ import pytest
 import torch
 from diffusers import DDPMScheduler, StableDiffusionPipeline
 
-from sdsdemo.models import cards, denoised, open_scorer
+from sdsdemo.models import denoised
 from sdsdemo.models.diffusion_scorer import DiffusionScorer
 from sdsdemo.models.noise_grid import draw_noise
 from sdsdemo.types import Budget, Denoiser, Scores
 from tests import twins
+from tests.models.diffusion_twins import scorer_of
 
 CAPTIONS = ["a red star left of a blue circle", "a blue star left of a red circle"]
 BUDGET = Budget(timesteps=3, noises=2, seed=5)
@@ -31,8 +32,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def scorer(folder: Path) -> DiffusionScorer:
-    scorer = open_scorer(cards.resolve(f"diffusers:{folder}"), device="cpu")
-    assert isinstance(scorer, DiffusionScorer)
+    scorer = scorer_of(folder)
     assert isinstance(scorer, Denoiser)
     return scorer
 

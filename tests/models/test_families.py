@@ -17,14 +17,13 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from sdsdemo.core.losses import denoising_error
-from sdsdemo.models import cards, open_scorer
-from sdsdemo.models.diffusion_scorer import DiffusionScorer
 from sdsdemo.models.families import FAMILIES, from_pipeline, load_diffusion
 from sdsdemo.models.noise_grid import draw_noise
 from sdsdemo.models.pipelines import layout_of
 from sdsdemo.models.weights import stem_of
 from sdsdemo.types import Budget, Evidence, Example, Picture
 from tests import twins
+from tests.models.diffusion_twins import scorer_of
 from tests.models.families.family import CAPTIONS, SIDE, Family
 from tests.models.families.flux2_klein import FLUX2_KLEIN
 from tests.models.families.lumina2 import LUMINA2
@@ -46,12 +45,6 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for family in ALL:
         family.save(root / family.kind)
     return {family.kind: root / family.kind for family in ALL}
-
-
-def scorer_of(folder: Path) -> DiffusionScorer:
-    scorer = open_scorer(cards.resolve(f"diffusers:{folder}"), device="cpu")
-    assert isinstance(scorer, DiffusionScorer)
-    return scorer
 
 
 def pipeline(family: Family, folder: Path) -> Any:

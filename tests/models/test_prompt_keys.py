@@ -14,13 +14,13 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import nn
 
-from sdsdemo.models import cards, open_scorer
 from sdsdemo.models.attention import AttentionReader
 from sdsdemo.models.diffusion_scorer import DiffusionScorer
 from sdsdemo.models.families import from_pipeline
 from sdsdemo.models.prompt_keys import _Part
 from sdsdemo.types import Budget
 from tests import twins
+from tests.models.diffusion_twins import scorer_of
 from tests.models.families.sdxl import SDXL
 
 CAPTIONS = ["a cat on a mat", "a mat on a cat"]
@@ -32,12 +32,6 @@ each_unet = pytest.mark.parametrize("kind", SAVED)
 def saved(kind: str, folder: Path) -> Path:
     SAVED[kind](folder)
     return folder
-
-
-def scorer_of(folder: Path) -> DiffusionScorer:
-    scorer = open_scorer(cards.resolve(f"diffusers:{folder}"), device="cpu")
-    assert isinstance(scorer, DiffusionScorer)
-    return scorer
 
 
 def scores_of(scorer: DiffusionScorer, captions: list[str]) -> np.ndarray:
