@@ -110,8 +110,8 @@ NO_GRADIENT = (
 )
 
 
-class StopAskedError(Exception):
-    """Raised by `losses_at` to stop in the middle of a step."""
+class _StepCutError(Exception):
+    """The run is stopped in the middle of a step."""
 
 
 NO_MEMORY = (
@@ -152,7 +152,7 @@ def train(
     while run.done < config.steps:
         try:
             values, norm = run.advance(losses_at, stop)
-        except StopAskedError:
+        except _StepCutError:
             run.save(keep)
             yield Stopped(step=run.done)
             return
@@ -215,7 +215,7 @@ class _Run:
     def advance(self, losses_at: LossesAt, stop: Callable[[], bool]) -> tuple[dict[str, float], float]:
         """One optimiser step: the losses by name, and the norm of the gradient before clipping.
 
-        Raises `StopAskedError` or `_NotFiniteError`, and then leaves the weights as they were.
+        Raises `_StepCutError` or `_NotFiniteError`, and then leaves the weights as they were.
         """
         self.optimiser.zero_grad(set_to_none=True)
         values: defaultdict[str, float] = defaultdict(float)
@@ -248,7 +248,7 @@ class _Run:
         while True:
             # all processes stop, or none
             if (found is None or self.processes.count == 1) and any(self.processes.gather([stop()])):
-                raise StopAskedError
+                raise _StepCutError
             with torch.autocast(device, dtype=torch.bfloat16, enabled=self.config.autocast is not None):
                 if found is None:
                     first = losses_at(self.done)
