@@ -1,8 +1,9 @@
-"""Twins of diffusion pipelines, written once a session, and caches of a test's own."""
+"""Twins of diffusion pipelines, written once a session, caches of a test's own, and no network."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -26,3 +27,13 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Caches of the test's own, in `cache` and `hub`."""
     monkeypatch.setenv("SDSDEMO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever reaches the network fails."""
+
+    def refuse(*_: object) -> NoReturn:
+        raise AssertionError("the network was reached")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)

@@ -64,12 +64,13 @@ def test_scores_are_the_librarys_cosines_times_100(folders: dict[str, Path], kin
 
 
 @pytest.fixture
-def named(folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def named(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_network: None
+) -> dict[str, Any]:
     """A name and a tag of a twin in open_clip's own lists, with its weights in the Hub's cache, and no network."""
     facts = {"hf_hub": "twins/named/", "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "resize_mode": "squash"}
     config = twins.clip_config(words=False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr("socket.socket.connect", _no_network)
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "twin", config)
     monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "twin", {"seeded": facts})
     twins.in_hub_cache(tmp_path, "twins/named", folders["bpe"])
@@ -109,22 +110,22 @@ def test_openai_weights_without_quickgelu_are_told_the_right_name() -> None:
         scorer_of("open_clip:ViT-B-32/openai")
 
 
+@pytest.mark.usefixtures("no_network")
 def test_a_repository_in_the_hub_cache_needs_no_network(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr("socket.socket.connect", _no_network)
     twins.in_hub_cache(tmp_path, "twins/clip", folders["words"])
     scores = scorer_of("open_clip:hf-hub:twins/clip").score(pictures(), CAPTIONS, BUDGET)
     np.testing.assert_allclose(scores.score_IC, plain_scores(f"local-dir:{folders['words']}"), atol=1e-4)
 
 
 @pytest.mark.parametrize("spec", ["open_clip:ViT-B-32-quickgelu/openai", "open_clip:hf-hub:twins/none"])
+@pytest.mark.usefixtures("no_network")
 def test_missing_weights_ask_before_using_the_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: str
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr("socket.socket.connect", _no_network)
     with pytest.raises(UserError, match="downloads are off"):
         scorer_of(spec)
 
@@ -286,10 +287,6 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
 def test_a_model_that_nobody_knows_is_one_sentence(spec: str) -> None:
     with pytest.raises(UserError):
         scorer_of(spec)
-
-
-def _no_network(*_: object) -> None:
-    raise AssertionError("the network was reached")
 
 
 @pytest.mark.parametrize(

@@ -164,11 +164,11 @@ def test_a_card_knows_pixels_size_and_family_without_loading(originals: dict[str
     assert (absent.download, absent.pixels) == (True, 0)
 
 
+@pytest.mark.usefixtures("no_network")
 def test_a_folder_of_a_repository_comes_from_the_cache_alone(
     originals: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr("socket.socket.connect", _no_network)
     shutil.copytree(originals["clip"], tmp_path / "repo" / "OpenAICLIP" / "large")
     twins.in_hub_cache(tmp_path / "hub", "twins/many", tmp_path / "repo")
     spec = "transformers:twins/many/OpenAICLIP/large"
@@ -179,10 +179,6 @@ def test_a_folder_of_a_repository_comes_from_the_cache_alone(
     assert cards.fingerprint_parts(card)["revision"] == "0" * 40
     with pytest.raises(UserError, match="downloads are off"):
         scorer_of("twins/none/OpenAICLIP/large")
-
-
-def _no_network(*_: object) -> None:
-    raise AssertionError("the network was reached")
 
 
 def _in_json(file: str, **changes: Any) -> Callable[[Path], None]:

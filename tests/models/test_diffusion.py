@@ -23,11 +23,11 @@ def folders(diffusion_folders: dict[str, Path]) -> dict[str, Path]:
     return diffusion_folders
 
 
+@pytest.mark.usefixtures("no_network")
 def test_a_repository_in_the_hub_cache_needs_no_network(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr("socket.socket.connect", _no_network)
     twins.in_hub_cache(tmp_path, "twins/sd", folders["epsilon"])
     by_repo = open_scorer(cards.resolve("diffusers:twins/sd"), device="cpu")
     by_folder = scorer_of(folders["epsilon"])
@@ -37,9 +37,9 @@ def test_a_repository_in_the_hub_cache_needs_no_network(
     )
 
 
+@pytest.mark.usefixtures("no_network")
 def test_a_missing_repository_asks_before_using_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr("socket.socket.connect", _no_network)
     with pytest.raises(UserError, match="downloads are off"):
         load_diffusion("diffusers:twins/none")
 
@@ -89,10 +89,6 @@ def test_pictures_are_cropped_to_their_middle(folders: dict[str, Path]) -> None:
     wide = twins.picture(size=(96, 32))
     middle = wide.crop((32, 0, 64, 32))
     torch.testing.assert_close(model.encode_images([wide]), model.encode_images([middle]))
-
-
-def _no_network(*_: object) -> None:
-    raise AssertionError("the network was reached")
 
 
 def _state(pipe: Any) -> list[Any]:

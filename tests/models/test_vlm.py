@@ -248,11 +248,11 @@ def test_a_card_knows_family_and_pixels_without_loading(originals: dict[str, Pat
     assert cards.resolve("vlm:twins/none@main").download
 
 
+@pytest.mark.usefixtures("no_network")
 def test_a_repository_comes_from_the_cache_alone(
     originals: dict[str, Path], scorers: dict[str, VlmScorer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr("socket.socket.connect", _no_network)
     twins.in_hub_cache(tmp_path / "hub", "twins/asked", originals["idefics3"])
     card = cards.resolve("vlm:twins/asked")
     assert cards.is_downloaded(card)
@@ -273,10 +273,6 @@ def test_code_of_a_repository_is_never_run(folder: Path, tmp_path: Path) -> None
     with pytest.raises(UserError, match="answers no questions"):
         scorer_of(folder)
     assert not (tmp_path / "ran").exists()
-
-
-def _no_network(*_: object) -> None:
-    raise AssertionError("the network was reached")
 
 
 def test_the_questions_that_are_remembered_take_64_mb_at_most(scorers: dict[str, VlmScorer]) -> None:
