@@ -11,7 +11,7 @@ from typing import Any
 from sdsdemo.cli.output import Verbs, note, progress, show, verb
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning import elsewhere, tracking
-from sdsdemo.finetuning.recipe import PRESET_WORDS, USUAL_PRESET, Recipe, cli_flag, from_preset, headings
+from sdsdemo.finetuning.recipe import PRESET_WORDS, STUDIED, USUAL_PRESET, Recipe, cli_flag, from_preset, headings
 from sdsdemo.models import cards
 
 SHOWN = ("recipe", "jobs", "gpus", "slurm")
@@ -44,7 +44,8 @@ def add_finetune(verbs: Verbs) -> None:
 def _add_setting(group: Any, setting: Field[Any]) -> None:
     default: Any = setting.default
     says = setting.metadata["meaning"] + (f" Default: {default}." if default != "" else "")
-    options: dict[str, Any] = {"dest": setting.name, "default": None, "help": says.replace("%", "%%")}
+    shown = argparse.SUPPRESS if setting.name in STUDIED else says.replace("%", "%%")
+    options: dict[str, Any] = {"dest": setting.name, "default": None, "help": shown}
     if isinstance(default, bool):
         options["action"] = argparse.BooleanOptionalAction
     else:

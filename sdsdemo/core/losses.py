@@ -5,6 +5,7 @@
     eps_hat            the output of an epsilon model;  sqrt(abar_t) v_hat + sqrt(1 - abar_t) x_t  of a v model
     fine-tuning        L = L_CLIP + lambda * L_SDS,    L_SDS = E e(h_w(f(x)), t, eps, c)
     alternatives       swapped captions c' as hard negatives in L_CLIP;   a teacher's preference for c over c'
+    variants of L_SDS  e(h_w(f(x)), c) against e(h_w(f(x)), c');   || h_w(f(x)) - z ||^2
 
 Only `denoising_residual` runs the network, and only `denoising_error` and `error_of` make e of what it returns. The
 scorer calls them with z = VAE(image) and no gradient, training with z = h_w(f(x)) and a gradient.
@@ -154,22 +155,29 @@ def negatives_loss(
     logit_scale: Tensor | float,
     caption_B: Tensor | None = None,
     twin_B: Tensor | None = None,
+    *,
+    weight: float = 1.0,
 ) -> Tensor:
     """L_CLIP with swapped captions as hard negatives, a scalar: each image chooses among 2B texts, each text among B.
 
-        L = ( CE(s F [G; G']^T, own caption) + CE(s G F^T, own image) ) / 2
+        L = ( CE(s F [G; G']^T + [0; log w], own caption) + CE(s G F^T, own image) ) / 2
 
     twin_features_BD: G', [B, D], L2-normalised: row b is the swapped twin of caption b. A swapped caption has no image,
     so it makes no choice. caption_B, twin_B: indices of captions and twins, equal for equal texts: every text that
     equals an image's caption is right for it, whichever row it comes from. Otherwise as in `clip_loss`.
-    Source: NegCLIP (Yuksekgonul et al. 2023, 2210.01936).
+    weight: w > 0; each swap counts as w captions. With 1, as NegCLIP (Yuksekgonul et al. 2023, 2210.01936).
+    Raises `ValueError` for shapes that do not fit, or another weight.
     """
+    if not (weight > 0 and math.isfinite(weight)):
+        raise ValueError(f"weight must be a finite number above 0; it was {weight!r}")
     shapes = {tuple(t.shape) for t in (image_features_BD, text_features_BD, twin_features_BD)}
     if len(shapes) != 1 or image_features_BD.dim() != 2:
         raise ValueError(f"the three feature matrices must have one shape; they had {sorted(shapes)}")
     image_BD, text_BD, twin_BD = image_features_BD.float(), text_features_BD.float(), twin_features_BD.float()
     own_B = torch.arange(len(image_BD), device=image_BD.device)
     by_image_BT = logit_scale * image_BD @ torch.cat([text_BD, twin_BD]).T
+    if weight != 1:
+        by_image_BT = torch.cat([by_image_BT[:, : len(own_B)], by_image_BT[:, len(own_B) :] + math.log(weight)], dim=1)
     by_text_BB = logit_scale * text_BD @ image_BD.T
     if caption_B is None or twin_B is None or _all_right_alone(caption_B, twin_B):
         by_image, by_text = (functional.cross_entropy(logit_BT, own_B) for logit_BT in (by_image_BT, by_text_BB))
@@ -244,9 +252,43 @@ def sds_loss(
     reduction: over the elements of one latent. The paper leaves it open; `sum` is `mean` times their number, 16,384 for
     Stable Diffusion, so a lambda means nothing without it. Otherwise as in `denoising_error`.
     """
+    error_B = denoising_error(denoise, schedule, latent_B, noise_B, timestep_B, condition_B, jacobian=jacobian)
+    return _reduced(error_B, latent_B, reduction)
+
+
+def contrast_loss(error_B: Tensor, swapped_B: Tensor, scale: float) -> Tensor:
+    """How far the error with the image's own caption is from lying below that with its swap: loss_B.
+
+        loss = softplus( s (e - e') ) / s        close to max(0, e - e') where s is large, to (e - e') / 2 where small
+
+    error_B, swapped_B: e and e', from `sds_loss`, of one latent at the same (t, eps). scale: s > 0, in one over their
+    unit. The gradient is at most that of e - e', and zero for a caption that is its own swap.
+    Raises `ValueError` for another scale, or shapes that differ.
+    """
+    if not (scale > 0 and math.isfinite(scale)):
+        raise ValueError(f"scale must be a finite number above 0; it was {scale!r}")
+    if error_B.shape != swapped_B.shape:
+        raise ValueError(f"the errors must have one shape; they had {size_of(error_B)} and {size_of(swapped_B)}")
+    return functional.softplus(scale * (error_B - swapped_B)) / scale
+
+
+def latent_loss(guess_B: Tensor, latent_B: Tensor, *, reduction: Reduction = "mean") -> Tensor:
+    """The regression of h_w(f(x)) on the true latent z: loss_B, float32, zero where it is met.
+
+        loss = mean over elements of ( h_w(f(x)) - z )^2
+
+    No caption and no denoiser are in it. guess_B, latent_B: [B, ...], the same shape, or `ValueError`. reduction: as in
+    `sds_loss`.
+    """
+    if guess_B.shape != latent_B.shape:
+        raise ValueError(f"guess and latent must have one shape; they were {size_of(guess_B)}, {size_of(latent_B)}")
+    return _reduced(error_of(guess_B.float() - latent_B.float()), latent_B, reduction)
+
+
+def _reduced(error_B: Tensor, latent_B: Tensor, reduction: Reduction) -> Tensor:
+    """The mean over the elements of a latent, or their sum."""
     if reduction not in ("mean", "sum"):
         raise ValueError(f"reduction must be 'mean' or 'sum'; it was {reduction!r}")
-    error_B = denoising_error(denoise, schedule, latent_B, noise_B, timestep_B, condition_B, jacobian=jacobian)
     return error_B if reduction == "mean" else error_B * latent_B[0].numel()
 
 

@@ -82,14 +82,14 @@ class PairBatches:
         image_RD = self._features([_image_key(pair) for pair in own])
         text_RD, twin_RD = self._features(captions), None if twins is None else self._features(twins)
         return Batch(
-            pixels_R=self._inputs(own) if image_RD is None else None,
+            pixels_R=self.inputs(own) if image_RD is None else None,
             image_RD=image_RD,
             token_RL=self._tokens(captions) if text_RD is None else None,
             text_RD=text_RD,
             twin_token_RL=self._tokens(twins) if twins is not None and twin_RD is None else None,
             twin_RD=twin_RD,
-            condition_R=self._conditions(pairs, rows, step) if self._teacher is not None else None,
-            latent_R=self.latents(own) if self._recipe.objective == "features" else None,
+            **self._conditions(pairs, rows, step),
+            latent_R=self.latents(own) if self._recipe.needs_latents else None,
             preference_R=self._preferences(own).to(device),
             **self._equal(pairs),
         )
@@ -98,9 +98,8 @@ class PairBatches:
         """Like `rows`, with the true latents and captions: for the controls of L_SDS."""
         pairs = self._pairs(step)[rows]
         assert self._teacher is not None
-        with torch.no_grad():
-            condition_R = self._teacher.encode_prompts([pair.truth for pair in pairs])
-        return Batch(pixels_R=self._inputs(pairs), condition_R=condition_R, latent_R=self.latents(pairs))
+        conditions = self._encoded([(pair.truth, pair.untruth) for pair in pairs])
+        return Batch(pixels_R=self.inputs(pairs), latent_R=self.latents(pairs), **conditions)
 
     def latents(self, pairs: Sequence[Pair]) -> Tensor:
         """The true latents of the images, scaled for the denoiser."""
@@ -129,7 +128,8 @@ class PairBatches:
             return None
         return torch.stack([self._known[key] for key in keys]).to(self._base.device)
 
-    def _inputs(self, pairs: Sequence[Pair]) -> Tensor:
+    def inputs(self, pairs: Sequence[Pair]) -> Tensor:
+        """pixels_R, the images as CLIP takes them."""
         return torch.stack([self._input(pair) for pair in pairs]).to(self._base.device)
 
     def _tokens(self, captions: Sequence[str]) -> Tensor:
@@ -161,15 +161,24 @@ class PairBatches:
         """The swapped captions; for a caption without one, that of the next image in the batch."""
         return [pairs[row].twin or pairs[(row + 1) % len(pairs)].caption for row in range(len(pairs))[rows]]
 
-    def _conditions(self, pairs: Sequence[Pair], rows: slice, step: int) -> Any:
-        """The captions encoded for the teacher; in the shuffled control, those of other images."""
-        assert self._teacher is not None
+    def _conditions(self, pairs: Sequence[Pair], rows: slice, step: int) -> dict[str, Any]:
+        """The captions encoded for the teacher, and their twins; in the shuffled control, those of other images."""
+        if self._teacher is None:
+            return {}
         turn = 0
         if self._recipe.shuffled:
             turn = int(np.random.default_rng((self._recipe.seed, step, 1)).integers(1, len(pairs)))
-        captions = [pairs[(row + turn) % len(pairs)].caption for row in range(len(pairs))[rows]]
-        with torch.no_grad():
-            return self._teacher.encode_prompts(captions)
+        read = [pairs[(row + turn) % len(pairs)] for row in range(len(pairs))[rows]]
+        return self._encoded([(pair.caption, pair.twin) for pair in read])
+
+    @torch.no_grad()
+    def _encoded(self, said: Sequence[tuple[str, str | None]]) -> dict[str, Any]:
+        """condition_R of captions; twin_condition_R of their twins, or of themselves, if L_SDS contrasts them."""
+        assert self._teacher is not None
+        found = {"condition_R": self._teacher.encode_prompts([caption for caption, _ in said])}
+        if self._recipe.contrasts_swaps:
+            found["twin_condition_R"] = self._teacher.encode_prompts([twin or caption for caption, twin in said])
+        return found
 
     def _preferences(self, pairs: Sequence[Pair]) -> Tensor:
         """p of each pair: 1 for `labels`, NaN without a twin."""

@@ -31,7 +31,8 @@ SAMPLE = 32
 ASKING = 20.0
 """Seconds in which a teacher other than Mini's is measured."""
 DEPENDS_ON = ("base", "teacher", "objective", "batch", "micro_batch", "jacobian", "trained", "towers", "data",
-              "teacher_timesteps", "teacher_noises")  # fmt: skip
+              "teacher_timesteps", "teacher_noises", "h_w_from", "contrast_weight", "latent_weight",
+              "error_weight")  # fmt: skip
 """Settings that change how long a step takes."""
 
 
@@ -86,7 +87,7 @@ def estimate(recipe: Recipe, workbench: Models, steps: int = STEPS) -> Estimate:
     tiny = replace(recipe, steps=steps, pool=rows if recipe.is_mini else recipe.pool, fitted_on=SAMPLE, ema=0.0)
     if tiny.objective == "preference":
         # the same step, without scoring the whole pool
-        tiny = replace(tiny, objective="labels", permuted=False, unordered=False)
+        tiny = replace(tiny, objective="labels", permuted=False, unordered=False, teacher_right=0.0)
     start = time.perf_counter()
     loaded = result_of(load(plan(tiny, workbench)))
     noticed: list[float] = []
@@ -117,22 +118,20 @@ def asking_seconds(recipe: Recipe, workbench: Models, loaded: Loaded | None = No
 
     Mini's teacher scores some; of another, which may take minutes for each, the parts are measured (`models.cost`).
     """
+    from sdsdemo.finetuning.teacher import as_scorer, load_teacher
     from sdsdemo.finetuning.teacher_preferences import Preferences
     from sdsdemo.models import pick_device
     from sdsdemo.models.cost import measure
     from sdsdemo.models.diffusion_scorer import DiffusionScorer
-    from sdsdemo.models.families import load_diffusion
     from sdsdemo.types import Budget
 
     if loaded is None:
         loaded = result_of(load(plan(recipe, workbench)))
     card = workbench.card(recipe.teacher)
     device = torch.device("cpu") if loaded.plan.device.type == "cpu" else pick_device(workbench.settings.device)
-    precision = workbench.settings.precision
-    teacher = load_diffusion(card.spec, revision=card.revision, device=device, precision=precision)
-    scorer = DiffusionScorer(card, teacher)
+    scorer = as_scorer(card, load_teacher(card, device, workbench.settings))
     budget = Budget(timesteps=recipe.teacher_timesteps, noises=recipe.teacher_noises, seed=0)
-    if not card.mini:
+    if isinstance(scorer, DiffusionScorer) and not card.mini:
         return measure(scorer, ASKING).seconds(1, budget, pictures=1, captions=2)
     with tempfile.TemporaryDirectory() as folder:
         asked = Preferences(Path(folder), "estimate", budget)

@@ -2,7 +2,7 @@
 
     clip         L = L_CLIP
     sds          L = L_CLIP + lambda L_SDS,     L_SDS = E e( h_w(f(x)), t, eps, c )       (Basu et al. 2023, 2307.09233)
-    negatives    L = L_CLIP with the swapped captions as hard negatives for each image (as NegCLIP)
+    negatives    L = L_CLIP with the swapped captions as hard negatives for each image (as NegCLIP), each counting as w
     preference   L = L_CLIP + lambda L_PREF,    L_PREF = E w BCE( student prefers c to c', teacher's p )
     labels       preference with p = 1: trained on which caption is true. No teacher, for comparison
     features     L = L_CLIP + lambda E || h_f(f(x)) - u(z_t, t, c) ||^2,   u: the frozen denoiser's inner features
@@ -13,7 +13,11 @@ reaches only the image tower. c' is the swapped twin of c. The logit scale is fr
 captions in a step count as right for each other's images; with distinct captions, the loss equals open_clip's to the
 bit.
 
-Choices that the paper leaves open are options of `ObjectiveConfig`; the run's record states them.
+Choices that the paper leaves open are options of `ObjectiveConfig`; the run's record states them. Variants of L_SDS
+for the study of its channel are a weighted sum (`SdsTerms`), z being the true latent:
+
+    L_SDS = a E e(c) + b E softplus( s (e(c) - e(c')) ) / s + r E || h_w(f(x)) - z ||^2
+    e(c)  = e( h_w(f(x)), t, eps, c )
 
 A step may be split into micro-batches and shared by processes without changing the result: the features of the other
 rows are computed first, without a gradient, and the contrastive loss sees all of them.
@@ -35,7 +39,9 @@ from torch import Tensor, nn
 from sdsdemo.core.losses import (
     Reduction,
     clip_loss,
+    contrast_loss,
     features_loss,
+    latent_loss,
     negatives_loss,
     preference_loss,
     sds_loss,
@@ -83,6 +89,8 @@ class Batch:
     """Likewise for the twins."""
     condition_R: Any = None
     """The captions encoded by the teacher's text encoder."""
+    twin_condition_R: Any = None
+    """Likewise for the twins; a caption without one is its own. None if L_SDS does not contrast them."""
     latent_R: Tensor | None = None
     """The true latents, scaled for the denoiser."""
     preference_R: Tensor | None = None
@@ -102,6 +110,25 @@ class Batches(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SdsTerms:
+    """Weights of the terms of L_SDS; by default the paper's alone."""
+
+    error: float = 1.0
+    """a: of the denoising error with the image's caption."""
+    contrast: float = 0.0
+    """b: of that error against the one with its swap."""
+    contrast_scale: float = 100.0
+    """s of `contrast_loss`."""
+    latent: float = 0.0
+    """r: of the regression on true latents."""
+
+    @property
+    def reads_captions(self) -> bool:
+        """Whether the denoiser is asked at all."""
+        return self.error > 0 or self.contrast > 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig:
     """An objective and its options."""
 
@@ -114,6 +141,19 @@ class ObjectiveConfig:
     """Backpropagate through the denoiser, or use DreamFusion's gradient, which omits its Jacobian."""
     timesteps: tuple[float, float] = (0.0, 1.0)
     """Range of the schedule that t is drawn from uniformly, as shares."""
+    terms: SdsTerms = SdsTerms()
+    negative_weight: float = 1.0
+    """As how many captions a swap counts in `negatives`."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Embedded:
+    """Some rows through CLIP's towers."""
+
+    features: list[Tensor]
+    """features_RD of images, captions, and twins if the objective needs them."""
+    read_R: Tensor
+    """What h_w reads of the images."""
 
 
 class Objective:
@@ -158,21 +198,19 @@ class Objective:
         for rows, batch in zip(cuts, read, strict=True):
             own = self._embed(batch)
             features = (
-                own if whole is None else [_spliced(all_, rows, part) for all_, part in zip(whole, own, strict=True)]
+                own.features
+                if whole is None
+                else [_spliced(all_, rows, part) for all_, part in zip(whole, own.features, strict=True)]
             )
             yield self._losses(batch, rows, features, own, step)
 
     def _losses(
-        self, batch: Batch, rows: slice, features: list[Tensor], own: list[Tensor], step: int
+        self, batch: Batch, rows: slice, features: list[Tensor], own: Embedded, step: int
     ) -> Mapping[str, Tensor]:
         """These rows' contribution to the losses of the step."""
         scale = self.student.clip.logit_scale.exp().clamp(max=LARGEST_SCALE)
         share = (rows.stop - rows.start) / self.batches.size
-        contrastive = (
-            negatives_loss(features[0], features[1], features[2], scale, batch.caption_B, batch.twin_B)
-            if self.config.name == "negatives"
-            else clip_loss(features[0], features[1], scale, batch.caption_B)
-        )
+        contrastive = self._contrastive(batch, features, scale)
         contrastive = contrastive - contrastive.detach() * (
             1 - share
         )  # the value of a share, the gradient of the whole
@@ -181,24 +219,50 @@ class Objective:
         second = share * self._second(batch, rows, own, scale, step)
         return {"loss": total_loss(contrastive, second, self.config.lam), "clip": contrastive, self.config.name: second}
 
-    def _second(self, batch: Batch, rows: slice, own: list[Tensor], scale: Tensor, step: int) -> Tensor:
+    def _contrastive(self, batch: Batch, features: list[Tensor], scale: Tensor) -> Tensor:
+        """L_CLIP of the whole step, with swaps as hard negatives if the objective says so."""
+        if self.config.name != "negatives":
+            return clip_loss(features[0], features[1], scale, batch.caption_B)
+        image_BD, text_BD, twin_BD = features
+        weight = self.config.negative_weight
+        return negatives_loss(image_BD, text_BD, twin_BD, scale, batch.caption_B, batch.twin_B, weight=weight)
+
+    def _second(self, batch: Batch, rows: slice, own: Embedded, scale: Tensor, step: int) -> Tensor:
         """The term weighted by lambda, averaged over these rows."""
         if self.config.name == "sds":
-            return self.sds(batch, rows, own[0], step)
+            return self.sds(batch, rows, own.read_R, step)
         if self.config.name == "features":
-            return self._features(batch, rows, own[0], step)
+            return self._features(batch, rows, own.features[0], step)
         assert batch.preference_R is not None
-        return preference_loss(own[0], own[1], own[2], batch.preference_R, scale).mean()
+        image_RD, text_RD, twin_RD = own.features
+        return preference_loss(image_RD, text_RD, twin_RD, batch.preference_R, scale).mean()
 
-    def sds(self, batch: Batch, rows: slice, image_RD: Tensor, step: int) -> Tensor:
-        """L_SDS of these rows; the timesteps and noises of a step are drawn from (seed, step)."""
+    def sds(self, batch: Batch, rows: slice, read_R: Tensor, step: int) -> Tensor:
+        """L_SDS of these rows, the weighted sum of its terms; timesteps and noises are drawn from (seed, step).
+
+        read_R: what h_w reads, from `Student.encode`.
+        """
+        terms, latent_R = self.config.terms, self.student.latents(read_R)
+        found: list[Tensor] = []
+        if terms.reads_captions:
+            error_R = self.errors(latent_R, batch.condition_R, rows, step)
+            found.append(terms.error * error_R.mean())
+        if terms.contrast:
+            swapped_R = self.errors(latent_R, batch.twin_condition_R, rows, step)
+            found.append(terms.contrast * contrast_loss(error_R, swapped_R, terms.contrast_scale).mean())
+        if terms.latent:
+            assert batch.latent_R is not None
+            found.append(terms.latent * latent_loss(latent_R, batch.latent_R, reduction=self.config.reduction).mean())
+        return torch.stack(found).sum()
+
+    def errors(self, latent_R: Tensor, condition_R: Any, rows: slice, step: int) -> Tensor:
+        """error_R of latents under these captions, with the step's (t, eps)."""
         assert self.teacher is not None
         timestep_R, noise_R = self.draw(step, rows)
-        latent_R = self.student.latents(image_RD)
         return sds_loss(
             self.teacher.denoise, self.teacher.schedule, latent_R, noise_R.to(latent_R.device), timestep_R,
-            batch.condition_R, reduction=self.config.reduction, jacobian=self.config.jacobian,
-        ).mean()  # fmt: skip
+            condition_R, reduction=self.config.reduction, jacobian=self.config.jacobian,
+        )  # fmt: skip
 
     def _features(self, batch: Batch, rows: slice, image_RD: Tensor, step: int) -> Tensor:
         assert self.teacher is not None
@@ -220,12 +284,13 @@ class Objective:
         noise_B = rng.standard_normal((self.batches.size, *self.teacher.latent_shape), dtype=np.float32)
         return timestep_B[rows], torch.from_numpy(noise_B[rows])
 
-    def _embed(self, batch: Batch) -> list[Tensor]:
-        """features_RD of images, captions, and twins if the objective needs them."""
+    def _embed(self, batch: Batch) -> Embedded:
         clip, twins = self.student.clip, self.config.name in WITH_TWINS
-        image_RD = batch.image_RD
-        if image_RD is None:
-            image_RD = clip.encode_image(batch.pixels_R, normalize=True)
+        if batch.image_RD is not None:
+            image_RD = read_R = batch.image_RD
+        else:
+            assert batch.pixels_R is not None
+            image_RD, read_R = self.student.encode(batch.pixels_R)
         known = [batch.text_RD, batch.twin_RD] if twins else [batch.text_RD]
         said = [batch.token_RL, batch.twin_token_RL] if twins else [batch.token_RL]
         new = [
@@ -235,12 +300,13 @@ class Objective:
         ]
         # in one call: for a small tower, call overhead dominates
         fresh = iter(encode_captions(clip, torch.cat(new)).chunk(len(new)) if new else ())
-        return [image_RD, *(next(fresh) if features_RD is None else features_RD for features_RD in known)]
+        said_RD = [next(fresh) if features_RD is None else features_RD for features_RD in known]
+        return Embedded(features=[image_RD, *said_RD], read_R=read_R)
 
     def _all_features(self, read: list[Batch]) -> list[Tensor]:
         """features_BD of the whole step, over all processes, without a gradient."""
         with torch.no_grad():
-            parts = [self._embed(batch) for batch in read]
+            parts = [self._embed(batch).features for batch in read]
         return [self.processes.gather_rows(torch.cat(part)) for part in zip(*parts, strict=True)]
 
 

@@ -18,17 +18,17 @@ from torch import Tensor
 from sdsdemo.core.intervals import proportion
 from sdsdemo.finetuning.batches import PairBatches
 from sdsdemo.finetuning.events import Event, Notice, Working
-from sdsdemo.finetuning.objectives import Objective, ObjectiveConfig
+from sdsdemo.finetuning.objectives import Objective, ObjectiveConfig, SdsTerms
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.setup import Loaded, caption_notes
 from sdsdemo.finetuning.student import Student
+from sdsdemo.finetuning.teacher import Teacher, as_scorer, load_teacher
 from sdsdemo.finetuning.teacher_preferences import Preferences, pair_key
 from sdsdemo.finetuning.training_pairs import Pair
 from sdsdemo.models import cards
 from sdsdemo.models.building import builds_alone
+from sdsdemo.models.clip import ClipModel
 from sdsdemo.models.diffusion import LatentDiffusion
-from sdsdemo.models.diffusion_scorer import DiffusionScorer
-from sdsdemo.models.families import load_diffusion
 from sdsdemo.types import Budget
 
 LEAST_TESTED, MOST_TESTED = 16, 256
@@ -51,6 +51,7 @@ class Prepared:
 
     loaded: Loaded
     teacher: LatentDiffusion | None
+    """The teacher, if it runs in every step."""
     student: Student
     batches: PairBatches
     objective: Objective
@@ -63,7 +64,7 @@ def prepare(loaded: Loaded) -> Generator[Event, None, Prepared]:
     """Student, teacher, h_w and preferences, whichever the objective needs. Raises `StopAsked` and `UserError`."""
     recipe = loaded.plan.recipe
     teacher = yield from _load_teacher(loaded)
-    in_loop = teacher if recipe.teacher_in_loop else None
+    in_loop = teacher if recipe.teacher_in_loop and isinstance(teacher, LatentDiffusion) else None
     student = _new_student(loaded, in_loop)
     facts: Facts = {"data": loaded.data, "trained": student.says}
     yield Notice(text=f"Trained: {student.says}.")
@@ -74,27 +75,21 @@ def prepare(loaded: Loaded) -> Generator[Event, None, Prepared]:
     batches = PairBatches(recipe, loaded.source, loaded.base, in_loop, preference)
     if recipe.towers != "both":
         facts["frozen_seconds"] = yield from _encode_frozen(loaded, batches)
-    if recipe.objective == "sds" and recipe.h_w == "fit":
+    if recipe.objective == "sds" and recipe.h_w in ("fit", "frozen"):
         facts |= yield from _fit(loaded, student, batches)
     objective = Objective(
         student, batches, _objective_config(recipe),
-        teacher=teacher, seed=recipe.seed, parts=loaded.plan.parts, processes=loaded.plan.processes,
+        teacher=in_loop, seed=recipe.seed, parts=loaded.plan.parts, processes=loaded.plan.processes,
     )  # fmt: skip
-    return Prepared(loaded=loaded, teacher=teacher, student=student, batches=batches, objective=objective, facts=facts)
+    return Prepared(loaded=loaded, teacher=in_loop, student=student, batches=batches, objective=objective, facts=facts)
 
 
-def _load_teacher(loaded: Loaded) -> Generator[Event, None, LatentDiffusion | None]:
+def _load_teacher(loaded: Loaded) -> Generator[Event, None, Teacher | None]:
     card = loaded.plan.teacher_card
     if card is None:
         return None
     yield Working(text=f"loading {card.title}")
-    teacher = load_diffusion(
-        card.spec,
-        revision=card.revision,
-        device=loaded.plan.device,
-        precision=loaded.plan.settings.precision,
-        allow_download=loaded.plan.settings.allow_download,
-    )
+    teacher = load_teacher(card, loaded.plan.device, loaded.plan.settings)
     for note in caption_notes(loaded, teacher, card):
         yield Notice(text=note)
     return teacher
@@ -113,6 +108,8 @@ def _new_student(loaded: Loaded, in_loop: LatentDiffusion | None) -> Student:
         inner_width=in_loop.inner_width if in_loop is not None and recipe.objective == "features" else None,
         unit_variance=recipe.h_w_unit,
         map_scale=recipe.h_w_scale,
+        from_patches=recipe.h_w_from == "patches",
+        frozen_map=recipe.h_w == "frozen",
     )
     return student.to(loaded.plan.device)
 
@@ -124,14 +121,21 @@ def _objective_config(recipe: Recipe) -> ObjectiveConfig:
         reduction=recipe.reduction,
         jacobian=recipe.jacobian,
         timesteps=(recipe.timestep_low, recipe.timestep_high),
+        terms=SdsTerms(
+            error=recipe.error_weight,
+            contrast=recipe.contrast_weight,
+            contrast_scale=recipe.contrast_scale,
+            latent=recipe.latent_weight,
+        ),
+        negative_weight=recipe.negative_weight,
     )
 
 
-def _ask_teacher(loaded: Loaded, teacher: LatentDiffusion) -> Generator[Event, None, tuple[Preference, Facts]]:
+def _ask_teacher(loaded: Loaded, teacher: Teacher) -> Generator[Event, None, tuple[Preference, Facts]]:
     """The teacher's preference for every pair of the run, and facts for the record."""
     plan, recipe = loaded.plan, loaded.plan.recipe
     assert plan.teacher_card is not None
-    scorer = DiffusionScorer(plan.teacher_card, teacher)
+    scorer = as_scorer(plan.teacher_card, teacher)
     budget = Budget(timesteps=recipe.teacher_timesteps, noises=recipe.teacher_noises, seed=PREFERENCE_SEED)
     kept = Preferences(plan.settings.cache, cards.fingerprint(scorer.card), budget)
     began = time.monotonic()
@@ -147,15 +151,23 @@ def _ask_teacher(loaded: Loaded, teacher: LatentDiffusion) -> Generator[Event, N
     right, of = kept.right(pairs)
     stand_ins = len({pair_key(pair) for pair in pairs if pair.stand_in})
     yield Notice(text=_answer_words(recipe, pairs, right, of, missing, stand_ins))
-    shuffle_seed = recipe.seed if recipe.permuted or recipe.unordered else None
-    return kept.probabilities(pairs, recipe.sharpness, permuted=shuffle_seed, unordered=recipe.unordered), {
+    return _probabilities(recipe, kept, pairs), {
         "pairs": of,
         "stand_ins": stand_ins,
         "asked": missing,
         "evaluations": kept.spent,
         "seconds": round(time.monotonic() - began, 2),
         "teacher_right": asdict(proportion(right, of)) if of else None,
+        **({"reversed_to": recipe.teacher_right} if recipe.teacher_right else {}),
     }
+
+
+def _probabilities(recipe: Recipe, kept: Preferences, pairs: list[Pair]) -> Preference:
+    """p of each pair: as the teacher answers, or changed as a control of the recipe says."""
+    if recipe.teacher_right:
+        kept = kept.reversed_until(recipe.teacher_right, pairs, recipe.seed)
+    shuffle_seed = recipe.seed if recipe.permuted or recipe.unordered else None
+    return kept.probabilities(pairs, recipe.sharpness, permuted=shuffle_seed, unordered=recipe.unordered)
 
 
 def _all_pairs(loaded: Loaded) -> list[Pair]:
@@ -194,31 +206,38 @@ def _fit(loaded: Loaded, student: Student, batches: PairBatches) -> Generator[Ev
     """Fits h_w by least squares; returns its R2 on held-out images."""
     fitted_on = loaded.plan.recipe.fitted_on
     total = fitted_on + min(MOST_TESTED, max(LEAST_TESTED, fitted_on // 4))
-    feature_ND, latent_N = yield from _features_and_latents(loaded, batches, fitted_on, total)
-    student.fit(feature_ND[:fitted_on], latent_N[:fitted_on])
-    explained = student.explains(feature_ND[fitted_on:], latent_N[fitted_on:])
+    read_N, latent_N = yield from _read_and_latents(loaded, student, batches, fitted_on, total)
+    student.fit(read_N[:fitted_on], latent_N[:fitted_on])
+    explained = student.explains(read_N[fitted_on:], latent_N[fitted_on:])
     yield Notice(
         text=f"Before the first step, h_w explains {explained:.1%} of the variance of held-out latents "
         f"(n = {total - fitted_on}; fitted on {fitted_on})."
     )
-    if fitted_on < feature_ND.shape[1]:
-        yield Notice(text=FEW_FITTED.format(count=fitted_on, width=feature_ND.shape[1]))
+    if fitted_on < read_N.shape[1] and not student.from_patches:
+        yield Notice(text=FEW_FITTED.format(count=fitted_on, width=read_N.shape[1]))
     return {"h_w_r2": round(explained, 4), "h_w_r2_n": total - fitted_on}
 
 
-def _features_and_latents(
-    loaded: Loaded, batches: PairBatches, fitted_on: int, total: int
+def _read_and_latents(
+    loaded: Loaded, student: Student, batches: PairBatches, fitted_on: int, total: int
 ) -> Generator[Event, None, tuple[Tensor, Tensor]]:
-    """feature_ND and latent_N of the first `total` images; no draw mixes fitted and held-out images."""
-    plan, base = loaded.plan, loaded.base
-    features, latents, met, step = [], [], 0, 0
+    """What h_w reads, and latent_N, of the first `total` images; no draw mixes fitted and held-out images."""
+    plan = loaded.plan
+    read, latents, met, step = [], [], 0, 0
     while met < total:
         size = min(FIT_AT_ONCE, (fitted_on if met < fitted_on else total) - met)
         pairs = loaded.source.draw(step, size)
-        with torch.no_grad():
-            features.append(base.encode_images([pair.picture.open() for pair in pairs]))
+        read.append(_read_by_h_w(loaded.base, student, batches, pairs))
         latents.append(batches.latents(pairs))
         met, step = met + size, step + 1
         plan.stop_if_asked()
         yield Working(text="fitting h_w to true latents", done=met, total=total)
-    return torch.cat(features), torch.cat(latents).to(plan.device)
+    return torch.cat(read), torch.cat(latents).to(plan.device)
+
+
+@torch.no_grad()
+def _read_by_h_w(base: ClipModel, student: Student, batches: PairBatches, pairs: list[Pair]) -> Tensor:
+    """What h_w reads of these images: features_BD, or patch_BPYX."""
+    if student.from_patches:
+        return student.encode(batches.inputs(pairs))[1]
+    return base.encode_images([pair.picture.open() for pair in pairs])

@@ -17,6 +17,7 @@ Name = Literal["clip", "sds", "negatives", "preference", "labels", "features"]
 Towers = Literal["both", "image", "text"]
 Trained = Literal["norms", "all"]
 Reduction = Literal["mean", "sum"]
+Read = Literal["embedding", "patches"]
 NAMES: tuple[Name, ...] = get_args(Name)
 TOWERS: tuple[Towers, ...] = get_args(Towers)
 WITH_TEACHER_IN_LOOP = ("sds", "features")
@@ -27,13 +28,20 @@ CONTROLS: dict[str, tuple[Name, ...]] = {
     "unordered": ("preference",),
 }
 """Settings that turn a run into a control, with the objectives they apply to."""
+STUDIED: dict[str, tuple[Name, ...]] = {
+    **dict.fromkeys(("h_w_from", "error_weight", "contrast_weight", "contrast_scale", "latent_weight"), ("sds",)),
+    "negative_weight": ("negatives",),
+    "teacher_right": ("preference",),
+}
+"""Settings for the Mini studies alone, with the objectives they apply to: the command line takes them, unlisted."""
 MINI = "mini"
 SOURCES = ("folder", "coco", "hub")
 """Allowed prefixes before the colon in `data`."""
 CHOICES: dict[str, tuple[str, ...]] = {
     "objective": tuple(NAMES),
     "reduction": ("mean", "sum"),
-    "h_w": ("fit", "default"),
+    "h_w": ("fit", "frozen", "default"),
+    "h_w_from": ("embedding", "patches"),
     "trained": ("norms", "all"),
     "towers": tuple(TOWERS),
     "withheld_kind": ("", *KINDS),
@@ -47,24 +55,6 @@ OBJECTIVES = {
     "features": "L_CLIP + lambda x regression onto the denoiser's intermediate features",
 }
 """Each objective in a few words."""
-OBJECTIVE_NAMES: dict[str, str] = {
-    "preference": "Ask the teacher once",
-    "sds": "The paper's: L_CLIP + λ·L_SDS",
-    "clip": "No teacher: the control",
-    "labels": "No teacher, but the truth",
-    "negatives": "No teacher, hard negatives",
-    "features": "Copy the teacher's features",
-}
-"""Each objective by a plain name, in the order of the page."""
-OBJECTIVE_MEANINGS: dict[str, str] = {
-    "preference": "Before training, the diffusion model says whether it prefers a caption to its swap; CLIP learns it.",
-    "sds": "In every step, CLIP's view of a picture must help the frozen diffusion model to denoise it.",
-    "clip": "CLIP's own contrastive loss alone: what more training does without a teacher.",
-    "labels": "CLIP is told which of a caption and its swap is true: labels in place of a teacher.",
-    "negatives": "CLIP's own loss with swapped captions in every batch, as in NegCLIP.",
-    "features": "CLIP's own loss, and a regression onto what the diffusion model computes inside.",
-}
-"""What each objective does, in a line."""
 RANGES: Mapping[str, tuple[float, float]] = {
     "steps": (0, 1_000_000),
     "batch": (2, 65_536),
@@ -89,6 +79,12 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "keep_every": (1, 1_000_000),
     "held_out": (20, 100_000),
     "mislabelled": (0.0, 1.0),
+    "error_weight": (0.0, 1e6),
+    "contrast_weight": (0.0, 1e6),
+    "contrast_scale": (1e-3, 1e6),
+    "latent_weight": (0.0, 1e6),
+    "negative_weight": (1e-3, 1e6),
+    "teacher_right": (0.0, 1.0),
 }
 """Lowest and highest value of each number in a recipe."""
 
@@ -107,6 +103,7 @@ class Recipe:
     shuffled: bool = setting(False, "Control of sds: the teacher reads the captions of other images.")
     permuted: bool = setting(False, "Control of preference: the teacher's preferences are shuffled across pairs.")
     unordered: bool = setting(False, "Control of preference: as --permuted, and with a random sign.")
+    negative_weight: float = setting(1.0, "For negatives: as how many captions each swap counts.")
     base: str = setting("mini-clip", "CLIP model to start from: a card or a spec.", heading="what is trained")
     trained: Trained = setting("norms", "norms: LayerNorms, as in the paper; all: every parameter but the logit scale.")
     towers: Towers = setting("both", "Towers to train: both, image or text.")
@@ -139,12 +136,15 @@ class Recipe:
     )
     teacher: str = setting(
         "mini-diffusion",
-        "Diffusion model to distil from: a card or a spec.",
+        "Diffusion model to distil from; for preference, a CLIP too: a card or a spec.",
         heading="the teacher",
     )
     sharpness: float = setting(2.0, "Scale of the teacher's preferences: p = sigmoid(sharpness x gap / median gap).")
     teacher_timesteps: int = setting(4, "Timesteps at which the teacher compares a caption with its swap.")
     teacher_noises: int = setting(1, "Noise draws per timestep for that comparison, none of them in pairs.")
+    teacher_right: float = setting(
+        0.0, "Share of swaps that the teacher is right about, after answers drawn at random are reversed; 0: as it is."
+    )
     reduction: Reduction = setting(
         "mean",
         "How L_SDS is reduced over a latent's elements: mean or sum.",
@@ -153,10 +153,19 @@ class Recipe:
     jacobian: bool = setting(True, "Backpropagate L_SDS through the whole denoiser.")
     timestep_low: float = setting(0.0, "Lower end of the timestep range, as a share of the schedule.")
     timestep_high: float = setting(1.0, "Upper end of the timestep range.")
-    h_w: str = setting("fit", "How h_w is initialised: fit (least squares onto true latents) or default (random).")
+    h_w: str = setting(
+        "fit",
+        "How h_w is initialised: fit (least squares onto true latents), frozen (fit, and never trained) or default "
+        "(random).",
+    )
     h_w_unit: bool = setting(False, "Normalise h_w's output to unit variance per latent.")
     h_w_scale: float = setting(1.0, "Factor on h_w's output.")
     fitted_on: int = setting(2_000, "Images to fit h_w on.")
+    h_w_from: Read = setting("embedding", "What h_w reads: the image embedding, or each patch token for its place.")
+    error_weight: float = setting(1.0, "Within L_SDS, the weight of the denoising error with the image's caption.")
+    contrast_weight: float = setting(0.0, "Within L_SDS, the weight of that error against the one with its swap.")
+    contrast_scale: float = setting(100.0, "How sharply they are compared: softplus(scale x difference) / scale.")
+    latent_weight: float = setting(0.0, "Within L_SDS, the weight of h_w's squared distance from the true latent.")
     measure: str = setting(
         "",
         "Benchmark to evaluate before and after; empty: mini-validation for Mini, otherwise the held-out data.",
@@ -182,12 +191,7 @@ class Recipe:
             raise UserError(f"--data must be mini, folder:PATH, coco:PATH or hub:ORG/NAME; it was {quoted(self.data)}.")
         if self.timestep_low >= self.timestep_high:
             raise UserError("--timestep-low must be below --timestep-high.")
-        for name, objectives in CONTROLS.items():
-            if getattr(self, name) and self.objective not in objectives:
-                raise UserError(
-                    f"{cli_flag(name)} is a control of {' and '.join(objectives)} and has no effect on the objective "
-                    f"{self.objective}: leave it out."
-                )
+        self._check_objective()
         if self.micro_batch > self.batch:
             raise UserError(f"--micro-batch must be at most the batch, {self.batch}; it was {self.micro_batch}.")
         if self.objective in WITH_TWINS and self.batch < 2:
@@ -195,6 +199,34 @@ class Recipe:
         if self.uses_teacher and not self.teacher:
             raise UserError(f"The objective {self.objective} needs a teacher: name one with --teacher.")
         return self
+
+    def _check_objective(self) -> None:
+        """Raises `UserError` for settings without effect on the objective, or that contradict one another."""
+        for name, objectives in (CONTROLS | STUDIED).items():
+            if getattr(self, name) != getattr(_DEFAULT, name) and self.objective not in objectives:
+                what = "control" if name in CONTROLS else "setting"
+                raise UserError(
+                    f"{cli_flag(name)} is a {what} of {' and '.join(objectives)} and has no effect on the objective "
+                    f"{self.objective}: leave it out."
+                )
+        if not (self.error_weight or self.contrast_weight or self.latent_weight):
+            raise UserError("L_SDS has no term left: raise --error-weight, --contrast-weight or --latent-weight.")
+        if self.shuffled and not (self.error_weight or self.contrast_weight):
+            raise UserError("--shuffled has no effect where L_SDS reads no caption: leave it out.")
+        if self.h_w_from == "patches" and self.towers == "text":
+            raise UserError("--h-w-from patches needs the image tower in every step: leave --towers out.")
+        if self.teacher_right and (self.permuted or self.unordered):
+            raise UserError("--teacher-right has no effect on preferences that are shuffled: leave one of them out.")
+
+    @property
+    def contrasts_swaps(self) -> bool:
+        """Whether L_SDS reads the swaps too."""
+        return self.objective == "sds" and self.contrast_weight > 0
+
+    @property
+    def needs_latents(self) -> bool:
+        """Whether a step regresses on, or noises, the true latents."""
+        return self.objective == "features" or (self.objective == "sds" and self.latent_weight > 0)
 
     @property
     def teacher_in_loop(self) -> bool:
@@ -227,6 +259,7 @@ class Recipe:
         return shlex.join([*words, "--out", out])
 
 
+_DEFAULT = Recipe()
 USUAL_PRESET = "mini"
 """The preset of the command line if it names none."""
 PRESETS: dict[str, Recipe] = {
@@ -272,7 +305,7 @@ def meaning(name: str) -> str:
 
 
 def headings() -> dict[str, list[Field[Any]]]:
-    """The settings grouped by heading, in order."""
+    """The settings grouped by heading, in order; those of `STUDIED` too."""
     found: dict[str, list[Field[Any]]] = {}
     heading = ""
     for entry in fields(Recipe):

@@ -100,8 +100,9 @@ class Loaded:
 
 def plan(recipe: Recipe, workbench: Models, processes: Processes = ALONE, cache: MiniCache | None = None) -> Plan:
     """Find the recipe's models. Raises `UserError` for models that cannot run here or do not fit together."""
-    base_card = _runnable(workbench, recipe.base, "clip", "base")
-    teacher_card = _runnable(workbench, recipe.teacher, "diffusion", "teacher") if recipe.uses_teacher else None
+    base_card = _runnable(workbench, recipe.base, ("clip",), "base")
+    families = ("diffusion",) if recipe.teacher_in_loop else ("diffusion", "clip")
+    teacher_card = _runnable(workbench, recipe.teacher, families, "teacher") if recipe.uses_teacher else None
     _check_words(base_card, recipe)
     return Plan(
         recipe=recipe,
@@ -157,11 +158,12 @@ def _check_words(base: Card, recipe: Recipe) -> None:
         )
 
 
-def _runnable(workbench: Models, name: str, family: str, what: str) -> Card:
+def _runnable(workbench: Models, name: str, families: tuple[str, ...], what: str) -> Card:
     """The card of a model that can run here. Raises `UserError` with the next step if it cannot."""
     card = workbench.card(name)
-    if card.family != family:
-        wanted = {"clip": "a CLIP of open_clip's", "diffusion": "a diffusion model"}[family]
+    if card.family not in families:
+        called = {"clip": "a CLIP of open_clip's", "diffusion": "a diffusion model"}
+        wanted = " or ".join(called[family] for family in families)
         raise UserError(f"The {what} must be {wanted}; {card.title} is not: choose another one.")
     state = workbench.availability(card)
     if not state.can_run:

@@ -1,12 +1,17 @@
-"""The student: a CLIP with some trainable parameters, and linear maps from its image embedding.
+"""The student: a CLIP with some trainable parameters, and linear maps from what its image tower sees.
 
     h_w   to the teacher's latents, for L_SDS          h_f   to its inner features, for `features`
 
-Shape suffixes: B batch, D features, N pictures, E elements of a latent.
+h_w reads the image embedding, as in the paper, or each patch token for the latent at its place: one linear map for all
+places, resized (bilinear) where the latent has other rows and columns than the patches.
+
+Shape suffixes: B batch, D features, N pictures, E elements of a latent; P width of a patch token, Y and X rows and
+columns of patches.
 """
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -15,6 +20,7 @@ from torch import Tensor, nn
 
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.recipe import Towers, Trained
+from sdsdemo.models.clip_patches import encode_patches, patch_width
 
 RIDGE = 1e-3
 """Ridge penalty on the least squares, relative to the mean of the diagonal, so that the solution is unique."""
@@ -35,38 +41,67 @@ class Student(nn.Module):
         inner_width: int | None = None,
         unit_variance: bool = False,
         map_scale: float = 1.0,
+        from_patches: bool = False,
+        frozen_map: bool = False,
     ) -> None:
         """clip: an open_clip model, changed in place; all parameters but the trained ones are frozen.
 
         latent_shape: the teacher's (channels, height, width), for h_w. inner_width: its feature width, for h_f.
         unit_variance: normalise h_w's output to unit variance per latent. map_scale: factor on h_w's output.
-        Raises `UserError` for a CLIP without such parameters to train.
+        from_patches: h_w reads patch tokens. frozen_map: h_w is never trained; fit it first.
+        Raises `UserError` for a CLIP without such parameters to train, or without patch tokens.
         """
         super().__init__()
         self.clip = clip.requires_grad_(False)
         self.says = _unfreeze(clip, trained, towers)
         self.latent_shape, self.unit_variance, self.map_scale = latent_shape, unit_variance, map_scale
+        self.from_patches = from_patches
         width = embedding_width(clip)
-        self.h_w = nn.Linear(width, int(np.prod(latent_shape))) if latent_shape is not None else None
+        self.h_w = self._new_map(width, latent_shape) if latent_shape is not None else None
+        if self.h_w is not None and frozen_map:
+            self.h_w.requires_grad_(False)
         self.h_f = nn.Linear(width, inner_width) if inner_width is not None else None
 
-    def latents(self, features_BD: Tensor) -> Tensor:
-        """h_w(f(x)): [B, channels, height, width]."""
+    def _new_map(self, width: int, latent_shape: tuple[int, int, int]) -> nn.Linear:
+        if self.from_patches:
+            return nn.Linear(patch_width(self.clip), latent_shape[0])
+        return nn.Linear(width, int(np.prod(latent_shape)))
+
+    def encode(self, pixels_B: Tensor) -> tuple[Tensor, Tensor]:
+        """features_BD of images, normalised, and what h_w reads of them: the same, or patch_BPYX."""
+        if self.from_patches:
+            return encode_patches(self.clip, pixels_B)
+        features_BD: Tensor = self.clip.encode_image(pixels_B, normalize=True)
+        return features_BD, features_BD
+
+    def latents(self, read_B: Tensor) -> Tensor:
+        """h_w(f(x)): [B, channels, height, width]. read_B: what h_w reads, from `encode`."""
         assert self.h_w is not None
         assert self.latent_shape is not None
-        latent_BE: Tensor = self.h_w(features_BD)
+        latent_BE = self._mapped(self.h_w, read_B)
         if self.unit_variance:
             latent_BE = nn.functional.layer_norm(latent_BE, latent_BE.shape[1:])
         return self.map_scale * latent_BE.reshape(len(latent_BE), *self.latent_shape)
 
-    @torch.no_grad()
-    def fit(self, features_ND: Tensor, latent_N: Tensor) -> float:
-        """Initialise h_w by least squares from image embeddings to true latents; returns its R2.
+    def _mapped(self, h_w: nn.Linear, read_B: Tensor) -> Tensor:
+        """latent_BE, before its variance and scale are set."""
+        if not self.from_patches:
+            latent_BE: Tensor = h_w(read_B)
+            return latent_BE
+        assert self.latent_shape is not None
+        latent_B = h_w(read_B.movedim(1, -1)).movedim(-1, 1)
+        if latent_B.shape[2:] != self.latent_shape[1:]:
+            latent_B = nn.functional.interpolate(latent_B, self.latent_shape[1:], mode="bilinear")
+        return latent_B.flatten(1)
 
-        features_ND: [N, D]. latent_N: [N, channels, height, width], scaled for the denoiser.
+    @torch.no_grad()
+    def fit(self, read_N: Tensor, latent_N: Tensor) -> float:
+        """Initialise h_w by least squares from what it reads to true latents; returns its R2.
+
+        read_N: [N, D], or patches [N, P, Y, X]. latent_N: [N, channels, height, width], scaled for the denoiser.
         """
         assert self.h_w is not None
-        x_ND, y_NE = features_ND.double(), latent_N.flatten(1).double()
+        x_ND, y_NE = (rows.double() for rows in self._rows(read_N, latent_N))
         x_D, y_E = x_ND.mean(0), y_NE.mean(0)
         x_ND, y_NE = x_ND - x_D, y_NE - y_E
         square_DD = x_ND.T @ x_ND
@@ -74,15 +109,22 @@ class Student(nn.Module):
         weight_DE = torch.linalg.solve(square_DD, x_ND.T @ y_NE)
         self.h_w.weight.copy_(weight_DE.T)
         self.h_w.bias.copy_(y_E - x_D @ weight_DE)
-        return self.explains(features_ND, latent_N)
+        return self.explains(read_N, latent_N)
+
+    def _rows(self, read_N: Tensor, latent_N: Tensor) -> tuple[Tensor, Tensor]:
+        """What h_w maps to what: a row per image, or per patch with the mean of the latent that it covers."""
+        if not self.from_patches:
+            return read_N, latent_N.flatten(1)
+        small_N = nn.functional.adaptive_avg_pool2d(latent_N, read_N.shape[2:])
+        return read_N.movedim(1, -1).flatten(0, 2), small_N.movedim(1, -1).flatten(0, 2)
 
     @torch.no_grad()
-    def explains(self, features_ND: Tensor, latent_N: Tensor) -> float:
-        """R2 of h_w on these images. On those it was fitted on, it is 1 if they are fewer than D."""
+    def explains(self, read_N: Tensor, latent_N: Tensor) -> float:
+        """R2 of h_w on these images. On those it was fitted on, it is 1 if it reads embeddings and they are fewer than
+        D."""
         assert self.h_w is not None
         y_NE = latent_N.flatten(1).double()
-        weight_ED, bias_E = self.h_w.weight.double(), self.h_w.bias.double()
-        error_NE = y_NE - features_ND.double() @ weight_ED.T - bias_E
+        error_NE = y_NE - self._mapped(deepcopy(self.h_w).double(), read_N.double())
         return float(1 - error_NE.square().sum() / (y_NE - y_NE.mean(0)).square().sum())
 
     @property

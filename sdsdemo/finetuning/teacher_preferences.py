@@ -13,6 +13,7 @@ A non-finite loss yields no preference: its gap is null, and the pair is left ou
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
@@ -34,6 +35,8 @@ AT_ONCE = 32
 LOCK_SECONDS = 60.0
 """How long to wait for another process to write its lines."""
 UNREADABLE = "Line {number} of the preferences in {name} cannot be read ({why}): delete that file to score them again."
+REVERSED = 11
+"""Salt of the draw that decides which answers are reversed."""
 NO_ROOM = "The teacher's preferences cannot be saved ({why}): free disk space, or set SDSDEMO_CACHE."
 
 Wait = Callable[[Callable[[], Any]], Any]
@@ -125,6 +128,21 @@ class Preferences:
         usual = max(float(np.median(np.abs(unit_of))), 1e-12) if len(unit_of) else 1.0
         p_P = 1 / (1 + np.exp(-np.clip(sharpness * gap_P / usual, -500, 500)))
         return dict(zip(known, p_P.tolist(), strict=True))
+
+    def reversed_until(self, share: float, pairs: Sequence[Pair], seed: int) -> Preferences:
+        """These preferences with as many answers reversed as make the teacher right about this share of the swaps.
+
+        Only answers that are right are reversed, or only wrong ones if it is right less often; which ones is drawn at
+        random from `seed`, whatever their gap. The cached answers stay.
+        """
+        swaps = {self._key(pair): pair for pair in pairs if pair.twin and not pair.stand_in and self._has(pair)}
+        right = {key for key, pair in swaps.items() if self.right([pair])[0]}
+        excess = len(right) - round(share * len(swaps))
+        among = sorted(key for key in swaps if (key in right) == (excess > 0))
+        chosen = np.random.default_rng((seed, REVERSED)).choice(len(among), size=abs(excess), replace=False)
+        found = copy.copy(self)
+        found._gaps = self._gaps | {among[k]: -gap for k in chosen if (gap := self._gaps[among[k]]) is not None}
+        return found
 
     def right(self, pairs: Sequence[Pair]) -> tuple[int, int]:
         """Number of swaps where the teacher prefers the true caption, and number of swaps with a known preference.

@@ -57,6 +57,11 @@ class Pair:
         """The image's true caption, for reports; never trained on."""
         return self.twin if self.mislabelled and self.twin is not None else self.caption
 
+    @property
+    def untruth(self) -> str | None:
+        """The false counterpart of `truth`, for reports."""
+        return self.caption if self.mislabelled else self.twin
+
 
 class Source(Protocol):
     """A source of training pairs."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from sdsdemo.app.job_states import EvaluationPoint, Job
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.objective_race import Race, read_race
-from sdsdemo.finetuning.recipe import OBJECTIVE_NAMES
+from sdsdemo.finetuning.objective_words import OBJECTIVE_NAMES
 from sdsdemo.ui import race_chart, training_curves, watched_pictures
 from sdsdemo.ui.templates import render
 from sdsdemo.ui.thumbnails import Thumbnails

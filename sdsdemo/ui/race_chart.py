@@ -14,7 +14,7 @@ from sdsdemo.core.intervals import Proportion
 from sdsdemo.evaluation import model_marks
 from sdsdemo.evaluation.model_marks import Mark, mark_of
 from sdsdemo.finetuning.objective_race import Race
-from sdsdemo.finetuning.recipe import OBJECTIVE_NAMES
+from sdsdemo.finetuning.objective_words import OBJECTIVE_NAMES
 from sdsdemo.ui.templates import render
 
 OWN = "tuned"

@@ -12,11 +12,10 @@ from sdsdemo.app.workbench import Workbench
 from sdsdemo.core.number_format import duration, points_words
 from sdsdemo.errors import UserError, quoted
 from sdsdemo.finetuning.objective_race import read_race
+from sdsdemo.finetuning.objective_words import OBJECTIVE_MEANINGS, OBJECTIVE_NAMES
 from sdsdemo.finetuning.recipe import (
     CHOICES,
     NAMES,
-    OBJECTIVE_MEANINGS,
-    OBJECTIVE_NAMES,
     PRESET_WORDS,
     PRESETS,
     WITH_TEACHER_IN_LOOP,

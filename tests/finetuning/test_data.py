@@ -253,6 +253,27 @@ def test_preferring_the_swap_is_right_in_a_mislabelled_pair(tmp_path: Path) -> N
     assert kept.probabilities(wrong, 2.0) == kept.probabilities(pairs(), 2.0), "nothing that is trained on knows of it"
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 1.0])
+def test_answers_are_reversed_until_the_teacher_is_right_that_often(tmp_path: Path, share: float) -> None:
+    kept = Preferences(tmp_path, "teacher", BUDGET)
+    many = [replace(pair, mislabelled=k % 5 == 0) for k, pair in enumerate(pairs(50))]  # right about 40 of them
+    ask(kept, Judge(), many)
+    own, found = kept.right(many), kept.reversed_until(share, many, 3)
+    assert own == (40, 50)
+    assert found.right(many) == (round(50 * share), 50)
+    assert kept.right(many) == own, "the answers themselves stay"
+    p, q = (np.array(list(one.probabilities(many, 2.0).values())) for one in (kept, found))
+    assert int((np.sign(p - 0.5) != np.sign(q - 0.5)).sum()) == abs(40 - round(50 * share)), "no more than needed"
+    np.testing.assert_allclose(np.abs(p - 0.5), np.abs(q - 0.5), atol=1e-12)
+
+
+def test_which_answers_are_reversed_depends_on_the_seed_alone(tmp_path: Path) -> None:
+    kept, many = Preferences(tmp_path, "teacher", BUDGET), pairs(50)
+    ask(kept, Judge(), many)
+    first, again, other = (kept.reversed_until(0.5, many, seed).probabilities(many, 2.0) for seed in (1, 1, 2))
+    assert first == again != other
+
+
 def test_a_pair_without_a_twin_is_not_asked_about(tmp_path: Path) -> None:
     judge, kept = Judge(), Preferences(tmp_path, "teacher", BUDGET)
     ask(kept, judge, [replace(p, twin=None) for p in pairs()])

@@ -22,7 +22,8 @@ from playwright.sync_api import Browser, Page, expect
 from sdsdemo.app.jobs import Jobs
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.finetuning import before_after
-from sdsdemo.finetuning.recipe import NAMES, OBJECTIVE_NAMES, PRESETS
+from sdsdemo.finetuning.objective_words import OBJECTIVE_NAMES
+from sdsdemo.finetuning.recipe import NAMES, PRESETS
 from sdsdemo.settings import Settings
 from sdsdemo.ui.finetune_html import NOTHING, STATES
 from sdsdemo.ui.run_estimate import RunEstimates

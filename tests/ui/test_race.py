@@ -16,7 +16,8 @@ from sdsdemo.app.job_states import EvaluationPoint, Job
 from sdsdemo.core.bits import packed
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.objective_race import RACE_FILE, Race, read_race
-from sdsdemo.finetuning.recipe import NAMES, OBJECTIVE_MEANINGS, OBJECTIVE_NAMES, OBJECTIVES, PRESETS
+from sdsdemo.finetuning.objective_words import OBJECTIVE_MEANINGS, OBJECTIVE_NAMES
+from sdsdemo.finetuning.recipe import NAMES, OBJECTIVES, PRESETS
 from sdsdemo.settings import ASSETS
 from sdsdemo.ui import race_chart, watched_pictures
 from sdsdemo.ui.glossary import gloss
