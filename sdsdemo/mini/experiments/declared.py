@@ -8,20 +8,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sdsdemo.finetuning.recipe import Recipe
-from sdsdemo.mini.experiments.study import BASES, BENCHMARK, TEACHER, Study
-
-NORMS = Recipe(
-    objective="clip", trained="norms", learning_rate=1e-2, steps=800, batch=32, pool=8_000, measure_every=800,
-    withheld_kind="size", withheld_words="left of", teacher=TEACHER,
-)  # fmt: skip
-"""The parameters that the paper trains. Swaps of sizes and captions with "left of" are withheld from every run."""
-EVERYTHING = replace(NORMS, trained="all", learning_rate=1e-3, steps=400, measure_every=400)
-GENTLY = replace(NORMS, trained="all", learning_rate=3e-4)
-"""Every parameter, at a learning rate that kept zero-shot and retrieval in validation; with EVERYTHING they fell."""
-SDS_LAMBDA = 1.0
-PREFERENCE_LAMBDA, SHARPNESS = 3.0, 4.0
-"""The settings with the highest text score in the screen so far, when the confirmation began."""
+from sdsdemo.mini.experiments.cells import EVERYTHING, GENTLY, NORMS, PREFERENCE_LAMBDA, SDS_LAMBDA, SHARPNESS
+from sdsdemo.mini.experiments.channel import CHANNEL, CHANNEL_CONTRASTS
+from sdsdemo.mini.experiments.study import BASES, BENCHMARK, Study
 
 CONTROL = Study(
     cells={
@@ -195,7 +184,11 @@ BETTER_CONTRASTS = (
     ("preference, better teacher", "preference"),
     (f"preference, {HALF}, better teacher", f"preference, {HALF}"),
 )
-STUDY_ALIASES = {"preference-controls": "dealt", "preference_controls": "dealt", "wise-ft": "return"}
+STUDY_ALIASES = {
+    "preference-controls": "dealt",
+    "preference_controls": "dealt",
+    "wise-ft": "return",
+}
 """Name on the command line -> stored name."""
 STUDIES = {
     "control": CONTROL,
@@ -206,8 +199,13 @@ STUDIES = {
     "dealt": PREFERENCE_CONTROLS,
     "mislabelled": MISLABELLED,
     "better": BETTER,
+    "channel": CHANNEL,
 }
-BESIDE = {"dealt": ("confirm",), "mislabelled": ("confirm",), "better": ("confirm", "mislabelled")}
+BESIDE = {
+    "dealt": ("confirm",),
+    "mislabelled": ("confirm",),
+    "better": ("confirm", "mislabelled"),
+}
 """Study -> other studies whose cells its contrasts use, at the same bases and seeds."""
 DECLARED = {
     "confirm": CONTRASTS,
@@ -216,5 +214,6 @@ DECLARED = {
     "dealt": CONTROL_CONTRASTS,
     "mislabelled": MISLABELLED_CONTRASTS,
     "better": BETTER_CONTRASTS,
+    "channel": CHANNEL_CONTRASTS,
 }
-"""Contrasts of the studies that are scored on the benchmark."""
+"""Contrasts of the studies other than `control` and `screen`."""

@@ -99,6 +99,7 @@ Findings = TypedDict(
         "dealt": NotRequired[Study],
         "mislabelled": NotRequired[Study],
         "better": NotRequired[Study],
+        "channel": NotRequired[Study],
         "gate": NotRequired[Gate],
     },
 )

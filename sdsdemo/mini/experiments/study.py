@@ -8,6 +8,7 @@
     dealt        preference controls: true labels, and preferences shuffled across pairs
     mislabelled  `preference` and its controls with half of the labels wrong
     better       L_SDS and `preference` with a more accurate teacher
+    channel      variants of L_SDS, on the validation set
 
 A run's line keeps, for every set, which examples were right, so every figure and interval can be recomputed. Several
 processes may share a study: each takes every n-th run. Runs that have a line are skipped, and runs that another study

@@ -31,7 +31,8 @@ from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.run import finetune
 from sdsdemo.finetuning.setup import Models
 from sdsdemo.finetuning.training_pairs import MINI_SETTINGS, read_source
-from sdsdemo.mini.experiments.declared import CONFIRM, NORMS, STUDIES
+from sdsdemo.mini.experiments.cells import NORMS
+from sdsdemo.mini.experiments.declared import CONFIRM, STUDIES
 from sdsdemo.mini.experiments.preference_clip import Trained
 from sdsdemo.mini.experiments.study import BASES, BENCHMARK, TEACHER, evaluate_clip
 from sdsdemo.models.clip import ClipModel
@@ -65,7 +66,7 @@ def kind(recipe: Recipe) -> Recipe:
     """The representative of all recipes with equally long steps: one base and teacher, labels in place of queries."""
     alike = replace(recipe, base=BASES[0], teacher=TEACHER, seed=0, mislabelled=0.0, wise_ft=1.0)
     if recipe.objective == "preference":
-        alike = replace(alike, objective="labels", permuted=False, unordered=False)
+        alike = replace(alike, objective="labels", permuted=False, unordered=False, teacher_right=0.0)
     return alike
 
 

@@ -21,6 +21,7 @@ TITLES = {
     "dealt": "Preference controls: what the teacher's judgement is worth, declared after the confirmation",
     "mislabelled": "Half of the labels wrong, declared after the confirmation",
     "better": "A more accurate teacher, declared after the confirmation",
+    "channel": "The channel of L_SDS: variants on the validation set, declared after the confirmation",
 }
 CELL_HEAD = ("cell", "text", "image", "group", "zero-shot", "retrieval", "cosine of captions", "cosine of images")
 CONTRAST_HEAD = ("cell", "against", "text score", "95 % interval", "by base", "p, Holm")
@@ -252,7 +253,9 @@ def _seeds(study: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
 
 def _is_uneven(study: Mapping[str, Any]) -> bool:
     """Whether some cells of an exploratory study have fewer seeds than others."""
-    return study["exploratory"] and any(cell["seeds"] != len(study["seeds"]) for cell in study["cells"].values())
+    if not study.get("exploratory"):
+        return False
+    return any(cell["seeds"] != len(study["seeds"]) for cell in study["cells"].values())
 
 
 def _skill_change(found: Mapping[str, Any]) -> str:
