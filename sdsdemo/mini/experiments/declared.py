@@ -10,6 +10,12 @@ from dataclasses import replace
 
 from sdsdemo.mini.experiments.cells import EVERYTHING, GENTLY, NORMS, PREFERENCE_LAMBDA, SDS_LAMBDA, SHARPNESS
 from sdsdemo.mini.experiments.channel import CHANNEL, CHANNEL_CONTRASTS
+from sdsdemo.mini.experiments.preference_sources import (
+    NEGATIVE_WEIGHT_CONTRASTS,
+    NEGATIVE_WEIGHTS,
+    SOURCE_CONTRASTS,
+    SOURCES,
+)
 from sdsdemo.mini.experiments.study import BASES, BENCHMARK, Study
 
 CONTROL = Study(
@@ -187,6 +193,7 @@ BETTER_CONTRASTS = (
 STUDY_ALIASES = {
     "preference-controls": "dealt",
     "preference_controls": "dealt",
+    "preference-controls-2": "sources",
     "wise-ft": "return",
 }
 """Name on the command line -> stored name."""
@@ -200,11 +207,14 @@ STUDIES = {
     "mislabelled": MISLABELLED,
     "better": BETTER,
     "channel": CHANNEL,
+    "weights": NEGATIVE_WEIGHTS,
+    "sources": SOURCES,
 }
 BESIDE = {
     "dealt": ("confirm",),
     "mislabelled": ("confirm",),
     "better": ("confirm", "mislabelled"),
+    "sources": ("confirm", "dealt", "mislabelled"),
 }
 """Study -> other studies whose cells its contrasts use, at the same bases and seeds."""
 DECLARED = {
@@ -215,5 +225,7 @@ DECLARED = {
     "mislabelled": MISLABELLED_CONTRASTS,
     "better": BETTER_CONTRASTS,
     "channel": CHANNEL_CONTRASTS,
+    "weights": NEGATIVE_WEIGHT_CONTRASTS,
+    "sources": SOURCE_CONTRASTS,
 }
 """Contrasts of the studies other than `control` and `screen`."""

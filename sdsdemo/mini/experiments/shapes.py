@@ -100,6 +100,8 @@ Findings = TypedDict(
         "mislabelled": NotRequired[Study],
         "better": NotRequired[Study],
         "channel": NotRequired[Study],
+        "weights": NotRequired[Study],
+        "sources": NotRequired[Study],
         "gate": NotRequired[Gate],
     },
 )

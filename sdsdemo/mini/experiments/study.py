@@ -9,6 +9,8 @@
     mislabelled  `preference` and its controls with half of the labels wrong
     better       L_SDS and `preference` with a more accurate teacher
     channel      variants of L_SDS, on the validation set
+    weights      weights of hard negatives, on the validation set
+    sources      other sources of preferences, and shares of wrong labels
 
 A run's line keeps, for every set, which examples were right, so every figure and interval can be recomputed. Several
 processes may share a study: each takes every n-th run. Runs that have a line are skipped, and runs that another study

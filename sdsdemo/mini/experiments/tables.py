@@ -22,6 +22,8 @@ TITLES = {
     "mislabelled": "Half of the labels wrong, declared after the confirmation",
     "better": "A more accurate teacher, declared after the confirmation",
     "channel": "The channel of L_SDS: variants on the validation set, declared after the confirmation",
+    "weights": "Weights of hard negatives, on the validation set, declared after the confirmation",
+    "sources": "Other sources of preferences and shares of wrong labels, declared after the confirmation",
 }
 CELL_HEAD = ("cell", "text", "image", "group", "zero-shot", "retrieval", "cosine of captions", "cosine of images")
 CONTRAST_HEAD = ("cell", "against", "text score", "95 % interval", "by base", "p, Holm")
@@ -167,6 +169,7 @@ FOLLOW_UPS = {
     "dealt": "preference controls",
     "mislabelled": "half of the labels wrong",
     "better": "a more accurate teacher",
+    "sources": "other sources of preferences",
     "return": "WiSE-FT",
     "tower": "text tower alone",
 }
