@@ -41,6 +41,7 @@ def add_mini(verbs: Verbs) -> None:
     variants.add_argument(
         "--work", type=Path, default=DEFAULT_WORK, metavar="DIR", help="unfinished runs, continued on the next call"
     )
+    _add_lesson(deeds)
     verb(deeds, "costs", "time a step of every objective, and everything from scratch", "mini costs", _mini_costs)
     _add_study(deeds)
     _add_race(deeds)
@@ -61,6 +62,17 @@ def add_mini(verbs: Verbs) -> None:
     check.add_argument("--work", type=Path, default=DEFAULT_WORK / "verify", metavar="DIR", help="unfinished work")
     verb(deeds, "document", "write the experiment's results into the documents", "mini document", _mini_document)
     verb(deeds, "opening", "compute the answer that the page opens with", "mini opening", _mini_opening)
+
+
+def _add_lesson(deeds: Verbs) -> None:
+    lesson = verb(
+        deeds, "lesson",
+        "train and evaluate CLIPs and denoisers with and without the text encoder's pretraining; an hour, resumable",
+        "mini lesson", _mini_lesson,
+    )  # fmt: skip
+    lesson.add_argument(
+        "--work", type=Path, default=DEFAULT_WORK, metavar="DIR", help="unfinished runs, continued on the next call"
+    )
 
 
 def _add_noise(deeds: Verbs) -> None:
@@ -127,6 +139,14 @@ def _mini_variants(asked: argparse.Namespace) -> int:
 
     make_variants(CHECKPOINTS, STUDY_LINES, asked.work, Workbench(), progress)
     return show(asked, {"out": str(STUDY_LINES)}, lambda done: f"one line per run in {done['out']}")
+
+
+def _mini_lesson(asked: argparse.Namespace) -> int:
+    from sdsdemo.app.workbench import Workbench
+    from sdsdemo.mini.experiments.lesson import make_lesson
+
+    make_lesson(CHECKPOINTS, STUDY_LINES, asked.work, Workbench(), progress)
+    return show(asked, {"out": str(STUDY_LINES)}, lambda done: f"one line per model in {done['out']}")
 
 
 def _mini_costs(asked: argparse.Namespace) -> int:

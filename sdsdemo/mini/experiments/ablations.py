@@ -27,7 +27,7 @@ from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.data.mini.scenes import Scene
 from sdsdemo.data.mini.sentences import PLACES, Sentence, describe
 from sdsdemo.data.mini.stream import MiniStream
-from sdsdemo.finetuning.loop import TrainingConfig
+from sdsdemo.finetuning.loop import LossesAt, TrainingConfig
 from sdsdemo.mini.experiments import train_all
 from sdsdemo.mini.experiments.study import BENCHMARK, TEACHER, base_row
 from sdsdemo.mini.experiments.study_store import Lines
@@ -51,6 +51,8 @@ class TeacherVariant:
     """Share of tag-like captions that the UNet is trained on."""
     lesson: bool = True
     """Whether the text encoder is pretrained on text alone, then frozen."""
+    seed: int = 0
+    """Of the weights and the batches."""
 
 
 SHORT = "as it is made"
@@ -59,6 +61,15 @@ TEACHERS = {
     "captions of mini-clip": TeacherVariant(tag_share=clip.BASES["mini-clip"].tag_share),
     "without the lesson": TeacherVariant(lesson=False),
 }
+
+KINDS = {
+    "places": ("Noun left/right", "Noun above/below"),
+    "inside": ("Noun inside",),
+    "colours": ("Adjective-Colour", "Adjective-Colour in a relation"),
+    "sizes": ("Adjective-Size",),
+    "numbers": ("Determiner-Number",),
+}
+"""Kinds of swap that models are compared on -> the benchmark's tags."""
 
 
 def make_variants(checkpoints: Path, lines: Path, work: Path, workbench: Any, progress: train_loop.Progress) -> None:
@@ -109,35 +120,44 @@ def make_teacher(
     if not (folder / "model_index.json").is_file():
         train_teacher(kind, checkpoints / TEACHER, folder, stream, work, progress)
     progress(f"measuring {name}")
+    line = {"teacher": name, "steps": TRAINING.steps, "tag_share": kind.tag_share, "lesson": kind.lesson}
+    lines.add(line | measured_teacher(folder, stream, workbench))
+
+
+def measured_teacher(folder: Path, stream: MiniStream, workbench: Any) -> dict[str, Any]:
+    """What a pipeline gets right on the benchmark, and how well its text encoder tells places."""
     scorer, examples = RelocatedWorkbench(workbench, folder.parent).scorer(TEACHER), read_benchmark(BENCHMARK)
     right = judge(list(scorer.score_examples(examples, budget(antithetic=False)))).right
     encoder = DistilBertModel.from_pretrained(folder / "text_encoder").float()
-    line = {
-        "teacher": name,
-        "steps": TRAINING.steps,
-        "tag_share": kind.tag_share,
-        "lesson": kind.lesson,
+    return {
         "right": {BENCHMARK: {metric: packed(right_E) for metric, right_E in right.items()}},
         "n": {BENCHMARK: len(examples)},
         "places_read": round(places_read(encoder, stream), 4),
     }
-    lines.add(line)
 
 
 def train_teacher(
     kind: TeacherVariant, teacher: Path, folder: Path, stream: MiniStream, work: Path, progress: train_loop.Progress
 ) -> None:
     """Save a pipeline in `folder` with the autoencoder of `teacher`, and its text encoder where that is pretrained."""
+    both, losses, vae = untrained(kind, teacher, stream, work, progress)
+    train_loop.run(f"teacher-{folder.parent.name}", both, losses, TRAINING, work=work, progress=progress)
+    unet, encoder = both
+    denoiser.save_pipeline(folder, vae, encoder, unet)
+
+
+def untrained(
+    kind: TeacherVariant, teacher: Path, stream: MiniStream, work: Path, progress: train_loop.Progress
+) -> tuple[nn.ModuleList, LossesAt, AutoencoderKL]:
+    """UNet and text encoder before training, their loss, and the autoencoder of `teacher`."""
     vae = AutoencoderKL.from_pretrained(teacher / "vae").float().requires_grad_(False)
     latent_N = train_all.latents(vae, stream, work, progress) * vae.config.scaling_factor
-    encoder, unet = text_encoder.fresh(), denoiser.fresh()
+    encoder, unet = text_encoder.fresh(kind.seed), denoiser.fresh(kind.seed)
     if kind.lesson:
         encoder = DistilBertModel.from_pretrained(teacher / "text_encoder").float().requires_grad_(False)
     stage = replace(denoiser.STAGES["denoiser"], training=TRAINING)
-    losses = denoiser.losses_at(unet, encoder, stream, latent_N, stage, kind.tag_share)
-    both = nn.ModuleList([unet, encoder])
-    train_loop.run(f"teacher-{folder.parent.name}", both, losses, TRAINING, work=work, progress=progress)
-    denoiser.save_pipeline(folder, vae, encoder, unet)
+    losses = denoiser.losses_at(unet, encoder, stream, latent_N, stage, kind.tag_share, kind.seed)
+    return nn.ModuleList([unet, encoder]), losses, vae
 
 
 @torch.inference_mode()

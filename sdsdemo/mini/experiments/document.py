@@ -17,7 +17,9 @@ from sdsdemo.evaluation.figures import by_share_figure, curves_figure, effects_f
 from sdsdemo.evaluation.limits import LESSON
 from sdsdemo.evaluation.report import read_result
 from sdsdemo.evaluation.summary import tag_rows
-from sdsdemo.mini.experiments.ablations import SHORT
+from sdsdemo.mini.experiments.ablations import KINDS, SHORT
+from sdsdemo.mini.experiments.lesson import FILE as LESSON_FILE
+from sdsdemo.mini.experiments.lesson_words import lesson_markdown
 from sdsdemo.mini.experiments.map_words import further_markdown, maps_markdown
 from sdsdemo.mini.experiments.noise import NOISE_FILE, noise_markdown
 from sdsdemo.mini.experiments.shapes import Costs, Findings, MapFindings, NoiseFindings, Point
@@ -63,6 +65,7 @@ def blocks(found: Mapping[str, Any]) -> dict[str, str]:
         parts["tags"] = as_markdown(shares_grid(swept))
     if teachers:
         parts["teachers"] = as_markdown(teachers_grid(teachers, read_benchmark(BENCHMARK)))
+    parts["lesson-2x2"] = lesson_markdown(read_rows(EXPERIMENT / LESSON_FILE), read_benchmark(BENCHMARK))
     if COSTS.is_file():
         costs = shipped(COSTS, Costs)
         parts["costs"] = f"{as_markdown(costs_grid(found, costs))}\n\n{costs_words(costs)}"
@@ -108,14 +111,6 @@ TEACHER_NAMES = {
     "without the lesson": "text encoder not pretrained",
 }
 """Stored names of ablated teachers -> what readers see."""
-KINDS = {
-    "places": ("Noun left/right", "Noun above/below"),
-    "inside": ("Noun inside",),
-    "colours": ("Adjective-Colour", "Adjective-Colour in a relation"),
-    "sizes": ("Adjective-Size",),
-    "numbers": ("Determiner-Number",),
-}
-"""Kinds of swap that teachers are compared on -> the benchmark's tags."""
 
 
 def teachers_grid(rows: Sequence[Mapping[str, Any]], examples: Sequence[Example]) -> list[list[str]]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,17 +18,16 @@ from torch import nn
 
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.data.mini.stream import MiniStream
-from sdsdemo.finetuning.events import Step
-from sdsdemo.finetuning.loop import LossesAt, TrainingConfig, train
+from sdsdemo.finetuning.loop import LossesAt, TrainingConfig
 from sdsdemo.mini.experiments import ablations, study_timing, train_all
 from sdsdemo.mini.experiments.preference_clip import CELL
 from sdsdemo.mini.experiments.study import BENCHMARK
-from sdsdemo.mini.models import autoencoder, sds_clip, text_encoder
+from sdsdemo.mini.models import autoencoder, sds_clip, text_encoder, train_loop
 from sdsdemo.mini.models import clip as clips
 from sdsdemo.mini.models import unet as denoiser
 from sdsdemo.settings import budget
 
-STEPS = 8
+STEPS = train_loop.TIMED
 """Steps timed for each training run; the first two are slow and do not count."""
 PICTURES = 500
 """Pictures drawn and encoded to time one."""
@@ -90,7 +88,4 @@ def _seconds(work: Path) -> Iterator[tuple[str, float]]:
 
 
 def _step_seconds(module: nn.Module, losses: LossesAt, config: TrainingConfig) -> float:
-    """Mean seconds per step, with a learning rate too small to change the model."""
-    short = replace(config, steps=STEPS, learning_rate=1e-8, warm_up=1)
-    marks = [event.seconds for event in train(module, losses, short) if isinstance(event, Step)]
-    return (marks[-1] - marks[1]) / (len(marks) - 2)
+    return train_loop.step_seconds(module, losses, config, STEPS)

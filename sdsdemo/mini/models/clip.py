@@ -82,8 +82,12 @@ def config() -> dict[str, Any]:
 
 def fresh(seed: int = 0) -> CLIP:
     """An untrained CLIP."""
+    return built(config(), seed)
+
+
+def built(network: Mapping[str, Any], seed: int) -> CLIP:
+    """An untrained CLIP of open_clip's configuration."""
     torch.manual_seed(seed)
-    network = config()
     text = {k: v for k, v in network["text_cfg"].items() if k not in ("hf_tokenizer_name", "tokenizer_kwargs")}
     return CLIP(embed_dim=network["embed_dim"], vision_cfg=network["vision_cfg"], text_cfg=text)
 
@@ -104,11 +108,11 @@ def as_inputs(stream: MiniStream, index_B: Any) -> Tensor:
     return as_pixels(stream.pictures_N[index_B])
 
 
-def save_folder(folder: Path, model: CLIP) -> None:
-    """Write an open_clip `local-dir:` folder, with weights in single precision."""
+def save_folder(folder: Path, model: CLIP, network: Mapping[str, Any] | None = None) -> None:
+    """Write an open_clip `local-dir:` folder, with weights in single precision. network: if not that of `config`."""
     folder.mkdir(parents=True, exist_ok=True)
     preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
-    described = {"model_cfg": config(), "preprocess_cfg": {"size": MODEL_PIXELS, **preprocess}}
+    described = {"model_cfg": network or config(), "preprocess_cfg": {"size": MODEL_PIXELS, **preprocess}}
     (folder / "open_clip_config.json").write_text(json.dumps(described, indent=2) + "\n")
     weights = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
     save_file(weights, folder / "open_clip_model.safetensors", metadata={"format": "pt"})

@@ -13,7 +13,8 @@ must be bidirectional: under a causal mask, the first object's words cannot see 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,9 +35,9 @@ SINGULAR = {plural: shape for shape, plural in PLURALS.items()}
 NAMES = (*VOCABULARY, *(f"place:{place}" for place in PLACES))
 
 
-def fresh() -> DistilBertModel:
-    """An untrained encoder, from seed 0."""
-    torch.manual_seed(0)
+def fresh(seed: int = 0) -> DistilBertModel:
+    """An untrained encoder."""
+    torch.manual_seed(seed)
     config = DistilBertConfig(
         vocab_size=len(VOCABULARY),
         max_position_embeddings=CONTEXT,
@@ -84,8 +85,8 @@ def targets(scenes: Sequence[Scene], sentences: Sequence[Sentence]) -> tuple[Ten
     return functional.layer_norm(sum_BLN @ codes(), (WIDTH,)), sum_BLN.any(dim=2)
 
 
-def losses_at(encoder: DistilBertModel, stream: MiniStream) -> LossesAt:
-    """The pretraining loss on a step's sentences."""
+def losses_at(encoder: Callable[[Tensor], Any], stream: MiniStream) -> LossesAt:
+    """The pretraining loss on a step's sentences. encoder: gives `last_hidden_state` of tokens."""
 
     def losses(step: int) -> Mapping[str, Tensor]:
         index_B, sentences = stream.draw_batch(step, BATCH, salt=SALT)

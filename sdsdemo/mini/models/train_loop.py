@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
@@ -18,6 +19,8 @@ Curve = list[dict[str, float]]
 """Points with a `step` and the mean of each loss since the previous point."""
 EVERY = 50
 """Steps per point of a learning curve, which stores their mean."""
+TIMED = 8
+"""Steps that are timed."""
 
 
 def run(
@@ -40,6 +43,13 @@ def run(
                 points = []
     module.requires_grad_(False).eval()
     return _curve(curve_path)
+
+
+def step_seconds(module: nn.Module, losses_at: LossesAt, config: TrainingConfig, steps: int = TIMED) -> float:
+    """Mean seconds per step, without the first two, with a learning rate too small to change the module."""
+    short = replace(config, steps=steps, learning_rate=1e-8, warm_up=1)
+    marks = [event.seconds for event in train(module, losses_at, short) if isinstance(event, Step)]
+    return (marks[-1] - marks[1]) / (len(marks) - 2)
 
 
 def _mean(points: list[Step]) -> dict[str, float]:

@@ -72,9 +72,29 @@ LONGER = {
 """Shares chosen to favour the swaps that mini-diffusion-short gets wrong on new validation pairs."""
 
 
-def fresh() -> UNet2DConditionModel:
-    """An untrained UNet, from seed 0."""
-    torch.manual_seed(0)
+class Samples:
+    """A stage's pictures and sentences by step: the same for every model that is trained on them."""
+
+    def __init__(self, stream: MiniStream, stage: Stage, tag_share: float = 0.0, seed: int = 0) -> None:
+        """tag_share: as in `MiniStream`. seed: draws other batches of the same stream."""
+        self._stream, self._salt, self._tag_share = stream, stage.salt + 1000 * seed, tag_share
+        family_N = np.array([scene.family for scene in stream.scenes])
+        self._pools = [np.flatnonzero(np.isin(family_N, families)) for families in stage.shares]
+        named = [family for families in stage.shares for family in families]
+        self._pools.append(np.flatnonzero(~np.isin(family_N, named)))
+        self._edges = np.cumsum(list(stage.shares.values()))
+
+    def __call__(self, step: int) -> tuple[np.random.Generator, np.ndarray, list[Sentence]]:
+        """The step's generator, for what else is random; index_B of its pictures, and a sentence for each."""
+        rng = np.random.default_rng((self._stream.seed, self._salt, step))
+        pools, edges = self._pools, self._edges
+        index_B = np.array([rng.choice(pools[np.searchsorted(edges, rng.random(), "right")]) for _ in range(BATCH)])
+        return rng, index_B, self._stream.sentences(rng, index_B, self._tag_share)
+
+
+def fresh(seed: int = 0) -> UNet2DConditionModel:
+    """An untrained UNet."""
+    torch.manual_seed(seed)
     return UNet2DConditionModel(
         sample_size=8,
         in_channels=4,
@@ -108,18 +128,16 @@ def losses_at(
     latent_N: Tensor,
     stage: Stage,
     tag_share: float = 0.0,
+    seed: int = 0,
 ) -> LossesAt:
-    """The v-prediction loss of a step. latent_N: every picture of the stream, scaled. tag_share: as in `MiniStream`.
+    """The v-prediction loss of a step. latent_N: every picture of the stream, scaled. tag_share, seed: as in `Samples`.
 
     An encoder that is not frozen learns with the UNet. Scenes with places, which are learned slowly, are also logged
     separately.
     """
     schedule = NoiseSchedule(prediction="v", alpha_bar=scheduler().alphas_cumprod)
-    family_N = np.array([scene.family for scene in stream.scenes])
-    placed_N = np.isin(family_N, PLACED)
-    pools = [np.flatnonzero(np.isin(family_N, families)) for families in stage.shares]
-    pools.append(np.flatnonzero(~np.isin(family_N, [family for families in stage.shares for family in families])))
-    edges = np.cumsum(list(stage.shares.values()))
+    placed_N = np.isin(np.array([scene.family for scene in stream.scenes]), PLACED)
+    samples = Samples(stream, stage, tag_share, seed)
     assert schedule.alpha_bar is not None
     alpha_bar_T = schedule.alpha_bar
 
@@ -128,9 +146,7 @@ def losses_at(
         return output_B
 
     def losses(step: int) -> Mapping[str, Tensor]:
-        rng = np.random.default_rng((stream.seed, stage.salt, step))
-        index_B = np.array([rng.choice(pools[np.searchsorted(edges, rng.random(), "right")]) for _ in range(BATCH)])
-        sentences = stream.sentences(rng, index_B, tag_share)
+        rng, index_B, sentences = samples(step)
         token_BL = tokenizer.token_ids(sentences)
         token_BL[torch.from_numpy(rng.random(BATCH) < CAPTION_DROPOUT)] = tokenizer.token_ids([NOTHING])
         state_BLD = encoder(token_BL).last_hidden_state
