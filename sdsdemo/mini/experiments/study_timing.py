@@ -12,7 +12,7 @@ queries count in each process, since two that reach the same pairs at the same t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,6 +24,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from sdsdemo.core.number_format import duration
 from sdsdemo.finetuning.cache import MiniCache
 from sdsdemo.finetuning.estimate import asking_seconds, key
 from sdsdemo.finetuning.events import Done, Step
@@ -72,29 +73,54 @@ def kind(recipe: Recipe) -> Recipe:
 
 def study_seconds(times: Times, asked: int, processes: int) -> float:
     """Seconds for all studies. asked: pairs that a teacher is asked about, per seed and share of wrong labels."""
+    shared = [
+        (number % processes, study.larger, recipe)
+        for study in STUDIES.values()
+        for number, (_, recipe) in enumerate(study.runs())
+    ]
+    spent = _spent(times, asked, shared, processes)
+    spent[0] += (len(BASES) + 1) * times.evaluation[True]
+    return max(spent)
+
+
+def forecast(runs: Sequence[tuple[bool, Recipe]], workbench: Models) -> str:
+    """How long these runs take one after the other here, in a sentence, from a few steps of each kind.
+
+    runs: whether the larger sets are evaluated, and the recipe. Preferences that are cached already take less.
+    """
+    kinds = {key(kind(recipe)): kind(recipe) for _, recipe in runs}
+    times = timed(kinds, workbench, tuple({larger for larger, _ in runs}))
+    swaps = 1 - float(read_source(NORMS).describe()["without_swap"])
+    (seconds,) = _spent(times, round(swaps * NORMS.pool), [(0, *run) for run in runs], 1)
+    return (
+        f"{len(runs)} runs to make, about {duration(seconds)} one after the other: {STEPS} steps of each of "
+        f"{len(kinds)} kinds of run were timed just now."
+    )
+
+
+def _spent(times: Times, asked: int, runs: Iterable[tuple[int, bool, Recipe]], processes: int) -> list[float]:
+    """Seconds of each process. runs: the process, whether the larger sets are evaluated, and the recipe."""
     spent = [0.0] * processes
-    spent[0] = (len(BASES) + 1) * times.evaluation[True]
     trained: set[Recipe] = set()
     current_pairs: list[Kind] = [()] * processes
     answered: list[set[Kind]] = [set() for _ in range(processes)]
-    for study in STUDIES.values():
-        for number, (_, recipe) in enumerate(study.runs()):
-            own, training = number % processes, replace(recipe, wise_ft=1.0)
-            spent[own] += times.evaluation[study.larger]
-            if training in trained:
-                continue
-            trained.add(training)
-            alike = key(kind(recipe))
-            spent[own] += times.around[alike] + recipe.steps * times.step[alike]
-            pairs = tuple(getattr(recipe, name) for name in MINI_SETTINGS)
-            if current_pairs[own] != pairs:
-                current_pairs[own] = pairs
-                spent[own] += times.pairs
-            question = (recipe.teacher, recipe.seed, recipe.mislabelled)
-            if recipe.objective == "preference" and question not in answered[own]:
-                answered[own].add(question)
-                spent[own] += asked * times.asking
-    return max(spent)
+    for own, larger, recipe in runs:
+        training = replace(recipe, wise_ft=1.0)
+        spent[own] += times.evaluation[larger]
+        if training in trained:
+            continue
+        trained.add(training)
+        alike = key(kind(recipe))
+        spent[own] += times.around[alike] + recipe.steps * times.step[alike]
+        pairs = tuple(getattr(recipe, name) for name in MINI_SETTINGS)
+        if current_pairs[own] != pairs:
+            current_pairs[own] = pairs
+            spent[own] += times.pairs
+        question = (recipe.teacher, recipe.seed, recipe.mislabelled)
+        if recipe.objective == "preference" and question not in answered[own]:
+            answered[own].add(question)
+            spent[own] += asked * times.asking
+    return spent
 
 
 def scoring_seconds(times: Times, spend: Budget, examples: int) -> float:
@@ -127,8 +153,11 @@ def _in_a_process(_: int) -> Times:
     return timed(kinds, Trained(CHECKPOINTS))
 
 
-def timed(kinds: Mapping[Kind, Recipe], workbench: Models) -> Times:
-    """Time every kind of run on the cores that torch may use now, after a warm-up run."""
+def timed(kinds: Mapping[Kind, Recipe], workbench: Models, evaluations: Sequence[bool] = (True, False)) -> Times:
+    """Time every kind of run on the cores that torch may use now, after a warm-up run.
+
+    evaluations: which to time, with the larger sets (True) or without.
+    """
     cache, found = MiniCache(), {}
     with TemporaryDirectory() as folder:
         _run(next(iter(kinds.values())), Path(folder) / "cold", workbench, cache)
@@ -137,7 +166,7 @@ def timed(kinds: Mapping[Kind, Recipe], workbench: Models) -> Times:
     return Times(
         around={name: around for name, (around, _) in found.items()},
         step={name: step for name, (_, step) in found.items()},
-        evaluation={larger: _evaluation_seconds(workbench, larger) for larger in (True, False)},
+        evaluation={larger: _evaluation_seconds(workbench, larger) for larger in evaluations},
         pairs=_drawing_seconds(),
         asking=asking_seconds(PREFERENCE, workbench),
     )

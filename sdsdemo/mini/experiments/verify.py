@@ -28,6 +28,7 @@ from sdsdemo.mini.experiments.results import findings
 from sdsdemo.mini.experiments.shapes import Findings, MapFindings
 from sdsdemo.mini.experiments.study import BASES, base_row, run_study
 from sdsdemo.mini.experiments.study_store import Lines, StudyStore, read_rows
+from sdsdemo.mini.experiments.study_timing import forecast
 from sdsdemo.mini.experiments.train_all import PARTS, train
 from sdsdemo.mini.models.from_folder import RelocatedWorkbench
 from sdsdemo.runtime.files import write_whole
@@ -44,6 +45,8 @@ MAP_FINDINGS = EXPERIMENT / "maps.json"
 TOLERANCE = 1 / 400
 """A share may differ by one example: processors round differently, and some margins are tiny."""
 METRICS = ("text", "image", "group", "group_match")
+WORTH_TIMING = 12
+"""Runs from which on they are timed before they start."""
 PROCESSES = 2
 """Processes that share the studies from scratch, one core each."""
 
@@ -123,11 +126,27 @@ def make_studies(
     if unknown:
         raise UserError(f"There is no study called '{unknown[0]}'. Choose from: {', '.join(STUDIES)}; or all.")
     store = StudyStore(out, work)
+    _tell_cost(names, store, workbench, progress, part)
     if part[0] == 0:
         _measure_bases(store.lines("bases"), workbench, progress)
     for name in names:
         run_study(name, STUDIES[name], store=store, workbench=workbench, progress=progress, part=part)
     write_findings(out)
+
+
+def _tell_cost(
+    names: Sequence[str], store: StudyStore, workbench: Any, progress: Progress, part: tuple[int, int]
+) -> None:
+    """Say how long this process will take, unless it has few runs to make."""
+    runs = [
+        (STUDIES[name].larger, recipe)
+        for name in names
+        for number, (run, recipe) in enumerate(STUDIES[name].runs())
+        if number % part[1] == part[0] and not store.lines(name).has("run", run)
+    ]
+    if len(runs) >= WORTH_TIMING:
+        progress(f"timing some steps of {len(runs)} runs")
+        progress(forecast(runs, workbench))
 
 
 def _measure_bases(lines: Lines, workbench: Any, progress: Progress) -> None:
