@@ -89,7 +89,7 @@ class Student(nn.Module):
             latent_BE: Tensor = h_w(read_B)
             return latent_BE
         assert self.latent_shape is not None
-        latent_B = h_w(read_B.movedim(1, -1)).movedim(-1, 1)
+        latent_B: Tensor = h_w(read_B.movedim(1, -1)).movedim(-1, 1)
         if latent_B.shape[2:] != self.latent_shape[1:]:
             latent_B = nn.functional.interpolate(latent_B, self.latent_shape[1:], mode="bilinear")
         return latent_B.flatten(1)
@@ -115,7 +115,7 @@ class Student(nn.Module):
         """What h_w maps to what: a row per image, or per patch with the mean of the latent that it covers."""
         if not self.from_patches:
             return read_N, latent_N.flatten(1)
-        small_N = nn.functional.adaptive_avg_pool2d(latent_N, read_N.shape[2:])
+        small_N = nn.functional.adaptive_avg_pool2d(latent_N, (read_N.shape[2], read_N.shape[3]))
         return read_N.movedim(1, -1).flatten(0, 2), small_N.movedim(1, -1).flatten(0, 2)
 
     @torch.no_grad()

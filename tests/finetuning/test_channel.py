@@ -25,7 +25,7 @@ from sdsdemo.mini.models import clip as clips
 from sdsdemo.models.clip import ClipModel
 from sdsdemo.settings import CHECKPOINTS
 from tests.finetuning.runs import TINY, done, tensors
-from tests.finetuning.test_objectives import LATENT, SIZE, WHOLE, Drawn, TinyTeacher
+from tests.finetuning.tiny_teacher import LATENT, SIZE, WHOLE, Drawn, TinyTeacher
 
 SIDE = 8
 """Patches a row and a column of a Mini picture."""
@@ -121,10 +121,10 @@ def test_terms_add_up_with_their_weights() -> None:
     assert value["all"] == pytest.approx(0.5 * value["error"] + 3 * value["contrast"] + 2 * value["latent"], rel=1e-5)
 
 
-def test_the_regression_is_zero_on_true_latents_and_asks_no_denoiser() -> None:
+def test_the_regression_is_zero_on_true_latents_and_asks_no_denoiser(monkeypatch: pytest.MonkeyPatch) -> None:
     model, batch = student(), Swapped().rows(0, WHOLE)
     aim = sds(model, error=0.0, latent=1.0)
-    aim.teacher.denoise = lambda *_: pytest.fail("the denoiser was asked")  # type: ignore[union-attr, method-assign]
+    monkeypatch.setattr(TinyTeacher, "denoise", lambda *_: pytest.fail("the denoiser was asked"))
     read_R = model.encode(batch.pixels_R)[1]
     met = replace(batch, latent_R=model.latents(read_R).detach())
     assert float(aim.sds(met, WHOLE, read_R, 0)) == 0
@@ -262,7 +262,8 @@ def test_captions_and_swaps_are_of_one_image_also_when_shuffled(shuffled: bool) 
     recipe = Recipe(pool=40, batch=16, contrast_weight=1.0, shuffled=shuffled).check()
     source = read_source(recipe)
     base = ClipModel.load("open_clip:local-dir:" + str(CHECKPOINTS / "mini-clip"))
-    rows = PairBatches(recipe, source, base, Listening()).rows(1, slice(2, 12))  # type: ignore[arg-type]
+    teacher: Any = Listening()
+    rows = PairBatches(recipe, source, base, teacher).rows(1, slice(2, 12))
     pairs = source.draw(1, recipe.batch)
     known = {pair.caption: pair.twin or pair.caption for pair in pairs}
     assert rows.twin_condition_R == [known[caption] for caption in rows.condition_R]
