@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, NotRequired
+from typing import NotRequired
 
 import pytest
 from typing_extensions import TypedDict
@@ -20,12 +20,17 @@ class Header(TypedDict):
     n: NotRequired[int]
 
 
+def fail_half_way(path: Path) -> None:
+    with files.write_aside(path) as aside:
+        aside.write_text("new")
+        raise TypeError
+
+
 def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "below" / "kept.txt"
     files.write_whole(path, "old")
-    no_text: Any = None
-    with pytest.raises(TypeError), files.write_aside(path) as aside:
-        aside.write_text(no_text)
+    with pytest.raises(TypeError):
+        fail_half_way(path)
     assert path.read_text() == "old"
     assert list(path.parent.iterdir()) == [path]
 
