@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from queue import SimpleQueue
 from threading import Event, Thread
 from typing import TypeAlias
@@ -19,6 +20,7 @@ from typing import TypeAlias
 import numpy as np
 from PIL.Image import Image
 
+from sdsdemo.app.kept_answers import Asked, KeptAnswers
 from sdsdemo.core.decision import decide
 from sdsdemo.errors import UserError
 from sdsdemo.models.remarks import remarks
@@ -56,15 +58,30 @@ class Request:
     """What a model that denoises may spend on showing it, as a share of scoring; None shows nothing."""
     live: bool = False
     """Whether such a model also yields what it knows so far, now and then (`Answer.of`), before its answer."""
+    digest: str = ""
+    """Of the picture's pixels, where an answer that somebody got before may be given again; empty: asked anew."""
+
+    def asked(self, captions: tuple[str, ...]) -> Asked:
+        """What the answer about these captions depends on, besides the model."""
+        return Asked(digest=self.digest, captions=captions, budget=self.budget, show=self.show)
 
 
-def answers(lend: Lend, questions: Sequence[Question], request: Request) -> Iterator[Answer]:
-    """Each question's answer, in order; a model that cannot answer yields one with a problem, and the next follows."""
+def answers(
+    lend: Lend, questions: Sequence[Question], request: Request, kept: KeptAnswers | None = None
+) -> Iterator[Answer]:
+    """Each question's answer, in order; a model that cannot answer yields one with a problem, and the next follows.
+
+    kept: answers of before, where the request allows them.
+    """
+    kept = kept if request.digest else None
     for question in questions:
-        if request.live and request.show is not None and question.card.family == "diffusion":
-            yield from _live(lend, question, request)
+        known = kept.find(question.card, request.asked(question.captions)) if kept else None
+        if known is not None:
+            yield known
+        elif request.live and request.show is not None and question.card.family == "diffusion":
+            yield from _live(lend, question, request, kept)
         else:
-            yield _answer(lend, question, request)
+            yield _answer(lend, question, request, kept)
 
 
 def drawn(
@@ -99,7 +116,7 @@ def before_scoring(scorer: Scorer, image: Image, captions: list[str], budget: Bu
     return Answer(card=scorer.card, notes=notes)
 
 
-def _live(lend: Lend, question: Question, request: Request) -> Iterator[Answer]:
+def _live(lend: Lend, question: Question, request: Request, kept: KeptAnswers | None) -> Iterator[Answer]:
     """A model's answers so far, one in `PAUSE` seconds at most, then its answer. It scores in its own thread, which
     ends soon after nobody waits for it any more."""
     card, total = question.card, request.budget.evaluations * len(question.captions)
@@ -118,7 +135,7 @@ def _live(lend: Lend, question: Question, request: Request) -> Iterator[Answer]:
     def work() -> None:
         found = Answer(card=card, problem=OUR_FAULT.format(title=card.title), fault=True)
         try:
-            found = _answer(lend, question, request, watch)
+            found = _answer(lend, question, request, kept, watch)
         finally:
             so_far.put(found)
 
@@ -132,11 +149,19 @@ def _live(lend: Lend, question: Question, request: Request) -> Iterator[Answer]:
         is_over.set()
 
 
-def _answer(lend: Lend, question: Question, request: Request, watch: Callable[[Scores], None] | None = None) -> Answer:
+def _answer(
+    lend: Lend,
+    question: Question,
+    request: Request,
+    kept: KeptAnswers | None,
+    watch: Callable[[Scores], None] | None = None,
+) -> Answer:
+    """A model's answer; of those who ask alike and wait for the model, the next one finds what the first one got."""
     card, start = question.card, time.monotonic()
     try:
         with lend(card) as scorer:
-            answer = _ask(scorer, list(question.captions), request, watch)
+            ask = partial(_ask, scorer, list(question.captions), request, watch)
+            answer = kept.get(scorer, request.asked(question.captions), ask) if kept else ask()
         seconds = round(time.monotonic() - start, 3)
         log.info("scored", extra={"model": card.name, "captions": len(question.captions), "seconds": seconds})
         return answer

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from sdsdemo.app.jobs import Jobs
-from sdsdemo.runtime import homes
+from sdsdemo.runtime import computed_once, homes
 from sdsdemo.runtime.ages import Ages
 from sdsdemo.settings import LIMITS
 
@@ -52,7 +52,8 @@ class Janitor:
 
 
 def janitor_of(jobs: Jobs, temporary: Path) -> Janitor:
-    """For the files of ended runs, and for the pictures that visitors uploaded into a folder."""
+    """For the files of ended runs, for the pictures that visitors uploaded into a folder, and for what is kept of them
+    in memory."""
     seconds, most = 3600 * LIMITS.temporary_hours, LIMITS.temporary_bytes
     uploads = partial(homes.trim, temporary, seconds=seconds, most_bytes=most, spared=IN_USE, ages=Ages())
-    return Janitor([jobs.tidy, uploads])
+    return Janitor([jobs.tidy, uploads, partial(computed_once.forget, seconds)])

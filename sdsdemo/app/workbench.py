@@ -16,6 +16,7 @@ from PIL.Image import Image
 
 from sdsdemo.app import asking
 from sdsdemo.app.asking import Question, Request
+from sdsdemo.app.kept_answers import Asked, KeptAnswers
 from sdsdemo.app.shared_gpu import SharedGpu
 from sdsdemo.app.sharing import GONE, is_shared
 from sdsdemo.captions.validation import check_captions
@@ -51,6 +52,7 @@ class Workbench:
         """Guards the two dicts; never held for long."""
         self._locks: defaultdict[str, Lock] = defaultdict(Lock)
         """One per model, so that it loads once and answers one request at a time (tokenizers are not thread-safe)."""
+        self._kept = KeptAnswers(self._loaded_already)
 
     def cards(self) -> list[Card]:
         """Every model with a card, in the order of the settings, then the rest. Raises `UserError`."""
@@ -131,18 +133,27 @@ class Workbench:
         *,
         show: float | None = None,
         live: bool = False,
+        digest: str = "",
     ) -> Iterator[Answer]:
         """Each model's answer about one picture, as soon as it is ready, in the given order.
 
         show: what a model that denoises may spend on showing it, as a share of scoring; None shows nothing.
         live: such a model also yields what it knows so far, now and then (`Answer.of`), before its answer.
+        digest: of the picture's pixels, where an answer that somebody got to the same question may be given again.
 
         A model that cannot answer yields an `Answer` with a problem, and the next one follows. Raises `UserError`
         before the first answer for invalid captions or an unknown model.
         """
         checked = tuple(check_captions(captions))
         questions = [Question(card=self.card(name), captions=checked) for name in models]
-        yield from self._answers(questions, Request(image=image, budget=budget, show=show, live=live))
+        yield from self._answers(questions, Request(image=image, budget=budget, show=show, live=live, digest=digest))
+
+    def has_kept(
+        self, captions: Sequence[str], models: Sequence[str], budget: Budget, *, show: float | None, digest: str
+    ) -> bool:
+        """Whether `compare` has every answer already. Raises `UserError` as `compare`."""
+        asked = Asked(digest=digest, captions=tuple(check_captions(captions)), budget=budget, show=show)
+        return all(self._kept.find(self.card(name), asked) is not None for name in models)
 
     def compare_groups(
         self, image: Image, groups: Sequence[Sequence[str]], model: str, budget: Budget
@@ -172,7 +183,7 @@ class Workbench:
             if is_away and self.gpu is not None:
                 yield from self.gpu.answers(list(group), request)
             else:
-                yield from asking.answers(self.held, list(group), request)
+                yield from asking.answers(self.held, list(group), request, self._kept)
 
     def _is_away(self, card: Card) -> bool:
         """Whether a model is asked on a GPU that is lent for the call."""
@@ -182,12 +193,19 @@ class Workbench:
         with self._table:
             return self._locks[card.name]
 
-    def _load(self, card: Card) -> Scorer:
-        """The loaded model, marked as most recently used; call with the model's lock held."""
+    def _loaded_already(self, card: Card) -> Scorer | None:
+        """The loaded model, marked as most recently used."""
         with self._table:
-            if card.name in self._loaded:
-                self._loaded.move_to_end(card.name)
-                return self._loaded[card.name][1]
+            if card.name not in self._loaded:
+                return None
+            self._loaded.move_to_end(card.name)
+            return self._loaded[card.name][1]
+
+    def _load(self, card: Card) -> Scorer:
+        """The model, loaded unless it is; call with the model's lock held."""
+        loaded = self._loaded_already(card)
+        if loaded is not None:
+            return loaded
         scorer = self._opener(card)
         with self._table:
             self._loaded[card.name] = (card, scorer)

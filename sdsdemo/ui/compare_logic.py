@@ -17,15 +17,15 @@ from PIL.Image import Image
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.captions.cleaning import cleaning_notes
 from sdsdemo.captions.validation import check_captions
-from sdsdemo.core.adaptive import shared_draws
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation import loss_charts as plots
 from sdsdemo.evaluation.answers import AnswersRecord, answers_as_dict
 from sdsdemo.settings import LIMITS, budget
-from sdsdemo.types import Answer, Budget, Card, Evidence
-from sdsdemo.ui import answer_file, compare_html, denoising_view, typical
+from sdsdemo.types import Answer, Budget, Card
+from sdsdemo.ui import answer_file, compare_html, typical
 from sdsdemo.ui.compare_form import Form
 from sdsdemo.ui.compare_models import Suggestion, find_suggestion
+from sdsdemo.ui.drawn_answers import drawn_of
 from sdsdemo.ui.examples import ShownExample, find_example
 from sdsdemo.ui.uploads import open_upload
 
@@ -72,6 +72,8 @@ class Question:
     example: ShownExample | None
     notes: tuple[str, ...] = ()
     """What was read, if it differs from the input."""
+    digest: str = ""
+    """Of the picture's pixels."""
 
     @property
     def truth(self) -> int | None:
@@ -125,6 +127,7 @@ def ask(workbench: Workbench, examples: Sequence[ShownExample], form: Form, find
         budget=spend,
         example=find_example(examples, path) or find(opened.image),
         notes=(*opened.notes, *cleaning_notes(typed, captions), *_twice(rows)),
+        digest=opened.digest,
     )
 
 
@@ -147,7 +150,8 @@ def score(
 def score_dict(workbench: Workbench, examples: Sequence[ShownExample], form: Form) -> AnswersRecord:
     """The same answer as `score --json`, for programs. Raises `UserError`."""
     question = ask(workbench, examples, form)
-    answers = workbench.compare(question.image, question.captions, question.models, question.budget)
+    asked = (question.image, question.captions, question.models, question.budget)
+    answers = workbench.compare(*asked, digest=question.digest)
     spend = question.budget
     return answers_as_dict(
         question.image_name, question.captions, list(answers), question.notes, spend.region, spend.timestep_range
@@ -171,36 +175,20 @@ def stored_view(example: ShownExample, answers: Sequence[Answer], context: Conte
     return _final(example.path.name, captions, answers, example, models, _budget_of(answers), context)
 
 
-def curves_of(answers: Sequence[Answer]) -> list[plots.Curves]:
-    """The data for the charts, from every answer based on denoising losses."""
-    found = [(answer.card.title, answer.scores.evidence) for answer in answers if answer.scores]
-    return [_curves(title, evidence) for title, evidence in found if evidence]
-
-
-def _curves(title: str, evidence: Evidence) -> plots.Curves:
-    """Over the draws that all captions got."""
-    draws, antithetic = shared_draws(evidence, range(evidence.loss_ICTN.shape[1]))
-    return plots.Curves(
-        model=title,
-        timestep_T=evidence.timestep_T,
-        loss_CTN=evidence.loss_ICTN[0, ..., :draws],
-        space=evidence.space,
-        antithetic=antithetic,
-    )
-
-
 def _answers(workbench: Workbench, question: Question, context: Context) -> Iterator[View]:
+    """The rows as they come; all at once where somebody has asked the same before."""
     answers: list[Answer] = []
-    yield _partial(workbench, question, answers, context)
+    asked, digest = (question.captions, question.models, question.budget), question.digest
+    is_kept = workbench.has_kept(*asked, show=SHOW_AT_MOST, digest=digest)
+    if not is_kept:
+        yield _partial(workbench, question, answers, context)
     try:
-        for answer in workbench.compare(
-            question.image, question.captions, question.models, question.budget, show=SHOW_AT_MOST, live=True
-        ):
+        for answer in workbench.compare(question.image, *asked, show=SHOW_AT_MOST, live=True, digest=digest):
             if answer.of:
                 yield _partial(workbench, question, [*answers, answer], context)
                 continue
             answers.append(answer)
-            if len(answers) < len(question.models):
+            if len(answers) < len(question.models) and not is_kept:
                 yield _partial(workbench, question, answers, context)
         yield replace(
             _final(
@@ -268,13 +256,12 @@ def _final(
         answer_file.as_json(record),
     )
     truth = example.truth(captions) if example else None
-    curves = curves_of(answers)
-    charts = (plots.loss_by_timestep(curves, captions), plots.difference_by_timestep(curves)) if curves else ()
+    drawn = drawn_of(captions, answers)
     return View(
         answer=compare_html.answer_html(captions, answers, truth=truth, tools=tools, typical=context.typical),
-        denoising=denoising_view.denoising_html(captions, answers),
-        charts=charts,
-        has_charts=bool(curves),
+        denoising=drawn.denoising,
+        charts=drawn.charts,
+        has_charts=bool(drawn.charts),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from pathlib import Path
 from threading import Lock
@@ -11,6 +10,7 @@ from gradio.processing_utils import save_pil_to_cache
 from gradio.utils import get_upload_folder
 from PIL.Image import Image
 
+from sdsdemo.data.files.picture_digest import of_pixels
 from sdsdemo.ui.examples import ShownExample
 
 REMEMBERED = 2_000
@@ -25,8 +25,8 @@ class KnownPictures:
 
     def add(self, image: Image, example: ShownExample) -> None:
         """Remember which example a picture shows."""
+        key = of_pixels(image)
         with self._lock:
-            key = _pixels(image)
             self._known[key] = example
             self._known.move_to_end(key)
             while len(self._known) > REMEMBERED:
@@ -34,14 +34,11 @@ class KnownPictures:
 
     def find(self, image: Image) -> ShownExample | None:
         """The example that a picture shows; None if unknown."""
+        key = of_pixels(image)
         with self._lock:
-            return self._known.get(_pixels(image))
+            return self._known.get(key)
 
 
 def in_cache(image: Image) -> Path:
     """The path of a lossless copy that the page may show."""
     return Path(save_pil_to_cache(image, get_upload_folder(), format="png"))
-
-
-def _pixels(image: Image) -> str:
-    return hashlib.sha256(f"{image.mode} {image.size} ".encode() + image.tobytes()).hexdigest()

@@ -1,22 +1,52 @@
-"""A visitor's picture, decoded within the page's seconds. One that was refused costs nothing a second time."""
+"""A visitor's picture, decoded within the page's seconds.
+
+Decoded once for all who ask for it: when it is put in, to be recognised, and to be scored. One that was refused costs
+nothing a second time.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 
+from sdsdemo.data.files.picture_digest import of_pixels
 from sdsdemo.models.images import Opened, PictureError, open_picture
 from sdsdemo.runtime import homes
+from sdsdemo.runtime.computed_once import ComputedOnce
 from sdsdemo.settings import LIMITS
 
 REMEMBERED = 256
 """Refused files: a path in Gradio's cache holds the digest of what was uploaded."""
-_refused: OrderedDict[tuple[str, int], str] = OrderedDict()
+MOST = 40_000_000
+"""Bytes of decoded pictures that are kept: one of 12 megapixels. Larger ones are decoded for each who asks later."""
+Key = tuple[str, int, int]
+"""Path, size, inode."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upload(Opened):
+    """A visitor's picture. Shared between threads: change nothing in it."""
+
+    @cached_property
+    def digest(self) -> str:
+        """Of its pixels."""
+        return of_pixels(self.image)
+
+
+def bytes_of(upload: Upload) -> int:
+    """What its pixels take."""
+    return upload.image.width * upload.image.height * len(upload.image.getbands())
+
+
+_opened: ComputedOnce[Upload] = ComputedOnce(MOST, bytes_of)
+_refused: OrderedDict[Key, str] = OrderedDict()
 _lock = Lock()
 
 
-def open_upload(path: str | Path) -> Opened:
+def open_upload(path: str | Path) -> Upload:
     """The picture of a visitor's file, and what is to be said of it. Raises `UserError`."""
     homes.note_use(Path(path))
     key = _key(Path(path))
@@ -25,7 +55,7 @@ def open_upload(path: str | Path) -> Opened:
     if known is not None:
         raise PictureError(known)
     try:
-        return open_picture(path, seconds=LIMITS.image_seconds)
+        return _opened.get(key, lambda: _decoded(path))
     except PictureError as error:
         with _lock:
             _refused[key] = str(error)
@@ -34,8 +64,14 @@ def open_upload(path: str | Path) -> Opened:
         raise
 
 
-def _key(path: Path) -> tuple[str, int]:
+def _decoded(path: str | Path) -> Upload:
+    found = open_picture(path, seconds=LIMITS.image_seconds)
+    return Upload(image=found.image, notes=found.notes)
+
+
+def _key(path: Path) -> Key:
     try:
-        return str(path), path.stat().st_size
+        found = path.stat()
     except (OSError, ValueError):
-        return str(path), 0
+        return str(path), 0, 0
+    return str(path), found.st_size, found.st_ino

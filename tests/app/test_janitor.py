@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sdsdemo.app.janitor import IN_USE, Janitor, janitor_of
+from sdsdemo.runtime.computed_once import ComputedOnce
 from sdsdemo.settings import LIMITS
 
 
@@ -33,7 +34,7 @@ def test_duties_are_done_at_once_and_again_though_one_fails() -> None:
     assert len(rounds) == count
 
 
-def test_it_tidies_runs_and_uploads(tmp_path: Path) -> None:
+def test_it_tidies_runs_uploads_and_what_was_made_of_them(tmp_path: Path) -> None:
     class Jobs:
         tidied = 0
 
@@ -46,8 +47,14 @@ def test_it_tidies_runs_and_uploads(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"1")
         then = time.time() - age
         os.utime(tmp_path / name, (then, then))
+    now = {"old": 0.0, "young": ages["old"] - ages["young"]}
+    times = iter([*now.values(), ages["old"]])
+    once: ComputedOnce[str] = ComputedOnce(9, clock=lambda: next(times))
+    for name in now:
+        once.get(name, lambda name=name: name)  # type: ignore[misc]
     janitor = janitor_of(jobs, tmp_path)
     janitor.start()
     janitor.stop()
     assert jobs.tidied == 1
     assert [path.name for path in tmp_path.iterdir()] == ["young"]
+    assert [once.find(name) for name in now] == [None, "young"]

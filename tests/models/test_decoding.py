@@ -138,7 +138,8 @@ def test_a_refused_upload_costs_nothing_again(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(UserError) as first:
         uploads.open_upload(path)
     opened: list[Path] = []
-    monkeypatch.setattr(uploads, "open_picture", lambda path, **_: opened.append(path) or images.Opened(image=None))
+    picture = images.Opened(image=Image.new("RGB", (48, 32)))
+    monkeypatch.setattr(uploads, "open_picture", lambda path, **_: opened.append(path) or picture)
     with pytest.raises(UserError) as second:
         uploads.open_upload(path)
     assert (str(second.value), opened) == (str(first.value), [])

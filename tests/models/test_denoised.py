@@ -102,7 +102,7 @@ def test_where_decoding_is_slow_the_most_telling_timesteps_are_shown(
     _, whole = scorer.score_and_show(twins.picture(), CAPTIONS, BUDGET, most=1.0, free=60.0)
     gap_T = np.abs(np.subtract(*whole.error_CTNHW.mean(axis=(2, 3, 4))))
     ticks: Iterator[float] = iter(np.arange(100.0))
-    monkeypatch.setattr(denoised, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    monkeypatch.setattr(denoised, "time", SimpleNamespace(thread_time=lambda: next(ticks)))
     for seconds, expected in [(0.0, 1), (2.5, 2), (100.0, 3)]:
         position_S = denoised._decoded(
             scorer.model, torch.zeros(4, 3, *scorer.model.latent_shape), np.argsort(-gap_T).tolist(), seconds

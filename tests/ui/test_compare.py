@@ -8,7 +8,7 @@ import pytest
 
 from sdsdemo.errors import UserError
 from sdsdemo.types import Answer, Concern
-from sdsdemo.ui import compare_html, compare_logic, compare_models
+from sdsdemo.ui import compare_html, compare_logic, compare_models, drawn_answers
 from tests.conftest import fake_workbench
 from tests.fakes import MINI_CARDS, FakeScorer, fake_card
 from tests.ui.compare_answers import MINI, answer_of
@@ -59,6 +59,30 @@ def test_a_row_appears_as_each_model_finishes(form, examples):
     one = replace(form, noises=3)
     first = [view.answer for view in compare_logic.score(fake_workbench(), examples, one)][2]
     assert "set two or more" not in first
+
+
+def test_a_later_asker_gets_the_whole_answer_at_once(form, examples):
+    workbench = fake_workbench()
+    *so_far, first = compare_logic.score(workbench, examples, form)
+    assert so_far
+    (second,) = compare_logic.score(workbench, examples, form)
+    assert second.answer == first.answer
+    assert second.denoising == first.denoising
+    assert [chart.to_json() for chart in second.charts] == [chart.to_json() for chart in first.charts]
+    *so_far, _ = compare_logic.score(workbench, examples, replace(form, seed=1))
+    assert so_far
+
+
+def test_charts_and_pictures_are_drawn_once_for_all_who_get_the_answers(form, examples, monkeypatch):
+    drawn, whole = [], drawn_answers.denoising_html
+    monkeypatch.setattr(drawn_answers, "denoising_html", lambda *given: drawn.append(given) or whole(*given))
+    workbench = fake_workbench()
+    for asked in (form, form, replace(form, seed=1), form):
+        *_, last = compare_logic.score(workbench, examples, asked)
+        assert last.denoising
+    assert len(drawn) == 2
+    *_, last = compare_logic.score(fake_workbench(), examples, form)
+    assert len(drawn) == 3, "equal answers of another model are other answers"
 
 
 def test_the_last_view_has_both_charts_and_the_files(form, examples):

@@ -64,6 +64,21 @@ def test_the_least_recently_asked_for_is_forgotten_first() -> None:
     assert made == ["a", "b", "c", "b"]
 
 
+def test_sizes_add_up_to_no_more_than_the_most() -> None:
+    once: ComputedOnce[str] = ComputedOnce(10, len)
+    for key, value in (("a", "x" * 4), ("b", "x" * 4), ("large", "x" * 11), ("c", "x" * 4)):
+        assert once.get(key, lambda value=value: value) == value  # type: ignore[misc]
+    assert [once.find(key) is not None for key in ("a", "b", "large", "c")] == [False, True, False, True]
+
+
+def test_finding_a_value_counts_as_asking_for_it() -> None:
+    once: ComputedOnce[int] = ComputedOnce(2)
+    for key in ("a", "b", "c"):
+        once.get(key, lambda: 1)
+        once.find("a")
+    assert [once.find(key) for key in ("a", "b", "c")] == [1, None, 1]
+
+
 def test_a_failure_is_raised_and_not_kept() -> None:
     once: ComputedOnce[int] = ComputedOnce(2)
 

@@ -17,7 +17,7 @@ from sdsdemo.core.decision import decide
 from sdsdemo.evaluation import loss_charts
 from sdsdemo.settings import budget
 from sdsdemo.types import Answer, Evidence
-from sdsdemo.ui import answer_file, compare_form, compare_html, compare_logic, denoising_view
+from sdsdemo.ui import answer_file, compare_form, compare_html, compare_logic, denoising_view, drawn_answers
 from sdsdemo.ui.examples import read_examples
 from sdsdemo.ui.typical import Typical
 from tests.conftest import fake_workbench
@@ -84,7 +84,7 @@ def test_how_long_a_whisker_is_is_said_only_where_scoring_stops_early():
 @pytest.mark.parametrize("rounds", [1, 2, 8])
 def test_charts_and_pictures_fit_what_was_evaluated(rounds):
     answer = answer_after(rounds)
-    (curve,) = compare_logic.curves_of([answer])
+    (curve,) = drawn_answers.curves_of([answer])
     assert curve.loss_CTN.shape == (2, 8, rounds)
     lines = loss_charts.loss_by_timestep([curve], CAPTIONS).data
     loss_CT = by_timestep(evidence_of(answer).loss_ICTN, evidence_of(answer).rounds_IC)[0]

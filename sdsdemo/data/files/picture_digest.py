@@ -18,6 +18,8 @@ from functools import lru_cache
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
+from PIL.Image import Image
+
 from sdsdemo.types import Example, Picture
 
 LETTERS = 16
@@ -32,7 +34,7 @@ State = tuple[int, int, int, int]
 def content_of(picture: Picture) -> str:
     """A picture's content; from its pixels if nothing cheaper is known; `MISSING` if it cannot be opened."""
     try:
-        return picture.content() if picture.content is not None else _of_pixels(picture)
+        return picture.content() if picture.content is not None else of_pixels(picture.open())[:LETTERS]
     except Exception:  # whatever is wrong with a picture is said where it is opened to be scored
         return MISSING
 
@@ -100,9 +102,11 @@ def _cell(path: Path, place: str, state: State, read: Callable[[], bytes]) -> st
     return kept[1]
 
 
-def _of_pixels(picture: Picture) -> str:
-    image = picture.open()
-    return hashlib.sha256(f"{image.mode} {image.size}".encode() + image.tobytes()).hexdigest()[:LETTERS]
+def of_pixels(image: Image) -> str:
+    """The whole digest of a decoded picture."""
+    found = hashlib.sha256(f"{image.mode} {image.size}".encode())
+    found.update(image.tobytes())
+    return found.hexdigest()
 
 
 def made_of(example: Example) -> str:

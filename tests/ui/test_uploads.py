@@ -1,0 +1,96 @@
+"""A visitor's picture is decoded once, however many ask for it, and what is kept of it stays small."""
+
+from __future__ import annotations
+
+import io
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from sdsdemo.models.images import Opened, open_picture
+from sdsdemo.runtime.computed_once import ComputedOnce
+from sdsdemo.ui import compare_logic, uploads
+from sdsdemo.ui.compare_address import CompareAddress
+from sdsdemo.ui.compare_form import Form
+from sdsdemo.ui.scene_pictures import ScenePictures
+from tests.conftest import fake_workbench
+
+CAPTIONS = ["a red square left of a blue square", "a blue square left of a red square"]
+WAIT = 10.0
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths of what is decoded, each time."""
+    paths: list[str] = []
+
+    def count(path: Path | str, *, seconds: float) -> Opened:
+        paths.append(str(path))
+        return open_picture(path, seconds=seconds)
+
+    monkeypatch.setattr(uploads, "open_picture", count)
+    monkeypatch.setattr(uploads, "_opened", ComputedOnce(uploads.MOST, uploads.bytes_of))
+    return paths
+
+
+def a_picture(path: Path, size: tuple[int, int] = (40, 30), colour: str = "red") -> str:
+    file = io.BytesIO()
+    Image.new("RGB", size, colour).save(file, "PNG")
+    path.write_bytes(file.getvalue())
+    return str(path)
+
+
+def test_a_picture_is_decoded_once_from_upload_to_answer(decoded: list[str], tmp_path: Path) -> None:
+    path, workbench = a_picture(tmp_path / "mine.png"), fake_workbench()
+    form = Form(image=path, captions=CAPTIONS, models=["mini-clip"], timesteps=2, noises=2, seed=0)
+    assert compare_logic.check_picture(path) == ""
+    CompareAddress(workbench, [], None, ScenePictures()).example_at(path)
+    *_, last = compare_logic.score(workbench, [], form)
+    assert 'class="verdict' in last.answer
+    assert decoded == [path]
+
+
+def test_two_who_ask_at_once_wait_for_one_decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = a_picture(tmp_path / "mine.png")
+    go, begun = threading.Event(), []
+
+    def slow(path: Path | str, *, seconds: float) -> Opened:
+        begun.append(path)
+        assert go.wait(WAIT)
+        return open_picture(path)
+
+    monkeypatch.setattr(uploads, "open_picture", slow)
+    with ThreadPoolExecutor(3) as pool:
+        asked = [pool.submit(uploads.open_upload, path) for _ in range(3)]
+        go.set()
+        found = [one.result(WAIT) for one in asked]
+    assert len(begun) == 1
+    assert all(one is found[0] for one in found)
+
+
+def test_another_picture_of_the_same_name_is_another_picture(decoded: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "mine.png"
+    first = uploads.open_upload(a_picture(path)).digest
+    path.unlink()
+    a_picture(tmp_path / "between.png")  # may take the place of the first one on the disk
+    second = uploads.open_upload(a_picture(path, (48, 30), "blue")).digest
+    assert first != second
+    assert len(decoded) == 2
+
+
+def test_a_picture_that_was_deleted_is_found_no_more(decoded: list[str], tmp_path: Path) -> None:
+    path = a_picture(tmp_path / "mine.png")
+    uploads.open_upload(path)
+    Path(path).unlink()
+    assert "no such picture" in compare_logic.check_picture(path)
+
+
+def test_large_pictures_are_not_kept(decoded: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "_opened", ComputedOnce(40 * 30 * 3, uploads.bytes_of))
+    small, large = a_picture(tmp_path / "small.png"), a_picture(tmp_path / "large.png", (41, 30))
+    for path in (small, large, small, large):
+        uploads.open_upload(path)
+    assert decoded == [small, large, large]
