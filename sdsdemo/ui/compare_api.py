@@ -1,6 +1,9 @@
 """The page's only public endpoint, `/score`: one picture, two or more captions, every model named.
 
-Its fields are hidden components, since `gr.api` passes a picture on unchecked where a request leaves out its `meta`.
+Its fields are hidden components, not the type hints of `gr.api`. Those only describe an endpoint: values pass as they
+were sent, and Gradio checks a path among them only where its `meta` says that it is a file
+(`processing_utils.async_move_files_to_cache` goes by `is_file_obj_with_meta`). `{"path": "/etc/passwd"}` alone would
+reach `score`. An image field has a data model, which insists on `meta`; the fields of `gr.api` have none.
 """
 
 from __future__ import annotations
