@@ -310,6 +310,15 @@ def test_a_request_whose_client_leaves_is_dropped(served: tuple[str, list[str], 
     assert answered.count("leaver") <= 1, "at most the one that ran already"
 
 
+def test_no_table_of_all_requests_is_made_after_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = Line().queue
+    made: list[Any] = []
+    monkeypatch.setattr(fair_queue.Queue, "_get_df", lambda records: made.append(records))
+    queue.events_recorded = 3
+    queue.compute_analytics_summary([{"function": "score", "status": "success", "process_time": 1.0}] * 3)
+    assert made == []
+
+
 def test_the_page_is_served_with_it() -> None:
     kinds = [kind for kind, *_ in launch_options("127.0.0.1", 7860)["app_kwargs"]["middleware"]]
     assert Listeners in kinds
