@@ -6,7 +6,6 @@ checks each file of an upload, but not how many there are.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections import OrderedDict, deque
@@ -16,6 +15,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sdsdemo.settings import LIMITS
+from sdsdemo.ui.refusals import say
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +48,11 @@ class BodyLimits:
             return
         is_upload = scope["path"].rstrip("/").endswith("/upload")
         if is_upload and not self._has_room(_address(scope)):
-            await _say(send, 429, TOO_MANY)
+            await say(send, 429, TOO_MANY)
             return
         most = LIMITS.image_bytes + MULTIPART if is_upload else LIMITS.request_bytes
         if _claimed(scope) > most:
-            await _say(send, 413, TOO_LARGE.format(most=LIMITS.image_bytes // 1_000_000))
+            await say(send, 413, TOO_LARGE.format(most=LIMITS.image_bytes // 1_000_000))
             return
         await self._counted(scope, receive, send, most, is_upload)
 
@@ -76,12 +76,12 @@ class BodyLimits:
             await self.app(scope, take, answer)
         except TooLargeError:
             if not has_answered:
-                await _say(send, 413, TOO_LARGE.format(most=LIMITS.image_bytes // 1_000_000))
+                await say(send, 413, TOO_LARGE.format(most=LIMITS.image_bytes // 1_000_000))
         except OSError as error:
             if has_answered or not is_upload:
                 raise
             log.error("an upload could not be stored: %s", error.strerror)
-            await _say(send, 507, NO_ROOM)
+            await say(send, 507, NO_ROOM)
         finally:
             if is_upload:
                 self._note(_address(scope), arrived)
@@ -109,10 +109,3 @@ def _claimed(scope: Scope) -> int:
     """The length that the request names; 0 if none."""
     named = dict(scope["headers"]).get(b"content-length", b"0")
     return int(named) if named.isdigit() else 0
-
-
-async def _say(send: Send, status: int, sentence: str) -> None:
-    body = json.dumps({"detail": sentence}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -22,6 +22,7 @@ from sdsdemo.ui.health import Health
 from sdsdemo.ui.open_in_compare import RunPictures
 from sdsdemo.ui.opening import read_opening
 from sdsdemo.ui.preview import PICTURE, LinkPreview
+from sdsdemo.ui.refusals import Page, Refusals
 from sdsdemo.ui.results import ResultsTab
 from sdsdemo.ui.templates import render, script, script_element
 from sdsdemo.ui.theme import make_theme
@@ -37,7 +38,7 @@ def build_page(workbench: Workbench, space: str = "", assets: Path = ASSETS, job
     registry = RunRegistry(workbench.settings, assets)
     run_pictures = RunPictures(registry)
     page: gr.Blocks
-    with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
+    with Page(title=TITLE, analytics_enabled=False) as page:
         gr.HTML(render("page.masthead"), elem_id="masthead")
         link_message = gr.HTML(elem_id="link-message", js_on_load=script("link_message"))
         run_id = FinetuneTab.new_run_id()
@@ -76,6 +77,7 @@ def launch_options(host: str, port: int) -> dict[str, Any]:
         "head": request_order.head() + navigation.head() + str(script_element("dropdown_tab")),
         "app_kwargs": {
             "middleware": [
+                (Refusals, (), {}),
                 (Health, (), {}),
                 (LinkPreview, (), {"picture": PICTURE}),
                 (served_files.ServedFiles, (), {}),

@@ -1,0 +1,106 @@
+"""A request that does not fit the page is refused in a sentence; routes that the page has no use for are closed.
+
+Gradio takes requests as its own page sends them. Other ones end there as a fault of the server: status 500, nothing
+said, and a traceback in the log that may quote what a visitor typed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from html import escape
+from typing import Any
+
+import gradio as gr
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sdsdemo.errors import UserError
+
+log = logging.getLogger(__name__)
+
+UNFIT = "This request does not fit the page: reload the page, then try again."
+FAILED = "Something went wrong on our side; the server's log has the details. Reload the page, then try again."
+CLOSED = re.compile(
+    r"/gradio_api/(component_server|custom_component|deep_link|dev/|file=https?:|process_recording|profiling|proxy="
+    r"|run-history|stream/|undo-vibe-edit|vibe-).*|/(monitoring|pwa_icon/).*",
+    re.DOTALL | re.IGNORECASE,
+)
+"""Routes of Gradio for what this page has none of: recordings, streams, components' functions, other hosts' files."""
+DIRECT = re.compile(r"/gradio_api/(run|api)/.*", re.DOTALL)
+"""Events that do not wait in the line: Gradio answers every refusal there with 500."""
+
+
+class Page(gr.Blocks):
+    """Gradio's page, whose events answer what does not fit, and what fails, in a sentence."""
+
+    async def preprocess_data(self, *arguments: Any, **options: Any) -> Any:
+        """As Gradio's: from a request's data to a handler's values."""
+        try:
+            return await super().preprocess_data(*arguments, **options)
+        except gr.Error:
+            raise
+        except Exception as error:
+            log.info("a request does not fit its event", exc_info=error)
+            raise gr.Error(UNFIT, print_exception=False) from error
+
+    async def process_api(self, *arguments: Any, **options: Any) -> Any:
+        """As Gradio's: a whole event."""
+        try:
+            return await super().process_api(*arguments, **options)
+        except gr.Error as error:
+            error.print_exception = False
+            raise
+        except UserError as error:
+            raise gr.Error(escape(str(error)), print_exception=False) from error
+        except Exception as error:
+            log.exception("an event failed")
+            raise gr.Error(FAILED, print_exception=False) from error
+
+
+class Refusals:
+    """ASGI middleware around Gradio's app, outside all others."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        path = str(scope["path"]).removeprefix(str(scope.get("root_path") or "").rstrip("/"))
+        if CLOSED.fullmatch(path):
+            await say(send, 404, "There is nothing here.")
+            return
+        answering = _Answering(send, is_direct=bool(DIRECT.fullmatch(path)))
+        try:
+            await self.app(scope, receive, answering)
+        except OSError:
+            raise
+        except Exception as error:
+            if answering.has_started:
+                raise
+            log.info("a request could not be read", exc_info=error)
+            await say(send, 400, UNFIT)
+
+
+class _Answering:
+    """Passes an answer on. A refusal of a direct event is no fault of the server."""
+
+    def __init__(self, send: Send, *, is_direct: bool) -> None:
+        self.send, self.is_direct, self.has_started = send, is_direct, False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.has_started = True
+            if self.is_direct and message["status"] == 500:
+                message = {**message, "status": 422}
+        await self.send(message)
+
+
+async def say(send: Send, status: int, sentence: str) -> None:
+    """Answers with a sentence, as Gradio's routes do."""
+    body = json.dumps({"detail": sentence}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
