@@ -16,12 +16,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 
 MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
 """A JPEG marker, not a stuffed byte or a restart within a scan."""
 END_OF_IMAGE, START_OF_SCAN, WITHOUT_LENGTH = 0xD9, 0xDA, (0x01, 0xD8)
 PARTS = 4_096
 """Segments of a JPEG before its end: real files have a few hundred at most."""
+CHUNKS, PNG = 16_384, b"\x89PNG\r\n\x1a\n"
+"""Chunks of a PNG, and its first bytes: real files of the size that is let in have some thousand at most."""
 SCANNED = 1_000_000_000
 """Pixels times scans. A 24-megapixel picture may have 41 scans; progressive ones have about ten."""
 _turn = threading.BoundedSemaphore(max(2, (os.cpu_count() or 2) // 2))
@@ -58,7 +61,9 @@ class Metered(io.BytesIO):
 
 
 def scans_of(data: bytes) -> int:
-    """Of a JPEG file; 0 of any other. Raises `TooCostlyError` for more parts than real files have."""
+    """Of a JPEG file; 0 of any other. Raises `TooCostlyError` for more parts than real files have, of a PNG too."""
+    if sum(1 for _ in islice(_chunks(data), CHUNKS + 1)) > CHUNKS:
+        raise TooCostlyError("chunks")
     scans = 0
     for part, marker in enumerate(_markers(data)):
         scans += marker == START_OF_SCAN
@@ -71,6 +76,14 @@ def check_scans(scans: int, pixels: int) -> None:
     """Raises `TooCostlyError` for more scans than a picture of so many pixels may have."""
     if scans * pixels > SCANNED:
         raise TooCostlyError("scans")
+
+
+def _chunks(data: bytes) -> Iterator[bytes]:
+    """The names of the chunks of a PNG file, as far as their lengths lead; of another file none."""
+    at = len(PNG)
+    while data.startswith(PNG) and at + 8 <= len(data):
+        yield data[at + 4 : at + 8]
+        at += 12 + int.from_bytes(data[at : at + 4])
 
 
 def _markers(data: bytes) -> Iterator[int]:

@@ -20,7 +20,7 @@ from sdsdemo.ui.examples import ShownExample, find_example
 from sdsdemo.ui.open_in_compare import RunPictures
 from sdsdemo.ui.scene_pictures import ScenePictures
 from sdsdemo.ui.templates import render
-from sdsdemo.ui.uploads import open_upload
+from sdsdemo.ui.uploads import looking, open_upload
 
 REMEMBERED = 2_000
 """Pictures whose example is remembered."""
@@ -87,6 +87,7 @@ class CompareAddress:
 
     def _recognised(self, path: Path) -> ShownExample | None:
         try:
-            return find_example(self.examples, path) or self.recognise(open_upload(path).image)
+            with looking():
+                return find_example(self.examples, path) or self.recognise(open_upload(path).image)
         except (UserError, OSError):
             return None

@@ -27,7 +27,7 @@ from sdsdemo.ui.compare_form import Form
 from sdsdemo.ui.compare_models import Suggestion, find_suggestion
 from sdsdemo.ui.drawn_answers import drawn_of
 from sdsdemo.ui.examples import ShownExample, find_example
-from sdsdemo.ui.uploads import open_upload
+from sdsdemo.ui.uploads import looking, open_upload
 
 log = logging.getLogger(__name__)
 
@@ -163,7 +163,8 @@ def check_picture(path: str | None) -> str:
     if not path:
         return ""
     try:
-        open_upload(path)
+        with looking():
+            open_upload(path)
     except UserError as error:
         return str(error)
     return ""

@@ -6,7 +6,10 @@ nothing a second time.
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +17,7 @@ from threading import Lock
 
 from sdsdemo.data.files.picture_digest import of_pixels
 from sdsdemo.models.images import Opened, PictureError, open_picture
-from sdsdemo.runtime import homes
+from sdsdemo.runtime import homes, memory
 from sdsdemo.runtime.computed_once import ComputedOnce
 from sdsdemo.settings import LIMITS
 
@@ -44,6 +47,8 @@ def bytes_of(upload: Upload) -> int:
 _opened: ComputedOnce[Upload] = ComputedOnce(MOST, bytes_of)
 _refused: OrderedDict[Key, str] = OrderedDict()
 _lock = Lock()
+_turn = threading.BoundedSemaphore(2)
+"""Pictures that are looked at at once, each held whole."""
 
 
 def open_upload(path: str | Path) -> Upload:
@@ -62,6 +67,16 @@ def open_upload(path: str | Path) -> Upload:
             while len(_refused) > REMEMBERED:
                 _refused.popitem(last=False)
         raise
+
+
+@contextmanager
+def looking() -> Iterator[None]:
+    """While a picture is looked at, and not kept: two at once, and memory goes back afterwards."""
+    try:
+        with _turn:
+            yield
+    finally:
+        memory.give_back()
 
 
 def _decoded(path: str | Path) -> Upload:

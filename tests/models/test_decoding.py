@@ -18,7 +18,8 @@ from sdsdemo.errors import UserError
 from sdsdemo.models import decoding, images
 from sdsdemo.models.decoding import Metered, TooCostlyError, scans_of
 from sdsdemo.models.images import open_image, open_picture
-from sdsdemo.ui import uploads
+from sdsdemo.runtime import memory
+from sdsdemo.ui import compare_logic, uploads
 
 EXIF = b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0"
 
@@ -71,6 +72,13 @@ def test_a_hundred_thousand_parts_are_refused_before_any_is_read(
         open_image(with_segments(100_000, kind, content))
 
 
+def test_very_many_chunks_of_a_png_are_refused_before_any_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert open_image(png_of_chunks(10_000)).size == (16, 16)
+    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("it was opened"))
+    with pytest.raises(UserError, match="takes too long to decode"):
+        open_image(png_of_chunks(20_000))
+
+
 def test_what_looks_like_a_scan_within_a_part_is_none() -> None:
     assert scans_of(with_segments(100, 0xE5, b"\xff\xda" * 300)) == scans_of(jpeg())
     assert open_image(with_segments(100, 0xE5, b"\xff\xda" * 300)).size == (48, 32)
@@ -81,7 +89,8 @@ def test_what_lies_behind_the_end_of_a_picture_does_not_count() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"\xff\xd8", b"\xff\xd8\xff", b"\xff\xd8\xff\xe1", b"\xff\xd8\xff\xe1\0\0\xff\xda"]
+    "data",
+    [b"", b"\xff\xd8", b"\xff\xd8\xff", b"\xff\xd8\xff\xe1", b"\xff\xd8\xff\xe1\0\0\xff\xda", decoding.PNG + b"\0\0"],
 )
 def test_a_cut_file_has_an_end(data: bytes) -> None:
     assert scans_of(data) <= 1
@@ -153,3 +162,21 @@ def test_uploads_are_decoded_within_seconds(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(uploads, "LIMITS", uploads.LIMITS.__class__(image_seconds=-1.0))
     with pytest.raises(UserError, match="takes too long"):
         uploads.open_upload(tmp_path / "picture.png")
+
+
+def test_two_pictures_are_looked_at_at_once_and_memory_goes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(memory, "give_back", lambda: given.append(1))
+    (tmp_path / "picture.png").write_bytes(png_of_chunks(4))
+    held = [uploads._turn.acquire(blocking=False) for _ in range(3)]
+    try:
+        assert held == [True, True, False]
+        with ThreadPoolExecutor(1) as pool:
+            looked_at = pool.submit(compare_logic.check_picture, str(tmp_path / "picture.png"))
+            assert not wait([looked_at], timeout=0.1).done
+            uploads._turn.release()
+            assert (looked_at.result(20), given) == ("", [1])
+    finally:
+        uploads._turn.release()
