@@ -3,9 +3,12 @@
 One real browser visits the page and what it asks the server is recorded: opening, scoring, browsing, results. The
 recording is then played back by many visitors, each with a session of its own, and every answer is timed, from the
 request to its last message. With `--flood N`, a client first sends N requests and listens for none. Judges nothing.
+With `--soak MINUTES`, a few visitors come again and again, and the server's memory before and after is compared; this
+ends with 1 where it has grown by more than a tenth.
 
     python app.py --port 7860                                    in another terminal; then
     python -m tests.visitors http://127.0.0.1:7860 --visitors 60 --flood 200
+    python -m tests.visitors http://127.0.0.1:7860 --soak 30
 """
 
 from __future__ import annotations
@@ -15,9 +18,10 @@ import asyncio
 import json
 import random
 import secrets
+import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +30,8 @@ import httpx
 import numpy as np
 from playwright.sync_api import Page, Request, sync_playwright
 
+from tests.server_process import ServerProcess
+
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 QUIET = 1.5
@@ -33,6 +39,10 @@ QUIET = 1.5
 TOGETHER = 10.0
 """Seconds over which visitors arrive."""
 ACTIONS = ("open", "compare", "browse", "results")
+FEW, ROUNDS_FIRST = 4, 3
+"""Visitors of a soak at once, and how often each has come before memory is first looked at."""
+LOOK_EVERY, GROWS = 5.0, 0.1
+"""Seconds between two looks at the memory, and the share by which it may grow."""
 
 
 @dataclass
@@ -164,6 +174,59 @@ async def come(address: str, recording: Recording, visitors: int) -> Found:
     return found
 
 
+@dataclass
+class Soak:
+    """Resident memory of the server while visitors come again and again."""
+
+    found: Found
+    resident_mb: list[float]
+    """From when every visitor had come a few times, every few seconds."""
+
+    @property
+    def growth(self) -> float:
+        """Of the last tenth of the looks over the first, by their medians, as a share."""
+        return growth_of(self.resident_mb)
+
+
+def growth_of(looks: Sequence[float]) -> float:
+    """The median of the last tenth over that of the first, less one."""
+    few = max(1, len(looks) // 10)
+    return float(np.median(looks[-few:]) / np.median(looks[:few]) - 1)
+
+
+async def soak(address: str, recording: Recording, minutes: float, server: ServerProcess) -> Soak:
+    """A few visitors, each of whom comes back as a new one."""
+    result = Soak(Found(), [])
+    rounds = [0] * FEW
+    end = time.monotonic() + 60 * minutes
+
+    async def come_again(number: int, client: httpx.AsyncClient) -> None:
+        while time.monotonic() < end:
+            await visit(client, recording, result.found, 0.0)
+            rounds[number] += 1
+
+    async def look() -> None:
+        while True:
+            if min(rounds) >= ROUNDS_FIRST:
+                result.resident_mb.append(server.resident_mb())
+            await asyncio.sleep(LOOK_EVERY)
+
+    async with httpx.AsyncClient(base_url=address, timeout=120) as client:
+        looking = asyncio.ensure_future(look())
+        await asyncio.gather(*(come_again(number, client) for number in range(FEW)))
+        looking.cancel()
+    if not result.resident_mb:
+        raise SystemExit(f"No visitor came {ROUNDS_FIRST} times: soak for longer than {minutes:g} minutes.")
+    return result
+
+
+def soak_text(result: Soak) -> str:
+    """The result for people."""
+    looks = result.resident_mb
+    said = f"resident memory: before {looks[0]:.0f} MB, after {looks[-1]:.0f} MB, most {max(looks):.0f} MB"
+    return f"{as_text(result.found)}\n{said}, growth {100 * result.growth:+.1f} % (asked: {100 * GROWS:.0f} % at most)"
+
+
 @contextmanager
 def _noted(found: Found, what: str) -> Iterator[None]:
     try:
@@ -183,11 +246,12 @@ def as_text(found: Found) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description="Play a visit back by many visitors at once.")
     parser.add_argument("address")
     parser.add_argument("--visitors", type=int, default=60)
     parser.add_argument("--flood", type=int, default=0, help="requests that nobody listens for, sent first")
+    parser.add_argument("--soak", type=float, default=0, metavar="MINUTES", help="a few visitors, for so long")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     random.seed(asked.seed)
@@ -196,8 +260,13 @@ def main() -> None:
     print("requests of one visit:", counts, flush=True)
     if asked.flood:
         asyncio.run(flood(asked.address, recording, asked.flood))
+    if asked.soak:
+        result = asyncio.run(soak(asked.address, recording, asked.soak, ServerProcess.at(asked.address)))
+        print(soak_text(result))
+        return int(result.growth > GROWS)
     print(as_text(asyncio.run(come(asked.address, recording, asked.visitors))))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
