@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -144,11 +143,8 @@ def test_a_failure_is_not_kept(fake: FakeScorer) -> None:
 def test_a_kept_answer_waits_for_no_other(fake: FakeScorer) -> None:
     bench = bench_of(fake)
     first = ask(bench, fake)
-    done = threading.Event()
-    with bench.held(fake.card), ThreadPoolExecutor(1) as pool:
-        found = pool.submit(ask, bench, fake)
-        done.wait(0.01)
-        assert found.result(WAIT) is first
+    with ThreadPoolExecutor(1) as pool, bench.held(fake.card):
+        assert pool.submit(ask, bench, fake).result(WAIT) is first
 
 
 def test_what_is_kept_is_known_beforehand(fake: FakeScorer) -> None:
