@@ -59,6 +59,8 @@ class Study:
     bases: tuple[str, ...] = BASES[:1]
     seeds: tuple[int, ...] = (0, 1, 2)
     measure: str = VALIDATION
+    beside: tuple[str, ...] = ()
+    """Studies whose lines count here too where run, recipe, weights and sets are the same."""
     larger: bool = False
     """Whether zero-shot and retrieval are also measured on the larger sets."""
     exploratory: bool = False

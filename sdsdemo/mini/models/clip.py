@@ -2,7 +2,8 @@
 
 `mini-clip` sees captions as noisy as the web's: 20 % are replaced by their content words in random order. With that
 share, the three seeds resemble real CLIPs on Winoground: text at chance or slightly above, image and group below.
-`mini-clip-2` and `mini-clip-3` differ in their seed: other initial weights, other batches.
+`mini-clip-2` and `mini-clip-3` differ in their seed: other initial weights, other batches. So do seven further ones,
+which are not shipped.
 `mini-clip-clean` is the same network trained on clean captions, so captions alone explain its difference to the others.
 """
 
@@ -44,6 +45,8 @@ BASES = {
     "mini-clip-clean": Base(tag_share=0.0),
 }
 """The share was chosen on the validation set from 0, 0.2, 0.4, 0.5 and 0.8, one seed each: the smallest above 0."""
+FURTHER = {f"mini-clip-{seed + 1}": Base(tag_share=BASES["mini-clip"].tag_share, seed=seed) for seed in range(3, 10)}
+"""Further seeds of `mini-clip`; not shipped."""
 SWEEP = {f"tags-{share}": Base(tag_share=share / 100) for share in (40, 60, 80)}
 """Further shares for the curve of text score against share; not shipped."""
 TRAINING = TrainingConfig(steps=1200, learning_rate=1e-3, warm_up=50, weight_decay=0.05)
