@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import sys
 import tomllib
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -53,6 +54,8 @@ PAPER_HOURS = 6
 """Fine-tuning ViT-B/16 on one A6000 of 48 GB (SDS-CLIP, arXiv 2307.09233; recalled)."""
 CORES_OF_PAPER = 600
 """Processor cores that would be as quick as that GPU: some 30 TFLOP/s in half precision against 0.05 a core; rough."""
+GPU_FILES = ("/dev/nvidiactl", "/dev/nvmap", "/dev/kfd", "/dev/dxg")
+"""One of them is there where Linux has the driver of a GPU that torch can use: NVIDIA, Jetson, AMD, WSL."""
 
 
 @cache
@@ -329,9 +332,14 @@ def is_slow(card: Card) -> bool:
 
 
 def has_gpu() -> bool:
-    """Whether this machine has one that torch can use, or is lent one for a call."""
+    """Whether this machine has one that torch can use, or is lent one for a call.
+
+    Where no driver shows one, torch is not loaded for it: the page need not wait for that.
+    """
     if zerogpu.is_here():
         return True
+    if sys.platform == "linux" and not any(map(os.path.exists, GPU_FILES)):
+        return False
     import torch
 
     return torch.cuda.is_available() or torch.backends.mps.is_available()
