@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,13 @@ def _add_study(deeds: Verbs) -> None:
         metavar="STUDY",
         help="a study of the experiment, such as confirm or preference-controls; or all",
     )
-    study.add_argument("--part", default="0/1", metavar="K/N", help="make the K-th of N shares of the runs, K from 0")
+    study.add_argument(
+        "--processes", type=int, default=os.cpu_count() or 1, metavar="N",
+        help="share the runs among N processes of one core each (default: as many as this machine has cores)",
+    )  # fmt: skip
+    study.add_argument(
+        "--part", metavar="K/N", help="make the K-th of N shares of the runs in this process alone, K from 0"
+    )
     study.add_argument("--out", type=Path, default=STUDY_LINES, metavar="DIR", help="where to write one line per run")
     study.add_argument("--work", type=Path, default=DEFAULT_WORK / "studies", metavar="DIR", help="unfinished runs")
     study.add_argument("--checkpoints", type=Path, metavar="DIR", help="use the Mini models of another folder")
@@ -166,12 +173,21 @@ def _mini_costs(asked: argparse.Namespace) -> int:
 def _mini_study(asked: argparse.Namespace) -> int:
     from sdsdemo.app.workbench import Workbench
     from sdsdemo.mini.experiments.declared import STUDIES, STUDY_ALIASES
-    from sdsdemo.mini.experiments.verify import make_studies
-    from sdsdemo.mini.models.from_folder import RelocatedWorkbench
+    from sdsdemo.mini.experiments.sharing import FOLDER
+    from sdsdemo.mini.experiments.verify import make_studies, share
+    from sdsdemo.mini.models.from_folder import RelocatedWorkbench, WithFurtherBases
 
     names = [*STUDIES] if asked.names == ["all"] else [STUDY_ALIASES.get(name, name) for name in asked.names]
-    workbench: Any = Workbench() if asked.checkpoints is None else RelocatedWorkbench(Workbench(), asked.checkpoints)
-    make_studies(names, asked.out, asked.work, workbench, progress, _part(asked.part))
+    plain, where = Workbench(), {"--out": asked.out, "--work": asked.work}
+    bases: Path = asked.checkpoints or plain.settings.cache / FOLDER
+    workbench: Any = WithFurtherBases(plain, bases)
+    if asked.checkpoints is not None:
+        where["--checkpoints"] = asked.checkpoints
+        workbench = RelocatedWorkbench(plain, asked.checkpoints)
+    if asked.part is None:
+        share(names, where, bases, workbench, asked.processes, note)
+    else:
+        make_studies(names, asked.out, asked.work, workbench, progress, _part(asked.part))
     return show(asked, {"studies": names, "out": str(asked.out)}, lambda done: f"one line per run in {done['out']}")
 
 

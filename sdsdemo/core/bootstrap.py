@@ -1,12 +1,13 @@
 """Effects of repeated experiments: treatment against control, over bases, seeds and examples.
 
     effect      mean over b, s, e of  d[b, s, e]  =  right(treated)  -  right(control)      at the same base and seed
-    interval    2.5 and 97.5 % quantiles of the mean over resamples of bases, of seeds within a base, and of examples
+    interval    2.5 and 97.5 % quantiles of the mean over resamples of bases, of seeds within a base, and of examples;
+                within these bases: over resamples of seeds and of examples alone
     p           2 min( P(mean <= 0), P(mean >= 0) ) over those resamples, as (k + 1) / (draws + 1)
 
 All bases and seeds share the examples, so they share each resample of examples. Resampling three bases is coarse: if
 all three lean one way, the interval can be too narrow, so the effect by base is reported too. The interval concerns
-the bases that were trained; `over_bases` concerns bases in general.
+the bases that were trained; for bases in general see `core/bases.py`.
 Davison & Hinkley 1997, section 3.8, for the nested bootstrap; Holm 1979 for multiple contrasts.
 
 Shape suffixes: B base, S seed, C base and seed, E example, D draw.
@@ -14,13 +15,11 @@ Shape suffixes: B base, S seed, C base and seed, E example, D draw.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-
-from sdsdemo.core.intervals import student_t_quantile
 
 DRAWS, SEED = 4_000, 20_005
 """Resamples and seed of the bootstrap."""
@@ -40,13 +39,16 @@ class Effect:
     """Bases, seeds and examples."""
 
 
-def nested_effect(difference_BSE: np.ndarray, draws: int = DRAWS) -> Effect:
-    """The effect from differences in -1, 0, 1. Raises `ValueError` for an array that is empty or has other axes."""
+def nested_effect(difference_BSE: np.ndarray, draws: int = DRAWS, *, within: bool = False) -> Effect:
+    """The effect from differences in -1, 0, 1. within: keep the bases as they are in every resample.
+
+    Raises `ValueError` for an array that is empty or has other axes.
+    """
     difference_BSE = np.asarray(difference_BSE, dtype=float)
     if difference_BSE.ndim != 3 or not difference_BSE.size:
         raise ValueError(f"difference_BSE must have bases, seeds and examples; its shape was {difference_BSE.shape}")
     bases, seeds, examples = difference_BSE.shape
-    cell_DC, count_DE = _draws(difference_BSE.shape, draws)
+    cell_DC, count_DE = _draws(difference_BSE.shape, draws, within)
     sum_CD = difference_BSE.reshape(bases * seeds, examples) @ count_DE.T.astype(float)
     means = np.take_along_axis(sum_CD.T, cell_DC, axis=1).mean(1) / examples
     low, high = np.quantile(means, [0.025, 0.975])
@@ -62,29 +64,17 @@ def nested_effect(difference_BSE: np.ndarray, draws: int = DRAWS) -> Effect:
 
 
 @lru_cache(maxsize=16)
-def _draws(shape: tuple[int, int, int], draws: int) -> tuple[np.ndarray, np.ndarray]:
+def _draws(shape: tuple[int, int, int], draws: int, within: bool) -> tuple[np.ndarray, np.ndarray]:
     """What is drawn again: base and seed as one index, (draws, bases * seeds), and how often each example comes up."""
     bases, seeds, examples = shape
     rng = np.random.default_rng(SEED)
     cell_DC = np.empty((draws, bases * seeds), np.int64)
     count_DE = np.empty((draws, examples), np.uint8)  # none comes up 256 times
     for k in range(draws):
-        base_B1 = rng.integers(bases, size=(bases, 1))
+        base_B1 = np.arange(bases)[:, None] if within else rng.integers(bases, size=(bases, 1))
         cell_DC[k] = (base_B1 * seeds + rng.integers(seeds, size=(bases, seeds))).ravel()
         count_DE[k] = np.bincount(rng.integers(examples, size=examples), minlength=examples)
     return cell_DC, count_DE
-
-
-def over_bases(by_base: Sequence[float]) -> tuple[float, float]:
-    """95 % interval of the effect on bases in general: Student's t on the base means, B - 1 degrees of freedom.
-
-    Raises `ValueError` for fewer than two bases.
-    """
-    if len(by_base) < 2:
-        raise ValueError(f"An interval over bases needs at least two; there was {len(by_base)}.")
-    mean_B = np.asarray(by_base, dtype=float)
-    reach = student_t_quantile(0.975, len(mean_B) - 1) * mean_B.std(ddof=1) / np.sqrt(len(mean_B))
-    return float(mean_B.mean() - reach), float(mean_B.mean() + reach)
 
 
 def holm(p: Mapping[str, float]) -> dict[str, float]:

@@ -147,6 +147,18 @@ def student_t_quantile(p: float, dof: float) -> float:
     return float(stdtrit(dof, p))
 
 
+def student_t_p(t: float, dof: float) -> float:
+    """Two-sided p of Student's T with dof degrees of freedom: P(|T| >= |t|); 0 for an infinite t.
+
+    Raises `ValueError` for dof below 1.
+    """
+    if not dof >= 1:
+        raise ValueError(f"dof must be at least 1; it was {dof}")
+    from scipy.special import stdtr
+
+    return float(2 * stdtr(dof, -abs(t)))
+
+
 def same_tail(t: float, dof: float, other: float) -> float:
     """The bound that Student's T with `other` degrees of freedom exceeds as rarely as t is with `dof`.
 

@@ -14,6 +14,7 @@ from sdsdemo.data.files.image_files import Note
 from sdsdemo.data.files.quoting import shown
 from sdsdemo.data.mini.choices import Choice, order_choices, retrieval_sets, single_choices, swap_choices
 from sdsdemo.data.mini.drawing import SCREEN_PIXELS, draw
+from sdsdemo.data.mini.scenes import Split
 from sdsdemo.data.published.sets import differences
 from sdsdemo.data.readers.choices import read_aro, read_sugarcrepe, read_sugarcrepe_pp
 from sdsdemo.data.readers.eqben import read_eqben
@@ -35,16 +36,23 @@ SWAPS_SEED = 20_006
 ORDERS_SEED = 20_007
 
 
-def retrieval(seed: int = RETRIEVAL_SEED, sets: int = 5, size: int = 100, pixels: int = SCREEN_PIXELS) -> list[Example]:
+def retrieval(
+    seed: int = RETRIEVAL_SEED,
+    sets: int = 5,
+    size: int = 100,
+    pixels: int = SCREEN_PIXELS,
+    split: Split = "benchmark",
+) -> list[Example]:
     """Retrieval: one image and `size` captions, the true one first; sets x size generated examples.
 
-    The scenes are combinations that were never trained on; within a set, no caption is true of two pictures.
+    The scenes are combinations of a split that was never trained on; within a set, no caption is true of two pictures.
     """
     examples = []
-    for number, pairs in enumerate(retrieval_sets(seed, sets, size)):
+    called = f"retrieval {seed}" + ("" if split == "benchmark" else f" {split}")
+    for number, pairs in enumerate(retrieval_sets(seed, sets, size, split)):
         for own, (scene, sentence) in enumerate(pairs):
             others = tuple(other.text for k, (_, other) in enumerate(pairs) if k != own)
-            key = f"retrieval {seed} {sets}x{size} {number}-{own} {pixels}"
+            key = f"{called} {sets}x{size} {number}-{own} {pixels}"
             picture = _drawn(f"{number}-{own}.png", partial(draw, scene, pixels), key)
             captions = (sentence.text, *others)
             examples.append(

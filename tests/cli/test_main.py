@@ -137,15 +137,25 @@ def test_a_failed_training_gives_its_reason_on_stderr(
 
 @pytest.mark.parametrize(
     ("name", "stored"),
-    [("preference-controls", "dealt"), ("dealt", "dealt"), ("wise-ft", "return"), ("return", "return")],
-)
+    [
+        ("preference-controls", "dealt"), ("dealt", "dealt"), ("wise-ft", "return"), ("return", "return"),
+        ("bases", "ten-bases"),
+    ],
+)  # fmt: skip
 def test_a_study_is_known_by_its_new_and_its_old_name(
     name: str, stored: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """A part of it is made in this process, all of it in processes of one core each."""
     made: list[str] = []
-    monkeypatch.setattr("sdsdemo.mini.experiments.verify.make_studies", lambda names, *rest: made.extend(names))
+    for maker in ("make_studies", "share"):
+        monkeypatch.setattr(
+            f"sdsdemo.mini.experiments.verify.{maker}", lambda names, *rest, by=maker: made.extend([by, *names])
+        )
+    status, out, _ = said(capsys, "mini", "study", name, "--part", "0/2", "--json")
+    assert (status, made, json.loads(out)["studies"]) == (0, ["make_studies", stored], [stored])
+    made.clear()
     status, out, _ = said(capsys, "mini", "study", name, "--json")
-    assert (status, made, json.loads(out)["studies"]) == (0, [stored], [stored])
+    assert (status, made, json.loads(out)["studies"]) == (0, ["share", stored], [stored])
 
 
 @pytest.mark.parametrize(

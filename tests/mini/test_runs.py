@@ -39,7 +39,8 @@ def few_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(before_after, "ZERO_SHOT", 4)
     monkeypatch.setattr(before_after, "RETRIEVAL", (1, 4))
     monkeypatch.setattr(before_after, "read_benchmark", lambda name: read_benchmark(name)[::EVERY])
-    monkeypatch.setattr(experiment, "_choice_sets", dict)
+    for sets in ("_choice_sets", "_choosing_sets"):
+        monkeypatch.setattr(experiment, sets, dict)
     monkeypatch.setattr(experiment, "_CACHE", MiniCache())
 
 

@@ -32,6 +32,7 @@ from sdsdemo.mini.experiments.preference_clip import Trained
 from sdsdemo.mini.experiments.study import BASES
 from sdsdemo.mini.experiments.study_store import StudyStore
 from sdsdemo.mini.experiments.study_timing import Times, kind, study_seconds
+from sdsdemo.mini.models.clip import FURTHER
 from sdsdemo.settings import CHECKPOINTS
 from sdsdemo.types import Budget
 from tests.forks import FORKS
@@ -61,7 +62,7 @@ def test_a_training_that_several_studies_need_counts_once() -> None:
 
 def test_every_run_is_looked_at_as_its_study_looks() -> None:
     larger = sum(study.larger for study, _ in RUNS)
-    bases = len(BASES) + 1
+    bases = len(BASES) + 1 + len(FURTHER)
     assert study_seconds(times(evaluation=1.0), 0, 1) == len(RUNS) - larger
     assert study_seconds(times(larger=1.0), 0, 1) == larger + bases
     assert study_seconds(times(larger=1.0), 0, 2) == larger // 2 + 1 + bases, "the first one has the bases too"

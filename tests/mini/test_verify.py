@@ -17,6 +17,7 @@ from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.errors import UserError
 from sdsdemo.mini.experiments import results, verify
 from sdsdemo.mini.experiments.declared import STUDIES
+from sdsdemo.mini.models.clip import FURTHER
 from sdsdemo.mini.models.from_folder import RelocatedWorkbench
 from sdsdemo.settings import CHECKPOINTS, Settings
 from sdsdemo.types import Budget
@@ -78,6 +79,7 @@ def few_examples(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many examples as the made-up lines have."""
     few = tuple(read_benchmark("mini"))[:40]
     monkeypatch.setattr(results, "_examples", lambda name: few)
+    monkeypatch.setattr(results, "coverage_findings", lambda difference, study: {})  # it takes long
 
 
 @pytest.mark.usefixtures("stored", "few_examples")
@@ -111,9 +113,12 @@ def test_from_scratch_holds_new_effects_against_the_shipped_intervals(
     asked: list[Any] = []
     monkeypatch.setattr(verify, "train", lambda parts, *_: asked.append(list(parts)))
     monkeypatch.setattr(verify, "make_variants", lambda *_: asked.append("variants"))
-    monkeypatch.setattr(verify, "_in_processes", lambda names, out, *_: (asked.append(names), write_lines(out, gain)))
+    monkeypatch.setattr(verify, "train_bases", lambda bases, *_: asked.append(bases))
+    monkeypatch.setattr(
+        verify, "share_studies", lambda names, where, _: (asked.append(names), write_lines(Path(where[1]), gain))
+    )
     found = verify.from_scratch(tmp_path / "work", workbench, lambda line: None)
-    assert asked == [list(verify.PARTS), "variants", [*STUDIES]]
+    assert asked == [list(verify.PARTS), "variants", tuple(FURTHER), [*STUDIES]]
     assert found["same"] == same
 
 

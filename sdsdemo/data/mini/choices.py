@@ -12,7 +12,7 @@ import numpy as np
 
 from sdsdemo.captions.word_order import shuffled
 from sdsdemo.data.mini.hard_negatives import JOINTS, is_true, twins_of
-from sdsdemo.data.mini.scenes import ROOMY, SHAPES, TRAIN_SHARES, Family, Scene, random_scene
+from sdsdemo.data.mini.scenes import ROOMY, SHAPES, TRAIN_SHARES, Family, Scene, Split, random_scene
 from sdsdemo.data.mini.sentences import CONTENT_WORDS, Sentence, describe, name_of
 
 ATTRIBUTE, RELATION, ORDER = "attribute", "relation", "order"
@@ -80,7 +80,9 @@ def _may_be_true(scene: Scene, text: str) -> bool:
         return False
 
 
-def retrieval_sets(seed: int, sets: int, size: int) -> Iterator[list[tuple[Scene, Sentence]]]:
+def retrieval_sets(
+    seed: int, sets: int, size: int, split: Split = "benchmark"
+) -> Iterator[list[tuple[Scene, Sentence]]]:
     """Sets of `size` held-out scenes, each with a full sentence; no two scenes of a set show the same things."""
     rng = np.random.default_rng((seed, size))
     families = [family for family in TRAIN_SHARES if family != "single"]
@@ -88,7 +90,7 @@ def retrieval_sets(seed: int, sets: int, size: int) -> Iterator[list[tuple[Scene
     for _ in range(sets):
         chosen: dict[frozenset[tuple[str, str]], tuple[Scene, Sentence]] = {}
         while len(chosen) < size:
-            scene = random_scene(rng, families[rng.choice(len(families), p=shares / shares.sum())], "benchmark")
+            scene = random_scene(rng, families[rng.choice(len(families), p=shares / shares.sum())], split)
             shown = frozenset((thing.shape, thing.colour) for thing in scene.things)
             chosen.setdefault(shown, (scene, describe(rng, scene)))
         yield list(chosen.values())

@@ -30,6 +30,8 @@ CONTROL = Study(
     },
 )
 """The positive control: can training these parameters on true labels move this base at all?"""
+LEAST_GAIN = 0.06
+"""Minimum gain from true labels for L_SDS to be judged on a base."""
 CONTROLS = {
     "labels": "clip",
     "labels, text frozen": "clip, text frozen",
@@ -232,7 +234,10 @@ TEN_CONTRASTS = (
 GATES = {"both": ("labels", "clip"), "image": ("labels, image tower alone", "clip, image tower alone")}
 """Towers -> the contrast that must gain LEAST_GAIN on a base before L_SDS is judged there; that reaches the image tower
 alone."""
+TEN = "ten-bases"
+"""Stored name of `TEN_BASES`: `bases` is the file of the bases' own lines."""
 STUDY_ALIASES = {
+    "bases": TEN,
     "preference-controls": "dealt",
     "preference_controls": "dealt",
     "preference-controls-2": "sources",
@@ -251,12 +256,14 @@ STUDIES = {
     "channel": CHANNEL,
     "weights": NEGATIVE_WEIGHTS,
     "sources": SOURCES,
+    TEN: TEN_BASES,
 }
 BESIDE = {
     "dealt": ("confirm",),
     "mislabelled": ("confirm",),
     "better": ("confirm", "mislabelled"),
     "sources": ("confirm", "dealt", "mislabelled"),
+    TEN: TEN_BASES.beside,
 }
 """Study -> other studies whose cells its contrasts use, at the same bases and seeds."""
 DECLARED = {
@@ -269,5 +276,6 @@ DECLARED = {
     "channel": CHANNEL_CONTRASTS,
     "weights": NEGATIVE_WEIGHT_CONTRASTS,
     "sources": SOURCE_CONTRASTS,
+    TEN: TEN_CONTRASTS,
 }
 """Contrasts of the studies other than `control` and `screen`."""

@@ -18,6 +18,7 @@ from sdsdemo.evaluation.limits import LESSON
 from sdsdemo.evaluation.report import read_result
 from sdsdemo.evaluation.summary import tag_rows
 from sdsdemo.mini.experiments.ablations import KINDS, SHORT
+from sdsdemo.mini.experiments.declared import TEN
 from sdsdemo.mini.experiments.lesson import FILE as LESSON_FILE
 from sdsdemo.mini.experiments.lesson_words import lesson_markdown
 from sdsdemo.mini.experiments.map_words import further_markdown, maps_markdown
@@ -34,6 +35,7 @@ from sdsdemo.mini.experiments.tables import (
     follow_ups_grid,
     study_markdown,
 )
+from sdsdemo.mini.experiments.ten_words import coverage_markdown, noise_grid, ten_main, ten_markdown
 from sdsdemo.mini.experiments.train_all import CURVES
 from sdsdemo.mini.experiments.verdict import costs_words, headline, verdict, whole_words
 from sdsdemo.mini.experiments.verify import COSTS, EXPERIMENT, FINDINGS, MAP_FINDINGS, MEASURED, RESULTS
@@ -58,6 +60,12 @@ def blocks(found: Mapping[str, Any]) -> dict[str, str]:
     parts["confirm-main"] = as_markdown(confirm_grid(found["confirm"]))
     parts["follow-ups"] = as_markdown(follow_ups_grid(found))
     measured = [read_result(path) for path in (MEASURED, LONGER) if path.is_file()]
+    parts["ten-bases"] = ten_markdown(found[TEN])
+    parts["ten-bases-main"] = ten_main(found[TEN])
+    if "coverage" in found:
+        parts["coverage"] = coverage_markdown(found["coverage"])
+    if "seed_noise" in found:
+        parts["seed-noise"] = as_markdown(noise_grid(found["seed_noise"]))
     parts["headline"] = headline(found, measured[0])
     parts["teacher"] = teacher_markdown(*measured)
     swept, teachers = (read_rows(EXPERIMENT / f"{name}.jsonl") for name in ("tags", "teachers"))

@@ -17,17 +17,16 @@ from sdsdemo.core.bootstrap import Effect, holm, nested_effect
 from sdsdemo.core.intervals import proportion
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.finetuning.before_after import MEANT_FOR, NON_INFERIORITY_MARGIN, withheld_rows
-from sdsdemo.mini.experiments.declared import BESIDE, CONTROLS, DECLARED, SCREENED, STUDIES
-from sdsdemo.mini.experiments.study import Study, differences, larger, right_of
+from sdsdemo.mini.experiments.declared import BESIDE, CONTROLS, DECLARED, LEAST_GAIN, SCREENED, STUDIES, TEN
+from sdsdemo.mini.experiments.interval_coverage import coverage_findings
+from sdsdemo.mini.experiments.seed_noise import seed_noise
+from sdsdemo.mini.experiments.skills import SKILLS, reported_set, unseen
+from sdsdemo.mini.experiments.study import Rows, Study, complete, differences, right_of
+from sdsdemo.mini.experiments.ten_bases import over_ten_bases, with_lines_beside
 from sdsdemo.types import Example
 
-SKILLS = {"zero_shot": "mini-zero-shot", "retrieval": "mini-retrieval"}
-"""Skills that fine-tuning must preserve -> the sets that measure them."""
 ASIDE = {"attribute": "mini-attribute", "relation": "mini-relation", "order": "mini-order"}
 """Further sets with one image and k captions."""
-LEAST_GAIN = 0.06
-"""Minimum gain from true labels for L_SDS to be judged on a base."""
-Rows = Sequence[Mapping[str, Any]]
 
 
 def findings(bases: Rows, studies: Mapping[str, Rows]) -> dict[str, Any]:
@@ -35,9 +34,25 @@ def findings(bases: Rows, studies: Mapping[str, Rows]) -> dict[str, Any]:
     found: dict[str, Any] = {"bases": {row["base"]: _levels(row) for row in bases}}
     for name, rows in studies.items():
         beside = [row for other in BESIDE.get(name, ()) for row in studies.get(other, ())]
-        found[name] = _study(STUDIES[name], rows, bases, pairs_of(name, STUDIES[name]), beside)
+        if name == TEN:
+            found[name] = over_ten_bases(STUDIES[TEN], with_lines_beside(STUDIES[TEN], rows, beside, bases), bases)
+        else:
+            found[name] = _study(STUDIES[name], rows, bases, pairs_of(name, STUDIES[name]), beside)
     gate = _gate(studies.get("dealt", ()), studies.get("confirm", ()))
-    return found | ({"gate": gate} if gate else {})
+    noise = seed_noise({name: (STUDIES[name], studies.get(name, ())) for name in ("confirm", "return")}, bases)
+    return found | {key: part for key, part in (("gate", gate), ("seed_noise", noise)) if part}
+
+
+def coverage_of(bases: Rows, studies: Mapping[str, Rows]) -> dict[str, Any]:
+    """What intervals cover, from the ten bases where they are done, else from the confirmation; empty before that."""
+    ten = with_lines_beside(STUDIES[TEN], studies.get(TEN, ()), studies.get("confirm", ()), bases)
+    for name, rows in ((TEN, ten), ("confirm", studies.get("confirm", ()))):
+        study = STUDIES[name]
+        done = complete(study, rows)
+        if done == (study.bases, study.seeds):
+            pairs = pairs_of(name, study)
+            return coverage_findings({p: differences(rows, *p, *done, study.measure) for p in pairs}, name)
+    return {}
 
 
 def _gate(dealt: Rows, confirm: Rows) -> dict[str, Any]:
@@ -65,20 +80,6 @@ def pairs_of(name: str, study: Study) -> list[tuple[str, str]]:
     against = {**CONTROLS, **SCREENED}
     controls = {*against.values(), "clip"}
     return [(cell, against.get(cell, "clip")) for cell in study.cells if cell not in controls]
-
-
-def complete(study: Study, rows: Rows) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Bases and seeds for which every cell is done: all bases with every complete seed, else some bases with one."""
-    made = {row["run"] for row in rows}
-
-    def whole(base: str, seed: int) -> bool:
-        return all(f"{cell} {base} {seed}" in made for cell in study.cells)
-
-    seeds = tuple(seed for seed in study.seeds if all(whole(base, seed) for base in study.bases))
-    if seeds:
-        return study.bases, seeds
-    seeds = tuple(seed for seed in study.seeds if any(whole(base, seed) for base in study.bases))[:1]
-    return tuple(base for base in study.bases if seeds and whole(base, seeds[0])), seeds
 
 
 def _study(
@@ -158,15 +159,11 @@ def _skills(
     own = [row for row in rows if row["run"] in runs]
     found = {}
     for name, of in SKILLS.items():
-        set_ = _largest(of, own)
-        effect = nested_effect(differences(own, cell, control, bases, seeds, set_, "accuracy"))
+        set_ = reported_set(of, own)
+        change_BSE = differences(own, cell, control, bases, seeds, set_, "accuracy")
+        effect = nested_effect(unseen(set_, change_BSE))
         found[name] = {"n": effect.shape[-1], **_effect(effect)}
     return found
-
-
-def _largest(of: str, runs: Rows) -> str:
-    """The larger set of a skill, if every line has it."""
-    return larger(of) if all(larger(of) in run["right"] for run in runs) else of
 
 
 @lru_cache(maxsize=2)
@@ -209,17 +206,13 @@ def _cell(
 def _skill(of: str, runs_BS: Sequence[Rows], base_rows: Rows) -> dict[str, Any]:
     """The change of a skill from the base, and whether it is non-inferior; on the larger set if every line has it."""
     before = {row["base"]: row for row in base_rows}
-    of = _largest(of, [run for runs_S in runs_BS for run in (*runs_S, before[runs_S[0]["base"]])])
-    change_BSE = np.array(
-        [
-            [
-                right_of(run, of, "accuracy").astype(float) - right_of(before[run["base"]], of, "accuracy")
-                for run in runs_S
-            ]
-            for runs_S in runs_BS
-        ]
-    )
-    level = float(np.mean([right_of(before[runs_S[0]["base"]], of, "accuracy").mean() for runs_S in runs_BS]))
+    of = reported_set(of, [run for runs_S in runs_BS for run in (*runs_S, before[runs_S[0]["base"]])])
+
+    def right(run: Mapping[str, Any]) -> np.ndarray:
+        return unseen(of, right_of(run, of, "accuracy").astype(float))
+
+    change_BSE = np.array([[right(run) - right(before[run["base"]]) for run in runs_S] for runs_S in runs_BS])
+    level = float(np.mean([right(before[runs_S[0]["base"]]).mean() for runs_S in runs_BS]))
     effect = nested_effect(change_BSE)
     suits = MEANT_FOR[0] <= level <= MEANT_FOR[1]
     return {

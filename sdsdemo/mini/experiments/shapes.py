@@ -87,6 +87,82 @@ class Gate(TypedDict):
     by_base: dict[str, Effect]
 
 
+class GeneralEffect(Effect):
+    """An effect on bases in general."""
+
+    dof: int
+    bases: int
+
+
+class GeneralSkill(GeneralEffect):
+    """An effect on a skill, and whether it is non-inferior (`kept`)."""
+
+    n: int
+    kept: bool | None
+    within: Effect
+
+
+class GeneralContrast(GeneralEffect):
+    """One cell against its control, on bases in general, within these, and among some of them."""
+
+    cell: str
+    control: str
+    by_base: list[float]
+    gains: bool
+    holm: float
+    differing: float
+    within: Effect
+    among: dict[str, GeneralEffect]
+    skills: dict[str, GeneralSkill]
+
+
+class TenGate(TypedDict):
+    """By towers, each base's gain from true labels."""
+
+    least: float
+    both: dict[str, Effect]
+    image: dict[str, Effect]
+
+
+class TenBases(TypedDict):
+    """The study of ten bases."""
+
+    declared: dict[str, int]
+    bases: list[str]
+    seeds: list[int]
+    n: NotRequired[int]
+    gate: NotRequired[TenGate]
+    groups: NotRequired[dict[str, list[str]]]
+    contrasts: NotRequired[list[GeneralContrast]]
+
+
+class CoverageRow(TypedDict):
+    """What a contrast varies with, and how often intervals hold the truth, by design and interval."""
+
+    cell: str
+    control: str
+    spread: dict[str, float]
+    three: dict[str, dict[str, float]]
+    ten: dict[str, dict[str, float]]
+
+
+class Coverage(TypedDict):
+    """Simulated coverage, from one study's components."""
+
+    study: str
+    rows: list[CoverageRow]
+
+
+class SeedNoise(TypedDict):
+    """How a recipe's figures differ between seeds."""
+
+    what: str
+    shipped: str
+    bases: int
+    seeds: int
+    metrics: dict[str, dict[str, float]]
+
+
 Findings = TypedDict(
     "Findings",
     {
@@ -102,7 +178,10 @@ Findings = TypedDict(
         "channel": NotRequired[Study],
         "weights": NotRequired[Study],
         "sources": NotRequired[Study],
+        "ten-bases": NotRequired[TenBases],
         "gate": NotRequired[Gate],
+        "coverage": NotRequired[Coverage],
+        "seed_noise": NotRequired[list[SeedNoise]],
     },
 )
 """`experiment.json`: the bases by name, and every study."""

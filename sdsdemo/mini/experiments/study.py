@@ -11,10 +11,11 @@
     channel      variants of L_SDS, on the validation set
     weights      weights of hard negatives, on the validation set
     sources      other sources of preferences, and shares of wrong labels
+    ten-bases    L_SDS, `preference` and true labels on ten bases
 
 A run's line keeps, for every set, which examples were right, so every figure and interval can be recomputed. Several
-processes may share a study: each takes every n-th run. Runs that have a line are skipped, and runs that another study
-has trained are reused.
+processes may share a study: each takes every n-th run. Runs that have a line, here or in a study `beside`, are skipped,
+and runs that another study has trained are reused.
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ import numpy as np
 from sdsdemo.core.bits import packed, unpacked
 from sdsdemo.data.benchmarks import orders, retrieval, swaps, zero_shot
 from sdsdemo.data.mini.drawing import MODEL_PIXELS
+from sdsdemo.errors import UserError
 from sdsdemo.finetuning.before_after import Evaluator
 from sdsdemo.finetuning.cache import MiniCache
-from sdsdemo.finetuning.recipe import Recipe
+from sdsdemo.finetuning.recipe import Recipe, with_defaults
 from sdsdemo.finetuning.setup import Models
 from sdsdemo.mini.experiments.runs import Progress, tuned
 from sdsdemo.mini.experiments.study_store import StudyStore
@@ -48,7 +50,15 @@ BENCHMARK, VALIDATION = "mini", "mini-validation"
 LARGER, AMONG = 4_000, 100
 """Examples in each larger set for zero-shot and retrieval, and candidate captions per image in retrieval. With the 500
 examples of every run, a change of two points cannot be distinguished from zero."""
+ZERO_SHOT, RETRIEVAL = "mini-zero-shot", "mini-retrieval"
+CHOOSING, CHOOSING_SETS = "mini-retrieval-validation", 10
+"""The retrieval set for choices, and how many sets of AMONG it has. Earlier choices looked at `mini-retrieval`."""
+OTHER_WEIGHTS = (
+    "{base} has other weights here than those that the lines of {study} were made with: copy its folder from where "
+    "they were made, or delete its lines to make them again."
+)
 KEPT_FACTS = ("h_w_r2", "controls", "preferences", "trained", "seconds")
+Rows = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +101,9 @@ def run_study(
     Raises `UserError` for a run that fails.
     """
     lines = store.lines(name)
+    missing = missing_runs(name, study, store, workbench)
     for number, (run, recipe) in enumerate(study.runs()):
-        if number % part[1] != part[0] or lines.has("run", run):
+        if number % part[1] != part[0] or run not in missing:
             continue
         progress(f"{name}: {run}")
         record, model = tuned(recipe, store.run_folder(name, run), store.trained, workbench, progress, _CACHE)
@@ -102,6 +113,44 @@ def run_study(
         if keep is not None:
             keep.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(model, keep / f"{run.replace(' ', '_')}.safetensors")
+
+
+def missing_runs(name: str, study: Study, store: StudyStore, workbench: Models) -> dict[str, Recipe]:
+    """The runs of a study that have no line yet, in its own file or in that of a study beside it.
+
+    Raises `UserError` if its lines are of a base with other weights than here.
+    """
+    known = [card for card in map(workbench.card, study.bases) if workbench.availability(card).can_run]
+    weights = {card.name: cards.weights_fingerprint(card) for card in known}
+    own = store.lines(name).rows
+    for row in own:
+        here = weights.get(row.get("base", ""))
+        if here is not None and row.get("base_fingerprint", here) != here:
+            raise UserError(OTHER_WEIGHTS.format(base=row["base"], study=name))
+    teachers = {recipe.teacher for recipe in study.cells.values() if recipe.uses_teacher}
+    weights |= {teacher: cards.weights_fingerprint(workbench.card(teacher)) for teacher in teachers}
+    others = [row for other in study.beside for row in store.lines(other).rows]
+    made = {row["run"] for row in (*own, *lines_alike(study, others, weights))}
+    return {run: recipe for run, recipe in study.runs() if run not in made}
+
+
+def lines_alike(study: Study, rows: Rows, weights: Mapping[str, str]) -> list[Mapping[str, Any]]:
+    """The lines of other studies that are runs of this one: same recipe, models and sets.
+
+    weights: fingerprints by name; a teacher that is not among them is taken for the same.
+    """
+    skills = (larger(ZERO_SHOT), larger(RETRIEVAL)) if study.larger else (ZERO_SHOT, RETRIEVAL)
+    recipes, sets = dict(study.runs()), {study.measure, *skills}
+
+    def is_alike(row: Mapping[str, Any]) -> bool:
+        recipe = recipes.get(row["run"])
+        if recipe is None or "recipe" not in row or not sets <= row["n"].keys():
+            return False
+        teacher = row["teacher_fingerprint"]
+        models = (weights.get(recipe.base), weights.get(recipe.teacher, teacher))
+        return with_defaults(row["recipe"]) == recipe.as_dict() and models == (row["base_fingerprint"], teacher)
+
+    return [row for row in rows if is_alike(row)]
 
 
 def _measured(recipe: Recipe, model: Path, study: Study, workbench: Models) -> dict[str, Any]:
@@ -132,7 +181,7 @@ _CACHE = MiniCache()
 def evaluate_clip(model: ClipModel, *pairs: str, larger: bool = False) -> dict[str, Any]:
     """Evaluate on these pair-of-pairs sets and all others: `right` (bits by set and metric), `n` by set, `cosine`."""
     sets = {name: examples for one in pairs for name, examples in _CACHE.sets(one).items()}
-    sets |= _choice_sets() | (larger_sets() if larger else {})
+    sets |= _choice_sets() | (larger_sets() if larger else {}) | (_choosing_sets() if VALIDATION in pairs else {})
     evaluator = Evaluator(sets, model, _CACHE.inputs(model))
     found = evaluator.evaluate()
     return {
@@ -154,9 +203,15 @@ def _choice_sets() -> dict[str, list[Example]]:
 def larger_sets() -> dict[str, list[Example]]:
     """Zero-shot and retrieval sets with LARGER examples each."""
     return {
-        larger("mini-zero-shot"): zero_shot(count=LARGER, pixels=MODEL_PIXELS),
-        larger("mini-retrieval"): retrieval(sets=LARGER // AMONG, size=AMONG, pixels=MODEL_PIXELS),
+        larger(ZERO_SHOT): zero_shot(count=LARGER, pixels=MODEL_PIXELS),
+        larger(RETRIEVAL): retrieval(sets=LARGER // AMONG, size=AMONG, pixels=MODEL_PIXELS),
     }
+
+
+@lru_cache(maxsize=1)
+def _choosing_sets() -> dict[str, list[Example]]:
+    """What settings are chosen on beside a validation set: retrieval among pictures of validation combinations."""
+    return {CHOOSING: retrieval(sets=CHOOSING_SETS, size=AMONG, pixels=MODEL_PIXELS, split="validation")}
 
 
 def larger(name: str) -> str:
@@ -170,6 +225,20 @@ def larger(name: str) -> str:
 def right_of(row: Mapping[str, Any], name: str, metric: str) -> np.ndarray:
     """right_E of a line on one set."""
     return unpacked(row["right"][name][metric], row["n"][name])
+
+
+def complete(study: Study, rows: Rows) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Bases and seeds for which every cell is done: all bases with every complete seed, else some bases with one."""
+    made = {row["run"] for row in rows}
+
+    def whole(base: str, seed: int) -> bool:
+        return all(f"{cell} {base} {seed}" in made for cell in study.cells)
+
+    seeds = tuple(seed for seed in study.seeds if all(whole(base, seed) for base in study.bases))
+    if seeds:
+        return study.bases, seeds
+    seeds = tuple(seed for seed in study.seeds if any(whole(base, seed) for base in study.bases))[:1]
+    return tuple(base for base in study.bases if seeds and whole(base, seeds[0])), seeds
 
 
 def differences(

@@ -36,6 +36,7 @@ from sdsdemo.mini.experiments.cells import NORMS
 from sdsdemo.mini.experiments.declared import CONFIRM, STUDIES
 from sdsdemo.mini.experiments.preference_clip import Trained
 from sdsdemo.mini.experiments.study import BASES, BENCHMARK, TEACHER, evaluate_clip
+from sdsdemo.mini.models.clip import FURTHER
 from sdsdemo.models.clip import ClipModel
 from sdsdemo.settings import CHECKPOINTS
 from sdsdemo.types import Budget
@@ -79,7 +80,7 @@ def study_seconds(times: Times, asked: int, processes: int) -> float:
         for number, (_, recipe) in enumerate(study.runs())
     ]
     spent = _spent(times, asked, shared, processes)
-    spent[0] += (len(BASES) + 1) * times.evaluation[True]
+    spent[0] += (len(BASES) + 1 + len(FURTHER)) * times.evaluation[True]
     return max(spent)
 
 

@@ -5,6 +5,7 @@ For sentences, see `verdict`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -75,8 +76,7 @@ def made_words(study: Mapping[str, Any]) -> str:
     if not study["seeds"]:
         return f"Not run yet: {' with '.join(planned)} are declared."
     bases, seeds = len(study["bases"]), len(study["seeds"])
-    skills = sorted({cell["zero_shot"]["n"] for cell in study["cells"].values()})
-    of = f"n = {study['n']} of {study['benchmark']}, {' or '.join(f'{n:,}' for n in skills)} for each skill"
+    of = f"n = {study['n']} of {study['benchmark']}, {_skills_words(study)}"
     if _is_uneven(study):
         alone = "with one seed, intervals resample examples only"
         return f"{counted(bases, 'base')}, up to {counted(seeds, 'seed')}, {of}. Exploratory: {alone}."
@@ -84,6 +84,15 @@ def made_words(study: Mapping[str, Any]) -> str:
     if (bases, seeds) == (declared["bases"], declared["seeds"]):
         return f"{words}. Exploratory." if study["exploratory"] else f"{words}."
     return f"{words}. In progress: {' and '.join(planned)} are declared."
+
+
+def _skills_words(study: Mapping[str, Any]) -> str:
+    """Such as "4,000 for zero-shot and 3,500 for retrieval"."""
+    sizes = {name: sorted({cell[name]["n"] for cell in study["cells"].values()}) for name in SKILLS}
+    words = {name: " or ".join(f"{n:,}" for n in of) for name, of in sizes.items()}
+    if len(set(words.values())) == 1:
+        return f"{words['retrieval']} for each skill"
+    return " and ".join(f"{of} for {SKILLS[name]}" for name, of in words.items())
 
 
 def cells_grid(study: Mapping[str, Any]) -> list[list[str]]:
@@ -242,7 +251,17 @@ def study_markdown(study: Mapping[str, Any]) -> str:
     if not study["seeds"]:
         return made_words(study)
     further = [f"{title}:\n\n{as_markdown(rows)}" for title, rows in further_grids(study).items()]
-    return "\n\n".join([made_words(study), as_markdown(contrasts_grid(study)), *further])
+    effects = [as_markdown(contrasts_grid(study)), *([shared] if (shared := shared_words(study)) else [])]
+    return "\n\n".join([made_words(study), *effects, *further])
+
+
+def shared_words(study: Mapping[str, Any]) -> str:
+    """Which contrasts are not independent, as they read the same runs; empty if each has cells of its own."""
+    cells = Counter(cell_name(row[side]) for row in study["contrasts"] for side in ("control", "cell"))
+    shared = [f"*{cell}* ({times})" for cell, times in cells.items() if times > 1]
+    if not shared:
+        return ""
+    return f"Contrasts that share a cell read the same runs, so they are not independent: {'; '.join(shared)}."
 
 
 def _seeds_head(study: Mapping[str, Any]) -> list[str]:
@@ -267,6 +286,6 @@ def _skill_change(found: Mapping[str, Any]) -> str:
     return points_words(found) + said
 
 
-def counted(count: int, what: str) -> str:
+def counted(count: int, what: str, several: str = "") -> str:
     """Such as "1 base" or "8 bases"."""
-    return f"{count} {what}{'' if count == 1 else 's'}"
+    return f"{count} {what if count == 1 else several or f'{what}s'}"

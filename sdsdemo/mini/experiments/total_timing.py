@@ -46,7 +46,7 @@ def hours(costs: Mapping[str, Any], processes: int, note: Callable[[str], None])
     unet = sum(stage.training.steps for stage in (*denoiser.STAGES.values(), *denoiser.LONGER.values()))
     models = (
         train_all.PICTURES * (second["drawing"] + 2 * second["encoding"])
-        + len(clips.BASES) * clips.TRAINING.steps * second["clip"]
+        + len(clips.BASES | clips.FURTHER) * clips.TRAINING.steps * second["clip"]
         + autoencoder.TRAINING.steps * second["autoencoder"]
         + text_encoder.TRAINING.steps * second["prompts"]
         + unet * second["denoiser"]

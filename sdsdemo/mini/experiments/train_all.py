@@ -5,6 +5,7 @@
     mini-diffusion                 its UNet after two longer training stages
     mini-sds-clip, -clip-control   mini-clip fine-tuned, with mini-diffusion as the teacher and without it
     mini-preference-clip           mini-clip fine-tuned on the preferences of mini-diffusion-short between captions
+    mini-clip-4 to -10             further seeds of mini-clip, not shipped and not among `all`
 
 An interrupted run resumes from its file in the work folder. Learning curves are written to the output.
 """
@@ -36,14 +37,14 @@ CURVES = "curves"
 
 
 def train(parts: Sequence[str], out: Path, work: Path, progress: train_loop.Progress) -> None:
-    """Train these PARTS in order of dependency and write them to `out`; `work` holds pictures and unfinished runs.
+    """Train these parts in order of dependency and write them to `out`; `work` holds pictures and unfinished runs.
 
     Raises `UserError` for an unknown part, a part whose base or teacher is not in `out` yet, or a run that fails.
     """
     _check(parts, out)
     progress(f"drawing {PICTURES} pictures, or reading them from {work.name}")
     stream = stream_of(work)
-    for part in [name for name in PARTS if name in parts]:
+    for part in [name for name in _MAKERS if name in parts]:
         _MAKERS[part](part, stream, out, work, progress)
 
 
@@ -54,9 +55,9 @@ def stream_of(work: Path) -> MiniStream:
 
 
 def _check(parts: Sequence[str], out: Path) -> None:
-    unknown = [part for part in parts if part not in PARTS]
+    unknown = [part for part in parts if part not in _MAKERS]
     if unknown:
-        raise UserError(f"There is no part called '{unknown[0]}'. Choose from: {', '.join(PARTS)}; or all.")
+        raise UserError(f"There is no part called '{unknown[0]}'. Choose from: {', '.join(_MAKERS)}; or all.")
     for part in parts:
         missing = [need for need in NEEDS.get(part, ()) if need not in parts and not (out / need).is_dir()]
         if missing:
@@ -64,19 +65,18 @@ def _check(parts: Sequence[str], out: Path) -> None:
 
 
 def _clip(name: str, stream: MiniStream, out: Path, work: Path, progress: train_loop.Progress) -> None:
-    train_clip(name, clip.BASES[name], stream, out, work, progress)
+    train_clip(name, (clip.BASES | clip.FURTHER)[name], stream, out, work, progress)
 
 
 def train_clip(
     name: str, base: clip.Base, stream: MiniStream, out: Path, work: Path, progress: train_loop.Progress
 ) -> None:
-    """Train a Mini CLIP and write its folder and learning curve to `out`."""
+    """Train a Mini CLIP and write its learning curve and its folder, atomically, to `out`."""
     model = clip.fresh(base.seed)
     losses = clip.losses_at(model, stream, base)
     curve = train_loop.run(name, model, losses, clip.TRAINING, work=work, progress=progress)
-    clip.save_folder(out / name, model)
-    write_knows(out / name)
     _keep(curve, out, name)
+    _write_folder(out / name, lambda aside: clip.save_folder(aside, model))
 
 
 def _diffusion(name: str, stream: MiniStream, out: Path, work: Path, progress: train_loop.Progress) -> None:
@@ -130,10 +130,14 @@ def _stages(
 
 
 def _write_pipeline(folder: Path, vae: AutoencoderKL, encoder: DistilBertModel, unet: UNet2DConditionModel) -> None:
-    """Atomic: written to a temporary folder, then renamed."""
+    _write_folder(folder, lambda aside: denoiser.save_pipeline(aside, vae, encoder, unet))
+
+
+def _write_folder(folder: Path, save: Callable[[Path], None]) -> None:
+    """Atomic: saved to a temporary folder, then renamed."""
     aside = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
-    denoiser.save_pipeline(aside, vae, encoder, unet)
+    save(aside)
     write_knows(aside)
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)
@@ -169,14 +173,15 @@ def _keep(curve: train_loop.Curve, out: Path, name: str) -> None:
 
 Maker = Callable[[str, MiniStream, Path, Path, train_loop.Progress], None]
 _MAKERS: dict[str, Maker] = {
-    **dict.fromkeys(clip.BASES, _clip),
+    **dict.fromkeys((*clip.BASES, *clip.FURTHER), _clip),
     SHORT: _diffusion,
     sds_clip.TEACHER: _longer,
     "mini-sds-clip": _student,
     "mini-clip-control": _student,
     preference_clip.NAME: _preference,
 }
-PARTS = tuple(_MAKERS)
+PARTS = tuple(part for part in _MAKERS if part not in clip.FURTHER)
+"""What `all` means."""
 NEEDS = {
     sds_clip.TEACHER: (SHORT,),
     **dict.fromkeys(sds_clip.LAMBDAS, (sds_clip.BASE, sds_clip.TEACHER)),

@@ -11,9 +11,6 @@ Everything is resumable: what is already in the work folder is reused.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,16 +21,17 @@ from sdsdemo.evaluation.run import evaluate
 from sdsdemo.mini.experiments import maps
 from sdsdemo.mini.experiments.ablations import make_variants
 from sdsdemo.mini.experiments.declared import STUDIES
-from sdsdemo.mini.experiments.results import findings
-from sdsdemo.mini.experiments.shapes import Findings, MapFindings
-from sdsdemo.mini.experiments.study import BASES, base_row, run_study
+from sdsdemo.mini.experiments.results import coverage_of, findings
+from sdsdemo.mini.experiments.shapes import Costs, Findings, MapFindings
+from sdsdemo.mini.experiments.sharing import FOLDER, missing, options, share_studies, train_bases
+from sdsdemo.mini.experiments.study import BASES, base_row, missing_runs, run_study
 from sdsdemo.mini.experiments.study_store import Lines, StudyStore, read_rows
 from sdsdemo.mini.experiments.study_timing import forecast
 from sdsdemo.mini.experiments.train_all import PARTS, train
 from sdsdemo.mini.models.from_folder import RelocatedWorkbench
 from sdsdemo.runtime.files import write_whole
 from sdsdemo.runtime.shipped import shipped
-from sdsdemo.settings import ASSETS, ROOT, budget
+from sdsdemo.settings import ASSETS, budget
 
 RESULTS = ASSETS / "mini" / "results"
 EXPERIMENT = RESULTS / "experiment"
@@ -49,6 +47,7 @@ WORTH_TIMING = 12
 """Runs from which on they are timed before they start."""
 PROCESSES = 2
 """Processes that share the studies from scratch, one core each."""
+MOST_PROCESSES = 256
 
 Progress = Callable[[str], None]
 
@@ -99,7 +98,9 @@ def _row(what: str, shipped: float, now: float, tolerance: float) -> dict[str, A
 def read_findings(folder: Path) -> dict[str, Any]:
     """The experiment's figures from the lines in a folder."""
     studies = {name: read_rows(folder / f"{name}.jsonl") for name in STUDIES}
-    return findings(read_rows(folder / "bases.jsonl"), studies)
+    bases = read_rows(folder / "bases.jsonl")
+    covered = coverage_of(bases, studies)
+    return findings(bases, studies) | ({"coverage": covered} if covered else {})
 
 
 def as_text(found: Mapping[str, Any]) -> str:
@@ -122,13 +123,11 @@ def make_studies(
 
     The first process measures the bases first. Raises `UserError` for an unknown study, and a run that fails.
     """
-    unknown = [name for name in names if name not in STUDIES]
-    if unknown:
-        raise UserError(f"There is no study called '{unknown[0]}'. Choose from: {', '.join(STUDIES)}; or all.")
+    _check_names(names)
     store = StudyStore(out, work)
     _tell_cost(names, store, workbench, progress, part)
     if part[0] == 0:
-        _measure_bases(store.lines("bases"), workbench, progress)
+        _measure_bases(names, store.lines("bases"), workbench, progress)
     for name in names:
         run_study(name, STUDIES[name], store=store, workbench=workbench, progress=progress, part=part)
     write_findings(out)
@@ -138,20 +137,47 @@ def _tell_cost(
     names: Sequence[str], store: StudyStore, workbench: Any, progress: Progress, part: tuple[int, int]
 ) -> None:
     """Say how long this process will take, unless it has few runs to make."""
+    lacking = {name: missing_runs(name, STUDIES[name], store, workbench) for name in names}
     runs = [
         (STUDIES[name].larger, recipe)
         for name in names
         for number, (run, recipe) in enumerate(STUDIES[name].runs())
-        if number % part[1] == part[0] and not store.lines(name).has("run", run)
+        if number % part[1] == part[0] and run in lacking[name]
     ]
     if len(runs) >= WORTH_TIMING:
         progress(f"timing some steps of {len(runs)} runs")
         progress(forecast(runs, workbench))
 
 
-def _measure_bases(lines: Lines, workbench: Any, progress: Progress) -> None:
+def share(
+    names: Sequence[str], where: Mapping[str, Path], bases: Path, workbench: Any, processes: int, note: Progress
+) -> None:
+    """Train the bases that these studies lack into `bases`, then make the missing runs, shared by processes.
+
+    Says first how long that takes. where: `--out`, `--work` and, if used, `--checkpoints`. Raises `UserError` for an
+    unknown study, a wrong number of processes, and a process that fails.
+    """
+    _check_names(names)
+    if not 1 <= processes <= MOST_PROCESSES:
+        raise UserError(f"--processes must be from 1 to {MOST_PROCESSES}; it was {processes}.")
+    lacking = missing(names, StudyStore(where["--out"], where["--work"]), workbench)
+    note(lacking.words(shipped(COSTS, Costs), processes))
+    train_bases(lacking.bases, bases, where["--work"] / FOLDER, processes, note)
+    if lacking.runs or lacking.bases:
+        share_studies(names, options(where), processes)
+    else:
+        write_findings(where["--out"])
+
+
+def _check_names(names: Sequence[str]) -> None:
+    unknown = [name for name in names if name not in STUDIES]
+    if unknown:
+        raise UserError(f"There is no study called '{unknown[0]}'. Choose from: {', '.join(STUDIES)}; or all.")
+
+
+def _measure_bases(names: Sequence[str], lines: Lines, workbench: Any, progress: Progress) -> None:
     """Add a line for each base that has none."""
-    for base in (*BASES, "mini-clip-clean"):
+    for base in dict.fromkeys([*BASES, "mini-clip-clean", *(base for name in names for base in STUDIES[name].bases)]):
         if not lines.has("base", base):
             progress(f"measuring {base}")
             lines.add(base_row(base, workbench))
@@ -170,26 +196,16 @@ def write_findings(lines: Path) -> Path:
 def from_scratch(work: Path, workbench: Any, progress: Progress) -> dict[str, Any]:
     """Reproduce everything in `work`, which takes hours, and compare the new effects with the shipped intervals."""
     checkpoints, experiment = work / "checkpoints", work / "experiment"
-    missing = [part for part in PARTS if not (checkpoints / "curves" / f"{part}.json").exists()]
-    train(missing, checkpoints, work, progress)
-    make_variants(checkpoints, experiment, work, RelocatedWorkbench(workbench, checkpoints), progress)
-    _in_processes([*STUDIES], experiment, work / "studies", checkpoints)
+    parts = [part for part in PARTS if not (checkpoints / "curves" / f"{part}.json").exists()]
+    train(parts, checkpoints, work, progress)
+    relocated = RelocatedWorkbench(workbench, checkpoints)
+    make_variants(checkpoints, experiment, work, relocated, progress)
+    lacking = missing([*STUDIES], StudyStore(experiment, work / "studies"), relocated)
+    train_bases(lacking.bases, checkpoints, work, PROCESSES, progress)
+    where = {"--out": experiment, "--work": work / "studies", "--checkpoints": checkpoints}
+    share_studies([*STUDIES], options(where), PROCESSES)
     now, before = shipped(write_findings(experiment), Findings), shipped(FINDINGS, Findings)
     rows = []
     for what, old, new in _contrasts(before, now):
         rows.append(_row(what, old["value"], new["value"], 0) | {"same": old["low"] <= new["value"] <= old["high"]})
     return {"rows": rows, "same": all(row["same"] for row in rows)}
-
-
-def _in_processes(names: Sequence[str], out: Path, work: Path, checkpoints: Path) -> None:
-    """Run the studies in parallel processes of one core each."""
-    begin = [sys.executable, "-m", "sdsdemo", "mini", "study", *names]
-    where = ["--out", str(out), "--work", str(work), "--checkpoints", str(checkpoints)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    running = [
-        subprocess.Popen([*begin, *where, "--part", f"{part}/{PROCESSES}"], env=environment, cwd=ROOT)
-        for part in range(PROCESSES)
-    ]
-    codes = [process.wait() for process in running]
-    if any(codes):
-        raise UserError("A study failed: see the reason above. Run this again to resume.")
