@@ -20,7 +20,8 @@ from sdsdemo.core.number_format import duration
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.setup import Models
-from sdsdemo.mini.experiments.declared import NORMS, STUDIES
+from sdsdemo.mini.experiments.cells import NORMS
+from sdsdemo.mini.experiments.declared import STUDIES
 from sdsdemo.mini.experiments.study import missing_runs
 from sdsdemo.mini.experiments.study_store import StudyStore
 from sdsdemo.mini.experiments.tables import counted
