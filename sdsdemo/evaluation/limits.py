@@ -133,9 +133,9 @@ def _gate_words(gate: Mapping[str, Any]) -> str:
 def _chosen_words(study: Mapping[str, Any]) -> str:
     """On which retrieval examples settings were chosen, and whether these are reported; empty before the study."""
     sizes = {row["skills"]["retrieval"]["n"] for row in study["contrasts"]}
-    if len(sizes) != 1:
+    if len(sizes) != 1 or min(sizes) < CHOSEN_ON:
         return ""
     chosen = f"The learning rate and the WiSE-FT weight were also chosen on {CHOSEN_ON} retrieval examples"
-    if (size := sizes.pop()) <= CHOSEN_ON:
+    if (size := sizes.pop()) == CHOSEN_ON:
         return f"{chosen}, which are those reported."
     return f"{chosen}; retrieval is reported on {size:,} others."
