@@ -21,7 +21,7 @@ from sdsdemo.core.number_format import duration
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.objective_race import read_race
 from sdsdemo.finetuning.phrases import KEPT, change_words
-from sdsdemo.finetuning.recipe import PRESETS, Recipe, cli_flag
+from sdsdemo.finetuning.recipe import PRESETS, STUDIED, Recipe, cli_flag
 from sdsdemo.models.images import open_image
 from sdsdemo.settings import Settings
 from sdsdemo.ui import finetune_html, training_curves
@@ -48,7 +48,7 @@ def test_the_form_of_a_preset_is_that_preset() -> None:
 def test_every_field_has_a_label_and_the_form_holds_what_a_page_may_set() -> None:
     assert set(FIELDS) == set(LABELS)
     left_out = {"clip_norm", "keep_every", "measure", "held_out", "image_column", "caption_column"}
-    assert set(FIELDS) | left_out == set(Recipe().as_dict())
+    assert set(FIELDS) | left_out | set(STUDIED) == set(Recipe().as_dict())
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,8 @@ def test_what_is_said_of_the_objectives_is_true(race: Race) -> None:
     said = " ".join([OBJECTIVES["labels"], OBJECTIVE_NAMES["labels"], OBJECTIVE_MEANINGS["labels"]])
     assert not re.search("upper bound|most that|hoped", said)
     study = json.loads((ASSETS / EXPERIMENT).read_text())
-    made = {cell: len(part["seeds"]) for part in study.values() for cell in part.get("cells", ())}
+    parts = [part for part in study.values() if "seeds" in part and "cells" in part]  # of the studies that were run
+    made = {cell: len(part["seeds"]) for part in parts for cell in part["cells"]}
     chart = race_view(None, THUMBS).chart
     assert "several seeds of each objective" in chart
     for cell in ("clip", "sds", "negatives", "preference", "labels", "features 1"):
