@@ -1,7 +1,8 @@
 """A request that does not fit the page is refused in a sentence; routes that the page has no use for are closed.
 
-Gradio takes requests as its own page sends them. Other ones end there as a fault of the server: status 500, nothing
-said, and a traceback in the log that may quote what a visitor typed.
+Gradio takes requests as its own page sends them. Any other ends there as a fault of the server: status 500, nothing
+said, and a traceback in the log that may quote what a visitor typed. And it fetches whatever address a request names in
+place of an uploaded file, of any size, past all limits on uploads: here it fetches nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from html import escape
 from typing import Any
 
 import gradio as gr
+from gradio_client.utils import is_file_obj_with_meta, is_http_url_like, traverse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sdsdemo.errors import UserError
@@ -20,24 +22,26 @@ from sdsdemo.errors import UserError
 log = logging.getLogger(__name__)
 
 UNFIT = "This request does not fit the page: reload the page, then try again."
+ELSEWHERE = "The page fetches no picture from another address: save the picture, then upload it here."
 FAILED = "Something went wrong on our side; the server's log has the details. Reload the page, then try again."
 CLOSED = re.compile(
-    r"/gradio_api/(component_server|custom_component|deep_link|dev/|file=https?:|process_recording|profiling|proxy="
+    r"/gradio_api/(component_server|custom_component|deep_link|dev/|file[=/]https?:|process_recording|profiling|proxy="
     r"|run-history|stream/|undo-vibe-edit|vibe-).*|/(monitoring|pwa_icon/).*",
     re.DOTALL | re.IGNORECASE,
 )
-"""Routes of Gradio for what this page has none of: recordings, streams, components' functions, other hosts' files."""
+"""Gradio's routes for what this page does not have: recordings, streams, components' functions, other hosts' files."""
 DIRECT = re.compile(r"/gradio_api/(run|api)/.*", re.DOTALL)
-"""Events that do not wait in the line: Gradio answers every refusal there with 500."""
+"""Events that do not wait in line: Gradio answers every refusal there with 500."""
 
 
 class Page(gr.Blocks):
     """Gradio's page, whose events answer what does not fit, and what fails, in a sentence."""
 
-    async def preprocess_data(self, *arguments: Any, **options: Any) -> Any:
+    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *arguments: Any, **options: Any) -> Any:
         """As Gradio's: from a request's data to a handler's values."""
         try:
-            return await super().preprocess_data(*arguments, **options)
+            traverse(inputs, _check_is_here, is_file_obj_with_meta)
+            return await super().preprocess_data(block_fn, inputs, *arguments, **options)
         except gr.Error:
             raise
         except Exception as error:
@@ -96,6 +100,13 @@ class _Answering:
             if self.is_direct and message["status"] == 500:
                 message = {**message, "status": 422}
         await self.send(message)
+
+
+def _check_is_here(file: dict[str, Any]) -> dict[str, Any]:
+    """The file, as Gradio describes it. Raises `gr.Error` for one that Gradio would fetch."""
+    if is_http_url_like(file["path"]):
+        raise gr.Error(ELSEWHERE, print_exception=False)
+    return file
 
 
 async def say(send: Send, status: int, sentence: str) -> None:

@@ -162,6 +162,7 @@ def _paths(uploaded: str, secret: Path) -> Iterator[Call]:
     for place in wanted:
         path = place if "%" in place else quote(place, safe="/:\\")
         yield Call(name=f"file={place[:60]}", path=f"{API}/file={path}", patience=8)
+    yield Call(name="file/ of another host", path=f"{API}/file/https://example.com/a.png", patience=8)
     for room in ROOMS:
         for place in (*PLACES[1:], quote(str(secret))):
             yield Call(name=f"{room}{place[:50]}", path=room + place)

@@ -17,6 +17,7 @@ HOSTILE: tuple[Any, ...] = (
     -(2**63), 1e300, ["x"] * 2_000, {"__class__": "x"}, {"value": "x", "__type__": "update"}, [[["a"]]], "mini-clip",
     file_data("/etc/passwd"), file_data("../../etc/passwd"), {"path": "/etc/passwd"}, file_data(""),
     {**file_data("x"), "url": "http://127.0.0.1:1/"}, {"url": "data:image/png;base64,AAAA", "path": "x"},
+    file_data("https://example.com/a.png"),
     "open_clip:local-dir:/etc", "/root", "hub:../x", "run-of-another", "vlm:/etc/passwd", "0" * 5_000,
 )  # fmt: skip
 

@@ -9,17 +9,19 @@ from typing import Any
 import gradio as gr
 import httpx
 import pytest
+from gradio import processing_utils
 
 from sdsdemo.errors import UserError
 from sdsdemo.ui.page import launch_options
-from sdsdemo.ui.refusals import FAILED, UNFIT, Page, Refusals
+from sdsdemo.ui.picture_field import safe_image
+from sdsdemo.ui.refusals import ELSEWHERE, FAILED, UNFIT, Page, Refusals
 from tests.conftest import free_port
 
 TYPED = "a caption that nobody else may read"
 CLOSED = (
     "component_server", "custom_component/html/client/x", "deep_link?session_hash=x", "dev/reload", "process_recording",
-    "file=http://127.0.0.1/", "file=HTTPS://a/", "profiling/summary", "proxy=http://a/", "run-history/buckets",
-    "stream/a/b", "undo-vibe-edit", "vibe-code/",
+    "file=http://127.0.0.1/", "file=HTTPS://a/", "file/https://a/b", "profiling/summary", "proxy=http://a/",
+    "run-history/buckets", "stream/a/b", "undo-vibe-edit", "vibe-code/",
 )  # fmt: skip
 
 
@@ -37,6 +39,8 @@ def address() -> Any:
         text = gr.Textbox()
         gr.Button().click(fails, text, out, api_name="fails", queue=False)
         gr.Button().click(fails, text, out, api_name="fails_in_line")
+        fields = [safe_image(), gr.JSON()]
+        gr.Button().click(lambda picture, values: "well", fields, out, api_name="files", queue=False)
     _, address, _ = page.launch(**launch_options("127.0.0.1", free_port()), quiet=True, prevent_thread_lock=True)
     yield address
     page.close()
@@ -58,6 +62,27 @@ def test_values_that_do_not_fit_are_refused_in_a_sentence(run, data, capfd, capl
     assert (answer.status_code, answer.json()["error"]) == (422, UNFIT)
     assert TYPED not in "".join(capfd.readouterr())
     assert [record.getMessage() for record in caplog.records] == ["a request does not fit its event"]
+
+
+@pytest.fixture
+def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The addresses that Gradio asks for."""
+    asked: list[str] = []
+
+    async def note(url: str) -> httpx.Response:
+        asked.append(url)
+        raise ConnectionError(url)
+
+    monkeypatch.setattr(processing_utils, "async_ssrf_protected_get", note)
+    return asked
+
+
+@pytest.mark.parametrize("place", [lambda file: (file, None), lambda file: (None, {"deep": [file]})])
+def test_no_picture_is_fetched_from_another_address(run, fetched: list[str], place: Any) -> None:
+    file = {"path": "https://example.com/a.png", "meta": {"_type": "gradio.FileData"}}
+    answer = run("files", *place(file))
+    assert (answer.status_code, answer.json()["error"]) == (422, ELSEWHERE)
+    assert fetched == []
 
 
 def test_a_failed_event_is_a_sentence_and_a_line_of_the_log(run, caplog) -> None:
