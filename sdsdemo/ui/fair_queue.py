@@ -28,7 +28,6 @@ from gradio.server_messages import ProcessCompletedMessage
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sdsdemo.settings import LIMITS
-from sdsdemo.ui.light_sessions import LightSessions
 
 FULL = "Many people are asking at the moment. Your question is safe on this page: send it again in about {wait}."
 YOURS = "You have {count} requests waiting here already: wait for their answers, then send this one again."
@@ -59,12 +58,6 @@ class FairQueue(Queue):
         self._turn = itertools.count(1)
         self._last_turn: dict[tuple[str, str], int] = {}
         self._next_look = 0.0
-
-    def set_server_app(self, app: Any) -> None:
-        """As Gradio's, called before the first request. A request makes a session, so that sessions are light."""
-        super().set_server_app(app)
-        app.state_holder = LightSessions()
-        app.state_holder.set_blocks(app.get_blocks())
 
     async def push(self, body: Any, request: Any, username: str | None) -> Any:
         """As Gradio's. A request beyond a limit is refused with a sentence of ours."""

@@ -19,6 +19,7 @@ from sdsdemo.ui.examples import read_examples
 from sdsdemo.ui.fair_queue import Listeners, make_fair
 from sdsdemo.ui.finetune import FinetuneTab
 from sdsdemo.ui.health import Health
+from sdsdemo.ui.light_sessions import make_light
 from sdsdemo.ui.open_in_compare import RunPictures
 from sdsdemo.ui.opening import read_opening
 from sdsdemo.ui.preview import PICTURE, LinkPreview
@@ -63,6 +64,7 @@ def build_page(workbench: Workbench, space: str = "", assets: Path = ASSETS, job
     served_files.offer(page, results.file)
     page.queue(max_size=LIMITS.queue, default_concurrency_limit=4, api_open=False)
     make_fair(page, is_shared=not workbench.settings.allow_specs)
+    make_light(page)
     return page
 
 

@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import httpx
 import pytest
 from gradio.blocks import BlocksConfig
+from gradio.state_holder import SessionState, StateHolder
 
-from sdsdemo.ui.fair_queue import make_fair
-from sdsdemo.ui.light_sessions import LightSessions
+from sdsdemo.app.workbench import Workbench
+from sdsdemo.settings import Settings
+from sdsdemo.ui.light_sessions import LightConfig, make_light
+from sdsdemo.ui.page import build_page
+from tests.conftest import free_port
 
 
 @pytest.fixture
-def page() -> gr.Blocks:
+def page() -> Any:
     with gr.Blocks() as page:
         page.count = gr.State(0)
         page.box = gr.Textbox("", elem_id="box")
-        page.box.submit(lambda text: text, page.box, page.box)
+        page.choice = gr.Dropdown(["a"], value="a")
+        page.box.submit(lambda text: text, page.box, page.box, api_name="say", queue=False)
+        gr.Button().click(lambda: gr.update(choices=["a", "own"]), None, page.choice, api_name="add", queue=False)
+        gr.Button().click(lambda one: f"chose {one}", page.choice, page.box, api_name="choose", queue=False)
     page.queue()
-    make_fair(page, is_shared=True)
-    return page
+    make_light(page)
+    yield page
+    page.close()
 
 
 @pytest.fixture
-def sessions(page: gr.Blocks) -> LightSessions:
-    """Those of a page that is about to be served."""
-    app: Any = SimpleNamespace(get_blocks=lambda: page, state_holder=None)
-    page._queue.set_server_app(app)
-    found: LightSessions = app.state_holder
+def sessions(page: gr.Blocks) -> StateHolder:
+    found = StateHolder()
+    found.set_blocks(page)
     return found
 
 
@@ -46,7 +53,7 @@ def described(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return found
 
 
-def test_a_new_session_describes_no_component(page: gr.Blocks, sessions: LightSessions, described: list[int]) -> None:
+def test_a_new_session_describes_no_component(page: Any, sessions: StateHolder, described: list[int]) -> None:
     session = sessions["a"]
     session._update_value_in_config(page.box._id, "typed")
     session._update_config(page.box._id)
@@ -55,7 +62,19 @@ def test_a_new_session_describes_no_component(page: gr.Blocks, sessions: LightSe
     assert list(session.components) == []
 
 
-def test_a_session_keeps_its_own_components_and_states(page: gr.Blocks, sessions: LightSessions) -> None:
+def test_a_request_without_a_session_describes_no_component(page: gr.Blocks, described: list[int]) -> None:
+    SessionState(page)
+    assert described == []
+
+
+def test_the_page_s_own_sessions_are_light(tmp_path: Path) -> None:
+    page = build_page(Workbench(Settings.from_environment({})))
+    assert isinstance(page.default_config, LightConfig)
+    assert list(SessionState(page).components) == []
+    assert len(page.get_config_file()["components"]) > 100
+
+
+def test_a_session_keeps_its_own_components_and_states(page: Any, sessions: StateHolder) -> None:
     one, other = sessions["one"], sessions["other"]
     one[page.count._id] = 7
     one[page.box._id] = gr.Textbox(visible=False, render=False)
@@ -65,9 +84,15 @@ def test_a_session_keeps_its_own_components_and_states(page: gr.Blocks, sessions
     assert one.blocks_config.fns == other.blocks_config.fns == page.fns
 
 
-def test_sessions_are_as_many_as_the_page_allows(page: gr.Blocks, sessions: LightSessions) -> None:
-    page.state_session_capacity = 2
-    sessions.set_blocks(page)
-    for name in ("a", "b", "c"):
-        assert sessions[name]
-    assert [name in sessions for name in ("a", "b", "c")] == [False, True, True]
+def test_choices_that_one_session_got_are_taken_from_it_alone(page: Any, described: list[int]) -> None:
+    _, address, _ = page.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, server_port=free_port())
+    described.clear()
+
+    def ask(name: str, session: str | None, *data: str) -> Any:
+        body = {"data": data, "session_hash": session}
+        return httpx.post(f"{address}gradio_api/run/{name}", json=body, timeout=30).json().get("data")
+
+    assert ask("add", "one")
+    assert [ask("choose", session, "own") for session in ("one", "other", None)] == [["chose own"], None, None]
+    assert ask("choose", None, "a") == ["chose a"]
+    assert described == []
