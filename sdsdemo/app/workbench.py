@@ -139,7 +139,7 @@ class Workbench:
 
         show: what a model that denoises may spend on showing it, as a share of scoring; None shows nothing.
         live: such a model also yields what it knows so far, now and then (`Answer.of`), before its answer.
-        digest: of the picture's pixels, where an answer that somebody got to the same question may be given again.
+        digest: of the picture's pixels; an earlier answer to the same question may then be given again.
 
         A model that cannot answer yields an `Answer` with a problem, and the next one follows. Raises `UserError`
         before the first answer for invalid captions or an unknown model.
@@ -194,18 +194,24 @@ class Workbench:
             return self._locks[card.name]
 
     def _loaded_already(self, card: Card) -> Scorer | None:
-        """The loaded model, marked as most recently used."""
+        """The loaded model, marked as most recently used; None for one of the same name whose card has changed since.
+
+        A visitor's model keeps its name when it is trained further; its card then tells of more steps.
+        """
         with self._table:
-            if card.name not in self._loaded:
+            known, scorer = self._loaded.get(card.name, (None, None))
+            if known != card:
                 return None
             self._loaded.move_to_end(card.name)
-            return self._loaded[card.name][1]
+            return scorer
 
     def _load(self, card: Card) -> Scorer:
         """The model, loaded unless it is; call with the model's lock held."""
         loaded = self._loaded_already(card)
         if loaded is not None:
             return loaded
+        with self._table:
+            self._loaded.pop(card.name, None)  # of another card
         scorer = self._opener(card)
         with self._table:
             self._loaded[card.name] = (card, scorer)

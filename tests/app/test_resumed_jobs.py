@@ -93,6 +93,19 @@ def test_a_run_that_is_over_goes_on_to_more_steps_alone(jobs: Jobs, trainer: Tra
     assert [point.step for point in run.points] == list(range(1, 61))
 
 
+def test_more_steps_give_another_model_under_the_same_name(jobs: Jobs) -> None:
+    id_ = jobs.start(QUICK)
+    until(jobs, id_, over)
+    until(jobs, id_, lambda run: not jobs.is_busy)
+    name = jobs.model(id_)
+    first = jobs.workbench.scorer(name)
+    assert jobs.workbench.scorer(jobs.model(id_)) is first
+    jobs.resume(id_, 60)
+    until(jobs, id_, over)
+    assert jobs.model(id_) == name
+    assert jobs.workbench.scorer(name) is not first
+
+
 def test_a_run_extended_just_before_a_restart_is_interrupted(jobs: Jobs) -> None:
     id_ = jobs.start(QUICK)
     until(jobs, id_, over)

@@ -73,6 +73,18 @@ def test_many_threads_load_a_model_once() -> None:
     assert len({id(scorer) for scorer in found}) == 1
 
 
+def test_a_model_of_the_same_name_with_another_card_is_loaded_anew() -> None:
+    workbench, opener = bench_of()
+    answers, cards = [], [replace(fake_card("tuned:own"), title=f"{steps} steps") for steps in (60, 90)]
+    for card in (*cards, cards[1]):
+        workbench.lend(card)
+        *_, last = workbench.compare(PICTURE, CAPTIONS, ["tuned:own"], budget(), digest="red")
+        answers.append(last)
+    assert opener.opened == ["tuned:own"] * 2
+    assert [answer.card.title for answer in answers] == ["60 steps", "90 steps", "90 steps"]
+    assert answers[1] is answers[2]
+
+
 def test_nothing_is_loaded_before_it_is_asked_for() -> None:
     workbench, opener = bench_of()
     workbench.cards()
