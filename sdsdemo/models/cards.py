@@ -54,8 +54,9 @@ PAPER_HOURS = 6
 """Fine-tuning ViT-B/16 on one A6000 of 48 GB (SDS-CLIP, arXiv 2307.09233; recalled)."""
 CORES_OF_PAPER = 600
 """Processor cores that would be as quick as that GPU: some 30 TFLOP/s in half precision against 0.05 a core; rough."""
-GPU_FILES = ("/dev/nvidiactl", "/dev/nvmap", "/dev/kfd", "/dev/dxg")
-"""One of them is there where Linux has the driver of a GPU that torch can use: NVIDIA, Jetson, AMD, WSL."""
+GPU_FILES = ("/dev/nvidiactl", "/proc/driver/nvidia", "/dev/nvmap", "/dev/kfd", "/dev/dxg")
+"""One of them is there where Linux has the driver of a GPU that torch can use: NVIDIA (whose device files may come with
+the first use only), Jetson, AMD, WSL."""
 
 
 @cache
@@ -334,7 +335,7 @@ def is_slow(card: Card) -> bool:
 def has_gpu() -> bool:
     """Whether this machine has one that torch can use, or is lent one for a call.
 
-    Where no driver shows one, torch is not loaded for it: the page need not wait for that.
+    Where Linux has no driver for one, torch is not loaded to ask: the page need not wait for that.
     """
     if zerogpu.is_here():
         return True

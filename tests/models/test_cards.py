@@ -219,6 +219,18 @@ def test_a_broken_pipeline_is_reported_before_a_missing_gpu(
     assert str(said.value) == state.reason
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="drivers are looked for on Linux alone")
+@pytest.mark.parametrize("there", [*cards.GPU_FILES, ""])
+def test_torch_is_asked_for_a_gpu_only_where_there_is_a_driver(there: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cards.os.path, "exists", lambda path: path == there)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert cards.has_gpu() == bool(there)
+
+
+def test_a_driver_s_folder_is_there_before_its_device_files() -> None:
+    assert "/proc/driver/nvidia" in cards.GPU_FILES
+
+
 def test_pipelines_that_pass_as_supported_have_an_adapter() -> None:
     assert set(FAMILIES) == set(pipelines.LAYOUTS)
 
