@@ -6,6 +6,7 @@ Drawing costs more than a Mini model's answer. Answers are told apart by identit
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,7 +36,7 @@ class Drawn:
 
 
 def _weight(drawn: Drawn) -> int:
-    return WEIGHT + len(drawn.denoising) + sum(map(bytes_of, drawn.answers))
+    return WEIGHT + sys.getsizeof(drawn.denoising) + sum(map(bytes_of, drawn.answers))
 
 
 _drawn: ComputedOnce[Drawn] = ComputedOnce(MOST, _weight)

@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Lock
 
 from sdsdemo.data.files.picture_digest import of_pixels
-from sdsdemo.models.images import Opened, PictureError, open_picture
+from sdsdemo.models.images import NO_FILE, Opened, PictureError, open_picture
 from sdsdemo.runtime import homes, memory
 from sdsdemo.runtime.computed_once import ComputedOnce
 from sdsdemo.settings import LIMITS
@@ -48,7 +48,7 @@ _opened: ComputedOnce[Upload] = ComputedOnce(MOST, bytes_of)
 _refused: OrderedDict[Key, str] = OrderedDict()
 _lock = Lock()
 _turn = threading.BoundedSemaphore(2)
-"""Pictures that are looked at at once, each held whole."""
+"""At most so many pictures are looked at at the same time: each is held whole."""
 
 
 def open_upload(path: str | Path) -> Upload:
@@ -62,21 +62,26 @@ def open_upload(path: str | Path) -> Upload:
     try:
         return _opened.get(key, lambda: _decoded(path))
     except PictureError as error:
-        with _lock:
-            _refused[key] = str(error)
-            while len(_refused) > REMEMBERED:
-                _refused.popitem(last=False)
+        if str(error) != NO_FILE:  # which may come of too many open files, and be over next time
+            _remember(key, str(error))
         raise
 
 
 @contextmanager
 def looking() -> Iterator[None]:
-    """While a picture is looked at, and not kept: two at once, and memory goes back afterwards."""
+    """While a picture is only looked at: two at once at most, and memory goes back to the system afterwards."""
     try:
         with _turn:
             yield
     finally:
         memory.give_back()
+
+
+def _remember(key: Key, refusal: str) -> None:
+    with _lock:
+        _refused[key] = refusal
+        while len(_refused) > REMEMBERED:
+            _refused.popitem(last=False)
 
 
 def _decoded(path: str | Path) -> Upload:

@@ -85,6 +85,12 @@ def test_charts_and_pictures_are_drawn_once_for_all_who_get_the_answers(form, ex
     assert len(drawn) == 3, "equal answers of another model are other answers"
 
 
+@pytest.mark.parametrize(("letter", "width"), [("a", 1), ("…", 2), ("😀", 4)])
+def test_a_drawing_counts_for_the_memory_that_its_letters_take(letter, width):
+    drawn = drawn_answers.Drawn(answers=(), denoising=10_000 * letter, charts=())
+    assert drawn_answers._weight(drawn) >= drawn_answers.WEIGHT + 10_000 * width
+
+
 def test_the_last_view_has_both_charts_and_the_files(form, examples):
     last = list(compare_logic.score(fake_workbench(), examples, form))[-1]
     assert last.has_charts

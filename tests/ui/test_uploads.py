@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sdsdemo.models.images import Opened, open_picture
+from sdsdemo.models.images import NO_FILE, Opened, PictureError, open_picture
 from sdsdemo.runtime.computed_once import ComputedOnce
 from sdsdemo.ui import compare_logic, uploads
 from sdsdemo.ui.compare_address import CompareAddress
@@ -86,6 +86,19 @@ def test_a_picture_that_was_deleted_is_found_no_more(decoded: list[str], tmp_pat
     uploads.open_upload(path)
     Path(path).unlink()
     assert "no such picture" in compare_logic.check_picture(path)
+
+
+def test_a_picture_that_could_not_be_read_may_be_read_next_time(
+    decoded: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(path: Path | str, *, seconds: float) -> Opened:
+        raise PictureError(NO_FILE)
+
+    path = a_picture(tmp_path / "mine.png")
+    with monkeypatch.context() as full:
+        full.setattr(uploads, "open_picture", busy)
+        assert compare_logic.check_picture(path) == NO_FILE
+    assert compare_logic.check_picture(path) == ""
 
 
 def test_large_pictures_are_not_kept(decoded: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
