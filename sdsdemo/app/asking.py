@@ -59,7 +59,7 @@ class Request:
     live: bool = False
     """Whether such a model also yields what it knows so far, now and then (`Answer.of`), before its answer."""
     digest: str = ""
-    """Of the picture's pixels, where an answer that somebody got before may be given again; empty: asked anew."""
+    """Of the picture's pixels: an earlier answer to the same question may then be given again. Empty: asked anew."""
 
     def asked(self, captions: tuple[str, ...]) -> Asked:
         """What the answer about these captions depends on, besides the model."""
@@ -71,7 +71,7 @@ def answers(
 ) -> Iterator[Answer]:
     """Each question's answer, in order; a model that cannot answer yields one with a problem, and the next follows.
 
-    kept: answers of before, where the request allows them.
+    kept: earlier answers, which are given again where the request allows it.
     """
     kept = kept if request.digest else None
     for question in questions:
@@ -156,7 +156,7 @@ def _answer(
     kept: KeptAnswers | None,
     watch: Callable[[Scores], None] | None = None,
 ) -> Answer:
-    """A model's answer; of those who ask alike and wait for the model, the next one finds what the first one got."""
+    """A model's answer. Whoever asks the same and has to wait for the model finds the first one's answer kept."""
     card, start = question.card, time.monotonic()
     try:
         with lend(card) as scorer:

@@ -3,7 +3,7 @@
 An answer is found under
 
     the model as it is loaded     loaded anew, it answers anew, whatever has become of its files
-    the digest of the picture     so that only who has the same pixels finds it
+    the digest of the picture     so that only someone with the same pixels finds it
     captions, budget, and what is shown of the denoising
 
 It stays in memory, within a bound of bytes, the least recently asked for forgotten first. What failed is not kept.
@@ -23,7 +23,7 @@ from sdsdemo.types import Answer, Budget, Card, Scorer
 MOST = 24_000_000
 """Bytes that all answers may take: about twenty of Mini's three models, with all pictures of the denoising."""
 WORDS = 4_096
-"""Bytes that an answer counts for beside its arrays."""
+"""Bytes that an answer counts for besides its arrays."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,7 +61,7 @@ class Metered(io.BytesIO):
 
 
 def scans_of(data: bytes) -> int:
-    """Of a JPEG file; 0 of any other. Raises `TooCostlyError` for more parts than real files have, of a PNG too."""
+    """Of a JPEG file; 0 of any other. Raises `TooCostlyError` for more parts than real files have, in a PNG too."""
     if sum(1 for _ in islice(_chunks(data), CHUNKS + 1)) > CHUNKS:
         raise TooCostlyError("chunks")
     scans = 0
