@@ -25,6 +25,7 @@ from urllib.parse import parse_qs
 import gradio as gr
 from gradio.queueing import Event, EventQueue, Queue
 from gradio.server_messages import ProcessCompletedMessage
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sdsdemo.settings import LIMITS
@@ -32,6 +33,7 @@ from sdsdemo.settings import LIMITS
 FULL = "Many people are asking at the moment. Your question is safe on this page: send it again in about {wait}."
 YOURS = "You have {count} requests waiting here already: wait for their answers, then send this one again."
 DROPPED = "Nobody listened for this answer, so the request was dropped: send it again."
+TOO_MANY_REQUESTS = 429
 UNKNOWN_WAIT, LEAST_WAIT = 30.0, 5.0
 """Seconds: what is said where no answer has been timed yet, and the shortest that is said."""
 LISTENED_WITHIN = 60.0
@@ -60,14 +62,19 @@ class FairQueue(Queue):
         self._next_look = 0.0
 
     async def push(self, body: Any, request: Any, username: str | None) -> Any:
-        """As Gradio's. A request beyond a limit is refused with a sentence of ours."""
+        """As Gradio's. Raises `HTTPException` for a request beyond a limit, with a sentence of ours.
+
+        Its status is 429. Gradio answers 503, for which the page shows a sentence of its own that names no wait.
+        """
         refusal = self._refusal(body.session_hash or "", request)
         if refusal:
-            return False, refusal, "queue_full"
+            raise HTTPException(TOO_MANY_REQUESTS, refusal)
         self._make_room(address_of(request))
         pushed = await super().push(body, request, username)
         self._next_look = 0.0
-        return (False, FULL.format(wait=wait_words(self.wait)), "queue_full") if pushed[2] == "queue_full" else pushed
+        if pushed[2] == "queue_full":
+            raise HTTPException(TOO_MANY_REQUESTS, FULL.format(wait=wait_words(self.wait)))
+        return pushed
 
     def compute_analytics_summary(self, records: Any) -> Any:
         """Nothing new: after every request, Gradio makes a table of the last 10,000 for a page that is off."""

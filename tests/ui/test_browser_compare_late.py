@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("playwright", reason="the browser tests need requirements-dev.txt")
 from playwright.sync_api import expect
 
+from sdsdemo.ui.fair_queue import FULL, FairQueue
 from tests.late import held_back, slow
 from tests.ui.compare_page import VERDICTS, caption, press
 
@@ -40,6 +41,13 @@ def test_an_answer_to_captions_edited_meanwhile_stays_marked_as_old(visit, serve
     expect(page.locator("#answer .asked")).to_contain_text("edited since")
     expect(page.locator(VERDICTS)).to_have_count(3)
     expect(page.locator("#result.stale")).to_have_count(0)
+
+
+def test_a_full_line_says_on_the_page_how_long_to_wait(visit, monkeypatch: pytest.MonkeyPatch):
+    page = visit().page
+    monkeypatch.setattr(FairQueue, "_refusal", lambda *_: FULL.format(wait="2 minutes"))
+    page.locator("#score").click()
+    expect(page.get_by_text("send it again in about 2 minutes")).to_be_visible()
 
 
 def test_of_two_presses_the_later_one_is_answered(visit, served):

@@ -12,6 +12,7 @@ import gradio as gr
 import httpx
 import pytest
 from gradio.queueing import Event, EventQueue
+from starlette.exceptions import HTTPException
 
 from sdsdemo.settings import LIMITS
 from sdsdemo.ui import fair_queue
@@ -291,7 +292,7 @@ def test_a_refusal_arrives_as_a_sentence(served: tuple[str, list[str], threading
     with httpx.Client(base_url=f"{address}gradio_api", timeout=20) as client:
         body = {"data": ["many"], "fn_index": 0, "session_hash": "many"}
         statuses = [client.post("/queue/join", json=body) for _ in range(LIMITS.queue_of_visitor + 1)]
-    assert [answer.status_code for answer in statuses] == [200] * LIMITS.queue_of_visitor + [503]
+    assert [answer.status_code for answer in statuses] == [200] * LIMITS.queue_of_visitor + [429]
     assert "wait for their answers" in statuses[-1].json()["detail"]
 
 
@@ -332,12 +333,8 @@ def test_a_full_line_is_said_without_its_size(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(fair_queue.Queue, "push", full)
     request = SimpleNamespace(client=SimpleNamespace(host="1.1.1.1"))
-    kept: list[Any] = []
-
-    async def push() -> None:
-        kept.extend(await line.queue.push(SimpleNamespace(session_hash="a"), request, None))
-
-    finished(push())
-    assert kept[2] == "queue_full"
-    assert "about 30 seconds" in kept[1]
-    assert "size" not in kept[1]
+    with pytest.raises(HTTPException) as refusal:
+        finished(line.queue.push(SimpleNamespace(session_hash="a"), request, None))
+    assert refusal.value.status_code == 429
+    assert "about 30 seconds" in refusal.value.detail
+    assert "size" not in refusal.value.detail
