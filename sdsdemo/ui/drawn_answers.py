@@ -1,7 +1,7 @@
 """Charts and pictures of answers: drawn for the first who gets the answers, and shown to the others.
 
-Drawing costs more than a Mini model's answer. Answers are told apart by identity: who asks alike gets the same records
-(`app/kept_answers.py`).
+Drawing costs more than a Mini model's answer. Answers are told apart by identity: whoever asks the same gets the same
+records (`app/kept_answers.py`).
 """
 
 from __future__ import annotations
