@@ -143,7 +143,7 @@ def test_a_failure_is_not_kept(fake: FakeScorer) -> None:
 def test_a_kept_answer_waits_for_no_other(fake: FakeScorer) -> None:
     bench = bench_of(fake)
     first = ask(bench, fake)
-    with ThreadPoolExecutor(1) as pool, bench.held(fake.card):
+    with ThreadPoolExecutor(1) as pool, bench.held(bench.card(fake.card.name)):
         assert pool.submit(ask, bench, fake).result(WAIT) is first
 
 
