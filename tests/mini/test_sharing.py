@@ -13,11 +13,12 @@ import pytest
 
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError
+from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.mini.experiments import sharing, train_all, verify
-from sdsdemo.mini.experiments.declared import TEN, TEN_BASES
+from sdsdemo.mini.experiments.declared import STUDIES, TEN, TEN_BASES
 from sdsdemo.mini.experiments.shapes import Costs
 from sdsdemo.mini.experiments.sharing import missing
-from sdsdemo.mini.experiments.study import BASES
+from sdsdemo.mini.experiments.study import BASES, missing_runs
 from sdsdemo.mini.experiments.study_store import StudyStore
 from sdsdemo.mini.models import clip
 from sdsdemo.mini.models.from_folder import RelocatedWorkbench, WithFurtherBases
@@ -88,6 +89,40 @@ def test_lines_of_other_weights_are_not_mixed_with_new_ones(
     put_base("mini-clip-4", tmp_path / "bases")
     with pytest.raises(UserError, match=r"mini-clip-4 has other weights here .* delete its lines"):
         lacking(out, workbench)
+
+
+def changed(out: Path, run: str, **facts: Any) -> list[Recipe]:
+    """The runs that `confirm` lacks after these facts of one of its lines were changed; the line is put back."""
+    path = out / "confirm.jsonl"
+    before = path.read_text()
+    rows = [json.loads(line) for line in before.splitlines()]
+    path.write_text("".join(json.dumps(row | facts if row["run"] == run else row) + "\n" for row in rows))
+    try:
+        return list(missing(["confirm"], StudyStore(out, out / "work"), Workbench(Settings.from_environment({}))).runs)
+    finally:
+        path.write_text(before)
+
+
+def test_lines_of_another_teacher_or_recipe_are_not_mixed_with_new_ones(out: Path) -> None:
+    run = "sds mini-clip 0"
+    with pytest.raises(UserError, match=r"^mini-diffusion-short has other weights here .* delete its lines"):
+        changed(out, run, teacher_fingerprint="another")
+    assert changed(out, "clip mini-clip 0", teacher_fingerprint="another") == [], "L_CLIP alone asks no teacher"
+    with pytest.raises(UserError, match=r"^The line of .sds mini-clip 0. of confirm was made with other settings"):
+        changed(out, run, recipe={"lam": 7.0})
+
+
+RUN = ("control", "screen", "confirm", "return", "tower", "dealt", "mislabelled", "better")
+"""Studies whose lines are all shipped."""
+
+
+def test_shipped_lines_are_of_what_is_declared_and_shipped(workbench: WithFurtherBases, tmp_path: Path) -> None:
+    """So `mini study` finds nothing to make again, and refuses no line."""
+    store = StudyStore(verify.EXPERIMENT, tmp_path)
+    for name, study in STUDIES.items():
+        lacking = missing_runs(name, study, store, workbench)
+        assert {row["run"] for row in store.lines(name).rows} <= dict(study.runs()).keys(), name
+        assert not (lacking and name in RUN), name
 
 
 def test_the_whole_study_takes_less_than_eight_hours_on_two_cores(out: Path, workbench: WithFurtherBases) -> None:

@@ -54,8 +54,11 @@ ZERO_SHOT, RETRIEVAL = "mini-zero-shot", "mini-retrieval"
 CHOOSING, CHOOSING_SETS = "mini-retrieval-validation", 10
 """The retrieval set for choices, and how many sets of AMONG it has. Earlier choices looked at `mini-retrieval`."""
 OTHER_WEIGHTS = (
-    "{base} has other weights here than those that the lines of {study} were made with: copy its folder from where "
+    "{model} has other weights here than those that the lines of {study} were made with: copy its folder from where "
     "they were made, or delete its lines to make them again."
+)
+OTHER_RECIPE = (
+    "The line of '{run}' of {study} was made with other settings than those declared: delete it to make it again."
 )
 KEPT_FACTS = ("h_w_r2", "controls", "preferences", "trained", "seconds")
 Rows = Sequence[Mapping[str, Any]]
@@ -118,20 +121,35 @@ def run_study(
 def missing_runs(name: str, study: Study, store: StudyStore, workbench: Models) -> dict[str, Recipe]:
     """The runs of a study that have no line yet, in its own file or in that of a study beside it.
 
-    Raises `UserError` if its lines are of a base with other weights than here.
+    Raises `UserError` if its lines are of another recipe, or of models with other weights than here.
     """
-    known = [card for card in map(workbench.card, study.bases) if workbench.availability(card).can_run]
-    weights = {card.name: cards.weights_fingerprint(card) for card in known}
+    models = (*study.bases, *{recipe.teacher for recipe in study.cells.values() if recipe.uses_teacher})
+    known = {model: card for model in models if workbench.availability(card := workbench.card(model)).can_run}
+    weights = {model: cards.weights_fingerprint(card) for model, card in known.items()}
     own = store.lines(name).rows
-    for row in own:
-        here = weights.get(row.get("base", ""))
-        if here is not None and row.get("base_fingerprint", here) != here:
-            raise UserError(OTHER_WEIGHTS.format(base=row["base"], study=name))
-    teachers = {recipe.teacher for recipe in study.cells.values() if recipe.uses_teacher}
-    weights |= {teacher: cards.weights_fingerprint(workbench.card(teacher)) for teacher in teachers}
+    _check_made_alike(name, study, own, weights)
     others = [row for other in study.beside for row in store.lines(other).rows]
     made = {row["run"] for row in (*own, *lines_alike(study, others, weights))}
     return {run: recipe for run, recipe in study.runs() if run not in made}
+
+
+def _check_made_alike(name: str, study: Study, rows: Rows, weights: Mapping[str, str]) -> None:
+    """Raises `UserError` for lines of another recipe than declared, or of models with other weights than here.
+
+    weights: fingerprints by name of the models that are here.
+    """
+    recipes = dict(study.runs())
+    for row in rows:
+        recipe = recipes.get(row["run"])
+        used = {"base_fingerprint": row.get("base", "")}
+        if recipe is not None and recipe.uses_teacher:
+            used["teacher_fingerprint"] = recipe.teacher
+        for fact, model in used.items():
+            here = weights.get(model)
+            if here is not None and row.get(fact, here) != here:
+                raise UserError(OTHER_WEIGHTS.format(model=model, study=name))
+        if recipe is not None and "recipe" in row and with_defaults(row["recipe"]) != recipe.as_dict():
+            raise UserError(OTHER_RECIPE.format(run=row["run"], study=name))
 
 
 def lines_alike(study: Study, rows: Rows, weights: Mapping[str, str]) -> list[Mapping[str, Any]]:
