@@ -26,6 +26,7 @@ from sdsdemo.mini.experiments.declared import (
     SCREEN,
     STUDIES,
 )
+from sdsdemo.mini.experiments.preference_sources import SOURCE_CONTRASTS, SOURCES
 from sdsdemo.mini.experiments.results import complete, findings, pairs_of
 from sdsdemo.mini.experiments.study import differences
 
@@ -262,6 +263,23 @@ def test_the_verdict_names_both_terms_and_the_non_inferior_skills() -> None:
     assert "zero-shot is non-inferior (margin 2 points) and retrieval is not shown to be non-inferior: it" in said
     assert "] relative to the control" in said
     assert verdict.verdict({"confirm": {"declared": {}, "bases": [], "seeds": []}}) == []
+
+
+def test_contrasts_whose_lines_are_elsewhere_are_left_out() -> None:
+    """As in a new folder of lines, where only the study itself was run."""
+    lines = [line(cell, base, seed, 0.5) for cell in SOURCES.cells for base in SOURCES.bases for seed in SOURCES.seeds]
+    found = findings(BASE_ROWS, {"sources": lines})["sources"]
+    own = [pair for pair in SOURCE_CONTRASTS if {*pair} <= SOURCES.cells.keys()]
+    assert [(row["cell"], row["control"]) for row in found["contrasts"]] == own
+    assert 0 < len(own) < len(SOURCE_CONTRASTS)
+
+
+def test_a_teacher_is_right_as_often_as_after_answers_were_reversed() -> None:
+    told = {"preference": {"teacher_right": {"value": 0.94}}}
+    told["sds"] = {"teacher_right": {"value": 0.94}, "reversed_to": 0.7}
+    rows = [row | {"preferences": told.get(row["run"].split()[0], told["preference"])} for row in confirmed({})]
+    cells = findings(BASE_ROWS, {"confirm": rows})["confirm"]["cells"]
+    assert [cells[cell]["teacher_right"] for cell in ("preference", "sds")] == [0.94, 0.7]
 
 
 def test_preference_controls_are_compared_with_cells_of_the_confirmation() -> None:

@@ -88,6 +88,7 @@ def _study(
     """beside: lines of other studies whose cells the contrasts use."""
     bases, seeds = complete(study, rows)
     made, both = {row["run"] for row in rows}, [*beside, *rows]
+    known = {row["run"] for row in both}
     if study.exploratory:
         bases = study.bases
 
@@ -97,7 +98,11 @@ def _study(
             return seeds
         return tuple(s for s in study.seeds if all(f"{cell} {base} {s}" in made for cell in cells for base in bases))
 
-    pairs = [pair for pair in pairs if seeds_of(*pair)]
+    def has_lines(pair: tuple[str, str]) -> bool:
+        """Whether both cells have their lines: those of a study beside may be elsewhere."""
+        return all(f"{cell} {base} {seed}" in known for cell in pair for base in bases for seed in seeds_of(*pair))
+
+    pairs = [pair for pair in pairs if seeds_of(*pair) and has_lines(pair)]
     declared = {"bases": len(study.bases), "seeds": len(study.seeds)}
     if not bases or not pairs:
         return {"declared": declared, "bases": [], "seeds": []}
@@ -197,10 +202,14 @@ def _cell(
             "after": _mean_of([run["controls"][max(run["controls"], key=int)] for run in runs]),
         }
     if all("preferences" in run for run in runs):
-        right = [run["preferences"]["teacher_right"] for run in runs]
-        found["teacher_right"] = round(float(np.mean([share["value"] for share in right])), 4)
+        found["teacher_right"] = round(float(np.mean([_right_about(run["preferences"]) for run in runs])), 4)
     found["seconds"] = round(float(np.mean([run["seconds"] for run in runs])), 1)
     return found
+
+
+def _right_about(preferences: Mapping[str, Any]) -> float:
+    """The share of swaps that the student's teacher was right about, after answers were reversed."""
+    return float(preferences.get("reversed_to", preferences["teacher_right"]["value"]))
 
 
 def _skill(of: str, runs_BS: Sequence[Rows], base_rows: Rows) -> dict[str, Any]:
