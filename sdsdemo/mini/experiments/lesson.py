@@ -9,7 +9,9 @@ no pictures. Every model meets the same pictures with the same sentences in the 
 ablated teachers of `ablations`, whose two runs are the first seed here. Each seed has its own weights and batches; the
 lesson itself is one per text encoder and seed of CLIP, and that of mini-diffusion-short for denoisers.
 
-So a difference between columns is the lesson's, one between rows that of L_CLIP against denoising, on equal captions.
+So a difference between columns is the lesson's. One between rows is that of L_CLIP against denoising on equal captions,
+and of the networks: a denoiser starts with the autoencoder of mini-diffusion-short, which has seen the pictures, and
+misses some captions; CLIP's image tower starts from nothing.
 Declared before the first run beside those two. One line per model in `lesson.jsonl`; models with a line are skipped,
 and interrupted runs resume.
 """
