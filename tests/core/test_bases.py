@@ -108,6 +108,16 @@ def test_students_t_covers_what_it_promises_on_these_examples() -> None:
     assert found.general < 0.7
 
 
+@pytest.mark.parametrize(("share", "least", "most"), [(0.1, 0.68, 0.76), (0.2, 0.86, 0.91), (1 / 3, 0.9, 0.95)])
+def test_a_base_in_ten_that_hardly_moves_is_beyond_students_t(share: float, least: float, most: float) -> None:
+    """Of ten bases, some gain 10 points less than the others, which differ by one."""
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(2_000):
+        low, high = over_bases(rng.standard_normal(10) - 10 * (rng.random(10) < share))
+        held += low <= -10 * share <= high
+    assert least < held / 2_000 < most
+
+
 def test_an_interval_of_half_the_width_is_found_out() -> None:
     of = Components(**(NOTHING | {"base": 0.01, "rest": 0.1}))
 
