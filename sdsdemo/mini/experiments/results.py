@@ -88,7 +88,6 @@ def _study(
     """beside: lines of other studies whose cells the contrasts use."""
     bases, seeds = complete(study, rows)
     made, both = {row["run"] for row in rows}, [*beside, *rows]
-    known = {row["run"] for row in both}
     if study.exploratory:
         bases = study.bases
 
@@ -98,11 +97,7 @@ def _study(
             return seeds
         return tuple(s for s in study.seeds if all(f"{cell} {base} {s}" in made for cell in cells for base in bases))
 
-    def has_lines(pair: tuple[str, str]) -> bool:
-        """Whether both cells have their lines: those of a study beside may be elsewhere."""
-        return all(f"{cell} {base} {seed}" in known for cell in pair for base in bases for seed in seeds_of(*pair))
-
-    pairs = [pair for pair in pairs if seeds_of(*pair) and has_lines(pair)]
+    pairs = [pair for pair in pairs if seeds_of(*pair) and _has_lines(both, pair, bases, seeds_of(*pair))]
     declared = {"bases": len(study.bases), "seeds": len(study.seeds)}
     if not bases or not pairs:
         return {"declared": declared, "bases": [], "seeds": []}
@@ -134,6 +129,12 @@ def _study(
             for pair, effect in effects.items()
         ],
     }
+
+
+def _has_lines(rows: Rows, pair: tuple[str, str], bases: Sequence[str], seeds: Sequence[int]) -> bool:
+    """Whether both cells have their lines: those of a study beside may be in another folder."""
+    made = {row["run"] for row in rows}
+    return all(f"{cell} {base} {seed}" in made for cell in pair for base in bases for seed in seeds)
 
 
 def _contrast(pair: tuple[str, str], effect: Effect, holm_p: float) -> dict[str, Any]:
