@@ -77,6 +77,12 @@ def test_a_difference_of_one_kind_is_a_component_of_that_kind(of: str, differenc
     assert vars(found) == pytest.approx({**NOTHING, of: variance})
 
 
+def test_one_base_that_is_moved_on_one_example_is_no_effect_of_either() -> None:
+    """MS_E = MS_B = MS_BE = 1/2, by hand."""
+    difference_BSE = np.broadcast_to(np.array([[1.0, 0.0], [0.0, 0.0]])[:, None, :], (2, 2, 2))
+    assert vars(components(difference_BSE)) == pytest.approx(NOTHING | {"both": 0.25})
+
+
 def test_the_components_of_a_large_experiment_are_found_again() -> None:
     rng = np.random.default_rng(0)
     b, s, e, be, r = (
