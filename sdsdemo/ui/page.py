@@ -96,5 +96,5 @@ def launch_options(host: str, port: int) -> dict[str, Any]:
         "mcp_server": False,
         "share": False,
         "footer_links": ["api", "settings"],
-        "state_session_capacity": 200,
+        "state_session_capacity": 1000,
     }
