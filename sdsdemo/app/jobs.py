@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from sdsdemo.app.gpu_jobs import GpuJobs, evaluate_on_mini
-from sdsdemo.app.job_states import Job, changes_by, read, room_in_words, tuned_card, write_request
+from sdsdemo.app.job_states import REQUEST, Job, changes_by, read, room_in_words, tuned_card, write_request
 from sdsdemo.app.sharing import shared_name
 from sdsdemo.app.visitors import Visitor, check_places
 from sdsdemo.app.workbench import Workbench
@@ -186,8 +186,8 @@ class Jobs:
 
     @property
     def ids(self) -> list[str]:
-        """The ids of all runs that are here, including those of earlier servers."""
-        stored = [folder.name for folder in self.root.iterdir()] if self.root.is_dir() else []
+        """The ids of all runs that are here, also of earlier servers; not of one killed while it was asked."""
+        stored = [path.parent.name for path in self.root.glob(f"*/{REQUEST}")]
         return list(dict.fromkeys([*self._runs, *filter(ID.fullmatch, stored)]))
 
     def wait(self, id_: str, version: int, seconds: float) -> Job:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sdsdemo.app.job_states import MOST_POINTS, Job, changes_by
+from sdsdemo.app.job_states import MOST_POINTS, REQUEST, Job, changes_by
 from sdsdemo.app.jobs import FULL, Jobs
 from sdsdemo.app.sharing import TUNED, shared_name
 from sdsdemo.app.workbench import Workbench
@@ -33,6 +33,15 @@ def test_a_run_goes_through_its_states_and_keeps_what_was_told(jobs: Jobs) -> No
     assert run.notices == ("a <note>",)
     assert run.evaluations[0].n == 400
     assert (jobs.folder(id_) / "model.safetensors").is_file()
+
+
+def test_a_run_of_a_server_killed_while_it_was_asked_is_not_listed(jobs: Jobs) -> None:
+    id_ = jobs.start(QUICK)
+    until(jobs, id_, over)
+    never = jobs.folder(id_).with_name("A" * len(id_))
+    never.mkdir()
+    (never / f"{REQUEST}.1.part").write_text("{")
+    assert Jobs(jobs.workbench, root=jobs.root).ids == [id_]
 
 
 def test_one_run_trains_the_other_waits_and_neither_sees_the_other(jobs: Jobs, trainer: Trainer) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from sdsdemo.app.job_states import REQUEST
 from sdsdemo.errors import UserError
 from sdsdemo.mini.experiments.draw_assets import write_benchmark
 from tests.faults import places
@@ -70,7 +71,8 @@ class Campaign:
         faults += [] if again == 0 else [f"does not go on: {self._said(folder)[-300:]}"]
         if again == 0 and PLACES[place].differs(self._whole_folder(place), folder):
             faults.append("another end than that of a whole run")
-        faults += [f"left behind: {path.name}" for end in (".part", ".old") for path in folder.rglob(f"*{end}")]
+        left = [path for end in (".part", ".old") for path in folder.rglob(f"*{end}")]
+        faults += [f"left behind: {path.name}" for path in left if not _is_of_no_run(path)]
         has_traceback = "Traceback" in self._said(folder)
         return Cut(place=place, how=how, moment=moment, faults=faults, has_traceback=has_traceback)
 
@@ -142,6 +144,11 @@ def _in_child(place: str, folder: Path, writes: Writes) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
+
+
+def _is_of_no_run(path: Path) -> bool:
+    """Whether the page was killed while it was asked: nobody was told of that run, and its folder goes with age."""
+    return path.name.startswith(REQUEST) and not (path.parent / REQUEST).exists()
 
 
 def _lines(folder: Path) -> list[str]:

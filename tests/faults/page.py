@@ -6,6 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import httpx
+
 from sdsdemo.app.janitor import janitor_of
 from sdsdemo.app.job_states import Job
 from sdsdemo.app.jobs import Jobs
@@ -19,6 +21,7 @@ from tests.faults import places
 
 CAPTIONS = ["a red cross is left of an orange arrow", "an orange arrow is left of a red cross"]
 PICTURE = ASSETS / "mini" / "examples" / "a-red-cross-is-left-of-an-orange-arrow.png"
+FULL_DISK = 507
 RECIPE = Recipe(objective="clip", steps=4, batch=4, pool=16, keep_every=1, measure_every=10_000)
 
 
@@ -39,7 +42,12 @@ def run_page(folder: Path, say: places.Say) -> None:
     id_ = _begun(jobs)
     say(f"run {id_}")
     visitor = Client(address, verbose=False, download_files=False)
-    answer = visitor.predict(handle_file(str(PICTURE)), CAPTIONS, ["mini-clip"], 2, 2, api_name="/score")
+    try:
+        answer = visitor.predict(handle_file(str(PICTURE)), CAPTIONS, ["mini-clip"], 2, 2, api_name="/score")
+    except httpx.HTTPStatusError as error:  # the page shows what it says
+        if error.response.status_code != FULL_DISK:
+            raise
+        raise UserError(error.response.json()["detail"]) from error
     assert answer["models"][0]["scores"], answer
     say("scored")
     _wait(jobs, id_, say)
