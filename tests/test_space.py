@@ -25,6 +25,7 @@ PROVIDED_BY = {
     "open_clip": "open_clip_torch",
     "fsspec": "datasets",
     "starlette": "gradio",
+    "gradio_client": "gradio",
     "PIL": "pillow",
     "tokenizers": "transformers",
     "yaml": "huggingface_hub",

@@ -158,6 +158,7 @@ def test_an_address_without_a_picture_fills_in_the_captions(visit):
 
 def test_the_copied_link_reopens_the_example_and_files_hold_the_scores(visit, served):
     page = visit(permissions=["clipboard-read", "clipboard-write"]).page
+    expect(page.locator("#loss-chart .js-plotly-plot .scatterlayer")).to_be_visible()
     page.get_by_role("button", name="Copy link").click()
     expect(page.get_by_role("button", name="Link copied")).to_be_visible()
     assert "example=red-blue" in page.evaluate("navigator.clipboard.readText()")
