@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def test_it_tidies_runs_uploads_and_what_was_made_of_them(tmp_path: Path) -> Non
     times = iter([*now.values(), ages["old"]])
     once: ComputedOnce[str] = ComputedOnce(9, clock=lambda: next(times))
     for name in now:
-        once.get(name, lambda name=name: name)  # type: ignore[misc]
+        once.get(name, partial(str, name))
     janitor = janitor_of(jobs, tmp_path)
     janitor.start()
     janitor.stop()

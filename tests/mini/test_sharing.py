@@ -7,7 +7,7 @@ import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -231,7 +231,7 @@ def test_a_base_that_is_half_written_does_not_count(tmp_path: Path, monkeypatch:
 class Process:
     """A process that ends at once, or when it is told to."""
 
-    started: list[tuple[list[str], dict[str, Any]]] = []  # noqa: RUF012
+    started: ClassVar[list[tuple[list[str], dict[str, Any]]]] = []
 
     def __init__(self, command: list[str], **options: Any) -> None:
         self.started.append((command, options))
