@@ -20,7 +20,7 @@ from sdsdemo.settings import Settings
 from tests.fakes import fake_scorer
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, Page
+    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -33,6 +33,9 @@ CHROMIUM_FLAGS = (
     "--process-per-site",  # pages of one context share a process, and so what it has compiled
 )  # fmt: skip
 WAIT_MS = 30_000
+LEAVING = "the browser leaves this document"
+CUT_BY_LEAVING = ("AbortError", "Connection errored out")
+"""What Gradio prints when it closes its stream because the browser leaves the document."""
 EXAMPLES = (
     ("red-blue", "red", "blue", ("a red square left of a blue square", "a blue square left of a red square"), 0),
     ("green-red", "green", "red", ("a red square left of a green square", "a green square left of a red square"), 1),
@@ -122,6 +125,23 @@ class Visit:
     page: Page
     requests: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
+    leaving: bool = False
+    """From when the browser leaves a document until it has read the next."""
+
+    def complain(self, text: str) -> None:
+        """Keep it, unless it says that Gradio cut its stream because the browser leaves the document."""
+        if not (self.leaving and any(words in text for words in CUT_BY_LEAVING)):
+            self.complaints.append(text)
+
+    def heard(self, line: ConsoleMessage) -> None:
+        """Keep an error in the console; learn that the browser leaves the document."""
+        if line.text == LEAVING:
+            self.leaving = True
+        elif line.type == "error":
+            self.complain(line.text)
+
+    def arrived(self) -> None:
+        self.leaving = False
 
 
 @pytest.fixture(scope="session")
@@ -164,8 +184,10 @@ def visit(served: Served, open_tab: Callable[..., Page]) -> Callable[..., Visit]
     def open_page(query: str = "", **options: Any) -> Visit:
         visit = Visit(open_tab(served.address, **options))
         visit.page.on("request", lambda request: visit.requests.append(request.url))
-        visit.page.on("pageerror", lambda error: visit.complaints.append(str(error)))
-        visit.page.on("console", lambda line: visit.complaints.append(line.text) if line.type == "error" else None)
+        visit.page.add_init_script(f"addEventListener('beforeunload', () => console.info('{LEAVING}'))")
+        visit.page.on("domcontentloaded", lambda _: visit.arrived())
+        visit.page.on("pageerror", lambda error: visit.complain(str(error)))
+        visit.page.on("console", visit.heard)
         visit.page.goto(served.address + query)
         visit.page.locator("#tabs").wait_for()
         return visit

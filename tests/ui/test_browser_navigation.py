@@ -123,6 +123,28 @@ def test_another_visit_begins_anew(visit, served):
     expect(caption(page, "a")).to_have_value(first)
 
 
+def test_a_reload_while_an_answer_is_awaited_is_no_error(visit, served):
+    visited = visit()
+    page = visited.page
+    with slow(served.workbench, "awaited"):
+        caption(page, "a").fill("awaited")
+        page.locator("#score").click()
+        expect(page.locator("#result [aria-busy=true]").first).to_be_visible()
+        page.reload()
+        expect(caption(page, "a")).to_have_value("awaited")
+    score(page, "asked afterwards")
+    assert visited.complaints == []
+
+
+def test_a_failed_request_after_a_reload_is_a_complaint(visit):
+    visited = visit()
+    visited.page.reload()
+    visited.page.locator("#tabs").wait_for()
+    visited.page.evaluate("console.error('AbortError: of this very document')")
+    visited.page.wait_for_timeout(200)
+    assert visited.complaints == ["AbortError: of this very document"]
+
+
 def test_back_returns_to_the_tab_before_and_a_reload_stays_in_it(visit):
     page = visit().page
     for name in ("Browse", "Results"):
