@@ -21,7 +21,10 @@ log = logging.getLogger(__name__)
 
 MULTIPART = 100_000
 """Bytes around one file of an upload."""
-TOO_LARGE = "This request is larger than the page ever sends: send one picture of up to {most} MB at a time."
+TOO_LARGE = (
+    "This request is larger than the page ever sends: send one picture of up to "
+    f"{LIMITS.image_bytes // 1_000_000} MB at a time."
+)
 TOO_MANY = "Many pictures have come from your network just now: wait a few minutes, then upload this one again."
 NO_ROOM = "The server cannot store your picture now, its disk may be full: try again in a few minutes."
 WINDOW = 600.0
@@ -48,11 +51,11 @@ class BodyLimits:
             return
         is_upload = scope["path"].rstrip("/").endswith("/upload")
         if is_upload and not self._has_room(_address(scope)):
-            await say(send, 429, TOO_MANY)
+            await say(send, 429, TOO_MANY, plainly=True)
             return
         most = LIMITS.image_bytes + MULTIPART if is_upload else LIMITS.request_bytes
         if _claimed(scope) > most:
-            await say(send, 413, TOO_LARGE.format(most=LIMITS.image_bytes // 1_000_000))
+            await say(send, 413, TOO_LARGE, plainly=is_upload)
             return
         await self._counted(scope, receive, send, most, is_upload)
 
@@ -76,12 +79,12 @@ class BodyLimits:
             await self.app(scope, take, answer)
         except TooLargeError:
             if not has_answered:
-                await say(send, 413, TOO_LARGE.format(most=LIMITS.image_bytes // 1_000_000))
+                await say(send, 413, TOO_LARGE, plainly=is_upload)
         except OSError as error:
             if has_answered or not is_upload:
                 raise
             log.error("an upload could not be stored: %s", error.strerror)
-            await say(send, 507, NO_ROOM)
+            await say(send, 507, NO_ROOM, plainly=True)
         finally:
             if is_upload:
                 self._note(_address(scope), arrived)

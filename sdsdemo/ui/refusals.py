@@ -109,9 +109,13 @@ def _check_is_here(file: dict[str, Any]) -> dict[str, Any]:
     return file
 
 
-async def say(send: Send, status: int, sentence: str) -> None:
-    """Answers with a sentence, as Gradio's routes do."""
-    body = json.dumps({"detail": sentence}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+async def say(send: Send, status: int, sentence: str, *, plainly: bool = False) -> None:
+    """Answers with a sentence, as Gradio's routes do.
+
+    plainly: the sentence alone, for uploads: Gradio's page shows their whole answer to the visitor.
+    """
+    body = (sentence if plainly else json.dumps({"detail": sentence})).encode()
+    kind = b"text/plain; charset=utf-8" if plainly else b"application/json"
+    headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
