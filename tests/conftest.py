@@ -61,6 +61,12 @@ def fake_workbench(**environment: str) -> Workbench:
     return Workbench(Settings.from_environment(environment), opener=fake_scorer)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _uploads_of_these_tests_alone(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Gradio's own folder for uploads is one for all users of a machine, and may be another's."""
+    os.environ["GRADIO_TEMP_DIR"] = str(tmp_path_factory.mktemp("gradio"))
+
+
 @pytest.fixture(scope="session")
 def example_assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder like `assets/` with two example pictures and their list."""
@@ -85,12 +91,11 @@ class Served:
 
 
 @pytest.fixture(scope="session")
-def served(example_assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(example_assets: Path) -> Iterator[Served]:
     """The whole page on a free port, with fakes, example pictures and a stored opening answer."""
     from sdsdemo.ui.opening import write_opening
     from sdsdemo.ui.page import build_page, launch_options
 
-    os.environ["GRADIO_TEMP_DIR"] = str(tmp_path_factory.mktemp("gradio"))
     workbench = fake_workbench()
     write_opening(workbench, example_assets)
     page = build_page(workbench, assets=example_assets)

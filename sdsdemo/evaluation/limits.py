@@ -36,6 +36,11 @@ TEN_BASES = (
     ("sds", "sds, shuffled", "the same relative to other images' captions"),
     ("sds at 10", "clip", "L_SDS with lambda 10"),
     ("preference", "clip", "the teacher's preference"),
+    (
+        "preference, every parameter, WiSE-FT",
+        "clip, every parameter, WiSE-FT",
+        "that with every parameter and WiSE-FT, as its control has them too",
+    ),
     ("labels", "clip", "true labels"),
 )
 """Cell, control and name of the effects over ten bases that are put into words."""
@@ -85,7 +90,7 @@ def _ten_words(study: Mapping[str, Any]) -> str:
         return ""
     bases, seeds = len(study["bases"]), len(study["seeds"])
     effects = ", ".join(f"{points_words(found[cell, of])} for {called}" for cell, of, called in TEN_BASES)
-    gained = [called for cell, of, called in TEN_BASES if of == "clip" and found[cell, of]["gains"]]
+    gained = [called for cell, of, called in TEN_BASES if of.startswith("clip") and found[cell, of]["gains"]]
     kept = [called for cell, of, called in TEN_BASES if called in gained and _keeps_skills(found[cell, of])]
     failed = {towers: _failing(study["gate"], towers) for towers in ("both", "image")}
     least = f"{100 * study['gate']['least']:.0f}"

@@ -29,10 +29,10 @@ from sdsdemo.settings import CHECKPOINTS, ROOT, Settings
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
-    """The shipped lines of the bases and of the confirmation, beside an empty study of ten bases."""
+    """The shipped lines of the bases and of the studies beside, and an empty study of ten bases."""
     folder = tmp_path / "lines"
     folder.mkdir()
-    for name in ("bases", "confirm"):
+    for name in ("bases", *TEN_BASES.beside):
         shutil.copy(verify.EXPERIMENT / f"{name}.jsonl", folder)
     return folder
 
@@ -52,9 +52,9 @@ def lacking(out: Path, workbench: Any) -> sharing.Missing:
 
 
 def test_seven_bases_and_the_runs_without_a_line_are_missing(out: Path, workbench: WithFurtherBases) -> None:
-    """24 runs of the three first bases are in the confirmation: four cells with two seeds."""
+    """36 runs of the first bases are there: four cells of the confirmation and two of `return`, two seeds each."""
     first = lacking(out, workbench)
-    assert (first.bases, len(first.runs)) == (tuple(clip.FURTHER), 180 - 24)
+    assert (first.bases, len(first.runs)) == (tuple(clip.FURTHER), 220 - 36)
     assert {recipe.base for recipe in first.runs} == set(TEN_BASES.bases)
 
 
@@ -65,7 +65,7 @@ def test_what_was_made_is_not_made_again(out: Path, workbench: WithFurtherBases,
     (out / f"{TEN}.jsonl").write_text(json.dumps(row) + "\n")
     found = lacking(out, workbench)
     assert found.bases == tuple(name for name in clip.FURTHER if name != "mini-clip-4")
-    assert len(found.runs) == 155
+    assert len(found.runs) == 220 - 36 - 1
     assert not [r for r in found.runs if (r.objective, r.lam, r.shuffled, r.base, r.seed) == (
         "sds", 1.0, False, "mini-clip-4", 1)]  # fmt: skip
 
@@ -85,7 +85,7 @@ def test_lines_of_other_weights_are_not_mixed_with_new_ones(
 ) -> None:
     row = {"run": "sds mini-clip-4 1", "base": "mini-clip-4", "base_fingerprint": "another", "right": {}, "n": {}}
     (out / f"{TEN}.jsonl").write_text(json.dumps(row) + "\n")
-    assert len(lacking(out, workbench).runs) == 155, "a base that is not here is no other one"
+    assert len(lacking(out, workbench).runs) == 220 - 36 - 1, "a base that is not here is no other one"
     put_base("mini-clip-4", tmp_path / "bases")
     with pytest.raises(UserError, match=r"mini-clip-4 has other weights here .* delete its lines"):
         lacking(out, workbench)
@@ -131,7 +131,7 @@ def test_the_whole_study_takes_less_than_eight_hours_on_two_cores(out: Path, wor
     assert 3600 < found.seconds(costs, 2) < 8 * 3600
     assert found.seconds(costs, 1) == pytest.approx(2 * found.seconds(costs, 2))
     said = found.words(costs, 2)
-    assert said.startswith("7 bases to train and 156 runs to make: about ")
+    assert said.startswith("7 bases to train and 184 runs to make: about ")
     assert said.endswith(" h in 2 processes, by the steps that `mini costs` timed.")
     sds = replace(found, bases=(), runs=tuple(r for r in found.runs if r.objective == "sds")[:1])
     steps = sds.runs[0].steps * costs["cells"]["sds"]["step_seconds"]

@@ -23,9 +23,11 @@ from sdsdemo.mini.experiments.declared import (
     CONTROL_CONTRASTS,
     GATES,
     PREFERENCE_CONTROLS,
+    RETURN,
     TEN,
     TEN_BASES,
     TEN_CONTRASTS,
+    WISE_FT_CONTRASTS,
 )
 from sdsdemo.mini.experiments.interval_coverage import coverage_findings, student_t
 from sdsdemo.mini.experiments.results import findings
@@ -73,7 +75,7 @@ def contrast(found: dict[str, Any], cell: str, control: str = "clip") -> dict[st
 def test_ten_bases_are_the_shipped_recipe_with_ten_seeds() -> None:
     assert len(set(TEN_BASES.bases)) == 10
     assert set(TEN_BASES.bases) == {*BASES, *FURTHER}
-    assert len(list(TEN_BASES.runs())) == 180
+    assert len(list(TEN_BASES.runs())) == 220
     both, alone = (TEN_BASES.cells[GATES[towers][0]] for towers in ("both", "image"))
     assert replace(both, towers="image") == alone
     for cell, control in TEN_CONTRASTS:
@@ -154,12 +156,15 @@ def test_lines_of_the_confirmation_count_where_everything_is_the_same() -> None:
     assert lines_alike(TEN_BASES, [row | {"run": "negatives mini-clip 0"}], weights) == []
 
 
-def test_the_shipped_lines_give_the_first_bases_four_cells() -> None:
-    bases, confirm = (read_rows(EXPERIMENT / f"{name}.jsonl") for name in ("bases", "confirm"))
+@pytest.mark.parametrize(
+    ("study", "cells"),
+    [("confirm", ("clip", "sds", "sds, shuffled", "preference")), ("return", tuple(RETURN.cells))],
+)
+def test_the_shipped_lines_give_the_first_bases_six_cells(study: str, cells: tuple[str, ...]) -> None:
+    bases, rows = (read_rows(EXPERIMENT / f"{name}.jsonl") for name in ("bases", study))
     weights = {row["base"]: row["base_fingerprint"] for row in bases}
-    cells = ("clip", "sds", "sds, shuffled", "preference")
     expected = {f"{cell} {base} {seed}" for cell in cells for base in BASES for seed in (0, 1)}
-    assert {row["run"] for row in lines_alike(TEN_BASES, confirm, weights)} == expected
+    assert {row["run"] for row in lines_alike(TEN_BASES, rows, weights)} == expected
 
 
 # ------------------------------------------------------------------------------------------------------ skills
@@ -273,11 +278,12 @@ def test_every_table_over_ten_bases_has_rows_of_one_length() -> None:
 
 def test_over_ten_bases_students_t_covers_93_to_97_percent() -> None:
     """With the components of the shipped lines, for every declared contrast that they hold."""
-    rows = [row for name in ("confirm", "dealt") for row in read_rows(EXPERIMENT / f"{name}.jsonl")]
-    shipped = [pair for pair in TEN_CONTRASTS if pair in (*CONTRASTS, *CONTROL_CONTRASTS, GATES["both"])]
-    assert len(shipped) == 5
+    rows = [row for name in ("confirm", "return", "dealt") for row in read_rows(EXPERIMENT / f"{name}.jsonl")]
+    five = (*CONTRASTS, *WISE_FT_CONTRASTS)
+    shipped = [pair for pair in TEN_CONTRASTS if pair in (*five, *CONTROL_CONTRASTS, GATES["both"])]
+    assert len(shipped) == 6
     for pair in shipped:
-        seeds = CONFIRM.seeds if pair in CONTRASTS else PREFERENCE_CONTROLS.seeds
+        seeds = CONFIRM.seeds if pair in five else PREFERENCE_CONTROLS.seeds
         difference_BSE = differences(rows, *pair, BASES, seeds, "mini")
         found = coverage(components(difference_BSE), (10, 2, 400), {"t": student_t})["t"]
         assert 0.93 <= found.general <= 0.97, pair

@@ -204,16 +204,17 @@ TEN_BASES = Study(
         "labels": PREFERENCE_CONTROLS.cells["labels"],
         "clip, image tower alone": replace(CONFIRM.cells["clip"], towers="image"),
         "labels, image tower alone": replace(PREFERENCE_CONTROLS.cells["labels"], towers="image"),
+        **RETURN.cells,
     },
     bases=(*BASES, *FURTHER),
     seeds=(0, 1),
     measure=BENCHMARK,
     larger=True,
-    beside=("confirm",),
+    beside=("confirm", "return"),
 )
 """Declared after the confirmation, whose three bases are no sample of bases. Three of the ten are those, on which
 settings were chosen; seven were never trained before. The unit is the base: an effect is the mean over bases of a
-base's mean over seeds and examples.
+base's mean over seeds and examples. The cells of `RETURN`, which gained most there, were added before the first run.
 
 The primary interval is Student's t on the base means with `bases - 1` degrees of freedom: for bases in general. Beside
 it stands the interval within these bases, which resamples seeds and examples. An objective gains if its effect is at
@@ -230,6 +231,7 @@ TEN_CONTRASTS = (
     ("preference", "labels"),
     ("labels", "clip"),
     ("labels, image tower alone", "clip, image tower alone"),
+    *WISE_FT_CONTRASTS,
 )
 GATES = {"both": ("labels", "clip"), "image": ("labels, image tower alone", "clip, image tower alone")}
 """Towers -> the contrast that must gain LEAST_GAIN on a base before L_SDS is judged there; that reaches the image tower

@@ -45,7 +45,8 @@ def findings(bases: Rows, studies: Mapping[str, Rows]) -> dict[str, Any]:
 
 def coverage_of(bases: Rows, studies: Mapping[str, Rows]) -> dict[str, Any]:
     """What intervals cover, from the ten bases where they are done, else from the confirmation; empty before that."""
-    ten = with_lines_beside(STUDIES[TEN], studies.get(TEN, ()), studies.get("confirm", ()), bases)
+    beside = [row for other in BESIDE[TEN] for row in studies.get(other, ())]
+    ten = with_lines_beside(STUDIES[TEN], studies.get(TEN, ()), beside, bases)
     for name, rows in ((TEN, ten), ("confirm", studies.get("confirm", ()))):
         study = STUDIES[name]
         done = complete(study, rows)
