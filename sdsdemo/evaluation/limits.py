@@ -66,9 +66,15 @@ def lesson_words(models: Collection[str]) -> str:
 def bases_words(experiment: Mapping[str, Any]) -> str:
     """What the intervals resample, and how wide they are for bases in general."""
     bases = len(experiment["confirm"]["bases"])
-    said = "The intervals resample bases, seeds and examples"
+    said, general = "The intervals resample bases, seeds and examples", bases_in_general(experiment)
+    return f"{said}, and are about these {bases} bases only. {general}" if general else f"{said}."
+
+
+def bases_in_general(experiment: Mapping[str, Any]) -> str:
+    """The intervals for bases in general: those over ten bases once they were run; empty for a single base."""
     if ten := _ten_words(experiment.get("ten-bases", {})):
-        return f"{said}, and are about these {bases} bases only. {ten}"
+        return ten
+    bases = len(experiment["confirm"]["bases"])
     ranges = []
     for study, cell, control, called in GENERAL:
         for row in experiment.get(study, {}).get("contrasts", []):
@@ -76,10 +82,10 @@ def bases_words(experiment: Mapping[str, Any]) -> str:
                 low, high = over_bases(row["by_base"])
                 ranges.append(f"{signed(low)} to {signed(high)} for {called}")
     if not ranges:
-        return f"{said}."
+        return ""
     return (
-        f"{said}, and are about these {bases} bases only. For bases in general, by Student's t on the base means "
-        f"({bases - 1} degrees of freedom), they are {', '.join(ranges)}."
+        f"For bases in general, by Student's t on the means of {bases} bases ({bases - 1} degrees of freedom), the "
+        f"intervals are {', '.join(ranges)}."
     )
 
 

@@ -19,6 +19,7 @@ from sdsdemo.evaluation.report import read_result
 from sdsdemo.evaluation.summary import tag_rows
 from sdsdemo.mini.experiments.ablations import KINDS, SHORT
 from sdsdemo.mini.experiments.declared import TEN
+from sdsdemo.mini.experiments.in_short import found_in_short, strongest_limits
 from sdsdemo.mini.experiments.lesson import FILE as LESSON_FILE
 from sdsdemo.mini.experiments.lesson_words import lesson_markdown
 from sdsdemo.mini.experiments.map_words import further_markdown, maps_markdown
@@ -56,7 +57,9 @@ def blocks(found: Mapping[str, Any]) -> dict[str, str]:
     """Marker name -> the text between its markers."""
     parts = {"bases": as_markdown(bases_grid(found["bases"])), **{name: study_markdown(found[name]) for name in TITLES}}
     parts["lesson"] = LESSON
-    parts["verdict"] = "\n".join(f"- {said}" for said in verdict(found))
+    parts["in-short"] = listed(found_in_short(found))
+    parts["strongest-limits"] = listed(strongest_limits(found))
+    parts["verdict"] = listed(verdict(found))
     parts["confirm-main"] = as_markdown(confirm_grid(found["confirm"]))
     parts["follow-ups"] = as_markdown(follow_ups_grid(found))
     measured = [read_result(path) for path in (MEASURED, LONGER) if path.is_file()]
@@ -84,6 +87,11 @@ def blocks(found: Mapping[str, Any]) -> dict[str, str]:
     if NOISE_FILE.is_file():
         parts["noise"] = noise_markdown(shipped(NOISE_FILE, NoiseFindings))
     return parts
+
+
+def listed(said: Sequence[str]) -> str:
+    """A Markdown list."""
+    return "\n".join(f"- {one}" for one in said)
 
 
 def teacher_markdown(result: Mapping[str, Any], *longer: Mapping[str, Any]) -> str:

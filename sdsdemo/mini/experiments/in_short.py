@@ -1,0 +1,95 @@
+"""The study's first screen in sentences: what was found, and the strongest limits. Computes nothing.
+
+Effects are those on bases in general where the study of ten bases is complete, else those of the confirmation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sdsdemo.core.number_format import points_words
+from sdsdemo.evaluation.limits import bases_in_general, lesson_words
+from sdsdemo.mini.experiments.declared import TEN
+from sdsdemo.mini.experiments.tables import counted
+from sdsdemo.mini.experiments.verdict import VERBS, side
+
+WISE_FT = "preference, every parameter, WiSE-FT", "clip, every parameter, WiSE-FT"
+WORLD = (
+    "**A drawn world.** Some sixty words, a dozen shapes, networks of less than a million parameters. It shows what "
+    "the method does where every cause can be inspected, and predicts nothing about a real CLIP."
+)
+
+
+def found_in_short(experiment: Mapping[str, Any]) -> list[str]:
+    """The three findings, each with its interval; empty before the confirmation."""
+    effect = _effects(experiment)
+    if not effect:
+        return []
+    term, captions, preference = effect["sds", "clip"], effect["sds", "sds, shuffled"], effect["preference", "clip"]
+    said = [
+        f"**The paper's term {VERBS[side(term)]} the text score**: {points_words(term)} points relative to L_CLIP "
+        f"alone, and {points_words(captions)} relative to the same term with other images' captions.",
+        f"**Training on which of two captions the teacher prefers {VERBS[side(preference)]} it**: "
+        f"{points_words(preference)} with LayerNorms{_wise_ft_words(effect)}.",
+        _labels_words(experiment),
+    ]
+    return [*(one for one in said if one), _over_words(experiment)]
+
+
+def strongest_limits(experiment: Mapping[str, Any]) -> list[str]:
+    """What stands between these figures and a claim about CLIP; empty before the confirmation."""
+    if not _effects(experiment):
+        return []
+    lesson = lesson_words(("mini-clip", "mini-diffusion"))
+    return [WORLD, f"**A taught teacher.** {lesson}", f"**Few bases.** {bases_in_general(experiment)}"]
+
+
+def _effects(experiment: Mapping[str, Any]) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """(treated, control) -> effect."""
+    studies = ["confirm", "return", *([TEN] if _is_whole(experiment) else [])]
+    rows = [row for name in studies for row in experiment.get(name, {}).get("contrasts", [])]
+    return {(row["cell"], row["control"]): row for row in rows}
+
+
+def _is_whole(experiment: Mapping[str, Any]) -> bool:
+    study = experiment.get(TEN, {})
+    declared = study.get("declared", {})
+    made = {key: len(study.get(key, ())) for key in declared}
+    return bool(declared) and made == declared
+
+
+def _wise_ft_words(effect: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
+    found = effect.get(WISE_FT)
+    if found is None:
+        return ""
+    return f"; {points_words(found)} with every parameter, interpolated with the base's (WiSE-FT)"
+
+
+def _labels_words(experiment: Mapping[str, Any]) -> str:
+    """What the preference is worth beside labels; empty before that was run."""
+    rows = [row for name in ("dealt", "mislabelled") for row in experiment.get(name, {}).get("contrasts", [])]
+    found = {(row["cell"], row["control"]): row for row in rows}
+    true = found.get(("preference", "labels"))
+    wrong = found.get(("preference, half mislabelled", "clip, half mislabelled"))
+    if true is None or wrong is None:
+        return ""
+    worth = {"up": "more than a label", "down": "less than a label", "neither": "no more than a label"}
+    return (
+        f"**It is worth {worth[side(true)]} that is true**: {points_words(true)} relative to training on which caption "
+        f"is true. Where half of the labels are wrong and teach nothing, it still changes the text score by "
+        f"{points_words(wrong)}."
+    )
+
+
+def _over_words(experiment: Mapping[str, Any]) -> str:
+    """What the intervals are over."""
+    confirm = experiment["confirm"]
+    bases, seeds = counted(len(confirm["bases"]), "base"), counted(len(confirm["seeds"]), "seed")
+    if _is_whole(experiment):
+        ten = experiment[TEN]
+        return (
+            f"Intervals are 95 %, n = {ten['n']}: the first two by Student's t over {len(ten['bases'])} bases, for "
+            f"bases in general; the third over {bases}, for these alone."
+        )
+    return f"Intervals are 95 %, over {bases} with up to {seeds} (n = {confirm['n']}), and about these bases alone."

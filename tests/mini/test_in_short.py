@@ -1,0 +1,84 @@
+"""The first screen of the study: its sentences follow the figures, and say what the intervals are over."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+
+from sdsdemo.core.number_format import points_words
+from sdsdemo.mini.experiments.declared import TEN, TEN_CONTRASTS
+from sdsdemo.mini.experiments.in_short import found_in_short, strongest_limits
+from sdsdemo.settings import ASSETS, ROOT
+
+UP, DOWN = {"value": 0.2, "low": 0.1, "high": 0.3}, {"value": -0.2, "low": -0.3, "high": -0.1}
+
+
+@pytest.fixture
+def experiment() -> dict[str, Any]:
+    """The shipped findings, without the study of ten bases."""
+    found = json.loads((ASSETS / "mini" / "results" / "experiment.json").read_text())
+    return copy.deepcopy(found) | {TEN: {"declared": {"bases": 10, "seeds": 2}, "bases": [], "seeds": []}}
+
+
+def ten(bases: int) -> dict[str, Any]:
+    """A study of so many bases, in which every effect is UP."""
+    rows = [{"cell": cell, "control": of, **UP, "gains": True, "skills": {}} for cell, of in TEN_CONTRASTS]
+    gate = {"least": 0.06, "both": {}, "image": {}}
+    named = [f"base {b}" for b in range(bases)]
+    declared = {"bases": 10, "seeds": 2}
+    return {"declared": declared, "bases": named, "seeds": [0, 1], "n": 400, "contrasts": rows, "gate": gate}
+
+
+def effect(experiment: dict[str, Any], study: str, cell: str, control: str) -> dict[str, Any]:
+    return next(row for row in experiment[study]["contrasts"] if (row["cell"], row["control"]) == (cell, control))
+
+
+def test_three_findings_quote_the_stored_effects(experiment: dict[str, Any]) -> None:
+    term, preference, labels, over = found_in_short(experiment)
+    for said, where in (
+        (term, ("confirm", "sds", "clip")),
+        (term, ("confirm", "sds", "sds, shuffled")),
+        (preference, ("confirm", "preference", "clip")),
+        (preference, ("return", "preference, every parameter, WiSE-FT", "clip, every parameter, WiSE-FT")),
+        (labels, ("dealt", "preference", "labels")),
+        (labels, ("mislabelled", "preference, half mislabelled", "clip, half mislabelled")),
+    ):
+        assert points_words(effect(experiment, *where)) in said
+    assert "over 3 bases with up to 5 seeds (n = 400), and about these bases alone" in over
+
+
+@pytest.mark.parametrize(
+    ("change", "verb", "worth"), [(UP, "raises", "more than a label"), (DOWN, "lowers", "less than a label")]
+)
+def test_verbs_follow_the_intervals(experiment: dict[str, Any], change: Any, verb: str, worth: str) -> None:
+    for where in (("confirm", "sds", "clip"), ("confirm", "preference", "clip"), ("dealt", "preference", "labels")):
+        effect(experiment, *where).update(change)
+    term, preference, labels, _ = found_in_short(experiment)
+    assert (f"term {verb} the text" in term, f"prefers {verb} it" in preference, worth in labels) == (True,) * 3
+
+
+def test_ten_bases_are_quoted_once_all_of_them_are_done(experiment: dict[str, Any]) -> None:
+    before = found_in_short(experiment)
+    assert found_in_short(experiment | {TEN: ten(9)}) == before
+    term, preference, labels, over = found_in_short(experiment | {TEN: ten(10)})
+    assert term.count(points_words(UP)) == preference.count(points_words(UP)) == 2
+    assert labels == before[2]
+    assert "the first two by Student's t over 10 bases, for bases in general; the third over 3 bases" in over
+    assert "10 bases were fine-tuned with 2 seeds each" in strongest_limits(experiment | {TEN: ten(10)})[2]
+
+
+def test_before_the_confirmation_nothing_is_said(experiment: dict[str, Any]) -> None:
+    unrun = {"confirm": {"contrasts": [], "bases": [], "seeds": []}}
+    assert found_in_short(unrun) == strongest_limits(unrun) == []
+
+
+def test_question_design_findings_and_limits_fill_the_first_screen(experiment: dict[str, Any]) -> None:
+    text = (ROOT / "docs" / "mini.md").read_text()
+    first = text[: text.index("## ")]
+    places = [first.index(word) for word in ("**Question.**", "**Design.**", "**What was found**", "strongest limits")]
+    assert places == sorted(places)
+    assert len(first.split()) < 500, "a screen"
+    assert len(strongest_limits(experiment)) == 3
