@@ -25,7 +25,7 @@ from sdsdemo.settings import ASSETS, CHECKPOINTS, Settings
 from sdsdemo.ui import opening
 from tests.evaluation.test_store_damage import SPEND, example
 from tests.fakes import FakeScorer, fake_card
-from tests.finetuning.test_data import BUDGET, Judge, pairs
+from tests.finetuning.test_teacher_preferences import BUDGET, Judge, pairs
 
 Use = Callable[[Path], object]
 BITS = 6

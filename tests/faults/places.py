@@ -35,7 +35,7 @@ from sdsdemo.models.delta import read_delta
 from sdsdemo.runtime.files import forget_unfinished
 from sdsdemo.settings import budget
 from sdsdemo.types import Scores
-from tests.finetuning.test_data import BUDGET, Judge, pairs
+from tests.finetuning.test_teacher_preferences import BUDGET, Judge, pairs
 
 Say = Callable[[str], None]
 MODELS = ("mini-clip", "mini-diffusion")
