@@ -11,6 +11,10 @@ import pytest
 from sdsdemo.core.number_format import points_words
 from sdsdemo.mini.experiments.declared import TEN, TEN_CONTRASTS
 from sdsdemo.mini.experiments.in_short import found_in_short, strongest_limits
+from sdsdemo.mini.experiments.study import right_of
+from sdsdemo.mini.experiments.study_store import read_rows
+from sdsdemo.mini.experiments.tables import bases_grid
+from sdsdemo.mini.experiments.verify import EXPERIMENT
 from sdsdemo.settings import ASSETS, ROOT
 
 UP, DOWN = {"value": 0.2, "low": 0.1, "high": 0.3}, {"value": -0.2, "low": -0.3, "high": -0.1}
@@ -82,3 +86,11 @@ def test_question_design_findings_and_limits_fill_the_first_screen(experiment: d
     assert places == sorted(places)
     assert len(first.split()) < 500, "a screen"
     assert len(strongest_limits(experiment)) == 3
+
+
+def test_the_table_of_bases_leaves_out_the_examples_that_choices_looked_at(experiment: dict[str, Any]) -> None:
+    head, first = bases_grid(experiment["bases"])[:2]
+    assert {"zero-shot (n = 4,000)", "retrieval (n = 3,500)", "text (n = 400)"} < set(head)
+    (row,) = (row for row in read_rows(EXPERIMENT / "bases.jsonl") if row["base"] == first[0])
+    right_E = right_of(row, "mini-retrieval-4000", "accuracy")
+    assert first[head.index("retrieval (n = 3,500)")].startswith(f"{100 * right_E[500:].mean():.1f} [")

@@ -244,10 +244,11 @@ def _effect(effect: Effect) -> dict[str, Any]:
 
 
 def _levels(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Every score of a line with its Wilson interval."""
-    return {
-        name: {
-            metric: asdict(proportion(int(right_of(row, name, metric).sum()), row["n"][name])) for metric in by_metric
-        }
-        for name, by_metric in row["right"].items()
-    } | {"cosine": row["cosine"]}
+    """Every score of a line with its Wilson interval, on the examples that no choice looked at."""
+
+    def level(name: str, metric: str) -> dict[str, Any]:
+        right_E = unseen(name, right_of(row, name, metric))
+        return asdict(proportion(int(right_E.sum()), len(right_E)))
+
+    levels = {name: {metric: level(name, metric) for metric in own} for name, own in row["right"].items()}
+    return levels | {"cosine": row["cosine"]}

@@ -141,11 +141,21 @@ def withheld_grid(study: Mapping[str, Any]) -> list[list[str]]:
 
 def bases_grid(bases: Mapping[str, Any], benchmark: str = "mini") -> list[list[str]]:
     """A header and a row per base: percent with the 95 % interval."""
-    rows = [list(BASE_HEAD)]
+    rows, counts = [], [""] * (len(BASE_HEAD) - 1)
     for base, found in bases.items():
-        own = [share_words(found[benchmark][metric]) for metric in ("text", "image", "group")]
-        rows.append([base, *own, *(share_words(found[name]["accuracy"]) for name in BASE_SETS)])
-    return rows
+        own = [found[benchmark][metric] for metric in ("text", "image", "group")]
+        own += [_largest(found, name)["accuracy"] for name in BASE_SETS]
+        rows.append([base, *map(share_words, own)])
+        counts = [f" (n = {share['n']:,})" for share in own]
+    head = [BASE_HEAD[0], *(f"{called}{count}" for called, count in zip(BASE_HEAD[1:], counts, strict=True))]
+    return [head, *rows]
+
+
+def _largest(found: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The levels on a set, from its version with the most examples: `mini-retrieval-4000` of `mini-retrieval`."""
+    versions = [of for of in found if of == name or of.removeprefix(f"{name}-").isdigit()]
+    largest: Mapping[str, Any] = max((found[of] for of in versions), key=lambda levels: levels["accuracy"]["n"])
+    return largest
 
 
 def controls_grid(study: Mapping[str, Any]) -> list[list[str]]:
