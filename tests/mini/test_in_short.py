@@ -88,7 +88,7 @@ def test_question_design_findings_and_limits_fill_the_first_screen(experiment: d
     assert len(strongest_limits(experiment)) == 3
 
 
-def test_the_table_of_bases_leaves_out_the_examples_that_choices_looked_at(experiment: dict[str, Any]) -> None:
+def test_the_table_of_bases_leaves_out_what_choices_looked_at(experiment: dict[str, Any]) -> None:
     head, first = bases_grid(experiment["bases"])[:2]
     assert {"zero-shot (n = 4,000)", "retrieval (n = 3,500)", "text (n = 400)"} < set(head)
     (row,) = (row for row in read_rows(EXPERIMENT / "bases.jsonl") if row["base"] == first[0])
