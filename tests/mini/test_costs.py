@@ -28,7 +28,7 @@ from sdsdemo.settings import ASSETS, Settings, budget
 from sdsdemo.ui import results_story
 
 PAIRS = 2_000
-COURSES = ("drawing", "autoencoder", "encoding", "clip", "prompts", "both", "denoiser")
+COURSES = ("drawing", "autoencoder", "encoding", "clip", "prompts", "captions", "both", "denoiser")
 
 
 def timed(step: float, item: float = 0.0) -> Estimate:
@@ -98,7 +98,7 @@ def test_everything_from_scratch_is_timed_by_its_parts(monkeypatch: pytest.Monke
     assert 0.05 < found["variants"] < found["models"]
     slower = replace(times, evaluation={True: 3600.0, False: 0.0}, asking=1.0)
     monkeypatch.setattr(study_timing, "measured", lambda processes: slower)
-    teachers = 3 * study_timing.scoring_seconds(slower, budget(), 400) / 3600
+    teachers = 4 * study_timing.scoring_seconds(slower, budget(), 400) / 3600
     monkeypatch.setattr(total_timing, "_seconds", lambda work: ((name, 0.0) for name in COURSES))
     assert total_timing.hours(costs, 2, lambda line: None)["variants"] == pytest.approx(3 + teachers, abs=0.01)
     said = study_verdict.whole_words({"machine": "this one", "whole": found})

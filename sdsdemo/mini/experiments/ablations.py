@@ -1,9 +1,10 @@
 """CLIP variants and ablated teachers of the Mini world, trained to measure its design choices. Not shipped.
 
     CLIPs      trained with larger shares of tag-like captions than the bases
-    teachers   three denoisers, trained for a third of the steps with the autoencoder, pictures and batches of
-               mini-diffusion-short: by its own recipe; on the captions of mini-clip, some of them tags; and without
-               pretraining the text encoder, which learns with the UNet from the denoising loss alone
+    teachers   four denoisers, trained for a third of the steps with the autoencoder, pictures and batches of
+               mini-diffusion-short: by its own recipe; on the captions of mini-clip, some of them tags; without
+               pretraining the text encoder, which learns with the UNet from the denoising loss alone; and so, but
+               pretrained on captioned pictures, without labels
 
 One line per model in `tags.jsonl` and `teachers.jsonl`. Models with a line are skipped; interrupted runs resume.
 """
@@ -31,7 +32,7 @@ from sdsdemo.finetuning.loop import LossesAt, TrainingConfig
 from sdsdemo.mini.experiments import train_all
 from sdsdemo.mini.experiments.study import BENCHMARK, TEACHER, base_row
 from sdsdemo.mini.experiments.study_store import Lines
-from sdsdemo.mini.models import clip, text_encoder, tokenizer, train_loop
+from sdsdemo.mini.models import caption_pictures, clip, text_encoder, tokenizer, train_loop
 from sdsdemo.mini.models import unet as denoiser
 from sdsdemo.mini.models.from_folder import RelocatedWorkbench
 from sdsdemo.settings import budget
@@ -50,7 +51,9 @@ class TeacherVariant:
     tag_share: float = 0.0
     """Share of tag-like captions that the UNet is trained on."""
     lesson: bool = True
-    """Whether the text encoder is pretrained on text alone, then frozen."""
+    """Whether the text encoder is pretrained on text alone, then frozen. Otherwise it learns with the UNet."""
+    pictures: bool = False
+    """Whether the text encoder is pretrained on captioned pictures."""
     seed: int = 0
     """Of the weights and the batches."""
 
@@ -60,6 +63,7 @@ TEACHERS = {
     SHORT: TeacherVariant(),
     "captions of mini-clip": TeacherVariant(tag_share=clip.BASES["mini-clip"].tag_share),
     "without the lesson": TeacherVariant(lesson=False),
+    "from pictures": TeacherVariant(lesson=False, pictures=True),
 }
 
 KINDS = {
@@ -141,8 +145,12 @@ def train_teacher(
 ) -> None:
     """Save a pipeline in `folder` with the autoencoder of `teacher`, and its text encoder where that is pretrained."""
     both, losses, vae = untrained(kind, teacher, stream, work, progress)
-    train_loop.run(f"teacher-{folder.parent.name}", both, losses, TRAINING, work=work, progress=progress)
     unet, encoder = both
+    if kind.pictures:
+        latent_N = scaled_latents(vae, stream, work, progress)
+        name = f"captions-{folder.parent.name}"
+        caption_pictures.teach(encoder, stream, latent_N, kind.seed, name=name, work=work, progress=progress)
+    train_loop.run(f"teacher-{folder.parent.name}", both, losses, TRAINING, work=work, progress=progress)
     denoiser.save_pipeline(folder, vae, encoder, unet)
 
 
@@ -151,13 +159,19 @@ def untrained(
 ) -> tuple[nn.ModuleList, LossesAt, AutoencoderKL]:
     """UNet and text encoder before training, their loss, and the autoencoder of `teacher`."""
     vae = AutoencoderKL.from_pretrained(teacher / "vae").float().requires_grad_(False)
-    latent_N = train_all.latents(vae, stream, work, progress) * vae.config.scaling_factor
+    latent_N = scaled_latents(vae, stream, work, progress)
     encoder, unet = text_encoder.fresh(kind.seed), denoiser.fresh(kind.seed)
     if kind.lesson:
         encoder = DistilBertModel.from_pretrained(teacher / "text_encoder").float().requires_grad_(False)
     stage = replace(denoiser.STAGES["denoiser"], training=TRAINING)
     losses = denoiser.losses_at(unet, encoder, stream, latent_N, stage, kind.tag_share, kind.seed)
     return nn.ModuleList([unet, encoder]), losses, vae
+
+
+def scaled_latents(vae: AutoencoderKL, stream: MiniStream, work: Path, progress: train_loop.Progress) -> torch.Tensor:
+    """Latents of every picture, of unit variance."""
+    latent_N: torch.Tensor = train_all.latents(vae, stream, work, progress) * vae.config.scaling_factor
+    return latent_N
 
 
 @torch.inference_mode()

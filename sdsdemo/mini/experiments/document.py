@@ -125,6 +125,7 @@ def shares_grid(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 TEACHER_NAMES = {
     SHORT: "shipped recipe, a third of the steps",
     "without the lesson": "text encoder not pretrained",
+    "from pictures": "text encoder pretrained on captioned pictures",
 }
 """Stored names of ablated teachers -> what readers see."""
 

@@ -22,7 +22,7 @@ from sdsdemo.finetuning.loop import LossesAt, TrainingConfig
 from sdsdemo.mini.experiments import ablations, study_timing, train_all
 from sdsdemo.mini.experiments.preference_clip import CELL
 from sdsdemo.mini.experiments.study import BENCHMARK
-from sdsdemo.mini.models import autoencoder, sds_clip, text_encoder, train_loop
+from sdsdemo.mini.models import autoencoder, caption_pictures, sds_clip, text_encoder, train_loop
 from sdsdemo.mini.models import clip as clips
 from sdsdemo.mini.models import unet as denoiser
 from sdsdemo.settings import budget
@@ -59,6 +59,8 @@ def hours(costs: Mapping[str, Any], processes: int, note: Callable[[str], None])
     others = len(clips.SWEEP) * clips.TRAINING.steps * second["clip"] + ablations.TRAINING.steps * sum(
         second["denoiser" if lesson else "both"] for lesson in lessons
     )
+    pictured = sum(variant.pictures for variant in ablations.TEACHERS.values())
+    others += pictured * caption_pictures.STAGE.training.steps * second["captions"]
     others += len(lessons) * study_timing.scoring_seconds(times, budget(), len(read_benchmark(BENCHMARK)))
     others += len(clips.SWEEP) * times.evaluation[True]
     studied = study_timing.study_seconds(times, costs["cheaper"]["pairs"], processes)
@@ -80,6 +82,9 @@ def _seconds(work: Path) -> Iterator[tuple[str, float]]:
     yield "clip", _step_seconds(clip, clips.losses_at(clip, stream, clips.BASES["mini-clip"]), clips.TRAINING)
     encoder = text_encoder.fresh()
     yield "prompts", _step_seconds(encoder, text_encoder.losses_at(encoder, stream), text_encoder.TRAINING)
+    decoder = caption_pictures.PictureDecoder(latent_N.shape[1:])
+    captions = caption_pictures.losses_at(encoder, decoder, stream, latent_N)
+    yield "captions", _step_seconds(nn.ModuleList([encoder, decoder]), captions, caption_pictures.STAGE.training)
     unet, stage = denoiser.fresh(), denoiser.STAGES["denoiser"]
     losses = denoiser.losses_at(unet, encoder, stream, latent_N, stage)
     yield "both", _step_seconds(nn.ModuleList([unet, encoder]), losses, stage.training)
