@@ -5,9 +5,8 @@
 D has a query for every place, which attends to the words' states; it is dropped afterwards. This is denoising at its
 end, where pure noise shows nothing and only the caption tells the layout (zero terminal SNR, Lin et al. 2023,
 2305.08891), by a network that knows where each place lies. At lower noise levels the latent itself shows which thing is
-where, so the word earns nothing; and the UNet, which has no position embeddings, learns no places from pure noise
-either (1,500 steps). Asking the encoder's states for the words of another caption of the same picture taught colours,
-and no places (2,000 steps).
+where, so the word earns nothing; and the UNet, which has no position embeddings, had learned no places from the highest
+noise levels after 500 steps either.
 
 Shape suffixes: B batch, L position in the sentence, P place in the latent's grid, D feature.
 """
