@@ -6,16 +6,22 @@ import json
 import math
 import re
 from copy import deepcopy
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from sdsdemo.core.bases import over_bases
+from sdsdemo.core.intervals import proportion
+from sdsdemo.core.number_format import share_words
 from sdsdemo.evaluation.limits import LESSON, SHIPPED, lesson_words, limits
 from sdsdemo.evaluation.tables import as_table
+from sdsdemo.mini.experiments.ablations import SHORT
 from sdsdemo.mini.experiments.declared import CONFIRM
+from sdsdemo.mini.experiments.study import right_of
+from sdsdemo.mini.experiments.study_store import read_rows
 from sdsdemo.mini.experiments.verdict import verdict
-from sdsdemo.mini.experiments.verify import FINDINGS, MEASURED, RESULTS
+from sdsdemo.mini.experiments.verify import EXPERIMENT, FINDINGS, MEASURED, RESULTS
 from sdsdemo.mini.models.sds_clip import LAMBDAS
 from sdsdemo.models.cards import all_cards
 from sdsdemo.settings import ASSETS, ROOT
@@ -121,3 +127,10 @@ def test_the_lesson_stands_in_every_table_of_the_page_with_both_models() -> None
     assert "rests mostly on what its text encoder was taught" in all_cards()["mini-diffusion"].limits
     assert lesson_words(["mini-clip", "mini-diffusion"]) == LESSON
     assert lesson_words(["mini-clip", "clip-vit-b-32"]) == ""
+
+
+def test_the_lesson_quotes_the_stored_teachers() -> None:
+    right = {row["teacher"]: right_of(row, "mini", "text") for row in read_rows(EXPERIMENT / "teachers.jsonl")}
+    for name in ("from pictures", SHORT):
+        assert share_words(asdict(proportion(int(right[name].sum()), len(right[name])))) in LESSON
+    assert f"{100 * right['without the lesson'].mean():.1f} and" in LESSON
