@@ -36,7 +36,7 @@ def add_mini(verbs: Verbs) -> None:
     variants = verb(
         deeds, "variants",
         "train and evaluate CLIPs with other tag shares and ablated teachers, about "
-        f"{VARIANTS_MINUTES} minutes on two cores",
+        f"{VARIANTS_MINUTES} minutes on two cores, and longer since one of these learns from captioned pictures",
         "mini variants", _mini_variants,
     )  # fmt: skip
     variants.add_argument(

@@ -55,7 +55,8 @@ def test_three_findings_quote_the_stored_effects(experiment: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize(
-    ("change", "verb", "worth"), [(UP, "raises", "more than a label"), (DOWN, "lowers", "less than a label")]
+    ("change", "verb", "worth"),
+    [(UP, "raises", "is worth more than"), (DOWN, "lowers", "is worth less than")],
 )
 def test_verbs_follow_the_intervals(experiment: dict[str, Any], change: Any, verb: str, worth: str) -> None:
     for where in (("confirm", "sds", "clip"), ("confirm", "preference", "clip"), ("dealt", "preference", "labels")):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import fields, replace
 from typing import Any
@@ -13,8 +12,8 @@ import pytest
 from sdsdemo.core.bits import packed, unpacked
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.finetuning.recipe import Recipe
-from sdsdemo.mini.experiments import document, tables, verdict, verify
 from sdsdemo.mini.experiments import results as module
+from sdsdemo.mini.experiments import tables, verdict
 from sdsdemo.mini.experiments.declared import (
     BETTER,
     CONFIRM,
@@ -377,22 +376,6 @@ def test_wise_ft_cells_differ_from_the_confirmation_in_the_weight_alone() -> Non
         assert 0 < recipe.wise_ft < 1
     assert (RETURN.measure, RETURN.bases, RETURN.seeds) == (CONFIRM.measure, CONFIRM.bases, CONFIRM.seeds)
     assert pairs_of("return", RETURN) == [tuple(reversed([*RETURN.cells]))]
-
-
-def test_the_document_shows_what_the_shipped_lines_say() -> None:
-    found = json.loads(verify.FINDINGS.read_text())
-    assert json.loads(json.dumps(verify.read_findings(verify.EXPERIMENT))) == found
-    texts = [file.read_text() for file in document.DOCUMENTS]
-    for text in texts:
-        assert document.filled(text, document.blocks(found)) == text
-    for name, part in document.blocks(found).items():
-        assert part, name
-        assert any(part in text for text in texts), name
-
-
-def test_a_block_is_written_between_its_own_markers_alone() -> None:
-    text = "a\n<!-- one -->\nold\n<!-- /one -->\n<!-- two -->\n<!-- /two -->\nb"
-    assert document.filled(text, {"one": "x | y"}) == text.replace("old", "x | y")
 
 
 def test_the_tables_say_how_much_of_a_study_there_is() -> None:

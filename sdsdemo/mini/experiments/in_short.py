@@ -12,7 +12,7 @@ from sdsdemo.core.number_format import points_words
 from sdsdemo.evaluation.limits import bases_in_general, lesson_words
 from sdsdemo.mini.experiments.declared import TEN
 from sdsdemo.mini.experiments.tables import counted
-from sdsdemo.mini.experiments.verdict import VERBS, side
+from sdsdemo.mini.experiments.verdict import VERBS, effects, side
 
 WISE_FT = "preference, every parameter, WiSE-FT", "clip, every parameter, WiSE-FT"
 WORLD = (
@@ -47,9 +47,7 @@ def strongest_limits(experiment: Mapping[str, Any]) -> list[str]:
 
 def _effects(experiment: Mapping[str, Any]) -> dict[tuple[str, str], Mapping[str, Any]]:
     """(treated, control) -> effect."""
-    studies = ["confirm", "return", *([TEN] if _is_whole(experiment) else [])]
-    rows = [row for name in studies for row in experiment.get(name, {}).get("contrasts", [])]
-    return {(row["cell"], row["control"]): row for row in rows}
+    return effects(experiment, ("confirm", "return", *([TEN] if _is_whole(experiment) else [])))
 
 
 def _is_whole(experiment: Mapping[str, Any]) -> bool:
@@ -68,15 +66,14 @@ def _wise_ft_words(effect: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
 
 def _labels_words(experiment: Mapping[str, Any]) -> str:
     """What the preference is worth beside labels; empty before that was run."""
-    rows = [row for name in ("dealt", "mislabelled") for row in experiment.get(name, {}).get("contrasts", [])]
-    found = {(row["cell"], row["control"]): row for row in rows}
+    found = effects(experiment, ("dealt", "mislabelled"))
     true = found.get(("preference", "labels"))
     wrong = found.get(("preference, half mislabelled", "clip, half mislabelled"))
     if true is None or wrong is None:
         return ""
-    worth = {"up": "more than a label", "down": "less than a label", "neither": "no more than a label"}
+    worth = {"up": "is worth more than", "down": "is worth less than", "neither": "cannot be told apart from"}
     return (
-        f"**It is worth {worth[side(true)]} that is true**: {points_words(true)} relative to training on which caption "
+        f"**It {worth[side(true)]} a true label**: {points_words(true)} relative to training on which caption "
         f"is true. Where half of the labels are wrong and teach nothing, it still changes the text score by "
         f"{points_words(wrong)}."
     )

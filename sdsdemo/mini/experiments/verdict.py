@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sdsdemo.core.number_format import points_words, share_words
@@ -36,6 +36,12 @@ def verdict(experiment: Mapping[str, Any]) -> list[str]:
     return [part for part in said if part]
 
 
+def effects(experiment: Mapping[str, Any], studies: Sequence[str]) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """(treated, control) -> effect, from these studies; of two, the later one's."""
+    rows = [row for name in studies for row in experiment.get(name, {}).get("contrasts", [])]
+    return {(row["cell"], row["control"]): row for row in rows}
+
+
 def side(effect: Mapping[str, float]) -> str:
     """`up` or `down` if the whole interval is on one side of zero, else `neither`."""
     return "up" if effect["low"] > 0 else "down" if effect["high"] < 0 else "neither"
@@ -64,8 +70,7 @@ def claim(experiment: Mapping[str, Any]) -> str:
 
 def labels_claim(experiment: Mapping[str, Any]) -> str:
     """What the preference is worth beside true labels, and with half of them wrong; empty before that was run."""
-    rows = [row for name in ("dealt", "mislabelled") for row in experiment.get(name, {}).get("contrasts", [])]
-    found = {(row["cell"], row["control"]): row for row in rows}
+    found = effects(experiment, ("dealt", "mislabelled"))
     true = found.get(("preference", "labels"))
     wrong = found.get(("preference, half mislabelled", "labels, half mislabelled"))
     if true is None or wrong is None:

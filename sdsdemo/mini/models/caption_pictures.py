@@ -5,8 +5,7 @@
 D has a query for every place, which attends to the words' states; it is dropped afterwards. This is denoising at its
 end, where pure noise shows nothing and only the caption tells the layout (zero terminal SNR, Lin et al. 2023,
 2305.08891), by a network that knows where each place lies. At lower noise levels the latent itself shows which thing is
-where, so the word earns nothing; and the UNet, which has no position embeddings, had learned no places from the highest
-noise levels after 500 steps either.
+where, so the word earns nothing; and the UNet has no position embeddings.
 
 Shape suffixes: B batch, L position in the sentence, P place in the latent's grid, D feature.
 """
