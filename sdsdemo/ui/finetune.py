@@ -54,10 +54,11 @@ class FinetuneTab:
         jobs: Jobs,
         registry: RunRegistry,
         run_id: gr.BrowserState,
+        watch: gr.Button,
         run_pictures: RunPictures,
     ) -> None:
-        """run_id: made outside the tabs, since a component inside one has no value until the tab is first shown."""
-        self.workbench, self.jobs, self.run_id = workbench, jobs, run_id
+        """run_id, watch: made outside the tabs, since nothing inside one is there until the tab is first shown."""
+        self.workbench, self.jobs, self.run_id, self.watch = workbench, jobs, run_id, watch
         self.finished, self.shared = FinishedRun(workbench, jobs, registry, run_pictures), SharedRuns(jobs, registry)
         self.watched = InOrder()
         with gr.Column(elem_id="finetune"):
@@ -76,6 +77,11 @@ class FinetuneTab:
     def new_run_id() -> gr.BrowserState:
         """The browser's store for the id of its run."""
         return gr.BrowserState("", storage_key=STORAGE_KEY, secret=SECRET)
+
+    @staticmethod
+    def build_watch() -> gr.Button:
+        """What the page's script presses when it opens on a run, so that no other visit waits in the line for one."""
+        return gr.Button("Show the run", visible="hidden", elem_id="watch-run")
 
     def _build_form(self) -> None:
         gr.HTML(render("parts.heading", words="Your recipe"))
@@ -143,7 +149,8 @@ class FinetuneTab:
         )  # fmt: skip
         resumed.then(self._watch, self.run_id, self.outputs, **watching)
         self.stop.click(self._stop, self.run_id, self.message, **quick)
-        page.load(self._watch_at_address, self.run_id, self.outputs, **watching)
+        page.load(None, self.run_id, js=script("watch_run"), api_visibility="private")
+        self.watch.click(self._watch_at_address, self.run_id, self.outputs, **watching)
         self.to_compare.click(
             partial(self.finished.in_compare, rows=len(compare.models)), self.run_id,
             [self.message, tabs, compare.picture, *compare.captions, *compare.models], **quick,

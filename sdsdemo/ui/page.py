@@ -42,7 +42,7 @@ def build_page(workbench: Workbench, space: str = "", assets: Path = ASSETS, job
     with Page(title=TITLE, analytics_enabled=False) as page:
         gr.HTML(render("page.masthead"), elem_id="masthead")
         link_message = gr.HTML(elem_id="link-message", js_on_load=script("link_message"))
-        run_id = FinetuneTab.new_run_id()
+        run_id, watch = FinetuneTab.new_run_id(), FinetuneTab.build_watch()
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Compare", id="compare"):
                 opening = read_opening(workbench, assets)
@@ -52,7 +52,7 @@ def build_page(workbench: Workbench, space: str = "", assets: Path = ASSETS, job
             with gr.Tab("Browse", id="browse") as browse_tab:
                 browse = BrowseTab(workbench, registry, space, run_pictures)
             with gr.Tab("Fine-tune", id="finetune") as finetune_tab:
-                finetune = FinetuneTab(workbench, jobs or Jobs(workbench), registry, run_id, run_pictures)
+                finetune = FinetuneTab(workbench, jobs or Jobs(workbench), registry, run_id, watch, run_pictures)
             with gr.Tab("Results", id="results") as results_tab:
                 results = ResultsTab(registry, assets)
             with gr.Tab("How it works", id="about"):

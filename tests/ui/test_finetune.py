@@ -187,7 +187,7 @@ def tab(tmp_path: Path) -> Any:
     workbench = Workbench(Settings.from_environment({}), opener=fake_scorer)
     with gr.Blocks():
         jobs, registry = Jobs(workbench, root=tmp_path, runner=Trainer()), RunRegistry(workbench.settings)
-        return FinetuneTab(workbench, jobs, registry, gr.State(""), RunPictures(registry))
+        return FinetuneTab(workbench, jobs, registry, gr.State(""), FinetuneTab.build_watch(), RunPictures(registry))
 
 
 def test_a_shared_page_knows_who_asks_for_a_run(tab: Any) -> None:
