@@ -88,8 +88,8 @@ class PairBatches:
             text_RD=text_RD,
             twin_token_RL=self._tokens(twins) if twins is not None and twin_RD is None else None,
             twin_RD=twin_RD,
-            **self._conditions(pairs, rows, step),
-            latent_R=self.latents(own) if self._recipe.needs_latents else None,
+            **self._conditions(self._taught_about(pairs, rows, step)),
+            latent_R=self.latents(self._taught_about(pairs, rows, step)) if self._recipe.needs_latents else None,
             preference_R=self._preferences(own).to(device),
             **self._equal(pairs),
         )
@@ -161,15 +161,19 @@ class PairBatches:
         """The swapped captions; for a caption without one, that of the next image in the batch."""
         return [pairs[row].twin or pairs[(row + 1) % len(pairs)].caption for row in range(len(pairs))[rows]]
 
-    def _conditions(self, pairs: Sequence[Pair], rows: slice, step: int) -> dict[str, Any]:
-        """The captions encoded for the teacher, and their twins; in the shuffled control, those of other images."""
-        if self._teacher is None:
-            return {}
+    def _taught_about(self, pairs: Sequence[Pair], rows: slice, step: int) -> list[Pair]:
+        """The pairs whose captions and latents these rows are taught with: their own; in the shuffled control, others.
+
+        In that control each row has another one's, by a turn of the batch that is drawn for the step.
+        """
         turn = 0
         if self._recipe.shuffled:
             turn = int(np.random.default_rng((self._recipe.seed, step, 1)).integers(1, len(pairs)))
-        read = [pairs[(row + turn) % len(pairs)] for row in range(len(pairs))[rows]]
-        return self._encoded([(pair.caption, pair.twin) for pair in read])
+        return [pairs[(row + turn) % len(pairs)] for row in range(len(pairs))[rows]]
+
+    def _conditions(self, pairs: Sequence[Pair]) -> dict[str, Any]:
+        """The captions encoded for the teacher, and their twins; nothing without a teacher."""
+        return {} if self._teacher is None else self._encoded([(pair.caption, pair.twin) for pair in pairs])
 
     @torch.no_grad()
     def _encoded(self, said: Sequence[tuple[str, str | None]]) -> dict[str, Any]:

@@ -100,7 +100,7 @@ class Recipe:
 
     objective: Name = setting("sds", "What is minimised: " + ", ".join(NAMES) + ".", heading="the objective")
     lam: float = setting(1.0, "Lambda, the weight of the second term.")
-    shuffled: bool = setting(False, "Control of sds: the teacher reads the captions of other images.")
+    shuffled: bool = setting(False, "Control of sds: its captions and latents are those of other images.")
     permuted: bool = setting(False, "Control of preference: the teacher's preferences are shuffled across pairs.")
     unordered: bool = setting(False, "Control of preference: as --permuted, and with a random sign.")
     negative_weight: float = setting(1.0, "For negatives: as how many captions each swap counts.")
@@ -211,8 +211,6 @@ class Recipe:
                 )
         if not (self.error_weight or self.contrast_weight or self.latent_weight):
             raise UserError("L_SDS has no term left: raise --error-weight, --contrast-weight or --latent-weight.")
-        if self.shuffled and not (self.error_weight or self.contrast_weight):
-            raise UserError("--shuffled has no effect where L_SDS reads no caption: leave it out.")
         if self.h_w_from == "patches" and self.towers == "text":
             raise UserError("--h-w-from patches needs the image tower in every step: leave --towers out.")
         if self.teacher_right and (self.permuted or self.unordered):

@@ -39,14 +39,14 @@ def test_a_variant_differs_from_its_control_in_l_sds_alone(cell: str) -> None:
     assert differing(recipe, CONTROLS[control]) <= OF_L_SDS
 
 
-def test_every_variant_that_reads_captions_has_its_shuffled_control() -> None:
+def test_every_variant_has_its_shuffled_control() -> None:
+    assert len(SHUFFLED) == len(TREATED)
     for cell, recipe in SHUFFLED.items():
         assert differing(recipe, TREATED[cell.removesuffix(", shuffled")][0]) == {"shuffled"}
-    without = {cell for cell in TREATED if f"{cell}, shuffled" not in SHUFFLED}
-    assert without == {"regression", "regression, 3e-3"}
     for cell in TREATED:
-        against = {control for treated, control in CHANNEL_CONTRASTS if treated == cell}
-        assert against == {TREATED[cell][1]} | ({f"{cell}, shuffled"} - {f"{one}, shuffled" for one in without})
+        assert {control for treated, control in CHANNEL_CONTRASTS if treated == cell} == {
+            TREATED[cell][1], f"{cell}, shuffled",
+        }  # fmt: skip
 
 
 def test_the_channel_is_looked_at_on_validation_alone_with_three_bases() -> None:

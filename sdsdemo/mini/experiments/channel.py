@@ -7,8 +7,8 @@
     t, batch, rate  timesteps 200 to 800; three times the batch for as many pictures; a third of the learning rate
 
 Three bases, three seeds. A cell differs from `clip` of the same batch and learning rate in L_SDS alone, and from its
-`shuffled` cell in whose captions the teacher reads; a regression reads none. Declared before its first run. The best of
-it, if any, joins a confirmation as a cell of its own.
+`shuffled` cell in whose captions the teacher reads, or whose latents h_w is regressed on. Declared before its first
+run. The best of it, if any, joins a confirmation as a cell of its own.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ TREATED: Mapping[str, tuple[Recipe, str]] = {
     "sds, patches": (replace(SDS, h_w_from="patches"), "clip"),
     "contrast": (CONTRAST, "clip"),
     "contrast, own error": (replace(SDS, contrast_weight=10.0), "clip"),
+    "contrast, h_w frozen": (replace(CONTRAST, h_w="frozen"), "clip"),
     "contrast, patches": (replace(CONTRAST, h_w_from="patches"), "clip"),
     "sds, t 200 to 800": (replace(SDS, timestep_low=0.2, timestep_high=0.8), "clip"),
     "sds, batch 96": (larger_batch(SDS), "clip, batch 96"),
@@ -51,11 +52,7 @@ TREATED: Mapping[str, tuple[Recipe, str]] = {
 }
 """Cell -> its recipe, and the cell without L_SDS that it is compared with."""
 CONTROLS = {"clip": NORMS, "clip, 3e-3": slower(NORMS), "clip, batch 96": larger_batch(NORMS)}
-SHUFFLED = {
-    f"{cell}, shuffled": replace(recipe, shuffled=True)
-    for cell, (recipe, _) in TREATED.items()
-    if recipe.error_weight or recipe.contrast_weight
-}
+SHUFFLED = {f"{cell}, shuffled": replace(recipe, shuffled=True) for cell, (recipe, _) in TREATED.items()}
 CHANNEL = Study(
     cells={**CONTROLS, **{cell: recipe for cell, (recipe, _) in TREATED.items()}, **SHUFFLED},
     bases=BASES,
