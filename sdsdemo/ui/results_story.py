@@ -14,7 +14,9 @@ from sdsdemo.evaluation.limits import bases_words
 from sdsdemo.evaluation.report import read_result
 from sdsdemo.evaluation.result_schema import Result
 from sdsdemo.mini.experiments import tables as study_tables
+from sdsdemo.mini.experiments import ten_words
 from sdsdemo.mini.experiments import verdict as study_verdict
+from sdsdemo.mini.experiments.declared import TEN
 from sdsdemo.mini.experiments.shapes import Costs, Findings
 from sdsdemo.runtime.shipped import shipped
 from sdsdemo.ui.results_claims import cost_claim, gap_claim
@@ -26,6 +28,7 @@ MEASURED = "mini/results/mini.json"
 EXPERIMENT = "mini/results/experiment.json"
 COSTS = "mini/results/experiment/costs.json"
 PANELS = {
+    TEN: "Ten bases: intervals for bases in general",
     "confirm": "Declared objectives",
     "dealt": "Controls of the preference",
     "mislabelled": "Half of the labels wrong",
@@ -79,12 +82,15 @@ def effects_part(assets: Path) -> str:
     numbers = render(
         "results_story.numbers_of_study",
         findings=study_verdict.verdict(found),
-        studies=[_study(found[name], title) for name, title in study_tables.TITLES.items() if name in found],
+        studies=[
+            *([_ten_bases(found[TEN])] if TEN in found else []),
+            *(_study(found[name], title) for name, title in study_tables.TITLES.items() if name in found),
+        ],
     )
     return render(
         "results_story.effects",
         claim=claim,
-        made=study_tables.made_words(found["confirm"]) if claim else "",
+        made=_made(found) if claim else "",
         figure=effects_html(_contrasts(found), claim, study_tables.plain_name) if claim else "",
         after=[one for one in (study_verdict.labels_claim(found), bases_words(found)) if one] if claim else [],
         numbers=numbers,
@@ -107,21 +113,40 @@ def cost_part(assets: Path) -> str:
 
 
 def _contrasts(found: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
-    """The contrasts of the studies in the forest plot, by title."""
-    return {title: found.get(name, {}).get("contrasts", []) for name, title in PANELS.items()}
+    """The contrasts of the studies in the forest plot, by title; of the ten bases once all are done."""
+    return {
+        title: found.get(name, {}).get("contrasts", [])
+        for name, title in PANELS.items()
+        if name != TEN or study_verdict.is_whole(found.get(TEN, {}))
+    }
+
+
+def _made(found: Mapping[str, Any]) -> str:
+    """How the study that the claim quotes was run."""
+    is_ten = study_verdict.is_whole(found.get(TEN, {}))
+    return ten_words.ten_made_words(found[TEN]) if is_ten else study_tables.made_words(found["confirm"])
+
+
+def _ten_bases(study: Mapping[str, Any]) -> dict[str, Any]:
+    """As `_study`, for the ten bases, whose intervals are for bases in general."""
+    values: dict[str, Any] = {"title": PANELS[TEN], "made": ten_words.ten_made_words(study), "effects": None}
+    if study["seeds"]:
+        values |= {"effects": grid_of(ten_words.effects_grid(study)), **_further(ten_words.further_grids(study))}
+    return values
 
 
 def _study(study: Mapping[str, Any], title: str) -> dict[str, Any]:
     """How the study was run; if it has begun, its effects and, collapsed, its other tables."""
     values: dict[str, Any] = {"title": title, "made": study_tables.made_words(study), "effects": None}
     if study["seeds"]:
-        further = study_tables.further_grids(study)
-        values |= {
-            "effects": grid_of(study_tables.contrasts_grid(study)),
-            "further_title": FURTHER,
-            "further": [{"title": title, "grid": grid_of(rows)} for title, rows in further.items()],
-        }
+        effects = grid_of(study_tables.contrasts_grid(study))
+        values |= {"effects": effects, **_further(study_tables.further_grids(study), FURTHER)}
     return values
+
+
+def _further(grids: Mapping[str, list[list[str]]], title: str = "By base, and the gate") -> dict[str, Any]:
+    """A study's collapsed tables."""
+    return {"further_title": title, "further": [{"title": of, "grid": grid_of(rows)} for of, rows in grids.items()]}
 
 
 def _costs(assets: Path) -> dict[str, Any] | None:

@@ -13,9 +13,11 @@ import gradio as gr
 import pytest
 
 from sdsdemo.app.run_registry import RunRegistry
+from sdsdemo.core.number_format import points_words
 from sdsdemo.evaluation import figures
 from sdsdemo.evaluation.model_marks import marks_of
 from sdsdemo.mini.experiments import verdict
+from sdsdemo.mini.experiments.declared import TEN
 from sdsdemo.mini.experiments.tables import plain_name
 from sdsdemo.settings import ASSETS, Settings
 from sdsdemo.ui import results_figures, results_matrix, results_story
@@ -24,6 +26,7 @@ from sdsdemo.ui.browse_address import NAMES
 from sdsdemo.ui.results import ResultsTab
 from sdsdemo.ui.results_claims import cost_claim, cost_words, costed, gap_claim
 from sdsdemo.ui.results_figures import Scale
+from tests.mini.test_ten_bases import lines, over
 
 LEAD, BASE = "mini-diffusion", "mini-clip"
 
@@ -110,6 +113,25 @@ def test_the_worth_of_the_preference_beside_labels_follows_its_intervals(study: 
 def test_the_page_says_that_three_bases_are_few(study: dict[str, Any], tmp_path: Path) -> None:
     html = results_story.effects_part(ASSETS)
     assert f"about these {len(study['confirm']['bases'])} bases only" in html.partition("<details")[0]
+
+
+def test_ten_bases_take_over_claim_and_figure_once_all_are_done(study: dict[str, Any], tmp_path: Path) -> None:
+    begun, done = over(lines()[:-1]), over(lines())
+    assert verdict.claim(study | {TEN: begun}).startswith("On these 3 bases the paper's L_SDS")
+    claim = verdict.claim(study | {TEN: done})
+    assert claim.startswith("By 10 bases, for bases in general, the paper's L_SDS does not measurably change")
+    assert f"prefers raises it ({points_words(contrast({TEN: done}, 'preference', 'clip'))})" in claim
+    shown = []
+    for found in (begun, done):
+        folder = tmp_path / str(len(shown)) / "mini" / "results"
+        folder.mkdir(parents=True)
+        (folder / "experiment.json").write_text(json.dumps(study | {TEN: found}))
+        shown.append(results_story.effects_part(folder.parents[1]))
+    figure_begun, figure_done = (html.partition("All numbers")[0] for html in shown)
+    title = results_story.PANELS[TEN]
+    assert (title in figure_begun, title in figure_done) == (False, True)
+    assert "10 bases, 2 seeds" in figure_done
+    assert all("bases in general (t, 9 df)" in html and "In progress" in shown[0] for html in shown)
 
 
 def test_the_cost_turns_when_the_best_model_is_fast(result: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from sdsdemo.core.number_format import points_words
 from sdsdemo.evaluation.limits import bases_in_general, lesson_words
 from sdsdemo.mini.experiments.declared import TEN
 from sdsdemo.mini.experiments.tables import counted
-from sdsdemo.mini.experiments.verdict import VERBS, effects, side
+from sdsdemo.mini.experiments.verdict import VERBS, effects, is_whole, main_effects, side
 
 WISE_FT = "preference, every parameter, WiSE-FT", "clip, every parameter, WiSE-FT"
 WORLD = (
@@ -23,7 +23,7 @@ WORLD = (
 
 def found_in_short(experiment: Mapping[str, Any]) -> list[str]:
     """The three findings, each with its interval; empty before the confirmation."""
-    effect = _effects(experiment)
+    effect = main_effects(experiment)
     if not effect:
         return []
     term, captions, preference = effect["sds", "clip"], effect["sds", "sds, shuffled"], effect["preference", "clip"]
@@ -39,22 +39,10 @@ def found_in_short(experiment: Mapping[str, Any]) -> list[str]:
 
 def strongest_limits(experiment: Mapping[str, Any]) -> list[str]:
     """What stands between these figures and a claim about CLIP; empty before the confirmation."""
-    if not _effects(experiment):
+    if not main_effects(experiment):
         return []
     lesson = lesson_words(("mini-clip", "mini-diffusion"))
     return [WORLD, f"**A taught teacher.** {lesson}", f"**Few bases.** {bases_in_general(experiment)}"]
-
-
-def _effects(experiment: Mapping[str, Any]) -> dict[tuple[str, str], Mapping[str, Any]]:
-    """(treated, control) -> effect."""
-    return effects(experiment, ("confirm", "return", *([TEN] if _is_whole(experiment) else [])))
-
-
-def _is_whole(experiment: Mapping[str, Any]) -> bool:
-    study = experiment.get(TEN, {})
-    declared = study.get("declared", {})
-    made = {key: len(study.get(key, ())) for key in declared}
-    return bool(declared) and made == declared
 
 
 def _wise_ft_words(effect: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
@@ -83,8 +71,8 @@ def _over_words(experiment: Mapping[str, Any]) -> str:
     """What the intervals are over."""
     confirm = experiment["confirm"]
     bases, seeds = counted(len(confirm["bases"]), "base"), counted(len(confirm["seeds"]), "seed")
-    if _is_whole(experiment):
-        ten = experiment[TEN]
+    ten = experiment.get(TEN, {})
+    if is_whole(ten):
         return (
             f"Intervals are 95 %, n = {ten['n']}: the first two by Student's t over {len(ten['bases'])} bases, for "
             f"bases in general; the third over {bases}, for these alone."

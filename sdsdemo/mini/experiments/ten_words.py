@@ -28,14 +28,17 @@ def ten_markdown(study: Mapping[str, Any]) -> str:
     """The study of ten bases: how much of it there is, and its tables."""
     if not study["seeds"]:
         return ten_made_words(study)
-    grids = {
-        "": effects_grid(study),
-        "Among some of the bases (Student's t; in brackets the number of bases):": groups_grid(study),
-        "The gate, each base's gain from true labels over L_CLIP alone:": gate_grid(study),
-        "Effect on each base:": by_base_grid(study),
+    further = [f"{title}:\n\n{as_markdown(grid)}" for title, grid in further_grids(study).items()]
+    return "\n\n".join([ten_main(study), shared_words(study), *further, GATE_CAUTION])
+
+
+def further_grids(study: Mapping[str, Any]) -> dict[str, Grid]:
+    """The study's tables besides the effects, by title."""
+    return {
+        "Among some of the bases (Student's t; in brackets the number of bases)": groups_grid(study),
+        "The gate, each base's gain from true labels over L_CLIP alone": gate_grid(study),
+        "Effect on each base": by_base_grid(study),
     }
-    parts = [f"{title}\n\n{as_markdown(grid)}".lstrip() for title, grid in grids.items()]
-    return "\n\n".join([ten_made_words(study), parts[0], shared_words(study), *parts[1:], GATE_CAUTION])
 
 
 def ten_main(study: Mapping[str, Any]) -> str:

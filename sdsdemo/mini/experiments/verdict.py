@@ -7,6 +7,7 @@ from typing import Any
 
 from sdsdemo.core.number_format import points_words, share_words
 from sdsdemo.evaluation.limits import limits
+from sdsdemo.mini.experiments.declared import TEN
 from sdsdemo.mini.experiments.tables import SKILLS, counted
 
 
@@ -42,6 +43,20 @@ def effects(experiment: Mapping[str, Any], studies: Sequence[str]) -> dict[tuple
     return {(row["cell"], row["control"]): row for row in rows}
 
 
+def is_whole(study: Mapping[str, Any]) -> bool:
+    """Whether as many bases and seeds are done as were declared."""
+    declared = study.get("declared", {})
+    return bool(declared) and {key: len(study.get(key, ())) for key in declared} == declared
+
+
+def main_effects(experiment: Mapping[str, Any]) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """The effects that conclusions quote, by (treated, control): those on bases in general once all ten bases are done.
+
+    Before that, those of the confirmation, on its bases alone; empty before the confirmation.
+    """
+    return effects(experiment, ("confirm", "return", *([TEN] if is_whole(experiment.get(TEN, {})) else [])))
+
+
 def side(effect: Mapping[str, float]) -> str:
     """`up` or `down` if the whole interval is on one side of zero, else `neither`."""
     return "up" if effect["low"] > 0 else "down" if effect["high"] < 0 else "neither"
@@ -55,14 +70,15 @@ def claim(experiment: Mapping[str, Any]) -> str:
 
     The verbs follow the intervals.
     """
-    study = experiment["confirm"]
-    found = {(row["cell"], row["control"]): row for row in study.get("contrasts", [])}
+    found, ten = main_effects(experiment), experiment.get(TEN, {})
     if not found:
         return ""
     term, preference = found["sds", "clip"], found["preference", "clip"]
     link = "and" if side(term) == side(preference) else "but"
+    few = f"On these {counted(len(experiment['confirm']['bases']), 'base')}"
+    many = f"By {counted(len(ten.get('bases', ())), 'base')}, for bases in general,"
     return (
-        f"On these {counted(len(study['bases']), 'base')} the paper's L_SDS {VERBS[side(term)]} CLIP's text score "
+        f"{many if is_whole(ten) else few} the paper's L_SDS {VERBS[side(term)]} CLIP's text score "
         f"({points_words(term)} points), {link} training on which caption the diffusion model prefers "
         f"{VERBS[side(preference)]} it ({points_words(preference)})."
     )
@@ -93,7 +109,7 @@ def headline(experiment: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
 
     measured: the result of the benchmark, by model.
     """
-    found = {(row["cell"], row["control"]): row for row in experiment["confirm"].get("contrasts", [])}
+    found = main_effects(experiment)
     half = {row["control"]: row for row in experiment.get("mislabelled", {}).get("contrasts", [])}
     if not found or not half:
         return ""
