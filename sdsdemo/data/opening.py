@@ -37,10 +37,23 @@ class Opening:
         """Pictures that could be opened."""
 
     def usable(self, examples: Iterable[Example]) -> Iterator[Example]:
-        """The examples that can be opened, in order. Raises `UserError` if most cannot."""
+        """The examples that can be opened, in order, and their pictures opened. Raises `UserError` if most cannot."""
+        met: set[str] = set()
         for example in examples:
             if self.can_open(example):
+                self._open_ahead(example, met)
                 yield replace(example, images=tuple(map(self._at_hand, example.images)))
+
+    def _open_ahead(self, example: Example, met: set[str]) -> None:
+        """Opens each picture once a pass, so that no model's seconds hold reading pictures, be it first or a later one.
+
+        met: the pictures of this pass so far. One that cannot be opened any more is left to the model to meet.
+        """
+        for picture in example.images:
+            name = _name(picture)
+            if name not in met and name not in self._open:
+                self._try(name, picture)
+            met.add(name)
 
     def can_open(self, example: Example) -> bool:
         """Whether all its pictures can be opened. Raises `UserError` if those of most examples cannot."""
@@ -66,9 +79,9 @@ class Opening:
             raise
         except Exception as error:  # decoders raise errors of every kind for a broken file
             return f"{picture.name} is not an image, or is damaged ({type(error).__name__})."
+        self.animated += FRAMES in image.info and name not in self._sound
         self._sound.add(name)
         self.sizes[name] = image.size
-        self.animated += FRAMES in image.info
         self._open[name] = image
         while sum(kept.width * kept.height for kept in self._open.values()) > KEPT_PIXELS:
             self._open.popitem(last=False)

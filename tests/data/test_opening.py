@@ -159,6 +159,21 @@ def test_a_picture_is_decoded_once_and_a_shared_one_too() -> None:
     assert sorted(opened) == ["0", "1", "2", "3", "4", "shared"]
 
 
+def test_no_model_waits_for_a_picture_be_it_first_or_a_later_one() -> None:
+    """Its seconds would hold reading the picture, and only the first one's would not."""
+    opened: list[str] = []
+    picture = Picture(name="p", open=lambda: opened.append("p") or Image.new("RGB", (9, 9)), key="p")
+    examples = [Example(id=str(n), images=(picture,), captions=("a", "b"), tags={}) for n in range(3)]
+    opening = Opening(3)
+    for number in range(1, 4):
+        for example in opening.usable(examples):
+            assert len(opened) == number
+            if example.id == "0":
+                example.images[0].open()
+        assert len(opened) == number
+    assert opening.animated == 0
+
+
 @pytest.mark.parametrize("error", [SyntaxError("broken PNG"), ValueError, struct.error, EOFError, IndexError])
 def test_whatever_a_decoder_raises_leaves_out_that_example_alone(error: Exception) -> None:
     def fail() -> Image.Image:
