@@ -24,7 +24,9 @@ def add_mini(verbs: Verbs) -> None:
     draw.add_argument("--out", type=Path, metavar="DIR", help="default: runs/mini/seed-N, or assets/mini with no seed")
     draw.add_argument("--sheets", action="store_true", help="draw only contact sheets, to check by eye")
     train = verb(
-        deeds, "train", f"train the Mini models; all together take about {TRAIN_MINUTES} minutes on two cores",
+        deeds, "train",
+        f"train the Mini models; all together take about {TRAIN_MINUTES} minutes on two cores, and longer since one "
+        "more CLIP is among them",
         "mini train all", _mini_train,
     )  # fmt: skip
     train.add_argument("parts", nargs="+", metavar="PART", help="all, or the names of Mini models")

@@ -34,7 +34,8 @@ _LOOKS = (
 MARKS = tuple(Mark(slot, *look) for slot, look in enumerate(_LOOKS))
 KNOWN = {
     "mini-clip": 0, "mini-diffusion": 1, "mini-sds-clip": 2, "mini-clip-2": 3, "mini-clip-3": 4, "mini-clip-clean": 5,
-    "mini-diffusion-short": 6, "mini-clip-control": 7, "mini-preference-clip": 3, "tuned": 6, "base": 0,
+    "mini-diffusion-short": 6, "mini-clip-control": 7, "mini-preference-clip": 3, "mini-clip-lesson": 4, "tuned": 6,
+    "base": 0,
 }  # fmt: skip
 """The slots of the models that are often seen together."""
 

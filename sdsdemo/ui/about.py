@@ -118,17 +118,24 @@ def experiment_html(assets: Path = ASSETS) -> str:
     return render("about.experiment", findings=findings)
 
 
-def gap_words(models: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
-    """How much of the gap between CLIP and the diffusion score the captions explain; empty if a model is missing."""
-    if not {"mini-clip", "mini-clip-clean", "mini-diffusion"} <= models.keys():
-        return ""
-    shares = []
-    for metric in ("text", "image", "group"):
-        low, clean, high = (
-            100 * models[f"mini-{name}"][metric]["value"] for name in ("clip", "clip-clean", "diffusion")
+GAP = {"captions": ("mini-clip", "mini-clip-clean"), "pretraining": ("mini-clip-clean", "mini-clip-lesson")}
+"""What explains a part of the gap between CLIP and the diffusion score: the CLIPs without it and with it."""
+
+
+def gap_words(models: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[str, str]:
+    """How much of the gap each part of GAP explains, one after the other; only those whose models were measured."""
+
+    def gained(metric: str, low: str, high: str) -> str:
+        return f"{100 * (models[high][metric]['value'] - models[low][metric]['value']):.0f}"
+
+    return {
+        what: ", ".join(
+            f"{gained(metric, *pair)} of {gained(metric, 'mini-clip', 'mini-diffusion')} points of {metric} score"
+            for metric in ("text", "image", "group")
         )
-        shares.append(f"{clean - low:.0f} of {high - low:.0f} points of {metric} score")
-    return ", ".join(shares)
+        for what, pair in GAP.items()
+        if {"mini-clip", "mini-diffusion", *pair} <= models.keys()
+    }
 
 
 def models_html(workbench: Workbench) -> str:

@@ -28,7 +28,10 @@ from sdsdemo.settings import ASSETS, Settings, budget
 from sdsdemo.ui import results_story
 
 PAIRS = 2_000
-COURSES = ("drawing", "autoencoder", "encoding", "clip", "prompts", "captions", "both", "denoiser")
+COURSES = (
+    "drawing", "autoencoder", "encoding", "clip", "taught clip", "clip's prompts", "clip of the 2 x 2",
+    "taught clip of the 2 x 2", "prompts", "captions", "both", "denoiser",
+)  # fmt: skip
 
 
 def timed(step: float, item: float = 0.0) -> Estimate:

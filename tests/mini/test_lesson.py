@@ -175,7 +175,10 @@ def test_the_states_are_those_that_the_last_block_reads() -> None:
 
 
 def rows(level: dict[str, float], places: dict[str, float]) -> list[dict[str, Any]]:
-    """Every cell with two seeds: right on the first `places` of the swaps of places, and `level` of the others."""
+    """Every cell with three seeds: right on the first `places` of the swaps of places, and `level` of the others.
+
+    By image score each is right where it is wrong by text score.
+    """
     examples = read_benchmark("mini")
     is_place_E = np.array([example.tags["tag"] in KINDS["places"] for example in examples])
     found = []
@@ -184,7 +187,7 @@ def rows(level: dict[str, float], places: dict[str, float]) -> list[dict[str, An
         for chosen_E, share in ((is_place_E, places.get(cell, 0.0)), (~is_place_E, level.get(cell, 0.0))):
             index_K = np.flatnonzero(chosen_E)
             right_E[index_K[: round(share * len(index_K))]] = True
-        bits = dict.fromkeys(("text", "image", "group"), packed(right_E))
+        bits = {"text": packed(right_E), "image": packed(~right_E), "group": packed(right_E)}
         found += [
             {"run": f"{cell} {seed}", "right": {"mini": bits}, "n": {"mini": 400}, "places_read": 0.5}
             for seed in (0, 1, 2)
@@ -198,11 +201,13 @@ def test_the_lesson_is_worth_what_it_adds_to_each_model_and_kind() -> None:
     made = rows(level, {"clip, lesson": 0.4, "denoiser": 0.2, "denoiser, lesson": 1.0})
     head, *effects = effects_grid(made, examples, (0, 1, 2))
     by_name = {row[0]: dict(zip(head, row, strict=True)) for row in effects}
-    assert by_name["the lesson, for CLIP"]["places"].startswith("+40.0 [")
-    assert by_name["the lesson, for denoisers"]["places"].startswith("+80.0 [")
-    assert by_name["denoising in place of L_CLIP, with the lesson"]["places"].startswith("+60.0 [")
-    assert by_name["interaction"]["places"].startswith("+40.0 [")
-    assert by_name["interaction"]["colours"] == "+0.0 [+0.0, +0.0]"
+    assert by_name["the lesson, for CLIP"]["text, places"].startswith("+40.0 [")
+    assert by_name["the lesson, for denoisers"]["text, places"].startswith("+80.0 [")
+    assert by_name["denoising in place of L_CLIP, with the lesson"]["text, places"].startswith("+60.0 [")
+    assert by_name["interaction"]["text, places"].startswith("+40.0 [")
+    assert by_name["interaction"]["text, colours"] == "+0.0 [+0.0, +0.0]"
+    assert by_name["the lesson, for CLIP"]["text score"].startswith("+10.0 [")
+    assert by_name["the lesson, for CLIP"]["image score"].startswith("-10.0 [")
     cells = cells_grid(made, examples, (0, 1, 2))
     assert [row[0] for row in cells[1:]] == [*CELLS]
     assert len({len(row) for row in cells}) == 1

@@ -113,12 +113,13 @@ def test_from_scratch_holds_new_effects_against_the_shipped_intervals(
     asked: list[Any] = []
     monkeypatch.setattr(verify, "train", lambda parts, *_: asked.append(list(parts)))
     monkeypatch.setattr(verify, "make_variants", lambda *_: asked.append("variants"))
+    monkeypatch.setattr(verify, "make_lesson", lambda *_: asked.append("lesson"))
     monkeypatch.setattr(verify, "train_bases", lambda bases, *_: asked.append(bases))
     monkeypatch.setattr(
         verify, "share_studies", lambda names, where, _: (asked.append(names), write_lines(Path(where[1]), gain))
     )
     found = verify.from_scratch(tmp_path / "work", workbench, lambda line: None)
-    assert asked == [list(verify.PARTS), "variants", tuple(FURTHER), [*STUDIES]]
+    assert asked == [list(verify.PARTS), "variants", "lesson", tuple(FURTHER), [*STUDIES]]
     assert found["same"] == same
 
 

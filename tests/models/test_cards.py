@@ -22,7 +22,7 @@ from sdsdemo.types import Card
 from tests import twins
 
 STUDENTS = ("mini-sds-clip", "mini-clip-control", "mini-preference-clip")
-MINI = ("mini-clip", "mini-clip-clean", "mini-diffusion", "mini-diffusion-short", *STUDENTS)
+MINI = ("mini-clip", "mini-clip-clean", "mini-clip-lesson", "mini-diffusion", "mini-diffusion-short", *STUDENTS)
 OFFLINE = Settings.from_environment({})
 ONLINE = Settings.from_environment({"SDSDEMO_ALLOW_DOWNLOAD": "on"})
 

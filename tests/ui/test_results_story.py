@@ -138,7 +138,7 @@ def test_the_cost_turns_when_the_best_model_is_fast(result: dict[str, Any]) -> N
     models = result["models"]
     times = models[LEAD]["seconds_per_example"] / models[BASE]["seconds_per_example"]
     assert f"costs {times:.0f} times as much as {BASE}" in cost_claim(result)
-    assert "mini-preference-clip, about as fast, closes" in cost_claim(result)
+    assert "mini-clip-lesson, about as fast, closes 38 of the 59 points" in cost_claim(result)
     for entry in models.values():
         entry["seconds_per_example"] = 0.01
     assert "also among the fastest" in cost_claim(result)

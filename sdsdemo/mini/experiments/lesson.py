@@ -100,8 +100,7 @@ def _clip(cell: str, seed: int, stream: MiniStream, work: Path, progress: train_
     model, losses = fresh_clip(seed, stream)
     states = lesson_clip.WordStates(model)
     if CELLS[cell].lesson:
-        taught = text_encoder.losses_at(states, stream)
-        train_loop.run(f"lesson-{seed}", states, taught, text_encoder.TRAINING, work=work, progress=progress)
+        states, _ = lesson_clip.teach(f"lesson-{seed}", model, stream, work=work, progress=progress)
     train_loop.run(folder.name, model, losses, CLIP_TRAINING, work=work, progress=progress)
     clips.save_folder(folder, model, lesson_clip.config())
     progress(f"measuring {folder.name}")

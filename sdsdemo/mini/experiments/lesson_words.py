@@ -72,14 +72,17 @@ def cells_grid(rows: Rows, examples: Sequence[Example], seeds: Sequence[int]) ->
 
 
 def effects_grid(rows: Rows, examples: Sequence[Example], seeds: Sequence[int]) -> list[list[str]]:
-    """A header and a row per effect: points of text score in all, and by kind of swap."""
+    """A header and a row per effect: points of image score, and of text score in all and by kind of swap."""
     chosen = _by_kind(examples)
     by_run = {row["run"]: row for row in rows}
-    text = {cell: _right([by_run[f"{cell} {seed}"] for seed in seeds], "text") for cell in CELLS}
-    grid = [["effect on the text score", "all", *chosen]]
+    own = {cell: [by_run[f"{cell} {seed}"] for seed in seeds] for cell in CELLS}
+    grid = [["effect", "image score", "text score", *(f"text, {kind}" for kind in chosen)]]
     for effect, signs in EFFECTS.items():
-        difference_SE = sum((sign * text[cell] for cell, sign in signs.items()), np.zeros(()))
-        parts = [difference_SE, *(difference_SE[:, index_K] for index_K in chosen.values())]
+        image_SE, text_SE = (
+            sum((sign * _right(own[cell], metric) for cell, sign in signs.items()), np.zeros(()))
+            for metric in ("image", "text")
+        )
+        parts = [image_SE, text_SE, *(text_SE[:, index_K] for index_K in chosen.values())]
         grid.append([effect, *(points_words(asdict(nested_effect(part[None]))) for part in parts)])
     return grid
 

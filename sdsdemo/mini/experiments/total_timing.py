@@ -19,10 +19,10 @@ from torch import nn
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.data.mini.stream import MiniStream
 from sdsdemo.finetuning.loop import LossesAt, TrainingConfig
-from sdsdemo.mini.experiments import ablations, study_timing, train_all
+from sdsdemo.mini.experiments import ablations, lesson, study_timing, train_all
 from sdsdemo.mini.experiments.preference_clip import CELL
 from sdsdemo.mini.experiments.study import BENCHMARK
-from sdsdemo.mini.models import autoencoder, caption_pictures, sds_clip, text_encoder, train_loop
+from sdsdemo.mini.models import autoencoder, caption_pictures, lesson_clip, sds_clip, text_encoder, train_loop
 from sdsdemo.mini.models import clip as clips
 from sdsdemo.mini.models import unet as denoiser
 from sdsdemo.settings import budget
@@ -47,6 +47,8 @@ def hours(costs: Mapping[str, Any], processes: int, note: Callable[[str], None])
     models = (
         train_all.PICTURES * (second["drawing"] + 2 * second["encoding"])
         + len(clips.BASES | clips.FURTHER) * clips.TRAINING.steps * second["clip"]
+        + clips.TRAINING.steps * second["taught clip"]
+        + text_encoder.TRAINING.steps * second["clip's prompts"]
         + autoencoder.TRAINING.steps * second["autoencoder"]
         + text_encoder.TRAINING.steps * second["prompts"]
         + unet * second["denoiser"]
@@ -55,17 +57,26 @@ def hours(costs: Mapping[str, Any], processes: int, note: Callable[[str], None])
     )
     note("timing some steps of every kind of run")
     times = study_timing.measured(processes)
-    lessons = [variant.lesson for variant in ablations.TEACHERS.values()]
+    taught = [variant.lesson for variant in ablations.TEACHERS.values()]
     others = len(clips.SWEEP) * clips.TRAINING.steps * second["clip"] + ablations.TRAINING.steps * sum(
-        second["denoiser" if lesson else "both"] for lesson in lessons
+        second["denoiser" if has_lesson else "both"] for has_lesson in taught
     )
     pictured = sum(variant.pictures for variant in ablations.TEACHERS.values())
     others += pictured * caption_pictures.STAGE.training.steps * second["captions"]
-    others += len(lessons) * study_timing.scoring_seconds(times, budget(), len(read_benchmark(BENCHMARK)))
+    others += _lesson_seconds(second)
+    others += len(taught) * study_timing.scoring_seconds(times, budget(), len(read_benchmark(BENCHMARK)))
     others += len(clips.SWEEP) * times.evaluation[True]
     studied = study_timing.study_seconds(times, costs["cheaper"]["pairs"], processes)
     found = {"models": models, "variants": others, "studies": studied, "whole": models + others + studied}
     return {name: round(seconds / HOUR, 2) for name, seconds in found.items()}
+
+
+def _lesson_seconds(second: Mapping[str, float]) -> float:
+    """The models of the 2 x 2 of the lesson that are no ablated teachers. Their scoring is left out."""
+    seeds, steps = len(lesson.SEEDS), ablations.TRAINING.steps
+    clip_seconds = seeds * steps * (second["clip of the 2 x 2"] + second["taught clip of the 2 x 2"])
+    taught_seconds = seeds * text_encoder.TRAINING.steps * second["clip's prompts"]
+    return clip_seconds + taught_seconds + (seeds - 1) * steps * (second["both"] + second["denoiser"])
 
 
 def _seconds(work: Path) -> Iterator[tuple[str, float]]:
@@ -80,6 +91,7 @@ def _seconds(work: Path) -> Iterator[tuple[str, float]]:
     yield "encoding", (time.monotonic() - began) / PICTURES
     clip = clips.fresh()
     yield "clip", _step_seconds(clip, clips.losses_at(clip, stream, clips.BASES["mini-clip"]), clips.TRAINING)
+    yield from _lesson_clip_seconds(stream)
     encoder = text_encoder.fresh()
     yield "prompts", _step_seconds(encoder, text_encoder.losses_at(encoder, stream), text_encoder.TRAINING)
     decoder = caption_pictures.PictureDecoder(latent_N.shape[1:])
@@ -90,6 +102,18 @@ def _seconds(work: Path) -> Iterator[tuple[str, float]]:
     yield "both", _step_seconds(nn.ModuleList([unet, encoder]), losses, stage.training)
     encoder.requires_grad_(False)
     yield "denoiser", _step_seconds(unet, losses, stage.training)
+
+
+def _lesson_clip_seconds(stream: MiniStream) -> Iterator[tuple[str, float]]:
+    """Of the CLIPs that take the lesson, and of the one of the 2 x 2 that does not."""
+    model, losses = lesson.fresh_clip(0, stream)
+    yield "clip of the 2 x 2", _step_seconds(model, losses, lesson.CLIP_TRAINING)
+    states = lesson_clip.WordStates(model)
+    yield "clip's prompts", _step_seconds(states, text_encoder.losses_at(states, stream), text_encoder.TRAINING)
+    states.requires_grad_(False)
+    yield "taught clip of the 2 x 2", _step_seconds(model, losses, lesson.CLIP_TRAINING)
+    shipped = clips.losses_at(model, stream, clips.BASES["mini-clip-clean"])
+    yield "taught clip", _step_seconds(model, shipped, clips.TRAINING)
 
 
 def _step_seconds(module: nn.Module, losses: LossesAt, config: TrainingConfig) -> float:

@@ -1,6 +1,7 @@
 """Trains the Mini models in order of dependency, and writes the folders that are shipped.
 
     mini-clip, -2, -3, -clean      L_CLIP on partly tag-like captions, from three seeds; and on clean captions
+    mini-clip-lesson               as -clean, its text tower first taught as the text encoder of the diffusion models is
     mini-diffusion-short           autoencoder, then text encoder, then UNet
     mini-diffusion                 its UNet after two longer training stages
     mini-sds-clip, -clip-control   mini-clip fine-tuned, with mini-diffusion as the teacher and without it
@@ -26,7 +27,7 @@ from sdsdemo.data.mini.stream import MiniStream
 from sdsdemo.errors import UserError
 from sdsdemo.mini.experiments import preference_clip
 from sdsdemo.mini.experiments.study import TEACHER as SHORT
-from sdsdemo.mini.models import autoencoder, clip, sds_clip, text_encoder, train_loop
+from sdsdemo.mini.models import autoencoder, clip, lesson_clip, sds_clip, text_encoder, train_loop
 from sdsdemo.mini.models import unet as denoiser
 from sdsdemo.mini.models.domain_file import write_knows
 
@@ -77,6 +78,16 @@ def train_clip(
     curve = train_loop.run(name, model, losses, clip.TRAINING, work=work, progress=progress)
     _keep(curve, out, name)
     _write_folder(out / name, lambda aside: clip.save_folder(aside, model))
+
+
+def _lesson_clip(name: str, stream: MiniStream, out: Path, work: Path, progress: train_loop.Progress) -> None:
+    model = lesson_clip.fresh()
+    _, taught = lesson_clip.teach(f"{name}-prompts", model, stream, work=work, progress=progress)
+    losses = clip.losses_at(model, stream, clip.BASES["mini-clip-clean"])
+    curve = train_loop.run(name, model, losses, clip.TRAINING, work=work, progress=progress)
+    _keep(taught, out, f"{name}-prompts")
+    _keep(curve, out, f"{name}-pictures")
+    _write_folder(out / name, lambda aside: clip.save_folder(aside, model, lesson_clip.config()))
 
 
 def _diffusion(name: str, stream: MiniStream, out: Path, work: Path, progress: train_loop.Progress) -> None:
@@ -174,6 +185,7 @@ def _keep(curve: train_loop.Curve, out: Path, name: str) -> None:
 Maker = Callable[[str, MiniStream, Path, Path, train_loop.Progress], None]
 _MAKERS: dict[str, Maker] = {
     **dict.fromkeys((*clip.BASES, *clip.FURTHER), _clip),
+    lesson_clip.NAME: _lesson_clip,
     SHORT: _diffusion,
     sds_clip.TEACHER: _longer,
     "mini-sds-clip": _student,

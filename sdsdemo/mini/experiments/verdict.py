@@ -216,9 +216,10 @@ def whole_words(costs: Mapping[str, Any]) -> str:
     hours = costs["whole"]
     return (
         f"Everything from scratch takes about {hours['whole']:.1f} hours ({costs['machine']}): {hours['models']:.1f} "
-        f"for the models, {hours['variants']:.1f} for the CLIP variants and ablated teachers, {hours['studies']:.1f} "
-        f"for the studies, in parallel processes of one core each. This is extrapolated from timed steps, not measured "
-        f"end to end; steps of the studies were timed in the same number of concurrent processes."
+        f"for the models, {hours['variants']:.1f} for the CLIP variants, ablated teachers and the 2 x 2 of the lesson, "
+        f"{hours['studies']:.1f} for the studies, in parallel processes of one core each. This is extrapolated from "
+        f"timed steps, not measured end to end; steps of the studies were timed in the same number of concurrent "
+        f"processes."
     )
 
 

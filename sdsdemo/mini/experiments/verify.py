@@ -21,6 +21,7 @@ from sdsdemo.evaluation.run import evaluate
 from sdsdemo.mini.experiments import maps
 from sdsdemo.mini.experiments.ablations import make_variants
 from sdsdemo.mini.experiments.declared import STUDIES
+from sdsdemo.mini.experiments.lesson import make_lesson
 from sdsdemo.mini.experiments.results import coverage_of, findings
 from sdsdemo.mini.experiments.shapes import Costs, Findings, MapFindings
 from sdsdemo.mini.experiments.sharing import FOLDER, missing, options, share_studies, train_bases
@@ -200,6 +201,7 @@ def from_scratch(work: Path, workbench: Any, progress: Progress) -> dict[str, An
     train(parts, checkpoints, work, progress)
     relocated = RelocatedWorkbench(workbench, checkpoints)
     make_variants(checkpoints, experiment, work, relocated, progress)
+    make_lesson(checkpoints, experiment, work, relocated, progress)
     lacking = missing([*STUDIES], StudyStore(experiment, work / "studies"), relocated)
     train_bases(lacking.bases, checkpoints, work, PROCESSES, progress)
     where = {"--out": experiment, "--work": work / "studies", "--checkpoints": checkpoints}

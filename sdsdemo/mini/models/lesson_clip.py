@@ -6,11 +6,15 @@
 
 With the lesson, embeddings and first blocks are taught from text alone, with the teachers' loss, sentences and steps;
 then they are frozen, as the teachers' encoder is. The image tower is that of `mini-clip`. It is an open_clip folder.
+
+`mini-clip-lesson` takes the lesson, then meets the pictures, captions and batches of `mini-clip-clean`: beside the
+diffusion teachers it shows what is left of their lead over CLIP when the lesson is on both sides.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,9 +25,10 @@ from sdsdemo.core.losses import clip_loss
 from sdsdemo.data.mini.stream import MiniStream
 from sdsdemo.finetuning.loop import LossesAt
 from sdsdemo.finetuning.objectives import LARGEST_SCALE
-from sdsdemo.mini.models import clip, text_encoder, tokenizer
+from sdsdemo.mini.models import clip, text_encoder, tokenizer, train_loop
 from sdsdemo.mini.models.unet import Samples
 
+NAME = "mini-clip-lesson"
 LESSON_BLOCKS = 3
 """As many as the teachers' text encoder has."""
 
@@ -55,6 +60,15 @@ class WordStates(nn.Module):
         for block in self.blocks:
             state_BLD = block(state_BLD)
         return SimpleNamespace(last_hidden_state=self.norm(state_BLD))
+
+
+def teach(
+    name: str, model: CLIP, stream: MiniStream, *, work: Path, progress: train_loop.Progress
+) -> tuple[WordStates, train_loop.Curve]:
+    """Give a CLIP the lesson, then freeze h(c); and the learning curve. Raises `UserError` if the run fails."""
+    states = WordStates(model)
+    losses = text_encoder.losses_at(states, stream)
+    return states, train_loop.run(name, states, losses, text_encoder.TRAINING, work=work, progress=progress)
 
 
 def losses_at(model: CLIP, stream: MiniStream, samples: Samples) -> LossesAt:
