@@ -14,12 +14,16 @@ import pytest
 from sdsdemo.core.bases import over_bases
 from sdsdemo.core.intervals import proportion
 from sdsdemo.core.number_format import share_words
+from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.evaluation.limits import LESSON, SHIPPED, lesson_words, limits
 from sdsdemo.evaluation.tables import as_table
 from sdsdemo.mini.experiments.ablations import SHORT
 from sdsdemo.mini.experiments.declared import CONFIRM
+from sdsdemo.mini.experiments.lesson import FILE
+from sdsdemo.mini.experiments.lesson_words import done_seeds, effects_grid
 from sdsdemo.mini.experiments.study import right_of
 from sdsdemo.mini.experiments.study_store import read_rows
+from sdsdemo.mini.experiments.tables import counted
 from sdsdemo.mini.experiments.verdict import verdict
 from sdsdemo.mini.experiments.verify import EXPERIMENT, FINDINGS, MEASURED, RESULTS
 from sdsdemo.mini.models.sds_clip import LAMBDAS
@@ -133,4 +137,14 @@ def test_the_lesson_quotes_the_stored_teachers() -> None:
     right = {row["teacher"]: right_of(row, "mini", "text") for row in read_rows(EXPERIMENT / "teachers.jsonl")}
     for name in ("from pictures", SHORT):
         assert share_words(asdict(proportion(int(right[name].sum()), len(right[name])))) in LESSON
-    assert f"{100 * right['without the lesson'].mean():.1f} and" in LESSON
+
+
+def test_the_lesson_quotes_the_2_x_2() -> None:
+    rows, examples = read_rows(EXPERIMENT / FILE), read_benchmark("mini")
+    seeds = done_seeds(rows)
+    assert f"{counted(len(seeds), 'seed')}, n = {len(examples)}" in LESSON
+    head, *effects = effects_grid(rows, examples, seeds)
+    found = {effect[0]: dict(zip(head, effect, strict=True)) for effect in effects}
+    ahead = found["denoising in place of L_CLIP, with the lesson"]
+    said = (found["the lesson, for denoisers"]["text score"], ahead["text score"], ahead["image score"])
+    assert re.findall(r"[+-]\d+\.\d \[[^]]*\]", LESSON) == [*said]
