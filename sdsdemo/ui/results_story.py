@@ -16,8 +16,8 @@ from sdsdemo.evaluation.result_schema import Result
 from sdsdemo.mini.experiments import tables as study_tables
 from sdsdemo.mini.experiments import ten_words
 from sdsdemo.mini.experiments import verdict as study_verdict
-from sdsdemo.mini.experiments.declared import TEN
 from sdsdemo.mini.experiments.shapes import Costs, Findings
+from sdsdemo.mini.experiments.tables import TEN
 from sdsdemo.runtime.shipped import shipped
 from sdsdemo.ui.results_claims import cost_claim, gap_claim
 from sdsdemo.ui.results_figures import cost_html, effects_html, gap_html

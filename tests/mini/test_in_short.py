@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from sdsdemo.core.number_format import points_words
-from sdsdemo.mini.experiments.declared import TEN, TEN_CONTRASTS
+from sdsdemo.mini.experiments.declared import TEN_CONTRASTS
 from sdsdemo.mini.experiments.in_short import found_in_short, strongest_limits
 from sdsdemo.mini.experiments.study import right_of
 from sdsdemo.mini.experiments.study_store import read_rows
-from sdsdemo.mini.experiments.tables import bases_grid
+from sdsdemo.mini.experiments.tables import TEN, bases_grid
 from sdsdemo.mini.experiments.verify import EXPERIMENT
 from sdsdemo.settings import ASSETS, ROOT
 

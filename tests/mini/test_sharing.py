@@ -15,11 +15,12 @@ from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.mini.experiments import sharing, train_all, verify
-from sdsdemo.mini.experiments.declared import STUDIES, TEN, TEN_BASES
+from sdsdemo.mini.experiments.declared import STUDIES, TEN_BASES
 from sdsdemo.mini.experiments.shapes import Costs
 from sdsdemo.mini.experiments.sharing import missing
 from sdsdemo.mini.experiments.study import BASES, missing_runs
 from sdsdemo.mini.experiments.study_store import StudyStore
+from sdsdemo.mini.experiments.tables import TEN
 from sdsdemo.mini.models import clip
 from sdsdemo.mini.models.from_folder import RelocatedWorkbench, WithFurtherBases
 from sdsdemo.models import cards

@@ -24,7 +24,6 @@ from sdsdemo.mini.experiments.declared import (
     GATES,
     PREFERENCE_CONTROLS,
     RETURN,
-    TEN,
     TEN_BASES,
     TEN_CONTRASTS,
     WISE_FT_CONTRASTS,
@@ -35,7 +34,7 @@ from sdsdemo.mini.experiments.seed_noise import seed_noise
 from sdsdemo.mini.experiments.skills import reported_set, unseen
 from sdsdemo.mini.experiments.study import BASES, differences, lines_alike, right_of
 from sdsdemo.mini.experiments.study_store import read_rows
-from sdsdemo.mini.experiments.tables import made_words, shared_words, study_markdown
+from sdsdemo.mini.experiments.tables import TEN, made_words, shared_words, study_markdown
 from sdsdemo.mini.experiments.ten_bases import over_ten_bases
 from sdsdemo.mini.experiments.verdict import verdict
 from sdsdemo.mini.experiments.verify import EXPERIMENT

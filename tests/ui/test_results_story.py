@@ -17,8 +17,7 @@ from sdsdemo.core.number_format import points_words
 from sdsdemo.evaluation import figures
 from sdsdemo.evaluation.model_marks import marks_of
 from sdsdemo.mini.experiments import verdict
-from sdsdemo.mini.experiments.declared import TEN
-from sdsdemo.mini.experiments.tables import plain_name
+from sdsdemo.mini.experiments.tables import TEN, plain_name
 from sdsdemo.settings import ASSETS, Settings
 from sdsdemo.ui import results_figures, results_matrix, results_story
 from sdsdemo.ui.address import Query

@@ -17,6 +17,7 @@ from sdsdemo.mini.experiments.preference_sources import (
     SOURCES,
 )
 from sdsdemo.mini.experiments.study import BASES, BENCHMARK, Study
+from sdsdemo.mini.experiments.tables import TEN
 from sdsdemo.mini.models.clip import FURTHER
 
 CONTROL = Study(
@@ -236,8 +237,6 @@ TEN_CONTRASTS = (
 GATES = {"both": ("labels", "clip"), "image": ("labels, image tower alone", "clip, image tower alone")}
 """Towers -> the contrast that must gain LEAST_GAIN on a base before L_SDS is judged there; that reaches the image tower
 alone."""
-TEN = "ten-bases"
-"""Stored name of `TEN_BASES`: `bases` is the file of the bases' own lines."""
 STUDY_ALIASES = {
     "bases": TEN,
     "preference-controls": "dealt",

@@ -18,7 +18,6 @@ from sdsdemo.evaluation.limits import LESSON
 from sdsdemo.evaluation.report import read_result
 from sdsdemo.evaluation.summary import tag_rows
 from sdsdemo.mini.experiments.ablations import KINDS, SHORT
-from sdsdemo.mini.experiments.declared import TEN
 from sdsdemo.mini.experiments.in_short import found_in_short, strongest_limits
 from sdsdemo.mini.experiments.lesson import FILE as LESSON_FILE
 from sdsdemo.mini.experiments.lesson_words import lesson_markdown
@@ -28,6 +27,7 @@ from sdsdemo.mini.experiments.shapes import Costs, Findings, MapFindings, NoiseF
 from sdsdemo.mini.experiments.study import BENCHMARK, right_of
 from sdsdemo.mini.experiments.study_store import read_rows
 from sdsdemo.mini.experiments.tables import (
+    TEN,
     TITLES,
     as_markdown,
     bases_grid,

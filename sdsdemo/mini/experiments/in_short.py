@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from sdsdemo.core.number_format import points_words
-from sdsdemo.evaluation.limits import bases_in_general, lesson_words
-from sdsdemo.mini.experiments.declared import TEN
-from sdsdemo.mini.experiments.tables import counted
+from sdsdemo.evaluation.limits import LESSON, WITHOUT_LABELS, bases_in_general
+from sdsdemo.mini.experiments.tables import TEN, counted
 from sdsdemo.mini.experiments.verdict import VERBS, effects, is_whole, main_effects, side
 
 WISE_FT = "preference, every parameter, WiSE-FT", "clip, every parameter, WiSE-FT"
@@ -41,8 +40,8 @@ def strongest_limits(experiment: Mapping[str, Any]) -> list[str]:
     """What stands between these figures and a claim about CLIP; empty before the confirmation."""
     if not main_effects(experiment):
         return []
-    lesson = lesson_words(("mini-clip", "mini-diffusion"))
-    return [WORLD, f"**A taught teacher.** {lesson}", f"**Few bases.** {bases_in_general(experiment)}"]
+    taught = f"**A taught teacher.** {LESSON} {WITHOUT_LABELS}"
+    return [WORLD, taught, f"**Few bases.** {bases_in_general(experiment)}"]
 
 
 def _wise_ft_words(effect: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:

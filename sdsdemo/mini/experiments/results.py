@@ -17,11 +17,12 @@ from sdsdemo.core.bootstrap import Effect, holm, nested_effect
 from sdsdemo.core.intervals import proportion
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.finetuning.before_after import MEANT_FOR, NON_INFERIORITY_MARGIN, withheld_rows
-from sdsdemo.mini.experiments.declared import BESIDE, CONTROLS, DECLARED, LEAST_GAIN, SCREENED, STUDIES, TEN
+from sdsdemo.mini.experiments.declared import BESIDE, CONTROLS, DECLARED, LEAST_GAIN, SCREENED, STUDIES
 from sdsdemo.mini.experiments.interval_coverage import coverage_findings
 from sdsdemo.mini.experiments.seed_noise import seed_noise
 from sdsdemo.mini.experiments.skills import SKILLS, reported_set, unseen
 from sdsdemo.mini.experiments.study import Rows, Study, complete, differences, right_of
+from sdsdemo.mini.experiments.tables import TEN
 from sdsdemo.mini.experiments.ten_bases import over_ten_bases, with_lines_beside
 from sdsdemo.types import Example
 

@@ -12,6 +12,8 @@ from typing import Any
 from sdsdemo.core.number_format import points_words, share_words, signed
 
 Grid = Sequence[Sequence[str]]
+TEN = "ten-bases"
+"""Stored name of the study of ten bases: `bases` is the file of the bases' own lines."""
 
 TITLES = {
     "control": "Positive control: trained on which caption is true",

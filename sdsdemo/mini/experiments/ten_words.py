@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sdsdemo.core.number_format import points_words, signed
-from sdsdemo.mini.experiments.declared import TEN
-from sdsdemo.mini.experiments.tables import SKILLS, as_markdown, cell_name, counted, shared_words
+from sdsdemo.mini.experiments.tables import SKILLS, TEN, as_markdown, cell_name, counted, shared_words
 
 Grid = list[list[str]]
 GROUPS = {"both": "passing, both towers", "image": "passing, image tower too", "new": "new"}

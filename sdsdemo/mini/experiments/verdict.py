@@ -7,8 +7,7 @@ from typing import Any
 
 from sdsdemo.core.number_format import points_words, share_words
 from sdsdemo.evaluation.limits import limits
-from sdsdemo.mini.experiments.declared import TEN
-from sdsdemo.mini.experiments.tables import SKILLS, counted
+from sdsdemo.mini.experiments.tables import SKILLS, TEN, counted
 
 
 def verdict(experiment: Mapping[str, Any]) -> list[str]:
