@@ -25,8 +25,8 @@ def add_mini(verbs: Verbs) -> None:
     draw.add_argument("--sheets", action="store_true", help="draw only contact sheets, to check by eye")
     train = verb(
         deeds, "train",
-        f"train the Mini models; all together take about {TRAIN_MINUTES} minutes on two cores, and longer since one "
-        "more CLIP is among them",
+        f"train the Mini models; all together take about {TRAIN_MINUTES} minutes on two cores, and some more with "
+        "mini-clip-lesson",
         "mini train all", _mini_train,
     )  # fmt: skip
     train.add_argument("parts", nargs="+", metavar="PART", help="all, or the names of Mini models")

@@ -1,6 +1,6 @@
 """Checks during scoring which examples of a benchmark can be opened, and why others cannot. Scores nothing.
 
-A picture is opened before its example is passed on, and cached until it is used, so that none is decoded twice.
+A picture is opened before its example is passed on, and cached until it is used, while there is room.
 """
 
 from __future__ import annotations
@@ -45,13 +45,15 @@ class Opening:
                 yield replace(example, images=tuple(map(self._at_hand, example.images)))
 
     def _open_ahead(self, example: Example, met: set[str]) -> None:
-        """Opens each picture once a pass, so that no model's seconds hold reading pictures, be it first or a later one.
+        """Opens each picture once a pass, so that no model's seconds hold reading it, be it first or a later one.
 
+        Where pictures are so large that the next ones would crowd out those that wait, models read them themselves.
         met: the pictures of this pass so far. One that cannot be opened any more is left to the model to meet.
         """
         for picture in example.images:
             name = _name(picture)
-            if name not in met and name not in self._open:
+            width, height = self.sizes[name]
+            if name not in met and name not in self._open and self._kept_pixels + width * height <= KEPT_PIXELS:
                 self._try(name, picture)
             met.add(name)
 
@@ -83,9 +85,13 @@ class Opening:
         self._sound.add(name)
         self.sizes[name] = image.size
         self._open[name] = image
-        while sum(kept.width * kept.height for kept in self._open.values()) > KEPT_PIXELS:
+        while self._kept_pixels > KEPT_PIXELS:
             self._open.popitem(last=False)
         return ""
+
+    @property
+    def _kept_pixels(self) -> int:
+        return sum(kept.width * kept.height for kept in self._open.values())
 
     def _at_hand(self, picture: Picture) -> Picture:
         return replace(picture, open=partial(self._take, _name(picture), picture))

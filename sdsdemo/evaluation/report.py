@@ -12,7 +12,17 @@ from typing_extensions import TypedDict
 from sdsdemo.data.benchmarks import differs
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.freshness import current
-from sdsdemo.evaluation.result_schema import Pair, Result, Settings, Share, Shares, TextOnly
+from sdsdemo.evaluation.result_schema import (
+    Apart,
+    Average,
+    Pair,
+    Result,
+    Settings,
+    Share,
+    Shares,
+    Skipped,
+    TextOnly,
+)
 from sdsdemo.evaluation.store import BLIND, TEXT_ONLY, StoredRun, fits, read_run
 from sdsdemo.evaluation.summary import Scored, summarise
 from sdsdemo.evaluation.tables import as_csv, warnings
@@ -32,6 +42,9 @@ class _Entry(TypedDict):
     modes: NotRequired[dict[str, int]]
     losses: NotRequired[dict[str, dict[str, Shares]]]
     text_only: NotRequired[TextOnly]
+    apart: NotRequired[Apart]
+    below_chance: NotRequired[list[str]]
+    official: NotRequired[dict[str, Average]]
 
 
 class _Stored(TypedDict):
@@ -44,6 +57,9 @@ class _Stored(TypedDict):
     chance: dict[str, float]
     models: dict[str, _Entry]
     paired: list[Pair]
+    differs: NotRequired[list[str]]
+    skipped: NotRequired[list[Skipped]]
+    notes: NotRequired[list[str]]
 
 
 def read_result(path: Path) -> Result:
@@ -71,6 +87,8 @@ def _check_shares(result: Result) -> None:
                 share = shaped(shares.get(metric), Share)
                 if not 0 <= share["low"] <= share["value"] <= share["high"] <= 1:
                     raise ValueError(f"{name}, {metric}: a share must lie from 0 to 1, within its interval")
+        if not {*entry.get("below_chance", ())} <= {*metrics}:
+            raise ValueError(f"{name} is below chance by a metric that it does not have")
         if {kind: set(found) for kind, found in entry["by_tag"].items()} != tags:
             raise ValueError(f"{name} has different tags from the first model")
 

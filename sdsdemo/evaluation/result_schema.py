@@ -68,6 +68,28 @@ class TextOnly(TypedDict):
     """`n`, and of these how many are `not_finite` and `ties`."""
 
 
+class Apart(TypedDict):
+    """What is counted apart for one model: how many of `n` examples."""
+
+    n: int
+    not_finite: int
+    ties: dict[str, int]
+    """By metric."""
+    truncated: int
+    equal_captions: int
+    unknown_words: int
+
+
+class Average(TypedDict):
+    """An average as a set's authors report it: over as many groups of so many, in units such as "tags"."""
+
+    value: float | None
+    rule: str
+    groups: int
+    of: int
+    unit: str
+
+
 Entry = dict[str, Any]
 """One model: a share by metric, beside `apart`, `below_chance`, `by_tag` and what else `summary` finds."""
 

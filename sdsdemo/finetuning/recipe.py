@@ -100,7 +100,7 @@ class Recipe:
 
     objective: Name = setting("sds", "What is minimised: " + ", ".join(NAMES) + ".", heading="the objective")
     lam: float = setting(1.0, "Lambda, the weight of the second term.")
-    shuffled: bool = setting(False, "Control of sds: its captions and latents are those of other images.")
+    shuffled: bool = setting(False, "Control of sds: the captions and true latents it reads are those of other images.")
     permuted: bool = setting(False, "Control of preference: the teacher's preferences are shuffled across pairs.")
     unordered: bool = setting(False, "Control of preference: as --permuted, and with a random sign.")
     negative_weight: float = setting(1.0, "For negatives: as how many captions each swap counts.")

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sdsdemo.evaluation.limits import bases_words
+from sdsdemo.evaluation.limits import TAUGHT_CLIP, bases_in_general, bases_words
 from sdsdemo.evaluation.report import read_result
 from sdsdemo.evaluation.result_schema import Result
 from sdsdemo.mini.experiments import tables as study_tables
@@ -92,7 +92,7 @@ def effects_part(assets: Path) -> str:
         claim=claim,
         made=_made(found) if claim else "",
         figure=effects_html(_contrasts(found), claim, study_tables.plain_name) if claim else "",
-        after=[one for one in (study_verdict.labels_claim(found), bases_words(found)) if one] if claim else [],
+        after=[one for one in (study_verdict.labels_claim(found), _populations(found)) if one] if claim else [],
         numbers=numbers,
     )
 
@@ -108,6 +108,7 @@ def cost_part(assets: Path) -> str:
         claim=claim,
         n=result["n"] if result else 0,
         figure=cost_html(result, claim) if result and claim else "",
+        after=TAUGHT_CLIP if claim and "mini-clip-lesson" in claim else "",
         training=costs,
     )
 
@@ -119,6 +120,13 @@ def _contrasts(found: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
         for name, title in PANELS.items()
         if name != TEN or study_verdict.is_whole(found.get(TEN, {}))
     }
+
+
+def _populations(found: Mapping[str, Any]) -> str:
+    """Which bases the intervals are about."""
+    if not study_verdict.is_whole(found.get(TEN, {})):
+        return bases_words(found)
+    return f"{bases_in_general(found)} The other studies' intervals are about their own bases only."
 
 
 def _made(found: Mapping[str, Any]) -> str:

@@ -23,6 +23,7 @@ from sdsdemo.evaluation.run import evaluate
 from sdsdemo.evaluation.store import read_run
 from sdsdemo.evaluation.tables import as_table
 from sdsdemo.models import cards
+from sdsdemo.models.images import FRAMES
 from sdsdemo.settings import budget
 from sdsdemo.types import Example, Picture
 from tests.evaluation.test_store import Shelf
@@ -162,7 +163,14 @@ def test_a_picture_is_decoded_once_and_a_shared_one_too() -> None:
 def test_no_model_waits_for_a_picture_be_it_first_or_a_later_one() -> None:
     """Its seconds would hold reading the picture, and only the first one's would not."""
     opened: list[str] = []
-    picture = Picture(name="p", open=lambda: opened.append("p") or Image.new("RGB", (9, 9)), key="p")
+
+    def animated() -> Image.Image:
+        opened.append("p")
+        image = Image.new("RGB", (9, 9))
+        image.info[FRAMES] = 2
+        return image
+
+    picture = Picture(name="p", open=animated, key="p")
     examples = [Example(id=str(n), images=(picture,), captions=("a", "b"), tags={}) for n in range(3)]
     opening = Opening(3)
     for number in range(1, 4):
@@ -171,7 +179,24 @@ def test_no_model_waits_for_a_picture_be_it_first_or_a_later_one() -> None:
             if example.id == "0":
                 example.images[0].open()
         assert len(opened) == number
-    assert opening.animated == 0
+    assert opening.animated == 1, "one picture, however often it is opened"
+
+
+def test_large_pictures_are_never_opened_ahead_to_be_dropped_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdsdemo.data.opening.KEPT_PIXELS", 1000)
+    opened: list[int] = []
+    pictures = [
+        Picture(name=str(n), open=lambda n=n: opened.append(n) or Image.new("L", (20, 20), n), key=str(n))
+        for n in range(9)
+    ]
+    examples = [Example(id=p.name, images=(p,), captions=("a", "b"), tags={}) for p in pictures]
+    opening = Opening(9)
+    for example in opening.usable(examples):
+        example.images[0].open()
+    del opened[:]
+    later = list(opening.usable(examples))
+    assert [example.images[0].open().getpixel((0, 0)) for example in later] == list(range(9))
+    assert sorted(opened) == list(range(9)), "each once"
 
 
 @pytest.mark.parametrize("error", [SyntaxError("broken PNG"), ValueError, struct.error, EOFError, IndexError])

@@ -97,15 +97,28 @@ def test_everything_from_scratch_is_timed_by_its_parts(monkeypatch: pytest.Monke
     found = total_timing.hours(costs, 2, lambda line: None)
     assert shared == [2]
     assert found["studies"] == pytest.approx(study_timing.study_seconds(times, PAIRS, 2) / 3600, abs=0.01)
-    assert found["whole"] == pytest.approx(found["models"] + found["variants"] + found["studies"], abs=0.02)
-    assert 0.05 < found["variants"] < found["models"]
+    assert found["whole"] == pytest.approx(
+        sum(found[part] for part in ("models", "variants", "lesson", "studies")), abs=0.02
+    )
+    assert min(found.values()) > 0.05
     slower = replace(times, evaluation={True: 3600.0, False: 0.0}, asking=1.0)
     monkeypatch.setattr(study_timing, "measured", lambda processes: slower)
-    teachers = 4 * study_timing.scoring_seconds(slower, budget(), 400) / 3600
+    each = study_timing.scoring_seconds(slower, budget(), 400) / 3600
     monkeypatch.setattr(total_timing, "_seconds", lambda work: ((name, 0.0) for name in COURSES))
-    assert total_timing.hours(costs, 2, lambda line: None)["variants"] == pytest.approx(3 + teachers, abs=0.01)
+    unscored = total_timing.hours(costs, 2, lambda line: None)
+    assert unscored["variants"] == pytest.approx(3 + 4 * each, abs=0.01)
+    assert unscored["lesson"] == pytest.approx(4 * each, abs=0.01)
+    second = {name: float(2**k) for k, name in enumerate(COURSES)}
+    monkeypatch.setattr(total_timing, "_seconds", lambda work: iter(second.items()))
+    trained = total_timing.hours(costs, 2, lambda line: None)["lesson"] - unscored["lesson"]
+    clips = 1500 * (second["clip of the 2 x 2"] + second["taught clip of the 2 x 2"]) + 500 * second["clip's prompts"]
+    assert 3600 * trained == pytest.approx(3 * clips + 2 * 1500 * (second["both"] + second["denoiser"]), rel=1e-3)
     said = study_verdict.whole_words({"machine": "this one", "whole": found})
     assert f"takes about {found['whole']:.1f} hours (this one)" in said
+    assert "of the lesson" in said
+    assert study_verdict.UNTIMED not in said
+    del found["lesson"]
+    assert study_verdict.UNTIMED in study_verdict.whole_words({"machine": "this one", "whole": found})
     assert study_verdict.whole_words({}) == ""
 
 

@@ -45,6 +45,9 @@ def test_an_answer_to_captions_edited_meanwhile_stays_marked_as_old(visit, serve
 
 def test_a_full_line_is_said_with_its_wait_and_only_to_those_who_ask(visit, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(FairQueue, "_refusal", lambda *_: FULL.format(wait="2 minutes"))
+    browsing = visit("?tab=browse&run=mini").page
+    browsing.wait_for_timeout(2_000)
+    assert browsing.get_by_text("send it again").count() == 0
     page = visit().page
     page.wait_for_timeout(2_000)
     assert page.get_by_text("send it again").count() == 0

@@ -114,11 +114,13 @@ def test_the_page_says_that_three_bases_are_few(study: dict[str, Any], tmp_path:
     assert f"about these {len(study['confirm']['bases'])} bases only" in html.partition("<details")[0]
 
 
-def test_ten_bases_take_over_claim_and_figure_once_all_are_done(study: dict[str, Any], tmp_path: Path) -> None:
+def test_ten_bases_take_over_claim_and_figure_once_all_are_done(
+    study: dict[str, Any], result: dict[str, Any], tmp_path: Path
+) -> None:
     begun, done = over(lines()[:-1]), over(lines())
     assert verdict.claim(study | {TEN: begun}).startswith("On these 3 bases the paper's L_SDS")
     claim = verdict.claim(study | {TEN: done})
-    assert claim.startswith("By 10 bases, for bases in general, the paper's L_SDS does not measurably change")
+    assert claim.startswith("Over 10 bases, with intervals for bases in general, the paper's L_SDS does not")
     assert f"prefers raises it ({points_words(contrast({TEN: done}, 'preference', 'clip'))})" in claim
     shown = []
     for found in (begun, done):
@@ -130,6 +132,9 @@ def test_ten_bases_take_over_claim_and_figure_once_all_are_done(study: dict[str,
     title = results_story.PANELS[TEN]
     assert (title in figure_begun, title in figure_done) == (False, True)
     assert "10 bases, 2 seeds" in figure_done
+    few = f"about these {len(study['confirm']['bases'])} bases only"
+    assert (few in figure_begun, few in figure_done) == (True, False)
+    assert verdict.headline(study | {TEN: done}, result).count("for bases in general") == 1
     assert all("bases in general (t, 9 df)" in html and "In progress" in shown[0] for html in shown)
 
 

@@ -169,9 +169,12 @@ def filled(text: str, parts: Mapping[str, str]) -> str:
 
 
 PANELS = {
-    "CLIPs: L_CLIP": {name: name for name in clip.BASES},
+    "CLIPs: L_CLIP": {name: name for name in clip.BASES} | {"mini-clip-lesson-pictures": "mini-clip-lesson"},
     "teacher's autoencoder: loss": {"mini-diffusion-short-autoencoder": "autoencoder"},
-    "teacher's text encoder: loss": {"mini-diffusion-short-prompts": "text encoder"},
+    "the lesson: loss": {
+        "mini-diffusion-short-prompts": "teacher's text encoder",
+        "mini-clip-lesson-prompts": "mini-clip-lesson",
+    },
     "teacher's UNet: loss": {
         "mini-diffusion-short-denoiser": "stage 1",
         "mini-diffusion-short-denoiser-2": "stage 2",

@@ -15,7 +15,7 @@ from sdsdemo.mini.experiments.verdict import VERBS, effects, is_whole, main_effe
 
 WISE_FT = "preference, every parameter, WiSE-FT", "clip, every parameter, WiSE-FT"
 WORLD = (
-    "**A drawn world.** Some sixty words, a dozen shapes, networks of less than a million parameters. It shows what "
+    "**A drawn world.** Some sixty words, a dozen shapes, networks of 0.7 to 2.5 million parameters. It shows what "
     "the method does where every cause can be inspected, and predicts nothing about a real CLIP."
 )
 

@@ -35,7 +35,7 @@ HOUR = 3600.0
 
 
 def hours(costs: Mapping[str, Any], processes: int, note: Callable[[str], None]) -> dict[str, float]:
-    """Hours for `models`, `variants` and `studies`, and for the `whole`.
+    """Hours for `models`, `variants`, the 2 x 2 of the `lesson` and `studies`, and for the `whole`.
 
     costs: from `costs.measured`; the shipped students are runs of its cells. processes: how many share the studies.
     """
@@ -63,20 +63,22 @@ def hours(costs: Mapping[str, Any], processes: int, note: Callable[[str], None])
     )
     pictured = sum(variant.pictures for variant in ablations.TEACHERS.values())
     others += pictured * caption_pictures.STAGE.training.steps * second["captions"]
-    others += _lesson_seconds(second)
-    others += len(taught) * study_timing.scoring_seconds(times, budget(), len(read_benchmark(BENCHMARK)))
+    scoring = study_timing.scoring_seconds(times, budget(), len(read_benchmark(BENCHMARK)))
+    others += len(taught) * scoring
     others += len(clips.SWEEP) * times.evaluation[True]
     studied = study_timing.study_seconds(times, costs["cheaper"]["pairs"], processes)
-    found = {"models": models, "variants": others, "studies": studied, "whole": models + others + studied}
+    found = {"models": models, "variants": others, "lesson": _lesson_seconds(second, scoring), "studies": studied}
+    found["whole"] = sum(found.values())
     return {name: round(seconds / HOUR, 2) for name, seconds in found.items()}
 
 
-def _lesson_seconds(second: Mapping[str, float]) -> float:
-    """The models of the 2 x 2 of the lesson that are no ablated teachers. Their scoring is left out."""
+def _lesson_seconds(second: Mapping[str, float], scoring: float) -> float:
+    """The models of the 2 x 2 of the lesson that are not ablated teachers. scoring: seconds to score a denoiser."""
     seeds, steps = len(lesson.SEEDS), ablations.TRAINING.steps
-    clip_seconds = seeds * steps * (second["clip of the 2 x 2"] + second["taught clip of the 2 x 2"])
-    taught_seconds = seeds * text_encoder.TRAINING.steps * second["clip's prompts"]
-    return clip_seconds + taught_seconds + (seeds - 1) * steps * (second["both"] + second["denoiser"])
+    clips_each = steps * (second["clip of the 2 x 2"] + second["taught clip of the 2 x 2"])
+    clips_each += text_encoder.TRAINING.steps * second["clip's prompts"]
+    denoisers_each = steps * (second["both"] + second["denoiser"]) + 2 * scoring
+    return seeds * clips_each + (seeds - 1) * denoisers_each
 
 
 def _seconds(work: Path) -> Iterator[tuple[str, float]]:

@@ -75,7 +75,7 @@ def claim(experiment: Mapping[str, Any]) -> str:
     term, preference = found["sds", "clip"], found["preference", "clip"]
     link = "and" if side(term) == side(preference) else "but"
     few = f"On these {counted(len(experiment['confirm']['bases']), 'base')}"
-    many = f"By {counted(len(ten.get('bases', ())), 'base')}, for bases in general,"
+    many = f"Over {counted(len(ten.get('bases', ())), 'base')}, with intervals for bases in general,"
     return (
         f"{many if is_whole(ten) else few} the paper's L_SDS {VERBS[side(term)]} CLIP's text score "
         f"({points_words(term)} points), {link} training on which caption the diffusion model prefers "
@@ -112,15 +112,18 @@ def headline(experiment: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
     half = {row["control"]: row for row in experiment.get("mislabelled", {}).get("contrasts", [])}
     if not found or not half:
         return ""
-    models = measured["models"]
+    models, ten, few, many = measured["models"], experiment.get(TEN, {}), "", ""
+    if is_whole(ten):
+        many = f" (both over {counted(len(ten['bases']), 'base')}, for bases in general)"
+        few = f" ({counted(len(experiment['mislabelled']['bases']), 'base')}, for these alone)"
     clip, diffusion = (share_words(models[name]["text"]) for name in ("mini-clip", "mini-diffusion"))
     return (
         f"On {measured['n']} pairs of combinations that no model was trained on, `mini-clip` has a text score of "
         f"{clip} % and the diffusion model's denoising loss one of {diffusion} % (chance 25). The paper's term L_SDS "
         f"changes the text score of a fine-tuned CLIP by {points_words(found['sds', 'clip'])} points relative to "
         f"fine-tuning without it. Training CLIP on which of two captions the diffusion model prefers changes it by "
-        f"{points_words(found['preference', 'clip'])} points: no more than true labels do, but still by "
-        f"{points_words(half['clip, half mislabelled'])} when half of the labels are wrong."
+        f"{points_words(found['preference', 'clip'])} points{many}: no more than true labels do, but still by "
+        f"{points_words(half['clip, half mislabelled'])} when half of the labels are wrong{few}."
     )
 
 
@@ -208,18 +211,23 @@ def costs_words(costs: Mapping[str, Any]) -> str:
     ).rstrip()
 
 
+UNTIMED = "Timed before `mini-clip-lesson`, the 2 x 2 of the lesson and the studies that have not been run were added."
+
+
 def whole_words(costs: Mapping[str, Any]) -> str:
     """How long everything takes from scratch; empty if not timed."""
     if "whole" not in costs:
         return ""
     hours = costs["whole"]
-    return (
+    lesson = f"{hours['lesson']:.1f} for the 2 x 2 of the lesson, " if "lesson" in hours else ""
+    said = (
         f"Everything from scratch takes about {hours['whole']:.1f} hours ({costs['machine']}): {hours['models']:.1f} "
-        f"for the models, {hours['variants']:.1f} for the CLIP variants, ablated teachers and the 2 x 2 of the lesson, "
+        f"for the models, {hours['variants']:.1f} for the CLIP variants and ablated teachers, {lesson}"
         f"{hours['studies']:.1f} for the studies, in parallel processes of one core each. This is extrapolated from "
         f"timed steps, not measured end to end; steps of the studies were timed in the same number of concurrent "
         f"processes."
     )
+    return said if lesson else f"{said} {UNTIMED}"
 
 
 def _operations_words(costs: Mapping[str, Any]) -> str:
