@@ -39,6 +39,7 @@ class Opening:
     def usable(self, examples: Iterable[Example]) -> Iterator[Example]:
         """The examples that can be opened, in order, and their pictures opened. Raises `UserError` if most cannot."""
         met: set[str] = set()
+        self._open.clear()
         for example in examples:
             if self.can_open(example):
                 self._open_ahead(example, met)

@@ -76,7 +76,7 @@ class PairBatches:
     def rows(self, step: int, rows: slice) -> Batch:
         """These rows of a step. Raises `UserError` if too many images are unreadable."""
         pairs = self._pairs(step)
-        own, device = pairs[rows], self._base.device
+        own, taught, device = pairs[rows], self._taught_about(pairs, rows, step), self._base.device
         captions = [pair.caption for pair in own]
         twins = self._twins(pairs, rows) if self._recipe.objective in WITH_TWINS else None
         image_RD = self._features([_image_key(pair) for pair in own])
@@ -88,8 +88,8 @@ class PairBatches:
             text_RD=text_RD,
             twin_token_RL=self._tokens(twins) if twins is not None and twin_RD is None else None,
             twin_RD=twin_RD,
-            **self._conditions(self._taught_about(pairs, rows, step)),
-            latent_R=self.latents(self._taught_about(pairs, rows, step)) if self._recipe.needs_latents else None,
+            **self._conditions(taught),
+            latent_R=self.latents(taught) if self._recipe.needs_latents else None,
             preference_R=self._preferences(own).to(device),
             **self._equal(pairs),
         )

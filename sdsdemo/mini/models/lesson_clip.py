@@ -7,8 +7,8 @@
 With the lesson, embeddings and first blocks are taught from text alone, with the teachers' loss, sentences and steps;
 then they are frozen, as the teachers' encoder is. The image tower is that of `mini-clip`. It is an open_clip folder.
 
-`mini-clip-lesson` takes the lesson, then meets the pictures, captions and batches of `mini-clip-clean`: beside the
-diffusion teachers it shows what is left of their lead over CLIP when the lesson is on both sides.
+`mini-clip-lesson` takes the lesson, then meets the pictures, captions and batches of `mini-clip-clean`: a CLIP with the
+lesson of the diffusion teachers, to stand beside them.
 """
 
 from __future__ import annotations
