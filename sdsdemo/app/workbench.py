@@ -5,11 +5,12 @@ Owns the loaded models and their locks. Handles no tensor; knows neither page no
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
-from threading import Lock
+from threading import Lock, Thread
 
 import numpy as np
 from PIL.Image import Image
@@ -26,6 +27,8 @@ from sdsdemo.models.memory import memory_in_words
 from sdsdemo.runtime import zerogpu
 from sdsdemo.settings import LIMITS, Settings
 from sdsdemo.types import Answer, Availability, Budget, Card, Scorer
+
+log = logging.getLogger(__name__)
 
 NO_SPECS = "A model without a card can be used only on your own machine. Known models: {names}."
 
@@ -52,6 +55,8 @@ class Workbench:
         """Guards the two dicts; never held for long."""
         self._locks: defaultdict[str, Lock] = defaultdict(Lock)
         """One per model, so that it loads once and answers one request at a time (tokenizers are not thread-safe)."""
+        self._loading_ahead = Lock()
+        """Held while models are loaded before anyone asks them."""
         self._kept = KeptAnswers(self._loaded_already)
 
     def cards(self) -> list[Card]:
@@ -117,6 +122,24 @@ class Workbench:
         card = self.card(name_or_spec)
         with self._lock_of(card):
             return self._load(card)
+
+    def load_ahead(self, names: Sequence[str]) -> None:
+        """Begin to load the Mini models among these, for a visitor who is about to ask them. Returns at once.
+
+        The first model to load brings in torch and the libraries on top of it, which takes most of the time.
+        """
+        if self._loading_ahead.acquire(blocking=False):
+            Thread(target=self._load_each, args=(tuple(names),), name="loads ahead", daemon=True).start()
+
+    def _load_each(self, names: Sequence[str]) -> None:
+        """Load the Mini models among these; call with `_loading_ahead` held. What cannot load says so when asked."""
+        for name in names:
+            try:
+                if not self.is_loaded(name) and self.card(name).mini:
+                    self.scorer(name)
+            except Exception:
+                log.debug("could not load %s ahead", name, exc_info=True)
+        self._loading_ahead.release()
 
     @contextmanager
     def held(self, card: Card) -> Iterator[Scorer]:

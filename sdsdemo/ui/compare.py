@@ -249,11 +249,17 @@ class CompareTab:
         return self.address_of.open(query, len(self.models))
 
     def _follow(self, filled: dict[Component, Any]) -> list[str]:
-        """The form's part of the page's URL, what is true of its scene, and other captions to try."""
+        """The form's part of the page's URL, what is true of its scene, and other captions to try.
+
+        A question of the visitor's own is about to be asked, so its models begin to load.
+        """
         form = self._form(filled)
-        example, captions = self.address_of.example_at(form.image), [str(text or "") for text in form.captions]
-        is_quick = compare_models.are_mini(self.workbench, [str(name) for name in form.models if name])
-        return [self.address_of.html(form), *self.scene.say(example, captions, is_quick)]
+        example = self.address_of.example_at(form.image)
+        models = [str(name) for name in form.models if name]
+        is_quick = compare_models.are_mini(self.workbench, models)
+        if not form.asks_about(example):
+            self.workbench.load_ahead(models)
+        return [self.address_of.html(form), *self.scene.say(example, form.texts, is_quick)]
 
     def _score(
         self, filled: dict[Component, Any], request: gr.Request, progress: gr.Progress = PROGRESS

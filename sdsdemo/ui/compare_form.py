@@ -45,6 +45,15 @@ class Form:
     asks: bool = True
     """Whether a URL asks for an answer at once."""
 
+    @property
+    def texts(self) -> list[str]:
+        """The captions as texts."""
+        return ["" if text is None else str(text) for text in self.captions]
+
+    def asks_about(self, example: ShownExample | None) -> bool:
+        """Whether the captions are those of this example."""
+        return example is not None and tuple(self.texts) == tuple(example.captions)
+
     def budget(self) -> Budget:
         """The settings, checked. Raises `UserError`."""
         if not isinstance(self.adaptive, bool):
@@ -65,12 +74,11 @@ def query_of(form: Form, example: ShownExample | None, usual_models: Sequence[st
     It names a picture only if that is one of our examples; a visitor's own picture is never part of a URL. An example's
     own captions are left out too.
     """
-    captions = ["" if text is None else str(text) for text in form.captions]
-    is_own = example is not None and tuple(captions) == tuple(example.captions)
+    captions = form.texts
     models = [str(name) for name in form.models if name]
     values = {
         **(example.query if example else {}),
-        **({} if is_own else dict(zip("ab", captions, strict=True))),
+        **({} if form.asks_about(example) else dict(zip("ab", captions, strict=True))),
         "models": "" if models == list(usual_models) else ",".join(models),
         **{name: getattr(form, name) for name in (*USUAL, "timestep_range")},
     }

@@ -249,3 +249,16 @@ def test_a_model_that_scores_in_its_own_thread_keeps_the_context() -> None:
     list(workbench.compare(PICTURE, CAPTIONS, ["mini-diffusion"], budget(), show=0.4, live=True))
     assert seen == ["here"]
     assert opener.opened == []
+
+
+def test_mini_models_load_ahead_once_and_no_other_ones_do() -> None:
+    workbench, opener = bench_of()
+    for card in (replace(fake_card("tiny"), mini=True), replace(fake_card("large"), mini=False)):
+        workbench.lend(card)
+    for _ in range(3):
+        workbench.load_ahead(["no-such-model", "large", "tiny"])
+    late = time.monotonic() + 10
+    while not workbench.is_loaded("tiny") and time.monotonic() < late:
+        time.sleep(0.01)
+    workbench.scorer("tiny")
+    assert opener.opened == ["tiny"]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
+import gradio as gr
 import pytest
+from PIL import Image
 
 from sdsdemo.errors import UserError
 from sdsdemo.types import Answer, Concern
 from sdsdemo.ui import compare_html, compare_logic, compare_models, drawn_answers
+from sdsdemo.ui.compare import CompareTab
 from tests.conftest import fake_workbench
 from tests.fakes import MINI_CARDS, FakeScorer, fake_card
 from tests.ui.compare_answers import MINI, answer_of
@@ -198,3 +203,23 @@ def test_page_and_api_read_the_same_text_and_say_so(form, examples):
     assert list(last.remarks) == found["notes"]
     assert any("Caption B is read as \u201cthe star's left\u201d" in line for line in last.remarks)
     assert "notes" not in compare_logic.score_dict(workbench, examples, form)
+
+
+def test_models_load_ahead_for_a_question_of_the_visitor_s_own(examples, tmp_path, monkeypatch):
+    workbench, ahead = fake_workbench(), []
+    monkeypatch.setattr(workbench, "load_ahead", ahead.append)
+    with gr.Blocks():
+        tab = CompareTab(workbench, examples, None, "")
+    own = tmp_path / "own.png"
+    Image.new("RGB", (40, 30), "red").save(own)
+    blank = {field: field.value for field in tab.inputs}
+
+    def follow(path: Path, captions: Sequence[str]) -> list[list[str]]:
+        ahead.clear()
+        tab._follow(blank | {tab.picture: str(path)} | dict(zip(tab.captions, captions, strict=True)))
+        return ahead
+
+    example = examples[0]
+    assert follow(example.path, example.captions) == []
+    assert follow(example.path, ("a red moon", "a blue moon")) == [list(MINI)]
+    assert follow(own, example.captions) == [list(MINI)]
