@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +18,23 @@ from sdsdemo.errors import UserError
 from sdsdemo.evaluation.summary import Scored, summarise
 from sdsdemo.types import Scores
 
-TAGS = {"small": "JJ", "dog": "NN", "couch": "NN", "red": "JJ"}
+TAGS = {"small": "JJ", "black": "JJ", "red": "JJ", "dog": "NN", "couch": "NN", "cat": "NNS", "mat": "NNP"}
 CAPTION = "A small dog sits on a very red couch."
+PLAIN = "a small dog sits on a very red couch"
 
 
 def tag(text: str) -> list[tuple[str, str]]:
-    return [(word, TAGS.get(word, "IN")) for word in text.split()]
+    return [(word, TAGS.get(word.lower(), "IN")) for word in re.findall(r"\w+|[^\w\s]", text)]
+
+
+def orders(caption: str, which: int) -> set[str]:
+    """Every order that a shuffle makes of a caption; spaces before it change the seed and nothing else."""
+    return {word_order.shuffled(" " * k + caption, tag)[which] for k in range(80)}
 
 
 def test_each_shuffle_moves_what_its_name_says() -> None:
-    words = word_order.plain_caption(CAPTION).split()
-    nouns, others, within, groups = (text.split() for text in word_order.shuffled(CAPTION, tag))
+    words = word_order.plain_caption(PLAIN).split()
+    nouns, others, within, groups = (text.split() for text in word_order.shuffled(PLAIN, tag))
     for text in (nouns, others, within, groups):
         assert sorted(text) == sorted(words)
         assert text != words
@@ -35,6 +42,36 @@ def test_each_shuffle_moves_what_its_name_says() -> None:
         assert (nouns if word not in TAGS else others)[k] == word
     assert [sorted(within[k : k + 3]) for k in range(0, 9, 3)] == [sorted(words[k : k + 3]) for k in range(0, 9, 3)]
     assert {tuple(groups[k : k + 3]) for k in range(0, 9, 3)} == {tuple(words[k : k + 3]) for k in range(0, 9, 3)}
+
+
+def test_nouns_move_among_nouns_and_adjectives_among_adjectives() -> None:
+    assert orders("a black cat on a red mat", 0) == {
+        "a red cat on a black mat",
+        "a black mat on a red cat",
+        "a red mat on a black cat",
+    }
+
+
+def test_marks_are_shuffled_as_words_and_then_removed() -> None:
+    found = orders("A dog on a couch.", 1)
+    assert "dog a a couch on" in found
+    assert all(sorted(text.split()) == ["a", "a", "couch", "dog", "on"] for text in found)
+    assert orders("A dog on, a couch.", 0) == {"a couch on , a dog"}
+
+
+def test_words_beyond_the_thirtieth_are_shuffled_along() -> None:
+    texts = [text.split() for text in orders(" ".join(f"w{k}" for k in range(40)), 3)]
+    assert {len(text) for text in texts} == {30}
+    assert any("w39" in text for text in texts)
+
+
+def test_a_trigram_counts_a_hyphenated_word_as_one() -> None:
+    assert all("close-up" in text.split() for text in orders("A close-up of a dog's nose", 3))
+    assert {"dog", "'s"} <= set(word_order.shuffled("A close-up of a dog's nose", tag)[2].split())
+
+
+def test_a_shuffle_that_can_change_nothing_is_the_plain_caption() -> None:
+    assert word_order.shuffled("Dog, very!", tag)[0] == word_order.plain_caption("Dog, very!") == "dog, very"
 
 
 def test_a_caption_always_gets_the_same_shuffles() -> None:
