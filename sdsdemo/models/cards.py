@@ -17,7 +17,7 @@ from typing import Any, Literal
 from sdsdemo.errors import UserError
 from sdsdemo.models import fingerprints, sources
 from sdsdemo.models.delta_header import read_header
-from sdsdemo.models.pipelines import INDEX, LAYOUTS, Layout, check_pipeline, is_whole_pipeline, native_pixels
+from sdsdemo.models.pipelines import INDEX, LAYOUTS, Layout, check_pipeline, is_whole_pipeline, pixels_of
 from sdsdemo.models.transformers_files import CONFIG, cached_folder, check_folder, check_question_folder, is_whole
 from sdsdemo.models.weights import has_clip_weights
 from sdsdemo.runtime import zerogpu
@@ -279,9 +279,7 @@ def _pixels(family: Family, folder: Path | None) -> int:
         index = _json(folder / INDEX)
         layout = LAYOUTS.get(str(index.get("_class_name")), Layout())
         denoiser, vae = (_json(folder / part / "config.json") for part in (layout.denoiser, "vae"))
-        size, blocks = denoiser.get("sample_size"), vae.get("block_out_channels", ())
-        known = isinstance(size, int) and isinstance(blocks, list) and 0 < len(blocks) < 10
-        return size * 2 ** (len(blocks) - 1) if known else native_pixels(layout, vae, index)
+        return pixels_of(layout, index, denoiser, vae)
     if family in PIXELS:
         file, *keys = PIXELS[family]
         value: Any = _json(folder / file) if folder is not None else {}

@@ -18,7 +18,7 @@ from typing import Any
 from sdsdemo.errors import UserError
 from sdsdemo.models import sources, transformers_files, weights
 from sdsdemo.models.delta_header import read_header
-from sdsdemo.models.pipelines import INDEX, layout_of, read_index
+from sdsdemo.models.pipelines import INDEX, Layout, layout_of, read_index, sample_size
 from sdsdemo.runtime.digests import SMALL, Digests, digest_of, digest_of_json
 from sdsdemo.runtime.files import from_json
 from sdsdemo.runtime.shapes import shaped
@@ -175,11 +175,20 @@ def _parts_of_pipeline(card: Card) -> Parts:
         parts[f"{_words(part)} weights"] = files[0] if len(files) == 1 else digest_of_json(files)
     for part in layout.with_weights:
         parts |= _of_file(f"{_words(part)} config", folder / part / "config.json")
+    parts |= _corrected_size(layout, folder / layout.denoiser / "config.json")
     parts |= _of_file("pipeline", folder / INDEX) | _of_file("domain", folder / KNOWS)
     for part in ("scheduler", *layout.tokenizers):
         parts |= _of_files(_words(part), folder / part)
     low, high = card.timestep_range
     return parts | {"timestep range": f"{low:g} to {high:g}"} | (_commit(index) if sources.is_repo(name) else {})
+
+
+def _corrected_size(layout: Layout, path: Path) -> Parts:
+    """The size of latents where it is another than the denoiser's config says: it depends on who wrote the config."""
+    told = _json(path)
+    config = told if isinstance(told, dict) else {}
+    side = sample_size(layout, config)
+    return {} if side == config.get("sample_size") else {"native size": str(side)}
 
 
 def _words(part: str) -> str:

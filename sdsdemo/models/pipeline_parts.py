@@ -18,6 +18,7 @@ from sdsdemo.models.pipelines import (
     layout_of,
     native_pixels,
     read_index,
+    sample_size,
 )
 from sdsdemo.models.weights import parameters_in
 
@@ -62,10 +63,14 @@ def load_parts(folder: Path, name: str, pick: Callable[[int], torch.dtype]) -> P
     dtype = pick(parameters_in(folder, layout.denoiser))
     dtypes = {"vae": torch.float32}  # in half precision some overflow
     loaded = {part: load_part(folder, part, index.get(part), name, dtypes.get(part, dtype)) for part in layout.parts}
+    denoiser = loaded[layout.denoiser]
+    side = sample_size(layout, denoiser.config)
+    if side != denoiser.config.get("sample_size"):
+        denoiser.register_to_config(sample_size=side)  # as the pipeline's own constructor does
     for part in (layout.denoiser, "vae"):
         loaded[part].to(memory_format=torch.channels_last)  # a sixth quicker on a CPU
     return Parts(
-        denoiser=loaded[layout.denoiser],
+        denoiser=denoiser,
         vae=loaded["vae"],
         text_encoders=tuple(loaded[part] for part in layout.text_encoders),
         tokenizers=tuple(loaded[part] for part in layout.tokenizers),

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from packaging.version import InvalidVersion, Version
+
 from sdsdemo.errors import UserError
 from sdsdemo.models.configs import CONFIG_OF, PipelineIndex, Scheduler, kind_of, read_config
 from sdsdemo.models.sources import WEIGHT_SUFFIXES
@@ -74,6 +76,8 @@ class Layout:
     """Native pixels a side of a family whose denoiser's config has no `sample_size`: used where its VAE's has none."""
     pixels_key: str = ""
     """What the index calls them in a family whose index has them, and no config."""
+    side_before_0_9: int = 0
+    """The least `sample_size` of a denoiser that diffusers before 0.9 wrote: scripts of that time said 32 for 64."""
 
     @property
     def tokenizers(self) -> tuple[str, ...]:
@@ -96,7 +100,7 @@ class Layout:
 
 
 LAYOUTS = {
-    "StableDiffusionPipeline": Layout(),
+    "StableDiffusionPipeline": Layout(side_before_0_9=64),
     "StableDiffusionXLPipeline": Layout(text_encoders=("text_encoder", "text_encoder_2")),
     "Flux2KleinPipeline": Layout(denoiser="transformer", flow=True, pixels=1024),
     "ZImagePipeline": Layout(denoiser="transformer", flow=True, pixels=1024),
@@ -147,6 +151,28 @@ def native_pixels(layout: Layout, vae: Mapping[str, Any], index: Mapping[str, An
     if layout.pixels_key:
         size = (index or {}).get(layout.pixels_key)
     return size if layout.pixels and isinstance(size, int) else layout.pixels
+
+
+def pixels_of(layout: Layout, index: Mapping[str, Any], denoiser: Mapping[str, Any], vae: Mapping[str, Any]) -> int:
+    """Native pixels a side by the configs of a pipeline; 0 where they do not tell."""
+    size, blocks = sample_size(layout, denoiser), vae.get("block_out_channels", ())
+    known = isinstance(size, int) and isinstance(blocks, list) and 0 < len(blocks) < 10
+    return size * 2 ** (len(blocks) - 1) if known else native_pixels(layout, vae, index)
+
+
+def sample_size(layout: Layout, denoiser: Mapping[str, Any]) -> Any:
+    """Elements a side of a latent, as the denoiser's config has them, or its pipeline corrects them; None for none."""
+    size = denoiser.get("sample_size")
+    is_small = isinstance(size, int) and size < layout.side_before_0_9
+    return layout.side_before_0_9 if is_small and _is_before_0_9(denoiser.get("_diffusers_version")) else size
+
+
+def _is_before_0_9(version: Any) -> bool:
+    """Whether a config names a version of diffusers before 0.9."""
+    try:
+        return Version(str(version)).release < (0, 9)
+    except InvalidVersion:
+        return False
 
 
 def layout_of(index: dict[str, Any]) -> Layout:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from sdsdemo.errors import UserError
 from sdsdemo.models import cards, open_scorer
 from sdsdemo.models.diffusion import LatentDiffusion
 from sdsdemo.models.diffusion_scorer import DiffusionScorer
-from sdsdemo.models.families import load_diffusion
+from sdsdemo.models.families import from_pipeline, load_diffusion
 from tests import twins
 from tests.models.diffusion_twins import BUDGET, CAPTIONS, losses, pipeline, scorer_of
 
@@ -48,6 +49,23 @@ def test_native_resolution_and_latent_size_come_from_the_configs(folders: dict[s
     model = load_diffusion(f"diffusers:{folders['epsilon']}")
     assert (model.pixels, model.latent_shape, model.schedule.steps) == (32, (4, 4, 4), 1000)
     assert cards.resolve(f"diffusers:{folders['epsilon']}").pixels == 32
+
+
+@pytest.mark.filterwarnings("ignore:The configuration file of the unet:FutureWarning")
+@pytest.mark.parametrize(
+    ("version", "side", "expected"),
+    [("0.6.0", 32, 64), ("0.8.1.dev0", 4, 64), ("0.9.0.dev0", 32, 32), ("0.36.0", 4, 4), ("0.6.0", 72, 72)],
+)
+def test_the_size_of_old_folders_is_corrected_as_their_pipeline_does_it(
+    version: str, side: int, expected: int, tmp_path: Path
+) -> None:
+    folder = twins.sd_folder(tmp_path / "old")
+    path = folder / "unet" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"_diffusers_version": version, "sample_size": side}))
+    for model in (load_diffusion(f"diffusers:{folder}"), from_pipeline(pipeline(folder))):
+        assert (model.latent_shape, model.pixels) == ((4, expected, expected), expected * 8)
+    assert cards.resolve(f"diffusers:{folder}").pixels == expected * 8
+    assert ("native size" in cards.fingerprint_parts(cards.resolve(f"diffusers:{folder}"))) == (side != expected)
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
