@@ -82,6 +82,20 @@ def newest(path: Path, check: Callable[[Any], None] = lambda state: None) -> tup
     return None
 
 
+def trained_weights(path: Path, *, steps: int) -> dict[str, Tensor]:
+    """The weights of the newest usable checkpoint by name, as a run of so many steps ends with them there.
+
+    A run that averages its weights takes the average after its last step. Empty without a checkpoint. Raises
+    `CheckpointError` if none is usable.
+    """
+    found = newest(path)
+    if found is None:
+        return {}
+    is_last = found[0]["done"] >= steps
+    weights = (found[0]["average"] if is_last else {}) or found[0]["parameters"]
+    return {name: value for name, value in weights.items() if isinstance(value, Tensor)}
+
+
 def check_fits(state: State, parameters: Mapping[str, Tensor], *, averaged: bool) -> None:
     """Raises `CheckpointError` for other parameters, shapes or types, and for non-finite values."""
     _check_tensors("parameters", state["parameters"], parameters)

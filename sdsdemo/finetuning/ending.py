@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 
 from sdsdemo.errors import UserError
+from sdsdemo.finetuning import checkpoints
+from sdsdemo.finetuning.checkpoints import CheckpointError
 from sdsdemo.finetuning.events import Done, Event, Notice, WeightsSaved, Working
 from sdsdemo.finetuning.prepare import Prepared
 from sdsdemo.finetuning.run_record import RunRecord
 from sdsdemo.finetuning.setup import Loaded, StopAsked
 from sdsdemo.finetuning.training import Baseline, Ended
-from sdsdemo.models.delta import changed_tensors, interpolate_weights, write_delta
+from sdsdemo.models.delta import CLIP, MAP, changed_tensors, interpolate_weights, write_delta
 
 EVALUATION_AFTER_STOP = 1.0
 """Seconds that the final evaluation may take after a stop; a longer one is skipped."""
@@ -47,18 +49,17 @@ def finish(prepared: Prepared, baseline: Baseline, ended: Ended, record: RunReco
 
 
 def end_unprepared(loaded: Loaded, record: RunRecord) -> Iterator[Event]:
-    """Ends a run that was stopped before its first step.
+    """Ends a run that was stopped before its first step, or before it trained on.
 
-    A resumed run holds only the base until it trains again, which must not overwrite what the earlier part
-    saved. Raises `UserError` if it cannot be written.
+    An earlier part that ended has saved its weights; one that was killed left them in its checkpoint alone.
+    Raises `UserError` if they cannot be written, and `CheckpointError` for another run's checkpoint.
     """
     if (done := _without_files(record, "stopped")) is not None:
         yield done
         return
-    if not record.steps_done:
-        record.save_seconds("stopping")
-        _write_model(loaded, record, "stopped", {})
-        yield WeightsSaved(step=0)
+    record.save_seconds("stopping")
+    _write_model(loaded, record, "stopped", _left_by_a_kill(loaded, record) if record.steps_done else {})
+    yield WeightsSaved(step=record.steps_done)
     yield record.close("stopped")
 
 
@@ -67,6 +68,20 @@ def _without_files(record: RunRecord, state: str, reason: str = "") -> Done | No
     if not record.is_main:
         return Done(state=state, record=record.values, reason=reason)
     return record.close_as_it_was(state, reason) if record.is_as_it_was(state) else None
+
+
+@torch.no_grad()
+def _left_by_a_kill(loaded: Loaded, record: RunRecord) -> dict[str, Tensor]:
+    """The weights of the checkpoint, as `_learned` gives those of a run that has trained; the base takes them in."""
+    trained = checkpoints.trained_weights(record.folder.checkpoint, steps=loaded.plan.recipe.steps)
+    own = {f"{CLIP}{name}": tensor for name, tensor in loaded.base.module.state_dict().items()}
+    for name in trained.keys() & own.keys():
+        if trained[name].shape != own[name].shape:
+            raise CheckpointError(f"it has another shape at {name}")
+        own[name].copy_(trained[name])
+    _interpolate(loaded)
+    h_w = {name: tensor for name, tensor in trained.items() if name.startswith(MAP)}
+    return changed_tensors(loaded.before_weights, loaded.base.module) | h_w
 
 
 @torch.no_grad()

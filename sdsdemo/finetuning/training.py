@@ -89,7 +89,7 @@ def train_prepared(prepared: Prepared, baseline: Baseline, record: RunRecord) ->
                     yield Notice(text=HALVED)
                 yield from _between_steps(prepared, baseline, record, event.step)
             case CheckpointSaved():
-                record.save("running")
+                record.save_seconds("running")
             case FellBack():
                 record.values["steps_done"] = event.step
                 yield Notice(text=FELL_BACK.format(why=event.reason, step=event.step))

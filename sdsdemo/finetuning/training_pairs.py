@@ -178,6 +178,10 @@ class FreePairs:
     def __init__(self, captions: Captions, recipe: Recipe) -> None:
         self._captions, self._recipe = captions, recipe
         self._seen: dict[str, bool] = {}
+        count, pool = self._known, recipe.pool
+        self._pool = pool if count is None or pool < count else 0
+        """Images that are drawn again and again; 0 for all. A stream learns its length on the way, too late to count:
+        a run that goes on would draw others."""
 
     @property
     def held_out(self) -> list[Pair]:
@@ -200,9 +204,8 @@ class FreePairs:
 
     def draw(self, step: int, size: int) -> list[Pair]:
         """The source's images; the image's name and the seed select one of several captions."""
-        count = self._known
-        if self._recipe.pool and (count is None or self._recipe.pool < count):
-            step %= max(1, self._recipe.pool // size)
+        if self._pool:
+            step %= max(1, self._pool // size)
         withheld = (self._recipe.withheld_kind, self._recipe.withheld_words)
         items = self._captions.draw(step, size, self._recipe.seed)
         found = [self._pair(item, withheld, item.beside, self._recipe.mislabelled) for item in items]

@@ -12,6 +12,8 @@ import pytest
 
 from sdsdemo.data.captions.sources import Captions, read_captions
 from sdsdemo.errors import UserError
+from sdsdemo.finetuning.recipe import Recipe
+from sdsdemo.finetuning.training_pairs import read_source
 from tests.data.test_captions import (
     add_images,
     assert_as_written,
@@ -108,6 +110,16 @@ def test_a_step_of_a_stream_does_not_depend_on_the_steps_before(fake_hub) -> Non
         "row 5 of org/name: no caption",
         "row 17 of org/name: 17.png is not an image, or is damaged",
     )
+
+
+@pytest.mark.parametrize("pool", [8, 40])
+def test_a_run_that_goes_on_draws_what_it_would_have_drawn(fake_hub, pool: int) -> None:
+    fake_hub([hub_row(n) for n in range(14)])
+    recipe = Recipe(data="hub:org/name", held_out=2, pool=pool, batch=4)
+    straight = read_source(recipe)
+    for step in range(25):
+        drawn, resumed = straight.draw(step, 4), read_source(recipe).draw(step, 4)
+        assert [pair.picture.name for pair in drawn] == [pair.picture.name for pair in resumed]
 
 
 def test_the_first_of_a_stream_are_held_out(fake_hub) -> None:

@@ -108,6 +108,37 @@ def test_a_stop_before_a_run_goes_on_keeps_its_weights(run: Any, tmp_path: Path,
     assert [event.step for event in again if isinstance(event, Step)] == [4, 5, 6]
 
 
+@pytest.mark.parametrize("before", [0, 2])
+@pytest.mark.parametrize("changes", [{"objective": "sds"}, {"objective": "clip", "wise_ft": 0.5, "ema": 0.9}])
+def test_a_stop_before_a_killed_run_goes_on_writes_its_weights(
+    run: Any, tmp_path: Path, before: int, changes: dict[str, Any], benchmark: str, workbench: Workbench
+) -> None:
+    """before: the step that a part before the killed one was stopped at."""
+    run("stopped", **changes, stop_at=lambda event: isinstance(event, Step) and event.step == 4)
+    if before:
+        run(**changes, stop_at=lambda event: isinstance(event, Step) and event.step == before)
+    recipe = replace(TINY, measure=benchmark, keep_every=2, **changes)
+    killed = finetune(recipe, tmp_path / "run", workbench=workbench, resume=bool(before))
+    next(event for event in killed if isinstance(event, Step) and event.step == 5)
+    killed.close()
+    ended = done(run(**changes, keep_every=2, resume=True, stop_at=lambda event: isinstance(event, Working)))
+    assert (ended.state, ended.record["steps_done"]) == ("stopped", 4)
+    cut, stopped = tensors(tmp_path / "run"), tensors(tmp_path / "stopped")
+    assert cut.keys() == stopped.keys()
+    assert all(torch.equal(cut[name], stopped[name]) for name in stopped)
+
+
+def test_the_time_of_a_killed_part_counts(run: Any, tmp_path: Path, benchmark: str, workbench: Workbench) -> None:
+    recipe = replace(TINY, objective="clip", measure=benchmark, keep_every=2)
+    for event in (killed := finetune(recipe, tmp_path / "run", workbench=workbench)):
+        if isinstance(event, Step) and event.step == 2:
+            time.sleep(1)
+        if isinstance(event, Step) and event.step == 3:
+            break
+    killed.close()
+    assert done(run(objective="clip", keep_every=2, resume=True)).record["seconds"] > 1
+
+
 @pytest.mark.parametrize("phase", [Working, Evaluated, Notice])
 def test_a_stop_before_more_steps_keeps_what_was_measured(run: Any, tmp_path: Path, phase: type) -> None:
     run(objective="sds")
