@@ -28,6 +28,10 @@ class UserError(Exception):
         super().__init__(ENDLESS.sub(r"\1\2…", sentence))
 
 
+class ProcessFailedError(UserError):
+    """One process of several cannot go on: it must end, so that the launcher ends the others, which wait for it."""
+
+
 def quoted(value: object) -> str:
     """A value as a sentence can hold it, whatever it is."""
     if isinstance(value, int) and value.bit_length() > MOST_BITS:

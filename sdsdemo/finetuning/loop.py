@@ -25,6 +25,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from sdsdemo.errors import ProcessFailedError
 from sdsdemo.finetuning import checkpoints
 from sdsdemo.finetuning.checkpoints import CheckpointError, check_fits
 from sdsdemo.finetuning.events import Step
@@ -142,7 +143,8 @@ def train(
     keep: a checkpoint to resume from if it exists. Written every `keep_every` steps, every `keep_seconds` (less often
     where writing one takes long), and when the run stops. stop: asked before every micro-batch; an unfinished step is
     discarded. on_out_of_memory: called when memory runs out; True tries again. Nothing thread-local outlives a yield.
-    Raises `CheckpointError` for a checkpoint that does not fit, or cannot be written.
+    Raises `CheckpointError` for a checkpoint that does not fit, or cannot be written, and `ProcessFailedError` where
+    one process of several runs out of memory.
     """
     run = _Run(module, config, processes)
     if keep is not None and (passed := run.load(keep)):
@@ -159,6 +161,9 @@ def train(
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
+            if processes.count > 1:  # the others are elsewhere in the step
+                run.save(keep)
+                raise ProcessFailedError(NO_MEMORY.format(good=run.done)) from error
             if on_out_of_memory():
                 continue
             run.save(keep)

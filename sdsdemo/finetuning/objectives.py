@@ -307,6 +307,7 @@ class Objective:
         """features_BD of the whole step, over all processes, without a gradient."""
         with torch.no_grad():
             parts = [self._embed(batch).features for batch in read]
+        torch.clear_autocast_cache()  # torch 2.9 and older keep weights cast without a gradient, and train with them
         return [self.processes.gather_rows(torch.cat(part)) for part in zip(*parts, strict=True)]
 
 

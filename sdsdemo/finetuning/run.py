@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sdsdemo.errors import UserError
+from sdsdemo.errors import ProcessFailedError, UserError
 from sdsdemo.finetuning.cache import MiniCache
 from sdsdemo.finetuning.checkpoints import CheckpointError, UnwritableError
 from sdsdemo.finetuning.ending import NO_ROOM, end_unprepared, finish
@@ -114,6 +114,8 @@ def _events(planned: Plan, record: RunRecord) -> Iterator[Event]:
     """The phases in order; an error in any of them ends the run with its message."""
     try:
         yield from _phases(planned, record)
+    except ProcessFailedError:
+        raise
     except UserError as error:
         yield _failed(record, str(error))
     except CheckpointError as error:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sdsdemo.core.losses import clip_loss, denoising_error, negatives_loss, preference_loss
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.loop import TrainingConfig, train
+from sdsdemo.finetuning.objectives import Objective
 from sdsdemo.finetuning.recipe import NAMES
 from sdsdemo.finetuning.student import Student
 from sdsdemo.mini.models import clip as clips
@@ -116,6 +117,19 @@ def test_a_step_in_micro_batches_is_the_step_of_the_whole_batch(name: Any) -> No
         found.append((values, gradient))
     assert found[0][0] == pytest.approx(found[1][0], abs=1e-5)
     torch.testing.assert_close(found[0][1], found[1][1], atol=1e-6, rtol=1e-4)
+
+
+def test_weights_cast_without_a_gradient_are_not_kept_for_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    order, embed = [], Objective._embed
+
+    def noted(self: Objective, batch: Any) -> Any:
+        order.append("gradient" if torch.is_grad_enabled() else "no gradient")
+        return embed(self, batch)
+
+    monkeypatch.setattr(Objective, "_embed", noted)
+    monkeypatch.setattr(torch, "clear_autocast_cache", lambda: order.append("cleared"))
+    list(objective(student(), "clip", parts=2)(0))
+    assert order == ["no gradient", "no gradient", "cleared", "gradient", "gradient"]
 
 
 @pytest.mark.parametrize("name", NAMES)

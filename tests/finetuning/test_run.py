@@ -16,7 +16,7 @@ from sdsdemo.app.hub_upload import card
 from sdsdemo.app.job_states import Job
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.data.benchmarks import read_benchmark
-from sdsdemo.errors import UserError
+from sdsdemo.errors import ProcessFailedError, UserError
 from sdsdemo.finetuning import before_after, prepare
 from sdsdemo.finetuning.console_report import as_text
 from sdsdemo.finetuning.events import Evaluated, Event, Notice, Step, WeightsSaved
@@ -220,6 +220,26 @@ def test_a_gpu_that_is_full_once_halves_the_micro_batch_and_says_so(run: Any, mo
     assert done(events).state == "finished"
     assert asked[:2] == [1, 2]
     assert sum("half as large" in event.text for event in events if isinstance(event, Notice)) == 1
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_process_of_several_without_memory_ends_with_a_sentence(
+    tmp_path: Path, benchmark: str, workbench: Workbench, monkeypatch: pytest.MonkeyPatch, index: int
+) -> None:
+    from sdsdemo.finetuning.objectives import Objective
+
+    asked: list[int] = []
+
+    def crowded(self: Objective, step: int) -> Iterator[Any]:
+        asked.append(step)
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(Objective, "__call__", crowded)
+    recipe = replace(TINY, objective="clip", measure=benchmark)
+    two = Processes(index=index, count=2)
+    with pytest.raises(ProcessFailedError, match="--micro-batch"):
+        list(finetune(recipe, tmp_path / "run", workbench=workbench, processes=two))
+    assert asked == [0]
 
 
 def test_a_published_model_is_never_touched(run: Any) -> None:
