@@ -5,10 +5,9 @@ Owns the loaded models and their locks. Handles no tensor; knows neither page no
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import groupby
 from threading import Lock, Thread
 
@@ -27,8 +26,6 @@ from sdsdemo.models.memory import memory_in_words
 from sdsdemo.runtime import zerogpu
 from sdsdemo.settings import LIMITS, Settings
 from sdsdemo.types import Answer, Availability, Budget, Card, Scorer
-
-log = logging.getLogger(__name__)
 
 NO_SPECS = "A model without a card can be used only on your own machine. Known models: {names}."
 
@@ -129,17 +126,20 @@ class Workbench:
         The first model to load brings in torch and the libraries on top of it, which takes most of the time.
         """
         if self._loading_ahead.acquire(blocking=False):
-            Thread(target=self._load_each, args=(tuple(names),), name="loads ahead", daemon=True).start()
+            try:
+                Thread(target=self._load_each, args=(tuple(names),), name="loads ahead", daemon=True).start()
+            except RuntimeError:  # no thread is to be had
+                self._loading_ahead.release()
 
     def _load_each(self, names: Sequence[str]) -> None:
         """Load the Mini models among these; call with `_loading_ahead` held. What cannot load says so when asked."""
-        for name in names:
-            try:
-                if not self.is_loaded(name) and self.card(name).mini:
-                    self.scorer(name)
-            except Exception:
-                log.debug("could not load %s ahead", name, exc_info=True)
-        self._loading_ahead.release()
+        try:
+            for name in names:
+                with suppress(Exception):
+                    if not self.is_loaded(name) and self.card(name).mini:
+                        self.scorer(name)
+        finally:
+            self._loading_ahead.release()
 
     @contextmanager
     def held(self, card: Card) -> Iterator[Scorer]:
