@@ -144,7 +144,7 @@ def train(
     where writing one takes long), and when the run stops. stop: asked before every micro-batch; an unfinished step is
     discarded. on_out_of_memory: called when memory runs out; True tries again. Nothing thread-local outlives a yield.
     Raises `CheckpointError` for a checkpoint that does not fit, or cannot be written, and `ProcessFailedError` where
-    one process of several runs out of memory.
+    a process of several runs out of memory.
     """
     run = _Run(module, config, processes)
     if keep is not None and (passed := run.load(keep)):
@@ -161,13 +161,10 @@ def train(
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            if processes.count > 1:  # the others are elsewhere in the step
-                run.save(keep)
-                raise ProcessFailedError(NO_MEMORY.format(good=run.done)) from error
-            if on_out_of_memory():
+            if processes.count == 1 and on_out_of_memory():
                 continue
             run.save(keep)
-            yield Failed(step=run.done, reason=NO_MEMORY.format(good=run.done))
+            yield run.out_of_memory(error)
             return
         except _NotFiniteError as error:
             run.save(keep)
@@ -262,6 +259,13 @@ class _Run:
             if losses is None:
                 return
             yield losses
+
+    def out_of_memory(self, error: BaseException) -> Failed:
+        """The run's end. Raises `ProcessFailedError` in a process of several: the others are elsewhere in the step."""
+        reason = NO_MEMORY.format(good=self.done)
+        if self.processes.count > 1:
+            raise ProcessFailedError(reason) from error
+        return Failed(step=self.done, reason=reason)
 
     def settle(self) -> None:
         """Leaves the moving average in the module, if there is one."""
