@@ -143,14 +143,13 @@ def train(
     keep: a checkpoint to resume from if it exists. Written every `keep_every` steps, every `keep_seconds` (less often
     where writing one takes long), and when the run stops. stop: asked before every micro-batch; an unfinished step is
     discarded. on_out_of_memory: called when memory runs out; True tries again. Nothing thread-local outlives a yield.
-    Raises `CheckpointError` for a checkpoint that does not fit, or cannot be written, and `ProcessFailedError` where
-    a process of several runs out of memory.
+    Raises `CheckpointError` for a checkpoint that does not fit or cannot be written, and `ProcessFailedError` in a
+    process of several that runs out of memory.
     """
     run = _Run(module, config, processes)
     if keep is not None and (passed := run.load(keep)):
         yield FellBack(step=run.done, reason=passed)
-    start = time.monotonic()
-    clock = _Clock(keep_seconds)
+    start, clock = time.monotonic(), _Clock(keep_seconds)
     while run.done < config.steps:
         try:
             values, norm = run.advance(losses_at, stop)
@@ -159,12 +158,9 @@ def train(
             yield Stopped(step=run.done)
             return
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            if processes.count == 1 and on_out_of_memory():
+            if is_out_of_memory(error) and processes.count == 1 and on_out_of_memory():
                 continue
-            run.save(keep)
-            yield run.out_of_memory(error)
+            yield run.out_of_memory(error, keep)
             return
         except _NotFiniteError as error:
             run.save(keep)
@@ -260,8 +256,13 @@ class _Run:
                 return
             yield losses
 
-    def out_of_memory(self, error: BaseException) -> Failed:
-        """The run's end. Raises `ProcessFailedError` in a process of several: the others are elsewhere in the step."""
+    def out_of_memory(self, error: BaseException, keep: Path | None) -> Failed:
+        """The run's end, saved. Raises another error again, and `ProcessFailedError` in a process of several, as the
+        others are elsewhere in the step.
+        """
+        if not is_out_of_memory(error):
+            raise error
+        self.save(keep)
         reason = NO_MEMORY.format(good=self.done)
         if self.processes.count > 1:
             raise ProcessFailedError(reason) from error
