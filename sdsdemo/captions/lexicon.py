@@ -76,6 +76,16 @@ def is_finite(word: str) -> bool:
     return among(word, "be", "transitive_finite", "intransitive_finite", "finite") or word in ("has", "have")
 
 
+def base_form(word: str) -> bool:
+    """Whether the word is a verb in its base form, such as "stand"; after one thing it is a noun ("a fruit stand")."""
+    return is_finite(word) and any(is_finite(form) for form in (f"{word}s", f"{word}es", f"{word[:-1]}ies"))
+
+
+def animate(word: str) -> bool:
+    """Whether the word names people or animals."""
+    return among(word, "people", "animals", "more_people")
+
+
 def content(word: str) -> bool:
     """Whether the word can be part of a noun phrase after its determiner."""
     if not word[0].isalpha() or determiner(word) or is_finite(word) or adverb(word):

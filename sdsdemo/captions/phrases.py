@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from sdsdemo.captions.lexicon import (
     adverb,
     among,
+    animate,
+    base_form,
     colour_groups,
     content,
     describes,
@@ -50,14 +52,14 @@ def read(caption: str) -> tuple[list[str], list[tuple[int, int]]]:
 
 
 def end_of_run(words: Sequence[str], start: int) -> int:
-    """The end of the run of adjectives and nouns that begins at `start`."""
+    """The end of the run of adjectives and nouns that begins at `start`; compounds such as "snow covered" are in it."""
     end, noun = start, False
     while end < len(words) and end - start <= MOST_WORDS:
         word = words[end]
-        if _both_colours(words, end):
+        if _both_colours(words, end) or (not noun and _compound(words, end)):
             end += 2
             continue
-        if not content(word) or (verb_form(word) and (noun or not _leads_on(words, end))):
+        if not content(word) or (verb_form(word) and not (_modifies(words, end) if noun else _leads_on(words, end))):
             break
         noun = noun or not (describes(word) or verb_form(word))
         end += 1
@@ -69,18 +71,45 @@ def _both_colours(words: Sequence[str], k: int) -> bool:
     return k + 2 < len(words) and words[k + 1] == "and" and {words[k], words[k + 2]} <= colour_groups().keys()
 
 
+def _compound(words: Sequence[str], k: int) -> bool:
+    """ "pick up" of "a pick up truck", "well stocked" of "a well stocked fridge"."""
+    if not _leads_on(words, k + 1):
+        return False
+    return entry_length(words, k, "compounds") == 2 or (words[k] == "well" and verb_form(words[k + 1]))
+
+
+def _modifies(words: Sequence[str], k: int) -> bool:
+    """ "covered" of "a snow covered hill", "parking" of "a city parking lot"."""
+    by_thing = among(words[k], "ing_modifiers") and not animate(words[k - 1])
+    return _leads_on(words, k) and (by_thing or among(words[k], "compound_ends"))
+
+
 def _leads_on(words: Sequence[str], k: int) -> bool:
     return k + 1 < len(words) and content(words[k + 1])
 
 
 def noun_ends(words: Sequence[str], start: int, end: int) -> bool:
-    """Whether the words start..end end with a noun, and every noun before it is singular."""
+    """Whether the words start..end end with a noun that is no part of a compound, and every noun before is singular."""
     if not 0 < end - start <= MOST_WORDS:
         return False
     head = words[end - 1]
-    if (describes(head) and head != "orange") or verb_form(head):
+    if (describes(head) and head != "orange") or verb_form(head) or _goes_on(words, end):
         return False
     return not any(is_plural(word) for word in words[start : end - 1] if word != "and")
+
+
+def _goes_on(words: Sequence[str], end: int) -> bool:
+    """Whether the noun before `end` may begin a compound that no list has: "a stain" of "a stain glassed window"."""
+    if not _leads_on(words, end) or is_plural(words[end - 1]) or among(words[end + 1], "no_nouns"):
+        return False
+    word, alive = words[end], animate(words[end - 1])
+    if word.endswith("ing"):
+        last = words[max(end_of_run(words, end + 1), end + 2) - 1]
+        takes = among(word, "acts") or is_plural(last) or among(last, "mass") or describes(last)
+        return verb_form(word) and not (alive or takes)  # "a train passing trees"
+    if verb_form(words[end + 1]) and (adverb(word) or alive or not _leads_on(words, end + 1)):
+        return False  # "a man seated holding a dog"
+    return verb_form(word) or adverb(word) or among(word, "in_compounds")
 
 
 def simple_phrase(words: Sequence[str], start: int) -> Phrase | None:
@@ -187,7 +216,7 @@ def relations(words: Sequence[str]) -> Iterator[tuple[Phrase, Phrase]]:
         if not (with_ or start == after_object or _begins(words, start)):
             continue
         x = with_and(words, start)
-        if x is None:
+        if x is None or _is_part(words, x):
             continue
         end, finite = relation(words, x.end)
         if with_ and entry_length(words, x.end, "prepositions") != end - x.end:
@@ -195,12 +224,17 @@ def relations(words: Sequence[str]) -> Iterator[tuple[Phrase, Phrase]]:
         if with_ and " ".join(words[x.end : end]) not in lists()["on_things"]:
             continue
         y = object_of(words, end) if end else None
-        if y is None:
+        if y is None or (x.plural is False and _is_part(words, y)):
             continue
         if y.end < len(words) and words[y.end] == "and":
             after_object = y.end + 1
         if (x.plural is not None and x.plural == y.plural) or not (finite or _number_shows(words, x, y)):
             yield x, y
+
+
+def _is_part(words: Sequence[str], phrase: Phrase) -> bool:
+    """Whether the phrase is "a fruit" of "a fruit stand": one thing, and a verb that only fits several."""
+    return phrase.plural is False and phrase.end < len(words) and base_form(words[phrase.end])
 
 
 def _begins(words: Sequence[str], start: int) -> bool:

@@ -17,6 +17,7 @@ from functools import cache
 from sdsdemo.captions.lexicon import (
     adverb,
     among,
+    animate,
     colour_groups,
     content,
     is_finite,
@@ -108,7 +109,7 @@ def _is_animate(words: Sequence[str], k: int) -> bool:
     start = k - 1
     while start > 0 and (among(words[start], "be", "particles") or adverb(words[start])):
         start -= 1
-    return among(words[start], "people", "animals", "more_people")
+    return animate(words[start])
 
 
 def _placed(words: Sequence[str], k: int) -> bool:
@@ -130,16 +131,18 @@ def _placed(words: Sequence[str], k: int) -> bool:
 def _describes_a_noun(words: Sequence[str], end: int, new: str) -> bool:
     """Whether a noun follows, and no other modifier of it would contradict the new word."""
     rest = words[end : end_of_run(words, end)]
-    if (
-        not rest
-        or not content(rest[0])
-        or new in words
-        or any(verb_form(word) or word in size_sides() for word in rest)
-    ):
+    if not rest or not content(rest[0]) or new in words:
+        return False
+    if any(_acts(rest, k) or word in size_sides() for k, word in enumerate(rest)):
         return False
     if new == "old" and any(among(word, "children") for word in rest):
         return False
     return not any(among(word, "size_idioms", "measured_by_length") for word in rest)
+
+
+def _acts(rest: Sequence[str], k: int) -> bool:
+    """Whether word k is a participle, other than "covered" of "huge snow covered hill", unlike that of "open faced"."""
+    return verb_form(rest[k]) and not among(rest[k], "ing_modifiers", *["compound_ends"] * (k > 0))
 
 
 def _colours(words: Sequence[str]) -> Iterator[Edit]:
@@ -152,7 +155,7 @@ def _colours(words: Sequence[str]) -> Iterator[Edit]:
         if (
             stop == k + 1
             or not content(words[k + 1])
-            or any(among(w, "people", "pictures") for w in words[k + 1 : stop])
+            or any(among(w, "people", "pictures") for w in words[k + 1 : stop] if w != "up")
         ):
             continue
         present = {groups[other] for other in words if other in groups}
