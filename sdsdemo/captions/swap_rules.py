@@ -47,6 +47,10 @@ REACH = 4
 """An attribute is swapped only with one of the next REACH: keeps the work linear in the caption's length."""
 
 
+ENDS = '.!?;:"“'
+"""What may stand before a sentence's first word."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Swap:
     """A swapped caption."""
@@ -289,15 +293,27 @@ RULES = {
 
 
 def _swapped(caption: str, spans: Sequence[tuple[int, int]], a: tuple[int, int], b: tuple[int, int]) -> str:
-    """The caption with words a and words b (start, end) swapped; a / an and the first letter adjusted."""
+    """The caption with words a and words b (start, end) swapped; a / an and capitals of sentences adjusted."""
     (a0, a1), (b0, b1) = ((spans[start][0], spans[end - 1][1]) for start, end in (a, b))
-    first, second = caption[a0:a1], caption[b0:b1]
-    if (a[0] == 0 and not first.isupper()) or first in ("A", "An"):
-        first = first[0].lower() + first[1:]
-        if caption[a0].isupper():
-            second = second[0].upper() + second[1:]
+    at_a, at_b = (_begins_with_capital(caption, start) for start in (a0, b0))
+    first, second = _recased(caption[a0:a1], at_a, at_b), _recased(caption[b0:b1], at_b, at_a)
     head = _with_article(caption[:a0], second)
     return head + second + _with_article(caption[a1:b0], first) + first + caption[b1:]
+
+
+def _begins_with_capital(caption: str, start: int) -> bool:
+    """Whether a sentence begins here with a capital letter, in a caption that is not all capitals."""
+    before = caption[:start].rstrip()[-1:]
+    return caption[start].isupper() and not caption.isupper() and (not before or before in ENDS)
+
+
+def _recased(phrase: str, began: bool, begins: bool) -> str:
+    """The phrase where it `begins` a sentence or not; whether it `began` one before. "TVs" and "T-shirt" stay."""
+    word = re.split(r"\W", phrase, maxsplit=1)[0]
+    name = word[1:2].isupper() or (len(word) == 1 and word != "A")
+    if began and not name:
+        phrase = phrase[0].lower() + phrase[1:]
+    return phrase[0].upper() + phrase[1:] if begins else phrase
 
 
 def _replaced(caption: str, spans: Sequence[tuple[int, int]], start: int, end: int, new: str) -> str:
@@ -313,5 +329,6 @@ def _replaced(caption: str, spans: Sequence[tuple[int, int]], start: int, end: i
 
 def _with_article(before: str, phrase: str) -> str:
     """The text before a phrase, with its article, a or an, made to fit."""
-    article = "an" if phrase[0].lower() in "aeiou" and not phrase.lower().startswith("one") else "a"
-    return re.sub(r"\b([Aa])n?(\s+)$", lambda match: match[1] + article[1:] + match[2], before)
+    n = "n" if phrase[0].lower() in "aeiou" and not phrase.lower().startswith("one") else ""
+    n = n.upper() if phrase.isupper() else n
+    return re.sub(r"\b([Aa])[nN]?(\s+)$", lambda match: match[1] + n + match[2], before)
