@@ -103,7 +103,7 @@ def plan(recipe: Recipe, workbench: Models, processes: Processes = ALONE, cache:
     base_card = _runnable(workbench, recipe.base, ("clip",), "base")
     families = ("diffusion",) if recipe.teacher_in_loop else ("diffusion", "clip")
     teacher_card = _runnable(workbench, recipe.teacher, families, "teacher") if recipe.uses_teacher else None
-    _check_words(base_card, recipe)
+    _check_words(recipe, base_card, teacher_card)
     return Plan(
         recipe=recipe,
         base_card=base_card,
@@ -146,16 +146,18 @@ def check_size(recipe: Recipe, data: Mapping[str, object]) -> None:
         raise UserError(TOO_FEW.format(count=count, batch=recipe.batch))
 
 
-def _check_words(base: Card, recipe: Recipe) -> None:
+def _check_words(recipe: Recipe, base: Card, teacher: Card | None) -> None:
     """Raises `UserError` for a missing folder, and for a Mini model on other data than Mini."""
     kind, _, path = recipe.data.partition(":")
     if kind in ("folder", "coco") and not expanded(path).is_dir():
         raise UserError(f"There is no folder '{path}': check the path after '{kind}:'.")
-    folder = sources.folder_named_by(base.spec)
-    if folder is not None and Domain.read(folder) is not None and not recipe.is_mini:
-        raise UserError(
-            f"{base.title} knows only the words of the Mini world: train it with --data mini, or name another --base."
-        )
+    for what, card in (("base", base), ("teacher", teacher)):
+        folder = sources.folder_named_by(card.spec) if card is not None else None
+        if card is not None and folder is not None and Domain.read(folder) is not None and not recipe.is_mini:
+            raise UserError(
+                f"{card.title} knows only the words of the Mini world: use it with --data mini, or name another "
+                f"--{what}."
+            )
 
 
 def _runnable(workbench: Models, name: str, families: tuple[str, ...], what: str) -> Card:

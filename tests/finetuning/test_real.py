@@ -16,6 +16,7 @@ from sdsdemo.finetuning.estimate import estimate
 from sdsdemo.finetuning.events import Done, Event, Step
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.run import finetune
+from sdsdemo.finetuning.setup import plan
 from sdsdemo.settings import Settings, budget
 from sdsdemo.types import Example, Picture
 from tests import twins
@@ -120,3 +121,25 @@ def test_too_little_data_is_a_sentence(models: Any, workbench: Workbench, tmp_pa
     assert isinstance(last, Done)
     assert last.state == "failed"
     assert "hold out fewer" in last.reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"objective": "preference"}, "Mini diffusion knows only the words .* another --teacher"),
+        ({"objective": "sds"}, "Mini diffusion knows only the words .* another --teacher"),
+        ({"objective": "preference", "teacher": "mini-clip"}, "Mini CLIP knows only the words .* another --teacher"),
+        ({"objective": "clip", "base": "mini-clip"}, "Mini CLIP knows only the words .* another --base"),
+    ],
+)
+def test_a_mini_model_is_refused_for_data_of_your_own(
+    models: Any, data: str, workbench: Workbench, changes: Any, said: str
+) -> None:
+    asked = {"teacher": Recipe().teacher} | changes
+    with pytest.raises(UserError, match=said):
+        plan(replace(recipe(models, data), **asked), workbench)
+
+
+def test_a_teacher_that_is_not_used_is_not_refused(models: Any, data: str, workbench: Workbench) -> None:
+    asked = replace(recipe(models, data, objective="clip"), teacher=Recipe().teacher)
+    assert plan(asked, workbench).teacher_card is None
