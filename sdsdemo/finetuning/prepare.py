@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from sdsdemo.core.intervals import proportion
 from sdsdemo.finetuning.batches import PairBatches
 from sdsdemo.finetuning.events import Event, Notice, Working
+from sdsdemo.finetuning.map_fit import fit_map
 from sdsdemo.finetuning.objectives import Objective, ObjectiveConfig, SdsTerms
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.setup import Loaded, caption_notes
@@ -27,17 +27,9 @@ from sdsdemo.finetuning.teacher_preferences import Preferences, pair_key
 from sdsdemo.finetuning.training_pairs import Pair
 from sdsdemo.models import cards
 from sdsdemo.models.building import builds_alone
-from sdsdemo.models.clip import ClipModel
 from sdsdemo.models.diffusion import LatentDiffusion
 from sdsdemo.types import Budget
 
-LEAST_TESTED, MOST_TESTED = 16, 256
-"""Limits on the number of held-out images that test h_w: a quarter of those it is fitted on, within these limits."""
-FEW_FITTED = (
-    "h_w is fitted on {count} images, fewer than the {width} dimensions of an image embedding, and memorises "
-    "them: raise --fitted-on."
-)
-FIT_AT_ONCE = 64
 PREFERENCE_SEED = 0
 Facts = dict[str, Any]
 """For the record: the trained parameters, the queries to the teacher, the R2 of h_w."""
@@ -76,7 +68,7 @@ def prepare(loaded: Loaded) -> Generator[Event, None, Prepared]:
     if recipe.towers != "both":
         facts["frozen_seconds"] = yield from _encode_frozen(loaded, batches)
     if recipe.objective == "sds" and recipe.h_w in ("fit", "frozen"):
-        facts |= yield from _fit(loaded, student, batches)
+        facts |= yield from fit_map(loaded, student, batches)
     objective = Objective(
         student, batches, _objective_config(recipe),
         teacher=in_loop, seed=recipe.seed, parts=loaded.plan.parts, processes=loaded.plan.processes,
@@ -200,44 +192,3 @@ def _encode_frozen(loaded: Loaded, batches: PairBatches) -> Generator[Event, Non
         plan.stop_if_asked()
         yield Working(text=f"encoding the {what} once, as their tower is frozen", done=step + 1, total=steps)
     return round(time.monotonic() - began, 2)
-
-
-def _fit(loaded: Loaded, student: Student, batches: PairBatches) -> Generator[Event, None, Facts]:
-    """Fits h_w by least squares; returns its R2 on held-out images."""
-    fitted_on = loaded.plan.recipe.fitted_on
-    total = fitted_on + min(MOST_TESTED, max(LEAST_TESTED, fitted_on // 4))
-    read_N, latent_N = yield from _read_and_latents(loaded, student, batches, fitted_on, total)
-    student.fit(read_N[:fitted_on], latent_N[:fitted_on])
-    explained = student.explains(read_N[fitted_on:], latent_N[fitted_on:])
-    yield Notice(
-        text=f"Before the first step, h_w explains {explained:.1%} of the variance of held-out latents "
-        f"(n = {total - fitted_on}; fitted on {fitted_on})."
-    )
-    if fitted_on < read_N.shape[1] and not student.from_patches:
-        yield Notice(text=FEW_FITTED.format(count=fitted_on, width=read_N.shape[1]))
-    return {"h_w_r2": round(explained, 4), "h_w_r2_n": total - fitted_on}
-
-
-def _read_and_latents(
-    loaded: Loaded, student: Student, batches: PairBatches, fitted_on: int, total: int
-) -> Generator[Event, None, tuple[Tensor, Tensor]]:
-    """What h_w reads, and latent_N, of the first `total` images; no draw mixes fitted and held-out images."""
-    plan = loaded.plan
-    read, latents, met, step = [], [], 0, 0
-    while met < total:
-        size = min(FIT_AT_ONCE, (fitted_on if met < fitted_on else total) - met)
-        pairs = loaded.source.draw(step, size)
-        read.append(_read_by_h_w(loaded.base, student, batches, pairs))
-        latents.append(batches.latents(pairs))
-        met, step = met + size, step + 1
-        plan.stop_if_asked()
-        yield Working(text="fitting h_w to true latents", done=met, total=total)
-    return torch.cat(read), torch.cat(latents).to(plan.device)
-
-
-@torch.no_grad()
-def _read_by_h_w(base: ClipModel, student: Student, batches: PairBatches, pairs: list[Pair]) -> Tensor:
-    """What h_w reads of these images: features_BD, or patch_BPYX."""
-    if student.from_patches:
-        return student.encode(batches.inputs(pairs))[1]
-    return base.encode_images([pair.picture.open() for pair in pairs])

@@ -64,7 +64,7 @@ def test_runs_are_made_once_measured_and_shared_by_processes(tmp_path: Path, mon
     assert [text for text in said if "clip_mini-clip_0  step 2 of 2  loss " in text]
     assert not [text for text in said if " step 1 of 2 " in text], "a log of hundreds of runs names no single steps"
     assert [text for text in said if text.startswith("sds_mini-clip_0  step 2  text ") and text.endswith(f", n = {N}")]
-    assert [text for text in said if text.startswith("sds_mini-clip_0  ") and "h_w explains " in text]
+    assert [text for text in said if text.startswith("sds_mini-clip_0  ") and "h_w is fitted on 4 images" in text]
     assert right_of(rows[0], "mini-validation", "text").shape == (N,)
     assert -1 <= rows[0]["controls"]["0"]["cosine with shuffled"] <= 1
     assert {path.name for path in (tmp_path / "kept").iterdir()} == {

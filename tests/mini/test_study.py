@@ -243,6 +243,8 @@ def test_controls_are_means_before_the_first_and_after_the_last_step() -> None:
     assert controls["after"]["true"] == pytest.approx(0.24)
     _, row = tables.controls_grid(found)
     assert row == ["sds", "0.120, 0.120", "0.240, 0.240", "0.240, 0.240", "0.240", "0.12, 0.24", "0.30"]
+    unknown = [row | {"h_w_r2": None} if "h_w_r2" in row else row for row in rows]
+    assert tables.controls_grid(findings(BASE_ROWS, {"confirm": unknown})["confirm"])[1][-1] == "unknown"
     del found["cells"]["sds"]["h_w_r2"]
     assert tables.controls_grid(found)[1][-1] == "at random"
     assert tables.controls_grid({"cells": {}}) == []

@@ -198,7 +198,7 @@ def _cell(
         side: round(float(np.mean([run["cosine"][side] for run in runs])), 4) for side in ("captions", "images")
     }
     if all("h_w_r2" in run for run in runs):
-        found["h_w_r2"] = round(float(np.mean([run["h_w_r2"] for run in runs])), 4)
+        found["h_w_r2"] = _mean_if_known([run["h_w_r2"] for run in runs])
     if all("controls" in run for run in runs):
         found["controls"] = {
             "before": _mean_of([run["controls"]["0"] for run in runs]),
@@ -208,6 +208,12 @@ def _cell(
         found["teacher_right"] = round(float(np.mean([_right_about(run["preferences"]) for run in runs])), 4)
     found["seconds"] = round(float(np.mean([run["seconds"] for run in runs])), 1)
     return found
+
+
+def _mean_if_known(values: Sequence[float | None]) -> float | None:
+    """None if any is unknown."""
+    known = [value for value in values if value is not None]
+    return round(float(np.mean(known)), 4) if len(known) == len(values) else None
 
 
 def _right_about(preferences: Mapping[str, Any]) -> float:

@@ -39,7 +39,8 @@ class Cell(TypedDict):
     retrieval: Skill
     cosine: dict[str, float]
     controls: NotRequired[dict[str, dict[str, float]]]
-    h_w_r2: NotRequired[float]
+    h_w_r2: NotRequired[float | None]
+    """Absent if h_w began at random; None if its R2 is unknown."""
 
 
 class Withheld(Effect):

@@ -173,7 +173,8 @@ def controls_grid(study: Mapping[str, Any]) -> list[list[str]]:
         losses = [f"{one['student']:.3f}, {one['student shuffled']:.3f}" for one in (before, after)]
         others = [f"{after['true']:.3f}, {after['true shuffled']:.3f}", f"{after['other']:.3f}"]
         cosines = f"{before['cosine with shuffled']:.2f}, {after['cosine with shuffled']:.2f}"
-        fitted = f"{found['h_w_r2']:.2f}" if "h_w_r2" in found else "at random"
+        r2 = found.get("h_w_r2")
+        fitted = f"{r2:.2f}" if r2 is not None else "unknown" if "h_w_r2" in found else "at random"
         rows.append([cell_name(cell), *losses, *others, cosines, fitted])
     return [list(CONTROLS_HEAD), *rows] if rows else []
 
