@@ -279,7 +279,9 @@ class Objective:
         """timestep_R and noise_R of these rows, on the CPU: the same however the step is split."""
         assert self.teacher is not None
         rng = np.random.default_rng((self.seed, step))
-        low, high = (round(share * self.teacher.schedule.steps) for share in self.config.timesteps)
+        steps = self.teacher.schedule.steps
+        low, high = (round(share * steps) for share in self.config.timesteps)
+        low = min(low, steps - 1)
         timestep_B = torch.from_numpy(rng.integers(low, max(high, low + 1), size=self.batches.size))
         noise_B = rng.standard_normal((self.batches.size, *self.teacher.latent_shape), dtype=np.float32)
         return timestep_B[rows], torch.from_numpy(noise_B[rows])

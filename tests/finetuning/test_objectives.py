@@ -13,7 +13,7 @@ from sdsdemo.core.losses import clip_loss, denoising_error, negatives_loss, pref
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.loop import TrainingConfig, train
 from sdsdemo.finetuning.objectives import Objective
-from sdsdemo.finetuning.recipe import NAMES
+from sdsdemo.finetuning.recipe import NAMES, Recipe
 from sdsdemo.finetuning.student import Student
 from sdsdemo.mini.models import clip as clips
 from tests.finetuning.tiny_teacher import LATENT, WHOLE, Drawn, First, objective, only, student
@@ -102,6 +102,19 @@ def test_timesteps_stay_in_their_part_of_the_schedule() -> None:
     drawn = torch.cat([aim.draw(step, WHOLE)[0] for step in range(50)])
     assert int(drawn.min()) == 10
     assert int(drawn.max()) == 19
+
+
+@pytest.mark.parametrize("low", [0.0, 0.5, 0.9, 0.989, 0.99, 0.9996, 1 - 1e-9])
+@pytest.mark.parametrize("width", [1e-9, 1.0])
+@pytest.mark.parametrize("name", ["sds", "features"])
+def test_every_range_that_a_recipe_may_have_draws_timesteps(name: Any, low: float, width: float) -> None:
+    asked = Recipe(objective=name, timestep_low=low, timestep_high=min(1.0, low + width)).check()
+    aim = objective(student(), name=name, timesteps=(asked.timestep_low, asked.timestep_high))
+    for step in range(3):
+        timestep_R, _ = aim.draw(step, WHOLE)
+        assert int(timestep_R.min()) >= min(low * 50 - 1, 49)
+        assert int(timestep_R.max()) < min(50, (low + width) * 50 + 1)
+    assert only(aim)["loss"].isfinite()
 
 
 @pytest.mark.parametrize("name", NAMES)
