@@ -13,13 +13,16 @@ from torch import Tensor, nn
 
 from sdsdemo.finetuning.objectives import Batch, Objective
 
+LEAST_ROWS = 3
+"""Fewest rows of a batch: `other` latents come from the next row, and shuffled captions from the one after it."""
+
 
 @torch.no_grad()
 def sds_controls(objective: Objective, batch: Batch, rows: slice, step: int) -> dict[str, float]:
     """The paper's L_SDS on the student's latents and on control latents.
 
     Keys: `student`, `true`, `zero` (h_w(0)) and `other` (the student's latents of other images); each again with the
-    captions of further rows (`... shuffled`). All use the same (t, eps). Needs true latents and at least three rows.
+    captions of further rows (`... shuffled`). All use the same (t, eps). Needs true latents and `LEAST_ROWS`.
     """
     student = objective.student
     assert batch.latent_R is not None
@@ -66,6 +69,7 @@ def _turned(condition_R: Any) -> Any:
         return None
     if isinstance(condition_R, tuple):
         return tuple(map(_turned, condition_R))
+    assert len(condition_R) >= LEAST_ROWS, "the second row after each of two is itself"
     return condition_R.roll(2, 0)
 
 

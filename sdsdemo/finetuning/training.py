@@ -20,7 +20,7 @@ from sdsdemo.finetuning.objectives import Objective
 from sdsdemo.finetuning.prepare import Prepared
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.run_record import RunRecord
-from sdsdemo.finetuning.sds_controls import controls_words, sds_controls, sds_gradient_controls
+from sdsdemo.finetuning.sds_controls import LEAST_ROWS, controls_words, sds_controls, sds_gradient_controls
 from sdsdemo.finetuning.setup import Loaded, StopAsked
 
 KEEP_SECONDS = 10.0
@@ -31,6 +31,10 @@ CONTROL_ROWS = 32
 """Rows of the batch that the controls of L_SDS are computed on."""
 FELL_BACK = "The newest checkpoint cannot be used ({why}): resuming from the one before, at step {step}."
 LENGTHENED = "The run now has {steps} steps instead of {before}: the learning rate follows the longer schedule."
+NO_CONTROLS = (
+    "The controls of L_SDS are left out, since they give each image the caption of another: for them, raise --batch to "
+    f"{LEAST_ROWS}."
+)
 HALVED = "Memory ran out: micro-batches are now half as large; the batch is the same."
 
 
@@ -139,6 +143,8 @@ def _what_is_trained(prepared: Prepared, record: RunRecord) -> Iterator[Event]:
     if recipe.objective == "sds":
         assert prepared.teacher is not None
         yield Notice(text=_reduction_words(recipe, int(np.prod(prepared.teacher.latent_shape))))
+        if recipe.batch < LEAST_ROWS:
+            yield Notice(text=NO_CONTROLS)
 
 
 def _reduction_words(recipe: Recipe, count: int) -> str:
@@ -168,9 +174,12 @@ def _between_steps(prepared: Prepared, baseline: Baseline, record: RunRecord, st
 
 
 def _controls(prepared: Prepared, record: RunRecord, step: int) -> Iterator[Event]:
-    """Log L_SDS on the student's latents and on control latents, with true and shuffled captions."""
+    """Log L_SDS on the student's latents and on control latents, with true and shuffled captions.
+
+    Nothing where the batch is too small for them.
+    """
     recipe = prepared.loaded.plan.recipe
-    if recipe.objective != "sds" or not record.is_main:
+    if recipe.objective != "sds" or recipe.batch < LEAST_ROWS or not record.is_main:
         return
     yield Working(text="computing the controls of L_SDS")
     rows = slice(0, min(recipe.batch, CONTROL_ROWS))

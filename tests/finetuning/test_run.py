@@ -147,6 +147,20 @@ def test_the_controls_of_l_sds_are_logged_with_its_gradient(run: Any) -> None:
     assert any(isinstance(event, Notice) and "shuffled captions" in event.text for event in events)
 
 
+@pytest.mark.parametrize(("batch", "told"), [(2, False), (3, True)])
+def test_controls_of_two_images_are_left_out_and_that_is_said(run: Any, batch: int, told: bool) -> None:
+    events = run(objective="sds", batch=batch)
+    record = done(events).record
+    said = [event.text for event in events if isinstance(event, Notice)]
+    assert sum("controls of L_SDS are left out" in text for text in said) == (not told)
+    assert any("true / shuffled captions" in text for text in said) == told
+    assert ("controls" in record) == told
+    assert done(events).state == "finished"
+    if told:
+        assert record["controls"]["0"]["cosine with shuffled"] < 0.9999
+        assert record["controls"]["0"]["true"] != record["controls"]["0"]["true shuffled"]
+
+
 def test_before_and_after_are_those_of_the_evaluation(run: Any, benchmark: str, tmp_path: Path) -> None:
     from sdsdemo.evaluation.run import evaluate
     from sdsdemo.settings import budget
