@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import count
 from typing import Any, TypeVar
 
 import gradio as gr
@@ -51,6 +52,7 @@ NO_PARAPHRASE = "“Paraphrase” needs two captions in Mini's language, such as
 UNREADABLE = "Whether a caption is true is worked out for sentences such as “a red star left of a blue circle”."
 UNREADABLE_ACT = "The editor sent something that cannot be read: reload the page."
 Known = Callable[[str | None], ShownExample | None]
+_drawn = count(1)
 
 
 class SceneEditor:
@@ -107,9 +109,10 @@ class SceneEditor:
 
 
 def editor_html(scene: Scene) -> str:
-    """The open editor."""
+    """The open editor. Never the same twice: the page skips HTML that it has, and the browser has moved the shapes."""
     return render(
         "scene.editor",
+        drawn=next(_drawn),
         scene=write_sketch(scene),
         look=_look(),
         most=MOST,
