@@ -30,7 +30,7 @@ from sdsdemo.ui.examples import ShownExample
 from sdsdemo.ui.gpu_quota import GpuQuota
 from sdsdemo.ui.open_in_compare import RunPictures
 from sdsdemo.ui.picture_field import safe_image
-from sdsdemo.ui.request_order import InOrder
+from sdsdemo.ui.request_order import InOrder, number_of
 from sdsdemo.ui.scene_editor import SceneEditor
 from sdsdemo.ui.scene_pictures import ScenePictures
 from sdsdemo.ui.templates import render, script, script_with
@@ -280,7 +280,7 @@ class CompareTab:
         )
 
     def _in_order(self, form: Form, request: gr.Request) -> Iterator[list[Any]]:
-        """The views of an answer, until a later form of the same visitor is scored.
+        """The views of an answer, with the request's number, until a later form of the same visitor is scored.
 
         If a later form was refused, this answer continues and the refusal stays on the page.
         """
@@ -289,7 +289,8 @@ class CompareTab:
             if not (is_last if is_refused else not self.scored.is_late(request)):
                 yield [gr.skip()] * len(self.outputs)
                 return
-            message, *rest = self._updates(replace(view, remarks=(*form.remarks, *view.remarks)))
+            named = f"{view.answer}{compare_html.asked_html(number_of(request))}" if view.answer else ""
+            message, *rest = self._updates(replace(view, answer=named, remarks=(*form.remarks, *view.remarks)))
             yield [message if is_last else gr.skip(), *rest]
 
     def _find(self, image: Image) -> ShownExample | None:

@@ -77,6 +77,14 @@ def empty_html() -> str:
     return render("compare.empty")
 
 
+def asked_html(number: int) -> str:
+    """The number of the request that an answer belongs to, where the page's scripts find it.
+
+    So no two answers are equal: the page skips HTML that it has, and would never report that an answer came.
+    """
+    return render("compare.asked", number=number)
+
+
 def row_html(answer: Answer, truth: int | None = None, typical: Find = no_typical) -> str:
     """One model's row: which way it pulls and how hard, the verdict in words, the scores behind them."""
     return render("compare.row", row=_row(answer, truth, typical))

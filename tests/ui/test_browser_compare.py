@@ -247,6 +247,29 @@ def test_a_round_asks_the_visitor_first_and_keeps_the_tally(visit, served):
     expect(page.locator(".guess .tally")).to_contain_text(f"You: {right} of {total} right")
 
 
+def test_an_answer_that_is_the_same_as_before_is_an_answer_too(visit):
+    page = visit().page
+    page.locator("#score").click()
+    expect(page.locator("#said")).to_contain_text("Mini SDS-CLIP")
+    first = caption(page, "a").input_value()
+    caption(page, "a").press("End")
+    caption(page, "a").press_sequentially("s")
+    caption(page, "a").press("Backspace")
+    expect(caption(page, "a")).to_have_value(first)
+    expect(page.locator("#result.stale")).to_have_count(1)
+    page.locator("#score").click()
+    expect(page.locator("#result.stale")).to_have_count(0)
+    # in a round: the second example is looked at, then it is its turn
+    page.locator("[data-guess=start]").click()
+    page.locator("#examples button").nth(1).click()
+    expect(page.locator("[data-guess='0']")).to_contain_text("green")
+    page.locator("[data-guess='0']").click()
+    page.locator("[data-guess=next]").click()
+    expect(page.locator(".guess .at")).to_have_text("2 of 2")
+    expect(page.locator("[data-guess='0']")).to_be_enabled()
+    expect(page.locator("[data-guess='0']")).to_contain_text("green")
+
+
 def test_a_round_ends_when_the_visitor_asks_something_else(visit):
     page = visit().page
     page.locator("[data-guess=start]").click()

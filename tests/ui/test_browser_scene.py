@@ -88,6 +88,16 @@ def test_own_scene_is_drawn_edited_scored_and_shared(visit):
     page.locator("#scene [data-do=open]").click()
     expect(page.locator("#scene .scene.open")).to_have_attribute("data-scene", moved)
 
+    # there and back again: the answer on the page is that of this scene, without another press
+    expect(page.locator("#result.stale")).to_have_count(0)
+    page.locator("#scene-truth .truth").evaluate("truth => truth.removeAttribute('data-live')")
+    page.locator(SHAPES).first.press("ArrowRight")
+    expect(page.locator("#result.stale")).to_have_count(1)
+    page.locator(SHAPES).first.press("ArrowLeft")
+    expect(page).to_have_url(re.compile(re.escape(moved)))
+    expect(page.locator("#result.stale")).to_have_count(0)
+    page.locator("#scene-truth .truth").evaluate("truth => truth.setAttribute('data-live', '')")
+
     # Back to this scene after another edit: the editor opens with it again
     page.locator("#scene [data-edit=close]").click()
     for name in ("How it works", "Compare"):

@@ -61,6 +61,7 @@ function ask(at) {
   round = {on: true, at, guess: null};
   if (read_answer()?.captions.toSorted().join('\n') === first && at === 0) return show(); // the page opened with it
   document.getElementById('result').classList.add('stale'); // until the example's own answer is here
+  window.sdsdemoEdits = (window.sdsdemoEdits ?? 0) + 1;
   show();
   thumbnails()[at]?.click();
 }

@@ -1,5 +1,7 @@
-() => { // unless this is what was asked for last; the page follows the report of a change
+() => { // the page follows the report of a change
   setTimeout(() => {
-    if (!window.sdsdemoIsAsked()) document.getElementById('result')?.classList.add('stale');
+    const result = document.getElementById('result');
+    if (window.sdsdemoIsAnswered()) result?.classList.remove('stale'); // the form is again as it was
+    else if (!window.sdsdemoIsAsked()) result?.classList.add('stale');
   });
 }

@@ -42,9 +42,10 @@ the number as well (ui/request_order.py), so that what it streams and remembers 
     return body;
   }
 
-  /* Counts edits of the question, and how many there were when its answer was requested: a later edit makes it stale. The
-  form is noted too: Gradio may report a change long after the request that was made for it. */
-  let asked = null;
+  /* Each request for an answer is noted with the form, since Gradio may report a change long after the request that was made
+  for it, and with how often the question had been edited: a later edit makes the answer stale. */
+  const questions = new Map(); // number of a request -> the form and its edits
+  let asked = null; // the last of them
   const FIELDS = '#caption-a textarea, #caption-b textarea, #settings input';
   /* As the page shows it: a script that took the fields as inputs would make Gradio report changes for ever. */
   const formNow = () => new Map([
@@ -54,8 +55,14 @@ the number as well (ui/request_order.py), so that what it streams and remembers 
   ]);
   /* Settings are on the page only once they have been opened: those that were not there are as they were, unless edited. */
   const isSame = (before, now) => [...before].every(([name, value]) => !now.has(name) || now.get(name) === value);
-  window.sdsdemoIsAsked = () => asked === null
-    ? null : (window.sdsdemoAsked ?? 0) === (window.sdsdemoEdits ?? 0) && isSame(asked, formNow());
+  const isNow = ({form, edits}) => edits === (window.sdsdemoEdits ?? 0) && isSame(form, formNow());
+  /* Whether the form is as it was last asked about; null before anything was asked. */
+  window.sdsdemoIsAsked = () => asked && isNow(asked);
+  /* Whether the answer on the page is that to the form as it is now. */
+  window.sdsdemoIsAnswered = () => {
+    const answered = questions.get(Number(document.querySelector('#answer [data-asked]')?.dataset.asked));
+    return answered !== undefined && isNow(answered);
+  };
   const answerField = () => window.gradio_config?.components.find((one) => one.props?.elem_id === 'answer')?.id;
   document.addEventListener('input', ({target}) => {
     if (target.closest?.('#question')) window.sdsdemoEdits = (window.sdsdemoEdits ?? 0) + 1;
@@ -72,8 +79,8 @@ the number as well (ui/request_order.py), so that what it streams and remembers 
     const isInput = event?.targets.some(([component, name]) => component === call.trigger_id && name === 'input');
     if (isInput) changed.set(call.trigger_id, number);
     if (isQueued && event?.outputs.includes(answerField())) {
-      window.sdsdemoAsked = window.sdsdemoEdits ?? 0;
-      asked = formNow();
+      asked = {form: formNow(), edits: window.sdsdemoEdits ?? 0};
+      questions.set(number, asked);
     }
     if (isQueued) event?.outputs.forEach((component) => shown.set(component, rank(null, number)));
     const headers = new Headers(options.headers);
