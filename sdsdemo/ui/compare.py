@@ -245,7 +245,7 @@ class CompareTab:
         ).then(None, js=script("score_live"), **PRIVATE)  # fmt: skip
 
     def open_address(self, query: Query) -> tuple[list[Any], Form] | None:
-        """Values for `opened` from the page's URL, and the form; None if the URL asks for nothing."""
+        """Values for `opened` from the page's URL, and the form; None if there is no question to open."""
         return self.address_of.open(query, len(self.models))
 
     def _follow(self, filled: dict[Component, Any]) -> list[str]:

@@ -42,7 +42,7 @@ class CompareAddress:
         self._named: OrderedDict[str, ShownExample | None] = OrderedDict()
 
     def open(self, query: Query, rows: int) -> tuple[list[Any], Form] | None:
-        """The values of the form's fields, and the form itself; None if the URL asks for nothing.
+        """The values of the form's fields, and the form itself; None if there is no question to open.
 
         rows: how many models the form has.
         """

@@ -92,12 +92,12 @@ def form_of_address(
     of_run: Callable[..., ShownExample] | None = None,
     of_scene: Callable[[str], ShownExample] | None = None,
 ) -> tuple[Form, ShownExample | None] | None:
-    """The form that a URL describes; None for a URL that asks for nothing.
+    """The form that a URL describes; for one that asks for nothing, the question that the page opens with, if any.
 
     of_run, of_scene: find the picture of a stored run, and draw that of a scene.
     """
     query = given if isinstance(given, Query) else Query("compare", given)
-    if not query:
+    if not query and not examples:
         return None
     is_upload = "example" not in query and "scene" not in query
     example = _example(query, examples, of_run, of_scene)

@@ -20,6 +20,7 @@ from sdsdemo.ui.address import Query
 from sdsdemo.ui.browse import BrowseTab
 from sdsdemo.ui.compare import CompareTab
 from sdsdemo.ui.finetune import FinetuneTab
+from sdsdemo.ui.request_order import number_of
 from sdsdemo.ui.results import ResultsTab
 from sdsdemo.ui.templates import render, script, script_element, script_with
 
@@ -86,7 +87,8 @@ class Navigation:
             asks |= opened.asks
         if "browse" not in wanted.queries:
             self.browse.warm()
-        return [render("parts.link_message", sentences=said, asks=asks), *filled]
+        number = number_of(request)
+        return [render("parts.link_message", sentences=said, asks=asks, number=number), *filled]
 
     def _opened(self, tab: str, wanted: View, request: gr.Request) -> Opened:
         """What a view opens in one tab. Failures become messages."""

@@ -159,6 +159,22 @@ def test_back_returns_to_the_tab_before_and_a_reload_stays_in_it(visit):
     tab(page, "Browse")
 
 
+def test_back_brings_an_earlier_question_and_its_answer(visit):
+    page = visit().page
+    first = caption(page, "a").input_value()
+    for text in ("a question of my own", "another of my own"):
+        page.get_by_role("tab", name="How it works").click()
+        expect(page).to_have_url(re.compile(r"\?tab=about$"))
+        page.get_by_role("tab", name="Compare").click()
+        score(page, text)
+        for name in ("How it works", "Compare"):
+            page.go_back()
+            tab(page, name)
+        expect(caption(page, "a")).to_have_value(first)
+        expect(page.locator(ASKED)).to_contain_text(first)
+        expect(page.locator(STALE)).to_have_count(0)
+
+
 def tab(page: Page, name: str) -> None:
     expect(page.get_by_role("tab", name=name)).to_have_attribute("aria-selected", "true")
 

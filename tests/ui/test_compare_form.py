@@ -69,9 +69,16 @@ def test_an_address_restores_the_form_without_the_visitor_s_picture(examples):
     )
 
 
+def test_an_address_that_asks_for_nothing_opens_the_page_s_own_question(examples):
+    nothing = {"tab": "compare", "__theme": "dark"}
+    form, example = compare_form.form_of_address(fake_workbench(), examples, nothing) or pytest.fail("it asks")
+    assert example is examples[0]
+    assert (list(form.captions), form.remarks, form.asks) == (list(examples[0].captions), (), True)
+    assert compare_form.form_of_address(fake_workbench(), [], nothing) is None
+
+
 def test_nonsense_in_an_address_falls_back_to_defaults(examples):
     workbench = fake_workbench()
-    assert compare_form.form_of_address(workbench, examples, {"tab": "compare", "__theme": "dark"}) is None
     nonsense = {"example": "none", "timesteps": "9999"}
     form, example = compare_form.form_of_address(workbench, examples, nonsense) or pytest.fail("it asks for something")
     assert example is examples[0]

@@ -158,6 +158,7 @@ the browser tab, where nobody else sees it, and restored after a reload; so are 
     const tab = tabNow(), query = queryOf(window.location.search);
     asked = isFirst ? {...views} : {};
     if (!isFirst || query || tab !== FIRST) asked[tab] = query;
+    if (isFirst && !asked[FIRST]) delete asked[FIRST]; // the page opens with that question
   }
 
   const wanted = () => JSON.stringify({
