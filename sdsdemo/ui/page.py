@@ -32,6 +32,8 @@ from sdsdemo.ui.typical import TypicalDifferences
 TITLE = "sdsdemo: CLIP, the denoising score and SDS-CLIP, side by side"
 STYLES = ("base", "compare", "evidence", "changes", "scene", "browse", "finetune", "results", "about")
 """Style sheets in `assets/style`, in the order in which a later one overrides an earlier one."""
+HEAD = ("dropdown_tab", "keep_folds")
+"""Scripts for the whole page."""
 
 
 def build_page(workbench: Workbench, space: str = "", assets: Path = ASSETS, jobs: Jobs | None = None) -> gr.Blocks:
@@ -76,7 +78,7 @@ def launch_options(host: str, port: int) -> dict[str, Any]:
         "theme": make_theme(),
         "css_paths": [ASSETS / "style" / f"{name}.css" for name in STYLES],
         "favicon_path": ASSETS / "favicon.svg",
-        "head": request_order.head() + navigation.head() + str(script_element("dropdown_tab")),
+        "head": request_order.head() + navigation.head() + "".join(map(script_element, HEAD)),
         "app_kwargs": {
             "middleware": [
                 (Refusals, (), {}),

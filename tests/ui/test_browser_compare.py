@@ -257,8 +257,17 @@ def test_an_answer_that_is_the_same_as_before_is_an_answer_too(visit):
     caption(page, "a").press("Backspace")
     expect(caption(page, "a")).to_have_value(first)
     expect(page.locator("#result.stale")).to_have_count(1)
+    fold = page.locator("#answer .behind").nth(1)
+    fold.locator("summary").click()
     page.locator("#score").click()
     expect(page.locator("#result.stale")).to_have_count(0)
+    # what was unfolded stays so, until it is folded
+    expect(fold).to_have_attribute("open", "")
+    fold.locator("summary").click()
+    number = page.locator("#answer [data-asked]").get_attribute("data-asked") or ""
+    page.locator("#score").click()
+    expect(page.locator("#answer [data-asked]")).not_to_have_attribute("data-asked", number)
+    expect(fold).not_to_have_attribute("open", "")
     # in a round: the second example is looked at, then it is its turn
     page.locator("[data-guess=start]").click()
     page.locator("#examples button").nth(1).click()
