@@ -205,17 +205,34 @@ def test_pointing_at_a_chart_moves_the_slider(visit):
 
 
 def test_the_denoising_is_that_of_the_answer_on_the_page(visit):
-    page = visit().page
+    opened = visit()
+    page, slider = opened.page, opened.page.locator("#denoising input[type=range]")
     before = page.locator("#denoising .tile.c0").get_attribute("data-below")
+    first = slider.get_attribute("value") or ""
+    assert first != "0"
+    slider.fill("0")
     caption(page, "a").fill("a moon left of a star")
     page.locator("#score").click()
     expect(page.locator("#result.stale")).to_have_count(0)
     expect(page.locator("#denoising .tile.c0")).not_to_have_attribute("data-below", before or "")
     expect(page.locator("#evidence .timestep-cursor")).to_have_count(2)
-    page.locator("#denoising .play").click()
-    expect(page.locator("#denoising .play")).to_have_text("❚❚")
-    page.locator("#denoising .play").click()
-    expect(page.locator("#denoising .play")).to_have_text("▶")
+    assert slider.get_attribute("value") == first, "the new answer begins where the old one did"
+    expect(slider).to_have_value(first)
+    play = page.locator("#denoising .play")
+    for text in ("❚❚", "▶", "❚❚"):
+        play.click()
+        expect(play).to_have_text(text)
+    # an answer with fewer timesteps ends what was playing
+    page.locator("#settings > button").click()
+    page.locator("#timesteps input[type=number]").fill("3")
+    page.locator("#timesteps input[type=number]").press("Tab")
+    page.locator("#score").click()
+    expect(slider).to_have_attribute("max", "2")
+    expect(play).to_have_text("▶")
+    at, timestep = slider.input_value(), page.locator("#denoising output").inner_text()
+    page.wait_for_timeout(1_200)
+    assert (slider.input_value(), page.locator("#denoising output").inner_text()) == (at, timestep)
+    assert opened.complaints == []
 
 
 def test_a_round_asks_the_visitor_first_and_keeps_the_tally(visit, served):

@@ -1,6 +1,7 @@
 /* The slider of a panel moves its pictures, and a cursor in both charts; pointing at a chart moves the slider. */
 const evidence = element.closest('#evidence'); // elsewhere the panel stands alone
 const charts = () => (evidence ? evidence.querySelectorAll('.js-plotly-plot') : []);
+const placeOf = (panel) => Number(panel.style.getPropertyValue('--at'));
 
 function show(panel, at) {
   const timesteps = JSON.parse(panel.dataset.timesteps);
@@ -30,7 +31,7 @@ function placeCursors() {
       const number = Number(panel.dataset.model) + 1;
       const [x, y] = ['xaxis', 'yaxis'].map((name) => layout[name + (number > 1 ? number : '')]);
       if (!x || !y) continue;
-      const timestep = JSON.parse(panel.dataset.timesteps)[Number(panel.style.getPropertyValue('--at'))];
+      const timestep = JSON.parse(panel.dataset.timesteps)[placeOf(panel)];
       let line = chart.querySelector(`.timestep-cursor[data-model="${panel.dataset.model}"]`);
       if (!line) {
         line = document.createElement('div');
@@ -79,15 +80,20 @@ element.addEventListener('click', (event) => {
   stop();
   if (wasPlaying) return;
   const panel = button.closest('.denoising');
-  const count = JSON.parse(panel.dataset.timesteps).length;
   const step = () => {
     if (!panel.isConnected) return stop();
-    show(panel, (Number(panel.style.getPropertyValue('--at')) + 1) % count);
+    show(panel, (placeOf(panel) + 1) % JSON.parse(panel.dataset.timesteps).length);
   };
   button.textContent = '❚❚';
   playing = {button, timer: setInterval(step, 900)};
   step();
 });
+
+/* A new answer comes into the panels that are there, and brings its own place in the strips: the sliders follow it. */
+new MutationObserver(() => {
+  stop();
+  for (const panel of element.querySelectorAll('.denoising')) show(panel, placeOf(panel));
+}).observe(element, {subtree: true, attributeFilter: ['data-timesteps', 'data-below']});
 
 /* Charts are drawn after the page, and anew with each answer. */
 if (evidence) {
