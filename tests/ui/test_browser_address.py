@@ -87,6 +87,7 @@ def test_filters_are_in_the_address_and_there_after_a_reload(page: Page, address
     expect(page).to_have_url(re.compile(r"words=heart\+%26\+%3Cb%3E&sort=worst$"))
     page.get_by_label("Words in the captions").fill("heart")
     expect(page).to_have_url(re.compile(r"words=heart&sort=worst$"))
+    expect(page.get_by_role("button", name="More filters")).to_have_attribute("aria-expanded", "true")
     count, first = page.locator(COUNT).inner_text(), page.locator(".pair-card").first.inner_text()
     page.reload()
     expect(page.locator(COUNT)).to_have_text(count)
