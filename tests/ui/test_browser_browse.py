@@ -140,6 +140,9 @@ def test_a_visitor_filters_brushes_opens_an_example_and_goes_back(page: Page, ad
     view.click()
     expect(page.locator(COUNT)).to_have_text(f"{held} of 400")
     expect(page).to_have_url(f"{address}?tab=browse&outcome=fixed")
+    drag(page, (0, 0), (1, 1))  # everything, so no range
+    expect(page.locator(".scatter .brush")).not_to_have_attribute("width", re.compile("."))
+    expect(page).to_have_url(f"{address}?tab=browse&outcome=fixed")
     drag(page, (0.05, 0.3), (0.5, 0.9))
     expect(page).to_have_url(re.compile(r"outcome=fixed&margins=[-0-9.]+:[-0-9.]+,[-0-9.]+:[-0-9.]+$"))
     brushed, url = page.locator(COUNT).inner_text(), page.url

@@ -42,6 +42,7 @@
       const drawn = box(from, placeOf(svg, event));
       const across = range(x, drawn.x, drawn.x + drawn.width, Number(side));
       const up = range(y, Number(side) - drawn.y - drawn.height, Number(side) - drawn.y, Number(side));
+      if (across === ':' && up === ':') Object.keys(drawn).forEach((name) => svg.querySelector('.brush').removeAttribute(name));
       trigger('select', {value: 'box', index: `${across},${up}`});
     }
     from = null;
