@@ -32,7 +32,7 @@ from sdsdemo.ui.typical import TypicalDifferences
 TITLE = "sdsdemo: CLIP, the denoising score and SDS-CLIP, side by side"
 STYLES = ("base", "compare", "evidence", "changes", "scene", "browse", "finetune", "results", "about")
 """Style sheets in `assets/style`, in the order in which a later one overrides an earlier one."""
-HEAD = ("dropdown_tab", "keep_folds")
+HEAD = ("dropdown_tab", "keep_folds", "clipboard")
 """Scripts for the whole page."""
 
 

@@ -214,6 +214,26 @@ def test_a_preset_fills_the_form(page: Page) -> None:
     expect(page.locator("#ft-steps input")).to_have_value(str(PRESETS["mini"].steps))
 
 
+def test_a_command_is_copied_without_https_from_a_fold_that_stays_open(page: Page) -> None:
+    page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+    page.evaluate("addEventListener('copy', ({target}) => { window.copied = target.value })")
+    fold = page.locator(".elsewhere")
+    fold.locator("summary").click()
+    command = fold.locator(".command").nth(1)
+    before = command.inner_text()
+    page.locator("#ft-advanced button").first.click()
+    page.locator("#ft-steps input").fill("123")
+    page.locator("#ft-steps input").press("Tab")
+    expect(command).to_contain_text("123")
+    assert command.inner_text() != before
+    expect(fold).to_have_attribute("open", "")
+    button = fold.get_by_role("button", name="Copy the commands for two GPUs")
+    button.click()
+    expect(fold.get_by_role("button", name="Copied the commands for two GPUs")).to_be_visible()
+    assert page.evaluate("window.copied") == command.text_content()
+    expect(button).to_be_visible()
+
+
 def test_hidden_settings_of_other_objectives_keep_their_values(page: Page) -> None:
     page.locator("#ft-advanced button").first.click()
     page.locator("#ft-fitted_on input").fill("128")

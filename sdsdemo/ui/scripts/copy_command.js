@@ -1,8 +1,9 @@
-/* "Copy" beside a command. */
-element.addEventListener('click', async (event) => {
-  const button = event.target.closest('.copied .copy');
+/* "Copy" beside a command; where the browser forbids it, the command is selected instead. */
+element.addEventListener('click', async ({target}) => {
+  const button = target.closest('.copied .copy');
   if (!button) return;
-  await navigator.clipboard.writeText(button.previousElementSibling.textContent);
-  button.textContent = 'Copied';
-  setTimeout(() => { button.textContent = 'Copy'; }, 2000);
+  const command = button.previousElementSibling, isCopied = await window.sdsdemoCopy(command.textContent);
+  if (!isCopied) getSelection().selectAllChildren(command);
+  button.firstChild.data = isCopied ? 'Copied' : 'Selected';
+  setTimeout(() => { button.firstChild.data = 'Copy'; }, 2000);
 });

@@ -4,11 +4,7 @@ element.addEventListener('click', async (event) => {
   if (!button) return;
   const given = button.dataset.link;
   const link = given.startsWith('http') ? given : window.location.origin + window.location.pathname + given;
-  try {
-    await navigator.clipboard.writeText(link);
-    button.textContent = 'Link copied';
-  } catch {
-    window.prompt('Copy this link:', link);
-  }
+  if (await window.sdsdemoCopy(link)) button.textContent = 'Link copied';
+  else window.prompt('Copy this link:', link);
   setTimeout(() => { button.textContent = 'Copy link'; }, 2000);
 });
