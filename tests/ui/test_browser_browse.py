@@ -192,9 +192,12 @@ def test_browse_is_used_by_keyboard_alone(page: Page, address: str) -> None:
     expect(page.locator(OPEN)).not_to_have_attribute("data-id", opened)
     page.keyboard.press("k")
     expect(page.locator(OPEN)).to_have_attribute("data-id", opened)
+    page.keyboard.press("j")
+    expect(page.locator(OPEN)).not_to_have_attribute("data-id", opened)
+    closed = page.locator(OPEN).get_attribute("data-id")
     page.keyboard.press("Escape")
     expect(page.locator(OPEN)).to_have_count(0)
-    expect(page.locator(f'.pair-card[data-pick="{opened}"]')).to_be_focused()
+    expect(page.locator(f'.pair-card[data-pick="{closed}"]')).to_be_focused()
 
 
 def test_results_show_the_shipped_run_with_downloads(page: Page, address: str) -> None:

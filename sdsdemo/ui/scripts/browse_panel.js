@@ -37,7 +37,7 @@
     shown = id;
     if (id && !last) opened(example);
     if (!id) closed(last);
-  }).observe(element, {childList: true, subtree: true});
+  }).observe(element, {childList: true, subtree: true, attributeFilter: ['data-id']});
   element.addEventListener('toggle', ({target}) => {
     if (target.matches('.other-models')) showsAll = target.open;
   }, true);
