@@ -149,6 +149,7 @@ class FineTuning:
     page_places_of_address: int = _limit(3, "On a shared page, up to {} runs from one address may wait or train.")
     page_kept: int = _limit(20, "The server keeps the files of {} finished runs from the page; the oldest go first.")
     page_hours: float = _limit(24, "The files of a run from the page are deleted {} hours after its end.")
+    page_watchers: int = _limit(200, "Up to {} pages may follow runs at once, half of them from one address.")
 
     @property
     def of_the_page(self) -> dict[str, float]:
@@ -180,9 +181,7 @@ VARIABLES = (
         name="SDSDEMO_MODELS", default="mini-clip,mini-diffusion,mini-sds-clip", meaning="Cards or specs shown first."
     ),
     Variable(name="SDSDEMO_ALLOW_DOWNLOAD", default="off", meaning="on: the page may download the weights of a card."),
-    Variable(
-        name="SDSDEMO_DEVICE", default="auto", meaning="cpu, cuda, mps, or auto: where models other than Mini run."
-    ),
+    Variable(name="SDSDEMO_DEVICE", default="auto", meaning="cpu, cuda, mps or auto: where models besides Mini run."),
     Variable(
         name="SDSDEMO_PRECISION",
         default=AUTO,

@@ -61,6 +61,18 @@ class FairQueue(Queue):
         self._last_turn: dict[tuple[str, str], int] = {}
         self._next_look = 0.0
 
+    def start(self) -> None:
+        """As Gradio's, with a place for whatever may run: each part of the line has a limit of its own.
+
+        Gradio has 40 places for all parts: as many pages that follow a run would keep everybody's questions waiting.
+        """
+        super().start()  # type: ignore[no-untyped-call]
+        for fn in self.blocks.fns.values():
+            if fn.queue and fn.fn is not None:
+                self.create_event_queue_for_fn(fn)
+        parts = self.event_queue_per_concurrency_id.values()
+        self.active_jobs = [None] * sum(part.concurrency_limit or self.max_thread_count for part in parts)
+
     async def push(self, body: Any, request: Any, username: str | None) -> Any:
         """As Gradio's. Raises `HTTPException` for a request beyond a limit, with a sentence of ours.
 

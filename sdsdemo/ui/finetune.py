@@ -6,9 +6,9 @@ state of the run on the server decides which buttons are active, never what was 
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from functools import partial
 from typing import Any
 
@@ -34,15 +34,15 @@ from sdsdemo.ui.race import RaceView, race_view, spoken
 from sdsdemo.ui.recipe_form import OUR_FAULT, RecipeForm, in_page_words
 from sdsdemo.ui.request_order import InOrder
 from sdsdemo.ui.run_estimate import RunEstimates
+from sdsdemo.ui.run_watchers import Watchers, at_most_watching
 from sdsdemo.ui.templates import render, script
 
 log = logging.getLogger(__name__)
 
-POLL = 0.5
-"""Seconds between two polls of the run; the page is never updated more often."""
 STORAGE_KEY, SECRET = "sdsdemo-run", "sdsdemo"
 """For the browser's storage, where the only confidential value is the id of the visitor's own run."""
 SCORING = "Scoring the Mini benchmark with your model; this takes a few seconds …"
+NO_LONGER = "This page no longer follows the run, because many newer ones do: reload it to see how the run goes on."
 
 
 class FinetuneTab:
@@ -60,7 +60,7 @@ class FinetuneTab:
         """run_id, watch: made outside the tabs, since nothing inside one is there until the tab is first shown."""
         self.workbench, self.jobs, self.run_id, self.watch = workbench, jobs, run_id, watch
         self.finished, self.shared = FinishedRun(workbench, jobs, registry, run_pictures), SharedRuns(jobs, registry)
-        self.watched = InOrder()
+        self.watched, self.watchers = InOrder(), Watchers()
         with gr.Column(elem_id="finetune"):
             gr.HTML(render("finetune.introduction"))
             if not jobs.is_on:
@@ -135,9 +135,9 @@ class FinetuneTab:
     def wire(self, opened: Any, page: gr.Blocks, tabs: gr.Tabs, compare: Any, browse: Any, results: Any) -> None:
         """opened: the tab's `select` event. compare, browse, results: the tabs that can use a finished run."""
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-        watching: dict[str, Any] = {
-            "show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None,
-        }  # fmt: skip
+        in_line: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        watching = in_line | {"concurrency_limit": at_most_watching(), "concurrency_id": "watch"}
+        evaluating = in_line | {"concurrency_limit": 1, "concurrency_id": "evaluate"}
         form = self.form.components
         self.form.wire(page.load, opened)
         self.estimates.wire(opened, self.estimate, self.elsewhere)
@@ -158,7 +158,7 @@ class FinetuneTab:
         if self.workbench.settings.sign_in:
             self.push.click(self.finished.on_hub, [self.run_id, self.push_name], self.pushed, api_visibility="private")
         scored = self.to_browse.click(_scoring, None, self.message, **quick).then(
-            self.finished.in_browse, self.run_id, [self.message, browse.run, browse.model, browse.against], **watching
+            self.finished.in_browse, self.run_id, [self.message, browse.run, browse.model, browse.against], **evaluating
         )
         scored.success(
             browse.open_with,
@@ -167,7 +167,7 @@ class FinetuneTab:
             **quick,
         ).then(lambda: gr.update(selected="browse"), None, tabs, **quick)
         summed = self.to_results.click(_scoring, None, self.message, **quick).then(
-            self.finished.in_results, self.run_id, [self.message, results.chosen], **watching
+            self.finished.in_results, self.run_id, [self.message, results.chosen], **evaluating
         )
         summed.success(results.show_chosen, results.chosen, results.shown, **quick).then(
             lambda: gr.update(selected="results"), None, tabs, **quick
@@ -262,8 +262,10 @@ class FinetuneTab:
             shown = self.shared.job(name).id if name else id_
         except UserError:  # `open_address` says it
             shown = id_
-        async for updates in self._watch(shown, request):
-            yield updates if shown == id_ else self._only_to_look_at(updates)
+        is_own = shown == id_
+        async with aclosing(self._watch(shown, request, is_own=is_own)) as watch:
+            async for updates in watch:
+                yield updates if is_own else self._only_to_look_at(updates)
 
     def _only_to_look_at(self, updates: list[Any]) -> list[Any]:
         """The updates of another visitor's run, without its buttons."""
@@ -273,26 +275,32 @@ class FinetuneTab:
         skipped = dict.fromkeys((self.weights, self.story), gr.skip())
         return list((found | hidden | buttons | skipped).values())
 
-    async def _watch(self, id_: str, request: gr.Request | None = None) -> AsyncIterator[list[Any]]:
-        """The run's progress, at most twice a second, until it is over or the visitor watches another one."""
+    async def _watch(
+        self, id_: str, request: gr.Request | None = None, *, is_own: bool = True
+    ) -> AsyncGenerator[list[Any], None]:
+        """The run's progress, until it is over, the visitor watches another one, or too many watch."""
         if not id_:
             yield [gr.skip()] * len(self.outputs)
             return
-        seen: tuple[int, int] = (-1, -1)
         drawn: Job | None = None
-        while not self.watched.is_late(request):
-            try:
-                run = self.jobs.get(id_)
-            except UserError as error:
-                yield [render("parts.hint", sentence=str(error)), *self._updates(None)[1:]]
-                return
-            if (run.version, run.ahead) != seen:
-                seen = run.version, run.ahead
-                yield self._updates(run, drawn)
-                drawn = run
-            if run.is_over:
-                return
-            await asyncio.sleep(POLL)
+        with self.watchers.watching(owner=id_ if is_own else "", address=address_of(request)) as watcher:
+            while not self.watched.is_late(request):
+                try:
+                    run = self.jobs.get(id_)
+                except UserError as error:
+                    yield [render("parts.hint", sentence=str(error)), *self._updates(None)[1:]]
+                    return
+                is_news = drawn is None or (run.version, run.ahead) != (drawn.version, drawn.ahead)
+                if watcher.is_due(is_news):
+                    yield self._updates(run, drawn) if is_news else [gr.skip()] * len(self.outputs)
+                    drawn = run
+                if run.is_over:
+                    return
+                if watcher.has_ended:
+                    status, *rest = self._updates(run, drawn)
+                    yield [status + render("parts.hint", sentence=NO_LONGER), *rest]
+                    return
+                await watcher.rest()
 
     def _updates(self, run: Job | None, drawn: Job | None = None) -> list[Any]:
         """drawn: the state that the page shows already; the race is sent again only if there is a new evaluation."""
