@@ -1,15 +1,17 @@
 """How much a request may send, and an address upload: counted while it arrives, whatever its header claims.
 
 A body beyond its limit is answered with 413, uploads beyond an address's share with 429, each with a sentence. Gradio
-checks each file of an upload, but not how many there are.
+checks each file of an upload, but not how many there are. An upload has its part of the share from its start on, so
+that as many at once as one likes are no more than as many one by one.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -37,13 +39,23 @@ class TooLargeError(Exception):
     """More has arrived than a request may send."""
 
 
+@dataclass
+class Upload:
+    """A request that uploads, counted from its first byte on."""
+
+    size: int
+    """Bytes that arrived; while it is going, those that it may have if they are more."""
+    ended: float | None = None
+    """When; None while it is going."""
+
+
 class BodyLimits:
     """ASGI middleware around Gradio's app."""
 
     def __init__(self, app: ASGIApp, clock: Callable[[], float] = time.monotonic) -> None:
         self.app = app
         self._clock = clock
-        self._uploads: OrderedDict[str, deque[tuple[float, int]]] = OrderedDict()
+        self._uploads: OrderedDict[str, list[Upload]] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] not in ("POST", "PUT", "PATCH"):
@@ -57,15 +69,18 @@ class BodyLimits:
         if _claimed(scope) > most:
             await say(send, 413, TOO_LARGE, plainly=is_upload)
             return
-        await self._counted(scope, receive, send, most, is_upload)
+        upload = self._begun(_address(scope), _claimed(scope) or most) if is_upload else None
+        await self._counted(scope, receive, send, most, upload)
 
-    async def _counted(self, scope: Scope, receive: Receive, send: Send, most: int, is_upload: bool) -> None:
-        arrived, has_answered = 0, False
+    async def _counted(self, scope: Scope, receive: Receive, send: Send, most: int, upload: Upload | None) -> None:
+        arrived, has_answered, is_upload = 0, False, upload is not None
 
         async def take() -> Message:
             nonlocal arrived
             message = await receive()
             arrived += len(message.get("body", b""))
+            if upload is not None:
+                upload.size = max(upload.size, arrived)
             if arrived > most:
                 raise TooLargeError
             return message
@@ -86,21 +101,24 @@ class BodyLimits:
             log.error("an upload could not be stored: %s", error.strerror)
             await say(send, 507, NO_ROOM, plainly=True)
         finally:
-            if is_upload:
-                self._note(_address(scope), arrived)
+            if upload is not None:
+                upload.size, upload.ended = arrived, self._clock()
 
     def _has_room(self, address: str) -> bool:
-        """Whether an address may upload now."""
-        uploads = self._uploads.get(address, deque())
-        while uploads and uploads[0][0] < self._clock() - WINDOW:
-            uploads.popleft()
-        return len(uploads) < LIMITS.uploads_of_address and sum(size for _, size in uploads) < LIMITS.uploaded_bytes
+        """Whether an address may upload now. What is still going counts, however long ago it began."""
+        since = self._clock() - WINDOW
+        uploads = [one for one in self._uploads.get(address, ()) if one.ended is None or one.ended >= since]
+        if address in self._uploads:
+            self._uploads[address] = uploads
+        return len(uploads) < LIMITS.uploads_of_address and sum(one.size for one in uploads) < LIMITS.uploaded_bytes
 
-    def _note(self, address: str, size: int) -> None:
-        self._uploads.setdefault(address, deque()).append((self._clock(), size))
+    def _begun(self, address: str, size: int) -> Upload:
+        upload = Upload(size)
+        self._uploads.setdefault(address, []).append(upload)
         self._uploads.move_to_end(address)
         while len(self._uploads) > ADDRESSES:
             self._uploads.popitem(last=False)
+        return upload
 
 
 def _address(scope: Scope) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -111,6 +112,80 @@ def test_an_address_has_a_share_of_uploads_by_bytes_refused_ones_too() -> None:
     for _ in range(LIMITS.uploaded_bytes // (MOST + 1) + 1):
         assert served.post("/gradio_api/upload", [bytes(MOST), b"1"])[0] == 413
     assert served.post("/gradio_api/upload", [b"1"])[0] == 429
+
+
+class Slow:
+    """An app behind the limits that has all uploads under way at once, and a clock."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.statuses: list[int] = []
+        self.limits = BodyLimits(self._app, clock=lambda: self.now)
+        self._go = asyncio.Event()
+
+    async def _app(self, scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await self._go.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def begin(self, count: int, size: int, *, claims: bool = True) -> list[asyncio.Task[None]]:
+        """So many uploads begin, and end with `end`."""
+        headers = [(b"content-length", str(size).encode())] if claims else []
+        scope = {"type": "http", "method": "POST", "path": "/upload", "headers": headers, "client": ("1.1.1.1", 1)}
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": bytes(size)}
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                self.statuses.append(message["status"])
+
+        begun = [asyncio.ensure_future(self.limits(scope, receive, send)) for _ in range(count)]
+        await asyncio.sleep(0)
+        return begun
+
+    async def end(self, *uploads: asyncio.Task[None]) -> int:
+        """How many passed."""
+        self._go.set()
+        await asyncio.gather(*uploads)
+        self._go.clear()
+        return self.statuses.count(200)
+
+
+def test_as_many_uploads_pass_at_once_as_one_by_one() -> None:
+    async def at_once(size: int) -> int:
+        slow = Slow()
+        return await slow.end(*await slow.begin(3 * LIMITS.uploads_of_address, size))
+
+    passed: list[int] = []
+
+    async def look() -> None:
+        passed.extend([await at_once(1), await at_once(LIMITS.image_bytes)])
+
+    finished(look())
+    assert passed == [LIMITS.uploads_of_address, LIMITS.uploaded_bytes // LIMITS.image_bytes]
+
+
+def test_an_upload_that_claims_no_length_holds_the_most_until_it_ends() -> None:
+    async def look() -> None:
+        slow = Slow()
+        first = await slow.begin(LIMITS.uploaded_bytes // MOST + 1, 1, claims=False)
+        refused = await slow.begin(1, 1, claims=False)
+        assert await slow.end(*first, *refused) == len(first)
+        assert await slow.end(*await slow.begin(1, 1, claims=False)) == len(first) + 1
+
+    finished(look())
+
+
+def test_an_upload_that_never_ends_keeps_its_part_of_the_share() -> None:
+    async def look() -> None:
+        slow = Slow()
+        endless = await slow.begin(LIMITS.uploads_of_address, 1)
+        slow.now = 10 * WINDOW
+        refused = await slow.begin(1, 1)
+        assert await slow.end(*endless, *refused) == LIMITS.uploads_of_address
+
+    finished(look())
 
 
 def test_a_full_disk_is_a_sentence_and_no_share_of_anyones() -> None:
