@@ -74,6 +74,8 @@ class Jobs:
         self._evaluating = threading.Lock()
         self._worker: threading.Thread | None = None
         self._ages = Ages()
+        self.forget: Callable[[str], None] = workbench.forget
+        """Forgets all about a shared name, once the run's files are deleted."""
         self._asked_from: dict[str, contextvars.Context] = {}
         """By waiting run, the request that asked for it: a GPU is lent to whoever made it."""
         self.gpu = GpuJobs(workbench, self._runner) if workbench.gpu is not None else None
@@ -126,9 +128,7 @@ class Jobs:
                 text="waiting",
                 step=stored.saved_step,
                 points=tuple(point for point in stored.points if point.step <= stored.saved_step),
-                evaluations=tuple(
-                    evaluation for evaluation in stored.evaluations if evaluation.step <= stored.saved_step
-                ),
+                evaluations=tuple(one for one in stored.evaluations if one.step <= stored.saved_step),
                 version=run.version + 1,
             ),
             visitor,
@@ -268,8 +268,8 @@ class Jobs:
             for place, folder in enumerate(sorted(age_of, key=lambda folder: age_of[folder])):
                 if age_of[folder] > 3600 * FINETUNING.page_hours or place >= FINETUNING.page_kept:
                     self._runs.pop(folder.name, None)
-                    self.workbench.forget(shared_name(folder.name))
                     shutil.rmtree(folder, ignore_errors=True)
+                    self.forget(shared_name(folder.name))
 
     def _ended(self) -> Iterator[tuple[Path, float]]:
         """Folders of runs that are not training, with the time of their last change."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from sdsdemo.app.sharing import is_shared
+from sdsdemo.app.sharing import GONE, is_shared
 from sdsdemo.data.benchmarks import is_gated
 from sdsdemo.errors import UserError, calling
 from sdsdemo.evaluation.catalogue import Catalogue, read_catalogue
@@ -68,9 +68,14 @@ class RunRegistry:
         """Make a run available to whoever knows its name."""
         self._lent[name] = folder
 
+    def forget(self, name: str) -> None:
+        """Forget a lent run, whose files are deleted, with all that was read of it."""
+        self._lent.pop(name, None)
+        self._read.pop(name, None)
+
     def has(self, name: str) -> bool:
         """Whether a run of this name exists, listed or lent."""
-        if name not in self._lent and is_shared(name) and (folder := self.find_shared(name)):
+        if self._lent_folder(name) is None and is_shared(name) and (folder := self.find_shared(name)):
             self.lend(name, folder)
         return name in self._lent or name in self._folders()
 
@@ -102,10 +107,18 @@ class RunRegistry:
             return read_catalogue(run, numbers_alone=True)
 
     def _folder(self, name: str) -> Path:
-        folder = self._lent.get(name) or self._folders().get(name)
+        folder = self._lent_folder(name) or self._folders().get(name)
         if folder is None:
-            raise UserError(f"There is no run called '{name}': choose another one.")
+            raise UserError(GONE if is_shared(name) else f"There is no run called '{name}': choose another one.")
         return folder
+
+    def _lent_folder(self, name: str) -> Path | None:
+        """The folder of a lent run; None once its files are deleted."""
+        folder = self._lent.get(name)
+        if folder is None or folder.is_dir():
+            return folder
+        self.forget(name)
+        return None
 
     def _called(self, name: str) -> str:
         """A run's name in messages; a visitor's own stays unnamed, so that nobody else can use it."""

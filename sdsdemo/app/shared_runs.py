@@ -17,8 +17,9 @@ class SharedRuns:
     """The runs of one server, for whoever knows a shared name."""
 
     def __init__(self, jobs: Jobs, registry: RunRegistry) -> None:
-        self.jobs = jobs
+        self.jobs, self.registry = jobs, registry
         jobs.workbench.find_shared, registry.find_shared = self.card, self.evaluated
+        jobs.forget = self.forget
 
     def job(self, name: str) -> Job:
         """The run with this shared name, to look at. Raises `UserError` if it is no longer here."""
@@ -40,6 +41,11 @@ class SharedRuns:
             return folder if name in read_run(folder).header["models"] else None
         except UserError:
             return None
+
+    def forget(self, name: str) -> None:
+        """Withdraw a shared model and its run, whose files are deleted."""
+        self.jobs.workbench.forget(name)
+        self.registry.forget(name)
 
     def _id(self, name: str) -> str:
         found = next((id_ for id_ in self.jobs.ids if is_shared(name) and shared_name(id_) == name), None)

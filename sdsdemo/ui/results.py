@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import gradio as gr
 
 from sdsdemo.app.run_registry import RunRegistry
-from sdsdemo.app.sharing import is_shared
+from sdsdemo.app.sharing import GONE, is_shared
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.report import read_result, results_of
 from sdsdemo.evaluation.result_schema import Result
@@ -42,7 +44,8 @@ class ResultsTab:
 
     def __init__(self, registry: RunRegistry, assets: Path = ASSETS) -> None:
         self.registry, self.assets = registry, assets
-        self._summed: dict[str, tuple[StoredRun, Result]] = {}
+        self._summed: dict[str, tuple[ref[StoredRun], Result]] = {}
+        """By run, for as long as the registry keeps it."""
         self.sent_parts = LastSent(), LastSent()
         """Of the overview and of the result shown."""
         names = self.names()
@@ -138,7 +141,9 @@ class ResultsTab:
         return results_html.overview_html(results) if results else ""
 
     def _result(self, name: str) -> Result:
-        if is_shared(name) and self.registry.has(name):
+        if is_shared(name):
+            if not self.registry.has(name):
+                raise UserError(GONE)
             named: Result = json.loads(json.dumps(self._of_run(name)).replace(name, TUNED_RUN))
             return named
         if self.registry.has(name):
@@ -150,6 +155,12 @@ class ResultsTab:
     def _of_run(self, name: str) -> Result:
         """The result of a run, recomputed only when the run changes."""
         run = self.registry.run(name)
-        if self._summed.get(name, (None, {}))[0] is not run:
-            self._summed[name] = run, results_of([run])[0]
-        return self._summed[name][1]
+        summed = self._summed.get(name)
+        if summed is None or summed[0]() is not run:
+            summed = self._summed[name] = ref(run, partial(self._forget, name)), results_of([run])[0]
+        return summed[1]
+
+    def _forget(self, name: str, of: ref[StoredRun]) -> None:
+        """Called when a run that was summed is no longer kept."""
+        if name in self._summed and self._summed[name][0] is of:
+            self._summed.pop(name, None)

@@ -48,7 +48,8 @@ def waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Staged]
     jobs, registry = Jobs(workbench, root=tmp_path, runner=trainer), RunRegistry(workbench.settings)
     jobs.start(QUICK)
     with gr.Blocks() as page:
-        run_id, button = gr.State(""), FinetuneTab.build_watch()
+        run_id: Any = gr.State("")
+        button = FinetuneTab.build_watch()
         tab = FinetuneTab(workbench, jobs, registry, run_id, button, RunPictures(registry))
     yield Staged(page, tab, jobs.start(QUICK))
     trainer.go.set()
