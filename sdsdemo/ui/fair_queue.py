@@ -24,7 +24,7 @@ from urllib.parse import parse_qs
 
 import gradio as gr
 from gradio.queueing import Event, EventQueue, Queue
-from gradio.server_messages import ProcessCompletedMessage
+from gradio.server_messages import EventMessage, ProcessCompletedMessage, ProcessGeneratingMessage
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -33,6 +33,7 @@ from sdsdemo.settings import LIMITS
 FULL = "Many people are asking at the moment. Your question is safe on this page: send it again in about {wait}."
 YOURS = "You have {count} requests waiting here already: wait for their answers, then send this one again."
 DROPPED = "Nobody listened for this answer, so the request was dropped: send it again."
+UNREAD = "The answers did not reach you as fast as they came: reload the page, then ask again."
 TOO_MANY_REQUESTS = 429
 UNKNOWN_WAIT, LEAST_WAIT = 30.0, 5.0
 """Seconds: what is said where no answer has been timed yet, and the shortest that is said."""
@@ -40,6 +41,10 @@ LISTENED_WITHIN = 60.0
 """Seconds until a request is dropped that nobody listens for: time enough to type a second line of curl."""
 UNHEARD = 32
 """Requests of an address that nobody listens for, yet or any more; beyond that, the oldest is dropped."""
+MOST_UNREAD = 64
+"""Parts of answers that wait in memory for a client to read them; beyond that, what it asked for ends."""
+SESSIONS = 4_000
+"""Sessions beyond which those that have gone are forgotten: more than Gradio keeps messages for."""
 LOOK_EVERY = 0.02
 """Seconds between two looks for a request to start, while none could start."""
 REMEMBERED = 4_096
@@ -82,11 +87,21 @@ class FairQueue(Queue):
         if refusal:
             raise HTTPException(TOO_MANY_REQUESTS, refusal)
         self._make_room(address_of(request))
+        self._forget_sessions()
         pushed = await super().push(body, request, username)
         self._next_look = 0.0
         if pushed[2] == "queue_full":
             raise HTTPException(TOO_MANY_REQUESTS, FULL.format(wait=wait_words(self.wait)))
         return pushed
+
+    def send_message(self, event: Event, event_message: EventMessage) -> None:
+        """As Gradio's. What a client asked for ends where it reads no answers: they would fill the memory."""
+        messages = self.pending_messages_per_session.get(event.session_hash)
+        is_part = isinstance(event_message, ProcessGeneratingMessage)
+        if is_part and messages is not None and messages.qsize() >= MOST_UNREAD:
+            super().send_message(event, ProcessCompletedMessage(output={"error": UNREAD}, title="Error", success=False))
+            event.alive = False  # Gradio then closes the generator
+        super().send_message(event, event_message)
 
     def compute_analytics_summary(self, records: Any) -> Any:
         """Nothing new: after every request, Gradio makes a table of the last 10,000 for a page that is off."""
@@ -189,6 +204,14 @@ class FairQueue(Queue):
         there = sorted((event for event in unheard if address_of(event.request) == address), key=_age)
         for event in there[: max(0, len(there) - UNHEARD + 1)]:
             self._drop(event)
+
+    def _forget_sessions(self) -> None:
+        """Gradio notes the requests of each session, and keeps the note when the session has gone."""
+        noted = self.pending_event_ids_session
+        if len(noted) > SESSIONS:
+            running = {event.session_hash for event in self.event_ids_to_events.values()}
+            for session in noted.keys() - self.pending_messages_per_session.keys() - running:
+                del noted[session]
 
     def _drop(self, event: Event) -> None:
         self.event_queue_per_concurrency_id[event.concurrency_id].queue.remove(event)

@@ -12,11 +12,22 @@ import gradio as gr
 import httpx
 import pytest
 from gradio.queueing import Event, EventQueue
+from gradio.server_messages import ProcessGeneratingMessage
 from starlette.exceptions import HTTPException
 
 from sdsdemo.settings import LIMITS
 from sdsdemo.ui import fair_queue
-from sdsdemo.ui.fair_queue import DROPPED, LISTENED_WITHIN, UNKNOWN_WAIT, FairQueue, Listeners, make_fair, wait_words
+from sdsdemo.ui.fair_queue import (
+    DROPPED,
+    LISTENED_WITHIN,
+    MOST_UNREAD,
+    UNKNOWN_WAIT,
+    UNREAD,
+    FairQueue,
+    Listeners,
+    make_fair,
+    wait_words,
+)
 from sdsdemo.ui.page import launch_options
 from tests.ui.asgi import finished, nothing, nowhere
 
@@ -318,6 +329,48 @@ def test_no_table_of_all_requests_is_made_after_each(monkeypatch: pytest.MonkeyP
     queue.events_recorded = 3
     queue.compute_analytics_summary([{"function": "score", "status": "success", "process_time": 1.0}] * 3)
     assert made == []
+
+
+def part() -> ProcessGeneratingMessage:
+    return ProcessGeneratingMessage(output={"data": ["some"]}, success=True)
+
+
+def test_what_a_client_does_not_read_is_not_kept_for_ever() -> None:
+    line = Line()
+    slow, other = line.ask("slow"), line.ask("other")
+    for _ in range(3 * MOST_UNREAD):
+        line.queue.send_message(slow, part())
+    assert not slow.alive
+    messages = line.queue.pending_messages_per_session["slow"]
+    assert messages.qsize() == MOST_UNREAD + 1
+    last = [messages.get_nowait() for _ in range(messages.qsize())][-1]
+    assert (last.output, last.event_id) == ({"error": UNREAD}, slow._id)
+    line.queue.send_message(other, part())
+    assert other.alive
+
+
+def test_a_client_that_reads_gets_as_many_parts_as_there_are() -> None:
+    line = Line()
+    event = line.ask("reads")
+    for _ in range(3 * MOST_UNREAD):
+        line.queue.send_message(event, part())
+        line.queue.pending_messages_per_session["reads"].get_nowait()
+    assert event.alive
+
+
+def test_sessions_that_have_gone_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fair_queue, "SESSIONS", 10)
+    line = Line()
+    asked = line.ask("waits")
+    line.queue.pending_messages_per_session["listens"] = AsyncQueue()
+    noted = line.queue.pending_event_ids_session
+    noted |= {"waits": {asked._id}, "listens": set()} | {f"gone-{k}": set() for k in range(8)}
+    line.queue.pending_messages_per_session.pop("waits")
+    line.queue._forget_sessions()
+    assert len(noted) == 10
+    noted["one more"] = set()
+    line.queue._forget_sessions()
+    assert set(noted) == {"waits", "listens"}
 
 
 def test_the_page_is_served_with_it() -> None:
