@@ -126,6 +126,7 @@ class Limits:
     uploads_of_address: int = _limit(200, "Up to {} pictures may be uploaded from one address in ten minutes.")
     uploaded_bytes: int = _limit(400_000_000, "Up to {} bytes may be uploaded from one address in ten minutes.")
     queue_of_address: int = _limit(200, "Up to {} requests from one address that somebody listens for may wait.")
+    direct_of_address: int = _limit(8, "Up to {} requests from one address that need not wait in line run at once.")
     image_formats: tuple[str, ...] = _limit(("PNG", "JPEG", "WEBP"), "Pictures are read as {}.")
     temporary_hours: float = _limit(24, "A picture that was uploaded is deleted after {} hours.")
     temporary_bytes: int = _limit(2_000_000_000, "Beyond {} bytes of uploaded pictures, the oldest are deleted.")

@@ -15,6 +15,7 @@ from sdsdemo.ui import about, navigation, request_order, served_files
 from sdsdemo.ui.body_limits import BodyLimits
 from sdsdemo.ui.browse import BrowseTab
 from sdsdemo.ui.compare import CompareTab
+from sdsdemo.ui.direct_requests import DirectRequests
 from sdsdemo.ui.examples import read_examples
 from sdsdemo.ui.fair_queue import Listeners, make_fair
 from sdsdemo.ui.finetune import FinetuneTab
@@ -34,6 +35,8 @@ STYLES = ("base", "compare", "evidence", "changes", "scene", "browse", "finetune
 """Style sheets in `assets/style`, in the order in which a later one overrides an earlier one."""
 HEAD = ("dropdown_tab", "keep_folds", "clipboard")
 """Scripts for the whole page."""
+THREADS = 48
+"""Of handlers. At any number but its usual 40, Gradio does not take for them the threads in which files are read."""
 
 
 def build_page(workbench: Workbench, space: str = "", assets: Path = ASSETS, jobs: Jobs | None = None) -> gr.Blocks:
@@ -87,9 +90,11 @@ def launch_options(host: str, port: int) -> dict[str, Any]:
                 (served_files.ServedFiles, (), {}),
                 (Listeners, (), {}),
                 (BodyLimits, (), {}),
+                (DirectRequests, (), {}),
             ]
         },
         "max_file_size": LIMITS.image_bytes,
+        "max_threads": THREADS,
         "allowed_paths": [str(ASSETS)],
         "show_error": False,
         "ssr_mode": False,

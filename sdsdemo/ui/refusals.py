@@ -72,7 +72,7 @@ class Refusals:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        path = str(scope["path"]).removeprefix(str(scope.get("root_path") or "").rstrip("/"))
+        path = path_of(scope)
         if CLOSED.fullmatch(path):
             await say(send, 404, "There is nothing here.")
             return
@@ -86,6 +86,11 @@ class Refusals:
                 raise
             log.info("a request could not be read", exc_info=error)
             await say(send, 400, UNFIT)
+
+
+def path_of(scope: Scope) -> str:
+    """The path that a request asks for, below where the app is mounted."""
+    return str(scope["path"]).removeprefix(str(scope.get("root_path") or "").rstrip("/"))
 
 
 class _Answering:
