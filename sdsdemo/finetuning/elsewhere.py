@@ -42,6 +42,8 @@ SLURM = """#!/bin/bash
 trap 'scontrol requeue "$SLURM_JOB_ID"' USR1
 export MASTER=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 export PORT=$((29500 + SLURM_JOB_ID % 1000))
+# Where one node fails, the others end too, instead of waiting for it.
+export SLURM_KILL_BAD_EXIT=1
 srun bash -c {launch} &
 wait $! || exit
 # On nodes without the internet, give this line on the login node instead.

@@ -129,17 +129,15 @@ def _ask_teacher(loaded: Loaded, teacher: Teacher) -> Generator[Event, None, tup
     assert plan.teacher_card is not None
     scorer = as_scorer(plan.teacher_card, teacher)
     budget = Budget(timesteps=recipe.teacher_timesteps, noises=recipe.teacher_noises, seed=PREFERENCE_SEED)
-    kept = Preferences(plan.settings.cache, cards.fingerprint(scorer.card), budget)
+    kept = Preferences(plan.settings.cache, cards.fingerprint(scorer.card), budget, plan.processes)
     began = time.monotonic()
     yield Working(text="finding the pairs that the teacher has not scored yet")
     pairs = _all_pairs(loaded)
+    kept.agree(pairs)
     missing = len({pair_key(pair) for pair in kept.missing(pairs)})
-    if plan.processes.is_main:
-        for done in kept.ask(scorer, pairs, plan.asked_to_stop):
-            yield Working(text="comparing each caption with its twin by the teacher", done=done, total=missing)
+    for done in kept.ask(scorer, pairs, plan.asked_to_stop):
+        yield Working(text="comparing each caption with its twin by the teacher", done=done, total=missing)
     plan.stop_if_asked()
-    for answers in plan.processes.gather([kept.answers if plan.processes.is_main else {}]):
-        kept.take(answers)
     right, of = kept.right(pairs)
     stand_ins = len({pair_key(pair) for pair in pairs if pair.stand_in})
     yield Notice(text=_answer_words(recipe, pairs, right, of, missing, stand_ins))
@@ -147,7 +145,7 @@ def _ask_teacher(loaded: Loaded, teacher: Teacher) -> Generator[Event, None, tup
         "pairs": of,
         "stand_ins": stand_ins,
         "asked": missing,
-        "evaluations": kept.spent,
+        "evaluations": sum(plan.processes.gather([kept.spent])),
         "seconds": round(time.monotonic() - began, 2),
         "teacher_right": asdict(proportion(right, of)) if of else None,
         **({"reversed_to": recipe.teacher_right} if recipe.teacher_right else {}),

@@ -18,6 +18,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,12 @@ from sdsdemo.errors import UserError
 from sdsdemo.finetuning.run_schema import Answer
 from sdsdemo.finetuning.training_pairs import Pair
 from sdsdemo.runtime import files
+from sdsdemo.runtime.distributed import ALONE, Processes
 from sdsdemo.runtime.shapes import shaped
 from sdsdemo.types import Budget, Example, Scorer
 
 AT_ONCE = 32
-"""Pairs whose scores are written together; a run can stop between such batches."""
+"""Pairs of a process whose scores are written together; a run can stop between such parts."""
 LOCK_SECONDS = 60.0
 """How long to wait for another process to write its lines."""
 UNREADABLE = "Line {number} of the preferences in {name} cannot be read ({why}): delete that file to score them again."
@@ -47,13 +49,20 @@ def at_once(call: Callable[[], Any]) -> Any:
     return call()
 
 
+def _nothing() -> None:
+    """The work of a process that has none."""
+
+
 class Preferences:
     """The gaps of one teacher at one budget, by pair."""
 
-    def __init__(self, folder: Path, fingerprint: str, budget: Budget) -> None:
-        """Reads cached answers. folder: of all caches. fingerprint: of the teacher's weights. Raises `UserError`."""
+    def __init__(self, folder: Path, fingerprint: str, budget: Budget, processes: Processes = ALONE) -> None:
+        """Reads cached answers. folder: of all caches. fingerprint: of the teacher's weights.
+
+        processes: those that share the asking, with the same pairs. Raises `UserError`.
+        """
         asked = json.dumps([fingerprint, budget.timesteps, budget.noises, budget.seed])
-        self.budget = budget
+        self.budget, self._processes = budget, processes
         self.path = folder / "preferences" / f"{hashlib.sha256(asked.encode()).hexdigest()[:20]}.jsonl"
         self._gaps: dict[str, float | None] = {}
         self._lines_met = 0
@@ -65,14 +74,11 @@ class Preferences:
     def __len__(self) -> int:
         return len(self._gaps)
 
-    @property
-    def answers(self) -> dict[str, float | None]:
-        """Known gaps by the pair's hash; None if the teacher's loss was not finite."""
-        return self._gaps
-
-    def take(self, answers: Mapping[str, float | None]) -> None:
-        """Adds the answers of another process, which may have its own disk."""
-        self._gaps.update(answers)
+    def agree(self, pairs: Sequence[Pair]) -> None:
+        """Takes what any process knows of these pairs, as their disks may differ; each of them must call it."""
+        if self._processes.count > 1:
+            keys = {self._key(pair) for pair in pairs if pair.twin is not None}
+            self._exchange({key: gap for key, gap in self._gaps.items() if key in keys})
 
     def missing(self, pairs: Sequence[Pair]) -> list[Pair]:
         """Pairs with a twin that the teacher has not scored yet."""
@@ -81,30 +87,65 @@ class Preferences:
     def ask(
         self, teacher: Scorer, pairs: Sequence[Pair], stop: Callable[[], bool], wait: Wait = at_once
     ) -> Iterator[int]:
-        """Score the missing pairs and cache them; yields how many are done. Ends early if `stop` returns True.
+        """Score the missing pairs and cache them; yields how many are done, by all processes.
 
-        wait: runs the slow calls, and may raise; answers received before that are kept.
+        Ends early, in all, if `stop` returns True in one. wait: runs the slow calls, and may raise; answers received
+        before that are kept. Raises `UserError` in all processes if it does in one.
         """
-        todo = list({self._key(pair): pair for pair in self.missing(pairs)}.items())
-        for start in range(0, len(todo), AT_ONCE):
-            if stop():
+        todo = self._missing_in_any(pairs)
+        index, count = self._processes.index, self._processes.count
+        for start in range(0, len(todo), AT_ONCE * count):
+            if any(self._processes.gather([stop()])):
                 return
-            part = todo[start : start + AT_ONCE]
-            self._read()
-            self._ask_part(teacher, [(key, pair) for key, pair in part if key not in self._gaps], wait)
+            part = todo[start : start + AT_ONCE * count]
+            own = part[index::count]
+            self._in_all(partial(self._ask_own, teacher, own, wait))
+            self._exchange({key: self._gaps[key] for key, _ in own})
             yield start + len(part)
 
-    def _ask_part(self, teacher: Scorer, part: Sequence[tuple[str, Pair]], wait: Wait) -> None:
-        answers = teacher.score_examples([_example(pair) for _, pair in part], self.budget)
+    def _missing_in_any(self, pairs: Sequence[Pair]) -> list[tuple[str, Pair]]:
+        """By key, the pairs that a process does not know: the same in all, whatever other runs have added meanwhile."""
+        missing = set(self._processes.gather(list({self._key(pair) for pair in self.missing(pairs)})))
+        of_key = {self._key(pair): pair for pair in pairs if pair.twin is not None}
+        return [(key, pair) for key, pair in of_key.items() if key in missing]
+
+    def _ask_own(self, teacher: Scorer, own: Sequence[tuple[str, Pair]], wait: Wait) -> None:
+        """Asks about those of this process's pairs that no other run has asked about meanwhile."""
+        self._read()
+        new = [(key, pair) for key, pair in own if key not in self._gaps]
+        answers = teacher.score_examples([_example(pair) for _, pair in new], self.budget)
         found: dict[str, float | None] = {}
         try:
-            for key, _ in part:
+            for key, _ in new:
                 scores = wait(lambda: next(answers))
                 gap = float(scores.score_IC[0, 0] - scores.score_IC[0, 1])
                 found[key] = gap if math.isfinite(gap) else None
                 self.spent += scores.evidence.evaluations if scores.evidence is not None else 0
         finally:
             self._keep(found)
+
+    def _exchange(self, answers: Mapping[str, float | None]) -> None:
+        """Takes the answers of all, an earlier process's first; the main one's file gets those that it lacks."""
+        if self._processes.count == 1:
+            return
+        together: dict[str, float | None] = {}
+        for found in reversed(self._processes.gather([dict(answers)])):
+            together |= found
+        self._in_all(partial(self._keep, together) if self._processes.is_main else _nothing)
+        self._gaps |= together
+
+    def _in_all(self, work: Callable[[], None]) -> None:
+        """Does this process's work. Raises `UserError` in all processes if it does in one, lest the others wait."""
+        fault: UserError | None = None
+        try:
+            work()
+        except UserError as error:
+            fault = error
+        faults = self._processes.gather([str(fault or "")])
+        if fault is not None:
+            raise fault
+        for said in filter(None, faults):
+            raise UserError(said)
 
     def probabilities(
         self, pairs: Sequence[Pair], sharpness: float, *, permuted: int | None = None, unordered: bool = False

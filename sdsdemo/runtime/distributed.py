@@ -11,11 +11,16 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Parameter
+
+PATIENCE = timedelta(hours=3)
+"""How long a process waits for the others before it gives the run up: one may download a model, or score slower pairs.
+torch's own 10 to 30 minutes are meant for steps of training. Where a process ends, its launcher ends the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +115,6 @@ def find() -> Processes:
     from accelerate import PartialState
 
     with _stdout_to_stderr():
-        state = PartialState(cpu=not torch.cuda.is_available())
+        state = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
     atexit.register(state.destroy_process_group)
     return _Several(index=state.process_index, count=state.num_processes)

@@ -148,6 +148,7 @@ def test_the_script_for_a_cluster_gives_the_recipe_back(recipe: Recipe, cluster:
     directives = dict(line[10:].partition("=")[::2] for line in script.splitlines() if line.startswith("#SBATCH --"))
     nodes, gpus = int(directives["nodes"]), int(directives["gpus-per-node"])
     assert {"requeue", "signal", "open-mode"} <= directives.keys()
+    assert "export SLURM_KILL_BAD_EXIT=1\n" in script.partition("srun")[0]
     assert (launched.num_machines, launched.num_processes) == (nodes, nodes * gpus)
     assert recipe.batch % launched.num_processes == 0
     assert launched.multi_gpu == (launched.num_processes > 1)

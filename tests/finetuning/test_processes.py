@@ -33,7 +33,7 @@ def test_two_processes_make_the_steps_of_one(tmp_path: Path) -> None:
         assert shared["norm"] == pytest.approx(alone["norm"], rel=1e-5)
         assert shared["weights"] == pytest.approx(alone["weights"], rel=1e-7)
     for alone, shared in zip(one["tuned"], two["tuned"], strict=True):
-        assert alone["preferences"].get("evaluations") == shared["preferences"].get("evaluations")  # asked once, by one
+        assert alone["preferences"].get("evaluations") == shared["preferences"].get("evaluations")  # each once
         for a, b in zip(alone["log"], shared["log"], strict=True):
             for key in a.keys() - {"s"}:
                 assert b[key] == pytest.approx(a[key], abs=1e-4), key

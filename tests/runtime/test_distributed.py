@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import subprocess
 import sys
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
 
+import accelerate
+import pytest
+
+from sdsdemo.runtime import distributed
 from sdsdemo.settings import ROOT
 
 
@@ -16,3 +24,18 @@ def test_library_output_stays_out_of_the_results() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("results\n", "[Gloo] Rank 0 is connected")
+
+
+def test_a_process_waits_for_the_others_longer_than_torch_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def state(**options: Any) -> Any:
+        asked.update(options)
+        return SimpleNamespace(process_index=1, num_processes=2, destroy_process_group=None)
+
+    monkeypatch.setattr(accelerate, "PartialState", state)
+    monkeypatch.setattr(atexit, "register", lambda work: None)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    found = distributed.find()
+    assert (found.index, found.count) == (1, 2)
+    assert asked["timeout"] >= timedelta(hours=1)
