@@ -134,12 +134,12 @@ def _ask_teacher(loaded: Loaded, teacher: Teacher) -> Generator[Event, None, tup
     yield Working(text="finding the pairs that the teacher has not scored yet")
     pairs = _all_pairs(loaded)
     kept.agree(pairs)
-    missing = len({pair_key(pair) for pair in kept.missing(pairs)})
+    missing = len(kept.missing(pairs))
     for done in kept.ask(scorer, pairs, plan.asked_to_stop):
         yield Working(text="comparing each caption with its twin by the teacher", done=done, total=missing)
     plan.stop_if_asked()
     right, of = kept.right(pairs)
-    stand_ins = len({pair_key(pair) for pair in pairs if pair.stand_in})
+    stand_ins = sum(pair.stand_in for pair in pairs)
     yield Notice(text=_answer_words(recipe, pairs, right, of, missing, stand_ins))
     return _probabilities(recipe, kept, pairs), {
         "pairs": of,
@@ -161,18 +161,18 @@ def _probabilities(recipe: Recipe, kept: Preferences, pairs: list[Pair]) -> Pref
 
 
 def _all_pairs(loaded: Loaded) -> list[Pair]:
-    """The pairs of every step, including repeats."""
-    recipe, pairs = loaded.plan.recipe, []
+    """The pairs of all steps, each once: the last step of an epoch may reach into the next one."""
+    recipe, pairs = loaded.plan.recipe, dict[tuple[str, str, str], Pair]()
     for step in range(loaded.source.steps(recipe.batch, recipe.steps)):
-        pairs += loaded.source.draw(step, recipe.batch)
+        pairs |= {pair_key(pair): pair for pair in loaded.source.draw(step, recipe.batch)}
         loaded.plan.stop_if_asked()
-    return pairs
+    return list(pairs.values())
 
 
 def _answer_words(recipe: Recipe, pairs: list[Pair], right: int, of: int, missing: int, stand_ins: int) -> str:
     """The teacher's preferences in a sentence."""
     others = f" {stand_ins} captions without a swap were compared with another image's." if stand_ins else ""
-    before = len({pair_key(pair) for pair in pairs if pair.twin}) - missing
+    before = sum(bool(pair.twin) for pair in pairs) - missing
     known = f" {before} of them were already scored." if before else ""
     which = "true" if recipe.mislabelled else "image's"
     return f"The teacher prefers the {which} caption to its swap in {right} of {of} pairs.{known}{others}"

@@ -17,12 +17,14 @@ import pytest
 from PIL import Image
 
 from sdsdemo.errors import UserError
+from sdsdemo.finetuning.events import Notice
 from sdsdemo.finetuning.teacher_preferences import Preferences
 from sdsdemo.finetuning.training_pairs import Pair
 from sdsdemo.runtime import files
 from sdsdemo.types import Budget, Evidence, Example, Picture, Scores
 from tests.damage import damaged
 from tests.fakes import OneByOne
+from tests.finetuning.runs import done
 
 BUDGET = Budget(timesteps=2, noises=1, seed=0)
 MANY = 100
@@ -226,3 +228,11 @@ def test_damaged_preferences_are_used_or_refused_in_a_sentence(tmp_path: Path) -
             used += 1
             assert all(0 <= p <= 1 for p in found.values())
     assert min(used, refused) > 20
+
+
+@pytest.mark.usefixtures("small_sets")
+def test_a_pair_that_an_epoch_repeats_counts_once(run: Any) -> None:
+    found = done(run(objective="preference", pool=10, steps=3)).record["preferences"]  # 3 draws of 4
+    assert 0 < found["pairs"] == found["asked"] == found["teacher_right"]["n"] <= 10
+    again = [event.text for event in run("again", objective="preference", pool=10) if isinstance(event, Notice)]
+    assert any(f" of {found['pairs']} pairs. {found['pairs']} of them were already scored." in text for text in again)
