@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from sdsdemo.app.asking import Question
 from sdsdemo.finetuning.recipe import Recipe
+from sdsdemo.finetuning.run_size import images_of_fit, pairs_drawn
 from sdsdemo.settings import FINETUNING, NOISES, TIMESTEPS
 from sdsdemo.types import Answer, Budget, Card
 
@@ -62,10 +63,9 @@ class GpuTimes:
         pictures = recipe.steps * recipe.batch
         asked = 0.0
         if teacher is not None:
-            pairs = min(recipe.pool or pictures, pictures)
             evaluations = {
-                "preference": 2 * pairs * recipe.teacher_timesteps * recipe.teacher_noises,
-                "sds": BACKWARDS * pictures + recipe.fitted_on,
+                "preference": 2 * pairs_drawn(recipe) * recipe.teacher_timesteps * recipe.teacher_noises,
+                "sds": BACKWARDS * pictures + images_of_fit(recipe),
             }.get(recipe.objective, pictures)
             asked = evaluations * self._unit(teacher)
         ready = self._ready([base] if teacher is None else [base, teacher])

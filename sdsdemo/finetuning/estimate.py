@@ -17,10 +17,12 @@ import torch
 
 from sdsdemo.core.number_format import duration
 from sdsdemo.finetuning.before_after import Evaluator, sets_of
-from sdsdemo.finetuning.events import Notice, Step, result_of
+from sdsdemo.finetuning.events import Event, Notice, Step, Working, result_of
 from sdsdemo.finetuning.loop import TrainingConfig, train
+from sdsdemo.finetuning.map_fit import FITTING
 from sdsdemo.finetuning.prepare import prepare
 from sdsdemo.finetuning.recipe import Recipe
+from sdsdemo.finetuning.run_size import images_of_fit, pairs_drawn
 from sdsdemo.finetuning.setup import Loaded, Models, load, plan
 from sdsdemo.finetuning.training import EVALUATIONS
 
@@ -42,7 +44,7 @@ class Estimate:
 
     loading: float
     item: float
-    """Per image that h_w is fitted on or the teacher scores; 0 if neither."""
+    """Per image that h_w is fitted or tested on, or pair that the teacher scores; 0 if neither."""
     frozen: float
     """Per pair, to encode it with the frozen tower; 0 if both towers are trained."""
     step: float
@@ -54,11 +56,13 @@ class Estimate:
     """Images in a full evaluation."""
     first_images: int
     """Images in an evaluation on held-out data alone."""
+    items: int | None = None
+    """Images of one's own data, with those held out, if known."""
 
     def total(self, recipe: Recipe) -> float:
         """Seconds for the whole run; fewer if the teacher has scored some pairs before."""
-        pairs = min(recipe.pool or recipe.steps * recipe.batch, recipe.steps * recipe.batch)
-        items = {"sds": recipe.fitted_on, "preference": pairs}.get(recipe.objective, 0)
+        pairs = pairs_drawn(recipe, self.items)
+        items = pairs if recipe.objective == "preference" else images_of_fit(recipe, self.items)
         every = recipe.measure_every or max(1, recipe.steps // EVALUATIONS)
         between = max(0, -(-recipe.steps // every) - 1)
         again = self.images + between * self.first_images
@@ -88,29 +92,54 @@ def estimate(recipe: Recipe, workbench: Models, steps: int = STEPS) -> Estimate:
     if tiny.objective == "preference":
         # the same step, without scoring the whole pool
         tiny = replace(tiny, objective="labels", permuted=False, unordered=False, teacher_right=0.0)
+    if tiny.h_w == "default":
+        # the same step, and recipes that fit h_w have the same key
+        tiny = replace(tiny, h_w="fit")
     start = time.perf_counter()
     loaded = result_of(load(plan(tiny, workbench)))
-    noticed: list[float] = []
-    run = result_of(prepare(loaded), lambda event: noticed.extend([time.perf_counter()] * isinstance(event, Notice)))
-    ready, fitted = noticed[0], time.perf_counter()
+    heard = _Heard()
+    run = result_of(prepare(loaded), heard)
+    ready, fitted = heard.noticed[0], time.perf_counter()
     marks = [fitted]
     for event in train(run.student, run.objective, TrainingConfig(steps=steps, learning_rate=1e-8)):
         marks += [time.perf_counter()] if isinstance(event, Step) else []
     encoding = run.facts.get("frozen_seconds", 0.0)
-    item = (fitted - ready - encoding) / SAMPLE if tiny.objective == "sds" else 0.0
+    item = (fitted - ready - encoding) / heard.read if heard.read else 0.0
+    known = None if tiny.is_mini else _items(loaded)
     if recipe.objective == "preference":
         item = asking_seconds(recipe, workbench, loaded)
     cold, warm, images, first = _time_evaluations(loaded)
     return Estimate(
         loading=ready - start,
         item=item,
-        frozen=encoding / rows,
+        frozen=encoding / pairs_drawn(tiny, known),
         step=median(after - before for before, after in pairwise(marks[1:])),
         image=cold,
         image_again=warm,
         images=images,
         first_images=first,
+        items=known,
     )
+
+
+class _Heard:
+    """What preparation said: when it gave a notice, and how many images h_w read."""
+
+    def __init__(self) -> None:
+        self.noticed: list[float] = []
+        self.read = 0
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Notice):
+            self.noticed.append(time.perf_counter())
+        if isinstance(event, Working) and event.text == FITTING:
+            self.read = event.done
+
+
+def _items(loaded: Loaded) -> int | None:
+    """Images of the data, with those held out; None for a stream whose end was not met."""
+    found = loaded.data.get("items")
+    return int(str(found)) if found else None
 
 
 def asking_seconds(recipe: Recipe, workbench: Models, loaded: Loaded | None = None) -> float:

@@ -21,13 +21,14 @@ from torch import Tensor
 
 from sdsdemo.finetuning.batches import PairBatches
 from sdsdemo.finetuning.events import Event, Notice, Working
+from sdsdemo.finetuning.run_size import LEAST_TESTED, fit_and_test
 from sdsdemo.finetuning.setup import Loaded
 from sdsdemo.finetuning.student import Student
 from sdsdemo.finetuning.training_pairs import Pair
 from sdsdemo.models.clip import ClipModel
 
-LEAST_TESTED, MOST_TESTED = 16, 256
-"""Limits on the number of images that test h_w: a quarter of those it is fitted on, within these limits."""
+FITTING = "fitting h_w to true latents"
+"""What `Working` says, with the number of images read."""
 AT_ONCE = 64
 EXPLAINED = "Before the first step, h_w explains {r2:.1%} of the variance of held-out latents (n = {tested}; {fitted})."
 UNTESTED = (
@@ -40,18 +41,6 @@ FEW_FITTED = (
     "h_w is fitted on {count} images, fewer than the {width} dimensions of an image embedding, and memorises "
     "them: {cure}."
 )
-
-
-def split(fitted_on: int, images: int | None = None) -> tuple[int, int]:
-    """How many images h_w is fitted on, and how many test it. images: how many there are; None: enough.
-
-    The second is 0 where fewer than `LEAST_TESTED` could be spared.
-    """
-    tested = min(MOST_TESTED, max(LEAST_TESTED, fitted_on // 4))
-    if images is None or images >= fitted_on + tested:
-        return fitted_on, tested
-    tested = min(MOST_TESTED, images // 5)
-    return (images - tested, tested) if tested >= LEAST_TESTED else (min(fitted_on, images), 0)
 
 
 def fit_map(loaded: Loaded, student: Student, batches: PairBatches) -> Generator[Event, None, dict[str, Any]]:
@@ -118,9 +107,9 @@ class _Drawn:
         """Rows to fit h_w on, and rows of other images to test it on."""
         once = _first_rows(self.keys)
         others = [row for row in once if row >= fitted_on]
-        if len(others) == split(fitted_on)[1]:
+        if len(others) == fit_and_test(fitted_on)[1]:
             return list(range(fitted_on)), others
-        fitted, tested = split(fitted_on, len(once))
+        fitted, tested = fit_and_test(fitted_on, len(once))
         return once[:fitted], once[len(once) - tested :]
 
 
@@ -134,7 +123,7 @@ def _first_rows(keys: Sequence[str]) -> list[int]:
 
 def _draw(loaded: Loaded, student: Student, batches: PairBatches) -> Generator[Event, None, _Drawn]:
     """Draws images to fit, then others until there are enough to test, or whole draws meet nothing new."""
-    plan, (fitted_on, tested) = loaded.plan, split(loaded.plan.recipe.fitted_on)
+    plan, (fitted_on, tested) = loaded.plan, fit_and_test(loaded.plan.recipe.fitted_on)
     keys, met = list[str](), set[str]()
     read, latents, step = list[Tensor](), list[Tensor](), 0
     short: int | None = None
@@ -158,7 +147,7 @@ def _draw(loaded: Loaded, student: Student, batches: PairBatches) -> Generator[E
         latents.append(batches.latents(pairs))
         step += 1
         plan.stop_if_asked()
-        yield Working(text="fitting h_w to true latents", done=len(keys), total=fitted_on + tested)
+        yield Working(text=FITTING, done=len(keys), total=fitted_on + tested)
     return _Drawn(keys=keys, read_N=torch.cat(read), latent_N=torch.cat(latents).to(plan.device))
 
 

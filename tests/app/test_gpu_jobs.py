@@ -82,6 +82,8 @@ def test_a_run_with_a_teacher_takes_longer() -> None:
     alone = times.of_run(replace(recipe, objective="clip"), base, None)
     assert times.of_run(replace(recipe, objective="preference"), base, teacher) > alone
     assert times.of_run(replace(recipe, objective="sds"), base, teacher) > alone
+    fitted, random = (times.of_run(replace(recipe, h_w=h_w), base, teacher) for h_w in ("fit", "default"))
+    assert fitted - random == pytest.approx((256 + 64) * times._unit(teacher)), "images to fit h_w, and to test it"
 
 
 def test_a_run_says_what_it_reserves_and_reserves_that(

@@ -14,8 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from sdsdemo.finetuning.events import Notice, result_of
-from sdsdemo.finetuning.map_fit import LEAST_TESTED, MOST_TESTED, fit_map, split
+from sdsdemo.finetuning.map_fit import fit_map
 from sdsdemo.finetuning.recipe import Recipe
+from sdsdemo.finetuning.run_size import LEAST_TESTED, MOST_TESTED, fit_and_test
 from sdsdemo.finetuning.training_pairs import Pair
 from sdsdemo.types import Picture
 from tests.finetuning.runs import done
@@ -138,10 +139,10 @@ def test_memorising_is_said_of_distinct_images(fitted_on: int, images: int, cure
 @pytest.mark.parametrize("fitted_on", [2, 8, 64, 65, 100, 1_024, 2_000])
 def test_a_split_never_needs_more_images_than_there_are(fitted_on: int) -> None:
     for images in range(1, 2_400):
-        fitted, tested = split(fitted_on, images)
+        fitted, tested = fit_and_test(fitted_on, images)
         assert 1 <= fitted <= min(fitted_on, images)
         assert fitted + tested <= images
-        assert tested == 0 or LEAST_TESTED <= tested <= split(fitted_on)[1]
+        assert tested == 0 or LEAST_TESTED <= tested <= fit_and_test(fitted_on)[1]
 
 
 @pytest.mark.usefixtures("small_sets")

@@ -101,6 +101,7 @@ def test_an_estimate_is_made_of_the_very_recipe(models: Any, data: str, workbenc
     asked = recipe(models, data, objective="preference")
     found = estimate(asked, workbench)
     assert min(found.step, found.item, found.image) > 0
+    assert found.items == COUNT
     assert found.total(replace(asked, steps=1_000)) > found.total(asked)
     assert "on this machine" in found.words(asked)
 
