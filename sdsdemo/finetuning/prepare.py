@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
 from sdsdemo.core.intervals import proportion
+from sdsdemo.data.captions.items import let_go
 from sdsdemo.finetuning.batches import PairBatches
 from sdsdemo.finetuning.events import Event, Notice, Working
 from sdsdemo.finetuning.map_fit import fit_map
@@ -132,7 +133,7 @@ def _ask_teacher(loaded: Loaded, teacher: Teacher) -> Generator[Event, None, tup
     kept = Preferences(plan.settings.cache, cards.fingerprint(scorer.card), budget, plan.processes)
     began = time.monotonic()
     yield Working(text="finding the pairs that the teacher has not scored yet")
-    pairs = _all_pairs(loaded)
+    pairs = _all_pairs(loaded, kept)
     kept.agree(pairs)
     missing = len(kept.missing(pairs))
     for done in kept.ask(scorer, pairs, plan.asked_to_stop):
@@ -160,11 +161,13 @@ def _probabilities(recipe: Recipe, kept: Preferences, pairs: list[Pair]) -> Pref
     return kept.probabilities(pairs, recipe.sharpness, permuted=shuffle_seed, unordered=recipe.unordered)
 
 
-def _all_pairs(loaded: Loaded) -> list[Pair]:
-    """The pairs of all steps, each once: the last step of an epoch may reach into the next one."""
+def _all_pairs(loaded: Loaded, kept: Preferences) -> list[Pair]:
+    """The pairs of all steps, each once, as the last step of an epoch may reach into the next; no image in memory."""
     recipe, pairs = loaded.plan.recipe, dict[tuple[str, str, str], Pair]()
     for step in range(loaded.source.steps(recipe.batch, recipe.steps)):
-        pairs |= {pair_key(pair): pair for pair in loaded.source.draw(step, recipe.batch)}
+        drawn = loaded.source.draw(step, recipe.batch)
+        kept.remember(drawn)
+        pairs |= {pair_key(pair): replace(pair, picture=let_go(pair.picture)) for pair in drawn}
         loaded.plan.stop_if_asked()
     return list(pairs.values())
 

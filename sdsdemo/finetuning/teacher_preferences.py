@@ -80,6 +80,12 @@ class Preferences:
             keys = {self._key(pair) for pair in pairs if pair.twin is not None}
             self._exchange({key: gap for key, gap in self._gaps.items() if key in keys})
 
+    def remember(self, pairs: Sequence[Pair]) -> None:
+        """Hashes these pairs now, so that their images need not stay in memory until the teacher is asked."""
+        for pair in pairs:
+            if pair.twin is not None:
+                self._key(pair)
+
     def missing(self, pairs: Sequence[Pair]) -> list[Pair]:
         """Pairs with a twin that the teacher has not scored yet."""
         return [pair for pair in pairs if pair.twin is not None and self._key(pair) not in self._gaps]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,13 +20,16 @@ from PIL import Image
 
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.events import Notice
+from sdsdemo.finetuning.prepare import _all_pairs
+from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.teacher_preferences import Preferences
-from sdsdemo.finetuning.training_pairs import Pair
+from sdsdemo.finetuning.training_pairs import Pair, read_source
 from sdsdemo.runtime import files
 from sdsdemo.types import Budget, Evidence, Example, Picture, Scores
 from tests.damage import damaged
 from tests.fakes import OneByOne
 from tests.finetuning.runs import done
+from tests.finetuning.test_data import FREE, folder_of
 
 BUDGET = Budget(timesteps=2, noises=1, seed=0)
 MANY = 100
@@ -236,3 +241,23 @@ def test_a_pair_that_an_epoch_repeats_counts_once(run: Any) -> None:
     assert 0 < found["pairs"] == found["asked"] == found["teacher_right"]["n"] <= 10
     again = [event.text for event in run("again", objective="preference", pool=10) if isinstance(event, Notice)]
     assert any(f" of {found['pairs']} pairs. {found['pairs']} of them were already scored." in text for text in again)
+
+
+def test_pairs_that_wait_for_the_teacher_hold_no_image(tmp_path: Path) -> None:
+    recipe = Recipe(objective="preference", data=folder_of(tmp_path, FREE), batch=5, held_out=0)
+    source, kept = read_source(recipe), Preferences(tmp_path / "cache", "teacher", BUDGET)
+    loaded: Any = SimpleNamespace(plan=SimpleNamespace(recipe=recipe, stop_if_asked=lambda: None), source=source)
+    before = images_in_memory()
+    found = _all_pairs(loaded, kept)
+    assert len(found) == len(FREE)
+    assert images_in_memory() <= before
+    unread = [replace(pair, picture=replace(pair.picture, open=lambda: pytest.fail("decoded"))) for pair in found]
+    assert len(kept.missing(unread)) == len(FREE), "each was hashed while it was in memory"
+    drawn = {pair.picture.name: pair.picture.open().tobytes() for pair in source.draw(0, 5)}
+    again = {pair.picture.name: pair.picture.open().tobytes() for pair in found}
+    assert drawn.items() <= again.items()
+
+
+def images_in_memory() -> int:
+    gc.collect()
+    return sum(isinstance(thing, Image.Image) for thing in gc.get_objects())

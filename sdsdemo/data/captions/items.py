@@ -173,6 +173,23 @@ class Item(NamedTuple):
         return f"{self.source}/{self.name}"
 
 
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """Opens a picture that is held in memory."""
+
+    image: Image.Image
+    again: Callable[[], Image.Image]
+    """Decodes its file anew."""
+
+    def __call__(self) -> Image.Image:
+        return self.image.copy()
+
+
+def let_go(picture: Picture) -> Picture:
+    """The picture without its image in memory: opening it decodes its file. For whoever keeps many for long."""
+    return replace(picture, open=picture.open.again) if isinstance(picture.open, Decoded) else picture
+
+
 def captioned(item: Item) -> Captioned:
     picture = Picture(name=item.name, open=partial(open_safely, item.name, item.read), key=item.key)
     return Captioned(picture=picture, captions=item.captions, beside=item.beside)
@@ -187,7 +204,7 @@ def _tried(item: Item, most_bytes: int) -> Captioned | str:
         return f"{item.where}: {str(error).removesuffix('.')}"
     if 3 * image.width * image.height > most_bytes:
         return whole
-    return replace(whole, picture=replace(whole.picture, open=image.copy))
+    return replace(whole, picture=replace(whole.picture, open=Decoded(image, whole.picture.open)))
 
 
 def all_tried(items: Sequence[Item], most_bytes: int) -> list[Captioned | str]:
