@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def add_mini(verbs: Verbs) -> None:
         "mini-clip-lesson",
         "mini train all", _mini_train,
     )  # fmt: skip
-    train.add_argument("parts", nargs="+", metavar="PART", help="all, or the names of Mini models")
+    train.add_argument("parts", nargs="+", metavar="PART", help="the names of Mini models; all: those shipped")
     train.add_argument("--out", type=Path, default=CHECKPOINTS, metavar="DIR", help="default: checkpoints/")
     train.add_argument(
         "--work", type=Path, default=DEFAULT_WORK, metavar="DIR",
@@ -137,9 +138,14 @@ def _mini_draw(asked: argparse.Namespace) -> int:
 def _mini_train(asked: argparse.Namespace) -> int:
     from sdsdemo.mini.experiments.train_all import PARTS, train
 
-    parts = list(PARTS) if asked.parts == ["all"] else asked.parts
+    parts = _named(asked.parts, PARTS)
     train(parts, asked.out, asked.work, progress)
     return show(asked, {"parts": parts, "out": str(asked.out)}, lambda done: f"written to {done['out']}")
+
+
+def _named(asked: Sequence[str], everything: Iterable[str]) -> list[str]:
+    """What is asked for, each once; `all` stands for everything, also beside other names."""
+    return list(dict.fromkeys(one for name in asked for one in (everything if name == "all" else (name,))))
 
 
 def _mini_variants(asked: argparse.Namespace) -> int:
@@ -179,7 +185,7 @@ def _mini_study(asked: argparse.Namespace) -> int:
     from sdsdemo.mini.experiments.verify import make_studies, share
     from sdsdemo.mini.models.from_folder import RelocatedWorkbench, WithFurtherBases
 
-    names = [*STUDIES] if asked.names == ["all"] else [STUDY_ALIASES.get(name, name) for name in asked.names]
+    names = _named([STUDY_ALIASES.get(name, name) for name in asked.names], STUDIES)
     plain, where = Workbench(), {"--out": asked.out, "--work": asked.work}
     bases: Path = asked.checkpoints or plain.settings.cache / FOLDER
     workbench: Any = WithFurtherBases(plain, bases)

@@ -158,6 +158,23 @@ def test_a_study_is_known_by_its_new_and_its_old_name(
     assert (status, made, json.loads(out)["studies"]) == (0, ["share", stored], [stored])
 
 
+def test_all_stands_for_everything_also_beside_other_names(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from sdsdemo.mini.experiments import train_all
+    from sdsdemo.mini.experiments.declared import STUDIES
+
+    trained: list[str] = []
+    monkeypatch.setattr(train_all, "train", lambda parts, *rest: trained.extend(parts))
+    assert said(capsys, "mini", "train", "all", "mini-clip-4", "mini-clip")[0] == 0
+    assert trained == [*train_all.PARTS, "mini-clip-4"]
+    made: list[str] = []
+    monkeypatch.setattr("sdsdemo.mini.experiments.verify.share", lambda names, *rest: made.extend(names))
+    assert said(capsys, "mini", "study", "bases", "all")[0] == 0
+    assert sorted(made) == sorted(STUDIES)
+    assert made[0] == "ten-bases"
+
+
 @pytest.mark.parametrize(
     "flags",
     [
