@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKL
 from safetensors.torch import load_file
 
 from sdsdemo import models
@@ -27,7 +28,7 @@ from sdsdemo.mini.experiments.document import KINDS, shares_grid, teacher_markdo
 from sdsdemo.mini.experiments.study import right_of
 from sdsdemo.mini.experiments.study_store import Lines, read_rows
 from sdsdemo.mini.experiments.verify import EXPERIMENT, MEASURED
-from sdsdemo.mini.models import caption_pictures, clip, text_encoder, unet
+from sdsdemo.mini.models import autoencoder, caption_pictures, clip, text_encoder, unet
 from sdsdemo.mini.models.from_folder import RelocatedWorkbench
 from sdsdemo.models import open_scorer
 from sdsdemo.models.diffusion_scorer import DiffusionScorer
@@ -129,6 +130,23 @@ def test_teachers_differ_in_what_they_name_and_share_the_rest(work: Path) -> Non
     unets = [of(work, name, "unet") for name in TEACHERS]
     key = "conv_in.weight"
     assert not any(torch.equal(unets[0][key], other[key]) for other in unets[1:])
+
+
+def test_latents_are_of_the_autoencoder_that_asks_and_encoded_once(tmp_path: Path) -> None:
+    """`mini variants`, `mini lesson` and `mini train` share a work folder, and their autoencoders differ."""
+    stream, said = MiniStream(4, 64, tmp_path), list[str]()
+    shipped = AutoencoderKL.from_pretrained(CHECKPOINTS / "mini-diffusion-short" / "vae").float()
+    new = autoencoder.fresh()
+    found = {}
+    for asked in range(2):
+        for name, vae in (("shipped", shipped), ("new", new)):
+            latent_N = found[name, asked] = train_all.latents(vae, stream, tmp_path, said.append)
+            torch.testing.assert_close(latent_N, autoencoder.encode_all(vae, stream.pictures_N))
+    assert len(said) == 2
+    assert not torch.allclose(found["shipped", 0], found["new", 0])
+    longer = train_all.latents(new, MiniStream(4, 65, tmp_path), tmp_path, said.append)
+    assert len(longer) == 65
+    assert not list(tmp_path.glob("*.part"))
 
 
 def test_the_denoiser_meets_tags_at_the_share_that_it_is_given(tmp_path: Path) -> None:

@@ -30,6 +30,8 @@ from sdsdemo.mini.experiments.study import TEACHER as SHORT
 from sdsdemo.mini.models import autoencoder, clip, lesson_clip, sds_clip, text_encoder, train_loop
 from sdsdemo.mini.models import unet as denoiser
 from sdsdemo.mini.models.domain_file import write_knows
+from sdsdemo.models.delta import hash_of_weights
+from sdsdemo.runtime.files import write_aside
 
 STREAM_SEED = 0
 PICTURES = 48_000
@@ -115,7 +117,7 @@ def _diffusion(name: str, stream: MiniStream, out: Path, work: Path, progress: t
 def _longer(name: str, stream: MiniStream, out: Path, work: Path, progress: train_loop.Progress) -> None:
     """Continues from the files of the shorter training alone, so that need not be run again."""
     vae, encoder, unet = denoiser.read_pipeline(out / SHORT)
-    latent_N = latents(vae, stream, work, progress, f"latents-{name}.pt") * vae.config.scaling_factor
+    latent_N = latents(vae, stream, work, progress) * vae.config.scaling_factor
     curves = _stages(denoiser.LONGER, unet, encoder, stream, latent_N, work, progress)
     _write_pipeline(out / name, vae, encoder, unet)
     for part, curve in curves.items():
@@ -154,14 +156,13 @@ def _write_folder(folder: Path, save: Callable[[Path], None]) -> None:
     aside.rename(folder)
 
 
-def latents(
-    vae: torch.nn.Module, stream: MiniStream, work: Path, progress: train_loop.Progress, file: str = "latents.pt"
-) -> Tensor:
-    """Unscaled latents of every picture, encoded once and cached in that file of `work`."""
-    path = work / file
+def latents(vae: torch.nn.Module, stream: MiniStream, work: Path, progress: train_loop.Progress) -> Tensor:
+    """Unscaled latents of every picture, encoded once per autoencoder and stream, and cached in `work`."""
+    path = work / f"latents-{stream.seed}-{len(stream)}-{hash_of_weights(vae)[:16]}.pt"
     if not path.exists():
         progress(f"encoding {len(stream)} pictures")
-        torch.save(autoencoder.encode_all(vae, stream.pictures_N), path)
+        with write_aside(path) as aside:
+            torch.save(autoencoder.encode_all(vae, stream.pictures_N), aside)
     latent_N: Tensor = torch.load(path, weights_only=True)
     return latent_N
 
