@@ -256,7 +256,7 @@ class _Run:
                 return
             yield losses
 
-    def out_of_memory(self, error: BaseException, keep: Path | None) -> Failed:
+    def out_of_memory(self, error: Exception, keep: Path | None) -> Failed:
         """The run's end, saved. Raises another error again, and `ProcessFailedError` in a process of several, as the
         others are elsewhere in the step.
         """
