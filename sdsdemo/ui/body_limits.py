@@ -12,11 +12,11 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sdsdemo.settings import LIMITS
+from sdsdemo.ui.client_address import address_of_scope
 from sdsdemo.ui.refusals import say
 
 log = logging.getLogger(__name__)
@@ -62,14 +62,14 @@ class BodyLimits:
             await self.app(scope, receive, send)
             return
         is_upload = scope["path"].rstrip("/").endswith("/upload")
-        if is_upload and not self._has_room(_address(scope)):
+        if is_upload and not self._has_room(address_of_scope(scope)):
             await say(send, 429, TOO_MANY, plainly=True)
             return
         most = LIMITS.image_bytes + MULTIPART if is_upload else LIMITS.request_bytes
         if _claimed(scope) > most:
             await say(send, 413, TOO_LARGE, plainly=is_upload)
             return
-        upload = self._begun(_address(scope), _claimed(scope) or most) if is_upload else None
+        upload = self._begun(address_of_scope(scope), _claimed(scope) or most) if is_upload else None
         await self._counted(scope, receive, send, most, upload)
 
     async def _counted(self, scope: Scope, receive: Receive, send: Send, most: int, upload: Upload | None) -> None:
@@ -119,11 +119,6 @@ class BodyLimits:
         while len(self._uploads) > ADDRESSES:
             self._uploads.popitem(last=False)
         return upload
-
-
-def _address(scope: Scope) -> str:
-    client: Any = scope.get("client")
-    return str(client[0]) if client else ""
 
 
 def _claimed(scope: Scope) -> int:

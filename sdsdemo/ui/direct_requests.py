@@ -7,11 +7,11 @@ Here the rest wait for a turn, which takes none, and beyond a limit they are ref
 from __future__ import annotations
 
 from asyncio import Semaphore
-from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sdsdemo.settings import LIMITS
+from sdsdemo.ui.client_address import address_of_scope
 from sdsdemo.ui.refusals import DIRECT, path_of, say
 
 BUSY = "Many requests have come from your network just now: wait a few seconds, then try again."
@@ -28,8 +28,7 @@ class DirectRequests:
         if scope["type"] != "http" or scope["method"] != "POST" or not DIRECT.fullmatch(path_of(scope)):
             await self.app(scope, receive, send)
             return
-        client: Any = scope.get("client")
-        address = str(client[0]) if client else ""
+        address = address_of_scope(scope)
         turns = self._turns.setdefault(address, Turns())
         if turns.count >= LIMITS.queue_of_address:
             await say(send, 429, BUSY)

@@ -6,7 +6,7 @@ ago; on a shared page no visitor has more than half of the places. A request sta
 answer; one that nobody listens for is dropped after a minute, or when its address has sent `UNHEARD` more.
 
 A visitor is a session of the page (a tab of a browser) or of a client; an address is where it comes from, as the server
-sees it: behind a proxy, what uvicorn makes of `X-Forwarded-For` (FORWARDED_ALLOW_IPS).
+sees it (`client_address`): behind a proxy, what uvicorn makes of `X-Forwarded-For` (FORWARDED_ALLOW_IPS).
 
 Source: fair queueing, Nagle 1987 (IEEE Transactions on Communications 35(4)), with requests for packets.
 """
@@ -29,6 +29,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sdsdemo.settings import LIMITS
+from sdsdemo.ui.client_address import address_of
 
 FULL = "Many people are asking at the moment. Your question is safe on this page: send it again in about {wait}."
 YOURS = "You have {count} requests waiting here already: wait for their answers, then send this one again."
@@ -264,12 +265,6 @@ def _session_of(scope: Scope, queue: FairQueue) -> str:
 def _age(event: Event) -> float:
     """When it came."""
     return event.enqueue_time
-
-
-def address_of(request: Any) -> str:
-    """Where a request comes from."""
-    client = getattr(request, "client", None)
-    return str(client.host) if client else ""
 
 
 def make_fair(page: gr.Blocks, *, is_shared: bool) -> None:

@@ -26,8 +26,8 @@ from sdsdemo.errors import UserError
 from sdsdemo.settings import FINETUNING
 from sdsdemo.ui import finetune_html, training_curves
 from sdsdemo.ui.address import Query
+from sdsdemo.ui.client_address import address_of
 from sdsdemo.ui.compare_html import message_html
-from sdsdemo.ui.fair_queue import address_of
 from sdsdemo.ui.finished_run import FinishedRun
 from sdsdemo.ui.open_in_compare import RunPictures
 from sdsdemo.ui.race import RaceView, race_view, spoken
