@@ -65,6 +65,10 @@ NO_ANSWER = (
     "The tokenizer of {name!r} has no token of its own for the answer {word!r}, so its probability cannot be read: "
     "take another model."
 )
+OTHER_TEXT = (
+    "The text model of {name!r} cannot be asked here: it has an encoder beside its decoder, as T5, or no length in its "
+    "config (max_position_embeddings). Take a model such as HuggingFaceTB/SmolVLM-256M-Instruct."
+)
 NO_FIT = "The processor of {name!r} does not prepare what its model takes: fetch both again from the same repository."
 
 
@@ -77,8 +81,8 @@ class VisionLanguageModel:
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.name = name
-        self.context_length = int(module.config.get_text_config().max_position_embeddings)
         self.frame = self._frame()
+        self.context_length = context_length_of(module.config, name)
         self.marks = _marks(processor, self.frame)
         yes, no = (answer_tokens(self.tokenizer, word, name) for word in ("yes", "no"))
         self.answer_A = yes + no
@@ -267,6 +271,15 @@ class VisionLanguageModel:
             yield
         finally:
             hook.remove()
+
+
+def context_length_of(config: Any, name: str) -> int:
+    """Tokens that a model reads, its picture's included. Raises `UserError` for a kind that cannot be asked."""
+    text = config.get_text_config()
+    length = getattr(text, "max_position_embeddings", None)
+    if config.is_encoder_decoder or text.is_encoder_decoder or not length:
+        raise UserError(OTHER_TEXT.format(name=name))
+    return int(length)
 
 
 def answer_tokens(tokenizer: Any, word: str, name: str) -> list[int]:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import Florence2Config, T5Gemma2Config
 
 from sdsdemo.errors import UserError
 from sdsdemo.models import cards
+from sdsdemo.models.vlm import context_length_of
 from sdsdemo.settings import Settings
 from tests.models import vlm_twins
 from tests.models.vlm_twins import in_json, scorer_of
@@ -109,6 +111,25 @@ def test_a_folder_that_is_not_whole_is_one_sentence(folder: Path, fault: str) ->
         scorer_of(folder)
     assert str(folder.parent) not in str(caught.value)
     assert "twin" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["blip2_t5", "pix2struct"])
+def test_a_kind_without_a_chat_template_is_one_sentence(kind: str, tmp_path: Path) -> None:
+    folder = vlm_twins.save(tmp_path / "twin", kind=kind)
+    with pytest.raises(UserError, match="'twin' has no chat template"):
+        scorer_of(folder)
+
+
+def test_a_text_model_whose_config_names_no_length_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="text model of 'twin' cannot be asked"):
+        scorer_of(vlm_twins.save(tmp_path / "twin", kind="llava_bloom"))
+
+
+def test_a_text_model_with_an_encoder_of_its_own_is_one_sentence() -> None:
+    for config in (T5Gemma2Config(), Florence2Config()):
+        assert config.get_text_config().max_position_embeddings
+        with pytest.raises(UserError, match="text model of 'twin' cannot be asked"):
+            context_length_of(config, "twin")
 
 
 @pytest.mark.parametrize("fault", ["no weights", "pickled weights", "no tokenizer", "no preprocessing"])

@@ -14,6 +14,11 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
+    Blip2Config,
+    Blip2ForConditionalGeneration,
+    Blip2Processor,
+    BlipImageProcessor,
+    BloomConfig,
     CLIPImageProcessor,
     CLIPVisionConfig,
     Idefics3Config,
@@ -24,12 +29,17 @@ from transformers import (
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
+    Pix2StructConfig,
+    Pix2StructForConditionalGeneration,
+    Pix2StructImageProcessor,
+    Pix2StructProcessor,
     PreTrainedTokenizerFast,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
     Qwen2VLImageProcessor,
     Qwen2VLProcessor,
     Qwen2VLVideoProcessor,
+    T5Config,
 )
 
 from sdsdemo.models import cards, open_scorer
@@ -56,9 +66,7 @@ LAYERS = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "n
 def save(folder: Path, *, kind: str = "idefics3", seed: int = 0, words: tuple[str, ...] = (), **saving: Any) -> Path:
     """A model and its processor. words: what the tokenizer knows beyond `CORPUS`; saving: for `save_pretrained`."""
     torch.manual_seed(seed)
-    made, processor = {"idefics3": _idefics3, "llava": _llava, "qwen2_vl": _qwen2_vl}[kind](
-        tokenizer([*CORPUS, *words])
-    )
+    made, processor = KINDS[kind](tokenizer([*CORPUS, *words]))
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     made.eval().save_pretrained(folder, **saving)
@@ -157,3 +165,51 @@ def _qwen2_vl(words: PreTrainedTokenizerFast) -> tuple[Any, Any]:
         **{key: words.convert_tokens_to_ids(mark) for key, mark in zip(marks, QWEN_MARKS, strict=True)},
     )
     return Qwen2VLForConditionalGeneration(config), processor
+
+
+def _blip2_t5(words: PreTrainedTokenizerFast) -> tuple[Any, Any]:
+    """An encoder and a decoder, whose config names no length."""
+    text = T5Config(
+        vocab_size=len(words), d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2, decoder_start_token_id=0
+    )
+    config = Blip2Config(
+        text_config=text,
+        vision_config={**LAYERS, "image_size": PIXELS, "patch_size": PATCH},
+        qformer_config={**LAYERS, "encoder_hidden_size": 16, "vocab_size": 30},
+        num_query_tokens=4,
+        image_token_index=words.convert_tokens_to_ids(IMAGE),
+    )
+    pixels = BlipImageProcessor(size={"height": PIXELS, "width": PIXELS})
+    return Blip2ForConditionalGeneration(config), Blip2Processor(pixels, words, num_query_tokens=4)
+
+
+def _pix2struct(words: PreTrainedTokenizerFast) -> tuple[Any, Any]:
+    """The same, and no picture of pixels."""
+    sides = {"d_kv": 8, "d_ff": 32, "hidden_size": 16}
+    text = {**sides, "vocab_size": len(words), "num_layers": 2, "num_heads": 2}
+    vision = {**sides, "patch_embed_hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    processor = Pix2StructProcessor(Pix2StructImageProcessor(), words)
+    return Pix2StructForConditionalGeneration(Pix2StructConfig(text_config=text, vision_config=vision)), processor
+
+
+def _llava_bloom(words: PreTrainedTokenizerFast) -> tuple[Any, Any]:
+    """A LLaVA whose text model knows places by their distance, so that its config names no length."""
+    _, processor = _llava(words)
+    text = BloomConfig(vocab_size=len(words), hidden_size=16, n_layer=2, n_head=2, tie_word_embeddings=False)
+    config = LlavaConfig(
+        text_config=text,
+        vision_config=CLIPVisionConfig(**LAYERS, image_size=PIXELS, patch_size=PATCH, projection_dim=16),
+        image_token_index=words.convert_tokens_to_ids(IMAGE),
+        tie_word_embeddings=False,
+    )
+    return LlavaForConditionalGeneration(config), processor
+
+
+KINDS: dict[str, Callable[[PreTrainedTokenizerFast], tuple[Any, Any]]] = {
+    "idefics3": _idefics3,
+    "llava": _llava,
+    "qwen2_vl": _qwen2_vl,
+    "blip2_t5": _blip2_t5,
+    "pix2struct": _pix2struct,
+    "llava_bloom": _llava_bloom,
+}
