@@ -77,6 +77,7 @@ class PipelineIndex(TypedDict):
 
     _class_name: str
     default_sample_size: NotRequired[int | None]
+    force_zeros_for_empty_prompt: NotRequired[bool | None]
 
 
 class UNet(TypedDict):

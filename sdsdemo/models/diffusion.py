@@ -86,6 +86,7 @@ class LatentDiffusion:
         self.scheduler = parts.scheduler
         self.schedule = self.read_schedule(parts.scheduler)
         self.named_pixels = parts.pixels
+        self.empty_is_zeros = parts.empty_is_zeros
         self.latent_shape = self.read_latent_shape()
         self.pixels = self.latent_shape[1] * self.latent_pixels
         self.context_lengths = self.read_context_lengths()
@@ -259,7 +260,7 @@ class LatentDiffusion:
         )
 
     def encode_prompts(self, prompts: Sequence[str]) -> Any:
-        """condition_C: the text encoder's first output, [C, L, D]."""
+        """condition_C: the text encoder's first output, [C, L, D]; for "" what the pipeline's guidance moves from."""
         tokens, encoder = self.tokenized(0, prompts), self.text_encoders[0]
         wants_mask = getattr(encoder.config, "use_attention_mask", False)
         mask_CL = tokens["attention_mask"].to(self.device) if wants_mask else None

@@ -15,6 +15,7 @@ from sdsdemo.models.pipelines import (
     Layout,
     check_configs,
     check_scheduler,
+    empty_is_zeros,
     layout_of,
     native_pixels,
     read_index,
@@ -35,11 +36,14 @@ class Parts:
     scheduler: Any
     pixels: int = 0
     """Native pixels a side, where the pipeline names them and its denoiser does not."""
+    empty_is_zeros: bool = False
+    """Whether the pipeline takes zeros for the empty prompt, and not what its text encoders make of it."""
 
 
 def parts_of(pipeline: Any) -> Parts:
     """The parts themselves, not copies."""
     layout = LAYOUTS.get(type(pipeline).__name__, Layout())
+    told = getattr(pipeline, "config", {})
     encoders = [part for part in layout.text_encoders if getattr(pipeline, part) is not None]
     return Parts(
         denoiser=getattr(pipeline, layout.denoiser),
@@ -47,7 +51,8 @@ def parts_of(pipeline: Any) -> Parts:
         text_encoders=tuple(getattr(pipeline, part) for part in encoders),
         tokenizers=tuple(getattr(pipeline, part.replace("text_encoder", "tokenizer")) for part in encoders),
         scheduler=pipeline.scheduler,
-        pixels=native_pixels(layout, pipeline.vae.config, getattr(pipeline, "config", {})),
+        pixels=native_pixels(layout, pipeline.vae.config, told),
+        empty_is_zeros=empty_is_zeros(layout, told),
     )
 
 
@@ -76,4 +81,5 @@ def load_parts(folder: Path, name: str, pick: Callable[[int], torch.dtype]) -> P
         tokenizers=tuple(loaded[part] for part in layout.tokenizers),
         scheduler=loaded["scheduler"],
         pixels=native_pixels(layout, loaded["vae"].config, index),
+        empty_is_zeros=empty_is_zeros(layout, index),
     )

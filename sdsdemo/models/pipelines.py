@@ -76,6 +76,8 @@ class Layout:
     """Native pixels a side of a family whose denoiser's config has no `sample_size`: used where its VAE's has none."""
     pixels_key: str = ""
     """What the index calls them in a family whose index has them, and no config."""
+    zeros_key: str = ""
+    """Where the index may say whether the empty prompt is zeros; it is where it says nothing."""
     side_before_0_9: int = 0
     """The least `sample_size` of a denoiser that diffusers before 0.9 wrote: scripts of that time said 32 for 64."""
 
@@ -101,7 +103,9 @@ class Layout:
 
 LAYOUTS = {
     "StableDiffusionPipeline": Layout(side_before_0_9=64),
-    "StableDiffusionXLPipeline": Layout(text_encoders=("text_encoder", "text_encoder_2")),
+    "StableDiffusionXLPipeline": Layout(
+        text_encoders=("text_encoder", "text_encoder_2"), zeros_key="force_zeros_for_empty_prompt"
+    ),
     "Flux2KleinPipeline": Layout(denoiser="transformer", flow=True, pixels=1024),
     "ZImagePipeline": Layout(denoiser="transformer", flow=True, pixels=1024),
     "StableDiffusion3Pipeline": Layout(
@@ -151,6 +155,11 @@ def native_pixels(layout: Layout, vae: Mapping[str, Any], index: Mapping[str, An
     if layout.pixels_key:
         size = (index or {}).get(layout.pixels_key)
     return size if layout.pixels and isinstance(size, int) else layout.pixels
+
+
+def empty_is_zeros(layout: Layout, index: Mapping[str, Any]) -> bool:
+    """Whether a pipeline takes zeros for the empty prompt, by its index."""
+    return bool(layout.zeros_key) and bool(index.get(layout.zeros_key, True))
 
 
 def pixels_of(layout: Layout, index: Mapping[str, Any], denoiser: Mapping[str, Any], vae: Mapping[str, Any]) -> int:

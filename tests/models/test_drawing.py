@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from sdsdemo.models.diffusion import LatentDiffusion
 from sdsdemo.models.families import from_pipeline, load_diffusion
 from sdsdemo.settings import Settings
 from tests import twins
-from tests.models.families.family import Family
+from tests.models.families.family import SIDE, Family
+from tests.models.families.lumina2 import LUMINA2
 from tests.models.families.prx import PRX
 from tests.models.families.sd3 import SD3
+from tests.models.families.sdxl import SDXL
 
 CAPTIONS = ["a red star left of a blue circle", "a blue star left of a red circle"]
 SEEDS = [3, 4, 5]
@@ -76,19 +79,60 @@ def test_how_many_are_computed_at_once_changes_no_picture(model: LatentDiffusion
     assert np.abs(together - apart).max() <= 1
 
 
-@pytest.mark.parametrize(("family", "scheduler"), [(SD3, {"shift": 3.0}), (SD3, BY_SIZE), (PRX, {"shift": 3.0})])
-def test_flow_models_draw_what_their_pipelines_draw(family: Family, scheduler: dict[str, Any], tmp_path: Path) -> None:
+FLOWS: list[tuple[Family, dict[str, Any], dict[str, Any]]] = [
+    (SD3, {"shift": 3.0}, {}),
+    (SD3, BY_SIZE, {}),
+    (PRX, {"shift": 3.0}, {}),
+]
+"""Families with the settings of their schedulers, and what their pipelines are asked beside the usual."""
+
+
+@pytest.mark.parametrize(
+    ("family", "scheduler", "asked"), FLOWS, ids=[f"{flow[0].kind}-{next(iter(flow[1]))}" for flow in FLOWS]
+)
+def test_flow_models_draw_what_their_pipelines_draw(
+    family: Family, scheduler: dict[str, Any], asked: dict[str, Any], tmp_path: Path
+) -> None:
     family.save(tmp_path)
     pipe: Any = getattr(diffusers, family.kind).from_pretrained(tmp_path)
     pipe.scheduler = FlowMatchEulerDiscreteScheduler(**scheduler)
+    check_drawn_alike(pipe, asked=family.call | asked)
+
+
+@pytest.mark.parametrize("zeros", [True, False])
+def test_the_empty_prompt_of_guidance_is_that_of_sdxl_itself(zeros: bool, tmp_path: Path) -> None:
+    SDXL.save(tmp_path)
+    index = tmp_path / "model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"force_zeros_for_empty_prompt": zeros}))
+    pipe: Any = diffusers.StableDiffusionXLPipeline.from_pretrained(tmp_path)
+    pipe.scheduler = DDIMScheduler.from_config(
+        pipe.scheduler.config, clip_sample=False, set_alpha_to_one=True, timestep_spacing="trailing"
+    )
+    check_drawn_alike(pipe, asked={})
+    for model in (from_pipeline(pipe), load_diffusion(f"diffusers:{tmp_path}")):
+        none, some = zip(*(part_C.detach() for part_C in model.encode_prompts(["", CAPTIONS[0]])), strict=True)
+        assert all(bool((part == 0).all()) == zeros for part in none)
+        assert all(bool(part.any()) for part in some)
+
+
+def test_the_empty_prompt_of_lumina_has_no_instruction(tmp_path: Path) -> None:
+    LUMINA2.save(tmp_path)
+    pipe: Any = diffusers.Lumina2Pipeline.from_pretrained(tmp_path)
+    _, _, *empty = pipe.encode_prompt(CAPTIONS[0])
+    for ours, theirs in zip(from_pipeline(pipe).encode_prompts([""]), empty, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def check_drawn_alike(pipe: Any, *, asked: dict[str, Any]) -> None:
+    """Whether ours are the pictures that a pipeline draws. asked: what it needs beside the usual."""
     pipe.set_progress_bar_config(disable=True)
     model = from_pipeline(pipe)
     looks = drawn(model, steps=2)
+    usual = {"num_inference_steps": 2, "guidance_scale": drawing.GUIDANCE, "height": SIDE, "width": SIDE}
     for c, caption in enumerate(CAPTIONS):
         for s, seed in enumerate(SEEDS):
             noise = torch.randn(1, *model.latent_shape, generator=torch.Generator().manual_seed(seed))
-            asked = {"num_inference_steps": 2, "guidance_scale": drawing.GUIDANCE, "latents": noise}
-            expected = pipe(caption, output_type="np", **asked, **family.call).images[0] * 255
+            expected = pipe(prompt=caption, output_type="np", latents=noise, **usual | asked).images[0] * 255
             assert np.abs(looks[-1, c, s] - expected).max() < 1
     assert not np.array_equal(looks[0], looks[-1])
 

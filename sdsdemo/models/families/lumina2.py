@@ -29,8 +29,8 @@ class Lumina2(ReadByLanguageModel):
     TOKENS = 256
 
     def worded(self, prompts: Sequence[str]) -> list[str]:
-        """Each cleaned prompt after the instruction."""
-        return [INSTRUCTION + prompt for prompt in clean_captions(prompts)]
+        """Each cleaned prompt after the instruction; the empty one alone, as the pipeline has it."""
+        return [INSTRUCTION + prompt if prompt else "" for prompt in clean_captions(prompts)]
 
     def tokenized(self, k: int, prompts: Sequence[str]) -> Any:
         """Padded at the end whatever the tokenizer's files say, as the pipeline has it."""

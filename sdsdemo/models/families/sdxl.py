@@ -20,13 +20,20 @@ class StableDiffusionXL(LatentDiffusion):
     """A `StableDiffusionXLPipeline`. Every picture is said to have the native size, uncropped."""
 
     def encode_prompts(self, prompts: Sequence[str]) -> Any:
-        """(condition_CLD, pooled_CD): both encoders' last layer but one, side by side, and the second's projection."""
+        """(condition_CLD, pooled_CD): both encoders' last layer but one, side by side, and the second's projection.
+
+        Zeros in both for the empty prompt, unless the pipeline's index has it encoded.
+        """
         states, pooled_CD = [], torch.empty(0)
         for k, encoder in enumerate(self.text_encoders):
             found = encoder(self.tokenized(k, prompts)["input_ids"].to(self.device), output_hidden_states=True)
             states.append(found.hidden_states[-2])
             pooled_CD = found[0]
-        return torch.cat(states, dim=-1), pooled_CD
+        state_CLD = torch.cat(states, dim=-1)
+        if self.empty_is_zeros:
+            empty = [c for c, text in enumerate(self.worded(prompts)) if not text]
+            state_CLD[empty], pooled_CD[empty] = 0.0, 0.0
+        return state_CLD, pooled_CD
 
     def predict(self, noisy_B: Tensor, timestep_B: Tensor, condition_B: Any) -> Tensor:
         """epsilon, with the pooled caption and the six numbers of size, crop and wanted size."""
