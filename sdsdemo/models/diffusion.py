@@ -27,7 +27,7 @@ from sdsdemo.models.building import builds_alone
 from sdsdemo.models.frozen import frozen_view
 from sdsdemo.models.images import clean, fit
 from sdsdemo.models.memory import is_out_of_memory
-from sdsdemo.models.pipeline_facts import context_length, latent_shape, variance_preserving
+from sdsdemo.models.pipeline_facts import context_length, latent_shape, shift_of, variance_preserving
 from sdsdemo.models.pipeline_parts import Parts, load_parts, parts_of
 from sdsdemo.models.precision import pick_precision
 from sdsdemo.models.prompt_keys import read_ahead, wide_states
@@ -265,6 +265,16 @@ class LatentDiffusion:
         wants_mask = getattr(encoder.config, "use_attention_mask", False)
         mask_CL = tokens["attention_mask"].to(self.device) if wants_mask else None
         return encoder(tokens["input_ids"].to(self.device), attention_mask=mask_CL)[0]
+
+    def drawn_over(self, scheduler: Any, steps: int) -> dict[str, Any]:
+        """What the pipeline tells a flow's scheduler of the noise levels of a drawing: mu of its shift, and sigmas."""
+        is_shifted = scheduler.config.use_dynamic_shifting
+        return {"mu": shift_of(scheduler, self.drawn_tokens)} if is_shifted else {}
+
+    @property
+    def drawn_tokens(self) -> int:
+        """Tokens of a picture, on which the shift depends."""
+        return int(self.latent_shape[1] // self.denoiser.config.patch_size) ** 2
 
     def denoise(self, noisy_B: Tensor, timestep_B: Tensor, condition_B: Any) -> Tensor:
         """The denoiser's output for a batch, float32; the `denoise` of `losses`."""

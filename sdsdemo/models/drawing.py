@@ -23,8 +23,6 @@ from sdsdemo.models.precision import exactly
 
 GUIDANCE = 3.0
 """Weight of the caption: 1 is none. Stable Diffusion's own default, 7.5, oversaturates small models."""
-TOKEN_PIXELS = 16
-"""Pixels a side that a transformer reads as one token: patches of two by two in a latent of an eighth."""
 
 
 def draw(
@@ -70,17 +68,11 @@ def _noise(model: LatentDiffusion, captions: Sequence[str], seeds: Sequence[int]
 
 
 def _flow(model: LatentDiffusion, steps: int) -> Any:
-    """Euler with the shift of the pipeline's own scheduler; exp(mu) where it depends on the size of the picture.
-
-    mu = line through (base_image_seq_len, base_shift) and (max_image_seq_len, max_shift), at the number of tokens
-    """
+    """Euler over the noise levels of the pipeline, with the shift of its scheduler."""
     from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 
     scheduler: Any = FlowMatchEulerDiscreteScheduler.from_config(model.scheduler.config)
-    config, tokens = scheduler.config, (model.pixels // TOKEN_PIXELS) ** 2
-    slope = (config.max_shift - config.base_shift) / (config.max_image_seq_len - config.base_image_seq_len)
-    mu = config.base_shift + slope * (tokens - config.base_image_seq_len)
-    scheduler.set_timesteps(steps, mu=mu, device=model.device)
+    scheduler.set_timesteps(steps, device=model.device, **model.drawn_over(scheduler, steps))
     return scheduler
 
 

@@ -62,6 +62,20 @@ def flow_matching(scheduler: Any, name: str) -> NoiseSchedule:
     return rectified_flow()
 
 
+def shift_of(scheduler: Any, tokens: int) -> float:
+    """mu of the line through (base_image_seq_len, base_shift) and (max_image_seq_len, max_shift), at so many tokens."""
+    config = scheduler.config
+    slope = (config.max_shift - config.base_shift) / (config.max_image_seq_len - config.base_image_seq_len)
+    return float(config.base_shift + slope * (tokens - config.base_image_seq_len))
+
+
+def measured_shift(tokens: int, steps: int) -> float:
+    """mu of FLUX.2, fitted to drawings: it depends on the number of steps too."""
+    from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
+
+    return float(compute_empirical_mu(image_seq_len=tokens, num_steps=steps))
+
+
 def rectified_flow() -> NoiseSchedule:
     """sigma of step k is k / 1000, whatever shift the scheduler applies when it draws."""
     return NoiseSchedule(prediction="flow", sigma=torch.arange(FLOW_STEPS) / FLOW_STEPS)

@@ -20,10 +20,12 @@ from sdsdemo.models.families import from_pipeline, load_diffusion
 from sdsdemo.settings import Settings
 from tests import twins
 from tests.models.families.family import SIDE, Family
+from tests.models.families.flux2_klein import FLUX2_KLEIN
 from tests.models.families.lumina2 import LUMINA2
 from tests.models.families.prx import PRX
 from tests.models.families.sd3 import SD3
 from tests.models.families.sdxl import SDXL
+from tests.models.families.z_image import Z_IMAGE
 
 CAPTIONS = ["a red star left of a blue circle", "a blue star left of a red circle"]
 SEEDS = [3, 4, 5]
@@ -83,6 +85,11 @@ FLOWS: list[tuple[Family, dict[str, Any], dict[str, Any]]] = [
     (SD3, {"shift": 3.0}, {}),
     (SD3, BY_SIZE, {}),
     (PRX, {"shift": 3.0}, {}),
+    (LUMINA2, {"shift": 6.0}, {"cfg_normalization": False}),
+    (LUMINA2, BY_SIZE, {"cfg_normalization": False}),
+    (FLUX2_KLEIN, BY_SIZE, {}),
+    (Z_IMAGE, {"shift": 6.0}, {"guidance_scale": drawing.GUIDANCE - 1}),  # it takes 0 for none
+    (Z_IMAGE, BY_SIZE, {"guidance_scale": drawing.GUIDANCE - 1}),
 ]
 """Families with the settings of their schedulers, and what their pipelines are asked beside the usual."""
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from sdsdemo.models.families.language_model import ReadAsChat
-from sdsdemo.models.pipeline_facts import FLOW_STEPS, check_channels
+from sdsdemo.models.pipeline_facts import FLOW_STEPS, check_channels, measured_shift
 
 
 class Flux2Klein(ReadAsChat):
@@ -52,6 +52,11 @@ class Flux2Klein(ReadAsChat):
     def as_vae_gave(self, latent_I: Tensor) -> Tensor:
         mean, deviation = self._statistics()
         return pixel_shuffle(latent_I * deviation + mean, self.patch)
+
+    def drawn_over(self, scheduler: Any, steps: int) -> dict[str, Any]:
+        """With the shift that FLUX.2 has measured."""
+        tokens = self.latent_shape[1] * self.latent_shape[2]
+        return super().drawn_over(scheduler, steps) | {"mu": measured_shift(tokens, steps)}
 
     def _statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of each channel, [channels, 1, 1]."""

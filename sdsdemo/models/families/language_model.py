@@ -44,6 +44,10 @@ class ReadByLanguageModel(LatentDiffusion):
         """The pipeline's own limit: the language model itself reads more."""
         return (self.TOKENS,)
 
+    def drawn_over(self, scheduler: Any, steps: int) -> dict[str, Any]:
+        """Sigmas from 1 to 1 / steps before the shift, in place of the scheduler's own."""
+        return super().drawn_over(scheduler, steps) | {"sigmas": [1 - k / steps for k in range(steps)]}
+
     def read_states(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """(state_CLD, mask_CL): the states after `LAYERS`, side by side, and 1 for each token that is not padding."""
         tokens, states = self.tokenized(0, prompts), []

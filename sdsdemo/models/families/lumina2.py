@@ -28,6 +28,11 @@ class Lumina2(ReadByLanguageModel):
 
     TOKENS = 256
 
+    @property
+    def drawn_tokens(self) -> int:
+        """The pipeline counts channels: its latents are in no tokens yet."""
+        return self.latent_shape[0]
+
     def worded(self, prompts: Sequence[str]) -> list[str]:
         """Each cleaned prompt after the instruction; the empty one alone, as the pipeline has it."""
         return [INSTRUCTION + prompt if prompt else "" for prompt in clean_captions(prompts)]

@@ -27,6 +27,11 @@ class ZImage(ReadAsChat):
     def least_side(self) -> int:
         return min(self.latent_shape[1], int(max(self.denoiser.config.all_patch_size)))
 
+    @property
+    def drawn_tokens(self) -> int:
+        """Patches of two by two."""
+        return int(self.latent_shape[1] // 2) ** 2
+
     def encode_prompts(self, prompts: Sequence[str]) -> Any:
         """(state_CLD, mask_CL)."""
         return self.read_states(prompts)

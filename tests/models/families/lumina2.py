@@ -20,12 +20,12 @@ WIDTH = 16
 
 
 def save(folder: Path) -> None:
-    """A tokenizer whose files ask for padding at the start."""
+    """A tokenizer whose files ask for padding at the start; more channels than tokens of a picture."""
     torch.manual_seed(0)
     tokenizer = _tokenizer()
     pipe: Any = Lumina2Pipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=6.0),
-        vae=twins.vae(scaling_factor=0.3611, shift_factor=0.1159),
+        vae=twins.vae(latent_channels=8, scaling_factor=0.3611, shift_factor=0.1159),
         text_encoder=Gemma2Model(_gemma(len(tokenizer))).eval(),
         tokenizer=tokenizer,
         transformer=_transformer(),
@@ -60,7 +60,7 @@ def _gemma(vocabulary: int) -> Gemma2Config:
 def _transformer() -> Any:
     made: Any = Lumina2Transformer2DModel(
         sample_size=4,
-        in_channels=4,
+        in_channels=8,
         hidden_size=24,
         num_layers=2,
         num_refiner_layers=1,
