@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sdsdemo.models.finite import check_finite
+from sdsdemo.models.frozen import stays_single
 from sdsdemo.models.weights import Entry, start_of_data, tensors_of
 
 DTYPES = {
@@ -45,7 +46,8 @@ def load_exactly(kind: Any, folder: Path, files: Sequence[str], name: str, dtype
     for key in module.state_dict():
         path, entry = place_of[key]
         tensor = _read(path, entry)
-        tensor = tensor.to(dtype) if tensor.is_floating_point() else tensor
+        if tensor.is_floating_point():
+            tensor = tensor.to(torch.float32 if stays_single(module, key, dtype) else dtype)
         check_finite({key: tensor}, name)
         _put(module, key, tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor)
     return module.eval()

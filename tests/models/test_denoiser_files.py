@@ -10,7 +10,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
-from transformers import CLIPTextModel
+from transformers import CLIPTextModel, T5EncoderModel
 
 from sdsdemo.errors import UserError
 from sdsdemo.models import denoiser_files
@@ -18,6 +18,7 @@ from sdsdemo.models.denoiser_files import load_exactly
 from sdsdemo.models.families import FAMILIES, load_diffusion
 from sdsdemo.models.pipelines import layout_of, read_index
 from tests import twins
+from tests.models.families.text import t5
 from tests.models.test_families import ALL
 
 FILE = "diffusion_pytorch_model.safetensors"
@@ -150,3 +151,14 @@ def test_bytes_that_belong_to_no_tensor_are_left_to_the_library(folder: Path) ->
 def test_the_library_is_not_asked_where_all_fits(folder: Path, library_loads: list[Path]) -> None:
     load_diffusion(f"diffusers:{folder}")
     assert library_loads == []
+
+
+def test_what_the_library_keeps_in_single_precision_is_read_so(tmp_path: Path) -> None:
+    encoder = t5(16)
+    encoder.save_pretrained(tmp_path)
+    state = {key: tensor.clone() for key, tensor in encoder.state_dict().items()}  # with both names of its embeddings
+    save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    exact = load_exactly(T5EncoderModel, tmp_path, ["model.safetensors"], "twin", torch.float16)
+    assert exact is not None
+    library = T5EncoderModel.from_pretrained(tmp_path, dtype=torch.float16)
+    assert {k: w.dtype for k, w in exact.state_dict().items()} == {k: w.dtype for k, w in library.state_dict().items()}

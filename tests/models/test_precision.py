@@ -8,18 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import StableDiffusion3Pipeline
 from torch import nn
+from transformers import T5EncoderModel
 
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError
 from sdsdemo.models import cards, open_scorer, precision
 from sdsdemo.models.diffusion_scorer import DiffusionScorer
-from sdsdemo.models.families import load_diffusion
+from sdsdemo.models.families import from_pipeline, load_diffusion
 from sdsdemo.models.frozen import frozen_view
 from sdsdemo.models.precision import LARGE, cpu_has_bfloat16, pick_precision
 from sdsdemo.settings import Settings
 from sdsdemo.types import Budget, Precision
 from tests import twins
+from tests.models.families.sd3 import SD3
 
 CPU, GPU, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
 CAPTIONS = ["a red star left of a blue circle", "a blue star left of a red circle"]
@@ -132,3 +135,19 @@ def test_what_is_computed_and_not_stored_keeps_single_precision() -> None:
     assert view.weight.dtype == view.mean.dtype == torch.bfloat16
     assert view.frequency.tolist() == module.frequency.tolist()
     assert frozen_view(module.half(), CPU, torch.float32).frequency.dtype == torch.float32
+
+
+def test_in_half_precision_t5_keeps_in_single_what_the_library_keeps(tmp_path: Path) -> None:
+    SD3.save(tmp_path)
+    library = T5EncoderModel.from_pretrained(tmp_path / "text_encoder_3", dtype=torch.float16)
+    assert {weight.dtype for weight in library.parameters()} == {torch.float16, torch.float32}
+    pipes = [StableDiffusion3Pipeline.from_pretrained(tmp_path, torch_dtype=dtype) for dtype in (None, torch.float16)]
+    models = [from_pipeline(pipe, precision="float16") for pipe in pipes]
+    for model in (load_diffusion(f"diffusers:{tmp_path}", precision="float16"), *models):
+        for name, weight in model.text_encoders[2].named_parameters():
+            torch.testing.assert_close(weight, library.get_parameter(name), rtol=0, atol=0)
+    kept = [name for name, weight in library.named_parameters() if weight.dtype == torch.float32]
+    shared = models[1].text_encoders[2].get_parameter(kept[0])
+    assert shared.data_ptr() == pipes[1].text_encoder_3.get_parameter(kept[0]).data_ptr()
+    in_bfloat16 = frozen_view(library, CPU, torch.bfloat16)
+    assert {weight.dtype for weight in in_bfloat16.parameters()} == {torch.bfloat16}
