@@ -44,8 +44,8 @@ NO_SENTENCEPIECE = (
     "`pip install sentencepiece protobuf`."
 )
 OTHER_PIXELS = (
-    "{name!r} prepares pictures in a way that is not known here ({why}): give it the preprocessor_config.json of the "
-    "model that it was trained from."
+    "{name!r} prepares pictures in a way that is not known here ({why}): give it the processor_config.json or "
+    "preprocessor_config.json of the model that it was trained from."
 )
 
 

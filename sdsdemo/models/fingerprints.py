@@ -152,9 +152,18 @@ def _parts_of_transformers(card: Card) -> Parts:
         "architecture": digest_of_json({k: v for k, v in config.items() if k not in TOLD}),
         "preprocessing": digest_of_json(pixels),
         "tokenizer": digest_of_json({path.name: _digest(path) for path in transformers_files.tokenizer_files(folder)}),
+        **(_of_processor(folder) if card.family == "vlm" else {}),
         **_of_file("domain", folder / KNOWS),
         **_commit(folder / transformers_files.CONFIG),
     }
+
+
+def _of_processor(folder: Path) -> Parts:
+    """What a processor's config holds beside the preprocessing of pictures, as the tokens that a picture takes."""
+    told = _json(folder / transformers_files.PROCESSOR)
+    held = told if isinstance(told, dict) else {}
+    rest = {k: v for k, v in held.items() if k not in (*TOLD, "image_processor")}
+    return {"processor": digest_of_json(rest)} if rest else {}
 
 
 def _parts_of_pipeline(card: Card) -> Parts:

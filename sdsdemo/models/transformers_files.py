@@ -2,7 +2,7 @@
 
 config.json               `model_type`, which names the class, and both towers
 model.safetensors         whole or in shards, in full precision or a variant; pickled weights are never read
-preprocessor_config.json  how a picture becomes pixels; newer versions write it into processor_config.json
+preprocessor_config.json  how a picture becomes pixels; processor_config.json, of newer versions, goes before it
 tokenizer.json, ...       the tokenizer
 chat_template.jinja, ...  how a question is worded, for a model that answers one
 """
@@ -99,7 +99,7 @@ class Pixels(TypedDict):
 class Processor(TypedDict):
     """processor_config.json."""
 
-    image_processor: NotRequired[Pixels]
+    image_processor: NotRequired[Pixels | None]
 
 
 def find_folder(spec: str, *, revision: str | None = None, allow_download: bool = False) -> tuple[Path, str]:
@@ -214,13 +214,13 @@ def checked_weights(folder: Path, name: str) -> PartWeights:
 
 
 def pixels_config(folder: Path, name: str) -> dict[str, Any]:
-    """How a picture becomes pixels, from either file that may say so. Raises `UserError`."""
-    if (folder / PREPROCESSOR).is_file():
-        return read_config(folder / PREPROCESSOR, Pixels, name)
+    """How a picture becomes pixels, from the first of two files in the library's order. Raises `UserError`."""
     if (folder / PROCESSOR).is_file():
         found: dict[str, Any] | None = read_config(folder / PROCESSOR, Processor, name).get("image_processor")
         if found is not None:
             return found
+    if (folder / PREPROCESSOR).is_file():
+        return read_config(folder / PREPROCESSOR, Pixels, name)
     raise UserError(NO_PART.format(name=name, what="preprocessing", files=PREPROCESSOR))
 
 

@@ -11,13 +11,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel, SiglipImageProcessorPil, SiglipModel
+from transformers import (
+    AutoImageProcessor,
+    AutoTokenizer,
+    CLIPImageProcessorPil,
+    CLIPModel,
+    SiglipImageProcessorPil,
+    SiglipModel,
+)
 
 from sdsdemo.errors import UserError
 from sdsdemo.models import cards, open_scorer
 from sdsdemo.models.clip import ClipScorer
 from sdsdemo.models.clip_transformers import TransformersClip
 from sdsdemo.models.images import fit
+from sdsdemo.models.transformers_files import pixels_config
 from sdsdemo.settings import Settings
 from sdsdemo.types import Budget, CaptionComparer, Example, Picture, Region
 from tests import twins
@@ -152,6 +160,22 @@ def test_the_processors_newer_file_is_read_too(folder: Path) -> None:
     (folder / "preprocessor_config.json").unlink()
     (folder / "processor_config.json").write_text(json.dumps({"image_processor": pixels}))
     np.testing.assert_array_equal(scorer_of(folder).score(pictures(), CAPTIONS, OWN).score_IC, before)
+
+
+def test_the_newer_of_both_files_is_read_as_the_library_reads_it(folder: Path) -> None:
+    card = cards.resolve(f"transformers:{folder}")
+    older = json.loads((folder / "preprocessor_config.json").read_text())
+    newer = older | {"image_mean": [0.5, 0.5, 0.5]}
+    assert older["image_mean"] != newer["image_mean"]
+    for held, expected in ({}, older), ({"image_processor": None}, older), ({"image_processor": newer}, newer):
+        (folder / "processor_config.json").write_text(json.dumps(held))
+        library: Any = AutoImageProcessor.from_pretrained(folder)
+        assert list(library.image_mean) == pixels_config(folder, "twin")["image_mean"] == expected["image_mean"]
+    before = cards.fingerprint(card)
+    (folder / "preprocessor_config.json").write_text(json.dumps(older | {"resample": 2}))
+    assert cards.fingerprint(card) == before
+    (folder / "processor_config.json").write_text(json.dumps({"image_processor": newer | {"resample": 2}}))
+    assert cards.fingerprint(card) != before
 
 
 def test_a_card_knows_pixels_size_and_family_without_loading(originals: dict[str, Path]) -> None:

@@ -147,6 +147,7 @@ CHANGES = {
     "weights": lambda folder: vlm_twins.save(folder, seed=1),
     "architecture": _in_text_tower(hidden_act="gelu"),
     "preprocessing": in_json("processor_config.json", image_processor={"resample": 2}),
+    "processor": in_json("processor_config.json", image_seq_len=9),
     "tokenizer": _template(vlm_twins.TEMPLATE.replace("Assistant", "assistant")),
 }
 
