@@ -297,8 +297,9 @@ def _swapped(caption: str, spans: Sequence[tuple[int, int]], a: tuple[int, int],
     (a0, a1), (b0, b1) = ((spans[start][0], spans[end - 1][1]) for start, end in (a, b))
     at_a, at_b = (_begins_with_capital(caption, start) for start in (a0, b0))
     first, second = _recased(caption[a0:a1], at_a, at_b), _recased(caption[b0:b1], at_b, at_a)
-    head = _with_article(caption[:a0], second)
-    return head + second + _with_article(caption[a1:b0], first) + first + caption[b1:]
+    capitals = caption.isupper()
+    head, middle = _with_article(caption[:a0], second, capitals), _with_article(caption[a1:b0], first, capitals)
+    return head + second + middle + first + caption[b1:]
 
 
 def _begins_with_capital(caption: str, start: int) -> bool:
@@ -324,11 +325,11 @@ def _replaced(caption: str, spans: Sequence[tuple[int, int]], start: int, end: i
         new = new.upper()
     elif old[0].isupper():
         new = new[0].upper() + new[1:]
-    return _with_article(caption[:first], new) + new + caption[last:]
+    return _with_article(caption[:first], new, caption.isupper()) + new + caption[last:]
 
 
-def _with_article(before: str, phrase: str) -> str:
-    """The text before a phrase, with its article, a or an, made to fit."""
+def _with_article(before: str, phrase: str, capitals: bool) -> str:
+    """The text before a phrase, with its article, a or an, made to fit. capitals: the caption has no other letters."""
     n = "n" if phrase[0].lower() in "aeiou" and not phrase.lower().startswith("one") else ""
-    n = n.upper() if phrase.isupper() else n
+    n = n.upper() if capitals else n
     return re.sub(r"\b([Aa])[nN]?(\s+)$", lambda match: match[1] + n + match[2], before)

@@ -13,6 +13,7 @@ from sdsdemo.errors import UserError
 from sdsdemo.finetuning import elsewhere, tracking
 from sdsdemo.finetuning.recipe import PRESET_WORDS, STUDIED, USUAL_PRESET, Recipe, cli_flag, from_preset, headings
 from sdsdemo.models import cards
+from sdsdemo.runtime import distributed
 
 SHOWN = ("recipe", "jobs", "gpus", "slurm")
 """What `--show` may be followed by; alone, it means the recipe."""
@@ -90,7 +91,7 @@ def _finetune(asked: argparse.Namespace) -> int:
     record = run_in_shell(recipe, asked.out, workbench=workbench, resume=asked.resume, **says)
     if record is None:
         return 0
-    if record["state"] == "failed" and not asked.json:
+    if record["state"] == "failed" and not (asked.json and distributed.find().is_main):
         note(as_text(record, asked.out))
         return 2
     show(asked, record, lambda found: as_text(found, asked.out))

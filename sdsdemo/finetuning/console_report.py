@@ -23,6 +23,8 @@ from sdsdemo.runtime import distributed
 
 EVERY = 1.0
 """Seconds between two lines of progress."""
+MAIN_WRITES = 120.0
+"""Seconds that the other processes leave the main one to write how a run failed."""
 PAST = 0.9
 """Smoothing factor of the loss in the progress line."""
 STATES = {
@@ -42,8 +44,8 @@ def run_in_shell(
     note: Callable[[str], None],
     tracker: Tracker | None = None,
 ) -> Mapping[str, Any] | None:
-    """Runs a recipe with a live progress line; Ctrl-C stops it and saves. Returns the record; None outside the main
-    process, which alone tells the tracker. Raises `UserError` for anything the user must fix first.
+    """Runs a recipe with a live progress line; Ctrl-C stops it and saves. Returns the record; outside the main process,
+    which alone tells the tracker, None unless the run failed. Raises `UserError` for anything the user must fix first.
     """
     processes = distributed.find()
     say = note if processes.is_main else _silent
@@ -65,8 +67,22 @@ def run_in_shell(
             elif isinstance(event, Working | Step):
                 line.show(event)
             elif isinstance(event, Done):
-                record = event.record
-    return record if processes.is_main else None
+                record = event.record if processes.is_main else _failed_beside_main(event, FineTuningFolder(out))
+    return record
+
+
+def _failed_beside_main(ended: Done, folder: FineTuningFolder) -> Mapping[str, Any] | None:
+    """The record of a run that failed in a process besides the main one; None if it did not fail.
+
+    A process that fails alone has to end with a failure, so that its launcher ends the others, which wait for it. If
+    the run fails in all, the main one is given time to write how.
+    """
+    if ended.state != "failed":
+        return None
+    late = time.monotonic() + MAIN_WRITES
+    while time.monotonic() < late and not (folder.exists and folder.read()["state"] == "failed"):
+        time.sleep(EVERY)
+    return {**ended.record, "state": ended.state, "reason": ended.reason}
 
 
 def as_text(record: Mapping[str, Any], out: Path) -> str:

@@ -72,7 +72,7 @@ def _without_files(record: RunRecord, state: str, reason: str = "") -> Done | No
 
 @torch.no_grad()
 def _left_by_a_kill(loaded: Loaded, record: RunRecord) -> dict[str, Tensor]:
-    """The weights of the checkpoint, as `_learned` gives those of a run that has trained; the base takes them in."""
+    """The trained weights of the checkpoint, which the base takes in, and h_w unless it was frozen."""
     trained = checkpoints.trained_weights(record.folder.checkpoint, steps=loaded.plan.recipe.steps)
     own = {f"{CLIP}{name}": tensor for name, tensor in loaded.base.module.state_dict().items()}
     for name in trained.keys() & own.keys():

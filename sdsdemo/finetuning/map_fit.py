@@ -3,8 +3,8 @@
     h_w = least squares on `fitted_on` images (`Student.fit`)        R2 on a quarter as many others (`Student.explains`)
 
 Images are drawn 64 at a time. Of those to fit, the last draw is shorter and meets images of earlier draws again: stored
-runs were made so, and their fits stay the same to the bit. Of further draws, only images count that none before had.
-Where the data have too few, h_w is fitted on four fifths of them and tested on the rest.
+runs were made so, and where the data have enough images, fits stay the same to the bit. Of further draws, only images
+count that none before had. Where there are too few, h_w is fitted on four fifths of them and tested on the rest.
 
 Shape suffix: N drawn images.
 """

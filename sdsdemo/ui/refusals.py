@@ -115,11 +115,11 @@ def _check_is_here(file: dict[str, Any]) -> dict[str, Any]:
 
 
 async def say(send: Send, status: int, sentence: str, *, plainly: bool = False) -> None:
-    """Answers with a sentence, as Gradio's routes do.
+    """Answers with a sentence, as Gradio's routes do, under both names that Gradio's page looks for.
 
     plainly: the sentence alone, for uploads: Gradio's page shows their whole answer to the visitor.
     """
-    body = (sentence if plainly else json.dumps({"detail": sentence})).encode()
+    body = (sentence if plainly else json.dumps({"detail": sentence, "error": sentence})).encode()
     kind = b"text/plain; charset=utf-8" if plainly else b"application/json"
     headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -21,6 +21,7 @@ from sdsdemo.captions.swap_rules import SAME_WORDS, swaps_of
         ("a TV on a dresser", "a dresser on a TV"),
         ("A MAN ON A HORSE.", "A HORSE ON A MAN."),
         ("AN ORANGE CAT NEAR A BLACK DOG", "A BLACK CAT NEAR AN ORANGE DOG"),
+        ("a red ball and an ORANGE cat", "an ORANGE ball and a red cat"),
         ("A quiet room. A TV on a dresser.", "A quiet room. A dresser on a TV."),
         ("A red car. Black dogs run.", "A black car. Red dogs run."),
         ("Red cars beside a blue van", "Blue cars beside a red van"),

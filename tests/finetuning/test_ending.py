@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 import torch
 
 from sdsdemo.app.workbench import Workbench
-from sdsdemo.finetuning import before_after
+from sdsdemo.cli import main as cli
+from sdsdemo.finetuning import before_after, console_report
 from sdsdemo.finetuning.events import Done, Event, Notice, Step
 from sdsdemo.finetuning.objectives import Objective
 from sdsdemo.finetuning.recipe import Recipe
@@ -20,6 +22,8 @@ from sdsdemo.finetuning.run import finetune
 from sdsdemo.finetuning.run_folder import LOG, FineTuningFolder
 from sdsdemo.finetuning.training import HALVED
 from sdsdemo.mini.experiments.draw_assets import write_benchmark
+from sdsdemo.runtime import distributed
+from sdsdemo.runtime.distributed import Processes
 from sdsdemo.settings import Settings
 
 Finetune = Callable[..., Iterator[Event]]
@@ -111,3 +115,22 @@ def test_short_memory_halves_the_micro_batches_once_and_is_said(
     else:
         assert (end.state, said, parts) == ("failed", 0, [1, 2])
         assert "--micro-batch" in end.reason
+
+
+@pytest.mark.parametrize("state", ["failed", "running"])
+def test_a_process_that_fails_beside_the_main_one_ends_with_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], state: str
+) -> None:
+    """state: of the run in the main process: all have failed, or it waits for the one that has."""
+    monkeypatch.setattr(distributed, "find", lambda: Processes(index=1, count=2))
+    ended = Done(state="failed", record={"state": "running"}, reason="The stream broke off.")
+    monkeypatch.setattr(console_report, "finetune", lambda *given, **named: iter([ended]))
+    monkeypatch.setattr(FineTuningFolder, "exists", True)
+    monkeypatch.setattr(FineTuningFolder, "read", lambda folder: {"state": state})
+    monkeypatch.setattr(console_report, "MAIN_WRITES", 60.0 if state == "failed" else 0.0)
+    began = time.monotonic()
+    assert cli.main(["finetune", "--json", "--out", str(tmp_path / "run")]) == 2
+    assert time.monotonic() - began < 30
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert "The stream broke off." in error

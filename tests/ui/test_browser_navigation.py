@@ -159,7 +159,7 @@ def test_back_returns_to_the_tab_before_and_a_reload_stays_in_it(visit):
     tab(page, "Browse")
 
 
-def test_back_brings_an_earlier_question_and_its_answer(visit):
+def test_back_brings_an_earlier_question_and_its_answer(visit, tmp_path: Path):
     page = visit().page
     first = caption(page, "a").input_value()
     for text in ("a question of my own", "another of my own"):
@@ -173,6 +173,17 @@ def test_back_brings_an_earlier_question_and_its_answer(visit):
         expect(caption(page, "a")).to_have_value(first)
         expect(page.locator(ASKED)).to_contain_text(first)
         expect(page.locator(STALE)).to_have_count(0)
+    for name in ("How it works", "Compare"):
+        page.get_by_role("tab", name=name).click()
+    upload(page, tmp_path)
+    caption(page, "a").fill("of a picture that no address holds")
+    expect(page).to_have_url(re.compile(r"\?a=of"))
+    for name in ("How it works", "Compare"):
+        page.go_back()
+        tab(page, name)
+    page.wait_for_timeout(500)  # what must not come
+    expect(caption(page, "a")).to_have_value("of a picture that no address holds")
+    expect(page.locator("#picture img")).to_have_attribute("src", MINE)
 
 
 def tab(page: Page, name: str) -> None:

@@ -67,7 +67,7 @@ def _held_out_scene(rng: np.random.Generator, family: Family) -> Scene:
 
 
 def _tagged(text: str) -> list[tuple[str, str]]:
-    """Every content word but places is tagged a noun, so that, other than in ARO, colours and shapes change places."""
+    """Every content word but places is tagged a noun, so that, unlike in ARO, colours and shapes change places."""
     places = {"left", "right", "above", "below", "inside", "next", "beside"}
     return [(word, "NN" if word in CONTENT_WORDS - places else "IN") for word in text.split()]
 

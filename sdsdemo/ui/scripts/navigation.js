@@ -183,11 +183,15 @@ the browser tab, where nobody else sees it, and restored after a reload; so are 
     follow();
   }
 
+  /* Whether a question is about a picture that no URL holds: the page's own question never replaces it. */
+  const isOfUpload = (query) => /(^|&)[ab]=/.test(query) && !/(^|&)(example|scene)=/.test(query);
+
   /* Back and Forward: what is already on the page is only shown again. */
   function show() {
     const tab = tabNow(), query = queryOf(window.location.search);
     hasMoved = false;
-    const isShown = query === (views[tab] ?? '');
+    const shown = views[tab] ?? '';
+    const isShown = query === shown || (tab === FIRST && !query && isOfUpload(shown));
     waiting += isShown ? 0 : 1;
     if (!isShown) ask();
     go(tab);
