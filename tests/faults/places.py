@@ -206,7 +206,7 @@ def cache_faults(folder: Path, said: Sequence[str]) -> list[str]:
 
 
 def cache_differs(whole: Path, cut: Path) -> bool:
-    return Preferences(whole, "weights", BUDGET).answers != Preferences(cut, "weights", BUDGET).answers
+    return Preferences(whole, "weights", BUDGET)._gaps != Preferences(cut, "weights", BUDGET)._gaps
 
 
 # ---------------------------------------------------------------------------------------------------------- mini draw

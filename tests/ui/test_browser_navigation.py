@@ -159,7 +159,7 @@ def test_back_returns_to_the_tab_before_and_a_reload_stays_in_it(visit):
     tab(page, "Browse")
 
 
-def test_back_brings_an_earlier_question_and_its_answer(visit, tmp_path: Path):
+def test_back_brings_an_earlier_question_and_its_answer(visit):
     page = visit().page
     first = caption(page, "a").input_value()
     for text in ("a question of my own", "another of my own"):
@@ -173,8 +173,13 @@ def test_back_brings_an_earlier_question_and_its_answer(visit, tmp_path: Path):
         expect(caption(page, "a")).to_have_value(first)
         expect(page.locator(ASKED)).to_contain_text(first)
         expect(page.locator(STALE)).to_have_count(0)
+
+
+def test_back_to_where_the_page_opened_keeps_an_uploaded_picture(visit, tmp_path: Path):
+    page = visit().page
     for name in ("How it works", "Compare"):
         page.get_by_role("tab", name=name).click()
+        tab(page, name)
     upload(page, tmp_path)
     caption(page, "a").fill("of a picture that no address holds")
     expect(page).to_have_url(re.compile(r"\?a=of"))
