@@ -182,14 +182,19 @@ def test_no_model_waits_for_a_picture_be_it_first_or_a_later_one() -> None:
     assert opening.animated == 1, "one picture, however often it is opened"
 
 
+def grey_examples(count: int, opened: list[int]) -> list[Example]:
+    """Examples of a picture each, which notes its number in `opened` whenever it is opened."""
+    pictures = [
+        Picture(name=str(n), open=lambda n=n: opened.append(n) or Image.new("L", (20, 20), n), key=str(n))
+        for n in range(count)
+    ]
+    return [Example(id=p.name, images=(p,), captions=("a", "b"), tags={}) for p in pictures]
+
+
 def test_what_an_earlier_pass_left_open_takes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sdsdemo.data.opening.KEPT_PIXELS", 1000)
     opened: list[int] = []
-    pictures = [
-        Picture(name=str(n), open=lambda n=n: opened.append(n) or Image.new("L", (20, 20), n), key=str(n))
-        for n in range(4)
-    ]
-    examples = [Example(id=p.name, images=(p,), captions=("a", "b"), tags={}) for p in pictures]
+    examples = grey_examples(4, opened)
     opening = Opening(4)
     list(opening.usable(examples))
     del opened[:]
@@ -200,11 +205,7 @@ def test_what_an_earlier_pass_left_open_takes_no_room(monkeypatch: pytest.Monkey
 def test_large_pictures_are_never_opened_ahead_to_be_dropped_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sdsdemo.data.opening.KEPT_PIXELS", 1000)
     opened: list[int] = []
-    pictures = [
-        Picture(name=str(n), open=lambda n=n: opened.append(n) or Image.new("L", (20, 20), n), key=str(n))
-        for n in range(9)
-    ]
-    examples = [Example(id=p.name, images=(p,), captions=("a", "b"), tags={}) for p in pictures]
+    examples = grey_examples(9, opened)
     opening = Opening(9)
     for example in opening.usable(examples):
         example.images[0].open()
