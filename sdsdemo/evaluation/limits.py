@@ -108,13 +108,14 @@ def _ten_words(study: Mapping[str, Any]) -> str:
     if not found:
         return ""
     bases, seeds = len(study["bases"]), len(study["seeds"])
+    each = "one seed" if seeds == 1 else f"{seeds} seeds"
     effects = ", ".join(f"{points_words(found[cell, of])} for {called}" for cell, of, called in TEN_BASES)
     gained = [called for cell, of, called in TEN_BASES if of.startswith("clip") and found[cell, of]["gains"]]
     kept = [called for cell, of, called in TEN_BASES if called in gained and _keeps_skills(found[cell, of])]
     failed = {towers: _failing(study["gate"], towers) for towers in ("both", "image")}
     least = f"{100 * study['gate']['least']:.0f}"
     return (
-        f"For bases in general, {bases} bases were fine-tuned with {seeds} seeds each. By Student's t on their means "
+        f"For bases in general, {bases} bases were fine-tuned with {each} each. By Student's t on their means "
         f"({bases - 1} degrees of freedom), and relative to L_CLIP alone unless said otherwise, the text score changes "
         f"by {effects}. A gain of at least 8 points, clear of zero: {_listed(gained)}; with zero-shot and retrieval "
         f"non-inferior by the same interval too: {_listed(kept)}. True labels gain less than {least} points with both "

@@ -118,20 +118,20 @@ def _contrasts(found: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
     return {
         title: found.get(name, {}).get("contrasts", [])
         for name, title in PANELS.items()
-        if name != TEN or study_verdict.is_whole(found.get(TEN, {}))
+        if name != TEN or study_verdict.has_all_bases(found.get(TEN, {}))
     }
 
 
 def _populations(found: Mapping[str, Any]) -> str:
     """Which bases the intervals are about."""
-    if not study_verdict.is_whole(found.get(TEN, {})):
+    if not study_verdict.has_all_bases(found.get(TEN, {})):
         return bases_words(found)
     return f"{bases_in_general(found)} The other studies' intervals are about their own bases only."
 
 
 def _made(found: Mapping[str, Any]) -> str:
     """How the study that the claim quotes was run."""
-    is_ten = study_verdict.is_whole(found.get(TEN, {}))
+    is_ten = study_verdict.has_all_bases(found.get(TEN, {}))
     return ten_words.ten_made_words(found[TEN]) if is_ten else study_tables.made_words(found["confirm"])
 
 

@@ -27,13 +27,14 @@ def experiment() -> dict[str, Any]:
     return copy.deepcopy(found) | {TEN: {"declared": {"bases": 10, "seeds": 2}, "bases": [], "seeds": []}}
 
 
-def ten(bases: int) -> dict[str, Any]:
-    """A study of so many bases, in which every effect is UP."""
+def ten(bases: int, seeds: int = 2) -> dict[str, Any]:
+    """A study of so many bases and seeds, in which every effect is UP."""
     rows = [{"cell": cell, "control": of, **UP, "gains": True, "skills": {}} for cell, of in TEN_CONTRASTS]
     gate = {"least": 0.06, "both": {}, "image": {}}
     named = [f"base {b}" for b in range(bases)]
     declared = {"bases": 10, "seeds": 2}
-    return {"declared": declared, "bases": named, "seeds": [0, 1], "n": 400, "contrasts": rows, "gate": gate}
+    of = {"declared": declared, "bases": named, "seeds": [*range(seeds)]}
+    return of | {"n": 400, "contrasts": rows, "gate": gate}
 
 
 def effect(experiment: dict[str, Any], study: str, cell: str, control: str) -> dict[str, Any]:
@@ -65,14 +66,15 @@ def test_verbs_follow_the_intervals(experiment: dict[str, Any], change: Any, ver
     assert (f"term {verb} the text" in term, f"prefers {verb} it" in preference, worth in labels) == (True,) * 3
 
 
-def test_ten_bases_are_quoted_once_all_of_them_are_done(experiment: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("seeds", "each"), [(1, "one seed"), (2, "2 seeds")])
+def test_ten_bases_are_quoted_once_all_of_them_are_done(experiment: dict[str, Any], seeds: int, each: str) -> None:
     before = found_in_short(experiment)
-    assert found_in_short(experiment | {TEN: ten(9)}) == before
-    term, preference, labels, over = found_in_short(experiment | {TEN: ten(10)})
+    assert found_in_short(experiment | {TEN: ten(9, seeds)}) == before
+    term, preference, labels, over = found_in_short(experiment | {TEN: ten(10, seeds)})
     assert term.count(points_words(UP)) == preference.count(points_words(UP)) == 2
     assert labels == before[2]
     assert "the first two by Student's t over 10 bases, for bases in general; the third over 3 bases" in over
-    assert "10 bases were fine-tuned with 2 seeds each" in strongest_limits(experiment | {TEN: ten(10)})[2]
+    assert f"10 bases were fine-tuned with {each} each" in strongest_limits(experiment | {TEN: ten(10, seeds)})[2]
 
 
 def test_before_the_confirmation_nothing_is_said(experiment: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """The study's first screen in sentences: what was found, and the strongest limits. Computes nothing.
 
-Effects are those on bases in general where the study of ten bases is complete, else those of the confirmation.
+Effects are those on bases in general where all ten bases are done, else those of the confirmation.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 from sdsdemo.core.number_format import points_words
 from sdsdemo.evaluation.limits import LESSON, WITHOUT_LABELS, bases_in_general
 from sdsdemo.mini.experiments.tables import TEN, counted
-from sdsdemo.mini.experiments.verdict import VERBS, effects, is_whole, main_effects, side
+from sdsdemo.mini.experiments.verdict import VERBS, effects, has_all_bases, main_effects, side
 
 WISE_FT = "preference, every parameter, WiSE-FT", "clip, every parameter, WiSE-FT"
 WORLD = (
@@ -71,7 +71,7 @@ def _over_words(experiment: Mapping[str, Any]) -> str:
     confirm = experiment["confirm"]
     bases, seeds = counted(len(confirm["bases"]), "base"), counted(len(confirm["seeds"]), "seed")
     ten = experiment.get(TEN, {})
-    if is_whole(ten):
+    if has_all_bases(ten):
         return (
             f"Intervals are 95 %, n = {ten['n']}: the first two by Student's t over {len(ten['bases'])} bases, for "
             f"bases in general; the third over {bases}, for these alone."

@@ -42,10 +42,9 @@ def effects(experiment: Mapping[str, Any], studies: Sequence[str]) -> dict[tuple
     return {(row["cell"], row["control"]): row for row in rows}
 
 
-def is_whole(study: Mapping[str, Any]) -> bool:
-    """Whether as many bases and seeds are done as were declared."""
-    declared = study.get("declared", {})
-    return bool(declared) and {key: len(study.get(key, ())) for key in declared} == declared
+def has_all_bases(study: Mapping[str, Any]) -> bool:
+    """Whether every declared base is done with a seed or more: the unit of its intervals is the base."""
+    return bool(study.get("seeds")) and len(study["bases"]) == study["declared"]["bases"]
 
 
 def main_effects(experiment: Mapping[str, Any]) -> dict[tuple[str, str], Mapping[str, Any]]:
@@ -53,7 +52,7 @@ def main_effects(experiment: Mapping[str, Any]) -> dict[tuple[str, str], Mapping
 
     Before that, those of the confirmation, on its bases alone; empty before the confirmation.
     """
-    return effects(experiment, ("confirm", "return", *([TEN] if is_whole(experiment.get(TEN, {})) else [])))
+    return effects(experiment, ("confirm", "return", *([TEN] if has_all_bases(experiment.get(TEN, {})) else [])))
 
 
 def side(effect: Mapping[str, float]) -> str:
@@ -77,7 +76,7 @@ def claim(experiment: Mapping[str, Any]) -> str:
     few = f"On these {counted(len(experiment['confirm']['bases']), 'base')}"
     many = f"Over {counted(len(ten.get('bases', ())), 'base')}, with intervals for bases in general,"
     return (
-        f"{many if is_whole(ten) else few} the paper's L_SDS {VERBS[side(term)]} CLIP's text score "
+        f"{many if has_all_bases(ten) else few} the paper's L_SDS {VERBS[side(term)]} CLIP's text score "
         f"({points_words(term)} points), {link} training on which caption the diffusion model prefers "
         f"{VERBS[side(preference)]} it ({points_words(preference)})."
     )
@@ -113,7 +112,7 @@ def headline(experiment: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
     if not found or not half:
         return ""
     models, ten, few, many = measured["models"], experiment.get(TEN, {}), "", ""
-    if is_whole(ten):
+    if has_all_bases(ten):
         many = f" (both over {counted(len(ten['bases']), 'base')}, for bases in general)"
         few = f" ({counted(len(experiment['mislabelled']['bases']), 'base')}, for these alone)"
     clip, diffusion = (share_words(models[name]["text"]) for name in ("mini-clip", "mini-diffusion"))
