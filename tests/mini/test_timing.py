@@ -17,7 +17,7 @@ from sdsdemo.finetuning.cache import MiniCache
 from sdsdemo.finetuning.estimate import key
 from sdsdemo.finetuning.events import Done, Event, Step
 from sdsdemo.finetuning.recipe import Recipe
-from sdsdemo.mini.experiments import study_timing, verify
+from sdsdemo.mini.experiments import study_timing
 from sdsdemo.mini.experiments.cells import NORMS
 from sdsdemo.mini.experiments.declared import (
     BETTER,
@@ -30,7 +30,6 @@ from sdsdemo.mini.experiments.declared import (
 )
 from sdsdemo.mini.experiments.preference_clip import Trained
 from sdsdemo.mini.experiments.study import BASES
-from sdsdemo.mini.experiments.study_store import StudyStore
 from sdsdemo.mini.experiments.study_timing import Times, kind, study_seconds
 from sdsdemo.mini.models.clip import FURTHER
 from sdsdemo.settings import CHECKPOINTS
@@ -142,43 +141,6 @@ def test_a_teacher_scores_by_what_an_answer_takes_it() -> None:
     preference = study_timing.PREFERENCE
     answer = 2 * preference.teacher_timesteps * preference.teacher_noises
     assert study_timing.scoring_seconds(times(asking=answer), spend, 10) == 10 * 2 * 2 * spend.timesteps * spend.noises
-
-
-def test_a_forecast_is_of_the_runs_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[int, tuple[bool, ...]]] = []
-
-    def timed(kinds: dict, workbench: object, evaluations: tuple[bool, ...]) -> Times:
-        asked.append((len(kinds), evaluations))
-        return times(around=10.0, step=1.0, evaluation=5.0, asking=0.5)
-
-    monkeypatch.setattr(study_timing, "timed", timed)
-    monkeypatch.setattr(study_timing, "NORMS", replace(NORMS, pool=100))
-    two = [(False, replace(NORMS, seed=seed)) for seed in (0, 1)]
-    workbench = Trained(CHECKPOINTS)
-    assert study_timing.forecast(two, workbench).startswith("2 runs to make, about 27 min one after the other: 8 steps")
-    assert asked == [(1, (False,))], "one kind, and no larger sets"
-    preference = [*two, (False, CONFIRM.cells["preference"])]
-    assert study_timing.forecast(preference, workbench).startswith("3 runs to make, about 41 min")
-    assert asked[1][0] == 2
-
-
-def test_the_cost_is_said_before_the_first_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    told: list[str] = []
-    monkeypatch.setattr(verify, "forecast", lambda runs, workbench: f"{len(runs)} runs, {sum(big for big, _ in runs)}")
-    monkeypatch.setattr(verify, "run_study", lambda name, *_, **__: told.append(f"run {name}"))
-    monkeypatch.setattr(verify, "_measure_bases", lambda *_: None)
-    monkeypatch.setattr(verify, "write_findings", lambda out: out)
-    make = partial(verify.make_studies, out=tmp_path, work=tmp_path, workbench=Trained(CHECKPOINTS))
-    make(["confirm", "channel"], progress=told.append, part=(0, 2))
-    count = len(list(CONFIRM.runs())), len(list(STUDIES["channel"].runs()))
-    shares = [(one + 1) // 2 for one in count]
-    assert told[1:] == [f"{sum(shares)} runs, {shares[0]}", "run confirm", "run channel"]
-    told.clear()
-    lines = StudyStore(tmp_path, tmp_path).lines("confirm")
-    for run, _ in list(CONFIRM.runs())[: -verify.WORTH_TIMING + 1]:
-        lines.add({"run": run})
-    make(["confirm"], progress=told.append)
-    assert told == ["run confirm"], "too few are left to time them"
 
 
 def met(place: Path, number: int) -> Times:

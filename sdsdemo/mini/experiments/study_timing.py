@@ -24,7 +24,6 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from sdsdemo.core.number_format import duration
 from sdsdemo.finetuning.cache import MiniCache
 from sdsdemo.finetuning.estimate import asking_seconds, key
 from sdsdemo.finetuning.events import Done, Step
@@ -84,21 +83,6 @@ def study_seconds(times: Times, asked: int, processes: int) -> float:
     return max(spent)
 
 
-def forecast(runs: Sequence[tuple[bool, Recipe]], workbench: Models) -> str:
-    """How long these runs take one after the other here, in a sentence, from a few steps of each kind.
-
-    runs: whether the larger sets are evaluated, and the recipe. Preferences that are cached already take less.
-    """
-    kinds = {key(kind(recipe)): kind(recipe) for _, recipe in runs}
-    times = timed(kinds, workbench, tuple({larger for larger, _ in runs}))
-    swaps = 1 - float(read_source(NORMS).describe()["without_swap"])
-    (seconds,) = _spent(times, round(swaps * NORMS.pool), [(0, *run) for run in runs], 1)
-    return (
-        f"{len(runs)} runs to make, about {duration(seconds)} one after the other: {STEPS} steps of each of "
-        f"{len(kinds)} kinds of run were timed just now."
-    )
-
-
 def _spent(times: Times, asked: int, runs: Iterable[tuple[int, bool, Recipe]], processes: int) -> list[float]:
     """Seconds of each process. runs: the process, whether the larger sets are evaluated, and the recipe."""
     spent = [0.0] * processes
@@ -154,11 +138,8 @@ def _in_a_process(_: int) -> Times:
     return timed(kinds, Trained(CHECKPOINTS))
 
 
-def timed(kinds: Mapping[Kind, Recipe], workbench: Models, evaluations: Sequence[bool] = (True, False)) -> Times:
-    """Time every kind of run on the cores that torch may use now, after a warm-up run.
-
-    evaluations: which to time, with the larger sets (True) or without.
-    """
+def timed(kinds: Mapping[Kind, Recipe], workbench: Models) -> Times:
+    """Time every kind of run on the cores that torch may use now, after a warm-up run."""
     cache, found = MiniCache(), {}
     with TemporaryDirectory() as folder:
         _run(next(iter(kinds.values())), Path(folder) / "cold", workbench, cache)
@@ -167,7 +148,7 @@ def timed(kinds: Mapping[Kind, Recipe], workbench: Models, evaluations: Sequence
     return Times(
         around={name: around for name, (around, _) in found.items()},
         step={name: step for name, (_, step) in found.items()},
-        evaluation={larger: _evaluation_seconds(workbench, larger) for larger in evaluations},
+        evaluation={larger: _evaluation_seconds(workbench, larger) for larger in (True, False)},
         pairs=_drawing_seconds(),
         asking=asking_seconds(PREFERENCE, workbench),
     )

@@ -25,9 +25,8 @@ from sdsdemo.mini.experiments.lesson import make_lesson
 from sdsdemo.mini.experiments.results import coverage_of, findings
 from sdsdemo.mini.experiments.shapes import Costs, Findings, MapFindings
 from sdsdemo.mini.experiments.sharing import FOLDER, missing, options, share_studies, train_bases
-from sdsdemo.mini.experiments.study import BASES, base_row, missing_runs, run_study
+from sdsdemo.mini.experiments.study import BASES, base_row, run_study
 from sdsdemo.mini.experiments.study_store import Lines, StudyStore, read_rows
-from sdsdemo.mini.experiments.study_timing import forecast
 from sdsdemo.mini.experiments.train_all import PARTS, train
 from sdsdemo.mini.models.from_folder import RelocatedWorkbench
 from sdsdemo.runtime.files import write_whole
@@ -44,8 +43,6 @@ MAP_FINDINGS = EXPERIMENT / "maps.json"
 TOLERANCE = 1 / 400
 """A share may differ by one example: processors round differently, and some margins are tiny."""
 METRICS = ("text", "image", "group", "group_match")
-WORTH_TIMING = 12
-"""Runs from which on they are timed before they start."""
 PROCESSES = 2
 """Processes that share the studies from scratch, one core each."""
 MOST_PROCESSES = 256
@@ -126,28 +123,11 @@ def make_studies(
     """
     _check_names(names)
     store = StudyStore(out, work)
-    _tell_cost(names, store, workbench, progress, part)
     if part[0] == 0:
         _measure_bases(names, store.lines("bases"), workbench, progress)
     for name in names:
         run_study(name, STUDIES[name], store=store, workbench=workbench, progress=progress, part=part)
     write_findings(out)
-
-
-def _tell_cost(
-    names: Sequence[str], store: StudyStore, workbench: Any, progress: Progress, part: tuple[int, int]
-) -> None:
-    """Say how long this process will take, unless it has few runs to make."""
-    lacking = {name: missing_runs(name, STUDIES[name], store, workbench) for name in names}
-    runs = [
-        (STUDIES[name].larger, recipe)
-        for name in names
-        for number, (run, recipe) in enumerate(STUDIES[name].runs())
-        if number % part[1] == part[0] and run in lacking[name]
-    ]
-    if len(runs) >= WORTH_TIMING:
-        progress(f"timing some steps of {len(runs)} runs")
-        progress(forecast(runs, workbench))
 
 
 def share(
