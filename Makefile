@@ -2,19 +2,24 @@
 PYTHON ?= python3
 ARGS ?=
 VENV_PYTHON := .venv/bin/python
+PYTEST := OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n 2 --dist loadgroup
 
-.PHONY: help run test setup check audit docs
+.PHONY: help run test test-all setup check audit docs
 
 help:  ## this list
-	@awk -F ':  ## ' '/^[a-z]+:  ## / { printf "make %-7s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':  ## ' '/^[a-z-]+:  ## / { printf "make %-9s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run:  ## set up, then serve the page: make run ARGS="--host 0.0.0.0 --port 8000"
 	@$(PYTHON) setup_env.py
 	@$(VENV_PYTHON) app.py $(ARGS)
 
-test:  ## set up, then run every test
+test:  ## set up, then run all but the slow tests
 	@$(PYTHON) setup_env.py --dev
-	OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
+
+test-all:  ## set up, then run every test; CI does
+	@$(PYTHON) setup_env.py --dev
+	$(PYTEST) $(ARGS)
 
 setup:  ## only the set-up, with what the tests need
 	@$(PYTHON) setup_env.py --dev

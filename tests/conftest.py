@@ -44,10 +44,15 @@ EXAMPLES = (
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long tests first, then those in a browser; of these, a file stays with one worker, which serves its page once."""
+    """Long tests first, then those in a browser; of these, a file stays with one worker, which serves its page once.
+
+    A test in a browser is slow, unless it is of a main flow.
+    """
     for item in items:
         if item.get_closest_marker("browser"):
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
+            if not item.get_closest_marker("main_flow"):
+                item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: (item.get_closest_marker("long") is None, item.get_closest_marker("browser") is None))
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests import forks
 from tests.faults import places
 
 
+@pytest.mark.slow
 def test_what_was_saved_survives_kills_and_full_disks(tmp_path: Path) -> None:
     """`python -m tests.faults` makes a hundred and more, of the page's server too."""
     command = ("tests.faults", "--kills", "12", "--seed", "5", "--place", *places.PLACES)

@@ -30,6 +30,7 @@ def installed(tmp_path: Path) -> Path:
     return place
 
 
+@pytest.mark.slow
 def test_an_installed_package_finds_its_models_from_any_folder(installed: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(installed)}
     command = [sys.executable, "-m", "sdsdemo", "models", "--json"]

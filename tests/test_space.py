@@ -86,6 +86,7 @@ def test_the_app_serves_everyone_under_a_spaces_environment(tmp_path: Path) -> N
     assert [line for line in reached.splitlines() if not LOCAL.search(line)] == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is a folder that nobody can write to")
 def test_it_serves_where_neither_home_nor_working_folder_can_be_written(tmp_path: Path) -> None:
     nowhere = "/proc/nowhere"

@@ -48,6 +48,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_module, "growths_mb", lambda: {"clip": 20.0, "denoiser": 30.0})
 
 
+@pytest.mark.slow
 def test_ratios_are_those_of_the_seconds_of_one_turn() -> None:
     result = bench(repeats=3, clock=_clock_of((2.0, 1.0, 10.0, 3.0, 2.5)))
     assert result["ratios"]["over_floor_mini"] == {"median": 2.0, "low": 2.0, "high": 2.0, "repeats": 3}
@@ -121,6 +122,7 @@ def test_the_plain_path_gives_our_answer(scorer: DiffusionScorer, tmp_path: Path
     assert plain(scorer, question) == answer(scorer, question)
 
 
+@pytest.mark.slow
 def test_the_result_is_json_and_reads_as_text() -> None:
     result = bench(repeats=1)
     assert json.loads(json.dumps(result))["evaluations"] == 2 * SPEND.evaluations

@@ -15,6 +15,7 @@ from sdsdemo.models.random_weights import read_shape
 SHORT, WARM = 1_000, 200
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_run_of_10000_examples_grows_by_less_than_50_mb(monkeypatch: pytest.MonkeyPatch) -> None:
     """By what Python and NumPy allocate, which is exact in a short run; beside remembered features."""

@@ -28,6 +28,7 @@ def test_rates_are_evaluations_over_the_seconds_of_a_turn(monkeypatch: pytest.Mo
     assert found == {1: [4 * budget().evaluations / 8.0] * 3, 2: [4 * budget().evaluations / 4.0] * 3}
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_two_processes_share_a_run_and_answer_each_turn() -> None:
     with Group(2, examples=2) as group:

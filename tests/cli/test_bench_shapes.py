@@ -111,6 +111,7 @@ def test_random_weights_are_numbers_and_none_is_denormal(tiny: str, tmp_path: Pa
     assert found == written
 
 
+@pytest.mark.slow
 def test_a_shape_is_scored_by_the_ordinary_path_and_measured(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_shapes, "SPEND", budget(1, 2))
     monkeypatch.setattr(compiled, "BACKEND", "eager")

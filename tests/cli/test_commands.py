@@ -183,6 +183,7 @@ def test_fetch_of_what_is_here_downloads_nothing(capsys: pytest.CaptureFixture[s
     assert said(capsys, "fetch", "mini-klip")[0] == 2
 
 
+@pytest.mark.slow
 def test_draw_writes_a_fresh_benchmark_that_evaluate_reads(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

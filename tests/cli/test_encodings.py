@@ -22,6 +22,7 @@ def said(encoding: str, *arguments: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout.decode(encoding), done.stderr.decode(encoding)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "cp437", "cp1252", "utf-8"])
 def test_a_score_is_printed_in_every_encoding(encoding: str) -> None:
     captions = ("a red star left of a blue circle", "a blue circle left of a red star")

@@ -56,6 +56,7 @@ def test_help_is_quick_and_loads_no_library_of_models() -> None:
     assert done.stdout.strip() == "set()"
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_had_enough_is_no_trouble() -> None:
     reader, writer = os.pipe()
     os.close(reader)

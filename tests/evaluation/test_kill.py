@@ -71,6 +71,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(whole: Path, tmp_path: Path) -> None:
     out, draw, cut = tmp_path / "run", random.Random(5), 0
     for _ in range(4):

@@ -79,6 +79,7 @@ def shown(folder: Path, examples: list[Example]) -> None:
         as_table(result)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("file", [HEADER, EXAMPLES, SCORES])
 def test_a_damaged_run_is_read_or_refused_in_a_sentence(
@@ -186,6 +187,7 @@ def test_a_damaged_opening_answer_is_left_away(tmp_path: Path, caplog: pytest.Lo
     assert "writes it again" in caplog.text
 
 
+@pytest.mark.slow
 def test_damaged_pictures_of_the_opening_are_left_away(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     from sdsdemo.settings import ASSETS
 

@@ -70,6 +70,7 @@ def winners(scores_E: list[Scores]) -> list[tuple[int | None, bool]]:
     return [(answer.preferred, answer.tie) for answer in answers]
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_no_winner_changes_between_alone_batched_and_two_processes(bag: str, tmp_path: Path) -> None:
     models, workbench = [bag, "mini-clip", "mini-diffusion"], Workbench()

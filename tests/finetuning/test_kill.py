@@ -14,6 +14,7 @@ from tests import forks
 KILLS = 4
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_killed_run_leaves_a_whole_checkpoint_and_no_process(tmp_path: Path) -> None:
     write_benchmark(tmp_path / "pairs", seed=3, split="validation", count=7)

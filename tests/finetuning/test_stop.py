@@ -108,6 +108,7 @@ def test_a_stop_before_a_run_goes_on_keeps_its_weights(run: Any, tmp_path: Path,
     assert [event.step for event in again if isinstance(event, Step)] == [4, 5, 6]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [0, 2])
 @pytest.mark.parametrize("changes", [{"objective": "sds"}, {"objective": "clip", "wise_ft": 0.5, "ema": 0.9}])
 def test_a_stop_before_a_killed_run_goes_on_writes_its_weights(
@@ -139,6 +140,7 @@ def test_the_time_of_a_killed_part_counts(run: Any, tmp_path: Path, benchmark: s
     assert done(run(objective="clip", keep_every=2, resume=True)).record["seconds"] > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", [Working, Evaluated, Notice])
 def test_a_stop_before_more_steps_keeps_what_was_measured(run: Any, tmp_path: Path, phase: type) -> None:
     run(objective="sds")
@@ -172,6 +174,7 @@ def stopped_after(recipe: Recipe, out: Path, workbench: Workbench, seconds: floa
     return last.state, ended - asked[0]
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_stop_at_any_moment_is_quick_and_costs_no_weight(
     tmp_path: Path, benchmark: str, workbench: Workbench

@@ -82,6 +82,7 @@ def test_the_recipes_of_the_confirmation_are_timed_here(tmp_path: Path, monkeypa
     json.dumps(found)
 
 
+@pytest.mark.slow
 def test_everything_from_scratch_is_timed_by_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(total_timing, "STEPS", 3)
     monkeypatch.setattr(total_timing, "PICTURES", 60)

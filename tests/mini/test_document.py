@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from sdsdemo.mini.experiments import document, verify
 
 
+@pytest.mark.slow
 def test_the_document_shows_what_the_shipped_lines_say() -> None:
     found = json.loads(verify.FINDINGS.read_text())
     assert json.loads(json.dumps(verify.read_findings(verify.EXPERIMENT))) == found

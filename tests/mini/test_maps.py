@@ -114,6 +114,7 @@ def _bare(word: str) -> str:
     return "a" if word == "an" else word
 
 
+@pytest.mark.slow
 def test_touched_things_and_distractors_meet_the_same_conditions() -> None:
     many = [one.scene for one in map_scenes(9, "validation", 200)]
     radius_EK = np.array([[spot.radius for spot in scene.spots] for scene in many])
@@ -239,6 +240,7 @@ def test_errors_are_those_that_the_page_shows(workbench: Workbench) -> None:
     assert read.change_KR[2, 1] == pytest.approx(change, abs=1e-7)
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_and_shared_scene_by_scene(workbench: Workbench, tmp_path: Path) -> None:
     few = replace(maps.VALIDATION, scenes=3, timesteps=2, noises=2)
     path, said = tmp_path / "maps.jsonl", []
@@ -267,6 +269,7 @@ def test_the_stored_figures_are_what_the_lines_give() -> None:
     assert different == [f"maps: {SIGNED}, place"]
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_sample_of_the_scenes_scored_anew_gives_the_stored_lines(workbench: Workbench) -> None:
     """One of each kind of scene and swap."""

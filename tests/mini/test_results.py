@@ -55,6 +55,7 @@ def test_every_shipped_score_of_a_diffusion_model_is_of_noise_in_pairs() -> None
     assert all(evidence.antithetic for evidence in denoised)
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_sample_scored_anew_gives_the_rows_of_the_shipped_run(tmp_path: Path) -> None:
     """Every model on two examples of each kind of swap: each score, and each loss behind it."""

@@ -275,6 +275,7 @@ def test_every_table_over_ten_bases_has_rows_of_one_length() -> None:
 # --------------------------------------------------------------------------------------- coverage, and seeds
 
 
+@pytest.mark.slow
 def test_over_ten_bases_students_t_covers_93_to_97_percent() -> None:
     """With the components of the shipped lines, for every declared contrast that they hold."""
     rows = [row for name in ("confirm", "return", "dealt") for row in read_rows(EXPERIMENT / f"{name}.jsonl")]

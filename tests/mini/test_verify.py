@@ -41,6 +41,7 @@ def workbench() -> Workbench:
     return Workbench(Settings.from_environment({}))
 
 
+@pytest.mark.slow
 def test_what_is_as_shipped_is_called_so(stored: dict[str, Any], workbench: Workbench, tmp_path: Path) -> None:
     found = verify.verify(tmp_path, workbench, lambda line: None)
     assert found["same"]
@@ -61,6 +62,7 @@ def test_one_example_more_is_rounding_and_two_are_a_difference(
     assert "differs" in verify.as_text(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pairs", [True, False])
 def test_what_is_shipped_is_scored_again_with_noise_of_its_own_kind(
     stored: dict[str, Any], workbench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pairs: bool

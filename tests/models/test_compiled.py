@@ -74,6 +74,7 @@ def scores_of(scorer: DiffusionScorer) -> np.ndarray:
     return scorer.score([twins.picture()], CAPTIONS, BUDGET).score_IC
 
 
+@pytest.mark.slow
 def test_a_compiled_model_scores_the_same_under_the_same_names(folder: Path, graphs: list[int]) -> None:
     plain, quick = scorer_of(folder), scorer_of(folder, compiles=True)
     assert graphs == []
@@ -89,6 +90,7 @@ def test_a_compiled_model_scores_the_same_under_the_same_names(folder: Path, gra
     assert len(graphs) == compared
 
 
+@pytest.mark.slow
 def test_without_a_compiler_a_model_scores_as_before(
     folder: Path, broken: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:

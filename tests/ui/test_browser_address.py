@@ -175,6 +175,7 @@ def test_a_link_shows_the_same_browse_view_in_another_browser(page: Page, addres
     other.context.close()
 
 
+@pytest.mark.main_flow
 def test_a_link_asks_the_same_question_in_another_browser(page: Page, address: str, browser: Browser) -> None:
     page.goto(address)
     page.locator("#examples button").nth(2).click()

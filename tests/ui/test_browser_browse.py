@@ -103,6 +103,7 @@ def test_a_link_opens_the_same_example_and_a_dot_opens_its_own(page: Page, addre
     expect(page.locator(OPEN)).to_have_attribute("data-id", "5")
 
 
+@pytest.mark.main_flow
 def test_an_example_goes_to_compare_and_is_scored_there(page: Page, address: str) -> None:
     browse(page, address, "?tab=browse&example=17")
     page.locator(".example").wait_for()
@@ -133,6 +134,7 @@ def drag(page: Page, start: tuple[float, float], end: tuple[float, float]) -> No
     page.mouse.up()
 
 
+@pytest.mark.main_flow
 def test_a_visitor_filters_brushes_opens_an_example_and_goes_back(page: Page, address: str) -> None:
     browse(page, address, "?tab=browse")
     view = page.locator('.saved-views [data-pick="fixed"]')
@@ -240,6 +242,7 @@ def test_from_how_it_works_to_results_to_a_count_s_examples_and_back(page: Page,
     assert page.evaluate("window.stays")
 
 
+@pytest.mark.main_flow
 def test_on_a_phone_nothing_is_wider_than_the_screen(page: Page, address: str) -> None:
     page.set_viewport_size({"width": 390, "height": 800})
     for query in ("?tab=browse&example=17", "?tab=results"):

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.browser
 ROWS = "#answer .model-row"
 
 
+@pytest.mark.main_flow
 def test_the_page_opens_with_an_answer_and_asks_no_other_site(visit, served):
     opened = visit()
     expect(opened.page.locator(VERDICTS)).to_have_count(3)
@@ -34,6 +35,7 @@ def test_the_opening_answer_marks_truth_and_judges_decided_rows(visit):
     assert marks.count() == page.locator("#answer .verdict:is(.right, .wrong)").count() > 0
 
 
+@pytest.mark.main_flow
 def test_a_click_on_an_example_scores_it_in_three_rows(visit, served):
     page = visit().page
     page.locator("#examples button").nth(1).click()
@@ -44,6 +46,7 @@ def test_a_click_on_an_example_scores_it_in_three_rows(visit, served):
     expect(page.locator("#answer .asked p").nth(1)).to_contain_text("belongs to the picture")
 
 
+@pytest.mark.main_flow
 def test_score_answers_for_the_captions_as_they_are_now(visit):
     page = visit().page
     caption(page, "b").fill("two <b>bold</b> squares")
@@ -64,6 +67,7 @@ def test_enter_in_a_caption_scores(visit):
     expect(page.locator(VERDICTS)).to_have_count(3)
 
 
+@pytest.mark.main_flow
 def test_swap_changes_the_captions_round_and_the_answer_follows(visit):
     page = visit().page
     before = caption(page, "a").input_value(), caption(page, "b").input_value()
@@ -86,6 +90,7 @@ def test_an_empty_caption_is_explained_and_the_answer_stays_stale(visit):
     expect(page.locator("#result.stale")).to_be_visible()
 
 
+@pytest.mark.main_flow
 def test_a_non_picture_is_refused_without_a_server_path(visit, tmp_path: Path):
     page = visit().page
     wrong = tmp_path / "holiday.jpg"
@@ -108,6 +113,7 @@ def test_cleaned_text_is_shown_beside_the_answer_and_is_no_alarm(visit):
     expect(page.locator("#result.stale")).to_have_count(0)
 
 
+@pytest.mark.main_flow
 def test_an_address_opens_the_same_view_and_scores_it(visit):
     page = visit("?tab=compare&example=green-red&a=one&b=two&models=mini-diffusion&timesteps=3&noises=2&seed=7").page
     expect(caption(page, "a")).to_have_value("one")
@@ -173,6 +179,7 @@ def test_the_address_of_a_tab_opens_that_tab(visit):
     expect(page.locator("#about h2").first).to_be_visible()
 
 
+@pytest.mark.main_flow
 def test_the_slider_moves_pictures_words_and_cursors_without_a_request(visit):
     opened = visit()
     page, slider = opened.page, opened.page.locator("#denoising input[type=range]")
@@ -235,6 +242,7 @@ def test_the_denoising_is_that_of_the_answer_on_the_page(visit):
     assert opened.complaints == []
 
 
+@pytest.mark.main_flow
 def test_a_round_asks_the_visitor_first_and_keeps_the_tally(visit, served):
     page = visit().page
     page.locator("[data-guess=start]").click()
@@ -313,6 +321,7 @@ def test_a_round_can_be_skipped(visit):
     expect(page.locator("#answer")).to_be_visible()
 
 
+@pytest.mark.main_flow
 def test_a_click_draws_both_captions(visit):
     page = visit().page
     page.locator("#draw").click()

@@ -14,6 +14,7 @@ from tests.ui.compare_page import caption
 pytestmark = pytest.mark.browser
 
 
+@pytest.mark.main_flow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_shows_everything_without_scrolling_sideways(visit, scheme):
     page = visit(viewport={"width": 390, "height": 844}, color_scheme=scheme).page

@@ -159,6 +159,7 @@ def test_a_race_grows_is_stopped_and_kept_and_its_model_answers(browser: Browser
     page.context.close()
 
 
+@pytest.mark.main_flow
 def test_a_run_survives_a_reload_and_is_private(browser: Browser, staged: str, trainer: Trainer) -> None:
     trainer.go.clear()
     first = visitor(browser, staged)
@@ -206,6 +207,7 @@ def test_a_bad_setting_is_a_sentence_and_the_form_keeps_its_values(page: Page) -
     expect(page.locator("#ft-start")).to_be_enabled()
 
 
+@pytest.mark.main_flow
 def test_a_preset_fills_the_form(page: Page) -> None:
     page.locator("#ft-advanced button").first.click()
     page.locator("#ft-preset input").click()

@@ -52,6 +52,7 @@ def upload(page: Page, path: Path) -> None:
     expect(page.locator("#picture img")).to_be_visible()
 
 
+@pytest.mark.main_flow
 def test_the_opening_answer_is_the_stored_one(page: Page) -> None:
     stored = json.loads((ASSETS / "mini" / "opening.json").read_text())
     expect(page.locator(VERDICTS)).to_have_count(3)
@@ -94,6 +95,7 @@ def test_axe_finds_no_fault_of_ours_on_any_tab(open_tab: Callable[..., Page], ad
             assert faults(page, rules) == [], "an example"
 
 
+@pytest.mark.main_flow
 def test_an_uploaded_picture_gets_three_answers_and_the_teacher_is_right(page: Page, tmp_path: Path) -> None:
     pair = benchmark_pairs(5, "validation", 400)[0]
     draw(pair.scenes[0]).save(tmp_path / "mine.jpg", quality=90)

@@ -159,6 +159,7 @@ def test_every_part_of_the_line_has_a_limit_and_scoring_runs_one_place() -> None
     page.close()
 
 
+@pytest.mark.slow
 def test_many_who_watch_keep_nobody_waiting_and_leave_no_trace(
     waiting: Staged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
