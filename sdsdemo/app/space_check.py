@@ -15,6 +15,7 @@ from packaging.utils import canonicalize_name
 from sdsdemo.app.space_files import FREE, files_of, front_matter, requirements_of, tested_versions
 from sdsdemo.errors import UserError
 from sdsdemo.models.preload import ENTRY
+from sdsdemo.runtime.lfs import POINTER, START, is_pointer
 
 TEXTS = (
     "title", "emoji", "colorFrom", "colorTo", "sdk", "sdk_version", "python_version", "app_file", "base_path", "header",
@@ -35,6 +36,8 @@ MOST_WORDS = 60
 """Characters of a short description."""
 LARGE_FILE_MB, LARGE_REPOSITORY_MB = 20, 500
 FONTS = (".woff", ".woff2", ".ttf", ".otf")
+TOKENIZERS = {"open_clip_config.json": "tokenizer.json", "model_index.json": "tokenizer/tokenizer.json"}
+"""By the file that makes a folder a model, the tokenizer that a model of ours has there."""
 LICENCE = re.compile(r"licen[cs]e|ofl|copying", re.IGNORECASE)
 RANGE_WORDS = "{name} should be a range of versions: a platform with shared GPUs offers only some, and changes which."
 
@@ -52,7 +55,9 @@ class Finding:
 def check_space(root: Path) -> dict[str, Any]:
     """What `space check` prints. Raises `UserError` outside a checkout."""
     files = files_of(root)
-    parts: list[Callable[[Mapping[str, Path]], Iterator[Finding]]] = [_front_matter, _requirements, _sizes, _licences]
+    parts: list[Callable[[Mapping[str, Path]], Iterator[Finding]]] = [
+        _front_matter, _requirements, _sizes, _licences, _models,
+    ]  # fmt: skip
     found = [finding for part in parts for finding in part(files)]
     return {
         "files": len(files),
@@ -149,6 +154,21 @@ def _licences(files: Mapping[str, Path]) -> Iterator[Finding]:
     for name in map(Path, files):
         if (name.suffix in FONTS or "icons" in name.parts[:-1]) and not folders & set(name.parents):
             yield _error(f"{name} has no licence beside it: add the text of the one that it came with.")
+
+
+def _models(files: Mapping[str, Path]) -> Iterator[Finding]:
+    here = set(files.values())
+    for name, path in files.items():
+        folder, file = path.parent, path.name
+        if file in TOKENIZERS and folder / TOKENIZERS[file] not in here:
+            yield _error(f"{name} has no {TOKENIZERS[file]} beside it: clone the repository again.")
+        if path.suffix == ".safetensors" and is_pointer(_start(path)):
+            yield _error(f"{POINTER.format(file=name)}.")
+
+
+def _start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(len(START))
 
 
 def _required(files: Mapping[str, Path]) -> dict[str, Requirement]:

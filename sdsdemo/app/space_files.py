@@ -17,8 +17,8 @@ from sdsdemo.errors import UserError
 
 FILES = ("app.py", "README.md", "requirements.txt", "constraints.txt", "LICENSE", "CITATION.cff", "CHANGELOG.md")
 FOLDERS = ("sdsdemo", "assets", "checkpoints", "docs", "results")
-LEFT_OUT = re.compile(r"(^|/)(\.|__pycache__/|[^/]*\.(pyc|pyi|tmp|part|lock|log|env)$|[^/]*token[^/]*\.(txt|json)$)")
-"""Within those folders: what is hidden, or made by running."""
+LEFT_OUT = re.compile(r"(^|/)(\.|__pycache__/|[^/]*\.(pyc|pyi|tmp|part|lock|log|env)$|[^/]*token\.(txt|json)$)")
+"""Within those folders: what is hidden, made by running, or a token. A model's `tokenizer.json` goes."""
 FREE = ("torch", "torchvision")
 """A platform brings its own builds of these: they stay ranges."""
 NO_CHECKOUT = "There is no app.py in '{root}': run it in a clone of the repository."

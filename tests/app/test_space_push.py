@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from sdsdemo.app.space_check import check_space
-from sdsdemo.app.space_files import front_matter
+from sdsdemo.app.space_files import FOLDERS, files_of, front_matter
 from sdsdemo.app.space_push import contents_of, push_space
 from sdsdemo.cli.main import main
 from sdsdemo.errors import UserError
@@ -101,6 +102,22 @@ def test_this_repository_can_be_a_space(capsys: pytest.CaptureFixture[str]) -> N
     assert check_space(ROOT)["warnings"] == []
 
 
+def test_every_tracked_file_of_the_folders_is_part_of_a_space() -> None:
+    listed = subprocess.run(["git", "ls-files", *FOLDERS], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    assert "checkpoints/mini-clip/tokenizer.json" in listed.stdout
+    assert set(listed.stdout.splitlines()) - set(files_of(ROOT)) == set()
+
+
+@pytest.mark.parametrize("name", ["hf_token.txt", "hftoken.txt", "my-token.json", "token.txt"])
+def test_a_token_in_a_folder_of_models_stays(checkout: Path, name: str) -> None:
+    added(f"checkpoints/mini/{name}")(checkout)
+    added("checkpoints/mini/added_tokens.json")(checkout)
+    sent = [path for path in files_of(checkout) if path.startswith("checkpoints/mini/")]
+    assert sent == ["checkpoints/mini/added_tokens.json"]
+
+
 def edited(name: str, before: str, after: str) -> Callable[[Path], None]:
     def edit(root: Path) -> None:
         text = (root / name).read_text()
@@ -136,6 +153,9 @@ FAULTS = {
     "asks for": edited("requirements.txt", "ftfy>=6.1", "ftfy>=60"),
     "of more than 20 MB": added("assets/large.bin", b"0" * 21_000_000),
     "no licence beside it": added("assets/fonts/a.woff2"),
+    "no tokenizer.json beside it": added("checkpoints/mini/open_clip_config.json"),
+    "no tokenizer/tokenizer.json": added("checkpoints/mini/model_index.json"),
+    "is a Git LFS pointer": added("checkpoints/mini/model.safetensors", b"version https://git-lfs.github.com/spec/v1"),
 }
 
 
