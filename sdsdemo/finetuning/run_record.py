@@ -1,6 +1,7 @@
 """The record of a run in progress: what earlier parts left, what this part adds, and its time limit.
 
-Besides the weights, it is the only state of a run that changes. The main process writes it to the run's folder.
+Besides the weights, it is the only state of a run that changes. The main process writes it to the run's folder. It is
+published with the weights, so it never names that folder: a page's is named by the id that only the run's owner holds.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from sdsdemo.errors import UserError
 from sdsdemo.finetuning import checkpoints
 from sdsdemo.finetuning.before_after import Evaluation
 from sdsdemo.finetuning.checkpoints import CheckpointError
+from sdsdemo.finetuning.elsewhere import OUT
 from sdsdemo.finetuning.events import Done, Evaluated, Step
 from sdsdemo.finetuning.recipe import Recipe, with_defaults
 from sdsdemo.finetuning.run_folder import ENDED, FineTuningFolder
@@ -49,7 +51,7 @@ class RunRecord:
         """The earlier number of steps, if this part extends the run; else 0."""
         self.stored: dict[str, Any] | None = None
         """The previous contents of run.json, if the run is resumed."""
-        self.values = _new_values(plan, folder.path.name)
+        self.values = _new_values(plan)
         """The contents of run.json."""
         if folder.exists and not is_free(stored := folder.read(), folder):
             self._resume(plan, stored)
@@ -86,7 +88,8 @@ class RunRecord:
         """Write run.json with this state. Raises `UserError` if it cannot be written."""
         self.values["state"] = state
         if self.is_main:
-            self.folder.write(self.values)
+            reason = str(self.values.get("reason", "")).replace(str(self.folder.path), OUT)
+            self.folder.write(self.values | ({"reason": reason} if reason else {}))
 
     def save_seconds(self, state: str) -> None:
         """Like `save`, with the total time of the run so far."""
@@ -192,7 +195,7 @@ def _steps_kept(folder: FineTuningFolder, stored: Mapping[str, Any]) -> int:
     return found[0]["done"] if found else 0
 
 
-def _new_values(plan: Plan, out: str) -> dict[str, Any]:
+def _new_values(plan: Plan) -> dict[str, Any]:
     recipe, device = plan.recipe, plan.device
     return {
         "state": "preparing",
@@ -210,5 +213,5 @@ def _new_values(plan: Plan, out: str) -> dict[str, Any]:
         "processes": plan.processes.count,
         "machine": f"{platform.system()} {platform.machine()}",
         "versions": {name: version(name) for name in LIBRARIES},
-        "command": recipe.command(out),
+        "command": recipe.command(OUT),
     }

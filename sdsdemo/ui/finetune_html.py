@@ -8,6 +8,7 @@ from typing import Any
 from sdsdemo.app.job_states import Job
 from sdsdemo.app.sharing import shared_name
 from sdsdemo.core.number_format import duration, is_of_nothing, level_words, points_words
+from sdsdemo.finetuning.elsewhere import OUT
 from sdsdemo.finetuning.phrases import KEPT, SHOWN, change_words, cosine_words, not_finite_words
 from sdsdemo.types import Example
 from sdsdemo.ui import address
@@ -28,7 +29,6 @@ STATES = {
 }
 UNBEGUN = "Stopped before its first step"
 DEVICES = {"cpu": "the CPU"}
-SHELL_OUT = "runs/mine"
 NOTHING = "No run yet. A run continues when you close this page, and reappears when you return in the same browser."
 NOT_MEASURED = "The run was stopped before it could be evaluated. Its model is saved: use it in Compare or in Browse."
 
@@ -102,7 +102,7 @@ def result_html(run: Job | None) -> str:
         withheld=withheld,
         alike=alike,
         teacher=_teacher(run.record),
-        command=run.recipe.command(SHELL_OUT),
+        command=run.recipe.command(OUT),
     )
 
 

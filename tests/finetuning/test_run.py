@@ -200,6 +200,20 @@ def test_a_full_disk_is_a_sentence(run: Any, monkeypatch: pytest.MonkeyPatch) ->
     assert "make room" in done(run(objective="clip")).reason
 
 
+def test_a_record_never_names_its_folder(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: FineTuningFolder, row: Any) -> None:
+        raise UserError(f"The folder '{self.path}' cannot be written: make room.")
+
+    secret = "-a_secret_id_of_a_page"
+    assert done(run(secret, objective="clip")).state == "finished"
+    assert not [path for path in (tmp_path / secret).glob("*.*") if secret.encode() in path.read_bytes()]
+    monkeypatch.setattr(FineTuningFolder, "append", full)
+    assert secret in done(run(f"{secret}2", objective="clip")).reason  # said to who named it
+    record = (tmp_path / f"{secret}2/run.json").read_text()
+    assert secret not in record
+    assert "The folder 'runs/mine' cannot be written" in record
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
