@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from sdsdemo.errors import UserError
 from sdsdemo.evaluation.blind import blinded, unrelated
 from sdsdemo.evaluation.model_fit import check_fit
 from sdsdemo.evaluation.result_schema import Result
+from sdsdemo.evaluation.sampling import scattered, stratified
 from sdsdemo.evaluation.store import BLIND, TEXT_ONLY, Row, RunFolder, row_of, scores_of, settings_of
 from sdsdemo.evaluation.summary import Scored, summarise
 from sdsdemo.evaluation.tables import warnings
@@ -109,21 +110,6 @@ def _open_run(
     """The folder, with the examples' current digests, from the main process."""
     own = {example.id: made_of(example) for example in examples} if processes.is_main else {}
     return RunFolder(out, benchmark, examples, budget, processes, of=of, made_of=processes.gather([own])[0])
-
-
-def stratified(examples: Sequence[Example], limit: int) -> list[Example]:
-    """`limit` examples, in order, keeping each tag's share as closely as possible.
-
-    Each example is ranked within its tag; those with the smallest rank relative to the tag's size are taken.
-    """
-    tag_of = [example.tags.get("tag", "") for example in examples]
-    seen: defaultdict[str, int] = defaultdict(int)
-    depth = []
-    for tag in tag_of:
-        depth.append((seen[tag] + 0.5) / tag_of.count(tag))
-        seen[tag] += 1
-    taken = sorted(sorted(range(len(examples)), key=lambda e: depth[e])[: max(0, limit)])
-    return [examples[e] for e in taken]
 
 
 class _Work:
@@ -250,9 +236,10 @@ class _Work:
             self._enter(name)
         found: dict[str, Scores] = {}
         asked: deque[Example] = deque()
+        order = scattered(examples) if self.run else examples
         began = said = time.perf_counter()
         with memory_in_words(scorer.card.title):
-            for scores in self._answers(scorer, self._asked(name, examples, what, found, asked), what):
+            for scores in self._answers(scorer, self._asked(name, order, what, found, asked), what):
                 example = asked.popleft()
                 scores = blinded(scores) if what == BLIND else replace(scores, unread=unread.get(example.id, ()))
                 found[example.id] = self._keep(name, example, scores, what)

@@ -19,7 +19,8 @@ from sdsdemo.core.decision import decide
 from sdsdemo.core.metrics import METRICS
 from sdsdemo.core.outcomes import judge
 from sdsdemo.data.benchmarks import read_benchmark
-from sdsdemo.evaluation.run import evaluate, stratified
+from sdsdemo.evaluation.run import evaluate
+from sdsdemo.evaluation.sampling import stratified
 from sdsdemo.evaluation.store import StoredRun, read_run
 from sdsdemo.settings import ROOT, budget
 from sdsdemo.types import Scores

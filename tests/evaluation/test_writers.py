@@ -38,13 +38,16 @@ pytestmark = pytest.mark.skipif(FORK is None, reason="processes are forked to st
 class Slow(OneByOne):
     """Fakes by name that take some milliseconds an example."""
 
+    pause = 0.0
+    """Seconds besides."""
+
     def scorer(self, name: str) -> Slow:
         self.card = cards.resolve(name)
         self.fake = FakeScorer(self.card)
         return self
 
     def score(self, images: Sequence[Image], captions: Sequence[str], spend: Budget) -> Scores:
-        time.sleep(0.004 * random.random())
+        time.sleep(self.pause + 0.004 * random.random())
         return self.fake.score(images, captions, spend)
 
 
@@ -147,6 +150,16 @@ def test_two_runs_of_one_model_store_each_row_once(tmp_path: Path) -> None:
         process.join(60)
         assert process.exitcode == 0
     assert sorted(keys(tmp_path / "run")) == sorted(("mini-clip", example.id) for example in EXAMPLES)
+
+
+def test_jobs_that_share_a_folder_share_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Slow, "pause", 0.03)
+    running = [started(evaluate, tmp_path / "run", ["mini-clip"], tmp_path / "said") for _ in range(3)]
+    for process in running:
+        process.join(60)
+        assert process.exitcode == 0
+    assert len(keys(tmp_path / "run")) == len(EXAMPLES)
+    assert len(whole_lines(tmp_path / "said")) < 1.5 * len(EXAMPLES)  # in step they would score 2.5 times as many
 
 
 def test_of_two_that_score_the_same_row_the_first_one_stands(tmp_path: Path) -> None:

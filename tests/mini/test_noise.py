@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sdsdemo.core.adaptive import BOUNDS, ERROR, LOOKS, statistic
+from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.mini.experiments import noise_accuracy, noise_draws
 from sdsdemo.mini.experiments.adaptive_findings import _orders, _statistics, calibrated, error_and_cost
 from sdsdemo.mini.experiments.noise import NOISE_FILE
-from sdsdemo.mini.experiments.noise_accuracy import BENCHMARK, GRIDS, METRICS, accuracy_findings
+from sdsdemo.mini.experiments.noise_accuracy import BENCHMARK, GRIDS, METRICS, accuracy_findings, chosen
 from sdsdemo.mini.experiments.noise_draws import TRIED, Draws, collect
 from sdsdemo.mini.experiments.noise_findings import findings
 from sdsdemo.mini.experiments.noise_timesteps import PARTS, _shifted, grid_findings, weight_findings, weights_of
@@ -211,3 +213,8 @@ def test_accuracy_is_collected_with_as_many_evaluations(tmp_path: Path, monkeypa
     assert len(said) == len(GRIDS)
     assert [np.load(path).shape for path in sorted(tmp_path.iterdir())] == [(2, 2, 2, 8, 4), (2, 2, 2, 16, 2)]
     assert found["shifted"]["text"]["n"] == 2
+
+
+def test_accuracy_is_of_the_examples_of_its_stored_figures() -> None:
+    ids = [example.id for example in chosen(read_benchmark(BENCHMARK), noise_accuracy.EXAMPLES)]
+    assert hashlib.sha256(" ".join(ids).encode()).hexdigest()[:16] == "64d3293b8eb2ab9b"

@@ -27,6 +27,10 @@ FINE_TUNED = (
     "'{name}' is a fine-tuning run, which has no scores yet: `python -m sdsdemo evaluate mini --model sds-clip:FILE` "
     "scores its model.safetensors."
 )
+OTHER_SAMPLE = (
+    "The folder '{path}' holds scores of {count} other examples of {benchmark}: the set has changed, or an older "
+    "version chose them. Name another folder with --out."
+)
 OLD_SETTINGS: Mapping[str, object] = {"empty_prompt": False, "region": "own"}
 """Values of settings that older runs do not name."""
 
@@ -132,9 +136,15 @@ def check_agreement(stored: Header, asked: Header, path: Path) -> None:
         refuse("different settings", stored, path)
 
 
-def check_ids(stored: Sequence[str], asked: Sequence[str], header: Header, path: Path) -> None:
-    if set(stored) != set(asked) or header["examples"] != len(asked):
-        refuse("a different benchmark", header, path)
+def check_ids(stored: Sequence[str], asked: Sequence[str], header: Header, benchmark: str, path: Path) -> None:
+    """Raises `UserError` if a run of `benchmark` asks for other examples than the stored one."""
+    count = header["examples"]
+    if set(stored) == set(asked) and count == len(asked):
+        return
+    is_sample = count == len(asked) != header.get("of", count)
+    if is_sample and header["benchmark"] == benchmark:
+        raise UserError(OTHER_SAMPLE.format(path=path, count=count, benchmark=benchmark))
+    refuse("a different benchmark", header, path)
 
 
 def refuse(other: str, stored: Header, path: Path) -> NoReturn:

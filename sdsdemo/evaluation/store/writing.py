@@ -192,7 +192,7 @@ class RunFolder:
             return
         stored, old = read_header(self.path), read_examples(self.path)
         check_agreement(stored, header, self.path)
-        check_ids([example.id for example in old], list(self._order), stored, self.path)
+        check_ids([example.id for example in old], list(self._order), stored, header["benchmark"], self.path)
         if stored["benchmark_hash"] != header["benchmark_hash"] and not all(example.made_of for example in old):
             refuse("a different benchmark", stored, self.path)  # an older version, which cannot say what changed
         _join_parts(self.path)

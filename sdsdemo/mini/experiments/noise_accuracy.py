@@ -9,7 +9,8 @@ Shape suffixes: E example, I image, C caption, T timestep, N noise draw.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ import numpy as np
 from sdsdemo.core.intervals import paired_change
 from sdsdemo.core.metrics import benchmark_scores, verdict
 from sdsdemo.data.benchmarks import read_benchmark
-from sdsdemo.evaluation.run import stratified
 from sdsdemo.mini.experiments.noise_draws import SEED, as_bytes
 from sdsdemo.models import cards
 from sdsdemo.models.diffusion_scorer import DiffusionScorer
@@ -64,13 +64,27 @@ def _collect(teacher: str, name: str, work: Path, progress: Callable[[str], None
         card = cards.resolve(teacher)
         scorer, (timesteps, noises) = DiffusionScorer(card, load_diffusion(card.spec)), GRIDS[name]
         found = []
-        for e, example in enumerate(stratified(read_benchmark(BENCHMARK), EXAMPLES)):
+        for e, example in enumerate(chosen(read_benchmark(BENCHMARK), EXAMPLES)):
             budget = Budget(timesteps=timesteps, noises=noises, seed=NOISE_SEED + e, antithetic=True)
             found.append(_losses(scorer, example, budget))
         files.write_whole(path, as_bytes(np.stack(found)))
         progress(f"{teacher}: {len(found)} examples of {BENCHMARK}, {timesteps} timesteps of {noises} draws")
     loss_EICTN: np.ndarray = np.load(path, allow_pickle=False).astype(np.float64)
     return loss_EICTN
+
+
+def chosen(examples: Sequence[Example], count: int) -> list[Example]:
+    """`count` examples, in order, an even share of each tag: the k-th of a tag of n comes at (k + 1/2) / n.
+
+    The stored figures are of these; `--limit` has chosen a few others since.
+    """
+    tag_of = [example.tags.get("tag", "") for example in examples]
+    size, seen, depth = Counter(tag_of), Counter[str](), []
+    for tag in tag_of:
+        depth.append((seen[tag] + 0.5) / size[tag])
+        seen[tag] += 1
+    taken = sorted(range(len(examples)), key=depth.__getitem__)[:count]
+    return [examples[e] for e in sorted(taken)]
 
 
 def _losses(scorer: DiffusionScorer, example: Example, budget: Budget) -> np.ndarray:
