@@ -7,11 +7,14 @@ knows which caption is true, and the link to the answer names run, example and p
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 
 from PIL.Image import Image
 
+from sdsdemo.app.jobs import SHIPPED_RUN
 from sdsdemo.app.run_registry import RunRegistry
+from sdsdemo.app.sharing import is_shared
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.numbers_alone import NOT_SHOWN
 from sdsdemo.settings import budget, typed_range
@@ -20,6 +23,10 @@ from sdsdemo.ui.known_pictures import KnownPictures, in_cache
 from sdsdemo.ui.watched_pictures import examples_of
 
 VALIDATION = "mini-validation"
+COPIED = Path(SHIPPED_RUN).name
+"""The run that each visitor's run is a copy of, with a model more. It names the pictures: a picture is recognised for
+everybody, and a visitor's run is named to nobody else.
+"""
 NO_PICTURE = "There is no such picture in the run: open it from Browse."
 
 
@@ -76,6 +83,7 @@ class RunPictures:
 
         For one image with many captions: with a true caption and a rival, by index; by default the first of each.
         """
+        run = COPIED if is_shared(run) else run
         if run == VALIDATION and not self.registry.has(run):
             return self.of_validation(example, picture)
         catalogue = self.registry.catalogue(run)

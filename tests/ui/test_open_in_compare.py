@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import shutil
+from html import unescape
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sdsdemo.app.run_registry import SHIPPED, RunRegistry
+from sdsdemo.app.sharing import TUNED
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.store import HEADER
 from sdsdemo.finetuning.objective_race import read_race
 from sdsdemo.models.images import open_image
 from sdsdemo.settings import ASSETS, Settings
-from sdsdemo.ui import compare_form, compare_logic, open_in_compare, watched_pictures
+from sdsdemo.ui import answer_file, compare_form, compare_logic, open_in_compare, watched_pictures
+from sdsdemo.ui.compare_address import CompareAddress
 from sdsdemo.ui.open_in_compare import VALIDATION, RunPictures
+from sdsdemo.ui.scene_pictures import ScenePictures
 
 RUN, EXAMPLE = "mini", "17"
 
@@ -60,6 +64,25 @@ def test_the_address_of_an_answer_opens_the_same_question(workbench: Workbench, 
     assert found is not None
     assert found[1] == shown
     assert tuple(found[0].captions) == shown.captions
+
+
+@pytest.mark.parametrize("owner_first", [True, False])
+def test_a_tuned_run_is_named_in_nobody_s_address(workbench: Workbench, tmp_path: Path, owner_first: bool) -> None:
+    secret, registry = f"{TUNED}0123456789abcdefghijkl", RunRegistry(workbench.settings)
+    shutil.copytree(ASSETS / SHIPPED / RUN, tmp_path / "evaluated")
+    registry.lend(secret, tmp_path / "evaluated")
+    tab = RunPictures(registry)
+    page = CompareAddress(workbench, [], tab, ScenePictures())
+    for run in (secret, RUN) if owner_first else (RUN, secret):
+        shown = tab.pair(run, EXAMPLE, 0)
+        form = compare_form.Form(
+            image=str(shown.path), captions=shown.captions, models=["mini-clip"], timesteps=8, noises=4, seed=0
+        )
+        question = compare_logic.ask(workbench, [], form, tab.find)
+        link = answer_file.address(question.example, form.captions, ["mini-clip"], question.budget)
+        for text in (page.html(form), link):
+            assert f"example={EXAMPLE}&run={RUN}&" in unescape(text)
+            assert TUNED not in text
 
 
 def test_a_validation_picture_has_its_truth_and_its_link(workbench: Workbench, registry: RunRegistry) -> None:
