@@ -112,6 +112,20 @@ def test_an_uploaded_picture_gets_three_answers_and_the_teacher_is_right(page: P
     expect(page.locator("#answer .mark")).to_have_count(0)  # nobody told the page which caption is true
 
 
+def test_nothing_tells_the_answer_before_the_visitor_has_guessed(page: Page) -> None:
+    page.locator("[data-guess=start]").click()
+    page.locator("[data-guess='0']").click()
+    page.locator("[data-guess=next]").click()
+    expect(page.locator("[data-guess='0']")).to_be_enabled(timeout=2 * WAIT_MS)
+    expect(page.locator("#scene-truth .right")).to_have_count(1)
+    expect(page.locator("#scene-truth")).to_be_hidden()
+    page.wait_for_timeout(500)
+    expect(page.locator("#said")).to_be_empty()
+    page.locator("[data-guess='0']").click()
+    expect(page.locator("#scene-truth .right")).to_be_visible()
+    expect(page.locator("[data-guess=next]")).to_be_visible()
+
+
 def test_the_settings_say_of_a_model_that_has_answered_that_it_is_loaded(page: Page) -> None:
     ask(page, "a red star", "a blue circle")
     expect(page.locator("#answer .asked")).to_contain_text("a red star", timeout=2 * WAIT_MS)

@@ -48,6 +48,7 @@ function show() {
   part('told').hidden = !round.on || asks;
   list();
   if (!asks) return;
+  document.getElementById('said').textContent = '';
   part('at').textContent = `${round.at + 1} of ${count}`;
   const found = read_answer();
   for (const index of [0, 1]) {

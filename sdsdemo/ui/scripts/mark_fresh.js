@@ -12,6 +12,7 @@
     });
     said.textContent = '';
     setTimeout(() => {
+      if (document.body.classList.contains('guessing')) return; // the visitor guesses first
       said.textContent = [answer.querySelector('.headline')?.textContent, ...rows].filter(Boolean).join(' ');
     }, 50);
   });
