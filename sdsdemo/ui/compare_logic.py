@@ -226,7 +226,7 @@ def _partial(workbench: Workbench, question: Question, answers: Sequence[Answer]
 
 def _interrupted(question: Question, answers: Sequence[Answer], sentence: str, context: Context) -> View:
     answer = compare_html.answer_html(question.captions, answers, truth=question.truth, typical=context.typical)
-    return View(message=sentence, answer=answer)
+    return View(message=sentence, answer=answer, has_charts=False)
 
 
 def _doing(workbench: Workbench, card: Card) -> str:

@@ -43,6 +43,21 @@ def test_an_answer_to_captions_edited_meanwhile_stays_marked_as_old(visit, serve
     expect(page.locator("#result.stale")).to_have_count(0)
 
 
+def test_charts_of_the_earlier_answer_are_marked_until_the_new_ones_are_here(visit, served):
+    page = visit().page
+    shown = page.locator("#denoising")
+    said = "getComputedStyle(document.getElementById('evidence'), '::before').content"
+    with slow(served.workbench, "asked"):
+        press(page, "asked")
+        expect(page.locator("#answer .asked")).to_contain_text("asked")
+        expect(page.locator("#result.stale")).to_have_count(0)
+        expect(shown).to_have_css("opacity", "0.55")
+        assert "of the earlier answer" in page.evaluate(said)
+    expect(page.locator(VERDICTS)).to_have_count(3)
+    expect(shown).to_have_css("opacity", "1")
+    assert page.evaluate(said) == "none"
+
+
 def test_a_full_line_is_said_with_its_wait_and_only_to_those_who_ask(visit, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(FairQueue, "_refusal", lambda *_: FULL.format(wait="2 minutes"))
     browsing = visit("?tab=browse&run=mini").page
