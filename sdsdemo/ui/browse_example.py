@@ -57,7 +57,7 @@ def example_html(
     if catalogue.one_image:
         figures = [browse_one_image.figure_html(catalogue, place, wanted.model, titles, thumbs)]
     else:
-        figures = [_figure(example, i, thumbs) for i in range(2)]
+        figures = [_figure(example, i, thumbs, catalogue.numbers_alone) for i in range(2)]
     tags = facts(catalogue, place, (*TAG_KINDS, "secondary_tag", CATEGORY))
     return render(
         "browse_example.example",
@@ -74,10 +74,11 @@ def example_html(
     )
 
 
-def _figure(example: Example, index: int, thumbs: Thumbnails) -> str:
+def _figure(example: Example, index: int, thumbs: Thumbnails, numbers_alone: bool) -> str:
     caption = example.captions[index]
     picture = picture_html(example.images[index], LARGE, caption, thumbs)
-    return render("browse_example.figure", picture=picture, index=index, letter=LETTERS[index], caption=caption)
+    words: dict[str, Any] = {"letter": LETTERS[index], "caption": caption, "opens": not numbers_alone}
+    return render("browse_example.figure", picture=picture, index=index, **words)
 
 
 def _result(catalogue: Catalogue, model: str, place: int, mark: NamedModel) -> str:

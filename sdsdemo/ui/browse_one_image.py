@@ -51,7 +51,7 @@ def heading(catalogue: Catalogue, place: int, model: str) -> str:
 def figure_html(catalogue: Catalogue, place: int, model: str, titles: Titles, thumbs: Thumbnails) -> str:
     """The picture and its true captions, each of which opens in Compare against the model's strongest rival."""
     example, true = catalogue.examples[place], catalogue.true[place]
-    met = contest(catalogue.scores[model][place].score_IC[0], true)
+    met = None if catalogue.numbers_alone else contest(catalogue.scores[model][place].score_IC[0], true)
     rival = "" if met is None else f"Compare takes the strongest rival of {titles[model]}: “{example.captions[met[1]]}”"
     return render(
         "browse_one_image.figure",

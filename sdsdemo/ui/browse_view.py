@@ -162,7 +162,7 @@ class BrowseView:
             fields = [getattr(now, name) for name in PICKED]
             return [*fields, *self.show(now, 0, selected, opened_by), *compare]
         if kind == "compare":
-            return [*fields, *[gr.skip()] * len(BrowseContent._fields), *self._to_compare(filters, selected, pick)]
+            return [*fields, *self._to_compare(filters, selected, pick)]
         to_page = page
         if kind == "example":
             selected = pick
@@ -197,17 +197,19 @@ class BrowseView:
         return at // browse_html.PER_PAGE, ids[at]
 
     def _to_compare(self, filters: FilterValues, selected: str, pick: str) -> list[Any]:
-        """The Compare tab with one picture of the open example, and two captions. Raises as `_picked` does.
+        """This tab as it is, and Compare with one picture of the open example and two captions.
 
-        pick: the picture's index; for one image with many captions, also those of a true caption and a rival, as 0-1-4.
+        Where the picture cannot be opened, this tab says why. pick: the picture's index; for one image with many
+        captions, also those of a true caption and a rival, as 0-1-4. Raises ValueError if it is anything else.
         """
-        shown = self.run_pictures.pair(filters.run, selected, *[int(place) for place in pick.split("-")[:3]])
-        return [
-            gr.update(selected="compare"),
-            str(shown.path),
-            *shown.captions,
-            *self.run_pictures.settings(filters.run),
-        ]
+        places = [int(place) for place in pick.split("-")[:3]]
+        same = BrowseContent(*[gr.skip()] * len(BrowseContent._fields))
+        try:
+            shown = self.run_pictures.pair(filters.run, selected, *places)
+            settings = self.run_pictures.settings(filters.run)
+        except UserError as error:
+            return [*same._replace(message=message_html(str(error))), *[gr.skip()] * TO_COMPARE]
+        return [*same, gr.update(selected="compare"), str(shown.path), *shown.captions, *settings]
 
     def title(self, model: str) -> str:
         """The title on a model's card; its name if there is no card, or if it is a run."""

@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 
 from sdsdemo.app.run_registry import RunRegistry
+from sdsdemo.app.workbench import Workbench
 from sdsdemo.data import benchmarks
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.numbers_alone import GREY, NOT_SHOWN
 from sdsdemo.settings import ASSETS, Settings
 from sdsdemo.types import Example
+from sdsdemo.ui.browse_filters import default_filters
+from sdsdemo.ui.browse_view import BrowseView
 from sdsdemo.ui.open_in_compare import RunPictures
 
 RUN = "results/elsewhere"
@@ -70,6 +73,13 @@ def test_a_picture_that_is_not_shown_does_not_open_in_compare(gated: RunRegistry
     example = gated.catalogue(RUN).examples[0].id
     with pytest.raises(UserError, match="not shown here"):
         RunPictures(gated).pair(RUN, example, 0)
+
+
+def test_what_does_not_open_in_compare_has_no_button_for_it(gated: RunRegistry) -> None:
+    view = BrowseView(Workbench(SPACE), gated, "", RunPictures(gated))
+    for run, buttons in ((RUN, 0), ("mini", 2)):
+        shown = view.show(default_filters(run, "mini-clip", "mini-diffusion"), 0, "17")
+        assert shown.example.count("Open in Compare") == buttons
 
 
 def test_a_benchmark_that_is_not_here_shows_its_numbers_alone(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from sdsdemo.ui import browse, browse_one_image, compare_form
 from sdsdemo.ui.address import Query
 from sdsdemo.ui.browse import BrowseTab
 from sdsdemo.ui.browse_filters import FilterValues
+from sdsdemo.ui.thumbnails import Thumbnails
 
 SHAPES = [(1, 2), (2, 5), (1, 1), (2, 2), (1, 20), (3, 12), (1, 9), (1, 2), (2, 3), (1, 8)]
 """(true captions, captions) of an example."""
@@ -243,6 +244,15 @@ def test_the_address_of_an_answer_opens_the_same_true_caption_and_rival(tab: Bro
 def test_compare_is_never_handed_two_captions_of_one_kind(tab: BrowseTab, true: int, rival: int) -> None:
     with pytest.raises(UserError):
         tab.run_pictures.pair("runs/one", "e1", 0, true, rival)
+
+
+def test_an_image_that_is_not_shown_has_no_button_for_compare(tab: BrowseTab) -> None:
+    found = tab.registry.catalogue("runs/one")
+    titles = {name: name for name in found.models}
+    for one, buttons in ((found, 2), (replace(found, numbers_alone=True), 0)):
+        place = found.place("e1") or 0
+        shown = browse_one_image.figure_html(one, place, found.models[0], titles, Thumbnails())
+        assert (shown.count("Open in Compare"), "Compare takes" in shown) == (buttons, bool(buttons))
 
 
 @pytest.mark.parametrize("metric", ["text", "group_match"])

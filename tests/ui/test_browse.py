@@ -161,13 +161,13 @@ def test_a_brush_over_the_whole_plot_is_no_filter(view: BrowseView) -> None:
     assert "margins=" not in everything.tally + everything.example
 
 
-NONSENSE = [("page", "x"), ("move", "x"), ("move", ""), ("compare", "0-x"), ("compare", "-1"), ("compare", "9")]
+NONSENSE = [("page", "x"), ("move", "x"), ("move", ""), ("compare", "0-x"), ("compare", "-1")]
 
 
 @pytest.mark.parametrize(
     ("filters", "kind", "pick"),
     [*[(USUAL, *click) for click in NONSENSE],
-     *[(USUAL._replace(run="gone"), *click) for click in [("unset", "words="), ("move", "1"), ("compare", "0")]],
+     *[(USUAL._replace(run="gone"), *click) for click in [("unset", "words="), ("move", "1")]],
      (USUAL._replace(model="gone"), "move", "1"), (USUAL._replace(tags=5), "tag", "tag=Noun inside")],
 )  # fmt: skip
 def test_a_click_that_means_nothing_changes_nothing(
@@ -176,6 +176,18 @@ def test_a_click_that_means_nothing_changes_nothing(
     found = view.pick(filters, 0, "17", kind, pick)
     assert len(found) == len(view.pick(USUAL, 0, "17", "close", ""))
     assert all(one == gr.skip() for one in found)
+
+
+@pytest.mark.parametrize(
+    ("filters", "pick", "why"),
+    [(USUAL, "2", "no such picture"), (USUAL, "9", "no such picture"), (USUAL._replace(run="gone"), "0", "no run")],
+)
+def test_a_picture_that_does_not_open_in_compare_is_one_sentence(
+    view: BrowseView, filters: FilterValues, pick: str, why: str
+) -> None:
+    fields, found = view.pick(filters, 0, "17", "compare", pick), len(PICKED)
+    assert why in fields.pop(found)
+    assert all(one == gr.skip() for one in fields)
 
 
 def test_after_such_a_click_the_example_is_still_open(view: BrowseView) -> None:

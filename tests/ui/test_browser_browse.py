@@ -114,6 +114,21 @@ def test_an_example_goes_to_compare_and_is_scored_there(page: Page, address: str
     expect(page.locator("#answer .verdict")).to_have_count(3, timeout=2 * WAIT_MS)
 
 
+def test_a_picture_that_does_not_open_is_said_and_scores_nothing(page: Page, address: str) -> None:
+    page.goto(address)
+    expect(page.locator("#answer .verdict")).to_have_count(3)
+    page.get_by_role("tab", name="Browse").click()
+    page.locator(".pair-card").first.click()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "/queue/join" in request.url else None)
+    page.locator('[data-kind="compare"]').first.evaluate("button => button.dataset.pick = '7'")
+    page.locator('[data-kind="compare"]').first.click()
+    expect(page.locator("#browse-message [role=alert]")).to_contain_text("no such picture")
+    expect(page.locator("#browse-message [role=alert]")).to_be_in_viewport()
+    page.wait_for_timeout(500)
+    assert asked == []
+
+
 def test_back_from_compare_returns_to_the_example(page: Page, address: str) -> None:
     browse(page, address, "?tab=browse&example=17")
     page.locator(".example").wait_for()

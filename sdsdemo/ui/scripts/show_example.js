@@ -1,7 +1,11 @@
 () => {
-  if (window.sdsdemoScore) {
-    window.sdsdemoScore = false;
+  if (!window.sdsdemoScore) return;
+  window.sdsdemoScore = false;
+  setTimeout(() => {
+    const score = document.getElementById('score');
+    if (!score?.offsetParent) // the picture could not be opened
+      return document.querySelector('#browse-message .message')?.scrollIntoView({block: 'center'});
     window.scrollTo(0, 0);
-    setTimeout(() => document.getElementById('score')?.click(), 250);
-  }
+    score.click();
+  }, 250);
 }
