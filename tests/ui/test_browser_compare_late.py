@@ -43,7 +43,7 @@ def test_an_answer_to_captions_edited_meanwhile_stays_marked_as_old(visit, serve
     expect(page.locator("#result.stale")).to_have_count(0)
 
 
-def test_charts_of_the_earlier_answer_are_marked_until_the_new_ones_are_here(visit, served):
+def test_charts_of_an_earlier_answer_are_marked_until_the_new_are_here(visit, served):
     page = visit().page
     shown = page.locator("#denoising")
     said = "getComputedStyle(document.getElementById('evidence'), '::before').content"
