@@ -209,7 +209,7 @@ def _new_values(plan: Plan) -> dict[str, Any]:
         "steps": recipe.steps,
         "steps_done": 0,
         "data": recipe.data if recipe.is_mini else recipe.data.partition(":")[0],
-        "device": str(device) if device.type == "cpu" else torch.cuda.get_device_name(device),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         "processes": plan.processes.count,
         "machine": f"{platform.system()} {platform.machine()}",
         "versions": {name: version(name) for name in LIBRARIES},

@@ -99,9 +99,10 @@ class Student(nn.Module):
         """Initialise h_w by least squares from what it reads to true latents; returns its R2.
 
         read_N: [N, D], or patches [N, P, Y, X]. latent_N: [N, channels, height, width], scaled for the denoiser.
+        In float64, so on the CPU: MPS has none.
         """
         assert self.h_w is not None
-        x_ND, y_NE = (rows.double() for rows in self._rows(read_N, latent_N))
+        x_ND, y_NE = (rows.double() for rows in self._rows(read_N.cpu(), latent_N.cpu()))
         x_D, y_E = x_ND.mean(0), y_NE.mean(0)
         x_ND, y_NE = x_ND - x_D, y_NE - y_E
         square_DD = x_ND.T @ x_ND
@@ -123,8 +124,8 @@ class Student(nn.Module):
         """R2 of h_w on these images. On those it was fitted on, it is 1 if it reads embeddings and they are fewer than
         D."""
         assert self.h_w is not None
-        y_NE = latent_N.flatten(1).double()
-        error_NE = y_NE - self._mapped(deepcopy(self.h_w).double(), read_N.double())
+        y_NE = latent_N.cpu().flatten(1).double()
+        error_NE = y_NE - self._mapped(deepcopy(self.h_w).cpu().double(), read_N.cpu().double())
         return float(1 - error_NE.square().sum() / (y_NE - y_NE.mean(0)).square().sum())
 
     @property
