@@ -190,6 +190,11 @@ class Objective:
         edges = np.linspace(0, own, min(self.parts, own) + 1).astype(int)
         return [slice(start + int(a), start + int(b)) for a, b in pairwise(edges)]
 
+    @property
+    def at_once(self) -> int:
+        """Rows of its largest micro-batch."""
+        return int(max(rows.stop - rows.start for rows in self.rows))
+
     def __call__(self, step: int) -> Iterator[Losses]:
         cuts = self.rows
         read = [self.batches.rows(step, rows) for rows in cuts]

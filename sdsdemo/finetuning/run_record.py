@@ -27,6 +27,7 @@ from sdsdemo.finetuning.recipe import Recipe, with_defaults
 from sdsdemo.finetuning.run_folder import ENDED, FineTuningFolder
 from sdsdemo.finetuning.setup import Plan
 from sdsdemo.models import cards
+from sdsdemo.runtime.files import finite
 from sdsdemo.types import Card
 
 LIBRARIES = ("torch", "open_clip_torch", "diffusers", "numpy")
@@ -119,7 +120,7 @@ class RunRecord:
     def log_controls(self, step: int, controls: Mapping[str, float]) -> None:
         """Log the controls of L_SDS at a step."""
         self._log({"what": "controls", "step": step, **controls})
-        self.values.setdefault("controls", {})[str(step)] = dict(controls)
+        self.values.setdefault("controls", {})[str(step)] = finite(controls)
 
     def _log(self, row: Mapping[str, Any]) -> None:
         if self.is_main:

@@ -22,6 +22,7 @@ from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.run_record import RunRecord
 from sdsdemo.finetuning.sds_controls import LEAST_ROWS, controls_words, sds_controls, sds_gradient_controls
 from sdsdemo.finetuning.setup import Loaded, StopAsked
+from sdsdemo.models.memory import give_back, is_out_of_memory
 
 KEEP_SECONDS = 10.0
 """Longest time between checkpoints if writing one is quick, so that a kill costs a short run little."""
@@ -34,6 +35,10 @@ LENGTHENED = "The run now has {steps} steps instead of {before}: the learning ra
 NO_CONTROLS = (
     "The controls of L_SDS are left out, since they give each image the caption of another: for them, raise --batch to "
     f"{LEAST_ROWS}."
+)
+NO_MEMORY_FOR_CONTROLS = (
+    "The controls of L_SDS are left out at step {step}, since the device ran out of memory for one image at a time: "
+    "close other programs that use it."
 )
 HALVED = "Memory ran out: micro-batches are now half as large; the batch is the same."
 
@@ -78,7 +83,7 @@ def train_prepared(prepared: Prepared, baseline: Baseline, record: RunRecord) ->
     yield from _what_is_trained(prepared, record)
     yield from _controls(prepared, record, 0)
     record.forget_steps_to_come()
-    memory = _SmallerParts(prepared.objective)
+    memory = _SmallerParts(prepared.objective, plan.device)
     for event in train(
         prepared.student, prepared.objective, _config(prepared), keep=record.folder.checkpoint,
         keep_every=recipe.keep_every, keep_seconds=KEEP_SECONDS, stop=plan.asked_to_stop,
@@ -123,8 +128,8 @@ def _config(prepared: Prepared) -> TrainingConfig:
 class _SmallerParts:
     """Halves the micro-batches when the device runs out of memory, once."""
 
-    def __init__(self, objective: Objective) -> None:
-        self._objective, self.halved = objective, False
+    def __init__(self, objective: Objective, device: torch.device) -> None:
+        self._objective, self._device, self.halved = objective, device, False
 
     def relieve(self) -> bool:
         """Returns whether to retry the step."""
@@ -132,7 +137,7 @@ class _SmallerParts:
             return False
         self.halved = True
         self._objective.parts *= 2
-        torch.cuda.empty_cache()
+        give_back(self._device)
         return True
 
 
@@ -176,16 +181,33 @@ def _between_steps(prepared: Prepared, baseline: Baseline, record: RunRecord, st
 def _controls(prepared: Prepared, record: RunRecord, step: int) -> Iterator[Event]:
     """Log L_SDS on the student's latents and on control latents, with true and shuffled captions.
 
-    Nothing where the batch is too small for them.
+    Nothing where the batch, or the device's memory, is too small for them.
     """
     recipe = prepared.loaded.plan.recipe
     if recipe.objective != "sds" or recipe.batch < LEAST_ROWS or not record.is_main:
         return
     yield Working(text="computing the controls of L_SDS")
-    rows = slice(0, min(recipe.batch, CONTROL_ROWS))
-    batch = prepared.batches.control_batch(0, rows)
-    found = sds_controls(prepared.objective, batch, rows, 0)
-    found |= sds_gradient_controls(prepared.objective, batch, rows, 0)
+    found = _computed_controls(prepared)
+    if found is None:
+        yield Notice(text=NO_MEMORY_FOR_CONTROLS.format(step=step))
+        return
     rounded = {name: round(value, 6) for name, value in found.items()}
     record.log_controls(step, rounded)
     yield Notice(text=controls_words(rounded))
+
+
+def _computed_controls(prepared: Prepared) -> dict[str, float] | None:
+    """The controls, a micro-batch at a time, or half of it whenever memory runs out; None if one row is too much."""
+    objective, at_once = prepared.objective, prepared.objective.at_once
+    rows = slice(0, min(objective.batches.size, CONTROL_ROWS))
+    while at_once:
+        try:
+            batch = prepared.batches.control_batch(0, rows)
+            found = sds_controls(objective, batch, rows, 0, at_once)
+            return found | sds_gradient_controls(objective, batch, rows, 0, at_once)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        give_back(prepared.loaded.plan.device)
+        at_once //= 2
+    return None

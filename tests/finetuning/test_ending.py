@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,12 +12,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.cli import main as cli
 from sdsdemo.finetuning import before_after, console_report
 from sdsdemo.finetuning.events import Done, Event, Notice, Step
-from sdsdemo.finetuning.objectives import Objective
+from sdsdemo.finetuning.objectives import Batch, Objective
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.run import finetune
 from sdsdemo.finetuning.run_folder import LOG, FineTuningFolder
@@ -116,6 +118,57 @@ def test_short_memory_halves_the_micro_batches_once_and_is_said(
     else:
         assert (end.state, said, parts) == ("failed", 0, [1, 2])
         assert "--micro-batch" in end.reason
+
+
+@pytest.mark.parametrize("fits", [2, 0])
+def test_short_memory_halves_the_controls_or_leaves_them_out(
+    start: Finetune, monkeypatch: pytest.MonkeyPatch, fits: int
+) -> None:
+    """fits: rows that the device holds with a gradient; with 0, it holds those of a step alone."""
+    sds, of_controls = Objective.sds, []
+
+    def short(objective: Objective, batch: Batch, rows: slice, read_R: Tensor, step: int) -> Tensor:
+        is_control, count = batch.token_RL is None, rows.stop - rows.start
+        of_controls.extend([count] if is_control else [])
+        if count > fits and (fits or is_control):
+            raise torch.OutOfMemoryError
+        return sds(objective, batch, rows, read_R, step)
+
+    monkeypatch.setattr(Objective, "sds", short)
+    events = list(start(objective="sds", fitted_on=8))
+    end = end_of(iter(events))
+    assert end.state == "finished"
+    said = [event.text for event in events if isinstance(event, Notice)]
+    left_out = [text for text in said if "left out at step" in text]
+    if fits:
+        assert of_controls == [4, 2, 2, 2, 2] + 2 * [2, 2, 2, 2]
+        assert (set(end.record["controls"]), left_out) == ({"0", "3", "6"}, [])
+    else:
+        assert of_controls == 3 * [4, 2, 1]
+        assert ("controls" not in end.record, len(left_out)) == (True, 3)
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_teacher_that_overflows_ends_the_run_with_its_weights(
+    start: Finetune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: bool
+) -> None:
+    """last: only the controls after the last step are no numbers; else everything."""
+    sds, trained = Objective.sds, list[int]()
+
+    def overflowing(objective: Objective, batch: Batch, rows: slice, read_R: Tensor, step: int) -> Tensor:
+        is_control = batch.token_RL is None
+        trained.extend([] if is_control else [step])
+        loss = sds(objective, batch, rows, read_R, step)
+        return loss if last and not (is_control and len(trained) == 6) else loss * math.nan
+
+    monkeypatch.setattr(Objective, "sds", overflowing)
+    end = end_of(start(objective="sds", fitted_on=8))
+    assert end.state == ("finished" if last else "failed")
+    assert ("lower learning rate" in end.reason) != last
+    controls = read_header(tmp_path / "run" / "model.safetensors")["controls"]
+    assert controls["6" if last else "0"]["gradient on CLIP"] is None
+    assert controls["0"]["student"] > 0
+    json.dumps(end.record, allow_nan=False)
 
 
 @pytest.mark.parametrize("state", ["failed", "running"])

@@ -42,6 +42,25 @@ def test_controls_take_conditions_of_several_tensors() -> None:
     assert sds_gradient_controls(two, parted, WHOLE, 0) == pytest.approx(sds_gradient_controls(aim, batch, WHOLE, 0))
 
 
+@pytest.mark.parametrize("at_once", [None, 4, 1])
+def test_controls_run_no_more_rows_at_once_than_a_micro_batch(at_once: int | None) -> None:
+    class Counts(TinyTeacher):
+        met: set[int]
+
+        def denoise(self, noisy_B: Tensor, timestep_B: Tensor, condition_B: Any) -> Tensor:
+            self.met.add(len(noisy_B))
+            return super().denoise(noisy_B, timestep_B, condition_B)
+
+    model, batch, teacher = student(), Drawn().rows(0, WHOLE), Counts()
+    whole, aim = objective(model), objective(model, parts=3)
+    aim.teacher, teacher.met = teacher, set()
+    found = sds_controls(aim, batch, WHOLE, 0, at_once)
+    assert found == pytest.approx(sds_controls(whole, batch, WHOLE, 0), rel=1e-5)
+    gradient = sds_gradient_controls(aim, batch, WHOLE, 0, at_once)
+    assert gradient == pytest.approx(sds_gradient_controls(whole, batch, WHOLE, 0), rel=1e-4)
+    assert max(teacher.met) == (at_once or 2)
+
+
 def test_the_gradient_cosine_detects_whether_captions_matter() -> None:
     class Blind(TinyTeacher):
         def denoise(self, noisy_B: Tensor, timestep_B: Tensor, condition_B: Any) -> Tensor:
