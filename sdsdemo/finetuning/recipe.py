@@ -211,8 +211,11 @@ class Recipe:
                 )
         if not (self.error_weight or self.contrast_weight or self.latent_weight):
             raise UserError("L_SDS has no term left: raise --error-weight, --contrast-weight or --latent-weight.")
-        if self.h_w_from == "patches" and self.towers == "text":
-            raise UserError("--h-w-from patches needs the image tower in every step: leave --towers out.")
+        if self.teacher_in_loop and self.towers == "text":
+            raise UserError(
+                f"The objective {self.objective} teaches the image tower alone, which --towers text never trains: use "
+                "--towers both or image, or another objective."
+            )
         if self.teacher_right and (self.permuted or self.unordered):
             raise UserError("--teacher-right has no effect on preferences that are shuffled: leave one of them out.")
 

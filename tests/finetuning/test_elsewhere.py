@@ -86,7 +86,7 @@ def test_a_job_runs_the_recipe_and_another_publishes(recipe: Recipe, mini: bool)
         assert job["script"] == "sdsdemo"
         assert list(job["with_"]) == [f"/sdsdemo/{Path(copy['dst']).name}"]
         assert job["volume"][-1] == "hf://buckets/YOUR-NAME/sdsdemo:/sdsdemo"
-    assert run["flavor"] == ("cpu-upgrade" if mini else "a10g-large")
+    assert run["flavor"] == ("cpu-upgrade" if mini else "l40sx1" if recipe.teacher_in_loop else "a10g-large")
     assert list(publish["secrets"]) == ["HF_TOKEN"]
     asked = ours(list(run["script_args"]))
     assert (str(asked.out), asked.resume) == ("/sdsdemo/mine", True)
