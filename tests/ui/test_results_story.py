@@ -119,6 +119,28 @@ def test_the_worth_of_the_preference_beside_labels_follows_its_intervals(study: 
     assert verdict.labels_claim(study | {"dealt": {}}) == ""
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "worth", "beside"),
+    [(0.01, 0.03, "is worth more than", "points: more than true labels do, and by +9.7"),
+     (-0.01, 0.03, "cannot be told apart from", "points: no more than true labels do, but still by +9.7"),
+     (-0.03, -0.01, "is worth less than", "points: less than true labels do, but still by +9.7")],
+)  # fmt: skip
+def test_claim_and_headline_compare_with_labels_over_ten_bases_once_done(
+    study: dict[str, Any], result: dict[str, Any], low: float, high: float, worth: str, beside: str
+) -> None:
+    before = verdict.labels_claim(study)
+    begun, done = over([row for row in lines() if row["base"] != TEN_BASES.bases[-1]]), over(lines())
+    for ten in (begun, done):
+        contrast({TEN: ten}, "preference", "labels").update(value=(low + high) / 2, low=low, high=high)
+    assert verdict.labels_claim(study | {TEN: begun}) == before
+    words = points_words(contrast({TEN: done}, "preference", "labels"))
+    said = verdict.labels_claim(study | {TEN: done})
+    assert said.startswith(f"That preference {worth} true labels ({words} points)")
+    assert said.partition("). ")[2] == before.partition("). ")[2] != ""
+    headline = verdict.headline(study | {TEN: done}, result).replace(" (both over 10 bases, for bases in general)", "")
+    assert beside in headline
+
+
 def test_the_page_says_that_three_bases_are_few(study: dict[str, Any], tmp_path: Path) -> None:
     html = effects_shown(study, tmp_path)
     assert f"about these {len(study['confirm']['bases'])} bases only" in html.partition("<details")[0]

@@ -11,7 +11,7 @@ from typing import Any
 from sdsdemo.core.number_format import points_words
 from sdsdemo.evaluation.limits import LESSON, WITHOUT_LABELS, bases_in_general
 from sdsdemo.mini.experiments.tables import TEN, counted
-from sdsdemo.mini.experiments.verdict import VERBS, effects, has_all_bases, main_effects, side
+from sdsdemo.mini.experiments.verdict import VERBS, has_all_bases, label_effects, main_effects, side
 
 WISE_FT = "preference, every parameter, WiSE-FT", "clip, every parameter, WiSE-FT"
 WORLD = (
@@ -53,7 +53,7 @@ def _wise_ft_words(effect: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
 
 def _labels_words(experiment: Mapping[str, Any]) -> str:
     """What the preference is worth beside labels; empty before that was run."""
-    found = effects(experiment, ("dealt", "mislabelled"))
+    found = label_effects(experiment)
     true = found.get(("preference", "labels"))
     wrong = found.get(("preference, half mislabelled", "clip, half mislabelled"))
     if true is None or wrong is None:
@@ -73,7 +73,7 @@ def _over_words(experiment: Mapping[str, Any]) -> str:
     ten = experiment.get(TEN, {})
     if has_all_bases(ten):
         return (
-            f"Intervals are 95 %, n = {ten['n']}: the first two by Student's t over {len(ten['bases'])} bases, for "
-            f"bases in general; the third over {bases}, for these alone."
+            f"Intervals are 95 %, n = {ten['n']}: by Student's t over {len(ten['bases'])} bases, for bases in general; "
+            f"the one with half of the labels wrong over {bases}, for these alone."
         )
     return f"Intervals are 95 %, over {bases} with up to {seeds} (n = {confirm['n']}), and about these bases alone."

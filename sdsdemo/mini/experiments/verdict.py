@@ -52,7 +52,17 @@ def main_effects(experiment: Mapping[str, Any]) -> dict[tuple[str, str], Mapping
 
     Before that, those of the confirmation, on its bases alone; empty before the confirmation.
     """
-    return effects(experiment, ("confirm", "return", *([TEN] if has_all_bases(experiment.get(TEN, {})) else [])))
+    return _with_ten(experiment, ("confirm", "return"))
+
+
+def label_effects(experiment: Mapping[str, Any]) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """Those beside labels, true or half of them wrong; against true labels also over ten bases, once these are done."""
+    return _with_ten(experiment, ("dealt", "mislabelled"))
+
+
+def _with_ten(experiment: Mapping[str, Any], studies: Sequence[str]) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """The effects of these studies, in their place those over ten bases once all of them are done."""
+    return effects(experiment, (*studies, *([TEN] if has_all_bases(experiment.get(TEN, {})) else [])))
 
 
 def side(effect: Mapping[str, float]) -> str:
@@ -84,7 +94,7 @@ def claim(experiment: Mapping[str, Any]) -> str:
 
 def labels_claim(experiment: Mapping[str, Any]) -> str:
     """What the preference is worth beside true labels, and with half of them wrong; empty before that was run."""
-    found = effects(experiment, ("dealt", "mislabelled"))
+    found = label_effects(experiment)
     true = found.get(("preference", "labels"))
     wrong = found.get(("preference, half mislabelled", "labels, half mislabelled"))
     if true is None or wrong is None:
@@ -103,14 +113,16 @@ def labels_claim(experiment: Mapping[str, Any]) -> str:
 
 
 def headline(experiment: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
-    """The findings in three sentences, for the README; empty before the confirmation.
+    """The findings in three sentences, for the README; empty before the confirmation and the comparisons with labels.
 
     measured: the result of the benchmark, by model.
     """
-    found = main_effects(experiment)
-    half = {row["control"]: row for row in experiment.get("mislabelled", {}).get("contrasts", [])}
-    if not found or not half:
+    found, labels = main_effects(experiment), label_effects(experiment)
+    true = labels.get(("preference", "labels"))
+    half = labels.get(("preference, half mislabelled", "clip, half mislabelled"))
+    if not found or true is None or half is None:
         return ""
+    beside = {"up": "more than true labels do, and", "down": "less than true labels do, but still"}
     models, ten, few, many = measured["models"], experiment.get(TEN, {}), "", ""
     if has_all_bases(ten):
         many = f" (both over {counted(len(ten['bases']), 'base')}, for bases in general)"
@@ -121,8 +133,9 @@ def headline(experiment: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
         f"{clip} % and the diffusion model's denoising loss one of {diffusion} % (chance 25). The paper's term L_SDS "
         f"changes the text score of a fine-tuned CLIP by {points_words(found['sds', 'clip'])} points relative to "
         f"fine-tuning without it. Training CLIP on which of two captions the diffusion model prefers changes it by "
-        f"{points_words(found['preference', 'clip'])} points{many}: no more than true labels do, but still by "
-        f"{points_words(half['clip, half mislabelled'])} when half of the labels are wrong{few}."
+        f"{points_words(found['preference', 'clip'])} points{many}: "
+        f"{beside.get(side(true), 'no more than true labels do, but still')} by {points_words(half)} when half of the "
+        f"labels are wrong{few}."
     )
 
 
