@@ -10,29 +10,26 @@ from __future__ import annotations
 import io
 import os
 import posixpath
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
-from zipfile import ZipFile
 
 import numpy as np
 from PIL import Image
 
 from sdsdemo.data.files import picture_digest
 from sdsdemo.data.files.bounded import at_most
+from sdsdemo.data.files.image_search import SUFFIXES, Claims, ends, pictures_below, stem_of, tails, the_one
 from sdsdemo.data.files.names import FilesBelow, alike
-from sdsdemo.data.files.pointers import check_content, check_file
+from sdsdemo.data.files.pointers import check_content
 from sdsdemo.data.files.quoting import listed, shown
+from sdsdemo.data.files.zip_members import folders_in, members_by_tail, opened, the_member
 from sdsdemo.errors import UserError
 from sdsdemo.models.images import Cut, decoded, open_picture
 from sdsdemo.settings import LIMITS
 from sdsdemo.types import Picture
 
-ENDINGS = ("", ".png", ".jpg", ".jpeg", ".webp")
-SUFFIXES = frozenset(ENDINGS[1:])
-UTF8_FLAG = 0x800
 ARRAY_BYTES = 3 * LIMITS.image_pixels + 10_000
 """Of a picture that is stored as an array: all its pixels, and a header."""
 NAMED = 3
@@ -70,8 +67,8 @@ class ImageFiles:
         self._found: dict[str, Place] = {}
         self._deep: dict[str, list[str]] | None = None
         self._asked: dict[str, None] = {}
-        self._times: Counter[str] | None = None
-        """How many of the requested names end this way."""
+        self._claims: Claims | None = None
+        """How many of the requested names may mean a file."""
 
     def picture(self, name: str, where: str = "", box: Box | None = None) -> Picture:
         """The named picture. where: its row, in words; box: the crop, clipped to the picture."""
@@ -104,32 +101,37 @@ class ImageFiles:
         ways = self._ways(name)
         for way in ways:
             for archive in self.archives:
-                if (member := self._one(_tails_in(archive, picture_digest.state_of(archive)), way)) is not None:
+                members = members_by_tail(archive, picture_digest.state_of(archive))
+                if (member := the_member(self._ending(members, way), way)) is not None:
                     return Place(path=archive, member=member)
             if (path := self._file_of(way)) is not None:
                 return Place(path=path)
         if not ways:
             return None
         if self._deep is None:
-            self._deep = _tails(_walked(self.roots))
-        found = next((one for way in ways if (one := self._one(self._deep, way)) is not None), None)
+            self._deep = tails(pictures_below(self.roots))
+        found = next((one for way in ways if (one := the_one(self._ending(self._deep, way))) is not None), None)
         return None if found is None else Place(path=Path(found))
 
     def _ways(self, name: str) -> list[str]:
         """The name as written, then without its first folder, and so on; nothing for one that leads outside.
 
-        A folder is dropped only if it does not exist and no other name would become the same.
+        A folder is dropped only if it does not exist and no other name could then mean the same file.
         """
         parts = self._parts(name)
-        ways = ["/".join(parts[start:]) for start in range(len(parts))]
+        ways = list(ends(parts))
         if len(ways) < 2 or self._file_of(ways[0]) is not None:
             return ways[:1]
-        there = (os.path.isdir(root / "/".join(parts[:n])) for n in range(1, len(parts)) for root in self.roots)
-        if any(there):
+        if any(self._has_folder("/".join(parts[:n])) for n in range(1, len(parts))):
             return ways[:1]
-        if self._times is None:
-            self._times = Counter(tail for own in self._asked for tail in _ends(self._parts(own)))
-        return [ways[0], *(way for way in ways[1:] if self._times[way] <= 1)]
+        if self._claims is None:
+            self._claims = Claims(map(self._parts, self._asked), any_suffix=self._any_suffix)
+        return [ways[0], *(way for way in ways[1:] if self._claims.on(way) <= 1)]
+
+    def _has_folder(self, name: str) -> bool:
+        if any(os.path.isdir(root / name) for root in self.roots):
+            return True
+        return any(name in folders_in(archive, picture_digest.state_of(archive)) for archive in self.archives)
 
     def _parts(self, name: str) -> list[str]:
         path = name.strip()
@@ -145,21 +147,25 @@ class ImageFiles:
         """A file below a folder, by its name as written, else by the one suffix with which it is there."""
         if os.path.isfile(as_written := os.path.join(root, way)):
             return Path(as_written)
-        files = (root / found for wanted in self._wanted(way) if (found := self._below[root].find(wanted)) is not None)
-        there = [path for path in dict.fromkeys(files) if os.path.isfile(path)]
+        folder, name = posixpath.split(way)
+        if (home := self._below[root].find(folder)) is None:
+            return None
+        names = (self._below[root].named(home, wanted) for wanted in self._wanted(name))
+        paths = (root / home / found for found in dict.fromkeys(names) if found is not None)
+        there = [path for path in paths if os.path.isfile(path)]
         return there[0] if len(there) == 1 else None
 
-    def _one(self, tails: dict[str, list[str]], way: str) -> str | None:
-        """The one path that ends this way, if unique."""
-        as_written = tails.get(alike(way), [])
-        found = as_written or [name for wanted in self._wanted(way) for name in tails.get(alike(wanted), [])]
-        return found[0] if len(found) == 1 else None
+    def _ending(self, paths: dict[str, list[str]], way: str) -> list[str]:
+        """The paths that end this way; if none does, those that do with another suffix."""
+        as_written = paths.get(alike(way), [])
+        return as_written or [path for wanted in self._wanted(way) for path in paths.get(alike(wanted), [])]
 
     def _wanted(self, way: str) -> Iterator[str]:
-        yield from (f"{way}{ending}" for ending in ENDINGS)
-        stem, suffix = posixpath.splitext(way)
+        yield way
+        yield from (f"{way}{suffix}" for suffix in SUFFIXES)
+        stem, suffix = stem_of(way)
         if self._any_suffix and suffix:
-            yield from (f"{stem}{ending}" for ending in ENDINGS[1:])
+            yield from (f"{stem}{other}" for other in SUFFIXES)
 
     @property
     def _called(self) -> str:
@@ -194,11 +200,11 @@ def images_beside(table: Path, folder: Path, *others: str) -> ImageFiles:
 
 
 def _read(place: Place, name: str, cut: Cut | None) -> Image.Image:
-    is_array = (place.member or place.path.name).endswith(".npy")
+    is_array = (place.member or place.path.name).lower().endswith(".npy")
     most = ARRAY_BYTES if is_array else LIMITS.image_bytes
     try:
         if place.member:
-            data = at_most(_opened(place.path, picture_digest.state_of(place.path)).open(place.member), most)
+            data = at_most(opened(place.path, picture_digest.state_of(place.path)).open(place.member), most)
         else:
             data = at_most(place.path.open("rb"), most)
     except Exception as error:  # a damaged or locked zip file: BadZipFile, zlib.error, EOFError, RuntimeError, ...
@@ -244,59 +250,3 @@ def _inside(path: str, root: Path) -> bool:
     """Whether an absolute path lies in a folder, as written or with links resolved."""
     ways = ((os.path.normpath(path), os.path.abspath(root)), (os.path.realpath(path), os.path.realpath(root)))
     return any(own.startswith(home.rstrip(os.sep) + os.sep) for own, home in ways)
-
-
-def _walked(roots: Sequence[Path]) -> Iterator[str]:
-    seen: set[str] = set()
-    for root in roots:
-        for folder, _, names in os.walk(root):
-            for name in names:
-                path = os.path.join(folder, name)
-                if os.path.splitext(name)[1].lower() in SUFFIXES and path not in seen:
-                    seen.add(path)
-                    yield path
-
-
-def _tails(names: Iterable[str]) -> dict[str, list[str]]:
-    """Every trailing part of a path, and the paths that end in it."""
-    found: dict[str, list[str]] = {}
-    for name in names:
-        for tail in _ends(alike(name.replace(os.sep, "/")).split("/")):
-            found.setdefault(tail, []).append(name)
-    return found
-
-
-def _ends(parts: Sequence[str]) -> Iterator[str]:
-    """The whole path, then without its first folder, and so on."""
-    yield from ("/".join(parts[start:]) for start in range(len(parts)))
-
-
-@lru_cache(maxsize=8)
-def _opened(archive: Path, state: picture_digest.State) -> ZipFile:
-    check_file(archive)
-    try:
-        return ZipFile(archive)
-    except Exception as error:  # BadZipFile, OSError, and for odd headers others
-        raise UserError(f"{archive.name} cannot be read: copy it again, it may be truncated.") from error
-
-
-@lru_cache(maxsize=8)
-def _tails_in(archive: Path, state: picture_digest.State) -> dict[str, list[str]]:
-    """Members by every trailing part of their names. Those packed on a Mac have their UTF-8 name too."""
-    found: dict[str, list[str]] = {}
-    for member in _opened(archive, state).infolist():
-        name = member.filename
-        if member.is_dir():
-            continue
-        names = {name} if member.flag_bits & UTF8_FLAG else {name, _as_utf8(name)}
-        for tail in {tail for one in names for tail in _tails([one])}:
-            found.setdefault(tail, []).append(name)
-    return found
-
-
-def _as_utf8(name: str) -> str:
-    """A name whose bytes are UTF-8 although the zip file does not say so."""
-    try:
-        return name.encode("cp437").decode("utf-8")
-    except UnicodeError:
-        return name

@@ -56,6 +56,10 @@ class FilesBelow:
             found = posixpath.join(found, there)
         return found
 
+    def named(self, folder: str, name: str) -> str | None:
+        """What this name is called in a folder whose path exists, or None."""
+        return self._in(folder).find(name)
+
     def _listed(self, folder: str) -> Names:
         try:
             return Names(os.listdir(os.path.join(self._root, folder)))

@@ -29,7 +29,7 @@ from sdsdemo.errors import UserError
 from sdsdemo.types import Example
 
 WHOLE = "ann_json_finegrained_random.json"
-FOLDERS = ("images", "image", "image_jpg")
+FOLDERS = ("images", "image", "image_jpg", "image_subset")
 PLACES = ("c0i0", "c0i1", "c1i0", "c1i1")
 PAIR = '{"image0", "image1", "caption0", "caption1"}'
 SINGLE = '{"image", "caption", "private_info": {"dataset", "name", "sample_cnt"}}'
