@@ -16,6 +16,7 @@ from typing_extensions import TypedDict
 from sdsdemo.core.number_format import level_words
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.phrases import SHOWN, change_words, not_finite_words
+from sdsdemo.models.sources import hub_errors
 from sdsdemo.runtime.files import from_json
 from sdsdemo.runtime.shapes import shaped
 
@@ -24,6 +25,10 @@ FILES = ("model.safetensors", "run.json")
 REFUSED = (
     "The Hub refused the model: sign in again and allow the app to create repositories, or choose a name that is not "
     "taken."
+)
+NOT_REACHED = (
+    "The Hugging Face Hub was not reached, or the connection broke off: check the network, and HTTPS_PROXY or "
+    "HF_ENDPOINT where yours needs them, then try again."
 )
 BROKEN = "The record of this run cannot be read ({why}): choose another run."
 
@@ -113,13 +118,15 @@ def _upload(api: Any, repo: str, files: Mapping[str, Path | bytes]) -> str:
 
 @contextmanager
 def refusals(sentence: str) -> Iterator[None]:
-    """What the Hub's client raises, as this sentence: a `UserError`."""
+    """What the Hub's client raises, as a `UserError`: this sentence for a refusal, or that the Hub was not reached."""
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
         yield
-    except (HfHubHTTPError, OSError, ValueError, KeyError) as error:
+    except (HfHubHTTPError, ValueError, KeyError) as error:
         raise UserError(sentence) from error
+    except (*hub_errors(), RuntimeError) as error:  # RuntimeError: of a large file that did not arrive
+        raise UserError(NOT_REACHED) from error
 
 
 def _read_record(path: Path) -> dict[str, Any]:

@@ -157,7 +157,7 @@ def pipeline_file(spec: str, file: str, revision: str | None = None) -> Path | N
 def repo_file(repo: str, names: Sequence[str], *, allow_download: bool, revision: str | None = None) -> Path:
     """The first of these files of a repository, downloaded where that is allowed and needed. Raises `UserError`."""
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     found = cached_file(repo, names, revision)
     if found is not None:
@@ -172,9 +172,20 @@ def repo_file(repo: str, names: Sequence[str], *, allow_download: bool, revision
             raise UserError(NOT_REACHED.format(repo=repo)) from error
         except EntryNotFoundError:
             continue
-        except (OSError, ValueError, HfHubHTTPError) as error:
+        except hub_errors() as error:
             raise UserError(NOT_FETCHED.format(repo=repo)) from error
     raise UserError(f"{repo} holds none of the files {', '.join(names)}: choose another repository.")
+
+
+def hub_errors() -> tuple[type[Exception], ...]:
+    """What the Hub's client raises for a refusal, for a file, and where its HTTP library does not reach the Hub.
+
+    Which library that is depends on the client's version; its base class is called HTTPError in each.
+    """
+    from huggingface_hub.errors import HfHubHTTPError
+
+    of_transport = [kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError"]
+    return (OSError, ValueError, HfHubHTTPError, *of_transport)  # type: ignore[arg-type]
 
 
 @contextmanager
@@ -192,12 +203,11 @@ def _without_its_warnings() -> Iterator[None]:
 def repo_listing(repo: str, revision: str | None = None) -> list[str]:
     """Names of a repository's files; none where the Hub does not say. Reaches the network."""
     from huggingface_hub import list_repo_files
-    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         with _without_its_warnings():
             return list(list_repo_files(repo, revision=revision))
-    except (OSError, ValueError, HfHubHTTPError):
+    except hub_errors():
         return []
 
 
@@ -207,7 +217,6 @@ def repo_folder(repo: str, patterns: Sequence[str], *, allow_download: bool, rev
     Without downloads it holds what an earlier download left; whoever reads it must check that nothing is missing.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         with _without_its_warnings():
@@ -216,5 +225,5 @@ def repo_folder(repo: str, patterns: Sequence[str], *, allow_download: bool, rev
                     repo, revision=revision, allow_patterns=list(patterns), local_files_only=not allow_download
                 )
             )
-    except (OSError, ValueError, HfHubHTTPError) as error:
+    except hub_errors() as error:
         raise UserError((NOT_FETCHED if allow_download else NOT_HERE).format(repo=repo)) from error

@@ -3,9 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from huggingface_hub.errors import HfHubHTTPError
+
+NOBODY = "http://127.0.0.1:9"
+"""Where no Hub answers."""
+
+
+def unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every client of the Hub asks where nobody answers."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", NOBODY)
+    monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", NOBODY)
+
+
+def refusal() -> HfHubHTTPError:
+    """What the client makes of an answer such as 403 or 409."""
+    response: Any = SimpleNamespace(headers={}, request=None)
+    return HfHubHTTPError("no", response=response)
 
 
 class FakeHub:
@@ -29,7 +47,7 @@ class FakeHub:
     def create_repo(self, repo: str, exist_ok: bool) -> None:
         assert not exist_ok
         if self.refuses:
-            raise OSError("no")
+            raise refusal()
         self.calls.append(("repo", repo))
 
     def upload_file(self, path_or_fileobj: str | Path | bytes, path_in_repo: str, repo_id: str) -> None:

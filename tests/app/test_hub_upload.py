@@ -9,7 +9,7 @@ import pytest
 
 from sdsdemo.app.hub_upload import push
 from sdsdemo.errors import UserError
-from tests.app.fake_hub import FakeHub
+from tests.app.fake_hub import FakeHub, unreachable
 
 CHANGE = {"value": 0.031, "low": -0.009, "high": 0.07, "n": 400, "gained": 20, "lost": 8, "p": 0.04}
 ROW = {"before": {"value": 0.2}, "after": {"value": 0.231}, "change": CHANGE}
@@ -54,6 +54,24 @@ def test_a_name_that_the_hub_does_not_allow_is_refused(hub: FakeHub, folder: Pat
     with pytest.raises(UserError, match="letters, digits"):
         push(folder, name, "secret")
     assert hub.calls == []
+
+
+def test_a_hub_that_is_not_reached_is_no_refusal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unreachable(monkeypatch)
+    with pytest.raises(UserError, match="not reached"):
+        push(folder, "my-clip", "secret")
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(), TimeoutError(), RuntimeError("Error while uploading")])
+def test_an_upload_that_breaks_off_is_a_sentence(
+    hub: FakeHub, folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(hub, "upload_file", broken)
+    with pytest.raises(UserError, match="connection broke off"):
+        push(folder, "my-clip", "secret")
 
 
 def test_a_run_without_a_model_and_a_refusal_are_sentences(hub: FakeHub, folder: Path) -> None:

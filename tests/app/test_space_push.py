@@ -19,7 +19,7 @@ from sdsdemo.errors import UserError
 from sdsdemo.models import sources
 from sdsdemo.models.preload import ENTRY, preload_entries
 from sdsdemo.settings import ASSETS, ROOT
-from tests.app.fake_hub import FakeHub
+from tests.app.fake_hub import FakeHub, refusal, unreachable
 
 LISTED = {
     "timm/vit_base_patch32_clip_224.openai": ["open_clip_pytorch_model.bin", "open_clip_model.safetensors"],
@@ -51,7 +51,7 @@ class FakeSpaces(FakeHub):
     def create_repo(self, repo: str, exist_ok: bool, **options: Any) -> None:
         assert exist_ok
         if self.refuses:
-            raise OSError("no")
+            raise refusal()
         self.calls.append(("repo", (repo, options)))
 
     def add_space_variable(self, repo: str, name: str, value: str) -> None:
@@ -221,6 +221,14 @@ def test_models_are_preloaded_as_they_are_fetched(checkout: Path, hub: FakeSpace
     assert all(ENTRY.fullmatch(entry) for entry in (clip, stable))
     assert sent["SDSDEMO_MODELS"] == "mini-clip,mini-diffusion,mini-sds-clip,clip-vit-b-32,sd-v1-4"
     assert sent["repo"] == ("ada/demo", {"repo_type": "space", "space_sdk": "gradio", "space_hardware": "some-gpu"})
+
+
+def test_a_hub_that_is_not_reached_is_a_sentence_of_its_own(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unreachable(monkeypatch)
+    with pytest.raises(UserError, match="Hub was not reached"):
+        push_space(checkout, "demo", "secret")
+    with pytest.raises(UserError, match="could not be listed"):
+        push_space(checkout, "demo", "secret", models=["clip-vit-b-32"])
 
 
 @pytest.mark.usefixtures("listings")

@@ -17,9 +17,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sdsdemo.errors import UserError
-from sdsdemo.models import cards
+from sdsdemo.models import cards, sources
 from sdsdemo.models.checkpoints import read_state
 from sdsdemo.models.clip import ClipModel
+from sdsdemo.models.clip_transformers import TransformersClip
 from sdsdemo.models.delta import base_header, read_delta, write_delta
 from sdsdemo.models.families import load_diffusion
 from sdsdemo.models.pipelines import Layout
@@ -27,6 +28,7 @@ from sdsdemo.models.remarks import remarks
 from sdsdemo.models.weights import stem_of
 from sdsdemo.settings import Settings, budget
 from tests import twins
+from tests.app.fake_hub import unreachable
 
 OFFLINE = Settings.from_environment({})
 NAME = "tiny-twin"
@@ -180,6 +182,22 @@ def test_code_in_a_checkpoint_never_runs(tmp_path: Path) -> None:
 def test_an_unknown_open_clip_name_is_refused_first(spec: str, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         cards.resolve(f"open_clip:{spec}")
+
+
+def test_models_in_the_cache_load_where_the_hub_is_not_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unreachable(monkeypatch)
+    assert sources.repo_listing("twins/sd") == []
+    for repo, folder in (
+        ("twins/sd", twins.sd_folder(tmp_path / "sd")),
+        ("twins/siglip", twins.transformers_folder(tmp_path / "siglip", kind="siglip")),
+    ):
+        twins.in_hub_cache(tmp_path / "hub", repo, folder)
+    load_diffusion("diffusers:twins/sd", allow_download=True)
+    TransformersClip.load("transformers:twins/siglip", allow_download=True)
+    for load in (load_diffusion, TransformersClip.load):
+        kind = "diffusers" if load is load_diffusion else "transformers"
+        with pytest.raises(UserError, match="could not be downloaded"):
+            load(f"{kind}:twins/gone", allow_download=True)
 
 
 def test_help_and_cards_do_not_load_open_clip() -> None:

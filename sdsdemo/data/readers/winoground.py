@@ -22,6 +22,7 @@ from sdsdemo.data.files.pointers import check_file
 from sdsdemo.data.files.tables import lines_of
 from sdsdemo.data.readers.pairs import read_pairs
 from sdsdemo.errors import UserError
+from sdsdemo.models.sources import hub_errors
 from sdsdemo.runtime.files import from_json, write_whole
 from sdsdemo.runtime.shapes import shaped
 from sdsdemo.settings import CACHE, expanded
@@ -74,7 +75,7 @@ def read_from_hub() -> list[Example]:
 def fetch(note: Callable[[str], None]) -> str:
     """Downloads Winoground with the user's token, resuming an earlier download. Raises `UserError`."""
     from huggingface_hub import get_token, hf_hub_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
+    from huggingface_hub.errors import GatedRepoError
 
     if get_token() is None:
         raise UserError(NO_TOKEN)
@@ -84,7 +85,7 @@ def fetch(note: Callable[[str], None]) -> str:
             hf_hub_download(REPO, name, repo_type="dataset")
     except GatedRepoError as error:
         raise UserError(NO_ACCESS) from error
-    except (OSError, ValueError, HfHubHTTPError) as error:
+    except hub_errors() as error:
         raise UserError(NO_NETWORK) from error
     return "Winoground is here now: python -m sdsdemo evaluate winoground"
 
