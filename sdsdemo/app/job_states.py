@@ -113,6 +113,26 @@ class Job:
         return (self.recipe.steps - self.step) / self.rate if self.rate else None
 
 
+def resumed(stored: Job, recipe: Recipe) -> Job:
+    """A run that waits to continue from its last checkpoint. Until it begins it keeps what its earlier part saved."""
+    step = stored.saved_step
+    return replace(
+        stored,
+        recipe=recipe,
+        state="waiting",
+        text="waiting",
+        done=0,
+        total=0,
+        step=step,
+        begun_at=0,
+        seconds=0.0,
+        points=tuple(point for point in stored.points if point.step <= step),
+        evaluations=tuple(one for one in stored.evaluations if one.step <= step),
+        notices=(),
+        reason="",
+    )
+
+
 def changes_by(event: Event, run: Job) -> dict[str, Any]:
     """The fields of a run that a training event changes. A run asked to stop stays "stopping" until it has stopped."""
     stopping = run.state == "stopping"

@@ -22,7 +22,16 @@ from pathlib import Path
 from typing import Any
 
 from sdsdemo.app.gpu_jobs import GpuJobs, evaluate_on_mini
-from sdsdemo.app.job_states import REQUEST, Job, changes_by, read, room_in_words, tuned_card, write_request
+from sdsdemo.app.job_states import (
+    REQUEST,
+    Job,
+    changes_by,
+    read,
+    resumed,
+    room_in_words,
+    tuned_card,
+    write_request,
+)
 from sdsdemo.app.sharing import shared_name
 from sdsdemo.app.visitors import Visitor, check_places
 from sdsdemo.app.workbench import Workbench
@@ -121,18 +130,7 @@ class Jobs:
         self.check(recipe)
         FineTuningFolder(self.root / id_).clear_stop()
         stored = read(self.root / id_, id_) or run
-        self._queue(
-            Job(
-                id=id_,
-                recipe=recipe,
-                text="waiting",
-                step=stored.saved_step,
-                points=tuple(point for point in stored.points if point.step <= stored.saved_step),
-                evaluations=tuple(one for one in stored.evaluations if one.step <= stored.saved_step),
-                version=run.version + 1,
-            ),
-            visitor,
-        )
+        self._queue(replace(resumed(stored, recipe), version=run.version + 1), visitor)
 
     def _queue(self, run: Job, visitor: Visitor | None) -> None:
         """Raises `UserError` if the queue or the disk is full, or for a visitor who has a place already."""
@@ -288,7 +286,7 @@ class Jobs:
             with self._changed:
                 self._changed.wait_for(lambda: bool(self._waiting))
                 id_ = self._running = self._waiting.popleft()
-                self._set(id_, state="preparing", text="getting ready")
+                self._set(id_, state="preparing", text="getting ready", written=False, record={})
             try:
                 self._run(id_)
             except UserError as error:
@@ -326,8 +324,11 @@ class Jobs:
         self._set(id_, **changes)
 
     def _fail(self, id_: str, reason: str) -> None:
+        """End a run with a reason; what an earlier part of it saved is still there."""
+        kept = read(self.root / id_, id_)
+        saved = {"written": kept.written, "record": kept.record} if kept is not None else {}
         with self._changed:
-            self._set(id_, state="failed", reason=self._without_paths(reason, id_))
+            self._set(id_, state="failed", reason=self._without_paths(reason, id_), **saved)
 
     def _without_paths(self, text: str, id_: str) -> str:
         """A sentence without the server's paths."""

@@ -124,9 +124,37 @@ def test_more_steps_that_were_withdrawn_stay_withdrawn_after_a_restart(jobs: Job
     jobs.stop(id_)
     before = jobs.get(id_)
     after = started_anew(jobs, Trainer()).get(id_)
-    assert (before.state, before.step) == (after.state, after.step) == ("stopped", 40)
+    assert (
+        (before.state, before.step, before.written) == (after.state, after.step, after.written) == ("stopped", 40, True)
+    )
+    assert before.record == after.record
+    assert before.record["steps_done"] == 40
     trainer.go.set()
     until(jobs, first, over)
+
+
+def test_a_finished_model_stays_its_owner_s_where_more_steps_fail(jobs: Jobs, trainer: Trainer) -> None:
+    id_ = jobs.start(QUICK)
+    until(jobs, id_, over)
+    until(jobs, id_, lambda run: not jobs.is_busy)
+    trainer.breaks = UserError("No GPU could be had.")
+    jobs.resume(id_, 60)
+    run = until(jobs, id_, over)
+    assert (run.state, run.reason, run.written) == ("failed", "No GPU could be had.", True)
+    assert run.record["steps_done"] == 40
+
+
+def test_a_resumed_run_says_saved_only_once_its_new_weights_are(jobs: Jobs, trainer: Trainer) -> None:
+    id_ = jobs.start(QUICK)
+    until(jobs, id_, over)
+    until(jobs, id_, lambda run: not jobs.is_busy)
+    trainer.go.clear()
+    jobs.resume(id_, 60)
+    going = until(jobs, id_, lambda run: run.state != "waiting")
+    assert (going.written, going.record) == (False, {})
+    assert "Stopped and saved" not in finetune_html.status_html(replace(going, state="stopping"))
+    trainer.go.set()
+    assert until(jobs, id_, over).written
 
 
 def test_a_run_that_goes_on_is_not_resumed_twice(jobs: Jobs, trainer: Trainer) -> None:
