@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,9 @@ NOBODY = "http://127.0.0.1:9"
 def unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every client of the Hub asks where nobody answers."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)  # which the tests set elsewhere
+    at_once = SimpleNamespace(sleep=lambda seconds: None, time=time.time, monotonic=time.monotonic)
+    monkeypatch.setattr("huggingface_hub.utils._http.time", at_once)  # it tries again, after longer and longer waits
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", NOBODY)
     monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", NOBODY)
 
