@@ -125,7 +125,9 @@ def refusals(sentence: str) -> Iterator[None]:
         yield
     except (HfHubHTTPError, ValueError, KeyError) as error:
         raise UserError(sentence) from error
-    except (*hub_errors(), RuntimeError) as error:  # RuntimeError: of a large file that did not arrive
+    except hub_errors() as error:
+        raise UserError(NOT_REACHED) from error
+    except RuntimeError as error:  # of a large file that did not arrive
         raise UserError(NOT_REACHED) from error
 
 

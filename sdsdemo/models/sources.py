@@ -185,7 +185,7 @@ def hub_errors() -> tuple[type[Exception], ...]:
     from huggingface_hub.errors import HfHubHTTPError
 
     of_transport = [kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError"]
-    return (OSError, ValueError, HfHubHTTPError, *of_transport)  # type: ignore[arg-type]
+    return (OSError, ValueError, HfHubHTTPError, *of_transport)
 
 
 @contextmanager
