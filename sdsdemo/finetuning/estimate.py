@@ -25,6 +25,7 @@ from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.run_size import images_of_fit, pairs_drawn
 from sdsdemo.finetuning.setup import Loaded, Models, load, plan
 from sdsdemo.finetuning.training import EVALUATIONS
+from sdsdemo.finetuning.training_pairs import Pair
 
 STEPS = 4
 """Steps to time: the median counts, without the slow first one."""
@@ -58,11 +59,13 @@ class Estimate:
     """Images in an evaluation on held-out data alone."""
     items: int | None = None
     """Images of one's own data, with those held out, if known."""
+    asked: float = 1.0
+    """Share of the pairs that have a swap: the teacher is asked about no others."""
 
     def total(self, recipe: Recipe) -> float:
         """Seconds for the whole run; fewer if the teacher has scored some pairs before."""
         pairs = pairs_drawn(recipe, self.items)
-        items = pairs if recipe.objective == "preference" else images_of_fit(recipe, self.items)
+        items = pairs * self.asked if recipe.objective == "preference" else images_of_fit(recipe, self.items)
         every = recipe.measure_every or max(1, recipe.steps // EVALUATIONS)
         between = max(0, -(-recipe.steps // every) - 1)
         again = self.images + between * self.first_images
@@ -105,9 +108,9 @@ def estimate(recipe: Recipe, workbench: Models, steps: int = STEPS) -> Estimate:
         marks += [time.perf_counter()] if isinstance(event, Step) else []
     encoding = run.facts.get("frozen_seconds", 0.0)
     item = (fitted - ready - encoding) / heard.read if heard.read else 0.0
-    known = None if tiny.is_mini else _items(loaded)
+    known, asked = None if tiny.is_mini else _items(loaded), 1.0
     if recipe.objective == "preference":
-        item = asking_seconds(recipe, workbench, loaded)
+        item, asked = asking_seconds(recipe, workbench, loaded), _asked_share(recipe, loaded)
     cold, warm, images, first = _time_evaluations(loaded)
     return Estimate(
         loading=ready - start,
@@ -119,6 +122,7 @@ def estimate(recipe: Recipe, workbench: Models, steps: int = STEPS) -> Estimate:
         images=images,
         first_images=first,
         items=known,
+        asked=asked,
     )
 
 
@@ -143,8 +147,9 @@ def _items(loaded: Loaded) -> int | None:
 
 
 def asking_seconds(recipe: Recipe, workbench: Models, loaded: Loaded | None = None) -> float:
-    """Seconds for the teacher to score one caption and its swap. loaded: the recipe's run, if loaded already.
+    """Seconds for the teacher to score one caption and its swap; 0 if no caption has one.
 
+    loaded: the recipe's run, if loaded already.
     Mini's teacher scores some; of another, which may take minutes for each, the parts are measured (`models.cost`).
     """
     from sdsdemo.finetuning.teacher import as_scorer, load_teacher
@@ -164,10 +169,20 @@ def asking_seconds(recipe: Recipe, workbench: Models, loaded: Loaded | None = No
         return measure(scorer, ASKING).seconds(1, budget, pictures=1, captions=2)
     with tempfile.TemporaryDirectory() as folder:
         asked = Preferences(Path(folder), "estimate", budget)
-        pairs = loaded.source.draw(0, min(SAMPLE, recipe.batch))
+        pairs = [pair for pair in _sample(recipe, loaded) if pair.twin]
         start = time.perf_counter()
         deque(asked.ask(scorer, pairs, lambda: False), maxlen=0)
-        return (time.perf_counter() - start) / len(pairs)
+        return (time.perf_counter() - start) / max(1, len(pairs))
+
+
+def _sample(recipe: Recipe, loaded: Loaded) -> list[Pair]:
+    return loaded.source.draw(0, min(SAMPLE, recipe.batch))
+
+
+def _asked_share(recipe: Recipe, loaded: Loaded) -> float:
+    """Share of the pairs that have a swap, on a sample."""
+    pairs = _sample(recipe, loaded)
+    return sum(bool(pair.twin) for pair in pairs) / len(pairs)
 
 
 def _time_evaluations(loaded: Loaded) -> tuple[float, float, int, int]:
