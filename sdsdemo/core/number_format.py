@@ -51,6 +51,11 @@ def share_words(found: Mapping[str, Any]) -> str:
     return f"{100 * found['value']:.1f} [{100 * found['low']:.0f}, {100 * found['high']:.0f}]"
 
 
+def limit(value: float) -> str:
+    """A limit as a reader writes it: 2,147,483,647, 0.5, 1e-08."""
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:g}"
+
+
 def duration(seconds: float) -> str:
     """A readable duration: 40 s, 3 min, 5.5 h."""
     if seconds < 90:

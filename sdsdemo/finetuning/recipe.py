@@ -11,6 +11,7 @@ from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 from sdsdemo.captions.swap_rules import KINDS, MINI_SWAPS
+from sdsdemo.core.number_format import limit
 from sdsdemo.errors import UserError, quoted
 
 Name = Literal["clip", "sds", "negatives", "preference", "labels", "features"]
@@ -339,9 +340,11 @@ def from_stored(stored: Mapping[str, Any]) -> Recipe:
 
 def _check_number(name: str, value: Any, low: float, high: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
-        raise UserError(f"{cli_flag(name)} must be a number from {low:g} to {high:g}; it was {quoted(value)}.")
+        raise UserError(
+            f"{cli_flag(name)} must be a number from {limit(low)} to {limit(high)}; it was {quoted(value)}."
+        )
     if not low <= value <= high:
-        raise UserError(f"{cli_flag(name)} must be from {low:g} to {high:g}; it was {quoted(value)}.")
+        raise UserError(f"{cli_flag(name)} must be from {limit(low)} to {limit(high)}; it was {quoted(value)}.")
 
 
 def cli_flag(name: str) -> str:

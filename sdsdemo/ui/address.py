@@ -39,6 +39,8 @@ PLAIN = "=:,/"
 """Characters that are left as they are, so that a URL stays readable."""
 LONGEST, MOST_FIELDS = 8_000, 100
 LONGEST_VALUE = LIMITS.caption_characters
+LONGEST_OF: Mapping[str, int] = {"models": LIMITS.models * LONGEST_VALUE}
+"""Fields that hold several values in one, which may be longer."""
 LONGEST_QUOTE, LONGEST_NUMBER = 40, 20
 NO_SUCH = "there is none of this name here"
 
@@ -51,7 +53,7 @@ def write(tab: str, values: Mapping[str, Any], usual: Mapping[str, Any] | None =
         if value == (usual or {}).get(name):
             continue
         texts = [str(one) for one in value] if isinstance(value, list | tuple) else [_text(value)]
-        parts += [(name, text) for text in texts if 0 < len(text) <= LONGEST_VALUE]
+        parts += [(name, text) for text in texts if 0 < len(text) <= LONGEST_OF.get(name, LONGEST_VALUE)]
     return urlencode(parts, safe=PLAIN)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from sdsdemo.core.number_format import limit
 from sdsdemo.finetuning.recipe import CHOICES, PRESETS, RANGES
 from sdsdemo.ui import address
 from sdsdemo.ui.address import Query
@@ -54,8 +55,7 @@ def _number(query: Query, name: str, usual: float) -> float:
     except ValueError:
         value = None
     if value is None or not low <= value <= high:
-        query.leave_out(
-            name, f"it must be a {'whole ' if isinstance(usual, int) else ''}number from {low:g} to {high:g}"
-        )
+        kind = "whole number" if isinstance(usual, int) else "number"
+        query.leave_out(name, f"it must be a {kind} from {limit(low)} to {limit(high)}")
         return usual
     return value

@@ -41,9 +41,10 @@ def test_every_setting_has_a_meaning_and_every_number_a_range() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"lam": -1.0}, "--lambda must be from 0 to 1e+06; it was -1"),
+        ({"lam": -1.0}, "--lambda must be from 0 to 1,000,000; it was -1"),
         ({"lam": float("nan")}, "--lambda must be a number"),
-        ({"steps": 10**9}, "--steps must be from 0 to 1e+06; it was 1000000000"),
+        ({"steps": 10**9}, "--steps must be from 0 to 1,000,000; it was 1000000000"),
+        ({"learning_rate": 2.0}, "--learning-rate must be from 1e-08 to 1; it was 2"),
         ({"steps": True}, "--steps must be a number"),
         ({"objective": "magic"}, "--objective must be one of clip, sds"),
         ({"batch": 1}, "--batch must be from 2"),

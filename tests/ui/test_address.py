@@ -99,6 +99,13 @@ def test_a_visitor_s_own_picture_is_nowhere_in_a_query() -> None:
     assert dict(parse_qsl(query_of(form, None, SHOWN))) == {"a": "one", "b": "two"}
 
 
+def test_a_link_names_every_model_however_long_their_specs_are() -> None:
+    specs = tuple(f"transformers:/home/{'long' * 20}/{k}" for k in range(LIMITS.models))
+    form = Form(image=None, captions=("one", "two"), models=specs, timesteps=8, noises=4, seed=0)
+    found, _ = form_of_address(fake_workbench(), [], Query("compare", query_of(form, None))) or pytest.fail("nothing")
+    assert found.models == specs
+
+
 @pytest.mark.parametrize("preset", ["quick", "mini"])
 def test_a_recipe_is_read_back_as_what_differs_from_its_preset(preset: str) -> None:
     with gr.Blocks():
@@ -109,6 +116,17 @@ def test_a_recipe_is_read_back_as_what_differs_from_its_preset(preset: str) -> N
     query = Query("finetune", recipe_address.write(preset, changed, FIRST))
     assert recipe_address.read(query, form.presets, form.bases, form.fields) == (preset, changed)
     assert not query.left_out
+
+
+def test_a_number_beyond_its_limit_is_told_the_limit_in_full() -> None:
+    with gr.Blocks():
+        form = RecipeForm(Workbench(Settings.from_environment({})))
+    query = Query("finetune", "seed=3000000000&learning_rate=7")
+    recipe_address.read(query, form.presets, form.bases, form.fields)
+    assert sorted(query.left_out) == [
+        "“learning_rate=7” is left out: it must be a number from 1e-08 to 1.",
+        "“seed=3000000000” is left out: it must be a whole number from 0 to 2,147,483,647.",
+    ]
 
 
 @pytest.mark.parametrize(
