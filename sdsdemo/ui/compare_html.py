@@ -13,6 +13,7 @@ from itertools import groupby
 from typing import Any
 
 from sdsdemo.core.decision import verdict_words
+from sdsdemo.core.number_format import duration
 from sdsdemo.types import Answer, Preference, Scores
 from sdsdemo.ui.headline import headline
 from sdsdemo.ui.mini_words import MINI_WORDS
@@ -327,6 +328,8 @@ def _file(ending: str, kind: str, text: str) -> dict[str, str]:
 
 
 def _seconds(seconds: float) -> str:
+    if seconds >= 10:
+        return duration(seconds)
     return f"{seconds:.2g} s" if seconds >= 0.01 else "under 0.01 s"
 
 

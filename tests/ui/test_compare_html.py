@@ -17,6 +17,14 @@ from tests.fakes import MINI_CARDS, fake_card
 from tests.ui.compare_answers import CAPTIONS, answer_of
 
 
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.001, "under 0.01 s"), (0.0634, "0.063 s"), (4.56, "4.6 s"), (9.99, "10 s"), (42.4, "42 s"), (123.4, "2 min")],
+)
+def test_the_time_of_an_answer_is_said_for_people(seconds, said):
+    assert compare_html._seconds(seconds) == said
+
+
 def test_a_shared_problem_is_said_once_and_the_known_words_are_shown():
     problem = "'dog' is not a word that the mini models know."
     cards = [replace(card, mini=True) for card in MINI_CARDS]
