@@ -51,11 +51,17 @@ def find_suggestion(workbench: Workbench, answers: Sequence[Answer]) -> Suggesti
 
 
 def take_suggestion(workbench: Workbench, models: Sequence[str | None], name: str) -> list[str | None]:
-    """The rows with the real CLIP in place of Mini CLIP, and its SDS-CLIP in place of Mini's if there is a card."""
+    """The rows with the real CLIP in place of Mini's, and its SDS-CLIP in place of Mini's if there is a card.
+
+    Other models stay, and none is taken twice: a row that would repeat one is emptied.
+    """
     tuned = next((card.name for card in workbench.cards() if card.base == name), None)
     in_place = {"clip": name, "sds-clip": tuned}
-    families = [workbench.card(model).family if model else "" for model in models]
-    return [in_place.get(family) or model for family, model in zip(families, models, strict=True)]
+    rows: list[str | None] = []
+    for model in models:
+        put = in_place.get(workbench.card(model).family) if model and are_mini(workbench, [model]) else None
+        rows.append(None if put and put in (*rows, *models) else put or model)
+    return rows
 
 
 def _model_line(workbench: Workbench, name: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import gradio as gr
@@ -173,6 +174,15 @@ def test_the_suggestion_replaces_mini_rows_by_real_models(monkeypatch):
     ]
     monkeypatch.setattr(workbench, "cards", lambda: [fake_card("tuned", "sds-clip", base=real)])
     assert compare_models.take_suggestion(workbench, [*MINI, None], real) == [real, "mini-diffusion", "tuned", None]
+
+
+def test_the_suggestion_leaves_real_models_and_takes_none_twice():
+    workbench = fake_workbench()
+    small, large = [card.name for card in workbench.cards() if card.family == "clip" and card.download][:2]
+    take = partial(compare_models.take_suggestion, workbench)
+    assert take(["mini-clip", large, "mini-diffusion"], small) == [small, large, "mini-diffusion"]
+    assert take(["mini-clip", small, None], small) == [None, small, None]
+    assert take(["mini-clip", "mini-clip-clean"], small) == [small, None]
 
 
 def test_the_page_says_that_decided_does_not_mean_right(form, examples):
