@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import inf
+from time import monotonic
 
 import numpy as np
 
@@ -17,6 +19,8 @@ from sdsdemo.types import Scores
 
 log = logging.getLogger(__name__)
 
+LOOKED_AT = 10.0
+"""Seconds for which a value is kept: a run may be scored meanwhile, or scored anew."""
 FEWEST = 20
 """Pictures that a median is taken over, at least."""
 
@@ -41,17 +45,19 @@ def no_typical(model: str) -> Typical | None:
 
 
 class TypicalDifferences:
-    """Typical differences by model, from the runs of a registry; computed when first asked for, and kept."""
+    """Typical differences by model, from the runs of a registry, as they were at most `LOOKED_AT` seconds ago."""
 
     def __init__(self, registry: RunRegistry) -> None:
         self._registry = registry
-        self._known: dict[str, Typical | None] = {}
+        self._known: dict[str, tuple[float, Typical | None]] = {}
 
     def __call__(self, model: str) -> Typical | None:
         """From the first run that scored enough pictures with two captions."""
-        if model not in self._known:
-            self._known[model] = self._found(model)
-        return self._known[model]
+        at, found = self._known.get(model, (-inf, None))
+        if monotonic() - at > LOOKED_AT:
+            found = self._found(model)
+            self._known[model] = monotonic(), found
+        return found
 
     def _found(self, model: str) -> Typical | None:
         for name in self._registry.names():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import numpy as np
 import pytest
 
 from sdsdemo.app.run_registry import RunRegistry
-from sdsdemo.settings import Settings
+from sdsdemo.settings import ASSETS, Settings
 from sdsdemo.types import Answer, Preference, Scores
+from sdsdemo.ui import typical as typical_module
 from sdsdemo.ui.headline import headline, kind_of_swap
 from sdsdemo.ui.typical import TypicalDifferences, differences
 from tests.fakes import fake_card
@@ -98,6 +100,22 @@ def test_typical_differences_come_from_the_shipped_run() -> None:
     assert found is not None
     assert (found.difference, found.pictures, found.run) == (pytest.approx(float(np.median(expected))), 800, "mini")
     assert typical("no-such-model") is None
+
+
+def test_a_run_that_is_scored_meanwhile_is_found_and_looked_for_rarely(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, folder = [0.0], tmp_path / "runs"
+    monkeypatch.setattr(typical_module, "monotonic", lambda: clock[0])
+    typical = TypicalDifferences(RunRegistry(Settings.from_environment({"SDSDEMO_RUNS": str(folder)}), tmp_path))
+    assert typical("mini-clip") is None
+    shutil.copytree(ASSETS / "mini/runs/mini", folder / "mine")
+    assert typical("mini-clip") is None
+    clock[0] += typical_module.LOOKED_AT + 1
+    found = typical("mini-clip")
+    assert found is not None
+    assert found.run == "runs/mine"
+    assert typical("mini-clip") is found
 
 
 def test_a_run_that_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
