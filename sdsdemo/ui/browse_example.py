@@ -17,7 +17,7 @@ from sdsdemo.evaluation.summary import NO_TAG
 from sdsdemo.types import Example, Scores
 from sdsdemo.ui import address, browse_one_image
 from sdsdemo.ui.browse_loss_lines import loss_lines_html
-from sdsdemo.ui.browse_parts import NamedModel, Titles, named, percent_words, usual_share
+from sdsdemo.ui.browse_parts import NamedModel, Titles, may_turn, named, percent_words, usual_share
 from sdsdemo.ui.compare_html import LETTERS
 from sdsdemo.ui.templates import render
 from sdsdemo.ui.thumbnails import LARGE, Thumbnails, picture_html
@@ -95,7 +95,7 @@ def _result(catalogue: Catalogue, model: str, place: int, mark: NamedModel) -> s
         rows=[_caption_row(scores, c) for c in range(2)],
         chosen=[_choice(scores.score_IC[i], i, LETTERS, scores.resolution) for i in range(2)],
         marks=[(name.replace("_", "-"), getattr(found, name)) for name in ("text", "image", "group", "group_match")],
-        is_decided=catalogue.decided[model][place],
+        may_turn=may_turn(catalogue, model, place),
         mode=found.mode.capitalize(),
         meaning=MODES[found.mode],
         margin=margin_words(catalogue, model, place),

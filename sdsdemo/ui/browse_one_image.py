@@ -15,7 +15,7 @@ from sdsdemo.core.outcomes import best_first, contest
 from sdsdemo.evaluation.catalogue import Catalogue
 from sdsdemo.types import Scores
 from sdsdemo.ui.browse_loss_lines import loss_lines_html
-from sdsdemo.ui.browse_parts import NamedModel, Titles
+from sdsdemo.ui.browse_parts import NamedModel, Titles, may_turn
 from sdsdemo.ui.templates import render
 from sdsdemo.ui.thumbnails import LARGE, Thumbnails, picture_html
 from sdsdemo.ui.units import UNIT
@@ -84,7 +84,7 @@ def model_html(catalogue: Catalogue, model: str, place: int, mark: NamedModel) -
         more=f"The best {len(shown) - true} of {len(score_C) - true} rivals." if left_out else "",
         outcome=outcome,
         sentence=sentence,
-        is_decided=catalogue.decided[model][place],
+        may_turn=may_turn(catalogue, model, place),
         curves=_curves(scores, shown, true),
         legend=_legend(shown, true),
     )

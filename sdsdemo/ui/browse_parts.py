@@ -63,6 +63,13 @@ def usual_share(catalogue: Catalogue, model: str, place: int) -> float | None:
     return share if np.isfinite(share) else None
 
 
+def may_turn(catalogue: Catalogue, model: str, place: int) -> bool:
+    """Whether other noise draws may turn an example's outcome. Only a denoising loss depends on noise."""
+    scores = catalogue.scores[model][place]
+    is_noisy = scores.kind == "denoising" and bool(np.isfinite(scores.score_IC).all())
+    return is_noisy and not catalogue.decided[model][place]
+
+
 def percent_words(share: float) -> str:
     """A share in percent, as read: whole numbers, and how little below one."""
     return "under 1 %" if share < 0.01 else f"{100 * share:.0f} %"

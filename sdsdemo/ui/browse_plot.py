@@ -73,6 +73,7 @@ def plot_html(
         units=[_unit(catalogue, model) for model in (wanted.model, wanted.against)],
         margin="margin" if catalogue.one_image else "text margin",
         axes={"x": _axis(x_axis), "y": _axis(y_axis)},
+        is_by_margin=wanted.metric == catalogue.metrics[0],
         dots=_dots(catalogue, places, wanted, x_axis, y_axis),
         brush=_brush(wanted.box, x_axis, y_axis),
         ends=_ends(wanted.box),

@@ -26,13 +26,16 @@ from sdsdemo.ui import browse_address, browse_bar
 from sdsdemo.ui.address import Query
 from sdsdemo.ui.browse import BrowseTab, Selection
 from sdsdemo.ui.browse_bar import PICKED, VIEWS
-from sdsdemo.ui.browse_example import _caption_row, _choice
+from sdsdemo.ui.browse_example import Position, _caption_row, _choice, example_html
 from sdsdemo.ui.browse_filters import FilterValues, default_filters, filled_in, filter_of, two_models
 from sdsdemo.ui.browse_html import PER_PAGE
+from sdsdemo.ui.browse_parts import may_turn
 from sdsdemo.ui.browse_plot import SIDE, Axis
 from sdsdemo.ui.browse_view import BrowseView
 from sdsdemo.ui.open_in_compare import RunPictures
 from sdsdemo.ui.request_order import HEADER
+from sdsdemo.ui.thumbnails import Thumbnails
+from tests.ui.views import catalogue as made_up
 from tests.ui.views import views
 
 TWO = ("mini-clip", "mini-diffusion")
@@ -65,6 +68,28 @@ def test_a_saved_view_holds_as_many_examples_as_its_button_says(view: BrowseView
     catalogue = view.registry.catalogue("mini")
     for name, count in counts.items():
         assert len(passing(catalogue, browse_bar.view_filters(filters, name))) == int(count)
+
+
+def test_the_plot_s_corners_say_whose_score_the_margins_are(view: BrowseView) -> None:
+    for metric, corners, rightly in (("text", 0, "chooses rightly"), ("group", 4, "right caption for both pictures")):
+        shown = view.show(USUAL._replace(metric=metric), 0, "").scatter
+        assert len(re.findall(r">text: (?:both|only . )", shown)) == corners
+        assert rightly in shown
+
+
+def test_only_an_outcome_that_hangs_on_noise_is_called_undecided(tmp_path: Path) -> None:
+    found = made_up("x", tmp_path, one_image=False)
+    said = [place for place in range(len(found.examples)) if may_turn(found, "mini-diffusion", place)]
+    assert said
+    assert not any(found.decided["mini-diffusion"][place] for place in said)
+    assert not np.isfinite(found.margin["mini-diffusion"][8])
+    assert 8 not in said
+    assert not found.decided["mini-clip"][1], "a tie"
+    wanted = Filter(model="mini-clip", against="mini-clip", metric="text")
+    titles = {name: name for name in found.models}
+    for place in (1, said[0]):
+        html = example_html(found, place, Position(1, 1), wanted, titles, "", Thumbnails())
+        assert html.count("other noise draws may change it") == (place in said)
 
 
 def test_the_closest_calls_come_first_with_their_size(view: BrowseView, catalogue: Catalogue) -> None:
