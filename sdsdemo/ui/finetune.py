@@ -42,6 +42,9 @@ log = logging.getLogger(__name__)
 STORAGE_KEY, SECRET = "sdsdemo-run", "sdsdemo"
 """For the browser's storage, where the only confidential value is the id of the visitor's own run."""
 SCORING = "Scoring the Mini benchmark with your model; this takes a few seconds …"
+NOT_SCORED = (
+    "The Mini benchmark was not scored with your model: press the button again, or start a new run if this one is gone."
+)
 NO_LONGER = "This page no longer follows the run, because many newer ones do: reload it to see how the run goes on."
 
 
@@ -172,6 +175,8 @@ class FinetuneTab:
         summed.success(results.show_chosen, results.chosen, results.shown, **quick).then(
             lambda: gr.update(selected="results"), None, tabs, **quick
         )
+        for asked in (scored, summed):
+            asked.failure(lambda: message_html(NOT_SCORED), None, self.message, **quick)
 
     @property
     def opened(self) -> list[Any]:

@@ -21,6 +21,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from sdsdemo.app.jobs import Jobs
 from sdsdemo.app.workbench import Workbench
+from sdsdemo.errors import UserError
 from sdsdemo.finetuning import before_after
 from sdsdemo.finetuning.objective_words import OBJECTIVE_NAMES
 from sdsdemo.finetuning.recipe import NAMES, PRESETS
@@ -196,6 +197,22 @@ def test_a_late_stop_says_nothing_of_a_run_that_is_over(page: Page, trainer: Tra
     let_go()
     expect(page.locator("#ft-stop")).to_have_text("Stop and save")
     expect(page.locator("#ft-stop")).to_be_disabled()
+
+
+def test_a_model_that_cannot_be_scored_is_said_until_the_next_press(
+    page: Page, shared: Staged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(id_: str) -> tuple[str, Path]:
+        raise UserError("The disk is full.")
+
+    page.locator("#ft-start").click()
+    expect(page.locator(STATE)).to_have_text("Finished", timeout=LONG)
+    monkeypatch.setattr(shared.jobs, "evaluated", fails)
+    for where in ("Browse", "Results"):
+        page.get_by_role("button", name=f"Use in {where}").click()
+        expect(page.get_by_text("The disk is full.").first).to_be_visible()
+        expect(page.locator("#ft-message [role=alert]")).to_contain_text("was not scored with your model")
+        expect(page.locator("#ft-message")).not_to_contain_text("takes a few seconds")
 
 
 def test_a_bad_setting_is_a_sentence_and_the_form_keeps_its_values(page: Page) -> None:
