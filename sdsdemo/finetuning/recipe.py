@@ -339,12 +339,10 @@ def from_stored(stored: Mapping[str, Any]) -> Recipe:
 
 
 def _check_number(name: str, value: Any, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
-        raise UserError(
-            f"{cli_flag(name)} must be a number from {limit(low)} to {limit(high)}; it was {quoted(value)}."
-        )
-    if not low <= value <= high:
-        raise UserError(f"{cli_flag(name)} must be from {limit(low)} to {limit(high)}; it was {quoted(value)}.")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and value == value
+    if not is_number or not low <= value <= high:
+        kind = "" if is_number else "a number "
+        raise UserError(f"{cli_flag(name)} must be {kind}from {limit(low)} to {limit(high)}; it was {quoted(value)}.")
 
 
 def cli_flag(name: str) -> str:
