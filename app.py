@@ -20,6 +20,7 @@ from sdsdemo.app.janitor import janitor_of
 from sdsdemo.app.jobs import Jobs
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.runtime import logs
+from sdsdemo.runtime.listening import listening_at
 from sdsdemo.settings import Settings
 from sdsdemo.ui.page import build_page, launch_options
 
@@ -47,15 +48,10 @@ def read_flags(arguments: Sequence[str]) -> Settings:
 
 
 def serve(settings: Settings) -> None:
-    """Launches the page, prints its address, and waits. Raises `UserError` when the port is taken."""
-    try:
-        _, address, _ = demo.launch(
-            **launch_options(settings.host, settings.port), quiet=True, prevent_thread_lock=True
-        )
-    except OSError as error:
-        raise UserError(
-            f"Port {settings.port} is already in use. Stop what runs there, or add --port {settings.port + 1}."
-        ) from error
+    """Launches the page, prints its address, and waits. Raises `UserError` where it cannot listen."""
+    options = launch_options(settings.host, settings.port, refuses_others=settings.refuses_others)
+    with listening_at(settings.host, settings.port):
+        _, address, _ = demo.launch(**options, quiet=True, prevent_thread_lock=True)
     janitor_of(jobs, TEMPORARY).start()
     print(f"\n  sdsdemo is ready: {address}\n  Stop it with Ctrl+C.\n", flush=True)
     demo.block_thread()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from sdsdemo.environment import VARIABLES, is_own
 from sdsdemo.errors import UserError, quoted
 from sdsdemo.types import Budget, Region
 
@@ -169,50 +170,6 @@ def limit_words(name: str, value: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Variable:
-    """An environment variable that the app honours."""
-
-    name: str
-    default: str
-    meaning: str
-
-
-VARIABLES = (
-    Variable(
-        name="SDSDEMO_MODELS", default="mini-clip,mini-diffusion,mini-sds-clip", meaning="Cards or specs shown first."
-    ),
-    Variable(name="SDSDEMO_ALLOW_DOWNLOAD", default="off", meaning="on: the page may download the weights of a card."),
-    Variable(name="SDSDEMO_DEVICE", default="auto", meaning="cpu, cuda, mps or auto: where models besides Mini run."),
-    Variable(
-        name="SDSDEMO_PRECISION",
-        default=AUTO,
-        meaning="float32, bfloat16, float16 or auto: half on a GPU, bfloat16 for large models on CPUs that have it.",
-    ),
-    Variable(name="SDSDEMO_COMPILE", default="off", meaning="on: denoisers score through torch.compile."),
-    Variable(
-        name="SDSDEMO_RUNS",
-        default="runs",
-        meaning="Folder whose runs (`evaluate --out`) Browse and Results show beside the shipped ones, locally.",
-    ),
-    Variable(
-        name="SDSDEMO_TRAINING",
-        default="auto",
-        meaning="on, off, or auto: whether the page may fine-tune; auto: on locally, off in a Space without a GPU.",
-    ),
-    Variable(
-        name="SDSDEMO_CACHE",
-        default="~/.cache/sdsdemo",
-        meaning="Cache folder: the teachers' preferences, Winoground's labels, runs of the Fine-tune tab.",
-    ),
-    Variable(name="GRADIO_SERVER_NAME", default="127.0.0.1", meaning="Address to listen on, if --host is not given."),
-    Variable(name="GRADIO_SERVER_PORT", default="7860", meaning="Port to listen on, if --port is not given."),
-)
-
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
-
-@dataclass(frozen=True, kw_only=True)
 class Settings:
     """The environment, read once at the start."""
 
@@ -234,7 +191,14 @@ class Settings:
     sign_in: bool = False
     """Whether visitors can sign in with their own account: in a Space with `hf_oauth`."""
     allow_specs: bool = True
-    """Whether models may be named by a spec (a folder, a repository), not only by card: only in a local app."""
+    """Whether the page is its machine's user's own, so that a spec (a folder, a repository) may name a model."""
+    shared: str = "auto"
+    """on, off or auto."""
+
+    @property
+    def refuses_others(self) -> bool:
+        """Whether requests from elsewhere are refused, since the page takes itself for its user's own."""
+        return self.allow_specs and self.shared == "auto"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -248,8 +212,9 @@ class Settings:
         if raw["SDSDEMO_PRECISION"].lower() not in PRECISION_CHOICES:
             said = quoted(raw["SDSDEMO_PRECISION"])
             raise UserError(f"SDSDEMO_PRECISION must be {', '.join(PRECISION_CHOICES[:-1])} or float16; it was {said}.")
-        if raw["SDSDEMO_TRAINING"].lower() not in ("on", "off", "auto"):
-            raise UserError("SDSDEMO_TRAINING must be on, off or auto.")
+        for name in ("SDSDEMO_TRAINING", "SDSDEMO_SHARED"):
+            if raw[name].lower() not in ("on", "off", "auto"):
+                raise UserError(f"{name} must be on, off or auto.")
         if not raw["GRADIO_SERVER_PORT"].isdigit() or not 0 < int(raw["GRADIO_SERVER_PORT"]) < 65536:
             raise UserError("GRADIO_SERVER_PORT must be a port number from 1 to 65535.")
         return cls(
@@ -265,7 +230,8 @@ class Settings:
             training=raw["SDSDEMO_TRAINING"].lower(),
             in_space=bool(environment.get("SPACE_ID")),
             sign_in=bool(environment.get("SPACE_ID") and environment.get("OAUTH_CLIENT_ID")),
-            allow_specs=raw["GRADIO_SERVER_NAME"] in LOOPBACK and "SPACE_ID" not in environment,
+            allow_specs=is_own(environment, raw["GRADIO_SERVER_NAME"], raw["SDSDEMO_SHARED"].lower()),
+            shared=raw["SDSDEMO_SHARED"].lower(),
         )
 
 

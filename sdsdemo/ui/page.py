@@ -23,6 +23,7 @@ from sdsdemo.ui.health import Health
 from sdsdemo.ui.light_sessions import make_light
 from sdsdemo.ui.open_in_compare import RunPictures
 from sdsdemo.ui.opening import read_opening
+from sdsdemo.ui.own_page import OwnPage
 from sdsdemo.ui.preview import PICTURE, LinkPreview
 from sdsdemo.ui.refusals import Page, Refusals
 from sdsdemo.ui.results import ResultsTab
@@ -73,8 +74,11 @@ def build_page(workbench: Workbench, space: str = "", assets: Path = ASSETS, job
     return page
 
 
-def launch_options(host: str, port: int) -> dict[str, Any]:
-    """Arguments of `Blocks.launch`: nothing leaves the machine, nothing is stored, errors stay on the server."""
+def launch_options(host: str, port: int, *, refuses_others: bool = False) -> dict[str, Any]:
+    """Arguments of `Blocks.launch`: nothing leaves the machine, nothing is stored, errors stay on the server.
+
+    refuses_others: whether only this machine is answered.
+    """
     return {
         "server_name": host,
         "server_port": port,
@@ -85,6 +89,7 @@ def launch_options(host: str, port: int) -> dict[str, Any]:
         "app_kwargs": {
             "middleware": [
                 (Refusals, (), {}),
+                *([(OwnPage, (), {})] if refuses_others else []),
                 (Health, (), {}),
                 (LinkPreview, (), {"picture": PICTURE}),
                 (served_files.ServedFiles, (), {}),

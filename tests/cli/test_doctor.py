@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sdsdemo.settings import FINETUNING, LIMITS, ROOT, VARIABLES
+from sdsdemo.environment import VARIABLES
+from sdsdemo.settings import FINETUNING, LIMITS, ROOT
 from tests.cli.shell import said
 
 
