@@ -34,8 +34,8 @@ class SharedGpu:
         self.settings = settings
         self.times = gpu_time.GpuTimes()
         self._placed: dict[str, Scorer] = {}
-        self._opened: dict[str, Scorer] = {}
-        """In a fork: visitors' own models."""
+        self._opened: tuple[str, Scorer] | None = None
+        """In a fork, which may be used again: the visitor's own model that was asked last, and which weights it has."""
         self._why_not: dict[str, str] = {}
         self._answers = zerogpu.on_gpu(self._answers_in_fork, self._answer_seconds)
         self._drawn = zerogpu.on_gpu(self._drawn_in_fork, self._drawing_seconds)
@@ -93,9 +93,11 @@ class SharedGpu:
         """In a fork: the model of a card, which is loaded if it is not placed. Raises `UserError`."""
         if card.name in self._placed:
             return self._placed[card.name]
-        if card.spec not in self._opened:
-            self._opened[card.spec] = self._open(card)
-        return self._opened[card.spec]
+        weights = cards.weights_fingerprint(card)  # more steps change the file, and not its name
+        if self._opened is None or self._opened[0] != f"{card.spec} {weights}":
+            self._opened = None  # so that two are never there at once
+            self._opened = (f"{card.spec} {weights}", self._open(card))
+        return self._opened[1]
 
     @contextmanager
     def _lend(self, card: Card) -> Iterator[Scorer]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -17,13 +18,14 @@ from PIL.Image import Image
 from sdsdemo.app import asking
 from sdsdemo.app.asking import Question
 from sdsdemo.app.gpu_time import GpuTimes
+from sdsdemo.app.shared_gpu import SharedGpu
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError
 from sdsdemo.models.cards import resolve
 from sdsdemo.models.clip import ClipScorer
 from sdsdemo.models.diffusion_scorer import DiffusionScorer
 from sdsdemo.models.images import open_image
-from sdsdemo.settings import ASSETS, Settings, budget
+from sdsdemo.settings import ASSETS, CHECKPOINTS, Settings, budget
 from sdsdemo.types import Answer, Card
 from sdsdemo.ui.compare_form import Form
 from sdsdemo.ui.examples import read_examples
@@ -263,6 +265,25 @@ def test_a_visitor_who_leaves_ends_the_gpu_function(
 def endlessly(self: Any, image: Image, captions: Any, spend: Any, *, most: float, watch: Any = None) -> Any:
     while True:
         watch(self.score([image], captions, spend))
+
+
+@pytest.mark.usefixtures("platform")
+def test_a_worker_that_is_used_again_opens_the_weights_of_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The platform keeps a process for the next call; further training keeps the file's name."""
+    shared, opened = SharedGpu(Settings.from_environment({})), list[str]()
+    monkeypatch.setattr(shared, "_open", lambda card: opened.append(card.name) or object())
+    mine, other = (
+        replace(resolve("mini-sds-clip"), name=n, spec=f"sds-clip:{tmp_path / n}") for n in ("mine", "other")
+    )
+    for card in (mine, other):
+        shutil.copy(CHECKPOINTS / "mini-sds-clip.safetensors", tmp_path / card.name)
+    first = shared.opened(mine)
+    assert shared.opened(mine) is first
+    shutil.copy(CHECKPOINTS / "mini-preference-clip.safetensors", tmp_path / "mine")
+    assert shared.opened(mine) is not first
+    shared.opened(other)
+    shared.opened(mine)  # only the last one stays on the GPU
+    assert opened == ["mine", "mine", "other", "mine"]
 
 
 @pytest.mark.parametrize("thing", ["tensor", "module"])
