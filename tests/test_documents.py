@@ -10,10 +10,10 @@ import pytest
 
 from sdsdemo.cli import main
 from sdsdemo.cli.commands import as_text, ask
-from sdsdemo.environment import VARIABLES
 from sdsdemo.models.cards import all_cards
 from sdsdemo.models.pipelines import LAYOUTS
 from sdsdemo.settings import ROOT, TRAIN_MINUTES, VARIANTS_MINUTES
+from sdsdemo.settings.environment import VARIABLES
 
 README = (ROOT / "README.md").read_text()
 FIRST = [ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")]

@@ -17,7 +17,7 @@ from sdsdemo.settings import ROOT
 
 PACKAGE = ROOT / "sdsdemo"
 FLOORS = (
-    ("types", "errors", "environment"),
+    ("types", "errors"),
     ("runtime", "core", "settings"),
     ("captions",),
     ("models",),

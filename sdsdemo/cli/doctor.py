@@ -15,10 +15,10 @@ from typing import Any
 from sdsdemo import __version__
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.cli.wrapping import wrapped
-from sdsdemo.environment import VARIABLES
 from sdsdemo.models.cards import megabytes
 from sdsdemo.runtime.homes import can_write
 from sdsdemo.settings import CHECKPOINTS, FINETUNING, LIMITS, NOISES, ROOT, SEED, TIMESTEPS, limit_words
+from sdsdemo.settings.environment import VARIABLES
 
 PACKAGES = (
     "torch", "torchvision", "open_clip_torch", "diffusers", "transformers", "gradio", "plotly", "matplotlib", "numpy",

@@ -91,7 +91,7 @@ def checkout(tmp_path: Path) -> Path:
         shutil.copy(ROOT / name, root)
     for stays in ("runs/mine/run.json", ".git/config", ".env", "sdsdemo/__pycache__/a.pyc", "assets/hf_token.txt"):
         (root / stays).write_text("secret")
-    for goes in ("sdsdemo/settings.py", "assets/favicon.svg", "checkpoints/weights.safetensors"):
+    for goes in ("sdsdemo/versions.py", "assets/favicon.svg", "checkpoints/weights.safetensors"):
         (root / goes).write_text("x")
     return root
 
@@ -184,14 +184,14 @@ def test_neither_runs_nor_caches_nor_tokens_are_uploaded(checkout: Path, hub: Fa
     assert push_space(checkout, "demo", "secret") == "https://huggingface.co/spaces/ada/demo"
     sent = {name for name, _ in hub.calls} - {"token", "repo"}
     assert sent == {
-        "app.py", "README.md", "requirements.txt", "constraints.txt", "LICENSE", "sdsdemo/settings.py",
+        "app.py", "README.md", "requirements.txt", "constraints.txt", "LICENSE", "sdsdemo/versions.py",
         "assets/favicon.svg", "checkpoints/weights.safetensors",
     }  # fmt: skip
     assert "secret" not in str([content for name, content in hub.calls if name != "token"])
 
 
 def test_an_update_deletes_what_has_gone_and_keeps_results(checkout: Path, hub: FakeSpaces) -> None:
-    hub.there = ["sdsdemo/settings.py", "sdsdemo/old.py", "results/mine/run.json", ".gitattributes", "notes.md"]
+    hub.there = ["sdsdemo/versions.py", "sdsdemo/old.py", "results/mine/run.json", ".gitattributes", "notes.md"]
     push_space(checkout, "demo", "secret")
     assert [name for name, content in hub.calls if content == "deleted"] == ["sdsdemo/old.py"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sdsdemo.environment import VARIABLES
 from sdsdemo.settings import FINETUNING, LIMITS, ROOT
+from sdsdemo.settings.environment import VARIABLES
 from tests.cli.shell import said
 
 

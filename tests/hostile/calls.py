@@ -122,7 +122,7 @@ def _paths(uploaded: str, secret: Path) -> Iterator[Call]:
         str(secret),
         str(ROOT / "app.py"),
         str(ROOT / ".git/config"),
-        str(ROOT / "sdsdemo/settings.py"),
+        str(ROOT / "sdsdemo/settings/__init__.py"),
         str(Path.home() / ".ssh/id_rsa"),
         str(Path.home() / ".bash_history"),
         "/proc/self/environ",

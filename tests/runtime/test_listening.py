@@ -88,7 +88,7 @@ def test_a_bug_of_ours_is_not_taken_for_a_proxy() -> None:
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
 def test_the_page_reaches_itself_past_a_proxy(variable: str, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(variable, NOBODY)
-    monkeypatch.setenv("NO_PROXY", "intranet.example.org")
+    monkeypatch.setenv("no_proxy" if variable.islower() else "NO_PROXY", "intranet.example.org")
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"http://127.0.0.1:{port}/")
     pass_by_proxies("127.0.0.1", os.environ)

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from sdsdemo.environment import VARIABLES, is_own
 from sdsdemo.errors import UserError, quoted
+from sdsdemo.settings.environment import VARIABLES, is_own
 from sdsdemo.types import Budget, Region
 
-PACKAGE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parent.parent
 ROOT = PACKAGE / "shipped" if (PACKAGE / "shipped").is_dir() else PACKAGE.parent
 """Folder of `assets` and `checkpoints`: in the installed package (the wheel carries them), or else the checkout."""
 ASSETS = ROOT / "assets"
