@@ -67,8 +67,7 @@ class Opening:
             reason = self._try(name, picture)
             if reason:
                 self.broken[example.id] = reason
-                if 2 * len(self.broken) > self.total:
-                    raise UserError(_most(self.broken, self.total))
+                refuse_most(self.broken, self.total)
                 return False
         return True
 
@@ -108,10 +107,13 @@ def left_out(broken: dict[str, str], total: int) -> str:
     return f"{len(broken)} of {total} examples are left out because their pictures cannot be opened: {examples}."
 
 
-def _most(broken: dict[str, str], total: int) -> str:
+def refuse_most(broken: dict[str, str], total: int) -> None:
+    """Raises `UserError` if more than half of the examples are broken."""
+    if 2 * len(broken) <= total:
+        return
     first, reason = next(iter(broken.items()))
-    return (
-        f"The pictures of more than half of the {total} examples cannot be opened; the first is {first}: {reason} "
+    raise UserError(
+        f"The pictures of more than half of the {total} examples cannot be opened; one is {first}: {reason} "
         "Fix them and run again: scores so far are kept."
     )
 

@@ -14,14 +14,19 @@ UNRELATED, UNRELATED_SEED = 32, 20_003
 
 
 def unrelated(examples: Sequence[Example]) -> list[Example]:
-    """The same examples, each with 32 unrelated images in place of its own.
+    """The same examples, each with up to 32 unrelated images in place of its own.
 
     A fixed seed chooses 33 images, and an example skips its own; fewer if there are fewer.
     """
-    pictures = list({p.key or f"{e.id}/{p.name}": p for e in examples for p in e.images}.items())
+    pictures = list(_pictures(examples).items())
     chosen = np.random.default_rng(UNRELATED_SEED).permutation(len(pictures))[: UNRELATED + 1]
     pool = [pictures[number] for number in sorted(chosen)]
     return [_with_pictures(example, pool) for example in examples]
+
+
+def has_unrelated(examples: Sequence[Example]) -> bool:
+    """Whether there are two different images, so that each example has one that is not its own."""
+    return len(_pictures(examples)) > 1
 
 
 def blinded(scores: Scores) -> Scores:
@@ -32,6 +37,10 @@ def blinded(scores: Scores) -> Scores:
         seconds=scores.seconds,
         precision=scores.precision,
     )
+
+
+def _pictures(examples: Sequence[Example]) -> dict[str, Picture]:
+    return {p.key or f"{e.id}/{p.name}": p for e in examples for p in e.images}
 
 
 def _with_pictures(example: Example, pool: Sequence[tuple[str, Picture]]) -> Example:

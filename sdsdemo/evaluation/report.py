@@ -53,6 +53,7 @@ class _Stored(TypedDict):
     benchmark: str
     n: int
     of: int
+    asked: NotRequired[int]
     settings: Settings
     chance: dict[str, float]
     models: dict[str, _Entry]
@@ -187,13 +188,15 @@ def _scored_by_name(group: Sequence[StoredRun]) -> dict[str, Scored]:
 def _result(group: Sequence[StoredRun]) -> Result:
     first, scored = group[0], _scored_by_name(group)
     of = first.header.get("of", len(first.every))
+    why = {id_: reason for run in group[::-1] for id_, reason in run.skipped.items()}
     summary = summarise(first.examples, scored)
     result: Result = {
         "benchmark": first.benchmark,
         "n": len(first.examples),
         "of": of,
+        "asked": len(first.every),
         "differs": differs(first.benchmark, [e.tags for e in first.every]) if len(first.every) == of else [],
-        "skipped": [{"example": id_, "reason": why} for run in group[::-1] for id_, why in run.skipped.items()],
+        "skipped": [{"example": e.id, "reason": why[e.id]} for e in first.every if e.id in why],
         "notes": [line for run in group for line in run.notes],
         "settings": first.header["settings"],
         "chance": summary["chance"],

@@ -111,6 +111,8 @@ class Result(Summary):
     """Examples that count."""
     of: int
     """Examples in the benchmark."""
+    asked: NotRequired[int]
+    """Of these, those that the run was to score: fewer with `--limit`. Older results do not say."""
     differs: NotRequired[list[str]]
     """How it differs from the published set, in sentences."""
     skipped: NotRequired[list[Skipped]]

@@ -14,9 +14,9 @@ from typing import Protocol
 
 from sdsdemo.data.benchmarks import differs, notes_on, read_benchmark
 from sdsdemo.data.files.picture_digest import made_of
-from sdsdemo.data.opening import Opening, left_out
+from sdsdemo.data.opening import Opening, left_out, refuse_most
 from sdsdemo.errors import UserError
-from sdsdemo.evaluation.blind import blinded, unrelated
+from sdsdemo.evaluation.blind import blinded, has_unrelated, unrelated
 from sdsdemo.evaluation.model_fit import check_fit
 from sdsdemo.evaluation.result_schema import Result
 from sdsdemo.evaluation.sampling import scattered, stratified
@@ -82,6 +82,7 @@ def evaluate(
         "benchmark": benchmark,
         "n": len(usable),
         "of": len(every),
+        "asked": len(examples),
         "differs": differs(benchmark, [example.tags for example in every]),
         "skipped": [{"example": example, "reason": reason} for example, reason in broken.items()],
         "settings": settings_of(budget),
@@ -162,7 +163,8 @@ class _Work:
         """All scores of one model: blind ones too if requested or free, and text-only ones if the set needs them
         and the model embeds captions."""
         one_image = all(len(example.images) == 1 for example in examples)
-        with_blind = one_image and (blind or scores_E[0].kind == "similarity")
+        is_free = scores_E[0].kind == "similarity" and has_unrelated(examples)
+        with_blind = one_image and (blind or is_free)
         alone = has_task([example.tags for example in examples]) and has_embedding(scores_E[0])
         return Scored(
             scores_E=scores_E,
@@ -176,9 +178,12 @@ class _Work:
         return [found[example.id] for example in examples]
 
     def broken(self, examples: Sequence[Example]) -> dict[str, str]:
-        """Example id -> why its pictures cannot be opened, in order, from all processes."""
+        """Example id -> why its pictures cannot be opened, in order, from all processes, each of which met only its
+        own. Raises `UserError`, in all of them, if most cannot."""
         why = dict(pair for pair in self.processes.gather(list(self.opening.broken.items())))
-        return {example.id: why[example.id] for example in examples if example.id in why}
+        broken = {example.id: why[example.id] for example in examples if example.id in why}
+        refuse_most(broken, len(examples))
+        return broken
 
     def finish(self, broken: Mapping[str, str], usable: Sequence[Example]) -> None:
         """Record in the folder what was left out, and sort its scores."""

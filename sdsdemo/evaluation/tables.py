@@ -169,10 +169,17 @@ def aligned(grid: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _title(result: Result) -> str:
-    asked = result["n"] + len(result.get("skipped", ()))
-    sampled = f" of {result['of']}, an even share of each tag" if asked < result["of"] else ""
     part = ", which differs from the published set" if result.get("differs") else ""
-    return f"{result['benchmark']}{part}: n = {result['n']}{sampled}; percent right, 95 % interval in brackets"
+    return f"{result['benchmark']}{part}: n = {n_words(result)}; percent right, 95 % interval in brackets"
+
+
+def n_words(result: Result) -> str:
+    """The number of examples that count; of how many, if more than the skipped ones are missing; and why."""
+    n, of, skipped = result["n"], result["of"], len(result.get("skipped", ()))
+    if n + skipped >= of:
+        return f"{n:,}"
+    is_sample = result.get("asked", n + skipped) < of
+    return f"{n:,} of {of:,}{', an even share of each tag' if is_sample else ''}"
 
 
 def _skipped_rows(result: Result) -> list[str]:
@@ -192,7 +199,7 @@ def _shares_grid(result: Result) -> list[str]:
             grid.append([f"{name}, blind", *(percent(entry["blind"][metric]) for metric in metrics)])
     grid.append(["chance", *(f"{100 * result['chance'][metric]:.1f}" for metric in metrics)])
     blind = any("blind" in entry for entry in result["models"].values())
-    note = "blind: each caption's mean score over 32 unrelated images"
+    note = "blind: each caption's mean score over up to 32 unrelated images"
     return aligned(grid) + ([note] if blind else [])
 
 

@@ -15,7 +15,7 @@ from sdsdemo import data
 from sdsdemo.core.number_format import NO_SCORE, is_of_nothing, level_words
 from sdsdemo.evaluation.limits import lesson_words
 from sdsdemo.evaluation.result_schema import Result
-from sdsdemo.evaluation.tables import counted, p_words, warnings
+from sdsdemo.evaluation.tables import counted, n_words, p_words, warnings
 from sdsdemo.evaluation.text_only import text_only_table
 from sdsdemo.ui.results_claims import below_chance_words, gap_claim
 from sdsdemo.ui.results_figures import gap_html
@@ -35,7 +35,7 @@ PUBLISHED_HEAD = (
     "system", "backbone", "text", "image", "group", "ARO relation", "ARO attribution", "protocol", "source", "how sure",
 )  # fmt: skip
 PAIRED_HEAD = ("from, to", "score", "fixed", "broken", "still wrong", "always right", "exact McNemar")
-BLIND = "Blind: each caption's mean score over 32 unrelated images."
+BLIND = "Blind: each caption's mean score over up to 32 unrelated images."
 
 
 def result_html(result: Result, files: Mapping[str, str] | None = None, run: str = "", is_above: bool = False) -> str:
@@ -70,11 +70,9 @@ def after_gap(result: Result) -> list[str]:
 
 def _heading(result: Result) -> str:
     """Benchmark, n, and the denoising models' budget."""
-    left = result["n"] + len(result.get("skipped", ())) < result["of"]
-    sampled = f" of {result['of']:,}, an even share of each tag" if left else ""
     settings = result["settings"]
     return (
-        f"{result['benchmark']}: n = {result['n']:,}{sampled}. Percent right with the 95 % interval (Wilson). "
+        f"{result['benchmark']}: n = {n_words(result)}. Percent right with the 95 % interval (Wilson). "
         f"Denoising models: {settings['timesteps']} timesteps, {_draws(settings)}, seed {settings['seed']}."
     )
 

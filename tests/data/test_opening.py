@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import struct
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from sdsdemo.settings import budget
 from sdsdemo.types import Example, Picture
 from tests.evaluation.test_store import Shelf
 from tests.fakes import FakeScorer
+from tests.finetuning.test_resume import Threads
 
 COUNT = 16
 SPEND = budget(2, 2, 0)
@@ -128,12 +131,11 @@ def test_scores_of_a_picture_that_is_away_are_kept_until_it_is_back(folder: Path
 def test_mostly_broken_pictures_are_refused_before_much_is_scored(folder: Path, tmp_path: Path) -> None:
     for number in range(9):
         cut(folder / "images" / f"{number}-0.png")
-    shelf = Shelf()
-    with pytest.raises(
-        UserError, match=r"more than half of the 16 examples cannot be opened; the first is e0: 0-0\.png"
-    ):
-        run(folder, tmp_path / "run", shelf=shelf)
-    assert shelf.calls == 0
+    for out, most in ((None, 0), (tmp_path / "run", 7)):
+        shelf = Shelf()
+        with pytest.raises(UserError, match=r"half of the 16 examples cannot be opened; one is e\d: \d-0\.png"):
+            run(folder, out, shelf=shelf)
+        assert shelf.calls <= most
 
 
 def test_the_command_ends_well_and_says_what_it_left_out(
@@ -276,3 +278,34 @@ def test_what_is_open_and_not_asked_for_takes_bounded_memory(monkeypatch: pytest
 def test_the_benchmark_itself_reads_without_its_pictures(folder: Path) -> None:
     (folder / "images" / "5-0.png").unlink()
     assert len(read_pairs(folder)) == COUNT
+
+
+@pytest.mark.parametrize("broken", [9, COUNT])
+def test_processes_that_share_mostly_broken_pictures_all_refuse(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, broken: int
+) -> None:
+    for number in range(broken):
+        cut(folder / "images" / f"{number}-0.png")
+    own, barrier, shared = threading.local(), threading.Barrier(2), [[], []]
+    monkeypatch.setattr("sdsdemo.runtime.distributed.find", lambda: Threads(own.index, barrier, shared))
+
+    def process(index: int) -> str:
+        own.index = index
+        with pytest.raises(UserError) as refused:
+            run(folder, None)
+        return str(refused.value)
+
+    with ThreadPoolExecutor(2) as pool:
+        said = list(pool.map(process, range(2)))
+    assert said[0] == said[1]
+    assert "more than half of the 16 examples cannot be opened; one is e0" in said[0]
+
+
+def test_a_report_of_two_runs_counts_a_broken_picture_once(folder: Path, tmp_path: Path) -> None:
+    for number in (7, 3):
+        cut(folder / "images" / f"{number}-0.png")
+    run(folder, tmp_path / "a", "mini-clip")
+    run(folder, tmp_path / "b", "mini-diffusion")
+    (both,) = report([tmp_path / "a", tmp_path / "b"], None, lambda line: None)
+    assert [entry["example"] for entry in both["skipped"]] == ["e3", "e7"]
+    assert "left out: 2 examples" in as_table(both)

@@ -18,10 +18,12 @@ from sdsdemo.evaluation.catalogue import read_catalogue
 from sdsdemo.evaluation.freshness import current
 from sdsdemo.evaluation.report import report
 from sdsdemo.evaluation.store import EXAMPLES, HEADER, SCORES, read_run
+from sdsdemo.evaluation.tables import as_table
 from sdsdemo.models import cards
 from sdsdemo.runtime.files import whole_lines
 from sdsdemo.settings import Settings
 from sdsdemo.types import Budget
+from sdsdemo.ui.results_html import result_html
 from tests import twins
 from tests.evaluation.world import (
     COUNT,
@@ -308,3 +310,14 @@ def test_runs_before_and_after_a_change_are_not_compared(world: World, tmp_path:
     both = report([tmp_path / "before", tmp_path / "after"], None, lambda line: None)
     assert [result["n"] for result in both] == [COUNT - 1, COUNT]
     assert both[1]["models"] == only["models"]
+
+
+def test_a_whole_set_with_a_changed_example_is_no_sample(world: World, tmp_path: Path) -> None:
+    world.evaluate(tmp_path / "run")
+    world.rows[0]["caption_0"] += " again"
+    world.write()
+    (result,) = report([tmp_path / "run"], None, lambda line: None)
+    for said in (as_table(result), result_html(result)):
+        assert f"n = {COUNT - 1} of {COUNT}" in said
+        assert "even share" not in said
+        assert f"1 of {COUNT} examples have changed" in said

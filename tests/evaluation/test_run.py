@@ -227,3 +227,15 @@ def test_scores_below_chance_ask_about_swapped_captions(monkeypatch: pytest.Monk
     assert "turned" in asked
     assert "the right way round?" in asked
     assert asked in as_table(result).replace("\n", " ")
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_blind_row_comes_by_itself_only_with_unrelated_images(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    examples = [replace(e, images=e.images[:1]) for e in EXAMPLES[:number]]
+    monkeypatch.setattr("sdsdemo.evaluation.run.read_benchmark", lambda name: examples)
+    result = evaluate("mini", ["good"], workbench=FirstWins(), budget=budget())
+    assert result["models"]["good"]["accuracy"]["value"] == 1.0
+    assert ("blind" in result["models"]["good"]) == (number > 1)
+    if number == 1:
+        with pytest.raises(UserError, match="at least two different images"):
+            evaluate("mini", ["good"], workbench=FirstWins(), budget=budget(), blind=True)
