@@ -99,24 +99,32 @@ def _is_behind(loss_TN: np.ndarray, best_TN: np.ndarray) -> bool:
 def comparable_losses(loss_CTN: np.ndarray, rounds_C: Sequence[int]) -> np.ndarray:
     """loss_CT on one scale, though captions were given up after different rounds, float64.
 
-    The caption with the most rounds and the lowest loss has the mean of its own; every other one has that plus the mean
-    of its paired difference over the rounds that it took part in.
+        loss_c(t) = loss_l(t) + mean over its r rounds of (loss_c(t, n) - loss_l(t, n))
+
+    l led over the first r rounds and went on, so c was given up against it: c stays behind l, and l behind the one that
+    it was given up against. The last one, with the most rounds and the lowest loss, has the mean of its own.
     """
-    most = max(rounds_C)
-    last = [c for c, rounds in enumerate(rounds_C) if rounds == most]
-    winner = min(last, key=lambda c: _key(loss_CTN[c, :, :most]))
-    level_T = loss_CTN[winner, :, :most].mean(axis=1, dtype=np.float64)
-    with np.errstate(invalid="ignore"):
-        gap_CT = [
-            (loss_CTN[c, :, :rounds].astype(np.float64) - loss_CTN[winner, :, :rounds]).mean(axis=1)
-            for c, rounds in enumerate(rounds_C)
-        ]
-    loss_CT: np.ndarray = level_T + np.array(gap_CT)
+    given_C, loss_CT = np.asarray(rounds_C), np.empty(loss_CTN.shape[:2])
+    last = _leader(loss_CTN, np.flatnonzero(given_C == given_C.max()), given_C.max())
+    loss_CT[last] = loss_CTN[last, :, : given_C.max()].mean(axis=1, dtype=np.float64)
+    for rounds in np.unique(given_C)[::-1]:
+        went_on = np.flatnonzero(given_C > rounds) if rounds < given_C.max() else np.array([last])
+        leader = _leader(loss_CTN, went_on, rounds)
+        level_T = loss_CT[leader].copy()
+        with np.errstate(invalid="ignore"):
+            for c in np.flatnonzero(given_C == rounds):
+                gap_TN = loss_CTN[c, :, :rounds].astype(np.float64) - loss_CTN[leader, :, :rounds]
+                loss_CT[c] = level_T + gap_TN.mean(axis=1)
     return loss_CT
 
 
+def _leader(loss_CTN: np.ndarray, captions: np.ndarray, rounds: int) -> int:
+    """Which of these captions has the lowest mean over the first rounds."""
+    return int(min(captions, key=lambda c: _key(loss_CTN[c, :, :rounds])))
+
+
 def by_timestep(loss_ICTN: np.ndarray, rounds_IC: np.ndarray | None) -> np.ndarray:
-    """loss_ICT, float64, a mean over draws: of adaptive scoring, on the scale of each image's winner."""
+    """loss_ICT, float64, a mean over draws: of adaptive scoring, on one scale an image."""
     if rounds_IC is None:
         whole_ICT: np.ndarray = loss_ICTN.astype(np.float64).mean(axis=3)
         return whole_ICT

@@ -66,8 +66,7 @@ def evaluate(
     progress, remark: called with a progress line, and with a line to keep on display.
 
     Under `torchrun` or `accelerate launch` the processes share the examples, and each returns the whole result.
-    Raises `UserError` for an unknown or unreadable benchmark, a model that cannot run here or does not suit the
-    benchmark, and a folder that holds another run.
+    Raises `UserError` for an unreadable benchmark, a model that cannot run here or on it, and another run's folder.
     """
     processes = distributed.find()
     every = read_benchmark(benchmark)

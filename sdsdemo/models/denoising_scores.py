@@ -45,7 +45,7 @@ def denoising_scores(
             loss_empty_ITN=empty_ITN,
             space=model.schedule.space,
             steps=model.schedule.steps,
-            clean_factor_T=model.schedule.clean_factor(torch.from_numpy(timestep_T)).numpy().astype(np.float64),
+            clean_factor_T=_clean_factor(model, timestep_T),
             seed=budget.seed,
             micro_batch=micro_batch,
             evaluations=evaluations,
@@ -55,3 +55,9 @@ def denoising_scores(
         seconds=seconds,
         precision=PRECISIONS[model.dtype],
     )
+
+
+def _clean_factor(model: LatentDiffusion, timestep_T: np.ndarray) -> np.ndarray | None:
+    """None if a timestep holds no signal at all, as the last one may: its factor is infinite, and no weight."""
+    factor_T: np.ndarray = model.schedule.clean_factor(torch.from_numpy(timestep_T)).numpy().astype(np.float64)
+    return factor_T if np.isfinite(factor_T).all() else None

@@ -86,6 +86,37 @@ def test_a_caption_that_left_keeps_its_place_on_the_scale_of_the_winner():
     np.testing.assert_allclose(by_timestep(loss_CTN[None], np.array([[4, 2]])), [[[3, 3], [4.5, 4.5]]])
 
 
+def test_a_caption_that_left_stays_behind_the_one_that_beat_it():
+    loss_CTN = np.full((3, 1, 4), np.nan)
+    loss_CTN[0] = [[1.00, 1.00, 1.04, 1.04]]  # leads over two rounds, 1.02 in all
+    loss_CTN[1, :, :2] = 1.01  # left after two, behind the first
+    loss_CTN[2] = [[1.03, 1.03, 0.87, 0.87]]  # too noisy to leave, and wins: 0.95
+    np.testing.assert_allclose(comparable_losses(loss_CTN, [4, 2, 4]), [[1.02], [1.03], [0.95]])
+
+
+@pytest.mark.parametrize("captions", [2, 3, 8])
+def test_no_caption_that_left_is_the_answer(captions):
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        level_C, share_CK = 0.3 * rng.normal(size=captions), 0.5 * rng.normal(size=(captions, 3))
+        shared_CTR = np.einsum("ck,ktr->ctr", share_CK, rng.normal(size=(3, 8, LOOKS[-1] // 2)))
+        opposite_CTR = -0.6 * shared_CTR + 0.3 * rng.normal(size=shared_CTR.shape)
+        loss_CTN = level_C[:, None, None] + np.stack([shared_CTR, opposite_CTR], axis=3).reshape(captions, 8, -1)
+        rounds_C, left = np.zeros(captions, dtype=np.int64), list(range(captions))
+        for look in LOOKS:
+            rounds_C[left] = look
+            left = [left[k] for k in remaining(loss_CTN[left, :, :look])]
+            if len(left) == 1:
+                break
+        seen_CTN = np.where(np.arange(LOOKS[-1]) < rounds_C[:, None, None], loss_CTN, np.nan)
+        loss_C = comparable_losses(seen_CTN, rounds_C).mean(axis=1)
+        best, second = np.argsort(loss_C)[:2]
+        shared = rounds_C[[best, second]].min()
+        assert best in left
+        gap = seen_CTN[second, :, :shared] - seen_CTN[best, :, :shared]  # whose error a verdict reads
+        assert loss_C[second] - loss_C[best] == pytest.approx(gap.mean())
+
+
 def test_a_verdict_reads_only_the_rounds_that_were_computed():
     loss_CTN = np.full((2, 8, 4), np.nan, dtype=np.float32)
     rng = np.random.default_rng(2)

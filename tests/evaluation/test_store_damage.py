@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,8 @@ from sdsdemo.evaluation.catalogue import read_catalogue
 from sdsdemo.evaluation.freshness import current
 from sdsdemo.evaluation.report import results_of
 from sdsdemo.evaluation.run import evaluate
-from sdsdemo.evaluation.store import EXAMPLES, HEADER, SCORES, RunFolder, read_run
+from sdsdemo.evaluation.store import EXAMPLES, HEADER, SCORES, RunFolder, read_run, scores_of
+from sdsdemo.evaluation.store.row_format import parsed
 from sdsdemo.evaluation.tables import as_csv, as_table
 from sdsdemo.models import cards
 from sdsdemo.runtime.files import from_json, whole_lines
@@ -102,13 +104,28 @@ FAULTS = [
     (HEADER, "models", ["mini-clip"], "models"),
     (HEADER, "settings", {"timesteps": "2", "noises": 2, "seed": 0}, "settings.timesteps"),
     (EXAMPLES, "images", "two", r"Line 1 of examples\.jsonl.*images"),
-    (EXAMPLES, "id", "e1", r"Line 2 of examples\.jsonl.*twice"),
+    (EXAMPLES, "id", "e1", r"Line 2 of examples\.jsonl.*the id e1 appears twice"),
     (SCORES, "score", [[1.0], [2.0, 3.0]], r"Line 1 of scores\.jsonl.*differ in length"),
     (SCORES, "score", [[1.0, 2.0]], r"Line 1 of scores\.jsonl.*one list per image"),
     (SCORES, "score", [["1", "2"], ["3", "4"]], r"Line 1 of scores\.jsonl.*score"),
     (SCORES, "model", "a stranger", r"Line 1 of scores\.jsonl.*a stranger, which run\.json does not list"),
     (SCORES, "example", "e99", r"Line 1 of scores\.jsonl.*e99, which examples\.jsonl does not list"),
 ]
+
+
+@pytest.mark.parametrize("rounds", [[[10**20, 2], [2, 2]], [[2, 2]], [[2, 3], [2, 2]], [[2], [2, 2]]])
+def test_rounds_that_no_run_has_are_named(tmp_path: Path, rounds: object) -> None:
+    row: dict[str, Any] = {
+        "model": "m", "example": "e", "kind": "denoising", "score": [[1.0, 2.0]] * 2,
+        "evidence": {
+            "timesteps": [1], "loss": [[[[1.0, 2.0]]] * 2] * 2, "space": "eps", "seed": 0, "micro_batch": 1,
+            "evaluations": 8, "antithetic": True, "rounds": [[2, 2], [2, 2]],
+        },
+    }  # fmt: skip
+    assert scores_of(parsed(json.dumps(row))).evidence is not None
+    row["evidence"]["rounds"] = rounds
+    with pytest.raises(ValueError, match="rounds"):
+        scores_of(parsed(json.dumps(row)))
 
 
 @pytest.mark.parametrize(("file", "key", "value", "words"), FAULTS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -13,10 +14,16 @@ from diffusers import DDPMScheduler
 
 from sdsdemo.core.decision import decide
 from sdsdemo.core.intervals import grid_stderr, paired_difference
+from sdsdemo.core.noising import NoiseSchedule
+from sdsdemo.core.score_variants import CLEAN, normalised
+from sdsdemo.evaluation.store import row_of, scores_of
+from sdsdemo.evaluation.store.row_format import line_of, parsed
 from sdsdemo.models import cards, open_scorer
+from sdsdemo.models.denoising_scores import denoising_scores
 from sdsdemo.models.diffusion_scorer import DiffusionScorer
 from sdsdemo.models.domain import Domain
 from sdsdemo.models.noise_grid import draw_noise
+from sdsdemo.settings import budget
 from sdsdemo.types import Budget, Concern, Example, Picture
 from tests import forks, twins
 from tests.models.diffusion_twins import BUDGET, CAPTIONS, evidence, losses, pipeline, scorer_of
@@ -232,3 +239,13 @@ def test_antithetic_scores_take_a_pair_for_one_draw(scorer: DiffusionScorer) -> 
     one_pair = decide(scorer.score([twins.picture()], CAPTIONS[:2], replace(spend, noises=2)))
     assert not one_pair.decided
     assert "pair" in one_pair.note
+
+
+def test_a_timestep_without_signal_is_scored_and_stored() -> None:
+    schedule = NoiseSchedule(prediction="v", alpha_bar=torch.tensor([0.9, 0.5, 0.0]))
+    model: Any = SimpleNamespace(schedule=schedule, dtype=torch.float32)
+    for timestep_T, has_factor in ((np.array([0, 1]), True), (np.array([0, 2]), False)):
+        loss_ICTN = np.ones((1, 2, 2, 2), dtype=np.float32)
+        found = denoising_scores(loss_ICTN, timestep_T, budget(2, 2), model, micro_batch=1, evaluations=8, seconds=0.0)
+        again = evidence(scores_of(parsed(line_of(row_of("m", "e", found)))))
+        assert (again.clean_factor_T is not None) == (CLEAN in normalised(again)) == has_factor

@@ -99,7 +99,7 @@ def read_examples(path: Path) -> tuple[StoredExample, ...]:
 def _check_example(example: StoredExample, before: Mapping[str, StoredExample]) -> None:
     """Raises `ValueError` for a duplicate id, and for numbers of images or captions that no benchmark has."""
     if example.id in before:
-        raise ValueError("the id {example.id} appears twice")
+        raise ValueError(f"the id {example.id} appears twice")
     if example.images < 1 or example.captions < 1:
         raise ValueError("it has no image, or no caption")
     first = next(iter(before.values()), example)

@@ -206,10 +206,10 @@ def _evidence(found: EvidenceRow, shape: tuple[int, ...]) -> Evidence:
 
 def _rounds(rounds: Any, shape: tuple[int, ...]) -> np.ndarray:
     """rounds_IC, int64. Raises `ValueError` where they do not fit the losses."""
-    rounds_IC = np.array(rounds, dtype=np.int64)
+    rounds_IC = _array(rounds, 2, "evidence.rounds")
     if rounds_IC.shape != shape[:2] or not ((rounds_IC >= 1) & (rounds_IC <= shape[3])).all():
         raise ValueError("evidence.rounds: it must hold the draws of each image and caption")
-    return rounds_IC
+    return rounds_IC.astype(np.int64)
 
 
 def _check_ints(found: EvidenceRow) -> None:
