@@ -16,7 +16,7 @@ from typing_extensions import TypedDict
 from sdsdemo.core.number_format import level_words
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.phrases import SHOWN, change_words, not_finite_words
-from sdsdemo.models.sources import hub_errors
+from sdsdemo.models.hub_errors import hub_errors
 from sdsdemo.runtime.files import from_json
 from sdsdemo.runtime.shapes import shaped
 
@@ -126,8 +126,6 @@ def refusals(sentence: str) -> Iterator[None]:
     except (HfHubHTTPError, ValueError, KeyError) as error:
         raise UserError(sentence) from error
     except hub_errors() as error:
-        raise UserError(NOT_REACHED) from error
-    except RuntimeError as error:  # of a large file that did not arrive
         raise UserError(NOT_REACHED) from error
 
 

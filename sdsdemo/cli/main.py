@@ -7,7 +7,6 @@ fast.
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from sdsdemo.cli.output import Verbs, columns, note, progress, show, silent, ver
 from sdsdemo.cli.space import add_space
 from sdsdemo.cli.usage_errors import Parser
 from sdsdemo.errors import UserError
+from sdsdemo.runtime.disk_errors import disk_words
 from sdsdemo.settings import (
     ADAPTIVE,
     ANTITHETIC,
@@ -35,8 +35,6 @@ from sdsdemo.settings import (
     usual_noises,
 )
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-"""What a disk says that is full or takes nothing."""
 STOPPED = 130
 """The exit status of a program stopped with Ctrl-C."""
 
@@ -55,12 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if error.errno in NO_ROOM:
-            note(f"Nothing more could be written ({error.strerror}): free disk space, then run the command again.")
-            return 2
-        if error.errno != errno.ENAMETOOLONG:
+        if not (words := disk_words(error)):
             raise
-        note(f"No file or folder can have a name as long as '{str(error.filename)[:40]}…': check the name.")
+        note(words)
         return 2
     except KeyboardInterrupt:
         note("Stopped.")

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sdsdemo.errors import UserError
+from sdsdemo.models.hub_errors import hub_errors, why
 from sdsdemo.settings import ROOT, expanded
 from sdsdemo.types import Family
 
@@ -168,24 +169,17 @@ def repo_file(repo: str, names: Sequence[str], *, allow_download: bool, revision
         try:
             with _without_its_warnings():
                 return Path(hf_hub_download(repo, name, revision=revision))
-        except LocalEntryNotFoundError as error:  # the Hub was not reached: nobody knows what the repository holds
-            raise UserError(NOT_REACHED.format(repo=repo)) from error
+        except LocalEntryNotFoundError as error:  # an EntryNotFoundError, but nobody knows what the repository holds
+            raise _refusal(repo, error) from error
         except EntryNotFoundError:
             continue
         except hub_errors() as error:
-            raise UserError(NOT_FETCHED.format(repo=repo)) from error
+            raise _refusal(repo, error) from error
     raise UserError(f"{repo} holds none of the files {', '.join(names)}: choose another repository.")
 
 
-def hub_errors() -> tuple[type[Exception], ...]:
-    """What the Hub's client raises for a refusal, for a file, and where its HTTP library does not reach the Hub.
-
-    Which library that is depends on the client's version; its base class is called HTTPError in each.
-    """
-    from huggingface_hub.errors import HfHubHTTPError
-
-    of_transport = [kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError"]
-    return (OSError, ValueError, HfHubHTTPError, *of_transport)
+def _refusal(repo: str, error: Exception) -> UserError:
+    return UserError((NOT_REACHED if why(error) == "network" else NOT_FETCHED).format(repo=repo))
 
 
 @contextmanager
@@ -226,4 +220,4 @@ def repo_folder(repo: str, patterns: Sequence[str], *, allow_download: bool, rev
                 )
             )
     except hub_errors() as error:
-        raise UserError((NOT_FETCHED if allow_download else NOT_HERE).format(repo=repo)) from error
+        raise _refusal(repo, error) if allow_download else UserError(NOT_HERE.format(repo=repo)) from error

@@ -210,3 +210,26 @@ def test_a_full_disk_is_a_sentence_whatever_is_written(
     monkeypatch.setattr("sdsdemo.mini.experiments.draw_assets.draw", full)
     status, _, error = said(capsys, "mini", "draw", "--seed", "7", "--out", str(tmp_path))
     assert (status, "free disk space, then run the command again" in error) == (2, True)
+
+
+@pytest.mark.parametrize("where", ["file/x", "file"])
+def test_a_folder_that_cannot_be_is_a_sentence(where: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    status, _, error = said(capsys, "mini", "draw", "--seed", "7", "--out", str(tmp_path / where))
+    assert (status, str(tmp_path / "file") in error) == (2, True)
+    assert "name another folder" in error
+
+
+def test_only_a_refusal_that_names_a_file_is_one_of_the_disk(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*asked: object) -> None:
+        raise refusals.pop()
+
+    refusals = [PermissionError(13, "Permission denied"), PermissionError(13, "Permission denied", "/not/mine")]
+    monkeypatch.setattr("sdsdemo.mini.experiments.draw_assets.draw", refuse)
+    order = ("mini", "draw", "--seed", "7", "--out", str(tmp_path))
+    status, _, error = said(capsys, *order)
+    assert (status, "'/not/mine' cannot be read or written (Permission denied)" in error) == (2, True)
+    with pytest.raises(PermissionError):
+        said(capsys, *order)

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import resource
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from zipfile import ZipFile
@@ -14,12 +15,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sdsdemo.cli.main import main
 from sdsdemo.core.metrics import benchmark_scores
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.data.published.sets import differences
 from sdsdemo.data.readers import winoground
 from sdsdemo.data.readers.pairs import read_pairs
 from sdsdemo.errors import UserError
+from sdsdemo.models import sources
 
 ROWS = [
     {"id": n, "caption_0": f"dog {n} on a couch", "caption_1": f"couch on a dog {n}", "image_0": f"ex_{n}_img_0",
@@ -197,21 +200,98 @@ def test_without_a_token_or_a_download_the_way_to_winoground_is_told(monkeypatch
         winoground.fetch(lambda line: None)
 
 
-@pytest.mark.parametrize(("kind", "words"), [("gated", "no access to Winoground"), ("network", "cannot be reached")])
-def test_a_refused_download_is_one_sentence(monkeypatch: pytest.MonkeyPatch, kind: str, words: str) -> None:
-    import httpx
+REFUSALS = {
+    "gated": "no access to Winoground.*may have expired",
+    "expired": "no access to Winoground.*may have expired",
+    "a token without the right": "no access to Winoground.*may have expired",
+    "proxy": "cannot be reached.*HTTPS_PROXY",
+    "lost on the way": "cannot be reached.*resumes",
+    "large files": "cannot be reached.*resumes",
+    "network": "cannot be reached.*resumes",
+    "the Hub is down": "cannot be reached.*resumes",
+}
+
+
+def hub_refusal(kind: str) -> Exception:
+    """What the Hub's client raises."""
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
+
+    http = sys.modules[HfHubHTTPError.__bases__[0].__module__.partition(".")[0]]
+    status = {"expired": 401, "the Hub is down": 503}.get(kind, 403)
+    answer = http.Response(status, request=http.Request("GET", "https://example.org"))
+    made: dict[str, Exception] = {
+        "gated": GatedRepoError("gated", response=answer),
+        "expired": HfHubHTTPError("Invalid credentials", response=answer),
+        "a token without the right": LocalEntryNotFoundError("cannot find the file in the cache"),
+        "proxy": http.ProxyError("407 Proxy Authentication Required"),
+        "lost on the way": http.ReadError("connection reset"),
+        "large files": RuntimeError("CAS service error"),
+        "network": OSError("no route to host"),
+        "the Hub is down": HfHubHTTPError("unavailable", response=answer),
+    }
+    made["a token without the right"].__cause__ = HfHubHTTPError("forbidden", response=answer)
+    return made[kind]
+
+
+@pytest.fixture
+def refusing_hub(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], None]:
     import huggingface_hub
-    from huggingface_hub.errors import GatedRepoError
 
-    def refuse(*arguments, **options):
-        if kind == "network":
-            raise OSError("no route to host")
-        raise GatedRepoError("gated", response=httpx.Response(403, request=httpx.Request("GET", "https://example.org")))
+    def refuse_with(error: Exception) -> None:
+        def refuse(*arguments: object, **options: object) -> None:
+            raise error
 
-    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_x")
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
-    with pytest.raises(UserError, match=words):
+        monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_x")
+        monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+        monkeypatch.setattr(huggingface_hub, "list_repo_files", refuse)
+
+    return refuse_with
+
+
+@pytest.mark.parametrize("kind", REFUSALS)
+def test_a_refused_download_is_one_sentence(kind: str, refusing_hub: Callable[[Exception], None]) -> None:
+    refusing_hub(hub_refusal(kind))
+    with pytest.raises(UserError, match=REFUSALS[kind]):
         winoground.fetch(lambda line: None)
+
+
+@pytest.mark.parametrize("kind", REFUSALS)
+def test_weights_that_do_not_come_are_one_sentence(kind: str, refusing_hub: Callable[[Exception], None]) -> None:
+    """Only where nothing was reached is the network named alone."""
+    refusing_hub(hub_refusal(kind))
+    words = "was not reached" if kind in ("proxy", "lost on the way") else "check the name, the network"
+    with pytest.raises(UserError, match=words):
+        sources.repo_file("nobody/nothing", ["config.json"], allow_download=True)
+    with pytest.raises(UserError, match=words):
+        sources.repo_folder("nobody/nothing", ["*.json"], allow_download=True)
+    assert sources.repo_listing("nobody/nothing") == []
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_full_disk_is_not_called_the_network(
+    wrapped: bool, refusing_hub: Callable[[Exception], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    error: Exception = OSError(28, "No space left on device")
+    if wrapped:
+        error, error.__cause__ = RuntimeError("writing failed"), error
+    refusing_hub(error)
+    assert main(["fetch", "winoground"]) == 2
+    said = capsys.readouterr().err
+    assert "No space left on device" in said
+    assert "network" not in said
+
+
+def test_labels_that_cannot_be_stored_are_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(winoground.urllib.request, "urlopen", lambda *a, **k: io.BytesIO(b'{"0": ["Unusual Text"]}'))
+    monkeypatch.setattr(winoground, "LABELS_FOLDER", tmp_path / "cache")
+    assert main(["fetch", "winoground-labels"]) == 0
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(winoground, "LABELS_FOLDER", tmp_path / "file")
+    assert main(["fetch", "winoground-labels"]) == 2
+    assert f"'{tmp_path / 'file'}' cannot be read or written" in capsys.readouterr().err
 
 
 def test_what_was_fetched_is_read_from_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from sdsdemo.data.files.pointers import check_file
 from sdsdemo.data.files.tables import lines_of
 from sdsdemo.data.readers.pairs import read_pairs
 from sdsdemo.errors import UserError
-from sdsdemo.models.sources import hub_errors
+from sdsdemo.models.hub_errors import disk_error, hub_errors, why
 from sdsdemo.runtime.files import from_json, write_whole
 from sdsdemo.runtime.shapes import shaped
 from sdsdemo.settings import CACHE, expanded
@@ -41,9 +41,13 @@ NOT_HERE = (
     "run `python -m sdsdemo fetch winoground`; or name your copy, as in winoground:PATH."
 )
 NO_TOKEN = f"Winoground is gated and there is no token: accept its terms at {TERMS}, then log in with `hf auth login`."
-NO_ACCESS = f"Your token has no access to Winoground: accept its terms at {TERMS} with the same account, and try again."
+NO_ACCESS = (
+    f"Your token has no access to Winoground: accept its terms at {TERMS} with the same account, and try again. If you "
+    "have, the token may have expired, or lack access to public gated repositories."
+)
 NO_NETWORK = (
-    "The Hub cannot be reached: check the network, then run the same command again; it resumes where it stopped."
+    "The Hub cannot be reached: check the network, and HTTPS_PROXY or HF_ENDPOINT where yours needs them, then run the "
+    "same command again; it resumes where it stopped."
 )
 
 
@@ -73,9 +77,11 @@ def read_from_hub() -> list[Example]:
 
 
 def fetch(note: Callable[[str], None]) -> str:
-    """Downloads Winoground with the user's token, resuming an earlier download. Raises `UserError`."""
+    """Downloads Winoground with the user's token, resuming an earlier download.
+
+    Raises `UserError`, and the `OSError` of a disk that is full or cannot be written.
+    """
     from huggingface_hub import get_token, hf_hub_download
-    from huggingface_hub.errors import GatedRepoError
 
     if get_token() is None:
         raise UserError(NO_TOKEN)
@@ -83,10 +89,10 @@ def fetch(note: Callable[[str], None]) -> str:
     try:
         for name in FILES:
             hf_hub_download(REPO, name, repo_type="dataset")
-    except GatedRepoError as error:
-        raise UserError(NO_ACCESS) from error
     except hub_errors() as error:
-        raise UserError(NO_NETWORK) from error
+        if (full := disk_error(error)) is not None:
+            raise full from None
+        raise UserError(NO_ACCESS if why(error) == "access" else NO_NETWORK) from error
     return "Winoground is here now: python -m sdsdemo evaluate winoground"
 
 
