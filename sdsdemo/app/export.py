@@ -26,6 +26,7 @@ NO_CLIP = (
     "{title} is no CLIP of open_clip's, so it cannot be exported: name a CLIP, or a fine-tuned file, sds-clip:FILE."
 )
 THERE = "The folder {name!r} is not empty: name another with --out."
+WORKING_FOLDER = "The model cannot take the place of the folder that you are in: name another with --out."
 NOT_WRITTEN = "The folder {name!r} cannot be written ({why}): name another with --out."
 NO_RESULTS = (
     "The stored runs hold no scores of {name}: make them with `python -m sdsdemo evaluate BENCHMARK --model {name} "
@@ -41,11 +42,13 @@ def export(
     format: Format,
     runs: Sequence[Path] = (),
     repo: str = "",
+    publish: Callable[[Path], str] | None = None,
     note: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Writes the model and its card to `out`, whole or not at all; gives what `export --json` prints.
 
     runs: folders of `evaluate --out` whose results the card quotes. repo: where the folder will lie on the Hub.
+    publish: uploads the folder and gives its address; where it raises, no folder is left and all can be repeated.
     Raises `UserError` for a model that is no CLIP or that the format cannot express, and for a folder with files.
     """
     card = workbench.card(name)
@@ -62,8 +65,9 @@ def export(
         _write(workbench, card, aside, format, repo)
         _copy_domain(base, aside)
         (aside / README).write_text(model_card(facts), encoding="utf-8")
+        address = {"address": publish(aside)} if publish is not None else {}
     files = sorted(path.name for path in out.iterdir())
-    return {"model": card.name, "format": format, "folder": str(out), "files": files}
+    return {"model": card.name, "format": format, "folder": str(out), "files": files, **address}
 
 
 def as_text(done: Mapping[str, Any]) -> str:
@@ -161,6 +165,9 @@ def _name_of(base: Card) -> str:
 @contextmanager
 def _whole_folder(out: Path) -> Iterator[Path]:
     """A folder beside `out` that takes its place at the end, and goes away where the block fails."""
+    out = Path(os.path.abspath(out))  # "." and ".." have no name
+    if out == Path.cwd():
+        raise UserError(WORKING_FOLDER)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(THERE.format(name=out.name))
     aside = out.with_name(f".{out.name}.{os.getpid()}.part")

@@ -22,10 +22,11 @@ from sdsdemo.runtime.shapes import shaped
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 FILES = ("model.safetensors", "run.json")
-REFUSED = (
-    "The Hub refused the model: sign in again and allow the app to create repositories, or choose a name that is not "
-    "taken."
-)
+REFUSED = "The Hub refused the model: sign in again and allow the app to create repositories, then try again."
+TAKEN = "You have a model called {name} already: choose another name."
+MADE_BY_THE_HUB = {".gitattributes"}
+"""What a repository holds that nothing was uploaded to."""
+MESSAGE = "sdsdemo"
 NOT_REACHED = (
     "The Hugging Face Hub was not reached, or the connection broke off: check the network, and HTTPS_PROXY or "
     "HF_ENDPOINT where yours needs them, then try again."
@@ -48,7 +49,7 @@ class QuotedRecord(TypedDict):
 def push(folder: Path, name: str, token: str) -> str:
     """Creates the repository USER/name, uploads a run's files and returns the repository's URL.
 
-    Raises `UserError` for a name that the Hub does not allow, a run without a model, and a refusal by the Hub.
+    Raises `UserError` for a name that is taken or not allowed, a run without a model, and a refusal by the Hub.
     """
     _check_name(name)
     missing = [file for file in FILES if not (folder / file).is_file()]
@@ -64,7 +65,7 @@ def push(folder: Path, name: str, token: str) -> str:
 def push_model(folder: Path, repo: str, token: str) -> str:
     """Creates the repository that `repo_of` named, uploads every file of an exported model and returns its URL.
 
-    Raises `UserError` for a refusal by the Hub.
+    Raises `UserError` for a name that is taken and for a refusal by the Hub.
     """
     return _upload(client_of(token), repo, {path.name: path for path in sorted(folder.iterdir())})
 
@@ -109,10 +110,18 @@ def _repo_of(api: Any, name: str) -> str:
 
 
 def _upload(api: Any, repo: str, files: Mapping[str, Path | bytes]) -> str:
+    """All files in one commit or none. A repository that an upload left empty when it broke off is taken again."""
+    from huggingface_hub import CommitOperationAdd
+
+    added = [
+        CommitOperationAdd(path_in_repo=name, path_or_fileobj=content if isinstance(content, bytes) else str(content))
+        for name, content in files.items()
+    ]
     with refusals(REFUSED):
-        api.create_repo(repo, exist_ok=False)
-        for name, content in files.items():
-            api.upload_file(path_or_fileobj=content, path_in_repo=name, repo_id=repo)
+        api.create_repo(repo, exist_ok=True)
+        if set(api.list_repo_files(repo)) - MADE_BY_THE_HUB:
+            raise UserError(TAKEN.format(name=repo.partition("/")[2]))
+        api.create_commit(repo, added, commit_message=MESSAGE)
     return f"https://huggingface.co/{repo}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from sdsdemo.cli.output import Verbs, note, show, verb
@@ -30,7 +31,14 @@ def _export(asked: argparse.Namespace) -> int:
 
     token = hub_upload.own_token() if asked.push is not None else ""
     repo = hub_upload.repo_of(asked.push, token) if asked.push is not None else ""
-    done = export(Workbench(), asked.model, asked.out, format=asked.format, runs=asked.results, repo=repo, note=note)
-    if repo:
-        done["address"] = hub_upload.push_model(asked.out, repo, token)
+    done = export(
+        Workbench(),
+        asked.model,
+        asked.out,
+        format=asked.format,
+        runs=asked.results,
+        repo=repo,
+        publish=partial(hub_upload.push_model, repo=repo, token=token) if repo else None,
+        note=note,
+    )
     return show(asked, done, as_text)

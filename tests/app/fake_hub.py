@@ -36,6 +36,10 @@ class FakeHub:
     def __init__(self) -> None:
         self.calls: list[tuple[str, Any]] = []
         self.refuses = False
+        self.there: list[str] = []
+        """Files of a repository that is there already."""
+        self.breaks: Exception | None = None
+        """What a commit ends with."""
 
     def __call__(self, token: str) -> FakeHub:
         """In place of the class: every client is this one."""
@@ -49,11 +53,17 @@ class FakeHub:
         return {"name": "ada"}
 
     def create_repo(self, repo: str, exist_ok: bool) -> None:
-        assert not exist_ok
+        assert exist_ok
         if self.refuses:
             raise refusal()
         self.calls.append(("repo", repo))
 
-    def upload_file(self, path_or_fileobj: str | Path | bytes, path_in_repo: str, repo_id: str) -> None:
-        content = path_or_fileobj if isinstance(path_or_fileobj, bytes) else Path(path_or_fileobj).read_bytes()
-        self.calls.append((path_in_repo, content))
+    def list_repo_files(self, repo: str) -> list[str]:
+        return self.there
+
+    def create_commit(self, repo: str, operations: list[Any], commit_message: str) -> None:
+        if self.breaks:
+            raise self.breaks
+        for one in operations:
+            content = one.path_or_fileobj
+            self.calls.append((one.path_in_repo, content if isinstance(content, bytes) else Path(content).read_bytes()))

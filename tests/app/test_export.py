@@ -138,6 +138,34 @@ def test_a_pushed_model_finds_its_tokenizer_in_its_own_repository(
     assert b"secret" not in b"".join(value for value in sent.values() if isinstance(value, bytes))
 
 
+def test_a_push_that_broke_off_is_repeated_by_the_same_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub = FakeHub()
+    hub.install(monkeypatch)
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: "secret")
+    arguments = ["export", "mini-clip", "--out", str(tmp_path / "out"), "--push", "my-clip"]
+    hub.breaks = ConnectionResetError()
+    assert main(arguments) == 2
+    assert "connection broke off" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    hub.there, hub.breaks = [".gitattributes"], None
+    assert main(arguments) == 0
+    assert (tmp_path / "out" / "open_clip_config.json").is_file()
+
+
+def test_the_working_folder_is_never_replaced(
+    workbench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for out in (".", "", "x/..", str(tmp_path)):
+        with pytest.raises(UserError, match="folder that you are in"):
+            export(workbench, "mini-clip", Path(out), format="open_clip")
+    assert list(tmp_path.iterdir()) == []
+    export(workbench, "mini-clip", Path("new"), format="open_clip")
+    assert (tmp_path / "new" / "README.md").is_file()
+
+
 def test_pushing_without_a_token_or_under_a_bad_name_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -63,15 +63,20 @@ def test_a_hub_that_is_not_reached_is_no_refusal(folder: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("error", [ConnectionResetError(), TimeoutError(), RuntimeError("Error while uploading")])
-def test_an_upload_that_breaks_off_is_a_sentence(
-    hub: FakeHub, folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    def broken(*_: object, **__: object) -> None:
-        raise error
-
-    monkeypatch.setattr(hub, "upload_file", broken)
+def test_an_upload_that_breaks_off_is_a_sentence(hub: FakeHub, folder: Path, error: Exception) -> None:
+    hub.breaks = error
     with pytest.raises(UserError, match="connection broke off"):
         push(folder, "my-clip", "secret")
+    assert [name for name, _ in hub.calls] == ["token", "repo"]  # all files or none
+    hub.there, hub.breaks = [".gitattributes"], None  # what it left
+    assert push(folder, "my-clip", "secret") == "https://huggingface.co/ada/my-clip"
+
+
+def test_a_model_of_that_name_is_never_changed(hub: FakeHub, folder: Path) -> None:
+    hub.there = [".gitattributes", "README.md"]
+    with pytest.raises(UserError, match="a model called my-clip already"):
+        push(folder, "my-clip", "secret")
+    assert "model.safetensors" not in dict(hub.calls)
 
 
 def test_a_run_without_a_model_and_a_refusal_are_sentences(hub: FakeHub, folder: Path) -> None:

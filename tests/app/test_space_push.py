@@ -44,10 +44,6 @@ INDEX = {
 class FakeSpaces(FakeHub):
     """The Hub of Spaces; `there` are the files of one that is updated."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.there: list[str] = []
-
     def create_repo(self, repo: str, exist_ok: bool, **options: Any) -> None:
         assert exist_ok
         if self.refuses:
