@@ -31,6 +31,7 @@ TOO_OLD = (
     "sdsdemo needs Python {0}.{1} or newer; this is {2}.{3}. Install a newer one, then run: python3.12 setup_env.py"
 )
 DISK_FULL = "The packages need about {needed} GB, and this disk has {free:.1f} GB left. Free some space and try again."
+UNKNOWN = "setup_env.py does not know {0}: run it alone for the page, or with --dev for the tests too."
 NO_VENV = (
     "The virtual environment could not be made. On Debian and Ubuntu, install the module for it and try again: "
     "apt install python3-venv"
@@ -47,8 +48,14 @@ class SetupError(Exception):
 
 def main(arguments: "list[str]") -> int:
     """Exit status 0, or 2 after a sentence on stderr."""
+    if "--help" in arguments or "-h" in arguments:
+        sys.stdout.write(f"{__doc__}")
+        return 0
     wanted = "dev" if "--dev" in arguments else "run"
     try:
+        for argument in arguments:
+            if argument != "--dev":
+                raise SetupError(UNKNOWN.format(argument))
         python = newest_python(sys.version_info, sys.executable)
         if python != sys.executable:
             return subprocess.call([python, os.path.abspath(__file__), *arguments])

@@ -51,6 +51,16 @@ def test_a_second_start_does_nothing(machine: Machine, capsys: pytest.CaptureFix
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize("argument", ["--help", "-h", "--dve", "dev", ""])
+def test_a_question_or_a_misspelt_flag_downloads_nothing(
+    machine: Machine, argument: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert setup_env.main([argument]) == (0 if "h" in argument else 2)
+    said = capsys.readouterr()
+    assert "--dev" in said.out + said.err
+    assert (machine.made, machine.installed) == (0, [])
+
+
 def test_requirements_of_the_tests_include_the_page_s(machine: Machine) -> None:
     setup_env.main([])
     setup_env.main(["--dev"])

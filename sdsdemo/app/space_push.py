@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ REFUSED = (
 )
 NOT_READY = "This is no Space yet: {why} `python -m sdsdemo space check` lists all of it."
 MESSAGE = "sdsdemo"
+README = "README.md"
 SCORE_FILES = "scores*.jsonl"
 
 Contents = Mapping[str, Path | bytes]
@@ -44,10 +46,10 @@ def contents_of(root: Path, models: Sequence[str], runs: Sequence[Path]) -> dict
     if errors := check_space(root)["errors"]:
         raise UserError(NOT_READY.format(why=errors[0]))
     found: dict[str, Path | bytes] = dict(files_of(root))
-    readme = (root / "README.md").read_text(encoding="utf-8")
+    readme = (root / README).read_text(encoding="utf-8")
     if models:
         preload = [*front_matter(readme).get("preload_from_hub", []), *preload_entries(models)]
-        found["README.md"] = with_facts(readme, {"preload_from_hub": list(dict.fromkeys(preload))}).encode()
+        found[README] = with_facts(readme, {"preload_from_hub": list(dict.fromkeys(preload))}).encode()
     requirements, _ = requirements_of((root / "requirements.txt").read_text(encoding="utf-8"))
     tested = tested_versions((root / "constraints.txt").read_text(encoding="utf-8"))
     found["requirements.txt"] = pinned(requirements, tested).encode()
@@ -61,26 +63,50 @@ def push_space(
 ) -> str:
     """Creates or updates the Space USER/name and returns its URL.
 
-    hardware: as the Hub names it; empty for the Hub's choice. Raises `UserError` as `contents_of`, for a name that is
-    not allowed and for a refusal by the Hub.
+    hardware: as the Hub names it; empty for the Hub's choice, or for what a Space has. Without models, a Space keeps
+    those that it has. Raises `UserError` as `contents_of`, for a name that is not allowed and for a refusal by the Hub.
     """
+    contents, repo = contents_of(root, models, runs), repo_of(name, token)
+    api = client_of(token)
+    with refusals(REFUSED):
+        _make(api, repo, hardware)
+        there = api.list_repo_files(repo, repo_type="space")
+        if models:
+            api.add_space_variable(repo, "SDSDEMO_MODELS", ",".join(shown_models(models)))
+        elif README in there:
+            contents[README] = _with_its_preloads(api, repo, contents[README])
+        api.create_commit(repo, _operations(there, contents), commit_message=MESSAGE, repo_type="space")
+    return f"https://huggingface.co/spaces/{repo}"
+
+
+def _make(api: Any, repo: str, hardware: str) -> None:
+    """The Space, on this hardware. The Hub looks at the hardware only of a Space that it creates."""
+    if api.repo_exists(repo, repo_type="space"):
+        if hardware:
+            api.request_space_hardware(repo, hardware)
+        return
+    options = {"space_hardware": hardware} if hardware else {}
+    api.create_repo(repo, repo_type="space", space_sdk="gradio", **options)
+
+
+def _with_its_preloads(api: Any, repo: str, readme: Path | bytes) -> bytes:
+    """README.md with the weights that a Space fetches already, for the models that its variable goes on naming."""
+    own = readme if isinstance(readme, bytes) else readme.read_bytes()
+    text = Path(api.hf_hub_download(repo, README, repo_type="space")).read_text(encoding="utf-8")
+    with suppress(UserError):  # a front matter that was broken there
+        if kept := front_matter(text).get("preload_from_hub"):
+            return with_facts(own.decode(), {"preload_from_hub": kept}).encode()
+    return own
+
+
+def _operations(there: Iterable[str], contents: Contents) -> list[Any]:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-    contents, repo = contents_of(root, models, runs), repo_of(name, token)
-    operations: list[CommitOperationAdd | CommitOperationDelete] = [
+    added = [
         CommitOperationAdd(path_in_repo=path, path_or_fileobj=content if isinstance(content, bytes) else str(content))
         for path, content in contents.items()
     ]
-    api = client_of(token)
-    with refusals(REFUSED):
-        options = {"space_hardware": hardware} if hardware else {}
-        api.create_repo(repo, repo_type="space", space_sdk="gradio", exist_ok=True, **options)
-        if models:
-            api.add_space_variable(repo, "SDSDEMO_MODELS", ",".join(shown_models(models)))
-        gone = outdated(api.list_repo_files(repo, repo_type="space"), contents)
-        operations += [CommitOperationDelete(path_in_repo=path) for path in gone]
-        api.create_commit(repo, operations, commit_message=MESSAGE, repo_type="space")
-    return f"https://huggingface.co/spaces/{repo}"
+    return [*added, *(CommitOperationDelete(path_in_repo=path) for path in outdated(there, contents))]
 
 
 def outdated(there: Iterable[str], contents: Contents) -> list[str]:

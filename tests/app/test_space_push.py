@@ -42,10 +42,20 @@ INDEX = {
 
 
 class FakeSpaces(FakeHub):
-    """The Hub of Spaces; `there` are the files of one that is updated."""
+    """The Hub of Spaces; `there` are the files of one that is updated, `readme` is its README.md."""
 
-    def create_repo(self, repo: str, exist_ok: bool, **options: Any) -> None:
-        assert exist_ok
+    readme = Path()
+
+    def repo_exists(self, repo: str, repo_type: str) -> bool:
+        return bool(self.there)
+
+    def request_space_hardware(self, repo: str, hardware: str) -> None:
+        self.calls.append(("hardware", hardware))
+
+    def hf_hub_download(self, repo: str, name: str, repo_type: str) -> str:
+        return str(self.readme)
+
+    def create_repo(self, repo: str, **options: Any) -> None:
         if self.refuses:
             raise refusal()
         self.calls.append(("repo", (repo, options)))
@@ -225,6 +235,24 @@ def test_a_hub_that_is_not_reached_is_a_sentence_of_its_own(checkout: Path, monk
         push_space(checkout, "demo", "secret")
     with pytest.raises(UserError, match="could not be listed"):
         push_space(checkout, "demo", "secret", models=["clip-vit-b-32"])
+
+
+@pytest.mark.usefixtures("listings")
+def test_an_update_keeps_the_models_of_a_space_and_moves_it(checkout: Path, hub: FakeSpaces, tmp_path: Path) -> None:
+    push_space(checkout, "demo", "secret", models=["clip-vit-b-32"])
+    hub.readme, hub.there = tmp_path / "of the Space", ["README.md", "app.py"]
+    hub.readme.write_bytes(dict(hub.calls)["README.md"])
+    hub.calls.clear()
+    push_space(checkout, "demo", "secret", hardware="some-gpu")
+    sent = dict(hub.calls)
+    assert sent["hardware"] == "some-gpu"
+    assert "repo" not in sent
+    assert front_matter(sent["README.md"].decode())["preload_from_hub"] == [
+        "timm/vit_base_patch32_clip_224.openai open_clip_model.safetensors"
+    ]
+    for broken in ("no front matter", "---\ntitle: x\n---\n"):
+        hub.readme.write_text(broken)
+        push_space(checkout, "demo", "secret")
 
 
 @pytest.mark.usefixtures("listings")
