@@ -14,6 +14,7 @@ from typing import Any
 
 from sdsdemo import __version__
 from sdsdemo.app.workbench import Workbench
+from sdsdemo.cli.report_paths import without_folders
 from sdsdemo.cli.wrapping import wrapped
 from sdsdemo.models.cards import megabytes
 from sdsdemo.runtime.homes import can_write
@@ -112,21 +113,8 @@ def as_text(found: Mapping[str, Any], width: int) -> str:
 
 
 def as_report(found: Mapping[str, Any]) -> str:
-    """The report in Markdown, to paste into an issue: folders of the user are named `~`, the project's own `.`."""
-    return f"```text\nsdsdemo {__version__}\n\n{as_text(_without_folders(found), REPORT_WIDTH)}\n```"
-
-
-def _without_folders(found: Any) -> Any:
-    """The same values; in texts, the project's folder is `.` and the user's `~`."""
-    if isinstance(found, Mapping):
-        return {name: _without_folders(value) for name, value in found.items()}
-    if isinstance(found, list | tuple):
-        return [_without_folders(value) for value in found]
-    if not isinstance(found, str):
-        return found
-    for place, name in ((str(ROOT), "."), (os.path.expanduser("~"), "~")):
-        found = found.replace(place, name) if len(place) > 1 else found
-    return found
+    """The report in Markdown, to paste into an issue; `without_folders` says what becomes of paths."""
+    return f"```text\nsdsdemo {__version__}\n\n{as_text(without_folders(found), REPORT_WIDTH)}\n```"
 
 
 def _card(workbench: Workbench, card: Any) -> dict[str, Any]:

@@ -42,6 +42,35 @@ def test_a_report_for_an_issue_names_no_folder_of_the_users(
         assert secret not in out
 
 
+def test_a_report_names_no_folder_outside_of_the_home_either(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "acme" / "clip").mkdir(parents=True)
+    (tmp_path / "acme" / "epoch.pt").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    places = {
+        "SDSDEMO_CACHE": "/srv/alice acme/cache",
+        "SDSDEMO_RUNS": "/data/acme/runs",
+        "SDSDEMO_MODELS": "mini-clip,transformers:/mnt/clients/acme/clip,sds-clip:acme/secret.safetensors,"
+        "open_clip:local-dir:acme/clip,open_clip:ViT-B-32/acme/epoch.pt",
+    }
+    for name, value in places.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", "/scratch/acme/hub")
+    out = said(capsys, "doctor", "--report")[1]
+    for secret in ("alice", "acme", "clients", "/srv", "/data", "/mnt", "/scratch", "secret"):
+        assert secret not in out, secret
+    for kept in ("SDSDEMO_MODELS = mini-clip,transformers:...,sds-clip:...", "SDSDEMO_RUNS = ...", "weights    ..."):
+        assert kept in out
+
+
+def test_a_report_keeps_what_is_no_path(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SDSDEMO_MODELS", "mini-clip,transformers:google/siglip-base-patch16-224")
+    out = said(capsys, "doctor", "--report")[1]
+    assert "transformers:google/siglip-base-patch16-224" in out
+    assert "SDSDEMO_RUNS = runs" in out
+
+
 def test_doctor_says_each_limit_in_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     block = said(capsys, "doctor")[1].split("\nLimits\n")[1].split("\n\n")[0]
     sentences = " ".join(block.split()).split(". ")

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+import os
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from sdsdemo.data.captions.sources import Captions, read_captions
+from sdsdemo.data.captions.tables import _files_below
 from sdsdemo.errors import UserError
 from tests.data.test_captions import COUNT, add_images, as_coco, as_csv, as_jsonl, coco, numbers, write_lines
 from tests.data.test_captions_stream import fake_hub, hub_row
@@ -166,14 +168,29 @@ def test_a_column_of_another_name_is_answered_with_the_setting(tmp_path: Path, n
     assert by_image(read_captions(f"folder:{tmp_path}", caption_column="prompt")) == {"0.png": ("a",)}
 
 
+def test_names_are_written_with_slashes_on_windows_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two folders deep, where Windows writes a\\b."""
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    add_images(tmp_path / "a" / "b")
+    as_csv(tmp_path / "a" / "b")
+    before = list(_files_below(tmp_path))
+    assert any(name.startswith("a/b/") for name in before)
+    as_linux = os.path.relpath
+    monkeypatch.setattr(os.path, "relpath", lambda *places: as_linux(*places).replace("/", "\\"))
+    monkeypatch.setattr(os, "sep", "\\")
+    assert list(_files_below(tmp_path)) == before
+
+
 def test_the_validation_set_of_coco_is_said_and_recorded(tmp_path: Path) -> None:
     source = as_coco(tmp_path)
-    assert len(read_captions(source).notes) == 1
+    assert "train2017 holds most images of val2014" in read_captions(source).notes[1]
     (tmp_path / "train2017").rename(tmp_path / "val2017")
     (tmp_path / "annotations" / "captions_val2017.json").write_text(json.dumps(coco()))
     found = read_captions(source)
     assert "those of captions_train2017.json are not here" in found.notes[1]
     assert "SugarCrepe" in found.notes[2]
+    assert "foil-it of val2014" in found.notes[2]
+    assert len(found.notes) == 3
     assert (found.describe()["tables"], found.describe()["images"]) == (["captions_val2017.json"], "val2017")
 
 

@@ -31,6 +31,10 @@ SIDECARS = (".txt", ".caption", ".json")
 OTHER_TABLES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 SHARD = ".tar"
 TRAIN = "captions_train2017"
+TRAIN_HOLDS = (
+    "train2017 holds most images of val2014, of which ARO's COCO-Order and VALSE's foil-it are made, with their "
+    "captions: these two cannot judge what is trained on it."
+)
 NAMED = 3
 """Files that a sentence names."""
 
@@ -122,7 +126,7 @@ def _files_below(root: Path) -> Iterator[str]:
             continue
         seen.add(place)
         below.sort()
-        relative = os.path.relpath(folder, root)
+        relative = os.path.relpath(folder, root).replace(os.sep, "/")
         yield from (posixpath.normpath(posixpath.join(relative, name)) for name in sorted(files))
 
 
@@ -217,9 +221,9 @@ def _coco_rows(content: CocoFile, table: str, folder: str) -> Iterator[Row]:
 
 
 def _coco_notes(path: Path, root: Path) -> list[str]:
-    """What is read if it is not COCO's training set."""
+    """What is read if it is not COCO's training set, and which benchmarks are made of the same images."""
     if path.stem == TRAIN:
-        return []
+        return [TRAIN_HOLDS]
     part = path.stem.removeprefix("captions_")
     also = [*root.glob(f"{TRAIN}.json"), *root.glob(f"annotations/{TRAIN}.json")]
     notes = [
@@ -228,8 +232,8 @@ def _coco_notes(path: Path, root: Path) -> list[str]:
     ]
     if "val" in part or "test" in part:
         notes.append(
-            "Benchmarks are made of COCO's validation images (SugarCrepe, SugarCrepe++, What'sUp and VALSE of val2017, "
-            "ARO's COCO-Order of val2014): they cannot judge what is trained on these."
+            "Benchmarks are made of COCO's validation images (SugarCrepe, SugarCrepe++, What'sUp and pieces of VALSE "
+            "of val2017, ARO's COCO-Order and VALSE's foil-it of val2014): they cannot judge what is trained on these."
         )
     return notes
 

@@ -8,8 +8,9 @@ sugarcrepe++:PATH the same with a second true caption, "caption2", in lists (Dum
 aro:PATH          visual_genome_relation.json and visual_genome_attribution.json: a list of {"image_path",
                   "true_caption", "false_caption", "bbox_x", "bbox_y", "bbox_w", "bbox_h", "relation_name" or
                   "attributes"} (Yuksekgonul et al. 2023, 2210.01936); images in PATH/images. Each image is cropped to
-                  the part of its box inside the picture, as the authors do. Also coco_karpathy_test.json and
-                  flickr30k_test.json, lists of {"image", "caption": [...]}, for the two order sets
+                  its box; where that leaves the picture, ours is cut and the authors' is black. Also
+                  coco_karpathy_test.json and flickr30k_test.json, lists of {"image", "caption": [...]}, for the two
+                  order sets
 """
 
 from __future__ import annotations
