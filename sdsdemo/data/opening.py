@@ -9,9 +9,11 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 
 from PIL.Image import Image
 
+from sdsdemo.data.files.quoting import MOST
 from sdsdemo.errors import UserError
 from sdsdemo.models.images import FRAMES
 from sdsdemo.types import Example, Picture
@@ -102,9 +104,11 @@ class Opening:
 
 
 def left_out(broken: dict[str, str], total: int) -> str:
-    """The examples left out, in a sentence."""
-    examples = "; ".join(f"{id_} ({reason.rstrip('.')})" for id_, reason in broken.items())
-    return f"{len(broken)} of {total} examples are left out because their pictures cannot be opened: {examples}."
+    """How many examples are left out, and the first of them, in a sentence."""
+    first = [f"{id_} ({reason.rstrip('.')})" for id_, reason in islice(broken.items(), MOST)]
+    more = f"; and {len(broken) - MOST:,} more" if len(broken) > MOST else ""
+    names = "; ".join(first) + more
+    return f"{len(broken):,} of {total:,} examples are left out because their pictures cannot be opened: {names}."
 
 
 def refuse_most(broken: dict[str, str], total: int) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sdsdemo.core.number_format import is_of_nothing, level_words, share_words
+from sdsdemo.data.files.quoting import MOST
 from sdsdemo.evaluation.limits import lesson_words
 from sdsdemo.evaluation.result_schema import Result
 from sdsdemo.evaluation.text_only import text_only_table, text_only_warnings
@@ -183,10 +184,11 @@ def n_words(result: Result) -> str:
 
 
 def _skipped_rows(result: Result) -> list[str]:
-    """The examples that were left out, by name."""
+    """How many examples were left out, and the first of them by name."""
     skipped = result.get("skipped", ())
-    head = f"left out: {len(skipped)} examples, whose pictures cannot be opened"
-    rows = [head, *(f"  {one['example']}: {one['reason']}" for one in skipped)] if skipped else []
+    rows = [f"left out: {len(skipped):,} examples, whose pictures cannot be opened"] if skipped else []
+    rows += [f"  {one['example']}: {one['reason']}" for one in skipped[:MOST]]
+    rows += [f"  and {len(skipped) - MOST:,} more: --json names all"] if len(skipped) > MOST else []
     return [*rows, *result.get("notes", ())]
 
 

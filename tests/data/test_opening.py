@@ -17,7 +17,7 @@ from PIL import Image
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.cli.main import main
 from sdsdemo.data.files.picture_digest import MISSING
-from sdsdemo.data.opening import Opening
+from sdsdemo.data.opening import Opening, left_out
 from sdsdemo.data.readers.pairs import read_pairs
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.report import report
@@ -309,3 +309,12 @@ def test_a_report_of_two_runs_counts_a_broken_picture_once(folder: Path, tmp_pat
     (both,) = report([tmp_path / "a", tmp_path / "b"], None, lambda line: None)
     assert [entry["example"] for entry in both["skipped"]] == ["e3", "e7"]
     assert "left out: 2 examples" in as_table(both)
+
+
+def test_thousands_left_out_are_a_short_sentence() -> None:
+    reason = "flickr30k-images/1.jpg is missing in the folder images."
+    said = left_out({f"e{number}": reason for number in range(5_000)}, 82_695)
+    assert said.startswith("5,000 of 82,695 examples are left out")
+    assert said.endswith("); and 4,992 more.")
+    assert len(said) < 1_000
+    assert "more" not in left_out({f"e{number}": reason for number in range(8)}, 82_695)

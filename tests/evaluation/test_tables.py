@@ -246,3 +246,15 @@ def test_evaluate_names_its_folder_as_typed(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "mine" / "one" / "run.json").write_text("{")
     with pytest.raises(UserError, match="'mine/one'"):
         run(Path("mine/one"), "mini-clip")
+
+
+def test_thousands_left_out_do_not_hide_the_scores(tmp_path: Path) -> None:
+    result = run(tmp_path, "mini-clip")
+    result["skipped"] = [{"example": f"x{number}", "reason": "x.png is missing."} for number in range(5_000)]
+    lines = as_table(result).splitlines()
+    assert "left out: 5,000 examples, whose pictures cannot be opened" in lines
+    assert "  and 4,992 more: --json names all" in lines
+    assert sum("is missing" in line for line in lines) == 8
+    html = result_html(result)
+    assert html.count("x.png is missing") == 100
+    assert "and 4,900 more" in html
