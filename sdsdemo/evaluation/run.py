@@ -240,7 +240,7 @@ class _Work:
             self._enter(name)
         found: dict[str, Scores] = {}
         asked: deque[Example] = deque()
-        order = scattered(examples) if self.run else examples
+        order = examples if self.run is None or self.run.is_new else scattered(examples)
         began = said = time.perf_counter()
         with memory_in_words(scorer.card.title):
             for scores in self._answers(scorer, self._asked(name, order, what, found, asked), what):

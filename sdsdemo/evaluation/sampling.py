@@ -32,7 +32,7 @@ def stratified(examples: Sequence[Example], limit: int) -> list[Example]:
 
 
 def scattered(examples: Sequence[Example]) -> list[Example]:
-    """The examples in an order of this process's own, so that jobs that share a folder rarely score the same ones.
+    """The examples in an order of this process's own, so that one that joins a run rarely scores what another does.
 
     Blocks of neighbours come in random order, and so do the examples of each.
     """

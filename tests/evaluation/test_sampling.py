@@ -1,21 +1,25 @@
-"""Which examples are scored: a limit keeps the share of every tag, rare ones included, and takes no time."""
+"""Which examples are scored: a limit keeps the share of every tag, rare ones included, and reads the tags once."""
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.errors import UserError
+from sdsdemo.evaluation.run import evaluate
 from sdsdemo.evaluation.sampling import BLOCK, scattered, stratified
 from sdsdemo.evaluation.store import RunFolder
 from sdsdemo.settings import budget
-from sdsdemo.types import Example
+from sdsdemo.types import Budget, Example, Scores
 from tests.evaluation.test_run import EXAMPLES
+from tests.fakes import OneByOne, fake_card
 
 
 def tagged(tags: Sequence[str], collapsed: Sequence[str] = ()) -> list[Example]:
@@ -55,11 +59,22 @@ def test_of_a_tag_the_first_examples_are_taken() -> None:
     assert stratified(tagged("ab"), -1) == stratified([], 3) == []
 
 
-def test_a_limit_on_a_large_set_takes_no_time() -> None:
-    examples = tagged([f"{e % 997}" for e in range(50_000)])
-    start = time.perf_counter()
+class Tag(str):
+    """A tag that counts how often it is compared."""
+
+    __slots__ = ()
+    compared: ClassVar[list[None]] = []
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        self.compared.append(None)
+        return str.__eq__(self, other)
+
+
+def test_tags_of_a_large_set_are_not_compared_each_with_each() -> None:
+    examples = tagged([Tag(e % 997) for e in range(4_000)])
     assert len(stratified(examples, 100)) == 100
-    assert time.perf_counter() - start < 3
+    assert 0 < len(Tag.compared) < 100 * len(examples)
 
 
 def test_the_order_of_a_process_is_its_own_and_keeps_neighbours_near() -> None:
@@ -68,6 +83,27 @@ def test_the_order_of_a_process_is_its_own_and_keeps_neighbours_near() -> None:
     assert sorted(one) == sorted(other) == list(range(len(examples)))
     assert sum(a == b for a, b in zip(one, other, strict=True)) < BLOCK
     assert all(len({e // BLOCK for e in one[at : at + BLOCK]}) == 1 for at in range(0, len(one), BLOCK))
+
+
+def test_a_run_begins_in_order_and_who_joins_it_has_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a run that nobody joins meets the same examples in the same batches whenever it is made."""
+    asked: list[int] = []
+
+    class Asked(OneByOne):
+        card = fake_card("mini-clip")
+
+        def scorer(self, name: str) -> Asked:
+            return self
+
+        def score(self, images: Sequence[Image.Image], captions: Sequence[str], spend: Budget) -> Scores:
+            asked.append(int(captions[0].split()[0]))
+            return Scores(kind="similarity", score_IC=np.eye(2))
+
+    monkeypatch.setattr("sdsdemo.evaluation.run.read_benchmark", lambda name: EXAMPLES)
+    for model in ("mini-clip", "mini-clip-2"):
+        evaluate("mini", [model], workbench=Asked(), budget=budget(), out=tmp_path)
+    first, second = asked[: len(EXAMPLES)], asked[len(EXAMPLES) :]
+    assert first == [int(example.id) for example in EXAMPLES] == sorted(second) != second
 
 
 def test_a_sample_that_another_version_chose_is_refused_in_words(tmp_path: Path) -> None:

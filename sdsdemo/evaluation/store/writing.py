@@ -62,11 +62,13 @@ class RunFolder:
         self._gone = {example.id for example in self._examples if example.made_of.endswith("-")}
         self.notes: list[str] = []
         """Changes since the folder was written, in sentences."""
-        header = header_of(benchmark, examples, budget, of or len(examples))
+        header, is_new = header_of(benchmark, examples, budget, of or len(examples)), False
         if processes.is_main:
             with self._writing():
+                is_new = not (path / HEADER).is_file()
                 self._open(header)
-        processes.wait()
+        self.is_new = processes.gather([is_new])[0]
+        """Whether the run begins here: otherwise another job may be scoring it now."""
         with self._writing():
             self._header = read_header(path)
             known = {example.id: example for example in self._examples}
