@@ -213,6 +213,7 @@ class Rounds(FakeDenoiser):
         return super().score_and_show(image, captions, budget, most=most)
 
 
+@pytest.mark.slow
 def test_what_is_known_so_far_comes_before_the_answer_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asking, "PAUSE", 0.0)
     workbench, _ = bench_of(mini_diffusion=Rounds(fake_card("mini-diffusion", family="diffusion")))

@@ -161,6 +161,7 @@ def test_models_lists_whether_each_can_run(capsys: pytest.CaptureFixture[str]) -
     assert "runs here" in said(capsys, "models")[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [80, 120])
 @pytest.mark.parametrize("verb", ["models", "benchmarks"])
 def test_a_list_fits_the_terminal_and_every_word_of_it_is_there(

@@ -70,6 +70,7 @@ def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shipped", "split"), [(MINI, "benchmark"), (VALIDATION, "validation")])
 def test_what_is_shipped_is_what_the_seed_gives(shipped: Path, split: str, tmp_path: Path) -> None:
     """Rows of all 400; pictures of every fiftieth, since drawing takes a while."""

@@ -287,6 +287,7 @@ def test_a_damaged_table_is_read_or_one_sentence(tmp_path: Path, write: Callable
     assert min(outcomes.values()) > DAMAGES / 20, outcomes
 
 
+@pytest.mark.slow
 def test_a_damaged_stream_is_read_or_one_sentence(fake_hub) -> None:
     rng = np.random.default_rng(21)
     odd: list[object] = [None, 5, float("nan"), "x", b"x", [], [None], [[]], {}, np.zeros(3), object(), 10**5000]

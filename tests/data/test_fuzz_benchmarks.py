@@ -157,6 +157,7 @@ def versions(path: Path, draw: random.Random) -> bytes:
     return json.dumps(reshaped(json.loads(data), draw)).encode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_a_damaged_file_is_read_or_refused_in_a_sentence(name: str, tmp_path: Path) -> None:
     source, write, file = FILES[name]

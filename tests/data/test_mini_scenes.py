@@ -194,6 +194,7 @@ def test_each_failure_category_is_made_and_nothing_else_has_its_mark() -> None:
         assert [s.words.count("is") for s in pair.sentences].count(2) == 2 * (pair.category == "two predicates")
 
 
+@pytest.mark.slow
 def test_rare_bindings_are_rare_and_bystanders_unnamed() -> None:
     scenes = list(training_stream(12, 6000))
     things = [(thing.shape, thing.colour) for scene in scenes for thing in scene.mentioned]
@@ -225,6 +226,7 @@ def test_both_captions_of_an_ambiguous_pair_are_true_of_both_pictures() -> None:
         assert all(is_true(scene, sentence.words) for scene in scenes for sentence in sentences)
 
 
+@pytest.mark.slow
 def test_of_one_image_and_k_sentences_the_first_alone_is_true() -> None:
     for choice in swap_choices(4, 60):
         true, false = (caption.split() for caption in choice.captions)

@@ -60,6 +60,7 @@ def stored(out: Path) -> dict[str, np.ndarray]:
     return {example.id: run.scores[model, example.id, ""].score_IC for model in run.models for example in run.examples}
 
 
+@pytest.mark.slow
 def test_after_each_of_forty_changes_no_old_score_is_left(world: World, tmp_path: Path) -> None:
     draw, refused = random.Random(20), 0
     out = tmp_path / "run-0"

@@ -234,6 +234,7 @@ def test_an_opening_answer_of_other_weights_is_not_shown(
     assert "has changed since" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_damaged_summary_is_one_sentence_on_the_page(tmp_path: Path) -> None:
     import gradio as gr
 

@@ -23,6 +23,7 @@ def _measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cost, "measure", lambda scorer: found)
 
 
+@pytest.mark.slow
 def test_the_time_is_that_of_these_examples_at_this_budget() -> None:
     scorer: Any = SimpleNamespace(card=cards.resolve("sd-v1-4"))
     pairs, one = read_benchmark("mini-validation")[:10], read_benchmark("mini-orders")[:10]

@@ -288,6 +288,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_sets")
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_variant_of_l_sds_runs_and_is_in_the_record(run: Any, tmp_path: Path, name: str) -> None:
@@ -299,6 +300,7 @@ def test_every_variant_of_l_sds_runs_and_is_in_the_record(run: Any, tmp_path: Pa
     assert tuple(written["h_w.weight"].shape) == ((4, 96) if name == "patches" else (256, 96))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_sets")
 def test_a_frozen_map_is_written_as_it_was_fitted(run: Any, tmp_path: Path) -> None:
     run("frozen", h_w="frozen")

@@ -120,6 +120,7 @@ def test_short_memory_halves_the_micro_batches_once_and_is_said(
         assert "--micro-batch" in end.reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fits", [2, 0])
 def test_short_memory_halves_the_controls_or_leaves_them_out(
     start: Finetune, monkeypatch: pytest.MonkeyPatch, fits: int
@@ -148,6 +149,7 @@ def test_short_memory_halves_the_controls_or_leaves_them_out(
         assert ("controls" not in end.record, len(left_out)) == (True, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("last", [False, True])
 def test_a_teacher_that_overflows_ends_the_run_with_its_weights(
     start: Finetune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: bool

@@ -131,6 +131,7 @@ def damaged(content: bytes, draw: random.Random) -> bytes:
     return bytes(found)
 
 
+@pytest.mark.slow
 def test_a_damaged_or_reshaped_checkpoint_is_used_or_refused(tmp_path: Path) -> None:
     config, path, draw = TrainingConfig(steps=3, learning_rate=1e-2, ema=0.9), tmp_path / "a.run", random.Random(0)
     module = fresh()

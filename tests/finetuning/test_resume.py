@@ -261,6 +261,7 @@ def test_a_resume_without_a_run_says_that_one_begins(run: Any, tmp_path: Path, e
     assert first == Notice(text=f"There is nothing to resume in '{tmp_path / 'run'}': starting a new run.")
 
 
+@pytest.mark.slow
 def test_a_run_begun_under_fingerprints_of_weights_alone_goes_on(run: Any, tmp_path: Path) -> None:
     run(objective="sds", stop_at=lambda event: isinstance(event, Step) and event.step == 3)
     path = tmp_path / "run" / "run.json"

@@ -130,12 +130,14 @@ def test_permuted_preferences_are_another_run(run: Any, tmp_path: Path) -> None:
     assert any(not torch.equal(own[name], permuted[name]) for name in own)
 
 
+@pytest.mark.slow
 def test_shuffled_captions_are_another_run_with_the_same_data(run: Any, tmp_path: Path) -> None:
     a, b = done(run("own", objective="sds")).record, done(run("shuffled", objective="sds", shuffled=True)).record
     assert a["data"] == b["data"]
     assert any(not torch.equal(t, tensors(tmp_path / "shuffled")[n]) for n, t in tensors(tmp_path / "own").items())
 
 
+@pytest.mark.slow
 def test_the_controls_of_l_sds_are_logged_with_its_gradient(run: Any) -> None:
     events = run(objective="sds")
     record = done(events).record
@@ -147,6 +149,7 @@ def test_the_controls_of_l_sds_are_logged_with_its_gradient(run: Any) -> None:
     assert any(isinstance(event, Notice) and "shuffled captions" in event.text for event in events)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("batch", "told"), [(2, False), (3, True)])
 def test_controls_of_two_images_are_left_out_and_that_is_said(run: Any, batch: int, told: bool) -> None:
     events = run(objective="sds", batch=batch)

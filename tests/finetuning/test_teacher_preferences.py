@@ -235,6 +235,7 @@ def test_damaged_preferences_are_used_or_refused_in_a_sentence(tmp_path: Path) -
     assert min(used, refused) > 20
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_sets")
 def test_a_pair_that_an_epoch_repeats_counts_once(run: Any) -> None:
     there = sum(pair.twin is not None for pair in read_source(replace(TINY, pool=10)).draw(0, 10))
@@ -244,6 +245,7 @@ def test_a_pair_that_an_epoch_repeats_counts_once(run: Any) -> None:
     assert any(f" of {there} pairs. {there} of them were already scored." in text for text in again)
 
 
+@pytest.mark.slow
 def test_pairs_that_wait_for_the_teacher_hold_no_image(tmp_path: Path) -> None:
     recipe = Recipe(objective="preference", data=folder_of(tmp_path, FREE), batch=5, held_out=0)
     source, kept = read_source(recipe), Preferences(tmp_path / "cache", "teacher", BUDGET)

@@ -35,6 +35,8 @@ from sdsdemo.models.diffusion_scorer import DiffusionScorer
 from sdsdemo.settings import CHECKPOINTS
 from sdsdemo.types import Budget
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = 3
 
 
@@ -99,7 +101,6 @@ def lines(work: Path, request: pytest.FixtureRequest) -> list[dict[str, Any]]:
     return read_rows(store)
 
 
-@pytest.mark.slow
 def test_every_teacher_has_one_line_with_its_score(lines: list[dict[str, Any]]) -> None:
     assert [line["teacher"] for line in lines] == [*TEACHERS]
     for line in lines:

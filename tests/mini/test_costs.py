@@ -61,6 +61,7 @@ def test_a_run_costs_its_steps_and_what_the_teacher_is_asked() -> None:
     assert (cells["clip"]["forward"], cells["clip"]["forward_and_back"]) == (0, 0)
 
 
+@pytest.mark.slow
 def test_the_recipes_of_the_confirmation_are_timed_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(before_after, "ZERO_SHOT", 3)
     monkeypatch.setattr(before_after, "RETRIEVAL", (1, 3))
@@ -123,6 +124,7 @@ def test_everything_from_scratch_is_timed_by_its_parts(monkeypatch: pytest.Monke
     assert study_verdict.whole_words({}) == ""
 
 
+@pytest.mark.slow
 def test_operations_are_those_of_the_networks_that_a_step_runs() -> None:
     """A matrix product forward and back; the denoiser is there in `sds` alone, and the images are not read twice."""
     with torch.device("meta"):

@@ -28,6 +28,8 @@ from sdsdemo.mini.models import lesson_clip, text_encoder, tokenizer, train_loop
 from sdsdemo.models.clip import ClipModel
 from sdsdemo.settings import CHECKPOINTS
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = 3
 TWO = TrainingConfig(steps=2, learning_rate=1e-3, warm_up=1)
 
@@ -68,7 +70,6 @@ def said(work: Path) -> list[str]:
     return told
 
 
-@pytest.mark.slow
 def test_every_model_has_one_line_and_is_made_once(work: Path, said: list[str]) -> None:
     rows = read_rows(work / "lines" / lesson.FILE)
     assert sorted(row["run"] for row in rows) == sorted(f"{cell} {seed}" for cell in CELLS for seed in (0, 1))
@@ -88,7 +89,6 @@ def test_the_cost_is_said_before_anything_is_trained(said: list[str]) -> None:
     assert min(trained) > cost
 
 
-@pytest.mark.slow
 def test_the_ablated_teachers_are_taken_for_the_first_seed(work: Path, said: list[str]) -> None:
     stored = {row["teacher"]: row for row in read_rows(EXPERIMENT / "teachers.jsonl")}
     made = {row["run"]: row for row in read_rows(work / "lines" / lesson.FILE)}

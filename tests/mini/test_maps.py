@@ -258,6 +258,7 @@ def test_a_run_is_resumed_and_shared_scene_by_scene(workbench: Workbench, tmp_pa
 # ------------------------------------------------------------------------------------------------ what is stored
 
 
+@pytest.mark.slow
 def test_the_stored_figures_are_what_the_lines_give() -> None:
     rows = maps.read_lines(verify.MAP_LINES)
     assert [row["scene"] for row in rows] == list(range(maps.TEST.scenes))

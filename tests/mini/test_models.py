@@ -27,6 +27,8 @@ from sdsdemo.models.delta import read_header
 from sdsdemo.settings import CHECKPOINTS, budget
 from sdsdemo.types import Card
 
+pytestmark = pytest.mark.slow
+
 LARGEST_MB = 36
 
 
@@ -60,7 +62,6 @@ def card_of(name: str, made: Path) -> Card:
     return replace(card, spec=card.spec.replace("checkpoints", str(made / "out")))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", PARTS)
 def test_every_part_is_written_and_scores_when_read_back(made: Path, name: str) -> None:
     scorer = open_scorer(card_of(name, made), device="cpu")
@@ -128,7 +129,6 @@ def test_a_curve_averages_the_last_run_of_each_step(tmp_path: Path) -> None:
     assert preference_clip._curve(tmp_path / "log.jsonl") == [{"step": 50, "loss": 25.5}, {"step": 60, "loss": 55.5}]
 
 
-@pytest.mark.slow
 def test_each_denoiser_stage_draws_its_declared_shares(tmp_path: Path) -> None:
     stream = MiniStream(4, 400, tmp_path)
     latent_N = torch.zeros(400, 4, 8, 8)

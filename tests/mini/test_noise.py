@@ -161,6 +161,7 @@ def test_weights_are_those_of_noise_and_of_signal_over_noise() -> None:
     assert weight_T["signal"][4:] == pytest.approx(0, abs=0.1)
 
 
+@pytest.mark.slow
 def test_weights_of_the_signal_halve_noise_or_better_on_other_pictures() -> None:
     found = weight_findings(uneven())
     assert found["even"]["noise"]["value"] == 1
@@ -169,6 +170,7 @@ def test_weights_of_the_signal_halve_noise_or_better_on_other_pictures() -> None
     assert found["signal"]["true"]["value"] > found["even"]["true"]["value"]
 
 
+@pytest.mark.slow
 def test_weights_are_tested_on_pictures_that_did_not_set_them() -> None:
     draws = uneven()
     parts = {part: getattr(draws, part).copy() for part in PARTS}

@@ -44,6 +44,7 @@ def few_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(experiment, "_CACHE", MiniCache())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_measured")
 def test_runs_are_made_once_measured_and_shared_by_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(experiment, "LARGER", 8)

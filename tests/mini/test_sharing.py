@@ -192,6 +192,7 @@ def test_a_base_that_is_not_trained_is_a_sentence_and_one_that_is_opens(
     assert moved.scorer("mini-clip-10").card.title == "Mini CLIP, seed 9"
 
 
+@pytest.mark.slow
 def test_a_further_base_is_trained_as_the_shipped_ones_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The recipe differs in the seed alone, and the same seed gives the same weights to the bit."""
     shares = {base.tag_share for base in (*(clip.BASES[name] for name in BASES), *clip.FURTHER.values())}

@@ -118,6 +118,7 @@ def test_a_short_run_says_what_a_whole_one_takes(monkeypatch: pytest.MonkeyPatch
     assert {one.steps for one in asked} == {study_timing.STEPS}
 
 
+@pytest.mark.slow
 def test_kinds_are_timed_by_short_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study_timing, "STEPS", 3)
     monkeypatch.setattr(study_timing, "PICTURES", 4)
@@ -152,6 +153,7 @@ def met(place: Path, number: int) -> Times:
     return times(pairs=float(number), asking=float(time.monotonic() < patience), evaluation=float(os.getpid()))
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_processes_are_timed_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study_timing, "get_context", lambda method: {"spawn": FORKS}[method])

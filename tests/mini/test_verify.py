@@ -23,6 +23,8 @@ from sdsdemo.settings import CHECKPOINTS, Settings
 from sdsdemo.types import Budget
 from tests.mini.test_study import BASE_ROWS, confirmed
 
+pytestmark = pytest.mark.slow
+
 read_findings = cache(verify.read_findings)
 """Of a folder whose lines stay as they are: those that are shipped take the better part of a minute."""
 
@@ -41,7 +43,6 @@ def workbench() -> Workbench:
     return Workbench(Settings.from_environment({}))
 
 
-@pytest.mark.slow
 def test_what_is_as_shipped_is_called_so(stored: dict[str, Any], workbench: Workbench, tmp_path: Path) -> None:
     found = verify.verify(tmp_path, workbench, lambda line: None)
     assert found["same"]
@@ -62,7 +63,6 @@ def test_one_example_more_is_rounding_and_two_are_a_difference(
     assert "differs" in verify.as_text(found)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("pairs", [True, False])
 def test_what_is_shipped_is_scored_again_with_noise_of_its_own_kind(
     stored: dict[str, Any], workbench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pairs: bool

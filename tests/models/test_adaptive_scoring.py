@@ -174,6 +174,7 @@ def test_nothing_is_asked_for_twice() -> None:
     assert len(asked) == len(set(asked)) == int(np.isfinite(loss_PTN).sum()) == int(rounds_P.sum()) * 3
 
 
+@pytest.mark.slow
 def test_a_benchmark_costs_less_and_is_stored_with_its_rounds(tmp_path: Path) -> None:
     spend, models = budget(4, 8, adaptive=True), ["mini-diffusion"]
     result = evaluate("mini", models, workbench=Workbench(), budget=spend, limit=8, out=tmp_path)

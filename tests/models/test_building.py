@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
+import pytest
 import torch
 
 from sdsdemo.models.clip import ClipModel
@@ -23,6 +24,7 @@ def teacher() -> list[torch.Tensor]:
     return list(load_diffusion(TEACHER).denoiser.state_dict().values())
 
 
+@pytest.mark.slow
 def test_models_that_threads_load_at_once_have_their_weights() -> None:
     expected = {load: load() for load in (clip, teacher)}
     start = Barrier(4)

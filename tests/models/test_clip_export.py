@@ -129,6 +129,7 @@ def test_an_exported_clip_scores_as_before(tmp_path: Path, kind: str, form: str)
 @pytest.mark.parametrize(("form", "plain"), [
     ("open_clip", print_plain_open_clip), ("transformers", print_plain_transformers),
 ])  # fmt: skip
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["words", "quick gelu"])
 def test_a_fine_tuned_file_is_a_whole_model_to_the_plain_libraries(
     tmp_path: Path, form: str, plain: Callable[..., None], kind: str

@@ -58,6 +58,7 @@ def test_a_run_takes_its_loading_pictures_captions_and_evaluations() -> None:
     assert replace(known, denoises=False).seconds(1, spend) == pytest.approx(30 + 5 + 4 * 0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [60.0, 200.0, 5_000.0])
 def test_a_slow_denoiser_is_measured_in_its_parts(slow: tuple[DiffusionScorer, Clock], limit: float) -> None:
     scorer, clock = slow

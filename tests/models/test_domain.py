@@ -56,6 +56,7 @@ def test_the_worlds_own_pictures_pass(domain: Domain, own_pictures: list[Image.I
     assert flagged(domain, own_pictures) <= 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [

@@ -106,6 +106,7 @@ def test_flow_models_draw_what_their_pipelines_draw(
     check_drawn_alike(pipe, asked=family.call | asked)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zeros", [True, False])
 def test_the_empty_prompt_of_guidance_is_that_of_sdxl_itself(zeros: bool, tmp_path: Path) -> None:
     SDXL.save(tmp_path)

@@ -158,6 +158,7 @@ def test_in_the_precision_of_a_gpu_the_error_hardly_moves(family: Family, folder
     assert 0 < abs(error() - single) < 0.02 * single
 
 
+@pytest.mark.slow
 @each_family
 def test_shards_and_half_precision_files_are_read(family: Family, folders: dict[str, Path], tmp_path: Path) -> None:
     whole = load_diffusion(f"diffusers:{folders[family.kind]}")

@@ -145,6 +145,7 @@ def test_a_clips_weights_of_any_shape_are_read_or_refused(clip: Path) -> None:
     assert hurt(path, in_header, lambda: put(read_state(path, "twin"), module, "twin")) > TIMES // 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", Layout().parts)
 def test_a_pipelines_configs_of_any_shape_are_read_or_refused(pipeline: Path, part: str) -> None:
     file, shape = CONFIG_OF[part]
@@ -161,6 +162,7 @@ def test_a_pipelines_index_of_any_shape_is_read_or_refused(pipeline: Path) -> No
     assert hurt(pipeline / "model_index.json", in_json, load) > 10
 
 
+@pytest.mark.slow
 def test_a_pipelines_weights_of_any_shape_are_read_or_refused(pipeline: Path) -> None:
     path = pipeline / "vae" / "diffusion_pytorch_model.safetensors"
     load = sometimes(lambda: load_diffusion(f"diffusers:{pipeline}"), lambda: check_file(path, "twin"))

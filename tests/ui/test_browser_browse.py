@@ -257,7 +257,6 @@ def test_from_how_it_works_to_results_to_a_count_s_examples_and_back(page: Page,
     assert page.evaluate("window.stays")
 
 
-@pytest.mark.main_flow
 def test_on_a_phone_nothing_is_wider_than_the_screen(page: Page, address: str) -> None:
     page.set_viewport_size({"width": 390, "height": 800})
     for query in ("?tab=browse&example=17", "?tab=results"):

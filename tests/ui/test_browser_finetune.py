@@ -224,7 +224,6 @@ def test_a_bad_setting_is_a_sentence_and_the_form_keeps_its_values(page: Page) -
     expect(page.locator("#ft-start")).to_be_enabled()
 
 
-@pytest.mark.main_flow
 def test_a_preset_fills_the_form(page: Page) -> None:
     page.locator("#ft-advanced button").first.click()
     page.locator("#ft-preset input").click()

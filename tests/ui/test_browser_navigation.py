@@ -36,7 +36,6 @@ def score(page: Page, text: str) -> None:
     expect(page.locator(STALE)).to_have_count(0)
 
 
-@pytest.mark.main_flow
 def test_what_was_typed_chosen_and_uploaded_is_there_after_a_reload(visit, tmp_path: Path):
     page = visit().page
     upload(page, tmp_path)
@@ -160,7 +159,6 @@ def test_back_returns_to_the_tab_before_and_a_reload_stays_in_it(visit):
     tab(page, "Browse")
 
 
-@pytest.mark.main_flow
 def test_back_brings_an_earlier_question_and_its_answer(visit):
     page = visit().page
     first = caption(page, "a").input_value()

@@ -91,6 +91,7 @@ def test_a_failure_is_raised_and_not_kept() -> None:
     assert once.get("key", lambda: 3) == 3
 
 
+@pytest.mark.slow
 def test_browsing_alike_is_computed_once_and_anew_for_other_filters(monkeypatch: pytest.MonkeyPatch) -> None:
     workbench = Workbench(Settings.from_environment({}))
     registry = RunRegistry(workbench.settings, ASSETS)

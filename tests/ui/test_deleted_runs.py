@@ -74,6 +74,7 @@ def test_nothing_of_a_deleted_run_stays_in_memory(used: Used, monkeypatch: pytes
     assert not {used.name} & (used.registry._lent.keys() | used.registry._read.keys() | used.results._summed.keys())
 
 
+@pytest.mark.slow
 def test_a_run_that_changes_is_summed_anew_and_kept_once(used: Used) -> None:
     kept, before = used.registry.run(used.name), used.results._summed[used.name][1]
     assert used.results._of_run(used.name) is before
