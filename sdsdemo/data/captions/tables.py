@@ -17,6 +17,7 @@ from typing_extensions import TypedDict
 
 from sdsdemo.data.captions.items import KEPT_NAMES, check_columns
 from sdsdemo.data.files.bounded import read_table
+from sdsdemo.data.files.folders import folders_below
 from sdsdemo.data.files.pointers import check_file
 from sdsdemo.data.files.tables import cells_of, json_rows, read_text
 from sdsdemo.errors import UserError
@@ -118,14 +119,7 @@ def folder_found(root: Path, columns: Sequence[str]) -> Found:
 
 def _files_below(root: Path) -> Iterator[str]:
     """Every file, relative to root. Follows links, but each folder is read once."""
-    seen = set()
-    for folder, below, files in os.walk(root, followlinks=True):
-        place = os.path.realpath(folder)
-        if place in seen:
-            below.clear()
-            continue
-        seen.add(place)
-        below.sort()
+    for folder, files in folders_below(root):
         relative = os.path.relpath(folder, root).replace(os.sep, "/")
         yield from (posixpath.normpath(posixpath.join(relative, name)) for name in sorted(files))
 

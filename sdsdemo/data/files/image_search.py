@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from sdsdemo.data.files.folders import folders_below
 from sdsdemo.data.files.names import alike
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".jp2", ".npy")
@@ -19,17 +20,9 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", "
 
 def pictures_below(roots: Sequence[Path]) -> Iterator[str]:
     """The path of every picture below some folders."""
-    seen: set[str] = set()
-    for root in roots:
-        for folder, below, names in os.walk(root, followlinks=True):
-            place = os.path.realpath(folder)
-            if place in seen:
-                below.clear()
-                continue
-            seen.add(place)
-            below.sort()
-            pictures = (name for name in names if os.path.splitext(name)[1].lower() in SUFFIXES)
-            yield from (os.path.normpath(os.path.join(folder, name)) for name in pictures)
+    for folder, names in folders_below(*roots):
+        pictures = (name for name in names if os.path.splitext(name)[1].lower() in SUFFIXES)
+        yield from (os.path.normpath(os.path.join(folder, name)) for name in pictures)
 
 
 def tails(names: Iterable[str]) -> dict[str, list[str]]:
