@@ -38,7 +38,7 @@ from sdsdemo.models.domain import Domain
 from sdsdemo.models.images import share_of
 from sdsdemo.models.precision import exactly
 from sdsdemo.models.tokenizer_checks import concerns_of
-from sdsdemo.types import Budget, Card, Concern, Example, Region, Scores
+from sdsdemo.types import Budget, Card, Concern, Example, Picture, Region, Scores
 
 LONG = 2048
 """Tokens that no caption reaches: how a caption looks uncut."""
@@ -178,7 +178,7 @@ class ClipScorer:
 
     def score_examples(self, examples: Iterable[Example], budget: Budget) -> Iterator[Scores]:
         """Scores example by example; every picture and caption is encoded once, whichever examples share it."""
-        pictures: _Memory[str] = _Memory()
+        pictures: _Memory[str | Picture] = _Memory()
         texts: _Memory[bytes] = _Memory()
         for part in parts_of(examples, EXAMPLES_AT_ONCE):
             start = time.perf_counter()
@@ -203,19 +203,19 @@ class ClipScorer:
             yield Scores(kind="similarity", score_IC=score_P[None], seconds=time.perf_counter() - start)
 
     def _features(
-        self, part: Sequence[Example], pictures: _Memory[str], texts: _Memory[bytes], region: Region
+        self, part: Sequence[Example], pictures: _Memory[str | Picture], texts: _Memory[bytes], region: Region
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """(image_ID, text_CD) of each example, float64; what is remembered is not encoded again."""
         captions = list(dict.fromkeys(caption for example in part for caption in example.captions))
         row_of = dict(zip(captions, map(_row_key, self.model.tokenize(captions).numpy()), strict=True))
         caption_of = dict(sorted((row, caption) for caption, row in row_of.items()))
-        shown = {p.key or f"{example.id}/{i}": p for example in part for i, p in enumerate(example.images)}
+        shown = {p.key or p: p for example in part for p in example.images}
         with exactly(self.model.device):
             texts.fill(caption_of, lambda found: self.model.encode_texts(found))
             pictures.fill(shown, lambda found: self.model.encode_pictures(found, region))
         return [
             (
-                pictures.rows([p.key or f"{example.id}/{i}" for i, p in enumerate(example.images)]),
+                pictures.rows([p.key or p for p in example.images]),
                 texts.rows([row_of[caption] for caption in example.captions]),
             )
             for example in part

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import sdsdemo
 from sdsdemo.app import workbench as workbench_module
@@ -18,7 +20,7 @@ from sdsdemo.app.many import compare_many
 from sdsdemo.errors import UserError
 from sdsdemo.models import open_scorer
 from sdsdemo.models.diffusion import LatentDiffusion
-from sdsdemo.settings import budget
+from sdsdemo.settings import ASSETS, budget
 from sdsdemo.types import Budget, Card, Example, Picture, Scorer, Scores
 from tests import twins
 from tests.conftest import fake_workbench
@@ -110,6 +112,19 @@ def test_many_pictures_get_the_answers_that_each_gets_alone(twin: str, tmp_path:
         np.testing.assert_allclose(many["models"][1]["scores"], one["models"][1]["scores"], atol=1e-6)
         assert many["models"][1]["preferred"] == one["models"][1]["preferred"]
         assert many.get("notes") == one.get("notes")
+
+
+def test_pictures_of_one_name_are_not_taken_for_one_another(tmp_path: Path) -> None:
+    """A picture that is an object has no name, and files in two folders may have the same."""
+    paths = sorted((ASSETS / "mini" / "examples").glob("*.png"))[:2]
+    captions = [path.stem.replace("-", " ") for path in paths]
+    alone = [sdsdemo.score(path, captions, ["mini-clip"])["models"][0]["scores"] for path in paths]
+    for k, path in enumerate(paths):
+        (tmp_path / str(k)).mkdir()
+        shutil.copy(path, tmp_path / str(k) / "same.png")
+    for pictures in ([Image.open(path) for path in paths], [tmp_path / str(k) / "same.png" for k in (0, 1)]):
+        together = sdsdemo.score_many([(picture, captions) for picture in pictures], ["mini-clip"])
+        np.testing.assert_allclose([one["models"][0]["scores"] for one in together], alone, atol=1e-4)
 
 
 def test_noise_comes_in_pairs_unless_plain_noise_is_asked_for(twin: str) -> None:
