@@ -46,7 +46,9 @@ ACTS = {
     "paraphrase": "Paraphrase",
 }
 """The editor's buttons: what they do, and what they are called."""
-NO_CAPTIONS = "The rules find no true and false caption for this scene: give it two different things."
+NO_CAPTIONS = (
+    "The rules find no true and false caption for this scene: give it two different things, none more than three times."
+)
 NO_SWAP = "“Swap the picture” needs one true and one false caption that exchange something between two things."
 NO_PARAPHRASE = "“Paraphrase” needs two captions in Mini's language, such as “a red star left of a blue circle”."
 UNREADABLE = "Whether a caption is true is worked out for sentences such as “a red star left of a blue circle”."
@@ -97,13 +99,13 @@ class SceneEditor:
         captions = [str(text or "") for text in captions]
         try:
             scene, texts, redraws = _acted(_asked(sent), example, captions)
+            is_shown = example is not None and example.scene is scene
+            path = gr.skip() if is_shown else str(self.scenes.of_scene(scene).path)
         except UserError as error:
             return [gr.skip(), render("parts.message", sentence=str(error)), *[gr.skip()] * 3]
         except Exception:
             log.exception("the scene editor failed")
             return [gr.skip(), render("parts.message", sentence=OUR_FAULT), *[gr.skip()] * 3]
-        is_shown = example is not None and example.scene is scene
-        path = gr.skip() if is_shown else str(self.scenes.of_scene(scene).path)
         same = [text if text != old else gr.skip() for text, old in zip(texts, captions, strict=True)]
         return [editor_html(scene) if redraws else gr.skip(), "", path, *same]
 

@@ -12,7 +12,7 @@ from sdsdemo.data.mini.drawing import BACKGROUND_RGB, draw
 from sdsdemo.data.mini.hard_negatives import twins_of
 from sdsdemo.data.mini.scenes import COLOURS, SHAPES, training_stream
 from sdsdemo.data.mini.sentences import WORDS, training_sentence
-from sdsdemo.data.mini.sketch_captions import captions_for, paraphrased, picture_swapped, surprise
+from sdsdemo.data.mini.sketch_captions import MOST_NUMBER, captions_for, paraphrased, picture_swapped, surprise
 from sdsdemo.data.mini.sketches import MOST, RADII, objects_of, read_sketch, write_sketch
 from sdsdemo.data.mini.truth import index_of_truth, read_claim, truth_of
 from sdsdemo.data.mini.word_changes import changes_of
@@ -155,6 +155,16 @@ def test_written_captions_have_one_truth_and_the_same_words():
         words = [sorted(re.sub(r"\ban\b", "a", caption).split()) for caption in captions]
         assert words[0] == words[1] or len(scene.things) == 1
     assert written > 200
+
+
+@pytest.mark.parametrize("count", range(1, MOST + 1))
+def test_any_number_of_equal_things_is_captioned_or_left_alone(count):
+    text = "~".join(["cream", *[f"star.red.{150 + 120 * k}.300.105" for k in range(count)]])
+    captions = captions_for(np.random.default_rng(0), read_sketch(text))
+    if count > MOST_NUMBER:
+        assert captions is None
+    else:
+        assert index_of_truth(read_sketch(text), captions) is not None
 
 
 def test_other_words_keep_the_claim():

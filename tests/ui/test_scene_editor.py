@@ -22,7 +22,7 @@ from sdsdemo.ui.compare_address import CompareAddress
 from sdsdemo.ui.compare_logic import ask
 from sdsdemo.ui.examples import read_examples
 from sdsdemo.ui.mini_words import MINI_WORDS
-from sdsdemo.ui.scene_editor import SceneEditor, suggested_html, truth_html
+from sdsdemo.ui.scene_editor import NO_CAPTIONS, SceneEditor, suggested_html, truth_html
 from sdsdemo.ui.scene_pictures import ScenePictures
 from tests.conftest import fake_workbench
 
@@ -86,6 +86,22 @@ def test_new_captions_have_one_truth(editor, do):
 def test_what_cannot_be_done_is_a_sentence_and_changes_nothing(editor, what):
     html, refusal, *fields = editor.act(what, None, ["a dog", "a couch"])
     assert 'role="alert"' in refusal
+    assert [html, *fields] == [SKIP] * 4
+
+
+@pytest.mark.parametrize("do", ["move", "write"])
+def test_four_equal_things_are_drawn_and_have_no_captions(editor, do):
+    four = "cream~" + "~".join(f"star.red.{x}.300.105" for x in (150, 290, 430, 570))
+    _, refusal, path, *captions = editor.act(sent(do, four), None, CAPTIONS)
+    assert captions == [SKIP, SKIP]
+    assert (NO_CAPTIONS in refusal, path == SKIP) == ((do == "write"),) * 2
+    assert ScenePictures().of_text(four).captions == ("", "")
+
+
+def test_a_failure_of_ours_while_drawing_is_a_sentence(editor, monkeypatch):
+    monkeypatch.setattr(editor.scenes, "of_scene", lambda _: 1 / 0)
+    html, refusal, *fields = editor.act(sent("move"), None, CAPTIONS)
+    assert "went wrong on our side" in refusal
     assert [html, *fields] == [SKIP] * 4
 
 
