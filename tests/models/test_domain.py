@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from sdsdemo.data.mini.benchmarks import benchmark_pairs
-from sdsdemo.data.mini.drawing import draw
-from sdsdemo.data.mini.scenes import random_scene
+from sdsdemo.data.mini.drawing import BACKGROUND_RGB, draw
+from sdsdemo.data.mini.scenes import COLOURS, SHAPES, random_scene
 from sdsdemo.data.mini.sentences import WORDS
+from sdsdemo.data.mini.sketches import MOST, read_sketch
 from sdsdemo.models.domain import Domain, _areas
 from sdsdemo.settings import CHECKPOINTS
 from tests.pictures import KINDS, foreign_pictures
@@ -50,6 +51,15 @@ def test_pictures_of_other_kinds_are_flagged(domain: Domain) -> None:
     assert flagged(domain, pictures) >= 0.95
     for kind in range(len(KINDS)):
         assert flagged(domain, pictures[kind :: len(KINDS)]) >= 0.85, KINDS[kind].__name__
+
+
+@pytest.mark.parametrize("count", range(1, MOST + 1))
+def test_as_many_shapes_as_a_visitor_may_draw_are_no_foreign_picture(domain: Domain, count: int) -> None:
+    places = [(170, 170), (830, 170), (500, 500), (170, 830), (830, 830), (500, 150)]
+    for k, background in enumerate(BACKGROUND_RGB):
+        objects = [f"{SHAPES[(k + j) % len(SHAPES)]}.{COLOURS[j]}.{x}.{y}.105" for j, (x, y) in enumerate(places)]
+        scene = read_sketch("~".join([background, *objects[:count]]))
+        assert domain.concerns([draw(scene)], ["a red star"]) == []
 
 
 def test_the_worlds_own_pictures_pass(domain: Domain, own_pictures: list[Image.Image]) -> None:

@@ -15,8 +15,8 @@ from sdsdemo.data.mini.drawing import BACKGROUND_RGB
 from sdsdemo.data.mini.scenes import COLOURS, SHAPES, Family, Scene, Size, Spot, Thing
 from sdsdemo.errors import UserError
 
-MOST = 6
-"""Objects in a scene."""
+MOST = 5
+"""Objects in a scene, as many as in the scenes that Mini's models are trained on; they refuse a picture with more."""
 RADII: dict[str, int] = {"small": 105, "medium": 165, "big": 235, "very big": 360}
 """What the page offers, in thousandths of the picture's side; a very big thing has room for another one inside."""
 SMALL_UP_TO, BIG_FROM = 0.12, 0.2

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sdsdemo.data.mini.drawing import BACKGROUND_RGB, COLOUR_RGB
 from sdsdemo.data.mini.sentences import WORDS
+from sdsdemo.data.mini.sketches import MOST
 from sdsdemo.models.domain import FILE, Look
 
 LOOK = Look(
@@ -19,7 +20,7 @@ LOOK = Look(
     strange_share=0.02,
     solid_share=0.4,
     least_area=0.006,
-    most_objects=5,
+    most_objects=MOST,
     covered=(0.01, 0.6),
 )
 """The thresholds were tuned on validation pictures and on foreign ones, with other seeds than the tests use."""
