@@ -180,7 +180,7 @@ def _acted(asked: _Asked, example: ShownExample | None, captions: Sequence[str])
     if asked["do"] == "write":
         return scene, _found(sketch_captions.captions_for(rng, scene), NO_CAPTIONS), False
     if asked["do"] == "paraphrase":
-        return scene, _found(sketch_captions.paraphrased(rng, captions), NO_PARAPHRASE), False
+        return scene, _found(sketch_captions.paraphrased(rng, captions, scene), NO_PARAPHRASE), False
     if asked["do"] == "swap":
         return _found(sketch_captions.picture_swapped(scene, captions), NO_SWAP), captions, True
     return scene, captions, False

@@ -1,6 +1,6 @@
 """Captions for a drawn scene, and edits of both: a true and a false caption, other words, the picture swapped.
 
-Everything that is returned is checked against the scene with `truth.truth_of`.
+Everything that is returned is checked against the scene with `truth.truth_of`, or made like a benchmark's pair.
 """
 
 from __future__ import annotations
@@ -47,15 +47,21 @@ def captions_for(rng: np.random.Generator, scene: Scene) -> Captions | None:
     return None
 
 
-def paraphrased(rng: np.random.Generator, captions: Sequence[str]) -> Captions | None:
-    """Both captions in other words and in one form; None if one is no sentence of Mini's language."""
+def paraphrased(rng: np.random.Generator, captions: Sequence[str], scene: Scene) -> Captions | None:
+    """Both captions in other words and in one form, as true of the scene as before.
+
+    None if one is no sentence of Mini's language, or if no other words are found. "The flower is big" makes the claim
+    of "a big flower", but where there are two flowers it leaves open which is meant.
+    """
     claims = [read_claim(caption) for caption in captions]
     if len(claims) != 2 or claims[0] is None or claims[1] is None:
         return None
+    truths = [truth_of(scene, caption) for caption in captions]
     for _ in range(TRIES):
         seed = int(rng.integers(2**32))
         first, second = (_worded(np.random.default_rng(seed), claim) for claim in (claims[0], claims[1]))
-        if [read_claim(first), read_claim(second)] == claims and (first, second) != tuple(captions):
+        is_same = [read_claim(first), read_claim(second)] == claims
+        if is_same and [truth_of(scene, first), truth_of(scene, second)] == truths and [first, second] != [*captions]:
             return first, second
     return None
 
