@@ -24,7 +24,7 @@ class Change:
     label: str
     """What is new: the words that differ, or the word that stands in its place."""
     same_words: bool
-    """Whether it only reorders the caption's words: a model that sees a bag of words cannot tell it."""
+    """Whether it only reorders the caption's words, but for a / an: a model that sees a bag of words cannot tell it."""
 
 
 def changes_of(caption: str) -> list[Change]:

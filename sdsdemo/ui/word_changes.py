@@ -14,11 +14,12 @@ import gradio as gr
 from gradio.components import Component
 
 from sdsdemo.app.workbench import Workbench
-from sdsdemo.captions.word_changes import Change
+from sdsdemo.captions.word_changes import KIND_WORDS, Change
 from sdsdemo.captions.word_changes import changes_of as changes_by_rule
 from sdsdemo.core.decision import decide, of_captions
 from sdsdemo.data.mini.scenes import Scene
 from sdsdemo.data.mini.truth import read_claim, truth_of
+from sdsdemo.data.mini.word_changes import ENDINGS_CHANGED
 from sdsdemo.data.mini.word_changes import changes_of as changes_in_mini
 from sdsdemo.errors import UserError
 from sdsdemo.settings import LIMITS, NOISES, TIMESTEPS, pairs_by_default
@@ -40,10 +41,13 @@ NONE_TRUE = (
 )
 UNCHECKED = "Nobody has checked that each change is false of this picture."
 HINT = (
-    "Caption {letter} against itself with words exchanged, and with one word replaced. A model that sees a bag of "
-    "words can tell a replaced word, and not an exchange."
+    "Caption {letter} against itself with words exchanged, and with a word replaced or its ending changed. A model "
+    "that sees a bag of words can tell these, and not an exchange."
 )
 STATES = {"kept": "prefers the caption", "changed": "prefers the change", "open": "undecided", "due": "still to come"}
+
+NAMED = {*KIND_WORDS.values(), ENDINGS_CHANGED}
+"""Groups of changes with a name; the others are called by the word that is replaced."""
 
 Ask = Callable[[dict[Component, Any]], Question]
 
@@ -232,13 +236,13 @@ def _exchange(k: int, change: Change, rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _slot(group: str, changes: Sequence[Change], rows: Sequence[Row], caption: str) -> dict[str, Any]:
-    """The table of one word: its replacements across, models down."""
+    """The table of one word, or of one kind of change: its replacements across, models down."""
     places = [k for k, change in enumerate(changes) if not change.same_words and change.group == group]
     of_change = {k: _cells(k, rows) for k in places}
     models = [row.card for row in rows if not row.problem]
     said = caption.casefold().split()
     return {
-        "word": group,
+        "heading": group.capitalize() if group in NAMED else f"“{group}” replaced by",
         "heads": [{"label": changes[k].label, "is_said": changes[k].label in said} for k in places],
         "rows": [
             {"name": card.name, "title": card.title, "cells": [of_change[k][m] for k in places]}

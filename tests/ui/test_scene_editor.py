@@ -179,6 +179,20 @@ def test_stopping_early_leaves_every_change_its_own_verdict(tmp_path, monkeypatc
     assert (few.adaptive, few.noises, few.antithetic) == (False, 2, False), "a single pair has no standard error"
 
 
+@pytest.mark.parametrize(
+    ("caption", "heading", "absent"),
+    [
+        ("two green rings and a pink moon", "Shapes swapped, their endings changed", "“shapes swapped"),
+        ("two green rings and a pink moon", "“green” replaced by", "Green replaced"),
+        ("a red bus", "Another colour", "“another colour”"),
+    ],
+)
+def test_a_table_of_changes_is_headed_by_what_was_changed(caption, heading, absent):
+    html = word_changes.tables_html(caption, word_changes.changes_of(caption), [])
+    assert f"<caption>{heading}</caption>" in html
+    assert absent not in html
+
+
 def test_a_change_that_is_true_too_is_not_held_against_a_model():
     inside = read_sketch("sky~heart.blue.500.500.360~star.red.500.400.105")
     changes = {change.text for change in word_changes._false_changes("a red star inside a blue heart", inside)}

@@ -23,11 +23,14 @@ CLASSES: dict[str, tuple[str, ...]] = {
 """Words that fit in each other's place."""
 SWAPPED = {"shapes": "shapes swapped", "colours": "colours swapped", "sizes": "sizes swapped"}
 NUMBERS_SWAPPED, ALL_SWAPPED = "numbers swapped", "things swapped"
+ENDINGS_CHANGED = "shapes swapped, their endings changed"
+"""A bag of words can tell "two moons and a ring" from "two rings and a moon"."""
 
 
 def changes_of(caption: str) -> list[Change]:
     """Every exchange of two words of a kind, then every replacement of one word by another of its kind.
 
+    Those with the same words come first: an exchange of shapes may give one of them a plural ending.
     None for a caption that is no sentence of Mini's language. A change that claims the same is left out.
     """
     words = caption.casefold().strip(" .!").split()
@@ -35,7 +38,8 @@ def changes_of(caption: str) -> list[Change]:
     if claim is None:
         return []
     found = {change.text: change for change in (*_exchanges(words, claim), *_replacements(words)) if change.text}
-    return [change for change in found.values() if read_claim(change.text) not in (None, *_same(claim))]
+    others = [change for change in found.values() if read_claim(change.text) not in (None, *_same(claim))]
+    return sorted(others, key=lambda change: not change.same_words)
 
 
 def _exchanges(words: Sequence[str], claim: Claim) -> Iterator[Change]:
@@ -48,8 +52,9 @@ def _exchanges(words: Sequence[str], claim: Claim) -> Iterator[Change]:
             both[i], both[j] = words[j], words[i]
             swapped = list(words)
             swapped[i], swapped[j] = _fitted(words[j], words[i]), _fitted(words[i], words[j])
-            text = " ".join(with_articles(swapped))
-            yield Change(text=text, group=SWAPPED.get(kind, NUMBERS_SWAPPED), label=text, same_words=True)
+            text, same = " ".join(with_articles(swapped)), sorted(swapped) == sorted(words)
+            group = SWAPPED.get(kind, NUMBERS_SWAPPED) if same else ENDINGS_CHANGED
+            yield Change(text=text, group=group, label=text, same_words=same)
     if len(claim.things) == 2:
         text = " ".join(with_articles(both))
         yield Change(text=text, group=ALL_SWAPPED, label=text, same_words=True)
