@@ -17,6 +17,9 @@ import numpy as np
 TAIL = 1e-4
 """Quantiles further out than this are rejected: no interval here needs them."""
 
+SUMMED = 10_000
+"""Examples up to which McNemar's p is summed in whole numbers; the time grows with their square."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Proportion:
@@ -78,12 +81,17 @@ def mcnemar_exact(only_a: int, only_b: int) -> float:
 
         p = min( 1, 2 P( X <= min(only_a, only_b) ) ),     X ~ Binomial(only_a + only_b, 1/2)
 
-    Exact at any size; 1 if they never differ. Raises `ValueError` for a negative count. Source: McNemar 1947.
+    1 if they never differ; of more than `SUMMED` examples to about 10 digits. Raises `ValueError` for a negative count.
+    Source: McNemar 1947.
     """
     if min(only_a, only_b) < 0:
         raise ValueError(f"only_a and only_b must be at least 0; they were {only_a} and {only_b}")
     n = only_a + only_b
-    # not scipy.stats.binomtest: stored values of p would differ from it in their last digit
+    if n > SUMMED:
+        from scipy.special import bdtr
+
+        return min(1.0, 2 * float(bdtr(min(only_a, only_b), n, 0.5)))
+    # not scipy for these: stored values of p would differ from it in their last digit
     ways, tail = 1, 0
     for k in range(min(only_a, only_b) + 1):
         tail += ways

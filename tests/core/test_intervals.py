@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
 
+from sdsdemo.core import intervals
 from sdsdemo.core.intervals import (
     grid_stderr,
     independent_draws,
@@ -75,6 +77,19 @@ def test_mcnemar_stays_exact_at_the_size_of_aro():
     normal = math.erfc((abs(a - b) - 1) / math.sqrt(a + b) / math.sqrt(2))
     assert mcnemar_exact(a, b) == pytest.approx(normal, rel=1e-3)
     assert 0 < mcnemar_exact(20, 150) < 1e-20
+
+
+def test_mcnemar_of_more_examples_agrees_with_the_sum(monkeypatch):
+    pairs = [(4_000, 4_200), (4_990, 5_000), (300, 4_000), (4_999, 4_999)]
+    summed = [mcnemar_exact(*pair) for pair in pairs]
+    monkeypatch.setattr(intervals, "SUMMED", 0)
+    assert [mcnemar_exact(*pair) for pair in pairs] == pytest.approx(summed, rel=1e-9)
+
+
+def test_mcnemar_of_the_whole_of_eqben_takes_no_time():
+    start = time.perf_counter()
+    assert mcnemar_exact(62_000, 63_000) == pytest.approx(0.0047, rel=0.01)
+    assert time.perf_counter() - start < 1
 
 
 # Student's t
