@@ -300,6 +300,24 @@ def test_the_degrees_of_freedom_of_pairs_are_right_on_average(pairs: int):
     assert np.median(found) == pytest.approx(8 * (pairs - 1), rel=0.12)
 
 
+@pytest.mark.parametrize(
+    ("spread_T", "low", "high"),
+    [
+        ([1] * 8, 0.035, 0.065),
+        ([1] * 4, 0.035, 0.065),
+        ([0.5**k for k in range(8)], 0.06, 0.11),
+        ([1] + [0.1] * 7, 0.1, 0.18),
+    ],
+    ids=["alike at 8", "alike at 4", "halving", "all in one"],
+)
+def test_the_interval_of_two_pairs_misses_as_often_as_documented(spread_T: list[float], low: float, high: float):
+    rng, misses = np.random.default_rng(8), 0
+    for noise_TN in np.repeat(rng.normal(size=(1_000, len(spread_T), 2)), 2, axis=2) * np.reshape(spread_T, (-1, 1)):
+        found = paired_difference(np.zeros_like(noise_TN), noise_TN, antithetic=True)
+        misses += abs(found.mean) > student_t_quantile(0.975, found.dof or 1) * (found.stderr or 0)
+    assert low < misses / 1_000 < high
+
+
 def test_the_band_of_pairs_pools_the_timesteps_beside_it():
     """Two pairs a timestep, whose means differ by 2: one degree of freedom each, and an error of 1."""
     pair_TN = np.array([[-1.0, 1.0], [-3.0, 3.0], [-1.0, 1.0], [-1.0, 1.0]])
