@@ -49,7 +49,12 @@ def swap_choices(seed: int, count: int) -> Iterator[Choice]:
 
 
 def order_choices(seed: int, count: int) -> Iterator[Choice]:
-    """`count` scenes, each with a sentence and ARO's four shuffles of it, none of them true of the scene."""
+    """`count` scenes, each with a sentence and ARO's four shuffles of it, none of them a true sentence of the scene.
+
+    Attributes are read before their nouns. Of `mini-orders`, 93 of 200 examples have a shuffle such as "is there a
+    diamond yellow above a star pink", which is no English and still has each colour beside its shape: a model that
+    knows what has which colour, and no grammar, cannot tell these from the sentence.
+    """
     rng = np.random.default_rng((seed, count, 2))
     families = [family for family in TRAIN_SHARES if family != "single"]
     for _ in range(count):
@@ -73,7 +78,7 @@ def _tagged(text: str) -> list[tuple[str, str]]:
 
 
 def _may_be_true(scene: Scene, text: str) -> bool:
-    """Whether a shuffle could be read as a true sentence."""
+    """Whether a shuffle could be read as a true sentence, with each attribute before its noun."""
     try:
         return is_true(scene, text.split())
     except ValueError:
