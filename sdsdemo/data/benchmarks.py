@@ -214,6 +214,10 @@ def differs(name: str, tags: Sequence[Mapping[str, str]]) -> list[str]:
     return differences(name.partition(":")[0], tags)
 
 
+SHARED = "Examples share images, and the intervals take examples for independent: they are somewhat too narrow."
+"""Frames of one video, or several images of one place, are no different: only the same file is noticed."""
+
+
 def notes_on(name: str, examples: Sequence[Example]) -> list[str]:
     """Notes before scoring a benchmark, in sentences: its size, and differences from the published set."""
     pictures = {picture.key or f"{e.id}/{picture.name}" for e in examples for picture in e.images}
@@ -221,6 +225,7 @@ def notes_on(name: str, examples: Sequence[Example]) -> list[str]:
     size = f"{len(examples):,} examples, {len(pictures):,} different images, {len(captions):,} different captions."
     return [
         size,
+        *([SHARED] if len(pictures) < sum(len(e.images) for e in examples) else []),
         *plain_notes(captions),
         *getattr(examples, "notes", ()),
         *differs(name, [example.tags for example in examples]),

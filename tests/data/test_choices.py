@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sdsdemo.data.benchmarks import notes_on, read_benchmark
+from sdsdemo.data.benchmarks import SHARED, notes_on, read_benchmark
 from sdsdemo.errors import UserError
 
 RELATION = {
@@ -143,6 +143,8 @@ def test_what_differs_from_the_published_set_is_noted(sugarcrepe: Path) -> None:
     (sugarcrepe / "data" / "swap_obj.json").write_text(json.dumps([SUGAR | {"source": "me", "filename": "gone.jpg"}]))
     notes = " ".join(notes_on("sugarcrepe:x", read_benchmark(f"sugarcrepe:{sugarcrepe}")))
     assert "3 examples, 2 different images, 2 different captions" in notes
+    assert SHARED in notes
+    assert SHARED not in notes_on("sugarcrepe:x", read_benchmark(f"sugarcrepe:{sugarcrepe}")[:1])
     assert "swap_obj.json has keys that the published file does not have: source" in notes
     assert "1 of 2 images are missing in the folder val2017: gone.jpg" in notes
     assert "lacks add_obj" in notes
