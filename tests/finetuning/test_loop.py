@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,16 @@ from torch import Tensor, nn
 
 from sdsdemo.finetuning.checkpoints import CheckpointError
 from sdsdemo.finetuning.events import Step
-from sdsdemo.finetuning.loop import SAVING_SHARE, CheckpointSaved, Failed, Finished, TrainingConfig, _Clock, train
+from sdsdemo.finetuning.loop import (
+    SAVING_SHARE,
+    CheckpointSaved,
+    Failed,
+    Finished,
+    Stopped,
+    TrainingConfig,
+    _Clock,
+    train,
+)
 
 CONFIG = TrainingConfig(steps=20, learning_rate=1e-2, warm_up=3)
 COSINE = TrainingConfig(steps=100, learning_rate=1.0, warm_up=10)
@@ -193,3 +203,47 @@ def test_checkpoints_by_the_clock_take_a_small_share_of_the_time(monkeypatch: py
                 now[0] += 4.0
                 saved += 4.0
     assert 0 < saved / now[0] <= SAVING_SHARE
+
+
+def test_a_run_is_a_plain_loop_of_adamw() -> None:
+    """The rate of each step, the clipped gradient, weight decay and the moving average, written out."""
+    config = TrainingConfig(steps=20, learning_rate=0.05, warm_up=5, weight_decay=0.5, clip_norm=0.3, ema=0.8)
+    module, plain = fresh(), fresh()
+    list(train(module, regression(module), config))
+    losses, parameters = regression(plain), list(plain.parameters())
+    optimiser = torch.optim.AdamW(parameters, weight_decay=0.5, betas=(0.9, 0.98))
+    average = weights(plain)
+    for step in range(20):
+        optimiser.zero_grad()
+        losses(step)["loss"].backward()
+        norm = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None]).norm()
+        for p in parameters:
+            p.grad = None if p.grad is None else p.grad * min(1.0, 0.3 / float(norm))
+        optimiser.param_groups[0]["lr"] = 0.05 * min(1.0, (step + 1) / 5) * (1 + math.cos(math.pi * step / 20)) / 2
+        optimiser.step()
+        kept = min(0.8, (step + 1) / (step + 11))
+        average = kept * average + (1 - kept) * weights(plain)
+    torch.testing.assert_close(weights(module), average, rtol=1e-4, atol=1e-5)
+
+
+def test_a_stop_between_micro_batches_discards_the_step() -> None:
+    module, before = fresh(), weights(fresh())
+    made: list[int] = []
+
+    def losses_at(step: int) -> Iterator[Mapping[str, Tensor]]:
+        for part in range(3):
+            made.append(part)
+            yield {"loss": regression(module)(step)["loss"] / 3}
+
+    events = list(train(module, losses_at, CONFIG, stop=lambda: len(made) == 2))
+    assert events == [Stopped(step=0)]
+    assert made == [0, 1]
+    assert torch.equal(weights(module), before)
+
+
+def test_a_gradient_that_is_no_number_keeps_the_last_good_weights() -> None:
+    module, before = fresh(), weights(fresh())
+    (event,) = train(module, lambda step: {"loss": (0 * module.weight).sum().sqrt()}, CONFIG)
+    assert isinstance(event, Failed)
+    assert event.reason.startswith("The gradient of step 1 is not a number. Try a lower learning rate")
+    assert torch.equal(weights(module), before)
