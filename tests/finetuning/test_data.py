@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -14,6 +15,7 @@ from PIL import Image
 
 from sdsdemo.finetuning.batches import PairBatches
 from sdsdemo.finetuning.recipe import Recipe
+from sdsdemo.finetuning.teacher_preferences import pair_key
 from sdsdemo.finetuning.training_pairs import FreePairs, duplicate_share, read_source
 from sdsdemo.models.clip import ClipModel
 
@@ -196,3 +198,16 @@ def test_the_share_that_meets_an_equal_caption_is_that_of_batches(batch: int) ->
     found = np.mean([[row.count(text) > 1 for text in row] for row in rows])
     assert duplicate_share(captions, batch) == pytest.approx(found, abs=0.02)
     assert duplicate_share(["a", "b"], 2) == 0
+
+
+def test_a_label_is_certain_and_a_preference_is_that_of_its_row() -> None:
+    labels = Recipe(objective="labels", pool=40, batch=16)
+    source = read_source(labels)
+    pairs = source.draw(1, 16)
+    kept = {pair_key(pair): k / 16 for k, pair in enumerate(pairs)}
+    own = slice(3, 12)
+    for recipe, wanted in ((labels, [1.0] * 16), (replace(labels, objective="preference"), list(kept.values()))):
+        found_R = PairBatches(recipe, source, reader(), None, kept).rows(1, own).preference_R
+        told = [math.nan if pair.twin is None else p for pair, p in zip(pairs, wanted, strict=True)]
+        assert found_R is not None
+        np.testing.assert_array_equal(found_R.numpy(), np.array(told[own], dtype=np.float32))
