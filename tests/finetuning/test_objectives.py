@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,13 +12,16 @@ from open_clip import CLIP
 from torch import Tensor, nn
 
 from sdsdemo.core.losses import clip_loss, denoising_error, negatives_loss, preference_loss
+from sdsdemo.core.noising import add_noise
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.loop import TrainingConfig, train
-from sdsdemo.finetuning.objectives import Objective
+from sdsdemo.finetuning.objectives import Objective, ObjectiveConfig
 from sdsdemo.finetuning.recipe import NAMES, Recipe
+from sdsdemo.finetuning.setup import Plan
 from sdsdemo.finetuning.student import Student
 from sdsdemo.mini.models import clip as clips
-from tests.finetuning.tiny_teacher import LATENT, WHOLE, Drawn, First, objective, only, student
+from sdsdemo.runtime.distributed import Processes
+from tests.finetuning.tiny_teacher import LATENT, WHOLE, Drawn, First, TinyTeacher, objective, only, student
 
 
 def test_only_layer_norms_and_the_map_move() -> None:
@@ -211,3 +216,36 @@ def test_a_clip_without_norms_is_refused_with_what_to_do() -> None:
 def test_the_student_changes_the_clip_that_it_was_given() -> None:
     clip: CLIP = clips.fresh()
     assert Student(clip, LATENT).clip is clip
+
+
+@pytest.mark.parametrize(("batch", "most", "count"), [(32, 8, 1), (32, 5, 1), (10, 4, 1), (32, 8, 2), (32, 32, 2)])
+def test_a_micro_batch_holds_at_most_the_rows_that_the_recipe_says(batch: int, most: int, count: int) -> None:
+    where: Any = {"base_card": None, "teacher_card": None, "device": None, "settings": None, "cache": None}
+    plan = Plan(recipe=Recipe(batch=batch, micro_batch=most), processes=Processes(index=0, count=count), **where)
+    drawn: Any = SimpleNamespace(size=batch)
+    nobody: Any = None
+    aim = Objective(nobody, drawn, ObjectiveConfig(name="clip"), parts=plan.parts, processes=plan.processes)
+    assert aim.at_once <= most
+    assert len(aim.rows) == math.ceil(batch / count / most)
+
+
+def test_features_regress_onto_standardised_inner_features() -> None:
+    model, teacher, batch = student(), TinyTeacher(), Drawn().rows(0, WHOLE)
+    aim = objective(model, "features")
+    (losses,) = aim(0)
+    timestep_R, noise_R = aim.draw(0, WHOLE)
+    noisy_R = add_noise(teacher.schedule, batch.latent_R, noise_R, timestep_R)
+    inner_RW = teacher.inner_features(noisy_R, timestep_R, batch.condition_R)
+    spread_R1 = (inner_RW.var(1, correction=0, keepdim=True) + 1e-5).sqrt()
+    guess_RW = model.h_f(model.clip.encode_image(batch.pixels_R, normalize=True))
+    expected = (guess_RW - (inner_RW - inner_RW.mean(1, keepdim=True)) / spread_R1).square().mean()
+    torch.testing.assert_close(losses["features"], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_logit_scale_beyond_clip_s_bound_counts_as_the_bound() -> None:
+    model, batch = student(), Drawn().rows(0, WHOLE)
+    with torch.no_grad():
+        model.clip.logit_scale.fill_(math.log(300.0))
+    (losses,) = objective(model, "clip")(0)
+    image_BD, text_BD, _ = model.clip(batch.pixels_R, batch.token_RL)
+    torch.testing.assert_close(losses["loss"], clip_loss(image_BD, text_BD, 100.0))

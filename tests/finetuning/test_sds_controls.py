@@ -29,6 +29,20 @@ def test_controls_are_l_sds_of_other_latents_and_captions() -> None:
     assert found["true shuffled"] == pytest.approx(float(true_R.mean()), rel=1e-5)
 
 
+def test_zero_maps_nothing_and_other_takes_the_row_before() -> None:
+    model, teacher, batch = student(), TinyTeacher(), Drawn().rows(0, WHOLE)
+    aim = objective(model)
+    timestep_R, noise_R = aim.draw(0, WHOLE)
+    found = sds_controls(aim, batch, WHOLE, 0)
+    with torch.no_grad():
+        read_R = model.clip.encode_image(batch.pixels_R, normalize=True)
+        latents = {"zero": model.latents(0 * read_R), "other": model.latents(read_R)[[5, 0, 1, 2, 3, 4]]}
+        for name, latent_R in latents.items():
+            for words, condition_R in (("", batch.condition_R), (" shuffled", batch.condition_R.roll(2, 0))):
+                error_R = denoising_error(teacher.denoise, teacher.schedule, latent_R, noise_R, timestep_R, condition_R)
+                assert found[name + words] == pytest.approx(float(error_R.mean()), rel=1e-5), name + words
+
+
 def test_controls_take_conditions_of_several_tensors() -> None:
     class OfTwo(TinyTeacher):
         def denoise(self, noisy_B: Tensor, timestep_B: Tensor, condition_B: Any) -> Tensor:
