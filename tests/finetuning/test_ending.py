@@ -16,7 +16,8 @@ from torch import Tensor
 
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.cli import main as cli
-from sdsdemo.finetuning import before_after, console_report
+from sdsdemo.finetuning import before_after, checkpoints, console_report
+from sdsdemo.finetuning.checkpoints import trained_weights
 from sdsdemo.finetuning.events import Done, Event, Notice, Step
 from sdsdemo.finetuning.objectives import Batch, Objective
 from sdsdemo.finetuning.recipe import Recipe
@@ -190,3 +191,11 @@ def test_a_process_that_fails_beside_the_main_one_ends_with_a_failure(
     out, error = capsys.readouterr()
     assert out == ""
     assert "The stream broke off." in error
+
+
+def test_the_average_is_the_weights_after_the_last_step_alone(tmp_path: Path) -> None:
+    path, last, average = tmp_path / "a.run", torch.ones(2), torch.zeros(2)
+    state = {"done": 3, "parameters": {"w": last}, "average": {"w": average}, "optimiser": {"state": {}}}
+    checkpoints.save(path, state)
+    assert torch.equal(trained_weights(path, steps=3)["w"], average)
+    assert torch.equal(trained_weights(path, steps=4)["w"], last)
