@@ -18,9 +18,11 @@ from sdsdemo.core.adaptive import (
     is_decided,
     looks_within,
     remaining,
+    shared_draws,
     statistic,
 )
 from sdsdemo.core.decision import decide
+from sdsdemo.core.intervals import grid_stderr
 from sdsdemo.types import Evidence, Scores
 
 
@@ -140,3 +142,17 @@ def test_an_infinite_loss_has_no_error_and_raises_no_warning():
     loss_ICTN = np.ones((1, 1, 2, 4))
     loss_ICTN[0, 0, 1, 2] = np.inf
     assert np.isnan(adaptive_stderr(loss_ICTN, np.array([[4]]))).all()
+
+
+def test_an_error_and_a_chart_take_the_rounds_that_there_are() -> None:
+    rng = np.random.default_rng(4)
+    loss_ICTN, rounds_IC = rng.normal(size=(1, 3, 5, 8)), np.array([[8, 4, 1]])
+    for c, rounds in enumerate(rounds_IC[0]):
+        loss_ICTN[0, c, :, rounds:] = np.nan
+    found_C = adaptive_stderr(loss_ICTN, rounds_IC)[0]
+    for c, rounds in ((0, 8), (1, 4)):
+        pair_TN = loss_ICTN[0, c, :, :rounds].reshape(5, -1, 2).mean(axis=2)
+        assert found_C[c] == pytest.approx(grid_stderr(pair_TN))
+    assert np.isnan(found_C[2]), "one round is no pair"
+    evidence = Evidence(timestep_T=np.arange(5), loss_ICTN=loss_ICTN, antithetic=True, rounds_IC=rounds_IC)
+    assert [shared_draws(evidence, asked) for asked in ((0, 1), (0, 2), (0,))] == [(4, True), (1, False), (8, True)]

@@ -41,6 +41,16 @@ def test_the_empty_prompt_never_changes_caption_differences(rule: str) -> None:
     assert not np.allclose(without[0] - without[1], plain[0] - plain[1])
 
 
+@pytest.mark.parametrize("rule", [score_variants.SQUARED, score_variants.NORM])
+def test_without_the_empty_prompt_as_much_may_be_rounding_as_with_it(rule: str) -> None:
+    """The losses were rounded before the empty prompt's was subtracted."""
+    scores = score_variants.normalised(ALL)
+    without = score_variants.WITHOUT_EMPTY.format(rule=rule)
+    assert score_variants.resolution_of(scores, without, 1e-3) == pytest.approx(1e-3 * np.abs(scores[rule]).max())
+    assert np.abs(scores[without]).max() < 0.5 * np.abs(scores[rule]).max()
+    assert score_variants.resolution_of({"x": np.array([[np.nan, -2.0]])}, "x", 1e-3) == pytest.approx(2e-3)
+
+
 def test_what_was_not_kept_gives_no_reading() -> None:
     bare = Evidence(timestep_T=STEP_T, loss_ICTN=LOSS_ICTN)
     assert set(score_variants.normalised(bare)) == {score_variants.SQUARED, score_variants.NORM}

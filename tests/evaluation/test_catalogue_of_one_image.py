@@ -14,7 +14,7 @@ from PIL import Image
 
 from sdsdemo.app.run_registry import RunRegistry
 from sdsdemo.app.workbench import Workbench
-from sdsdemo.core.decision import decide
+from sdsdemo.core.decision import decide, of_captions
 from sdsdemo.core.metrics import CHANCE
 from sdsdemo.core.outcomes import contest
 from sdsdemo.errors import UserError
@@ -284,3 +284,21 @@ def test_every_order_shows_every_example_and_ends_with_no_numbers(catalogue: Cat
 def test_a_summary_of_pairs_has_the_chances_to_the_last_digit(n: int) -> None:
     scores = Scores(kind="similarity", score_IC=np.eye(2))
     assert summarise([EXAMPLES[0]] * n, {"m": Scored(scores_E=[scores] * n)})["chance"] == CHANCE
+
+
+def test_decided_reads_the_rounds_of_the_two_captions_that_meet() -> None:
+    """Adaptive scoring: the first two captions got two rounds, those that meet got eight."""
+    rng = np.random.default_rng(0)
+    loss_ICTN = np.full((1, 4, 8, 8), np.nan, dtype=np.float32)
+    loss_ICTN[0, :2, :, :2] = 5 + rng.normal(size=(2, 8, 2))
+    loss_ICTN[0, 2] = 1 + 0.1 * rng.normal(size=(8, 8))
+    loss_ICTN[0, 3] = loss_ICTN[0, 2] + 0.02 + 0.05 * rng.normal(size=(8, 8))
+    score_IC, rounds_IC = np.array([[-5.0, -5.0, -1.0, -1.02]]), np.array([[2, 2, 8, 8]])
+    found = Evidence(timestep_T=np.arange(8), loss_ICTN=loss_ICTN, antithetic=True, rounds_IC=rounds_IC)
+    scores = Scores(kind="denoising", score_IC=score_IC, evidence=found)
+    alone = Scores(
+        kind="denoising",
+        score_IC=score_IC[:, 2:],
+        evidence=replace(found, loss_ICTN=loss_ICTN[:, 2:], rounds_IC=rounds_IC[:, 2:]),
+    )
+    assert decide(of_captions(scores, (2, 3))) == decide(alone)
