@@ -108,6 +108,8 @@ BASE = Filter(model="mini-clip", against="mini-diffusion")
         ({"model": "mini-diffusion", "decided": "undecided"}, [1]),
         ({"order": "worst"}, [3, 0, 1, 5, 2, 4]),
         ({"order": "best"}, [2, 4, 0, 1, 5, 3]),
+        ({"order": "closest"}, [0, 1, 5, 2, 3, 4]),
+        ({"order": "disagreement"}, [3, 4, 1, 5, 0, 2]),
         ({"words": "nowhere"}, []),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -96,6 +98,19 @@ def test_the_curve_over_tag_shares_has_every_interval():
     ends = [segment[:, 1].tolist() for segment in bars.lines[2][0].get_segments()]
     assert ends == [pytest.approx([40, 70]), pytest.approx([10, 40])]
     assert bars.lines[0].get_xdata().tolist() == [0.0, 80.0]
+
+
+def test_bars_have_their_height_their_interval_and_chance() -> None:
+    one = {"value": 0.5, "low": 0.4, "high": 0.7, "n": 9}
+    two = {"value": 0.2, "low": 0.1, "high": 0.25, "n": 9}
+    models = {"one": {"text": one}, "two": {"text": two}}
+    result: Any = {"chance": {"text": 0.25}, "n": 9, "models": models}
+    axes = figures.shares_figure(result).axes[0]
+    bars = [found for found in axes.containers if len(found) and hasattr(found, "patches")]
+    assert [bar.patches[0].get_height() for bar in bars] == pytest.approx([50, 20])
+    ends = [bar.errorbar.lines[2][0].get_segments()[0][:, 1].tolist() for bar in bars]
+    assert ends == [pytest.approx([40, 70]), pytest.approx([10, 25])]
+    assert [line.get_ydata().tolist() for line in axes.lines if line.get_linestyle() == "--"] == [[25, 25]]
 
 
 def test_captions_and_model_names_are_escaped_in_figures():

@@ -16,6 +16,7 @@ from sdsdemo.data import benchmarks
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.run import evaluate, stratified
 from sdsdemo.evaluation.store import read_run
+from sdsdemo.evaluation.summary import Scored, summarise
 from sdsdemo.evaluation.tables import as_table
 from sdsdemo.settings import budget
 from sdsdemo.types import Budget, Card, Concern, Example, Picture, Region, Scores
@@ -203,6 +204,19 @@ def test_what_is_no_plain_failure_is_counted_apart(monkeypatch: pytest.MonkeyPat
         assert words in said, words
         assert words in as_table(result), words
         assert any(words in warning for warning in result["warnings"]), words
+
+
+def test_two_models_meet_on_the_examples_that_both_score() -> None:
+    right, wrong, lost = np.eye(2), 1 - np.eye(2), np.full((2, 2), np.nan)
+    tables = {"a": [lost, right, right, wrong, right], "b": [right, lost, right, right, wrong]}
+    examples = [Example(id=str(e), images=(), captions=(), tags={}) for e in range(5)]
+    scored = {
+        name: Scored(scores_E=[Scores(kind="similarity", score_IC=score_IC) for score_IC in table])
+        for name, table in tables.items()
+    }
+    for pair in summarise(examples, scored)["paired"]:
+        counts = [pair[key] for key in ("n", "both", "only_a", "only_b", "neither")]
+        assert (counts, pair["p"]) == ([3, 1, 1, 1, 0], 1.0)
 
 
 @pytest.mark.parametrize("images", [1, 2])

@@ -19,20 +19,21 @@ from sdsdemo.app.run_registry import RunRegistry
 from sdsdemo.cli.main import main
 from sdsdemo.core.number_format import NO_SCORE
 from sdsdemo.errors import UserError
-from sdsdemo.evaluation.blind import UNRELATED, unrelated
+from sdsdemo.evaluation.blind import UNRELATED, blinded, unrelated
 from sdsdemo.evaluation.figures import save_shares
+from sdsdemo.evaluation.model_fit import check_fit
 from sdsdemo.evaluation.report import read_result, report
 from sdsdemo.evaluation.run import evaluate
 from sdsdemo.evaluation.store import read_run
 from sdsdemo.evaluation.tables import as_csv, as_table, expected_lines
 from sdsdemo.models import cards
 from sdsdemo.settings import ASSETS, Settings, budget
-from sdsdemo.types import Budget, Concern, Example, Picture, Scores
+from sdsdemo.types import Budget, Concern, Example, Picture, Region, Scores
 from sdsdemo.ui.result_files import result_file
 from sdsdemo.ui.results import SUMMARIES
 from sdsdemo.ui.results_html import result_html
 from tests.evaluation.test_run import EXAMPLES
-from tests.fakes import FakeScorer, OneByOne
+from tests.fakes import FakeScorer, OneByOne, fake_card
 
 SPEND = budget(4, 2, 0, empty_prompt=False)
 
@@ -65,6 +66,16 @@ def test_stored_runs_reproduce_results_and_are_compared(tmp_path: Path) -> None:
     assert both["models"] == first["models"] | second["models"]
     assert {(pair["a"], pair["b"]) for pair in both["paired"]} == {("mini-clip", "mini-diffusion")}
     assert [*both] == [key for key in first if key != "processes"], "no key more, and in the same order"
+
+
+def test_runs_of_one_model_are_named_by_settings_then_by_folder(tmp_path: Path) -> None:
+    workbench: Any = type("Shelf", (), {"scorer": lambda self, name: FakeScorer(cards.resolve(name))})()
+    for name, seed in (("a", 0), ("b", 1), ("c", 1)):
+        evaluate("mini", ["mini-diffusion"], workbench=workbench, budget=budget(2, 2, seed), out=tmp_path / name)
+    (result,) = report([tmp_path / name for name in "abc"], None, lambda line: None)
+    named = "mini-diffusion (2 x 2, seed 1, region crop"
+    assert list(result["models"]) == ["mini-diffusion", f"{named})", f"{named}, c)"]
+    assert len(result["paired"]) == 3 * 4
 
 
 def test_a_stored_sample_is_still_called_a_sample(tmp_path: Path) -> None:
@@ -169,6 +180,11 @@ def test_the_blind_row_says_how_much_can_be_won_without_looking(monkeypatch: pyt
         assert example.images[0].key not in {p.key for p in blind.images}
 
 
+def test_a_blind_score_is_the_mean_over_the_unrelated_images() -> None:
+    scores = Scores(kind="similarity", score_IC=np.array([[1.0, 5.0], [3.0, 1.0], [2.0, 0.0]]), seconds=2.0)
+    assert blinded(scores).score_IC.tolist() == [[2.0, 2.0]]
+
+
 def test_a_result_that_is_shown_again_has_its_own_figures() -> None:
     result = read_result(ASSETS / SUMMARIES / "mini-retrieval.json")
     shown = result_file(result, "png").body
@@ -206,6 +222,21 @@ def test_a_model_that_does_not_know_the_words_scores_nothing(tmp_path: Path) -> 
 
     with pytest.raises(UserError, match="Example 0 does not suit Mini CLIP: It does not know 'piano'"):
         evaluate("mini", ["mini-clip"], workbench=Small(), budget=SPEND, out=tmp_path / "run")
+
+
+def test_pictures_from_all_over_the_set_are_looked_at_before_scoring() -> None:
+    shown: list[int] = []
+
+    class Looking(FakeScorer):
+        def concerns(
+            self, images: Sequence[Image.Image], captions: Sequence[str], region: Region = "crop"
+        ) -> list[Concern]:
+            shown.append(len(images))
+            return []
+
+    assert check_fit(Looking(fake_card()), EXAMPLES, "crop") == {}
+    assert [place for place, images in enumerate(shown) if images] == [0, 10, 20, 30]
+    assert set(shown) == {0, 2}
 
 
 DAMAGE = {
