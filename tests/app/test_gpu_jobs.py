@@ -7,12 +7,14 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
 import pytest
 from gradio.context import LocalContext
 
+from sdsdemo.app.gpu_jobs import RUN_SAVES, GpuJobs
 from sdsdemo.app.gpu_time import GpuTimes
 from sdsdemo.app.job_states import Job
 from sdsdemo.app.jobs import Jobs
@@ -113,3 +115,17 @@ def test_a_tuned_real_model_scores_mini_in_the_gpu_function(
     assert jobs.gpu is not None
     jobs.gpu.evaluate(space.card(real["clip"]), run)
     assert (run / "process").read_text() == str(platform.pids[0])
+
+
+def test_a_run_is_told_to_end_before_its_loan_does(tmp_path: Path) -> None:
+    told: list[float] = []
+
+    def runner(*given: Any, seconds: float, **options: Any) -> Iterator[Any]:
+        told.append(seconds)
+        yield from ()
+
+    workbench: Any = SimpleNamespace(gpu=SimpleNamespace(times=GpuTimes()), card=resolve)
+    recipe = replace(from_preset("quick", {}), base="clip-vit-b-32", objective="clip")
+    jobs = GpuJobs(workbench, runner)
+    assert list(jobs.finetune(recipe, tmp_path, False)) == []
+    assert told == [jobs.run_seconds(recipe)[1] - RUN_SAVES]

@@ -187,6 +187,18 @@ def test_old_runs_are_deleted_with_their_models_and_running_ones_never(
         jobs.workbench.card(name)
 
 
+def test_of_many_runs_that_have_ended_the_newest_stay(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = []
+    for _ in range(3):
+        id_ = jobs.start(QUICK)
+        until(jobs, id_, over)
+        until(jobs, id_, lambda run: not jobs.is_busy)
+        folders.append(jobs.folder(id_))
+    monkeypatch.setattr("sdsdemo.app.jobs.FINETUNING", replace(FINETUNING, page_kept=2))
+    jobs.tidy()
+    assert [folder.is_dir() for folder in folders] == [False, True, True]
+
+
 def test_the_time_left_comes_from_the_rate() -> None:
     run = Job(id="x", recipe=replace(QUICK, steps=40), step=10, seconds=5.0)
     assert (run.rate, run.left) == (2.0, 15.0)
