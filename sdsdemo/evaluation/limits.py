@@ -45,25 +45,43 @@ GENERAL = (
 )
 """Study, cell, control and name of the effects that are generalised to other bases."""
 TEN_BASES = (
-    ("sds", "clip", "the paper's L_SDS"),
-    ("sds", "sds, shuffled", "the same relative to other images' captions"),
-    ("sds at 10", "clip", "L_SDS with lambda 10"),
-    ("preference", "clip", "the teacher's preference"),
+    ("sds", "clip", "the paper's L_SDS", "the paper's L_SDS"),
+    ("sds", "sds, shuffled", "that term relative to other images' captions", ""),
+    ("sds at 10", "clip", "L_SDS with lambda 10", "L_SDS with lambda 10"),
+    ("preference", "clip", "the teacher's preference", "the teacher's preference"),
     (
         "preference, every parameter, WiSE-FT",
         "clip, every parameter, WiSE-FT",
-        "that with every parameter and WiSE-FT, as its control has them too",
+        "that preference with every parameter and WiSE-FT, relative to L_CLIP with both",
+        "the teacher's preference with every parameter and WiSE-FT",
     ),
-    ("labels", "clip", "true labels"),
+    ("labels", "clip", "true labels", "true labels"),
 )
-"""Cell, control and name of the effects over ten bases that are put into words."""
+"""Cell, control, name in a list, and name on its own (empty if it is no objective against its control) of the effects
+over ten bases that are put into words."""
+TOWERS = ("both", "image")
+"""The gate's towers, as stored."""
+NAMED = 3
+"""Bases that a sentence names; of more, it says how many."""
 
 
 def limits(experiment: Mapping[str, Any]) -> list[str]:
     """What the intervals do not cover, one sentence or two each."""
-    gate = {} if experiment.get("ten-bases", {}).get("contrasts") else experiment.get("gate", {})
-    said = [bases_words(experiment), _gate_words(gate), _chosen_words(experiment["confirm"])]
+    gate = {} if has_all_bases(experiment.get("ten-bases", {})) else experiment.get("gate", {})
+    said = [bases_words(experiment), _gate_words(gate), _chosen_words(experiment)]
     return [*(part for part in said if part), SHIPPED]
+
+
+def has_all_bases(study: Mapping[str, Any]) -> bool:
+    """Whether every declared base is done with a seed or more: the unit of its intervals is the base."""
+    return bool(study.get("seeds")) and len(study["bases"]) == study["declared"]["bases"]
+
+
+def seeds_each(study: Mapping[str, Any]) -> str:
+    """`one seed each (2 are declared)`."""
+    seeds, declared = len(study["seeds"]), study["declared"]["seeds"]
+    each = "one seed each" if seeds == 1 else f"{seeds} seeds each"
+    return each if seeds == declared else f"{each} ({declared} are declared)"
 
 
 def map_legend(passed: Collection[str]) -> str:
@@ -84,9 +102,9 @@ def bases_words(experiment: Mapping[str, Any]) -> str:
 
 
 def bases_in_general(experiment: Mapping[str, Any]) -> str:
-    """The intervals for bases in general: those over ten bases once they were run; empty for a single base."""
-    if ten := _ten_words(experiment.get("ten-bases", {})):
-        return ten
+    """The intervals for bases in general: those over ten bases once all are done; empty for a single base."""
+    if has_all_bases(ten := experiment.get("ten-bases", {})):
+        return _ten_words(ten)
     bases = len(experiment["confirm"]["bases"])
     ranges = []
     for study, cell, control, called in GENERAL:
@@ -103,37 +121,55 @@ def bases_in_general(experiment: Mapping[str, Any]) -> str:
 
 
 def _ten_words(study: Mapping[str, Any]) -> str:
-    """The effects on bases in general, which objectives gain, which bases fail the gate; empty before it was run."""
-    found = {(row["cell"], row["control"]): row for row in study.get("contrasts", [])}
-    if not found:
-        return ""
-    bases, seeds = len(study["bases"]), len(study["seeds"])
-    each = "one seed" if seeds == 1 else f"{seeds} seeds"
-    effects = ", ".join(f"{points_words(found[cell, of])} for {called}" for cell, of, called in TEN_BASES)
-    gained = [called for cell, of, called in TEN_BASES if of.startswith("clip") and found[cell, of]["gains"]]
-    kept = [called for cell, of, called in TEN_BASES if called in gained and _keeps_skills(found[cell, of])]
-    failed = {towers: _failing(study["gate"], towers) for towers in ("both", "image")}
-    least = f"{100 * study['gate']['least']:.0f}"
+    """The effects on bases in general, which objectives gain, and which bases fail the gate."""
+    found = {(row["cell"], row["control"]): row for row in study["contrasts"]}
+    bases = len(study["bases"])
+    effects = listed([f"{points_words(found[cell, of])} for {called}" for cell, of, called, _ in TEN_BASES])
     return (
-        f"For bases in general, {bases} bases were fine-tuned with {each} each. By Student's t on their means "
-        f"({bases - 1} degrees of freedom), and relative to L_CLIP alone unless said otherwise, the text score changes "
-        f"by {effects}. A gain of at least 8 points, clear of zero: {_listed(gained)}; with zero-shot and retrieval "
-        f"non-inferior by the same interval too: {_listed(kept)}. True labels gain less than {least} points with both "
-        f"towers on {_listed(failed['both'])}, with the image tower alone on {_listed(failed['image'])}."
+        f"For bases in general, {bases} bases were fine-tuned with {seeds_each(study)}. They differ in their seed "
+        f"alone, not in network or training data. By Student's t on their means ({bases - 1} degrees of freedom), and "
+        f"relative to L_CLIP alone unless said otherwise, the text score changes by {effects}. {_gains_words(found)} "
+        f"{_ten_gate_words(study['gate'], bases)}"
     )
 
 
-def _keeps_skills(row: Mapping[str, Any]) -> bool:
-    return all(skill["kept"] for skill in row["skills"].values())
+def _gains_words(found: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
+    """Which objectives gain as much as is asked, and which of these are shown to keep the skills."""
+    alone = {(cell, of): name for cell, of, _, name in TEN_BASES if name}
+    gained = [pair for pair in alone if found[pair]["gains"]]
+    if not gained:
+        return "No objective gains 8 points or more with its interval above zero."
+    kept = [alone[pair] for pair in gained if all(skill["kept"] for skill in found[pair]["skills"].values())]
+    also = f"{listed(kept)} {'is' if len(kept) == 1 and kept != ['true labels'] else 'are'}" if kept else "none is"
+    return (
+        f"A gain of 8 points or more, with its interval above zero, is reached by "
+        f"{listed([alone[pair] for pair in gained])}; of these, {also} also shown to keep zero-shot and retrieval "
+        f"(non-inferior by the same interval)."
+    )
 
 
-def _failing(gate: Mapping[str, Any], towers: str) -> list[str]:
-    return [base for base, found in gate[towers].items() if found["value"] < gate["least"]]
+def _ten_gate_words(gate: Mapping[str, Any], bases: int) -> str:
+    """On how many bases true labels gain too little, and what that leaves open."""
+    failed = {towers: [b for b, gain in gate[towers].items() if gain["value"] < gate["least"]] for towers in TOWERS}
+    both, image = (_counted_bases(failed[towers], bases) for towers in TOWERS)
+    least = f"{100 * gate['least']:.0f}"
+    said = (
+        f"True labels gain less than {least} points with both towers on {both}, with the image tower alone on {image}"
+    )
+    if not any(failed.values()):
+        return f"{said}."
+    return f"{said}: there, the absence of a gain from L_SDS may only mean that the base is hard to move."
 
 
-def _listed(names: Sequence[str]) -> str:
+def _counted_bases(names: Sequence[str], bases: int) -> str:
+    """The names, or how many they are."""
     if not names:
         return "none"
+    return listed(names) if len(names) <= NAMED else f"{'all' if len(names) == bases else len(names)} of the {bases}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a, b and c`."""
     return " and ".join(names) if len(names) < 3 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
@@ -155,12 +191,19 @@ def _gate_words(gate: Mapping[str, Any]) -> str:
     )
 
 
-def _chosen_words(study: Mapping[str, Any]) -> str:
-    """On which retrieval examples settings were chosen, and whether these are reported; empty before the study."""
-    sizes = {row["skills"]["retrieval"]["n"] for row in study["contrasts"]}
-    if len(sizes) != 1 or min(sizes) < CHOSEN_ON:
+def _chosen_words(experiment: Mapping[str, Any]) -> str:
+    """On which retrieval examples settings were chosen, and which studies report these; empty before the study."""
+    sizes: dict[str, set[int]] = {}
+    for name, study in experiment.items():
+        if isinstance(study, Mapping) and study.get("benchmark", "mini") == "mini":
+            sizes[name] = {row["skills"]["retrieval"]["n"] for row in study.get("contrasts", ()) if row["skills"]}
+    confirmed = sizes.get("confirm", set())
+    if len(confirmed) != 1 or min(confirmed) < CHOSEN_ON:
         return ""
     chosen = f"The learning rate and the WiSE-FT weight were also chosen on {CHOSEN_ON} retrieval examples"
-    if (size := sizes.pop()) == CHOSEN_ON:
+    (size,) = confirmed
+    if size == CHOSEN_ON:
         return f"{chosen}, which are those reported."
-    return f"{chosen}; retrieval is reported on {size:,} others."
+    others = f"{chosen}; retrieval is reported on {size:,} others"
+    same = any(CHOSEN_ON in of for of in sizes.values())
+    return f"{others}, but where n = {CHOSEN_ON}: there, on these." if same else f"{others}."

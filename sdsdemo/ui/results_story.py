@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sdsdemo.evaluation.limits import TAUGHT_CLIP, bases_in_general, bases_words
+from sdsdemo.evaluation.limits import TAUGHT_CLIP, bases_in_general, bases_words, has_all_bases
 from sdsdemo.evaluation.report import read_result
 from sdsdemo.evaluation.result_schema import Result
 from sdsdemo.mini.experiments import tables as study_tables
@@ -18,6 +18,7 @@ from sdsdemo.mini.experiments import ten_words
 from sdsdemo.mini.experiments import verdict as study_verdict
 from sdsdemo.mini.experiments.shapes import Costs, Findings
 from sdsdemo.mini.experiments.tables import TEN
+from sdsdemo.models.cards import all_cards
 from sdsdemo.runtime.shipped import shipped
 from sdsdemo.ui.results_claims import cost_claim, gap_claim
 from sdsdemo.ui.results_figures import cost_html, effects_html, gap_html
@@ -27,6 +28,8 @@ from sdsdemo.ui.templates import render
 MEASURED = "mini/results/mini.json"
 EXPERIMENT = "mini/results/experiment.json"
 COSTS = "mini/results/experiment/costs.json"
+TEACHER, BETTER_TEACHER = "mini-diffusion-short", "mini-diffusion"
+"""Teacher of every study in the forest plot, and of the one called `better`."""
 PANELS = {
     TEN: "Ten bases: intervals for bases in general",
     "confirm": "Declared objectives",
@@ -91,6 +94,8 @@ def effects_part(assets: Path) -> str:
         "results_story.effects",
         claim=claim,
         made=_made(found) if claim else "",
+        teacher=all_cards()[TEACHER].title,
+        better=all_cards()[BETTER_TEACHER].title if found.get("better", {}).get("contrasts") else "",
         figure=effects_html(_contrasts(found), claim, study_tables.plain_name) if claim else "",
         after=[one for one in (study_verdict.labels_claim(found), _populations(found)) if one] if claim else [],
         numbers=numbers,
@@ -118,20 +123,20 @@ def _contrasts(found: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
     return {
         title: found.get(name, {}).get("contrasts", [])
         for name, title in PANELS.items()
-        if name != TEN or study_verdict.has_all_bases(found.get(TEN, {}))
+        if name != TEN or has_all_bases(found.get(TEN, {}))
     }
 
 
 def _populations(found: Mapping[str, Any]) -> str:
     """Which bases the intervals are about."""
-    if not study_verdict.has_all_bases(found.get(TEN, {})):
+    if not has_all_bases(found.get(TEN, {})):
         return bases_words(found)
     return f"{bases_in_general(found)} The other studies' intervals are about their own bases only."
 
 
 def _made(found: Mapping[str, Any]) -> str:
     """How the study that the claim quotes was run."""
-    is_ten = study_verdict.has_all_bases(found.get(TEN, {}))
+    is_ten = has_all_bases(found.get(TEN, {}))
     return ten_words.ten_made_words(found[TEN]) if is_ten else study_tables.made_words(found["confirm"])
 
 
@@ -139,7 +144,9 @@ def _ten_bases(study: Mapping[str, Any]) -> dict[str, Any]:
     """As `_study`, for the ten bases, whose intervals are for bases in general."""
     values: dict[str, Any] = {"title": PANELS[TEN], "made": ten_words.ten_made_words(study), "effects": None}
     if study["seeds"]:
-        values |= {"effects": grid_of(ten_words.effects_grid(study)), **_further(ten_words.further_grids(study))}
+        notes = [study_tables.shared_words(study, mark=""), ten_words.GATE_CAUTION]
+        values |= {"effects": grid_of(ten_words.effects_grid(study)), "notes": notes}
+        values |= _further(ten_words.further_grids(study))
     return values
 
 
@@ -148,7 +155,8 @@ def _study(study: Mapping[str, Any], title: str) -> dict[str, Any]:
     values: dict[str, Any] = {"title": title, "made": study_tables.made_words(study), "effects": None}
     if study["seeds"]:
         effects = grid_of(study_tables.contrasts_grid(study))
-        values |= {"effects": effects, **_further(study_tables.further_grids(study), FURTHER)}
+        notes = [study_tables.shared_words(study, mark="")]
+        values |= {"effects": effects, "notes": notes, **_further(study_tables.further_grids(study), FURTHER)}
     return values
 
 

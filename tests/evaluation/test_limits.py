@@ -76,8 +76,10 @@ def test_the_base_that_fails_the_gate_is_named_with_its_gain() -> None:
 
 def test_the_retrieval_examples_that_choices_looked_at_are_not_reported() -> None:
     said = " ".join(verdict(FOUND))
-    assert "were also chosen on 500 retrieval examples; retrieval is reported on 3,500 others." in said
-    found = deepcopy(FOUND)
+    chosen = "were also chosen on 500 retrieval examples; retrieval is reported on 3,500 others"
+    assert f"{chosen}, but where n = 500: there, on these." in said, "such as the preference controls"
+    assert f"{chosen}." in " ".join(limits({"confirm": FOUND["confirm"]}))
+    found = {"confirm": deepcopy(FOUND["confirm"])}
     for row in found["confirm"]["contrasts"]:
         row["skills"]["retrieval"]["n"] = 500
     assert "chosen on 500 retrieval examples, which are those reported." in " ".join(limits(found))

@@ -14,9 +14,11 @@ from sdsdemo.mini.experiments.in_short import found_in_short, strongest_limits
 from sdsdemo.mini.experiments.study import right_of
 from sdsdemo.mini.experiments.study_store import read_rows
 from sdsdemo.mini.experiments.tables import TEN, bases_grid
+from sdsdemo.mini.experiments.verdict import headline
 from sdsdemo.mini.experiments.verify import EXPERIMENT
 from sdsdemo.settings import ASSETS, ROOT
 
+NIL = {"value": 0.0, "low": -0.1, "high": 0.1}
 UP, DOWN = {"value": 0.2, "low": 0.1, "high": 0.3}, {"value": -0.2, "low": -0.3, "high": -0.1}
 
 
@@ -66,7 +68,7 @@ def test_verbs_follow_the_intervals(experiment: dict[str, Any], change: Any, ver
     assert (f"term {verb} the text" in term, f"prefers {verb} it" in preference, worth in labels) == (True,) * 3
 
 
-@pytest.mark.parametrize(("seeds", "each"), [(1, "one seed"), (2, "2 seeds")])
+@pytest.mark.parametrize(("seeds", "each"), [(1, "one seed each (2 are declared)"), (2, "2 seeds each")])
 def test_ten_bases_are_quoted_once_all_of_them_are_done(experiment: dict[str, Any], seeds: int, each: str) -> None:
     before = found_in_short(experiment)
     assert found_in_short(experiment | {TEN: ten(9, seeds)}) == before
@@ -74,9 +76,37 @@ def test_ten_bases_are_quoted_once_all_of_them_are_done(experiment: dict[str, An
     assert term.count(points_words(UP)) == preference.count(points_words(UP)) == 2
     assert labels.startswith(f"**It is worth more than a true label**: {points_words(UP)} relative to")
     assert labels.partition(" Where half")[2] == before[2].partition(" Where half")[2] != ""
-    assert over.startswith("Intervals are 95 %, n = 400: by Student's t over 10 bases, for bases in general; the one")
+    assert over.startswith(
+        f"Intervals are 95 %, n = 400: by Student's t over 10 bases with {each}, for bases in general;"
+    )
     assert "of the labels wrong over 3 bases, for these alone" in over
-    assert f"10 bases were fine-tuned with {each} each" in strongest_limits(experiment | {TEN: ten(10, seeds)})[2]
+    few, many = (strongest_limits(experiment | {TEN: ten(made, seeds)})[2] for made in (9, 10))
+    assert few.startswith("**Few bases.** For bases in general, by Student's t on the means of 3 bases")
+    assert many.startswith("**One recipe for all bases.** For bases in general, 10 bases were fine-tuned")
+    assert f"with {each}. They differ in their seed alone, not in network or training data." in many
+
+
+@pytest.mark.parametrize(
+    ("preference", "true", "half", "said"),
+    [
+        (UP, UP, UP, ", more than true labels do; when half of the labels are wrong, still by "),
+        (UP, NIL, UP, ", which cannot be told apart from what true labels do; when half of the labels are wrong, "),
+        (UP, DOWN, DOWN, ", less than true labels do; when half of the labels are wrong, by "),
+        (NIL, DOWN, UP, f", and by {points_words(DOWN)} relative to true labels; when half of the labels are wrong, "),
+        (DOWN, NIL, UP, f", and by {points_words(NIL)} relative to true labels; when half of the labels are wrong, "),
+    ],
+)  # fmt: skip
+def test_connectives_follow_the_intervals(
+    experiment: dict[str, Any], preference: Any, true: Any, half: Any, said: str
+) -> None:
+    effect(experiment, "confirm", "preference", "clip").update(preference)
+    effect(experiment, "dealt", "preference", "labels").update(true)
+    effect(experiment, "mislabelled", "preference, half mislabelled", "clip, half mislabelled").update(half)
+    measured = json.loads((ASSETS / "mini" / "results" / "mini.json").read_text())
+    assert said in headline(experiment, measured)
+    both = preference == half == UP
+    assert (f"still by {points_words(half)}" in headline(experiment, measured)) == both
+    assert (f"it still changes the text score by {points_words(half)}" in found_in_short(experiment)[2]) == both
 
 
 def test_before_the_confirmation_nothing_is_said(experiment: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ from sdsdemo.mini.experiments.sharing import missing
 from sdsdemo.mini.experiments.study import BASES, missing_runs
 from sdsdemo.mini.experiments.study_store import StudyStore
 from sdsdemo.mini.experiments.tables import TEN
+from sdsdemo.mini.experiments.verdict import UNTIMED
 from sdsdemo.mini.models import clip
 from sdsdemo.mini.models.from_folder import RelocatedWorkbench, WithFurtherBases
 from sdsdemo.models import cards
@@ -137,6 +138,16 @@ def test_the_whole_study_takes_less_than_eight_hours_on_two_cores(out: Path, wor
     sds = replace(found, bases=(), runs=tuple(r for r in found.runs if r.objective == "sds")[:1])
     steps = sds.runs[0].steps * costs["cells"]["sds"]["step_seconds"]
     assert sds.seconds(costs, 1) == pytest.approx(sharing.OVERHEAD * steps)
+
+
+def test_the_hours_that_are_not_counted_yet_are_those_of_the_steps(out: Path, workbench: WithFurtherBases) -> None:
+    costs, store = shipped(verify.COSTS, Costs), StudyStore(out, out)
+    ten, others = (
+        sharing.missing(names, store, workbench).seconds(costs, 2) / 3600
+        for names in ([TEN], ["channel", "weights", "sources"])
+    )
+    assert f"about {ten:.0f} hours, the training of seven bases included" in UNTIMED
+    assert f"about {others:.0f} hours together" in UNTIMED
 
 
 def test_bases_are_trained_before_the_runs_and_the_cost_is_said_first(

@@ -17,8 +17,10 @@ from sdsdemo.core.number_format import points_words
 from sdsdemo.evaluation import figures
 from sdsdemo.evaluation.model_marks import marks_of
 from sdsdemo.mini.experiments import verdict
-from sdsdemo.mini.experiments.declared import TEN_BASES
-from sdsdemo.mini.experiments.tables import TEN, plain_name
+from sdsdemo.mini.experiments.declared import BETTER, CONFIRM, DECLARED, HALF, TEN_BASES
+from sdsdemo.mini.experiments.study import TEACHER
+from sdsdemo.mini.experiments.tables import PLAIN_NAMES, TEN, plain_name
+from sdsdemo.mini.experiments.ten_words import GATE_CAUTION
 from sdsdemo.settings import ASSETS, Settings
 from sdsdemo.ui import results_figures, results_matrix, results_story
 from sdsdemo.ui.address import Query
@@ -121,9 +123,9 @@ def test_the_worth_of_the_preference_beside_labels_follows_its_intervals(study: 
 
 @pytest.mark.parametrize(
     ("low", "high", "worth", "beside"),
-    [(0.01, 0.03, "is worth more than", "points: more than true labels do, and by +9.7"),
-     (-0.01, 0.03, "cannot be told apart from", "points: no more than true labels do, but still by +9.7"),
-     (-0.03, -0.01, "is worth less than", "points: less than true labels do, but still by +9.7")],
+    [(0.01, 0.03, "is worth more than", "points, more than true labels do; when half of the labels are wrong"),
+     (-0.01, 0.03, "cannot be told apart from", "points, which cannot be told apart from what true labels do"),
+     (-0.03, -0.01, "is worth less than", "points, less than true labels do; when half of the labels are wrong")],
 )  # fmt: skip
 def test_claim_and_headline_compare_with_labels_over_ten_bases_once_done(
     study: dict[str, Any], result: dict[str, Any], low: float, high: float, worth: str, beside: str
@@ -137,13 +139,40 @@ def test_claim_and_headline_compare_with_labels_over_ten_bases_once_done(
     said = verdict.labels_claim(study | {TEN: done})
     assert said.startswith(f"That preference {worth} true labels ({words} points)")
     assert said.partition("). ")[2] == before.partition("). ")[2] != ""
-    headline = verdict.headline(study | {TEN: done}, result).replace(" (both over 10 bases, for bases in general)", "")
-    assert beside in headline
+    over_words = " (both over 10 bases with 2 seeds each, for bases in general)"
+    headline = verdict.headline(study | {TEN: done}, result)
+    assert over_words in headline
+    assert beside in headline.replace(over_words, "")
 
 
 def test_the_page_says_that_three_bases_are_few(study: dict[str, Any], tmp_path: Path) -> None:
     html = effects_shown(study, tmp_path)
     assert f"about these {len(study['confirm']['bases'])} bases only" in html.partition("<details")[0]
+
+
+def test_the_teacher_is_called_by_the_title_of_its_card(study: dict[str, Any], tmp_path: Path) -> None:
+    assert results_story.TEACHER == TEACHER
+    assert all(recipe.teacher == TEACHER for recipe in CONFIRM.cells.values())
+    assert {recipe.teacher for recipe in BETTER.cells.values()} == {results_story.BETTER_TEACHER}
+    shown = " ".join(effects_shown(study, tmp_path).split())
+    assert "is Mini diffusion, short course (the more accurate one is Mini diffusion); the paper" in shown
+    assert "the more accurate one" not in effects_shown(
+        study | {"better": {**study["better"], "contrasts": []}}, tmp_path / "b"
+    )
+
+
+def test_what_contrasts_share_and_how_the_gate_leans_is_said(study: dict[str, Any], tmp_path: Path) -> None:
+    shown = effects_shown(study | {TEN: over(lines())}, tmp_path)
+    assert shown.count(GATE_CAUTION) == 1
+    assert "they are not independent: clip (4)" in shown
+    assert "they are not independent: clip (3); sds (2)" in shown
+
+
+def test_every_cell_of_the_figure_has_a_plain_name() -> None:
+    plain = {"every parameter", "text tower alone", "image tower alone", "WiSE-FT", "better teacher", HALF}
+    for name in results_story.PANELS:
+        for cell in {one for pair in DECLARED[name] for one in pair}:
+            assert set(cell.split(", ")) <= PLAIN_NAMES.keys() | plain, cell
 
 
 def test_ten_bases_take_over_claim_and_figure_once_all_are_done(

@@ -18,6 +18,7 @@ from sdsdemo.evaluation.limits import LESSON
 from sdsdemo.evaluation.report import read_result
 from sdsdemo.evaluation.summary import tag_rows
 from sdsdemo.mini.experiments.ablations import KINDS, SHORT
+from sdsdemo.mini.experiments.declared import BETTER_TEACHER
 from sdsdemo.mini.experiments.in_short import found_in_short, strongest_limits
 from sdsdemo.mini.experiments.lesson import FILE as LESSON_FILE
 from sdsdemo.mini.experiments.lesson_words import lesson_markdown
@@ -38,10 +39,9 @@ from sdsdemo.mini.experiments.tables import (
 )
 from sdsdemo.mini.experiments.ten_words import coverage_markdown, noise_grid, ten_main, ten_markdown
 from sdsdemo.mini.experiments.train_all import CURVES
-from sdsdemo.mini.experiments.verdict import costs_words, headline, verdict, whole_words
-from sdsdemo.mini.experiments.verify import COSTS, EXPERIMENT, FINDINGS, MAP_FINDINGS, MEASURED, RESULTS
+from sdsdemo.mini.experiments.verdict import claim, costs_words, headline, verdict, whole_words
+from sdsdemo.mini.experiments.verify import COSTS, EXPERIMENT, MAP_FINDINGS, MEASURED, RESULTS, write_findings
 from sdsdemo.mini.models import clip
-from sdsdemo.mini.models.sds_clip import TEACHER
 from sdsdemo.runtime.shipped import shipped
 from sdsdemo.settings import CHECKPOINTS, ROOT
 from sdsdemo.types import Example
@@ -69,6 +69,7 @@ def blocks(found: Mapping[str, Any]) -> dict[str, str]:
         parts["coverage"] = coverage_markdown(found["coverage"])
     if "seed_noise" in found:
         parts["seed-noise"] = as_markdown(noise_grid(found["seed_noise"]))
+    parts["claim"] = claim(found)
     parts["headline"] = headline(found, measured[0])
     parts["teacher"] = teacher_markdown(*measured)
     swept, teachers = (read_rows(EXPERIMENT / f"{name}.jsonl") for name in ("tags", "teachers"))
@@ -95,13 +96,13 @@ def listed(said: Sequence[str]) -> str:
 
 
 def teacher_markdown(result: Mapping[str, Any], *longer: Mapping[str, Any]) -> str:
-    """The teacher's scores from subsets of the stored timesteps: fewer of them, and ranges of t.
+    """Scores of the better teacher, the shipped diffusion model, from fewer timesteps and from ranges of t.
 
     longer: results with more timesteps, one row each.
     """
-    losses = result["models"][TEACHER]["losses"]
+    losses = result["models"][BETTER_TEACHER]["losses"]
     by_count = losses["by_timesteps"] | {
-        f"{more['settings']['timesteps']}, separate run": more["models"][TEACHER] for more in longer
+        f"{more['settings']['timesteps']}, separate run": more["models"][BETTER_TEACHER] for more in longer
     }
     grids = []
     for title, by_label in (("timesteps", by_count), ("range of t", losses["by_range"])):
@@ -212,14 +213,17 @@ def shares(rows: Sequence[Mapping[str, Any]], benchmark: str = BENCHMARK) -> lis
 
 
 def write(documents: Sequence[Path] = DOCUMENTS, docs: Path = DOCS) -> Path:
-    """Update the documents with the current findings, and the plots in `docs`/mini. Returns the documents' folder."""
+    """Update the findings from the lines, the documents with them, and the plots in `docs`/mini.
+
+    Returns the documents' folder.
+    """
     plots = docs / "mini"
     plots.mkdir(exist_ok=True)
     (plots / "learning-curves.png").write_bytes(saved(curves_figure(learning_curves()), "png", DPI))
     swept = read_rows(EXPERIMENT / "tags.jsonl")
     if swept:
         (plots / "tag-share.png").write_bytes(saved(by_share_figure(shares(swept), CHANCE), "png", DPI))
-    found = shipped(FINDINGS, Findings)
+    found = shipped(write_findings(EXPERIMENT), Findings)
     contrasts = found["confirm"].get("contrasts", [])
     if contrasts:
         (plots / "effects.png").write_bytes(saved(effects_figure(contrasts), "png", DPI))

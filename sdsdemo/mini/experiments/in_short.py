@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from sdsdemo.core.number_format import points_words
-from sdsdemo.evaluation.limits import LESSON, WITHOUT_LABELS, bases_in_general
+from sdsdemo.evaluation.limits import LESSON, WITHOUT_LABELS, bases_in_general, has_all_bases, seeds_each
 from sdsdemo.mini.experiments.tables import TEN, counted
-from sdsdemo.mini.experiments.verdict import VERBS, has_all_bases, label_effects, main_effects, side
+from sdsdemo.mini.experiments.verdict import VERBS, label_effects, main_effects, side, still
 
 WISE_FT = "preference, every parameter, WiSE-FT", "clip, every parameter, WiSE-FT"
 WORLD = (
@@ -41,7 +41,8 @@ def strongest_limits(experiment: Mapping[str, Any]) -> list[str]:
     if not main_effects(experiment):
         return []
     taught = f"**A taught teacher.** {LESSON} {WITHOUT_LABELS}"
-    return [WORLD, taught, f"**Few bases.** {bases_in_general(experiment)}"]
+    called = "One recipe for all bases" if has_all_bases(experiment.get(TEN, {})) else "Few bases"
+    return [WORLD, taught, f"**{called}.** {bases_in_general(experiment)}"]
 
 
 def _wise_ft_words(effect: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
@@ -58,11 +59,12 @@ def _labels_words(experiment: Mapping[str, Any]) -> str:
     wrong = found.get(("preference, half mislabelled", "clip, half mislabelled"))
     if true is None or wrong is None:
         return ""
+    alone = main_effects(experiment)["preference", "clip"]
     worth = {"up": "is worth more than", "down": "is worth less than", "neither": "cannot be told apart from"}
     return (
         f"**It {worth[side(true)]} a true label**: {points_words(true)} relative to training on which caption "
-        f"is true. Where half of the labels are wrong and teach nothing, it still changes the text score by "
-        f"{points_words(wrong)}."
+        f"is true. Where half of the labels are wrong and teach nothing, it {still(alone, wrong)}changes the text "
+        f"score by {points_words(wrong)}."
     )
 
 
@@ -73,7 +75,8 @@ def _over_words(experiment: Mapping[str, Any]) -> str:
     ten = experiment.get(TEN, {})
     if has_all_bases(ten):
         return (
-            f"Intervals are 95 %, n = {ten['n']}: by Student's t over {len(ten['bases'])} bases, for bases in general; "
-            f"the one with half of the labels wrong over {bases}, for these alone."
+            f"Intervals are 95 %, n = {ten['n']}: by Student's t over {len(ten['bases'])} bases with "
+            f"{seeds_each(ten)}, for bases in general; the one with half of the labels wrong over {bases}, for these "
+            f"alone."
         )
     return f"Intervals are 95 %, over {bases} with up to {seeds} (n = {confirm['n']}), and about these bases alone."

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sdsdemo.core.number_format import points_words, share_words
+from sdsdemo.evaluation.tables import p_words
 from sdsdemo.mini.experiments.map_scenes import THINGS
 from sdsdemo.mini.experiments.map_variants import CANDIDATES, RIVALS, SIGNED, VARIANTS, WEIGHTED, WINNER
 from sdsdemo.mini.experiments.tables import Grid, as_markdown
@@ -112,7 +113,7 @@ def rule_words(found: Mapping[str, Any]) -> str:
 
 
 def _candidate_words(found: Mapping[str, Any], name: str) -> str:
-    p = f"p = {found['p'][name]:.3f} after Holm"
+    p = f"{p_words(found['p'][name])} after Holm"
     if name in found["passed"]:
         return f"*{name}* beats all {len(RIVALS[name])} rivals on both tests ({p})."
     lost = [

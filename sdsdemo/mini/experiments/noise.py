@@ -107,10 +107,15 @@ def _adaptive_grid(found: Mapping[str, Any]) -> list[list[str]]:
     head = ["teacher", "n", "evaluations, adaptive", "errors, %", "promised, %"]
     rows = [[*head, *(f"errors of {b}, %" for b in budgets)]]
     for teacher, one in found["adaptive"].items():
-        shares = [f"{100 * one['fixed'][spent]:.1f}" for spent in budgets]
-        spent, wrong = f"{one['evaluations']:.1f}", f"{100 * one['error']:.1f}"
+        shares = [_error(one["fixed"][spent]) for spent in budgets]
+        spent, wrong = f"{one['evaluations']:.1f}", _error(one["error"])
         rows.append([teacher, str(one["pictures"]), spent, wrong, f"{100 * one['promised']:g}", *shares])
     return rows
+
+
+def _error(share: float) -> str:
+    """In percent; a share below one in a thousand is not shown as nothing."""
+    return f"{100 * share:.2f}" if 0 < share < 0.001 else f"{100 * share:.1f}"
 
 
 def _rounded(value: Any) -> Any:

@@ -21,7 +21,7 @@ from sdsdemo.mini.experiments.declared import BESIDE, CONTROLS, DECLARED, LEAST_
 from sdsdemo.mini.experiments.interval_coverage import coverage_findings
 from sdsdemo.mini.experiments.seed_noise import seed_noise
 from sdsdemo.mini.experiments.skills import SKILLS, reported_set, unseen
-from sdsdemo.mini.experiments.study import Rows, Study, complete, differences, right_of
+from sdsdemo.mini.experiments.study import Rows, Study, complete, declared_and_made, differences, right_of
 from sdsdemo.mini.experiments.tables import TEN
 from sdsdemo.mini.experiments.ten_bases import over_ten_bases, with_lines_beside
 from sdsdemo.types import Example
@@ -100,9 +100,9 @@ def _study(
         return tuple(s for s in study.seeds if all(f"{cell} {base} {s}" in made for cell in cells for base in bases))
 
     pairs = [pair for pair in pairs if seeds_of(*pair) and _has_lines(both, pair, bases, seeds_of(*pair))]
-    declared = {"bases": len(study.bases), "seeds": len(study.seeds)}
+    begun = declared_and_made(study, rows)
     if not bases or not pairs:
-        return {"declared": declared, "bases": [], "seeds": []}
+        return begun | {"bases": [], "seeds": []}
     difference = {
         (cell, control): differences(both, cell, control, bases, seeds_of(cell, control), study.measure)
         for cell, control in pairs
@@ -110,8 +110,7 @@ def _study(
     effects = {pair: nested_effect(difference_BSE) for pair, difference_BSE in difference.items()}
     adjusted = holm({f"{cell} - {control}": effect.p for (cell, control), effect in effects.items()})
     cells = {cell: seeds_of(cell) for cell in study.cells}
-    return {
-        "declared": declared,
+    return begun | {
         "exploratory": study.exploratory,
         "bases": list(bases),
         "seeds": sorted({seed for own in cells.values() for seed in own}),

@@ -72,6 +72,9 @@ class Study(TypedDict):
     """One study."""
 
     declared: dict[str, int]
+    """Its bases, seeds and runs."""
+    made: NotRequired[int]
+    """Runs that have a line."""
     bases: list[str]
     seeds: list[int]
     exploratory: NotRequired[bool]
@@ -129,6 +132,7 @@ class TenBases(TypedDict):
     """The study of ten bases."""
 
     declared: dict[str, int]
+    made: NotRequired[int]
     bases: list[str]
     seeds: list[int]
     n: NotRequired[int]

@@ -245,6 +245,13 @@ def right_of(row: Mapping[str, Any], name: str, metric: str) -> np.ndarray:
     return unpacked(row["right"][name][metric], row["n"][name])
 
 
+def declared_and_made(study: Study, rows: Rows) -> dict[str, Any]:
+    """How many bases, seeds and runs a study has, and how many of its runs have a line."""
+    names = {run for run, _ in study.runs()}
+    declared = {"bases": len(study.bases), "seeds": len(study.seeds), "runs": len(names)}
+    return {"declared": declared, "made": len(names & {row["run"] for row in rows})}
+
+
 def complete(study: Study, rows: Rows) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Bases and seeds for which every cell is done: all bases with every complete seed, else some bases with one."""
     made = {row["run"] for row in rows}

@@ -15,6 +15,8 @@ Grid = Sequence[Sequence[str]]
 TEN = "ten-bases"
 """Stored name of the study of ten bases: `bases` is the file of the bases' own lines."""
 
+CLEAN = "mini-clip-clean"
+"""The base with another recipe."""
 TITLES = {
     "control": "Positive control: trained on which caption is true",
     "screen": "Screen: choices for L_SDS, on the validation set",
@@ -56,6 +58,7 @@ def cell_name(stored: str) -> str:
 PLAIN_NAMES = {
     "clip": "L_CLIP alone",
     "sds": "the paper's L_SDS",
+    "sds at 10": "the paper's L_SDS, lambda 10",
     "shuffled": "other images' captions",
     "negatives": "swaps as hard negatives",
     "preference": "teacher's preference",
@@ -64,6 +67,9 @@ PLAIN_NAMES = {
     "labels": "true labels",
 }
 """Parts of stored cell names -> what a newcomer can read."""
+
+
+LEAST_P = 0.001
 
 
 def plain_name(stored: str) -> str:
@@ -76,7 +82,7 @@ def made_words(study: Mapping[str, Any]) -> str:
     declared = study["declared"]
     planned = [counted(declared["bases"], "base"), counted(declared["seeds"], "seed")]
     if not study["seeds"]:
-        return f"Not run yet: {' with '.join(planned)} are declared."
+        return unfinished_words(study)
     bases, seeds = len(study["bases"]), len(study["seeds"])
     of = f"n = {study['n']} of {study['benchmark']}, {_skills_words(study)}"
     if _is_uneven(study):
@@ -86,6 +92,15 @@ def made_words(study: Mapping[str, Any]) -> str:
     if (bases, seeds) == (declared["bases"], declared["seeds"]):
         return f"{words}. Exploratory." if study["exploratory"] else f"{words}."
     return f"{words}. In progress: {' and '.join(planned)} are declared."
+
+
+def unfinished_words(study: Mapping[str, Any]) -> str:
+    """How far a study is that has no base with every cell yet."""
+    declared, made = study["declared"], study.get("made", 0)
+    planned = f"{counted(declared['bases'], 'base')} with {counted(declared['seeds'], 'seed')} are declared"
+    if not made:
+        return f"Not run yet: {planned}."
+    return f"In progress: {made} of {declared['runs']} runs are made, too few for an effect; {planned}."
 
 
 def _skills_words(study: Mapping[str, Any]) -> str:
@@ -116,13 +131,18 @@ def cells_grid(study: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
+def p_cell(p: float) -> str:
+    """A p value in a table: `0.024`, or `< 0.001`."""
+    return f"{p:.3f}" if p >= LEAST_P else f"< {LEAST_P}"
+
+
 def contrasts_grid(study: Mapping[str, Any]) -> list[list[str]]:
     """A header and a row per contrast: points of text score."""
     rows = [[*CONTRAST_HEAD[:2], *_seeds_head(study), *CONTRAST_HEAD[2:]]]
     for found in study.get("contrasts", []):
         by_base = ", ".join(signed(value) for value in found["by_base"])
         interval = f"{signed(found['low'])} to {signed(found['high'])}"
-        measured = [signed(found["value"]), interval, by_base, f"{found['holm']:.3f}"]
+        measured = [signed(found["value"]), interval, by_base, p_cell(found["holm"])]
         rows.append([cell_name(found["cell"]), cell_name(found["control"]), *_seeds(study, found), *measured])
     return rows
 
@@ -142,9 +162,9 @@ def withheld_grid(study: Mapping[str, Any]) -> list[list[str]]:
 
 
 def bases_grid(bases: Mapping[str, Any], benchmark: str = "mini") -> list[list[str]]:
-    """A header and a row per base: percent with the 95 % interval."""
+    """A header and a row per base: percent with the 95 % interval. Seeds of one recipe first."""
     rows, counts = [], [""] * (len(BASE_HEAD) - 1)
-    for base, found in bases.items():
+    for base, found in sorted(bases.items(), key=lambda item: item[0] == CLEAN):
         own = [found[benchmark][metric] for metric in ("text", "image", "group")]
         own += [_largest(found, name)["accuracy"] for name in BASE_SETS]
         rows.append([base, *map(share_words, own)])
@@ -268,10 +288,13 @@ def study_markdown(study: Mapping[str, Any]) -> str:
     return "\n\n".join([made_words(study), *effects, *further])
 
 
-def shared_words(study: Mapping[str, Any]) -> str:
-    """Which contrasts are not independent, as they read the same runs; empty if each has cells of its own."""
+def shared_words(study: Mapping[str, Any], mark: str = "*") -> str:
+    """Which contrasts are not independent, as they read the same runs; empty if each has cells of its own.
+
+    mark: stands on both sides of a cell's name.
+    """
     cells = Counter(cell_name(row[side]) for row in study["contrasts"] for side in ("control", "cell"))
-    shared = [f"*{cell}* ({times})" for cell, times in cells.items() if times > 1]
+    shared = [f"{mark}{cell}{mark} ({times})" for cell, times in cells.items() if times > 1]
     if not shared:
         return ""
     return f"Contrasts that share a cell read the same runs, so they are not independent: {'; '.join(shared)}."

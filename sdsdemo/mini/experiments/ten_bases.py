@@ -15,7 +15,16 @@ from sdsdemo.core.bootstrap import holm, nested_effect
 from sdsdemo.finetuning.before_after import MEANT_FOR, NON_INFERIORITY_MARGIN
 from sdsdemo.mini.experiments.declared import ASKED_GAIN, GATES, LEAST_GAIN, TEN_CONTRASTS
 from sdsdemo.mini.experiments.skills import SKILLS, reported_set, unseen
-from sdsdemo.mini.experiments.study import BASES, Rows, Study, complete, differences, lines_alike, right_of
+from sdsdemo.mini.experiments.study import (
+    BASES,
+    Rows,
+    Study,
+    complete,
+    declared_and_made,
+    differences,
+    lines_alike,
+    right_of,
+)
 
 Pair = tuple[str, str]
 NEW = "new"
@@ -34,17 +43,16 @@ def over_ten_bases(study: Study, rows: Rows, base_rows: Rows, pairs: Sequence[Pa
 
     rows: from `with_lines_beside`. base_rows: the lines of the bases themselves.
     """
-    declared = {"bases": len(study.bases), "seeds": len(study.seeds)}
+    begun = declared_and_made(study, rows)
     bases, seeds = complete(study, rows)
     if len(bases) < 2:
-        return {"declared": declared, "bases": [], "seeds": []}
+        return begun | {"bases": [], "seeds": []}
     difference = {pair: differences(rows, *pair, bases, seeds, study.measure) for pair in pairs}
     gate = _gate({towers: difference[pair] for towers, pair in GATES.items()}, bases)
     general = {pair: general_effect(difference_BSE) for pair, difference_BSE in difference.items()}
     adjusted = holm({" - ".join(pair): effect.p for pair, effect in general.items()})
     groups = _groups(gate, bases)
-    return {
-        "declared": declared,
+    return begun | {
         "bases": list(bases),
         "seeds": list(seeds),
         "benchmark": study.measure,
@@ -56,8 +64,8 @@ def over_ten_bases(study: Study, rows: Rows, base_rows: Rows, pairs: Sequence[Pa
                 "cell": pair[0],
                 "control": pair[1],
                 **_general(effect),
-                "gains": effect.value >= ASKED_GAIN and effect.low > 0,
-                "holm": round(adjusted[" - ".join(pair)], 4),
+                "gains": round(effect.value, 4) >= ASKED_GAIN and effect.low > 0,
+                "holm": three_digits(adjusted[" - ".join(pair)]),
                 "by_base": [round(value, 4) for value in effect.by_base],
                 "within": _within(difference[pair]),
                 "differing": round(float((difference[pair] != 0).mean()), 4),
@@ -69,10 +77,15 @@ def over_ten_bases(study: Study, rows: Rows, base_rows: Rows, pairs: Sequence[Pa
     }
 
 
+def three_digits(p: float) -> float:
+    """A p value of Student's t may be far below any fixed number of places."""
+    return float(f"{p:.3g}")
+
+
 def _general(effect: GeneralEffect) -> dict[str, Any]:
     """The effect on bases in general."""
-    rounded = {key: round(getattr(effect, key), 4) for key in ("value", "low", "high", "p")}
-    return rounded | {"dof": effect.dof, "bases": len(effect.by_base)}
+    rounded = {key: round(getattr(effect, key), 4) for key in ("value", "low", "high")}
+    return rounded | {"p": three_digits(effect.p), "dof": effect.dof, "bases": len(effect.by_base)}
 
 
 def _within(difference_BSE: np.ndarray) -> dict[str, float]:

@@ -6,7 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sdsdemo.core.number_format import points_words, signed
-from sdsdemo.mini.experiments.tables import SKILLS, TEN, as_markdown, cell_name, counted, shared_words
+from sdsdemo.mini.experiments.tables import (
+    SKILLS,
+    TEN,
+    as_markdown,
+    cell_name,
+    counted,
+    p_cell,
+    shared_words,
+    unfinished_words,
+)
 
 Grid = list[list[str]]
 GROUPS = {"both": "passing, both towers", "image": "passing, image tower too", "new": "new"}
@@ -47,17 +56,18 @@ def ten_main(study: Mapping[str, Any]) -> str:
 
 
 GATE_CAUTION = (
-    "The gate reads the same runs of L_CLIP alone as the effects do, so among bases that pass it effects lean upwards: "
-    "the interval over all bases is the one to read."
+    "The gate reads runs of L_CLIP alone and of true labels that some of these effects read too. So among bases that "
+    "pass it, effects relative to L_CLIP alone lean upwards, and those relative to true labels downwards: the interval "
+    "over all bases is the one to read."
 )
 
 
 def ten_made_words(study: Mapping[str, Any]) -> str:
     """How much of the study has been run, in a sentence."""
     declared = study["declared"]
-    planned = f"{counted(declared['bases'], 'base')} with {counted(declared['seeds'], 'seed')}"
     if not study["seeds"]:
-        return f"Not run yet: {planned} are declared."
+        return unfinished_words(study)
+    planned = f"{counted(declared['bases'], 'base')} with {counted(declared['seeds'], 'seed')}"
     made = f"{counted(len(study['bases']), 'base')}, {counted(len(study['seeds']), 'seed')}, n = {study['n']} of mini"
     whole = (len(study["bases"]), len(study["seeds"])) == (declared["bases"], declared["seeds"])
     return f"{made}." if whole else f"{made}. In progress: {planned} are declared."
@@ -76,7 +86,7 @@ def effects_grid(study: Mapping[str, Any]) -> Grid:
                 cell_name(found["control"]),
                 signed(found["value"]),
                 *(f"{signed(of['low'])} to {signed(of['high'])}" for of in (found, found["within"])),
-                f"{found['holm']:.3f}",
+                p_cell(found["holm"]),
                 f"{100 * found['differing']:.1f}",
                 *(_skill_words(found["skills"][name]) for name in SKILLS),
             ]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sdsdemo.core.number_format import points_words, share_words
-from sdsdemo.evaluation.limits import limits
+from sdsdemo.evaluation.limits import has_all_bases, limits, seeds_each
 from sdsdemo.mini.experiments.tables import SKILLS, TEN, counted
 
 
@@ -40,11 +40,6 @@ def effects(experiment: Mapping[str, Any], studies: Sequence[str]) -> dict[tuple
     """(treated, control) -> effect, from these studies; of two, the later one's."""
     rows = [row for name in studies for row in experiment.get(name, {}).get("contrasts", [])]
     return {(row["cell"], row["control"]): row for row in rows}
-
-
-def has_all_bases(study: Mapping[str, Any]) -> bool:
-    """Whether every declared base is done with a seed or more: the unit of its intervals is the base."""
-    return bool(study.get("seeds")) and len(study["bases"]) == study["declared"]["bases"]
 
 
 def main_effects(experiment: Mapping[str, Any]) -> dict[tuple[str, str], Mapping[str, Any]]:
@@ -106,7 +101,7 @@ def labels_claim(experiment: Mapping[str, Any]) -> str:
     }
     half = {
         "up": "Where half of the labels are wrong it beats them by",
-        "down": "Where half of the labels are wrong it loses to them by",
+        "down": "Where half of the labels are wrong it is worth less: the difference is",
         "neither": "Where half of the labels are wrong the difference is",
     }
     return f"{worth[side(true)]} true labels ({points_words(true)} points). {half[side(wrong)]} {points_words(wrong)}."
@@ -122,10 +117,9 @@ def headline(experiment: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
     half = labels.get(("preference, half mislabelled", "clip, half mislabelled"))
     if not found or true is None or half is None:
         return ""
-    beside = {"up": "more than true labels do, and", "down": "less than true labels do, but still"}
     models, ten, few, many = measured["models"], experiment.get(TEN, {}), "", ""
     if has_all_bases(ten):
-        many = f" (both over {counted(len(ten['bases']), 'base')}, for bases in general)"
+        many = f" (both over {counted(len(ten['bases']), 'base')} with {seeds_each(ten)}, for bases in general)"
         few = f" ({counted(len(experiment['mislabelled']['bases']), 'base')}, for these alone)"
     clip, diffusion = (share_words(models[name]["text"]) for name in ("mini-clip", "mini-diffusion"))
     return (
@@ -133,10 +127,26 @@ def headline(experiment: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
         f"{clip} % and the diffusion model's denoising loss one of {diffusion} % (chance 25). The paper's term L_SDS "
         f"changes the text score of a fine-tuned CLIP by {points_words(found['sds', 'clip'])} points relative to "
         f"fine-tuning without it. Training CLIP on which of two captions the diffusion model prefers changes it by "
-        f"{points_words(found['preference', 'clip'])} points{many}: "
-        f"{beside.get(side(true), 'no more than true labels do, but still')} by {points_words(half)} when half of the "
-        f"labels are wrong{few}."
+        f"{points_words(found['preference', 'clip'])} points{many}{_beside_labels(found['preference', 'clip'], true)}; "
+        f"when half of the labels are wrong, {still(found['preference', 'clip'], half)}by {points_words(half)}{few}."
     )
+
+
+def _beside_labels(preference: Mapping[str, float], true: Mapping[str, float]) -> str:
+    """What a change by preference is beside that by true labels. true: the effect relative to these."""
+    if side(preference) != "up":
+        return f", and by {points_words(true)} relative to true labels"
+    than = {
+        "up": "more than true labels do",
+        "down": "less than true labels do",
+        "neither": "which cannot be told apart from what true labels do",
+    }
+    return f", {than[side(true)]}"
+
+
+def still(first: Mapping[str, float], second: Mapping[str, float]) -> str:
+    """The word between two gains."""
+    return "still " if side(first) == side(second) == "up" else ""
 
 
 def _return_words(study: Mapping[str, Any]) -> str:
@@ -223,7 +233,12 @@ def costs_words(costs: Mapping[str, Any]) -> str:
     ).rstrip()
 
 
-UNTIMED = "Timed before `mini-clip-lesson`, the 2 x 2 of the lesson and the studies that have not been run were added."
+UNTIMED = (
+    "It was timed before `mini-clip-lesson` and the 2 x 2 of the lesson were added, and the studies of ten bases (by "
+    "the same steps about 3 hours, the training of seven bases included), of the channel of L_SDS, of weights and of "
+    "other sources (about 7 hours together)."
+)
+"""What `costs.json` leaves out until `mini costs` is run again."""
 
 
 def whole_words(costs: Mapping[str, Any]) -> str:

@@ -42,6 +42,8 @@ MAP_LINES = EXPERIMENT / "maps.jsonl"
 MAP_FINDINGS = EXPERIMENT / "maps.json"
 TOLERANCE = 1 / 400
 """A share may differ by one example: processors round differently, and some margins are tiny."""
+LAST_DIGIT = 2e-4
+"""Figures are rounded to four places: processors may differ in the last one."""
 METRICS = ("text", "image", "group", "group_match")
 PROCESSES = 2
 """Processes that share the studies from scratch, one core each."""
@@ -65,6 +67,7 @@ def verify(work: Path, workbench: Any, progress: Progress) -> dict[str, Any]:
     before, now = shipped(FINDINGS, Findings), read_findings(EXPERIMENT)
     for what, old, new in _contrasts(before, now):
         rows.append(_row(what, old["value"], new["value"], 1e-6))
+    rows += unlike(before, json.loads(json.dumps(now)), "experiment.json")
     rows += map_rows(shipped(MAP_FINDINGS, MapFindings), maps.findings(maps.read_lines(MAP_LINES)))
     return {"rows": rows, "same": all(row["same"] for row in rows)}
 
@@ -77,6 +80,23 @@ def _contrasts(
         found = {(row["cell"], row["control"]): row for row in now[name].get("contrasts", [])}
         for old in shipped[name].get("contrasts", []):
             yield f"{name}: {old['cell']} against {old['control']}", old, found[old["cell"], old["control"]]
+
+
+def unlike(before: Any, now: Any, what: str) -> list[dict[str, Any]]:
+    """A row for each figure that differs or that only one side has: intervals, p values, gates, skills, coverage."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        keys = dict.fromkeys([*before, *now])
+        return [row for key in keys for row in unlike(before.get(key), now.get(key), f"{what}: {key}")]
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        return [row for k, pair in enumerate(zip(before, now, strict=True)) for row in unlike(*pair, f"{what}, {k}")]
+    if _is_number(before) and _is_number(now):
+        row = _row(what, before, now, LAST_DIGIT)
+        return [] if row["same"] else [row]
+    return [] if before == now else [{"what": what, "shipped": before, "now": now, "same": False}]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def map_rows(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -107,8 +127,15 @@ def as_text(found: Mapping[str, Any]) -> str:
     lines = [f"{'percent':{wide}}  shipped      now"]
     for row in found["rows"]:
         mark = "" if row["same"] else "   differs"
-        lines.append(f"{row['what']:{wide}}  {100 * row['shipped']:7.2f}  {100 * row['now']:7.2f}{mark}")
+        lines.append(f"{row['what']:{wide}}  {_shown(row['shipped'])}  {_shown(row['now'])}{mark}")
     return "\n".join([*lines, "", "Everything is as shipped." if found["same"] else "Differences are marked."])
+
+
+def _shown(value: Any) -> str:
+    """A share in percent; anything else by its kind, as it may be a whole table."""
+    if _is_number(value):
+        return f"{100 * value:7.2f}"
+    return f"{'none' if value is None else value if isinstance(value, str) else 'other':>7}"
 
 
 # -------------------------------------------------------------------------------------------------- the studies
