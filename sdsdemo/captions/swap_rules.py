@@ -36,6 +36,7 @@ from sdsdemo.captions.lexicon import (
     verb_form,
 )
 from sdsdemo.captions.phrases import MOST_WORDS, Phrase, end_of_run, entry_length, noun_ends, read, relations, with_of
+from sdsdemo.captions.word_bounds import begins_sentence, is_named, stands_alone
 
 SAME_WORDS = ("noun", "object", "colour", "size", "number", "attribute")
 """Kinds that only reorder the caption's words."""
@@ -47,8 +48,8 @@ REACH = 4
 """An attribute is swapped only with one of the next REACH: keeps the work linear in the caption's length."""
 
 
-ENDS = '.!?;:"“'
-"""What may stand before a sentence's first word."""
+ATTRIBUTES = (*SAME_WORDS[2:], "new-colour", "new-state")
+"""Kinds of swap that may meet a word that is part of a name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,13 +82,23 @@ def swaps_of(caption: str) -> list[Swap]:
         found += [(kind, (a.start, a.end), (b.start, b.end)) for a, b in _pairs(words, kind, related)]
     swaps: dict[str, Swap] = {}
     for kind, a, b in found:
+        if not (_is_free(caption, spans, kind, *a) and _is_free(caption, spans, kind, *b)):
+            continue
         text = _swapped(caption, spans, a, b)
         if text.lower() != caption.lower():
             swaps.setdefault(text, Swap(text=text, kind=kind))
     for kind, start, end, new in replacements.replacements(words):
+        if not _is_free(caption, spans, kind, start, end):
+            continue
         text = _replaced(caption, spans, start, end, new)
         swaps.setdefault(text, Swap(text=text, kind=kind))
     return list(swaps.values())
+
+
+def _is_free(caption: str, spans: Sequence[tuple[int, int]], kind: str, start: int, end: int) -> bool:
+    """Whether the words start..end may be moved or replaced: they are whole, and an attribute is no part of a name."""
+    first, last = spans[start][0], spans[end - 1][1]
+    return stands_alone(caption, first, last) and not (kind in ATTRIBUTES and is_named(caption, first, last))
 
 
 def swap(caption: str, rng: np.random.Generator, without: Collection[str] = ()) -> Swap | None:
@@ -304,8 +315,7 @@ def _swapped(caption: str, spans: Sequence[tuple[int, int]], a: tuple[int, int],
 
 def _begins_with_capital(caption: str, start: int) -> bool:
     """Whether a sentence begins here with a capital letter, in a caption that is not all capitals."""
-    before = caption[:start].rstrip()[-1:]
-    return caption[start].isupper() and not caption.isupper() and (not before or before in ENDS)
+    return caption[start].isupper() and not caption.isupper() and begins_sentence(caption, start)
 
 
 def _recased(phrase: str, began: bool, begins: bool) -> str:
