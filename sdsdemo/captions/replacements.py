@@ -30,6 +30,8 @@ from sdsdemo.captions.phrases import end_of_run, simple_phrase, with_of
 
 KINDS = ("new-relation", "new-state", "new-colour", "new-number")
 
+AGES = ("year", "years", "yr", "month", "months", "week", "weeks", "day", "days")
+
 Edit = tuple[str, int, int, str]
 """(kind, start, end, new words): the words start..end (end excluded) are replaced."""
 
@@ -101,7 +103,8 @@ def _states(words: Sequence[str]) -> Iterator[Edit]:
             yield "new-state", k, *found
         partly = k > 0 and words[k - 1] in ("partially", "partly", "partial", "half", "sliced")
         if not partly and (found := _entry_at(words, k, "opposite_words")) and _describes_a_noun(words, *found):
-            yield "new-state", k, *found
+            end, new = found
+            yield "new-state", k, end, "young" if new == "new" and _is_alive(words, end) else new
 
 
 def _is_animate(words: Sequence[str], k: int) -> bool:
@@ -131,13 +134,25 @@ def _placed(words: Sequence[str], k: int) -> bool:
 def _describes_a_noun(words: Sequence[str], end: int, new: str) -> bool:
     """Whether a noun follows, and no other modifier of it would contradict the new word."""
     rest = words[end : end_of_run(words, end)]
-    if not rest or not content(rest[0]) or new in words:
+    if not rest or not content(rest[0]) or new in words or (new == "new" and _is_age(words, end - 1)):
+        return False
+    if words[end - 1] == "clean" and rest[0] in ("shaven", "cut"):
         return False
     if any(_acts(rest, k) or word in size_sides() for k, word in enumerate(rest)):
         return False
     if new == "old" and any(among(word, "children") for word in rest):
         return False
     return not any(among(word, "size_idioms", "measured_by_length") for word in rest)
+
+
+def _is_alive(words: Sequence[str], start: int) -> bool:
+    """Whether the words from here on name people or animals, which are young where they are not old."""
+    return animate(words[end_of_run(words, start) - 1])
+
+
+def _is_age(words: Sequence[str], k: int) -> bool:
+    """Whether "old" at k is said of an age: "a two year old child", "a 2-year old child"."""
+    return k > 0 and (words[k - 1].endswith(AGES) or words[k - 1].isdigit())
 
 
 def _acts(rest: Sequence[str], k: int) -> bool:

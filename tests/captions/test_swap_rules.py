@@ -183,6 +183,8 @@ def test_what_may_hold_of_both_things_is_not_exchanged(caption: str) -> None:
         ("Two women sitting on the grass.", "new-state", "Two women standing on the grass."),
         ("A boy riding a horse.", "new-state", "A boy carrying a horse."),
         ("A closed umbrella.", "new-state", "An open umbrella."),
+        ("An old man.", "new-state", "A young man."),
+        ("An old bus.", "new-state", "A new bus."),
         ("A grey bus.", "new-colour", "An orange bus."),
         ("Two dogs.", "new-number", "Four dogs."),
     ],
@@ -204,6 +206,9 @@ def test_each_replacement_by_hand(caption: str, kind: str, twin: str) -> None:
         ("A black man.", "new-colour"),
         ("A two story house.", "new-number"),
         ("A young girl.", "new-state"),
+        ("A 2-year old child.", "new-state"),
+        ("A two year old dog.", "new-state"),
+        ("A clean shaven man.", "new-state"),
         ("A partially open door.", "new-state"),
     ],
 )
