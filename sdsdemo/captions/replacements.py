@@ -27,6 +27,7 @@ from sdsdemo.captions.lexicon import (
     verb_form,
 )
 from sdsdemo.captions.phrases import end_of_run, simple_phrase, with_of
+from sdsdemo.captions.stays_true import may_face
 
 KINDS = ("new-relation", "new-state", "new-colour", "new-number")
 
@@ -66,6 +67,8 @@ def _relations(words: Sequence[str]) -> Iterator[Edit]:
         end, new = found or (k + 1, _in_or_with(words, k))
         thing = with_of(words, end) if new and _relates(words, k) else None
         if thing is not None and words[thing.end - 1] not in words[:k]:  # "a dog behind a brown dog" holds both ways
+            if new in ("behind", "in front of") and may_face(words[:k], words[thing.start : thing.end]):
+                new = "far away from"
             yield "new-relation", k, end, new
         k = end
 

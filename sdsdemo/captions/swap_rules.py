@@ -31,11 +31,11 @@ from sdsdemo.captions.lexicon import (
     determiner,
     is_finite,
     is_plural,
-    lists,
     size_sides,
     verb_form,
 )
 from sdsdemo.captions.phrases import MOST_WORDS, Phrase, end_of_run, entry_length, noun_ends, read, relations, with_of
+from sdsdemo.captions.stays_true import holds_both_ways, objects_can_swap
 from sdsdemo.captions.word_bounds import begins_sentence, is_named, stands_alone
 
 SAME_WORDS = ("noun", "object", "colour", "size", "number", "attribute")
@@ -123,6 +123,8 @@ def _can_swap(words: Sequence[str], x: Phrase, y: Phrase) -> bool:
     if x.start > 0 and among(words[x.start - 1], "be") and words[y.start] in ("the", "this", "these", "those"):
         return False  # "there is the table on a cup"
     rests = [{word for word in words[p.start : p.end] if not determiner(word)} for p in (x, y)]
+    if holds_both_ways(words, x, y):
+        return False
     return not (rests[0] <= rests[1] or rests[1] <= rests[0])
 
 
@@ -136,7 +138,7 @@ def _objects(words: Sequence[str]) -> Iterator[tuple[Phrase, Phrase]]:
         k = y.end + (verb_form(words[y.end]) and not among(words[y.end], "transitive"))
         second = _relation_end(words, k) if k < len(words) else 0
         z = with_of(words, second) if second else None
-        if z is not None and _objects_can_swap(words, words[start:first], words[k:second], y, z):
+        if z is not None and objects_can_swap(words, words[start:first], words[k:second], y, z):
             yield y, z
 
 
@@ -146,33 +148,6 @@ def _relation_end(words: Sequence[str], k: int) -> int:
         return k + 1
     size = entry_length(words, k, "exclusive_relations") or entry_length(words, k, "side_relations")
     return k + size if size else 0
-
-
-def _objects_can_swap(words: Sequence[str], first: Sequence[str], second: Sequence[str], y: Phrase, z: Phrase) -> bool:
-    """False if both orders may well be true, or if what follows would attach to another noun."""
-    acts = [among(relation[0], "transitive", "transitive_finite") for relation in (first, second)]
-    sure = [
-        act or " ".join(relation) in lists()["exclusive_relations"]
-        for act, relation in zip(acts, (first, second), strict=True)
-    ]
-    nouns = [{word for word in words[p.start : p.end] if not determiner(word)} for p in (y, z)]
-    heads = [words[p.end - 1] for p in (y, z)]
-    if not any(sure) or first == second or acts[1] or nouns[0] & nouns[1]:
-        return False
-    if (acts[0] and second[0] == "with") or (first[0] == "at" and not sure[1]):
-        return False
-    if second[0] == "with" and not among(heads[0], "places"):
-        return False
-    if all(among(relation[0], "worn_by") for relation in (first, second)) or first[0] == second[0]:
-        return False
-    if all(among(head, "places") for head in heads) or (among(first[0], "ridden") and _any(nouns, "boards")):
-        return False
-    after = words[z.end] if z.end < len(words) else ""
-    return not among(after, "leading_on") and after not in ("and", "or") and not is_finite(after)
-
-
-def _any(nouns: Sequence[Collection[str]], name: str) -> bool:
-    return any(among(word, name) for words in nouns for word in words)
 
 
 # --- colours, sizes, numbers

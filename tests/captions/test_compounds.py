@@ -25,7 +25,7 @@ def texts(caption: str) -> list[str]:
         ("A cat on a fold out couch.", "A fold out couch on a cat."),
         ("A duck on a man made lake.", "A man made lake on a duck."),
         ("A cat on a hand made quilt.", "A hand made quilt on a cat."),
-        ("A child in front of a well stocked refrigerator.", "A well stocked refrigerator in front of a child."),
+        ("A child under a well stocked shelf.", "A well stocked shelf under a child."),
         ("A dog in a well kept yard.", "A well kept yard in a dog."),
         ("A pot on a wood burning stove.", "A wood burning stove on a pot."),
         ("A dog in a cream colored dining room.", "A cream colored dining room in a dog."),
