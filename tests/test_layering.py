@@ -266,6 +266,19 @@ def test_nothing_here_names_a_bare_except_or_silences_a_warning() -> None:
         assert "filterwarnings" not in path.read_text(), path
 
 
+def test_no_loading_by_an_auto_class_may_run_code_of_a_model() -> None:
+    """Without `trust_remote_code=False`, transformers asks on the terminal whether code in the folder may run."""
+    found = []
+    for path in FILES:
+        for node in ast.walk(tree(path)):
+            call = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if re.fullmatch(r"(\w+\.)*(Auto[A-Z]\w+\.from_\w+|HFTokenizer)", call):
+                said = ast.unparse(node)
+                found.append(call)
+                assert "NEVER_REMOTE" in said or "trust_remote_code=False" in said, f"{path}: {said}"
+    assert len(found) >= 5
+
+
 def test_a_component_is_made_only_while_the_page_is_built() -> None:
     """A handler changes components by `gr.update`: one that makes a new one would put it into a page being built."""
     makers = {"HTML", "Markdown", "Row", "Column", "Group", "Tabs", "Dropdown", "Textbox", "Number", "Plot", "Image"}

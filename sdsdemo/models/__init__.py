@@ -78,7 +78,7 @@ def fetch(card: Card, *, device: str = "auto", precision: str = "auto") -> list[
         return []
     sources.check_disk(card.title, card.size_mb)
     if card.family == "clip":
-        from sdsdemo.models.clip_files import fetch_clip
+        from sdsdemo.models.clip_tokenizer import fetch_clip
 
         fetch_clip(card.spec)
     elif card.family in ("transformers", "vlm"):

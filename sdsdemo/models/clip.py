@@ -23,16 +23,8 @@ from torch import Tensor, nn
 
 from sdsdemo.errors import UserError
 from sdsdemo.models.batching import parts_of
-from sdsdemo.models.clip_files import (
-    ClipFiles,
-    build,
-    called,
-    check_tokens,
-    context_length_of,
-    facts_of,
-    find_clip,
-    tokenizer_of,
-)
+from sdsdemo.models.clip_files import ClipFiles, build, called, facts_of, find_clip
+from sdsdemo.models.clip_tokenizer import check_tokens, context_length_of, tokenizer_of
 from sdsdemo.models.clip_towers import NO_FIT, TwoTowers
 from sdsdemo.models.domain import Domain
 from sdsdemo.models.images import share_of

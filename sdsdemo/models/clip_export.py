@@ -30,6 +30,7 @@ from sdsdemo.models.clip_files import CONFIG
 from sdsdemo.models.clip_text import PARTS
 from sdsdemo.models.delta import save_tensors
 from sdsdemo.models.precision import exactly
+from sdsdemo.models.transformers_module import NEVER_REMOTE
 from sdsdemo.runtime.files import from_json
 from sdsdemo.runtime.shapes import shaped
 
@@ -285,7 +286,7 @@ def _check_tokens(model: ClipModel, folder: Path) -> None:
     from transformers import AutoTokenizer
 
     length = model.context_length
-    rows = AutoTokenizer.from_pretrained(folder, local_files_only=True)(
+    rows = AutoTokenizer.from_pretrained(folder, **NEVER_REMOTE)(
         list(READ), truncation=True, max_length=length, add_special_tokens=True
     )["input_ids"]
     for ours, theirs in zip(model.tokenizer(list(READ)).tolist(), rows, strict=True):

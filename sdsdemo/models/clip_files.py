@@ -1,4 +1,4 @@
-"""Where a CLIP's config, weights and tokenizer come from, and what open_clip makes of them. Scores nothing.
+"""Where a CLIP's config, weights and tokenizer come from, and the model that open_clip makes of them. Scores nothing.
 
 What the library only warns about is an error here: it would change every score.
 """
@@ -9,7 +9,7 @@ import difflib
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +18,6 @@ from typing import Any
 import open_clip
 import torch
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
-from open_clip.tokenizer import HFTokenizer
-from torch import Tensor
 
 from sdsdemo.errors import UserError
 from sdsdemo.models import sources
@@ -27,9 +25,9 @@ from sdsdemo.models.building import builds_alone
 from sdsdemo.models.checkpoints import put, read_state
 from sdsdemo.models.configs import OpenClip, read_config
 from sdsdemo.models.finite import check_finite
-from sdsdemo.models.tokenizer_checks import check_ids, check_tokenizer
+from sdsdemo.models.transformers_files import TOKENIZER_FILES
 from sdsdemo.models.weights import CLIP_WEIGHTS as WEIGHTS
-from sdsdemo.models.weights import check_file, clip_weights
+from sdsdemo.models.weights import clip_weights
 
 CONFIG = "open_clip_config.json"
 GELU = (
@@ -50,11 +48,6 @@ NO_FILE = "There is no file of weights called {file!r}: check its name and path.
 NO_TAG_NAMED = "open_clip:{name} names an architecture without its weights: write open_clip:{name}/TAG. {known}"
 NO_TAG = "{name} has no weights called {tag!r} in open_clip. {known}"
 NO_NAME = "open_clip knows no architecture called {name!r}. {known}"
-NO_END = (
-    "The text encoder of {model} looks for the end of a caption at its highest token id, but its tokenizer gives it "
-    "a lower one: save the model again with the end of text as the last word of the vocabulary."
-)
-PROBE = "a red star left of a blue circle"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +75,7 @@ def find_clip(spec: str, allow_download: bool) -> ClipFiles:
     if rest.startswith(sources.HF_HUB):
         repo = rest.removeprefix(sources.HF_HUB)
         sources.repo_file(repo, WEIGHTS, allow_download=allow_download)
-        patterns = [CONFIG, "*token*", "vocab*", "merges.txt", "spiece.model"]
+        patterns = [CONFIG, *TOKENIZER_FILES]
         config = sources.repo_file(repo, [CONFIG], allow_download=allow_download)
         if allow_download:
             sources.repo_folder(repo, patterns, allow_download=True)
@@ -167,12 +160,6 @@ def architectures() -> list[str]:
 def is_quick(name: str) -> bool:
     """Whether an architecture is built with QuickGELU."""
     return bool((open_clip.get_model_config(name) or {}).get("quick_gelu", False))
-
-
-def fetch_clip(spec: str) -> None:
-    """Downloads config, weights and tokenizer of a spec, without building the model. Raises `UserError`."""
-    files = find_clip(spec, allow_download=True)
-    tokenizer_of(files, context_length_of(files), allow_download=True)
 
 
 def hub_file(spec: str) -> tuple[str, tuple[str, ...]] | None:
@@ -263,48 +250,6 @@ def _quiet() -> Iterator[None]:
 
 def _nothing(record: logging.LogRecord) -> bool:
     return False
-
-
-def context_length_of(files: ClipFiles) -> int:
-    """Tokens of a caption, start and end included."""
-    return int(files.config["text_cfg"].get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH))
-
-
-def tokenizer_of(files: ClipFiles, context_length: int, allow_download: bool) -> Callable[..., Tensor]:
-    """open_clip's tokenizer, as its `get_tokenizer` chooses it, but never from the network unless allowed.
-
-    Raises `UserError` where it is missing, broken or of another model.
-    """
-    if files.tokenizer is None:
-        usual: Callable[..., Tensor] = open_clip.get_tokenizer(files.name, context_length=context_length)
-        return usual
-    text, name = files.config["text_cfg"], files.name.rpartition("/")[2]
-    if isinstance(files.tokenizer, Path):
-        for file in sorted(files.tokenizer.glob("*token*.json")):
-            check_file(file, name)
-    try:
-        tokenizer = HFTokenizer(
-            files.tokenizer,
-            context_length=context_length,
-            tokenizer_mode=text.get("tokenizer_mode"),
-            local_files_only=isinstance(files.tokenizer, Path) or not allow_download,
-            **text.get("tokenizer_kwargs", {}),
-        )
-    except Exception as error:  # what a strange file makes of the tokenizer's constructors is an open set
-        raise UserError(f"The tokenizer of {name!r} is missing or broken: fetch or save the model again.") from error
-    check_tokenizer(tokenizer.tokenizer, name)
-    own: Callable[..., Tensor] = tokenizer
-    return own
-
-
-def check_tokens(tokenizer: Callable[..., Tensor], module: Any, size: int, name: str) -> None:
-    """Raises `UserError` for ids beyond the table, or an end that a tower that looks for the highest id would miss."""
-    highest = int(tokenizer([PROBE]).max())
-    check_ids(highest, size, name)
-    pool = getattr(module, "text_pool_type", None) or getattr(getattr(module, "text", None), "pool_type", None)
-    end = getattr(getattr(tokenizer, "tokenizer", None), "eos_token_id", None)
-    if pool == "argmax" and end is not None and highest != end:
-        raise UserError(NO_END.format(model=name))
 
 
 def facts_of(spec: str, config: dict[str, Any], preprocess: dict[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from sdsdemo.models.transformers_files import (
     pixels_config,
     read_model_config,
 )
-from sdsdemo.models.transformers_module import load_module
+from sdsdemo.models.transformers_module import NEVER_REMOTE, load_module
 from sdsdemo.types import Region
 
 PROBE = "a red star left of a blue circle"
@@ -160,7 +160,7 @@ def _tokenizer(folder: Path, name: str) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, padding_side="right")
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, padding_side="right", **NEVER_REMOTE)
     except ImportError as error:
         raise UserError(NO_SENTENCEPIECE.format(name=name)) from error
     except Exception as error:  # what a strange file makes of the tokenizer's constructors is an open set

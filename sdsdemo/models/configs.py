@@ -181,9 +181,14 @@ def read_config(path: Path, shape: Any, name: str) -> dict[str, Any]:
 
 
 def check_values(value: Any, place: str = "") -> None:
-    """Raises `ValueError` for a number that no size, count or factor of a model can be, and for half a character."""
+    """Raises `ValueError` for a number that no size, count or factor of a model can be, and for half a character.
+
+    Also for an attention of another repository: transformers would fetch and run it, where the package kernels is here.
+    """
     if isinstance(value, str):
         value.encode()  # an unpaired surrogate is a `ValueError`
+        if "attn_implementation" in place and "/" in value:
+            raise ValueError(f"{place} names code of another repository")
     elif isinstance(value, dict):
         for key, item in value.items():
             key.encode()

@@ -25,6 +25,7 @@ from sdsdemo.models.pipelines import (
     not_provided,
     read_index,
 )
+from sdsdemo.models.transformers_module import NEVER_REMOTE
 from sdsdemo.models.weights import choose, part_weights, stem_of
 
 OTHER_WEIGHTS = (
@@ -123,14 +124,19 @@ def load_part(folder: Path, part: str, named: Any, name: str, dtype: torch.dtype
         raise UserError(not_provided(kind, part, name))
     check_configs(folder, part, name)
     _check_readable(folder / part, part, name)
-    options: dict[str, Any] = {"local_files_only": True}
+    options: dict[str, Any] = dict(NEVER_REMOTE) if library == "transformers" else {"local_files_only": True}
     weights = checked_weights(folder, part, name) if kind_of(part) not in ("scheduler", "tokenizer") else None
     if weights is not None:
         precision = "torch_dtype" if library == "diffusers" else "dtype"
         exact = load_exactly(_class(library, kind), folder / part, weights.files, f"{name}/{part}", dtype)
         if exact is not None:
             return exact
-        options |= {precision: dtype, "use_safetensors": True, "variant": weights.variant, "output_loading_info": True}
+        options = options | {
+            precision: dtype,
+            "use_safetensors": True,
+            "variant": weights.variant,
+            "output_loading_info": True,
+        }
         options |= {"ignore_mismatched_sizes": True} if library == "transformers" else {}
     try:
         loaded = load(folder / part, **options)
@@ -148,10 +154,19 @@ def load_part(folder: Path, part: str, named: Any, name: str, dtype: torch.dtype
 
 
 def _loader(library: str, kind: str) -> Callable[..., Any] | None:
-    """`from_pretrained` of a class; None where its library has no such class."""
+    """`from_pretrained` of a class; None where its library has no such class, or one that is no part of a pipeline.
+
+    A whole pipeline or an auto class of diffusers may run code that lies in its folder.
+    """
     if kind == t5gemma.KIND:
         return t5gemma.load_encoder
-    return getattr(_class(library, kind), "from_pretrained", None)
+    found = _class(library, kind)
+    if library == "diffusers":
+        from diffusers import ModelMixin, SchedulerMixin
+
+        if not (isinstance(found, type) and issubclass(found, ModelMixin | SchedulerMixin)):
+            return None
+    return getattr(found, "from_pretrained", None)
 
 
 def _class(library: str, kind: str) -> Any:

@@ -241,7 +241,7 @@ def class_named(entry: Any, part: str, name: str) -> tuple[str, str]:
 
 def not_provided(kind: str, part: str, name: str) -> str:
     """The sentence for a part of a class that is not loaded here."""
-    return f"The {part} of {name!r} is a {kind}, which neither {' nor '.join(LIBRARIES)} provides."
+    return f"The {part} of {name!r} is a {kind}, which is no part of a pipeline that {' or '.join(LIBRARIES)} provides."
 
 
 def check_configs(folder: Path, part: str, name: str) -> None:

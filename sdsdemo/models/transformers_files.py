@@ -33,7 +33,11 @@ KINDS = ("clip", "siglip")
 """By `model_type`: CLIPModel, and SiglipModel, which reads SigLIP 2 of a fixed size too."""
 TOKENIZER = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
 """A tokenizer has one of these."""
-TOKENIZER_FILES = ("*token*", "vocab*", "merges.txt", "spiece.model", "chat_template*")
+TOKENIZER_FILES = (
+    "*token*.json", "*token*.model", "*token*.txt", "vocab*.json", "vocab*.txt", "merges.txt", "*spiece.model",
+    "sentencepiece*.model", "chat_template*.json", "chat_template*.jinja",
+)  # fmt: skip
+"""Never code: a repository may hold a tokenization_x.py beside them."""
 BESIDE = (CONFIG, PREPROCESSOR, PROCESSOR, "video_preprocessor_config.json", *TOKENIZER_FILES)
 """Files of a repository that are fetched beside the weights."""
 NO_FOLDER = "There is no folder {name!r} to load a model of transformers from: check its path."
