@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +13,15 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from sdsdemo.app.space_files import FREE, files_of, front_matter, requirements_of, tested_versions
+from sdsdemo.app.space_files import (
+    BUILDER_EXTRAS,
+    FREE,
+    asked_for,
+    files_of,
+    front_matter,
+    requirements_of,
+    tested_versions,
+)
 from sdsdemo.errors import UserError
 from sdsdemo.models.preload import ENTRY
 from sdsdemo.runtime.lfs import POINTER, START, is_pointer
@@ -39,7 +48,11 @@ FONTS = (".woff", ".woff2", ".ttf", ".otf")
 TOKENIZERS = {"open_clip_config.json": "tokenizer.json", "model_index.json": "tokenizer/tokenizer.json"}
 """By the file that makes a folder a model, the tokenizer that a model of ours has there."""
 LICENCE = re.compile(r"licen[cs]e|ofl|copying", re.IGNORECASE)
-RANGE_WORDS = "{name} should be a range of versions: a platform with shared GPUs offers only some, and changes which."
+RANGE_WORDS = "{name} should be a range of versions: {why}."
+NOT_BUILT = (
+    "A Space would ask for {name}{own}, and the Hub builds it with {builder}, which asks for {name}{theirs}: test a "
+    "version that fits both."
+)
 
 Level = Literal["error", "warning"]
 
@@ -56,7 +69,7 @@ def check_space(root: Path) -> dict[str, Any]:
     """What `space check` prints. Raises `UserError` outside a checkout."""
     files = files_of(root)
     parts: list[Callable[[Mapping[str, Path]], Iterator[Finding]]] = [
-        _front_matter, _requirements, _sizes, _licences, _models,
+        _front_matter, _requirements, _builder, _sizes, _licences, _models,
     ]  # fmt: skip
     found = [finding for part in parts for finding in part(files)]
     return {
@@ -131,11 +144,41 @@ def _requirements(files: Mapping[str, Path]) -> Iterator[Finding]:
         name, version = requirement.name, tested.get(canonicalize_name(requirement.name))
         is_exact = any(one.operator in ("==", "===") for one in requirement.specifier)
         if name in FREE and is_exact:
-            yield Finding(level="warning", text=RANGE_WORDS.format(name=name))
+            yield Finding(level="warning", text=RANGE_WORDS.format(name=name, why=FREE[name]))
         elif name not in FREE and version is None:
             yield _error(f"constraints.txt has no tested version of {name}.")
         elif version is not None and not requirement.specifier.contains(version):
             yield _error(f"{name} {version} was tested, and requirements.txt asks for {requirement.specifier}.")
+
+
+def _builder(files: Mapping[str, Path]) -> Iterator[Finding]:
+    """Versions that the Hub's builder cannot install beside its own gradio. Unknown for a gradio that is not here."""
+    tested = _tested(files)
+    builder = f"gradio[{','.join(BUILDER_EXTRAS)}]=={tested.get('gradio')}"
+    if tested.get("gradio") != metadata.version("gradio"):
+        return
+    theirs = _needs_of_gradio()
+    for name, requirement in _required(files).items():
+        own, bounds = asked_for(requirement, tested), theirs.get(canonicalize_name(name), SpecifierSet())
+        if not _meet(own, bounds):
+            yield _error(NOT_BUILT.format(name=name, own=own, builder=builder, theirs=bounds))
+
+
+def _needs_of_gradio() -> dict[str, SpecifierSet]:
+    """What gradio and the extras that the builder adds ask for, by package."""
+    found: dict[str, SpecifierSet] = {}
+    for needed in map(Requirement, metadata.requires("gradio") or ()):
+        if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in BUILDER_EXTRAS):
+            name = canonicalize_name(needed.name)
+            found[name] = found.get(name, SpecifierSet()) & needed.specifier
+    return found
+
+
+def _meet(one: SpecifierSet, other: SpecifierSet) -> bool:
+    """Whether a version that either of them names fits both; enough for bounds such as >=2.10 and <=2.12.5."""
+    both = one & other
+    named = [part.version.removesuffix(".*") for part in both]
+    return not named or any(both.contains(version, prereleases=True) for version in named)
 
 
 def _sizes(files: Mapping[str, Path]) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from sdsdemo.errors import UserError
@@ -19,8 +20,15 @@ FILES = ("app.py", "README.md", "requirements.txt", "constraints.txt", "LICENSE"
 FOLDERS = ("sdsdemo", "assets", "checkpoints", "docs", "results")
 LEFT_OUT = re.compile(r"(^|/)(\.|__pycache__/|[^/]*\.(pyc|pyi|tmp|part|lock|log|env)$|[^/]*token\.(txt|json)$)")
 """Within those folders: what is hidden, made by running, or a token. A model's `tokenizer.json` goes."""
-FREE = ("torch", "torchvision")
-"""A platform brings its own builds of these: they stay ranges."""
+BUILDER_EXTRAS = ("oauth", "mcp")
+"""The Hub builds every Gradio Space with `gradio[oauth,mcp]==<sdk_version>`, whatever extras the Space names."""
+_BY_PLATFORM = "a platform with shared GPUs offers only some, and changes which"
+FREE: Mapping[str, str] = {
+    "torch": _BY_PLATFORM,
+    "torchvision": _BY_PLATFORM,
+    "pydantic": "the Hub adds gradio[mcp], which allows none of the newest",
+}
+"""Packages that stay ranges in a Space, and why: the tested version may be one that cannot be installed there."""
 NO_CHECKOUT = "There is no app.py in '{root}': run it in a clone of the repository."
 NO_FRONT_MATTER = "README.md does not begin with front matter between two lines of ---: put it back."
 
@@ -75,14 +83,21 @@ def tested_versions(constraints: str) -> dict[str, str]:
 
 
 def pinned(requirements: Sequence[Requirement], tested: Mapping[str, str]) -> str:
-    """requirements.txt of a Space: each package in the version that was tested, torch as the platform has it."""
-    lines = ["# Written by `python -m sdsdemo space push`: the versions that were tested; torch is the platform's."]
+    """requirements.txt of a Space: each package in the version that was tested, and those in `FREE` as ranges."""
+    lines = [
+        f"# Written by `python -m sdsdemo space push`: the versions that were tested, except of {', '.join(FREE)}."
+    ]
     for requirement in requirements:
         extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
-        version = tested.get(canonicalize_name(requirement.name))
-        is_free = requirement.name in FREE or version is None
-        lines.append(f"{requirement.name}{extras}{requirement.specifier if is_free else f'=={version}'}")
+        lines.append(f"{requirement.name}{extras}{asked_for(requirement, tested)}")
     return "\n".join(lines) + "\n"
+
+
+def asked_for(requirement: Requirement, tested: Mapping[str, str]) -> SpecifierSet:
+    """The versions of a package that a Space asks for: the tested one, or the range of requirements.txt."""
+    version = tested.get(canonicalize_name(requirement.name))
+    is_free = requirement.name in FREE or version is None
+    return requirement.specifier if is_free else SpecifierSet(f"=={version}")
 
 
 def _split(text: str) -> tuple[dict[str, Any], str]:

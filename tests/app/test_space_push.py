@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from sdsdemo.app import space_files
 from sdsdemo.app.space_check import check_space
 from sdsdemo.app.space_files import FOLDERS, files_of, front_matter
 from sdsdemo.app.space_push import contents_of, push_space
@@ -157,6 +158,8 @@ FAULTS = {
     "without a URL": edited("requirements.txt", "ftfy>=6.1", "ftfy @ git+https://example.org/ftfy"),
     "no tested version": edited("requirements.txt", "ftfy>=6.1", "unheard-of>=1"),
     "asks for": edited("requirements.txt", "ftfy>=6.1", "ftfy>=60"),
+    "which asks for pydantic": edited("requirements.txt", "pydantic>=2.10", "pydantic>=2.13"),
+    "which asks for pillow": edited("constraints.txt", "pillow==12.3.0", "pillow==13.0.0"),
     "of more than 20 MB": added("assets/large.bin", b"0" * 21_000_000),
     "no licence beside it": added("assets/fonts/a.woff2"),
     "no tokenizer.json beside it": added("checkpoints/mini/open_clip_config.json"),
@@ -171,6 +174,11 @@ def test_a_fault_is_found_and_said(checkout: Path, sentence: str) -> None:
     FAULTS[sentence](checkout)
     errors = check_space(checkout)["errors"]
     assert any(sentence in error for error in errors), errors
+
+
+def test_the_versions_of_a_space_fit_the_builders_gradio(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(space_files.FREE, "pydantic")
+    assert any("gradio[oauth,mcp]" in error for error in check_space(checkout)["errors"])
 
 
 def test_an_exact_torch_is_a_warning(checkout: Path) -> None:
@@ -207,8 +215,8 @@ def test_requirements_have_the_versions_that_were_tested(checkout: Path) -> None
     assert isinstance(content, bytes)
     lines = content.decode().splitlines()
     assert "gradio[oauth]==6.31.0" in lines
-    assert "torch>=2.8" in lines
-    assert sum("==" in line for line in lines) == len(lines) - 3  # a comment, torch and torchvision
+    assert {"torch>=2.8", "pydantic>=2.10"} <= set(lines)
+    assert sum("==" in line for line in lines) == len(lines) - 4  # a comment, and what stays a range
 
 
 @pytest.mark.usefixtures("listings")
