@@ -17,7 +17,7 @@ def kept_workbench() -> Workbench:
     Raises `UserError` for an invalid environment variable.
     """
     global _kept
-    settings = Settings.from_environment()
+    settings = Settings.of_the_shell()
     with _ONE:
         if _kept is None or _kept.settings != settings:
             _kept = Workbench(settings)

@@ -34,11 +34,13 @@ class Workbench:
     """The models of one process. Safe to share between threads."""
 
     def __init__(self, settings: Settings | None = None, opener: Callable[[Card], Scorer] | None = None) -> None:
-        """`opener` turns a card into a scorer; by default `models.open_scorer`, once the model is known to run here.
+        """settings: by default the shell's, which may name any model; a page gives its own.
+
+        `opener` turns a card into a scorer; by default `models.open_scorer`, once the model is known to run here.
 
         Raises `UserError` for an invalid environment variable.
         """
-        self.settings = settings or Settings.from_environment()
+        self.settings = settings or Settings.of_the_shell()
         self._opener = opener or self._open
         self.gpu = SharedGpu(self.settings) if zerogpu.is_here() else None
         """Where a GPU is lent for a call: what is asked on it."""

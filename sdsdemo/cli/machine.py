@@ -32,7 +32,7 @@ def _bench(asked: argparse.Namespace) -> int:
     from sdsdemo.settings import Settings
 
     if asked.shape is not None:
-        use = Settings.from_environment()
+        use = Settings.of_the_shell()
         found = bench_shapes.bench_shape(
             asked.shape,
             repeats=asked.repeats,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -201,8 +201,16 @@ class Settings:
         return self.allow_specs and self.shared == "auto"
 
     @classmethod
+    def of_the_shell(cls, environment: Mapping[str, str] = os.environ) -> Settings:
+        """The same for whoever has this machine's shell or its Python, wherever a page of it may be shown.
+
+        They may name any folder, and wait for a slow model. Raises `UserError` for an invalid value.
+        """
+        return replace(cls.from_environment(environment), allow_specs=True, in_space=False, sign_in=False)
+
+    @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
-        """Settings from environment variables. Raises `UserError` for an invalid value."""
+        """Settings of a page, from environment variables. Raises `UserError` for an invalid value."""
         raw = {v.name: environment.get(v.name, "").strip() or v.default for v in VARIABLES}
         for name in ("SDSDEMO_ALLOW_DOWNLOAD", "SDSDEMO_COMPILE"):
             if raw[name].lower() not in ("on", "off"):

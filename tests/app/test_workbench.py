@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from sdsdemo.app import asking
+from sdsdemo.app.kept import kept_workbench
 from sdsdemo.app.many import compare_many
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError
@@ -183,6 +184,18 @@ def test_a_spec_can_be_named_only_where_the_page_is_for_you_alone() -> None:
     for environment in ({"GRADIO_SERVER_NAME": "0.0.0.0"}, {"SPACE_ID": "someone/space"}):
         with pytest.raises(UserError, match="only on your own machine"):
             Workbench(Settings.from_environment(environment), opener=FakeScorer).card(spec)
+
+
+@pytest.mark.parametrize(
+    "variable", ["GRADIO_SERVER_NAME=0.0.0.0", "SPACE_ID=me/mine", "FORWARDED_ALLOW_IPS=*", "SDSDEMO_SHARED=on"]
+)
+def test_the_shell_may_name_any_model_where_a_page_is_shared(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(*variable.split("="))
+    spec = "open_clip:local-dir:somewhere"
+    assert Workbench(opener=FakeScorer).card(spec).spec == spec
+    assert kept_workbench().card(spec).spec == spec
+    assert not Settings.of_the_shell().in_space  # where slow models are refused
+    assert not Settings.from_environment().allow_specs
 
 
 def test_the_cards_of_the_settings_come_first() -> None:

@@ -42,7 +42,7 @@ class Trained:
     """Implements `finetuning.setup.Models`: the Mini cards, with their weights in a given folder."""
 
     def __init__(self, folder: Path) -> None:
-        self.settings = Settings.from_environment()
+        self.settings = Settings.of_the_shell()
         self._folder = folder.resolve()
 
     def card(self, name_or_spec: str) -> Card:
