@@ -259,6 +259,17 @@ def test_functions_are_short() -> None:
     assert (median <= 7, most <= 18, lines[-1] <= 50) == (True, True, True), (median, most, lines[-1])
 
 
+def test_text_is_written_by_the_one_place_that_says_how() -> None:
+    """`write_text` and `open` write the code page and the line ends of the machine."""
+    found = [
+        f"{path.relative_to(PACKAGE)}: {line.strip()}"
+        for path in PACKAGE.rglob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if re.search(r"""\.write_text\(|\bopen\(.*["'][wax]\+?["']""", line)
+    ]
+    assert found == []
+
+
 def test_nothing_here_names_a_bare_except_or_silences_a_warning() -> None:
     for path in FILES:
         for node in ast.walk(tree(path)):

@@ -18,6 +18,7 @@ from sdsdemo.evaluation.report import report
 from sdsdemo.models import cards, sources
 from sdsdemo.models.delta_header import read_header
 from sdsdemo.models.domain import FILE as KNOWS
+from sdsdemo.runtime.files import write_whole
 from sdsdemo.types import Card
 
 README = "README.md"
@@ -64,7 +65,7 @@ def export(
     with _whole_folder(out) as aside:
         _write(workbench, card, aside, format, repo)
         _copy_domain(base, aside)
-        (aside / README).write_text(model_card(facts), encoding="utf-8")
+        write_whole(aside / README, model_card(facts))
         address = {"address": publish(aside)} if publish is not None else {}
     files = sorted(path.name for path in out.iterdir())
     return {"model": card.name, "format": format, "folder": str(out), "files": files, **address}

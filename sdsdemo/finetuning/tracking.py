@@ -17,6 +17,7 @@ from typing import Any
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.events import DeviceChosen, Evaluated, Event, Step
 from sdsdemo.finetuning.recipe import Recipe
+from sdsdemo.runtime.files import write_whole
 
 TRACKERS = ("trackio",)
 PROJECT, FILE = "sdsdemo", "tracked.txt"
@@ -88,5 +89,5 @@ def run_name(folder: Path) -> str:
     if path.is_file() and RUN.fullmatch(kept := path.read_text(encoding="utf-8").strip()):
         return kept
     name = f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', folder.resolve().name)[:100]}-{secrets.token_hex(4)}"
-    path.write_text(name + "\n", encoding="utf-8")
+    write_whole(path, name + "\n")
     return name

@@ -31,7 +31,7 @@ from sdsdemo.models.clip_text import PARTS
 from sdsdemo.models.delta import save_tensors
 from sdsdemo.models.precision import exactly
 from sdsdemo.models.transformers_module import NEVER_REMOTE
-from sdsdemo.runtime.files import from_json
+from sdsdemo.runtime.files import from_json, write_whole
 from sdsdemo.runtime.shapes import shaped
 
 WEIGHTS = "open_clip_model.safetensors"
@@ -79,7 +79,7 @@ def write_open_clip(model: ClipModel, folder: Path, repo: str = "") -> None:
     if repo and config["text_cfg"].get("hf_tokenizer_name"):
         config["text_cfg"]["hf_tokenizer_name"] = repo
     described = {"model_cfg": config, "preprocess_cfg": model.facts["preprocess"]}
-    (folder / CONFIG).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    write_whole(folder / CONFIG, json.dumps(described, indent=2) + "\n")
     save_tensors(_plain(model.module.state_dict()), folder / WEIGHTS, {"format": "pt"})
     _save_tokenizer(model, folder)
 
@@ -266,7 +266,7 @@ def _save_tokenizer(model: ClipModel, folder: Path) -> None:
     kept = {key: value for key, value in held.items() if key not in ("is_local", "local_files_only", "name_or_path")}
     if kept.get("tokenizer_class") == "TokenizersBackend":  # a name that older versions do not know
         kept["tokenizer_class"] = "PreTrainedTokenizerFast"
-    path.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(kept, indent=2) + "\n")
 
 
 def _clips_own(context_length: int) -> Any:

@@ -21,7 +21,7 @@ from sdsdemo.models.building import builds_alone
 from sdsdemo.models.configs import kind_of
 from sdsdemo.models.denoiser_files import DTYPES
 from sdsdemo.models.weights import CLIP_WEIGHTS, stem_of
-from sdsdemo.runtime.files import from_json
+from sdsdemo.runtime.files import from_json, write_whole
 from sdsdemo.runtime.shapes import shaped
 
 CLIP_CONFIG = "open_clip_config.json"
@@ -86,7 +86,7 @@ def write_clip(shape: Shape, folder: Path) -> int:
     """Fills the folder with a CLIP of this shape; the bytes of its weights."""
     told = shape["parts"]["clip"]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / CLIP_CONFIG).write_text(json.dumps({"model_cfg": told["config"], "preprocess_cfg": {}}))
+    write_whole(folder / CLIP_CONFIG, json.dumps({"model_cfg": told["config"], "preprocess_cfg": {}}))
     return _write_weights(empty_state(told, folder), folder / CLIP_WEIGHTS[0], shape["stored_in"])
 
 
@@ -94,7 +94,7 @@ def write_pipeline(shape: Shape, folder: Path) -> int:
     """Fills the folder with a pipeline of this shape; the bytes of its weights."""
     index = {part: [told["library"], told["kind"]] for part, told in shape["parts"].items()}
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "model_index.json").write_text(json.dumps({"_class_name": shape["pipeline"], **index}))
+    write_whole(folder / "model_index.json", json.dumps({"_class_name": shape["pipeline"], **index}))
     written = 0
     for part, told in shape["parts"].items():
         place = folder / part
@@ -102,7 +102,7 @@ def write_pipeline(shape: Shape, folder: Path) -> int:
         if kind_of(part) == "tokenizer":
             _write_tokenizer(place)
         elif kind_of(part) == "scheduler":
-            (place / "scheduler_config.json").write_text(json.dumps({"_class_name": told["kind"], **told["config"]}))
+            write_whole(place / "scheduler_config.json", json.dumps({"_class_name": told["kind"], **told["config"]}))
         else:
             state = empty_state(told, place)
             written += _write_weights(state, place / f"{stem_of(part)}.safetensors", shape["stored_in"])
@@ -175,7 +175,7 @@ def _write_tokenizer(folder: Path) -> None:
     renamed = {"<start_of_text>": start, "<end_of_text>": end}
     vocabulary = {renamed.get(word, word): token for word, token in SimpleTokenizer().encoder.items()}
     special = {"bos_token": start, "eos_token": end, "pad_token": end, "unk_token": end}
-    (folder / "vocab.json").write_text(json.dumps(vocabulary))
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
+    write_whole(folder / "vocab.json", json.dumps(vocabulary))
+    write_whole(folder / "merges.txt", "#version: 0.2\n" + "\n".join(merges) + "\n")
     config = {**special, "tokenizer_class": "CLIPTokenizer", "model_max_length": 77, "do_lower_case": True}
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    write_whole(folder / "tokenizer_config.json", json.dumps(config))

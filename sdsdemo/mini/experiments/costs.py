@@ -28,6 +28,7 @@ from sdsdemo.mini.experiments.declared import CONFIRM, TOWER, TOWER_CONTRASTS
 from sdsdemo.mini.experiments.flops import counted
 from sdsdemo.mini.models import clip as clips
 from sdsdemo.mini.models import unet as denoiser
+from sdsdemo.runtime.files import write_whole
 
 TIMED_STEPS = 48
 IN_LOOP, BEFOREHAND = "sds", "preference"
@@ -98,4 +99,4 @@ def summed(times: Mapping[str, Estimate], pairs: int) -> dict[str, Any]:
 
 def write(path: Path, found: Mapping[str, Any]) -> None:
     """Write the costs as JSON."""
-    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(found, indent=1) + "\n")

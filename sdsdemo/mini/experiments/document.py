@@ -42,6 +42,7 @@ from sdsdemo.mini.experiments.train_all import CURVES
 from sdsdemo.mini.experiments.verdict import claim, costs_words, headline, verdict, whole_words
 from sdsdemo.mini.experiments.verify import COSTS, EXPERIMENT, MAP_FINDINGS, MEASURED, RESULTS, write_findings
 from sdsdemo.mini.models import clip
+from sdsdemo.runtime.files import write_whole
 from sdsdemo.runtime.shipped import shipped
 from sdsdemo.settings import CHECKPOINTS, ROOT
 from sdsdemo.types import Example
@@ -228,5 +229,5 @@ def write(documents: Sequence[Path] = DOCUMENTS, docs: Path = DOCS) -> Path:
     if contrasts:
         (plots / "effects.png").write_bytes(saved(effects_figure(contrasts), "png", DPI))
     for file in documents:
-        file.write_text(filled(file.read_text(encoding="utf-8"), blocks(found)), encoding="utf-8")
+        write_whole(file, filled(file.read_text(encoding="utf-8"), blocks(found)))
     return docs

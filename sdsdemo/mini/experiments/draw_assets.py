@@ -104,7 +104,7 @@ def _write_pairs(folder: Path, rows: Sequence[dict[str, object]], scenes: Sequen
     aside = folder.with_name(folder.name + ".part")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    (aside / "examples.jsonl").write_text("\n".join(json.dumps(row) for row in rows) + "\n")
+    write_whole(aside / "examples.jsonl", "\n".join(json.dumps(row) for row in rows) + "\n")
     with ZipFile(aside / "images.zip", "w", compression=ZIP_STORED) as archive:
         for number, both in enumerate(scenes):
             for k, scene in enumerate(both):

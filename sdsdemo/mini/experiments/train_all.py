@@ -31,7 +31,7 @@ from sdsdemo.mini.models import autoencoder, clip, lesson_clip, sds_clip, text_e
 from sdsdemo.mini.models import unet as denoiser
 from sdsdemo.mini.models.domain_file import write_knows
 from sdsdemo.models.delta import hash_of_weights
-from sdsdemo.runtime.files import write_aside
+from sdsdemo.runtime.files import write_aside, write_whole
 
 STREAM_SEED = 0
 PICTURES = 48_000
@@ -180,7 +180,7 @@ def _keep(curve: train_loop.Curve, out: Path, name: str) -> None:
     folder = out / CURVES
     folder.mkdir(parents=True, exist_ok=True)
     lines = ",\n".join(f" {json.dumps(point)}" for point in curve)
-    (folder / f"{name}.json").write_text(f"[\n{lines}\n]\n")
+    write_whole(folder / f"{name}.json", f"[\n{lines}\n]\n")
 
 
 Maker = Callable[[str, MiniStream, Path, Path, train_loop.Progress], None]

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from sdsdemo.data.mini.sentences import WORDS, Sentence
+from sdsdemo.runtime.files import write_whole
 from sdsdemo.runtime.shipped import shipped
 
 CONTEXT = 20
@@ -49,7 +50,7 @@ def save_tokenizer(folder: Path) -> None:
     tokenizer().save_pretrained(folder)
     path = folder / "tokenizer_config.json"
     config = shipped(path, dict[str, Any]) | {"tokenizer_class": "PreTrainedTokenizerFast"}
-    path.write_text(json.dumps(config, indent=2) + "\n")
+    write_whole(path, json.dumps(config, indent=2) + "\n")
 
 
 def token_ids(sentences: Sequence[Sentence]) -> Tensor:

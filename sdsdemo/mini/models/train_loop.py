@@ -12,6 +12,7 @@ from torch import nn
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.events import Step
 from sdsdemo.finetuning.loop import Failed, LossesAt, TrainingConfig, train
+from sdsdemo.runtime.files import append
 from sdsdemo.runtime.shipped import shipped_lines
 
 Progress = Callable[[str], None]
@@ -65,8 +66,7 @@ def _line(name: str, points: list[Step], config: TrainingConfig) -> str:
 
 
 def _append(path: Path, point: dict[str, float]) -> None:
-    with path.open("a") as file:
-        file.write(json.dumps(point) + "\n")
+    append(path, [json.dumps(point)], sync=False)
 
 
 def _curve(path: Path) -> Curve:

@@ -33,6 +33,7 @@ from sdsdemo.data.mini.sentences import Sentence
 from sdsdemo.data.mini.stream import MiniStream
 from sdsdemo.finetuning.loop import LossesAt, TrainingConfig
 from sdsdemo.mini.models import text_encoder, tokenizer
+from sdsdemo.runtime.files import write_whole
 from sdsdemo.runtime.shipped import shipped
 
 BATCH = 64
@@ -208,11 +209,11 @@ def save_pipeline(
         "unet": ["diffusers", "UNet2DConditionModel"],
         "vae": ["diffusers", "AutoencoderKL"],
     }
-    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+    write_whole(folder / "model_index.json", json.dumps(index, indent=2) + "\n")
 
 
 def _forget_origin(path: Path) -> None:
     """Remove the path that a part was loaded from, which diffusers and transformers store in its config."""
     config = shipped(path, dict[str, Any])
     if config.pop("_name_or_path", None) is not None:
-        path.write_text(json.dumps(config, indent=2) + "\n")
+        write_whole(path, json.dumps(config, indent=2) + "\n")
