@@ -8,7 +8,7 @@ import torch
 
 from sdsdemo.core.noising import NoiseSchedule, Prediction
 from sdsdemo.errors import UserError
-from sdsdemo.models.pipelines import FLOW_SCHEDULERS, OTHER_SCHEDULER
+from sdsdemo.models.pipelines import FLOW_SCHEDULERS, OTHER_SCHEDULER, one_side
 
 PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v"}
 FLOW_STEPS = 1000
@@ -33,7 +33,7 @@ def variance_preserving(scheduler: Any, name: str) -> NoiseSchedule:
 def latent_shape(unet: Any, vae: Any, name: str, side: int = 0) -> tuple[int, int, int]:
     """(channels, height, width) from the configs of denoiser and VAE; `side` where the denoiser's names no size."""
     check_channels(unet.in_channels, vae.latent_channels, name)
-    size = unet.get("sample_size", side or None)
+    size = one_side(unet.get("sample_size", side or None))
     if not isinstance(size, int):
         raise UserError(f"The config of {name!r} does not name one native size: choose a model of square pictures.")
     return (unet.in_channels, size, size)

@@ -171,9 +171,15 @@ def pixels_of(layout: Layout, index: Mapping[str, Any], denoiser: Mapping[str, A
 
 def sample_size(layout: Layout, denoiser: Mapping[str, Any]) -> Any:
     """Elements a side of a latent, as the denoiser's config has them, or its pipeline corrects them; None for none."""
-    size = denoiser.get("sample_size")
+    size = one_side(denoiser.get("sample_size"))
     is_small = isinstance(size, int) and size < layout.side_before_0_9
     return layout.side_before_0_9 if is_small and _is_before_0_9(denoiser.get("_diffusers_version")) else size
+
+
+def one_side(size: Any) -> Any:
+    """The side of a square that a config names by height and width; anything else as it stands."""
+    is_square = isinstance(size, list | tuple) and len(size) == 2 and size[0] == size[1]
+    return size[0] if is_square else size
 
 
 def _is_before_0_9(version: Any) -> bool:
@@ -248,7 +254,8 @@ def check_configs(folder: Path, part: str, name: str) -> None:
     """Raises `UserError` for a config that is missing or broken, and for a tokenizer's file that is none."""
     kind = kind_of(part)
     file, shape = CONFIG_OF[kind]
-    others = sorted((folder / part).glob("*")) if kind == "tokenizer" else []
+    inside = sorted((folder / part).glob("*")) if kind == "tokenizer" else []
+    others = [path for path in inside if not path.is_dir()]  # an editor leaves folders such as .ipynb_checkpoints
     if (folder / part / file).is_file():
         read_config(folder / part / file, shape, name)
     elif not others:  # a tokenizer may do without

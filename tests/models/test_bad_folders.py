@@ -87,6 +87,12 @@ def test_twins_that_nothing_ails_load(folder: Path) -> None:
     open_scorer(cards.resolve(f"diffusers:{folder}"), device="cpu")
 
 
+def test_a_folder_that_an_editor_left_in_a_tokenizer_is_passed_over(whole: dict[str, Path], tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(whole["sd"], tmp_path / "sd"))
+    (copy / "tokenizer" / ".ipynb_checkpoints").mkdir()
+    check_pipeline(copy, "sd")
+
+
 def test_a_family_that_is_not_there_is_named_with_those_that_are(folder: Path) -> None:
     edit(folder / "model_index.json", _class_name="KandinskyPipeline")
     said = early(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,17 @@ def test_a_missing_repository_asks_before_using_the_network(tmp_path: Path, monk
         load_diffusion("diffusers:twins/none")
 
 
-def test_native_resolution_and_latent_size_come_from_the_configs(folders: dict[str, Path]) -> None:
-    model = load_diffusion(f"diffusers:{folders['epsilon']}")
+@pytest.mark.parametrize("side", [4, [4, 4]])
+def test_native_resolution_and_latent_size_come_from_the_configs(
+    side: int | list[int], folders: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(folders["epsilon"], tmp_path, dirs_exist_ok=True)
+    config = tmp_path / "unet" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"sample_size": side}))
+    model = load_diffusion(f"diffusers:{tmp_path}")
     assert (model.pixels, model.latent_shape, model.schedule.steps) == (32, (4, 4, 4), 1000)
-    assert cards.resolve(f"diffusers:{folders['epsilon']}").pixels == 32
+    assert cards.resolve(f"diffusers:{tmp_path}").pixels == 32
+    assert from_pipeline(pipeline(tmp_path)).latent_shape == (4, 4, 4)
 
 
 @pytest.mark.filterwarnings("ignore:The configuration file of the unet:FutureWarning")
