@@ -32,6 +32,7 @@ from sdsdemo.models.pipeline_parts import Parts, load_parts, parts_of
 from sdsdemo.models.precision import pick_precision
 from sdsdemo.models.prompt_keys import read_ahead, wide_states
 from sdsdemo.models.tokenizer_checks import TokenRow, check_ids, check_tokenizer, rows_kept, token_row
+from sdsdemo.models.unet_parts import check_unet, is_unet, middle_block
 from sdsdemo.settings import AUTO
 from sdsdemo.types import Region
 
@@ -41,10 +42,6 @@ transformers.logging.disable_progress_bar()  # its bar over the weights of one s
 NO_FIT = (
     "The parts of {name!r} do not fit together{why}: restore its configs, fetch or save the model again, "
     "or choose another one."
-)
-NO_UNET = (
-    "{what} reads the UNet of Stable Diffusion 1, 2 or XL, but {name!r} has a transformer: choose one of those models, "
-    "or {instead}."
 )
 CPU_BYTES = 2_000_000_000
 """What one call of the denoiser may hold in activations where memory is not asked."""
@@ -289,24 +286,23 @@ class LatentDiffusion:
     @property
     def has_unet(self) -> bool:
         """Whether the denoiser is a UNet, and no transformer."""
-        return hasattr(self.denoiser, "mid_block")
+        return is_unet(self.denoiser)
 
     def check_unet(self, what: str, *, instead: str) -> None:
         """Raises `UserError` where the denoiser is a transformer. what: for which it must not be one."""
-        if not self.has_unet:
-            raise UserError(NO_UNET.format(what=what, name=self.name, instead=instead))
+        check_unet(self.denoiser, self.name, what, instead)
 
     @property
     def inner_width(self) -> int:
         """W of `inner_features`."""
-        self.check_unet("The objective features", instead="another objective")
+        middle_block(self.denoiser, self.name)
         return int(self.denoiser.config.block_out_channels[-1])
 
     def inner_features(self, noisy_B: Tensor, timestep_B: Tensor, condition_B: Any) -> Tensor:
         """feature_BW: the output of the UNet's middle block, a mean over places, float32."""
-        self.check_unet("The objective features", instead="another objective")
         found: list[Tensor] = []
-        hook = self.denoiser.mid_block.register_forward_hook(lambda module, given, output: found.append(output))
+        middle = middle_block(self.denoiser, self.name)
+        hook = middle.register_forward_hook(lambda module, given, output: found.append(output))
         try:
             self.denoise(noisy_B, timestep_B, condition_B)
         finally:

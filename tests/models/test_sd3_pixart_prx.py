@@ -9,7 +9,7 @@ from typing import Any
 import diffusers
 import pytest
 import torch
-from diffusers import AutoencoderDC, DDIMScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers import AutoencoderDC, DDIMScheduler, FlowMatchEulerDiscreteScheduler, UNet2DConditionModel
 from diffusers.pipelines.pixart_alpha import pipeline_pixart_alpha
 from torch import Tensor
 
@@ -188,6 +188,15 @@ def test_what_reads_a_unet_is_refused_for_a_transformer(family: Family, tmp_path
         model.inner_features(noisy, torch.tensor([1]), model.encode_prompts(["a cat"]))
     with pytest.raises(UserError, match=r"attention reads the UNet.*or a map of the errors"):
         AttentionReader(model)
+
+
+def test_features_of_a_unet_without_a_middle_block_are_refused(tmp_path: Path) -> None:
+    """As small distilled ones have none: BK-SDM-small, tiny-sd."""
+    config = UNet2DConditionModel.load_config(twins.sd_folder(tmp_path) / "unet")
+    UNet2DConditionModel.from_config({**config, "mid_block_type": None}).save_pretrained(tmp_path / "unet")
+    model = load_diffusion(f"diffusers:{tmp_path}")
+    with pytest.raises(UserError, match=r"reads the middle block of a UNet.*has none: choose .* or another objective"):
+        print(model.inner_width)
 
 
 @torch.no_grad()
