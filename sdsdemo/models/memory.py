@@ -15,19 +15,27 @@ if TYPE_CHECKING:
 
 CPU_ALLOCATOR = ("not enough memory", "can't allocate memory")
 """What torch says on Windows, and elsewhere, as a mere `RuntimeError`."""
-MPS_ALLOCATOR = "MPS backend out of memory"
+SAID_BY_GPU = (
+    "MPS backend out of memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "cuDNN error: CUDNN_STATUS_NOT_SUPPORTED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+"""What a full GPU says where it is not torch's allocator that asks: a driver, cuBLAS, cuDNN, all as `RuntimeError`."""
 NO_ROOM = "{device} has too little memory for one sample of {title}: close other programs that use it, or {instead}."
 RAN_OUT = "{title} ran out of memory: close other programs, choose a smaller model, or shorten captions, and try again."
 DEVICES = {"cuda": "The GPU", "mps": "The GPU (mps)", "cpu": "The computer (the device is cpu)"}
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether a smaller batch may help: Python's error or a GPU's, or what the allocators of CPU and MPS say."""
+    """Whether a smaller batch may help: Python's error or a GPU's, or what allocators and libraries say."""
     import torch
 
     said = str(error)
     by_cpu = "DefaultCPUAllocator" in said and any(words in said for words in CPU_ALLOCATOR)
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or by_cpu or MPS_ALLOCATOR in said
+    by_gpu = any(words in said for words in SAID_BY_GPU)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or by_cpu or by_gpu
 
 
 @contextmanager

@@ -28,6 +28,9 @@ FULL = {
     "cpu of Windows": RuntimeError(
         "[enforce fail] data. DefaultCPUAllocator: not enough memory: you tried to allocate"
     ),
+    "cuda driver": RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+    "cublas": RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    "cudnn": RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED. This error may appear if you passed"),
     "mps": RuntimeError("MPS backend out of memory (MPS allocated: 5.00 GB, other allocations: 1.00 GB)"),
 }
 
@@ -41,6 +44,20 @@ def test_out_of_memory_halves_the_micro_batch_and_loses_no_sample(
     scores = scorer.score([twins.picture()], CAPTIONS, BUDGET)
     np.testing.assert_allclose(losses(scores), expected, atol=1e-5)
     assert evidence(scores).micro_batch == 2
+
+
+def test_memory_may_run_out_where_conditions_are_gathered(
+    scorer: DiffusionScorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer.micro_batch, take = 8, scorer.model.take
+
+    def take_if_it_fits(condition_C: Any, index_B: torch.Tensor) -> Any:
+        if len(index_B) > 3:
+            raise FULL["cuda"]
+        return take(condition_C, index_B)
+
+    monkeypatch.setattr(scorer.model, "take", take_if_it_fits)
+    assert evidence(scorer.score([twins.picture()], CAPTIONS, BUDGET)).micro_batch == 2
 
 
 @pytest.mark.parametrize(
