@@ -118,13 +118,16 @@ def save_words(folder: Path, kind: str = "PreTrainedTokenizerFast", vocabulary: 
     path.write_text(json.dumps(json.loads(path.read_text()) | {"tokenizer_class": kind}))
 
 
-def save_bpe(folder: Path) -> None:
-    """The tokenizer files of Stable Diffusion 1 (vocab.json, merges.txt), from the BPE file that open_clip ships."""
+def save_bpe(folder: Path, *, padding: str = END) -> None:
+    """The tokenizer files of Stable Diffusion 1 (vocab.json, merges.txt), from the BPE file that open_clip ships.
+
+    padding: of Stable Diffusion 2 it is "!".
+    """
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary, merges = _bpe()
     (folder / "vocab.json").write_text(vocabulary)
     (folder / "merges.txt").write_text(merges)
-    special = {"bos_token": START, "eos_token": END, "pad_token": END, "unk_token": END}
+    special = {"bos_token": START, "eos_token": END, "pad_token": padding, "unk_token": END}
     (folder / "special_tokens_map.json").write_text(json.dumps(special))
     config = {**special, "tokenizer_class": "CLIPTokenizer", "model_max_length": 77, "do_lower_case": True}
     (folder / "tokenizer_config.json").write_text(json.dumps(config))

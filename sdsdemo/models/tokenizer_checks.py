@@ -44,6 +44,8 @@ MOST_BYTES = 64_000_000
 """What their tokens may take together: 20,000 captions of 77 tokens, 3,125 of a chat model's 512."""
 BYTES_PER_TOKEN = 40
 """A number of Python's, and its place in a tuple."""
+BRACKETS = ("<", "[")
+"""How the marks of tokenizers begin, such as `<pad>` and `[PAD]`."""
 LONGEST_SHOWN = 80
 CUT = "This model reads only the first {length} tokens: the end of caption {letter} does not count."
 UNKNOWN = (
@@ -217,10 +219,17 @@ def _equal_words(first: int, second: int, row: TokenRow) -> str:
 
 
 def _marks(tokenizer: Any) -> dict[int, str]:
-    """The marks of a transformers tokenizer by their ids: start, end, padding, unknown, and whatever was added."""
+    """The marks of a transformers tokenizer by their ids: start, end, padding, unknown, and whatever was added.
+
+    A plain word that pads is none: Stable Diffusion 2 pads with `!`, which its pipeline reads in captions all the same.
+    """
     added = getattr(tokenizer, "added_tokens_decoder", {})
     ids = {*tokenizer.all_special_ids, *(token for token, about in added.items() if about.special)}
-    return {token: str(tokenizer.convert_ids_to_tokens(token)) for token in ids}
+    names = {token: str(tokenizer.convert_ids_to_tokens(token)) for token in ids}
+    others = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id}
+    padding = tokenizer.pad_token_id
+    pads_with_a_word = padding in names and padding not in others and not names[padding].startswith(BRACKETS)
+    return {token: name for token, name in names.items() if not (pads_with_a_word and token == padding)}
 
 
 def _plain_words(vocabulary: dict[str, int]) -> list[str]:

@@ -7,17 +7,19 @@ import random
 import string
 import sys
 from pathlib import Path
+from typing import Any
 
 import ftfy
 import pytest
 import regex
+from transformers import CLIPTokenizer
 
 from sdsdemo.captions.cleaning import clean_caption, cleaning_notes, is_blank, plain_notes
 from sdsdemo.errors import UserError
 from sdsdemo.models.clip import ClipModel
 from sdsdemo.models.diffusion import LatentDiffusion
 from sdsdemo.models.families import load_diffusion
-from sdsdemo.models.tokenizer_checks import reading_notes
+from sdsdemo.models.tokenizer_checks import reading_notes, token_row
 from tests import twins
 
 ODD = (
@@ -175,6 +177,17 @@ def test_words_about_marks_are_words(clip: ClipModel, diffusion: LatentDiffusion
     for caption in ("the end of text", "a <b> tag", "start_of_text", "endoftext", "a cat!", "|", "<"):
         assert not clip.token_ids(caption).mark
         assert not diffusion.token_ids(caption).mark
+
+
+@pytest.mark.parametrize("added", [False, True], ids=["Stable Diffusion 2", "Stable Diffusion XL"])
+def test_a_plain_word_that_pads_is_no_mark(added: bool, tmp_path: Path) -> None:
+    twins.save_bpe(tmp_path, padding=twins.END if added else "!")
+    tokenizer: Any = CLIPTokenizer.from_pretrained(tmp_path)
+    if added:
+        tokenizer.add_special_tokens({"pad_token": "!"})
+    assert tokenizer("Watch out! A dog")["input_ids"][3] == tokenizer.pad_token_id == 0
+    assert not token_row(tokenizer, "Watch out! A dog", (), cut=False).mark
+    assert token_row(tokenizer, f"a dog{twins.END}!", (), cut=False).mark == twins.END
 
 
 def test_every_mark_of_a_word_level_tokenizer_is_found(tmp_path: Path) -> None:
