@@ -17,13 +17,12 @@ from packaging.version import InvalidVersion, Version
 
 from sdsdemo.errors import UserError
 from sdsdemo.models.configs import CONFIG_OF, PipelineIndex, Scheduler, kind_of, read_config
-from sdsdemo.models.sources import WEIGHT_SUFFIXES
+from sdsdemo.models.single_files import single_file, single_file_words
 from sdsdemo.models.weights import (
     PartWeights,
     begun_file,
     check_file,
     check_shards,
-    file_words,
     first_of,
     part_weights,
     stem_of,
@@ -33,10 +32,6 @@ INDEX = "model_index.json"
 LIBRARIES = ("diffusers", "transformers")
 """Where a part's class may come from: no code of a repository is ever run."""
 NO_FOLDER = "There is no folder {name!r} to load a diffusion pipeline from: check its path."
-SINGLE_FILE = (
-    "{file} is a whole model in a single file, which cannot be loaded here: turn it into a folder with diffusers, "
-    "`{kind}.from_single_file(FILE).save_pretrained(FOLDER)`, and name that folder."
-)
 NO_INDEX = "The folder {name!r} holds no {file}, so it is not a pipeline: name the folder that save_pretrained wrote."
 ONLY_PICKLED = (
     "The {part} of {name!r} has its weights only as {file}, which may hold code, which this app never runs: save the "
@@ -210,9 +205,9 @@ def is_whole_pipeline(folder: Path) -> bool:
 
 def read_index(folder: Path, name: str) -> dict[str, Any]:
     """`model_index.json` of a pipeline that is supported. Raises `UserError`."""
-    single = _single_file(folder)
+    single = single_file(folder)
     if single is not None and not (folder / INDEX).is_file():
-        raise UserError(SINGLE_FILE.format(file=file_words(single.name, name), kind=next(iter(LAYOUTS))))
+        raise UserError(single_file_words(single, name))
     if not folder.is_dir():
         raise UserError(NO_FOLDER.format(name=name))
     if not (folder / INDEX).is_file():
@@ -222,17 +217,6 @@ def read_index(folder: Path, name: str) -> dict[str, Any]:
     if kind not in LAYOUTS:
         raise UserError(f"{name!r} is a {kind}, which cannot score here yet: choose a {' or '.join(LAYOUTS)}.")
     return index
-
-
-def _single_file(place: Path) -> Path | None:
-    """The whole model in one file that a path names, or that lies alone in its folder; None where there is none.
-
-    A file beside a config is a part of a pipeline.
-    """
-    if place.is_dir() and not (place / "config.json").is_file():
-        found = sorted(path for path in place.iterdir() if path.suffix in WEIGHT_SUFFIXES)
-        return found[0] if found else None
-    return place if place.is_file() else None
 
 
 def class_named(entry: Any, part: str, name: str) -> tuple[str, str]:

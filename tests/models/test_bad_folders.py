@@ -99,17 +99,34 @@ def test_a_family_that_is_not_there_is_named_with_those_that_are(folder: Path) -
     assert "is a KandinskyPipeline, which cannot score here yet: choose a StableDiffusionPipeline or" in said
 
 
-@pytest.mark.parametrize("file", ["v1-5-pruned.safetensors", "model.ckpt"])
+SINGLE_FILES = {
+    "v1-5-pruned.safetensors": ("model.diffusion_model.out.2.bias", r"StableDiffusionPipeline\.from_single_file"),
+    "sd_xl.safetensors": ("model.diffusion_model.out.2.bias conditioner.bias", r"nXLPipeline\.from_single_file"),
+    "sd3.safetensors": ("model.diffusion_model.joint_blocks.0.bias", r"Diffusion3Pipeline\.from_single_file"),
+    "model.ckpt": ("weight", r"StableDiffusionPipeline\.from_single_file\(FILE\)\.save_pretrained\(FOLDER\)"),
+    "pytorch_lora_weights.safetensors": ("unet.to_q.weight", "is a LoRA, which changes a model"),
+    "style.safetensors": ("lora_unet_to_q.lora_down.weight", "is a LoRA, which changes a model"),
+    "learned_embeds.safetensors": ("<cat-toy>", "is no whole model, but one part of it or an addition"),
+}
+"""By its name, the tensors of a file, and what is said of it."""
+
+
+@pytest.mark.parametrize("file", SINGLE_FILES)
 @pytest.mark.parametrize("named", ["file", "folder"])
-def test_a_single_file_says_how_it_becomes_a_folder(file: str, named: str, tmp_path: Path) -> None:
-    place = tmp_path / "painter"
+def test_a_file_in_place_of_a_pipeline_says_what_to_name(file: str, named: str, tmp_path: Path) -> None:
+    place, (tensors, words) = tmp_path / "painter", SINGLE_FILES[file]
     place.mkdir()
-    save_file({"weight": torch.zeros(3)}, place / file)
+    save_file({tensor: torch.zeros(3) for tensor in tensors.split()}, place / file)
     spec = place / file if named == "file" else place
-    with pytest.raises(UserError, match=r"from_single_file\(FILE\)\.save_pretrained\(FOLDER\)") as said:
+    with pytest.raises(UserError, match=words) as said:
         open_scorer(cards.resolve(f"diffusers:{spec}"), device="cpu")
     assert file in str(said.value)
     assert cards.availability(cards.resolve(f"diffusers:{spec}"), ONLINE).reason == str(said.value)
+
+
+def test_the_weights_of_a_part_are_no_model(whole: dict[str, Path]) -> None:
+    with pytest.raises(UserError, match="is no whole model, but one part of it or an addition"):
+        check_pipeline(weights_of(whole["sd"], "unet"), "unet")
 
 
 @pytest.mark.parametrize("family", ["transformers", "vlm"])
