@@ -18,6 +18,7 @@ from sdsdemo.evaluation.report import report
 from sdsdemo.models import cards, sources
 from sdsdemo.models.delta_header import read_header
 from sdsdemo.models.domain import FILE as KNOWS
+from sdsdemo.models.public_names import public_command
 from sdsdemo.runtime.files import write_whole
 from sdsdemo.types import Card
 
@@ -134,7 +135,7 @@ def _story(base: str, record: Mapping[str, Any]) -> str:
     words = ", ".join(how.format(value) for how, value in told.items() if isinstance(value, str | int))
     trained = f" Trained: {record['trained']}." if isinstance(record.get("trained"), str) else ""
     command = record.get("command")
-    again = f"\n\nTo train it again:\n\n    {command}" if isinstance(command, str) else ""
+    again = f"\n\nTo train it again:\n\n    {public_command(command)}" if isinstance(command, str) else ""
     return f"{base} fine-tuned {words or 'with sdsdemo'}, as a whole model.{trained}{again}"
 
 

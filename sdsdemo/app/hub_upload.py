@@ -16,12 +16,14 @@ from typing_extensions import TypedDict
 from sdsdemo.core.number_format import level_words
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.phrases import SHOWN, change_words, not_finite_words
+from sdsdemo.models.delta_header import with_header
 from sdsdemo.models.hub_errors import hub_errors
-from sdsdemo.runtime.files import from_json
+from sdsdemo.models.public_names import public
+from sdsdemo.runtime.files import from_json, to_json
 from sdsdemo.runtime.shapes import shaped
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
-FILES = ("model.safetensors", "run.json")
+FILES = MODEL, RECORD = ("model.safetensors", "run.json")
 REFUSED = "The Hub refused the model: sign in again and allow the app to create repositories, then try again."
 TAKEN = "You have a model called {name} already: choose another name."
 MADE_BY_THE_HUB = {".gitattributes"}
@@ -47,7 +49,7 @@ class QuotedRecord(TypedDict):
 
 
 def push(folder: Path, name: str, token: str) -> str:
-    """Creates the repository USER/name, uploads a run's files and returns the repository's URL.
+    """Creates the repository USER/name, uploads a run's files without your folders' paths, and returns its URL.
 
     Raises `UserError` for a name that is taken or not allowed, a run without a model, and a refusal by the Hub.
     """
@@ -55,10 +57,13 @@ def push(folder: Path, name: str, token: str) -> str:
     missing = [file for file in FILES if not (folder / file).is_file()]
     if missing:
         raise UserError("This run has no model yet: wait until it ends, or stop it.")
-    record = _read_record(folder / "run.json")
+    own = _read_record(folder / RECORD)
+    record = public(own)
     api = client_of(token)
     repo = _repo_of(api, name)
     files: dict[str, Path | bytes] = {file: folder / file for file in FILES}
+    if record != own:
+        files = {MODEL: with_header(folder / MODEL, public), RECORD: (to_json(record, indent=1) + "\n").encode()}
     return _upload(api, repo, files | {"README.md": card(record, repo).encode()})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,16 +21,31 @@ from sdsdemo.app.space_files import (
 )
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.store import EXAMPLES, HEADER, read_run
-from sdsdemo.models import cards
-from sdsdemo.models.preload import preload_entries
-from sdsdemo.runtime.files import to_json
+from sdsdemo.models import cards, sources
+from sdsdemo.models.preload import preload_entries, with_base
+from sdsdemo.models.public_names import public_name
+from sdsdemo.runtime.files import finite, from_json, to_json, whole_lines
+from sdsdemo.runtime.shapes import shaped
 from sdsdemo.settings import Settings
+from sdsdemo.types import Card
 
 REFUSED = (
     "The Hub refused the Space: check that your token may write repositories, that the name is not taken by another "
     "kind of repository, and that your account may create Spaces on this hardware."
 )
 NOT_READY = "This is no Space yet: {why} `python -m sdsdemo space check` lists all of it."
+ONLY_HERE = (
+    "A Space cannot load '{name}', which is on this machine alone: publish it and name its repository, as in "
+    "{instead}; or put it below checkpoints/ and name it by that path."
+)
+INSTEAD = {
+    "clip": "`python -m sdsdemo export '{name}' --push my-clip` and then `--model open_clip:hf-hub:YOU/my-clip`",
+    "diffusion": "`--model diffusers:YOU/NAME`",
+    "transformers": "`--model transformers:YOU/NAME`",
+    "vlm": "`--model vlm:YOU/NAME`",
+}
+"""By family, how a model of one's own is named once it is on the Hub."""
+SAME_NAME = "Two folders of results are called '{name}', and a Space shows results by that name: rename one of them."
 MESSAGE = "sdsdemo"
 README = "README.md"
 SCORE_FILES = "scores*.jsonl"
@@ -41,8 +57,10 @@ def contents_of(root: Path, models: Sequence[str], runs: Sequence[Path]) -> dict
     """What a Space holds, by its paths there: the checkout's files, with tested versions, preloads and results.
 
     models: cards to fetch while it is built. runs: folders of `evaluate --out` to show in Browse and Results.
-    Raises `UserError` for a checkout that is not ready, an unknown model, and a run that cannot be read.
+    Raises `UserError` for a checkout that is not ready, a model that is unknown or that a Space cannot have, a run that
+    cannot be read, and two of one name.
     """
+    shown_models(models)
     if errors := check_space(root)["errors"]:
         raise UserError(NOT_READY.format(why=errors[0]))
     found: dict[str, Path | bytes] = dict(files_of(root))
@@ -54,7 +72,10 @@ def contents_of(root: Path, models: Sequence[str], runs: Sequence[Path]) -> dict
     tested = tested_versions((root / "constraints.txt").read_text(encoding="utf-8"))
     found["requirements.txt"] = pinned(requirements, tested).encode()
     for run in runs:
-        found |= _results(run)
+        results = _results(run)
+        if results.keys() & found.keys():
+            raise UserError(SAME_NAME.format(name=run.resolve().name))
+        found |= results
     return found
 
 
@@ -110,14 +131,41 @@ def _operations(there: Iterable[str], contents: Contents) -> list[Any]:
 
 
 def outdated(there: Iterable[str], contents: Contents) -> list[str]:
-    """Files of an earlier version in a Space: those in our folders that have gone since. Its results stay."""
+    """Files of an earlier version in a Space: those in our folders that have gone since.
+
+    Its results stay, but for the files of a run that is pushed again.
+    """
+    runs = {path.rpartition("/")[0] for path in contents if path.startswith("results/")}
     ours = set(FOLDERS) - {"results"}
-    return [path for path in there if path.partition("/")[0] in ours and "/" in path and path not in contents]
+    mine = [path for path in there if "/" in path and path.partition("/")[0] in ours]
+    again = [path for path in there if path.rpartition("/")[0] in runs]
+    return [path for path in (*mine, *again) if path not in contents]
 
 
 def shown_models(models: Sequence[str]) -> list[str]:
-    """The rows of the page: Mini's models, and those that are added. Raises `UserError` for an unknown one."""
-    return [*Settings.from_environment({}).models, *(cards.resolve(name).name for name in models)]
+    """The rows of the page, each once: Mini's models, and those that are added.
+
+    Raises `UserError` for an unknown one, and for one that a Space cannot have.
+    """
+    added = [cards.resolve(name) for name in models]
+    for card in added:
+        if not all(map(_goes_along, with_base(card))):
+            raise UserError(ONLY_HERE.format(name=card.name, instead=_instead(card)))
+    return list(dict.fromkeys([*Settings.from_environment({}).models, *(card.name for card in added)]))
+
+
+def _goes_along(card: Card) -> bool:
+    """Whether a Space can load a model: from the Hub, or from the checkout, by a path that is right there too."""
+    if card.download:
+        return True
+    rest = sources.split_spec(card.spec)[1].removeprefix(sources.LOCAL_DIR)
+    place = Path(os.path.normpath(rest))
+    return place.parts[:1] == ("checkpoints",) and sources.local_path(rest).exists()
+
+
+def _instead(card: Card) -> str:
+    family = "clip" if card.family == "sds-clip" else card.family
+    return INSTEAD[family].format(name=card.name)
 
 
 def summary(contents: Contents) -> dict[str, Any]:
@@ -136,9 +184,33 @@ def as_text(found: Mapping[str, Any]) -> str:
 
 
 def _results(run: Path) -> dict[str, Path | bytes]:
-    """The files of a stored run, which hold neither pictures nor captions, without the path of your copy of its set."""
+    """The files of a stored run, which hold neither pictures nor captions, without the paths of its set and models."""
     stored, folder = read_run(run), f"results/{run.resolve().name}"
-    source, _, path = stored.benchmark.partition(":")
-    header = {**stored.header, "benchmark": f"{source}:{Path(path).name}" if path else source}
-    lines = {f"{folder}/{file.name}": file for file in (run / EXAMPLES, *sorted(run.glob(SCORE_FILES)))}
-    return {f"{folder}/{HEADER}": (to_json(header) + "\n").encode(), **lines}
+    names = _public_names(stored.header["models"])
+    header: dict[str, Any] = {**stored.header, "benchmark": public_name(stored.benchmark)}
+    for key in ("models", "model_facts"):
+        if key in header:
+            header[key] = {names.get(name, name): facts for name, facts in header[key].items()}
+    found: dict[str, Path | bytes] = {f"{folder}/{HEADER}": (to_json(header) + "\n").encode()}
+    found[f"{folder}/{EXAMPLES}"] = run / EXAMPLES
+    for file in sorted(run.glob(SCORE_FILES)):
+        is_public = all(name == shown for name, shown in names.items())
+        found[f"{folder}/{file.name}"] = file if is_public else _renamed(file, names)
+    return found
+
+
+def _public_names(models: Iterable[str]) -> dict[str, str]:
+    """By model of a run, its name without your folders; a number tells apart those that would be called the same."""
+    names: dict[str, str] = {}
+    for model in models:
+        name = public_name(model)
+        same = sum(public_name(other) == name for other in names)
+        names[model] = f"{name}-{same + 1}" if same else name
+    return names
+
+
+def _renamed(file: Path, names: Mapping[str, str]) -> bytes:
+    """Stored scores under the public names of their models."""
+    rows = [shaped(from_json(line, allow_nan=True), dict[str, Any]) for line in whole_lines(file)]
+    lines = [to_json(finite({**row, "model": names.get(row["model"], row["model"])})) for row in rows]
+    return "".join(f"{line}\n" for line in lines).encode()

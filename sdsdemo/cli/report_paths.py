@@ -7,8 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sdsdemo.errors import UserError
-from sdsdemo.models.sources import checkpoint_named_by, folder_named_by, split_spec
+from sdsdemo.models.public_names import names_a_file
 from sdsdemo.settings import ROOT
 
 HIDDEN = "..."
@@ -42,7 +41,7 @@ def _replacements(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What is written and what is shown instead; specs go first, as they hold paths."""
     values = [variable["value"] for variable in found["variables"]]
     specs = {spec for text in (*values, *(card["model"] for card in found["models"])) for spec in text.split(",")}
-    for spec in sorted(filter(_names_a_file, map(str.strip, specs)), key=len, reverse=True):
+    for spec in sorted(filter(names_a_file, map(str.strip, specs)), key=len, reverse=True):
         yield spec, f"{spec.partition(':')[0]}:{HIDDEN}"
         name = os.path.basename(spec.rstrip("/"))
         yield from ((f"'{own}'", f"'{HIDDEN}'") for own in (name, os.path.splitext(name)[0]))
@@ -57,11 +56,3 @@ def _is_elsewhere(place: str) -> bool:
     """Whether a text is an absolute path, with spaces or without, that is not in the home or the project."""
     homes = (str(ROOT), os.path.expanduser("~"))
     return os.path.isabs(place) and not any(len(home) > 1 and place.startswith(home + os.sep) for home in homes)
-
-
-def _names_a_file(spec: str) -> bool:
-    try:
-        family, _ = split_spec(spec)
-        return family == "sds-clip" or folder_named_by(spec) is not None or checkpoint_named_by(spec) is not None
-    except UserError:
-        return False

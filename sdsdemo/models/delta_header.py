@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NotRequired
 
@@ -55,3 +57,14 @@ def read_header(path: Path) -> dict[str, Any]:
     if header["format"] != FORMAT:
         raise UserError(OTHER_FORMAT.format(name=name))
     return header
+
+
+def with_header(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> bytes:
+    """The content of a delta with another JSON string in its header; the file itself stays. Raises `UserError`."""
+    whole = header_of(path, path.name)
+    text = json.dumps(change(read_header(path)), sort_keys=True, allow_nan=False)
+    told = json.dumps({**whole, "__metadata__": {**whole["__metadata__"], KEY: text}}).encode()
+    told += b" " * (-len(told) % 8)  # so that the tensors stay aligned
+    content = path.read_bytes()
+    begin = 8 + int.from_bytes(content[:8], "little")
+    return len(told).to_bytes(8, "little") + told + content[begin:]

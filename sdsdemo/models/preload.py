@@ -23,11 +23,12 @@ def preload_entries(names: Iterable[str]) -> list[str]:
 
     Mini's models, and models on this machine alone, need none.
     """
-    found = [_entry(card) for card in map(cards.resolve, names) for card in _with_base(card)]
+    found = [_entry(card) for card in map(cards.resolve, names) for card in with_base(card)]
     return list(dict.fromkeys(entry for entry in found if entry))
 
 
-def _with_base(card: Card) -> list[Card]:
+def with_base(card: Card) -> list[Card]:
+    """A card, after that of its base where it has one."""
     return [card] if card.base is None else [cards.resolve(card.base), card]
 
 

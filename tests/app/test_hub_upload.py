@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from sdsdemo.app.hub_upload import push
 from sdsdemo.errors import UserError
+from sdsdemo.models.delta import read_delta, write_delta
 from tests.app.fake_hub import FakeHub, unreachable
 
 CHANGE = {"value": 0.031, "low": -0.009, "high": 0.07, "n": 400, "gained": 20, "lost": 8, "p": 0.04}
@@ -47,6 +49,24 @@ def test_weights_record_and_card_are_uploaded_and_nothing_else(hub: FakeHub, fol
     assert "not distinguishable from no change" in card
     assert "secret" not in card
     assert "group_match" not in card
+
+
+def test_no_path_of_this_machine_is_uploaded(hub: FakeHub, folder: Path) -> None:
+    base, data = "open_clip:ViT-B-32//home/ada/w.pt", "folder:/home/ada/unreleased"
+    record = {"recipe": {"base": base, "data": data, "lam": 1.0}, "base_card": base}
+    command = f"python -m sdsdemo finetune --base {base} --data {data} --out runs/mine"
+    (folder / "run.json").write_text(json.dumps(RECORD | record | {"command": command}))
+    weights = {"clip.ln_final.weight": torch.arange(5.0)}
+    write_delta(folder / "model.safetensors", weights, {"format": 1, "base": base, "base_hash": "x", **record})
+    push(folder, "my-clip", "secret")
+    sent = {name: content for name, content in hub.calls if isinstance(content, bytes)}
+    assert set(sent) == {"model.safetensors", "run.json", "README.md"}
+    assert [name for name, content in sent.items() if b"/home/ada" in content] == []
+    assert b"--base open_clip:ViT-B-32/w.pt --data folder:unreleased --out runs/mine" in sent["README.md"]
+    (folder / "there").write_bytes(sent["model.safetensors"])
+    tensors, header = read_delta(folder / "there")
+    assert tensors["clip.ln_final.weight"].tolist() == [0, 1, 2, 3, 4]
+    assert header["base"] == "open_clip:ViT-B-32/w.pt"
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "x" * 97, "-x"])

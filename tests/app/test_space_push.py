@@ -14,9 +14,10 @@ import pytest
 from sdsdemo.app import space_files
 from sdsdemo.app.space_check import check_space
 from sdsdemo.app.space_files import FOLDERS, files_of, front_matter
-from sdsdemo.app.space_push import contents_of, push_space
+from sdsdemo.app.space_push import contents_of, outdated, push_space, shown_models
 from sdsdemo.cli.main import main
 from sdsdemo.errors import UserError
+from sdsdemo.evaluation.store import read_run
 from sdsdemo.models import sources
 from sdsdemo.models.preload import ENTRY, preload_entries
 from sdsdemo.settings import ASSETS, ROOT
@@ -282,6 +283,68 @@ def test_results_go_there_without_the_path_of_the_set(checkout: Path, tmp_path: 
     written = results["results/winoground-sd/run.json"]
     assert isinstance(written, bytes)
     assert b"/home/ada" not in written
+
+
+def stored_run(folder: Path, **changes: str) -> Path:
+    """A copy of the shipped run, whose texts are changed."""
+    shutil.copytree(ASSETS / "mini/runs/mini", folder)
+    for file in folder.glob("*.json*"):
+        text = file.read_text()
+        for before, after in changes.items():
+            text = text.replace(f'"{before.replace("_", "-")}"', f'"{after}"')
+        file.write_text(text)
+    return folder
+
+
+def test_results_go_there_without_the_paths_of_models(checkout: Path, tmp_path: Path) -> None:
+    own = {"mini_clip": "open_clip:local-dir:/home/ada/a/clip", "mini_sds_clip": "open_clip:local-dir:/home/ada/b/clip"}
+    run = stored_run(tmp_path / "run", **own)
+    sent = {name: content for name, content in contents_of(checkout, [], [run]).items() if "results/" in name}
+    for name, content in sent.items():
+        text = content if isinstance(content, bytes) else content.read_bytes()
+        assert b"/home/ada" not in text
+        (tmp_path / "there" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "there" / name).write_bytes(text)
+    there, here = read_run(tmp_path / "there/results/run"), read_run(run)
+    assert {"open_clip:local-dir:clip", "open_clip:local-dir:clip-2"} <= set(there.models)
+    mine = here.of(own["mini_sds_clip"])
+    assert mine is not None
+    again = there.of("open_clip:local-dir:clip-2")
+    assert again is not None
+    assert [scores.score_IC.tolist() for scores in again] == [scores.score_IC.tolist() for scores in mine]
+
+
+def test_two_results_of_one_name_are_refused(checkout: Path, tmp_path: Path) -> None:
+    runs = [stored_run(tmp_path / part / "seed-0") for part in ("winoground", "aro")]
+    with pytest.raises(UserError, match="called 'seed-0'"):
+        contents_of(checkout, [], runs)
+
+
+def test_results_that_are_pushed_again_leave_no_file_of_the_earlier_ones(checkout: Path, tmp_path: Path) -> None:
+    there = ["results/run/scores-2.jsonl", "results/run/run.json", "results/other/scores-2.jsonl"]
+    assert outdated(there, contents_of(checkout, [], [stored_run(tmp_path / "run")])) == there[:1]
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ("sds-clip:runs/try/model.safetensors", "export 'sds-clip:runs/try/model.safetensors' --push"),
+        ("open_clip:local-dir:/home/ada/my-clip", "open_clip:hf-hub:YOU"),
+        ("open_clip:local-dir:checkpoints/../runs/clip", "open_clip:hf-hub:YOU"),
+        ("diffusers:/home/ada/sd", "diffusers:YOU/NAME"),
+        (f"open_clip:local-dir:{ROOT}/checkpoints/mini-clip", "below checkpoints/"),
+    ],
+)
+def test_a_model_of_this_machine_alone_is_refused(checkout: Path, hub: FakeSpaces, model: str, says: str) -> None:
+    with pytest.raises(UserError, match="on this machine alone") as refused:
+        push_space(checkout, "demo", "secret", models=[model])
+    assert says in str(refused.value)
+    assert hub.calls == []
+
+
+def test_a_model_of_the_checkout_goes_along_and_is_shown_once() -> None:
+    asked = ["mini-sds-clip", "open_clip:local-dir:checkpoints/mini-clip", "mini-preference-clip"]
+    assert shown_models(asked) == ["mini-clip", "mini-diffusion", "mini-sds-clip", "mini-preference-clip"]
 
 
 def test_a_dry_run_lists_and_uploads_nothing(hub: FakeSpaces, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,36 @@
+"""What others see of specs and sources: no folder of this machine."""
+
+from __future__ import annotations
+
+import pytest
+
+from sdsdemo.models.public_names import public, public_name
+
+
+@pytest.mark.parametrize(
+    ("own", "shown"),
+    [
+        ("open_clip:local-dir:/home/ada/my-clip", "open_clip:local-dir:my-clip"),
+        ("open_clip:ViT-B-32//home/ada/w.pt", "open_clip:ViT-B-32/w.pt"),
+        ("sds-clip:/home/ada b/model.safetensors", "sds-clip:model.safetensors"),
+        ("diffusers:../ada/sd", "diffusers:sd"),
+        ("transformers:/home/ada/clip@main", "transformers:clip@main"),
+        ("winoground:/home/ada/data", "winoground:data"),
+        ("folder:../unreleased set", "folder:unreleased set"),
+        ("/home/ada/words.json", "words.json"),
+        *((name, name) for name in ("mini-clip", "mini", "hub:org/name", "runs/mine", "a note: with/slash", "")),
+        *((spec, spec) for spec in ("open_clip:ViT-B-32/openai", "open_clip:hf-hub:org/name", "vlm:org/name@abc")),
+        ("open_clip:local-dir:checkpoints/mini-clip", "open_clip:local-dir:checkpoints/mini-clip"),
+    ],
+)
+def test_a_path_becomes_its_last_name_and_all_else_stays(own: str, shown: str) -> None:
+    assert public_name(own) == shown
+
+
+def test_every_text_of_a_record_is_public_and_a_command_word_by_word() -> None:
+    record = {
+        "command": "run --data 'folder:/home/ada/a set' --seed 1",
+        "sets": {"coco:/home/ada/x": [1.5, None, True]},
+    }
+    assert public(record) == {"command": "run --data 'folder:a set' --seed 1", "sets": {"coco:x": [1.5, None, True]}}
+    assert public({"command": "no 'command"}) == {"command": "no 'command"}
