@@ -16,6 +16,7 @@ from typing import Any
 from packaging.version import InvalidVersion, Version
 
 from sdsdemo.errors import UserError
+from sdsdemo.models import t5gemma
 from sdsdemo.models.configs import CONFIG_OF, PipelineIndex, Scheduler, kind_of, read_config
 from sdsdemo.models.single_files import single_file, single_file_words
 from sdsdemo.models.weights import (
@@ -31,6 +32,8 @@ from sdsdemo.models.weights import (
 INDEX = "model_index.json"
 LIBRARIES = ("diffusers", "transformers")
 """Where a part's class may come from: no code of a repository is ever run."""
+LIBRARY_OF = {("prx", t5gemma.KIND): "transformers", ("photon", t5gemma.KIND): "transformers"}
+"""Where a class is that an index says to be in a pipeline's own module, as PRX's does."""
 NO_FOLDER = "There is no folder {name!r} to load a diffusion pipeline from: check its path."
 NO_INDEX = "The folder {name!r} holds no {file}, so it is not a pipeline: name the folder that save_pretrained wrote."
 ONLY_PICKLED = (
@@ -224,6 +227,7 @@ def class_named(entry: Any, part: str, name: str) -> tuple[str, str]:
     if entry in (None, [None, None]):
         raise UserError(NO_PART.format(part=part, name=name, file=INDEX))
     library, kind = [str(word) for word in entry] if isinstance(entry, list) and len(entry) == 2 else ("", str(entry))
+    library = LIBRARY_OF.get((library, kind), library)
     if library not in LIBRARIES:
         raise UserError(not_provided(kind, part, name))
     return library, kind

@@ -18,6 +18,7 @@ from sdsdemo.errors import UserError
 from sdsdemo.models import cards, diffusion_files
 from sdsdemo.models.attention import AttentionReader
 from sdsdemo.models.families import from_pipeline, load_diffusion
+from sdsdemo.models.pipelines import class_named
 from tests import twins
 from tests.models.families import pixart, prx, sd3, sdxl
 from tests.models.families.family import CAPTIONS, SIDE, Family
@@ -107,6 +108,15 @@ def test_prx_has_the_size_that_its_index_names_or_else_512(tmp_path: Path) -> No
     del index["default_sample_size"]
     (tmp_path / "model_index.json").write_text(json.dumps(index))
     assert load_diffusion(f"diffusers:{tmp_path}").pixels == cards.resolve(f"diffusers:{tmp_path}").pixels == 512
+
+
+def test_the_library_that_the_index_of_prx_names_is_known() -> None:
+    """Its text encoder is said to be in the pipeline's own module, which is never imported by its name."""
+    for library in ("prx", "photon", "transformers"):
+        assert class_named([library, "T5GemmaEncoder"], "text_encoder", "prx") == ("transformers", "T5GemmaEncoder")
+    for library in ("prx", "os"):
+        with pytest.raises(UserError, match="that diffusers or transformers provides"):
+            class_named([library, "system"], "text_encoder", "prx")
 
 
 def test_t5gemma_loads_with_the_config_of_its_encoder_alone(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def save(folder: Path) -> None:
     """Latents as of FLUX.1; the index names the native size, the text encoder has the config of both halves."""
     vae = twins.vae(latent_channels=16, scaling_factor=0.3611, shift_factor=0.1159)
     pipeline(vae=vae, channels=16).save_pretrained(folder)
-    rename(folder, tokenizer="GemmaTokenizerFast")
+    rename(folder, tokenizer="GemmaTokenizerFast", text_encoder="prx.T5GemmaEncoder")
     describe_both_halves(folder / "text_encoder", WIDTH)
 
 

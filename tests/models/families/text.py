@@ -65,9 +65,13 @@ def _t5gemma_config(width: int) -> T5GemmaConfig:
 
 
 def rename(folder: Path, **classes: str) -> None:
-    """Gives parts in `model_index.json` the classes that the Hub has, where diffusers writes others."""
+    """Gives parts in `model_index.json` the classes that the Hub has, where diffusers writes others.
+
+    classes: by part, CLASS, or LIBRARY.CLASS where the library is another one too.
+    """
     path = folder / "model_index.json"
     index = json.loads(path.read_text())
     for part, kind in classes.items():
-        index[part][1] = kind
+        library, _, own = kind.rpartition(".")
+        index[part] = [library or index[part][0], own]
     path.write_text(json.dumps(index))
