@@ -84,7 +84,7 @@ def fetch(card: Card, *, device: str = "auto", precision: str = "auto") -> list[
     elif card.family in ("transformers", "vlm"):
         from sdsdemo.models.transformers_files import find_folder
 
-        find_folder(card.spec, revision=card.revision, allow_download=True)
+        cards.CHECKS[card.family](*find_folder(card.spec, revision=card.revision, allow_download=True))
     else:
         import torch
 

@@ -17,8 +17,12 @@ from sdsdemo.models.denoiser_files import load_exactly, misfit
 from sdsdemo.models.finite import check_finite
 from sdsdemo.models.pipelines import (
     INDEX,
+    NO_SAFETENSORS,
+    ONLY_PICKLED,
+    SCHEDULER_CONFIG,
     Layout,
     check_configs,
+    check_index,
     checked_weights,
     class_named,
     layout_of,
@@ -26,7 +30,7 @@ from sdsdemo.models.pipelines import (
     read_index,
 )
 from sdsdemo.models.transformers_module import NEVER_REMOTE
-from sdsdemo.models.weights import choose, part_weights, stem_of
+from sdsdemo.models.weights import choose, is_pickled, part_weights, stem_of
 
 OTHER_WEIGHTS = (
     "The weights of the {part} of {name!r} do not fit its config ({key}), and would be replaced by random ones: fetch "
@@ -73,8 +77,9 @@ def find_pipeline(
 def files_to_fetch(
     repo: str, revision: str | None, allow_download: bool = True, dtype_of: DtypeOf = in_single
 ) -> list[str]:
-    """Names and patterns of what scoring needs of a repository; its index is fetched. Raises `UserError`."""
-    index = read_index(sources.repo_folder(repo, [INDEX], allow_download=allow_download, revision=revision), repo)
+    """Names and patterns of what scoring needs of a repository, whose index is fetched. Raises `UserError`."""
+    first = [INDEX, SCHEDULER_CONFIG]
+    index = check_index(sources.repo_folder(repo, first, allow_download=allow_download, revision=revision), repo)
     layout = layout_of(index)
     weights = weights_in_repo(repo, layout, revision, allow_download, dtype_of(index["_class_name"]))
     return [*configs(layout), *weights]
@@ -97,6 +102,7 @@ def weights_in_repo(
 
     Of each part its half precision where it runs in half, else full precision, else the best variant; what has come
     in part is completed. The usual names where the repository cannot be listed: the download says then what is wrong.
+    Raises `UserError` for a part of which a listing has no safetensors, before anything is fetched.
     """
     listed = sources.repo_listing(repo, revision) if allow_download else []
     found = []
@@ -105,6 +111,10 @@ def weights_in_repo(
         inside = [name.removeprefix(f"{part}/") for name in listed if name.startswith(f"{part}/")]
         choices = [choose(inside, stem_of(part), first) for first in (halves, ())]
         files = [[f"{part}/{file}" for file in weights.files] for weights in choices if weights is not None]
+        if listed and not files:
+            pickled = next(filter(is_pickled, inside), None)
+            words = NO_SAFETENSORS if pickled is None else ONLY_PICKLED
+            raise UserError(words.format(part=part, name=repo, file=pickled))
         begun = [names for names in files if any(sources.cached_file(repo, [name], revision) for name in names)]
         found += (begun[-1] if begun else files[0]) if files else [f"{part}/{stem_of(part)}.safetensors"]
     return found

@@ -8,7 +8,7 @@ import torch
 
 from sdsdemo.core.noising import NoiseSchedule, Prediction
 from sdsdemo.errors import UserError
-from sdsdemo.models.pipelines import FLOW_SCHEDULERS, OTHER_SCHEDULER, one_side
+from sdsdemo.models.pipelines import FLOW_SCHEDULERS, OTHER_NOISE, OTHER_SCHEDULER, one_side
 
 PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v"}
 FLOW_STEPS = 1000
@@ -21,7 +21,8 @@ def variance_preserving(scheduler: Any, name: str) -> NoiseSchedule:
     alpha_bar_T = getattr(scheduler, "alphas_cumprod", None)
     kind = type(scheduler).__name__
     if alpha_bar_T is None:
-        raise UserError(OTHER_SCHEDULER.format(name=name, kind=kind))
+        words = OTHER_SCHEDULER if kind.startswith(FLOW_SCHEDULERS) else OTHER_NOISE
+        raise UserError(words.format(name=name, kind=kind))
     if target not in PREDICTIONS:
         raise UserError(f"{name!r} predicts {target!r} with a {kind}; supported: {', '.join(PREDICTIONS)}.")
     alpha_bar_T = alpha_bar_T.detach().float().clone()

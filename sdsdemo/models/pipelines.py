@@ -30,6 +30,7 @@ from sdsdemo.models.weights import (
 )
 
 INDEX = "model_index.json"
+SCHEDULER_CONFIG = f"scheduler/{CONFIG_OF['scheduler'][0]}"
 LIBRARIES = ("diffusers", "transformers")
 """Where a part's class may come from: no code of a repository is ever run."""
 LIBRARY_OF = {("prx", t5gemma.KIND): "transformers", ("photon", t5gemma.KIND): "transformers"}
@@ -39,6 +40,9 @@ NO_INDEX = "The folder {name!r} holds no {file}, so it is not a pipeline: name t
 ONLY_PICKLED = (
     "The {part} of {name!r} has its weights only as {file}, which may hold code, which this app never runs: save the "
     "pipeline again with safe_serialization=True, or name a revision that has safetensors."
+)
+NO_SAFETENSORS = (
+    "{name!r} has no weights of the {part} as safetensors: name a revision that has them, or choose another model."
 )
 NO_WEIGHTS = (
     "The {part} of {name!r} is missing or broken: its folder holds no {stem}.safetensors: fetch the model again."
@@ -55,6 +59,12 @@ OTHER_SCHEDULER = (
     "The scheduler of {name!r} is a {kind}, which is none of its family: restore "
     "scheduler/scheduler_config.json, or fetch the model again."
 )
+OTHER_NOISE = (
+    "{name!r} was made with {kind}, whose noise levels are not those of its family's other models, so that it cannot "
+    "score here: choose another model."
+)
+NO_ALPHAS = ("EDM", "Karras", "CosineDPM", "ScoreSde", "IPNDM", "CMStochastic", "SCM", "DDPMWuerstchen", "VQDiffusion")
+"""How the names of the schedulers begin that have no alphas_cumprod, which epsilon and v models are scored by."""
 FLOW_SCHEDULERS = "FlowMatch"
 """How the names of the schedulers of flow models begin."""
 NO_CONFIG = "The {part} of {name!r} is missing or broken (no {part}/{file}): fetch or save the model again."
@@ -135,15 +145,32 @@ def check_pipeline(folder: Path, name: str) -> None:
     check_scheduler(folder, index, name)
 
 
+def check_index(folder: Path, name: str) -> dict[str, Any]:
+    """`read_index`, with the classes of all parts and the scheduler's config checked as far as they are here.
+
+    What a download of all weights could not mend. Raises `UserError`.
+    """
+    index = read_index(folder, name)
+    for part in layout_of(index).parts:
+        class_named(index.get(part), part, name)
+    if (folder / SCHEDULER_CONFIG).is_file():
+        check_scheduler(folder, index, name)
+    return index
+
+
 def check_scheduler(folder: Path, index: dict[str, Any], name: str) -> None:
-    """Raises `UserError` for a scheduler of another family, by the index or by its own config.
+    """Raises `UserError` for a scheduler of another family, or of other noise levels, by the index or its own config.
 
     diffusers reads any config with any class, and takes its defaults for what the config lacks.
     """
-    config = read_config(folder / "scheduler" / CONFIG_OF["scheduler"][0], Scheduler, name)
+    config = read_config(folder / SCHEDULER_CONFIG, Scheduler, name)
     for kind in (class_named(index.get("scheduler"), "scheduler", name)[1], config.get("_class_name")):
-        if kind is not None and kind.startswith(FLOW_SCHEDULERS) != layout_of(index).flow:
+        if kind is None:
+            continue
+        if kind.startswith(FLOW_SCHEDULERS) != layout_of(index).flow:
             raise UserError(OTHER_SCHEDULER.format(name=name, kind=ascii(kind[:60])[1:-1]))
+        if kind.startswith(NO_ALPHAS):
+            raise UserError(OTHER_NOISE.format(name=name, kind=ascii(kind[:60])[1:-1]))
 
 
 def native_pixels(layout: Layout, vae: Mapping[str, Any], index: Mapping[str, Any] | None = None) -> int:

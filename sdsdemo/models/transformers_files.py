@@ -26,6 +26,7 @@ from sdsdemo.models.weights import (
     check_shards,
     choose,
     first_of,
+    is_pickled,
 )
 
 CONFIG, PREPROCESSOR, PROCESSOR = "config.json", "preprocessor_config.json", "processor_config.json"
@@ -123,11 +124,17 @@ def find_folder(spec: str, *, revision: str | None = None, allow_download: bool 
 
 
 def patterns_to_fetch(name: str, revision: str | None, allow_download: bool = True) -> list[str]:
-    """Names and patterns of what loading needs of REPO or REPO/FOLDER."""
+    """Names and patterns of what loading needs of REPO or REPO/FOLDER.
+
+    Raises `UserError` where the repository has its weights only as what may hold code.
+    """
     repo, inside = sources.repo_and_folder(name) or (name, "")
     before = f"{inside}/" if inside else ""
     listed = sources.repo_listing(repo, revision) if allow_download else []
-    weights = _chosen(file.removeprefix(before) for file in listed if file.startswith(before))
+    held = [file.removeprefix(before) for file in listed if file.startswith(before)]
+    weights, pickled = _chosen(held), next(filter(is_pickled, held), None)
+    if weights is None and pickled is not None:
+        raise UserError(ONLY_PICKLED.format(name=name, file=pickled))
     files = weights.files if weights is not None else (f"{STEM_OF_TRANSFORMERS}.safetensors",)
     return [f"{before}{file}" for file in (*BESIDE, *files)]
 

@@ -114,6 +114,11 @@ def choose(names: Iterable[str], stem: str, first: Sequence[str] = ()) -> PartWe
     return None
 
 
+def is_pickled(file: str) -> bool:
+    """Whether a name beside a config is one that the libraries give to weights that may hold code."""
+    return "/" not in file and "pytorch_model" in file and file.endswith(".bin")
+
+
 def stem_of(part: str) -> str:
     """The name of the weights of a pipeline's part, as its library writes it."""
     return STEM_OF_TRANSFORMERS if part.startswith("text_encoder") else STEM_OF_DIFFUSERS

@@ -250,6 +250,13 @@ def test_a_scheduler_of_another_family_is_refused(where: str, folder: Path) -> N
     assert "restore scheduler/scheduler_config.json" in said
 
 
+def test_a_scheduler_of_other_noise_levels_is_no_fault_of_the_download(whole: dict[str, Path], tmp_path: Path) -> None:
+    """As playground-v2.5, a Stable Diffusion XL, has it."""
+    folder = Path(shutil.copytree(whole["sdxl"], tmp_path / "sdxl"))
+    edit(folder / "model_index.json", scheduler=["diffusers", "EDMDPMSolverMultistepScheduler"])
+    assert "'sdxl' was made with EDMDPMSolverMultistepScheduler, whose noise levels are not those of" in early(folder)
+
+
 def test_the_page_says_it_in_the_row_of_the_model(folder: Path) -> None:
     weights_of(folder, "vae").unlink()
     bench, spec = Workbench(ONLINE), f"diffusers:{folder}"

@@ -301,7 +301,7 @@ def test_fetching_downloads_what_is_missing_and_asks_the_disk_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    twins.sd_folder(tmp_path)
 
     def download(repo: str, *_: object, **__: object) -> str:
         asked.append(repo)
@@ -332,7 +332,7 @@ def test_an_unknown_family_is_refused_before_its_weights_are_fetched(
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     with pytest.raises(UserError, match="AudioPipeline"):
         fetch(cards.resolve("sd-v1-4"))
-    assert asked == [["model_index.json"]]
+    assert asked == [["model_index.json", "scheduler/scheduler_config.json"]]
 
 
 def test_a_download_that_fails_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,10 +13,11 @@ from safetensors.torch import load_file, save_file
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.cli.commands import fetch_model
 from sdsdemo.errors import UserError
-from sdsdemo.models import cards, sources
+from sdsdemo.models import cards, fetch, sources
 from sdsdemo.models.diffusion_files import in_half, weights_in_repo
 from sdsdemo.models.families import load_diffusion
 from sdsdemo.models.pipelines import Layout
+from sdsdemo.models.transformers_files import patterns_to_fetch
 from sdsdemo.models.weights import choose, stem_of
 from sdsdemo.settings import Settings
 from tests import twins
@@ -145,28 +146,80 @@ def test_a_download_that_has_begun_goes_on_in_its_own_precision(monkeypatch: pyt
     assert {name for name in wanted if name.startswith("unet/")} == {*shards, index}
 
 
+def test_a_repository_with_pickled_weights_only_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed: list[str] = []
+    monkeypatch.setattr(sources, "repo_listing", lambda repo, revision=None: listed)
+    for held, words in (
+        (["text_encoder/openvino_model.bin", "text_encoder/pytorch_model.bin"], "text_encoder .* only as pytorch_mo"),
+        (["text_encoder/model.onnx", "pytorch_model.bin"], "has no weights of the text_encoder as safetensors"),
+    ):
+        listed[:] = [*LISTED[:-1], *held]
+        with pytest.raises(UserError, match=words):
+            weights_in_repo("some/repo", Layout(), None, True)
+    with pytest.raises(UserError, match=r"only as pytorch_model\.bin, which may hold code"):
+        patterns_to_fetch("some/repo", None)
+    assert "model.safetensors" in patterns_to_fetch("some/repo", None, allow_download=False)[-1]
+
+
+class Hub:
+    """A folder in place of the Hub, of which what is asked for is copied."""
+
+    def __init__(self, remote: Path, local: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.remote, self.local = remote, local
+        monkeypatch.setattr(sources, "repo_listing", lambda repo, revision=None: self.files())
+        monkeypatch.setattr("huggingface_hub.snapshot_download", self.download)
+
+    def files(self) -> list[str]:
+        return [str(path.relative_to(self.remote)) for path in self.remote.rglob("*.*")]
+
+    def download(self, repo: str, *, allow_patterns: list[str], **_: object) -> str:
+        for file in (file for file in self.files() if any(Path(file).match(one) for one in allow_patterns)):
+            place = self.local / file
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self.remote / file, place)
+        return str(self.local)
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ({"scheduler": ["diffusers", "EDMDPMSolverMultistepScheduler"]}, "noise levels are not those of its family"),
+        ({"vae": ["os", "system"]}, "The vae of 'some/repo' is a system"),
+        ({"text_encoder": None}, "'some/repo' has no text_encoder"),
+    ],
+)
+def test_what_no_download_mends_is_said_before_the_weights_are_fetched(
+    fault: dict[str, object], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = Hub(twins.sd_folder(tmp_path / "remote"), tmp_path / "local", monkeypatch)
+    index = hub.remote / "model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | fault))
+    with pytest.raises(UserError, match=said):
+        fetch(cards.resolve("diffusers:some/repo"), device="cpu")
+    assert not list(hub.local.rglob("*.safetensors"))
+
+
+def test_a_fetched_pipeline_that_cannot_be_loaded_is_not_said_to_be_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = Hub(twins.sd_folder(tmp_path / "remote"), tmp_path / "local", monkeypatch)
+    (hub.remote / "vae" / "config.json").unlink()
+    with pytest.raises(UserError, match=r"The vae of 'some/repo' is missing or broken"):
+        fetch(cards.resolve("diffusers:some/repo"), device="cpu")
+
+
 @pytest.mark.parametrize(("precision", "half"), [("float16", ["unet", "text_encoder"]), ("float32", [])])
 def test_a_fetch_says_which_parts_came_in_half_and_they_load(
     precision: str, half: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The Hub is a folder with both precisions of each part, of which what is asked for is copied."""
+    """Of a Hub with both precisions of each part."""
     remote, local = twins.sd_folder(tmp_path / "remote"), tmp_path / "local"
     for part in PARTS:
         path = remote / part / f"{stem_of(part)}.safetensors"
         state = {key: tensor.half() for key, tensor in load_file(path).items()}
         save_file(state, path.with_suffix(".fp16.safetensors"))
 
-    def download(repo: str, *, allow_patterns: list[str], **_: object) -> str:
-        found = [path for path in remote.rglob("*") if path.is_file()]
-        for path in (path for path in found if any(path.relative_to(remote).match(one) for one in allow_patterns)):
-            place = local / path.relative_to(remote)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, place)
-        return str(local)
-
-    listed = [str(path.relative_to(remote)) for path in remote.rglob("*.*")]
-    monkeypatch.setattr(sources, "repo_listing", lambda repo, revision=None: listed)
-    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    Hub(remote, local, monkeypatch)
     workbench = Workbench(Settings.from_environment({"SDSDEMO_DEVICE": "cuda", "SDSDEMO_PRECISION": precision}))
     said = fetch_model(workbench, "sd-v1-4", lambda line: None)["message"]
     assert ("came in half precision" in said) is bool(half)

@@ -16,7 +16,7 @@ from sdsdemo.models.families.prx import PRX
 from sdsdemo.models.families.sd3 import StableDiffusion3
 from sdsdemo.models.families.sdxl import StableDiffusionXL
 from sdsdemo.models.families.z_image import ZImage
-from sdsdemo.models.pipelines import read_index
+from sdsdemo.models.pipelines import check_pipeline, read_index
 from sdsdemo.models.precision import LARGE, pick_precision
 from sdsdemo.settings import AUTO
 
@@ -55,10 +55,13 @@ def load_diffusion(
 def fetch_diffusion(spec: str, *, revision: str | None, device: torch.device, precision: str) -> list[str]:
     """Downloads what a `diffusers:` spec needs to run on a device, which need not be here, without loading it.
 
-    Returns the parts that are there in half precision alone. Raises `UserError` for a download that fails.
+    Returns the parts that are there in half precision alone. Raises `UserError` for a download that fails,
+    and for a pipeline that cannot be loaded as it came.
     """
     dtype_of = _precision_of(device, precision)
-    return in_half(find_pipeline(spec, revision=revision, allow_download=True, dtype_of=dtype_of)[0])
+    folder, name = find_pipeline(spec, revision=revision, allow_download=True, dtype_of=dtype_of)
+    check_pipeline(folder, name)
+    return in_half(folder)
 
 
 def _precision_of(device: torch.device, precision: str) -> Callable[[str], torch.dtype]:
