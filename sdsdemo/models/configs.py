@@ -18,6 +18,10 @@ from sdsdemo.runtime.shapes import shaped
 NOT_SO = "The {file} of {name!r} is malformed ({why}): fetch or save the model again."
 LARGEST = 10_000_000
 """Whole numbers beyond it are no size of a model: building one would fill the memory."""
+SIZES_NOTHING = frozenset({"model_max_length", "max_pixels", "longest_edge", "rope_theta"})
+"""Keys that may go beyond it: upper bounds of tokens and pixels, and a period. Qwen2-VL has 12,845,056 of pixels."""
+LONGEST_TEXT = frozenset({"max_position_embeddings", "original_max_position_embeddings"})
+"""Upper bounds too where places are rotations; a table of places is as long."""
 MOST_LAYERS = 512
 
 
@@ -168,19 +172,22 @@ def kind_of(part: str) -> str:
     return part.rstrip("_23")
 
 
-def read_config(path: Path, shape: Any, name: str) -> dict[str, Any]:
-    """A config of the model `name`, checked. Raises `UserError` naming the file and the first thing that is wrong."""
+def read_config(path: Path, shape: Any, name: str, unlimited: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """A config of the model `name`, checked. Raises `UserError` naming the file and the first thing that is wrong.
+
+    unlimited: keys that size nothing, beyond `SIZES_NOTHING`, where whoever builds the model measures it first.
+    """
     check_file(path, name)
     try:
         open_ended = shape is Scheduler  # diffusers writes -Infinity for the lambda_min_clipped of a DPM solver
         value: dict[str, Any] = shaped(from_json(path.read_bytes(), allow_nan=open_ended), shape)
-        check_values(value)
+        check_values(value, unlimited=SIZES_NOTHING | unlimited)
     except (OSError, ValueError) as error:
         raise UserError(NOT_SO.format(file=path.name, name=name, why=ascii(str(error)[:200])[1:-1])) from error
     return value
 
 
-def check_values(value: Any, place: str = "") -> None:
+def check_values(value: Any, place: str = "", unlimited: frozenset[str] = SIZES_NOTHING) -> None:
     """Raises `ValueError` for a number that no size, count or factor of a model can be, and for half a character.
 
     Also for an attention of another repository: transformers would fetch and run it, where the package kernels is here.
@@ -192,11 +199,12 @@ def check_values(value: Any, place: str = "") -> None:
     elif isinstance(value, dict):
         for key, item in value.items():
             key.encode()
-            check_values(item, f"{place}.{key}" if place else key)
+            check_values(item, f"{place}.{key}" if place else key, unlimited)
     elif isinstance(value, list):
         for item in value:
-            check_values(item, place)
+            check_values(item, place, unlimited)
     elif isinstance(value, int) and not isinstance(value, bool):
-        most = MOST_LAYERS if "layers" in place.rpartition(".")[2] else LARGEST
-        if abs(value) > most and not place.endswith("model_max_length"):
+        key = place.rpartition(".")[2]
+        most = MOST_LAYERS if "layers" in key else LARGEST
+        if abs(value) > most and key not in unlimited:
             raise ValueError(f"{place} is {value:.6g}" if abs(value) < 10**300 else f"{place} is too large")

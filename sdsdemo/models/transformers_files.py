@@ -17,7 +17,7 @@ from typing_extensions import TypedDict
 
 from sdsdemo.errors import UserError
 from sdsdemo.models import sources
-from sdsdemo.models.configs import read_config
+from sdsdemo.models.configs import LONGEST_TEXT, read_config
 from sdsdemo.models.weights import (
     STEM_OF_TRANSFORMERS,
     PartWeights,
@@ -198,7 +198,7 @@ def read_any_config(folder: Path, name: str) -> dict[str, Any]:
         inside = sorted(path.parent.relative_to(folder).as_posix() for path in folder.glob(f"**/{CONFIG}"))[:3]
         within = f" ({', '.join(inside)} in it may be one)" if inside else ""
         raise UserError(NO_CONFIG.format(name=name, file=CONFIG, within=within))
-    return read_config(folder / CONFIG, Config, name)
+    return read_config(folder / CONFIG, Config, name, LONGEST_TEXT)
 
 
 def read_model_config(folder: Path, name: str) -> dict[str, Any]:

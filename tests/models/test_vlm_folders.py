@@ -13,6 +13,7 @@ from transformers import Florence2Config, T5Gemma2Config
 
 from sdsdemo.errors import UserError
 from sdsdemo.models import cards
+from sdsdemo.models.transformers_files import pixels_config
 from sdsdemo.models.vlm import context_length_of
 from sdsdemo.settings import Settings
 from tests.models import vlm_twins
@@ -161,3 +162,20 @@ def test_the_fingerprint_follows_what_moves_a_score(
     before = cards.fingerprint_parts(card)
     CHANGES[what](folder)
     assert cards.what_changed(before, cards.fingerprint_parts(card)) == what
+
+
+@pytest.mark.parametrize("longest", [12_845_056, 16_777_216], ids=["Qwen2-VL", "Qwen3-VL"])
+def test_released_bounds_of_pixels_are_no_damage(folder: Path, longest: int) -> None:
+    held = {"max_pixels": longest, "size": {"shortest_edge": 3136, "longest_edge": longest}}
+    (folder / "processor_config.json").unlink()
+    (folder / "preprocessor_config.json").write_text(json.dumps(held))
+    assert pixels_config(folder, "Qwen")["max_pixels"] == longest
+
+
+def test_a_long_text_and_a_slow_rotation_are_no_damage(folder: Path) -> None:
+    """Llama 4's; a vocabulary of that size is damage all the same."""
+    _in_text_tower(max_position_embeddings=10_485_760, rope_theta=50_000_000)(folder)
+    assert scorer_of(folder).model.context_length == 10_485_760
+    _in_text_tower(vocab_size=10_485_760)(folder)
+    with pytest.raises(UserError, match=r"vocab_size is 1\.0"):
+        scorer_of(folder)

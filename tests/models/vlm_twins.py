@@ -150,8 +150,8 @@ def _llava(words: PreTrainedTokenizerFast) -> tuple[Any, Any]:
 
 
 def _qwen2_vl(words: PreTrainedTokenizerFast) -> tuple[Any, Any]:
-    """A picture at its own shape; its places are rows and columns, not the order of tokens."""
-    sides = {"patch_size": PATCH, "merge_size": 2, "size": {"shortest_edge": 256, "longest_edge": 2048}}
+    """A picture at its own shape, as released bounded by pixels; its places are rows and columns, not an order."""
+    sides = {"patch_size": PATCH, "merge_size": 2, "size": {"shortest_edge": 256, "longest_edge": 12_845_056}}
     pixels, video = Qwen2VLImageProcessor(**sides), Qwen2VLVideoProcessor(**sides)
     processor = Qwen2VLProcessor(pixels, words, video, chat_template=QWEN_TEMPLATE)
     marks = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
