@@ -151,12 +151,12 @@ def _measured(card: Card, runs: Sequence[Path], note: Callable[[str], None]) -> 
 
 def _repo_of(base: Card) -> str:
     """The Hub's repository of a CLIP; "" for a folder or a file of the user's own."""
-    from sdsdemo.models.clip_files import hub_file
+    from sdsdemo.models.clip_hub import weights_on_hub
 
     if sources.folder_named_by(base.spec) is not None or sources.checkpoint_named_by(base.spec) is not None:
         return ""
-    found = hub_file(base.spec)
-    return found[0] if found is not None else ""
+    found = weights_on_hub(base.spec)
+    return found.repo if found is not None else ""
 
 
 def _name_of(base: Card) -> str:

@@ -132,7 +132,7 @@ def why_unreadable(card: Card) -> str:
 
 
 def is_downloaded(card: Card) -> bool:
-    """Whether the weights of a card that must be fetched lie in the Hub's cache already."""
+    """Whether all that a card needs from the Hub lies in its cache already."""
     if card.family == "diffusion":
         name, asked = sources.split_revision(sources.split_spec(card.spec)[1])
         index = sources.cached_file(name, [INDEX], asked or card.revision)
@@ -140,10 +140,10 @@ def is_downloaded(card: Card) -> bool:
     if card.family in ("transformers", "vlm"):
         folder = cached_folder(card.spec, card.revision)
         return folder is not None and is_whole(folder, CHECKS[card.family])
-    from sdsdemo.models.clip_files import hub_file
+    from sdsdemo.models.clip_hub import parts_on_hub
 
-    found = hub_file(card.spec)
-    return found is not None and sources.cached_file(*found) is not None
+    parts = parts_on_hub(card.spec)
+    return bool(parts) and all(part.cached is not None for part in parts)
 
 
 def fingerprint(card: Card) -> str:

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from sdsdemo.errors import UserError
 from sdsdemo.models.building import builds_alone
 from sdsdemo.models.clip import ClipModel
-from sdsdemo.models.clip_files import CONFIG
+from sdsdemo.models.clip_hub import CONFIG
 from sdsdemo.models.clip_text import PARTS
 from sdsdemo.models.delta import save_tensors
 from sdsdemo.models.precision import exactly

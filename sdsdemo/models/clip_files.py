@@ -23,22 +23,23 @@ from sdsdemo.errors import UserError
 from sdsdemo.models import sources
 from sdsdemo.models.building import builds_alone
 from sdsdemo.models.checkpoints import put, read_state
+from sdsdemo.models.clip_hub import CONFIG, TOKENIZERS, text_config, text_settings, weights_of_tag
+from sdsdemo.models.clip_hub import WEIGHTS as HUB_WEIGHTS
 from sdsdemo.models.configs import OpenClip, read_config
 from sdsdemo.models.finite import check_finite
 from sdsdemo.models.transformers_files import TOKENIZER_FILES
 from sdsdemo.models.weights import CLIP_WEIGHTS as WEIGHTS
 from sdsdemo.models.weights import clip_weights
 
-CONFIG = "open_clip_config.json"
 GELU = (
     "{name}/{tag} was trained {how} QuickGELU, but the architecture {name} is built {other} it, and every score would "
     "be off: use {better}/{tag}."
 )
-NO_TEXT_CONFIG = (
-    "The text encoder of {model} needs a config of another repository, and downloads are off: allow them "
-    "(SDSDEMO_ALLOW_DOWNLOAD=on)."
-)
 BROKEN = "The config of {model} describes no model that open_clip can build: fetch or save the model again."
+ELSEWHERE = (
+    "The picture encoder of {name!r} is one of another repository ({timm}), which is not looked up: save the model "
+    "with the name of its architecture in timm."
+)
 TOO_LARGE = "The config of {model} describes a larger model than its weights hold: fetch or save the model again."
 NO_ARCHITECTURE = (
     "{file} holds weights without their architecture: write open_clip:NAME/{file} with its path, NAME being the "
@@ -61,6 +62,8 @@ class ClipFiles:
     config: dict[str, Any]
     tokenizer: str | Path | None
     """Source of a transformers tokenizer; None for open_clip's own."""
+    text_folder: Path | None
+    """Where the config of a text encoder of transformers lies; None for open_clip's own."""
 
 
 def find_clip(spec: str, allow_download: bool) -> ClipFiles:
@@ -71,19 +74,24 @@ def find_clip(spec: str, allow_download: bool) -> ClipFiles:
             f"{spec!r} is not a CLIP: write open_clip:NAME/TAG, open_clip:hf-hub:... or open_clip:local-dir:..."
         )
     if rest.startswith(sources.LOCAL_DIR):
-        return _in_folder(sources.local_path(rest.removeprefix(sources.LOCAL_DIR)), None)
+        return _in_folder(sources.local_path(rest.removeprefix(sources.LOCAL_DIR)), None, allow_download)
     if rest.startswith(sources.HF_HUB):
-        repo = rest.removeprefix(sources.HF_HUB)
-        sources.repo_file(repo, WEIGHTS, allow_download=allow_download)
-        patterns = [CONFIG, *TOKENIZER_FILES]
-        config = sources.repo_file(repo, [CONFIG], allow_download=allow_download)
-        if allow_download:
-            sources.repo_folder(repo, patterns, allow_download=True)
-        return _in_folder(config.parent, repo)
+        return _in_repo(*sources.split_hub(rest), allow_download)
     return _by_name(rest, allow_download)
 
 
-def _in_folder(place: Path, repo: str | None) -> ClipFiles:
+def _in_repo(repo: str, revision: str | None, allow_download: bool) -> ClipFiles:
+    """All of one commit, that of the weights: a newer one may have come since they were downloaded."""
+    weights = sources.repo_file(repo, HUB_WEIGHTS, allow_download=allow_download, revision=revision)
+    commit = weights.parent.name
+    config = sources.repo_file(repo, [CONFIG], allow_download=allow_download, revision=commit)
+    has_tokenizer = any((config.parent / file).is_file() for file in TOKENIZERS)
+    if allow_download and not has_tokenizer and text_settings(config).get("hf_tokenizer_name"):
+        sources.repo_folder(repo, TOKENIZER_FILES, allow_download=True, revision=commit)
+    return _in_folder(weights, repo, allow_download)
+
+
+def _in_folder(place: Path, repo: str | None, allow_download: bool) -> ClipFiles:
     """place: a folder, or a file of weights in it. repo: where it was downloaded from; its config may then name a
     tokenizer of another repository."""
     folder = place.parent if place.is_file() else place
@@ -103,8 +111,16 @@ def _in_folder(place: Path, repo: str | None) -> ClipFiles:
         raise UserError(f"The weights of {name!r} are missing: its folder must hold {WEIGHTS[0]}.")
     own = repo in (None, wanted) or (folder / "tokenizer.json").is_file()
     tokenizer = (folder if own else wanted) if wanted else None
+    timm = config["vision_cfg"].get("timm_model_name")
+    if isinstance(timm, str) and ":" in timm:
+        raise UserError(ELSEWHERE.format(name=name, timm=ascii(timm[:80])))
     return ClipFiles(
-        name=f"{sources.LOCAL_DIR}{folder}", weights=weights, preprocess=preprocess, config=config, tokenizer=tokenizer
+        name=f"{sources.LOCAL_DIR}{folder}",
+        weights=weights,
+        preprocess=preprocess,
+        config=config,
+        tokenizer=tokenizer,
+        text_folder=_text_folder(config, repr(name), allow_download),
     )
 
 
@@ -114,15 +130,19 @@ def _by_name(rest: str, allow_download: bool) -> ClipFiles:
     name, _, tag = rest.partition("/")
     config, facts = open_clip.get_model_config(name), get_pretrained_cfg(name, tag)
     file = sources.checkpoint_named_by(f"open_clip:{rest}")
-    if "hf_model_name" in config["text_cfg"] and not allow_download:
-        raise UserError(NO_TEXT_CONFIG.format(model=rest))
     return ClipFiles(
         name=name,
         weights=file or _tagged_weights(rest, facts, allow_download),
         preprocess=facts,
         config=config,
         tokenizer=config["text_cfg"].get("hf_tokenizer_name"),
+        text_folder=_text_folder(config, rest, allow_download),
     )
+
+
+def _text_folder(config: dict[str, Any], model: str, allow_download: bool) -> Path | None:
+    repo = config["text_cfg"].get("hf_model_name")
+    return text_config(repo, model, allow_download) if repo else None
 
 
 def check_name(rest: str) -> None:
@@ -162,38 +182,21 @@ def is_quick(name: str) -> bool:
     return bool((open_clip.get_model_config(name) or {}).get("quick_gelu", False))
 
 
-def hub_file(spec: str) -> tuple[str, tuple[str, ...]] | None:
-    """Repository and possible names of the weights of a spec that are on the Hub; None for any other spec."""
-    _, rest = sources.split_spec(spec)
-    if rest.startswith(sources.HF_HUB):
-        return rest.removeprefix(sources.HF_HUB), WEIGHTS
-    name, _, tag = rest.partition("/")
-    return _hub_file(get_pretrained_cfg(name, tag))
-
-
-def _hub_file(facts: dict[str, Any]) -> tuple[str, tuple[str, ...]] | None:
-    """open_clip writes ORG/REPO/FILE, or ORG/REPO/ for its usual file names."""
-    repo, _, file = facts.get("hf_hub", "").rpartition("/")
-    if not repo:
-        return None
-    return repo, (str(Path(file).with_suffix(".safetensors")), file) if file else WEIGHTS
-
-
 def named_here(spec: str) -> tuple[Path, dict[str, Any], dict[str, Any]] | None:
     """Weights, architecture and facts of NAME/TAG where the weights are on this machine. Reaches no network."""
     name, _, tag = sources.split_spec(spec)[1].partition("/")
     config, facts = open_clip.get_model_config(name), get_pretrained_cfg(name, tag)
-    on_hub, file = _hub_file(facts), sources.checkpoint_named_by(spec)
+    on_hub, file = weights_of_tag(facts), sources.checkpoint_named_by(spec)
     if file is None and on_hub is not None:
-        file = sources.cached_file(*on_hub)
+        file = on_hub.cached
     return None if config is None or file is None or not file.is_file() else (file, config, facts)
 
 
 def _tagged_weights(rest: str, facts: dict[str, Any], allow_download: bool) -> Path:
-    on_hub = _hub_file(facts)
+    on_hub = weights_of_tag(facts)
     if on_hub is None:
         raise UserError(f"The weights of {rest} are not on the Hugging Face Hub: choose another tag.")
-    return sources.repo_file(*on_hub, allow_download=allow_download)
+    return sources.repo_file(on_hub.repo, on_hub.names, allow_download=allow_download)
 
 
 @builds_alone
@@ -204,6 +207,10 @@ def build(files: ClipFiles, spec: str, device: torch.device | str) -> Any:
     """
     name = called(spec)
     state = read_state(files.weights, name)
+    options: dict[str, Any] = {}
+    if files.text_folder is not None:
+        there = {"hf_model_name": str(files.text_folder), "hf_model_pretrained": False}
+        options = {"text_cfg": files.config["text_cfg"] | there}
     if _is_too_large(files):
         raise UserError(TOO_LARGE.format(model=name))
     try:
@@ -215,6 +222,7 @@ def build(files: ClipFiles, spec: str, device: torch.device | str) -> Any:
                 precision="fp32",
                 device=device,
                 force_preprocess_cfg={key: value for key, value in files.preprocess.items() if key != "size"},
+                **options,
             )
     except Exception as error:  # what a strange config makes of the library's constructors is an open set
         raise UserError(BROKEN.format(model=name)) from error

@@ -94,8 +94,11 @@ def _parts_of_clip(card: Card) -> Parts:
         folder, named = (place.parent, place) if place.is_file() else (place, None)
         return _parts_of_clip_folder(folder, named)
     if rest.startswith(sources.HF_HUB):
-        config = sources.cached_file(rest.removeprefix(sources.HF_HUB), [CLIP_CONFIG])
-        return {} if config is None else _parts_of_clip_folder(config.parent, None) | _commit(config)
+        from sdsdemo.models.clip_hub import weights_on_hub
+
+        on_hub = weights_on_hub(card.spec)
+        file = on_hub.cached if on_hub is not None else None
+        return {} if file is None else _parts_of_clip_folder(file.parent, file) | _commit(file)
     return _parts_of_named_clip(card.spec, rest)
 
 

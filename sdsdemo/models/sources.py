@@ -1,6 +1,6 @@
 """Where the weights of a spec lie: a folder here, or a repository of the Hugging Face Hub. The only place that fetches.
 
-    open_clip:NAME/TAG   open_clip:hf-hub:ORG/NAME   open_clip:local-dir:PATH   open_clip:NAME/CHECKPOINT.pt
+    open_clip:NAME/TAG   open_clip:NAME/CHECKPOINT.pt   open_clip:hf-hub:ORG/NAME[@REVISION]   open_clip:local-dir:PATH
     transformers:REPO_OR_PATH[@REVISION]             transformers:ORG/NAME/FOLDER[@REVISION]
     vlm:REPO_OR_PATH[@REVISION]                      diffusers:REPO_OR_PATH[@REVISION]
     sds-clip:PATH
@@ -35,9 +35,14 @@ SPECS = (
     "transformers:REPOSITORY_OR_FOLDER, vlm:REPOSITORY_OR_FOLDER, diffusers:REPOSITORY_OR_FOLDER or sds-clip:FILE"
 )
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
-REPO = re.compile(r"[\w.-]+/[\w.-]+")
+REPO = re.compile(r"\b[\w.-]+\b/\b[\w.-]{1,96}\b(?<!\.git)", re.ASCII)
+"""What the Hub takes for ORG/NAME, but for `--` and `..`."""
 FOLDER = re.compile(r"[\w.-]*\w[\w.-]*")
 """A part of a path that leads no way up."""
+NO_REPO = (
+    "{spec!r} names no repository of the Hugging Face Hub: write open_clip:hf-hub:ORG/NAME, or with a revision "
+    "open_clip:hf-hub:ORG/NAME@REVISION."
+)
 OUR_FOLDERS = ("checkpoints/", "runs/")
 """Paths of ours that look like the name of a repository."""
 NOT_HERE = (
@@ -60,7 +65,22 @@ def split_spec(spec: str) -> tuple[Family, str]:
     kind, _, rest = spec.partition(":")
     if kind not in FAMILIES or not rest.strip():
         raise UserError(f"{spec!r} does not name a model. Write {SPECS}.")
+    if FAMILIES[kind] == "clip" and rest.strip().startswith(HF_HUB):
+        split_hub(rest.strip())
     return FAMILIES[kind], rest.strip()
+
+
+def split_hub(rest: str) -> tuple[str, str | None]:
+    """`hf-hub:ORG/NAME@REVISION` to its repository and its revision. Raises `UserError` for no such name."""
+    repo, at, revision = rest.removeprefix(HF_HUB).partition("@")
+    if not _is_name(repo) or bool(at) != bool(revision):
+        raise UserError(NO_REPO.format(spec=rest))
+    return repo, revision or None
+
+
+def _is_name(text: str) -> bool:
+    """Whether the Hub takes a text for ORG/NAME."""
+    return bool(REPO.fullmatch(text)) and "--" not in text and ".." not in text
 
 
 def split_revision(rest: str) -> tuple[str, str | None]:
@@ -84,7 +104,7 @@ def called(text: str) -> str:
 
 def is_repo(text: str) -> bool:
     """Whether a text names a repository of the Hub rather than a folder here."""
-    return bool(REPO.fullmatch(text)) and not text.startswith(OUR_FOLDERS) and not local_path(text).exists()
+    return _is_name(text) and not text.startswith(OUR_FOLDERS) and not local_path(text).exists()
 
 
 def repo_and_folder(text: str) -> tuple[str, str] | None:
@@ -138,14 +158,18 @@ def check_disk(title: str, megabytes: float) -> None:
 
 
 def cached_file(repo: str, names: Sequence[str], revision: str | None = None) -> Path | None:
-    """The first of these files of a repository that has been downloaded before. Never reaches the network."""
-    from huggingface_hub import try_to_load_from_cache
+    """The first of these files of a repository that has been downloaded before. Never reaches the network.
 
-    for name in names:
-        found = try_to_load_from_cache(repo, name, revision=revision)
-        if isinstance(found, str):
-            return Path(found)
-    return None
+    None too for a name that no repository has, as a config may hold one.
+    """
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = (try_to_load_from_cache(repo, name, revision=revision) for name in names)
+        return next((Path(file) for file in found if isinstance(file, str)), None)
+    except HFValidationError:
+        return None
 
 
 def pipeline_file(spec: str, file: str, revision: str | None = None) -> Path | None:
