@@ -73,11 +73,20 @@ def newest_python(version: "tuple[int, int, int, str, int]", running: str) -> st
     """The Python to use: this one when it is new enough, else another one that is on the path."""
     if tuple(version[:2]) >= OLDEST:
         return running
-    for name in NEWER:
-        found = shutil.which(name)
-        if found:
-            return found
+    found = [place for place in map(shutil.which, NEWER) if place]
+    for needs in ("ensurepip, sys", "sys"):
+        for place in found:
+            if can_run(place, f"import {needs}; sys.exit(sys.version_info < {OLDEST})"):
+                return place
     raise SetupError(TOO_OLD.format(*(OLDEST + tuple(version[:2]))))
+
+
+def can_run(python: str, code: str) -> bool:
+    """Whether a Python starts and ends this code without an error; a shim of pyenv's may name one that is not active."""
+    try:
+        return subprocess.call([python, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0
+    except OSError:
+        return False
 
 
 def set_up(wanted: str) -> None:

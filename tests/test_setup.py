@@ -116,8 +116,27 @@ def test_an_old_python_is_a_sentence_or_gives_way_to_a_newer_one(monkeypatch: py
     with pytest.raises(setup_env.SetupError, match=r"needs Python 3\.11 or newer; this is 3\.9"):
         setup_env.newest_python((3, 9, 2), "python3")
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}" if name == "python3.12" else None)
+    monkeypatch.setattr(setup_env, "can_run", lambda python, code: True)
     assert setup_env.newest_python((3, 9, 2), "python3") == "/usr/bin/python3.12"
     assert setup_env.newest_python((3, 11, 0), "python3") == "python3"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the fakes are shell scripts")
+def test_a_python_that_only_seems_to_be_there_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def python(name: str, script: str) -> None:
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+
+    monkeypatch.setattr("shutil.which", lambda name: str(tmp_path / name) if (tmp_path / name).exists() else None)
+    python("python3.14", "exit 127")  # a shim of a version that is not active
+    python("python3.13", 'case "$2" in *ensurepip*) exit 1;; esac')  # without the module for environments
+    python("python3.12", "exit 0")
+    assert setup_env.newest_python((3, 9, 2), "python3") == str(tmp_path / "python3.12")
+    (tmp_path / "python3.12").unlink()
+    assert setup_env.newest_python((3, 9, 2), "python3") == str(tmp_path / "python3.13")
+    (tmp_path / "python3.13").unlink()
+    with pytest.raises(setup_env.SetupError, match="needs Python"):
+        setup_env.newest_python((3, 9, 2), "python3")
 
 
 def test_an_old_python_ends_the_script_before_anything_is_made(
