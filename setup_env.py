@@ -8,6 +8,8 @@ know are in quotes.
 """
 
 import collections
+import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -15,6 +17,11 @@ import subprocess
 import sys
 import threading
 import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import IO
 
 ROOT = os.path.dirname(os.path.abspath(__file__))
 VENV = os.path.join(ROOT, ".venv")
@@ -24,6 +31,9 @@ NEWER = ("python3.14", "python3.13", "python3.12", "python3.11")
 NEEDED_GB = 8
 FILES = {"run": "requirements.txt", "dev": "requirements-dev.txt"}
 CONSTRAINTS = "constraints.txt"
+LOCK = ".venv-setup.lock"
+"""Held by the set-up that is at work in this folder; it ends with its process."""
+WAITED_EVERY = 1.0
 SAID_EVERY = 20.0
 """Seconds between two lines while pip works."""
 
@@ -32,6 +42,10 @@ TOO_OLD = (
 )
 DISK_FULL = "The packages need about {needed} GB, and this disk has {free:.1f} GB left. Free some space and try again."
 UNKNOWN = "setup_env.py does not know {0}: run it alone for the page, or with --dev for the tests too."
+NO_PIP = (
+    "The environment in .venv has no pip and cannot get one: install pip there (uv pip install pip), or delete the "
+    "folder .venv, and run the same command again."
+)
 NO_VENV = (
     "The virtual environment could not be made. On Debian and Ubuntu, install the module for it and try again: "
     "apt install python3-venv"
@@ -82,7 +96,7 @@ def newest_python(version: "tuple[int, int, int, str, int]", running: str) -> st
 
 
 def can_run(python: str, code: str) -> bool:
-    """Whether a Python starts and ends this code without an error; a shim of pyenv's may name one that is not active."""
+    """Whether a Python starts and runs this code to its end; a shim of pyenv's may stand for none."""
     try:
         return subprocess.call([python, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0
     except OSError:
@@ -94,6 +108,13 @@ def set_up(wanted: str) -> None:
     if is_ready(wanted):
         return
     start = time.time()
+    with alone(start):
+        if not is_ready(wanted):  # by another one, meanwhile
+            bring_up_to_date(wanted, start)
+
+
+def bring_up_to_date(wanted: str, start: float) -> None:
+    """Every step; call it alone."""
     say(start, "1 of 3: room on the disk")
     check_disk()
     say(start, "2 of 3: virtual environment in .venv")
@@ -104,6 +125,34 @@ def set_up(wanted: str) -> None:
     install(wanted, start)
     write_stamp(f"{wanted} {venv_version()} {digest(wanted)}")
     say(start, "ready")
+
+
+@contextlib.contextmanager
+def alone(start: float) -> "Iterator[None]":
+    """Waits until no other set-up is at work in this folder."""
+    with open(os.path.join(ROOT, LOCK), "a") as file:
+        if not is_locked(file):
+            say(start, "another set-up is at work in this folder: waiting for it")
+            while not is_locked(file):
+                time.sleep(WAITED_EVERY)
+        yield
+
+
+def is_locked(file: "IO[str]") -> bool:
+    """Takes the lock of a file; False where another process holds it. A disk that knows no locks counts as taken."""
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
+    return True
 
 
 def is_ready(wanted: str) -> bool:
@@ -169,6 +218,20 @@ def was_moved() -> bool:
     return not all(command.endswith(here) for command in made_by)
 
 
+def made_for() -> str:
+    """The Python that the environment was made for, such as "3.11"; empty where it does not say.
+
+    Once its Python was replaced by a newer one, it starts and has none of its packages.
+    """
+    try:
+        with open(os.path.join(VENV, "pyvenv.cfg"), encoding="utf-8", errors="replace") as file:
+            lines = [line.partition("=") for line in file]
+    except OSError:
+        return ""
+    found = [value.strip() for name, _, value in lines if name.strip() in ("version", "version_info")]
+    return ".".join(found[0].split(".")[:2]) if found else ""
+
+
 def check_disk() -> None:
     """Room for the packages, where they are not there yet."""
     free = shutil.disk_usage(ROOT).free / 1e9
@@ -177,8 +240,14 @@ def check_disk() -> None:
 
 
 def make_venv() -> None:
-    """A new environment, unless one is there that runs; a half-made or moved one is made anew."""
-    if venv_version() and has_pip():
+    """A new environment, unless one is there that runs; one that does not, or that was moved, is made anew.
+
+    One that runs and has no pip, half-made here or made by uv, gets it: what was installed there stays.
+    """
+    version = venv_version()
+    if version and made_for() in ("", version):
+        if not has_pip() and subprocess.call([venv_python(), "-m", "ensurepip"]) != 0:
+            raise SetupError(NO_PIP)
         return
     shutil.rmtree(VENV, ignore_errors=True)
     if subprocess.call([sys.executable, "-m", "venv", VENV]) != 0:

@@ -6,6 +6,8 @@ import ast
 import ntpath
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -82,6 +84,26 @@ def test_an_environment_that_was_overtaken_is_looked_at_anew(machine: Machine, v
     machine.version = version
     setup_env.main([])
     assert machine.made == 2
+
+
+def test_two_set_ups_at_once_work_one_after_the_other(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(setup_env, "WAITED_EVERY", 0.01)
+    both = [threading.Thread(target=setup_env.main, args=([],)) for _ in range(2)]
+    installed: list[str] = []
+
+    def install(wanted: str, start: float) -> None:
+        time.sleep(0.1)
+        installed.append(wanted)
+
+    monkeypatch.setattr(setup_env, "install", install)
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+    assert (machine.made, installed) == (1, ["run"])  # the second found all done
+    assert capsys.readouterr().out.count("waiting for it") == 1
 
 
 def test_an_older_stamp_does_not_vouch_for_a_broken_install(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,25 +218,51 @@ def test_odd_characters_in_what_pip_says_do_not_stop_the_reading(
     assert capsys.readouterr().err == "caf?\nthe end\n"
 
 
-@pytest.mark.parametrize(("version", "pip"), [("", 0), ("3.12", 1)], ids=["moved or broken", "without its packages"])
+class Environment:
+    """A `.venv` with something in it, whose Python and pip answer as they are told."""
+
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch, version: str, made_for: str) -> None:
+        self.rest = folder / ".venv" / "rest"
+        self.rest.parent.mkdir()
+        self.rest.touch()
+        (folder / ".venv/pyvenv.cfg").write_text(f"home = /usr/bin\n{made_for}\n")
+        self.has_pip = self.gets_pip = False
+        self.calls: list[list[str]] = []
+        patch.setattr(setup_env, "VENV", str(self.rest.parent))
+        patch.setattr(setup_env, "venv_version", lambda: version)
+        patch.setattr("subprocess.call", self.call)
+
+    def call(self, command: list[str], **_: object) -> int:
+        self.calls.append(command[1:])
+        return not (self.has_pip if "pip" in command else self.gets_pip if "ensurepip" in command else True)
+
+
+@pytest.mark.parametrize(
+    ("version", "made_for"), [("", "version = 3.12.1"), ("3.12", "version = 3.11.7")], ids=["broken", "overtaken"]
+)
 def test_a_broken_environment_is_removed_and_made_anew(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: str, pip: int
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: str, made_for: str
 ) -> None:
-    rest = tmp_path / ".venv" / "rest"
-    rest.parent.mkdir()
-    rest.touch()
-    calls: list[list[str]] = []
-
-    def call(command: list[str], **_: object) -> int:
-        calls.append(command)
-        return pip if "pip" in command else 0
-
-    monkeypatch.setattr(setup_env, "VENV", str(rest.parent))
-    monkeypatch.setattr(setup_env, "venv_version", lambda: version)
-    monkeypatch.setattr("subprocess.call", call)
+    environment = Environment(tmp_path, monkeypatch, version, made_for)
     setup_env.make_venv()
-    assert calls[-1] == [sys.executable, "-m", "venv", str(rest.parent)]
-    assert not rest.exists()
+    assert environment.calls[-1] == ["-m", "venv", str(environment.rest.parent)]
+    assert not environment.rest.exists()
+
+
+@pytest.mark.parametrize("made_for", ["version_info = 3.12.1", "version = 3.12", ""], ids=["uv", "venv", "unknown"])
+def test_an_environment_without_pip_gets_it_and_keeps_the_rest(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, made_for: str
+) -> None:
+    environment = Environment(tmp_path, monkeypatch, "3.12", made_for)
+    with pytest.raises(setup_env.SetupError, match="has no pip"):
+        setup_env.make_venv()
+    environment.gets_pip = True
+    setup_env.make_venv()
+    assert environment.calls[-1] == ["-m", "ensurepip"]
+    environment.has_pip = True
+    setup_env.make_venv()
+    assert environment.calls[-1] == ["-m", "pip", "--version"]
+    assert environment.rest.exists()
 
 
 def test_without_the_module_for_environments_it_is_said_what_to_install(
