@@ -22,7 +22,15 @@ from sdsdemo.models.public_names import public
 from sdsdemo.runtime.files import from_json, to_json
 from sdsdemo.runtime.shapes import shaped
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+NAME = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?(?<!\.git)")
+"""What `huggingface_hub.utils.validate_repo_id` allows, without an owner."""
+NAME_WORDS = (
+    "Name the {what} with letters, digits, dots, dashes and underscores only, 96 at most, without '--' or '..' in it "
+    "or '.', '-' or '.git' at an end. It goes under your own account, so no ORGANISATION/ stands before it."
+)
+FAULT = "The Hub had a fault of its own ({status}): try again later."
+BUSY = "The Hub takes no more requests from you for now (429): wait some minutes, then try again."
+SAID = " It said: {message}"
 FILES = MODEL, RECORD = ("model.safetensors", "run.json")
 REFUSED = "The Hub refused the model: sign in again and allow the app to create repositories, then try again."
 TAKEN = "You have a model called {name} already: choose another name."
@@ -53,7 +61,7 @@ def push(folder: Path, name: str, token: str) -> str:
 
     Raises `UserError` for a name that is taken or not allowed, a run without a model, and a refusal by the Hub.
     """
-    _check_name(name)
+    _check_name(name, "model")
     missing = [file for file in FILES if not (folder / file).is_file()]
     if missing:
         raise UserError("This run has no model yet: wait until it ends, or stop it.")
@@ -75,9 +83,12 @@ def push_model(folder: Path, repo: str, token: str) -> str:
     return _upload(client_of(token), repo, {path.name: path for path in sorted(folder.iterdir())})
 
 
-def repo_of(name: str, token: str) -> str:
-    """USER/name of the token's account. Raises `UserError` for a name that is not allowed, and for a refusal."""
-    _check_name(name)
+def repo_of(name: str, token: str, what: str = "model") -> str:
+    """USER/name of the token's account. Raises `UserError` for a name that is not allowed, and for a refusal.
+
+    what: what the name is of, in words.
+    """
+    _check_name(name, what)
     return _repo_of(client_of(token), name)
 
 
@@ -97,9 +108,9 @@ def record_beside(model: Path) -> dict[str, Any] | None:
     return _read_record(path) if path.is_file() else None
 
 
-def _check_name(name: str) -> None:
+def _check_name(name: str, what: str) -> None:
     if not NAME.fullmatch(name.strip()):
-        raise UserError("Name the model with letters, digits, dots, dashes and underscores only, 96 at most.")
+        raise UserError(NAME_WORDS.format(what=what))
 
 
 def client_of(token: str) -> Any:
@@ -132,15 +143,30 @@ def _upload(api: Any, repo: str, files: Mapping[str, Path | bytes]) -> str:
 
 @contextmanager
 def refusals(sentence: str) -> Iterator[None]:
-    """What the Hub's client raises, as a `UserError`: this sentence for a refusal, or that the Hub was not reached."""
+    """What the Hub's client raises, as a `UserError`: this sentence and the Hub's own reason for a refusal.
+
+    A fault of the Hub, a limit on requests, and a Hub that was not reached have sentences of their own.
+    """
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
         yield
-    except (HfHubHTTPError, ValueError, KeyError) as error:
+    except HfHubHTTPError as error:
+        raise UserError(_why_refused(error, sentence)) from error
+    except (ValueError, KeyError) as error:
         raise UserError(sentence) from error
     except hub_errors() as error:
         raise UserError(NOT_REACHED) from error
+
+
+def _why_refused(error: Any, sentence: str) -> str:
+    status = getattr(error.response, "status_code", 0)
+    if status == 429:
+        return BUSY
+    if status >= 500:
+        return FAULT.format(status=status)
+    message = " ".join(str(error.server_message or "").split())[:300]
+    return sentence + (SAID.format(message=message) if message else "")
 
 
 def _read_record(path: Path) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def push_space(
     hardware: as the Hub names it; empty for the Hub's choice, or for what a Space has. Without models, a Space keeps
     those that it has. Raises `UserError` as `contents_of`, for a name that is not allowed and for a refusal by the Hub.
     """
-    contents, repo = contents_of(root, models, runs), repo_of(name, token)
+    contents, repo = contents_of(root, models, runs), repo_of(name, token, "Space")
     api = client_of(token)
     with refusals(REFUSED):
         _make(api, repo, hardware)

@@ -24,10 +24,10 @@ def unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", NOBODY)
 
 
-def refusal() -> HfHubHTTPError:
-    """What the client makes of an answer such as 403 or 409."""
-    response: Any = SimpleNamespace(headers={}, request=None)
-    return HfHubHTTPError("no", response=response)
+def refusal(status: int = 403, said: str = "") -> HfHubHTTPError:
+    """What the client makes of an answer such as 403 or 409. said: the Hub's own reason."""
+    response: Any = SimpleNamespace(headers={}, request=None, status_code=status)
+    return HfHubHTTPError("no", response=response, server_message=said)
 
 
 class FakeHub:

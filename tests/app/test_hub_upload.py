@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from sdsdemo.app.hub_upload import push
+from sdsdemo.app.hub_upload import REFUSED, push
 from sdsdemo.errors import UserError
 from sdsdemo.models.delta import read_delta, write_delta
-from tests.app.fake_hub import FakeHub, unreachable
+from tests.app.fake_hub import FakeHub, refusal, unreachable
 
 CHANGE = {"value": 0.031, "low": -0.009, "high": 0.07, "n": 400, "gained": 20, "lost": 8, "p": 0.04}
 ROW = {"before": {"value": 0.2}, "after": {"value": 0.231}, "change": CHANGE}
@@ -69,7 +69,7 @@ def test_no_path_of_this_machine_is_uploaded(hub: FakeHub, folder: Path) -> None
     assert header["base"] == "open_clip:ViT-B-32/w.pt"
 
 
-@pytest.mark.parametrize("name", ["", "../x", "a/b", "x" * 97, "-x"])
+@pytest.mark.parametrize("name", ["", "../x", "a/b", "x" * 97, "-x", "x-", "my--clip", "clip.git"])
 def test_a_name_that_the_hub_does_not_allow_is_refused(hub: FakeHub, folder: Path, name: str) -> None:
     with pytest.raises(UserError, match="letters, digits"):
         push(folder, name, "secret")
@@ -80,6 +80,25 @@ def test_a_hub_that_is_not_reached_is_no_refusal(folder: Path, monkeypatch: pyte
     unreachable(monkeypatch)
     with pytest.raises(UserError, match="not reached"):
         push(folder, "my-clip", "secret")
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "told"),
+    [
+        (503, "<html>", "The Hub had a fault of its own (503): try again later."),
+        (500, "", "The Hub had a fault of its own (500): try again later."),
+        (429, "", "The Hub takes no more requests from you for now (429): wait some minutes, then try again."),
+        (402, "Storage limit\nreached", f"{REFUSED} It said: Storage limit reached"),
+        (403, "", REFUSED),
+    ],
+)
+def test_a_fault_of_the_hub_is_not_called_the_users(
+    hub: FakeHub, folder: Path, status: int, said: str, told: str
+) -> None:
+    hub.breaks = refusal(status, said)
+    with pytest.raises(UserError) as error:
+        push(folder, "my-clip", "secret")
+    assert str(error.value) == told
 
 
 @pytest.mark.parametrize("error", [ConnectionResetError(), TimeoutError(), RuntimeError("Error while uploading")])

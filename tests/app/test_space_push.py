@@ -355,6 +355,12 @@ def test_a_dry_run_lists_and_uploads_nothing(hub: FakeSpaces, capsys: pytest.Cap
     assert hub.calls == []
 
 
+def test_the_name_of_a_space_goes_under_the_tokens_account(checkout: Path, hub: FakeSpaces) -> None:
+    with pytest.raises(UserError, match=r"Name the Space .* no ORGANISATION/"):
+        push_space(checkout, "team/demo", "secret")
+    assert hub.calls == []
+
+
 def test_a_refusal_and_a_checkout_with_faults_are_sentences(checkout: Path, hub: FakeSpaces) -> None:
     hub.refuses = True
     with pytest.raises(UserError, match="refused the Space"):
