@@ -17,7 +17,7 @@ from sdsdemo.cli.export import add_export
 from sdsdemo.cli.finetuning import add_finetune
 from sdsdemo.cli.machine import add_machine
 from sdsdemo.cli.mini import add_mini
-from sdsdemo.cli.output import Verbs, columns, note, progress, show, silent, verb
+from sdsdemo.cli.output import Verbs, columns, end_progress, note, progress, show, silent, verb
 from sdsdemo.cli.space import add_space
 from sdsdemo.cli.usage_errors import Parser
 from sdsdemo.errors import UserError
@@ -60,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         note("Stopped.")
         return STOPPED
+    finally:
+        end_progress()  # above a traceback too
 
 
 def _parser() -> argparse.ArgumentParser:

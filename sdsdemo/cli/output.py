@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -10,6 +11,9 @@ from typing import Any, TypeAlias
 
 from sdsdemo.cli.usage_errors import Parser
 from sdsdemo.runtime.files import finite, to_json
+
+_progress_columns = 0
+"""How much of a terminal's line progress takes up now. Blanks clear it, as not every terminal knows escape codes."""
 
 Handler = Callable[[argparse.Namespace], int]
 Verbs: TypeAlias = "argparse._SubParsersAction[Parser]"
@@ -27,6 +31,7 @@ def verb(verbs: Verbs, name: str, says: str, example: str, run: Handler) -> Pars
 
 def show(asked: argparse.Namespace, result: Any, as_text: Callable[[Any], str]) -> int:
     """Prints the result to stdout, as JSON with --json."""
+    end_progress()
     print(to_json(finite(result)) if asked.json else as_text(result), flush=True)
     return 0
 
@@ -42,13 +47,37 @@ def silent(line: str) -> None:
 
 def note(line: str) -> None:
     """Prints a permanent line to stderr."""
-    print(line, file=sys.stderr, flush=True)
+    end_progress()
+    if sys.stderr is not None:  # as it is where it was closed
+        print(line, file=sys.stderr, flush=True)
 
 
 def progress(line: str) -> None:
     """Prints progress to stderr: overwriting one line on a terminal, a new line each elsewhere."""
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r\033[K{line}")
-        sys.stderr.flush()
-    else:
+    global _progress_columns
+    if sys.stderr is None or not sys.stderr.isatty():
         note(line)
+        return
+    most = _columns_of_stderr() - 1  # a full line would move on to the next one
+    _overwrite(f"\r{line[:most].ljust(_progress_columns)}")
+    _progress_columns = len(line[:most])
+
+
+def end_progress() -> None:
+    """Clears the progress line of a terminal, so that what follows begins a line."""
+    global _progress_columns
+    if _progress_columns:
+        _overwrite(f"\r{' ' * _progress_columns}\r")
+        _progress_columns = 0
+
+
+def _overwrite(text: str) -> None:
+    sys.stderr.write(text)
+    sys.stderr.flush()
+
+
+def _columns_of_stderr() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or columns()
+    except (OSError, ValueError):
+        return columns()
