@@ -18,6 +18,7 @@ from sdsdemo.cli.report_paths import without_folders
 from sdsdemo.cli.wrapping import wrapped
 from sdsdemo.models.cards import megabytes
 from sdsdemo.runtime.homes import can_write
+from sdsdemo.runtime.server_environment import CHOSEN
 from sdsdemo.settings import CHECKPOINTS, FINETUNING, LIMITS, NOISES, ROOT, SEED, TIMESTEPS, limit_words
 from sdsdemo.settings.environment import VARIABLES
 
@@ -29,7 +30,7 @@ ADVICE_PACKAGE = "{name} is not installed: run the set-up again (make setup, or 
 ADVICE_FOLDER = "{what} cannot be written to ({path}): {cure}."
 CURES = {
     "cache": "runs of the Fine-tune tab cannot start until SDSDEMO_CACHE names one that can",
-    "temporary": "pictures cannot be uploaded until TMPDIR names one that can",
+    "temporary": "pictures cannot be uploaded until TMPDIR, or GRADIO_TEMP_DIR where it is set, names one that can",
     "weights": "weights cannot be downloaded until HF_HOME names one that can",
 }
 """What does not work where a folder cannot be written to, and what to set."""
@@ -45,7 +46,7 @@ def examine(workbench: Workbench, environment: Mapping[str, str] = os.environ) -
     versions = {name: _version(name) for name in PACKAGES}
     cards = [_card(workbench, card) for card in workbench.cards()]
     free_gb = round(shutil.disk_usage(ROOT).free / 1e9, 1)
-    folders = _folders(workbench)
+    folders = _folders(workbench, environment)
     shown = [card for card in cards if card["model"] in workbench.settings.models and not card["can_run"]]
     return {
         "python": platform.python_version(),
@@ -122,13 +123,13 @@ def _card(workbench: Workbench, card: Any) -> dict[str, Any]:
     return {"model": card.name, "can_run": state.can_run, "reason": state.reason, "next_step": state.next_step}
 
 
-def _folders(workbench: Workbench) -> dict[str, dict[str, Any]]:
+def _folders(workbench: Workbench, environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Where something is written, by what it holds."""
     from huggingface_hub import constants
 
     places = {
         "cache": workbench.settings.cache,
-        "temporary": Path(tempfile.gettempdir()),
+        "temporary": Path(environment.get(CHOSEN, "").strip() or tempfile.gettempdir()),
         "weights": Path(constants.HF_HUB_CACHE),
     }
     return {name: {"path": str(path), "can_write": can_write(path)} for name, path in places.items()}

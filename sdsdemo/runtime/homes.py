@@ -9,6 +9,7 @@ Nothing here knows what is kept in such a folder.
 from __future__ import annotations
 
 import atexit
+import errno
 import os
 import secrets
 import shutil
@@ -25,6 +26,8 @@ CREATING = "creating.lock"
 """Held while a folder is created or swept, so that none is swept before its lock is held."""
 WAIT = 10.0
 """Seconds to wait for another server that creates or sweeps."""
+PUT_AWAY = "deleted-"
+"""How the folders begin that nobody uses, until they are deleted."""
 _held = ExitStack()
 """Locks of this process's folders, until it ends."""
 atexit.register(_held.close)
@@ -66,11 +69,16 @@ def own_folder(parent: Path | None = None) -> Path:
     Raises `OSError` where none can be created.
     """
     home = users_folder(parent)
-    with files.hold(home / CREATING, wait=WAIT):
-        _sweep(home)
-        folder = home / f"page-{os.getpid()}-{secrets.token_hex(4)}"
-        _held.enter_context(files.hold(_lock_of(folder)))
-        folder.mkdir(mode=0o700)
+    folder = home / f"page-{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        with files.hold(home / CREATING, wait=WAIT):
+            _put_away(home)
+            _held.enter_context(files.hold(_lock_of(folder)))
+            folder.mkdir(mode=0o700)
+    except files.BusyError as error:
+        raise OSError(errno.EBUSY, f"another server holds {CREATING} in it") from error
+    for left in home.glob(f"{PUT_AWAY}*"):  # gigabytes, perhaps, so no other server waits for it
+        shutil.rmtree(left, ignore_errors=True)
     _own.append(folder)
     _held.callback(shutil.rmtree, folder, ignore_errors=True)
     return folder
@@ -120,11 +128,13 @@ def can_write(folder: Path) -> bool:
     return True
 
 
-def _sweep(home: Path) -> None:
-    """Deletes the folders of servers that live no more; call it alone."""
+def _put_away(home: Path) -> None:
+    """Renames the folders of servers that live no more, to be deleted; call it alone."""
     for lock in home.glob("page-*.lock"):
         if not files.is_held(lock):
-            shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+            folder = lock.with_suffix("")
+            with suppress(FileNotFoundError):
+                folder.rename(folder.with_name(PUT_AWAY + folder.name))
             lock.unlink(missing_ok=True)
 
 

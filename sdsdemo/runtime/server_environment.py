@@ -9,7 +9,9 @@ from pathlib import Path
 from sdsdemo.errors import UserError
 from sdsdemo.runtime import homes
 
-NO_FOLDER = "No temporary folder can be written ({why}): set TMPDIR to one."
+NO_FOLDER = "No temporary folder can be written ({why}): set {variable} to one."
+CHOSEN = "GRADIO_TEMP_DIR"
+"""The variable that names the folder for Gradio's files; without it they go to the system's, which TMPDIR names."""
 
 
 def prepare(environment: MutableMapping[str, str] = os.environ) -> Path:
@@ -25,11 +27,11 @@ def prepare(environment: MutableMapping[str, str] = os.environ) -> Path:
     environment.setdefault("GRADIO_SERVER_NAME", "0.0.0.0" if in_space else "127.0.0.1")
     if in_space:
         environment.setdefault("FORWARDED_ALLOW_IPS", "*")
+    asked = environment.get(CHOSEN, "").strip()
     try:
         homes.settle(environment)
-        asked = environment.get("GRADIO_TEMP_DIR", "").strip()
         folder = homes.own_folder(Path(asked) if asked else None)
     except OSError as error:
-        raise UserError(NO_FOLDER.format(why=error.strerror)) from error
-    environment["GRADIO_TEMP_DIR"] = str(folder)
+        raise UserError(NO_FOLDER.format(why=error.strerror, variable=CHOSEN if asked else "TMPDIR")) from error
+    environment[CHOSEN] = str(folder)
     return folder

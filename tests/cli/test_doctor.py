@@ -28,6 +28,18 @@ def test_doctor_names_every_variable_limit_and_model_and_never_a_token(
         assert word in out
 
 
+def test_the_folder_that_the_page_was_told_to_write_to_is_looked_at(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "file"))
+    found = json.loads(said(capsys, "doctor", "--json")[1])
+    assert found["folders"]["temporary"]["path"] == str(tmp_path / "file")
+    monkeypatch.setattr("sdsdemo.cli.doctor.can_write", lambda folder: folder != tmp_path / "file")
+    advice = json.loads(said(capsys, "doctor", "--json")[1])["advice"]
+    assert any("GRADIO_TEMP_DIR" in line for line in advice)
+
+
 def test_a_report_for_an_issue_names_no_folder_of_the_users(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -165,6 +165,36 @@ def test_the_environment_is_what_the_user_set_and_else_ours(tmp_path: Path) -> N
     assert (in_space["GRADIO_SERVER_NAME"], in_space["FORWARDED_ALLOW_IPS"]) == ("0.0.0.0", "*")
 
 
+def test_the_variable_that_names_no_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="set GRADIO_TEMP_DIR to one"):
+        server_environment.prepare({"GRADIO_TEMP_DIR": str(tmp_path / "file/below"), "TMPDIR": str(tmp_path)})
+
+
+def test_no_server_waits_while_another_deletes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = homes.users_folder(tmp_path)
+    (home / "page-1-a").mkdir()
+    (home / "page-1-a.lock").touch()
+    deleting = []
+
+    def delete(folder: Path, ignore_errors: bool) -> None:
+        if folder.name.startswith(homes.PUT_AWAY):  # and not at the end of this process
+            deleting.append(folder.name)
+            with homes.files.hold(home / homes.CREATING):  # which is free
+                pass
+
+    monkeypatch.setattr(homes.shutil, "rmtree", delete)
+    homes.own_folder(tmp_path)
+    assert deleting == ["deleted-page-1-a"]
+
+
+def test_a_server_that_waits_in_vain_gets_an_error_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(homes, "WAIT", 0.01)
+    creating = homes.users_folder(tmp_path) / homes.CREATING
+    with homes.files.hold(creating), pytest.raises(UserError, match="another server holds"):
+        server_environment.prepare({"GRADIO_TEMP_DIR": str(tmp_path)})
+
+
 def test_nowhere_to_write_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     def none() -> NoReturn:
         raise FileNotFoundError(2, "No usable temporary directory found")
