@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from sdsdemo.cli.encodings import make_printable
@@ -21,6 +22,7 @@ from sdsdemo.cli.output import Verbs, columns, end_progress, note, progress, sho
 from sdsdemo.cli.space import add_space
 from sdsdemo.cli.usage_errors import Parser
 from sdsdemo.errors import UserError
+from sdsdemo.runtime import homes
 from sdsdemo.runtime.disk_errors import disk_words
 from sdsdemo.settings import (
     ADAPTIVE,
@@ -42,6 +44,8 @@ STOPPED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 the user must change something, 1 our bug (with a traceback), 130 stopped by Ctrl-C."""
     make_printable()
+    with suppress(OSError):  # what needs no folder runs without one
+        homes.settle()
     try:
         asked = _parser().parse_args(arguments)
         status: int = asked.run(asked)

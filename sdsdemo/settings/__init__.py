@@ -33,7 +33,8 @@ def expanded(path: str | Path) -> Path:
         return Path(path)
 
 
-CACHE = expanded("~/.cache/sdsdemo")
+CACHE = "~/.cache/sdsdemo"
+"""Not expanded yet: a process without a home gets one first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +181,7 @@ class Settings:
     port: int
     runs: Path = Path("runs")
     """Output folder of `evaluate --out`; read only in a local app."""
-    cache: Path = CACHE
+    cache: Path = field(default_factory=lambda: expanded(CACHE))
     precision: str = AUTO
     """A member of `PRECISION_CHOICES`, for denoisers and their text encoders."""
     compiles: bool = False

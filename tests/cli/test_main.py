@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -45,6 +46,23 @@ def test_stopping_is_a_word_and_not_a_traceback(
     monkeypatch.setattr("sdsdemo.cli.commands.list_models", stopped)
     status, _, err = said(capsys, "models")
     assert (status, err.strip()) == (130, "Stopped.")
+
+
+def test_a_shell_without_a_home_writes_into_no_folder_called_tilde(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def homeless(*_: object) -> NoReturn:
+        raise RuntimeError("Could not determine home directory.")
+
+    cache: list[Path] = []
+    monkeypatch.setenv("HOME", "")  # so that it is put back
+    monkeypatch.setattr("sdsdemo.runtime.homes.tempfile.gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr("sdsdemo.cli.commands.list_models", lambda bench: cache.append(bench.settings.cache) or [])
+    with monkeypatch.context() as patch:
+        patch.setattr("sdsdemo.runtime.homes.Path.home", homeless)
+        said(capsys, "models", "--json")
+    assert os.environ["HOME"].startswith(str(tmp_path))
+    assert cache[0].is_relative_to(tmp_path)
 
 
 def test_help_is_quick_and_loads_no_library_of_models() -> None:
