@@ -13,6 +13,7 @@ import numpy as np
 from sdsdemo.core.intervals import paired_change, proportion
 from sdsdemo.core.number_format import points_words, share_words
 from sdsdemo.data.benchmarks import read_benchmark
+from sdsdemo.errors import UserError
 from sdsdemo.evaluation.figures import by_share_figure, curves_figure, effects_figure, saved
 from sdsdemo.evaluation.limits import LESSON
 from sdsdemo.evaluation.report import read_result
@@ -52,6 +53,7 @@ LONGER = RESULTS / "mini-16.json"
 DOCS = ROOT / "docs"
 DOCUMENTS = (ROOT / "README.md", *(DOCS / f"{name}.md" for name in ("mini", "mini-appendix", "fine-tuning", "models")))
 """Files that show the experiment's figures."""
+NO_DOCUMENTS = "There is no {names} here to write into: run it in a clone of the repository."
 
 
 def blocks(found: Mapping[str, Any]) -> dict[str, str]:
@@ -216,8 +218,11 @@ def shares(rows: Sequence[Mapping[str, Any]], benchmark: str = BENCHMARK) -> lis
 def write(documents: Sequence[Path] = DOCUMENTS, docs: Path = DOCS) -> Path:
     """Update the findings from the lines, the documents with them, and the plots in `docs`/mini.
 
-    Returns the documents' folder.
+    Returns the documents' folder. Raises `UserError` where there are no documents, before anything is written.
     """
+    missing = [file.name for file in documents if not file.is_file()]
+    if missing:
+        raise UserError(NO_DOCUMENTS.format(names=", ".join(missing)))
     plots = docs / "mini"
     plots.mkdir(exist_ok=True)
     (plots / "learning-curves.png").write_bytes(saved(curves_figure(learning_curves()), "png", DPI))
