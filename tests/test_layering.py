@@ -67,7 +67,7 @@ TORCH_AT_THE_TOP = (
     "models/precision.py", "models/families/*.py", "models/frozen.py", "models/noise_grid.py",
     "models/pipeline_facts.py", "models/pipeline_parts.py", "models/transformers_module.py", "models/vlm*.py",
     "models/tokenizer_checks.py", "cli/bench_shapes.py", "models/random_weights.py", "models/prompt_keys.py",
-    "models/compiled.py",
+    "models/compiled.py", "models/half_gradients.py",
 )  # fmt: skip
 """The files that may load torch as soon as they are imported; the other owners load it where they need it."""
 FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef

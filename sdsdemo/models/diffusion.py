@@ -25,6 +25,7 @@ from sdsdemo.core.noising import NoiseSchedule
 from sdsdemo.errors import UserError
 from sdsdemo.models.building import builds_alone
 from sdsdemo.models.frozen import frozen_view
+from sdsdemo.models.half_gradients import HalfGradients
 from sdsdemo.models.images import clean, fit
 from sdsdemo.models.memory import is_out_of_memory
 from sdsdemo.models.pipeline_facts import context_length, latent_shape, shift_of, variance_preserving
@@ -275,8 +276,12 @@ class LatentDiffusion:
 
     def denoise(self, noisy_B: Tensor, timestep_B: Tensor, condition_B: Any) -> Tensor:
         """The denoiser's output for a batch, float32; the `denoise` of `losses`."""
-        noisy_B, timestep_B = noisy_B.to(self.device, self.dtype), timestep_B.to(self.device)
-        return self.predict(noisy_B, timestep_B, condition_B).float()
+        noisy_B, timestep_B = noisy_B.to(self.device), timestep_B.to(self.device)
+        if self.dtype == torch.float16 and torch.is_grad_enabled() and noisy_B.requires_grad:
+            ends = HalfGradients()
+            seen_B = ends.lower(noisy_B.float()).to(self.dtype)
+            return ends.raise_(self.predict(seen_B, timestep_B, condition_B).float())
+        return self.predict(noisy_B.to(self.dtype), timestep_B, condition_B).float()
 
     def predict(self, noisy_B: Tensor, timestep_B: Tensor, condition_B: Any) -> Tensor:
         """What `schedule.prediction` names, from inputs in the model's place and precision."""

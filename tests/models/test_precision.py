@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusion3Pipeline
-from torch import nn
+from torch import Tensor, nn
 from transformers import T5EncoderModel
 
 from sdsdemo.app.workbench import Workbench
+from sdsdemo.core.losses import sds_loss
+from sdsdemo.core.noising import NoiseSchedule
 from sdsdemo.errors import UserError
 from sdsdemo.models import cards, open_scorer, precision
+from sdsdemo.models.diffusion import LatentDiffusion
 from sdsdemo.models.diffusion_scorer import DiffusionScorer
 from sdsdemo.models.families import from_pipeline, load_diffusion
 from sdsdemo.models.frozen import frozen_view
@@ -151,3 +154,37 @@ def test_in_half_precision_t5_keeps_in_single_what_the_library_keeps(tmp_path: P
     assert shared.data_ptr() == pipes[1].text_encoder_3.get_parameter(kept[0]).data_ptr()
     in_bfloat16 = frozen_view(library, CPU, torch.bfloat16)
     assert {weight.dtype for weight in in_bfloat16.parameters()} == {torch.bfloat16}
+
+
+class Squares(LatentDiffusion):
+    """Its denoiser squares what it is given, in a precision."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.device, self.dtype = CPU, dtype
+
+    def predict(self, noisy_B: Tensor, timestep_B: Tensor, condition_B: Any) -> Tensor:
+        assert noisy_B.dtype == self.dtype
+        return noisy_B * noisy_B
+
+
+def test_in_half_precision_l_sds_has_the_gradient_of_single_whatever_lambda() -> None:
+    """At lambda 0.001 it is below half precision's least number; samples whose losses count otherwise scale apart."""
+    schedule = NoiseSchedule(prediction="epsilon", alpha_bar=torch.linspace(0.99, 0.01, 1000))
+    latent_B, noise_B = torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    given: Any = (noise_B, torch.tensor([100, 500, 900]), None)
+    gradients: list[Tensor] = []
+    for dtype in (torch.float16, torch.float32):
+        z_B, denoise = latent_B.clone().requires_grad_(), Squares(dtype).denoise
+        loss_B = sds_loss(denoise, schedule, z_B, *given)
+        assert torch.equal(loss_B, sds_loss(denoise, schedule, latent_B, *given)), "the loss itself does not change"
+        gradients += torch.autograd.grad((loss_B * torch.tensor([1e-4, 1e-9, 1.0])).sum(), z_B)
+    for half, single in zip(*gradients, strict=True):
+        assert float((half - single).norm() / single.norm()) < 0.01
+
+
+def test_a_gradient_of_zero_stays_zero_in_half_precision() -> None:
+    noisy_B = torch.ones(2, 1, 2, 2, requires_grad=True)
+    output_B = Squares(torch.float16).denoise(noisy_B, torch.zeros(2), None)
+    (gradient_B,) = torch.autograd.grad(output_B[0].sum(), noisy_B)
+    assert gradient_B[0].eq(2).all()
+    assert not gradient_B[1].any()
