@@ -167,7 +167,7 @@ class Squares(LatentDiffusion):
         return noisy_B * noisy_B
 
 
-def test_in_half_precision_l_sds_has_the_gradient_of_single_whatever_lambda() -> None:
+def test_l_sds_in_half_precision_has_the_gradient_of_single() -> None:
     """At lambda 0.001 it is below half precision's least number; samples whose losses count otherwise scale apart."""
     schedule = NoiseSchedule(prediction="epsilon", alpha_bar=torch.linspace(0.99, 0.01, 1000))
     latent_B, noise_B = torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
