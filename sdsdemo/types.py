@@ -164,7 +164,9 @@ class Preference:
 class Concern:
     """A property of an input that a model cannot handle as intended."""
 
-    kind: Literal["unknown-words", "foreign-picture", "partly-seen", "mark", "truncated", "equal-captions"]
+    kind: Literal[
+        "unknown-words", "foreign-picture", "partly-seen", "mark", "truncated", "partly-read", "equal-captions"
+    ]
     text: str
     """A sentence for the visitor."""
     blocking: bool

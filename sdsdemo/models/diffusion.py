@@ -32,7 +32,7 @@ from sdsdemo.models.pipeline_facts import context_length, latent_shape, shift_of
 from sdsdemo.models.pipeline_parts import Parts, load_parts, parts_of
 from sdsdemo.models.precision import pick_precision
 from sdsdemo.models.prompt_keys import read_ahead, wide_states
-from sdsdemo.models.tokenizer_checks import TokenRow, check_ids, check_tokenizer, rows_kept, token_row
+from sdsdemo.models.tokenizer_checks import TokenRow, check_ids, check_tokenizer, joined, rows_kept, token_row
 from sdsdemo.models.unet_parts import check_unet, is_unet, middle_block
 from sdsdemo.settings import AUTO
 from sdsdemo.types import Region
@@ -146,16 +146,18 @@ class LatentDiffusion:
 
     @property
     def context_length(self) -> int:
-        """Tokens of a caption that every text encoder reads."""
-        return min(self.context_lengths)
+        """Tokens of a caption that are read at most, by one text encoder or another."""
+        return max(self.context_lengths)
 
     def token_ids(self, caption: str) -> TokenRow:
         """A caption as the text encoder meets it, and whether its end was cut."""
         return self._row_of(clean_caption(caption))
 
     def _row(self, text: str) -> TokenRow:
-        cut = any(self.length_of(k, text) > length for k, length in enumerate(self.context_lengths))
-        return token_row(self.tokenizers[0], text, self.tokenize([text])[0].tolist(), cut=cut)
+        id_L, (plain,), lengths = self.tokenize([text])[0].tolist(), self.cleaned([text]), self.context_lengths
+        cut_K = [self.length_of(k, text) > length for k, length in enumerate(lengths)]
+        rows = (token_row(reads, plain, id_L, cut=cut) for reads, cut in zip(self.tokenizers, cut_K, strict=True))
+        return joined(list(rows), lengths)
 
     def _ids(self, prompts: Sequence[str]) -> list[Tensor]:
         return [self.tokenized(k, prompts)["input_ids"] for k in range(len(self.tokenizers))]
@@ -239,9 +241,13 @@ class LatentDiffusion:
         mean_I: Tensor = latent_I / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
         return mean_I
 
-    def worded(self, prompts: Sequence[str]) -> list[str]:
-        """The prompts as they go to the tokenizers."""
+    def cleaned(self, prompts: Sequence[str]) -> list[str]:
+        """The prompts as the pipeline cleans them."""
         return clean_captions(prompts)
+
+    def worded(self, prompts: Sequence[str]) -> list[str]:
+        """The prompts as they go to the tokenizers: cleaned, with what the pipeline writes around them."""
+        return self.cleaned(prompts)
 
     def length_of(self, k: int, text: str) -> int:
         """Tokens of a whole text in the k-th tokenizer, with the marks around it."""

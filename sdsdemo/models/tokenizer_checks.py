@@ -9,7 +9,7 @@ gives numbers that mean nothing. `check_tokenizer` tries the tokenizer on words 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sdsdemo.captions.cleaning import clean_caption, letter
@@ -48,6 +48,10 @@ BRACKETS = ("<", "[")
 """How the marks of tokenizers begin, such as `<pad>` and `[PAD]`."""
 LONGEST_SHOWN = 80
 CUT = "This model reads only the first {length} tokens: the end of caption {letter} does not count."
+PARTLY = (
+    "Some text encoders of this model read only the first {length} tokens of caption {letter}, others all of it: "
+    "its end counts less."
+)
 UNKNOWN = (
     "The tokenizer of this model reads something in caption {letter} as unknown: all such words look the same to it."
 )
@@ -60,7 +64,9 @@ class TokenRow:
     ids: tuple[int, ...]
     """Padded to the model's length. Captions with equal ids are one caption to the model."""
     cut: bool
-    """Whether words at the end were dropped."""
+    """Whether words at the end were dropped, by every text encoder where there are several."""
+    partly: int = 0
+    """Tokens after which some text encoders dropped them, where others read the whole caption; 0 where none did."""
     mark: str = ""
     """What it contains that the tokenizer reads as a mark of its own, such as the end of a text; "" for nothing."""
     unknown: bool = False
@@ -118,6 +124,17 @@ def token_row(tokenizer: Any, caption: str, ids: Sequence[int], *, cut: bool) ->
     return TokenRow(ids=tuple(ids), cut=cut, mark=mark, unknown=not mark and lost in plain)
 
 
+def joined(rows: Sequence[TokenRow], lengths: Sequence[int]) -> TokenRow:
+    """A caption as all text encoders of a model meet it, from what the tokenizer of each makes of it.
+
+    lengths: how many tokens each reads. A mark or an unknown word of any of them counts.
+    """
+    cut_at = [length for row, length in zip(rows, lengths, strict=True) if row.cut]
+    cut, mark = len(cut_at) == len(rows), next((row.mark for row in rows if row.mark), "")
+    unknown = not mark and any(row.unknown for row in rows)
+    return replace(rows[0], cut=cut, partly=0 if cut else min(cut_at, default=0), mark=mark, unknown=unknown)
+
+
 class Reader(Protocol):
     """A model that reads captions."""
 
@@ -168,6 +185,9 @@ def caption_concerns(rows: Sequence[TokenRow], length: int) -> list[Concern]:
         if row.cut:
             text = CUT.format(letter=letter(c), length=length)
             found.append(Concern(kind="truncated", text=text, blocking=False))
+        if row.partly:
+            text = PARTLY.format(letter=letter(c), length=row.partly)
+            found.append(Concern(kind="partly-read", text=text, blocking=False))
         if row.unknown:
             found.append(Concern(kind="unknown-words", text=UNKNOWN.format(letter=letter(c)), blocking=False))
     return found + _equal_captions(rows)
@@ -187,6 +207,10 @@ def reading_notes(model: Reader, title: str, captions: Iterable[str]) -> list[st
         words_of.setdefault(row.ids, set()).add(clean_caption(caption).casefold())
     counts = {
         f"are truncated at {model.context_length} tokens": sum(row.cut for row in rows.values()),
+        **{
+            f"are truncated at {n} tokens by some of its text encoders": sum(row.partly == n for row in rows.values())
+            for n in sorted({row.partly for row in rows.values()} - {0})
+        },
         "have something its tokenizer does not know": sum(row.unknown for row in rows.values()),
         "are the same to it as a differently worded one": sum(
             len(words) for words in words_of.values() if len(words) > 1

@@ -19,6 +19,7 @@ from sdsdemo.models import cards, diffusion_files
 from sdsdemo.models.attention import AttentionReader
 from sdsdemo.models.families import from_pipeline, load_diffusion
 from sdsdemo.models.pipelines import class_named
+from sdsdemo.models.tokenizer_checks import caption_concerns, reading_notes
 from tests import twins
 from tests.models.families import pixart, prx, sd3, sdxl
 from tests.models.families.family import CAPTIONS, SIDE, Family
@@ -57,6 +58,28 @@ def test_captions_of_pixart_are_cleaned_as_its_pipeline_cleans_them(
     assert model.worded([ODD]) == [cleaned]
     expected = pipe.tokenizer([cleaned], padding="max_length", max_length=120)["input_ids"]
     assert model.tokenize([ODD]).tolist() == expected != model.tokenize(["the red star"]).tolist()
+
+
+def test_a_caption_counts_as_each_tokenizer_of_sd3_reads_it(tmp_path: Path) -> None:
+    sd3.save(tmp_path)
+    model = load_diffusion(f"diffusers:{tmp_path}")
+    long = " ".join(["red"] * 80)
+    partly, whole = model.token_ids(long), model.token_ids(" ".join([long] * 5))
+    assert (partly.cut, partly.partly, whole.cut, whole.partly, model.context_length) == (False, 77, True, 0, 256)
+    (said,) = caption_concerns([partly], model.context_length)
+    assert said.text.startswith("Some text encoders of this model read only the first 77 tokens of caption A, others")
+    assert reading_notes(model, "SD 3", [long]) == [
+        "SD 3: of 1 captions 1 are truncated at 77 tokens by some of its text encoders."
+    ]
+    assert model.token_ids("a red star </s> left of a blue circle").mark == "</s>", "of T5"
+    assert (model.token_ids("two {cats}").unknown, model.token_ids("two cats").unknown) == (True, False)
+
+
+def test_marks_and_unknown_words_are_looked_for_in_what_pixart_is_given(tmp_path: Path) -> None:
+    pixart.save(tmp_path)
+    model = load_diffusion(f"diffusers:{tmp_path}")
+    assert model.cleaned(["two {cats}"]) == ["two cats"]
+    assert not model.token_ids("two {cats}").unknown
 
 
 class _NoMarkup:

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdsdemo.captions.cleaning import clean_captions
 from sdsdemo.core.noising import NoiseSchedule
 from sdsdemo.errors import UserError
 from sdsdemo.models.diffusion import LatentDiffusion
@@ -72,5 +71,5 @@ class ReadAsChat(ReadByLanguageModel):
         if not tokenizer.chat_template:
             raise UserError(NO_TEMPLATE.format(name=self.name))
         options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": self.THINKING}
-        messages = [[{"role": "user", "content": prompt}] for prompt in clean_captions(prompts)]
+        messages = [[{"role": "user", "content": prompt}] for prompt in self.cleaned(prompts)]
         return [tokenizer.apply_chat_template(message, **options) for message in messages]

@@ -12,7 +12,6 @@ from typing import Any
 
 from torch import Tensor
 
-from sdsdemo.captions.cleaning import clean_captions
 from sdsdemo.models.families.language_model import ReadByLanguageModel
 from sdsdemo.models.pipeline_facts import FLOW_STEPS
 
@@ -35,7 +34,7 @@ class Lumina2(ReadByLanguageModel):
 
     def worded(self, prompts: Sequence[str]) -> list[str]:
         """Each cleaned prompt after the instruction; the empty one alone, as the pipeline has it."""
-        return [INSTRUCTION + prompt if prompt else "" for prompt in clean_captions(prompts)]
+        return [INSTRUCTION + prompt if prompt else "" for prompt in self.cleaned(prompts)]
 
     def tokenized(self, k: int, prompts: Sequence[str]) -> Any:
         """Padded at the end whatever the tokenizer's files say, as the pipeline has it."""

@@ -26,8 +26,8 @@ class PixArtAlpha(LatentDiffusion):
     def read_context_lengths(self) -> tuple[int, ...]:
         return (self.TOKENS,)
 
-    def worded(self, prompts: Sequence[str]) -> list[str]:
-        return [deepfloyd(deepfloyd(prompt)) for prompt in super().worded(prompts)]
+    def cleaned(self, prompts: Sequence[str]) -> list[str]:
+        return [deepfloyd(deepfloyd(prompt)) for prompt in super().cleaned(prompts)]
 
     def encode_prompts(self, prompts: Sequence[str]) -> Any:
         """(condition_CLD, mask_CL): T5's last layer, and 1 where a token is no padding."""

@@ -27,8 +27,8 @@ class PRX(LatentDiffusion):
     def read_schedule(self, scheduler: Any) -> NoiseSchedule:
         return flow_matching(scheduler, self.name)
 
-    def worded(self, prompts: Sequence[str]) -> list[str]:
-        return [deepfloyd(prompt) for prompt in super().worded(prompts)]
+    def cleaned(self, prompts: Sequence[str]) -> list[str]:
+        return [deepfloyd(prompt) for prompt in super().cleaned(prompts)]
 
     def encode_prompts(self, prompts: Sequence[str]) -> Any:
         """(condition_CLD, mask_CL): T5Gemma's last layer, and True where a token is no padding."""
