@@ -218,9 +218,10 @@ def fetch_model(workbench: Workbench, name: str, progress: Callable[[str], None]
     card = workbench.card(name)
     needed = [cards.resolve(card.base), card] if card.base else [card]
     missing = [part for part in needed if part.download and not cards.is_downloaded(part)]
-    for part in missing:
-        progress(f"{part.title}: {part.size_mb / 1000:.1f} GB; an interrupted download resumes where it stopped.")
     use = workbench.settings
+    for part in missing:
+        gigabytes = adapters.download_mb(part, device=use.device, precision=use.precision) / 1000
+        progress(f"{part.title}: {gigabytes:.1f} GB; an interrupted download resumes where it stopped.")
     half = adapters.fetch(card, device=use.device, precision=use.precision)
     what = "is here now" if missing else "needs no download: its weights are here"
     said = IN_HALF.format(parts=" and ".join(half)) if half else ""

@@ -76,7 +76,7 @@ def fetch(card: Card, *, device: str = "auto", precision: str = "auto") -> list[
         return fetch(cards.resolve(card.base)) if card.base is not None else []
     if not card.download or cards.is_downloaded(card):
         return []
-    sources.check_disk(card.title, card.size_mb)
+    sources.check_disk(card.title, download_mb(card, device=device, precision=precision))
     if card.family == "clip":
         from sdsdemo.models.clip_tokenizer import fetch_clip
 
@@ -86,13 +86,30 @@ def fetch(card: Card, *, device: str = "auto", precision: str = "auto") -> list[
 
         cards.CHECKS[card.family](*find_folder(card.spec, revision=card.revision, allow_download=True))
     else:
-        import torch
-
         from sdsdemo.models.families import fetch_diffusion
 
-        where = pick_device() if device == "auto" else torch.device(device)  # a node that fetches may have no GPU
-        return fetch_diffusion(card.spec, revision=card.revision, device=where, precision=precision)
+        return fetch_diffusion(card.spec, revision=card.revision, device=_device_of(device), precision=precision)
     return []
+
+
+def download_mb(card: Card, *, device: str = "auto", precision: str = "auto") -> float:
+    """Megabytes that `fetch` brings: of a pipeline as the Hub lists its files, else the card's. Reaches the network.
+
+    Raises `UserError` for a pipeline that no download could make whole.
+    """
+    if card.family != "diffusion" or not card.download:
+        return card.size_mb
+    from sdsdemo.models.families import pipeline_mb
+
+    told = pipeline_mb(card.spec, revision=card.revision, device=_device_of(device), precision=precision)
+    return card.size_mb if told is None else told
+
+
+def _device_of(setting: str) -> torch.device:
+    """The device of a setting, which need not be here: a node that fetches may have no GPU."""
+    import torch
+
+    return pick_device() if setting == "auto" else torch.device(setting)
 
 
 def pick_device(device: str = "auto") -> torch.device:

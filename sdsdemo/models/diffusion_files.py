@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,17 @@ def files_to_fetch(
     layout = layout_of(index)
     weights = weights_in_repo(repo, layout, revision, allow_download, dtype_of(index["_class_name"]))
     return [*configs(layout), *weights]
+
+
+def missing_mb(repo: str, revision: str | None, dtype_of: DtypeOf = in_single) -> float | None:
+    """Megabytes that scoring needs of a repository and that are not here yet; None where the Hub does not say.
+
+    Raises `UserError` as `files_to_fetch` does.
+    """
+    size_of = sources.repo_sizes(repo, revision)
+    wanted = files_to_fetch(repo, revision, True, dtype_of) if size_of else []
+    files = [file for file in size_of if any(fnmatch(file, one) for one in wanted)]
+    return sum(size_of[f] for f in files if sources.cached_file(repo, [f], revision) is None) / 1e6 if files else None
 
 
 def configs(layout: Layout) -> list[str]:

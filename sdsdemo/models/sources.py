@@ -229,6 +229,19 @@ def repo_listing(repo: str, revision: str | None = None) -> list[str]:
         return []
 
 
+def repo_sizes(repo: str, revision: str | None = None) -> dict[str, int]:
+    """Bytes of a repository's files by their names; none where the Hub does not say. Reaches the network."""
+    from huggingface_hub import list_repo_tree
+    from huggingface_hub.hf_api import RepoFile
+
+    try:
+        with _without_its_warnings():
+            found = list(list_repo_tree(repo, recursive=True, revision=revision))
+    except hub_errors():
+        return {}
+    return {file.path: file.size for file in found if isinstance(file, RepoFile)}
+
+
 def repo_folder(repo: str, patterns: Sequence[str], *, allow_download: bool, revision: str | None = None) -> Path:
     """A folder with the files of a repository that match, downloaded where allowed. Raises `UserError`.
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from sdsdemo import models as adapters
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.cli.commands import fetch_model
 from sdsdemo.errors import UserError
@@ -167,10 +168,14 @@ class Hub:
     def __init__(self, remote: Path, local: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.remote, self.local = remote, local
         monkeypatch.setattr(sources, "repo_listing", lambda repo, revision=None: self.files())
+        monkeypatch.setattr(sources, "repo_sizes", lambda repo, revision=None: self.sizes())
         monkeypatch.setattr("huggingface_hub.snapshot_download", self.download)
 
     def files(self) -> list[str]:
         return [str(path.relative_to(self.remote)) for path in self.remote.rglob("*.*")]
+
+    def sizes(self) -> dict[str, int]:
+        return {file: (self.remote / file).stat().st_size for file in self.files()}
 
     def download(self, repo: str, *, allow_patterns: list[str], **_: object) -> str:
         for file in (file for file in self.files() if any(Path(file).match(one) for one in allow_patterns)):
@@ -219,9 +224,13 @@ def test_a_fetch_says_which_parts_came_in_half_and_they_load(
         state = {key: tensor.half() for key, tensor in load_file(path).items()}
         save_file(state, path.with_suffix(".fp16.safetensors"))
 
-    Hub(remote, local, monkeypatch)
+    hub, said_before = Hub(remote, local, monkeypatch), list[str]()
     workbench = Workbench(Settings.from_environment({"SDSDEMO_DEVICE": "cuda", "SDSDEMO_PRECISION": precision}))
-    said = fetch_model(workbench, "sd-v1-4", lambda line: None)["message"]
+    said = fetch_model(workbench, "sd-v1-4", said_before.append)["message"]
+    brought = sum(path.stat().st_size for path in local.rglob("*.*"))
+    assert adapters.download_mb(cards.resolve("sd-v1-4"), device="cuda", precision=precision) * 1e6 == brought
+    assert brought < sum(hub.sizes().values()) / 1.2, "one precision of each part"
+    assert f"{brought / 1e9:.1f} GB" in said_before[0]
     assert ("came in half precision" in said) is bool(half)
     assert all(part in said for part in half)
     assert in_half(local) == half

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
+from sdsdemo.models import sources
 from sdsdemo.models.diffusion import LatentDiffusion
-from sdsdemo.models.diffusion_files import find_pipeline, in_half
+from sdsdemo.models.diffusion_files import find_pipeline, in_half, missing_mb
 from sdsdemo.models.families.flux2_klein import Flux2Klein
 from sdsdemo.models.families.lumina2 import Lumina2
 from sdsdemo.models.families.pixart import PixArtAlpha, PixArtSigma
@@ -62,6 +63,12 @@ def fetch_diffusion(spec: str, *, revision: str | None, device: torch.device, pr
     folder, name = find_pipeline(spec, revision=revision, allow_download=True, dtype_of=dtype_of)
     check_pipeline(folder, name)
     return in_half(folder)
+
+
+def pipeline_mb(spec: str, *, revision: str | None, device: torch.device, precision: str) -> float | None:
+    """Megabytes that `fetch_diffusion` brings; None where the Hub does not say. Raises `UserError` as it does."""
+    name, asked = sources.split_revision(sources.split_spec(spec)[1])
+    return missing_mb(name, asked or revision, _precision_of(device, precision))
 
 
 def _precision_of(device: torch.device, precision: str) -> Callable[[str], torch.dtype]:
