@@ -18,6 +18,7 @@ from sdsdemo.finetuning.teacher_preferences import pair_key
 from sdsdemo.finetuning.training_pairs import Pair, Source
 from sdsdemo.models.clip import ClipModel
 from sdsdemo.models.diffusion import LatentDiffusion
+from sdsdemo.models.precision import as_stored
 
 HELD_BYTES = 400_000_000
 """Cached CLIP inputs: all of Mini's, part of a large set's."""
@@ -104,7 +105,7 @@ class PairBatches:
     def latents(self, pairs: Sequence[Pair]) -> Tensor:
         """The true latents of the images, scaled for the denoiser."""
         assert self._teacher is not None
-        with torch.no_grad():
+        with torch.no_grad(), as_stored(self._teacher.device):
             return self._teacher.encode_images([pair.picture.open() for pair in pairs])
 
     def _equal(self, pairs: list[Pair]) -> dict[str, Tensor]:
@@ -179,9 +180,10 @@ class PairBatches:
     def _encoded(self, said: Sequence[tuple[str, str | None]]) -> dict[str, Any]:
         """condition_R of captions; twin_condition_R of their twins, or of themselves, if L_SDS contrasts them."""
         assert self._teacher is not None
-        found = {"condition_R": self._teacher.encode_prompts([caption for caption, _ in said])}
-        if self._recipe.contrasts_swaps:
-            found["twin_condition_R"] = self._teacher.encode_prompts([twin or caption for caption, twin in said])
+        with as_stored(self._teacher.device):
+            found = {"condition_R": self._teacher.encode_prompts([caption for caption, _ in said])}
+            if self._recipe.contrasts_swaps:
+                found["twin_condition_R"] = self._teacher.encode_prompts([twin or caption for caption, twin in said])
         return found
 
     def _preferences(self, pairs: Sequence[Pair]) -> Tensor:

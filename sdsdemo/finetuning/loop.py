@@ -30,6 +30,7 @@ from sdsdemo.finetuning import checkpoints
 from sdsdemo.finetuning.checkpoints import CheckpointError, check_fits
 from sdsdemo.finetuning.events import Step
 from sdsdemo.models.memory import is_out_of_memory
+from sdsdemo.models.precision import single_precision
 from sdsdemo.runtime.distributed import ALONE, Processes
 
 Losses = Mapping[str, Tensor]
@@ -210,6 +211,7 @@ class _Run:
             self.parameters.values(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
         )
 
+    @single_precision()
     def advance(self, losses_at: LossesAt, stop: Callable[[], bool]) -> tuple[dict[str, float], float]:
         """One optimiser step: the losses by name, and the norm of the gradient before clipping.
 

@@ -52,6 +52,7 @@ from sdsdemo.finetuning.loop import Losses
 from sdsdemo.finetuning.recipe import WITH_TEACHER_IN_LOOP, WITH_TWINS, Name
 from sdsdemo.finetuning.student import Student
 from sdsdemo.models.clip_text import encode_captions
+from sdsdemo.models.precision import as_stored
 from sdsdemo.runtime.distributed import ALONE, Processes
 
 LARGEST_SCALE = 100.0
@@ -264,17 +265,18 @@ class Objective:
         """error_R of latents under these captions, with the step's (t, eps)."""
         assert self.teacher is not None
         timestep_R, noise_R = self.draw(step, rows)
-        return sds_loss(
-            self.teacher.denoise, self.teacher.schedule, latent_R, noise_R.to(latent_R.device), timestep_R,
-            condition_R, reduction=self.config.reduction, jacobian=self.config.jacobian,
-        )  # fmt: skip
+        with as_stored(latent_R.device):
+            return sds_loss(
+                self.teacher.denoise, self.teacher.schedule, latent_R, noise_R.to(latent_R.device), timestep_R,
+                condition_R, reduction=self.config.reduction, jacobian=self.config.jacobian,
+            )  # fmt: skip
 
     def _features(self, batch: Batch, rows: slice, image_RD: Tensor, step: int) -> Tensor:
         assert self.teacher is not None
         assert self.student.h_f is not None
         assert batch.latent_R is not None
         timestep_R, noise_R = self.draw(step, rows)
-        with torch.no_grad():
+        with torch.no_grad(), as_stored(batch.latent_R.device):
             noisy_R = add_noise(self.teacher.schedule, batch.latent_R, noise_R.to(batch.latent_R.device), timestep_R)
             inner_RW = self.teacher.inner_features(noisy_R, timestep_R, batch.condition_R).float()
             inner_RW = nn.functional.layer_norm(inner_RW, inner_RW.shape[1:])

@@ -247,3 +247,18 @@ def test_a_gradient_that_is_no_number_keeps_the_last_good_weights() -> None:
     assert isinstance(event, Failed)
     assert event.reason.startswith("The gradient of step 1 is not a number. Try a lower learning rate")
     assert torch.equal(weights(module), before)
+
+
+def test_a_step_multiplies_in_single_precision_and_leaves_the_setting() -> None:
+    """Backward too: torch's TF32 is a setting of the process."""
+    seen = []
+
+    def losses_at(step: int) -> Mapping[str, Tensor]:
+        weight = next(module.parameters())
+        weight.register_hook(lambda gradient: seen.append(torch.backends.cudnn.allow_tf32))
+        seen.append(torch.backends.cudnn.allow_tf32)
+        return {"loss": weight.square().sum()}
+
+    module, before = fresh(), torch.backends.cudnn.allow_tf32
+    list(train(module, losses_at, TrainingConfig(steps=1, learning_rate=1e-2, warm_up=0)))
+    assert (seen, before, torch.backends.cudnn.allow_tf32) == ([False, False], True, True)

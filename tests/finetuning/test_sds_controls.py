@@ -88,3 +88,16 @@ def test_the_gradient_cosine_detects_whether_captions_matter() -> None:
     assert sds_gradient_controls(blind, batch, WHOLE, 0)["cosine with shuffled"] == pytest.approx(1.0)
     norm = torch.cat([g.flatten() for g in sds_gradient(reads, batch, WHOLE, 0)]).norm()
     assert found["gradient on CLIP"] == pytest.approx(float(norm))
+
+
+def test_the_teacher_keeps_its_precision_in_a_step_that_runs_in_half() -> None:
+    class Asked(TinyTeacher):
+        def denoise(self, noisy_B: Tensor, timestep_B: Tensor, condition_B: Any) -> Tensor:
+            assert not torch.is_autocast_enabled("cpu")
+            return super().denoise(noisy_B, timestep_B, condition_B)
+
+    aim, batch = objective(student()), Drawn().rows(0, WHOLE)
+    aim.teacher = Asked()
+    own_R = aim.errors(batch.latent_R, batch.condition_R, WHOLE, 0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(aim.errors(batch.latent_R, batch.condition_R, WHOLE, 0), own_R)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -188,3 +189,57 @@ def test_a_gradient_of_zero_stays_zero_in_half_precision() -> None:
     (gradient_B,) = torch.autograd.grad(output_B[0].sum(), noisy_B)
     assert gradient_B[0].eq(2).all()
     assert not gradient_B[1].any()
+
+
+def _settings() -> list[Any]:
+    """Whatever torch keeps of the precision of float32; None where it refuses to say."""
+    found: list[Any] = [spot.fp32_precision for spot in precision._spots()]
+    for ask in (torch.get_float32_matmul_precision, lambda: torch.backends.cudnn.allow_tf32):
+        try:
+            found.append(ask())
+        except RuntimeError:
+            found.append(None)
+    return found
+
+
+@pytest.fixture
+def as_before() -> Iterator[None]:
+    """Puts torch's settings back, whatever a test does to them."""
+    put_back = precision._set_single()
+    put_back()
+    yield
+    put_back()
+
+
+USED: dict[str, Callable[[Any], None]] = {
+    "torch's own": lambda backends: None,
+    "products in TF32": lambda backends: torch.set_float32_matmul_precision("high"),
+    "the older setting": lambda backends: setattr(backends.cuda.matmul, "allow_tf32", True),
+    "the newer setting": lambda backends: setattr(backends.cuda.matmul, "fp32_precision", "tf32"),
+    "convolutions in TF32": lambda backends: setattr(backends.cudnn.conv, "fp32_precision", "tf32"),
+}
+
+
+@pytest.mark.parametrize("kind", USED)
+@pytest.mark.usefixtures("as_before")
+def test_a_score_is_single_whatever_the_caller_has_switched_on(kind: str) -> None:
+    USED[kind](torch.backends)
+    before = _settings()
+    with precision.exactly(CPU), precision.exactly(CPU):
+        assert not torch.backends.cudnn.allow_tf32
+        assert not torch.backends.cuda.matmul.allow_tf32
+        assert torch.get_float32_matmul_precision() == "highest"
+        assert {spot.fp32_precision for spot in precision._spots()} <= {"ieee"}
+    assert _settings() == before
+
+
+@pytest.mark.usefixtures("as_before")
+def test_two_at_once_stay_single_until_the_last_is_done() -> None:
+    first, second = precision.single_precision(), precision.single_precision()
+    before = _settings()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert not torch.backends.cudnn.allow_tf32
+    second.__exit__(None, None, None)
+    assert _settings() == before
