@@ -10,9 +10,10 @@ import os
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from sdsdemo.errors import UserError
 from sdsdemo.models import fingerprints, sources
@@ -263,14 +264,18 @@ def _card_of_spec(spec: str, family: Family, rest: str) -> Card:
         licence="not known: see where it comes from",
         size_mb=TYPICAL_MB[family] if path is None or not path.exists() else megabytes(path),
         pixels=pixels,
-        needs=_needs(family, pixels),
+        needs="gpu" if family == "diffusion" and not 0 < pixels <= SMALL_PIXELS else "cpu",
         seconds_per_pair=1.0,
         download=path is None,
+        base=_base_of(path) if family == "sds-clip" and path is not None else None,
     )
 
 
-def _needs(family: Family, pixels: int) -> Literal["cpu", "gpu"]:
-    return "gpu" if family == "diffusion" and not 0 < pixels <= SMALL_PIXELS else "cpu"
+def _base_of(file: Path) -> str | None:
+    """The card or spec that a fine-tuned file changes; None where the file is missing or broken, as loading it says."""
+    with suppress(UserError):
+        return resolve(read_header(file)["base"]).name
+    return None
 
 
 def _pixels(family: Family, folder: Path | None) -> int:

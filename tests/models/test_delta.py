@@ -17,6 +17,7 @@ from sdsdemo.errors import UserError
 from sdsdemo.models import cards, open_scorer
 from sdsdemo.models.clip import ClipModel
 from sdsdemo.models.delta import base_header, changed_tensors, hash_of_weights, read_delta, read_header, write_delta
+from sdsdemo.settings import Settings
 from sdsdemo.types import Budget
 from tests import twins
 
@@ -197,3 +198,22 @@ def _full_disk_for_safetensors(*_: object, **options: object) -> None:
 
 def _full_disk(*_: object) -> None:
     raise OSError("the disk is full")
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_file_of_one_s_own_needs_the_base_that_it_names(
+    base: ClipModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its card's name where it has one, by its spec otherwise; none where the file is broken."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "mine.safetensors"
+    for spec, name in (("open_clip:ViT-B-32-quickgelu/openai", "clip-vit-b-32"), ("open_clip:hf-hub:a/b", None)):
+        write_delta(path, {}, base_header(base) | {"base": spec})
+        card = cards.resolve(f"sds-clip:{path}")
+        assert card.base == (name or spec)
+        state = cards.availability(card, Settings.from_environment({}))
+        assert not state.can_run
+        assert "changes another model" in state.reason
+        assert "fetch" in state.next_step
+    path.write_bytes(b"")
+    assert cards.resolve(f"sds-clip:{path}").base is None
