@@ -11,13 +11,14 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+from open_clip.transform import PreprocessCfg
 
 from sdsdemo.errors import UserError
 from sdsdemo.models import sources
@@ -31,6 +32,8 @@ from sdsdemo.models.transformers_files import TOKENIZER_FILES
 from sdsdemo.models.weights import CLIP_WEIGHTS as WEIGHTS
 from sdsdemo.models.weights import clip_weights
 
+PIXELS = ("mean", "std", "interpolation", "resize_mode", "fill_color")
+"""What open_clip knows of how a tag's pictures are prepared, beside their size."""
 GELU = (
     "{name}/{tag} was trained {how} QuickGELU, but the architecture {name} is built {other} it, and every score would "
     "be off: use {better}/{tag}."
@@ -128,8 +131,8 @@ def _by_name(rest: str, allow_download: bool) -> ClipFiles:
     """NAME/TAG: config from open_clip, weights and preprocessing from the tag."""
     check_name(rest)
     name, _, tag = rest.partition("/")
-    config, facts = open_clip.get_model_config(name), get_pretrained_cfg(name, tag)
-    file = sources.checkpoint_named_by(f"open_clip:{rest}")
+    config, file = open_clip.get_model_config(name), sources.checkpoint_named_by(f"open_clip:{rest}")
+    facts = get_pretrained_cfg(name, tag) if file is None else usual_pixels(name)
     return ClipFiles(
         name=name,
         weights=file or _tagged_weights(rest, facts, allow_download),
@@ -138,6 +141,24 @@ def _by_name(rest: str, allow_download: bool) -> ClipFiles:
         tokenizer=config["text_cfg"].get("hf_tokenizer_name"),
         text_folder=_text_folder(config, rest, allow_download),
     )
+
+
+def usual_pixels(name: str) -> dict[str, Any]:
+    """How all released weights of an architecture prepare a picture, for a file that does not say it.
+
+    Empty where that is open_clip's default, and where they differ or there are none, so that the default is taken.
+    """
+    of_tags = [get_pretrained_cfg(name, tag) for tag in list_pretrained_tags_by_model(name)]
+    found = [{key: facts[key] for key in PIXELS if facts.get(key) is not None} for facts in of_tags]
+    usual = found[0] if found and all(one == found[0] for one in found) else {}
+    default = asdict(PreprocessCfg())
+    return usual if any(value != default[key] for key, value in usual.items()) else {}
+
+
+def pixels_taken(name: str) -> dict[str, str]:
+    """What is taken for a file of an architecture, to be read: its mean as ".5 .5 .5", and so on."""
+    taken = asdict(PreprocessCfg()) | usual_pixels(name)
+    return {k: str(v) if isinstance(v, str | int) else " ".join(f"{x:.3g}" for x in v) for k, v in taken.items()}
 
 
 def _text_folder(config: dict[str, Any], model: str, allow_download: bool) -> Path | None:
@@ -185,8 +206,9 @@ def is_quick(name: str) -> bool:
 def named_here(spec: str) -> tuple[Path, dict[str, Any], dict[str, Any]] | None:
     """Weights, architecture and facts of NAME/TAG where the weights are on this machine. Reaches no network."""
     name, _, tag = sources.split_spec(spec)[1].partition("/")
-    config, facts = open_clip.get_model_config(name), get_pretrained_cfg(name, tag)
-    on_hub, file = weights_of_tag(facts), sources.checkpoint_named_by(spec)
+    config, file = open_clip.get_model_config(name), sources.checkpoint_named_by(spec)
+    facts = get_pretrained_cfg(name, tag) if file is None else usual_pixels(name)
+    on_hub = weights_of_tag(facts)
     if file is None and on_hub is not None:
         file = on_hub.cached
     return None if config is None or file is None or not file.is_file() else (file, config, facts)

@@ -18,8 +18,12 @@ OTHER_RANGE = (
 )
 
 ASSUMED = (
-    "{file} does not say how its model was trained: {name} was taken {how} QuickGELU, with open_clip's own mean, "
-    "standard deviation and interpolation. If it was trained {other_how} QuickGELU, write {other} in place of {name}."
+    "{file} does not say how its model was trained: pictures are prepared as {whose} (mean {mean}, standard deviation "
+    "{std}, {interpolation}, {resize_mode})."
+)
+RELEASED, DEFAULT = "for all released weights of {name}", "open_clip does by default"
+WITH_QUICK = (
+    " {name} was taken {how} QuickGELU: if it was trained {other_how} QuickGELU, write {other} in place of {name}."
 )
 QUICK = "-quickgelu"
 SLOW = (
@@ -69,15 +73,23 @@ def _assumed(card: Card) -> tuple[str, ...]:
     file, rest = sources.checkpoint_named_by(card.spec), sources.split_spec(card.spec)[1]
     if file is None or rest.startswith(sources.LOCAL_DIR):
         return ()
-    from sdsdemo.models.clip_files import architectures, is_quick
+    from sdsdemo.models.clip_files import pixels_taken, usual_pixels
 
     name = rest.partition("/")[0]
+    whose = RELEASED.format(name=name) if usual_pixels(name) else DEFAULT
+    return (ASSUMED.format(file=file.name, whose=whose, **pixels_taken(name)) + _quick_too(name),)
+
+
+def _quick_too(name: str) -> str:
+    """On the activation, where open_clip has the architecture with both."""
+    from sdsdemo.models.clip_files import architectures, is_quick
+
     quick = is_quick(name)
     other = name.removesuffix(QUICK) if quick else f"{name}{QUICK}"
     if other == name or other not in architectures():
-        return ()
+        return ""
     how, other_how = ("with", "without") if quick else ("without", "with")
-    return (ASSUMED.format(file=file.name, name=name, how=how, other_how=other_how, other=other),)
+    return WITH_QUICK.format(name=name, how=how, other_how=other_how, other=other)
 
 
 def _other_range(card: Card) -> tuple[str, ...]:

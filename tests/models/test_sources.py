@@ -272,3 +272,29 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     twins.clip_folder(place / "clip")
     twins.mini_folder(place / "sd")
     return place
+
+
+HALVES = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "interpolation": "bicubic", "resize_mode": "squash"}
+
+
+def test_a_file_gets_the_pixels_that_all_released_weights_have(
+    trained: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As SigLIP's, whose weights all want what is not open_clip's default."""
+    save_file(trained, tmp_path / "a.safetensors")
+    spec = f"open_clip:{NAME}/{tmp_path / 'a.safetensors'}"
+    card = cards.resolve(spec)
+    before = cards.fingerprint_parts(card)
+    monkeypatch.setitem(
+        open_clip.pretrained._PRETRAINED, NAME, {"webli": HALVES, "other": {**HALVES, "hf_hub": "a/b/"}}
+    )
+    taken = ClipModel.load(spec).facts["preprocess"]
+    assert (taken["mean"], taken["std"], taken["resize_mode"]) == ([0.5] * 3, [0.5] * 3, "squash")
+    assert "as for all released weights of tiny-twin (mean 0.5 0.5 0.5" in remarks(card, budget())[0]
+    assert cards.what_changed(before, cards.fingerprint_parts(card)) == "preprocessing"
+    monkeypatch.setitem(
+        open_clip.pretrained._PRETRAINED, NAME, {"webli": HALVES, "other": {**HALVES, "mean": (0,) * 3}}
+    )
+    assert ClipModel.load(spec).facts["preprocess"]["resize_mode"] == "shortest"
+    assert "as open_clip does by default (mean 0.481" in remarks(card, budget())[0]
+    assert cards.fingerprint_parts(card) == before
