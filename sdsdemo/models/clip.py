@@ -119,6 +119,8 @@ class ClipModel(TwoTowers):
 
     def _is_cut(self, text: str, row_L: Tensor) -> bool:
         whole_L = self.tokenizer([text], context_length=LONG)[0]
+        if getattr(self.tokenizer, "tokenizer_mode", "") == "clips":  # its class token stands behind the padding
+            row_L, whole_L = row_L[:-1], whole_L[:-1]
         rest_L = whole_L[len(row_L) :]
         return not torch.equal(row_L, whole_L[: len(row_L)]) or bool((rest_L != whole_L[-1]).any())
 

@@ -111,8 +111,8 @@ def _not_expressed(model: ClipModel) -> str:
         "its picture tower does not read the class token": getattr(visual, "pool_type", "") == "tok",
         "its picture tower has no projection": isinstance(getattr(visual, "proj", None), Tensor),
         "its picture tower has no norm before the blocks": isinstance(getattr(visual, "ln_pre", None), nn.LayerNorm),
-        "its norm comes after the pool": not getattr(visual, "final_ln_after_pool", False)
-        and getattr(visual, "attn_pool", None) is None,
+        "its picture tower pools by attention": getattr(visual, "attn_pool", None) is None,
+        "its norm comes after the pool": not getattr(visual, "final_ln_after_pool", False),
         "its pictures are not square": size[0] == size[1],
         "its text tower is not open_clip's own": isinstance(text, TextTransformer | open_clip.CLIP),
         "its text tower does not read the end of the text": _text_pool(text) in ("argmax", "eos"),

@@ -212,7 +212,8 @@ def _is_clean(image: Image.Image) -> bool:
 
 def _cleaned(image: Image.Image, cut: Cut = lambda image: image) -> Image.Image:
     plain = _on_white(_eight_bits(_upright(_first_frame(image), cut)))
-    frames: int = image.info.get(FRAMES, 0) or getattr(image, "n_frames", 1) or 1
+    is_one = image.format == "MPO"  # a JPEG of a camera, whose further pictures are previews of the first
+    frames: int = image.info.get(FRAMES, 0) or (1 if is_one else getattr(image, "n_frames", 1)) or 1
     if frames > 1:
         plain.info[FRAMES] = frames
     return plain

@@ -155,6 +155,16 @@ def test_only_captions_beyond_the_context_are_cut(folders: dict[str, Path], kind
     assert model.token_ids(fits).ids == model.token_ids(over).ids
 
 
+def test_a_class_token_behind_the_padding_cuts_no_caption(folders: dict[str, Path]) -> None:
+    """CLIPS: bos, words, eos, padding, and the class token at the last place."""
+    model = ClipModel.load(f"open_clip:local-dir:{folders['words']}")
+    own: Any = model.tokenizer
+    own.tokenizer_mode, own.tokenizer.cls_token = "clips", twins.START
+    rows = [model.token_ids(" ".join(["star"] * count)) for count in range(1, twins.CONTEXT)]
+    assert [row.cut for row in rows] == [count > twins.CONTEXT - 3 for count in range(1, twins.CONTEXT)]
+    assert {row.ids[-1] for row in rows} == {twins.VOCABULARY[twins.START]}
+
+
 def test_cut_and_equal_captions_are_reported_but_do_not_block(scorer: ClipScorer) -> None:
     full = " ".join(["star"] * (twins.CONTEXT - 2))
     assert scorer.concerns([], CAPTIONS) == []

@@ -199,7 +199,10 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "average": (_vision(pool_type="avg"), "does not read the class token"),
     "no norm before": (_vision(no_ln_pre=True), "no norm before the blocks"),
     "layer scale": (_vision(ls_init_value=0.1), "its blocks are not the usual ones"),
-    "attention pool": (_vision(attentional_pool=True, attn_pooler_heads=2), "class token|after the pool|projection"),
+    "attention pool": (
+        _vision(attentional_pool=True, attn_pooler_heads=2),
+        "class token|pools by attention|projection",
+    ),
     "residual network": (_vision(layers=[1, 1, 1, 1], image_size=32, width=16, head_width=8), "no plain ViT"),
     "sees behind": (lambda f: apart(f, no_causal_mask=True), "is not causal"),
     "last place": (lambda f: apart(f, pool_type="last"), "does not read the end"),

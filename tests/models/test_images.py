@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from sdsdemo.errors import UserError
-from sdsdemo.models.images import fit, open_image, share_of
+from sdsdemo.models.images import fit, open_image, open_picture, share_of
 from sdsdemo.settings import LIMITS
 from sdsdemo.types import Region
 
@@ -239,3 +239,11 @@ def test_an_unknown_region_is_a_wrong_argument() -> None:
     region: Any = "stretch"
     with pytest.raises(ValueError, match="region must be"):
         fit(halves(), 8, region)
+
+
+def test_a_camera_s_preview_makes_no_animation() -> None:
+    data = io.BytesIO()
+    preview = Image.new("RGB", (16, 12))
+    Image.new("RGB", (64, 48), "red").save(data, "MPO", save_all=True, append_images=[preview])
+    opened = open_picture(data.getvalue())
+    assert (opened.image.size, opened.notes) == ((64, 48), ())
