@@ -97,10 +97,15 @@ def missing_mb(repo: str, revision: str | None, dtype_of: DtypeOf = in_single) -
     return sum(size_of[f] for f in files if sources.cached_file(repo, [f], revision) is None) / 1e6 if files else None
 
 
+TOKENIZER_ENDINGS = ("json", "txt", "model", "jinja")
+"""Of the files that a tokenizer is read from: its words, and how a question is worded. No code."""
+
+
 def configs(layout: Layout) -> list[str]:
     """What scoring needs of a repository beside the weights."""
     described = [f"{part}/config.json" for part in layout.with_weights]
-    return [INDEX, "scheduler/*.json", *(f"{part}/*" for part in layout.tokenizers), *described]
+    words = [f"{part}/*.{ending}" for part in layout.tokenizers for ending in TOKENIZER_ENDINGS]
+    return [INDEX, "scheduler/*.json", *words, *described]
 
 
 def weights_in_repo(

@@ -14,6 +14,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sdsdemo.mini.experiments.study_store import read_rows
+from sdsdemo.mini.experiments.tables import TEN
+from sdsdemo.mini.experiments.verify import EXPERIMENT
+from sdsdemo.mini.models.clip import FURTHER
 from sdsdemo.models import cards, fingerprints
 from sdsdemo.models.clip import ClipModel
 from sdsdemo.models.delta import base_header, write_delta
@@ -187,9 +191,13 @@ def test_the_shipped_run_names_its_models_by_their_fingerprints() -> None:
 
 
 def test_the_experiments_lines_name_models_by_their_weights() -> None:
-    lines = (ROOT / "assets" / "mini" / "results" / "experiment" / "bases.jsonl").read_text().splitlines()
-    for row in map(json.loads, lines):
-        assert row["base_fingerprint"] == cards.weights_fingerprint(cards.resolve(row["base"]))
+    """Those of bases that are not shipped are each of one base, and the runs name the same."""
+    bases, runs = (read_rows(EXPERIMENT / f"{name}.jsonl") for name in ("bases", TEN))
+    named = {row["base"]: row["base_fingerprint"] for row in bases}
+    for base in named.keys() - set(FURTHER):
+        assert named[base] == cards.weights_fingerprint(cards.resolve(base))
+    assert len(set(named.values())) == len(named) == len(bases)
+    assert all(row["base_fingerprint"] == named[row["base"]] for row in runs)
 
 
 def test_words_for_what_changed_name_each_part() -> None:

@@ -11,6 +11,8 @@ import pytest
 
 from sdsdemo.errors import UserError
 from sdsdemo.models import cards, open_scorer, transformers_files
+from sdsdemo.models.diffusion_files import configs
+from sdsdemo.models.pipelines import LAYOUTS
 from tests import twins
 
 CODE = (
@@ -113,3 +115,12 @@ def test_an_attention_of_another_repository_is_refused(tmp_path: Path, told: Any
 def test_no_pattern_that_is_fetched_matches_code() -> None:
     code = ("tokenization_x.py", "tokenizer.py", "vocab.py", "chat_template.py", "modeling_token.py")
     assert not [(name, pattern) for name in code for pattern in transformers_files.BESIDE if fnmatch(name, pattern)]
+
+
+@pytest.mark.parametrize("family", LAYOUTS)
+def test_no_pattern_of_a_pipeline_matches_code(family: str) -> None:
+    patterns = configs(LAYOUTS[family])
+    for part in LAYOUTS[family].tokenizers:
+        for file in ("tokenizer.json", "merges.txt", "spiece.model", "chat_template.jinja"):
+            assert any(fnmatch(f"{part}/{file}", one) for one in patterns), file
+        assert not any(fnmatch(f"{part}/tokenization_x.py", one) for one in patterns)
