@@ -254,6 +254,8 @@ def test_a_swap_of_weight_w_counts_as_w_swaps() -> None:
 class Listening:
     """A teacher that encodes captions and pictures as they are."""
 
+    device = torch.device("cpu")
+
     def encode_prompts(self, captions: list[str]) -> list[str]:
         return captions
 

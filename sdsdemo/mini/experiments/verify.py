@@ -67,7 +67,7 @@ def verify(work: Path, workbench: Any, progress: Progress) -> dict[str, Any]:
     before, now = shipped(FINDINGS, Findings), read_findings(EXPERIMENT)
     for what, old, new in _contrasts(before, now):
         rows.append(_row(what, old["value"], new["value"], 1e-6))
-    rows += unlike(before, json.loads(json.dumps(now)), "experiment.json")
+    rows += unlike(before, now, "experiment.json")
     rows += map_rows(shipped(MAP_FINDINGS, MapFindings), maps.findings(maps.read_lines(MAP_LINES)))
     return {"rows": rows, "same": all(row["same"] for row in rows)}
 
@@ -87,7 +87,7 @@ def unlike(before: Any, now: Any, what: str) -> list[dict[str, Any]]:
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         keys = dict.fromkeys([*before, *now])
         return [row for key in keys for row in unlike(before.get(key), now.get(key), f"{what}: {key}")]
-    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+    if isinstance(before, list | tuple) and isinstance(now, list | tuple) and len(before) == len(now):
         return [row for k, pair in enumerate(zip(before, now, strict=True)) for row in unlike(*pair, f"{what}, {k}")]
     if _is_number(before) and _is_number(now):
         row = _row(what, before, now, LAST_DIGIT)
