@@ -140,8 +140,14 @@ def caption_notes(loaded: Loaded, model: ClipModel | LatentDiffusion, card: Card
 
 
 def check_size(recipe: Recipe, data: Mapping[str, object]) -> None:
-    """Raises `UserError` if a batch exceeds the images: one would be its own negative."""
-    count = int(str(data.get("items", 0))) - int(str(data.get("held_out", 0)))
+    """Raises `UserError` if a batch exceeds the images: one would be its own negative.
+
+    data: of `Source.describe`; the items of a stream are None until its end was met, and nothing is refused.
+    """
+    items = data.get("items")
+    if items is None:
+        return
+    count = int(str(items)) - int(str(data.get("held_out", 0)))
     if count and count < recipe.batch:
         raise UserError(TOO_FEW.format(count=count, batch=recipe.batch))
 
