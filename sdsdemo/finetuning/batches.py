@@ -5,7 +5,7 @@ Shape suffixes as in `objectives`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,7 +54,8 @@ class PairBatches:
     def encode_frozen(self, step: int) -> dict[str, Tensor]:
         """A frozen tower's features for a step that are not cached yet, on the CPU: pass them to `keep`.
 
-        They depend on the steps requested before, so that a resumed run gets the same bits.
+        They depend on the steps requested before, so that a resumed run gets the same bits. Each is a tensor of its
+        own: a row of a larger one takes all of it along when it is pickled for other processes.
         """
         pairs = self._pairs(step)
         found: dict[str, Tensor] = {}
@@ -62,12 +63,12 @@ class PairBatches:
             todo = {_image_key(pair): pair for pair in pairs if _image_key(pair) not in self._known}
             if todo:
                 images = [pair.picture.open() for pair in todo.values()]
-                found |= dict(zip(todo, self._base.encode_images(images).cpu(), strict=True))
+                found |= _each(todo, self._base.encode_images(images))
         if self._recipe.towers == "image":
             said = dict.fromkeys(text for pair in pairs for text in (pair.caption, pair.twin) if text)
             new = [text for text in said if text not in self._known]
             if new:
-                found |= dict(zip(new, self._base.encode_texts(new).cpu(), strict=True))
+                found |= _each(new, self._base.encode_texts(new))
         return found
 
     def keep(self, features: Mapping[str, Tensor]) -> None:
@@ -194,6 +195,11 @@ class PairBatches:
         else:
             found = [nan if pair.twin is None else self._preference.get(pair_key(pair), nan) for pair in pairs]
         return torch.tensor(found, dtype=torch.float32)
+
+
+def _each(keys: Iterable[str], features_ND: Tensor) -> dict[str, Tensor]:
+    """Each key's row, on the CPU, with memory of its own."""
+    return {key: row_D.clone() for key, row_D in zip(keys, features_ND.cpu(), strict=True)}
 
 
 def _image_key(pair: Pair) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -165,6 +166,12 @@ class Reader:
     def preprocess(self, image: Image.Image) -> torch.Tensor:
         return torch.zeros(3, 2, 2)
 
+    def encode_images(self, images: list[Image.Image]) -> torch.Tensor:
+        return torch.zeros(len(images), 512)
+
+    def encode_texts(self, captions: list[str]) -> torch.Tensor:
+        return torch.zeros(len(captions), 512)
+
 
 def reader() -> ClipModel:
     return cast(ClipModel, Reader())
@@ -211,3 +218,10 @@ def test_a_label_is_certain_and_a_preference_is_that_of_its_row() -> None:
         told = [math.nan if pair.twin is None else p for pair, p in zip(pairs, wanted, strict=True)]
         assert found_R is not None
         np.testing.assert_array_equal(found_R.numpy(), np.array(told[own], dtype=np.float32))
+
+
+@pytest.mark.parametrize("towers", ["text", "image"])
+def test_frozen_features_cost_other_processes_their_own_size(towers: str) -> None:
+    recipe = Recipe(objective="labels", towers=towers, pool=40, batch=32)  # type: ignore[arg-type]
+    found = PairBatches(recipe, read_source(recipe), reader()).encode_frozen(0)
+    assert len(pickle.dumps(found)) < 2 * sum(row.nbytes for row in found.values())
