@@ -59,6 +59,9 @@ ALONE = Processes()
 
 
 class _Several(Processes):
+    """Tensors travel on the device that the processes were joined for, and return to their own: NCCL moves none of a
+    CPU, where a Mini model trains on any machine."""
+
     def wait(self) -> None:
         from accelerate import PartialState
 
@@ -71,19 +74,22 @@ class _Several(Processes):
         return gathered
 
     def gather_rows(self, rows: Tensor) -> Tensor:
+        from accelerate import PartialState
         from accelerate.utils import gather
 
-        gathered: Tensor = gather(rows.detach().contiguous())
-        return gathered
+        gathered: Tensor = gather(rows.detach().contiguous().to(PartialState().device))
+        return gathered.to(rows.device)
 
     def sum_gradients(self, parameters: Iterable[Parameter]) -> None:
         import torch
+        from accelerate import PartialState
         from accelerate.utils import reduce
 
         with torch.no_grad():
+            device = PartialState().device
             for parameter in parameters:
                 own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-                parameter.grad = reduce(own, "sum")
+                parameter.grad = reduce(own.to(device), "sum").to(own.device)
 
     def sum_numbers(self, numbers: Mapping[str, float]) -> dict[str, float]:
         shares = self.gather([dict(numbers)])

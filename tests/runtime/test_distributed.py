@@ -11,6 +11,7 @@ from typing import Any
 
 import accelerate
 import pytest
+import torch
 
 from sdsdemo.runtime import distributed
 from sdsdemo.settings import ROOT
@@ -39,3 +40,22 @@ def test_a_process_waits_for_the_others_longer_than_torch_would(monkeypatch: pyt
     found = distributed.find()
     assert (found.index, found.count) == (1, 2)
     assert asked["timeout"] >= timedelta(hours=1)
+
+
+def test_tensors_travel_on_the_device_of_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    met: list[str] = []
+
+    def moved(tensor: torch.Tensor, *how: str) -> Any:
+        """What comes back is on the same device, until it is brought to another."""
+        met.append(tensor.device.type)
+        return SimpleNamespace(to=lambda device: torch.ones(tensor.shape, device=device))
+
+    monkeypatch.setattr(accelerate, "PartialState", lambda: SimpleNamespace(device=torch.device("meta")))
+    monkeypatch.setattr(accelerate.utils, "gather", moved)
+    monkeypatch.setattr(accelerate.utils, "reduce", moved)
+    several, parameter = distributed._Several(index=0, count=2), torch.nn.Parameter(torch.ones(2))
+    assert several.gather_rows(torch.ones(2, 3)).device.type == "cpu"
+    several.sum_gradients([parameter])
+    assert parameter.grad is not None
+    assert parameter.grad.device.type == "cpu"
+    assert met == ["meta", "meta"]
