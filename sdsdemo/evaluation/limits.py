@@ -9,18 +9,18 @@ from sdsdemo.core.bases import over_bases
 from sdsdemo.core.number_format import points_words, signed
 
 LESSON = (
-    "Much of the diffusion score's lead over CLIP rests on its text encoder, which was pretrained on text alone to "
-    "tell which thing has which place and colour. Trained on the same pictures and sentences (3 seeds, n = 400), "
-    "diffusion models gain +34.7 [+27.9, +42.0] points of text score by that lesson. From a CLIP with the same lesson "
-    "they differ by +10.5 [+6.3, +14.6] points of text score and -6.2 [-11.0, -1.6] of image score; where neither has "
-    "it, by +38.5 [+30.5, +46.1] and +11.6 [+6.5, +16.2]."
+    "Much of the diffusion score's lead over CLIP comes from its text encoder, which was pretrained on text alone to "
+    "tell which object has which position and colour (“the lesson”). With the same pictures and sentences (3 seeds, "
+    "n = 400), the lesson raises the text score of diffusion models by +34.7 [+27.9, +42.0] points. Relative to a CLIP "
+    "with the same lesson, they score +10.5 [+6.3, +14.6] points on text and -6.2 [-11.0, -1.6] on image; when neither "
+    "has had the lesson, +38.5 [+30.5, +46.1] and +11.6 [+6.5, +16.2]."
 )
 """Shown wherever the scores of Mini CLIP and Mini diffusion appear together."""
 WITHOUT_LABELS = (
     "Pretrained on captioned pictures instead, without labels, one diffusion model reached a text score of 85.0 "
     "[81, 88] where the lesson gives 87.8 [84, 91], and an image score lower by 8.0 points [4.7, 11.2]."
 )
-"""What can be had in place of the lesson; said where there is room."""
+"""What can be had instead of the lesson; said where there is room."""
 TAUGHT_CLIP = (
     "mini-clip-lesson took the lesson of the diffusion model's text encoder, a parse of the sentence that no real CLIP "
     "is given; its text tower is also larger than those of the other CLIPs."
@@ -32,7 +32,7 @@ SHIPPED = (
     "points lower."
 )
 MAP_WINS = "Where A explains the picture better than B (blue), or B better than A (orange)."
-MAP_ERRS = "Where the model errs less under A (blue) or under B (orange), not why."
+MAP_ERRS = "Where the model errs less given A (blue) or given B (orange), not why."
 MAP_LEGEND = MAP_ERRS
 """Shown beside the signed map. No map that was tried passed both tests of docs/mini.md, section 7."""
 CHOSEN_ON = 500
@@ -126,8 +126,8 @@ def _ten_words(study: Mapping[str, Any]) -> str:
     bases = len(study["bases"])
     effects = listed([f"{points_words(found[cell, of])} for {called}" for cell, of, called, _ in TEN_BASES])
     return (
-        f"For bases in general, {bases} bases were fine-tuned with {seeds_each(study)}. They differ in their seed "
-        f"alone, not in network or training data. By Student's t on their means ({bases - 1} degrees of freedom), and "
+        f"For bases in general, {bases} bases were fine-tuned with {seeds_each(study)}. They differ only in their "
+        f"seed, not in network or training data. By Student's t on their means ({bases - 1} degrees of freedom), and "
         f"relative to L_CLIP alone unless said otherwise, the text score changes by {effects}. {_gains_words(found)} "
         f"{_ten_gate_words(study['gate'], bases)}"
     )
@@ -206,4 +206,4 @@ def _chosen_words(experiment: Mapping[str, Any]) -> str:
         return f"{chosen}, which are those reported."
     others = f"{chosen}; retrieval is reported on {size:,} others"
     same = any(CHOSEN_ON in of for of in sizes.values())
-    return f"{others}, but where n = {CHOSEN_ON}: there, on these." if same else f"{others}."
+    return f"{others}; where n = {CHOSEN_ON}, it is reported on those {CHOSEN_ON} themselves." if same else f"{others}."

@@ -77,7 +77,9 @@ def test_the_base_that_fails_the_gate_is_named_with_its_gain() -> None:
 def test_the_retrieval_examples_that_choices_looked_at_are_not_reported() -> None:
     said = " ".join(verdict(FOUND))
     chosen = "were also chosen on 500 retrieval examples; retrieval is reported on 3,500 others"
-    assert f"{chosen}, but where n = 500: there, on these." in said, "such as the preference controls"
+    assert f"{chosen}; where n = 500, it is reported on those 500 themselves." in said, (
+        "such as the preference controls"
+    )
     assert f"{chosen}." in " ".join(limits({"confirm": FOUND["confirm"]}))
     found = {"confirm": deepcopy(FOUND["confirm"])}
     for row in found["confirm"]["contrasts"]:
@@ -125,13 +127,13 @@ def test_the_lesson_stands_in_what_the_shell_prints_of_both_models() -> None:
 
 
 def test_the_lesson_stands_in_every_table_of_the_page_with_both_models() -> None:
-    assert about.measured_html().count("rests on its text encoder") == 1
+    assert about.measured_html().count("comes from its text encoder") == 1
     for html in (results_html.result_html(MEASURED_NOW), results_html.overview_html({"mini": MEASURED_NOW})):
-        assert html.count("rests on its text encoder") == 1
-    assert browse_html.lesson_html(["mini-diffusion", "mini-clip"]).count("rests on its text encoder") == 1
+        assert html.count("comes from its text encoder") == 1
+    assert browse_html.lesson_html(["mini-diffusion", "mini-clip"]).count("comes from its text encoder") == 1
     assert browse_html.lesson_html(["mini-clip", "mini-sds-clip"]) == ""
     retrieval = json.loads((ASSETS / "mini" / "results" / "mini-retrieval.json").read_text())
-    assert "rests on" not in results_html.overview_html({"mini-retrieval": retrieval})
+    assert "comes from its text encoder" not in results_html.overview_html({"mini-retrieval": retrieval})
     assert "rests on what its text encoder was taught" in all_cards()["mini-diffusion"].limits
     assert lesson_words(["mini-clip", "mini-diffusion"]) == LESSON
     assert lesson_words(["mini-clip", "clip-vit-b-32"]) == ""
@@ -151,5 +153,5 @@ def test_the_lesson_quotes_the_2_x_2() -> None:
     found = {effect[0]: dict(zip(head, effect, strict=True)) for effect in effects}
     said = [found["the lesson, for denoisers"]["text score"]]
     for which in ("with the lesson", "without the lesson"):
-        said += [found[f"denoising in place of L_CLIP, {which}"][f"{metric} score"] for metric in ("text", "image")]
+        said += [found[f"denoising instead of L_CLIP, {which}"][f"{metric} score"] for metric in ("text", "image")]
     assert re.findall(r"[+-]\d+\.\d \[[^]]*\]", LESSON) == said

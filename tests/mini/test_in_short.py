@@ -54,7 +54,7 @@ def test_three_findings_quote_the_stored_effects(experiment: dict[str, Any]) -> 
         (labels, ("mislabelled", "preference, half mislabelled", "clip, half mislabelled")),
     ):
         assert points_words(effect(experiment, *where)) in said
-    assert "over 3 bases with up to 5 seeds (n = 400), and about these bases alone" in over
+    assert "over 3 bases with up to 5 seeds (n = 400), and about these bases only" in over
 
 
 @pytest.mark.parametrize(
@@ -74,24 +74,24 @@ def test_ten_bases_are_quoted_once_all_of_them_are_done(experiment: dict[str, An
     assert found_in_short(experiment | {TEN: ten(9, seeds)}) == before
     term, preference, labels, over = found_in_short(experiment | {TEN: ten(10, seeds)})
     assert term.count(points_words(UP)) == preference.count(points_words(UP)) == 2
-    assert labels.startswith(f"**It is worth more than a true label**: {points_words(UP)} relative to")
-    assert labels.partition(" Where half")[2] == before[2].partition(" Where half")[2] != ""
+    assert labels.startswith(f"**Preference is worth more than a true label**: {points_words(UP)} relative to")
+    assert labels.partition(" When half")[2] == before[2].partition(" When half")[2] != ""
     assert over.startswith(
         f"Intervals are 95 %, n = 400: by Student's t over 10 bases with {each}, for bases in general;"
     )
-    assert "of the labels wrong over 3 bases, for these alone" in over
+    assert "of the labels wrong over 3 bases, for these only" in over
     few, many = (strongest_limits(experiment | {TEN: ten(made, seeds)})[2] for made in (9, 10))
     assert few.startswith("**Few bases.** For bases in general, by Student's t on the means of 3 bases")
     assert many.startswith("**One recipe for all bases.** For bases in general, 10 bases were fine-tuned")
-    assert f"with {each}. They differ in their seed alone, not in network or training data." in many
+    assert f"with {each}. They differ only in their seed, not in network or training data." in many
 
 
 @pytest.mark.parametrize(
     ("preference", "true", "half", "said"),
     [
-        (UP, UP, UP, ", more than true labels do; when half of the labels are wrong, still by "),
-        (UP, NIL, UP, ", which cannot be told apart from what true labels do; when half of the labels are wrong, "),
-        (UP, DOWN, DOWN, ", less than true labels do; when half of the labels are wrong, by "),
+        (UP, UP, UP, ", more than true labels do; when half of the labels are wrong, the change is still "),
+        (UP, NIL, UP, ", an effect that cannot be told apart from that of true labels; when half of the labels are "),
+        (UP, DOWN, DOWN, ", less than true labels do; when half of the labels are wrong, the change is "),
         (NIL, DOWN, UP, f", and by {points_words(DOWN)} relative to true labels; when half of the labels are wrong, "),
         (DOWN, NIL, UP, f", and by {points_words(NIL)} relative to true labels; when half of the labels are wrong, "),
     ],
@@ -105,7 +105,7 @@ def test_connectives_follow_the_intervals(
     measured = json.loads((ASSETS / "mini" / "results" / "mini.json").read_text())
     assert said in headline(experiment, measured)
     both = preference == half == UP
-    assert (f"still by {points_words(half)}" in headline(experiment, measured)) == both
+    assert (f"the change is still {points_words(half)}" in headline(experiment, measured)) == both
     assert (f"it still changes the text score by {points_words(half)}" in found_in_short(experiment)[2]) == both
 
 

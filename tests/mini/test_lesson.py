@@ -205,7 +205,7 @@ def test_the_lesson_is_worth_what_it_adds_to_each_model_and_kind() -> None:
     by_name = {row[0]: dict(zip(head, row, strict=True)) for row in effects}
     assert by_name["the lesson, for CLIP"]["text, places"].startswith("+40.0 [")
     assert by_name["the lesson, for denoisers"]["text, places"].startswith("+80.0 [")
-    assert by_name["denoising in place of L_CLIP, with the lesson"]["text, places"].startswith("+60.0 [")
+    assert by_name["denoising instead of L_CLIP, with the lesson"]["text, places"].startswith("+60.0 [")
     assert by_name["interaction"]["text, places"].startswith("+40.0 [")
     assert by_name["interaction"]["text, colours"] == "+0.0 [+0.0, +0.0]"
     assert by_name["the lesson, for CLIP"]["text score"].startswith("+10.0 [")

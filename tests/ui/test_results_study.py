@@ -74,7 +74,7 @@ def test_the_worth_of_the_preference_beside_labels_follows_its_intervals(study: 
 @pytest.mark.parametrize(
     ("low", "high", "worth", "beside"),
     [(0.01, 0.03, "is worth more than", "points, more than true labels do; when half of the labels are wrong"),
-     (-0.01, 0.03, "cannot be told apart from", "points, which cannot be told apart from what true labels do"),
+     (-0.01, 0.03, "cannot be told apart from", "points, an effect that cannot be told apart from that of true labels"),
      (-0.03, -0.01, "is worth less than", "points, less than true labels do; when half of the labels are wrong")],
 )  # fmt: skip
 def test_claim_and_headline_compare_with_labels_over_ten_bases_once_done(

@@ -62,8 +62,8 @@ def _labels_words(experiment: Mapping[str, Any]) -> str:
     alone = main_effects(experiment)["preference", "clip"]
     worth = {"up": "is worth more than", "down": "is worth less than", "neither": "cannot be told apart from"}
     return (
-        f"**It {worth[side(true)]} a true label**: {points_words(true)} relative to training on which caption "
-        f"is true. Where half of the labels are wrong and teach nothing, it {still(alone, wrong)}changes the text "
+        f"**Preference {worth[side(true)]} a true label**: {points_words(true)} relative to training on which caption "
+        f"is true. When half of the labels are wrong and teach nothing, it {still(alone, wrong)}changes the text "
         f"score by {points_words(wrong)}."
     )
 
@@ -77,6 +77,6 @@ def _over_words(experiment: Mapping[str, Any]) -> str:
         return (
             f"Intervals are 95 %, n = {ten['n']}: by Student's t over {len(ten['bases'])} bases with "
             f"{seeds_each(ten)}, for bases in general; the one with half of the labels wrong over {bases}, for these "
-            f"alone."
+            f"only."
         )
-    return f"Intervals are 95 %, over {bases} with up to {seeds} (n = {confirm['n']}), and about these bases alone."
+    return f"Intervals are 95 %, over {bases} with up to {seeds} (n = {confirm['n']}), and about these bases only."

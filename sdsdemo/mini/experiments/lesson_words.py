@@ -30,8 +30,8 @@ Rows = Sequence[Mapping[str, Any]]
 EFFECTS: Mapping[str, Mapping[str, int]] = {
     "the lesson, for CLIP": {"clip, lesson": 1, "clip": -1},
     "the lesson, for denoisers": {"denoiser, lesson": 1, "denoiser": -1},
-    "denoising in place of L_CLIP, without the lesson": {"denoiser": 1, "clip": -1},
-    "denoising in place of L_CLIP, with the lesson": {"denoiser, lesson": 1, "clip, lesson": -1},
+    "denoising instead of L_CLIP, without the lesson": {"denoiser": 1, "clip": -1},
+    "denoising instead of L_CLIP, with the lesson": {"denoiser, lesson": 1, "clip, lesson": -1},
     "interaction": {"denoiser, lesson": 1, "denoiser": -1, "clip, lesson": -1, "clip": 1},
 }
 """Effect -> the cells that it adds and subtracts."""

@@ -86,7 +86,7 @@ def scenes_words(found: Mapping[str, Any]) -> str:
     ratio = change["touched"] / change["distractors"]
     return (
         f"n = {found['n']} scenes of {THINGS} things, {declared['model']}, {declared['timesteps']} timesteps of "
-        f"{declared['noises']} noise draws; the loss is lower under the true caption in {100 * found['right']:.1f} % "
+        f"{declared['noises']} noise draws; the loss is lower given the true caption in {100 * found['right']:.1f} % "
         f"of them. A repaint of a touched thing changes the difference of the losses {ratio:.1f} times as much as a "
         f"repaint of a distractor."
     )

@@ -100,9 +100,9 @@ def labels_claim(experiment: Mapping[str, Any]) -> str:
         "neither": "That preference cannot be told apart from",
     }
     half = {
-        "up": "Where half of the labels are wrong it beats them by",
-        "down": "Where half of the labels are wrong it is worth less: the difference is",
-        "neither": "Where half of the labels are wrong the difference is",
+        "up": "When half of the labels are wrong, it beats them by",
+        "down": "When half of the labels are wrong, it is worth less: the difference is",
+        "neither": "When half of the labels are wrong, the difference is",
     }
     return f"{worth[side(true)]} true labels ({points_words(true)} points). {half[side(wrong)]} {points_words(wrong)}."
 
@@ -120,15 +120,16 @@ def headline(experiment: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
     models, ten, few, many = measured["models"], experiment.get(TEN, {}), "", ""
     if has_all_bases(ten):
         many = f" (both over {counted(len(ten['bases']), 'base')} with {seeds_each(ten)}, for bases in general)"
-        few = f" ({counted(len(experiment['mislabelled']['bases']), 'base')}, for these alone)"
+        few = f" ({counted(len(experiment['mislabelled']['bases']), 'base')}, for these only)"
     clip, diffusion = (share_words(models[name]["text"]) for name in ("mini-clip", "mini-diffusion"))
     return (
         f"On {measured['n']} pairs of combinations that no model was trained on, `mini-clip` has a text score of "
-        f"{clip} % and the diffusion model's denoising loss one of {diffusion} % (chance 25). The paper's term L_SDS "
-        f"changes the text score of a fine-tuned CLIP by {points_words(found['sds', 'clip'])} points relative to "
-        f"fine-tuning without it. Training CLIP on which of two captions the diffusion model prefers changes it by "
-        f"{points_words(found['preference', 'clip'])} points{many}{_beside_labels(found['preference', 'clip'], true)}; "
-        f"when half of the labels are wrong, {still(found['preference', 'clip'], half)}by {points_words(half)}{few}."
+        f"{clip} %; scoring with the diffusion model's denoising loss reaches {diffusion} % (chance 25). The paper's "
+        f"term L_SDS changes the text score of a fine-tuned CLIP by {points_words(found['sds', 'clip'])} points "
+        f"relative to fine-tuning without it. Training CLIP on which of two captions the diffusion model prefers "
+        f"changes it by {points_words(found['preference', 'clip'])} points{many}"
+        f"{_beside_labels(found['preference', 'clip'], true)}; when half of the labels are wrong, the change is "
+        f"{still(found['preference', 'clip'], half)}{points_words(half)}{few}."
     )
 
 
@@ -139,7 +140,7 @@ def _beside_labels(preference: Mapping[str, float], true: Mapping[str, float]) -
     than = {
         "up": "more than true labels do",
         "down": "less than true labels do",
-        "neither": "which cannot be told apart from what true labels do",
+        "neither": "an effect that cannot be told apart from that of true labels",
     }
     return f", {than[side(true)]}"
 
