@@ -308,7 +308,9 @@ class Picture:
     key: str = ""
     """Equal only for the same picture, so that it is encoded once; empty if unknown."""
     content: Callable[[], str] | None = field(default=None, repr=False)
-    """What it is made of, without decoding it (`data.contents`): changes where the picture is replaced."""
+    """What it is made of, without decoding it (`picture_digest`): changes if the picture is replaced."""
+    content_before: Callable[[], str] | None = field(default=None, repr=False)
+    """The same as earlier versions had it, so that their scores stay valid; "" if it was no other."""
 
 
 @dataclass(frozen=True, kw_only=True)

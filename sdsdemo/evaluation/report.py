@@ -30,6 +30,9 @@ from sdsdemo.runtime.files import finite, from_json, to_json, write_whole
 from sdsdemo.runtime.shapes import shaped
 
 FIGURE_FORMATS = ("png", "svg")
+OTHER_PICTURES = (
+    "'{run}' has the captions of '{first}', but other pictures in {count:,} examples: they are not compared."
+)
 
 
 class _Entry(TypedDict):
@@ -122,10 +125,13 @@ def results_of(
         if unfinished:
             note(f"Unfinished, so left out of '{called(run)}': {', '.join(unfinished)}.")
         same = next((group for group in groups if _same_examples(group[0], run)), None)
-        if same is None:
-            groups.append([run])
-        else:
+        if same is not None:
             same.append(run)
+            continue
+        for first, *_ in groups:
+            if other := _other_pictures(first, run):
+                note(OTHER_PICTURES.format(run=called(run), first=called(first), count=other))
+        groups.append([run])
     return [_result(_in_common(group, called)) for group in groups]
 
 
@@ -164,6 +170,15 @@ def _same_examples(one: StoredRun, other: StoredRun) -> bool:
     has_digests = all(example.made_of for example in (*one.every, *other.every))
     same = has_digests or one.header["benchmark_hash"] == other.header["benchmark_hash"]
     return same and all(fits(example.made_of, theirs[example.id].made_of) for example in one.every)
+
+
+def _other_pictures(one: StoredRun, other: StoredRun) -> int:
+    """How many examples have other pictures, of two runs with the same ids and captions; 0 for any other two."""
+    theirs = {example.id: example.made_of for example in other.every}
+    mine = {example.id: example.made_of for example in one.every}
+    if mine.keys() != theirs.keys() or not all(fits(mine[id_], theirs[id_], captions_only=True) for id_ in mine):
+        return 0
+    return sum(not fits(mine[id_], theirs[id_]) for id_ in mine)
 
 
 def _in_common(group: Sequence[StoredRun], called: Callable[[StoredRun], str]) -> list[StoredRun]:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -16,8 +17,9 @@ import pytest
 from PIL import Image
 
 from sdsdemo.data.benchmarks import read_benchmark, zero_shot
-from sdsdemo.data.files.picture_digest import MISSING, content_of
+from sdsdemo.data.files.picture_digest import MISSING, content_of, made_of, of_text
 from sdsdemo.data.readers.pairs import read_pairs
+from sdsdemo.evaluation.store import fits
 from sdsdemo.types import Picture
 
 ROW = {"id": "a", "caption_0": "a cat", "caption_1": "a dog", "image_0": "0.png", "image_1": "1.png"}
@@ -70,6 +72,28 @@ def test_a_replaced_picture_and_only_that_one_has_another_content(tmp_path: Path
     assert (second[0] == first[0], second[1] == first[1]) == (True, False)
     write(tmp_path, "red", "blue")
     assert contents(tmp_path) == first
+
+
+def test_a_picture_has_one_content_packed_unpacked_and_in_parquet(tmp_path: Path) -> None:
+    found = []
+    for number, write in enumerate((as_files, as_zip, as_parquet)):
+        (tmp_path / str(number)).mkdir()
+        write(tmp_path / str(number), "red", "blue")
+        found.append(contents(tmp_path / str(number)))
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_digest_of_an_earlier_version_fits_its_zip_file_and_no_other(tmp_path: Path) -> None:
+    as_zip(tmp_path, "red", "blue")
+    before = [f"{zlib.crc32(png(colour)):08x}-{len(png(colour))}" for colour in ("red", "blue")]
+    (example,) = read_pairs(tmp_path)
+    current = made_of(example)
+    older = f"{current.partition('-')[0]}-{of_text(json.dumps(before))}"
+    assert fits(older, current)
+    assert fits(current, older)
+    as_zip(tmp_path, "red", "green")
+    assert not fits(older, made_of(example))
+    assert not fits(current, made_of(example))
 
 
 @WAYS

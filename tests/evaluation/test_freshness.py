@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -261,6 +263,41 @@ def test_what_is_not_on_this_machine_contradicts_nothing(world: World, tmp_path:
     assert result["n"] == COUNT
 
 
+def packed(world: World) -> None:
+    with ZipFile(world.images.parent / "images.zip", "w") as archive:
+        for path in sorted(world.images.iterdir()):
+            archive.write(path, f"images/{path.name}")
+    shutil.rmtree(world.images)
+
+
+def before_this_digest(out: Path) -> None:
+    """A run of pictures in a zip file as earlier versions wrote it."""
+    for file in (EXAMPLES, SCORES):
+        rows = [json.loads(line) for line in whole_lines(out / file)]
+        digests = (row["made_of"].split("-") for row in rows)
+        rows = [row | {"made_of": f"{found[0]}-{found[2]}"} for row, found in zip(rows, digests, strict=True)]
+        (out / file).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_pictures_that_are_packed_or_unpacked_are_the_same(world: World, tmp_path: Path) -> None:
+    world.evaluate(tmp_path / "unpacked")
+    packed(world)
+    world.calls = 0
+    assert report([tmp_path / "unpacked"], None, lambda line: None)[0]["n"] == COUNT
+    world.evaluate(tmp_path / "packed")
+    assert len(report([tmp_path / "unpacked", tmp_path / "packed"], None, lambda line: None)) == 1
+    assert world.calls == COUNT
+    world.evaluate(tmp_path / "unpacked")
+    before_this_digest(tmp_path / "packed")
+    assert report([tmp_path / "packed"], None, lambda line: None)[0]["n"] == COUNT
+    world.evaluate(tmp_path / "packed")
+    assert world.calls == COUNT
+    shutil.unpack_archive(world.images.parent / "images.zip", world.images.parent)
+    (world.images.parent / "images.zip").unlink()
+    world.evaluate(tmp_path / "packed")
+    assert world.calls == COUNT
+
+
 def older(out: Path, model: str, name: str) -> None:
     """A run as older versions wrote it: no digest of an example, and one of the model's weights alone."""
     for file in (EXAMPLES, SCORES):
@@ -308,7 +345,9 @@ def test_runs_before_and_after_a_change_are_not_compared(world: World, tmp_path:
     picture(world, random.Random(2))
     world.evaluate(tmp_path / "after")
     (only,) = report([tmp_path / "after"], None, lambda line: None)
-    both = report([tmp_path / "before", tmp_path / "after"], None, lambda line: None)
+    said: list[str] = []
+    both = report([tmp_path / "before", tmp_path / "after"], None, said.append)
+    assert any("but other pictures in 1 examples: they are not compared" in line for line in said)
     assert [result["n"] for result in both] == [COUNT - 1, COUNT]
     assert both[1]["models"] == only["models"]
 

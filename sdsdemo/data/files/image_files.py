@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image
@@ -78,6 +79,7 @@ class ImageFiles:
             open=partial(self._open, name, where, box),
             key=f"{self.roots[0]}/{name} {box or ''}".rstrip(),
             content=partial(self._content, name, str(box or "")),
+            content_before=partial(self._content_before, name, str(box or "")),
         )
 
     def note_missing(self, note: Note) -> None:
@@ -183,8 +185,14 @@ class ImageFiles:
         if place is None:
             return picture_digest.MISSING
         if place.member:
-            return picture_digest.of_member(place.path, place.member, part)
+            return picture_digest.of_member(place.path, place.member, partial(_stream, place), part)
         return picture_digest.of_file(place.path, part)
+
+    def _content_before(self, name: str, part: str) -> str:
+        place = self.find(name)
+        if place is None or not place.member:
+            return ""
+        return picture_digest.of_member_before(place.path, place.member, part)
 
 
 def images_beside(table: Path, folder: Path, *others: str) -> ImageFiles:
@@ -199,14 +207,17 @@ def images_beside(table: Path, folder: Path, *others: str) -> ImageFiles:
     return ImageFiles([*named, *homes], archives)
 
 
+def _stream(place: Place) -> IO[bytes]:
+    if place.member:
+        return opened(place.path, picture_digest.state_of(place.path)).open(place.member)
+    return place.path.open("rb")
+
+
 def _read(place: Place, name: str, cut: Cut | None) -> Image.Image:
     is_array = (place.member or place.path.name).lower().endswith(".npy")
     most = ARRAY_BYTES if is_array else LIMITS.image_bytes
     try:
-        if place.member:
-            data = at_most(opened(place.path, picture_digest.state_of(place.path)).open(place.member), most)
-        else:
-            data = at_most(place.path.open("rb"), most)
+        data = at_most(_stream(place), most)
     except Exception as error:  # a damaged or locked zip file: BadZipFile, zlib.error, EOFError, RuntimeError, ...
         if place.member:
             raise UserError(

@@ -40,11 +40,24 @@ class StoredExample:
 
 
 def fits(stored: str, now: str, *, captions_only: bool = False) -> bool:
-    """Whether two digests are of the same captions and pictures, as far as both are known."""
-    (old_captions, _, old_pictures), (captions, _, pictures) = stored.partition("-"), now.partition("-")
+    """Whether two digests are of the same captions and pictures, as far as both are known (`picture_digest.made_of`).
+
+    One of an earlier version has no third part; its second is then equal to the second or third of the other.
+    """
+    old_captions, old_pictures, old_before = _parts(stored)
+    captions, pictures, before = _parts(now)
     if old_captions and captions and old_captions != captions:
         return False
-    return captions_only or not old_pictures or not pictures or old_pictures == pictures
+    if captions_only or not old_pictures or not pictures or old_pictures == pictures:
+        return True
+    return (not old_before and old_pictures == before) or (not before and pictures == old_before)
+
+
+def _parts(made_of: str) -> tuple[str, str, str]:
+    """Digests of the captions, of the pictures, and of these as earlier versions had it; empty if unknown."""
+    captions, _, rest = made_of.partition("-")
+    pictures, _, before = rest.partition("-")
+    return captions, pictures, before
 
 
 def differs(stored: StoredExample, now: StoredExample) -> bool:

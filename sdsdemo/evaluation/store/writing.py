@@ -224,7 +224,7 @@ class RunFolder:
         return changed
 
     def _rewrite_scores(self, stored: Sequence[StoredExample], changed: set[str], models: Mapping[str, str]) -> None:
-        """Drop the rows of changed examples; add digests to the others."""
+        """Drop the rows of changed examples; give the others the digests of the current ones."""
         now = {example.id: example for example in self._examples}
         rows = Rows(self.path, {example.id: example for example in stored}, models)
         rows.take(whole_lines(self.path / SCORES), SCORES)
@@ -233,8 +233,9 @@ class RunFolder:
             row = parsed(line)
             if row["example"] in changed or key_of(row) not in rows.scores:
                 continue
-            if not row.get("what") and not row.get("made_of") and now[row["example"]].made_of:
-                line = line_of({**row, "made_of": now[row["example"]].made_of})
+            made_of = now[row["example"]].made_of
+            if not row.get("what") and made_of and row.get("made_of") != made_of:
+                line = line_of({**row, "made_of": made_of})
             kept.append(line)
         if kept != whole_lines(self.path / SCORES):
             _write_lines(self.path / SCORES, kept)
