@@ -6,13 +6,13 @@ is left out and named, so that no old score is shown for a new picture or new we
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.data.files.picture_digest import made_of
 from sdsdemo.errors import UserError
-from sdsdemo.evaluation.store import StoredExample, StoredRun, differs, hash_of, named, stored_of
+from sdsdemo.evaluation.store import StoredExample, StoredRun, differs, hash_of, named, retagged, stored_of
 from sdsdemo.models import cards
 from sdsdemo.types import Example
 
@@ -33,9 +33,11 @@ class Stale:
     models: tuple[tuple[str, str], ...] = ()
     """Each with a sentence: what changed, or why it cannot be read."""
     examples: tuple[str, ...] = ()
+    tags: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """By example, its current tags if these are not the stored ones."""
 
     def __bool__(self) -> bool:
-        return bool(self.models or self.examples)
+        return bool(self.models or self.examples or self.tags)
 
 
 def current(run: StoredRun, reader: Reader | None = None) -> StoredRun:
@@ -54,13 +56,17 @@ def nothing_here(benchmark: str) -> list[Example]:
 def stale(run: StoredRun, reader: Reader | None = None) -> Stale:
     """The part of a run that no longer matches the models and benchmark on this machine."""
     changed = {model: _changed(model, run) for model in run.header["models"]}
-    return Stale(
-        models=tuple((model, said) for model, said in changed.items() if said), examples=_changed_examples(run, reader)
-    )
+    models = tuple((model, said) for model, said in changed.items() if said)
+    try:
+        now = {example.id: example for example in (reader or read_benchmark)(run.benchmark)}
+    except UserError:
+        return Stale(models=models)
+    return Stale(models=models, examples=_changed_examples(run, now), tags=_new_tags(run, now))
 
 
 def without(run: StoredRun, found: Stale) -> StoredRun:
-    """A run without its stale part. Raises `UserError` where most examples, or all models, would be gone."""
+    """A run without its stale part and with its current tags. Raises `UserError` if most examples, or all models, would
+    be gone."""
     if not found:
         return run
     total, count = len(run.every), len(found.examples)
@@ -69,14 +75,15 @@ def without(run: StoredRun, found: Stale) -> StoredRun:
     notes = [said for _, said in found.models]
     gone = {model for model, _ in found.models}
     models = {model: key for model, key in run.header["models"].items() if model not in gone}
-    if not models:
+    if gone and not models:
         raise UserError(f"'{run.path}' has nothing left to show. {' '.join(notes)}")
     if count:
         notes.append(CHANGED_EXAMPLES.format(count=count, total=total, names=named(found.examples)))
     return replace(
         run,
         header={**run.header, "models": models},
-        examples=tuple(example for example in run.examples if example.id not in found.examples),
+        every=_tagged(run.every, found),
+        examples=_tagged([example for example in run.examples if example.id not in found.examples], found),
         notes=(*run.notes, *notes),
     )
 
@@ -101,11 +108,18 @@ def _changed(model: str, run: StoredRun) -> str:
     return CHANGED_MODEL.format(model=model, what=what or "weights or config")
 
 
-def _changed_examples(run: StoredRun, reader: Reader | None) -> tuple[str, ...]:
-    try:
-        now = {example.id: example for example in (reader or read_benchmark)(run.benchmark)}
-    except UserError:
-        return ()
+def _tagged(examples: Sequence[StoredExample], found: Stale) -> tuple[StoredExample, ...]:
+    return tuple(replace(example, tags=found.tags.get(example.id, example.tags)) for example in examples)
+
+
+def _new_tags(run: StoredRun, now: Mapping[str, Example]) -> dict[str, dict[str, str]]:
+    here = [(example, now[example.id].tags) for example in run.every if example.id in now]
+    tags = retagged((example.tags for example in run.every), (current for _, current in here))
+    found = {example.id: (example.tags, tags(example.tags, current)) for example, current in here}
+    return {id_: current for id_, (stored, current) in found.items() if current != stored}
+
+
+def _changed_examples(run: StoredRun, now: Mapping[str, Example]) -> tuple[str, ...]:
     here = [now[example.id] for example in run.every if example.id in now]
     has_digests = all(example.made_of for example in run.every)
     if not has_digests and hash_of(here) != run.header["benchmark_hash"]:

@@ -116,14 +116,10 @@ def test_every_setting_of_a_question_is_one_of_its_run(world: World, tmp_path: P
         world.evaluate(tmp_path / "run")
 
 
-@pytest.mark.parametrize("kind", [picture, caption, swapped, tag])
+@pytest.mark.parametrize("kind", [picture, caption, swapped])
 def test_only_the_examples_that_changed_are_scored_again(
     world: World, tmp_path: Path, kind: Callable[[World, random.Random], None]
 ) -> None:
-    world.evaluate(tmp_path / "run")
-    for row in world.rows:
-        row["tag"] = "z"
-    world.write()
     world.evaluate(tmp_path / "other")
     kind(world, random.Random(3))
     said: list[str] = []
@@ -144,6 +140,36 @@ def test_tags_of_a_new_kind_cost_no_score(world: World, tmp_path: Path) -> None:
     assert world.calls == 0
     assert result["models"][world.spec]["by_tag"]["category"]["Hard"]["text"]["n"] == COUNT
     assert read_run(tmp_path / "run").examples[0].tags["category"] == "Hard"
+
+
+def test_another_tag_costs_no_score_and_is_reported(world: World, tmp_path: Path) -> None:
+    world.evaluate(tmp_path / "run")
+    for row in world.rows[1:]:
+        row["tag"] = "z"
+    world.write()
+    (result,) = report([tmp_path / "run"], None, lambda line: None)
+    shares = result["models"][world.spec]["by_tag"]["tag"]
+    assert {tag: found["text"]["n"] for tag, found in shares.items()} == {"a": 1, "z": COUNT - 1}
+    world.calls = 0
+    world.evaluate(tmp_path / "run")
+    assert world.calls == 0
+    assert [example.tags["tag"] for example in read_run(tmp_path / "run").every] == ["a"] + ["z"] * (COUNT - 1)
+
+
+def test_labels_that_are_not_on_this_machine_are_kept(world: World, tmp_path: Path) -> None:
+    """As with Diwan's labels of Winoground, which only the machine has that fetched them."""
+    for row in world.rows[:7]:
+        row["category"] = "Hard"
+    world.write()
+    world.evaluate(tmp_path / "run")
+    for row in world.rows:
+        row.pop("category", None)
+    world.write()
+    world.calls = 0
+    world.evaluate(tmp_path / "run")
+    (result,) = report([tmp_path / "run"], None, lambda line: None)
+    assert (world.calls, result["n"]) == (0, COUNT)
+    assert result["models"][world.spec]["by_tag"]["category"]["Hard"]["text"]["n"] == 7
 
 
 @pytest.mark.parametrize(("kind", "word"), [(weights, "weights"), (config, "preprocessing"), (tokenizer, "tokenizer")])

@@ -12,7 +12,7 @@ killed run resumes where it stopped; a truncated last line is dropped. A row cou
 Another benchmark, other settings or another model of the same name are refused.
 """
 
-from sdsdemo.evaluation.store.examples import EXAMPLES, StoredExample, differs, fits, stored_of
+from sdsdemo.evaluation.store.examples import EXAMPLES, StoredExample, differs, fits, retagged, stored_of
 from sdsdemo.evaluation.store.header import HEADER, Header, Settings, hash_of, settings_of
 from sdsdemo.evaluation.store.reading import StoredRun, read_run
 from sdsdemo.evaluation.store.row_format import BLIND, TEXT_ONLY, Row, key_of, row_of, scores_of
@@ -21,6 +21,6 @@ from sdsdemo.evaluation.store.writing import LOCK, RunFolder, named
 
 __all__ = [
     "BLIND", "EXAMPLES", "HEADER", "LOCK", "SCORES", "TEXT_ONLY", "Header", "Row", "RunFolder", "Settings",
-    "StoredExample", "StoredRun", "differs", "fits", "hash_of", "key_of", "named", "read_run", "row_of", "scores_of",
-    "settings_of", "stored_of",
+    "StoredExample", "StoredRun", "differs", "fits", "hash_of", "key_of", "named", "read_run", "retagged", "row_of",
+    "scores_of", "settings_of", "stored_of",
 ]  # fmt: skip

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NotRequired
 
 from typing_extensions import TypedDict
 
+from sdsdemo.data.published.sets import SET, TRUE
 from sdsdemo.errors import UserError
 from sdsdemo.runtime.files import from_json, to_json, whole_lines
 from sdsdemo.runtime.shapes import shaped
 from sdsdemo.types import Example
 
 EXAMPLES = "examples.jsonl"
+DECISIVE = (SET, TRUE)
+"""Kinds of tags that say how an example is scored. All others only group examples."""
 
 
 class ExampleRow(TypedDict):
@@ -61,10 +64,23 @@ def _parts(made_of: str) -> tuple[str, str, str]:
 
 
 def differs(stored: StoredExample, now: StoredExample) -> bool:
-    """Whether an example has changed, so that its scores no longer count. New kinds of tags change nothing."""
+    """Whether an example has changed, so that its scores no longer count. A tag changes none, but for `DECISIVE`."""
     shape = (stored.images, stored.captions) != (now.images, now.captions)
-    tags = any(now.tags.get(kind) != tag for kind, tag in stored.tags.items())
+    tags = any(kind in stored.tags and now.tags.get(kind) != stored.tags[kind] for kind in DECISIVE)
     return shape or tags or not fits(stored.made_of, now.made_of)
+
+
+def retagged(
+    stored: Iterable[Mapping[str, str]], now: Iterable[Mapping[str, str]]
+) -> Callable[[Mapping[str, str], Mapping[str, str]], dict[str, str]]:
+    """How to bring stored tags up to date: a function of an example's stored and current tags.
+
+    stored, now: the tags of all examples. Kinds that none has any more, such as labels that are not on this machine,
+    stay as they were stored; all others are as they are now.
+    """
+    here = {kind for tags in now for kind in tags}
+    gone = {kind for tags in stored for kind in tags} - here
+    return lambda old, new: {**{kind: tag for kind, tag in old.items() if kind in gone}, **new}
 
 
 def completed(stored: StoredExample, now: StoredExample) -> StoredExample:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from sdsdemo.errors import UserError
@@ -15,6 +16,7 @@ from sdsdemo.evaluation.store.examples import (
     example_line,
     fits,
     read_examples,
+    retagged,
     stored_of,
 )
 from sdsdemo.evaluation.store.header import HEADER, Header, check_agreement, check_ids, header_of, read_header, refuse
@@ -220,7 +222,10 @@ class RunFolder:
             )
         if any(not before[now.id].made_of and now.made_of for now in self._examples if now.id not in changed):
             self.notes.append(OLDER_BENCHMARK)
-        self._examples = [completed(before[now.id], now) for now in self._examples]
+        tags = retagged((example.tags for example in stored), (now.tags for now in self._examples))
+        self._examples = [
+            replace(completed(before[now.id], now), tags=tags(before[now.id].tags, now.tags)) for now in self._examples
+        ]
         return changed
 
     def _rewrite_scores(self, stored: Sequence[StoredExample], changed: set[str], models: Mapping[str, str]) -> None:
