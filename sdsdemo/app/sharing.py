@@ -1,7 +1,8 @@
-"""The name by which a visitor shares a fine-tuned model: in links, and in Compare, Browse and Results.
+"""Names that are made of a run's id and do not tell it: for links, and for the tabs that use the run's model.
 
-A run's id lets its owner stop, resume and publish the run, so it never leaves the owner's browser. The name is a digest
-of the id: whoever has it can watch the run and use its model, and can do nothing else.
+A run's id lets its owner stop, resume and publish the run, so it never leaves the owner's browser. The names are
+digests of the id, 128 bits that cannot be guessed. Whoever has the shared name can watch the run and use its model;
+whoever has the download name can download its files. Neither name tells the other.
 """
 
 from __future__ import annotations
@@ -15,11 +16,20 @@ GONE = "It was a model that its owner tuned here, and it is no longer on this se
 
 
 def shared_name(id_: str) -> str:
-    """The shared name of the run with this id; 128 bits that cannot be guessed and do not tell the id."""
-    digest = hashlib.sha256(f"shared {id_}".encode()).digest()[:16]
-    return TUNED + base64.urlsafe_b64encode(digest).decode().rstrip("=")
+    """The shared name of the run with this id."""
+    return TUNED + _digest(f"shared {id_}")
+
+
+def download_name(id_: str) -> str:
+    """The name under which the page links to the files of the run with this id."""
+    return _digest(f"files {id_}")
 
 
 def is_shared(name: str) -> bool:
     """Whether this is a shared name, of a run that may or may not be here."""
     return name.startswith(TUNED)
+
+
+def _digest(text: str) -> str:
+    digest = hashlib.sha256(text.encode()).digest()[:16]
+    return base64.urlsafe_b64encode(digest).decode().rstrip("=")

@@ -109,8 +109,7 @@ class FinetuneTab:
             self.to_compare = gr.Button("Use in Compare", min_width=130)
             self.to_browse = gr.Button("Use in Browse", min_width=130)
             self.to_results = gr.Button("Use in Results", min_width=130)
-            self.weights = gr.DownloadButton("Weights (.safetensors)", min_width=150)
-            self.story = gr.DownloadButton("Record (run.json)", min_width=130)
+        self.files = gr.HTML(elem_id="ft-files")
         with gr.Row(visible=False, elem_id="ft-go-on") as self.go_on:
             self.steps_in_all = gr.Number(
                 label="Total steps", precision=0, elem_id="ft-steps-in-all", min_width=130,
@@ -206,7 +205,7 @@ class FinetuneTab:
         """The components that show a run's state."""
         return [
             self.status, self.losses, self.evaluations, self.result, self.flips, self.start, self.stop, self.use,
-            self.weights, self.story, self.go_on, self.steps_in_all, self.resume, self.pictures, self.said,
+            self.files, self.go_on, self.steps_in_all, self.resume, self.pictures, self.said,
         ]  # fmt: skip
 
     # --------------------------------------------------------------------------------------------------- handlers
@@ -273,12 +272,11 @@ class FinetuneTab:
                 yield updates if is_own else self._only_to_look_at(updates)
 
     def _only_to_look_at(self, updates: list[Any]) -> list[Any]:
-        """The updates of another visitor's run, without its buttons."""
+        """The updates of another visitor's run, without its buttons and files."""
         found = dict(zip(self.outputs, updates, strict=True))
         hidden, own = dict.fromkeys((self.use, self.go_on), gr.update(visible=False)), self.jobs.is_on
         buttons = {self.start: gr.update(interactive=own), self.stop: gr.update(interactive=False)}
-        skipped = dict.fromkeys((self.weights, self.story), gr.skip())
-        return list((found | hidden | buttons | skipped).values())
+        return list((found | hidden | buttons | {self.files: ""}).values())
 
     async def _watch(
         self, id_: str, request: gr.Request | None = None, *, is_own: bool = True
@@ -312,7 +310,6 @@ class FinetuneTab:
         going = run is not None and not run.is_over
         is_stopping = run is not None and run.state == "stopping"
         usable = run is not None and run.is_over and run.written
-        files = self.finished.files(run) if usable else (None, None)
         steps = run.recipe.steps if run else 1
         is_drawn = drawn is not None and run is not None and drawn.evaluations == run.evaluations
         race = RaceView(chart=gr.skip(), pictures=gr.skip()) if is_drawn else race_view(run, self.finished.thumbs)
@@ -325,7 +322,7 @@ class FinetuneTab:
             gr.update(value="Start", interactive=not going and self.jobs.is_on),
             gr.update(value="Stopping" if is_stopping else "Stop and save", interactive=going and not is_stopping),
             gr.update(visible=usable),
-            *(gr.update(value=path) if path else gr.skip() for path in files),
+            self.finished.files_html(run.id) if run and usable else "",
             *self._resume_row(run),
             race.pictures,
             spoken(run),

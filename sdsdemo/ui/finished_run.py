@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -13,6 +14,7 @@ from sdsdemo.app.hub_upload import push
 from sdsdemo.app.job_states import Job
 from sdsdemo.app.jobs import Jobs
 from sdsdemo.app.run_registry import RunRegistry
+from sdsdemo.app.sharing import download_name
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.errors import UserError
@@ -31,6 +33,8 @@ from sdsdemo.ui.watched_pictures import changed_picture
 
 OF_A_QUESTION = 4
 """The tab, the picture and two captions."""
+RUN_FILES = {"model.safetensors": "Weights (.safetensors)", "run.json": "Record (run.json)"}
+"""Files of a run that its owner may download, with the words of their links."""
 
 log = logging.getLogger(__name__)
 
@@ -42,13 +46,17 @@ class FinishedRun:
         self.workbench, self.jobs, self.registry, self.run_pictures = workbench, jobs, registry, run_pictures
         self.thumbs = Thumbnails()
 
-    def files(self, run: Job | None) -> tuple[str | None, str | None]:
-        """Paths of the weights and of the record, as far as they are there."""
-        assert run is not None
-        folder = self.jobs.folder(run.id)
-        found = [folder / "model.safetensors", folder / "run.json"]
-        weights, story = (str(path) if path.is_file() else None for path in found)
-        return weights, story
+    def files_html(self, id_: str) -> str:
+        """Links to the run's files that are there."""
+        folder, name = self.jobs.root / id_, download_name(id_)
+        found = [(file, words) for file, words in RUN_FILES.items() if (folder / file).is_file()]
+        return render("finetune.files", name=name, files=found)
+
+    def file(self, name: str, file: str) -> Path | None:
+        """The path of one of `RUN_FILES`, by the run's download name; None if it is not there."""
+        id_ = next((id_ for id_ in self.jobs.ids if download_name(id_) == name), "")
+        path = self.jobs.root / id_ / file
+        return path if id_ and file in RUN_FILES and path.is_file() else None
 
     def pictures(self, run: Job | None) -> Mapping[str, str]:
         """HTML of the examples whose answer changed, by id."""

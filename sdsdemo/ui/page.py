@@ -67,7 +67,7 @@ def build_page(workbench: Workbench, space: str = "", assets: Path = ASSETS, job
         browse.wire(browse_tab.select, tabs, compare.picture, [*compare.captions, *compare.as_scored])
         finetune.wire(finetune_tab.select, page, tabs, compare, browse, results)
         navigation.Navigation(compare, browse, finetune, results).wire(page, link_message)
-    served_files.offer(page, results.file)
+    served_files.offer(page, results.file, finetune.finished.file)
     page.queue(max_size=LIMITS.queue, default_concurrency_limit=4, api_open=False)
     make_fair(page, is_shared=not workbench.settings.allow_specs)
     make_light(page)

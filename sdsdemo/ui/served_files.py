@@ -1,8 +1,9 @@
 """Files that the page links to: the project's documents, and results to download. Each is made when it is asked for.
 
 `docs/NAME` is a document, where the project's folder of documents is here (an installed package has none).
-`results/NAME.csv`, `.json`, `.png` and `.svg` are a result's files. Both lie at the root of the app: such a part
-further on in a path is the rest of the app's. Everything in a path is taken for hostile.
+`results/NAME.csv`, `.json`, `.png` and `.svg` are a result's files. `runs/NAME/model.safetensors` and `run.json` are
+the files of a visitor's run, by its download name. All lie at the root of the app: such a part further on in a path is
+the rest of the app's. Everything in a path is taken for hostile.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from starlette.responses import FileResponse
+
 from sdsdemo.errors import UserError
 from sdsdemo.ui.documents import DOCS, NAME, is_document
 from sdsdemo.ui.result_files import KINDS, File
 
 DOCUMENT = re.compile(rf"/docs/({NAME})")
 RESULT = re.compile(rf"/results/(.+)\.({'|'.join(KINDS)})")
+RUN = re.compile(r"/runs/([A-Za-z0-9_-]{22})/(model\.safetensors|run\.json)")
 TYPES = {".md": "text/plain; charset=utf-8", ".png": "image/png"}
 """Markdown is shown as text."""
 
@@ -28,13 +32,15 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Make = Callable[[str, str], File]
 """A result's file by its name and kind. Raises `UserError` if there is no such result."""
+Find = Callable[[str, str], Path | None]
+"""The path of a run's file by the run's download name and the file's name; None if there is no such file."""
 
-_offered: WeakKeyDictionary[Any, Make] = WeakKeyDictionary()
+_offered: WeakKeyDictionary[Any, tuple[Make, Find]] = WeakKeyDictionary()
 
 
-def offer(page: Any, make: Make) -> None:
-    """Offers a page's results for download. page: its `gr.Blocks`."""
-    _offered[page] = make
+def offer(page: Any, make: Make, find: Find) -> None:
+    """Offers a page's results, and the files of its visitors' runs, for download. page: its `gr.Blocks`."""
+    _offered[page] = make, find
 
 
 class ServedFiles:
@@ -49,10 +55,13 @@ class ServedFiles:
             if (document := DOCUMENT.fullmatch(path)) and is_document(document[1]):
                 await _send(send, _document(DOCS / document[1]))
                 return
-            result = RESULT.fullmatch(path)
-            make = _offered.get(getattr(scope.get("app"), "blocks", None)) if result else None
-            if result and make:
-                await _send(send, await asyncio.to_thread(_made, make, result[1], result[2]))
+            offered = _offered.get(getattr(scope.get("app"), "blocks", None))
+            if offered and (result := RESULT.fullmatch(path)):
+                await _send(send, await asyncio.to_thread(_made, offered[0], result[1], result[2]))
+                return
+            if offered and (run := RUN.fullmatch(path)):
+                found = await asyncio.to_thread(offered[1], run[1], run[2])
+                await (_response(found)(scope, receive, send) if found else _send(send, None))
                 return
         await self.app(scope, receive, send)
 
@@ -65,6 +74,11 @@ def _path_in_app(scope: MutableMapping[str, Any]) -> str:
 
 def _document(path: Path) -> File:
     return File(kind=TYPES[path.suffix], body=path.read_bytes())
+
+
+def _response(path: Path) -> FileResponse:
+    """Sends a file in parts, since weights can be large; resuming a run writes them anew, so nothing keeps a copy."""
+    return FileResponse(path, filename=path.name, headers={"cache-control": "no-store"})
 
 
 def _made(make: Make, name: str, kind: str) -> File | None:

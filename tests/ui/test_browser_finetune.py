@@ -152,7 +152,7 @@ def test_a_race_grows_is_stopped_and_kept_and_its_model_answers(browser: Browser
     expect(page.locator("#ft-result")).to_contain_text(re.compile("95 % interval|stopped before"))
     expect(page.locator("#ft-start")).to_be_enabled()
     with page.expect_download() as download:
-        page.get_by_role("button", name="Weights (.safetensors)").click()
+        page.get_by_role("link", name="Weights (.safetensors)").click()
     assert download.value.suggested_filename == "model.safetensors"
     page.get_by_role("button", name="Use in Compare").click()
     expect(page.locator("#answer")).to_contain_text("Tuned here: labels", timeout=LONG)

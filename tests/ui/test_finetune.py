@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
+import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +13,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 import pytest
+from gradio.context import LocalContext
 
 from sdsdemo.app.job_states import EvaluationPoint, Job, Point
 from sdsdemo.app.jobs import Jobs
@@ -25,9 +29,10 @@ from sdsdemo.finetuning.recipe import PRESETS, STUDIED, Recipe, cli_flag
 from sdsdemo.models.images import open_image
 from sdsdemo.settings import Settings
 from sdsdemo.ui import finetune_html, training_curves
+from sdsdemo.ui.page import launch_options
 from sdsdemo.ui.recipe_form import ADVANCED, LABELS, PLAIN, in_page_words, recipe_of
 from sdsdemo.ui.watched_pictures import examples_of, right_pictures, watched_pictures
-from tests.app.trainer import Trainer
+from tests.app.trainer import Trainer, over, until
 from tests.fakes import fake_scorer
 
 QUICK = PRESETS["quick"]
@@ -179,15 +184,23 @@ def test_a_time_is_said_for_people(seconds: float, said: str) -> None:
 
 
 @pytest.fixture
-def tab(tmp_path: Path) -> Any:
+def page(tmp_path: Path) -> Any:
+    """A page with the tab alone, which is its attribute `tab`."""
     from sdsdemo.app.run_registry import RunRegistry
     from sdsdemo.ui.finetune import FinetuneTab
     from sdsdemo.ui.open_in_compare import RunPictures
 
     workbench = Workbench(Settings.from_environment({}), opener=fake_scorer)
-    with gr.Blocks():
+    with gr.Blocks() as page:
         jobs, registry = Jobs(workbench, root=tmp_path, runner=Trainer()), RunRegistry(workbench.settings)
-        return FinetuneTab(workbench, jobs, registry, gr.State(""), FinetuneTab.build_watch(), RunPictures(registry))
+        button, pictures = FinetuneTab.build_watch(), RunPictures(registry)
+        page.tab = FinetuneTab(workbench, jobs, registry, gr.State(""), button, pictures)
+    return page
+
+
+@pytest.fixture
+def tab(page: Any) -> Any:
+    return page.tab
 
 
 def test_a_shared_page_knows_who_asks_for_a_run(tab: Any) -> None:
@@ -265,6 +278,35 @@ def test_the_race_is_sent_again_only_with_a_new_evaluation(tab: Any) -> None:
     assert all(later[k] == gr.skip() for k in race)
     looked = tab._updates(replace(one, evaluations=finished().evaluations), one)
     assert all("race" in looked[k] for k in race)
+
+
+def test_the_end_of_a_run_reaches_the_page_wherever_its_cache_is(
+    page: Any, tab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gradio hands out only files in its own folders, the temporary one, and those that the app allows."""
+    elsewhere = tmp_path / "temporary"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(elsewhere))
+    page.has_launched, page.allowed_paths, page.blocked_paths = True, launch_options("", 0)["allowed_paths"], []
+    id_ = tab.jobs.start(QUICK)
+    updates = tab._updates(until(tab.jobs, id_, over))
+    with page:
+        event = gr.Button().click(tab._watch, tab.run_id, tab.outputs)
+    token = LocalContext.blocks.set(page)
+    try:
+        shown = dict(
+            zip(tab.outputs, asyncio.run(page.postprocess_data(page.fns[event["id"]], updates, None)), strict=True)
+        )
+    finally:
+        LocalContext.blocks.reset(token)
+    links = re.findall(r'href="runs/([^/]+)/([^"]+)"', str(shown[tab.files]))
+    assert [tab.finished.file(*link) for link in links] == [
+        tmp_path / id_ / name for name in ("model.safetensors", "run.json")
+    ]
+    assert id_ not in str(shown)
+    assert tab.finished.file(id_, "run.json") is tab.finished.file(links[0][0], "asked.json") is None
 
 
 def test_buttons_follow_the_state_of_the_run(tab: Any) -> None:

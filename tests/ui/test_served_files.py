@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,9 @@ from sdsdemo.ui.result_files import KINDS, File, addresses, result_file
 from sdsdemo.ui.templates import render
 from tests.ui.asgi import finished
 
+NAME = 11 * "aZ"
+"""The form of a run's download name."""
+
 
 class Page:
     """Stands for the page's `gr.Blocks`."""
@@ -24,6 +28,10 @@ def made(name: str, ending: str) -> File:
     if name not in ("mini", "runs/of mine"):
         raise UserError("No.")
     return File(kind="text/csv", body=f"{name} as {ending}".encode(), name="x.csv")
+
+
+def nothing(name: str, file: str) -> None:
+    """Finds no file of a run."""
 
 
 def asked(path: str, page: object = None, method: str = "GET", root: str = "") -> tuple[int, bytes]:
@@ -39,7 +47,15 @@ def asked(path: str, page: object = None, method: str = "GET", root: str = "") -
     async def receive() -> dict[str, Any]:
         return {}
 
-    scope = {"type": "http", "method": method, "path": path, "root_path": root, "app": SimpleNamespace(blocks=page)}
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "headers": [],
+        "asgi": {"spec_version": "2.4"},
+        "root_path": root,
+        "app": SimpleNamespace(blocks=page),
+    }
     finished(served_files.ServedFiles(rest)(scope, receive, send))
     return sent[0]["status"], sent[1]["body"]
 
@@ -63,11 +79,12 @@ def test_without_the_documents_their_names_are_plain_text(monkeypatch: pytest.Mo
      "/docs/mini.md\n", "/x/docs/mini.md", "/gradio_api/file=/w/docs/mini.md",
      "/results/mini.exe", "/results/mini", "/results/mini.csv\n", "/x/results/mini.csv",
      "/gradio_api/file=/home/u/results/sdsdemo/assets/examples/a.png",
-     "/gradio_api/file=/w/assets/mini/results/mini.json", "/"],
+     "/gradio_api/file=/w/assets/mini/results/mini.json", "/",
+     f"/runs/{NAME}/log.jsonl", f"/runs/{NAME[1:]}/run.json", f"/x/runs/{NAME}/run.json", f"/runs/{NAME}/x/run.json"],
 )  # fmt: skip
 def test_nothing_else_is_served(path: str) -> None:
     page = Page()
-    served_files.offer(page, made)
+    served_files.offer(page, made, nothing)
     assert asked(path, page)[0] == -1
     assert asked("/docs/mini.md", page, "POST")[0] == -1
     assert asked(path, page, root="/x/y")[0] == -1
@@ -75,7 +92,7 @@ def test_nothing_else_is_served(path: str) -> None:
 
 def test_a_result_is_made_when_it_is_asked_for_and_of_its_own_page() -> None:
     page = Page()
-    served_files.offer(page, made)
+    served_files.offer(page, made, nothing)
     assert asked("/results/mini.csv", page) == (200, b"mini as csv")
     assert asked("/app/results/mini.csv", page, root="/app") == (200, b"mini as csv")
     assert asked("/apple/results/mini.csv", page, root="/app")[0] == -1
@@ -83,6 +100,16 @@ def test_a_result_is_made_when_it_is_asked_for_and_of_its_own_page() -> None:
     assert asked("/results/../secret.json", page)[0] == 404
     assert asked("/results/mini.csv", Page())[0] == -1
     assert addresses("runs/of mine")["svg"] == "results/runs/of%20mine.svg"
+
+
+def test_a_file_of_a_run_is_served_by_its_download_name(tmp_path: Path) -> None:
+    page, path = Page(), tmp_path / "run.json"
+    path.write_bytes(b"{}")
+    served_files.offer(page, made, lambda name, file: path if (name, file) == (NAME, "run.json") else None)
+    assert asked(f"/runs/{NAME}/run.json", page) == (200, b"{}")
+    assert asked(f"/app/runs/{NAME}/run.json", page, root="/app") == (200, b"{}")
+    assert asked(f"/runs/{NAME}/model.safetensors", page)[0] == 404
+    assert asked(f"/runs/{NAME}/run.json", Page())[0] == -1
 
 
 def test_a_result_s_files_are_what_they_say() -> None:
