@@ -96,10 +96,17 @@ class FairQueue(Queue):
         return pushed
 
     def send_message(self, event: Event, event_message: EventMessage) -> None:
-        """As Gradio's. What a client asked for ends where it reads no answers: they would fill the memory."""
+        """As Gradio's. What a client asked for ends if it reads no answers, which would fill the memory.
+
+        It also ends if Gradio has put other sessions in the place of its own: Gradio's would raise `KeyError`, in the
+        loop that starts all requests.
+        """
         messages = self.pending_messages_per_session.get(event.session_hash)
+        if messages is None:
+            event.alive = False
+            return
         is_part = isinstance(event_message, ProcessGeneratingMessage)
-        if is_part and messages is not None and messages.qsize() >= MOST_UNREAD:
+        if is_part and messages.qsize() >= MOST_UNREAD:
             super().send_message(event, ProcessCompletedMessage(output={"error": UNREAD}, title="Error", success=False))
             event.alive = False  # Gradio then closes the generator
         super().send_message(event, event_message)
@@ -207,11 +214,17 @@ class FairQueue(Queue):
             self._drop(event)
 
     def _forget_sessions(self) -> None:
-        """Gradio notes the requests of each session, and keeps the note when the session has gone."""
-        noted = self.pending_event_ids_session
+        """Gradio keeps what it noted of a session that has gone: its requests, and the answers that it did not read.
+
+        It has room for the answers of some sessions, and drops the oldest beyond that, whether or not it still waits.
+        """
+        noted, unread = self.pending_event_ids_session, self.pending_messages_per_session
+        asking = {event.session_hash for event in self.event_ids_to_events.values()}
+        if len(unread) >= unread.max_size:
+            for session in unread.keys() - asking - self._listeners.keys():
+                del unread[session]
         if len(noted) > SESSIONS:
-            running = {event.session_hash for event in self.event_ids_to_events.values()}
-            for session in noted.keys() - self.pending_messages_per_session.keys() - running:
+            for session in noted.keys() - unread.keys() - asking:
                 del noted[session]
 
     def _drop(self, event: Event) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from asyncio import Queue as AsyncQueue
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -11,8 +10,6 @@ from typing import Any
 import gradio as gr
 import httpx
 import pytest
-from gradio.queueing import Event, EventQueue
-from gradio.server_messages import ProcessGeneratingMessage
 from starlette.exceptions import HTTPException
 
 from sdsdemo.settings import LIMITS
@@ -20,77 +17,14 @@ from sdsdemo.ui import fair_queue
 from sdsdemo.ui.fair_queue import (
     DROPPED,
     LISTENED_WITHIN,
-    MOST_UNREAD,
     UNKNOWN_WAIT,
-    UNREAD,
-    FairQueue,
     Listeners,
     make_fair,
     wait_words,
 )
 from sdsdemo.ui.page import launch_options
 from tests.ui.asgi import finished, nothing, nowhere
-
-
-class Work:
-    """What a request asks for, as far as the queue knows it."""
-
-    connection, batch = "sse", False
-
-    def __init__(self, kind: str) -> None:
-        self.concurrency_id = kind
-
-
-class Line:
-    """A fair queue without a server, and its clock."""
-
-    def __init__(self, places: int | None = 2, *, is_shared: bool = True, kinds: tuple[str, ...] = ("score",)) -> None:
-        self.now = 0.0
-        self.works: dict[str, Work] = {}
-        self.queue = FairQueue(
-            live_updates=False, concurrency_count=40, update_intervals=1, max_size=None, blocks=None,
-            default_concurrency_limit=places, is_shared=is_shared, clock=lambda: self.now,
-        )  # fmt: skip
-        self.queue.active_jobs = [None] * 40
-        for kind in kinds:
-            self.queue.event_queue_per_concurrency_id[kind] = EventQueue(kind, places)
-
-    def ask(self, session: str, address: str = "1.1.1.1", *, heard: bool = True, kind: str = "score") -> Event:
-        fn: Any = self.works.setdefault(kind, Work(kind))
-        request: Any = SimpleNamespace(client=SimpleNamespace(host=address))
-        event = Event(session, fn, request, None)
-        event.enqueue_time = self.now
-        self.queue.event_queue_per_concurrency_id[kind].queue.append(event)
-        self.queue.event_ids_to_events[event._id] = event
-        self.queue.pending_messages_per_session[session] = AsyncQueue()
-        if heard and not self.queue._listeners[session]:
-            self.queue.listening(session).__enter__()
-        return event
-
-    def start(self) -> str:
-        """The session whose request starts next; empty if none can. It runs until `end`."""
-        self.now += 1.0
-        found = self.queue.get_events()
-        if found is None:
-            return ""
-        events, _, kind = found
-        self.queue.active_jobs[self.queue.active_jobs.index(None)] = events
-        self.queue.event_queue_per_concurrency_id[kind].current_concurrency += 1
-        return events[0].session_hash
-
-    def end(self) -> None:
-        """All that runs ends."""
-        self.queue.active_jobs = [None] * 40
-        for part in self.queue.event_queue_per_concurrency_id.values():
-            part.current_concurrency = 0
-
-    def served(self, count: int) -> list[str]:
-        """The next ones, if each ends before the next starts."""
-        order = []
-        for _ in range(count):
-            order.append(self.start())
-            self.end()
-        return order
+from tests.ui.line import Line
 
 
 def test_a_second_visitor_waits_for_one_turn_of_a_flood_and_not_for_all() -> None:
@@ -329,48 +263,6 @@ def test_no_table_of_all_requests_is_made_after_each(monkeypatch: pytest.MonkeyP
     queue.events_recorded = 3
     queue.compute_analytics_summary([{"function": "score", "status": "success", "process_time": 1.0}] * 3)
     assert made == []
-
-
-def part() -> ProcessGeneratingMessage:
-    return ProcessGeneratingMessage(output={"data": ["some"]}, success=True)
-
-
-def test_what_a_client_does_not_read_is_not_kept_for_ever() -> None:
-    line = Line()
-    slow, other = line.ask("slow"), line.ask("other")
-    for _ in range(3 * MOST_UNREAD):
-        line.queue.send_message(slow, part())
-    assert not slow.alive
-    messages = line.queue.pending_messages_per_session["slow"]
-    assert messages.qsize() == MOST_UNREAD + 1
-    last = [messages.get_nowait() for _ in range(messages.qsize())][-1]
-    assert (last.output, last.event_id) == ({"error": UNREAD}, slow._id)
-    line.queue.send_message(other, part())
-    assert other.alive
-
-
-def test_a_client_that_reads_gets_as_many_parts_as_there_are() -> None:
-    line = Line()
-    event = line.ask("reads")
-    for _ in range(3 * MOST_UNREAD):
-        line.queue.send_message(event, part())
-        line.queue.pending_messages_per_session["reads"].get_nowait()
-    assert event.alive
-
-
-def test_sessions_that_have_gone_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fair_queue, "SESSIONS", 10)
-    line = Line()
-    asked = line.ask("waits")
-    line.queue.pending_messages_per_session["listens"] = AsyncQueue()
-    noted = line.queue.pending_event_ids_session
-    noted |= {"waits": {asked._id}, "listens": set()} | {f"gone-{k}": set() for k in range(8)}
-    line.queue.pending_messages_per_session.pop("waits")
-    line.queue._forget_sessions()
-    assert len(noted) == 10
-    noted["one more"] = set()
-    line.queue._forget_sessions()
-    assert set(noted) == {"waits", "listens"}
 
 
 def test_the_page_is_served_with_it() -> None:
