@@ -1,4 +1,7 @@
-"""`/health`: whether the server answers, for whoever restarts it when it does not. Says nothing of any visitor."""
+"""`/health`: whether the server answers, for whoever restarts it when it does not. Says nothing of any visitor.
+
+Status 503 says that the line of requests has stopped: every question would be refused until a restart.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import json
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sdsdemo import __version__
+from sdsdemo.ui.refusals import path_of
 
 
 class Health:
@@ -16,12 +20,17 @@ class Health:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] != f"{scope.get('root_path', '')}/health":
+        if scope["type"] != "http" or path_of(scope) != "/health":
             await self.app(scope, receive, send)
             return
         queue = getattr(getattr(scope.get("app"), "blocks", None), "_queue", None)
-        said = {"status": "ok", "version": __version__, "waiting": len(queue) if queue is not None else 0}
+        is_well = not getattr(queue, "stopped", False)
+        said = {
+            "status": "ok" if is_well else "stopped",
+            "version": __version__,
+            "waiting": len(queue) if queue is not None else 0,
+        }
         body = json.dumps(said).encode()
         headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.start", "status": 200 if is_well else 503, "headers": headers})
         await send({"type": "http.response.body", "body": body})

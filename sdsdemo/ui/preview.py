@@ -13,6 +13,7 @@ from typing import Any
 
 from sdsdemo.settings import ASSETS
 from sdsdemo.ui.address import FIRST, TABS, Query
+from sdsdemo.ui.refusals import path_of, root_of
 from sdsdemo.ui.templates import render
 
 PICTURE = ASSETS / "preview.png"
@@ -38,7 +39,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 def tags_html(query: str, origin: str) -> str:
-    """The tags of a page for other sites. origin: the server's address, without a slash at the end."""
+    """The tags of a page for other sites. origin: the page's address, without a slash at the end."""
     named = re.search(r"(?:^|&)tab=(\w+)", query)
     tab = named[1] if named and named[1] in TABS else FIRST
     read = Query(tab, query)
@@ -58,13 +59,13 @@ class LinkPreview:
         self.app, self.picture = app, picture
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        path = scope.get("path", "")
+        path = path_of(scope)
         if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD") or path not in ("/", PICTURE_PATH):
             await self.app(scope, receive, send)
         elif path == PICTURE_PATH:
             await _send(send, "image/png", self.picture.read_bytes())
         else:
-            await self.app(scope, receive, _Rewriting(send, tags_html(_query(scope), _origin(scope))))
+            await self.app(scope, receive, _Rewriting(send, tags_html(_query(scope), _origin(scope) + root_of(scope))))
 
 
 class _Rewriting:

@@ -89,8 +89,17 @@ class Refusals:
 
 
 def path_of(scope: Scope) -> str:
-    """The path that a request asks for, below where the app is mounted."""
-    return str(scope["path"]).removeprefix(str(scope.get("root_path") or "").rstrip("/"))
+    """The path that a request asks for, below the folder where a server or a proxy offers the app (`root_path`).
+
+    A proxy may keep the folder in the path or leave it out, and a request to the server's own port has none.
+    """
+    path, root = str(scope.get("path", "")), root_of(scope)
+    return path[len(root) :] if path.startswith(f"{root}/") else path
+
+
+def root_of(scope: Scope) -> str:
+    """The folder where a server or a proxy offers the app, without a slash at its end; empty if it is the root."""
+    return str(scope.get("root_path") or "").rstrip("/")
 
 
 class _Answering:

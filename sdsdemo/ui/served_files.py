@@ -19,6 +19,7 @@ from starlette.responses import FileResponse
 
 from sdsdemo.errors import UserError
 from sdsdemo.ui.documents import DOCS, NAME, is_document
+from sdsdemo.ui.refusals import path_of
 from sdsdemo.ui.result_files import KINDS, File
 
 DOCUMENT = re.compile(rf"/docs/({NAME})")
@@ -51,7 +52,7 @@ class ServedFiles:
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] in ("GET", "HEAD"):
-            path = _path_in_app(scope)
+            path = path_of(scope)
             if (document := DOCUMENT.fullmatch(path)) and is_document(document[1]):
                 await _send(send, _document(DOCS / document[1]))
                 return
@@ -64,12 +65,6 @@ class ServedFiles:
                 await (_response(found)(scope, receive, send) if found else _send(send, None))
                 return
         await self.app(scope, receive, send)
-
-
-def _path_in_app(scope: MutableMapping[str, Any]) -> str:
-    """The path without the folder under which a server or a proxy offers the app (`root_path`)."""
-    path, root = str(scope.get("path", "")), str(scope.get("root_path") or "").rstrip("/")
-    return path[len(root) :] if path.startswith(f"{root}/") else path
 
 
 def _document(path: Path) -> File:

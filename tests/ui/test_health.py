@@ -12,7 +12,13 @@ from sdsdemo.ui.page import launch_options
 from tests.ui.asgi import finished, nothing
 
 
-def answered(path: str, root: str = "") -> list[Any]:
+class Line(list[int]):
+    """Stands for the line of requests."""
+
+    stopped = False
+
+
+def answered(path: str, root: str = "", *, stopped: bool = False) -> list[Any]:
     sent: list[Any] = []
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
@@ -21,7 +27,9 @@ def answered(path: str, root: str = "") -> list[Any]:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    app = SimpleNamespace(blocks=SimpleNamespace(_queue=[1, 2]))
+    line = Line([1, 2])
+    line.stopped = stopped
+    app = SimpleNamespace(blocks=SimpleNamespace(_queue=line))
     finished(Health(inner)({"type": "http", "path": path, "root_path": root, "app": app}, nothing, send))
     return sent
 
@@ -31,6 +39,13 @@ def test_a_server_that_answers_is_well() -> None:
     assert start["status"] == 200
     assert json.loads(body["body"]) == {"status": "ok", "version": __version__, "waiting": 2}
     assert answered("/sub/health", "/sub")[0]["status"] == 200
+    assert answered("/health", "/sub")[0]["status"] == 200, "the proxy has taken the folder off, or there was none"
+
+
+def test_a_server_whose_line_has_stopped_is_to_be_restarted() -> None:
+    start, body = answered("/health", stopped=True)
+    assert start["status"] == 503
+    assert json.loads(body["body"])["status"] == "stopped"
 
 
 def test_other_addresses_are_the_pages() -> None:

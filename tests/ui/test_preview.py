@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import io
 import re
+from typing import Any
 
 import httpx
 import pytest
 from PIL import Image
+
+from sdsdemo.ui import preview
+from tests.ui.asgi import finished, nothing
 
 TAG = re.compile(r'<meta (?:property|name)="(og:[a-z_:]+|twitter:[a-z:]+|description)"\s+content="([^"]*)"')
 
@@ -53,6 +57,23 @@ def test_the_picture_has_the_size_that_is_said(served) -> None:
 def test_behind_a_proxy_the_picture_has_the_address_of_the_proxy(served) -> None:
     found = tags(served.address, **{"x-forwarded-proto": "https", "x-forwarded-host": "demo.example"})
     assert found["og:image"] == "https://demo.example/preview.png"
+
+
+@pytest.mark.parametrize("path", ["/demo/", "/"])
+def test_below_a_folder_the_picture_s_address_has_the_folder(path: str) -> None:
+    sent: list[dict[str, Any]] = []
+
+    async def page(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/html")]})
+        await send({"type": "http.response.body", "body": preview.AFTER})
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope: dict[str, Any] = {"type": "http", "method": "GET", "path": path, "root_path": "/demo"}
+    scope["headers"] = [(b"host", b"example.org")]
+    finished(preview.LinkPreview(page, preview.PICTURE)(scope, nothing, send))
+    assert dict(TAG.findall(sent[1]["body"].decode()))["og:image"] == "http://example.org/demo/preview.png"
 
 
 @pytest.mark.parametrize("nasty", ['"><script>alert(1)</script>', "</title><script>alert(1)</script>", "\\1 \\g<0>"])
