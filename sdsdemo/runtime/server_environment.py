@@ -13,6 +13,10 @@ NO_FOLDER = "No temporary folder can be written ({why}): set {variable} to one."
 CHOSEN = "GRADIO_TEMP_DIR"
 """The variable that names the folder for Gradio's files; without it they go to the system's, which TMPDIR names."""
 
+PRIVATE_NETWORKS = "127.0.0.0/8,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,::1/128,fc00::/7"
+"""Where the proxy of a Space is (RFC 1918, RFC 4193). Of the addresses in `X-Forwarded-For`, uvicorn takes the last one
+outside them, which a proxy wrote. If it trusted all, it would take the first, which the client may have made up."""
+
 
 def prepare(environment: MutableMapping[str, str] = os.environ) -> Path:
     """Sets it, except for what the user has set, and returns the server's temporary folder.
@@ -26,7 +30,7 @@ def prepare(environment: MutableMapping[str, str] = os.environ) -> Path:
     environment.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     environment.setdefault("GRADIO_SERVER_NAME", "0.0.0.0" if in_space else "127.0.0.1")
     if in_space:
-        environment.setdefault("FORWARDED_ALLOW_IPS", "*")
+        environment.setdefault("FORWARDED_ALLOW_IPS", PRIVATE_NETWORKS)
     asked = environment.get(CHOSEN, "").strip()
     try:
         homes.settle(environment)

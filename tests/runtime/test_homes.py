@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from uvicorn.middleware.proxy_headers import _TrustedHosts
 
 from sdsdemo.errors import UserError
 from sdsdemo.runtime import homes, server_environment
@@ -162,7 +163,16 @@ def test_the_environment_is_what_the_user_set_and_else_ours(tmp_path: Path) -> N
     assert "FORWARDED_ALLOW_IPS" not in environment
     in_space = {"GRADIO_TEMP_DIR": str(tmp_path), "SPACE_ID": "me/mine"}
     server_environment.prepare(in_space)
-    assert (in_space["GRADIO_SERVER_NAME"], in_space["FORWARDED_ALLOW_IPS"]) == ("0.0.0.0", "*")
+    assert in_space["GRADIO_SERVER_NAME"] == "0.0.0.0"
+
+
+def test_in_a_space_the_address_of_a_visitor_is_not_what_it_says_itself(tmp_path: Path) -> None:
+    in_space = {"GRADIO_TEMP_DIR": str(tmp_path), "SPACE_ID": "me/mine"}
+    server_environment.prepare(in_space)
+    trusted = _TrustedHosts(in_space["FORWARDED_ALLOW_IPS"])
+    assert "10.16.3.4" in trusted, "the Space's proxy"
+    for said in ("203.0.113.7", "6.6.6.6, 203.0.113.7", "6.6.6.6, 203.0.113.7, 10.16.3.9"):
+        assert trusted.get_trusted_client_address(said)[0] == "203.0.113.7"
 
 
 def test_the_variable_that_names_no_folder_is_named(tmp_path: Path) -> None:
