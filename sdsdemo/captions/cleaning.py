@@ -41,7 +41,8 @@ BRAILLE_BLANK = "\u2800"
 """Looks like a space, though Unicode classes it as a symbol."""
 ROUNDS = 32
 """Most passes; a caption is cleaned until nothing changes, since entities may be escaped within entities."""
-REMEMBERED = 65_536
+REMEMBERED, LONGEST_REMEMBERED = 65_536, 1_000
+"""Cleaned captions that are kept in memory, and the most characters of each."""
 READ_PLAIN = "Typography, HTML entities or invisible characters were normalised in {count:,} of {total:,} captions."
 READ = "Caption {letter} is read as “{text}”: typography, HTML entities and invisible characters are normalised."
 
@@ -50,7 +51,7 @@ def clean_caption(caption: str) -> str:
     """The text that every model reads; cleaning it again changes nothing. In plain ASCII, only whitespace changes."""
     if caption.isascii() and caption.isprintable() and "&" not in caption:
         return _spaced(caption)
-    return _cleaned(caption)
+    return _remembered(caption) if len(caption) <= LONGEST_REMEMBERED else _cleaned(caption)
 
 
 def clean_captions(captions: Sequence[str]) -> list[str]:
@@ -89,6 +90,10 @@ def letter(index: int) -> str:
 
 
 @lru_cache(maxsize=REMEMBERED)
+def _remembered(caption: str) -> str:
+    return _cleaned(caption)
+
+
 def _cleaned(caption: str) -> str:
     for _ in range(ROUNDS):
         before, caption = caption, _once(caption)

@@ -9,6 +9,10 @@ from sdsdemo.captions.cleaning import clean_captions, letter
 from sdsdemo.errors import UserError
 from sdsdemo.settings import LIMITS
 
+TYPED_CHARACTERS = 10 * LIMITS.caption_characters
+"""Most characters of a caption as it is typed: HTML entities make it longer than it reads."""
+TOO_LONG = "Caption {} has {:,} characters: shorten it to {} or fewer."
+
 
 def check_captions(captions: Sequence[str]) -> list[str]:
     """The captions as every model reads them (`captions.cleaning`).
@@ -22,6 +26,8 @@ def check_captions(captions: Sequence[str]) -> list[str]:
         raise UserError(f"Write caption {'B' if captions else 'A'} as well: a model compares at least two captions.")
     if len(captions) > LIMITS.captions:
         raise UserError(f"Give at most {LIMITS.captions} captions; there were {len(captions)}.")
+    for index, caption in enumerate(captions):
+        _check_typed_length(caption, letter(index))
     tidy = clean_captions(captions)
     for index, caption in enumerate(tidy):
         _check_length(caption, letter(index))
@@ -29,13 +35,17 @@ def check_captions(captions: Sequence[str]) -> list[str]:
     return tidy
 
 
+def _check_typed_length(caption: str, called: str) -> None:
+    """Before cleaning, which takes time that grows with the square of the length."""
+    if len(caption) > TYPED_CHARACTERS:
+        raise UserError(TOO_LONG.format(called, len(caption), LIMITS.caption_characters))
+
+
 def _check_length(caption: str, called: str) -> None:
     if not caption:
         raise UserError(f"Caption {called} is empty: write a sentence that could describe the picture.")
     if len(caption) > LIMITS.caption_characters:
-        raise UserError(
-            f"Caption {called} has {len(caption):,} characters: shorten it to {LIMITS.caption_characters} or fewer."
-        )
+        raise UserError(TOO_LONG.format(called, len(caption), LIMITS.caption_characters))
 
 
 def _check_different(captions: Sequence[str]) -> None:

@@ -114,7 +114,12 @@ def changes_html(workbench: Workbench, ask: Callable[[], Question]) -> Iterator[
 
 
 def changes_of(caption: str) -> list[Change]:
-    """All changes of one word where the caption is in Mini's language; else those that the swap rules know."""
+    """All changes of one word if the caption is in Mini's language, or else those that the swap rules know.
+
+    None for a caption that is too long to be scored: the time to find them grows with the square of the length.
+    """
+    if len(caption) > LIMITS.caption_characters:
+        return []
     return changes_in_mini(caption) or changes_by_rule(caption)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sdsdemo.captions import cleaning, validation
 from sdsdemo.captions.validation import check_captions
 from sdsdemo.errors import UserError
 from sdsdemo.settings import LIMITS
@@ -58,6 +59,21 @@ def test_a_missing_caption_is_asked_for(captions, missing):
 def test_a_long_caption_is_told_its_length_and_the_limit():
     with pytest.raises(UserError, match=rf"Caption B has 5,000 characters: shorten it to {LIMITS.caption_characters}"):
         check_captions([FINE, "x" * 5000])
+
+
+def test_a_caption_is_measured_before_it_is_cleaned(monkeypatch):
+    """Cleaning escapes within escapes takes time that grows with the square of the length: days for 2 MB."""
+    monkeypatch.setattr(validation, "clean_captions", lambda captions: pytest.fail("it was cleaned"))
+    with pytest.raises(UserError, match="Caption B has 40,002 characters: shorten it"):
+        check_captions([FINE, "é&" + "amp;" * 10_000])
+
+
+def test_long_texts_are_not_kept_in_memory():
+    cleaning._remembered.cache_clear()
+    assert cleaning.clean_caption("é" * (cleaning.LONGEST_REMEMBERED + 1)) != ""
+    assert cleaning._remembered.cache_info().currsize == 0
+    assert cleaning.clean_caption("é") == cleaning.clean_caption("é")
+    assert cleaning._remembered.cache_info().hits == 1
 
 
 def test_the_limit_is_allowed_and_counts_what_is_left_after_cleaning():

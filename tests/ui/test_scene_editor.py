@@ -244,3 +244,9 @@ def test_a_model_that_would_take_too_long_is_left_out(tmp_path, monkeypatch):
 def test_the_words_shown_are_all_that_mini_knows():
     shown = {word for words in MINI_WORDS.values() for phrase in words for word in phrase.split()}
     assert shown | set(PLURALS.values()) == set(WORDS)
+
+
+def test_a_caption_that_is_too_long_to_score_has_no_changes() -> None:
+    fits = "a dog left of a cat".ljust(LIMITS.caption_characters)
+    assert word_changes.changes_of(fits)
+    assert word_changes.changes_of(f"{fits} ") == []
