@@ -226,8 +226,11 @@ class Settings:
                 raise UserError(f"{name} must be on, off or auto.")
         if not raw["GRADIO_SERVER_PORT"].isdigit() or not 0 < int(raw["GRADIO_SERVER_PORT"]) < 65536:
             raise UserError("GRADIO_SERVER_PORT must be a port number from 1 to 65535.")
+        models = tuple(name.strip() for name in raw["SDSDEMO_MODELS"].split(",") if name.strip())
+        if len(models) > LIMITS.models:
+            raise UserError(f"SDSDEMO_MODELS may name at most {LIMITS.models} models; it named {len(models)}.")
         return cls(
-            models=tuple(name.strip() for name in raw["SDSDEMO_MODELS"].split(",") if name.strip()),
+            models=models,
             allow_download=raw["SDSDEMO_ALLOW_DOWNLOAD"].lower() == "on",
             device=raw["SDSDEMO_DEVICE"],
             host=raw["GRADIO_SERVER_NAME"],

@@ -16,7 +16,7 @@ from sdsdemo.app.kept import kept_workbench
 from sdsdemo.app.many import compare_many
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError
-from sdsdemo.settings import Settings, budget
+from sdsdemo.settings import LIMITS, Settings, budget
 from sdsdemo.types import Card, Concern, Example, Picture
 from tests.fakes import FakeDenoiser, FakeScorer, fake_card
 
@@ -276,3 +276,10 @@ def test_mini_models_load_ahead_once_and_no_other_ones_do() -> None:
         time.sleep(0.01)
     workbench.scorer("tiny")
     assert opener.opened == ["tiny"]
+
+
+def test_a_page_opens_with_no_more_models_than_a_question_may_ask() -> None:
+    names = [f"open_clip:m/{k}" for k in range(LIMITS.models + 1)]
+    assert len(Settings.from_environment({"SDSDEMO_MODELS": ",".join(names[1:])}).models) == LIMITS.models
+    with pytest.raises(UserError, match="SDSDEMO_MODELS may name at most 6 models; it named 7"):
+        Settings.from_environment({"SDSDEMO_MODELS": ",".join(names)})
