@@ -6,6 +6,7 @@ state of the run on the server decides which buttons are active, never what was 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
@@ -263,7 +264,7 @@ class FinetuneTab:
         query = Query("finetune", dict(request.query_params))
         name = query.text("run") if request.query_params.get("tab") == "finetune" else ""
         try:
-            shown = self.shared.job(name).id if name else id_
+            shown = (await asyncio.to_thread(self.shared.job, name)).id if name else id_
         except UserError:  # `open_address` says it
             shown = id_
         is_own = shown == id_
@@ -281,7 +282,10 @@ class FinetuneTab:
     async def _watch(
         self, id_: str, request: gr.Request | None = None, *, is_own: bool = True
     ) -> AsyncGenerator[list[Any], None]:
-        """The run's progress, until it is over, the visitor watches another one, or too many watch."""
+        """The run's progress, until it is over, the visitor watches another one, or too many watch.
+
+        Files are read, and pictures encoded, in threads: the event loop answers everybody else.
+        """
         if not id_:
             yield [gr.skip()] * len(self.outputs)
             return
@@ -289,18 +293,19 @@ class FinetuneTab:
         with self.watchers.watching(owner=id_ if is_own else "", address=address_of(request)) as watcher:
             while not self.watched.is_late(request):
                 try:
-                    run = self.jobs.get(id_)
+                    run = await asyncio.to_thread(self.jobs.get, id_)
                 except UserError as error:
                     yield [render("parts.hint", sentence=str(error)), *self._updates(None)[1:]]
                     return
-                is_news = drawn is None or (run.version, run.ahead) != (drawn.version, drawn.ahead)
+                is_news = run != drawn  # versions would not do: another server that trains it counts its own
                 if watcher.is_due(is_news):
-                    yield self._updates(run, drawn) if is_news else [gr.skip()] * len(self.outputs)
+                    nothing = [gr.skip()] * len(self.outputs)
+                    yield await asyncio.to_thread(self._updates, run, drawn) if is_news else nothing
                     drawn = run
                 if run.is_over:
                     return
                 if watcher.has_ended:
-                    status, *rest = self._updates(run, drawn)
+                    status, *rest = await asyncio.to_thread(self._updates, run, drawn)
                     yield [status + render("parts.hint", sentence=NO_LONGER), *rest]
                     return
                 await watcher.rest()

@@ -16,7 +16,6 @@ from sdsdemo.app.jobs import Jobs
 from sdsdemo.app.run_registry import RunRegistry
 from sdsdemo.app.sharing import download_name
 from sdsdemo.app.workbench import Workbench
-from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.objective_race import read_race
 from sdsdemo.finetuning.recipe import MINI
@@ -29,7 +28,7 @@ from sdsdemo.ui.recipe_form import OUR_FAULT
 from sdsdemo.ui.results import TUNED_RUN
 from sdsdemo.ui.templates import render
 from sdsdemo.ui.thumbnails import Thumbnails
-from sdsdemo.ui.watched_pictures import changed_picture
+from sdsdemo.ui.watched_pictures import changed_picture, examples_of
 
 OF_A_QUESTION = 4
 """The tab, the picture and two captions."""
@@ -65,7 +64,7 @@ class FinishedRun:
         flipped = run.record["measured"]["flipped"]
         wanted = {*flipped["fixed"][:6], *flipped["broken"][:6]}
         try:
-            examples = read_benchmark(run.record["measured"]["benchmark"])
+            examples = examples_of(run.record["measured"]["benchmark"])
         except UserError:  # of a damaged record
             return {}
         return {

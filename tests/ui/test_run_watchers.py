@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
@@ -13,6 +14,7 @@ import gradio as gr
 import httpx
 import pytest
 
+from sdsdemo.app.job_states import Job
 from sdsdemo.app.jobs import Jobs
 from sdsdemo.app.run_registry import RunRegistry
 from sdsdemo.app.workbench import Workbench
@@ -203,3 +205,27 @@ def test_many_who_watch_keep_nobody_waiting_and_leave_no_trace(
         finished(come())
     finally:
         page.close()
+
+
+def test_a_run_that_another_server_trains_is_followed_to_its_end(
+    waiting: Staged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is read from its folder, without a version. All is drawn in threads, since the event loop serves everybody."""
+    _, tab, run = waiting
+    stages = [Job(id=run, recipe=QUICK, state="running", step=k, seconds=1.0) for k in (1, 1, 2)]
+    stages.append(Job(id=run, recipe=QUICK, state="finished", step=3, record={}))
+    stage, drawn, threads = iter(stages), tab._updates, set[int]()
+
+    def updates(*arguments: Any) -> list[Any]:
+        threads.add(threading.get_ident())
+        return drawn(*arguments)
+
+    monkeypatch.setattr(tab.jobs, "get", lambda _: next(stage))
+    monkeypatch.setattr(tab, "_updates", updates)
+
+    async def look() -> None:
+        assert ["Finished" in parts[0] async for parts in tab._watch(run, request())] == [False, False, True]
+
+    finished(look())
+    assert threads
+    assert threading.get_ident() not in threads
