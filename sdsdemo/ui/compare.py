@@ -28,6 +28,7 @@ from sdsdemo.ui.evidence import EvidencePanel
 from sdsdemo.ui.example_strip import strip_html
 from sdsdemo.ui.examples import ShownExample
 from sdsdemo.ui.gpu_quota import GpuQuota
+from sdsdemo.ui.late_dropdown import LateDropdown
 from sdsdemo.ui.open_in_compare import RunPictures
 from sdsdemo.ui.picture_field import safe_image
 from sdsdemo.ui.request_order import InOrder, number_of
@@ -86,6 +87,8 @@ class CompareTab:
             else View(answer=compare_html.empty_html(), has_charts=False)
         )
         first = opening[0] if opening else examples[0] if examples else None
+        shown = [*examples, first] if first else []
+        gr.set_static_paths(sorted({example.path.parent for example in shown}))  # no copies, which would be deleted
         with gr.Row(elem_id="compare"):
             with gr.Column(scale=5, min_width=300, elem_id="question"):
                 self._build_question(first)
@@ -150,7 +153,7 @@ class CompareTab:
         count = min(max(LEAST_ROWS, len(names)), LIMITS.models)
         choices, specs = compare_models.model_choices(self.workbench), self.workbench.settings.allow_specs
         self.models = [
-            gr.Dropdown(
+            LateDropdown(
                 choices,
                 value=names[i] if i < len(names) else None,
                 label=f"Row {i + 1}",

@@ -79,15 +79,14 @@ class CompareAddress:
         """The example that a picture of the form is; None for a visitor's own, and for no picture."""
         if not path:
             return None
-        if path not in self._named:
-            self._named[path] = self._recognised(Path(path))
-            while len(self._named) > REMEMBERED:
-                self._named.popitem(last=False)
-        return self._named[path]
-
-    def _recognised(self, path: Path) -> ShownExample | None:
+        if path in self._named:
+            return self._named[path]
         try:
             with looking():
-                return find_example(self.examples, path) or self.recognise(open_upload(path).image)
-        except (UserError, OSError):
+                found = find_example(self.examples, Path(path)) or self.recognise(open_upload(path).image)
+        except (UserError, OSError):  # not remembered: it may be readable next time
             return None
+        self._named[path] = found
+        while len(self._named) > REMEMBERED:
+            self._named.popitem(last=False)
+        return found

@@ -1,7 +1,8 @@
-"""A dropdown whose choices change while an earlier value of it may still be on its way to the server.
+"""A dropdown whose choices change while the page may still hold an earlier value of it.
 
-Gradio refuses a value that is no longer among the choices and answers with an error. Here it arrives as it is; whoever
-reads it checks it (`filter_of` in `ui/browse_filters.py`).
+Such a value may be on its way to the server, or be a visitor's own model: Gradio forgets choices that were added for a
+session when the server restarts, or after many newer sessions. It refuses a value that is not among the choices and
+answers with an error. Here it arrives as it is, and whoever reads it checks it.
 """
 
 from __future__ import annotations

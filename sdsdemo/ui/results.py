@@ -22,6 +22,7 @@ from sdsdemo.settings import ASSETS
 from sdsdemo.ui import address, results_html, results_story
 from sdsdemo.ui.address import Query
 from sdsdemo.ui.compare_html import message_html
+from sdsdemo.ui.late_dropdown import LateDropdown
 from sdsdemo.ui.request_order import LastSent, has_come
 from sdsdemo.ui.result_files import File, addresses, result_file
 from sdsdemo.ui.templates import render
@@ -55,7 +56,7 @@ class ResultsTab:
             gr.HTML(results_story.effects_part(assets), elem_id="claim-effects")
             gr.HTML(results_story.cost_part(assets), elem_id="claim-cost")
             gr.HTML(render("parts.heading", words="One benchmark in full"))
-            self.chosen = gr.Dropdown(names, value=names[0] if names else None, label="Result", elem_id="result-name")
+            self.chosen = LateDropdown(names, value=names[0] if names else None, label="Result", elem_id="result-name")
             self.shown = gr.HTML(render("parts.busy", sentence=READING), elem_id="result-shown")
             with gr.Accordion("Published by others", open=False):
                 gr.HTML(render("results.published_part", content=results_html.published_html()))

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import json
 
+import gradio as gr
 import pytest
 from PIL import Image
 
+from sdsdemo.app.run_registry import RunRegistry
 from sdsdemo.errors import UserError
+from sdsdemo.settings import ASSETS
+from sdsdemo.ui.compare import CompareTab
+from sdsdemo.ui.compare_address import CompareAddress
 from sdsdemo.ui.examples import find_example, read_examples
+from sdsdemo.ui.results import ResultsTab
+from sdsdemo.ui.scene_pictures import ScenePictures
+from tests.conftest import fake_workbench
 
 
 def test_the_truth_is_known_for_an_example_s_own_captions_in_either_order(examples):
@@ -34,3 +42,34 @@ def test_examples_may_be_absent_and_a_broken_list_names_the_item(tmp_path):
     (tmp_path / "mini" / "examples.json").write_text(json.dumps([{"image": "mini/none.png"}]))
     with pytest.raises(UserError, match=r"\(0\.captions: field required\)"):
         read_examples(tmp_path)
+
+
+def test_the_page_shows_examples_where_they_lie_and_not_copies_that_are_deleted(tmp_path, monkeypatch):
+    """The janitor deletes what is old in Gradio's folder, and a copy of a file has the age of the file."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    examples = read_examples(ASSETS)
+    with gr.Blocks():
+        tab = CompareTab(fake_workbench(), examples, None, "")
+    assert tab.picture.value["path"] == str(examples[0].path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_example_that_could_not_be_read_once_is_known_when_it_can(examples, tmp_path):
+    address, path = CompareAddress(fake_workbench(), examples, None, ScenePictures()), tmp_path / "a.png"
+    assert address.example_at(str(path)) is None
+    path.write_bytes(examples[0].path.read_bytes())
+    assert address.example_at(str(path)) is examples[0]
+
+
+def test_a_model_that_is_no_longer_here_is_said_in_our_words(examples):
+    """A restart forgets the choices that a session got, and the page still shows them."""
+    with gr.Blocks():
+        tab = CompareTab(fake_workbench(), examples, None, "")
+        results = ResultsTab(RunRegistry(tab.workbench.settings), ASSETS)
+    gone = tab.models[0].preprocess("tuned:gone")
+    asked = {field: field.value for field in tab.inputs} | {tab.picture: str(examples[0].path), tab.models[0]: gone}
+    with pytest.raises(UserError, match="no longer on this server"):
+        tab._ask(tab._form(asked))
+    assert "no longer on this server" in tab._describe_models(gone)
+    assert "no longer on this server" in results.show(results.chosen.preprocess("tuned:gone"))
+    assert tab._follow(asked)
