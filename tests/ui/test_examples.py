@@ -44,7 +44,7 @@ def test_examples_may_be_absent_and_a_broken_list_names_the_item(tmp_path):
         read_examples(tmp_path)
 
 
-def test_the_page_shows_examples_where_they_lie_and_not_copies_that_are_deleted(tmp_path, monkeypatch):
+def test_examples_are_shown_from_where_they_lie_without_copies(tmp_path, monkeypatch):
     """The janitor deletes what is old in Gradio's folder, and a copy of a file has the age of the file."""
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     examples = read_examples(ASSETS)
@@ -64,7 +64,7 @@ def test_an_example_that_could_not_be_read_once_is_known_when_it_can(examples, t
 def test_a_model_that_is_no_longer_here_is_said_in_our_words(examples):
     """A restart forgets the choices that a session got, and the page still shows them."""
     with gr.Blocks():
-        tab = CompareTab(fake_workbench(), examples, None, "")
+        tab = CompareTab(fake_workbench(SDSDEMO_SHARED="on"), examples, None, "")
         results = ResultsTab(RunRegistry(tab.workbench.settings), ASSETS)
     gone = tab.models[0].preprocess("tuned:gone")
     asked = {field: field.value for field in tab.inputs} | {tab.picture: str(examples[0].path), tab.models[0]: gone}

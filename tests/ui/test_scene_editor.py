@@ -247,6 +247,6 @@ def test_the_words_shown_are_all_that_mini_knows():
 
 
 def test_a_caption_that_is_too_long_to_score_has_no_changes() -> None:
-    fits = "a dog left of a cat".ljust(LIMITS.caption_characters)
+    fits = CAPTIONS[0].ljust(LIMITS.caption_characters)
     assert word_changes.changes_of(fits)
     assert word_changes.changes_of(f"{fits} ") == []
