@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,8 @@ from PIL.Image import Image
 
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.run import evaluate
-from sdsdemo.evaluation.store import HEADER, SCORES, RunFolder
+from sdsdemo.evaluation.store import HEADER, SCORES, RunFolder, writing
+from sdsdemo.evaluation.store.header import read_header
 from sdsdemo.models import cards
 from sdsdemo.settings import budget
 from sdsdemo.types import Budget, Scores
@@ -181,6 +183,21 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("a file is in the way")
     with pytest.raises(UserError, match="name another one with --out"):
         run(Shelf(), tmp_path / "run")
+
+
+def test_run_json_is_read_again_only_when_it_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, read = RunFolder(tmp_path, "mini", EXAMPLES, SPEND), []
+    (scores,) = FakeScorer(fake_card("a", "clip")).score_examples(EXAMPLES[:1], SPEND)
+    folder.enter("a", "weights")
+    os.utime(tmp_path / HEADER, (0, 0))
+    monkeypatch.setattr("sdsdemo.data.files.picture_digest.YOUNG", 0)
+    monkeypatch.setattr(writing, "read_header", lambda path: read.append(path) or read_header(path))
+    for example in EXAMPLES[:9]:
+        folder.add("a", example.id, scores)
+    assert len(read) <= 1
+    RunFolder(tmp_path, "mini", EXAMPLES, SPEND).enter("b", "weights")
+    folder.refresh()
+    assert folder.lists("b")
 
 
 def test_fingerprints_tell_weights_apart() -> None:

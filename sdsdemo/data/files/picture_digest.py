@@ -49,8 +49,8 @@ def of_text(text: str) -> str:
 
 def of_file(path: Path, part: str = "") -> str:
     """Digest of a picture file. part: the cropped region, in words."""
-    state = state_of(path)
-    found = _read(path) if time.time_ns() - max(state[1:3]) < YOUNG else _hashed(path, state)
+    state = settled_state_of(path)
+    found = _read(path) if state is None else _hashed(path, state)
     return _part_of(found, part)
 
 
@@ -82,6 +82,15 @@ def state_of(path: Path) -> State:
     """What changes whenever a file does: a copy or `touch -d` cannot reset the third value. Raises `OSError`."""
     found = path.stat()
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+
+
+def settled_state_of(path: Path) -> State | None:
+    """`state_of`; None if the file is missing, or so young that it may change once more without changing its state."""
+    try:
+        state = state_of(path)
+    except OSError:
+        return None
+    return None if time.time_ns() - max(state[1:3]) < YOUNG else state
 
 
 @lru_cache(maxsize=200_000)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from sdsdemo.data.files.picture_digest import State, settled_state_of
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.store.examples import (
     EXAMPLES,
@@ -71,8 +72,9 @@ class RunFolder:
                 self._open(header)
         self.is_new = processes.gather([is_new])[0]
         """Whether the run begins here: otherwise another job may be scoring it now."""
+        self._header_state: State | None = None
         with self._writing():
-            self._header = read_header(path)
+            self._read_header()
             known = {example.id: example for example in self._examples}
             self._rows = Rows(path, known, self._header["models"])
             self._catch_up()
@@ -267,9 +269,13 @@ class RunFolder:
             _write_lines(self.path / SCORES, kept)
 
     def _read_header(self) -> None:
-        self._header = read_header(self.path)
+        """Reads run.json unless it is as it was: it may name thousands of skipped examples."""
+        state = settled_state_of(self.path / HEADER)
+        if state is None or state != self._header_state:
+            self._header, self._header_state = read_header(self.path), state
 
     def _write_header(self) -> None:
+        self._header_state = None  # should this fail, the next one reads what is there
         write_whole(self.path / HEADER, to_json(self._header, indent=1) + "\n")
 
     def _facts(self) -> dict[str, dict[str, str]]:
