@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -181,6 +182,20 @@ def read_benchmark(name: str) -> list[Example]:
     raise UserError(
         f"There is no benchmark called '{name}'. Choose from {', '.join(NAMED)}; or, for your own copy, {copies}."
     )
+
+
+def absolute(name: str) -> str:
+    """The name of a benchmark that means the same from any folder: with the whole path of a copy."""
+    source, _, path = name.partition(":")
+    return f"{source}:{os.path.abspath(expanded(path))}" if source in READERS and path else name
+
+
+def from_here(name: str) -> str:
+    """The name of a benchmark to show: the path of a copy below the current folder as seen from there."""
+    source, _, path = name.partition(":")
+    if source not in READERS or not Path(path).is_relative_to(Path.cwd()):
+        return name
+    return f"{source}:{Path(path).relative_to(Path.cwd())}"
 
 
 def _check_captions(examples: Sequence[Example]) -> None:

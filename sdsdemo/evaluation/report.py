@@ -9,7 +9,7 @@ from typing import NotRequired
 
 from typing_extensions import TypedDict
 
-from sdsdemo.data.benchmarks import differs
+from sdsdemo.data.benchmarks import differs, from_here
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.freshness import current
 from sdsdemo.evaluation.result_schema import (
@@ -206,7 +206,7 @@ def _result(group: Sequence[StoredRun]) -> Result:
     why = {id_: reason for run in group[::-1] for id_, reason in run.skipped.items()}
     summary = summarise(first.examples, scored)
     result: Result = {
-        "benchmark": first.benchmark,
+        "benchmark": from_here(first.benchmark),
         "n": len(first.examples),
         "of": of,
         "asked": len(first.every),

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from sdsdemo.data.benchmarks import differs, notes_on, read_benchmark
+from sdsdemo.data.benchmarks import absolute, differs, notes_on, read_benchmark
 from sdsdemo.data.files.picture_digest import made_of
 from sdsdemo.data.opening import Opening, left_out, refuse_most
 from sdsdemo.errors import UserError
@@ -109,7 +109,7 @@ def _open_run(
 ) -> RunFolder:
     """The folder, with the examples' current digests, from the main process."""
     own = {example.id: made_of(example) for example in examples} if processes.is_main else {}
-    return RunFolder(out, benchmark, examples, budget, processes, of=of, made_of=processes.gather([own])[0])
+    return RunFolder(out, absolute(benchmark), examples, budget, processes, of=of, made_of=processes.gather([own])[0])
 
 
 class _Work:

@@ -149,7 +149,7 @@ def test_another_benchmark_in_the_same_folder_is_refused(tmp_path: Path, monkeyp
     run(Shelf(), tmp_path / "run")
     monkeypatch.setattr("sdsdemo.evaluation.run.read_benchmark", lambda name: EXAMPLES[1:])
     with pytest.raises(UserError, match="a different benchmark"):
-        run(Shelf(), tmp_path / "run")
+        evaluate("mini-validation", ["mini-clip"], workbench=Shelf(), budget=SPEND, out=tmp_path / "run")
 
 
 def test_changed_weights_are_refused_and_other_models_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from typing import NoReturn, NotRequired
 
 from typing_extensions import TypedDict
 
+from sdsdemo.data.benchmarks import absolute, from_here
 from sdsdemo.errors import UserError
 from sdsdemo.runtime.files import from_json
 from sdsdemo.runtime.shapes import shaped
@@ -26,6 +27,10 @@ LIBRARIES = ("torch", "open_clip_torch", "diffusers", "transformers", "numpy")
 FINE_TUNED = (
     "'{name}' is a fine-tuning run, which has no scores yet: `python -m sdsdemo evaluate mini --model sds-clip:FILE` "
     "scores its model.safetensors."
+)
+OTHER_COUNT = (
+    "The folder '{path}' holds scores of {count:,} examples of {benchmark}, and this run has {now:,}: {new:,} are new, "
+    "{gone:,} are gone. Name another folder with --out."
 )
 OTHER_SAMPLE = (
     "The folder '{path}' holds scores of {count} other examples of {benchmark}: the set has changed, or an older "
@@ -141,10 +146,13 @@ def check_ids(stored: Sequence[str], asked: Sequence[str], header: Header, bench
     count = header["examples"]
     if set(stored) == set(asked) and count == len(asked):
         return
-    is_sample = count == len(asked) != header.get("of", count)
-    if is_sample and header["benchmark"] == benchmark:
-        raise UserError(OTHER_SAMPLE.format(path=path, count=count, benchmark=benchmark))
-    refuse("a different benchmark", header, path)
+    if absolute(header["benchmark"]) != benchmark:
+        refuse("a different benchmark", header, path)
+    if count == len(asked) != header.get("of", count):
+        raise UserError(OTHER_SAMPLE.format(path=path, count=count, benchmark=from_here(benchmark)))
+    new, gone = len(set(asked) - set(stored)), len(set(stored) - set(asked))
+    numbers = {"count": count, "now": len(asked), "new": new, "gone": gone}
+    raise UserError(OTHER_COUNT.format(path=path, benchmark=from_here(benchmark), **numbers))
 
 
 def refuse(other: str, stored: Header, path: Path) -> NoReturn:

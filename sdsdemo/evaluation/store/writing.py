@@ -203,7 +203,7 @@ class RunFolder:
             refuse("a different benchmark", stored, self.path)  # an older version, which cannot say what changed
         _join_parts(self.path)
         changed = self._compare(old)
-        now: Header = {**stored, "benchmark_hash": header["benchmark_hash"]}
+        now: Header = {**stored, "benchmark": header["benchmark"], "benchmark_hash": header["benchmark_hash"]}
         if self._examples != list(old) or now != stored:
             self._rewrite_scores(old, changed, stored["models"])
             _write_lines(self.path / EXAMPLES, map(example_line, self._examples))
