@@ -51,6 +51,19 @@ def test_aro_has_the_true_caption_first_and_the_image_cut_to_its_box(aro: Path) 
     assert attribution.images[0].open().size == (5, 6)
 
 
+def test_aro_is_read_as_its_authors_download_leaves_it(aro: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdsdemo.data.readers.choices.shuffled", lambda caption: [caption[::-1]])
+    for file, name in (("coco_karpathy_test", "val2014/2.jpg"), ("flickr30k_test", "flickr30k-images/3.jpg")):
+        (aro / f"{file}.json").write_text(json.dumps([{"image": name, "caption": ["a small dog runs on a red mat"]}]))
+        (aro / name).parent.mkdir()
+        Image.new("RGB", (20, 20)).save(aro / name)
+    examples = read_benchmark(f"aro:{aro}")
+    assert {e.tags["collapsed_tag"]: e.images[0].open().size for e in examples} == {
+        "COCO-Order": (20, 20), "Flickr30k-Order": (20, 20), "VG-Relation": (30, 40), "VG-Attribution": (5, 6)
+    }  # fmt: skip
+    assert not any("missing" in line for line in examples.notes)
+
+
 def test_sugarcrepe_is_read_file_by_file_and_clear_parts_are_white(sugarcrepe: Path) -> None:
     examples = read_benchmark(f"sugarcrepe:{sugarcrepe}")
     assert [e.tags["tag"] for e in examples] == ["add_att", "add_att", "swap_obj", "swap_obj"]

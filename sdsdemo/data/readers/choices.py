@@ -10,7 +10,8 @@ aro:PATH          visual_genome_relation.json and visual_genome_attribution.json
                   "attributes"} (Yuksekgonul et al. 2023, 2210.01936); images in PATH/images. Each image is cropped to
                   its box; where that leaves the picture, ours is cut and the authors' is black. Also
                   coco_karpathy_test.json and flickr30k_test.json, lists of {"image", "caption": [...]}, for the two
-                  order sets
+                  order sets; their images in PATH/images too, or in PATH/val2014 and PATH/flickr30k-images, where the
+                  authors' download leaves them
 """
 
 from __future__ import annotations
@@ -143,7 +144,7 @@ def read_aro(folder: Path, note: Note = silent) -> list[Example]:
     orders = [folder / name for name in ORDER_FILES if (folder / name).is_file()]
     if not files and not orders:
         raise UserError(f"None of {', '.join((*ARO_FILES, *ORDER_FILES))} is in '{folder.name}'.")
-    images = pictures_in(folder, "images")
+    images = _aro_pictures(folder)
     examples = [example for path in orders for example in _order_examples(path, images, note)]
     for path in files:
         name, group = ARO_FILES[path.name]
@@ -156,6 +157,16 @@ def read_aro(folder: Path, note: Note = silent) -> list[Example]:
             examples.append(Example(id=f"{name}-{number}", images=(picture,), captions=captions, tags=tags))
     images.note_missing(note)
     return examples
+
+
+def _aro_pictures(folder: Path) -> ImageFiles:
+    """In images/ or images.zip, and beside the annotation, as the authors' download leaves those of both order sets."""
+    images, archive = folder / "images", folder / "images.zip"
+    beside = [name for name in ("val2014", "flickr30k-images") if (folder / name).is_dir()]
+    if not beside:
+        return pictures_in(folder, "images")
+    is_packed = archive.is_file() and not images.is_dir()
+    return ImageFiles([images, folder] if images.is_dir() else [folder], [archive] if is_packed else [])
 
 
 def _files(folder: Path, name: str) -> list[Path]:
