@@ -178,6 +178,12 @@ def test_a_bad_data_set_is_one_sentence(fake_hub, source: str, options: dict[str
     assert "/home" not in str(caught.value)
 
 
+def test_a_stream_that_breaks_off_at_once_says_so(fake_hub) -> None:
+    fake_hub([ConnectionError("no route to /somewhere")])
+    with pytest.raises(UserError, match="hub:org/name broke off before its first row: check the network"):
+        read_captions("hub:org/name")
+
+
 def test_a_data_set_without_rows_says_so(fake_hub) -> None:
     fake_hub([])
     with pytest.raises(UserError, match="hub:org/name has 0 rows"):

@@ -248,7 +248,7 @@ def _stream(name: str, title: str, split: str, image: str, columns: Sequence[str
     if split not in splits:
         raise UserError(f"{title} has no split {split}: its splits are {', '.join(map(str, splits))}.")
     stream = splits[split]
-    first: Any = {} if stream.column_names else next(iter(stream), {})
+    first: Any = {} if stream.column_names else _first(stream, title)
     there = stream.column_names or (list(first) if isinstance(first, Mapping) else [])
     check_columns(title, there, (image,), "the images", "name yours with --image-column")
     check_columns(title, there, columns, "the captions", "name yours with --caption-column")
@@ -257,6 +257,14 @@ def _stream(name: str, title: str, split: str, image: str, columns: Sequence[str
     if stream.features and isinstance(stream.features.get(image), datasets.Image):
         stream = stream.cast_column(image, datasets.Image(decode=False))
     return stream, caption
+
+
+def _first(stream: Iterable[Any], title: str) -> Any:
+    """The first row, which alone tells the columns of some data sets."""
+    try:
+        return next(iter(stream), {})
+    except Exception as error:  # as in `_Endless`
+        raise UserError(f"hub:{title} broke off before its first row: check the network, then start again.") from error
 
 
 def _given(data: bytes, name: str) -> bytes:
