@@ -38,13 +38,15 @@ def json_of(path: Path, wanted: str) -> list[Any] | dict[str, Any]:
         raise _other(path, content, wanted) from error
 
 
-def cases_of(path: Path, shape: Any, wanted: str) -> list[tuple[str, Any]]:
+def cases_of(
+    path: Path, shape: Any, wanted: str, content: list[Any] | dict[str, Any] | None = None
+) -> list[tuple[str, Any]]:
     """(number or key, case) of each case of a file that holds a list or an object, in its order.
 
-    shape: of one case; wanted: the same in words. Raises `UserError` that says what the file holds instead, or which
-    case lacks what.
+    shape: of one case; wanted: the same in words. content: of the file, if `json_of` has read it already.
+    Raises `UserError` that says what the file holds instead, or which case lacks what.
     """
-    content = json_of(path, wanted)
+    content = json_of(path, wanted) if content is None else content
     cases = [(str(key), case) for key, case in (content.items() if isinstance(content, dict) else enumerate(content))]
     if not cases:
         raise UserError(f"{path.name} is empty: copy it again from where it is published.")

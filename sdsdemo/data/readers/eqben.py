@@ -34,6 +34,9 @@ PLACES = ("c0i0", "c0i1", "c1i0", "c1i1")
 PAIR = '{"image0", "image1", "caption0", "caption1"}'
 SINGLE = '{"image", "caption", "private_info": {"dataset", "name", "sample_cnt"}}'
 
+Content = list[Any] | dict[str, Any]
+"""Of a JSON file."""
+
 
 class PairCase(TypedDict):
     """An example in Winoground's form."""
@@ -68,7 +71,7 @@ def read_eqben(folder: Path, note: Note = silent) -> list[Example]:
     content = json_of(path, f"a list of EqBen's examples, {PAIR},")
     first = content[0] if isinstance(content, list) and content else None
     single = isinstance(first, dict) and "private_info" in first
-    examples = _from_singles(path, images, note) if single else _from_pairs(path, images)
+    examples = _from_singles(path, content, images, note) if single else _from_pairs(path, content, images)
     images.note_missing(note)
     return examples
 
@@ -83,9 +86,9 @@ def _annotation(folder: Path, note: Note) -> Path:
     return path
 
 
-def _from_pairs(path: Path, images: ImageFiles) -> list[Example]:
+def _from_pairs(path: Path, content: Content, images: ImageFiles) -> list[Example]:
     examples = []
-    for number, case in cases_of(path, PairCase, f"an example of EqBen, {PAIR},"):
+    for number, case in cases_of(path, PairCase, f"an example of EqBen, {PAIR},", content):
         firsts = {key: _first(case[key], number, path) for key in ("caption0", "caption1")}
         captions = texts(firsts, ("caption0", "caption1"), path, number)
         examples.append(_example(number, (case["image0"], case["image1"]), captions, path, images))
@@ -99,10 +102,10 @@ def _first(caption: str | list[str], number: str, path: Path) -> str:
     return caption[0] if isinstance(caption, list) else caption
 
 
-def _from_singles(path: Path, images: ImageFiles, note: Note) -> list[Example]:
+def _from_singles(path: Path, content: Content, images: ImageFiles, note: Note) -> list[Example]:
     """Examples from four combinations each; incomplete ones are left out, with a note."""
     found: dict[tuple[str, int], dict[str, Mapping[str, Any]]] = {}
-    for number, case in cases_of(path, SingleCase, f"a case of EqBen, {SINGLE},"):
+    for number, case in cases_of(path, SingleCase, f"a case of EqBen, {SINGLE},", content):
         info = case["private_info"]
         if info["name"] not in PLACES:
             raise UserError(
