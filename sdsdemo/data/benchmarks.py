@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -175,6 +176,7 @@ def read_benchmark(name: str) -> list[Example]:
             raise UserError(f"There is no folder '{folder.name}': check the path after '{source}:'.")
         notes: list[str] = []
         examples = Benchmark(READERS[source](folder, notes.append))
+        _check_ids(examples)
         _check_captions(examples)
         examples.notes = tuple(dict.fromkeys(notes))
         return examples
@@ -196,6 +198,16 @@ def from_here(name: str) -> str:
     if source not in READERS or not Path(path).is_relative_to(Path.cwd()):
         return name
     return f"{source}:{Path(path).relative_to(Path.cwd())}"
+
+
+def _check_ids(examples: Sequence[Example]) -> None:
+    """Raises `UserError` for an id that two examples have: the store could keep the scores of one."""
+    twice = [id_ for id_, count in Counter(example.id for example in examples).items() if count > 1]
+    if twice:
+        raise UserError(
+            f"{len(twice):,} ids are there more than once, such as {shown(twice[0])}: "
+            "if the folder holds a part twice, remove one of the two."
+        )
 
 
 def _check_captions(examples: Sequence[Example]) -> None:

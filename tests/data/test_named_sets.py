@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from sdsdemo.data.benchmarks import MEANING, NAMED, READERS, notes_on, read_benchmark
+from sdsdemo.data.files import json_cases
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.summary import Scored, summarise
+from sdsdemo.runtime.files import from_json
 from sdsdemo.settings import ROOT
 from sdsdemo.types import Example, Scores
 from tests import set_twins
@@ -111,6 +113,28 @@ def test_whatsup_knows_pairs_and_sets_by_the_names_of_images(tmp_path: Path) -> 
             read_benchmark(f"whatsup:{tmp_path}")
 
 
+def test_a_part_of_whatsup_that_is_there_twice_is_read_once(tmp_path: Path) -> None:
+    examples = read("whatsup", tmp_path)
+    (tmp_path / "data").mkdir()
+    for name in ("coco_qa_one_obj.json", "vg_qa_one_obj.json"):
+        (tmp_path / "data" / name).write_bytes((tmp_path / name).read_bytes())
+    assert [e.id for e in read_benchmark(f"whatsup:{tmp_path}")] == [e.id for e in examples]
+
+
+def test_a_part_of_sugarcrepe_pp_under_both_its_names_is_refused(tmp_path: Path) -> None:
+    read("sugarcrepe++", tmp_path)
+    (tmp_path / "data" / "swap_object.json").write_bytes((tmp_path / "data" / "swap_obj.json").read_bytes())
+    with pytest.raises(UserError, match=r"swap_obj\.json, swap_object\.json hold the same part"):
+        read_benchmark(f"sugarcrepe++:{tmp_path}")
+
+
+def test_no_reader_gives_two_examples_one_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    examples = read("valse", tmp_path)
+    monkeypatch.setitem(READERS, "valse", lambda folder, note: [*examples, examples[0]])
+    with pytest.raises(UserError, match=f"1 ids are there more than once, such as {examples[0].id}"):
+        read_benchmark(f"valse:{tmp_path}")
+
+
 def test_valse_scores_the_valid_cases_and_says_how_many_are_not(tmp_path: Path) -> None:
     examples = read("valse", tmp_path)
     assert {e.tags["collapsed_tag"] for e in examples} == {"existence", "counting"}
@@ -132,6 +156,14 @@ def test_eqben_of_single_images_gives_pairs_whatever_their_order(tmp_path: Path)
     )
     notes = notes_on("eqben:x", read_benchmark(f"eqben:{tmp_path}"))
     assert any("1 of 2 examples lack an image or a caption and are left out, such as 0 of eqbenag" in n for n in notes)
+
+
+def test_eqben_s_annotation_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole set's has a million cases."""
+    parsed = []
+    monkeypatch.setattr(json_cases, "from_json", lambda text: parsed.append(1) or from_json(text))
+    read("eqben, whole", tmp_path)
+    assert len(parsed) == 1
 
 
 def test_eqben_reads_numpy_files_in_their_order_of_colours(tmp_path: Path) -> None:

@@ -121,9 +121,11 @@ def read_sugarcrepe_pp(folder: Path, note: Note = silent) -> list[Example]:
     """Every file of SugarCrepe++: two true captions, then the false one. Raises `UserError` naming file and case."""
     wanted = 'a case of SugarCrepe++, {"filename", "caption", "caption2", "negative_caption"},'
     files = _files(folder, SUGARCREPE_PP)
+    parts = [ON_THE_HUB.get(path.stem, path.stem) for path in files]
+    if twice := [path.name for path, part in zip(files, parts, strict=True) if parts.count(part) > 1]:
+        raise UserError(f"{listed(twice)} hold the same part of SugarCrepe++: remove one of each two.")
     images, examples = pictures_in(folder, *COCO_FOLDERS), []
-    for path in files:
-        part = ON_THE_HUB.get(path.stem, path.stem)
+    for path, part in zip(files, parts, strict=True):
         cases = cases_of(path, SecondCase, wanted)
         note_unknown_keys(path, cases, SecondCase.__required_keys__ | {"id"}, note)
         for number, case in cases:

@@ -53,7 +53,8 @@ def read_whatsup(folder: Path, note: Note = silent) -> list[Example]:
     """Every part found; `collapsed_tag` is the part, `tag` the preposition. Raises `UserError`."""
     examples: list[Example] = []
     homes = (folder, folder / "data")
-    there = [home / name for name in (*CONTROLLED, *FOUND) for home in homes if (home / name).is_file()]
+    ways = [[home / name for home in homes if (home / name).is_file()] for name in (*CONTROLLED, *FOUND)]
+    there = [found[0] for found in ways if found]
     if not there:
         raise UserError(f"None of {', '.join((*CONTROLLED, *FOUND))} is in '{folder.name}'.")
     for path in there:
