@@ -85,6 +85,27 @@ def test_every_format_gives_the_same_examples(tmp_path: Path, write: Callable[[P
     assert len({p.key for e in examples for p in e.images}) == 6
 
 
+@pytest.mark.parametrize("write", [as_jsonl, as_csv, as_parquet])
+def test_rows_without_a_column_of_ids_are_numbered(
+    tmp_path: Path, write: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in BiVLC on the Hub."""
+    monkeypatch.setitem(globals(), "ROWS", [{key: row[key] for key in row if key != "id"} for row in ROWS])
+    add_images(tmp_path)
+    write(tmp_path)
+    notes: list[str] = []
+    examples = read_pairs(tmp_path, notes.append)
+    assert [(e.id, e.captions[0]) for e in examples] == [(str(n), f"dog {n} on a couch") for n in range(3)]
+    assert f"'{tmp_path.name}' has no column id: its examples are numbered from 0." in notes
+
+
+def test_ids_of_some_rows_only_are_refused(tmp_path: Path) -> None:
+    rows = [{key: value for key, value in ROWS[0].items() if key != "id"}, *ROWS[1:]]
+    (tmp_path / "examples.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(UserError, match=r"Line 2 of examples\.jsonl has an id, and the rows before it have none"):
+        read_benchmark(f"folder:{tmp_path}")
+
+
 def test_columns_may_be_called_otherwise(tmp_path: Path) -> None:
     add_images(tmp_path)
     row = ROWS[0]

@@ -2,9 +2,9 @@
 
 A folder, or its subfolder data/, holds one table (examples.jsonl, .json, .csv, .tsv or Parquet files) with the columns
 id, caption_0, caption_1, image_0, image_1 and tags; `columns.json` beside it may map them to other names, such as
-{"caption_0": "caption_1"}. Cells may be separated by commas, semicolons, tabs or bars, in any encoding that can be
-recognised reliably. An image is a file name (see `image_files`), or its bytes in a Parquet file. Every error is one
-sentence that names file and line.
+{"caption_0": "caption_1"}. Without a column id, rows are numbered. Cells may be separated by commas, semicolons, tabs
+or bars, in any encoding that can be recognised reliably. An image is a file name (see `image_files`), or its bytes in a
+Parquet file. Every error is one sentence that names file and line.
 """
 
 from __future__ import annotations
@@ -66,8 +66,15 @@ class _Rows:
 
     def examples(self, rows: Iterator[Row], name: str, note: Note) -> list[Example]:
         found: dict[str, tuple[str, Example]] = {}
-        for where, row in rows:
-            example = self._example(where, self._renamed(row))
+        is_numbered = False
+        for number, (where, row) in enumerate(rows):
+            ours = self._renamed(row)
+            if number == 0 and self._lacks_only_an_id(row, ours):
+                is_numbered = True
+                note(f"'{name}' has no column id: its examples are numbered from 0.")
+            if is_numbered and not _empty(ours["id"]):
+                raise UserError(f"{where} has an id, and the rows before it have none: give an id to all, or to none.")
+            example = self._example(where, ours | {"id": number} if is_numbered else ours)
             if example.id in found:
                 raise UserError(
                     f"{where} has the same id {shown(example.id)} as {found[example.id][0]}: ids must be unique."
@@ -78,6 +85,11 @@ class _Rows:
         examples = [example for _, example in found.values()]
         self.files.note_missing(note)
         return examples
+
+    def _lacks_only_an_id(self, row: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
+        """Whether a row, as read and by our names, is whole but for a column id that nothing maps."""
+        has_id = self.theirs["id"] != "id" or any(str(key).strip().casefold() == "id" for key in row)
+        return not has_id and not any(_empty(ours[name]) for name in COLUMNS if name != "id")
 
     def _renamed(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The row by our names. Case and surrounding spaces in a column name are ignored if that is unambiguous."""
@@ -181,6 +193,8 @@ def _cells(text: str, name: str, theirs: Mapping[str, str]) -> Iterator[Row]:
     table = cells_of(text, name, [*theirs.values()])
     there = {column.casefold() for column in table.columns}
     missing = [theirs[ours] for ours in COLUMNS if theirs[ours].casefold() not in there]
+    if missing == ["id"]:
+        missing = []  # its rows are numbered
     if missing and any(table.columns):
         lacks, has = " and no ".join(map(shown, missing)), listed(table.columns)
         raise UserError(f"{name} has no column {lacks}; its header has {has}: rename them, or map them in {MAP}.")
