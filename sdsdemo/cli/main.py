@@ -206,7 +206,7 @@ def _report(asked: argparse.Namespace) -> int:
     from sdsdemo.evaluation.report import report
     from sdsdemo.evaluation.tables import as_table
 
-    results = report(asked.runs, asked.out, note)
+    results = report(asked.runs, asked.out, note, progress)
     return show(asked, results, lambda found: "\n\n\n".join(as_table(result) for result in found))
 
 

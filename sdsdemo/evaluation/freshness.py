@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 from sdsdemo.data.benchmarks import read_benchmark
-from sdsdemo.data.files.picture_digest import made_of
 from sdsdemo.errors import UserError
+from sdsdemo.evaluation.progress import Digests
 from sdsdemo.evaluation.store import StoredExample, StoredRun, differs, hash_of, named, retagged, stored_of
 from sdsdemo.models import cards
 from sdsdemo.types import Example
 
 Reader = Callable[[str], list[Example]]
+Digested = Callable[[Sequence[Example]], Mapping[str, str]]
+"""Gives the digests of examples by id."""
 OTHER_BENCHMARK = (
     "'{run}' was scored on an older '{benchmark}': {count} of its {total} examples have changed or are gone. "
     "Evaluate it again with a new --out."
@@ -40,12 +43,17 @@ class Stale:
         return bool(self.models or self.examples or self.tags)
 
 
-def current(run: StoredRun, reader: Reader | None = None) -> StoredRun:
+def current(run: StoredRun, reader: Reader | None = None, digested: Digested | None = None) -> StoredRun:
     """The run without its outdated part, which its `notes` name. Raises `UserError` if too little is left.
 
-    reader: gives the examples of a benchmark by name, by default those that are here.
+    reader: gives the examples of a benchmark by name, by default those that are here. digested: gives their digests.
     """
-    return without(run, stale(run, reader))
+    return without(run, stale(run, reader, digested))
+
+
+def read_once() -> Reader:
+    """A `Reader` for several runs, which reads each benchmark that is here once."""
+    return cache(read_benchmark)
 
 
 def nothing_here(benchmark: str) -> list[Example]:
@@ -53,7 +61,7 @@ def nothing_here(benchmark: str) -> list[Example]:
     raise UserError(f"'{benchmark}' is not shown here.")
 
 
-def stale(run: StoredRun, reader: Reader | None = None) -> Stale:
+def stale(run: StoredRun, reader: Reader | None = None, digested: Digested | None = None) -> Stale:
     """The part of a run that no longer matches the models and benchmark on this machine."""
     changed = {model: _changed(model, run) for model in run.header["models"]}
     models = tuple((model, said) for model, said in changed.items() if said)
@@ -61,7 +69,9 @@ def stale(run: StoredRun, reader: Reader | None = None) -> Stale:
         now = {example.id: example for example in (reader or read_benchmark)(run.benchmark)}
     except UserError:
         return Stale(models=models)
-    return Stale(models=models, examples=_changed_examples(run, now), tags=_new_tags(run, now))
+    return Stale(
+        models=models, examples=_changed_examples(run, now, digested or Digests().of), tags=_new_tags(run, now)
+    )
 
 
 def without(run: StoredRun, found: Stale) -> StoredRun:
@@ -119,13 +129,14 @@ def _new_tags(run: StoredRun, now: Mapping[str, Example]) -> dict[str, dict[str,
     return {id_: current for id_, (stored, current) in found.items() if current != stored}
 
 
-def _changed_examples(run: StoredRun, now: Mapping[str, Example]) -> tuple[str, ...]:
+def _changed_examples(run: StoredRun, now: Mapping[str, Example], digested: Digested) -> tuple[str, ...]:
     here = [now[example.id] for example in run.every if example.id in now]
     has_digests = all(example.made_of for example in run.every)
     if not has_digests and hash_of(here) != run.header["benchmark_hash"]:
         return tuple(example.id for example in run.every)  # older versions stored nothing to tell which
-    return tuple(example.id for example in run.every if _example_changed(example, now.get(example.id)))
-
-
-def _example_changed(stored: StoredExample, now: Example | None) -> bool:
-    return now is None or differs(stored, stored_of(now, made_of(now)))
+    made_of = digested(here)
+    return tuple(
+        stored.id
+        for stored in run.every
+        if stored.id not in now or differs(stored, stored_of(now[stored.id], made_of[stored.id]))
+    )

@@ -11,7 +11,8 @@ from typing_extensions import TypedDict
 
 from sdsdemo.data.benchmarks import differs, from_here
 from sdsdemo.errors import UserError
-from sdsdemo.evaluation.freshness import current
+from sdsdemo.evaluation.freshness import current, read_once
+from sdsdemo.evaluation.progress import Digests, Progress, silent
 from sdsdemo.evaluation.result_schema import (
     Apart,
     Average,
@@ -97,13 +98,15 @@ def _check_shares(result: Result) -> None:
             raise ValueError(f"{name} has different tags from the first model")
 
 
-def report(paths: Sequence[Path], out: Path | None, note: Callable[[str], None]) -> list[Result]:
+def report(paths: Sequence[Path], out: Path | None, note: Progress, progress: Progress = silent) -> list[Result]:
     """A result, as `evaluate --json` prints it, for each benchmark of some runs; written to files if `out` is given.
 
     Runs of the same examples become one result, so that their models are compared; where settings differ, the model's
     name says which. Raises `UserError` for a folder that is no run, or that has no model that scored every example.
     """
-    results = results_of([current(read_run(path)) for path in paths], note, called=lambda run: str(run.path))
+    reader, digests = read_once(), Digests(progress)  # all runs of a benchmark share what is read of it
+    runs = [current(read_run(path), reader, digests.of) for path in paths]
+    results = results_of(runs, note, called=lambda run: str(run.path))
     if out is not None:
         write_report(results, out, note)
     return results

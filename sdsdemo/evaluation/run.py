@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +18,7 @@ from sdsdemo.data.opening import Opening, left_out, refuse_most
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.blind import blinded, has_unrelated, unrelated
 from sdsdemo.evaluation.model_fit import check_fit
+from sdsdemo.evaluation.progress import REPORTED_EVERY, Digests, Progress, row_name, scoring_line, silent
 from sdsdemo.evaluation.result_schema import Result
 from sdsdemo.evaluation.sampling import scattered, stratified
 from sdsdemo.evaluation.store import BLIND, TEXT_ONLY, Row, RunFolder, row_of, scores_of, settings_of
@@ -32,10 +33,6 @@ from sdsdemo.models.remarks import remarks
 from sdsdemo.runtime import distributed
 from sdsdemo.runtime.distributed import Processes
 from sdsdemo.types import Budget, CaptionComparer, Card, Example, Scorer, Scores
-
-REPORTED_EVERY = 2.0
-"""Seconds between progress reports."""
-BAR = 24
 
 
 class Models(Protocol):
@@ -53,8 +50,8 @@ def evaluate(
     limit: int | None = None,
     out: Path | None = None,
     blind: bool = False,
-    progress: Callable[[str], None] = lambda line: None,
-    remark: Callable[[str], None] = lambda line: None,
+    progress: Progress = silent,
+    remark: Progress = silent,
 ) -> Result:
     """The dict of `evaluate --json`: each model's share of right examples, and comparisons of every two models.
 
@@ -73,7 +70,7 @@ def evaluate(
     examples = _chosen(every, limit)
     for note in notes_on(benchmark, every):
         remark(note)
-    run = None if out is None else _open_run(out, benchmark, examples, budget, processes, len(every))
+    run = None if out is None else _open_run(out, benchmark, examples, budget, processes, len(every), progress)
     work = _Work(workbench, budget, run, processes, progress, remark, len(examples))
     broken, usable, scored = work.score_all(models, examples, blind)
     summary = summarise(usable, scored)
@@ -105,10 +102,16 @@ def _chosen(every: Sequence[Example], limit: int | None) -> Sequence[Example]:
 
 
 def _open_run(
-    out: Path, benchmark: str, examples: Sequence[Example], budget: Budget, processes: Processes, of: int
+    out: Path,
+    benchmark: str,
+    examples: Sequence[Example],
+    budget: Budget,
+    processes: Processes,
+    of: int,
+    progress: Progress,
 ) -> RunFolder:
     """The folder, with the examples' current digests, from the main process."""
-    own = {example.id: made_of(example) for example in examples} if processes.is_main else {}
+    own = Digests(progress).of(examples) if processes.is_main else {}
     return RunFolder(out, absolute(benchmark), examples, budget, processes, of=of, made_of=processes.gather([own])[0])
 
 
@@ -121,14 +124,16 @@ class _Work:
         budget: Budget,
         run: RunFolder | None,
         processes: Processes,
-        progress: Callable[[str], None],
-        remark: Callable[[str], None],
+        progress: Progress,
+        remark: Progress,
         total: int,
     ) -> None:
         """total: number of examples."""
         self.workbench, self.budget, self.run, self.processes = workbench, budget, run, processes
         self.progress, self.remark, self.total = progress, remark, total
         self.opening = Opening(total)
+        self.unread: dict[str, dict[str, tuple[str, ...]]] = {}
+        """By model that was checked before the first one scored: what `check_fit` found."""
         self.from_others: list[Row] = []
         """Rows computed by all processes, in the store's format."""
         self.shares = [0] * processes.count
@@ -139,13 +144,18 @@ class _Work:
     ) -> tuple[dict[str, str], list[Example], dict[str, Scored]]:
         """Skipped examples with reasons, the usable ones, and their scores by model."""
         self.check_kept(models)
-        found = {name: self.scores(name, examples) for name in models}
-        broken = self.broken(examples)
+        self.check_unscored(models, examples)
+        found: dict[str, dict[str, Scores]] = {}
+        broken: dict[str, str] = {}
+        for name in models:
+            found[name] = self.scores(name, examples)
+            broken = self.broken(examples)
+            self.record(broken, examples)
         usable = [example for example in examples if example.id not in broken]
         if broken:
             self.remark(left_out(broken, len(examples)))
         scored = {name: self.with_further(name, usable, [found[name][e.id] for e in usable], blind) for name in models}
-        self.finish(broken, usable)
+        self.finish()
         return broken, usable, scored
 
     def check_kept(self, models: Sequence[str]) -> None:
@@ -157,6 +167,21 @@ class _Work:
         for name in models:
             if self.run.lists(name):
                 self._enter(name)
+
+    def check_unscored(self, models: Sequence[str], examples: Sequence[Example]) -> None:
+        """Raises `UserError` if the benchmark does not suit a model with examples to score, before another scores it.
+
+        With one model, that is checked when it scores.
+        """
+        for name in models if len(models) > 1 else ():
+            own = examples[self.processes.index :: self.processes.count]
+            if todo := [example for example in own if self._stored(name, example, "") is None]:
+                self.unread[name] = check_fit(self.workbench.scorer(name), todo, self.budget.region)
+
+    def record(self, broken: Mapping[str, str], examples: Sequence[Example]) -> None:
+        """Record in the folder what was left out, so that a model that is done can be reported."""
+        if self.run is not None:
+            self.run.skip(broken, [example.id for example in examples if example.id not in broken])
 
     def with_further(self, name: str, examples: Sequence[Example], scores_E: list[Scores], blind: bool) -> Scored:
         """All scores of one model: blind ones too if requested or free, and text-only ones if the set needs them
@@ -184,10 +209,9 @@ class _Work:
         refuse_most(broken, len(examples))
         return broken
 
-    def finish(self, broken: Mapping[str, str], usable: Sequence[Example]) -> None:
-        """Record in the folder what was left out, and sort its scores."""
+    def finish(self) -> None:
+        """Sort the folder's scores."""
         if self.run is not None:
-            self.run.skip(broken, [example.id for example in usable])
             self.run.finish(self.from_others, self.shares if self.processes.count > 1 else ())
             self.remark(f"Every score is kept in {self.run.path}: python -m sdsdemo report {self.run.path}")
 
@@ -198,7 +222,7 @@ class _Work:
         """
         kept = self._kept(name, examples, what)
         if kept:
-            self.remark(f"{_called(name, what)}  {len(kept)} of {len(examples)} already scored")
+            self.remark(f"{row_name(name, what)}  {len(kept)} of {len(examples)} already scored")
         todo = [example for example in examples if example.id not in kept]
         return kept | (self._together(name, todo, what) if todo else {})
 
@@ -230,7 +254,9 @@ class _Work:
     def _fresh(self, name: str, examples: Sequence[Example], what: str) -> dict[str, Scores]:
         """Scores computed here, or taken from another run that has just added them."""
         scorer = self.workbench.scorer(name)
-        unread = check_fit(scorer, examples, self.budget.region)
+        unread = None if what else self.unread.get(name)
+        if unread is None:
+            unread = check_fit(scorer, examples, self.budget.region)
         for sentence in remarks(scorer.card, self.budget) if not what else ():
             self.remark(sentence)
         if cards.is_slow(scorer.card) and not what:
@@ -250,7 +276,7 @@ class _Work:
                 now, done = time.perf_counter(), len(found)
                 if now - said > REPORTED_EVERY or done == len(examples):
                     said = now
-                    self.progress(_progress_line(_called(name, what), done, len(examples), done / (now - began)))
+                    self.progress(scoring_line(row_name(name, what), done, len(examples), done / (now - began)))
         if not what:
             self._say_unseen(name, scorer)
         return found
@@ -321,12 +347,3 @@ class _Work:
 def _digest_of(example: Example, what: str) -> str | None:
     """What a row depends on that is not scored on the example's own pictures: other pictures, or none."""
     return made_of(example) if what else None
-
-
-def _called(name: str, what: str) -> str:
-    return f"{name} ({what})" if what else name
-
-
-def _progress_line(name: str, done: int, total: int, rate: float) -> str:
-    bar = "#" * (BAR * done // total)
-    return f"{name}  [{bar:-<{BAR}}]  {done} of {total}  {rate:.1f} a second  {(total - done) / rate:.0f} s left"

@@ -28,7 +28,7 @@ from sdsdemo.models import cards
 from sdsdemo.models.images import FRAMES
 from sdsdemo.settings import budget
 from sdsdemo.types import Example, Picture
-from tests.evaluation.test_store import Shelf
+from tests.evaluation.test_store import KilledError, Shelf
 from tests.fakes import FakeScorer
 from tests.finetuning.test_resume import Threads
 
@@ -109,6 +109,15 @@ def test_a_mended_picture_is_scored_and_nothing_else_again(
     assert mended["models"]["mini-clip"]["text"] == fresh["models"]["mini-clip"]["text"]
     (stored,) = report([tmp_path / "run"], None, lambda line: None)
     assert (stored["n"], stored["skipped"]) == (COUNT, [])
+
+
+def test_a_model_that_is_done_can_be_reported_while_the_next_one_runs(folder: Path, tmp_path: Path) -> None:
+    (folder / "images" / "5-0.png").unlink()
+    with pytest.raises(KilledError):
+        run(folder, tmp_path / "run", "mini-clip", "mini-diffusion", shelf=Shelf(lives=COUNT + 2))
+    (result,) = report([tmp_path / "run"], None, lambda line: None)
+    assert (list(result["models"]), result["n"]) == (["mini-clip"], COUNT - 1)
+    assert [entry["example"] for entry in result["skipped"]] == ["e5"]
 
 
 def test_scores_of_a_picture_that_is_away_are_kept_until_it_is_back(folder: Path, tmp_path: Path) -> None:

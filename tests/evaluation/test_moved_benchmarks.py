@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from sdsdemo.data.benchmarks import read_benchmark
+from sdsdemo.data.files.picture_digest import made_of
 from sdsdemo.errors import UserError
+from sdsdemo.evaluation import freshness, progress
 from sdsdemo.evaluation.catalogue import read_catalogue
 from sdsdemo.evaluation.report import report
 from sdsdemo.evaluation.store import HEADER, read_run
@@ -44,6 +47,22 @@ def test_a_relative_path_means_the_same_from_another_folder(
     monkeypatch.chdir(tmp_path / "other")
     (result,) = report([tmp_path / "run"], None, lambda line: None)
     assert (result["benchmark"], result["n"]) == (f"folder:{tmp_path / 'set'}", COUNT)
+
+
+def test_a_report_of_several_runs_reads_their_benchmark_once(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [tmp_path / "one", tmp_path / "other"]
+    for run in runs:
+        world.evaluate(run)
+    read, digested, said = [], [], []
+    monkeypatch.setattr(freshness, "read_benchmark", lambda name: read.append(name) or read_benchmark(name))
+    monkeypatch.setattr(progress, "made_of", lambda example: digested.append(example.id) or made_of(example))
+    monkeypatch.setattr(progress, "REPORTED_EVERY", 0.0)
+    report(runs, None, lambda line: None, said.append)
+    assert len(read) == 1
+    assert len(digested) == COUNT
+    assert said[2] == "Checking the pictures of 3 of 12 examples"
 
 
 @pytest.mark.parametrize("stored_as", ["absolute", "as it was typed"])

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -121,6 +122,35 @@ def test_memory_that_runs_out_is_a_sentence_and_costs_no_score(monkeypatch: pyte
     assert len(read_run(tmp_path).scores) == 7
     monkeypatch.setattr(Scripted, "score", really)
     assert evaluate("mini", ["good"], workbench=Shelf(), budget=budget(), out=tmp_path)["n"] == len(EXAMPLES)
+
+
+class Suits(OneByOne):
+    """Every benchmark, or none; counts the examples that it was asked about and that it scored."""
+
+    def __init__(self, name: str, suits: bool) -> None:
+        self.card, self.suits, self.checked, self.scored = fake_card(name), suits, 0, 0
+
+    def concerns(self, images: Sequence[Image.Image], captions: Sequence[str], region: str = "crop") -> list[Concern]:
+        self.checked += 1
+        return [] if self.suits else [Concern(kind="mark", text="It holds a special token.", blocking=True)]
+
+    def score(self, images: Sequence[Image.Image], captions: Sequence[str], spend: Budget) -> Scores:
+        self.scored += 1
+        return Scores(kind="similarity", score_IC=np.eye(2))
+
+
+@pytest.mark.parametrize("suits", [True, False])
+def test_every_model_is_checked_once_before_the_first_one_scores(monkeypatch: pytest.MonkeyPatch, suits: bool) -> None:
+    monkeypatch.setattr("sdsdemo.evaluation.run.read_benchmark", lambda name: EXAMPLES)
+    models = {"first": Suits("first", True), "second": Suits("second", suits)}
+    workbench = SimpleNamespace(scorer=models.get)
+    if suits:
+        evaluate("mini", list(models), workbench=workbench, budget=budget())
+        assert {model.checked for model in models.values()} == {len(EXAMPLES)}
+    else:
+        with pytest.raises(UserError, match="does not suit Second: It holds a special token"):
+            evaluate("mini", list(models), workbench=workbench, budget=budget())
+        assert models["first"].scored == 0
 
 
 class FirstWins(OneByOne):
