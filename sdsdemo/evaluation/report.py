@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -194,13 +195,29 @@ def _in_common(group: Sequence[StoredRun], called: Callable[[StoredRun], str]) -
 
 
 def _scored_by_name(group: Sequence[StoredRun]) -> dict[str, Scored]:
-    """A model in several runs is named with its settings, then also its folder."""
-    scored: dict[str, Scored] = {}
-    for run in group:
-        for model, found in scored_of(run).items():
-            names = (model, f"{model} ({_settings(run)})", f"{model} ({_settings(run)}, {run.path.name})")
-            scored[next((name for name in names if name not in scored), str(run.path))] = found
-    return scored
+    """The models of all runs; one that several runs have is named with what tells these apart."""
+    found = [scored_of(run) for run in group]
+    times = Counter(model for scored in found for model in scored)
+    return {
+        f"{model} ({label})" if times[model] > 1 else model: scored[model]
+        for label, scored in zip(_told_apart(group), found, strict=True)
+        for model in scored
+    }
+
+
+def _told_apart(group: Sequence[StoredRun]) -> list[str]:
+    """For each run its settings, its folder if the settings are those of all, or both; a number if these repeat."""
+    settings = [_settings(run) for run in group]
+    paths = [run.path.absolute().parts for run in group]
+    length = next((n for n in range(1, max(map(len, paths))) if len({p[-n:] for p in paths}) == len({*paths})), 1)
+    folders = ["/".join(path[-length:]) for path in paths]
+    is_folder_enough = len({*settings}) == 1
+    labels = [
+        one if settings.count(one) == 1 else folder if is_folder_enough else f"{one}, {folder}"
+        for one, folder in zip(settings, folders, strict=True)
+    ]
+    counts = [labels[:number].count(label) for number, label in enumerate(labels)]
+    return [f"{label}, {count + 1}" if count else label for label, count in zip(labels, counts, strict=True)]
 
 
 def _result(group: Sequence[StoredRun]) -> Result:

@@ -73,9 +73,18 @@ def test_runs_of_one_model_are_named_by_settings_then_by_folder(tmp_path: Path) 
     for name, seed in (("a", 0), ("b", 1), ("c", 1)):
         evaluate("mini", ["mini-diffusion"], workbench=workbench, budget=budget(2, 2, seed), out=tmp_path / name)
     (result,) = report([tmp_path / name for name in "abc"], None, lambda line: None)
-    named = "mini-diffusion (2 x 2, seed 1, region crop"
-    assert list(result["models"]) == ["mini-diffusion", f"{named})", f"{named}, c)"]
+    named = "mini-diffusion (2 x 2, seed {}, region crop"
+    assert list(result["models"]) == [f"{named.format(0)})", f"{named.format(1)}, b)", f"{named.format(1)}, c)"]
     assert len(result["paired"]) == 3 * 4
+
+
+def test_no_model_of_several_runs_is_dropped_if_folders_are_called_alike(tmp_path: Path) -> None:
+    for name in "abc":
+        run(tmp_path / name / "run", "mini-clip", "mini-diffusion")
+    paths = [tmp_path / name / "run" for name in "abc"]
+    (result,) = report([*paths, paths[0]], None, lambda line: None)
+    labels = ("a/run", "b/run", "c/run", "a/run, 2")
+    assert list(result["models"]) == [f"{model} ({n})" for n in labels for model in ("mini-clip", "mini-diffusion")]
 
 
 def test_a_stored_sample_is_still_called_a_sample(tmp_path: Path) -> None:
