@@ -260,7 +260,7 @@ class TagShares(NamedTuple):
 def by_tag(catalogue: Catalogue, wanted: Filter) -> dict[str, TagShares]:
     """By `kind=tag`, how often each model is right, among what passes the filter without its tags."""
     rest = np.zeros(len(catalogue.examples), dtype=bool)
-    rest[select(catalogue, replace(wanted, tags=()))] = True
+    rest[select(catalogue, replace(wanted, tags=(), order="benchmark"))] = True
     shares = {}
     for kind in TAG_KINDS:
         for tag, places in tag_rows(catalogue.examples, kind).items():
@@ -278,14 +278,14 @@ def by_mode(catalogue: Catalogue, wanted: Filter) -> dict[str, int]:
     """
     if not catalogue.modes:
         return {}
-    rest = select(catalogue, replace(wanted, modes=()))
+    rest = select(catalogue, replace(wanted, modes=(), order="benchmark"))
     found = [catalogue.modes[wanted.model][place] for place in rest]
     return {mode: found.count(mode) for mode in MODES if mode in found}
 
 
 def by_transition(catalogue: Catalogue, wanted: Filter) -> dict[str, int]:
     """How many examples went each way from the first model to the second, among what passes without `who`."""
-    rest, ways = select(catalogue, replace(wanted, who=ANY)), outcome_masks(catalogue, wanted)
+    rest, ways = select(catalogue, replace(wanted, who=ANY, order="benchmark")), outcome_masks(catalogue, wanted)
     return {way: int(ways[way][rest].sum()) for way in ("fixed", "broken", "still wrong", "always right")}
 
 

@@ -10,6 +10,9 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
+MANY = 300
+"""Above so many kinds they are not alternated: that takes time by the square of their number, .01 s for 300."""
+
 
 def varied(first_E: Sequence[Hashable], second_E: Sequence[Hashable]) -> np.ndarray:
     """Places in an order in which neighbours differ: one example of each kind, then the others evenly spread.
@@ -28,7 +31,9 @@ def varied(first_E: Sequence[Hashable], second_E: Sequence[Hashable]) -> np.ndar
 
 
 def _alternating(kinds: Sequence[tuple[Hashable, Hashable]]) -> list[tuple[Hashable, Hashable]]:
-    """The kinds so that both values change from one to the next where that is possible."""
+    """The kinds so that both values change from one to the next if possible; many kinds as they are, which is quick."""
+    if len(kinds) > MANY:
+        return list(kinds)
     left, found = list(kinds), list(kinds[:0])
     counts = [Counter(kind[side] for kind in left) for side in (0, 1)]
     while left:

@@ -91,6 +91,12 @@ def catalogue(folder: Path) -> Catalogue:
 BASE = Filter(model="mini-clip", against="mini-diffusion")
 
 
+def test_breakdowns_sort_nothing(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdsdemo.evaluation.catalogue.varied", lambda *kinds: pytest.fail("sorted"))
+    for breakdown in (by_tag, by_mode, by_transition):
+        assert breakdown(catalogue, replace(BASE, order="varied")) == breakdown(catalogue, BASE)
+
+
 @pytest.mark.parametrize(
     ("change", "places"),
     [
