@@ -18,6 +18,7 @@ from PIL import Image
 from sdsdemo.cli.main import main
 from sdsdemo.core.metrics import benchmark_scores
 from sdsdemo.data.benchmarks import read_benchmark
+from sdsdemo.data.files.picture_digest import content_of
 from sdsdemo.data.published.sets import differences
 from sdsdemo.data.readers import winoground
 from sdsdemo.data.readers.pairs import read_pairs
@@ -97,6 +98,27 @@ def test_rows_without_a_column_of_ids_are_numbered(
     examples = read_pairs(tmp_path, notes.append)
     assert [(e.id, e.captions[0]) for e in examples] == [(str(n), f"dog {n} on a couch") for n in range(3)]
     assert f"'{tmp_path.name}' has no column id: its examples are numbered from 0." in notes
+
+
+@pytest.mark.parametrize("names", [("a/1.png", "b/1.png"), ("a/1.png", "a/2.png")])
+def test_paths_in_parquet_are_names_as_in_any_table(tmp_path: Path, names: tuple[str, str]) -> None:
+    """Neither may two names mean one file, nor is a missing one found only when it is scored."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    add_images(tmp_path)
+    picture(0).save(tmp_path / "images" / "1.png")
+    row = ROWS[0] | {f"image_{k}": name for k, name in enumerate(names)}
+    said: dict[str, list[str]] = {"jsonl": [], "parquet": []}
+    (tmp_path / "examples.jsonl").write_text(json.dumps(row))
+    (as_text,) = read_pairs(tmp_path, said["jsonl"].append)
+    (tmp_path / "examples.jsonl").unlink()
+    cell = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    cells = {f"image_{k}": pa.array([{"bytes": None, "path": name}], cell) for k, name in enumerate(names)}
+    parquet.write_table(pa.table({**{key: [row[key]] for key in row}, **cells}), tmp_path / "test.parquet")
+    (as_cells,) = read_pairs(tmp_path, said["parquet"].append)
+    assert said["parquet"] == said["jsonl"] != []
+    assert [content_of(p) for p in as_cells.images] == [content_of(p) for p in as_text.images]
 
 
 def test_ids_of_some_rows_only_are_refused(tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """Rows of Parquet files without their pictures, which are read when opened, one row group at a time.
 
-A picture column holds bytes, {"bytes", "path"} as on the Hub, or names.
+A picture column holds bytes, {"bytes", "path"} as on the Hub, or names; where all bytes of a row group are missing, the
+paths are names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,14 @@ class Cell:
     place: int
     """Within the row group."""
     where: str
+    name: str = ""
+    """The file that it names, if its row group holds names only."""
 
     def picture(self, files: ImageFiles) -> Picture:
         """files: where to look if the cell holds only a name."""
+        if self.name:
+            found = files.picture(self.name, self.where)
+            return replace(found, content_before=partial(_content_before, found))
         return Picture(
             name=f"{self.column} of {self.where[0].lower()}{self.where[1:]}",
             open=partial(self._open, files),
@@ -81,10 +87,14 @@ def parquet_rows(files: Sequence[Path]) -> Iterator[tuple[str, Mapping[str, Any]
                 rows = file.read_row_group(group, columns=others).to_pylist()
                 if not others:
                     rows = [{} for _ in range(file.metadata.row_group(group).num_rows)]
+                names = {name: _names(file, group, name) for name in pictures}
                 for place, row in enumerate(rows):
                     where = f"Row {number} of {path.name}"
                     cells = {
-                        name: Cell(path=path, group=group, column=name, place=place, where=where) for name in pictures
+                        column: Cell(
+                            path=path, group=group, column=column, place=place, where=where, name=names[column][place]
+                        )
+                        for column in pictures
                     }
                     yield where, {**row, **cells}
                     number += 1
@@ -92,6 +102,24 @@ def parquet_rows(files: Sequence[Path]) -> Iterator[tuple[str, Mapping[str, Any]
             raise
         except Exception as error:  # Arrow answers a damaged file with errors of every kind
             raise UserError(f"{path.name} cannot be read: copy that file again.") from error
+
+
+def _content_before(picture: Picture) -> str:
+    """Earlier versions kept a digest of the digest of a picture that a cell names."""
+    before = "" if picture.content_before is None else picture.content_before()
+    return picture_digest.of_text(before or picture_digest.content_of(picture))
+
+
+def _names(file: Any, group: int, column: str) -> list[str]:
+    """The name in each cell of a row group; "" for all if a cell holds bytes, which are not read here."""
+    meta = file.metadata.row_group(group)
+    leaves = {meta.column(k).path_in_schema: meta.column(k).statistics for k in range(meta.num_columns)}
+    none, held = [""] * meta.num_rows, leaves.get(f"{column}.bytes")
+    is_empty = held is not None and held.has_null_count and held.null_count == meta.num_rows
+    if f"{column}.path" not in leaves or (f"{column}.bytes" in leaves and not is_empty):
+        return none
+    cells = file.read_row_group(group, columns=[f"{column}.path"]).column(column).to_pylist()
+    return [(cell or {}).get("path") or "" for cell in cells]
 
 
 def _holds_pictures(kind: Any) -> bool:
