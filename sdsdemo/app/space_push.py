@@ -26,7 +26,7 @@ from sdsdemo.models.preload import preload_entries, with_base
 from sdsdemo.models.public_names import public_name
 from sdsdemo.runtime.files import finite, from_json, to_json, whole_lines
 from sdsdemo.runtime.shapes import shaped
-from sdsdemo.settings import Settings
+from sdsdemo.settings import LIMITS, Settings
 from sdsdemo.types import Card
 
 REFUSED = (
@@ -145,13 +145,16 @@ def outdated(there: Iterable[str], contents: Contents) -> list[str]:
 def shown_models(models: Sequence[str]) -> list[str]:
     """The rows of the page, each once: Mini's models, and those that are added.
 
-    Raises `UserError` for an unknown one, and for one that a Space cannot have.
+    Raises `UserError` for an unknown one, for one that a Space cannot have, and for more than a page shows.
     """
     added = [cards.resolve(name) for name in models]
     for card in added:
         if not all(map(_goes_along, with_base(card))):
             raise UserError(ONLY_HERE.format(name=card.name, instead=_instead(card)))
-    return list(dict.fromkeys([*Settings.from_environment({}).models, *(card.name for card in added)]))
+    rows = list(dict.fromkeys([*Settings.from_environment({}).models, *(card.name for card in added)]))
+    if len(rows) > LIMITS.models:
+        raise UserError(f"A page shows at most {LIMITS.models} models, Mini's included; these would be {len(rows)}.")
+    return rows
 
 
 def _goes_along(card: Card) -> bool:

@@ -17,7 +17,9 @@ class Variable:
 
 VARIABLES = (
     Variable(
-        name="SDSDEMO_MODELS", default="mini-clip,mini-diffusion,mini-sds-clip", meaning="Cards or specs shown first."
+        name="SDSDEMO_MODELS",
+        default="mini-clip,mini-diffusion,mini-sds-clip",
+        meaning="Cards or specs shown first, at most 6.",
     ),
     Variable(name="SDSDEMO_ALLOW_DOWNLOAD", default="off", meaning="on: the page may download the weights of a card."),
     Variable(name="SDSDEMO_DEVICE", default="auto", meaning="cpu, cuda, mps or auto: where models besides Mini run."),

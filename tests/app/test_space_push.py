@@ -220,6 +220,11 @@ def test_requirements_have_the_versions_that_were_tested(checkout: Path) -> None
     assert sum("==" in line for line in lines) == len(lines) - 4  # a comment, and what stays a range
 
 
+def test_no_more_models_are_pushed_than_a_page_shows() -> None:
+    with pytest.raises(UserError, match="at most 6 models, Mini's included; these would be 7"):
+        shown_models(["clip-vit-b-32", "clip-vit-b-16", "clip-vit-l-14", "sd-v1-4"])
+
+
 @pytest.mark.usefixtures("listings")
 def test_models_are_preloaded_as_they_are_fetched(checkout: Path, hub: FakeSpaces) -> None:
     push_space(checkout, "demo", "secret", models=["clip-vit-b-32", "sd-v1-4"], hardware="some-gpu")
