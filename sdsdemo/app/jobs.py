@@ -57,10 +57,10 @@ NEEDS_MORE = "This run has finished its {steps:,} steps: ask for more, up to {mo
 NOT_FEWER = "A run cannot resume to fewer steps than planned: choose from {steps:,} to {most:,}."
 FULL = "{count} runs are already waiting: try again in a few minutes, or run the command on your own machine."
 OFF = (
-    "Fine-tuning is off on this page, which has many visitors and no GPU. Run it on your own machine. Whoever starts a "
-    "page, or duplicates a Space, turns it on with SDSDEMO_TRAINING=on."
+    "Fine-tuning is off on this page, which is open to others and has no GPU. Run it on your own machine, or start "
+    "your own page or duplicate this Space with SDSDEMO_TRAINING=on."
 )
-OUR_FAULT = "The run failed because of a bug of ours: see the log. The last checkpoint is kept."
+OUR_FAULT = "The run failed because of a bug in sdsdemo: the server's log has the details. The last checkpoint is kept."
 ONLY_MINI = "A public page can train only on Mini: run the command on your own machine instead."
 
 Runner = Callable[..., Iterator[Any]]

@@ -23,7 +23,7 @@ from sdsdemo.types import Answer, Availability, Card, Scorer
 log = logging.getLogger(__name__)
 
 NOT_PLACED = "{title} is not among the models that were placed on this Space's GPU when it started."
-BUG = "{title} could not be placed on the GPU because of a bug of ours: see the log."
+BUG = "{title} could not be placed on the GPU because of a bug in sdsdemo: the server's log has the details."
 PLACE_IT = "To add it, duplicate the Space and name {name} in its variable SDSDEMO_MODELS."
 
 

@@ -12,7 +12,9 @@ import hashlib
 
 TUNED = "tuned:"
 """Prefix of a shared name."""
-GONE = "It was a model that its owner tuned here, and it is no longer on this server."
+WHY_GONE = "the model that its owner tuned here is no longer on this server"
+"""Said after a colon, of a link; `GONE` is the sentence."""
+GONE = f"T{WHY_GONE[1:]}."
 
 
 def shared_name(id_: str) -> str:

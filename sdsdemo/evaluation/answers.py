@@ -39,7 +39,7 @@ class AnswerRecord(TypedDict):
     problem: NotRequired[str]
     kind: NotRequired[Kind]
     scores: NotRequired[list[float | None]]
-    """A number a caption, higher is better."""
+    """A number per caption, higher is better."""
     preferred: NotRequired[int | None]
     """Index of the best, even if `decided` is false; None if undefined."""
     difference: NotRequired[float | None]

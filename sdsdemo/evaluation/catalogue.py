@@ -39,7 +39,7 @@ WHO = {
     "right": "first model right",
     "wrong": "first model wrong",
     "tied": "first model tied",
-    "no number": "first model without a number",
+    "no number": "first model without a finite score",
     "fixed": "fixed: first wrong, second right",
     "broken": "broken: first right, second wrong",
     "still wrong": "both wrong",
@@ -47,7 +47,7 @@ WHO = {
 }
 OF_SEVERAL = {ANY: "any of the tags", ALL: "all of the tags"}
 """For kinds of tags that an example may have several of."""
-DECIDED = {ANY: "either", "decided": "decided both times", "undecided": "undecided at least once"}
+DECIDED = {ANY: "either", "decided": "decided for every picture", "undecided": "undecided for at least one picture"}
 ORDER = {
     "varied": "varied",
     "benchmark": "the benchmark's order",

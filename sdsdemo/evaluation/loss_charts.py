@@ -130,7 +130,7 @@ def _panels(curves: Sequence[Curves], y_title: str) -> go.Figure:
     )
     figure.update_xaxes(gridcolor=GRID, linecolor=GRID, zeroline=False, ticks="outside", tickcolor=GRID)
     figure.update_yaxes(gridcolor=GRID, linecolor=GRID, zeroline=False, title=_title(y_title))
-    figure.update_xaxes(title=_title("timestep: little noise → much noise"), row=count, col=1)
+    figure.update_xaxes(title=_title("timestep: little noise → a lot of noise"), row=count, col=1)
     return figure
 
 

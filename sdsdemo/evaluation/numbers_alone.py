@@ -12,12 +12,12 @@ from PIL import Image
 from sdsdemo.evaluation.store import StoredExample, StoredRun
 from sdsdemo.types import Example, Picture
 
-NOT_SHOWN = "Pictures and captions of this set are not shown here: its examples have their numbers alone."
+NOT_SHOWN = "Pictures and captions of this set are not shown here: only ids and scores are."
 SIDE, GREY = 64, (203, 208, 217)
 
 
 def examples_of(run: StoredRun) -> list[Example]:
-    """Examples with grey squares in place of pictures, and their numbers in place of captions."""
+    """Examples with grey squares instead of pictures, and their numbers instead of captions."""
     return [_example(stored) for stored in run.examples]
 
 

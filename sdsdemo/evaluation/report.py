@@ -103,7 +103,7 @@ def report(paths: Sequence[Path], out: Path | None, note: Progress, progress: Pr
     """A result, as `evaluate --json` prints it, for each benchmark of some runs; written to files if `out` is given.
 
     Runs of the same examples become one result, so that their models are compared; where settings differ, the model's
-    name says which. Raises `UserError` for a folder that is no run, or that has no model that scored every example.
+    name says which. Raises `UserError` for a folder that is not a run, or that has no model that scored every example.
     """
     reader, digests = read_once(), Digests(progress)  # all runs of a benchmark share what is read of it
     runs = [current(read_run(path), reader, digests.of) for path in paths]
@@ -163,7 +163,7 @@ def write_report(results: Sequence[Result], out: Path, note: Callable[[str], Non
                 write_whole(out / f"{number}-{name}.{kind}", save_shares(result, kind))
     except OSError as error:
         raise UserError(f"The folder '{out}' cannot be written: name another one with --out.") from error
-    note(f"Written to {out}: results.json, results.csv and a figure a benchmark.")
+    note(f"Written to {out}: results.json, results.csv and a figure per benchmark.")
 
 
 def _same_examples(one: StoredRun, other: StoredRun) -> bool:

@@ -159,7 +159,7 @@ class _Work:
         return broken, usable, scored
 
     def check_kept(self, models: Sequence[str]) -> None:
-        """Raises `UserError` if the folder holds scores of another model of the same name."""
+        """Raises `UserError` if the folder holds scores of a different model with the same name."""
         if self.run is None:
             return
         for line in self.run.notes:

@@ -34,7 +34,7 @@ STUDIED: dict[str, tuple[Name, ...]] = {
     "negative_weight": ("negatives",),
     "teacher_right": ("preference",),
 }
-"""Settings for the Mini studies alone, with the objectives they apply to: the command line takes them, unlisted."""
+"""Settings only for the Mini studies, with the objectives they apply to: the command line takes them, unlisted."""
 MINI = "mini"
 SOURCES = ("folder", "coco", "hub")
 """Allowed prefixes before the colon in `data`."""
@@ -104,7 +104,7 @@ class Recipe:
     shuffled: bool = setting(False, "Control of sds: the captions and true latents it reads are those of other images.")
     permuted: bool = setting(False, "Control of preference: the teacher's preferences are shuffled across pairs.")
     unordered: bool = setting(False, "Control of preference: as --permuted, and with a random sign.")
-    negative_weight: float = setting(1.0, "For negatives: as how many captions each swap counts.")
+    negative_weight: float = setting(1.0, "For negatives: how many captions each swap counts as.")
     base: str = setting("mini-clip", "CLIP model to start from: a card or a spec.", heading="what is trained")
     trained: Trained = setting("norms", "norms: LayerNorms, as in the paper; all: every parameter but the logit scale.")
     towers: Towers = setting("both", "Towers to train: both, image or text.")
@@ -117,7 +117,7 @@ class Recipe:
     )
     withheld_words: str = setting("", "Captions with these words get no swap: a template never to train on.")
     mislabelled: float = setting(
-        0.0, "Share of swaps exchanged with their captions, so that the false one is the label."
+        0.0, "Share of captions that are replaced by their swaps, so that the false one is the label."
     )
     image_column: str = setting("image", "Image column of a Hub data set.")
     caption_column: str = setting("", "Caption column, if it is not found automatically.")
@@ -133,7 +133,7 @@ class Recipe:
     clip_norm: float = setting(1.0, "Gradient norm to clip to.")
     ema: float = setting(0.0, "Decay of an exponential moving average of the weights; 0: off.")
     wise_ft: float = setting(
-        1.0, "WiSE-FT: weight of the trained model when interpolating with the base; 1: the trained one alone."
+        1.0, "WiSE-FT: weight of the trained model when interpolating with the base; 1: only the trained one."
     )
     teacher: str = setting(
         "mini-diffusion",
@@ -144,7 +144,7 @@ class Recipe:
     teacher_timesteps: int = setting(4, "Timesteps at which the teacher compares a caption with its swap.")
     teacher_noises: int = setting(1, "Noise draws per timestep for that comparison, none of them in pairs.")
     teacher_right: float = setting(
-        0.0, "Share of swaps that the teacher is right about, after answers drawn at random are reversed; 0: as it is."
+        0.0, "Reverse random answers until the teacher is right about this share of swaps; 0: leave all as they are."
     )
     reduction: Reduction = setting(
         "mean",
@@ -172,7 +172,7 @@ class Recipe:
         "Benchmark to evaluate before and after; empty: mini-validation for Mini, otherwise the held-out data.",
         heading="evaluation and checkpoints",
     )
-    measure_every: int = setting(0, "Steps between evaluations on held-out data; 0: five evaluations a run.")
+    measure_every: int = setting(0, "Steps between evaluations on held-out data; 0: five evaluations per run.")
     keep_every: int = setting(100, "Steps between checkpoints; if saving is quick, one is also written every 10 s.")
 
     def check(self) -> Recipe:

@@ -23,10 +23,10 @@ FILE = "knows.json"
 SIDE = 64
 """Pictures are looked at in this many pixels a side."""
 FOREIGN = (
-    "The mini models know only drawings of coloured shapes on a pale background, and this picture is not one: "
+    "The Mini models know only drawings of coloured shapes on a pale background, and this picture is not one: "
     "their scores would mean nothing."
 )
-UNKNOWN = "{words} not {noun} that the mini models know. They know {count} words, among them {some}."
+UNKNOWN = "{words} not {noun} that the Mini models know. They know {count} words, among them {some}."
 LONGEST_SHOWN = 30
 """Characters of an unknown word that a sentence repeats."""
 SOME = ("star", "heart", "red", "blue", "big", "left", "above", "inside")

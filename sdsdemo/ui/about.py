@@ -79,7 +79,7 @@ def page_html(workbench: Workbench, opening: Opening | None = None) -> str:
 
 
 def step_html(example: ShownExample, answers: Sequence[Answer]) -> str:
-    """The picture of the first step: what a diffusion model makes of the noised picture under each caption."""
+    """The picture of the first step: what a diffusion model makes of the noised picture given each caption."""
     shown = [answer for answer in answers if answer.denoised][:1]
     return render(
         "about.step_picture",

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
-from sdsdemo.app.sharing import GONE, is_shared
+from sdsdemo.app.sharing import WHY_GONE, is_shared
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.settings import LIMITS
 
@@ -128,7 +128,7 @@ class Query:
 
     def say(self, name: str, value: str, why: str) -> None:
         """Notes that one value of a field is left out."""
-        why = GONE if is_shared(value) else why
+        why = WHY_GONE if is_shared(value) else why
         self.left_out.append(f"“{name}={short(value)}” is left out: {why.removesuffix('.')}.")
 
     def _pairs(self, query: str) -> list[tuple[str, str]]:

@@ -28,7 +28,7 @@ TOO_LARGE = (
     f"{LIMITS.image_bytes // 1_000_000} MB at a time."
 )
 TOO_MANY = "Many pictures have come from your network just now: wait a few minutes, then upload this one again."
-NO_ROOM = "The server cannot store your picture now, its disk may be full: try again in a few minutes."
+NO_ROOM = "The server cannot store your picture now; its disk may be full. Try again in a few minutes."
 WINDOW = 600.0
 """Seconds over which an address's uploads are counted."""
 ADDRESSES = 2_048

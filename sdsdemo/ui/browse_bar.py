@@ -23,7 +23,7 @@ VIEWS = {
 """By saved view, the filters that differ from the usual ones."""
 PICKED = (*CLEARED, "metric", "order")
 """Filters that a click may set."""
-SAME = "Both rows hold {}: choose another model in one of them to compare two."
+SAME = "Both models are {}: choose another one in either field to compare two."
 
 
 class Chip(NamedTuple):

@@ -55,7 +55,7 @@ def _tag_row(key: str, shares: TagShares, models: Sequence[NamedModel], chosen: 
 def _share_bar(share: Proportion) -> dict[str, str]:
     """A share and its interval in percent of the bar, and as text; only a dash if n is 0."""
     if not share.n:
-        return {"percent": "–", "interval": "no number"}
+        return {"percent": "–", "interval": "no finite score"}
     value, low, width = (f"{100 * part:.1f}" for part in (share.value, share.low, share.high - share.low))
     return {
         "value": value,

@@ -108,9 +108,9 @@ def margin_words(catalogue: Catalogue, model: str, place: int) -> str:
     share = usual_share(catalogue, model, place)
     if share is None:
         return ""
-    side = "right" if catalogue.right[model][catalogue.metrics[0]][place] else "wrong"
+    side = "Right" if catalogue.right[model][catalogue.metrics[0]][place] else "Wrong"
     size = abs(float(catalogue.margin[model][place]))
-    return f"Margin {size:.3g} on the {side} side: {percent_words(share)} of what is usual for this model."
+    return f"{side} by a margin of {size:.3g}: {percent_words(share)} of this model's usual margin."
 
 
 def _caption_row(scores: Scores, c: int) -> dict[str, Any]:

@@ -113,7 +113,7 @@ def filter_of(filters: FilterValues, catalogue: Catalogue) -> Filter:
 
 
 def _box(text: str) -> MarginBox | None:
-    """Raises `UserError` for a text that is no rectangle."""
+    """Raises `UserError` for a text that is not a rectangle."""
     try:
         return MarginBox.read(text)
     except ValueError as error:

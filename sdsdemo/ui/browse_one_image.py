@@ -114,7 +114,10 @@ def _outcome(catalogue: Catalogue, model: str, place: int) -> tuple[str, str]:
     if math.isinf(margin):
         return "Right", "There is no rival."
     if abs(margin) <= scores.resolution:
-        return "Tie", f"{'The true caption' if true == 1 else 'A true caption'} and a rival differ by rounding alone."
+        return (
+            "Tie",
+            f"{'The true caption' if true == 1 else 'A true caption'} and a rival differ by no more than rounding.",
+        )
     by = f"{abs(margin):.{4 if scores.kind == 'denoising' else 2}f}"
     if margin > 0:
         return "Right", f"{truth} beats every rival, by {by} or more."
@@ -125,7 +128,7 @@ def _outcome(catalogue: Catalogue, model: str, place: int) -> tuple[str, str]:
 def _beaten_words(ahead: int, rivals: int, by: str, whom: str) -> str:
     if ahead == 1:
         return f"One rival beats {whom}, by {by}."
-    return f"{ahead} of {rivals} rivals are not beaten by {whom}; the best beats it by {by}."
+    return f"{ahead} of {rivals} rivals are level with or ahead of {whom}, the best of them by {by}."
 
 
 def _curves(scores: Scores, shown: Sequence[int], true: int) -> str:

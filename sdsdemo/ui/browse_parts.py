@@ -47,7 +47,7 @@ def way_words(way: str, first: str, second: str) -> str:
         "right": f"{first} right",
         "wrong": f"{first} wrong",
         "tied": f"{first} tied",
-        "no number": f"{first} without a number",
+        "no number": f"{first} without a finite score",
         "fixed": f"only {second} right",
         "broken": f"only {first} right",
         "still wrong": "both wrong",

@@ -56,8 +56,8 @@ LIMITS_OF_CAPTIONS = (
     "its row."
 )
 STOP_EARLY = (
-    "Noise is drawn in rounds until the difference is decided; the noise draws above are then the most. At most "
-    f"{100 * ERROR:.0f} % of decisions would turn with more noise."
+    "Noise is drawn in rounds until the difference is decided; the number of noise draws above is then a maximum. At "
+    f"most {100 * ERROR:.0f} % of decisions would be reversed by more noise."
 )
 
 
@@ -156,7 +156,7 @@ class CompareTab:
             LateDropdown(
                 choices,
                 value=names[i] if i < len(names) else None,
-                label=f"Row {i + 1}",
+                label=f"Model {i + 1}",
                 info=SPEC_HINT if i == 0 and specs else None,
                 allow_custom_value=specs,
                 elem_id=f"model-{i + 1}",
@@ -174,7 +174,8 @@ class CompareTab:
             [(f"{name}: {words}", name) for name, words in REGIONS.items()],
             value="crop",
             label="Region of the picture",
-            info="Which part of a picture that is not square the models see. A model that sees too little says so.",
+            info="Which part of a picture the models see, if it is not square. A model that sees less than 90 % of it "
+            "says so.",
             elem_id="region",
         )
         self.timestep_range = gr.Textbox(

@@ -24,7 +24,7 @@ from sdsdemo.ui.uploads import looking, open_upload
 
 REMEMBERED = 2_000
 """Pictures whose example is remembered."""
-ROWS = "“models={}” is left out: this page has {} rows of models."
+ROWS = "“models={}” is left out: this page has room for {} models."
 
 
 class CompareAddress:

@@ -38,14 +38,14 @@ class ScoreApi:
         captions = gr.JSON(label="Captions: a list of two or more texts", visible=False)
         models = gr.JSON(list(self.workbench.settings.models), label="Models: a list of names", visible=False)
         timesteps = gr.Number(TIMESTEPS.default, label="Timesteps", visible=False)
-        usual = f"{usual_noises(False)}, or {usual_noises(True)} where scoring is adaptive"
+        usual = f"{usual_noises(False)}, or {usual_noises(True)} if scoring is adaptive"
         noises = gr.Number(label=f"Noise draws; by default {usual}", visible=False)
         seed = gr.Number(SEED.default, label="Seed", visible=False)
         region = gr.Textbox("crop", label=f"Region: {', '.join(REGIONS)}", visible=False)
         span = gr.JSON(label="Timestep range: a list of two numbers, or nothing", visible=False)
         adaptive = gr.Checkbox(
             False,
-            label="Adaptive: stop as soon as the captions are told apart; noise draws are the most",
+            label="Adaptive: stop as soon as the captions are told apart; noise draws are the maximum",
             visible=False,
         )
         result = gr.JSON(label="The same answer as score --json", visible=False)

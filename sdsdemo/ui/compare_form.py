@@ -39,7 +39,7 @@ class Form:
     timestep_range: Any = None
     """Two numbers, or a text with them; empty for the range on each model's card."""
     adaptive: Any = False
-    """Whether to stop as soon as the captions are told apart; `noises` is then the most."""
+    """Whether to stop as soon as the captions are told apart; `noises` is then the maximum."""
     remarks: tuple[str, ...] = ()
     """Sentences about what of a URL was left out, or needs the visitor."""
     asks: bool = True

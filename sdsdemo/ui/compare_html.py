@@ -32,15 +32,15 @@ DECIDED_IS_NOT_RIGHT = (
     "does not mean “right”."
 )
 ONE_SCALE = (
-    "All dots share one scale: halfway to a letter is the model's typical difference, its median over {pictures} "
-    "stored pictures. A whisker is two standard errors on either side."
+    "Each dot is drawn on its model's own scale: halfway to a letter is that model's typical difference, the median "
+    "over {pictures} stored pictures. A whisker reaches two standard errors to either side."
 )
 EARLY_WHISKER = (
-    "Where scoring may stop early, a whisker is as long as a decision asks: the captions are told apart once it leaves "
+    "If scoring may stop early, a whisker is as long as a decision asks: the captions are told apart once it leaves "
     "the middle."
 )
 SAME_PROBLEM = "The same as for {}."
-OWN_SCALE = "Nothing is stored about {names} yet, so the dot shows the side alone."
+OWN_SCALE = "Nothing is stored about {names} yet, so the dot shows only which side is ahead."
 
 
 def answer_html(

@@ -279,7 +279,7 @@ def _budget_of(answers: Sequence[Answer]) -> Budget:
 def _twice(names: Sequence[str]) -> list[str]:
     """A sentence for each model that several rows name."""
     repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
-    return [f"{name} is chosen in {names.count(name)} rows, and shown once." for name in repeated]
+    return [f"{name} is chosen {names.count(name)} times, and shown once." for name in repeated]
 
 
 def _texts(values: object, what: str) -> list[str]:

@@ -46,7 +46,7 @@ def _panel(answer: Answer, captions: int, with_maps: bool) -> dict[str, Any]:
     tiles = [
         _tile("noised", "With noise", "what the model is given", denoised.noised_S),
         *(
-            _tile(f"c{c}", f"Guess under {LETTERS[c]}", "", denoised.guess_CS[c], _losses(loss_CS, c))
+            _tile(f"c{c}", f"Guess given {LETTERS[c]}", "", denoised.guess_CS[c], _losses(loss_CS, c))
             for c in range(captions)
         ),
         _tile("empty", "Guess without a caption", "", denoised.guess_empty_S),

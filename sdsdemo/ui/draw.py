@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 SEEDS = (0, 1, 2, 3)
 STEPS, LOOKS = 20, 5
 NO_DENOISER = "Choose a diffusion model in the settings: the others compare and do not draw."
-HINT = "The same noise under each caption. A model that cannot draw the difference is not likely to see it."
+HINT = "Both captions start from the same noise. A model that cannot draw the difference is unlikely to see it."
 WAIT_WORTH_SAYING = 5.0
 """Seconds."""
 

@@ -1,4 +1,4 @@
-"""Below the answer: what the model sees under each caption, the charts of its losses, and what it draws."""
+"""Below the answer: what the model sees given each caption, the charts of its losses, and what it draws."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from sdsdemo.ui.draw import DrawPanel
 from sdsdemo.ui.templates import render, script
 
 HOW_IT_DENOISES = (
-    "Noise is added to the picture, and the model guesses the clean picture once under each caption. The caption whose "
+    "Noise is added to the picture, and the model guesses the clean picture once for each caption. The caption whose "
     "guess comes closer has the lower loss. Move the slider: the more noise, the more the caption decides what appears."
 )
 HOW_TO_READ_LOSS = (
-    "How to read it: the loss says how far the model's guess is from the truth, the noise that was added and with it "
-    "the clean picture. The lower line belongs to the caption that helped more."
+    "How to read it: the loss says how far the model's guess is from the noise that was really added, and so from the "
+    "clean picture. The lower line belongs to the caption that helped more."
 )
 HOW_TO_READ_DIFFERENCE = (
     "How to read it: above zero, A helped the model more; below zero, B. Both captions got the same noise. Where the "
@@ -32,7 +32,7 @@ class EvidencePanel:
         """view: the answer that the page opens with."""
         loss, difference = view.charts or (None, None)
         with gr.Column(visible=bool(view.has_charts), elem_id="evidence") as self.column:
-            gr.HTML(render("parts.heading", words="What the model sees under each caption"))
+            gr.HTML(render("parts.heading", words="What the model sees given each caption"))
             gr.HTML(render("parts.hint", sentence=HOW_IT_DENOISES))
             self.denoising = gr.HTML(view.denoising, elem_id="denoising", js_on_load=script("denoising"))
             with gr.Row():

@@ -34,7 +34,10 @@ from sdsdemo.ui.client_address import address_of
 FULL = "Many people are asking at the moment. Your question is safe on this page: send it again in about {wait}."
 YOURS = "You have {count} requests waiting here already: wait for their answers, then send this one again."
 DROPPED = "Nobody listened for this answer, so the request was dropped: send it again."
-UNREAD = "Answers did not reach you as fast as they came: reload the page. A run goes on; ask other questions again."
+UNREAD = (
+    "Your browser did not take the answers as fast as they came: reload the page. A training run continues; ask any "
+    "other question again."
+)
 TOO_MANY_REQUESTS = 429
 UNKNOWN_WAIT, LEAST_WAIT = 30.0, 5.0
 """Seconds: what is said where no answer has been timed yet, and the shortest that is said."""

@@ -19,7 +19,7 @@ from sdsdemo.app.job_states import Job
 from sdsdemo.app.jobs import OFF, Jobs
 from sdsdemo.app.run_registry import RunRegistry
 from sdsdemo.app.shared_runs import SharedRuns
-from sdsdemo.app.sharing import GONE
+from sdsdemo.app.sharing import WHY_GONE
 from sdsdemo.app.visitors import Visitor
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.core.number_format import duration
@@ -46,7 +46,7 @@ SCORING = "Scoring the Mini benchmark with your model; this takes a few seconds 
 NOT_SCORED = (
     "The Mini benchmark was not scored with your model: press the button again, or start a new run if this one is gone."
 )
-NO_LONGER = "This page no longer follows the run, because many newer ones do: reload it to see how the run goes on."
+NO_LONGER = "This page no longer follows the run, because too many newer pages do: reload it to follow the run again."
 
 
 class FinetuneTab:
@@ -197,7 +197,7 @@ class FinetuneTab:
             try:
                 self.shared.job(query.text("run"))
             except UserError:
-                query.leave_out("run", GONE)
+                query.leave_out("run", WHY_GONE)
         preset, values = self.form.open_address(query)
         return [preset, *values, self.form.address_html(preset, *values)]
 

@@ -53,7 +53,7 @@ def status_html(run: Job | None) -> str:
 
 def _parts(run: Job) -> list[str]:
     if run.state == "waiting":
-        return ["next in line" if run.ahead == 0 else f"{run.ahead} before you"]
+        return ["next in the queue" if run.ahead == 0 else f"{run.ahead} ahead of you"]
     found = []
     if run.step or (run.is_over and run.state != "stopped"):
         at = "at " if run.state == "interrupted" else ""
@@ -154,7 +154,7 @@ def flipped_html(run: Job | None, pictures: Mapping[str, str]) -> str:
     if run is None or "measured" not in run.record:
         return ""
     flipped = run.record["measured"]["flipped"]
-    ways = (("fixed", "Right only afterwards"), ("broken", "Right only before"))
+    ways = (("fixed", "Right only after training"), ("broken", "Right only before training"))
     shown = [(words, [pictures[id_] for id_ in flipped[way] if id_ in pictures]) for way, words in ways]
     return render("finetune.flipped", groups=[(words, found) for words, found in shown if found])
 

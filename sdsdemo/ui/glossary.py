@@ -6,16 +6,16 @@ TERMS = {
     "text score": "Percent of examples in which the model chooses the right caption for every picture. By chance: 25 "
     "for two pictures and two captions.",
     "image score": "Percent of examples in which the model chooses the right picture for every caption.",
-    "group score": "Percent of examples with both the text and the image score right.",
-    "denoising loss": "The mean squared error of the noise that the model predicts under a caption. The caption with "
+    "group score": "Percent of examples in which the model is right by both the text and the image score.",
+    "denoising loss": "The mean squared error of the noise that the model predicts given a caption. The caption with "
     "the lower loss fits better.",
-    "paired difference": "The loss under one caption minus that under the other, with the same noise: what the noise "
+    "paired difference": "The loss given one caption minus that given the other, with the same noise: what the noise "
     "adds to both cancels out.",
     "timestep": "How much noise is added to the picture: from 0, none, to 1,000, nothing but noise.",
-    "base": "A CLIP that was trained from scratch with a seed of its own, and is fine-tuned here. Few bases say little "
+    "base": "A CLIP that was trained from scratch with its own seed, and is fine-tuned here. Few bases say little "
     "about others.",
     "teacher": "The diffusion model whose score is to be taught to CLIP.",
-    "L_SDS": "The teacher's denoising loss under the right caption, of a latent that is made from CLIP's view of the "
+    "L_SDS": "The teacher's denoising loss given the right caption, of a latent that is made from CLIP's view of the "
     "picture.",
     "lambda": "The weight of the teacher's loss beside CLIP's own in fine-tuning.",
     "layer norm": "A layer that rescales what a network computes. The paper trains only these, a small part of CLIP.",

@@ -25,10 +25,10 @@ from sdsdemo.ui.templates import render
 from sdsdemo.ui.word_changes import changes_of, for_each_change, groups_of
 
 DEFAULTS: dict[str, Any] = {name: knob.default for name, knob in KNOBS.items()}
-NONE = "The chosen models run on the processor: a click uses none of your GPU quota."
+NONE = "The chosen models run on the CPU: a click uses none of your GPU quota."
 SCORE = "Score uses {about} {seconds} s of your GPU quota, and reserves {reserved} s."
 DRAW = "Drawing both captions: about {seconds} s."
-CHANGES = "Every change of caption A: about {seconds} s."
+CHANGES = "Every small change of caption A: about {seconds} s."
 
 
 class GpuQuota:

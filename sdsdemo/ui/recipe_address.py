@@ -42,7 +42,7 @@ def _setting(query: Query, name: str, usual: Any, cards: Mapping[str, Collection
     if isinstance(usual, int | float):
         return _number(query, name, usual)
     if name in cards:
-        return query.choice(name, cards[name], usual, "there is no card of this name")
+        return query.choice(name, cards[name], usual, "there is no card with this name")
     return query.choice(name, CHOICES[name], usual) if name in CHOICES else query.text(name, 100)
 
 

@@ -22,7 +22,7 @@ from sdsdemo.errors import UserError
 log = logging.getLogger(__name__)
 
 UNFIT = "This request does not fit the page: reload the page, then try again."
-ELSEWHERE = "The page fetches no picture from another address: save the picture, then upload it here."
+ELSEWHERE = "The page fetches no picture from a URL: save the picture, then upload it here."
 FAILED = "Something went wrong on our side; the server's log has the details. Reload the page, then try again."
 CLOSED = re.compile(
     r"/gradio_api/(component_server|custom_component|deep_link|dev/|file[=/]https?:|process_recording|profiling|proxy="

@@ -61,16 +61,16 @@ def gap_claim(result: Result) -> str:
     score, chance = score_name(found.metric), chance.replace(".0", "")
     if found.p is None:
         return (
-            f"{found.best} has {at_best} {score} and {found.other} {at_other}, of {result['n']:,} examples, where "
-            f"guessing gets {chance}."
+            f"On {result['n']:,} examples, {found.best} has {_a(score)} of {at_best} and {found.other} one of "
+            f"{at_other}; guessing gets {chance}."
         )
     if found.p >= DIFFERENT:
         return (
-            f"{found.best} and {found.other} cannot be told apart by {score}: {at_best} and {at_other} of "
-            f"{result['n']:,} examples, where guessing gets {chance}."
+            f"{found.best} and {found.other} cannot be told apart by {score}: {at_best} and {at_other} on "
+            f"{result['n']:,} examples; guessing gets {chance}."
         )
     beside = _beside_chance(other, best, _chance(result))
-    return f"{found.best} reaches {at_best} {score}; {found.other}, with {at_other}, {beside} ({chance})."
+    return f"{found.best} reaches {_a(score)} of {at_best}; {found.other}, with {at_other}, {beside} ({chance})."
 
 
 def _chance(result: Result) -> float:
@@ -156,8 +156,8 @@ def _unranked(result: Result, best: Costed, other: Costed, p: float | None) -> s
     if p is None:
         at_best, at_other = (f"{100 * one.share['value']:.1f}{SPACE}%" for one in (best, other))
         return (
-            f"{best.name} has {at_best} {score} and {other.name} {at_other}; they cost {cost_words(best)} and "
-            f"{cost_words(other)} an example."
+            f"{best.name} has {_a(score)} of {at_best} and {other.name} one of {at_other}; they cost "
+            f"{cost_words(best)} and {cost_words(other)} an example."
         )
     said = f"{best.name} and {other.name} cannot be told apart by {score}"
     if best.milliseconds <= SIMILAR_COST * other.milliseconds:
@@ -191,6 +191,11 @@ def cost_words(one: Costed) -> str:
     """`748 ms`; below 10 ms with two significant digits, so that a ratio can be checked."""
     time = f"{one.milliseconds:,.0f}" if one.milliseconds >= 9.95 else f"{one.milliseconds:#.2g}"
     return f"{time}{SPACE}ms"
+
+
+def _a(score: str) -> str:
+    """A score's name with its article."""
+    return f"an {score}" if score[0] in "aeiou" else f"a {score}"
 
 
 def score_name(metric: str) -> str:

@@ -32,7 +32,7 @@ READINGS = {
 }
 
 PUBLISHED_HEAD = (
-    "system", "backbone", "text", "image", "group", "ARO relation", "ARO attribution", "protocol", "source", "how sure",
+    "system", "backbone", "text", "image", "group", "ARO relation", "ARO attribution", "protocol", "source", "checked",
 )  # fmt: skip
 PAIRED_HEAD = ("from, to", "score", "fixed", "broken", "still wrong", "always right", "exact McNemar")
 BLIND = "Blind: each caption's mean score over up to 32 unrelated images."
@@ -118,7 +118,7 @@ def published_html() -> str:
         [
             one["system"], one.get("backbone", ""), *_numbers(one.get("winoground", ("", "", ""))),
             *_numbers(one.get("aro", ("", ""))), one.get("protocol", ""), one["source"],
-            "read" if one["sure"] == "read" else "recalled, not re-read",
+            "read at the source" if one["sure"] == "read" else "from memory, not re-read",
         ]
         for one in published()
     ]  # fmt: skip

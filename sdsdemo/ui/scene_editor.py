@@ -47,9 +47,10 @@ ACTS = {
 }
 """The editor's buttons: what they do, and what they are called."""
 NO_CAPTIONS = (
-    "The rules find no true and false caption for this scene: give it two different things, none more than three times."
+    "The rules cannot write one true and one false caption for this scene: use two different shapes, each at most "
+    "three times."
 )
-NO_SWAP = "“Swap the picture” needs one true and one false caption that exchange something between two things."
+NO_SWAP = "“Swap the picture” needs one true and one false caption that swap something between two things."
 NO_PARAPHRASE = "“Paraphrase” needs two captions in Mini's language, such as “a red star left of a blue circle”."
 UNREADABLE = "Whether a caption is true is worked out for sentences such as “a red star left of a blue circle”."
 UNREADABLE_ACT = "The editor sent something that cannot be read: reload the page."
@@ -137,7 +138,7 @@ def truth_html(scene: Scene | None, captions: Sequence[str], is_quick: bool) -> 
     truths = [truth_of(scene, caption) if caption.strip() else None for caption in captions]
     lines = [
         {"letter": LETTERS[c], "index": c, "state": {True: "right", False: "wrong", None: "open"}[truth],
-         "words": {True: "true", False: "false", None: "not known"}[truth]}
+         "words": {True: "true", False: "false", None: "unknown"}[truth]}
         for c, truth in enumerate(truths)
     ]  # fmt: skip
     unread = any(caption.strip() and read_claim(caption) is None for caption in captions)

@@ -41,10 +41,10 @@ NONE_TRUE = (
 )
 UNCHECKED = "Nobody has checked that each change is false of this picture."
 HINT = (
-    "Caption {letter} against itself with words exchanged, and with a word replaced or its ending changed. A model "
-    "that sees a bag of words can tell these, and not an exchange."
+    "Caption {letter} against copies of itself: with words swapped, with a word replaced, or with an ending changed. A "
+    "model that sees only a bag of words can tell the last two, but not a swap."
 )
-STATES = {"kept": "prefers the caption", "changed": "prefers the change", "open": "undecided", "due": "still to come"}
+STATES = {"kept": "prefers the caption", "changed": "prefers the change", "open": "undecided", "due": "not scored yet"}
 
 NAMED = {*KIND_WORDS.values(), ENDINGS_CHANGED}
 """Groups of changes with a name; the others are called by the word that is replaced."""
@@ -67,7 +67,7 @@ class ChangesPanel:
     def __init__(self, workbench: Workbench) -> None:
         self._workbench = workbench
         with gr.Column(elem_id="changes"):
-            gr.HTML(render("parts.heading", words="Every change of one word"))
+            gr.HTML(render("parts.heading", words="Every small change of a caption"))
             with gr.Row(elem_id="changes-row"):
                 self.button = gr.Button(
                     "Score every change", size="md", elem_id="score-changes", min_width=160, scale=0

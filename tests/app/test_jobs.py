@@ -108,7 +108,7 @@ def test_a_failure_is_told_and_the_next_run_goes_on(jobs: Jobs, trainer: Trainer
     id_ = jobs.start(QUICK)
     run = until(jobs, id_, over)
     assert run.state == "failed"
-    assert "bug of ours" in run.reason
+    assert "bug in sdsdemo" in run.reason
     assert "secret" not in run.reason
     trainer.breaks = None
     assert until(jobs, jobs.start(QUICK), over).state == "finished"

@@ -80,7 +80,7 @@ def public(trainer: Trainer, tmp_path: Path, **environment: str) -> Jobs:
 
 
 def test_a_space_without_a_gpu_does_not_train_unless_it_is_told_to(trainer: Trainer, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="duplicates a Space, turns it on"):
+    with pytest.raises(UserError, match="duplicate this Space with SDSDEMO_TRAINING=on"):
         public(trainer, tmp_path).start(QUICK)
     told = public(trainer, tmp_path, SDSDEMO_TRAINING="on")
     assert until(told, told.start(QUICK), over).state == "finished"

@@ -294,7 +294,7 @@ def test_own_runs_are_shown_only_where_the_page_runs_for_its_user_alone(folder: 
 def test_published_numbers_stand_apart_with_their_source() -> None:
     html = results_html.published_html()
     assert all(one["source"] and one["sure"] in ("read", "recalled") for one in results_html.published())
-    assert html.count("recalled, not re-read") == sum(one["sure"] == "recalled" for one in results_html.published())
+    assert html.count("from memory, not re-read") == sum(one["sure"] == "recalled" for one in results_html.published())
     assert "mini-clip" not in html
     from_table = [one for one in results_html.published() if "vl_compo" in one["source"]]
     assert {one["system"]: one["winoground"] for one in from_table} == {

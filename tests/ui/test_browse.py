@@ -248,10 +248,10 @@ def test_the_same_model_twice_is_restored_and_said(view: BrowseView, catalogue: 
     opened = browse_address.read(query, "mini", catalogue, TWO)
     assert (opened.filters.model, opened.filters.against) == ("mini-sds-clip", "mini-sds-clip")
     shown = view.show(opened.filters, 0, "17")
-    assert "Both rows hold Mini SDS-CLIP" in shown.tally
+    assert "Both models are Mini SDS-CLIP" in shown.tally
     assert "model=mini-sds-clip&amp;against=mini-sds-clip" in shown.tally
     assert len(set(re.findall(r'"model-name (k\d)"', shown.tally + shown.scatter + shown.gallery))) == 1
-    assert "Both rows hold" not in view.show(USUAL, 0, "").tally
+    assert "Both models are" not in view.show(USUAL, 0, "").tally
     for filters, pair in (
         (USUAL, TWO),
         (USUAL._replace(model="gone"), ("mini-clip", "mini-diffusion")),

@@ -287,7 +287,7 @@ def test_a_shared_run_and_its_model_open_in_another_browser(
     jobs._runs.clear()
     jobs.workbench.forget(shared_name(id_))
     friend = elsewhere(browser, link)
-    expect(friend.locator(SAID)).to_contain_text("it is no longer on this server")
+    expect(friend.locator(SAID)).to_contain_text("is no longer on this server")
     expect(friend.locator("#answer .verdict")).to_have_count(1)
     friend.context.close()
 

@@ -175,7 +175,7 @@ def test_a_run_survives_a_reload_and_is_private(browser: Browser, staged: str, t
     expect(second.locator("#ft-status")).to_contain_text(NOTHING)
     second.locator("#ft-start").click()
     expect(second.locator(STATE)).to_have_text("Waiting")
-    expect(second.locator(".run-status")).to_contain_text("1 before you")
+    expect(second.locator(".run-status")).to_contain_text("1 ahead of you")
     expect(second.locator(".run-status")).not_to_contain_text("<note>")
 
     trainer.go.set()

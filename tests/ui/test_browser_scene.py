@@ -75,7 +75,7 @@ def test_own_scene_is_drawn_edited_scored_and_shared(visit):
     expect(caption).to_have_value(text)
     expect(page.locator("#answer .asked")).to_contain_text(text)
 
-    # every change of one word, then the link opens the same scene
+    # every small change of a caption, then the link opens the same scene
     caption.fill("a green star")
     expect(page.locator("#scene-truth .right")).to_have_count(1)
     page.locator("#score-changes").click()

@@ -116,7 +116,7 @@ def test_a_model_named_twice_is_scored_once(form, examples):
         compare_logic.score(fake_workbench(), examples, replace(form, models=["mini-clip", "mini-clip", None]))
     )
     assert views[-1].answer.count("<article") == 1
-    assert views[-1].remarks == ("mini-clip is chosen in 2 rows, and shown once.",)
+    assert views[-1].remarks == ("mini-clip is chosen 2 times, and shown once.",)
 
 
 def test_swapping_the_captions_swaps_the_scores_exactly(form, examples):
@@ -139,11 +139,11 @@ def test_a_fault_of_one_model_leaves_the_other_rows(form, examples):
 
 
 def test_an_unknown_word_is_said_in_the_row_and_no_number_is_shown(form, examples):
-    concern = Concern(kind="unknown-words", text="'piano' is not a word that the mini models know.", blocking=True)
+    concern = Concern(kind="unknown-words", text="'piano' is not a word that the Mini models know.", blocking=True)
     workbench = fake_workbench()
     workbench = type(workbench)(workbench.settings, opener=lambda card: FakeScorer(card, concerns=[concern]))
     last = list(compare_logic.score(workbench, examples, form))[-1]
-    assert last.answer.count("is not a word that the mini models know") == 1
+    assert last.answer.count("is not a word that the Mini models know") == 1
     assert last.answer.count("The same as for Mini CLIP.") == 2
     assert 'class="value"' not in last.answer
     assert last.has_charts is False
@@ -152,7 +152,7 @@ def test_an_unknown_word_is_said_in_the_row_and_no_number_is_shown(form, example
 @pytest.mark.parametrize("allowed", ["on", "off"])
 def test_the_suggestion_is_a_real_clip_to_load_or_to_start_with(allowed):
     workbench = fake_workbench(SDSDEMO_ALLOW_DOWNLOAD=allowed)
-    passed = [Answer(card=MINI_CARDS[0], problem="'piano' is not a word that the mini models know.")]
+    passed = [Answer(card=MINI_CARDS[0], problem="'piano' is not a word that the Mini models know.")]
     suggestion = compare_models.find_suggestion(workbench, passed)
     assert suggestion is not None
     assert suggestion.can_run == (allowed == "on")

@@ -26,7 +26,7 @@ def test_the_time_of_an_answer_is_said_for_people(seconds, said):
 
 
 def test_a_shared_problem_is_said_once_and_the_known_words_are_shown():
-    problem = "'dog' is not a word that the mini models know."
+    problem = "'dog' is not a word that the Mini models know."
     cards = [replace(card, mini=True) for card in MINI_CARDS]
     answers = [Answer(card=card, problem=problem, blocked_by=("unknown-words",)) for card in cards]
     html = compare_html.answer_html(["a dog", "a cat"], answers)

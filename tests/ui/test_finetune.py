@@ -132,8 +132,8 @@ def test_the_status_tells_step_time_and_notes() -> None:
     assert "44 s in all" in html
     assert "&lt;script&gt;" in html
     waiting = Job(id="x", recipe=QUICK, ahead=2)
-    assert "2 before you" in finetune_html.status_html(waiting)
-    assert "next in line" in finetune_html.status_html(replace(waiting, ahead=0))
+    assert "2 ahead of you" in finetune_html.status_html(waiting)
+    assert "next in the queue" in finetune_html.status_html(replace(waiting, ahead=0))
     running = Job(id="x", recipe=QUICK, state="running", step=10, seconds=5.0)
     assert "2.0 steps/s" in finetune_html.status_html(running)
     assert "15 s left" in finetune_html.status_html(running)

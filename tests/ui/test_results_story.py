@@ -33,11 +33,11 @@ def result() -> dict[str, Any]:
 
 def test_the_gap_names_the_better_model_first_and_turns_with_it(result: dict[str, Any]) -> None:
     models = result["models"]
-    assert gap_claim(result).startswith(f"{LEAD} reaches 95.8")
+    assert gap_claim(result).startswith(f"{LEAD} reaches a text score of 95.8")
     assert f"{BASE}, with 37.0" in gap_claim(result)
     models[LEAD]["text"], models[BASE]["text"] = models[BASE]["text"], models[LEAD]["text"]
     models["mini-diffusion-short"]["text"] = models[LEAD]["text"]
-    assert gap_claim(result).startswith(f"{BASE} reaches 95.8")
+    assert gap_claim(result).startswith(f"{BASE} reaches a text score of 95.8")
 
 
 def test_two_models_that_cannot_be_told_apart_are_not_ranked(result: dict[str, Any]) -> None:
@@ -53,8 +53,8 @@ def test_two_models_that_were_not_tested_are_neither_ranked_nor_tied(result: dic
     del result["paired"][:]
     said.append((gap_claim(result), cost_claim(result)))
     for gap, cost in said:
-        assert gap.startswith(f"{LEAD} has 95.8")
-        assert f"{BASE} 37.0" in gap
+        assert gap.startswith(f"On 400 examples, {LEAD} has a text score of 95.8")
+        assert f"{BASE} one of 37.0" in gap
         assert "they cost" in cost
         assert not re.search("told apart|best|reaches|guessing \\(", gap + cost)
 

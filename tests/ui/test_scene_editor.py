@@ -1,4 +1,4 @@
-"""Scenes of a visitor's own: what the editor does, the links to them, and every change of one word."""
+"""Scenes of a visitor's own: what the editor does, the links to them, and every small change of a caption."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_a_broken_scene_in_a_link_is_said():
 def test_truth_is_shown_of_known_scenes_alone():
     assert truth_html(None, CAPTIONS, True) == ""
     told = truth_html(read_sketch(TEXT), [CAPTIONS[0], "a dog"], True)
-    assert told.index("true") < told.index("not known")
+    assert told.index("true") < told.index("unknown")
     assert "data-live" in told
     assert "data-live" not in truth_html(read_sketch(TEXT), CAPTIONS, False)
 

@@ -77,7 +77,7 @@ function guess(index) {
   keep();
   show();
   const models = found.rows.filter((row) => row.right).length;
-  const ends = is_last() ? ' That was the round.' : '';
+  const ends = is_last() ? ' That was the last picture.' : '';
   part('outcome').textContent =
     `${right ? 'You are right' : 'The other caption is true'}; ${models} of ${found.rows.length} models are right.${ends}`;
 }
