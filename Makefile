@@ -34,7 +34,7 @@ check:  ## lint and types
 	$(VENV_PYTHON) -m ruff format --check .
 	$(VENV_PYTHON) -m mypy sdsdemo app.py setup_env.py
 
-audit:  ## look for known holes in the installed packages (needs the network)
+audit:  ## look for known vulnerabilities in the installed packages (needs the network)
 	@$(PYTHON) setup_env.py --dev
 	@$(VENV_PYTHON) -m pip install --quiet pip-audit
 	@$(VENV_PYTHON) -m pip_audit --local --skip-editable || \

@@ -51,8 +51,8 @@ NO_VENV = (
     "apt install python3-venv"
 )
 NO_PACKAGES = (
-    "The packages could not be installed: see the lines above. Most often the network is down or the disk is full; try "
-    "again when that is mended. What was downloaded is kept."
+    "The packages could not be installed: see the lines above. Most often the network is down or the disk is full; fix "
+    "that and try again. What was downloaded is kept."
 )
 
 
@@ -96,7 +96,7 @@ def newest_python(version: "tuple[int, int, int, str, int]", running: str) -> st
 
 
 def can_run(python: str, code: str) -> bool:
-    """Whether a Python starts and runs this code to its end; a shim of pyenv's may stand for none."""
+    """Whether a Python starts and runs this code to its end; a pyenv shim may have none behind it."""
     try:
         return subprocess.call([python, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0
     except OSError:

@@ -73,7 +73,7 @@ def score_many(
     antithetic: bool | None = None,
     adaptive: bool = False,
 ) -> list[AnswersRecord]:
-    """The same for many pictures at once, each with captions of its own: a dict for each, in order.
+    """The same for many pictures at once, each with its own captions: a dict for each, in order.
 
         sdsdemo.score_many([(path, ["a cat on a mat", "a mat on a cat"]) for path in paths], models=["mini-diffusion"])
 

@@ -1,4 +1,4 @@
-"""`python -m sdsdemo VERB`."""
+"""`python -m sdsdemo COMMAND`."""
 
 import sys
 

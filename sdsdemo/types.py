@@ -55,7 +55,7 @@ class Budget:
     antithetic: bool = False
     """Noise in pairs, each draw followed by its opposite; the number of draws is even."""
     adaptive: bool = False
-    """Stop as soon as the captions of an image are told apart (`core.adaptive`); `noises` is then the most."""
+    """Stop as soon as the captions of an image are told apart (`core.adaptive`); `noises` is then the maximum."""
 
     @property
     def evaluations(self) -> int:
@@ -107,7 +107,7 @@ class Denoised:
     noised_S: np.ndarray
     """x_t, what the denoiser is given."""
     guess_CS: np.ndarray
-    """What it takes the clean picture to be, in one step, under each caption."""
+    """What it takes the clean picture to be, in one step, given each caption."""
     guess_empty_S: np.ndarray
     """The same under no caption."""
     seconds: float = 0.0
@@ -151,9 +151,9 @@ class Preference:
     difference: float | None
     """Best minus second best score, >= 0."""
     stderr: float | None
-    """Monte-Carlo standard error of that *paired* difference; None where nothing was sampled."""
+    """Monte-Carlo standard error of that *paired* difference; None if nothing was sampled."""
     needed: float | None = None
-    """The difference beyond which it is decided; None where that is not known, or nothing was sampled."""
+    """The difference beyond which it is decided; None if that is not known, or nothing was sampled."""
     decided: bool
     tie: bool = False
     note: str = ""
@@ -268,9 +268,9 @@ class Denoiser(Protocol):
     ) -> tuple[Scores, Denoised]:
         """The scores of `score`, and the pictures behind them.
 
-        most: what decoding may take, as a share of what scoring took, where it takes over a second. At least one
+        most: what decoding may take, as a share of what scoring took, if it takes over a second. At least one
         timestep is shown. watch: called now and then with the scores so far, from every timestep and the first noise
-        draws; not called where all is computed at once.
+        draws; not called if all is computed at once.
         """
         ...
 

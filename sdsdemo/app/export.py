@@ -24,9 +24,7 @@ from sdsdemo.types import Card
 
 README = "README.md"
 WORD = re.compile(r"[a-z][a-z-]*")
-NO_CLIP = (
-    "{title} is no CLIP of open_clip's, so it cannot be exported: name a CLIP, or a fine-tuned file, sds-clip:FILE."
-)
+NO_CLIP = "{title} is not an open_clip CLIP, so it cannot be exported: name one, or a fine-tuned file, sds-clip:FILE."
 THERE = "The folder {name!r} is not empty: name another with --out."
 WORKING_FOLDER = "The model cannot take the place of the folder that you are in: name another with --out."
 NOT_WRITTEN = "The folder {name!r} cannot be written ({why}): name another with --out."

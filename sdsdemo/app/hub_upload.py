@@ -26,9 +26,9 @@ NAME = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0
 """What `huggingface_hub.utils.validate_repo_id` allows, without an owner."""
 NAME_WORDS = (
     "Name the {what} with letters, digits, dots, dashes and underscores only, 96 at most, without '--' or '..' in it "
-    "or '.', '-' or '.git' at an end. It goes under your own account, so no ORGANISATION/ stands before it."
+    "or '.', '-' or '.git' at an end. It goes under your own account, so write no ORGANISATION/ before it."
 )
-FAULT = "The Hub had a fault of its own ({status}): try again later."
+FAULT = "The Hub failed ({status}): try again later."
 BUSY = "The Hub takes no more requests from you for now (429): wait some minutes, then try again."
 SAID = " It said: {message}"
 FILES = MODEL, RECORD = ("model.safetensors", "run.json")
@@ -39,7 +39,7 @@ MADE_BY_THE_HUB = {".gitattributes"}
 MESSAGE = "sdsdemo"
 NOT_REACHED = (
     "The Hugging Face Hub was not reached, or the connection broke off: check the network, and HTTPS_PROXY or "
-    "HF_ENDPOINT where yours needs them, then try again."
+    "HF_ENDPOINT if yours needs them, then try again."
 )
 BROKEN = "The record of this run cannot be read ({why}): choose another run."
 

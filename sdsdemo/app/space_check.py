@@ -83,7 +83,7 @@ def check_space(root: Path) -> dict[str, Any]:
 def as_text(found: Mapping[str, Any]) -> str:
     """The findings, a line each."""
     said = [*(f"error: {text}" for text in found["errors"]), *(f"warning: {text}" for text in found["warnings"])]
-    verdict = "This is no Space yet." if found["errors"] else "This can be a Space."
+    verdict = "This is not a Space yet." if found["errors"] else "This can be a Space."
     return "\n".join([f"{found['files']} files, {found['megabytes']} MB.", *said, verdict])
 
 

@@ -107,7 +107,7 @@ def _split(text: str) -> tuple[dict[str, Any], str]:
     try:
         facts = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0] else None
     except yaml.YAMLError as error:
-        raise UserError(f"The front matter of README.md is no YAML: {str(error).splitlines()[0]}.") from error
+        raise UserError(f"The front matter of README.md is not YAML: {str(error).splitlines()[0]}.") from error
     if not isinstance(facts, dict):
         raise UserError(NO_FRONT_MATTER)
     return facts, parts[2]

@@ -33,9 +33,9 @@ REFUSED = (
     "The Hub refused the Space: check that your token may write repositories, that the name is not taken by another "
     "kind of repository, and that your account may create Spaces on this hardware."
 )
-NOT_READY = "This is no Space yet: {why} `python -m sdsdemo space check` lists all of it."
+NOT_READY = "This is not a Space yet: {why} `python -m sdsdemo space check` lists all of it."
 ONLY_HERE = (
-    "A Space cannot load '{name}', which is on this machine alone: publish it and name its repository, as in "
+    "A Space cannot load '{name}', which is only on this machine: publish it and name its repository, as in "
     "{instead}; or put it below checkpoints/ and name it by that path."
 )
 INSTEAD = {
@@ -58,7 +58,7 @@ def contents_of(root: Path, models: Sequence[str], runs: Sequence[Path]) -> dict
 
     models: cards to fetch while it is built. runs: folders of `evaluate --out` to show in Browse and Results.
     Raises `UserError` for a checkout that is not ready, a model that is unknown or that a Space cannot have, a run that
-    cannot be read, and two of one name.
+    cannot be read, and two of the same name.
     """
     shown_models(models)
     if errors := check_space(root)["errors"]:

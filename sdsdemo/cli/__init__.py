@@ -1,1 +1,1 @@
-"""The command line: `python -m sdsdemo VERB`."""
+"""The command line: `python -m sdsdemo COMMAND`."""

@@ -30,7 +30,7 @@ ADVICE_PACKAGE = "{name} is not installed: run the set-up again (make setup, or 
 ADVICE_FOLDER = "{what} cannot be written to ({path}): {cure}."
 CURES = {
     "cache": "runs of the Fine-tune tab cannot start until SDSDEMO_CACHE names one that can",
-    "temporary": "pictures cannot be uploaded until TMPDIR, or GRADIO_TEMP_DIR where it is set, names one that can",
+    "temporary": "pictures cannot be uploaded until TMPDIR, or GRADIO_TEMP_DIR if it is set, names one that can",
     "weights": "weights cannot be downloaded until HF_HOME names one that can",
 }
 """What does not work where a folder cannot be written to, and what to set."""
@@ -82,7 +82,7 @@ def as_text(found: Mapping[str, Any], width: int) -> str:
     """The report as text, wrapped to `width`."""
     blocks = {
         "This machine": [
-            f"Python {found['python']} on {found['system']}, {found['processors']} processors",
+            f"Python {found['python']} on {found['system']}, {found['processors']} CPUs",
             f"models run on: {found['device']}",
             f"free disk: {found['free_disk_gb']} GB",
             f"Hugging Face token: {'found' if found['hub_token'] else 'none (only gated models and data need one)'}",

@@ -1,4 +1,4 @@
-"""The workbench without a browser: `python -m sdsdemo VERB`. Results go to stdout, progress and errors to stderr.
+"""The workbench without a browser: `python -m sdsdemo COMMAND`. Results go to stdout, progress and errors to stderr.
 
 Each verb is a parser and a short handler, which imports the module that does the work only when it runs: so `--help` is
 fast.
@@ -72,9 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m sdsdemo",
         description="Which caption belongs to the picture? CLIP, the diffusion score and SDS-CLIP, side by side.",
-        epilog="Help on a verb: python -m sdsdemo score --help. Help on the page: python app.py --help.",
+        epilog="Help on a command: python -m sdsdemo score --help. Help on the page: python app.py --help.",
     )
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_score(verbs)
     _add_evaluate(verbs)
     _add_report(verbs)
@@ -115,7 +115,7 @@ def _add_evaluate(verbs: Verbs) -> None:
     evaluate.add_argument(
         "--blind",
         action="store_true",
-        help="add the blind baseline of one-image sets for every model, not CLIPs alone (32 times as long)",
+        help="add the blind baseline of one-image sets for every model, not only CLIPs (32 times as long)",
     )
     evaluate.add_argument(
         "--empty-prompt",

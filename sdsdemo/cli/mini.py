@@ -19,7 +19,7 @@ STUDY_LINES = ASSETS / "mini" / "results" / "experiment"
 def add_mini(verbs: Verbs) -> None:
     """Adds `mini` and its subcommands."""
     mini = verbs.add_parser("mini", help="rebuild the Mini world and its models from scratch")
-    deeds = mini.add_subparsers(required=True, metavar="DEED")
+    deeds = mini.add_subparsers(required=True, metavar="COMMAND")
     draw = verb(deeds, "draw", "draw a benchmark, a validation set and examples", "mini draw --seed 7", _mini_draw)
     draw.add_argument("--seed", type=int, help="seed of the pictures (default: that of the shipped ones)")
     draw.add_argument("--out", type=Path, metavar="DIR", help="default: runs/mini/seed-N, or assets/mini with no seed")
@@ -118,7 +118,7 @@ def _add_study(deeds: Verbs) -> None:
         help="share the runs among N processes of one core each (default: as many as this machine has cores)",
     )  # fmt: skip
     study.add_argument(
-        "--part", metavar="K/N", help="make the K-th of N shares of the runs in this process alone, K from 0"
+        "--part", metavar="K/N", help="make only the K-th of N shares of the runs in this process, K from 0"
     )
     study.add_argument("--out", type=Path, default=STUDY_LINES, metavar="DIR", help="where to write one line per run")
     study.add_argument("--work", type=Path, default=DEFAULT_WORK / "studies", metavar="DIR", help="unfinished runs")

@@ -11,7 +11,7 @@ from sdsdemo.cli.output import Verbs, show, verb
 def add_space(verbs: Verbs) -> None:
     """Adds the verb `space` and its own verbs."""
     space = verbs.add_parser("space", help="check this checkout as a Hugging Face Space, and push it")
-    inner = space.add_subparsers(required=True, metavar="VERB")
+    inner = space.add_subparsers(required=True, metavar="COMMAND")
     verb(inner, "check", "check sizes, front matter, versions and licences", "space check", _check)
     example = "space push sds-clip --model clip-vit-b-32 --model sd-v1-4 --dry-run"
     push = verb(inner, "push", "create or update a Space with the token that you signed in with", example, _push)

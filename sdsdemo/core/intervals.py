@@ -208,10 +208,10 @@ def paired_difference(loss_a_TN: np.ndarray, loss_b_TN: np.ndarray, *, antitheti
     The timesteps are a fixed grid, so their spread adds no error; the draws at all (t, n) must be independent. With
     `antithetic` a draw is a pair of opposites, whose mean counts once; for two pairs Satterthwaite's estimate would
     be far too low (3 where 8 is right, over 8 timesteps), so Welch's is taken, which corrects for the noise in
-    s_t^4. That is right where the timesteps' noise is alike: simulated with two pairs at 4 or 8 timesteps, the 95 %
-    interval then misses in 5 %, but in 9 % where the noise halves from each timestep to the next, and in 10 to 14 %
-    where one timestep has ten times the noise of the others. No formula for two pairs mends it; more pairs do. A
-    band from two pairs alone would be 12.7 s_t wide, so neighbours, whose errors are much alike, are pooled.
+    s_t^4. That is right if the timesteps' noise is alike: simulated with two pairs at 4 or 8 timesteps, the 95 %
+    interval then misses in 5 %, but in 9 % if the noise halves from each timestep to the next, and in 10 to 14 %
+    if one timestep has ten times the noise of the others. No formula for two pairs fixes it; more pairs do. A
+    band from only two pairs would be 12.7 s_t wide, so neighbours, whose errors are much alike, are pooled.
 
     loss_a_TN, loss_b_TN: [T, N], entry (t, n) of both from the same noise. Raises `ValueError` for other shapes.
     """

@@ -83,7 +83,7 @@ def denoising_residual(
     The network receives x_t in the latent's precision; everything else is float32, because half precision cannot
     resolve the differences between captions. jacobian: as in `denoising_error`.
 
-    Raises `ValueError` for shapes or timesteps that do not fit, including an output of another shape than the latent.
+    Raises `ValueError` for shapes or timesteps that do not fit, including an output whose shape is not the latent's.
     """
     noisy_B = add_noise(schedule, latent_B, noise_B, timestep_B)
     seen_B = noisy_B if jacobian else noisy_B.detach()
@@ -273,7 +273,7 @@ def contrast_loss(error_B: Tensor, swapped_B: Tensor, scale: float) -> Tensor:
 
 
 def latent_loss(guess_B: Tensor, latent_B: Tensor, *, reduction: Reduction = "mean") -> Tensor:
-    """The regression of h_w(f(x)) on the true latent z: loss_B, float32, zero where it is met.
+    """The regression of h_w(f(x)) on the true latent z: loss_B, float32, zero if it is met.
 
         loss = mean over elements of ( h_w(f(x)) - z )^2
 

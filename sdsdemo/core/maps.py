@@ -2,7 +2,7 @@
 
     d(y, x) = mean over (t, eps) of ( e_b(y, x) - e_a(y, x) )       positive: caption a explains this place better
 
-The mean of d over places is the difference of the two losses, so a map says where a score comes from. It is no proof
+The mean of d over places is the difference of the two losses, so a map says where a score comes from. It is not a proof
 that the model looked at the right thing: an error map is an edge detector by nature.
 
 Shape suffixes: T timestep, N noise draw, H, W places of the latent.
@@ -25,7 +25,7 @@ class SignedMap:
     """The paired difference of each place over all timesteps and draws, and which places pass the test."""
 
     mean_HW: np.ndarray
-    """float64, error under b minus error under a: positive where a explains the picture better."""
+    """float64, error given b minus error given a: positive where a explains the picture better."""
     p_HW: np.ndarray
     """Of a t test that the mean is zero; NaN with a single noise draw."""
     found_HW: np.ndarray
@@ -59,7 +59,7 @@ def signed_map(
 
 
 def place_differences(error_a_TNHW: np.ndarray, error_b_TNHW: np.ndarray) -> np.ndarray:
-    """b minus a at each place, float64; NaN where both are infinite."""
+    """b minus a at each place, float64; NaN if both are infinite."""
     with np.errstate(invalid="ignore"):
         difference_TNHW: np.ndarray = error_b_TNHW.astype(np.float64) - error_a_TNHW
     return difference_TNHW

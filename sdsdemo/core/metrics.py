@@ -7,7 +7,7 @@
 
 All strict: a tie is a failure. Thrush et al. 2022 (2204.03162), section 4. Group match cancels whatever a caption or an
 image adds to all of its scores. With one image and k captions, `accuracy` requires each true caption (the first ones)
-to beat all others. Scores that differ by no more than their `resolution` are tied: rounding alone may explain it.
+to beat all others. Scores that differ by no more than their `resolution` are tied: rounding may explain that.
 
 Shape suffixes: E example, I image, C caption.
 """

@@ -241,8 +241,8 @@ def differs(name: str, tags: Sequence[Mapping[str, str]]) -> list[str]:
     return differences(name.partition(":")[0], tags)
 
 
-SHARED = "Examples share images, and the intervals take examples for independent: they are somewhat too narrow."
-"""Frames of one video, or several images of one place, are no different: only the same file is noticed."""
+SHARED = "Examples share images, but the intervals treat them as independent, so the intervals are somewhat too narrow."
+"""Frames of one video, or several images of one place, do not count: only the same file is noticed."""
 
 
 def notes_on(name: str, examples: Sequence[Example]) -> list[str]:

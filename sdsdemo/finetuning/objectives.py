@@ -173,7 +173,7 @@ class Objective:
     ) -> None:
         """parts: number of micro-batches per process.
 
-        Raises `ValueError` for a bad lambda, a batch size that is no multiple of the processes, or a missing teacher.
+        Raises `ValueError` for a bad lambda, a batch size that the processes do not divide, or a missing teacher.
         """
         total_loss(torch.zeros(()), torch.zeros(()), config.lam)  # checks lambda
         if batches.size % processes.count:

@@ -63,7 +63,7 @@ class FineTuningFolder:
         try:
             record: dict[str, Any] = shaped(files.from_json((self.path / HEADER).read_bytes()), Record)
             if record["kind"] != KIND or record["format"] != FORMAT or record["state"] not in (*RUNNING, *ENDED):
-                raise ValueError("it is of another kind or version")
+                raise ValueError("its kind or version is another")
             if any(len(pair) != 2 for pair in record.get("measured", {}).get("cosine", {}).values()):
                 raise ValueError("measured.cosine must hold two values, before and after")
         except FileNotFoundError as error:

@@ -170,7 +170,7 @@ def _runnable(workbench: Models, name: str, families: tuple[str, ...], what: str
     """The card of a model that can run here. Raises `UserError` with the next step if it cannot."""
     card = workbench.card(name)
     if card.family not in families:
-        called = {"clip": "a CLIP of open_clip's", "diffusion": "a diffusion model"}
+        called = {"clip": "an open_clip CLIP", "diffusion": "a diffusion model"}
         wanted = " or ".join(called[family] for family in families)
         raise UserError(f"The {what} must be {wanted}; {card.title} is not: choose another one.")
     state = workbench.availability(card)

@@ -21,7 +21,7 @@ NO_GPU = "SDSDEMO_DEVICE asks for {device}, which this machine or this build of 
 def open_scorer(
     card: Card, *, device: str = "auto", precision: str = "auto", compiles: bool = False, allow_download: bool = False
 ) -> Scorer:
-    """Load the model of a card: seconds for Mini, longer for a real one, longer still where it must be downloaded.
+    """Load the model of a card: seconds for Mini, longer for a real one, longer still if it must be downloaded.
 
     device: auto, cpu, cuda or mps. precision: of a denoiser or a vision-language model; see `precision.pick_precision`.
     compiles: whether a denoiser scores through `torch.compile`. allow_download: without it nothing reaches the network.
@@ -67,9 +67,9 @@ def open_scorer(
 
 
 def fetch(card: Card, *, device: str = "auto", precision: str = "auto") -> list[str]:
-    """Download what a card needs, where it is not here yet, without loading it; a broken-off download is resumed.
+    """Download what a card needs, if it is not here yet, without loading it; a broken-off download is resumed.
 
-    Returns the parts of a pipeline that came in half precision, which is preferred where they run in half on the
+    Returns the parts of a pipeline that came in half precision, which is preferred if they run in half on the
     device. Raises `UserError` for a disk that is too full, and for a download that fails.
     """
     if card.family == "sds-clip":

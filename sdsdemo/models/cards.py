@@ -70,7 +70,7 @@ def all_cards() -> dict[str, Card]:
 def resolve(name_or_spec: str) -> Card:
     """The card of a name, or one made for a spec with the facts that can be read without loading the model.
 
-    Raises `UserError` for an unknown name, listing close ones, and for a text that is no spec.
+    Raises `UserError` for an unknown name, listing close ones, and for a text that is not a spec.
     """
     text = name_or_spec.strip()
     known = all_cards()
@@ -100,7 +100,7 @@ def availability(card: Card, settings: Settings) -> Availability:
         return Availability(
             can_run=False,
             reason=f"{card.title} needs a GPU, and this machine has none.",
-            next_step="Use one that has, or set SDSDEMO_DEVICE=cpu and wait some minutes for each answer.",
+            next_step="Use a machine that has one, or set SDSDEMO_DEVICE=cpu and wait some minutes for each answer.",
         )
     if card.family == "sds-clip":
         return _delta_availability(card, settings)
@@ -325,7 +325,7 @@ def train_words() -> str:
     """How long the paper's fine-tuning would take on this machine."""
     paper = f"about {PAPER_HOURS} h on the paper's GPU"
     if has_gpu():
-        return f"{paper} (48 GB), by that measure on the one here"
+        return f"{paper} (48 GB), more or less on the GPU here"
     hours = PAPER_HOURS * CORES_OF_PAPER / (os.cpu_count() or 1)
     return f"about {hours:,.0f} h on this machine, which has no GPU, and {paper}"
 

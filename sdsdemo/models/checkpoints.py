@@ -28,11 +28,11 @@ WITHIN = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 """Parts of names that wrappers of a layer put there, wherever it stands; no architecture has them."""
 POSITION_IDS = "text.transformer.embeddings.position_ids"
 CODE = (
-    "{file} holds more than numbers, and this app never runs code from a file: in the program that wrote it, "
-    'save the weights alone, torch.save({{"state_dict": model.state_dict()}}, FILE).'
+    "{file} holds more than numbers, and sdsdemo never runs code from a file: in the program that wrote it, "
+    'save only the weights, torch.save({{"state_dict": model.state_dict()}}, FILE).'
 )
 SCRIPT = (
-    "{file} is a TorchScript archive, which holds code, and this app never runs code from a file: save the "
+    "{file} is a TorchScript archive, which holds code, and sdsdemo never runs code from a file: save the "
     "state_dict of its model, or name a tag of open_clip."
 )
 BROKEN = "{file} cannot be read: it is truncated or damaged. Fetch or copy it again."

@@ -43,7 +43,7 @@ Key = TypeVar("Key")
 
 
 class ClipModel(TwoTowers):
-    """A CLIP of open_clip's, with its own tokenizer and preprocessing.
+    """An open_clip CLIP, with its own tokenizer and preprocessing.
 
     `facts` is what a fine-tuned file must store to be put onto the same model again.
     """

@@ -1,4 +1,4 @@
-"""A CLIP of open_clip's as a whole model folder that the plain libraries load. Knows no Hub and no model card.
+"""An open_clip CLIP as a whole model folder that the plain libraries load. Knows no Hub and no model card.
 
     open_clip      open_clip_config.json, open_clip_model.safetensors and the tokenizer: open_clip's format on the Hub
     transformers   config.json, model.safetensors, preprocessor_config.json and the tokenizer: `CLIPModel`
@@ -44,7 +44,7 @@ SAME_FEATURES = 1e-4
 """How far normalised features may be off before a conversion counts as wrong; rounding alone makes some 1e-6."""
 NO_CLIPMODEL = (
     "{model} cannot be written as transformers' CLIPModel, because {why}: export it with --format open_clip, which "
-    "holds every CLIP of open_clip's."
+    "holds every open_clip CLIP."
 )
 MODULES = {
     "visual.class_embedding": "vision_model.embeddings.class_embedding",
@@ -107,7 +107,7 @@ def _not_expressed(model: ClipModel) -> str:
     visual, text = model.module.visual, _text(model)
     size = model.image_size
     standard = {
-        "its picture tower is no plain ViT": isinstance(visual, VisionTransformer),
+        "its picture tower is not a plain ViT": isinstance(visual, VisionTransformer),
         "its picture tower does not read the class token": getattr(visual, "pool_type", "") == "tok",
         "its picture tower has no projection": isinstance(getattr(visual, "proj", None), Tensor),
         "its picture tower has no norm before the blocks": isinstance(getattr(visual, "ln_pre", None), nn.LayerNorm),

@@ -1,4 +1,4 @@
-"""What a CLIP of open_clip's takes from the Hub: weights, config, tokenizer, and the config of its text encoder.
+"""What an open_clip CLIP takes from the Hub: weights, config, tokenizer, and the config of its text encoder.
 
 Whoever fetches, looks whether all is here, or names files for a Space asks here. Loads no weight.
 """

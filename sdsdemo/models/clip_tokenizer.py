@@ -1,4 +1,4 @@
-"""The tokenizer of a CLIP of open_clip's, as the library chooses it, without running code of the model's folder."""
+"""The tokenizer of an open_clip CLIP, as the library chooses it, without running code of the model's folder."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ OTHER_PIXELS = (
 
 
 class TransformersClip(TwoTowers):
-    """A CLIP or SigLIP of transformers'."""
+    """A CLIP or SigLIP from transformers."""
 
     cure = "Set `eos_token_id` in text_config to the end of text of its tokenizer."
 

@@ -94,7 +94,7 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[st
 
 
 def read_delta(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and header of a delta. Raises `UserError` for a file that is no delta of ours."""
+    """Tensors and header of a delta. Raises `UserError` for a file that is not one of our deltas."""
     header = read_header(path)
     try:
         with safe_open(path, framework="pt") as file:

@@ -40,7 +40,7 @@ class Header(TypedDict):
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """The JSON string in the header of a delta. Raises `UserError` for a file that is no delta of ours."""
+    """The JSON string in the header of a delta. Raises `UserError` for a file that is not one of our deltas."""
     name = path.name
     if not path.is_file():
         raise UserError(f"There is no fine-tuned file called {name!r}: check the name, or train it first.")

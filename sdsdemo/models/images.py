@@ -49,7 +49,7 @@ LOOKED_AT = 1024
 """Pixels a side, at most, of a picture with white beside it that is only looked at."""
 Cut = Callable[[Image.Image], Image.Image]
 SAID_BELOW = 0.9
-"""Where a model sees less than this share of a picture, it is said."""
+"""If a model sees less than this share of a picture, it is said."""
 ORIENTATION = 0x0112
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -72,7 +72,7 @@ class PictureError(UserError):
 
 
 class BrokenPictureError(PictureError):
-    """It is no picture, or cannot be decoded."""
+    """It is not a picture, or cannot be decoded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ def open_image(source: str | Path | bytes) -> Image.Image:
 def open_picture(source: str | Path | bytes | Image.Image, *, seconds: float = math.inf) -> Opened:
     """A picture and what is to be said of it, from a file, a file's bytes, or an image that the caller holds.
 
-    An animation is its first frame, which is said; all metadata is dropped. seconds: of processor time that reading a
+    An animation is its first frame, which is said; all metadata is dropped. seconds: of CPU time that reading a
     file may take. Raises `UserError` for everything that cannot be used.
     """
     if isinstance(source, Image.Image):
@@ -124,7 +124,7 @@ def clean(image: Image.Image) -> Image.Image:
 
     Of an animation, `info[FRAMES]` of what comes out is how many frames there were.
 
-    Grey of 16 bits is scaled to 8. Grey of 32 bits, whole or float, is taken as it is where it fits into 0 to 255; a
+    Grey of 16 bits is scaled to 8. Grey of 32 bits, whole or float, is taken as it is if it fits into 0 to 255; a
     float up to 1 and a whole number up to 65,535 are scaled. What is clean comes back as it is.
     Raises `UserError` for values out of these ranges, and for a picture that cannot be decoded.
     """

@@ -38,8 +38,8 @@ LIBRARY_OF = {("prx", t5gemma.KIND): "transformers", ("photon", t5gemma.KIND): "
 NO_FOLDER = "There is no folder {name!r} to load a diffusion pipeline from: check its path."
 NO_INDEX = "The folder {name!r} holds no {file}, so it is not a pipeline: name the folder that save_pretrained wrote."
 ONLY_PICKLED = (
-    "The {part} of {name!r} has its weights only as {file}, which may hold code, which this app never runs: save the "
-    "pipeline again with safe_serialization=True, or name a revision that has safetensors."
+    "The {part} of {name!r} has its weights only as {file}, which may hold code, and sdsdemo never runs code from a "
+    "file: save the pipeline again with safe_serialization=True, or name a revision that has safetensors."
 )
 NO_SAFETENSORS = (
     "{name!r} has no weights of the {part} as safetensors: name a revision that has them, or choose another model."
@@ -262,7 +262,9 @@ def class_named(entry: Any, part: str, name: str) -> tuple[str, str]:
 
 def not_provided(kind: str, part: str, name: str) -> str:
     """The sentence for a part of a class that is not loaded here."""
-    return f"The {part} of {name!r} is a {kind}, which is no part of a pipeline that {' or '.join(LIBRARIES)} provides."
+    return (
+        f"The {part} of {name!r} is a {kind}, which is not part of a pipeline that {' or '.join(LIBRARIES)} provides."
+    )
 
 
 def check_configs(folder: Path, part: str, name: str) -> None:

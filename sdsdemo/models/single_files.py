@@ -19,7 +19,7 @@ A_LORA = (
     "{file} is a LoRA, which changes a model and is none itself: load it onto its base in diffusers "
     "(`load_lora_weights`), call `fuse_lora()` and `save_pretrained(FOLDER)`, and name that folder."
 )
-A_PART = "{file} is no whole model, but one part of it or an addition: name the folder that holds model_index.json."
+A_PART = "{file} is not a whole model, but one part of it or an addition: name the folder that holds model_index.json."
 DENOISER = "model.diffusion_model."
 """How the names of a denoiser's tensors begin in a whole model."""
 KINDS = {f"{DENOISER}joint_blocks.": "StableDiffusion3Pipeline", "conditioner.": "StableDiffusionXLPipeline"}

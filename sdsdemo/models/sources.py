@@ -56,12 +56,12 @@ NOT_FETCHED = (
 
 NOT_REACHED = (
     "The weights of {repo} could not be downloaded, because the Hugging Face Hub was not reached: check the network, "
-    "and HTTPS_PROXY or HF_ENDPOINT where yours needs them."
+    "and HTTPS_PROXY or HF_ENDPOINT if yours needs them."
 )
 
 
 def split_spec(spec: str) -> tuple[Family, str]:
-    """Family and the rest of a spec. Raises `UserError` for a text that is no spec."""
+    """Family and the rest of a spec. Raises `UserError` for a text that is not a spec."""
     kind, _, rest = spec.partition(":")
     if kind not in FAMILIES or not rest.strip():
         raise UserError(f"{spec!r} does not name a model. Write {SPECS}.")

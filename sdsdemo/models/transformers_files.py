@@ -41,9 +41,9 @@ TOKENIZER_FILES = (
 """Never code: a repository may hold a tokenization_x.py beside them."""
 BESIDE = (CONFIG, PREPROCESSOR, PROCESSOR, "video_preprocessor_config.json", *TOKENIZER_FILES)
 """Files of a repository that are fetched beside the weights."""
-NO_FOLDER = "There is no folder {name!r} to load a model of transformers from: check its path."
+NO_FOLDER = "There is no folder {name!r} to load a transformers model from: check its path."
 NO_CONFIG = (
-    "The folder {name!r} holds no {file}, so it is no model of transformers: name the folder that save_pretrained "
+    "The folder {name!r} holds no {file}, so it is not a transformers model: name the folder that save_pretrained "
     "wrote{within}."
 )
 OTHER_KIND = "{name!r} is a model of type {kind!r}, which cannot score here; a CLIP ('clip') or SigLIP ('siglip') can."
@@ -56,11 +56,11 @@ NAFLEX = (
     "such as google/siglip2-base-patch16-224."
 )
 ONLY_PICKLED = (
-    "{name!r} has its weights only as {file}, which may hold code, which this app never runs: save it again with "
-    "safe_serialization=True, or name a revision that has safetensors."
+    "{name!r} has its weights only as {file}, which may hold code, and sdsdemo never runs code from a file: save it "
+    "again with safe_serialization=True, or name a revision that has safetensors."
 )
 SINGLE_FILE = (
-    "{name!r} is a file, and a model of transformers is a folder: name the one that holds it, with its config.json and "
+    "{name!r} is a file, and a transformers model is a folder: name the one that holds it, with its config.json and "
     "tokenizer."
 )
 UNFINISHED = (
@@ -111,7 +111,7 @@ def find_folder(spec: str, *, revision: str | None = None, allow_download: bool 
     """Folder and name of a `transformers:` or `vlm:` spec, downloaded where allowed and needed. Raises `UserError`."""
     family, rest = sources.split_spec(spec)
     if family not in ("transformers", "vlm"):
-        raise UserError(f"{spec!r} is not a model of transformers. Write one of {sources.SPECS}.")
+        raise UserError(f"{spec!r} is not a transformers model. Write one of {sources.SPECS}.")
     name, asked = sources.split_revision(rest)
     place = sources.repo_and_folder(name)
     if place is None:

@@ -1,4 +1,4 @@
-"""Loading a model of transformers from its folder: from safetensors alone, every weight from the file, or a sentence.
+"""Loading a transformers model from its folder: only from safetensors, every weight from the file, or a sentence.
 
 Knows no tokenizer and no picture.
 """

@@ -73,7 +73,7 @@ NO_FIT = "The processor of {name!r} does not prepare what its model takes: fetch
 
 
 class VisionLanguageModel:
-    """A model of transformers that answers questions about a picture, frozen."""
+    """A transformers model that answers questions about a picture, frozen."""
 
     def __init__(self, module: Any, processor: Any, *, name: str) -> None:
         """Raises `UserError` where it cannot be asked, or has no token for an answer."""
@@ -149,7 +149,7 @@ class VisionLanguageModel:
         return self._picture_tokens(size) + len(self.token_ids(caption).ids)
 
     def inputs(self, image: Image, captions: Sequence[str]) -> dict[str, Tensor]:
-        """What the module takes: one picture under each caption, padded on the right."""
+        """What the module takes: one picture with each caption, padded on the right."""
         prompts = [self.prompt(clean_caption(caption)) for caption in captions]
         found = self.processor(
             images=[[image]] * len(prompts),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 START = b"version https://git-lfs."
-POINTER = "{file} is a Git LFS pointer in place of the file itself: run `git lfs pull` where it was cloned"
+POINTER = "{file} is a Git LFS pointer instead of the file itself: run `git lfs pull` where it was cloned"
 """The start of a sentence."""
 
 

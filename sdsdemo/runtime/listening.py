@@ -17,12 +17,12 @@ HERE = ("localhost", "127.0.0.1", "::1")
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 MOST = 65_535
 TAKEN = "Port {port} is already in use. Stop what runs there, or add --port {other}."
-NO_RIGHT = "This user may not listen at port {port}{below}: add another one, such as --port 8000."
+NO_RIGHT = "You may not listen on port {port}{below}: choose another one, such as --port 8000."
 NO_ADDRESS = (
-    "This machine has no IPv4 address called '{host}': use --host 127.0.0.1 for yourself alone, or --host 0.0.0.0 for "
+    "This machine has no IPv4 address called '{host}': use --host 127.0.0.1 for yourself only, or --host 0.0.0.0 for "
     "your network."
 )
-NO_PAGE = "The page cannot listen at '{host}', port {port} ({why}): use another --host or --port."
+NO_PAGE = "The page cannot listen on '{host}', port {port} ({why}): use another --host or --port."
 NOT_ANSWERED = (
     "The page started, and did not get through to itself at '{host}': a proxy may be in the way. Set "
     "NO_PROXY=localhost,127.0.0.1,{host} and start it again."

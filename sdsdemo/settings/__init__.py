@@ -71,12 +71,10 @@ ANTITHETIC = (
 )
 PAIRS = "{what} draws noise in pairs: set an even number of noise draws; it was {noises}."
 STOPS_EARLY = "Adaptive scoring, which stops as soon as the captions are told apart,"
-ALWAYS_PAIRS = (
-    f"{STOPS_EARLY} always draws noise in pairs: ask for no plain noise (--no-antithetic), or score without it."
-)
+ALWAYS_PAIRS = f"{STOPS_EARLY} always draws noise in pairs: leave out --no-antithetic, or turn adaptive scoring off."
 ADAPTIVE = (
     "Spend only as much noise as the captions need: a caption that is behind for good gets no more draws. --noises is "
-    "then the most."
+    "then the maximum."
 )
 TIMESTEP_RANGE = (
     "The part of the noise schedule that timesteps are spread over, from 0 (no noise) to 1 (all noise); by default "
@@ -128,7 +126,9 @@ class Limits:
     uploads_of_address: int = _limit(200, "Up to {} pictures may be uploaded from one address in ten minutes.")
     uploaded_bytes: int = _limit(400_000_000, "Up to {} bytes may be uploaded from one address in ten minutes.")
     queue_of_address: int = _limit(200, "Up to {} requests from one address that somebody listens for may wait.")
-    direct_of_address: int = _limit(8, "Up to {} requests from one address that need not wait in line run at once.")
+    direct_of_address: int = _limit(
+        8, "Up to {} requests from one address that need not wait in the queue run at once."
+    )
     image_formats: tuple[str, ...] = _limit(("PNG", "JPEG", "WEBP"), "Pictures are read as {}.")
     temporary_hours: float = _limit(24, "A picture that was uploaded is deleted after {} hours.")
     temporary_bytes: int = _limit(2_000_000_000, "Beyond {} bytes of uploaded pictures, the oldest are deleted.")

@@ -115,7 +115,7 @@ def _full_disk(*_: object) -> None:
 
 @pytest.mark.parametrize("name", ["mini-diffusion", "transformers:some/clip"])
 def test_what_is_no_clip_of_open_clips_is_refused(workbench: Workbench, tmp_path: Path, name: str) -> None:
-    with pytest.raises(UserError, match="is no CLIP of open_clip's"):
+    with pytest.raises(UserError, match="is not an open_clip CLIP"):
         export(workbench, name, tmp_path / "out", format="open_clip")
 
 

@@ -85,8 +85,8 @@ def test_a_hub_that_is_not_reached_is_no_refusal(folder: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("status", "said", "told"),
     [
-        (503, "<html>", "The Hub had a fault of its own (503): try again later."),
-        (500, "", "The Hub had a fault of its own (500): try again later."),
+        (503, "<html>", "The Hub failed (503): try again later."),
+        (500, "", "The Hub failed (500): try again later."),
         (429, "", "The Hub takes no more requests from you for now (429): wait some minutes, then try again."),
         (402, "Storage limit\nreached", f"{REFUSED} It said: Storage limit reached"),
         (403, "", REFUSED),

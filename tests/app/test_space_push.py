@@ -341,7 +341,7 @@ def test_results_that_are_pushed_again_leave_no_file_of_the_earlier_ones(checkou
     ],
 )
 def test_a_model_of_this_machine_alone_is_refused(checkout: Path, hub: FakeSpaces, model: str, says: str) -> None:
-    with pytest.raises(UserError, match="on this machine alone") as refused:
+    with pytest.raises(UserError, match="only on this machine") as refused:
         push_space(checkout, "demo", "secret", models=[model])
     assert says in str(refused.value)
     assert hub.calls == []

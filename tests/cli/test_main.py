@@ -89,8 +89,8 @@ def test_a_reader_that_has_had_enough_is_no_trouble() -> None:
     [
         ("finetune --steps ten", ["--steps takes a whole number", "'ten'"]),
         ("finetune --lambda much", ["--lambda takes a number", "'much'"]),
-        ("finetun", ["no verb 'finetun'", "did you mean finetune?"]),
-        ("mini drow", ["no deed 'drow'", "did you mean draw?", "mini --help"]),
+        ("finetun", ["no command 'finetun'", "did you mean finetune?"]),
+        ("mini drow", ["no command 'drow'", "did you mean draw?", "mini --help"]),
         ("evaluate mini --limt 3", ["no option --limt", "did you mean --limit?"]),
         ("evaluate mini --limt=3", ["no option --limt", "did you mean --limit?"]),
         ("finetune --lr 3", ["no option --lr", "did you mean --learning-rate?", "finetune --help"]),

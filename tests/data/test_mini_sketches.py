@@ -64,7 +64,7 @@ def test_a_generated_scene_looks_the_same_as_text():
     ],
 )  # fmt: skip
 def test_what_is_no_scene_is_refused_with_a_sentence(text):
-    with pytest.raises(UserError, match="is no scene"):
+    with pytest.raises(UserError, match="is not a scene"):
         read_sketch(text)
 
 

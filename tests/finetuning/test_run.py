@@ -220,9 +220,9 @@ def test_a_record_never_names_its_folder(run: Any, tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"base": "mini-diffusion"}, "must be a CLIP"),
-        ({"base": "transformers:some/clip"}, "must be a CLIP of open_clip's"),
-        ({"base": "vlm:some/model"}, "must be a CLIP of open_clip's"),
+        ({"base": "mini-diffusion"}, "must be an open_clip CLIP"),
+        ({"base": "transformers:some/clip"}, "must be an open_clip CLIP"),
+        ({"base": "vlm:some/model"}, "must be an open_clip CLIP"),
         ({"teacher": "vlm:some/model"}, "must be a diffusion model"),
         ({"teacher": "mini-clip"}, "must be a diffusion model"),
         ({"base": "nothing"}, "no model called"),

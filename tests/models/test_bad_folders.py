@@ -106,7 +106,7 @@ SINGLE_FILES = {
     "model.ckpt": ("weight", r"StableDiffusionPipeline\.from_single_file\(FILE\)\.save_pretrained\(FOLDER\)"),
     "pytorch_lora_weights.safetensors": ("unet.to_q.weight", "is a LoRA, which changes a model"),
     "style.safetensors": ("lora_unet_to_q.lora_down.weight", "is a LoRA, which changes a model"),
-    "learned_embeds.safetensors": ("<cat-toy>", "is no whole model, but one part of it or an addition"),
+    "learned_embeds.safetensors": ("<cat-toy>", "is not a whole model, but one part of it or an addition"),
 }
 """By its name, the tensors of a file, and what is said of it."""
 
@@ -125,7 +125,7 @@ def test_a_file_in_place_of_a_pipeline_says_what_to_name(file: str, named: str, 
 
 
 def test_the_weights_of_a_part_are_no_model(whole: dict[str, Path]) -> None:
-    with pytest.raises(UserError, match="is no whole model, but one part of it or an addition"):
+    with pytest.raises(UserError, match="is not a whole model, but one part of it or an addition"):
         check_pipeline(weights_of(whole["sd"], "unet"), "unet")
 
 
@@ -133,7 +133,7 @@ def test_the_weights_of_a_part_are_no_model(whole: dict[str, Path]) -> None:
 def test_a_file_in_place_of_a_folder_of_transformers_is_refused(family: str, tmp_path: Path) -> None:
     save_file({"weight": torch.zeros(3)}, tmp_path / "model.safetensors")
     said = cards.availability(cards.resolve(f"{family}:{tmp_path}/model.safetensors"), ONLINE).reason
-    assert "is a file, and a model of transformers is a folder: name the one that holds it" in said
+    assert "is a file, and a transformers model is a folder: name the one that holds it" in said
 
 
 def test_weights_as_bin_alone_are_never_read(folder: Path) -> None:

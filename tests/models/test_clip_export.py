@@ -203,7 +203,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
         _vision(attentional_pool=True, attn_pooler_heads=2),
         "class token|pools by attention|projection",
     ),
-    "residual network": (_vision(layers=[1, 1, 1, 1], image_size=32, width=16, head_width=8), "no plain ViT"),
+    "residual network": (_vision(layers=[1, 1, 1, 1], image_size=32, width=16, head_width=8), "not a plain ViT"),
     "sees behind": (lambda f: apart(f, no_causal_mask=True), "is not causal"),
     "last place": (lambda f: apart(f, pool_type="last"), "does not read the end"),
     "biased": (lambda f: apart(f, proj_bias=True), "without a bias"),

@@ -63,8 +63,8 @@ def test_an_address_that_is_not_this_machine_s_is_said(host: str) -> None:
 @pytest.mark.parametrize(
     ("error", "port", "said"),
     [
-        (PermissionError(13, "Permission denied"), 80, "may not listen at port 80, as it is below 1024.*--port 8000"),
-        (PermissionError(13, "Permission denied"), 5000, "may not listen at port 5000: add another"),
+        (PermissionError(13, "Permission denied"), 80, "may not listen on port 80, as it is below 1024.*--port 8000"),
+        (PermissionError(13, "Permission denied"), 5000, "may not listen on port 5000: choose another"),
         (OSError(98, "Address already in use"), 65_535, "Port 65535 is already in use.*--port 65534"),
         (OSError("Cannot find empty port in range: 7860-7860."), 7860, "Port 7860 is already in use"),
         (OSError(24, "Too many open files"), 7860, "Too many open files"),

@@ -247,4 +247,4 @@ def _rows(
 def _broken(line: int, name: str, error: Exception) -> str:
     if "field larger" in str(error):
         return f"Line {line} of {name} has a cell of more than {LONGEST_CELL:,} characters: shorten it."
-    return f"{name} cannot be read beyond line {line}: its quotes do not close, or stand inside a cell undoubled."
+    return f"{name} cannot be read beyond line {line}: its quotes do not close, or occur inside a cell undoubled."

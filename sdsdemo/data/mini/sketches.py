@@ -22,7 +22,7 @@ RADII: dict[str, int] = {"small": 105, "medium": 165, "big": 235, "very big": 36
 SMALL_UP_TO, BIG_FROM = 0.12, 0.2
 """Radii, in picture sides, of what a sentence calls small or big."""
 LEAST_RADIUS, MOST_RADIUS = 60, 400
-WRONG = "“{}” is no scene: draw one on the page, and copy the link from there."
+WRONG = "“{}” is not a scene: draw one on the page, and copy the link from there."
 
 Placed = tuple[Thing, Spot]
 """One object: what it is, and where."""

@@ -79,7 +79,7 @@ class Claim:
 
 
 def read_claim(caption: str) -> Claim | None:
-    """What a caption claims; None if it is no sentence of Mini's language."""
+    """What a caption claims; None if it is not a sentence of Mini's language."""
     words = " ".join(caption.casefold().strip(" .!").split())
     found = next((match for form in FORMS if (match := form.fullmatch(words))), None)
     if found is None:

@@ -46,7 +46,7 @@ NO_ACCESS = (
     "have, the token may have expired, or lack access to public gated repositories."
 )
 NO_NETWORK = (
-    "The Hub cannot be reached: check the network, and HTTPS_PROXY or HF_ENDPOINT where yours needs them, then run the "
+    "The Hub cannot be reached: check the network, and HTTPS_PROXY or HF_ENDPOINT if yours needs them, then run the "
     "same command again; it resumes where it stopped."
 )
 

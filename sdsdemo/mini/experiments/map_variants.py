@@ -2,7 +2,7 @@
 
     signed               | d |, d = mean of e_b - e_a, where d passes at a false discovery rate of 5 %; zero elsewhere
     winner's side        | d | where d passes at 10 % and has the sign of its mean: where the winning caption wins
-    error                mean of e_a, the error under the true caption
+    error                mean of e_a, the error given the true caption
     another swap         the same maps of two captions that say nothing of the touched things
     attention            to the words in which A and B differ
     x attention          the map times attention
