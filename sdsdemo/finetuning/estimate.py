@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -16,15 +17,16 @@ from statistics import median
 import torch
 
 from sdsdemo.core.number_format import duration
+from sdsdemo.errors import UserError
 from sdsdemo.finetuning.before_after import Evaluator, sets_of
 from sdsdemo.finetuning.events import Event, Notice, Step, Working, result_of
-from sdsdemo.finetuning.loop import TrainingConfig, train
+from sdsdemo.finetuning.loop import Failed, LoopEvent, train
 from sdsdemo.finetuning.map_fit import FITTING
-from sdsdemo.finetuning.prepare import prepare
+from sdsdemo.finetuning.prepare import Prepared, prepare
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.run_size import images_of_fit, pairs_drawn
 from sdsdemo.finetuning.setup import Loaded, Models, load, plan
-from sdsdemo.finetuning.training import EVALUATIONS
+from sdsdemo.finetuning.training import EVALUATIONS, SmallerParts, training_config
 from sdsdemo.finetuning.training_pairs import Pair
 
 STEPS = 4
@@ -104,7 +106,9 @@ def estimate(recipe: Recipe, workbench: Models, steps: int = STEPS) -> Estimate:
     run = result_of(prepare(loaded), heard)
     ready, fitted = heard.noticed[0], time.perf_counter()
     marks = [fitted]
-    for event in train(run.student, run.objective, TrainingConfig(steps=steps, learning_rate=1e-8)):
+    for event in _steps(run):
+        if isinstance(event, Failed):
+            raise UserError(event.reason)
         marks += [time.perf_counter()] if isinstance(event, Step) else []
     encoding = run.facts.get("frozen_seconds", 0.0)
     item = (fitted - ready - encoding) / heard.read if heard.read else 0.0
@@ -124,6 +128,13 @@ def estimate(recipe: Recipe, workbench: Models, steps: int = STEPS) -> Estimate:
         items=known,
         asked=asked,
     )
+
+
+def _steps(run: Prepared) -> Iterator[LoopEvent]:
+    """The steps as the run makes them: in its precision, with smaller micro-batches where memory runs out."""
+    memory = SmallerParts(run.objective, run.loaded.plan.device)
+    config = replace(training_config(run), learning_rate=1e-8)
+    return train(run.student, run.objective, config, on_out_of_memory=memory.relieve)
 
 
 class _Heard:

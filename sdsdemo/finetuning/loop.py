@@ -105,10 +105,12 @@ class FellBack:
 
 LoopEvent = FellBack | Step | CheckpointSaved | Stopped | Finished | Failed
 NOT_A_NUMBER = (
-    "The loss of step {step} is not a number. Try a lower learning rate; the weights of step {good} were kept."
+    "The loss of step {step} is not a number. Try a lower learning rate in a new run; the weights of step {good} were "
+    "kept."
 )
 NO_GRADIENT = (
-    "The gradient of step {step} is not a number. Try a lower learning rate; the weights of step {good} were kept."
+    "The gradient of step {step} is not a number. Try a lower learning rate in a new run; the weights of step {good} "
+    "were kept."
 )
 
 

@@ -30,7 +30,7 @@ from sdsdemo.finetuning.events import DeviceChosen, Done, Event, Notice
 from sdsdemo.finetuning.prepare import prepare
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.run_folder import FineTuningFolder
-from sdsdemo.finetuning.run_record import ANOTHER, BROKEN, RunRecord, can_resume, is_free
+from sdsdemo.finetuning.run_record import BROKEN, RunRecord, another, is_free, why_not_resumed
 from sdsdemo.finetuning.setup import Models, Plan, StopAsked, load, plan
 from sdsdemo.finetuning.training import evaluate_baseline, train_prepared
 from sdsdemo.runtime.distributed import ALONE, Processes
@@ -50,7 +50,8 @@ def finetune(
 ) -> Iterator[Event]:
     """Run a recipe, with its files in `out`. `FineTuningFolder(out).ask_to_stop()` or closing the generator stops it.
 
-    resume: continue the run in `out`, which must have the same recipe. seconds: time limit for this process.
+    resume: continue the run in `out`, which must have the same recipe but for `CHANGEABLE`.
+    seconds: time limit for this process.
     cache: shared by the Mini runs of a process.
     Yields `Done` last, even on failure. Raises `UserError` before the first event for anything the user must fix first.
     """
@@ -104,8 +105,8 @@ def _check_processes(recipe: Recipe, processes: Processes) -> None:
 
 def _check_same(stored: Mapping[str, Any], recipe: Recipe, out: Path, resume: bool) -> None:
     """Raises `UserError` for a folder of another run, or of this one without `resume`."""
-    if not can_resume(stored, recipe):
-        raise UserError(ANOTHER.format(name=out, what="recipe"))
+    if difference := why_not_resumed(stored, recipe):
+        raise UserError(another(out, difference))
     if not resume:
         raise UserError(THERE.format(name=out))
 
@@ -127,6 +128,7 @@ def _phases(planned: Plan, record: RunRecord) -> Iterator[Event]:
     record.save("preparing")
     yield DeviceChosen(device=record.values["device"])
     loaded = yield from load(planned)
+    record.check_data(loaded.data)
     try:
         baseline = yield from evaluate_baseline(loaded, record)
         prepared = yield from prepare(loaded)

@@ -17,16 +17,17 @@ import torch
 
 from sdsdemo.core.bits import packed
 from sdsdemo.core.intervals import proportion
-from sdsdemo.errors import UserError
+from sdsdemo.errors import UserError, quoted
 from sdsdemo.finetuning import checkpoints
 from sdsdemo.finetuning.before_after import Evaluation
 from sdsdemo.finetuning.checkpoints import CheckpointError
-from sdsdemo.finetuning.elsewhere import OUT
+from sdsdemo.finetuning.elsewhere import ON_DISK, OUT
 from sdsdemo.finetuning.events import Done, Evaluated, Step
-from sdsdemo.finetuning.recipe import Recipe, with_defaults
+from sdsdemo.finetuning.recipe import Recipe, cli_flag, with_defaults
 from sdsdemo.finetuning.run_folder import ENDED, FineTuningFolder
 from sdsdemo.finetuning.setup import Plan
 from sdsdemo.models import cards
+from sdsdemo.models.public_names import names_a_file
 from sdsdemo.runtime.files import finite
 from sdsdemo.types import Card
 
@@ -35,6 +36,14 @@ ANOTHER = "'{name}' holds a run with a different {what}: name another --out, or 
 BROKEN = "The checkpoint of '{name}' cannot be used ({why}): name another --out and start again."
 NO_CHECKPOINT = "'{name}' has no checkpoint to resume from: name another --out and start again."
 UNCHANGED = "The run in the folder is unchanged."
+CHANGEABLE = ("steps", "micro_batch", "keep_every", "measure_every")
+"""Settings that a later part of a run may change: steps if there are more of them, the others at will."""
+NAMED_BY_CONTENT = ("base", "teacher", "data")
+"""Settings that may name a folder or a file here; it may move, as what it holds is compared."""
+OTHER_DATA = (
+    "The data of this run are not those that it began with: bring back the names and captions of that time, or name "
+    "another --out."
+)
 OF_ITS_END = ("reason", "out_of_time", "halved")
 """Keys on how a part of a run ended, which the next part does not inherit."""
 
@@ -54,9 +63,13 @@ class RunRecord:
         """The previous contents of run.json, if the run is resumed."""
         self.values = _new_values(plan)
         """The contents of run.json."""
-        if folder.exists and not is_free(stored := folder.read(), folder):
+        stored = folder.read() if folder.exists else None
+        failed_at_once = stored is not None and is_free(stored, folder)
+        if stored is not None and not failed_at_once:
             self._resume(plan, stored)
         plan.processes.wait()  # no process changes the folder before all have read it
+        if failed_at_once and self.is_main:
+            checkpoints.forget(folder.checkpoint)  # of step 0, with the weights of another recipe
 
     def _resume(self, plan: Plan, stored: dict[str, Any]) -> None:
         """Inherit the record of the run's earlier parts. Raises `UserError`."""
@@ -66,7 +79,24 @@ class RunRecord:
         self.lengthened = before if before < plan.recipe.steps else 0
         self.stored = stored
         known = {key: value for key, value in stored.items() if key not in OF_ITS_END}
+        if isinstance(stored.get("data"), dict):
+            known.setdefault("data_sha256", stored["data"].get("sha256"))
         self.values = known | self.values | {"steps_done": done, "seconds_before": stored.get("seconds", 0.0)}
+
+    def check_data(self, data: Mapping[str, object]) -> None:
+        """Keeps the hash of the data's names and captions. Raises `UserError` if an earlier part had other data."""
+        known, now = self.values.get("data_sha256"), data.get("sha256")
+        if known is not None and known != now:
+            raise UserError(OTHER_DATA)
+        if known is None and self.stored is not None and (moved := _differing(self.stored, self.values["recipe"])):
+            raise UserError(another(self.folder.path, moved))
+        if now is not None:
+            self.values["data_sha256"] = now
+
+    @property
+    def parts(self) -> int:
+        """Micro-batches per step and process after memory ran out in an earlier part; 0 if it did not."""
+        return int(self.values.get("parts", 0))
 
     @property
     def steps_done(self) -> int:
@@ -159,19 +189,68 @@ class RunRecord:
 
 def is_free(stored: Mapping[str, Any], folder: FineTuningFolder) -> bool:
     """Whether a run failed before its first step, so that another may take its folder without loss."""
-    return stored["state"] == "failed" and not stored.get("steps_done") and not checkpoints.exists(folder.checkpoint)
+    return stored["state"] == "failed" and not stored.get("steps_done") and not _has_steps(folder)
 
 
-def can_resume(stored: Mapping[str, Any], recipe: Recipe) -> bool:
-    """Whether a recipe continues a stored run: the same settings, and at least as many steps."""
+def _has_steps(folder: FineTuningFolder) -> bool:
+    """Whether there is a checkpoint of a step; a damaged one may be of any."""
+    try:
+        found = checkpoints.newest(folder.checkpoint)
+    except CheckpointError:
+        return True
+    return found is not None and found[0]["done"] > 0
+
+
+def why_not_resumed(stored: Mapping[str, Any], recipe: Recipe) -> str:
+    """The first setting with which a recipe cannot continue a stored run, with both values; "" if it can.
+
+    Folders and files of `NAMED_BY_CONTENT` may have other paths, unless the run has finished and nothing compares them.
+    """
+    held, asked = with_defaults(stored["recipe"]), recipe.as_dict()
+    has_more = recipe.steps > stored.get("steps_done", 0) or stored["state"] != "finished"
+    names = [name for name in _names_differing(held, asked) if not (has_more and _is_moved(held[name], asked[name]))]
+    if not names and recipe.steps >= held["steps"]:
+        return ""
+    return _difference(held, asked, names or ["steps"])
+
+
+def another(name: object, difference: str) -> str:
+    """The sentence for a folder that holds a run with another setting."""
+    return ANOTHER.format(name=name, what=f"recipe ({difference})")
+
+
+def _differing(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    """As `why_not_resumed`, of the data's path, for a run whose data were never compared."""
     held = with_defaults(stored["recipe"])
-    return held | {"steps": recipe.steps} == recipe.as_dict() and recipe.steps >= held["steps"]
+    return "" if held["data"] == asked["data"] else _difference(held, asked, ["data"])
+
+
+def _names_differing(held: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    """Settings that a run keeps, and that differ. A setting of another version counts."""
+    return [name for name in {**asked, **held} if name not in CHANGEABLE and held.get(name) != asked.get(name)]
+
+
+def _is_moved(held: object, asked: object) -> bool:
+    """Whether two values name a folder or a file here, of one kind."""
+    return _kind_of_path(held) == _kind_of_path(asked) != ""
+
+
+def _kind_of_path(value: object) -> str:
+    kind = str(value).partition(":")[0]
+    return kind if kind in ON_DISK or names_a_file(str(value)) else ""
+
+
+def _difference(held: Mapping[str, Any], asked: Mapping[str, Any], names: list[str]) -> str:
+    """The first of these settings with both values, and how many others differ."""
+    name, *others = names
+    more = f"; so {'do' if len(others) > 1 else 'does'} {len(others)} more" if others else ""
+    return f"{cli_flag(name)} was {quoted(held.get(name))}, and is {quoted(asked.get(name))} now{more}"
 
 
 def _check_resumable(plan: Plan, stored: Mapping[str, Any], new: Mapping[str, Any], folder: FineTuningFolder) -> None:
     """Raises `UserError` if a stored run has another recipe or other models."""
-    if not can_resume(stored, plan.recipe):
-        raise UserError(ANOTHER.format(name=folder.path, what="recipe"))
+    if difference := why_not_resumed(stored, plan.recipe):
+        raise UserError(another(folder.path, difference))
     for what, card in (("base", plan.base_card), ("teacher", plan.teacher_card)):
         key = f"{what}_fingerprint"
         if not _is_of(stored.get(key), card, new[key]):

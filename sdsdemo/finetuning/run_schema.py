@@ -97,6 +97,8 @@ class Record(TypedDict):
     seconds: NotRequired[float]
     measured: NotRequired[Measured]
     preferences: NotRequired[Preferred]
+    data_sha256: NotRequired[str | None]
+    parts: NotRequired[int]
 
 
 class LogRow(TypedDict):

@@ -83,9 +83,11 @@ def train_prepared(prepared: Prepared, baseline: Baseline, record: RunRecord) ->
     yield from _what_is_trained(prepared, record)
     yield from _controls(prepared, record, 0)
     record.forget_steps_to_come()
-    memory = _SmallerParts(prepared.objective, plan.device)
+    if plan.processes.count == 1:
+        prepared.objective.parts = max(plan.parts, record.parts)
+    memory = SmallerParts(prepared.objective, plan.device)
     for event in train(
-        prepared.student, prepared.objective, _config(prepared), keep=record.folder.checkpoint,
+        prepared.student, prepared.objective, training_config(prepared), keep=record.folder.checkpoint,
         keep_every=recipe.keep_every, keep_seconds=KEEP_SECONDS, stop=plan.asked_to_stop,
         on_out_of_memory=memory.relieve, processes=plan.processes,
     ):  # fmt: skip
@@ -94,7 +96,7 @@ def train_prepared(prepared: Prepared, baseline: Baseline, record: RunRecord) ->
                 record.log_step(event)
                 yield event
                 if memory.halved and not record.values.get("halved"):
-                    record.values["halved"] = True
+                    record.values |= {"halved": True, "parts": prepared.objective.parts}
                     yield Notice(text=HALVED)
                 yield from _between_steps(prepared, baseline, record, event.step)
             case CheckpointSaved():
@@ -103,6 +105,7 @@ def train_prepared(prepared: Prepared, baseline: Baseline, record: RunRecord) ->
                 record.values["steps_done"] = event.step
                 yield Notice(text=FELL_BACK.format(why=event.reason, step=event.step))
             case Failed():
+                record.values |= {"parts": prepared.objective.parts} if memory.halved else {}
                 return Ended(state="failed", reason=event.reason)
             case Stopped():
                 return Ended(state="stopped")
@@ -111,7 +114,7 @@ def train_prepared(prepared: Prepared, baseline: Baseline, record: RunRecord) ->
     return Ended(state="finished")
 
 
-def _config(prepared: Prepared) -> TrainingConfig:
+def training_config(prepared: Prepared) -> TrainingConfig:
     recipe, device = prepared.loaded.plan.recipe, prepared.loaded.plan.device
     has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
     return TrainingConfig(
@@ -125,7 +128,7 @@ def _config(prepared: Prepared) -> TrainingConfig:
     )
 
 
-class _SmallerParts:
+class SmallerParts:
     """Halves the micro-batches when the device runs out of memory, once."""
 
     def __init__(self, objective: Objective, device: torch.device) -> None:

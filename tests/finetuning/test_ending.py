@@ -16,8 +16,10 @@ from torch import Tensor
 
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.cli import main as cli
+from sdsdemo.errors import UserError
 from sdsdemo.finetuning import before_after, checkpoints, console_report
 from sdsdemo.finetuning.checkpoints import trained_weights
+from sdsdemo.finetuning.estimate import estimate
 from sdsdemo.finetuning.events import Done, Event, Notice, Step
 from sdsdemo.finetuning.objectives import Batch, Objective
 from sdsdemo.finetuning.recipe import Recipe
@@ -29,6 +31,7 @@ from sdsdemo.models.delta import read_header
 from sdsdemo.runtime import distributed
 from sdsdemo.runtime.distributed import Processes
 from sdsdemo.settings import Settings
+from tests.finetuning.runs import TINY
 
 Finetune = Callable[..., Iterator[Event]]
 
@@ -199,3 +202,48 @@ def test_the_average_is_the_weights_after_the_last_step_alone(tmp_path: Path) ->
     checkpoints.save(path, state)
     assert torch.equal(trained_weights(path, steps=3)["w"], average)
     assert torch.equal(trained_weights(path, steps=4)["w"], last)
+
+
+def test_what_short_memory_asks_for_continues_the_run(start: Finetune, monkeypatch: pytest.MonkeyPatch) -> None:
+    step, tried = Objective.__call__, []
+
+    def short(objective: Objective, number: int) -> Any:
+        tried.append(objective.parts)
+        if objective.parts < 4 and number:
+            raise torch.OutOfMemoryError
+        return step(objective, number)
+
+    monkeypatch.setattr(Objective, "__call__", short)
+    end = end_of(start())
+    assert (end.state, end.record["steps_done"], end.record["parts"]) == ("failed", 1, 2)
+    assert end_of(start(resume=True, micro_batch=1, keep_every=7, measure_every=2)).state == "finished"
+    assert tried[:3] == [1, 1, 2]
+    assert set(tried[3:]) == {4}
+
+
+def test_a_first_step_without_memory_leaves_the_folder_free(start: Finetune, monkeypatch: pytest.MonkeyPatch) -> None:
+    def short(objective: Objective, number: int) -> Any:
+        raise torch.OutOfMemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Objective, "__call__", short)
+        assert end_of(start()).state == "failed"
+    assert end_of(start(trained="all")).state == "finished"
+
+
+def test_an_estimate_goes_on_or_says_why_as_the_run_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    step, parts = Objective.__call__, []
+
+    def short(objective: Objective, number: int) -> Any:
+        parts.append(objective.parts)
+        if objective.parts == 1 or fails:
+            raise torch.OutOfMemoryError
+        return step(objective, number)
+
+    monkeypatch.setattr(Objective, "__call__", short)
+    fails, recipe = False, replace(TINY, objective="clip")
+    assert estimate(recipe, Workbench()).step > 0
+    assert parts == [1, 2, 2, 2, 2]
+    fails = True
+    with pytest.raises(UserError, match="--micro-batch"):
+        estimate(recipe, Workbench())

@@ -74,7 +74,7 @@ def test_a_run_that_is_there_is_not_overwritten(run: Any) -> None:
 @pytest.mark.parametrize("resume", [True, False])
 def test_another_recipe_is_not_resumed(run: Any, resume: bool) -> None:
     run(objective="clip", stop_at=lambda event: isinstance(event, Step))
-    with pytest.raises(UserError, match="a different recipe"):
+    with pytest.raises(UserError, match=r"a different recipe \(--lambda was 1, and is 3 now\)"):
         run(objective="clip", resume=resume, lam=3.0)
 
 
