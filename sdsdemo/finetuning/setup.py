@@ -36,6 +36,10 @@ TOO_FEW = (
     "The data have {count} images to train on, fewer than a batch of {batch}: an image would be its own "
     "negative. Lower --batch to {count} or less, or add images."
 )
+SMALL_POOL = (
+    "--pool is {pool}, fewer than a batch of {batch}: an image would be its own negative. Lower --batch to {pool} or "
+    "less, or raise --pool."
+)
 CHECKED = 5_000
 """Images whose captions are checked with the models' tokenizers before training."""
 
@@ -144,6 +148,8 @@ def check_size(recipe: Recipe, data: Mapping[str, object]) -> None:
 
     data: of `Source.describe`; the items of a stream are None until its end was met, and nothing is refused.
     """
+    if 0 < recipe.pool < recipe.batch:
+        raise UserError(SMALL_POOL.format(pool=recipe.pool, batch=recipe.batch))
     items = data.get("items")
     if items is None:
         return

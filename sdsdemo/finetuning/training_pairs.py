@@ -33,6 +33,9 @@ LEAST_EQUAL = 0.005
 """Smallest share of rows with an equal caption in their batch that is reported."""
 MINI_SETTINGS = ("seed", "pool", "withheld_kind", "withheld_words", "mislabelled")
 """Settings of a recipe that determine the Mini pairs."""
+SAME_BATCHES = (
+    "Every epoch repeats the same batches, since a stream is read in its own order; --pool 0 reads all of it first."
+)
 MISLABELLED = 7
 """Salt of the draw that decides whether a caption and its swap are exchanged."""
 
@@ -191,7 +194,8 @@ class FreePairs:
     @property
     def notes(self) -> list[str]:
         """The source's notes, then how many captions have a swap, and how many have an equal one in a batch."""
-        return [*self._captions.notes, *self._shares.words(self._recipe.batch)]
+        same = [SAME_BATCHES] if self._pool and self._known is None else []
+        return [*self._captions.notes, *same, *self._shares.words(self._recipe.batch)]
 
     @cached_property
     def _shares(self) -> Shares:
@@ -204,10 +208,8 @@ class FreePairs:
 
     def draw(self, step: int, size: int) -> list[Pair]:
         """The source's images; the image's name and the seed select one of several captions."""
-        if self._pool:
-            step %= max(1, self._pool // size)
         withheld = (self._recipe.withheld_kind, self._recipe.withheld_words)
-        items = self._captions.draw(step, size, self._recipe.seed)
+        items = self._captions.draw(step, size, self._recipe.seed, self._pool)
         found = [self._pair(item, withheld, item.beside, self._recipe.mislabelled) for item in items]
         self._seen.update({pair.picture.key or pair.picture.name: bool(pair.kind) for pair in found})
         return found

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sdsdemo.app.workbench import Workbench
+from sdsdemo.errors import UserError
 from sdsdemo.finetuning.events import Event
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.run import finetune
+from sdsdemo.finetuning.setup import check_size
+from sdsdemo.finetuning.training_pairs import read_source
 from tests import twins
 from tests.data.test_captions_stream import fake_hub, hub_row
 from tests.finetuning.runs import done
@@ -31,3 +35,47 @@ def test_a_run_trains_on_a_stream(fake_hub, own_clip: str, workbench: Workbench,
     events: list[Event] = list(finetune(recipe, tmp_path / "run", workbench=workbench))
     assert done(events).state == "finished"
     assert done(events).record["data"]["items"] is None
+
+
+CAPTIONS = ("a dog on a couch", "a red car behind a blue truck", "two cats under three chairs", "a sunset")
+
+
+def own_folder(path: Path, count: int = 60) -> Path:
+    path.mkdir()
+    for number in range(count):
+        twins.picture(number, (8, 8)).save(path / f"{number}.png")
+    rows = [json.dumps({"file_name": f"{k}.png", "text": CAPTIONS[k % len(CAPTIONS)]}) for k in range(count)]
+    (path / "metadata.jsonl").write_text("\n".join(rows) + "\n")
+    return path
+
+
+def test_a_run_meets_its_data_again_wherever_they_lie(own_clip: str, workbench: Workbench, tmp_path: Path) -> None:
+    data = own_folder(tmp_path / "data")
+    recipe = replace(OWN, base=own_clip, data=f"folder:{data}", keep_every=1)
+    assert done(list(finetune(recipe, tmp_path / "run", workbench=workbench))).state == "finished"
+    data.rename(tmp_path / "elsewhere")
+    moved = replace(recipe, data=f"folder:{tmp_path / 'elsewhere'}", steps=3)
+    assert done(list(finetune(moved, tmp_path / "run", workbench=workbench, resume=True))).state == "finished"
+    rows = (tmp_path / "elsewhere" / "metadata.jsonl").read_text().splitlines()
+    (tmp_path / "elsewhere" / "metadata.jsonl").write_text("\n".join(rows[12:]) + "\n")
+    last = done(list(finetune(replace(moved, steps=4), tmp_path / "run", workbench=workbench, resume=True)))
+    assert last.state == "failed"
+    assert "not those that it began with" in last.reason
+
+
+def test_each_epoch_of_a_pool_has_batches_of_its_own(tmp_path: Path) -> None:
+    recipe = replace(OWN, data=f"folder:{own_folder(tmp_path / 'data')}", pool=10)
+    source = read_source(recipe)
+    names = [[pair.picture.name for pair in source.draw(step, 5)] for step in range(8)]
+    epochs = [sorted(names[k] + names[k + 1]) for k in range(0, 8, 2)]
+    assert epochs == [epochs[0]] * 4
+    assert len(set(epochs[0])) == 10
+    assert len({frozenset(batch) for batch in names}) == 8
+    unlimited = read_source(replace(recipe, pool=0))
+    assert [pair.picture.name for step in range(2) for pair in unlimited.draw(step, 5)] == names[0] + names[1]
+
+
+@pytest.mark.parametrize("items", [60, None])
+def test_a_pool_smaller_than_a_batch_is_refused(items: int | None) -> None:
+    with pytest.raises(UserError, match="--pool is 2, fewer than a batch of 4"):
+        check_size(replace(OWN, data="folder:x", pool=2), {"items": items, "held_out": 20})

@@ -36,6 +36,8 @@ from sdsdemo.settings import LIMITS
 HELD_BYTES = 2_000_000_000
 """Bytes of decoded images kept per draw; beyond it, images are decoded again when opened."""
 
+POOL_SALT = 8
+
 DRIVE = re.compile("[A-Za-z]:/")
 """How an absolute path begins on Windows."""
 
@@ -74,15 +76,18 @@ class Listed:
         """In the table's order. Each image is opened once here, so that broken ones are left out."""
         return self._good(self._held_out, 0)
 
-    def draw(self, step: int, size: int, seed: int) -> list[Captioned]:
-        """Without repeats in an epoch; a step that reaches into the next epoch may meet an item twice."""
+    def draw(self, step: int, size: int, seed: int, pool: int = 0) -> list[Captioned]:
+        """Without repeats in an epoch; a step that reaches into the next epoch may meet an item twice.
+
+        pool: only the first so many of the first epoch, in another order in every later one; 0: all.
+        """
         check_draw(step, size)
         place, drawn = step * size, list[Captioned]()
         while len(drawn) < size:
             after = place + size - len(drawn)
-            items = [self._item(p, seed) for p in range(place, after)]
+            items = [self._item(self._in_pool(p, seed, pool), seed) for p in range(place, after)]
             drawn += self._good(items, HELD_BYTES // size)
-            if not drawn and after - step * size >= len(self._items):
+            if not drawn and after - step * size >= (pool or len(self._items)):
                 raise UserError(f"No image of {self.name} can be opened except those held out: hold out fewer.")
             place = after
         return drawn
@@ -134,6 +139,11 @@ class Listed:
         index = int(self._permutation(seed, epoch)[within])
         before = self._items[self._before(seed)[index]]
         return self._items[index]._replace(beside=before.captions)
+
+    def _in_pool(self, place: int, seed: int, pool: int) -> int:
+        """The place in the first epoch of what a run with a pool draws at this place; without one, the place itself."""
+        epoch, within = divmod(place, pool) if pool else (0, place)
+        return int(_order_of_pool(seed, epoch, pool)[within]) if epoch else within
 
     def _new_permutation(self, seed: int, epoch: int) -> np.ndarray:
         return np.random.default_rng((seed, epoch)).permutation(len(self._items))
@@ -234,6 +244,11 @@ class _ItemBuilder:
         if not name or name == ".." or name.startswith("../"):
             raise BadRowError("the image is outside the folder")
         return name
+
+
+@lru_cache(maxsize=2)
+def _order_of_pool(seed: int, epoch: int, pool: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch, POOL_SALT)).permutation(pool)
 
 
 def _ways_to(written: str) -> list[str]:

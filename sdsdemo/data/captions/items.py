@@ -76,8 +76,8 @@ class Captions(Protocol):
         """Name and captions of up to `count` images, to estimate shares; reads nothing new."""
         ...
 
-    def draw(self, step: int, size: int, seed: int) -> list[Captioned]:
-        """`size` items whose images open; depends only on step, size and seed."""
+    def draw(self, step: int, size: int, seed: int, pool: int = 0) -> list[Captioned]:
+        """`size` items whose images open; depends only on these numbers. pool: draw again and again from so many."""
         ...
 
     def describe(self) -> dict[str, object]:

@@ -109,9 +109,13 @@ class Streamed:
     def bad(self) -> BadRows:
         return self._tally.record()
 
-    def draw(self, step: int, size: int, seed: int) -> list[Captioned]:
-        """The seed has no effect: a stream has one order. A step out of sequence may read from the start."""
+    def draw(self, step: int, size: int, seed: int, pool: int = 0) -> list[Captioned]:
+        """The seed has no effect: a stream has one order. A step out of sequence may read from the start.
+
+        pool: the whole batches of the first so many items, again and again.
+        """
         check_draw(step, size)
+        step = step % max(1, pool // size) if pool else step
         self._seek(step * size)
         self._place = None
         drawn, rows = self._take(size, HELD_BYTES // size)
