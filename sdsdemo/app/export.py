@@ -58,7 +58,7 @@ def export(
     base = card
     if card.family == "sds-clip":
         header = read_header(_file(card))
-        record = header | (hub_upload.record_beside(_file(card)) or {})
+        record = _told(header, hub_upload.record_beside(_file(card)) or {})
         base = cards.resolve(header["base"])
     facts = _facts(card, base, record, format, repo, _measured(card, runs, note))
     with _whole_folder(out) as aside:
@@ -120,6 +120,13 @@ def _facts(
         objective="" if card is base else objective if WORD.fullmatch(objective) else "fine-tuned",
         results=measured or tuple(hub_upload.figures(record)),
     )
+
+
+def _told(header: Mapping[str, Any], beside: Mapping[str, Any]) -> dict[str, Any]:
+    """A fine-tuned file's story. beside: the record of its run, which may have trained on since."""
+    if "steps_done" not in header:  # a file of an earlier version, which tells less
+        return {**header, **beside}
+    return {**header, **{key: value for key, value in beside.items() if key == "command"}}
 
 
 def _story(base: str, record: Mapping[str, Any]) -> str:

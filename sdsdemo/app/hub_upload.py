@@ -16,9 +16,9 @@ from typing_extensions import TypedDict
 from sdsdemo.core.number_format import level_words
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.phrases import SHOWN, change_words, not_finite_words
-from sdsdemo.models.delta_header import with_header
+from sdsdemo.models.delta_header import read_header, with_header
 from sdsdemo.models.hub_errors import hub_errors
-from sdsdemo.models.public_names import public
+from sdsdemo.models.public_names import is_own_file, public
 from sdsdemo.runtime.files import from_json, to_json
 from sdsdemo.runtime.shapes import shaped
 
@@ -40,6 +40,14 @@ MESSAGE = "sdsdemo"
 NOT_REACHED = (
     "The Hugging Face Hub was not reached, or the connection broke off: check the network, and HTTPS_PROXY or "
     "HF_ENDPOINT if yours needs them, then try again."
+)
+TRAINED_ON = (
+    "This run has trained to step {now}, but its model is that of step {then}: resume the run, or stop it, so that its "
+    "model is written again."
+)
+BASE_IS_HERE = (
+    "The base of this model is a folder or a file on this machine, so nobody else could load it: publish a whole model "
+    "with `python -m sdsdemo export sds-clip:FILE --out DIR --push NAME`."
 )
 BROKEN = "The record of this run cannot be read ({why}): choose another run."
 
@@ -66,6 +74,7 @@ def push(folder: Path, name: str, token: str) -> str:
     if missing:
         raise UserError("This run has no model yet: wait until it ends, or stop it.")
     own = _read_record(folder / RECORD)
+    _check_same_steps(folder / MODEL, own)
     record = public(own)
     api = client_of(token)
     repo = _repo_of(api, name)
@@ -73,6 +82,15 @@ def push(folder: Path, name: str, token: str) -> str:
     if record != own:
         files = {MODEL: with_header(folder / MODEL, public), RECORD: (to_json(record, indent=1) + "\n").encode()}
     return _upload(api, repo, files | {"README.md": card(record, repo).encode()})
+
+
+def _check_same_steps(model: Path, record: Mapping[str, Any]) -> None:
+    """Raises `UserError` for weights that the record does not describe, and for a base that nobody else could load."""
+    header = read_header(model)
+    if header.get("steps_done", record["steps_done"]) != record["steps_done"]:
+        raise UserError(TRAINED_ON.format(now=record["steps_done"], then=header["steps_done"]))
+    if is_own_file(header["base"]):
+        raise UserError(BASE_IS_HERE)
 
 
 def push_model(folder: Path, repo: str, token: str) -> str:

@@ -21,6 +21,7 @@ from sdsdemo.finetuning.events import Event
 from sdsdemo.finetuning.recipe import Recipe, from_stored
 from sdsdemo.finetuning.run_folder import INTERRUPTED, FineTuningFolder
 from sdsdemo.finetuning.run_schema import EvaluationRow, Plain
+from sdsdemo.models.delta_header import read_header
 from sdsdemo.runtime import files
 from sdsdemo.runtime.shapes import shaped
 from sdsdemo.types import Card
@@ -269,11 +270,14 @@ def extended(points: tuple[Point, ...], step: int, losses: Mapping[str, float]) 
 
 
 def tuned_card(name: str, path: Path, base: Card, run: Job) -> Card:
-    """The card of a visitor's model."""
+    """The card of a visitor's model, with the steps of its weights: the run may have trained on since."""
+    steps = run.step
+    with suppress(UserError):
+        steps = read_header(path).get("steps_done", steps)
     return replace(
         base,
         name=name,
-        title=f"Tuned here: {run.recipe.objective}, {run.step} steps",
+        title=f"Tuned here: {run.recipe.objective}, {steps} steps",
         family="sds-clip",
         spec=f"sds-clip:{path}",
         base=base.name,

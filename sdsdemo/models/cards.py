@@ -177,6 +177,9 @@ def weights_fingerprint(card: Card) -> str:
     return fingerprints.digest_of_weights([folder] if folder.is_file() else sorted(folder.rglob("*.safetensors")))
 
 
+BASE_IS_GONE = "Put that folder beside the fine-tuned file, under the same name, or back to where it was."
+
+
 def _delta_availability(card: Card, settings: Settings) -> Availability:
     """A fine-tuned file, and then its base."""
     if not sources.local_path(sources.split_spec(card.spec)[1]).is_file():
@@ -187,7 +190,9 @@ def _delta_availability(card: Card, settings: Settings) -> Availability:
     if base.can_run:
         return HERE
     reason = f"{card.title} changes another model. {base.reason}"
-    return Availability(can_run=False, reason=reason, next_step=base.next_step)
+    folder = sources.folder_named_by(card.base) if ":" in card.base else None
+    is_gone = folder is not None and not folder.exists()
+    return Availability(can_run=False, reason=reason, next_step=BASE_IS_GONE if is_gone else base.next_step)
 
 
 def _fault_of_folder(card: Card) -> Availability | None:

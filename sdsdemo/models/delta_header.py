@@ -40,7 +40,10 @@ class Header(TypedDict):
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """The JSON string in the header of a delta. Raises `UserError` for a file that is not one of our deltas."""
+    """The JSON string in the header of a delta, with its base where it lies now.
+
+    Raises `UserError` for a file that is not one of our deltas.
+    """
     name = path.name
     if not path.is_file():
         raise UserError(f"There is no fine-tuned file called {name!r}: check the name, or train it first.")
@@ -56,7 +59,19 @@ def read_header(path: Path) -> dict[str, Any]:
         raise UserError(NO_DELTA.format(name=name, why=error)) from error
     if header["format"] != FORMAT:
         raise UserError(OTHER_FORMAT.format(name=name))
-    return header
+    return header | {"base": _base_here(header["base"], path)}
+
+
+def _base_here(spec: str, file: Path) -> str:
+    """The base's spec; if it names a folder that is gone, that of a folder of the same name beside the file.
+
+    The hash of the weights decides whether it is the base.
+    """
+    folder = sources.folder_named_by(spec)
+    beside = None if folder is None else file.resolve().parent / folder.name
+    if folder is None or beside is None or folder.exists() or not beside.is_dir():
+        return spec
+    return f"{spec.partition(':')[0]}:{sources.LOCAL_DIR}{beside}"
 
 
 def with_header(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> bytes:

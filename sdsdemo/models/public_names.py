@@ -47,6 +47,12 @@ def names_a_file(spec: str) -> bool:
         return False
 
 
+def is_own_file(spec: str) -> bool:
+    """Whether a spec names a file or a folder on this machine that does not come with this repository."""
+    rest = spec.partition(":")[2].strip().removeprefix(sources.LOCAL_DIR)
+    return names_a_file(spec) and (not rest.startswith(sources.OUR_FOLDERS) or ".." in PurePath(rest).parts)
+
+
 def public(value: Any, key: str = "") -> Any:
     """Plain data with a public name in place of every text, in a command line of every word."""
     if isinstance(value, Mapping):

@@ -92,6 +92,16 @@ def test_the_record_of_the_run_gives_the_command(workbench: Workbench, tmp_path:
         export(workbench, spec, tmp_path / "other", format="open_clip")
 
 
+def test_the_card_tells_of_the_steps_of_the_weights(workbench: Workbench, tmp_path: Path) -> None:
+    spec = delta(tmp_path, twins.clip_folder(tmp_path / "twin"), objective="clip", steps_done=4)
+    record = {"objective": "clip", "base_card": "twin", "steps_done": 10, "seed": 3, "command": "python -m sdsdemo x"}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    export(workbench, spec, tmp_path / "out", format="open_clip")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "for 4 steps" in card
+    assert "    python -m sdsdemo x" in card
+
+
 def test_a_folder_is_written_whole_or_not_at_all(
     workbench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,9 +33,15 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> FakeHub:
     return hub
 
 
+def written(folder: Path, **story: object) -> None:
+    """A model in the folder, with this story."""
+    header = {"format": 1, "base": "open_clip:local-dir:checkpoints/mini-clip", "base_hash": "x", **story}
+    write_delta(folder / "model.safetensors", {"clip.ln_final.weight": torch.arange(5.0)}, header)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "model.safetensors").write_bytes(b"x")
+    written(tmp_path, steps_done=40)
     (tmp_path / "run.json").write_text(json.dumps(RECORD))
     (tmp_path / "checkpoint.run").write_bytes(b"x")
     return tmp_path
@@ -52,21 +58,36 @@ def test_weights_record_and_card_are_uploaded_and_nothing_else(hub: FakeHub, fol
 
 
 def test_no_path_of_this_machine_is_uploaded(hub: FakeHub, folder: Path) -> None:
-    base, data = "open_clip:ViT-B-32//home/ada/w.pt", "folder:/home/ada/unreleased"
-    record = {"recipe": {"base": base, "data": data, "lam": 1.0}, "base_card": base}
-    command = f"python -m sdsdemo finetune --base {base} --data {data} --out runs/mine"
+    teacher, data = "diffusers:/home/ada/my-sd", "folder:/home/ada/unreleased"
+    record = {"recipe": {"teacher": teacher, "data": data, "lam": 1.0}, "teacher": teacher}
+    command = f"python -m sdsdemo finetune --teacher {teacher} --data {data} --out runs/mine"
     (folder / "run.json").write_text(json.dumps(RECORD | record | {"command": command}))
-    weights = {"clip.ln_final.weight": torch.arange(5.0)}
-    write_delta(folder / "model.safetensors", weights, {"format": 1, "base": base, "base_hash": "x", **record})
+    written(folder, **record)
     push(folder, "my-clip", "secret")
     sent = {name: content for name, content in hub.calls if isinstance(content, bytes)}
     assert set(sent) == {"model.safetensors", "run.json", "README.md"}
     assert [name for name, content in sent.items() if b"/home/ada" in content] == []
-    assert b"--base open_clip:ViT-B-32/w.pt --data folder:unreleased --out runs/mine" in sent["README.md"]
+    assert b"--teacher diffusers:my-sd --data folder:unreleased --out runs/mine" in sent["README.md"]
     (folder / "there").write_bytes(sent["model.safetensors"])
     tensors, header = read_delta(folder / "there")
     assert tensors["clip.ln_final.weight"].tolist() == [0, 1, 2, 3, 4]
-    assert header["base"] == "open_clip:ViT-B-32/w.pt"
+    assert header["teacher"] == "diffusers:my-sd"
+
+
+@pytest.mark.parametrize(
+    ("story", "words"),
+    [
+        ({"steps_done": 30}, "to step 40, but its model is that of step 30"),
+        ({"base": "open_clip:local-dir:clip"}, "export"),
+    ],
+)
+def test_weights_that_nobody_could_use_as_told_stay_here(
+    hub: FakeHub, folder: Path, story: dict[str, object], words: str
+) -> None:
+    written(folder, **story)
+    with pytest.raises(UserError, match=words):
+        push(folder, "my-clip", "secret")
+    assert hub.calls == []
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "x" * 97, "-x", "x-", "my--clip", "clip.git"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from sdsdemo.core.intervals import proportion
 from sdsdemo.finetuning.events import DeviceChosen, Done, Evaluated, Notice, Step, WeightsSaved, Working
 from sdsdemo.finetuning.recipe import PRESETS, Recipe
 from sdsdemo.finetuning.run_folder import FineTuningFolder
+from sdsdemo.models.delta_header import with_header
 from sdsdemo.settings import CHECKPOINTS
 
 QUICK = PRESETS["quick"]
@@ -55,7 +55,9 @@ class Trainer:
                 kept.write(story | {"steps_done": done})
             yield Working(text="evaluating")
             yield Step(step=done, losses=losses, gradient_norm=1.0, seconds=0.1 * done)
-        shutil.copy(CHECKPOINTS / "mini-sds-clip.safetensors", folder / "model.safetensors")
+        steps = {"steps_done": done}
+        weights = with_header(CHECKPOINTS / "mini-sds-clip.safetensors", lambda header: header | steps)
+        (folder / "model.safetensors").write_bytes(weights)
         story |= {"steps_done": done, "state": "stopped" if done < recipe.steps else "finished"}
         kept.write(story)
         yield WeightsSaved(step=done)

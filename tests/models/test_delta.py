@@ -217,3 +217,16 @@ def test_a_file_of_one_s_own_needs_the_base_that_it_names(
         assert "fetch" in state.next_step
     path.write_bytes(b"")
     assert cards.resolve(f"sds-clip:{path}").base is None
+
+
+def test_a_base_whose_folder_moved_is_found_beside_the_file(tmp_path: Path) -> None:
+    model = ClipModel.load(f"open_clip:local-dir:{twins.clip_folder(tmp_path / 'old' / 'my clip')}")
+    tensors = {"clip.ln_final.weight": model.module.state_dict()["ln_final.weight"] + 1}
+    write_delta(tmp_path / "new" / "m.safetensors", tensors, base_header(model))
+    spec = f"sds-clip:{tmp_path / 'new' / 'm.safetensors'}"
+    expected = score(spec)
+    (tmp_path / "old" / "my clip").rename(tmp_path / "away")
+    state = cards.availability(cards.resolve(spec), Settings.from_environment({}))
+    assert "Put that folder beside the fine-tuned file" in state.next_step
+    (tmp_path / "away").rename(tmp_path / "new" / "my clip")
+    np.testing.assert_array_equal(score(spec), expected)
