@@ -13,6 +13,8 @@ from pathlib import PurePath
 
 from sdsdemo import __version__
 from sdsdemo.finetuning.recipe import Recipe
+from sdsdemo.models import sources
+from sdsdemo.models.public_names import ON_THE_HUB, is_own_file
 
 BUCKET, FOLDER, DATA = "hf://buckets/YOUR-NAME/sdsdemo", "/sdsdemo", "/data"
 """YOUR-NAME stands for the visitor's own account."""
@@ -21,6 +23,8 @@ LARGE_GPU, GPU, NO_GPU = "l40sx1", "a10g-large", "cpu-upgrade"
 processor, wherever they are."""
 OUT = "runs/mine"
 PREFIX = ["python", "-m", "sdsdemo"]
+PLACES = {"data": DATA, "base": "/base", "teacher": "/teacher", "measure": "/measure"}
+"""Settings that may name a folder or a file of this machine, and where a job finds it."""
 ON_DISK = ("folder", "coco")
 """Kinds of data that a recipe names by a folder."""
 NODES = ((2, 4), (2, 2), (2, 1))
@@ -64,7 +68,14 @@ def on_jobs(recipe: Recipe, *, mini: bool, out: str = OUT) -> str:
         ["pip", "wheel", ".", "--no-deps", "--wheel-dir", "dist"],
         ["hf", "buckets", "create", "sdsdemo"],
         ["hf", "buckets", "cp", f"dist/{wheel}", f"{BUCKET}/{wheel}"],
-        [*_uv_run(_flavour(recipe, mini), "12h"), *mounts, *job, *_arguments(recipe, f"{FOLDER}/{name}")],
+        [
+            *_uv_run(_flavour(recipe, mini), "12h"),
+            "--secrets",
+            "HF_TOKEN",
+            *mounts,
+            *job,
+            *_arguments(recipe, f"{FOLDER}/{name}"),
+        ],
         [*_uv_run(NO_GPU, "1h"), "--secrets", "HF_TOKEN", *job, *_publish(f"{FOLDER}/{name}", f"/tmp/{name}")],
     ]
     return "\n".join(shlex.join(line) for line in lines)
@@ -100,11 +111,32 @@ def _uv_run(flavour: str, hours: str) -> list[str]:
 
 
 def _mounted(recipe: Recipe) -> tuple[Recipe, list[str]]:
-    """The recipe with its folder of data where a job finds it, and the options that take the folder there."""
-    kind, _, folder = recipe.data.partition(":")
-    if kind not in ON_DISK:
-        return recipe, []
-    return replace(recipe, data=f"{kind}:{DATA}"), ["-v", f"{folder}:{DATA}"]
+    """The recipe with its folders and files of this machine where a job finds them, and the options that bring them."""
+    places: dict[str, str] = {}
+    mounts: list[str] = []
+    for name, place in PLACES.items():
+        begin, path = _path_in(name, getattr(recipe, name))
+        if path:
+            is_file = PurePath(path).suffix in sources.WEIGHT_SUFFIXES
+            folder, inside = (str(PurePath(path).parent), f"/{PurePath(path).name}") if is_file else (path, "")
+            places[name] = f"{begin}{place}{inside}"
+            mounts += ["-v", f"{folder}:{place}"]
+    return replace(recipe, **places), mounts
+
+
+def _path_in(name: str, value: str) -> tuple[str, str]:
+    """A setting's path on this machine, and what stands before it; both "" if it names none."""
+    kind, _, rest = value.partition(":")
+    if name in ("data", "measure"):
+        return (f"{kind}:", rest) if rest and kind != ON_THE_HUB else ("", "")
+    if not is_own_file(value):
+        return "", ""
+    begin = f"{kind}:"
+    if rest.startswith(sources.LOCAL_DIR):
+        begin += sources.LOCAL_DIR
+    elif sources.FAMILIES[kind] == "clip":
+        begin += rest.partition("/")[0] + "/"
+    return begin, value.removeprefix(begin)
 
 
 def _arguments(recipe: Recipe, out: str) -> list[str]:

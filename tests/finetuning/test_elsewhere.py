@@ -87,7 +87,7 @@ def test_a_job_runs_the_recipe_and_another_publishes(recipe: Recipe, mini: bool)
         assert list(job["with_"]) == [f"/sdsdemo/{Path(copy['dst']).name}"]
         assert job["volume"][-1] == "hf://buckets/YOUR-NAME/sdsdemo:/sdsdemo"
     assert run["flavor"] == ("cpu-upgrade" if mini else "l40sx1" if recipe.teacher_in_loop else "a10g-large")
-    assert list(publish["secrets"]) == ["HF_TOKEN"]
+    assert list(run["secrets"]) == list(publish["secrets"]) == ["HF_TOKEN"]  # models and benchmarks may be gated
     asked = ours(list(run["script_args"]))
     assert (str(asked.out), asked.resume) == ("/sdsdemo/mine", True)
     kind, _, folder = recipe.data.partition(":")
@@ -95,6 +95,25 @@ def test_a_job_runs_the_recipe_and_another_publishes(recipe: Recipe, mini: bool)
     assert given_by(asked) == mounted
     assert list(run["volume"][:-1]) == ([] if recipe.is_mini else [f"{folder}:/data"])
     check_published(list(publish["script_args"]), "/sdsdemo/mine")
+
+
+def test_a_job_takes_along_what_lies_on_this_machine() -> None:
+    recipe = replace(
+        PRESETS["paper-vit-b-16"], base="open_clip:ViT-B-32/my clips/w.pt", teacher="diffusers:/home/ada/my-sd",
+        data="coco:c", measure="folder:/home/ada/pairs",
+    )  # fmt: skip
+    run = hub_options(shlex.split(elsewhere.on_jobs(recipe, mini=False).splitlines()[3]))
+    assert list(run["volume"][:-1]) == [
+        "c:/data",
+        "my clips:/base",
+        "/home/ada/my-sd:/teacher",
+        "/home/ada/pairs:/measure",
+    ]
+    there = {"base": "open_clip:ViT-B-32//base/w.pt", "teacher": "diffusers:/teacher", "measure": "folder:/measure"}
+    assert given_by(ours(list(run["script_args"]))) == replace(recipe, data="coco:/data", **there)
+    shipped = replace(recipe, base="open_clip:local-dir:checkpoints/mini-clip", teacher="sd-v1-4", measure="winoground")
+    run = hub_options(shlex.split(elsewhere.on_jobs(shipped, mini=False).splitlines()[3]))
+    assert list(run["volume"][:-1]) == ["c:/data"]
 
 
 @pytest.mark.parametrize("recipe", [*RECIPES, replace(PRESETS["mini"], batch=33)])
