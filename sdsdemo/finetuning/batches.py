@@ -63,12 +63,14 @@ class PairBatches:
             todo = {_image_key(pair): pair for pair in pairs if _image_key(pair) not in self._known}
             if todo:
                 images = [pair.picture.open() for pair in todo.values()]
-                found |= _each(todo, self._base.encode_images(images))
+                with as_stored(self._base.device):
+                    found |= _each(todo, self._base.encode_images(images))
         if self._recipe.towers == "image":
             said = dict.fromkeys(text for pair in pairs for text in (pair.caption, pair.twin) if text)
             new = [text for text in said if text not in self._known]
             if new:
-                found |= _each(new, self._base.encode_texts(new))
+                with as_stored(self._base.device):
+                    found |= _each(new, self._base.encode_texts(new))
         return found
 
     def keep(self, features: Mapping[str, Tensor]) -> None:

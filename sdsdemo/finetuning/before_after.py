@@ -33,6 +33,7 @@ from sdsdemo.evaluation.summary import tag_rows
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.training_pairs import Pair, Source
 from sdsdemo.models.clip import ClipModel
+from sdsdemo.models.precision import as_stored
 from sdsdemo.runtime.files import finite
 from sdsdemo.types import Example, Picture, Scores
 
@@ -41,7 +42,7 @@ NON_INFERIORITY_MARGIN = 0.02
 MEANT_FOR = (0.5, 0.9)
 """Range of base accuracy where non-inferiority is meaningful: neither at chance nor at the ceiling."""
 HELD_BYTES = 300_000_000
-"""Total size of cached CLIP inputs; images of larger sets are opened again at each evaluation."""
+"""Total size of cached CLIP inputs, each image once; those of larger sets are opened again at each evaluation."""
 ZERO_SHOT = 500
 """Examples of zero-shot classification."""
 RETRIEVAL = (5, 100)
@@ -98,7 +99,7 @@ class Evaluator:
         self.sets = dict(sets)
         self.first = next(iter(self.sets))
         self._inputs: dict[str, Tensor] = {} if inputs is None else inputs
-        pictures = sum(len(example.images) for examples in self.sets.values() for example in examples)
+        pictures = len({_key(e, i) for examples in self.sets.values() for e in examples for i in range(len(e.images))})
         side = base.preprocess(_any_picture(self.sets).open()).numel() * 4
         self._keep = inputs is not None or pictures * side <= HELD_BYTES
 
@@ -124,7 +125,10 @@ class Evaluator:
     def _features(
         self, examples: Sequence[Example], check: Callable[[], None]
     ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Normalised features of each example's images and captions; every caption and image is encoded once."""
+        """Normalised features of each example's images and captions, as a scorer computes them: without TF32.
+
+        Every caption and image is encoded once.
+        """
         base, device = self._base, self._base.device
         captions = list(dict.fromkeys(c for example in examples for c in example.captions))
         pictures = {_key(example, i): p for example in examples for i, p in enumerate(example.images)}
@@ -134,7 +138,7 @@ class Evaluator:
                 check()
                 yield items[start : start + AT_ONCE]
 
-        with torch.no_grad():
+        with torch.no_grad(), as_stored(device):
             text = [base.module.encode_text(base.tokenize(part).to(device), normalize=True) for part in cut(captions)]
             keys = list(pictures)
             image = [

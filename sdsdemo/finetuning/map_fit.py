@@ -26,6 +26,7 @@ from sdsdemo.finetuning.setup import Loaded
 from sdsdemo.finetuning.student import Student
 from sdsdemo.finetuning.training_pairs import Pair
 from sdsdemo.models.clip import ClipModel
+from sdsdemo.models.precision import as_stored
 
 FITTING = "fitting h_w to true latents"
 """What `Working` says, with the number of images read."""
@@ -158,6 +159,7 @@ def _key(pair: Pair) -> str:
 @torch.no_grad()
 def _read(base: ClipModel, student: Student, batches: PairBatches, pairs: list[Pair]) -> Tensor:
     """What h_w reads of these images: features_BD, or patch_BPYX."""
-    if student.from_patches:
-        return student.encode(batches.inputs(pairs))[1]
-    return base.encode_images([pair.picture.open() for pair in pairs])
+    with as_stored(base.device):
+        if student.from_patches:
+            return student.encode(batches.inputs(pairs))[1]
+        return base.encode_images([pair.picture.open() for pair in pairs])

@@ -182,6 +182,8 @@ class Objective:
             raise ValueError(f"objective {config.name!r} needs a teacher")
         self.student, self.batches, self.config, self.teacher = student, batches, config, teacher
         self.seed, self.processes, self.parts = seed, processes, parts
+        self._drawn: tuple[int, Tensor, Tensor] | None = None
+        """The last step drawn, its timestep_B and noise_B: each of its micro-batches asks for some of their rows."""
 
     @property
     def rows(self) -> list[slice]:
@@ -284,6 +286,12 @@ class Objective:
 
     def draw(self, step: int, rows: slice) -> tuple[Tensor, Tensor]:
         """timestep_R and noise_R of these rows, on the CPU: the same however the step is split."""
+        if self._drawn is None or self._drawn[0] != step:
+            self._drawn = (step, *self._draw(step))
+        return self._drawn[1][rows], self._drawn[2][rows]
+
+    def _draw(self, step: int) -> tuple[Tensor, Tensor]:
+        """timestep_B and noise_B of the whole step."""
         assert self.teacher is not None
         rng = np.random.default_rng((self.seed, step))
         steps = self.teacher.schedule.steps
@@ -291,7 +299,7 @@ class Objective:
         low = min(low, steps - 1)
         timestep_B = torch.from_numpy(rng.integers(low, max(high, low + 1), size=self.batches.size))
         noise_B = rng.standard_normal((self.batches.size, *self.teacher.latent_shape), dtype=np.float32)
-        return timestep_B[rows], torch.from_numpy(noise_B[rows])
+        return timestep_B, torch.from_numpy(noise_B)
 
     def _embed(self, batch: Batch) -> Embedded:
         clip, twins = self.student.clip, self.config.name in WITH_TWINS
