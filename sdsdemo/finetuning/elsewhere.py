@@ -10,6 +10,7 @@ import re
 import shlex
 from dataclasses import replace
 from pathlib import PurePath
+from typing import Any
 
 from sdsdemo import __version__
 from sdsdemo.finetuning.recipe import Recipe
@@ -112,7 +113,7 @@ def _uv_run(flavour: str, hours: str) -> list[str]:
 
 def _mounted(recipe: Recipe) -> tuple[Recipe, list[str]]:
     """The recipe with its folders and files of this machine where a job finds them, and the options that bring them."""
-    places: dict[str, str] = {}
+    places: dict[str, Any] = {}
     mounts: list[str] = []
     for name, place in PLACES.items():
         begin, path = _path_in(name, getattr(recipe, name))
