@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from sdsdemo.finetuning import before_after
 from sdsdemo.finetuning.before_after import Evaluator
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.types import Example, Picture
@@ -62,3 +63,35 @@ def test_what_an_evaluation_says_of_pictures_towers_and_flips_by_hand() -> None:
     for name in ("captions", "images"):
         wanted = [math.cos(math.radians(sorted(one[name])[1])) for one in cosine]
         assert record["cosine"][name] == pytest.approx(wanted, abs=1e-4)
+
+
+def one_caption(pictures: list[Picture]) -> list[Example]:
+    return [Example(id=f"{k}", images=(one,), captions=("a", "b"), tags={}) for k, one in enumerate(pictures)]
+
+
+def test_an_evaluation_is_as_exact_as_a_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    base: Any = Angles({"a": 0.0, "b": 20.0}, [0.0])
+    met: list[bool] = []
+    real = base.encode_image
+    monkeypatch.setattr(
+        base, "encode_image", lambda *a, **k: met.append(torch.backends.cudnn.allow_tf32) or real(*a, **k)
+    )
+    examples = one_caption([Picture(name="", open=partial(Image.new, "L", (1, 1), 0), key="0")])
+    Evaluator({"set": examples}, base).evaluate()
+    assert torch.backends.cudnn.allow_tf32, "torch's own setting, outside"
+    assert met == [False]
+
+
+@pytest.mark.parametrize(("room", "opened"), [(2, 2), (1, 8)])
+def test_a_picture_of_two_sets_takes_room_once(monkeypatch: pytest.MonkeyPatch, room: int, opened: int) -> None:
+    base: Any = Angles({"a": 0.0, "b": 20.0}, [0.0, 35.0])
+    monkeypatch.setattr(before_after, "HELD_BYTES", 4 * room)
+    counted: list[int] = []
+    real = base.preprocess
+    monkeypatch.setattr(base, "preprocess", lambda image: counted.append(1) or real(image))
+    pictures = [Picture(name="", open=partial(Image.new, "L", (1, 1), k), key=f"{k}") for k in range(2)]
+    evaluator = Evaluator({"one": one_caption(pictures), "other": one_caption(pictures)}, base)
+    counted.clear()
+    for _ in range(2):
+        evaluator.evaluate()
+    assert len(counted) == opened

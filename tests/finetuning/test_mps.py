@@ -15,7 +15,7 @@ from sdsdemo.finetuning.run_folder import FineTuningFolder
 from sdsdemo.finetuning.run_record import RunRecord
 from sdsdemo.finetuning.setup import Plan
 from sdsdemo.finetuning.student import Student
-from sdsdemo.finetuning.training import _SmallerParts
+from sdsdemo.finetuning.training import SmallerParts
 from sdsdemo.models import cards
 from sdsdemo.runtime.distributed import ALONE
 from sdsdemo.settings import Settings
@@ -75,6 +75,6 @@ def test_h_w_is_fitted_without_float64_on_the_device(from_patches: bool) -> None
 def test_smaller_micro_batches_give_back_memory_of_their_device(monkeypatch: pytest.MonkeyPatch) -> None:
     emptied: list[str] = []
     monkeypatch.setattr(torch.mps, "empty_cache", lambda: emptied.append("mps"))
-    memory = _SmallerParts(objective(student()), MPS)
+    memory = SmallerParts(objective(student()), MPS)
     assert [memory.relieve(), memory.relieve()] == [True, False]
     assert emptied == ["mps"]

@@ -102,6 +102,16 @@ def test_timesteps_and_noises_come_from_seed_and_step_alone() -> None:
     assert len(set(value)) == 3
 
 
+def test_the_noise_of_a_step_is_drawn_once_for_all_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+    real = Objective._draw
+    monkeypatch.setattr(Objective, "_draw", lambda self, step: drawn.append(step) or real(self, step))
+    aim = objective(student(), parts=3)
+    for step in (0, 1, 0):
+        assert len(list(aim(step))) == 3
+    assert drawn == [0, 1, 0]
+
+
 def test_timesteps_stay_in_their_part_of_the_schedule() -> None:
     aim = objective(student(), timesteps=(0.2, 0.4))
     drawn = torch.cat([aim.draw(step, WHOLE)[0] for step in range(50)])
