@@ -17,7 +17,7 @@ from typing import Any
 
 from sdsdemo.errors import UserError
 from sdsdemo.models import fingerprints, sources
-from sdsdemo.models.delta_header import read_header
+from sdsdemo.models.delta_header import cure_for_base, read_header
 from sdsdemo.models.pipelines import INDEX, LAYOUTS, Layout, check_pipeline, is_whole_pipeline, pixels_of
 from sdsdemo.models.transformers_files import CONFIG, cached_folder, check_folder, check_question_folder, is_whole
 from sdsdemo.models.weights import has_clip_weights
@@ -177,9 +177,6 @@ def weights_fingerprint(card: Card) -> str:
     return fingerprints.digest_of_weights([folder] if folder.is_file() else sorted(folder.rglob("*.safetensors")))
 
 
-BASE_IS_GONE = "Put that folder beside the fine-tuned file, under the same name, or back to where it was."
-
-
 def _delta_availability(card: Card, settings: Settings) -> Availability:
     """A fine-tuned file, and then its base."""
     if not sources.local_path(sources.split_spec(card.spec)[1]).is_file():
@@ -190,9 +187,7 @@ def _delta_availability(card: Card, settings: Settings) -> Availability:
     if base.can_run:
         return HERE
     reason = f"{card.title} changes another model. {base.reason}"
-    folder = sources.folder_named_by(card.base) if ":" in card.base else None
-    is_gone = folder is not None and not folder.exists()
-    return Availability(can_run=False, reason=reason, next_step=BASE_IS_GONE if is_gone else base.next_step)
+    return Availability(can_run=False, reason=reason, next_step=cure_for_base(card.base) or base.next_step)
 
 
 def _fault_of_folder(card: Card) -> Availability | None:

@@ -20,6 +20,7 @@ KEY = "sdsdemo"
 """Name of the JSON string in the file's metadata."""
 REQUIRED = ("format", "base", "base_hash")
 NO_DELTA = "{name!r} is not a fine-tuned file of this app ({why}): name one that it wrote, or train it again."
+BASE_IS_GONE = "Put that folder beside the fine-tuned file, under the same name, or back to where it was."
 OTHER_FORMAT = "{name!r} was written by another version of this app: use that version, or train it again."
 
 
@@ -60,6 +61,12 @@ def read_header(path: Path) -> dict[str, Any]:
     if header["format"] != FORMAT:
         raise UserError(OTHER_FORMAT.format(name=name))
     return header | {"base": _base_here(header["base"], path)}
+
+
+def cure_for_base(base: str) -> str:
+    """What to do about a base in a folder that is gone; "" for any other. base: a card's name or a spec."""
+    folder = sources.folder_named_by(base) if ":" in base else None
+    return "" if folder is None or folder.exists() else BASE_IS_GONE
 
 
 def _base_here(spec: str, file: Path) -> str:

@@ -70,7 +70,7 @@ def fit(fitted_on: int, images: int, *, again: bool = False, r2: float = 0.5) ->
     student, said = Fitted(r2), list[str]()
     plan = SimpleNamespace(recipe=Recipe(fitted_on=fitted_on), device=torch.device("cpu"), stop_if_asked=lambda: None)
     loaded: Any = SimpleNamespace(
-        plan=plan, source=Numbered(images, again), base=SimpleNamespace(encode_images=numbers)
+        plan=plan, source=Numbered(images, again), base=SimpleNamespace(encode_images=numbers, device=plan.device)
     )
     batches: Any = SimpleNamespace(latents=lambda pairs: numbers([pair.picture.open() for pair in pairs]))
     model: Any = student

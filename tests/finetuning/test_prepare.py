@@ -12,7 +12,7 @@ from sdsdemo.finetuning.loop import TrainingConfig
 from sdsdemo.finetuning.objectives import ObjectiveConfig, SdsTerms
 from sdsdemo.finetuning.prepare import _new_student, _objective_config
 from sdsdemo.finetuning.recipe import Recipe
-from sdsdemo.finetuning.training import _config
+from sdsdemo.finetuning.training import training_config
 from sdsdemo.mini.models import clip as clips
 from tests.finetuning.tiny_teacher import LATENT
 
@@ -31,7 +31,7 @@ def test_the_settings_of_a_recipe_reach_its_losses_and_its_steps() -> None:
     prepared: Any = SimpleNamespace(
         loaded=SimpleNamespace(plan=SimpleNamespace(recipe=recipe, device=torch.device("cpu")))
     )
-    assert _config(prepared) == TrainingConfig(
+    assert training_config(prepared) == TrainingConfig(
         steps=9, learning_rate=2e-3, warm_up=4, weight_decay=0.3, clip_norm=0.7, ema=0.8
     )
 

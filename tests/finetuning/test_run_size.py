@@ -98,12 +98,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         yield from ()
         return SimpleNamespace(recipe=recipe, data={"items": 1_000}, source=SimpleNamespace(draw=of_three_swaps))
 
-    def train(*args: Any, **options: Any) -> Iterator[Event]:
+    def steps(run: Any) -> Iterator[Event]:
         for step in range(4):
             now[0] += 1.0
             yield Step(step=step, losses={}, gradient_norm=0.0, seconds=0.0)
 
-    for name, does in (("prepare", prepare), ("load", load), ("train", train)):
+    for name, does in (("prepare", prepare), ("load", load), ("_steps", steps)):
         monkeypatch.setattr(module, name, does)
     monkeypatch.setattr(module, "plan", lambda recipe, workbench: recipe)
     monkeypatch.setattr(module, "_time_evaluations", lambda loaded: (0.0, 0.0, 0, 0))
