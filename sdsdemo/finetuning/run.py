@@ -50,8 +50,8 @@ def finetune(
 ) -> Iterator[Event]:
     """Run a recipe, with its files in `out`. `FineTuningFolder(out).ask_to_stop()` or closing the generator stops it.
 
-    resume: continue the run in `out`, which must have the same recipe but for `CHANGEABLE`.
-    seconds: time limit for this process.
+    resume: continue the run in `out`. The recipe must be the same, except for more steps, another micro-batch, and how
+    often to save and evaluate. seconds: time limit for this process.
     cache: shared by the Mini runs of a process.
     Yields `Done` last, even on failure. Raises `UserError` before the first event for anything the user must fix first.
     """
