@@ -52,8 +52,8 @@ TEN_BASES = (
     (
         "preference, every parameter, WiSE-FT",
         "clip, every parameter, WiSE-FT",
-        "that preference with every parameter and WiSE-FT, relative to L_CLIP with both",
-        "the teacher's preference with every parameter and WiSE-FT",
+        "that preference with every parameter (WiSE-FT, relative to L_CLIP with the same)",
+        "the teacher's preference with every parameter (WiSE-FT)",
     ),
     ("labels", "clip", "true labels", "true labels"),
 )
@@ -78,10 +78,10 @@ def has_all_bases(study: Mapping[str, Any]) -> bool:
 
 
 def seeds_each(study: Mapping[str, Any]) -> str:
-    """`one seed each (2 are declared)`."""
+    """`one seed each of 2 declared`."""
     seeds, declared = len(study["seeds"]), study["declared"]["seeds"]
     each = "one seed each" if seeds == 1 else f"{seeds} seeds each"
-    return each if seeds == declared else f"{each} ({declared} are declared)"
+    return each if seeds == declared else f"{each} of {declared} declared"
 
 
 def map_legend(passed: Collection[str]) -> str:
@@ -120,6 +120,15 @@ def bases_in_general(experiment: Mapping[str, Any]) -> str:
     )
 
 
+def one_recipe_words(study: Mapping[str, Any]) -> str:
+    """What ten bases leave open: they are alike, and some are hard to move."""
+    bases = len(study["bases"])
+    return (
+        f"The {bases} bases differ only in their seed, not in network or training data. "
+        f"{_ten_gate_words(study['gate'], bases)}"
+    )
+
+
 def _ten_words(study: Mapping[str, Any]) -> str:
     """The effects on bases in general, which objectives gain, and which bases fail the gate."""
     found = {(row["cell"], row["control"]): row for row in study["contrasts"]}
@@ -140,10 +149,15 @@ def _gains_words(found: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
     if not gained:
         return "No objective gains 8 points or more with its interval above zero."
     kept = [alone[pair] for pair in gained if all(skill["kept"] for skill in found[pair]["skills"].values())]
-    also = f"{listed(kept)} {'is' if len(kept) == 1 and kept != ['true labels'] else 'are'}" if kept else "none is"
+    if len(kept) == len(gained) > 1:
+        also = "all of these are"
+    elif kept:
+        also = f"of these, {listed(kept)} {'is' if len(kept) == 1 and kept != ['true labels'] else 'are'}"
+    else:
+        also = "of these, none is"
     return (
         f"A gain of 8 points or more, with its interval above zero, is reached by "
-        f"{listed([alone[pair] for pair in gained])}; of these, {also} also shown to keep zero-shot and retrieval "
+        f"{listed([alone[pair] for pair in gained])}; {also} also shown to keep zero-shot and retrieval "
         f"(non-inferior by the same interval)."
     )
 

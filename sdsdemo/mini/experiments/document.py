@@ -15,7 +15,7 @@ from sdsdemo.core.number_format import points_words, share_words
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.figures import by_share_figure, curves_figure, effects_figure, saved
-from sdsdemo.evaluation.limits import LESSON
+from sdsdemo.evaluation.limits import LESSON, WITHOUT_LABELS
 from sdsdemo.evaluation.report import read_result
 from sdsdemo.evaluation.summary import tag_rows
 from sdsdemo.mini.experiments.ablations import KINDS, SHORT
@@ -60,6 +60,7 @@ def blocks(found: Mapping[str, Any]) -> dict[str, str]:
     """Marker name -> the text between its markers."""
     parts = {"bases": as_markdown(bases_grid(found["bases"])), **{name: study_markdown(found[name]) for name in TITLES}}
     parts["lesson"] = LESSON
+    parts["without-labels"] = WITHOUT_LABELS
     parts["in-short"] = listed(found_in_short(found))
     parts["strongest-limits"] = listed(strongest_limits(found))
     parts["verdict"] = listed(verdict(found))
