@@ -20,7 +20,12 @@ from sdsdemo.ui.templates import render
 from sdsdemo.ui.thumbnails import THUMB, Thumbnails, picture_html
 
 PER_PAGE = 24
-OUTCOMES = {"right": ("✓", "right"), "wrong": ("✗", "wrong"), "tie": ("=", "wrong"), "no number": ("?", "unknown")}
+OUTCOMES = {
+    "right": ("✓", "right"),
+    "wrong": ("✗", "wrong"),
+    "tie": ("=", "wrong"),
+    "no finite score": ("?", "unknown"),
+}
 """By outcome, its sign and its CSS class. A tie counts as wrong."""
 
 
@@ -65,9 +70,9 @@ def _closeness(catalogue: Catalogue, place: int, wanted: Filter, model: NamedMod
 
 
 def outcome(catalogue: Catalogue, model: str, metric: str, place: int) -> str:
-    """right, wrong, tie or no number."""
+    """right, wrong, tie or no finite score."""
     if not catalogue.finite[model][place]:
-        return "no number"
+        return "no finite score"
     if catalogue.tied[model][metric][place]:
         return "tie"
     return "right" if catalogue.right[model][metric][place] else "wrong"

@@ -213,7 +213,7 @@ def test_pairs_count_ties_and_scores_that_are_no_number_by_metric(
     assert "n = 4 <small>1 tie, which counts as wrong, 2 left out: a score is not finite" in shown.charts
     by_match = tab.view.show(ASKED._replace(metric="group_match"), 0, "").charts
     assert "n = 4 <small>no ties, 2 left out" in by_match
-    assert shown.gallery.count('title="Mini CLIP: no number"') == 2
+    assert shown.gallery.count('title="Mini CLIP: no finite score"') == 2
     lost = tab.view.show(ASKED._replace(who="no number"), 0, "")
     assert "<b>2</b> of 6" in lost.tally
     assert "nan" not in lost.charts + lost.scatter

@@ -268,7 +268,7 @@ def test_the_page_counts_ties_and_scores_that_are_no_number(tab: BrowseTab) -> N
     shown = tab.view.show(ASKED, 0, "")
     assert f"n = {len(SHAPES) - 1} <small>1 tie, which counts as wrong" in shown.charts
     assert "1 left out: a score is not finite" in shown.charts
-    assert shown.gallery.count(">: no number<") == 1
+    assert shown.gallery.count(">: no finite score<") == 1
     assert shown.gallery.count(">: tie<") == 1
     assert 'data-kind="mode"' not in shown.charts
 
