@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from sdsdemo.errors import UserError
 from sdsdemo.runtime.server_environment import prepare
@@ -23,6 +24,7 @@ from sdsdemo.runtime import logs
 from sdsdemo.runtime.listening import listening_at
 from sdsdemo.settings import Settings
 from sdsdemo.ui.page import build_page, launch_options
+from sdsdemo.ui.picture_field import keep_first_pictures
 
 
 def read_flags(arguments: Sequence[str]) -> Settings:
@@ -52,7 +54,7 @@ def serve(settings: Settings) -> None:
     options = launch_options(settings.host, settings.port, refuses_others=settings.refuses_others)
     with listening_at(settings.host, settings.port):
         _, address, _ = demo.launch(**options, quiet=True, prevent_thread_lock=True)
-    janitor_of(jobs, TEMPORARY).start()
+    janitor_of(jobs, TEMPORARY, partial(keep_first_pictures, demo)).start()
     print(f"\n  sdsdemo is ready: {address}\n  Stop it with Ctrl+C.\n", flush=True)
     demo.block_thread()
 

@@ -18,6 +18,7 @@ import yaml
 from gradio_client import Client, handle_file
 
 from sdsdemo.settings import ASSETS, ROOT
+from tests.conftest import free_port
 
 ON_REQUEST = ("spacy", "spaces", "trackio")
 """Asked for, with a sentence, only by who needs it: the order sets of ARO, ZeroGPU, `--track`."""
@@ -95,9 +96,7 @@ def test_it_serves_where_neither_home_nor_working_folder_can_be_written(tmp_path
 
 def _serves_everyone(folder: Path, work_in: Path, **more: str) -> None:
     """A Space that is started in a working folder shows its page and answers. folder: for its temporary files."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(OURS)},
         "SYSTEM": "spaces",

@@ -51,9 +51,12 @@ class Janitor:
                 return
 
 
-def janitor_of(jobs: Jobs, temporary: Path) -> Janitor:
+def janitor_of(jobs: Jobs, temporary: Path, *first: Duty) -> Janitor:
     """For the files of ended runs, for the pictures that visitors uploaded into a folder, and for what is kept of them
-    in memory."""
+    in memory.
+
+    first: duties before these, such as to renew what shall stay.
+    """
     seconds, most = 3600 * LIMITS.temporary_hours, LIMITS.temporary_bytes
     uploads = partial(homes.trim, temporary, seconds=seconds, most_bytes=most, spared=IN_USE, ages=Ages())
-    return Janitor([jobs.tidy, uploads, partial(computed_once.forget, seconds)])
+    return Janitor([*first, jobs.tidy, uploads, partial(computed_once.forget, seconds)])

@@ -262,9 +262,8 @@ def class_named(entry: Any, part: str, name: str) -> tuple[str, str]:
 
 def not_provided(kind: str, part: str, name: str) -> str:
     """The sentence for a part of a class that is not loaded here."""
-    return (
-        f"The {part} of {name!r} is a {kind}, which is not part of a pipeline that {' or '.join(LIBRARIES)} provides."
-    )
+    libraries = " or ".join(LIBRARIES)
+    return f"The {part} of {name!r} has the class {kind}, which is not part of a pipeline that {libraries} provides."
 
 
 def check_configs(folder: Path, part: str, name: str) -> None:

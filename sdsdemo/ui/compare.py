@@ -87,8 +87,6 @@ class CompareTab:
             else View(answer=compare_html.empty_html(), has_charts=False)
         )
         first = opening[0] if opening else examples[0] if examples else None
-        shown = [*examples, first] if first else []
-        gr.set_static_paths(sorted({example.path.parent for example in shown}))  # no copies, which would be deleted
         with gr.Row(elem_id="compare"):
             with gr.Column(scale=5, min_width=300, elem_id="question"):
                 self._build_question(first)

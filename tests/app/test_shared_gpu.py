@@ -227,7 +227,7 @@ def test_the_reservation_is_what_the_visitor_was_told(
     said = quota_words(space, form)
     asked(space, ["mini-clip", *real.values()])
     assert f"reserves {platform.seen[0][1]:.0f} s" in said
-    assert "Every change" in said
+    assert "Every small change" in said
     assert "none of your GPU quota" in quota_words(space, replace(form, models=["mini-clip"]))
 
 

@@ -162,7 +162,7 @@ def test_code_in_a_checkpoint_never_runs(tmp_path: Path) -> None:
         torch.save(
             {"state_dict": {"a": _Bomb(tmp_path / "ran")}}, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped
         )
-        with pytest.raises(UserError, match="save the weights alone"):
+        with pytest.raises(UserError, match="save only the weights"):
             ClipModel.load(f"open_clip:{NAME}/{tmp_path / 'a.pt'}")
         assert not (tmp_path / "ran").exists()
 

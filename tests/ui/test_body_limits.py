@@ -193,7 +193,7 @@ def test_a_full_disk_is_a_sentence_and_no_share_of_anyones() -> None:
     served.breaks = OSError(28, "No space left on device", "/srv/secret/path")
     status, sentence = served.post("/gradio_api/upload", [b"1"])
     assert status == 507
-    assert "try again in a few minutes" in sentence
+    assert "Try again in a few minutes" in sentence
     assert "secret" not in sentence
     with pytest.raises(OSError, match="No space"):
         served.post("/gradio_api/queue/join", [b"1"])

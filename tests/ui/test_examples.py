@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
 
 import gradio as gr
 import pytest
@@ -14,6 +19,7 @@ from sdsdemo.settings import ASSETS
 from sdsdemo.ui.compare import CompareTab
 from sdsdemo.ui.compare_address import CompareAddress
 from sdsdemo.ui.examples import find_example, read_examples
+from sdsdemo.ui.picture_field import keep_first_pictures
 from sdsdemo.ui.results import ResultsTab
 from sdsdemo.ui.scene_pictures import ScenePictures
 from tests.conftest import fake_workbench
@@ -44,14 +50,24 @@ def test_examples_may_be_absent_and_a_broken_list_names_the_item(tmp_path):
         read_examples(tmp_path)
 
 
-def test_examples_are_shown_from_where_they_lie_without_copies(tmp_path, monkeypatch):
-    """The janitor deletes what is old in Gradio's folder, and a copy of a file has the age of the file."""
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    examples = read_examples(ASSETS)
-    with gr.Blocks():
-        tab = CompareTab(fake_workbench(), examples, None, "")
-    assert tab.picture.value["path"] == str(examples[0].path)
-    assert list(tmp_path.iterdir()) == []
+def test_the_first_picture_stays_however_old_the_checkout_is(tmp_path, monkeypatch):
+    """The janitor deletes what is old in Gradio's folder, and Gradio's copy of a file has the age of the file."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    (example, *_) = read_examples(ASSETS)
+    old = tmp_path / "old.png"
+    shutil.copy(example.path, old)
+    os.utime(old, (0, 0))
+    with gr.Blocks() as page:
+        tab = CompareTab(fake_workbench(), [replace(example, path=old)], None, "")
+    copy = Path(tab.picture.value["path"])
+    assert copy.is_relative_to(tmp_path / "gradio")
+    assert time.time() - copy.stat().st_mtime < 600
+    os.utime(copy, (0, 0))
+    assert Path(tab.picture.postprocess(str(old)).path) == copy
+    assert time.time() - copy.stat().st_mtime < 600
+    copy.unlink()
+    keep_first_pictures(page)
+    assert time.time() - copy.stat().st_mtime < 600
 
 
 def test_an_example_that_could_not_be_read_once_is_known_when_it_can(examples, tmp_path):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -296,9 +298,10 @@ def test_the_end_of_a_run_reaches_the_page_wherever_its_cache_is(
         event = gr.Button().click(tab._watch, tab.run_id, tab.outputs)
     token = LocalContext.blocks.set(page)
     try:
-        shown = dict(
-            zip(tab.outputs, asyncio.run(page.postprocess_data(page.fns[event["id"]], updates, None)), strict=True)
-        )
+        sent = page.postprocess_data(page.fns[event["id"]], updates, None)
+        with ThreadPoolExecutor(1) as thread:  # this one may run a loop already, for a browser of another test
+            outputs = thread.submit(copy_context().run, asyncio.run, sent).result()
+        shown = dict(zip(tab.outputs, outputs, strict=True))
     finally:
         LocalContext.blocks.reset(token)
     links = re.findall(r'href="runs/([^/]+)/([^"]+)"', str(shown[tab.files]))
