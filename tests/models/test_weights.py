@@ -189,7 +189,7 @@ class Hub:
     ("fault", "said"),
     [
         ({"scheduler": ["diffusers", "EDMDPMSolverMultistepScheduler"]}, "noise levels are not those of its family"),
-        ({"vae": ["os", "system"]}, "The vae of 'some/repo' is a system"),
+        ({"vae": ["os", "system"]}, "The vae of 'some/repo' has the class system"),
         ({"text_encoder": None}, "'some/repo' has no text_encoder"),
     ],
 )
