@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from sdsdemo.finetuning.batches import PairBatches
-from sdsdemo.finetuning.recipe import Recipe
+from sdsdemo.finetuning.recipe import Recipe, Towers
 from sdsdemo.finetuning.teacher_preferences import pair_key
 from sdsdemo.finetuning.training_pairs import FreePairs, duplicate_share, read_source
 from sdsdemo.models.clip import ClipModel
@@ -221,7 +221,7 @@ def test_a_label_is_certain_and_a_preference_is_that_of_its_row() -> None:
 
 
 @pytest.mark.parametrize("towers", ["text", "image"])
-def test_frozen_features_cost_other_processes_their_own_size(towers: str) -> None:
-    recipe = Recipe(objective="labels", towers=towers, pool=40, batch=32)  # type: ignore[arg-type]
+def test_frozen_features_cost_other_processes_their_own_size(towers: Towers) -> None:
+    recipe = Recipe(objective="labels", towers=towers, pool=40, batch=32)
     found = PairBatches(recipe, read_source(recipe), reader()).encode_frozen(0)
     assert len(pickle.dumps(found)) < 2 * sum(row.nbytes for row in found.values())

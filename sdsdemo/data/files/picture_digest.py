@@ -104,6 +104,7 @@ def _read(path: Path) -> str:
 
 
 def _digest_of(file: IO[bytes]) -> str:
+    # both kinds of file read into a buffer, as `file_digest` needs; their type does not say so
     return hashlib.file_digest(file, "sha256").hexdigest()[:LETTERS]  # type: ignore[arg-type]
 
 
