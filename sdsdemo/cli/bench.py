@@ -51,8 +51,10 @@ from sdsdemo.finetuning.prepare import prepare
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.setup import load, plan
 from sdsdemo.models import cards, open_scorer
+from sdsdemo.models.device_clock import Clock
 from sdsdemo.models.diffusion_scorer import DiffusionScorer
 from sdsdemo.models.images import open_image
+from sdsdemo.models.memory import peak_bytes
 from sdsdemo.models.noise_grid import draw_noise, spread_timesteps
 from sdsdemo.settings import CHECKPOINTS, budget
 from sdsdemo.types import Answer, Budget, Scorer
@@ -73,7 +75,6 @@ MINUTES = 600.0
 """Seconds that decoding never reaches."""
 MICRO_BATCHES = (1, 8, 64)
 MEGABYTE = 1e6
-Clock = Callable[[], float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -315,3 +316,11 @@ def peak_memory_mb() -> float:
         return 0.0
     unit = 1 if sys.platform == "darwin" else 1024
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MEGABYTE, 1)
+
+
+def peaks_mb(when: str, device: torch.device) -> dict[str, float]:
+    """Peak memory so far, by name: of the process, and of the GPU where torch counts it."""
+    peaks = {f"{when}_mb": peak_memory_mb()}
+    if device.type == "cuda":
+        peaks[f"gpu_{when}_mb"] = round(peak_bytes(device) / MEGABYTE, 1)
+    return peaks

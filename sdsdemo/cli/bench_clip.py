@@ -13,9 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from sdsdemo.cli.bench import MEGABYTE, Clock, Question, peak_memory_mb, ratio, stepper, summary, timed
+from sdsdemo.cli.bench import MEGABYTE, Question, peaks_mb, ratio, stepper, summary, timed
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.models.clip import ClipScorer
+from sdsdemo.models.device_clock import Clock
 from sdsdemo.models.images import open_image
 from sdsdemo.models.precision import exactly
 
@@ -29,7 +30,7 @@ def measured_clip(
 ) -> dict[str, Any]:
     """What is measured of a CLIP: encoding, then steps, since peak memory only grows."""
     seconds = timed(_paths(scorer, question), repeats, progress, clock)
-    memory = {"weights_mb": _weights_mb(scorer), "after_scoring_mb": peak_memory_mb()}
+    memory = {"weights_mb": _weights_mb(scorer), **peaks_mb("after_scoring", scorer.model.device)}
     recipes = {name: replace(recipe, base=scorer.card.spec) for name, recipe in TRAINED.items()}
     steppers = {f"L_CLIP, {name}, batch {BATCH}": stepper(recipe) for name, recipe in recipes.items()}
     steps = timed(steppers, repeats, lambda line: progress(f"fine-tuning steps, {line}"), clock)
@@ -39,7 +40,7 @@ def measured_clip(
         "a_second": {what: summary([count / value for value in seconds[what]]) for what, count in counts.items()},
         "seconds": {path: summary(values) for path, values in seconds.items()},
         "step_seconds": {step: summary(values) for step, values in steps.items()},
-        "memory": memory | {"after_training_mb": peak_memory_mb()},
+        "memory": memory | peaks_mb("after_training", scorer.model.device),
         "pixels": max(scorer.model.image_size),
         "precision": "float32",
     }

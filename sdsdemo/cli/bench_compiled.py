@@ -14,8 +14,9 @@ import statistics
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sdsdemo.cli.bench import Clock, ratio, summary, timed
+from sdsdemo.cli.bench import ratio, summary, timed
 from sdsdemo.models.compiled import compile_calls
+from sdsdemo.models.device_clock import Clock
 from sdsdemo.settings import budget
 
 

@@ -14,7 +14,8 @@ with e the evaluations that were timed and E those of two captions at the defaul
 
 loading_over_weights_NAME = growth of peak memory by loading / weights in the precision that they run in
 
-Peak memory is that of the process: so a shape is measured in a process of its own.
+Peak memory is that of the process: so a shape is measured in a process of its own. On CUDA it is given twice: of the
+process, and of the GPU as torch counts it (`gpu_...`), by which loading is then compared. Clocks wait for the GPU.
 """
 
 from __future__ import annotations
@@ -30,11 +31,10 @@ import torch
 
 from sdsdemo.cli.bench import (
     MEGABYTE,
-    Clock,
     Question,
     answer,
     make_question,
-    peak_memory_mb,
+    peaks_mb,
     ratio,
     summary,
     timed,
@@ -43,8 +43,9 @@ from sdsdemo.cli.bench_clip import clip_as_text, measured_clip
 from sdsdemo.cli.bench_compiled import compiled_as_text, measured_compiled
 from sdsdemo.core.losses import sds_loss
 from sdsdemo.errors import UserError, quoted
-from sdsdemo.models import cards, open_scorer
+from sdsdemo.models import cards, open_scorer, pick_device
 from sdsdemo.models.clip import ClipScorer
+from sdsdemo.models.device_clock import Clock, clock_of
 from sdsdemo.models.diffusion_scorer import DiffusionScorer
 from sdsdemo.models.images import open_image
 from sdsdemo.models.memory import free_bytes
@@ -73,13 +74,15 @@ def bench_shape(
     """
     if repeats < 1:
         raise UserError(f"Repeats must be at least 1; it was {quoted(repeats)}.")
-    shape = read_shape(name)
+    shape, runs_on = read_shape(name), pick_device(device)
     with tempfile.TemporaryDirectory() as place:
         progress(f"writing {name} with random weights")
         spec, stored = write_model(shape, Path(place) / name)
-        before, start = peak_memory_mb(), clock()
+        clock = clock_of(runs_on, clock)
+        memory, start = peaks_mb("before", runs_on), clock()
         scorer = open_scorer(cards.resolve(spec), device=device, precision=precision)
-        loading, memory = clock() - start, {"before_mb": before, "after_loading_mb": peak_memory_mb()}
+        loading = clock() - start
+        memory |= peaks_mb("after_loading", runs_on)
         question = replace(make_question(Path(place)), spend=SPEND)
         if isinstance(scorer, ClipScorer):
             measured = measured_clip(scorer, question, shape["short"], repeats, progress, clock)
@@ -90,7 +93,9 @@ def bench_shape(
                 paths = scorer.model.denoiser, floor_of_any(scorer), 2 * SPEND.evaluations
                 measured["compiled"] = measured_compiled(*paths, repeats, progress, clock)
     memory |= measured["memory"]
-    loaded = ratio([memory["after_loading_mb"] - memory["before_mb"]], [memory["weights_mb"]])
+    held_by = "gpu_" if "gpu_before_mb" in memory else ""
+    grown = memory[f"{held_by}after_loading_mb"] - memory[f"{held_by}before_mb"]
+    loaded = ratio([grown], [memory["weights_mb"]])
     return {
         "shape": name,
         **measured,
@@ -144,12 +149,12 @@ def _measured(
     micro_batch, scorer.micro_batch = scorer.micro_batch, 1
     progress("one sample at a time")
     answer(scorer, replace(question, spend=budget(1, 1)))
-    memory["after_scoring_one_at_a_time_mb"] = peak_memory_mb()
+    memory |= peaks_mb("after_scoring_one_at_a_time", scorer.model.device)
     scorer.micro_batch = micro_batch
     seconds = timed(_paths(scorer, question), repeats, progress, clock)
-    memory[f"after_scoring_{micro_batch}_at_a_time_mb"] = peak_memory_mb()
+    memory |= peaks_mb(f"after_scoring_{micro_batch}_at_a_time", scorer.model.device)
     steps = timed(_steps(scorer), repeats, lambda line: progress(f"steps of L_SDS, {line}"), clock)
-    memory["after_training_mb"] = peak_memory_mb()
+    memory |= peaks_mb("after_training", scorer.model.device)
     evaluations = 2 * question.spend.evaluations
     one = [value / evaluations for value in seconds["floor"]]
     return {

@@ -19,6 +19,7 @@ from sdsdemo.core.number_format import duration
 from sdsdemo.errors import UserError
 from sdsdemo.models import cards, open_scorer
 from sdsdemo.models.cost import MINUTE, measure
+from sdsdemo.models.memory import peak_bytes
 from sdsdemo.models.random_weights import read_shape, shape_names, shape_of, write_model
 from sdsdemo.settings import Knob, budget
 from sdsdemo.types import Card
@@ -62,18 +63,20 @@ def estimate(
             "pairs": 4 * examples,
             "evaluations": spend.evaluations if cost.denoises else 1,
             "seconds": _short(cost.seconds(examples, spend)),
-            "peak_memory_mb": _peak_mb(),
+            **_peaks_mb(model),
         }
 
 
 def as_text(found: Mapping[str, Any], width: int) -> str:
     """The estimate for people, wrapped to `width`."""
     cost, weights = found["cost"], ", random weights of its shape" if found["random_weights"] else ""
+    peak = f"{found['peak_memory_mb'] / 1000:.1f} GB"
+    if "peak_gpu_memory_mb" in found:
+        peak += f", of the GPU {found['peak_gpu_memory_mb'] / 1000:.1f} GB"
     lines = [
         f"{found['model']}{weights}: {found['precision']} on {found['device']}",
         f"a picture {cost['picture']:.3g} s, a caption {cost['caption']:.3g} s, an evaluation "
-        f"{cost['evaluation']:.3g} s, loading {cost['loading']:.3g} s; peak memory "
-        f"{found['peak_memory_mb'] / 1000:.1f} GB",
+        f"{cost['evaluation']:.3g} s, loading {cost['loading']:.3g} s; peak memory {peak}",
         f"{found['examples']:,} examples of two pictures and two captions, {found['evaluations']} evaluations a pair: "
         f"about {duration(found['seconds'])} in one process",
     ]
@@ -113,7 +116,11 @@ def _short(value: float) -> float:
     return value if isinstance(value, bool) else float(f"{value:.4g}")
 
 
-def _peak_mb() -> float:
-    from sdsdemo.cli.bench import peak_memory_mb
+def _peaks_mb(model: Any) -> dict[str, float]:
+    """Of the process, and of the GPU where the model is on one whose memory torch counts."""
+    from sdsdemo.cli.bench import MEGABYTE, peak_memory_mb
 
-    return peak_memory_mb()
+    found, device = {"peak_memory_mb": peak_memory_mb()}, getattr(model, "device", None)
+    if device is not None and device.type == "cuda":
+        found["peak_gpu_memory_mb"] = round(peak_bytes(device) / MEGABYTE, 1)
+    return found

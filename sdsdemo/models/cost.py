@@ -21,12 +21,12 @@ from PIL import Image
 
 from sdsdemo.models.clip import ClipScorer
 from sdsdemo.models.clip_towers import BATCH
+from sdsdemo.models.device_clock import Clock, clock_of
 from sdsdemo.models.diffusion_scorer import DiffusionScorer
 from sdsdemo.models.precision import exactly
 from sdsdemo.settings import NOISES, TIMESTEPS, budget
 from sdsdemo.types import Budget, Scorer
 
-Clock = Callable[[], float]
 MINUTE = 60.0
 CAPTIONS = ("a red star left of a blue circle", "a blue circle left of a red star")
 SHARE = 0.1
@@ -58,9 +58,9 @@ def measure(scorer: Scorer, limit: float = MINUTE, clock: Clock = time.perf_coun
     limit: seconds to measure in, exceeded only where the least that can be measured takes longer.
     """
     if isinstance(scorer, DiffusionScorer):
-        return _of_denoiser(scorer, limit, clock)
+        return _of_denoiser(scorer, limit, clock_of(scorer.model.device, clock))
     if isinstance(scorer, ClipScorer):
-        return _of_towers(scorer, limit, clock)
+        return _of_towers(scorer, limit, clock_of(scorer.model.device, clock))
     pair = _a_call(lambda: scorer.score([_picture(512)], CAPTIONS, budget()), limit, clock) / len(CAPTIONS)
     return Cost(picture=0.0, caption=0.0, evaluation=pair, denoises=False)
 

@@ -66,6 +66,13 @@ def free_bytes(device: torch.device) -> int:
     return 1024 * int(found[1]) if found is not None and device.type == "cpu" else 0
 
 
+def peak_bytes(device: torch.device) -> int:
+    """The most that torch held at once of this GPU's memory, in this process so far; 0 where it doesn't count."""
+    import torch
+
+    return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else 0
+
+
 def give_back(device: torch.device) -> None:
     """Returns what torch keeps of a GPU's memory for later."""
     import torch

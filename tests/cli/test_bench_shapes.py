@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from sdsdemo.cli import bench_shapes
-from sdsdemo.cli.bench import answer, make_question
+from sdsdemo.cli.bench import answer, make_question, peak_memory_mb, peaks_mb
 from sdsdemo.cli.bench_shapes import as_text, bench_shape
 from sdsdemo.cli.main import main
 from sdsdemo.errors import UserError
@@ -198,3 +199,19 @@ def test_a_shape_that_there_is_not_is_a_sentence() -> None:
 def test_compiling_is_measured_of_a_shape_alone(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--compile"]) == 2
     assert "name one with --shape too" in capsys.readouterr().err
+
+
+def _unread() -> float:
+    raise AssertionError("the clock was read without waiting for the device")
+
+
+def test_no_clock_is_read_before_the_device_is_done(tiny_clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_shapes, "clock_of", lambda device, clock: time.perf_counter)
+    assert bench_shape(tiny_clip, repeats=1, device="cpu", clock=_unread)["seconds"]["images"]["median"] > 0
+
+
+def test_peak_memory_of_a_gpu_stands_beside_that_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 3_000_000_000)
+    found = peaks_mb("after_scoring", torch.device("cuda"))
+    assert found == {"after_scoring_mb": pytest.approx(peak_memory_mb(), rel=0.1), "gpu_after_scoring_mb": 3000.0}
+    assert set(peaks_mb("after_scoring", torch.device("cpu"))) == {"after_scoring_mb"}

@@ -113,3 +113,13 @@ def test_any_other_model_is_measured_by_the_pair() -> None:
     assert found == Cost(picture=0.0, caption=0.0, evaluation=4.0, denoises=False)
     assert len(asked) == 7
     assert cost.MINUTE == 60.0
+
+
+@pytest.mark.parametrize("name", ["mini-clip", "mini-diffusion"])
+def test_no_clock_is_read_before_the_device_is_done(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unread() -> float:
+        raise AssertionError("the clock was read without waiting for the device")
+
+    monkeypatch.setattr(cost, "clock_of", lambda device, clock: Clock())
+    monkeypatch.setattr(cost, "MOST_REPEATS", 1)
+    measure(open_scorer(cards.resolve(name), device="cpu"), clock=unread)
