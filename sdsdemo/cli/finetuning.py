@@ -8,7 +8,7 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
-from sdsdemo.cli.output import Verbs, note, progress, show, verb
+from sdsdemo.cli.output import Verbs, note, progress, put, show, verb
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning import elsewhere, tracking
 from sdsdemo.finetuning.recipe import PRESET_WORDS, STUDIED, USUAL_PRESET, Recipe, cli_flag, from_preset, headings
@@ -74,7 +74,7 @@ def _finetune(asked: argparse.Namespace) -> int:
     changes = {s.name: value for s in fields(Recipe) if (value := getattr(asked, s.name)) is not None}
     recipe = from_preset(asked.preset, changes)
     if asked.show:
-        print(_shown(recipe, asked.show, elsewhere.OUT if asked.out is None else str(asked.out)))
+        put(_shown(recipe, asked.show, elsewhere.OUT if asked.out is None else str(asked.out)))
         return 0
     if asked.out is None:
         raise UserError("Name a folder for the run with --out.")

@@ -7,8 +7,6 @@ fast.
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -53,9 +51,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         note(str(error))
         return 2
-    except BrokenPipeError:  # the reader of a pipe, such as head, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:
         if not (words := disk_words(error)):
             raise

@@ -1,4 +1,7 @@
-"""Output of the command line: results to stdout, progress and errors to stderr."""
+"""Output of the command line: results to stdout, progress and errors to stderr.
+
+Work never ends because nobody hears of it: what stderr does not take is dropped.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from contextlib import suppress
+from typing import Any, TextIO, TypeAlias
 
 from sdsdemo.cli.usage_errors import Parser
 from sdsdemo.runtime.files import finite, to_json
@@ -32,8 +36,16 @@ def verb(verbs: Verbs, name: str, says: str, example: str, run: Handler) -> Pars
 def show(asked: argparse.Namespace, result: Any, as_text: Callable[[Any], str]) -> int:
     """Prints the result to stdout, as JSON with --json."""
     end_progress()
-    print(to_json(finite(result)) if asked.json else as_text(result), flush=True)
+    put(to_json(finite(result)) if asked.json else as_text(result))
     return 0
+
+
+def put(text: str) -> None:
+    """Prints to stdout. A reader that has had enough, such as `head`, is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        _discard(sys.stdout)
 
 
 def columns() -> int:
@@ -48,8 +60,7 @@ def silent(line: str) -> None:
 def note(line: str) -> None:
     """Prints a permanent line to stderr."""
     end_progress()
-    if sys.stderr is not None:  # as it is where it was closed
-        print(line, file=sys.stderr, flush=True)
+    _tell(f"{line}\n")
 
 
 def progress(line: str) -> None:
@@ -59,7 +70,7 @@ def progress(line: str) -> None:
         note(line)
         return
     most = _columns_of_stderr() - 1  # a full line would move on to the next one
-    _overwrite(f"\r{line[:most].ljust(_progress_columns)}")
+    _tell(f"\r{line[:most].ljust(_progress_columns)}")
     _progress_columns = len(line[:most])
 
 
@@ -67,13 +78,28 @@ def end_progress() -> None:
     """Clears the progress line of a terminal, so that what follows begins a line."""
     global _progress_columns
     if _progress_columns:
-        _overwrite(f"\r{' ' * _progress_columns}\r")
+        _tell(f"\r{' ' * _progress_columns}\r")
         _progress_columns = 0
 
 
-def _overwrite(text: str) -> None:
-    sys.stderr.write(text)
-    sys.stderr.flush()
+def _tell(text: str) -> None:
+    if sys.stderr is None:  # as it is where it was closed
+        return
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except BrokenPipeError:  # `less`, `head` or `tee` has ended
+        _discard(sys.stderr)
+    except OSError:  # such as a log on a full disk, which may have room again later
+        pass
+
+
+def _discard(stream: TextIO) -> None:
+    """What is written to it from now on goes nowhere, also at the end of the process."""
+    with suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def _columns_of_stderr() -> int:

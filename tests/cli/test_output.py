@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import sys
 
@@ -91,3 +92,54 @@ def test_a_closed_stderr_is_no_stdout(monkeypatch: pytest.MonkeyPatch, capsys: p
     output.progress("1 of 2")
     output.note("A remark.")
     assert capsys.readouterr().out == ""
+
+
+class _Refusing(io.StringIO):
+    """A stream that takes nothing."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__()
+        self.error = error
+
+    def flush(self) -> None:
+        raise self.error
+
+
+GONE, FULL = BrokenPipeError(errno.EPIPE, "Broken pipe"), OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("error", [GONE, FULL])
+def test_work_goes_on_where_nobody_reads_its_progress(error: OSError, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = []
+
+    def work(asked: argparse.Namespace) -> int:
+        for k in range(3):
+            output.progress(f"{k} of 3")
+            output.note("A remark.")
+            done.append(k)
+        return 0
+
+    monkeypatch.setattr("sdsdemo.cli.main._models", work)
+    monkeypatch.setattr(sys, "stderr", _Refusing(error))
+    assert (main(["models"]), done) == (0, [0, 1, 2])
+
+
+def test_an_error_keeps_its_status_where_nobody_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", _Refusing(GONE))
+    assert main(["report", "nowhere"]) == 2
+
+
+def test_a_result_that_is_not_read_keeps_the_status_of_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdsdemo.cli.main._models", lambda asked: output.show(asked, "no answer", str) or 2)
+    monkeypatch.setattr(sys, "stdout", _Refusing(GONE))
+    assert main(["finetune", "--show"]) == 0
+    assert main(["models"]) == 2
+
+
+def test_a_pipe_to_a_process_of_ours_that_broke_is_not_called_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(asked: argparse.Namespace) -> int:
+        raise GONE
+
+    monkeypatch.setattr("sdsdemo.cli.main._models", broken)
+    with pytest.raises(BrokenPipeError):
+        main(["models"])
