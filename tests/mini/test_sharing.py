@@ -241,6 +241,19 @@ def test_a_base_that_is_half_written_does_not_count(tmp_path: Path, monkeypatch:
     assert not [line for line in said if " step 1 of " in line], "its steps are not taken again"
 
 
+def test_a_trained_base_is_kept_until_the_next_is_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "weights").touch()
+
+    def killed(path: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "rename", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train_all._write_folder(tmp_path / "base", lambda aside: aside.mkdir())
+    assert list(tmp_path.glob("base*/weights"))
+
+
 class Process:
     """A process that ends at once, or when it is told to."""
 

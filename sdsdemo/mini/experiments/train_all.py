@@ -31,7 +31,7 @@ from sdsdemo.mini.models import autoencoder, clip, lesson_clip, sds_clip, text_e
 from sdsdemo.mini.models import unet as denoiser
 from sdsdemo.mini.models.domain_file import write_knows
 from sdsdemo.models.delta import hash_of_weights
-from sdsdemo.runtime.files import write_aside, write_whole
+from sdsdemo.runtime.files import put_folder, write_aside, write_whole
 
 STREAM_SEED = 0
 PICTURES = 48_000
@@ -147,13 +147,12 @@ def _write_pipeline(folder: Path, vae: AutoencoderKL, encoder: DistilBertModel, 
 
 
 def _write_folder(folder: Path, save: Callable[[Path], None]) -> None:
-    """Atomic: saved to a temporary folder, then renamed."""
+    """Saved to a temporary folder, then put in the place of an earlier one, which is kept until then."""
     aside = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
     save(aside)
     write_knows(aside)
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
+    put_folder(aside, folder)
 
 
 def latents(vae: torch.nn.Module, stream: MiniStream, work: Path, progress: train_loop.Progress) -> Tensor:
