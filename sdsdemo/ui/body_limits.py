@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sdsdemo.settings import LIMITS
 from sdsdemo.ui.client_address import address_of_scope
-from sdsdemo.ui.refusals import say
+from sdsdemo.ui.refusals import refusal
 
 log = logging.getLogger(__name__)
 
@@ -63,11 +63,11 @@ class BodyLimits:
             return
         is_upload = scope["path"].rstrip("/").endswith("/upload")
         if is_upload and not self._has_room(address_of_scope(scope)):
-            await say(send, 429, TOO_MANY, plainly=True)
+            await refusal(429, TOO_MANY, plainly=True)(scope, receive, send)
             return
         most = LIMITS.image_bytes + MULTIPART if is_upload else LIMITS.request_bytes
         if _claimed(scope) > most:
-            await say(send, 413, TOO_LARGE, plainly=is_upload)
+            await refusal(413, TOO_LARGE, plainly=is_upload)(scope, receive, send)
             return
         upload = self._begun(address_of_scope(scope), _claimed(scope) or most) if is_upload else None
         await self._counted(scope, receive, send, most, upload)
@@ -94,12 +94,12 @@ class BodyLimits:
             await self.app(scope, take, answer)
         except TooLargeError:
             if not has_answered:
-                await say(send, 413, TOO_LARGE, plainly=is_upload)
+                await refusal(413, TOO_LARGE, plainly=is_upload)(scope, receive, send)
         except OSError as error:
             if has_answered or not is_upload:
                 raise
             log.error("an upload could not be stored: %s", error.strerror)
-            await say(send, 507, NO_ROOM, plainly=True)
+            await refusal(507, NO_ROOM, plainly=True)(scope, receive, send)
         finally:
             if upload is not None:
                 upload.size, upload.ended = arrived, self._clock()

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sdsdemo.settings import LIMITS
 from sdsdemo.ui.client_address import address_of_scope
-from sdsdemo.ui.refusals import DIRECT, path_of, say
+from sdsdemo.ui.refusals import DIRECT, path_of, refusal
 
 BUSY = "Many requests have come from your network just now: wait a few seconds, then try again."
 
@@ -31,7 +31,7 @@ class DirectRequests:
         address = address_of_scope(scope)
         turns = self._turns.setdefault(address, Turns())
         if turns.count >= LIMITS.queue_of_address:
-            await say(send, 429, BUSY)
+            await refusal(429, BUSY)(scope, receive, send)
             return
         turns.count += 1
         try:

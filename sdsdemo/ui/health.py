@@ -5,8 +5,7 @@ Status 503 says that the line of requests has stopped: every question would be r
 
 from __future__ import annotations
 
-import json
-
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sdsdemo import __version__
@@ -30,7 +29,5 @@ class Health:
             "version": __version__,
             "waiting": len(queue) if queue is not None else 0,
         }
-        body = json.dumps(said).encode()
-        headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
-        await send({"type": "http.response.start", "status": 200 if is_well else 503, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        answer = JSONResponse(said, 200 if is_well else 503, headers={"cache-control": "no-store"})
+        await answer(scope, receive, send)

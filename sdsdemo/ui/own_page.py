@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from sdsdemo.ui.refusals import say
+from sdsdemo.ui.refusals import refusal
 
 FORWARDING = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "CF-Connecting-IP")
 FROM_ELSEWHERE = (
@@ -30,7 +30,7 @@ class OwnPage:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and is_from_elsewhere(Headers(scope=scope)):
-            await say(send, 403, FROM_ELSEWHERE, plainly=True)
+            await refusal(403, FROM_ELSEWHERE, plainly=True)(scope, receive, send)
             return
         await self.app(scope, receive, send)
 

@@ -7,9 +7,11 @@ another host. So they are replaced in the page's HTML on its way out. Everything
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
-from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sdsdemo.settings import ASSETS
 from sdsdemo.ui.address import FIRST, TABS, Query
@@ -33,10 +35,6 @@ AFTER = b'<meta charset="utf-8" />'
 """Comes first in a page."""
 TAGS = re.compile(rb'<meta\s+(?:property="og:|name="twitter:)[^>]*>')
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-
 
 def tags_html(query: str, origin: str) -> str:
     """The tags of a page for other sites. origin: the page's address, without a slash at the end."""
@@ -55,15 +53,15 @@ def tags_html(query: str, origin: str) -> str:
 class LinkPreview:
     """Replaces the tags in the page's HTML, and serves the picture."""
 
-    def __init__(self, app: Callable[..., Awaitable[None]], picture: Path) -> None:
+    def __init__(self, app: ASGIApp, picture: Path) -> None:
         self.app, self.picture = app, picture
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = path_of(scope)
         if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD") or path not in ("/", PICTURE_PATH):
             await self.app(scope, receive, send)
         elif path == PICTURE_PATH:
-            await _send(send, "image/png", self.picture.read_bytes())
+            await Response(self.picture.read_bytes(), media_type="image/png")(scope, receive, send)
         else:
             await self.app(scope, receive, _Rewriting(send, tags_html(_query(scope), _origin(scope) + root_of(scope))))
 
@@ -83,27 +81,21 @@ class _Rewriting:
         self.body += message.get("body", b"")
         if message.get("more_body"):
             return
-        headers = dict(self.start["headers"])
-        if headers.get(b"content-type", b"").startswith(b"text/html") and self.body:
+        headers = MutableHeaders(raw=list(self.start["headers"]))
+        if headers.get("content-type", "").startswith("text/html") and self.body:
             self.body = TAGS.sub(b"", self.body).replace(AFTER, AFTER + self.tags.encode(), 1)
-            headers[b"content-length"] = str(len(self.body)).encode()
-        await self.send({**self.start, "headers": list(headers.items())})
+            headers["content-length"] = str(len(self.body))
+        await self.send({**self.start, "headers": headers.raw})
         await self.send({**message, "body": self.body})
 
 
-async def _send(send: Send, kind: str, body: bytes) -> None:
-    headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-def _query(scope: MutableMapping[str, Any]) -> str:
+def _query(scope: Scope) -> str:
     return bytes(scope.get("query_string", b"")).decode("latin-1")
 
 
-def _origin(scope: MutableMapping[str, Any]) -> str:
+def _origin(scope: Scope) -> str:
     """The address under which a visitor sees the server, behind a proxy too."""
-    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope.get("headers", [])}
+    headers = Headers(scope=scope)
     asked = headers.get("x-forwarded-proto", "").split(",")[0].strip()
     host = headers.get("x-forwarded-host", headers.get("host", "")).split(",")[0].strip()
     return f"{asked if asked in ('http', 'https') else scope.get('scheme', 'http')}://{host}"

@@ -7,7 +7,6 @@ place of an uploaded file, of any size, past all limits on uploads: here it fetc
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from html import escape
@@ -15,6 +14,7 @@ from typing import Any
 
 import gradio as gr
 from gradio_client.utils import is_file_obj_with_meta, is_http_url_like, traverse
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sdsdemo.errors import UserError
@@ -74,7 +74,7 @@ class Refusals:
             return
         path = path_of(scope)
         if CLOSED.fullmatch(path):
-            await say(send, 404, "There is nothing here.")
+            await refusal(404, "There is nothing here.")(scope, receive, send)
             return
         answering = _Answering(send, is_direct=bool(DIRECT.fullmatch(path)))
         try:
@@ -85,7 +85,7 @@ class Refusals:
             if answering.has_started:
                 raise
             log.info("a request could not be read", exc_info=error)
-            await say(send, 400, UNFIT)
+            await refusal(400, UNFIT)(scope, receive, send)
 
 
 def path_of(scope: Scope) -> str:
@@ -123,13 +123,11 @@ def _check_is_here(file: dict[str, Any]) -> dict[str, Any]:
     return file
 
 
-async def say(send: Send, status: int, sentence: str, *, plainly: bool = False) -> None:
-    """Answers with a sentence, as Gradio's routes do, under both names that Gradio's page looks for.
+def refusal(status: int, sentence: str, *, plainly: bool = False) -> Response:
+    """An answer with a sentence, as Gradio's routes give it: under both names that Gradio's page looks for.
 
     plainly: the sentence alone, for uploads: Gradio's page shows their whole answer to the visitor.
     """
-    body = (sentence if plainly else json.dumps({"detail": sentence, "error": sentence})).encode()
-    kind = b"text/plain; charset=utf-8" if plainly else b"application/json"
-    headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    if plainly:
+        return PlainTextResponse(sentence, status)
+    return JSONResponse({"detail": sentence, "error": sentence}, status)

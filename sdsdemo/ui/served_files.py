@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from starlette.responses import FileResponse
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sdsdemo.errors import UserError
 from sdsdemo.ui.documents import DOCS, NAME, is_document
@@ -28,9 +29,6 @@ RUN = re.compile(r"/runs/([A-Za-z0-9_-]{22})/(model\.safetensors|run\.json)")
 TYPES = {".md": "text/plain; charset=utf-8", ".png": "image/png"}
 """Markdown is shown as text."""
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 Make = Callable[[str, str], File]
 """A result's file by its name and kind. Raises `UserError` if there is no such result."""
 Find = Callable[[str, str], Path | None]
@@ -47,32 +45,36 @@ def offer(page: Any, make: Make, find: Find) -> None:
 class ServedFiles:
     """Answers what asks for a document or for a result's file, and passes the rest on."""
 
-    def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] in ("GET", "HEAD"):
-            path = path_of(scope)
-            if (document := DOCUMENT.fullmatch(path)) and is_document(document[1]):
-                await _send(send, _document(DOCS / document[1]))
-                return
-            offered = _offered.get(getattr(scope.get("app"), "blocks", None))
-            if offered and (result := RESULT.fullmatch(path)):
-                await _send(send, await asyncio.to_thread(_made, offered[0], result[1], result[2]))
-                return
-            if offered and (run := RUN.fullmatch(path)):
-                found = await asyncio.to_thread(offered[1], run[1], run[2])
-                await (_response(found)(scope, receive, send) if found else _send(send, None))
-                return
-        await self.app(scope, receive, send)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_asked = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
+        answer = (await _answer(scope) if is_asked else None) or self.app
+        await answer(scope, receive, send)
+
+
+async def _answer(scope: Scope) -> Response | None:
+    """None: the path is not of these files."""
+    path = path_of(scope)
+    if (document := DOCUMENT.fullmatch(path)) and is_document(document[1]):
+        return _response(_document(DOCS / document[1]))
+    offered = _offered.get(getattr(scope.get("app"), "blocks", None))
+    if offered and (result := RESULT.fullmatch(path)):
+        return _response(await asyncio.to_thread(_made, offered[0], result[1], result[2]))
+    if offered and (run := RUN.fullmatch(path)):
+        return _in_parts(await asyncio.to_thread(offered[1], run[1], run[2]))
+    return None
 
 
 def _document(path: Path) -> File:
     return File(kind=TYPES[path.suffix], body=path.read_bytes())
 
 
-def _response(path: Path) -> FileResponse:
+def _in_parts(path: Path | None) -> Response:
     """Sends a file in parts, since weights can be large; resuming a run writes them anew, so nothing keeps a copy."""
+    if path is None:
+        return _response(None)
     return FileResponse(path, filename=path.name, headers={"cache-control": "no-store"})
 
 
@@ -83,13 +85,10 @@ def _made(make: Make, name: str, kind: str) -> File | None:
         return None
 
 
-async def _send(send: Send, file: File | None) -> None:
+def _response(file: File | None) -> Response:
     """None: there is no such file."""
-    status, file = (
-        (200, file) if file else (404, File(kind="text/plain; charset=utf-8", body=b"There is no such file."))
-    )
-    headers = [(b"content-type", file.kind.encode()), (b"content-length", str(len(file.body)).encode())]
-    if file.name:
-        headers.append((b"content-disposition", f'attachment; filename="{file.name}"'.encode("ascii", "replace")))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": file.body})
+    if file is None:
+        return PlainTextResponse("There is no such file.", 404)
+    name = file.name.encode("ascii", "replace").decode()
+    headers = {"content-disposition": f'attachment; filename="{name}"'} if name else None
+    return Response(file.body, media_type=file.kind, headers=headers)

@@ -76,6 +76,24 @@ def test_below_a_folder_the_picture_s_address_has_the_folder(path: str) -> None:
     assert dict(TAG.findall(sent[1]["body"].decode()))["og:image"] == "http://example.org/demo/preview.png"
 
 
+def test_a_page_keeps_all_of_its_headers() -> None:
+    sent: list[dict[str, Any]] = []
+    cookies = [(b"set-cookie", b"a=1"), (b"set-cookie", b"b=2")]
+
+    async def page(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"content-type", b"text/html"), (b"content-length", b"1"), *cookies]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": preview.AFTER})
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    finished(preview.LinkPreview(page, preview.PICTURE)(scope, nothing, send))
+    assert [header for header in sent[0]["headers"] if header[0] == b"set-cookie"] == cookies
+    assert int(dict(sent[0]["headers"])[b"content-length"]) == len(sent[1]["body"])
+
+
 @pytest.mark.parametrize("nasty", ['"><script>alert(1)</script>', "</title><script>alert(1)</script>", "\\1 \\g<0>"])
 def test_a_hostile_link_or_host_stays_text(served, nasty: str) -> None:
     whole = page_of(served.address, str(httpx.URL("", params={"a": nasty, "b": "two"})))
