@@ -113,3 +113,68 @@ def test_eqben_is_read_from_the_folder_of_its_authors_subset(tmp_path: Path) -> 
     put(tmp_path, ["older copy/eqbenyoucook2/0_0.npy"])
     examples = read_benchmark(f"eqben:{tmp_path}")
     assert all(picture.open() for example in examples for picture in example.images)
+
+
+def packed(path: Path, names: Iterable[str]) -> None:
+    with ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(name, b"")
+
+
+@pytest.mark.parametrize("name", ["backup-2025.zip", "images.zip"])
+@pytest.mark.parametrize("inside", ["", "images/", "mine/images/"])
+@pytest.mark.parametrize("folder", ["images", "images/deep/er"])
+def test_a_zip_file_gives_only_what_the_folder_lacks(tmp_path: Path, name: str, inside: str, folder: str) -> None:
+    put(tmp_path, [f"{folder}/a.png"])
+    packed(tmp_path / name, [f"{inside}{one}.png" for one in "ab"])
+    files, notes = images_beside(tmp_path, tmp_path), []
+    where = "/".join(Path(folder, "a.png").parts[-2:])
+    assert found(files, ("a.png", "b.png")) == {"a.png": where, "b.png": f"{inside}b.png"}
+    files.note_places(notes.append)
+    assert notes == [f"1 of 2 images are read from {name}, as the folder images does not have them: b.png."]
+
+
+@pytest.mark.parametrize("is_packed", [False, True], ids=["folder", "zip"])
+@pytest.mark.parametrize(
+    ("named", "there", "is_found"),
+    [
+        ("test/0.png", "train/0.png", False),
+        ("data/test/x/0.png", "train/x/0.png", False),
+        ("Validation/0.png", "photos/0.png", False),
+        ("test/0.png", "0.png", True),
+        ("0.png", "train/0.png", True),
+        ("me/test/0.png", "set/test/0.png", True),
+        ("mine/0.png", "photos/0.png", True),
+    ],
+)
+def test_a_picture_of_another_split_is_not_meant(
+    tmp_path: Path, named: str, there: str, is_found: bool, is_packed: bool
+) -> None:
+    (tmp_path / "images").mkdir()
+    packed(tmp_path / "images.zip", [f"images/{there}"]) if is_packed else put(tmp_path / "images", [there])
+    files, notes = images_beside(tmp_path, tmp_path), []
+    assert bool(found(files, [named])[named]) == is_found
+    files.note_places(notes.append)
+    assert any("missing" in note for note in notes) != is_found
+    apart = len(Path(named).parts) > 1 < len(Path(there).parts)
+    assert any(f"other folders than named, such as {there} for {named}." in n for n in notes) == (is_found and apart)
+
+
+def test_hidden_files_of_a_mac_are_no_tables_and_no_pictures(tmp_path: Path) -> None:
+    """macOS writes ._NAME beside each file on a disk of another system."""
+    for name, make in (("sugarcrepe", set_twins.sugarcrepe), ("valse", set_twins.valse), ("eqben", set_twins.eqben)):
+        home = tmp_path / name
+        make(home)
+        before = read_benchmark(f"{name}:{home}")
+        for path in [path for path in home.rglob("*") if path.is_file()]:
+            path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
+        after = read_benchmark(f"{name}:{home}")
+        assert [example.captions for example in after] == [example.captions for example in before]
+        assert after.notes == before.notes
+        assert all(picture.open() for example in after for picture in example.images)
+
+
+def test_a_hidden_file_beside_a_zip_file_is_no_second_one(tmp_path: Path) -> None:
+    packed(tmp_path / "pics.zip", ["a.png"])
+    put(tmp_path, ["._pics.zip"])
+    assert found(images_beside(tmp_path, tmp_path), ["a.png"]) == {"a.png": "a.png"}

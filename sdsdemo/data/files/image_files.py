@@ -2,7 +2,7 @@
 
 A name is found as written; else without its suffix, with another system's accents or suffix case, with
 folders that are not there or without some that are, or as an absolute path inside the folder: whatever leads to one
-file alone. No name leads out of the folder.
+file alone. Folders go before zip files. No name leads out of the folder, or from one split's folder to another's.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from PIL import Image
 
 from sdsdemo.data.files import picture_digest
 from sdsdemo.data.files.bounded import at_most
+from sdsdemo.data.files.folders import SPLITS, files_in
 from sdsdemo.data.files.image_search import SUFFIXES, Claims, ends, pictures_below, stem_of, tails, the_one
 from sdsdemo.data.files.names import FilesBelow, alike
 from sdsdemo.data.files.pointers import check_content
 from sdsdemo.data.files.quoting import listed, shown
-from sdsdemo.data.files.zip_members import folders_in, members_by_tail, opened, the_member
+from sdsdemo.data.files.zip_members import IMAGES, folders_in, members_by_tail, opened, the_member
 from sdsdemo.errors import UserError
 from sdsdemo.models.images import Cut, decoded, open_picture
 from sdsdemo.settings import LIMITS
@@ -56,17 +57,29 @@ class Place:
 class ImageFiles:
     """The places that hold a benchmark's pictures."""
 
-    def __init__(self, roots: Iterable[Path], archives: Iterable[Path] = (), *, any_suffix: bool = False) -> None:
-        """roots, archives: folders and zip files, the likeliest first; zip files go before folders.
+    def __init__(
+        self,
+        roots: Iterable[Path],
+        archives: Iterable[Path] = (),
+        *,
+        own: Iterable[Path] = (),
+        any_suffix: bool = False,
+    ) -> None:
+        """roots, archives: folders and zip files, the likeliest first. A file as named goes before one in a zip file,
+        and that before one deeper in the folders.
 
+        own: those of the roots that hold only pictures; a file deeper in these goes before one in a zip file.
         any_suffix: accept x.jpg for x.png, for sets published in both.
         """
         self.roots = list(dict.fromkeys(roots))
         self.archives = list(dict.fromkeys(archives))
+        self._own = tuple(own)
         self._any_suffix = any_suffix
         self._below = {root: FilesBelow(root) for root in self.roots}
         self._found: dict[str, Place] = {}
-        self._deep: dict[str, list[str]] | None = None
+        self._elsewhere: dict[str, str] = {}
+        """Names found in a folder of another name, and where."""
+        self._deep: dict[tuple[Path, ...], dict[str, list[str]]] = {}
         self._asked: dict[str, None] = {}
         self._claims: Claims | None = None
         """How many of the requested names may mean a file."""
@@ -82,12 +95,22 @@ class ImageFiles:
             content_before=partial(self._content_before, name, str(box or "")),
         )
 
-    def note_missing(self, note: Note) -> None:
-        """Reports how many requested names have no file, and lists some."""
-        missing = [name for name in self._asked if self.find(name) is None]
-        if missing:
+    def note_places(self, note: Note) -> None:
+        """Reports how many requested names have no file, a file in another folder, or one in a zip file beside their
+        folder."""
+        places = {name: self.find(name) for name in self._asked}
+        if missing := [name for name, place in places.items() if place is None]:
             some = listed(missing, NAMED)
             note(f"{len(missing):,} of {len(self._asked):,} images are missing in {self._called}: {some}.")
+        there = {name: place for name, place in places.items() if place is not None}
+        packed = [name for name, place in there.items() if place.member]
+        if packed and self._own:
+            archives = listed(dict.fromkeys(there[name].path.name for name in packed))
+            note(f"{len(packed):,} of {len(self._asked):,} images are read from {archives}, as the folder "
+                 f"{self._own[0].name} does not have them: {listed(packed, NAMED)}.")  # fmt: skip
+        if other := [name for name in there if name in self._elsewhere]:
+            note(f"{len(other):,} of {len(self._asked):,} images are taken from other folders than named, such as "
+                 f"{shown(self._elsewhere[other[0]])} for {shown(other[0])}.")  # fmt: skip
 
     def find(self, name: str) -> Place | None:
         """Where the named picture is; None if it is missing or ambiguous.
@@ -101,19 +124,60 @@ class ImageFiles:
 
     def _looked_for(self, name: str) -> Place | None:
         ways = self._ways(name)
-        for way in ways:
-            for archive in self.archives:
-                members = members_by_tail(archive, picture_digest.state_of(archive))
-                if (member := the_member(self._ending(members, way), way)) is not None:
-                    return Place(path=archive, member=member)
-            if (path := self._file_of(way)) is not None:
-                return Place(path=path)
-        if not ways:
-            return None
-        if self._deep is None:
-            self._deep = tails(pictures_below(self.roots))
-        found = next((one for way in ways if (one := the_one(self._ending(self._deep, way))) is not None), None)
+        for looked in (self._as_named, self._in_own, self._packed, self._anywhere):
+            for way in ways:
+                place = looked(way)
+                if place is not None and (way == ways[0] or self._may_be(name, place)):
+                    return place
+        return None
+
+    def _as_named(self, way: str) -> Place | None:
+        path = self._file_of(way)
+        return None if path is None else Place(path=path)
+
+    def _in_own(self, way: str) -> Place | None:
+        return self._deeper(self._own, way) if self._own and self.archives else None
+
+    def _packed(self, way: str) -> Place | None:
+        for archive in self.archives:
+            members = members_by_tail(archive, picture_digest.state_of(archive))
+            if (member := the_member(self._ending(members, way), way)) is not None:
+                return Place(path=archive, member=member)
+        return None
+
+    def _anywhere(self, way: str) -> Place | None:
+        return self._deeper(tuple(self.roots), way)
+
+    def _deeper(self, roots: tuple[Path, ...], way: str) -> Place | None:
+        if roots not in self._deep:
+            self._deep[roots] = tails(pictures_below(roots))
+        found = the_one(self._ending(self._deep[roots], way))
         return None if found is None else Place(path=Path(found))
+
+    def _may_be(self, name: str, place: Place) -> bool:
+        """Whether a file found without the name's first folders may be meant: not train/1.png by test/1.png.
+
+        One of the two folders is often an end of the other. Where it is not, that is kept, to be reported.
+        """
+        inside = self._inside(place)
+        named = [alike(part) for part in self._parts(name)[:-1]]
+        there = [alike(part) for part in inside.split("/")[:-1]]
+        while named and there and named[-1] == there[-1]:
+            named.pop()
+            there.pop()
+        if not named or not there:
+            return True
+        if any(part.casefold() in SPLITS for part in (*named, *there)):
+            return False
+        self._elsewhere[name] = inside
+        return True
+
+    def _inside(self, place: Place) -> str:
+        """The path of a picture in its zip file, or in the innermost of the folders that hold it."""
+        if place.member:
+            return place.member.replace("\\", "/").removeprefix(IMAGES)
+        ways = [os.path.relpath(place.path, root).replace(os.sep, "/") for root in self.roots]
+        return min((way for way in ways if not way.startswith("../")), key=len, default=place.path.name)
 
     def _ways(self, name: str) -> list[str]:
         """The name as written, then without its first folder, and so on; nothing for one that leads outside.
@@ -171,8 +235,9 @@ class ImageFiles:
 
     @property
     def _called(self) -> str:
-        """In words: the zip file, or the folder."""
-        return self.archives[0].name if self.archives else f"the folder {self.roots[0].name}"
+        """In words: the zip file, or the folder, or both."""
+        places = [f"the folder {self.roots[0].name}"] if self._own or not self.archives else []
+        return " and ".join([*places, *(archive.name for archive in self.archives[:1])])
 
     def _open(self, name: str, where: str, box: Box | None) -> Image.Image:
         place = self.find(name)
@@ -196,15 +261,16 @@ class ImageFiles:
 
 
 def images_beside(table: Path, folder: Path, *others: str) -> ImageFiles:
-    """The pictures of a table in a benchmark's folder: in `images.zip`, `images/` or beside the table.
+    """The pictures of a table in a benchmark's folder: in `images/`, in `images.zip` or beside the table.
 
-    others: more folders to search. A zip file of any name will do if it is the only one.
+    others: more folders to search. A zip file of any name will do if it is the only one. What the folder of pictures
+    has is not read from a zip file, which may be an older copy.
     """
     homes = list(dict.fromkeys((table, folder)))
-    named = [home / name for home in homes for name in ("images", *others) if (home / name).is_dir()]
-    zips = [path for home in homes for path in sorted(home.iterdir()) if path.suffix.lower() == ".zip"]
+    own = [home / name for home in homes for name in ("images", *others) if (home / name).is_dir()]
+    zips = [path for home in homes for path in files_in(home) if path.suffix.lower() == ".zip"]
     archives = [path for path in zips if path.stem.lower() == "images"] or (zips if len(zips) == 1 else [])
-    return ImageFiles([*named, *homes], archives)
+    return ImageFiles([*own, *homes], archives, own=own)
 
 
 def _stream(place: Place) -> IO[bytes]:

@@ -23,6 +23,7 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from sdsdemo.captions.word_order import plain_caption, shuffled
+from sdsdemo.data.files.folders import files_in
 from sdsdemo.data.files.image_files import Box, ImageFiles, Note, silent
 from sdsdemo.data.files.json_cases import cases_of, note_unknown_keys, pictures_in, texts
 from sdsdemo.data.files.quoting import listed, shown
@@ -113,7 +114,7 @@ def read_sugarcrepe(folder: Path, note: Note = silent) -> list[Example]:
             picture = images.picture(case["filename"], f"Case {shown(number)} of {path.name}")
             tags = {"tag": path.stem, "collapsed_tag": path.stem.partition("_")[0], SET: SUGARCREPE}
             examples.append(Example(id=f"{path.stem}-{number}", images=(picture,), captions=captions, tags=tags))
-    images.note_missing(note)
+    images.note_places(note)
     return examples
 
 
@@ -133,7 +134,7 @@ def read_sugarcrepe_pp(folder: Path, note: Note = silent) -> list[Example]:
             picture = images.picture(case["filename"], f"Case {shown(number)} of {path.name}")
             tags = {"tag": part, "collapsed_tag": part.partition("_")[0], SET: SUGARCREPE_PP, TRUE: "2"}
             examples.append(Example(id=f"{part}-{number}", images=(picture,), captions=captions, tags=tags))
-    images.note_missing(note)
+    images.note_places(note)
     return examples
 
 
@@ -157,7 +158,7 @@ def read_aro(folder: Path, note: Note = silent) -> list[Example]:
             picture = images.picture(case["image_path"], where, _box(case, where))
             tags = {"tag": _joined(case.get(group, "")), "collapsed_tag": name}
             examples.append(Example(id=f"{name}-{number}", images=(picture,), captions=captions, tags=tags))
-    images.note_missing(note)
+    images.note_places(note)
     return examples
 
 
@@ -172,7 +173,7 @@ def _aro_pictures(folder: Path) -> ImageFiles:
 
 
 def _files(folder: Path, name: str) -> list[Path]:
-    files = sorted((folder / "data").glob("*.json")) or sorted(folder.glob("*.json"))
+    files = files_in(folder / "data", "*.json") or files_in(folder, "*.json")
     if not files:
         raise UserError(f"There is no .json file of {name} in '{folder.name}' or its folder data.")
     return files

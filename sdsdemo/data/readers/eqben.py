@@ -21,6 +21,7 @@ from typing import Any
 
 from typing_extensions import TypedDict
 
+from sdsdemo.data.files.folders import files_in
 from sdsdemo.data.files.image_files import ImageFiles, Note, silent
 from sdsdemo.data.files.json_cases import cases_of, json_of, texts
 from sdsdemo.data.files.quoting import listed, shown
@@ -72,12 +73,12 @@ def read_eqben(folder: Path, note: Note = silent) -> list[Example]:
     first = content[0] if isinstance(content, list) and content else None
     single = isinstance(first, dict) and "private_info" in first
     examples = _from_singles(path, content, images, note) if single else _from_pairs(path, content, images)
-    images.note_missing(note)
+    images.note_places(note)
     return examples
 
 
 def _annotation(folder: Path, note: Note) -> Path:
-    there = [path for home in (folder, folder / "annotation") for path in sorted(home.glob("*.json"))]
+    there = [path for home in (folder, folder / "annotation") for path in files_in(home, "*.json")]
     if not there:
         raise UserError(f"There is no .json annotation of EqBen in '{folder.name}': name the folder that holds it.")
     path = next((path for path in there if path.name == WHOLE), there[0])

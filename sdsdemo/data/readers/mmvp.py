@@ -52,7 +52,7 @@ def read_mmvp(folder: Path, note: Note = silent) -> list[Example]:
         captions = tuple(f"{PROMPT}{statement}" for *_, statement in (first, second))
         tags = {"tag": first[2].replace("_", " "), SET: MMVP}
         examples.append(Example(id=f"{first[1]}-{second[1]}", images=pictures, captions=captions, tags=tags))
-    images.note_missing(note)
+    images.note_places(note)
     _note_patterns(examples, note)
     return examples
 

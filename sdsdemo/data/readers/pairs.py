@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sdsdemo.captions.cleaning import is_blank
+from sdsdemo.data.files.folders import SPLITS, files_in
 from sdsdemo.data.files.image_files import ImageFiles, Note, images_beside, silent
 from sdsdemo.data.files.parquet import Cell, parquet_rows
 from sdsdemo.data.files.pointers import check_file
@@ -31,8 +32,6 @@ TAG_COLUMNS = ("tag", "secondary_tag", "collapsed_tag", "num_main_preds", "categ
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv")
 """File types of tables; of several side by side, the first in this order counts."""
 STEMS = ("examples",)
-SPLITS = ("test", "validation", "valid", "val", "dev", "train")
-"""Names of a published set's splits, the preferred one for evaluation first."""
 MAP = "columns.json"
 
 Row = tuple[str, Mapping[str, Any]]
@@ -83,7 +82,7 @@ class _Rows:
         if not found:
             raise UserError(f"'{name}' has no examples: its table is empty.")
         examples = [example for _, example in found.values()]
-        self.files.note_missing(note)
+        self.files.note_places(note)
         return examples
 
     def _lacks_only_an_id(self, row: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
@@ -132,7 +131,7 @@ class _Rows:
 def _tables(folder: Path, stems: Sequence[str], note: Note) -> list[Path]:
     """The table of a benchmark, or its Parquet files. Raises `UserError` if there is none."""
     for home in (folder, folder / "data"):
-        there = sorted(path for path in home.iterdir() if path.is_file()) if home.is_dir() else []
+        there = files_in(home)
         tables = [
             path for stem in stems for suffix in SUFFIXES for path in there if path.name.lower() == f"{stem}{suffix}"
         ]
@@ -142,7 +141,7 @@ def _tables(folder: Path, stems: Sequence[str], note: Note) -> list[Path]:
             return tables[:1]
         if parquet := _one_split([path for path in there if path.suffix.lower() == ".parquet"], note):
             return parquet
-    parquet = _one_split(sorted(folder.glob("*/*.parquet")) or sorted(folder.glob("*/*/*.parquet")), note)
+    parquet = _one_split(files_in(folder, "*/*.parquet") or files_in(folder, "*/*/*.parquet"), note)
     if parquet:
         return parquet
     if any(folder.glob("**/*.arrow")):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from typing_extensions import TypedDict
 
+from sdsdemo.data.files.folders import files_in
 from sdsdemo.data.files.image_files import ImageFiles, Note, silent
 from sdsdemo.data.files.json_cases import cases_of, texts
 from sdsdemo.data.files.quoting import shown
@@ -42,7 +43,7 @@ class FoilCase(TypedDict):
 
 def read_valse(folder: Path, note: Note = silent) -> list[Example]:
     """Every valid case of every piece; `tag` is the piece, `collapsed_tag` the phenomenon. Raises `UserError`."""
-    files = sorted((folder / "data").glob("*.json")) or sorted(folder.glob("*.json"))
+    files = files_in(folder / "data", "*.json") or files_in(folder, "*.json")
     if not files:
         raise UserError(f"There is no .json file of VALSE in '{folder.name}' or its folder data.")
     images = ImageFiles([home for home in (folder / "images", folder / "data" / "images", folder) if home.is_dir()])
@@ -64,7 +65,7 @@ def read_valse(folder: Path, note: Note = silent) -> list[Example]:
             f"{sum(invalid.values()):,} cases that fewer than {VALID_VOTES} annotators found valid are left out, as by "
             f"its authors: {counts}."
         )
-    images.note_missing(note)
+    images.note_places(note)
     return examples
 
 

@@ -61,7 +61,7 @@ def read_whatsup(folder: Path, note: Note = silent) -> list[Example]:
         part, images = _part(path, folder)
         read = _controlled if path.name in CONTROLLED else _found
         examples += read(path, part, images)
-        images.note_missing(note)
+        images.note_places(note)
     return examples
 
 
