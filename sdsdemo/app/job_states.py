@@ -181,7 +181,7 @@ def write_request(folder: Path, recipe: Recipe, *, withdrawn: bool = False) -> N
     request = StoredRequest(recipe=recipe.as_dict(), withdrawn=withdrawn)
     with room_in_words():
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        files.write_whole(folder / REQUEST, files.to_json(request, indent=1) + "\n")
+        files.write_json(folder / REQUEST, request)
 
 
 @contextmanager

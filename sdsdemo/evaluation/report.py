@@ -28,7 +28,7 @@ from sdsdemo.evaluation.result_schema import (
 from sdsdemo.evaluation.store import BLIND, TEXT_ONLY, StoredRun, fits, read_run
 from sdsdemo.evaluation.summary import Scored, summarise
 from sdsdemo.evaluation.tables import as_csv, warnings
-from sdsdemo.runtime.files import finite, from_json, to_json, write_whole
+from sdsdemo.runtime.files import finite, from_json, write_json, write_whole
 from sdsdemo.runtime.shapes import shaped
 
 FIGURE_FORMATS = ("png", "svg")
@@ -155,7 +155,7 @@ def write_report(results: Sequence[Result], out: Path, note: Callable[[str], Non
     from sdsdemo.evaluation.figures import save_shares
 
     try:
-        write_whole(out / "results.json", to_json(finite(list(results)), indent=1) + "\n")
+        write_json(out / "results.json", finite(list(results)))
         write_whole(out / "results.csv", as_csv(results))
         for number, result in enumerate(results):
             name = "".join(c if c.isalnum() else "-" for c in result["benchmark"].rpartition("/")[2]).strip("-")

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import copy
 import gzip
-import json
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from sdsdemo.models.clip_text import PARTS
 from sdsdemo.models.delta import save_tensors
 from sdsdemo.models.precision import exactly
 from sdsdemo.models.transformers_module import NEVER_REMOTE
-from sdsdemo.runtime.files import from_json, write_whole
+from sdsdemo.runtime.files import from_json, write_json
 from sdsdemo.runtime.shapes import shaped
 
 WEIGHTS = "open_clip_model.safetensors"
@@ -79,7 +78,7 @@ def write_open_clip(model: ClipModel, folder: Path, repo: str = "") -> None:
     if repo and config["text_cfg"].get("hf_tokenizer_name"):
         config["text_cfg"]["hf_tokenizer_name"] = repo
     described = {"model_cfg": config, "preprocess_cfg": model.facts["preprocess"]}
-    write_whole(folder / CONFIG, json.dumps(described, indent=2) + "\n")
+    write_json(folder / CONFIG, described, indent=2)
     save_tensors(_plain(model.module.state_dict()), folder / WEIGHTS, {"format": "pt"})
     _save_tokenizer(model, folder)
 
@@ -266,7 +265,7 @@ def _save_tokenizer(model: ClipModel, folder: Path) -> None:
     kept = {key: value for key, value in held.items() if key not in ("is_local", "local_files_only", "name_or_path")}
     if kept.get("tokenizer_class") == "TokenizersBackend":  # a name that older versions do not know
         kept["tokenizer_class"] = "PreTrainedTokenizerFast"
-    write_whole(path, json.dumps(kept, indent=2) + "\n")
+    write_json(path, kept, indent=2)
 
 
 def _clips_own(context_length: int) -> Any:

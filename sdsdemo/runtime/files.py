@@ -1,6 +1,7 @@
 """Files that survive a kill, and locks that end with their process: the one place that writes, appends and locks.
 
     write_whole   replaces a file or leaves it as it was: written beside it, synced, renamed
+    write_json    the same, with plain values as strict JSON
     append        adds lines, which are on the disk when this returns
     whole_lines   reads every complete line; a truncated last one is left out
     hold          locks between processes (`filelock`): released when the process ends, however it ends
@@ -35,6 +36,11 @@ def write_whole(path: Path, content: str | bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_aside(path) as aside:
         aside.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+def write_json(path: Path, value: Any, *, indent: int = 1) -> None:
+    """Write strict JSON as `write_whole` writes. Raises `ValueError` for NaN and infinities, and `OSError`."""
+    write_whole(path, to_json(value, indent=indent) + "\n")
 
 
 @contextmanager

@@ -60,6 +60,14 @@ def test_strict_json_is_written_and_old_nan_can_still_be_read() -> None:
     assert files.from_json("[NaN, 1, 2.5]", allow_nan=True)[1:] == [1, 2.5]
 
 
+def test_a_json_file_with_nan_is_refused_and_the_old_one_stays(tmp_path: Path) -> None:
+    files.write_json(tmp_path / "new" / "found.json", {"loss": 1})
+    assert (tmp_path / "new" / "found.json").read_text(encoding="utf-8") == '{\n "loss": 1\n}\n'
+    with pytest.raises(ValueError, match="JSON"):
+        files.write_json(tmp_path / "new" / "found.json", {"loss": float("nan")})
+    assert files.from_json((tmp_path / "new" / "found.json").read_bytes()) == {"loss": 1}
+
+
 def test_a_number_that_is_not_finite_becomes_null_wherever_it_is() -> None:
     nan, inf = float("nan"), float("inf")
     assert files.finite({"a": [1, nan, (inf, "NaN")], "b": None}) == {"a": [1, None, [None, "NaN"]], "b": None}

@@ -24,7 +24,7 @@ from sdsdemo.evaluation.store.header import HEADER, Header, check_agreement, che
 from sdsdemo.evaluation.store.row_format import Row, key_of, line_of, parsed, row_of, strict
 from sdsdemo.evaluation.store.score_rows import PARTS, SCORES, Rows
 from sdsdemo.runtime.distributed import ALONE, Processes
-from sdsdemo.runtime.files import BusyError, append, forget_unfinished, hold, to_json, whole_lines, write_whole
+from sdsdemo.runtime.files import BusyError, append, forget_unfinished, hold, whole_lines, write_json, write_whole
 from sdsdemo.types import Budget, Example, Scores
 
 LOCK = "run.lock"
@@ -194,7 +194,7 @@ class RunFolder:
         forget_unfinished(self.path)
         if not (self.path / HEADER).is_file():
             _write_lines(self.path / EXAMPLES, map(example_line, self._examples))
-            write_whole(self.path / HEADER, to_json(header, indent=1) + "\n")
+            write_json(self.path / HEADER, header)
             return
         stored, old = read_header(self.path), read_examples(self.path)
         check_agreement(stored, header, self.path)
@@ -207,7 +207,7 @@ class RunFolder:
         if self._examples != list(old) or now != stored:
             self._rewrite_scores(old, changed, stored["models"])
             _write_lines(self.path / EXAMPLES, map(example_line, self._examples))
-            write_whole(self.path / HEADER, to_json(now, indent=1) + "\n")
+            write_json(self.path / HEADER, now)
 
     def _compare(self, stored: Sequence[StoredExample]) -> set[str]:
         """Ids of the examples that have changed since they were scored; also writes `notes`."""
@@ -276,7 +276,7 @@ class RunFolder:
 
     def _write_header(self) -> None:
         self._header_state = None  # should this fail, the next one reads what is there
-        write_whole(self.path / HEADER, to_json(self._header, indent=1) + "\n")
+        write_json(self.path / HEADER, self._header)
 
     def _facts(self) -> dict[str, dict[str, str]]:
         return self._header.get("model_facts", {})

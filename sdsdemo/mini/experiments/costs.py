@@ -11,7 +11,6 @@ and for the paper's.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +27,7 @@ from sdsdemo.mini.experiments.declared import CONFIRM, TOWER, TOWER_CONTRASTS
 from sdsdemo.mini.experiments.flops import counted
 from sdsdemo.mini.models import clip as clips
 from sdsdemo.mini.models import unet as denoiser
-from sdsdemo.runtime.files import write_whole
+from sdsdemo.runtime.files import write_json
 
 TIMED_STEPS = 48
 IN_LOOP, BEFOREHAND = "sds", "preference"
@@ -99,4 +98,4 @@ def summed(times: Mapping[str, Estimate], pairs: int) -> dict[str, Any]:
 
 def write(path: Path, found: Mapping[str, Any]) -> None:
     """Write the costs as JSON."""
-    write_whole(path, json.dumps(found, indent=1) + "\n")
+    write_json(path, found)

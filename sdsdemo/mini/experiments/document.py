@@ -226,14 +226,14 @@ def write(documents: Sequence[Path] = DOCUMENTS, docs: Path = DOCS) -> Path:
         raise UserError(NO_DOCUMENTS.format(names=", ".join(missing)))
     plots = docs / "mini"
     plots.mkdir(exist_ok=True)
-    (plots / "learning-curves.png").write_bytes(saved(curves_figure(learning_curves()), "png", DPI))
+    write_whole(plots / "learning-curves.png", saved(curves_figure(learning_curves()), "png", DPI))
     swept = read_rows(EXPERIMENT / "tags.jsonl")
     if swept:
-        (plots / "tag-share.png").write_bytes(saved(by_share_figure(shares(swept), CHANCE), "png", DPI))
+        write_whole(plots / "tag-share.png", saved(by_share_figure(shares(swept), CHANCE), "png", DPI))
     found = shipped(write_findings(EXPERIMENT), Findings)
     contrasts = found["confirm"].get("contrasts", [])
     if contrasts:
-        (plots / "effects.png").write_bytes(saved(effects_figure(contrasts), "png", DPI))
+        write_whole(plots / "effects.png", saved(effects_figure(contrasts), "png", DPI))
     for file in documents:
         write_whole(file, filled(file.read_text(encoding="utf-8"), blocks(found)))
     return docs

@@ -21,7 +21,7 @@ from sdsdemo.data.mini.drawing import draw as render
 from sdsdemo.data.mini.scenes import Scene, Split
 from sdsdemo.data.mini.sentences import Sentence
 from sdsdemo.data.mini.sketches import write_sketch
-from sdsdemo.runtime.files import forget_unfinished, put_folder, write_whole
+from sdsdemo.runtime.files import forget_unfinished, put_folder, write_json, write_whole
 
 SEED = 20_001
 """Seed of the shipped sets; never used for training or model selection."""
@@ -83,7 +83,7 @@ def write_examples(out: Path, seed: int) -> None:
         }
         listing.insert(0 if kind == OPENS_ON else len(listing), item)
     put_folder(aside, out / "examples")
-    write_whole(out / "examples.json", json.dumps(listing, indent=1) + "\n")
+    write_json(out / "examples.json", listing)
 
 
 def write_benchmark(folder: Path, seed: int, split: Split, count: int) -> None:

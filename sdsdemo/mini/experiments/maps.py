@@ -21,7 +21,6 @@ on scenes of another seed and split.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -41,7 +40,7 @@ from sdsdemo.mini.experiments.shapes import MapLine
 from sdsdemo.mini.experiments.study_store import Lines
 from sdsdemo.models import open_scorer
 from sdsdemo.models.diffusion_scorer import DiffusionScorer
-from sdsdemo.runtime.files import write_whole
+from sdsdemo.runtime.files import write_json
 from sdsdemo.runtime.shipped import shipped_lines
 from sdsdemo.settings import NOISES, TIMESTEPS, budget
 
@@ -129,7 +128,7 @@ def measured(one: MapScene, read: Read, declared: Declared) -> dict[str, Any]:
 def write_findings(lines: Path) -> Path:
     """Write the figures computed from a file of lines beside it, as `.json`."""
     path = lines.with_suffix(".json")
-    write_whole(path, json.dumps(findings(read_lines(lines)), indent=1) + "\n")
+    write_json(path, findings(read_lines(lines)))
     return path
 
 

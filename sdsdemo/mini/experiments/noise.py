@@ -19,7 +19,7 @@ from sdsdemo.mini.experiments.noise_draws import FIFTHS, TIMESTEPS, collect
 from sdsdemo.mini.experiments.noise_findings import findings
 from sdsdemo.mini.experiments.noise_timesteps import RULES, timestep_findings, weights_of
 from sdsdemo.mini.experiments.tables import as_markdown
-from sdsdemo.runtime.files import to_json, write_whole
+from sdsdemo.runtime.files import write_json
 from sdsdemo.settings import ASSETS
 
 NOISE_FILE = ASSETS / "mini" / "results" / "experiment" / "noise.json"
@@ -55,7 +55,7 @@ def run_noise(work: Path, progress: Callable[[str], None]) -> dict[str, Any]:
 
 def write_noise(found: Mapping[str, Any]) -> Path:
     """Write the shipped figures."""
-    write_whole(NOISE_FILE, to_json(found, indent=1) + "\n")
+    write_json(NOISE_FILE, found)
     return NOISE_FILE
 
 

@@ -93,4 +93,4 @@ def _laps(folder: FineTuningFolder) -> list[StoredLap]:
 
 def write_race(race: StoredRace, path: Path = RACE_FILE) -> None:
     """Write the race as JSON."""
-    files.write_whole(path, files.to_json(race, indent=1) + "\n")
+    files.write_json(path, race)

@@ -10,7 +10,6 @@ Everything is resumable: what is already in the work folder is reused.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from sdsdemo.mini.experiments.study import BASES, base_row, run_study
 from sdsdemo.mini.experiments.study_store import Lines, StudyStore, read_rows
 from sdsdemo.mini.experiments.train_all import PARTS, train
 from sdsdemo.mini.models.from_folder import RelocatedWorkbench
-from sdsdemo.runtime.files import write_whole
+from sdsdemo.runtime.files import write_json
 from sdsdemo.runtime.shipped import shipped
 from sdsdemo.settings import ASSETS, budget
 
@@ -194,7 +193,7 @@ def _measure_bases(names: Sequence[str], lines: Lines, workbench: Any, progress:
 def write_findings(lines: Path) -> Path:
     """Write the figures computed from the lines in a folder to `FOLDER.json` beside it."""
     path = lines.with_suffix(".json")
-    write_whole(path, json.dumps(read_findings(lines), indent=1) + "\n")
+    write_json(path, read_findings(lines))
     return path
 
 

@@ -9,7 +9,6 @@ which are not shipped.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ from sdsdemo.finetuning.loop import LossesAt, TrainingConfig
 from sdsdemo.finetuning.objectives import LARGEST_SCALE
 from sdsdemo.mini.models import tokenizer
 from sdsdemo.mini.models.autoencoder import as_pixels
-from sdsdemo.runtime.files import write_whole
+from sdsdemo.runtime.files import write_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +116,7 @@ def save_folder(folder: Path, model: CLIP, network: Mapping[str, Any] | None = N
     folder.mkdir(parents=True, exist_ok=True)
     preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
     described = {"model_cfg": network or config(), "preprocess_cfg": {"size": MODEL_PIXELS, **preprocess}}
-    write_whole(folder / "open_clip_config.json", json.dumps(described, indent=2) + "\n")
+    write_json(folder / "open_clip_config.json", described, indent=2)
     weights = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
     save_file(weights, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
     tokenizer.save_tokenizer(folder)

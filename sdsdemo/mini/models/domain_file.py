@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from sdsdemo.data.mini.drawing import BACKGROUND_RGB, COLOUR_RGB
 from sdsdemo.data.mini.sentences import WORDS
 from sdsdemo.data.mini.sketches import MOST
 from sdsdemo.models.domain import FILE, Look
-from sdsdemo.runtime.files import write_whole
+from sdsdemo.runtime.files import write_json
 
 LOOK = Look(
     backgrounds=tuple(BACKGROUND_RGB.values()),
@@ -29,4 +28,4 @@ LOOK = Look(
 
 def write_knows(folder: Path) -> None:
     """Write the words and the look of the Mini world beside a model's weights."""
-    write_whole(folder / FILE, json.dumps({"words": list(WORDS), "look": asdict(LOOK)}, indent=1) + "\n")
+    write_json(folder / FILE, {"words": list(WORDS), "look": asdict(LOOK)})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from sdsdemo.data.mini.sentences import WORDS, Sentence
-from sdsdemo.runtime.files import write_whole
+from sdsdemo.runtime.files import write_json
 from sdsdemo.runtime.shipped import shipped
 
 CONTEXT = 20
@@ -50,7 +49,7 @@ def save_tokenizer(folder: Path) -> None:
     tokenizer().save_pretrained(folder)
     path = folder / "tokenizer_config.json"
     config = shipped(path, dict[str, Any]) | {"tokenizer_class": "PreTrainedTokenizerFast"}
-    write_whole(path, json.dumps(config, indent=2) + "\n")
+    write_json(path, config, indent=2)
 
 
 def token_ids(sentences: Sequence[Sentence]) -> Tensor:

@@ -14,7 +14,6 @@ two objects side by side, as which of them has which colour is learned last.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +32,7 @@ from sdsdemo.data.mini.sentences import Sentence
 from sdsdemo.data.mini.stream import MiniStream
 from sdsdemo.finetuning.loop import LossesAt, TrainingConfig
 from sdsdemo.mini.models import text_encoder, tokenizer
-from sdsdemo.runtime.files import write_whole
+from sdsdemo.runtime.files import write_json
 from sdsdemo.runtime.shipped import shipped
 
 BATCH = 64
@@ -209,11 +208,11 @@ def save_pipeline(
         "unet": ["diffusers", "UNet2DConditionModel"],
         "vae": ["diffusers", "AutoencoderKL"],
     }
-    write_whole(folder / "model_index.json", json.dumps(index, indent=2) + "\n")
+    write_json(folder / "model_index.json", index, indent=2)
 
 
 def _forget_origin(path: Path) -> None:
     """Remove the path that a part was loaded from, which diffusers and transformers store in its config."""
     config = shipped(path, dict[str, Any])
     if config.pop("_name_or_path", None) is not None:
-        write_whole(path, json.dumps(config, indent=2) + "\n")
+        write_json(path, config, indent=2)
