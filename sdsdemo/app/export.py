@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sdsdemo.app import hub_upload
-from sdsdemo.app.model_card import CardFacts, Format, model_card, shares_lines
+from sdsdemo.app.model_card import CardFacts, Format, figures, model_card, shares_lines
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.report import report
@@ -118,7 +118,7 @@ def _facts(
         repo=repo,
         story="" if card is base else _story(base_title, record),
         objective="" if card is base else objective if WORD.fullmatch(objective) else "fine-tuned",
-        results=measured or tuple(hub_upload.figures(record)),
+        results=measured or tuple(figures(record)),
     )
 
 

@@ -1,7 +1,4 @@
-"""Uploads to the Hub, under the token's account: a run's file with its record and card, or a whole exported model.
-
-The card repeats the record: base, objective, data, before and after with their uncertainty, the command.
-"""
+"""Uploads to the Hub, under the token's account: a run's file with its record and card, or a whole exported model."""
 
 from __future__ import annotations
 
@@ -13,9 +10,8 @@ from typing import Any, NotRequired
 
 from typing_extensions import TypedDict
 
-from sdsdemo.core.number_format import level_words
+from sdsdemo.app.model_card import run_card
 from sdsdemo.errors import UserError
-from sdsdemo.finetuning.phrases import SHOWN, change_words, not_finite_words
 from sdsdemo.models.delta_header import read_header, with_header
 from sdsdemo.models.hub_errors import hub_errors
 from sdsdemo.models.public_names import is_own_file, public
@@ -81,7 +77,7 @@ def push(folder: Path, name: str, token: str) -> str:
     files: dict[str, Path | bytes] = {file: folder / file for file in FILES}
     if record != own:
         files = {MODEL: with_header(folder / MODEL, public), RECORD: (to_json(record, indent=1) + "\n").encode()}
-    return _upload(api, repo, files | {"README.md": card(record, repo).encode()})
+    return _upload(api, repo, files | {"README.md": run_card(record, repo).encode()})
 
 
 def _check_same_steps(model: Path, record: Mapping[str, Any]) -> None:
@@ -145,18 +141,22 @@ def _repo_of(api: Any, name: str) -> str:
 
 def _upload(api: Any, repo: str, files: Mapping[str, Path | bytes]) -> str:
     """All files in one commit or none. A repository that an upload left empty when it broke off is taken again."""
-    from huggingface_hub import CommitOperationAdd
-
-    added = [
-        CommitOperationAdd(path_in_repo=name, path_or_fileobj=content if isinstance(content, bytes) else str(content))
-        for name, content in files.items()
-    ]
     with refusals(REFUSED):
         api.create_repo(repo, exist_ok=True)
         if set(api.list_repo_files(repo)) - MADE_BY_THE_HUB:
             raise UserError(TAKEN.format(name=repo.partition("/")[2]))
-        api.create_commit(repo, added, commit_message=MESSAGE)
+        api.create_commit(repo, additions(files), commit_message=MESSAGE)
     return f"https://huggingface.co/{repo}"
+
+
+def additions(files: Mapping[str, Path | bytes]) -> list[Any]:
+    """What a commit on the Hub adds: files, or their content, by their paths there."""
+    from huggingface_hub import CommitOperationAdd
+
+    return [
+        CommitOperationAdd(path_in_repo=name, path_or_fileobj=content if isinstance(content, bytes) else str(content))
+        for name, content in files.items()
+    ]
 
 
 @contextmanager
@@ -194,41 +194,3 @@ def _read_record(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise UserError(BROKEN.format(why=why)) from error
-
-
-def figures(record: Mapping[str, Any]) -> list[str]:
-    """What was measured before and after, a line of Markdown each; empty where nothing was."""
-    measured = {"sets": {}} | record.get("measured", {})
-    lines = [
-        f"- {name}, {metric}: {level_words(row['before'])} -> {level_words(row['after'])} %; "
-        f"{change_words(row['change'])}"
-        for name, found in measured["sets"].items()
-        for metric, row in found["metrics"].items()
-        if metric in SHOWN
-    ]
-    return lines + [
-        f"- {name}, {words}" for name, found in measured["sets"].items() if (words := not_finite_words(found))
-    ]
-
-
-def card(record: Mapping[str, Any], repo: str) -> str:
-    """The model card of a run's file, in Markdown."""
-    return f"""---
-library_name: sdsdemo
-tags: [clip, compositionality, {record["objective"]}]
----
-
-# {repo.partition("/")[2]}
-
-{record["base_card"]} fine-tuned with the objective `{record["objective"]}`: {record["steps_done"]} steps, seed
-{record["seed"]}. Trained: {record.get("trained", "nothing")}. The file holds only what training changed; load it
-onto the base that it names, as `sds-clip:model.safetensors`. `python -m sdsdemo export` makes a whole model of it.
-
-## Before and after
-
-{chr(10).join(figures(record)) or "Nothing was measured."}
-
-## To reproduce
-
-    {record["command"]}
-"""

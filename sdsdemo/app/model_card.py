@@ -1,4 +1,4 @@
-"""The model card of a whole exported CLIP, after the Hub's conventions. Writes no file, reaches no network.
+"""Model cards of an exported CLIP and of a run's file, after the Hub's conventions. Writes and fetches nothing.
 
 https://huggingface.co/docs/hub/model-cards: `library_name`, `base_model`, `pipeline_tag`, `tags`, `license`.
 """
@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from sdsdemo.core.number_format import level_words
+from sdsdemo.finetuning.phrases import SHOWN, change_words, not_finite_words
 
 Format = Literal["open_clip", "transformers"]
 LICENCES = {"MIT": "mit", "Apache-2.0": "apache-2.0"}
@@ -87,6 +90,44 @@ def shares_lines(results: Sequence[Mapping[str, Any]], name: str) -> tuple[str, 
     ]
     head = ("| benchmark | score | % right | 95 % interval | n |", "|---|---|---|---|---|")
     return (*head, *rows) if rows else ()
+
+
+def figures(record: Mapping[str, Any]) -> list[str]:
+    """What a run measured before and after, a line of Markdown each; empty where nothing was."""
+    measured = {"sets": {}} | record.get("measured", {})
+    lines = [
+        f"- {name}, {metric}: {level_words(row['before'])} -> {level_words(row['after'])} %; "
+        f"{change_words(row['change'])}"
+        for name, found in measured["sets"].items()
+        for metric, row in found["metrics"].items()
+        if metric in SHOWN
+    ]
+    return lines + [
+        f"- {name}, {words}" for name, found in measured["sets"].items() if (words := not_finite_words(found))
+    ]
+
+
+def run_card(record: Mapping[str, Any], repo: str) -> str:
+    """The card of a run's file: its record's base, objective, before and after with their uncertainty, the command."""
+    return f"""---
+library_name: sdsdemo
+tags: [clip, compositionality, {record["objective"]}]
+---
+
+# {repo.partition("/")[2]}
+
+{record["base_card"]} fine-tuned with the objective `{record["objective"]}`: {record["steps_done"]} steps, seed
+{record["seed"]}. Trained: {record.get("trained", "nothing")}. The file holds only what training changed; load it
+onto the base that it names, as `sds-clip:model.safetensors`. `python -m sdsdemo export` makes a whole model of it.
+
+## Before and after
+
+{chr(10).join(figures(record)) or "Nothing was measured."}
+
+## To reproduce
+
+    {record["command"]}
+"""
 
 
 def _front_matter(facts: CardFacts) -> str:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from sdsdemo.app.hub_upload import client_of, refusals, repo_of
+from sdsdemo.app.hub_upload import MESSAGE, additions, client_of, refusals, repo_of
 from sdsdemo.app.space_check import check_space
 from sdsdemo.app.space_files import (
     FOLDERS,
@@ -46,7 +46,6 @@ INSTEAD = {
 }
 """By family, how a model of one's own is named once it is on the Hub."""
 SAME_NAME = "Two folders of results are called '{name}', and a Space shows results by that name: rename one of them."
-MESSAGE = "sdsdemo"
 README = "README.md"
 SCORE_FILES = "scores*.jsonl"
 
@@ -121,13 +120,9 @@ def _with_its_preloads(api: Any, repo: str, readme: Path | bytes) -> bytes:
 
 
 def _operations(there: Iterable[str], contents: Contents) -> list[Any]:
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+    from huggingface_hub import CommitOperationDelete
 
-    added = [
-        CommitOperationAdd(path_in_repo=path, path_or_fileobj=content if isinstance(content, bytes) else str(content))
-        for path, content in contents.items()
-    ]
-    return [*added, *(CommitOperationDelete(path_in_repo=path) for path in outdated(there, contents))]
+    return [*additions(contents), *(CommitOperationDelete(path_in_repo=path) for path in outdated(there, contents))]
 
 
 def outdated(there: Iterable[str], contents: Contents) -> list[str]:

@@ -12,8 +12,8 @@ import pytest
 import torch
 from open_clip import CLIP
 
-from sdsdemo.app.hub_upload import card
 from sdsdemo.app.job_states import Job
+from sdsdemo.app.model_card import run_card
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.errors import ProcessFailedError, UserError
@@ -331,7 +331,7 @@ def test_scores_that_are_no_numbers_are_in_no_figure_and_are_said(
     assert said in as_text(record, tmp_path)
     stored_record = FineTuningFolder(tmp_path / "run").read()
     assert said in result_html(Job(id="a", recipe=TINY, state="finished", record=stored_record))
-    assert said in card(stored_record, "ada/my-clip")
+    assert said in run_card(stored_record, "ada/my-clip")
 
 
 def test_a_cosine_says_in_which_tower_the_two_are_alike(run: Any) -> None:
