@@ -145,7 +145,7 @@ def write_digests(path: Path) -> None:
     large = path.with_name("large")
     large.write_bytes(bytes(SMALL + 1))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sdsdemo.runtime.digests.YOUNG", -1.0)
+        patch.setattr("sdsdemo.runtime.files.YOUNG", -1)
         Digests(path).of(large)
 
 

@@ -22,6 +22,7 @@ from sdsdemo.errors import UserError, calling
 from sdsdemo.evaluation.catalogue import Catalogue, read_catalogue
 from sdsdemo.evaluation.freshness import Stale, nothing_here, stale, without
 from sdsdemo.evaluation.store import EXAMPLES, HEADER, SCORES, StoredRun, read_run
+from sdsdemo.runtime.files import state_of
 from sdsdemo.settings import ASSETS, ROOT, Settings
 
 SHIPPED = "mini/runs"
@@ -158,7 +159,6 @@ def _runs_in(before: str, folder: Path | None) -> dict[str, Path]:
 def _state(path: Path) -> tuple[int, ...]:
     """A stamp that changes with every change of a file; empty if it is missing."""
     try:
-        found = path.stat()
+        return state_of(path)
     except OSError:
         return ()
-    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino

@@ -15,18 +15,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from threading import Lock
 
-from sdsdemo.runtime.files import append, from_json, to_json, whole_lines, write_whole
+from sdsdemo.runtime.files import State, append, from_json, is_settled, state_of, to_json, whole_lines, write_whole
 from sdsdemo.runtime.shapes import shaped
 
 SMALL = 1_000_000
 """Files of up to so many bytes are always read: that takes a millisecond."""
-YOUNG = 3.0
-"""Seconds after a change during which a digest is not cached."""
 MOST = 5_000
 """Lines of the cache file; a longer one is started afresh."""
 
-Key = tuple[str, int, int, int, int]
-"""Path, size, nanoseconds of the last change of content and of entry, inode."""
+Key = tuple[str, State]
+"""Resolved path and `state_of`."""
 
 
 class Digests:
@@ -40,16 +38,16 @@ class Digests:
     def of(self, path: Path) -> str:
         """SHA-256 of a file's content, in hexadecimal. Raises `OSError`."""
         before = _key(path)
-        if before[1] <= SMALL:
+        if before[1][0] <= SMALL:
             return hashlib.sha256(path.read_bytes()).hexdigest()
         with self._lock:
             found = self._table().get(before)
         return found or self._fresh(path, before)
 
     def _fresh(self, path: Path, before: Key) -> str:
-        began = time.time()
+        began = time.time_ns()
         digest = digest_of([path])
-        if _key(path) == before and began - max(before[2], before[3]) / 1e9 > YOUNG:
+        if _key(path) == before and is_settled(before[1], began):
             with self._lock:
                 self._table()[before] = digest
                 self._write(before, digest)
@@ -64,7 +62,7 @@ class Digests:
         """A cache that cannot be written costs time, nothing else."""
         if self._kept is None:
             return
-        line = to_json([*key, digest])
+        line = to_json([key[0], *key[1], digest])
         try:
             if len(self._table()) > MOST:
                 self._known = {key: digest}
@@ -92,8 +90,7 @@ def digest_of_json(value: object) -> str:
 
 
 def _key(path: Path) -> Key:
-    found = path.stat()
-    return os.path.realpath(path), found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+    return os.path.realpath(path), state_of(path)
 
 
 def _read(path: Path) -> dict[Key, str]:
@@ -105,8 +102,8 @@ def _read(path: Path) -> dict[Key, str]:
         return known
     for line in lines:
         try:
-            *key, digest = shaped(from_json(line), list[str | int])
-            known[str(key[0]), int(key[1]), int(key[2]), int(key[3]), int(key[4])] = str(digest)
+            place, *state, digest = shaped(from_json(line), list[str | int])
+            known[str(place), (int(state[0]), int(state[1]), int(state[2]), int(state[3]))] = str(digest)
         except (ValueError, IndexError):
             continue
     return known

@@ -5,6 +5,7 @@
     append        adds lines, which are on the disk when this returns
     whole_lines   reads every complete line; a truncated last one is left out
     hold          locks between processes (`filelock`): released when the process ends, however it ends
+    state_of      what changes whenever a file does
     forget_unfinished, put_folder    clear up after a kill; put a folder in another's place
 
 A line ends at a line feed and nowhere else: captions may contain U+2028 and other characters that `str.splitlines`
@@ -18,11 +19,16 @@ import math
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+YOUNG = 3_000_000_000
+"""Nanoseconds after a change within which a file may change again in the same tick of the clock ("racy git")."""
+State = tuple[int, int, int, int]
+"""Size, nanoseconds of the last change of content and of entry, inode."""
 MOST_DIGITS = 400
 """Digits of an integer in JSON: more than any float has, and few enough to parse at once."""
 
@@ -65,6 +71,26 @@ def append(path: Path, lines: Iterable[str], *, sync: bool = True) -> None:
         file.flush()
         if sync:
             os.fsync(file.fileno())
+
+
+def state_of(path: Path) -> State:
+    """What changes whenever a file does: a copy or `touch -d` cannot reset the third value. Raises `OSError`."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+
+
+def settled_state_of(path: Path) -> State | None:
+    """`state_of`; None if the file is missing, or so young that it may change once more without changing its state."""
+    try:
+        state = state_of(path)
+    except OSError:
+        return None
+    return state if is_settled(state, time.time_ns()) else None
+
+
+def is_settled(state: State, now: int) -> bool:
+    """Whether a file can no longer change without changing its state. now: nanoseconds, as `time.time_ns` has them."""
+    return now - max(state[1:3]) >= YOUNG
 
 
 def forget_unfinished(folder: Path) -> None:

@@ -19,6 +19,7 @@ from sdsdemo.mini.experiments import verdict as study_verdict
 from sdsdemo.mini.experiments.shapes import Costs, Findings
 from sdsdemo.mini.experiments.tables import TEN
 from sdsdemo.models.cards import all_cards
+from sdsdemo.runtime.files import State, state_of
 from sdsdemo.runtime.shipped import shipped
 from sdsdemo.ui.results_claims import cost_claim, gap_claim
 from sdsdemo.ui.results_figures import cost_html, effects_html, gap_html
@@ -176,21 +177,21 @@ def _costs(assets: Path) -> dict[str, Any] | None:
 
 def _measured(assets: Path) -> Result | None:
     path = assets / MEASURED
-    return _read_result(path, path.stat().st_mtime_ns) if path.is_file() else None
+    return _read_result(path, state_of(path)) if path.is_file() else None
 
 
 def _findings(assets: Path) -> Mapping[str, Any] | None:
     path = assets / EXPERIMENT
-    return _read_findings(path, path.stat().st_mtime_ns) if path.is_file() else None
+    return _read_findings(path, state_of(path)) if path.is_file() else None
 
 
 @lru_cache(maxsize=4)
-def _read_result(path: Path, state: int) -> Result:
+def _read_result(path: Path, state: State) -> Result:
     """state: of the file, so that a changed one is read again."""
     return read_result(path)
 
 
 @lru_cache(maxsize=4)
-def _read_findings(path: Path, state: int) -> Mapping[str, Any]:
+def _read_findings(path: Path, state: State) -> Mapping[str, Any]:
     found: Mapping[str, Any] = shipped(path, Findings)
     return found

@@ -107,7 +107,7 @@ def test_a_copy_of_a_benchmark_has_the_same_contents(tmp_path: Path, write: Call
 
 
 def test_a_replaced_file_of_equal_size_and_time_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sdsdemo.data.files.picture_digest.YOUNG", 0)
+    monkeypatch.setattr("sdsdemo.runtime.files.YOUNG", 0)
     as_files(tmp_path, "red", "blue")
     path = tmp_path / "images" / "0.png"
     (example,) = read_pairs(tmp_path)

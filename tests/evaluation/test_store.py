@@ -190,7 +190,7 @@ def test_run_json_is_read_again_only_when_it_has_changed(tmp_path: Path, monkeyp
     (scores,) = FakeScorer(fake_card("a", "clip")).score_examples(EXAMPLES[:1], SPEND)
     folder.enter("a", "weights")
     os.utime(tmp_path / HEADER, (0, 0))
-    monkeypatch.setattr("sdsdemo.data.files.picture_digest.YOUNG", 0)
+    monkeypatch.setattr("sdsdemo.runtime.files.YOUNG", 0)
     monkeypatch.setattr(writing, "read_header", lambda path: read.append(path) or read_header(path))
     for example in EXAMPLES[:9]:
         folder.add("a", example.id, scores)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sdsdemo.runtime import digests
+from sdsdemo.runtime import digests, files
 from sdsdemo.runtime.digests import Digests
 
 LONG_AGO = 1_600_000_000
@@ -26,7 +26,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if every file had been there for a while."""
-    monkeypatch.setattr(digests, "YOUNG", -1e9)
+    monkeypatch.setattr(files, "YOUNG", -1e18)
 
 
 def test_a_file_that_stays_is_read_once_and_by_no_later_process(

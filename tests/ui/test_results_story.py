@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -145,10 +146,12 @@ def test_a_changed_file_changes_the_page(result: dict[str, Any], tmp_path: Path)
     path = tmp_path / results_story.MEASURED
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(result))
+    os.utime(path, (0, 0))
     assert f"<h2>{LEAD} reaches" in results_story.gap_part(tmp_path)
     for pair in result["paired"]:
         pair["p"] = 0.4
     path.write_text(json.dumps(result, indent=1))
+    os.utime(path, (0, 0))  # as a copy that keeps the time
     assert "cannot be told apart" in results_story.gap_part(tmp_path)
     assert results_story.gap_part(tmp_path / "nowhere") == ""
 

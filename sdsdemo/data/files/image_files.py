@@ -29,6 +29,7 @@ from sdsdemo.data.files.quoting import listed, shown
 from sdsdemo.data.files.zip_members import IMAGES, folders_in, members_by_tail, opened, the_member
 from sdsdemo.errors import UserError
 from sdsdemo.models.images import Cut, decoded, open_picture
+from sdsdemo.runtime.files import state_of
 from sdsdemo.settings import LIMITS
 from sdsdemo.types import Picture
 
@@ -140,7 +141,7 @@ class ImageFiles:
 
     def _packed(self, way: str) -> Place | None:
         for archive in self.archives:
-            members = members_by_tail(archive, picture_digest.state_of(archive))
+            members = members_by_tail(archive, state_of(archive))
             if (member := the_member(self._ending(members, way), way)) is not None:
                 return Place(path=archive, member=member)
         return None
@@ -197,7 +198,7 @@ class ImageFiles:
     def _has_folder(self, name: str) -> bool:
         if any(os.path.isdir(root / name) for root in self.roots):
             return True
-        return any(name in folders_in(archive, picture_digest.state_of(archive)) for archive in self.archives)
+        return any(name in folders_in(archive, state_of(archive)) for archive in self.archives)
 
     def _parts(self, name: str) -> list[str]:
         path = name.strip()
@@ -275,7 +276,7 @@ def images_beside(table: Path, folder: Path, *others: str) -> ImageFiles:
 
 def _stream(place: Place) -> IO[bytes]:
     if place.member:
-        return opened(place.path, picture_digest.state_of(place.path)).open(place.member)
+        return opened(place.path, state_of(place.path)).open(place.member)
     return place.path.open("rb")
 
 

@@ -20,6 +20,7 @@ from sdsdemo.data.files.image_files import ImageFiles
 from sdsdemo.data.files.pointers import check_file
 from sdsdemo.errors import UserError
 from sdsdemo.models.images import decoded
+from sdsdemo.runtime.files import State, state_of
 from sdsdemo.types import Picture
 
 
@@ -132,13 +133,13 @@ def _holds_pictures(kind: Any) -> bool:
 
 def _column(path: Path, group: int, name: str) -> Any:
     try:
-        return _column_of(path, picture_digest.state_of(path), group, name)
+        return _column_of(path, state_of(path), group, name)
     except Exception as error:  # the file has gone or changed since, or this part of it is damaged
         raise UserError(f"{path.name} cannot be read: copy that file again.") from error
 
 
 @lru_cache(maxsize=2)
-def _column_of(path: Path, state: picture_digest.State, group: int, name: str) -> Any:
+def _column_of(path: Path, state: State, group: int, name: str) -> Any:
     from pyarrow.parquet import ParquetFile
 
     return ParquetFile(path).read_row_group(group, columns=[name]).column(name)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -23,15 +22,12 @@ from zipfile import BadZipFile, ZipFile
 
 from PIL.Image import Image
 
+from sdsdemo.runtime.files import State, settled_state_of, state_of
 from sdsdemo.types import Example, Picture
 
 LETTERS = 16
 """64 bits: enough to tell the pictures of a benchmark apart."""
 MISSING = "missing"
-YOUNG = 3_000_000_000
-"""Nanoseconds after a change within which a file may change again in the same tick of the clock."""
-State = tuple[int, int, int, int]
-"""Size, nanoseconds of the last change of content and of entry, inode."""
 
 
 def content_of(picture: Picture) -> str:
@@ -76,21 +72,6 @@ def of_cell(path: Path, place: str, read: Callable[[], bytes]) -> str:
 
 def _part_of(content: str, part: str) -> str:
     return f"{content}-{of_text(part)}" if part else content
-
-
-def state_of(path: Path) -> State:
-    """What changes whenever a file does: a copy or `touch -d` cannot reset the third value. Raises `OSError`."""
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
-
-
-def settled_state_of(path: Path) -> State | None:
-    """`state_of`; None if the file is missing, or so young that it may change once more without changing its state."""
-    try:
-        state = state_of(path)
-    except OSError:
-        return None
-    return None if time.time_ns() - max(state[1:3]) < YOUNG else state
 
 
 @lru_cache(maxsize=200_000)

@@ -9,9 +9,9 @@ from pathlib import Path
 from zipfile import ZipFile
 
 from sdsdemo.data.files.image_search import tails
-from sdsdemo.data.files.picture_digest import State
 from sdsdemo.data.files.pointers import check_file
 from sdsdemo.errors import UserError
+from sdsdemo.runtime.files import State
 
 UTF8_FLAG = 0x800
 IMAGES = "images/"

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from sdsdemo.data.files.picture_digest import State, settled_state_of
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.store.examples import (
     EXAMPLES,
@@ -24,7 +23,17 @@ from sdsdemo.evaluation.store.header import HEADER, Header, check_agreement, che
 from sdsdemo.evaluation.store.row_format import Row, key_of, line_of, parsed, row_of, strict
 from sdsdemo.evaluation.store.score_rows import PARTS, SCORES, Rows
 from sdsdemo.runtime.distributed import ALONE, Processes
-from sdsdemo.runtime.files import BusyError, append, forget_unfinished, hold, whole_lines, write_json, write_whole
+from sdsdemo.runtime.files import (
+    BusyError,
+    State,
+    append,
+    forget_unfinished,
+    hold,
+    settled_state_of,
+    whole_lines,
+    write_json,
+    write_whole,
+)
 from sdsdemo.types import Budget, Example, Scores
 
 LOCK = "run.lock"
