@@ -130,6 +130,8 @@ READERS: dict[str, Callable[[Path, Note], list[Example]]] = {
     "eqben": read_eqben,
 }
 """Readers by the prefix of a benchmark's name."""
+GATED = frozenset({"winoground", "colorswap"})
+"""Sets whose authors give them only to those who accept their terms."""
 NAMED: dict[str, Callable[[], list[Example]]] = {
     "mini": partial(read_pairs, MINI),
     "mini-validation": partial(read_pairs, VALIDATION),
@@ -219,7 +221,7 @@ def _check_captions(examples: Sequence[Example]) -> None:
 
 def is_gated(name: str) -> bool:
     """Whether a benchmark's pictures and captions may be shown only to whoever accepted its terms."""
-    return name.partition(":")[0] == "winoground"
+    return name.partition(":")[0] in GATED
 
 
 def list_benchmarks() -> list[dict[str, object]]:

@@ -69,6 +69,14 @@ def test_a_gated_set_is_not_even_read_on_a_public_page(gated: RunRegistry, monke
     assert gated.catalogue(RUN).numbers_alone
 
 
+@pytest.mark.parametrize("name", ["winoground", "colorswap"])
+def test_a_copy_of_a_gated_set_is_not_read_either(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = benchmarks.read_benchmark("mini")
+    monkeypatch.setitem(benchmarks.READERS, name, lambda folder, note: asked)
+    registry = RunRegistry(SPACE, published=published(tmp_path, f"{name}:{tmp_path}"))
+    assert registry.catalogue(RUN).numbers_alone
+
+
 def test_a_picture_that_is_not_shown_does_not_open_in_compare(gated: RunRegistry) -> None:
     example = gated.catalogue(RUN).examples[0].id
     with pytest.raises(UserError, match="not shown here"):
