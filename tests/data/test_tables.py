@@ -96,6 +96,12 @@ def test_a_caption_with_a_comma_and_no_quotes_is_not_cut_short() -> None:
     ]
 
 
+def test_blank_rows_of_a_spreadsheet_are_passed_over() -> None:
+    table = cells_of(";\n\nfile_name;caption\n;\n0.png;a cat\n1.png;\n; \n;\n", "t.csv", KNOWN)
+    expected = [(5, {"file_name": "0.png", "caption": "a cat"}), (6, {"file_name": "1.png", "caption": ""})]
+    assert (table.columns, list(table.rows)) == (KNOWN, expected)
+
+
 @pytest.mark.parametrize("cell", ['"a cat\n1.png,b\n', '"a "red" cat"\n'])
 def test_quotes_that_do_not_close_swallow_no_rows(cell: str) -> None:
     table = cells_of(f"file_name,caption\n0.png,{cell}", "t.csv", KNOWN)

@@ -117,8 +117,9 @@ def json_rows(text: str) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
 def cells_of(text: str, name: str, known: Collection[str]) -> Table:
     """The rows of a table of cells. known: columns that may be present, which identify the separator.
 
-    A row with more cells than the header is reported: an unquoted caption with a comma would be cut short. Raises
-    `UserError`, also while the rows are read, for quotes that do not close.
+    A row with more cells than the header is reported: an unquoted caption with a comma would be cut short. A row of
+    blank cells, which spreadsheets write where rows were cleared, is passed over. Raises `UserError`, also while the
+    rows are read, for quotes that do not close.
     """
     text = text.removeprefix("\ufeff")
     first, _, rest = text.partition("\n")
@@ -225,7 +226,7 @@ def _in_word(text: str, place: int) -> bool:
 
 def _first_row(reader: Any, name: str) -> list[str]:
     try:
-        return next((row for row in reader if row), [])
+        return next((row for row in reader if any(cell.strip() for cell in row)), [])
     except csv.Error as error:
         raise UserError(_broken(reader.line_num, name, error)) from error
 
@@ -238,7 +239,7 @@ def _rows(
             line = reader.line_num + skipped
             if len(row) > len(columns) and any(cell.strip() for cell in row[len(columns) :]):
                 yield line, f"{len(row)} cells where the header has {len(columns)}: put quotes around the text"
-            elif row:
+            elif any(cell.strip() for cell in row):
                 yield line, dict(zip(columns, row, strict=False))
     except csv.Error as error:
         raise UserError(_broken(reader.line_num + skipped, name, error)) from error
