@@ -51,6 +51,13 @@ def test_the_separator_is_the_one_that_gives_the_known_columns() -> None:
         ("кошка на столе", "cp1251"),
         ("kočka na stole, žlutá", "cp1250"),
         ("a café", "mac-roman"),
+        ("the dog’s toy", "mac-roman"),
+        ("a “red” dog", "mac-roman"),
+        ("a dog…", "mac-roman"),
+        ("a red dog—a blue one", "mac-roman"),
+        ("a bus in Wrocław", "cp1250"),
+        ("a bus in Łomno", "cp1250"),
+        ("a knife is nóż", "cp1250"),
         ("a café", "cp850"),
         ("猫が机の上", "shift_jis"),
         ("猫在桌子上", "gb18030"),
@@ -60,6 +67,26 @@ def test_the_separator_is_the_one_that_gives_the_known_columns() -> None:
 def test_an_encoding_that_is_not_sure_is_refused(text: str, codec: str) -> None:
     with pytest.raises(UserError, match=r"t\.csv cannot be read as UTF-8 text: save it again as UTF-8\."):
         decoded(f"file_name,caption\n0.png,{text}\n".encode(codec), "t.csv")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Élan vital",
+        "an ÉCOLE sign",
+        "São Paulo, 20 °C",
+        "5 m² or 3 m³",
+        "¿qué?",
+        "a £5 note",
+        "1½ cups",
+        "a dog´s toy",
+        "1ª",
+    ],
+)
+def test_western_words_and_marks_are_sure(text: str) -> None:
+    found = decoded(f"file_name,caption\n0.png,{text}\n".encode("cp1252"), "t.csv")
+    assert found.encoding == "Windows-1252"
+    assert found.text.splitlines()[1] == f"0.png,{text}"
 
 
 def test_text_that_is_cut_within_its_encoding_is_a_sentence() -> None:

@@ -37,6 +37,10 @@ MARKS = (
 """Byte order marks and their encodings; those of UTF-32 go first, since they begin with those of UTF-16."""
 WESTERN = frozenset("àáâãäåæçèéêëìíîïñòóôõöøœùúûüÿßÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØŒÙÚÛÜ")
 TYPOGRAPHY = frozenset("‘’“”–—…•€£°©®™½¼¾²³×·´ª«»¿¡§\u00a0")
+UPPER = "".join(sorted(letter for letter in WESTERN if letter.isupper()))
+MISREAD = re.compile(rf"[a-z][{UPPER}]|[^\W\d_][²³ª£¼¾][^\W\d_]|[^\W\d_]¿|£[^\W\d_]")
+"""What other encodings look like when read as Windows-1252: Mac OS Roman's quotes and dashes become capitals, as in
+"dogÕs", and letters of Windows-1250 become marks, as in "Wroc³aw"."""
 MOST_FOREIGN = 0.1
 """Share of Windows-1252 letters beyond ASCII; above it, another alphabet is more likely."""
 LONGEST_CELL = 10_000_000
@@ -214,8 +218,9 @@ def _western(content: bytes) -> str | None:
     sure = all(character in WESTERN or character in TYPOGRAPHY for character in foreign)
     alone = not re.search(f"[{''.join(WESTERN)}]{{2}}", text)
     in_words = all(_in_word(text, match.start()) for match in re.finditer(f"[{''.join(WESTERN)}]", text))
+    is_other = MISREAD.search(text) is not None
     few = sum(character in WESTERN for character in foreign) <= MOST_FOREIGN * max(letters, 1)
-    return text if sure and alone and in_words and few else None
+    return text if sure and alone and in_words and few and not is_other else None
 
 
 def _in_word(text: str, place: int) -> bool:
