@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -287,6 +288,7 @@ def test_processes_have_one_core_each_and_a_failure_is_a_sentence(monkeypatch: p
     assert [command[1:] for command, _ in Process.started] == [["-m", "sdsdemo", "mini", "study", x] for x in "ab"]
     assert {options["env"]["OMP_NUM_THREADS"] for _, options in Process.started} == {"1"}
     assert {options["cwd"] for _, options in Process.started} == {ROOT}
+    assert {options["stdout"] for _, options in Process.started} == {subprocess.DEVNULL}  # it is the parent's JSON
     with pytest.raises(UserError, match=r"A process failed: .* to resume\."):
         sharing.run_all([["fails"], ["mini"]])
 

@@ -102,11 +102,15 @@ def options(where: Mapping[str, Path]) -> list[str]:
 def run_all(commands: Sequence[Sequence[str]]) -> None:
     """Run `python -m sdsdemo` with each of these arguments, in a process of one core each, until all have ended.
 
-    They are stopped if this process is. Raises `UserError` if one fails.
+    They are stopped if this process is. Their results are not printed: this process has its own. Raises `UserError` if
+    one fails.
     """
     begin, environment = [sys.executable, "-m", "sdsdemo"], {**os.environ, "OMP_NUM_THREADS": "1"}
     with _ended_by_sigterm():
-        running = [subprocess.Popen([*begin, *command], env=environment, cwd=ROOT) for command in commands]
+        running = [
+            subprocess.Popen([*begin, *command], env=environment, cwd=ROOT, stdout=subprocess.DEVNULL)
+            for command in commands
+        ]
         try:
             codes = [process.wait() for process in running]
         finally:
