@@ -114,10 +114,15 @@ def note_use(path: Path) -> None:
             os.utime(path)
 
 
+def nearest(folder: Path) -> Path:
+    """The path itself, or what is there of it: a folder above it, or a file where a folder should be."""
+    return next((place for place in (folder, *folder.absolute().parents) if os.path.exists(place)), folder)
+
+
 def can_write(folder: Path) -> bool:
     """Whether a file can be created in a folder, or in the nearest folder above it that is there."""
-    there = next((place for place in (folder, *folder.absolute().parents) if place.is_dir()), None)
-    if there is None:
+    there = nearest(folder)
+    if not there.is_dir():
         return False
     try:
         with tempfile.NamedTemporaryFile(dir=there, prefix=".sdsdemo-") as file:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from sdsdemo.app.workbench import Workbench
+from sdsdemo.cli import doctor
 from sdsdemo.settings import FINETUNING, LIMITS, ROOT
 from sdsdemo.settings.environment import VARIABLES
 from tests.cli.shell import said
@@ -113,3 +117,57 @@ def test_doctor_says_what_to_do_about_missing_weights(
 ) -> None:
     monkeypatch.setenv("SDSDEMO_MODELS", "mini-clip,clip-vit-b-32")
     assert "fetch clip-vit-b-32" in said(capsys, "doctor")[1].split("What to do")[1]
+
+
+@pytest.mark.parametrize("name", ["torch", "huggingface_hub"])
+def test_doctor_says_which_package_does_not_load(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, name, None)  # importing it raises ImportError
+    monkeypatch.setenv("SDSDEMO_MODELS", "mini-clip,transformers:google/siglip-base-patch16-224")
+    status, out, _ = said(capsys, "doctor")
+    assert status == 0
+    assert f"{name} does not load (ModuleNotFoundError: import of {name} halted" in " ".join(out.split())
+
+
+def test_any_error_of_a_package_at_loading_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load() -> None:
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setitem(doctor.LOADS, "open_clip", load)
+    found = doctor.examine(Workbench())
+    assert [line for line in found["advice"] if "torchvision::nms does not exist" in line]
+    assert {card["reason"] for card in found["models"]} == {doctor.UNKNOWN}
+
+
+def test_models_run_on_what_the_setting_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setenv("SDSDEMO_DEVICE", "cpu")
+    assert doctor.examine(Workbench())["device"] == "the CPU"
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setenv("SDSDEMO_DEVICE", "cuda")
+    found = doctor.examine(Workbench())
+    assert "nothing but the Mini models" in found["device"]
+    assert [line for line in found["advice"] if "SDSDEMO_DEVICE asks for cuda" in line]
+
+
+def test_a_file_where_a_folder_should_be_cannot_be_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    for place in ("file", "file/below"):
+        monkeypatch.setenv("SDSDEMO_CACHE", str(tmp_path / place))
+        found = doctor.examine(Workbench())
+        assert not found["folders"]["cache"]["can_write"]
+        assert [line for line in found["advice"] if "SDSDEMO_CACHE" in line]
+
+
+def test_the_disk_that_is_looked_at_is_that_of_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def usage(path: Path) -> SimpleNamespace:
+        asked.append(path)
+        return SimpleNamespace(free=1e9)
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "later" / "hub"))
+    monkeypatch.setattr("sdsdemo.cli.doctor.shutil.disk_usage", usage)
+    assert [line for line in doctor.examine(Workbench())["advice"] if "weights folder has 1.0 GB left" in line]
+    assert asked == [tmp_path]
