@@ -122,9 +122,14 @@ def as_text(found: Mapping[str, Any], width: int) -> str:
     )
 
 
+def examine_for_issue(workbench: Workbench) -> dict[str, Any]:
+    """As `examine`, to be shown to others; `without_folders` says what becomes of paths."""
+    return without_folders(examine(workbench))
+
+
 def as_report(found: Mapping[str, Any]) -> str:
-    """The report in Markdown, to paste into an issue; `without_folders` says what becomes of paths."""
-    return f"```text\nsdsdemo {__version__}\n\n{as_text(without_folders(found), REPORT_WIDTH)}\n```"
+    """What `examine_for_issue` found, in Markdown."""
+    return f"```text\nsdsdemo {__version__}\n\n{as_text(found, REPORT_WIDTH)}\n```"
 
 
 def _load_hub() -> None:

@@ -49,9 +49,11 @@ def _bench(asked: argparse.Namespace) -> int:
 
 def _doctor(asked: argparse.Namespace) -> int:
     from sdsdemo.app.workbench import Workbench
-    from sdsdemo.cli.doctor import as_report, as_text, examine
+    from sdsdemo.cli.doctor import as_report, as_text, examine, examine_for_issue
 
     if asked.model is not None:
+        if asked.report:
+            raise UserError("--report is about the machine, --model about one model: leave out one of them.")
         from sdsdemo.cli import doctor_costs
 
         count = doctor_costs.EXAMPLES.default if asked.examples is None else asked.examples
@@ -60,5 +62,5 @@ def _doctor(asked: argparse.Namespace) -> int:
     if asked.examples is not None:
         raise UserError("--examples counts the examples of an estimate: name a model with --model too.")
     if asked.report:
-        return show(asked, examine(Workbench()), as_report)
+        return show(asked, examine_for_issue(Workbench()), as_report)
     return show(asked, examine(Workbench()), lambda found: as_text(found, columns()))

@@ -74,10 +74,19 @@ def test_a_report_names_no_folder_outside_of_the_home_either(
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", "/scratch/acme/hub")
     out = said(capsys, "doctor", "--report")[1]
-    for secret in ("alice", "acme", "clients", "/srv", "/data", "/mnt", "/scratch", "secret"):
+    as_json = said(capsys, "doctor", "--report", "--json")[1]
+    for secret in ("alice", "acme", "clients", "/srv", "/data", "/mnt", "/scratch", "secret", str(ROOT)):
         assert secret not in out, secret
+        assert secret not in as_json, secret
+    assert "..." in {variable["value"] for variable in json.loads(as_json)["variables"]}
     for kept in ("SDSDEMO_MODELS = mini-clip,transformers:...,sds-clip:...", "SDSDEMO_RUNS = ...", "weights    ..."):
         assert kept in out
+
+
+def test_a_report_is_not_of_one_model(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = said(capsys, "doctor", "--report", "--model", "transformers:/srv/acme/clip")
+    assert (status, out) == (2, "")
+    assert "leave out one of them" in err
 
 
 def test_a_report_keeps_what_is_no_path(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
