@@ -41,6 +41,10 @@ TOO_OLD = (
     "sdsdemo needs Python {0}.{1} or newer; this is {2}.{3}. Install a newer one, then run: python3.12 setup_env.py"
 )
 DISK_FULL = "The packages need about {needed} GB, and this disk has {free:.1f} GB left. Free some space and try again."
+NOT_WRITTEN = (
+    "'{0}' cannot be written ({1}): free some space, let this user write there, or work in a copy of the project that "
+    "is yours."
+)
 UNKNOWN = "setup_env.py does not know {0}: run it alone for the page, or with --dev for the tests too."
 NO_PIP = (
     "The environment in .venv has no pip and cannot get one: install pip there (uv pip install pip), or delete the "
@@ -130,12 +134,31 @@ def bring_up_to_date(wanted: str, start: float) -> None:
 @contextlib.contextmanager
 def alone(start: float) -> "Iterator[None]":
     """Waits until no other set-up is at work in this folder."""
-    with open(os.path.join(ROOT, LOCK), "a") as file:
+    with lock_file() as file:
         if not is_locked(file):
             say(start, "another set-up is at work in this folder: waiting for it")
             while not is_locked(file):
                 time.sleep(WAITED_EVERY)
         yield
+
+
+def lock_file() -> "IO[str]":
+    """The file that is locked; one that another user has made can be locked without being written."""
+    place = os.path.join(ROOT, LOCK)
+    try:
+        return open(place, "a")
+    except OSError as error:
+        if not os.path.exists(place):
+            raise SetupError(NOT_WRITTEN.format(ROOT, error.strerror)) from error
+    return open_or_say(place, "r")
+
+
+def open_or_say(place: str, mode: str) -> "IO[str]":
+    """As `open`, with a sentence for an error."""
+    try:
+        return open(place, mode)
+    except OSError as error:
+        raise SetupError(NOT_WRITTEN.format(place, error.strerror)) from error
 
 
 def is_locked(file: "IO[str]") -> bool:
@@ -168,8 +191,11 @@ def is_ready(wanted: str) -> bool:
 
 def write_stamp(line: str) -> None:
     """The one line of the stamp: what was installed, for which Python, and the digest of the requirement files."""
-    with open(STAMP, "w") as file:
-        file.write(line + "\n")
+    try:
+        with open_or_say(STAMP, "w") as file:
+            file.write(line + "\n")
+    except OSError as error:  # a full disk says so when the file is closed
+        raise SetupError(NOT_WRITTEN.format(STAMP, error.strerror)) from error
 
 
 def digest(wanted: str) -> str:
@@ -233,7 +259,10 @@ def made_for() -> str:
 
 
 def check_disk() -> None:
-    """Room for the packages, where they are not there yet."""
+    """Room for the packages, where they are not there yet, and leave to write them."""
+    place = VENV if os.path.isdir(VENV) else ROOT
+    if not os.access(place, os.W_OK):
+        raise SetupError(NOT_WRITTEN.format(place, os.strerror(errno.EACCES)))
     free = shutil.disk_usage(ROOT).free / 1e9
     if free < NEEDED_GB and not os.path.exists(STAMP):
         raise SetupError(DISK_FULL.format(needed=NEEDED_GB, free=free))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import ntpath
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -295,3 +297,41 @@ def test_an_environment_of_another_folder_does_not_count_as_this_one(
     assert setup_env.venv_version() == f"{sys.version_info.major}.{sys.version_info.minor}"
     monkeypatch.setattr(setup_env, "was_moved", lambda: True)
     assert setup_env.venv_version() == ""
+
+
+def _refuse(what: str, patch: pytest.MonkeyPatch) -> None:
+    """Writing a file of this name is refused, as to another user; root may write everywhere."""
+
+    def opened(place: str, mode: str = "r", **options: Any) -> Any:
+        if mode != "r" and place.endswith(what):
+            raise PermissionError(errno.EACCES, "Permission denied", place)
+        return open(place, mode, **options)
+
+    patch.setattr(setup_env, "open", opened, raising=False)
+
+
+@pytest.mark.parametrize("what", [setup_env.LOCK, "ready"])
+def test_what_cannot_be_written_is_a_sentence(
+    machine: Machine, what: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _refuse(what, monkeypatch)
+    assert setup_env.main([]) == 2
+    assert "cannot be written (Permission denied)" in capsys.readouterr().err
+
+
+def test_a_lock_that_another_user_has_made_is_locked_all_the_same(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (machine.folder / setup_env.LOCK).touch()
+    _refuse(setup_env.LOCK, monkeypatch)
+    assert setup_env.main([]) == 0
+    assert machine.installed == ["run"]
+
+
+def test_a_folder_of_another_user_is_said_before_anything_is_made(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(setup_env.os, "access", lambda place, how: False)
+    assert setup_env.main([]) == 2
+    assert str(machine.folder) in capsys.readouterr().err
+    assert (machine.made, machine.installed) == (0, [])
