@@ -208,7 +208,7 @@ def why_not_resumed(stored: Mapping[str, Any], recipe: Recipe) -> str:
     """
     held, asked = with_defaults(stored["recipe"]), recipe.as_dict()
     has_more = recipe.steps > stored.get("steps_done", 0) or stored["state"] != "finished"
-    names = [name for name in _names_differing(held, asked) if not (has_more and _is_moved(held[name], asked[name]))]
+    names = [name for name in _names_differing(held, asked) if not (has_more and _is_moved(name, held, asked))]
     if not names and recipe.steps >= held["steps"]:
         return ""
     return _difference(held, asked, names or ["steps"])
@@ -230,9 +230,9 @@ def _names_differing(held: Mapping[str, Any], asked: Mapping[str, Any]) -> list[
     return [name for name in {**asked, **held} if name not in CHANGEABLE and held.get(name) != asked.get(name)]
 
 
-def _is_moved(held: object, asked: object) -> bool:
-    """Whether two values name a folder or a file here, of one kind."""
-    return _kind_of_path(held) == _kind_of_path(asked) != ""
+def _is_moved(name: str, held: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    """Whether a setting that is compared by content names a folder or a file here in both, of one kind."""
+    return name in NAMED_BY_CONTENT and _kind_of_path(held[name]) == _kind_of_path(asked[name]) != ""
 
 
 def _kind_of_path(value: object) -> str:

@@ -13,6 +13,7 @@ from sdsdemo.errors import UserError
 from sdsdemo.finetuning.events import Event
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.run import finetune
+from sdsdemo.finetuning.run_record import why_not_resumed
 from sdsdemo.finetuning.setup import check_size
 from sdsdemo.finetuning.training_pairs import read_source
 from tests import twins
@@ -61,6 +62,13 @@ def test_a_run_meets_its_data_again_wherever_they_lie(own_clip: str, workbench: 
     last = done(list(finetune(replace(moved, steps=4), tmp_path / "run", workbench=workbench, resume=True)))
     assert last.state == "failed"
     assert "not those that it began with" in last.reason
+
+
+@pytest.mark.parametrize("name", ["data", "base", "measure"])
+def test_only_what_is_compared_by_its_content_may_move(name: str) -> None:
+    held, asked = (replace(Recipe(), **{name: f"folder:/{place}"}) for place in ("one", "other"))
+    why = why_not_resumed({"recipe": held.as_dict(), "state": "stopped"}, asked)
+    assert why == ("--measure was 'folder:/one', and is 'folder:/other' now" if name == "measure" else "")
 
 
 def test_each_epoch_of_a_pool_has_batches_of_its_own(tmp_path: Path) -> None:
