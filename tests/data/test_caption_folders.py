@@ -14,11 +14,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sdsdemo.data.captions.sources import Captions, read_captions
 from sdsdemo.data.captions.tables import _files_below
+from sdsdemo.data.files.image_search import IMAGE_SUFFIXES
 from sdsdemo.errors import UserError
-from tests.data.test_captions import COUNT, add_images, as_coco, as_csv, as_jsonl, coco, numbers, write_lines
+from tests.data.test_captions import (
+    COUNT,
+    SIZE,
+    add_images,
+    as_coco,
+    as_csv,
+    as_jsonl,
+    coco,
+    colour,
+    numbers,
+    write_lines,
+)
 from tests.data.test_captions_stream import fake_hub, hub_row
 
 __all__ = ["fake_hub"]
@@ -140,6 +153,18 @@ def test_four_counts_are_said_before_and_recorded(tmp_path: Path) -> None:
     assert record["unlisted"] == {"count": 2, "first": ["0.png", "1.png"]}
     assert record["not_read"] == {"count": 7, "first": [f"{n}.txt" for n in range(7)]}
     assert record["notes"] == found.notes
+
+
+@pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
+def test_a_picture_of_every_format_is_read(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / "train2017").mkdir()
+    Image.new("RGB", SIZE, colour(0)).save(tmp_path / "train2017" / f"0{suffix.upper()}")
+    content = coco(1)
+    content["images"][0]["file_name"] = f"0{suffix.upper()}"
+    (tmp_path / "captions_train2017.json").write_text(json.dumps(content))
+    (tmp_path / "metadata.csv").write_text(f"file_name,caption\ntrain2017/0{suffix.upper()},a thing\n")
+    for source in (f"coco:{tmp_path}", f"folder:{tmp_path}"):
+        assert [item.picture.open().size for item in read_captions(source).draw(0, 1, 0)] == [SIZE]
 
 
 def test_captions_beside_images_without_a_table_are_named(tmp_path: Path) -> None:

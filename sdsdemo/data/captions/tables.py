@@ -18,6 +18,7 @@ from typing_extensions import TypedDict
 from sdsdemo.data.captions.items import KEPT_NAMES, check_columns
 from sdsdemo.data.files.bounded import read_table
 from sdsdemo.data.files.folders import folders_below
+from sdsdemo.data.files.image_search import IMAGE_SUFFIXES
 from sdsdemo.data.files.pointers import check_file
 from sdsdemo.data.files.tables import cells_of, json_rows, read_text
 from sdsdemo.errors import UserError
@@ -26,7 +27,6 @@ from sdsdemo.runtime.shapes import shaped
 
 TABLES = ("metadata.csv", "metadata.jsonl")
 FILE_COLUMN = "file_name"
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 SIDECARS = (".txt", ".caption", ".json")
 """Suffixes of the per-image caption files that other tools write."""
 OTHER_TABLES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
@@ -93,7 +93,7 @@ def folder_found(root: Path, columns: Sequence[str]) -> Found:
     Raises `UserError` for none, for both in one folder, and, while the rows are read, for a table without its columns.
     """
     files = list(_files_below(root))
-    images = frozenset(name for name in files if name.lower().endswith(IMAGE_ENDINGS))
+    images = frozenset(name for name in files if name.lower().endswith(IMAGE_SUFFIXES))
     tables = sorted(name for name in files if posixpath.basename(name) in TABLES)
     sidecars = _sidecars(files, images)
     if not images:
@@ -200,7 +200,7 @@ def coco_found(root: Path) -> Found:
             "copy it again from where COCO is published."
         ) from error
     there = (posixpath.join(folder, name) for name in os.listdir(root / folder))
-    images = frozenset(name for name in there if name.lower().endswith(IMAGE_ENDINGS))
+    images = frozenset(name for name in there if name.lower().endswith(IMAGE_SUFFIXES))
     facts = {"tables": [path.name], "images": folder}
     return Found(rows=_coco_rows(content, path.name, folder), images=images, notes=_coco_notes(path, root), facts=facts)
 

@@ -14,8 +14,10 @@ from pathlib import Path
 from sdsdemo.data.files.folders import folders_below
 from sdsdemo.data.files.names import alike
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".jp2", ".npy")
-"""Of every kind of file that is read as a picture."""
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".jp2")
+"""Of every image format that is read."""
+SUFFIXES = (*IMAGE_SUFFIXES, ".npy")
+"""Of every kind of file that is read as a picture of a benchmark, where some are stored as arrays."""
 
 
 def pictures_below(roots: Sequence[Path]) -> Iterator[str]:
