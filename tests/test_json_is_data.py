@@ -142,14 +142,14 @@ def reading_record(folder: Path, text: str) -> Any:
         (reading_findings, []),
         (reading_measured, []),
         (reading_examples, ["[]"]),
-        (reading_lines, ["{}", '{"models": []}', '{"confirm": 3}', "{", "9" * 5000]),
+        (reading_lines, ["{}", '{"models": []}', '{"confirm": 3}']),
         (reading_record, []),
     ],
 )
 def test_a_file_of_another_shape_is_one_sentence(
     reading: Callable[[Path, str], Any], sound: list[str], text: str, tmp_path: Path
 ) -> None:
-    """sound: what is no fault in that file, or a line that was cut off."""
+    """sound: what is no fault in that file."""
     if text in sound:
         reading(tmp_path, text)
         return

@@ -14,15 +14,18 @@ from safetensors.torch import load_file
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.data.benchmarks import read_benchmark, swaps
 from sdsdemo.data.mini.drawing import MODEL_PIXELS
+from sdsdemo.errors import UserError
 from sdsdemo.finetuning import before_after, training_pairs
 from sdsdemo.finetuning import run as training
 from sdsdemo.finetuning.cache import MiniCache
+from sdsdemo.finetuning.loop import TrainingConfig
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.run_folder import FineTuningFolder
 from sdsdemo.mini.experiments import runs
 from sdsdemo.mini.experiments import study as experiment
 from sdsdemo.mini.experiments.study import Study, base_row, evaluate_clip, right_of, run_study
 from sdsdemo.mini.experiments.study_store import Lines, StudyStore, TrainedRuns, read_rows
+from sdsdemo.mini.models import train_loop
 from sdsdemo.models import cards
 from sdsdemo.models.clip import ClipModel
 from sdsdemo.settings import Settings
@@ -168,6 +171,33 @@ def test_a_line_that_was_added_is_there_at_once_and_in_the_file(tmp_path: Path) 
     assert lines.has("run", row["run"])
     assert not lines.has("base", "mini-clip")
     assert [line["run"] for line in read_rows(lines.path)] == ["clip mini-clip 0", "sds mini-clip 0"]
+
+
+def test_a_line_that_a_kill_left_unfinished_makes_way_for_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "confirm.jsonl"
+    path.write_text('{"run": "a"}\n{"run": "b", "ba')
+    lines = Lines(path)
+    for name in "cd":
+        lines.add({"run": name})
+    assert [row["run"] for row in read_rows(path)] == ["a", "c", "d"]
+
+
+def test_a_damaged_line_is_named_and_not_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "confirm.jsonl"
+    path.write_text('{"run": "a"}\n{"run": "b", "ba{"run": "c"}\n{"run": "d"}\n')
+    with pytest.raises(UserError, match=r"Line 2 of confirm\.jsonl is damaged"):
+        Lines(path)
+
+
+def test_a_learning_curve_goes_on_after_a_kill_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "map.jsonl").write_text('{"step": 1, "loss": 1.0}\n{"step": 2, "lo')
+    model, config = torch.nn.Linear(2, 1), TrainingConfig(steps=3, learning_rate=1e-3, warm_up=1)
+
+    def losses(step: int) -> dict[str, torch.Tensor]:
+        return {"loss": model(torch.ones(1, 2)).sum()}
+
+    curve = train_loop.run("map", model, losses, config, work=tmp_path, progress=lambda line: None)
+    assert [point["step"] for point in curve] == [1, 3]
 
 
 @pytest.mark.usefixtures("few_measured")

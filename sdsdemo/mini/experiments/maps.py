@@ -133,9 +133,8 @@ def write_findings(lines: Path) -> Path:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines, by scene. Raises `UserError` for a line of another shape."""
-    rows = shipped_lines(path, MapLine) if path.exists() else []
-    return sorted(rows, key=lambda row: row["scene"])
+    """The lines, by scene. Raises `UserError` for a damaged line."""
+    return sorted(shipped_lines(path, MapLine), key=lambda row: row["scene"])
 
 
 def findings(rows: Sequence[Mapping[str, Any]], declared: Declared = TEST) -> dict[str, Any]:

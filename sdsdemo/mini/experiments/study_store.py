@@ -6,7 +6,6 @@ A process reads each file once, and sees the lines that it adds itself.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from sdsdemo.finetuning.run_folder import HEADER, FineTuningFolder
 from sdsdemo.finetuning.setup import Models
 from sdsdemo.mini.experiments.shapes import Line
 from sdsdemo.models import cards
+from sdsdemo.runtime import files
 from sdsdemo.runtime.shipped import shipped_lines
 
 
@@ -24,7 +24,7 @@ class Lines:
     """A file of lines that processes may share: each sees its own lines, and those there when it opened the file."""
 
     def __init__(self, path: Path) -> None:
-        """Raises `UserError` for a line of another shape."""
+        """Raises `UserError` for a damaged line."""
         self.path, self.rows = path, read_rows(path)
 
     def has(self, key: str, value: object) -> bool:
@@ -32,20 +32,16 @@ class Lines:
         return any(row.get(key) == value for row in self.rows)
 
     def add(self, row: dict[str, Any]) -> None:
-        """Add a line in a single write, so that processes sharing the file never interleave lines."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        line = (json.dumps(row) + "\n").encode()
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            os.write(descriptor, line)
-        finally:
-            os.close(descriptor)
+        """Add a line, in place of one that a killed process left unfinished. Raises `OSError`."""
+        with files.hold(self.path.with_suffix(".lock"), wait=-1):
+            files.cut_unfinished_line(self.path)
+            files.append(self.path, [json.dumps(row)])
         self.rows.append(row)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The lines of a file so far, without a truncated one. Raises `UserError` for a line of another shape."""
-    return shipped_lines(path, Line) if path.exists() else []
+    """The lines of a file so far, without an unfinished last one. Raises `UserError` for a damaged line."""
+    return shipped_lines(path, Line)
 
 
 class TrainedRuns:
@@ -91,7 +87,7 @@ class StudyStore:
         self._lines: dict[str, Lines] = {}
 
     def lines(self, name: str) -> Lines:
-        """The lines of a study, or of the bases. Raises `UserError` for a line of another shape."""
+        """The lines of a study, or of the bases. Raises `UserError` for a damaged line."""
         if name not in self._lines:
             self._lines[name] = Lines(self._folder / f"{name}.jsonl")
         return self._lines[name]

@@ -12,7 +12,7 @@ from torch import nn
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.events import Step
 from sdsdemo.finetuning.loop import Failed, LossesAt, TrainingConfig, train
-from sdsdemo.runtime.files import append
+from sdsdemo.runtime.files import append, cut_unfinished_line
 from sdsdemo.runtime.shipped import shipped_lines
 
 Progress = Callable[[str], None]
@@ -32,6 +32,7 @@ def run(
     Raises `UserError` if the run fails.
     """
     curve_path = work / f"{name}.jsonl"
+    cut_unfinished_line(curve_path)
     points: list[Step] = []
     for event in train(module, losses_at, config, keep=work / f"{name}.run"):
         if isinstance(event, Failed):
