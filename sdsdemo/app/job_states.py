@@ -17,7 +17,7 @@ from typing_extensions import TypedDict
 
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning import events
-from sdsdemo.finetuning.events import Event
+from sdsdemo.finetuning.events import Event, smoothed
 from sdsdemo.finetuning.recipe import Recipe, from_stored
 from sdsdemo.finetuning.run_folder import INTERRUPTED, FineTuningFolder
 from sdsdemo.finetuning.run_schema import EvaluationRow, Plain
@@ -30,8 +30,6 @@ REQUEST = "asked.json"
 ENDED = ("finished", "stopped", "failed", INTERRUPTED)
 MOST_POINTS = 500
 """Most points of the loss curve kept for the page; beyond that, every second one is dropped."""
-PAST = 0.9
-"""Weight of the past in the smoothed loss."""
 NO_LOSSES = ("step", "gradient", "s")
 """Fields of a step in the log other than its losses."""
 DAMAGED = "The files of this run are damaged, so it cannot resume: start another one."
@@ -265,7 +263,7 @@ def extended(points: tuple[Point, ...], step: int, losses: Mapping[str, float]) 
     if points and points[-1].step >= step:
         points = tuple(point for point in points if point.step < step)
     last = points[-1].smoothed if points else losses["loss"]
-    point = Point(step=step, losses=dict(losses), smoothed=PAST * last + (1 - PAST) * losses["loss"])
+    point = Point(step=step, losses=dict(losses), smoothed=smoothed(last, losses["loss"]))
     return (*points, point) if len(points) < MOST_POINTS else (*points[::2], point)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from sdsdemo.core.bases import over_bases
 from sdsdemo.core.number_format import points_words, signed
+from sdsdemo.core.wording import and_list
 
 LESSON = (
     "Much of the diffusion score's lead over CLIP comes from its text encoder, which was pretrained on text alone to "
@@ -133,7 +134,7 @@ def _ten_words(study: Mapping[str, Any]) -> str:
     """The effects on bases in general, which objectives gain, and which bases fail the gate."""
     found = {(row["cell"], row["control"]): row for row in study["contrasts"]}
     bases = len(study["bases"])
-    effects = listed([f"{points_words(found[cell, of])} for {called}" for cell, of, called, _ in TEN_BASES])
+    effects = and_list([f"{points_words(found[cell, of])} for {called}" for cell, of, called, _ in TEN_BASES])
     return (
         f"For bases in general, {bases} bases were fine-tuned with {seeds_each(study)}. They differ only in their "
         f"seed, not in network or training data. By Student's t on their means ({bases - 1} degrees of freedom), and "
@@ -152,12 +153,12 @@ def _gains_words(found: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
     if len(kept) == len(gained) > 1:
         also = "all of these are"
     elif kept:
-        also = f"of these, {listed(kept)} {'is' if len(kept) == 1 and kept != ['true labels'] else 'are'}"
+        also = f"of these, {and_list(kept)} {'is' if len(kept) == 1 and kept != ['true labels'] else 'are'}"
     else:
         also = "of these, none is"
     return (
         f"A gain of 8 points or more, with its interval above zero, is reached by "
-        f"{listed([alone[pair] for pair in gained])}; {also} also shown to keep zero-shot and retrieval "
+        f"{and_list([alone[pair] for pair in gained])}; {also} also shown to keep zero-shot and retrieval "
         f"(non-inferior by the same interval)."
     )
 
@@ -179,12 +180,7 @@ def _counted_bases(names: Sequence[str], bases: int) -> str:
     """The names, or how many they are."""
     if not names:
         return "none"
-    return listed(names) if len(names) <= NAMED else f"{'all' if len(names) == bases else len(names)} of the {bases}"
-
-
-def listed(names: Sequence[str]) -> str:
-    """`a, b and c`."""
-    return " and ".join(names) if len(names) < 3 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return and_list(names) if len(names) <= NAMED else f"{'all' if len(names) == bases else len(names)} of the {bases}"
 
 
 def _gate_words(gate: Mapping[str, Any]) -> str:

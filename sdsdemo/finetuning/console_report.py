@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sdsdemo.core.number_format import level_words, share_words
-from sdsdemo.finetuning.events import Done, Evaluated, Notice, Step, Working
+from sdsdemo.finetuning.events import Done, Evaluated, Notice, Step, Working, smoothed
 from sdsdemo.finetuning.phrases import KEPT, SHOWN, change_words, cosine_words, not_finite_words
 from sdsdemo.finetuning.recipe import MINI, Recipe
 from sdsdemo.finetuning.run import finetune
@@ -25,8 +25,6 @@ EVERY = 1.0
 """Seconds between two lines of progress."""
 MAIN_WRITES = 120.0
 """Seconds that the other processes leave the main one to write how a run failed."""
-PAST = 0.9
-"""Smoothing factor of the loss in the progress line."""
 STATES = {
     "finished": "Finished after {done} steps, {seconds:.0f} s.",
     "stopped": "Stopped after {done} of {steps} steps, {seconds:.0f} s; what it learned is kept.",
@@ -137,7 +135,7 @@ class _Line:
         if isinstance(event, Step):
             self._first = self._first or event
             loss = event.losses["loss"]
-            self._loss = loss if event is self._first else PAST * self._loss + (1 - PAST) * loss
+            self._loss = loss if event is self._first else smoothed(self._loss, loss)
         last = isinstance(event, Step) and event.step == self._steps
         if time.monotonic() - self._said < EVERY and not last:
             return

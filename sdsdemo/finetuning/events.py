@@ -45,6 +45,11 @@ class Step:
     """Wall-clock time since this process started or resumed the run."""
 
 
+def smoothed(past: float, loss: float) -> float:
+    """The smoothed loss after one more step: 0.9 of `past`, the smoothed loss before it, and 0.1 of this step's."""
+    return 0.9 * past + 0.1 * loss
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evaluated:
     """Accuracy on held-out data at a step."""

@@ -144,7 +144,7 @@ class ClipScorer:
         self.domain = domain
 
     def concerns(self, images: Sequence[Image], captions: Sequence[str], region: Region = "crop") -> list[Concern]:
-        """What `tokens.concerns_of` finds."""
+        """What `tokenizer_checks.concerns_of` finds."""
         return concerns_of(self.model, self.domain, images, captions, region)
 
     def share_seen(self, size: tuple[int, int], region: Region) -> float:

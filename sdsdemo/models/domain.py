@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from sdsdemo.core.wording import and_list
 from sdsdemo.errors import UserError
 from sdsdemo.models.configs import DomainFile, read_config
 from sdsdemo.types import Concern
@@ -81,7 +82,8 @@ class Domain:
         if unknown:
             some = ", ".join(word for word in SOME if word in self.words)
             noun, verb = ("a word", "is") if len(unknown) == 1 else ("words", "are")
-            words = f"{_listed([shorten(word) for word in unknown[:4]])} {verb}"
+            quotes = [f"'{shorten(word)}'" for word in unknown[:4]]
+            words = f"{and_list(quotes)} {verb}"
             text = UNKNOWN.format(words=words, noun=noun, count=len(self.words), some=some)
             found.append(Concern(kind="unknown-words", text=text, blocking=True))
         if any(is_foreign(image, self.look) for image in images):
@@ -92,12 +94,6 @@ class Domain:
         """Words of the captions outside the vocabulary, each once, in order; punctuation and case do not count."""
         words = [word for caption in captions for word in re.findall(r"\w+(?:'\w+)*", caption.lower())]
         return [word for word in dict.fromkeys(words) if word not in self.words]
-
-
-def _listed(words: Sequence[str]) -> str:
-    """As "'a'", "'a' and 'b'", "'a', 'b' and 'c'"."""
-    quoted = [f"'{word}'" for word in words]
-    return " and ".join(filter(None, [", ".join(quoted[:-1]), quoted[-1]]))
 
 
 def shorten(word: str) -> str:

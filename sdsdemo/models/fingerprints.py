@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from sdsdemo.core.wording import and_list
 from sdsdemo.errors import UserError
 from sdsdemo.models import sources, transformers_files, weights
 from sdsdemo.models.delta_header import read_header
@@ -60,7 +61,7 @@ def whole(parts: Mapping[str, str]) -> str:
 def what_changed(old: Mapping[str, str], new: Mapping[str, str]) -> str:
     """In words, the parts that differ: "preprocessing and tokenizer"; empty where nothing does."""
     changed = [part for part in dict.fromkeys((*old, *new)) if old.get(part) != new.get(part)]
-    return " and ".join(filter(None, (", ".join(changed[:-1]), *changed[-1:])))
+    return and_list(changed)
 
 
 def digest_of_weights(files: Iterable[Path]) -> str:

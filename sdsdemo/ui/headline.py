@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sdsdemo.captions.swap_rules import swaps_of
+from sdsdemo.core.wording import and_list
 from sdsdemo.types import Answer
 
 LETTERS = "AB"
@@ -56,7 +57,7 @@ def _of_truth(captions: Sequence[str], right: list[str], wrong: list[str]) -> st
     wrongly = f"{_some(wrong, total)} chose the wrong caption"
     if len(right) == 1:
         return f"{wrongly}; only {right[0]} {saw}"
-    return f"{wrongly}; {_names(right)} {saw}"
+    return f"{wrongly}; {and_list(right)} {saw}"
 
 
 def _of_sides(sides: Sequence[list[str]]) -> str:
@@ -67,7 +68,7 @@ def _of_sides(sides: Sequence[list[str]]) -> str:
         if len(side) == total:
             return f"{_all(side)} {_verb(side, 'prefer')} {letter}"
     return "; ".join(
-        f"{_names(side)} {_verb(side, 'prefer')} {letter}" for side, letter in zip(sides, LETTERS, strict=True)
+        f"{and_list(side)} {_verb(side, 'prefer')} {letter}" for side, letter in zip(sides, LETTERS, strict=True)
     )
 
 
@@ -75,7 +76,7 @@ def _with_undecided(sentence: str, undecided: list[str]) -> str:
     """The sentence, and who cannot tell."""
     if not undecided:
         return f"{sentence}." if sentence else ""
-    cannot = f"{_names(undecided)} cannot tell the captions apart"
+    cannot = f"{and_list(undecided)} cannot tell the captions apart"
     return f"{sentence}; {cannot}." if sentence else f"{cannot}."
 
 
@@ -88,10 +89,6 @@ def _all(names: list[str]) -> str:
 def _some(names: list[str], total: int) -> str:
     """How many of all: by name if it is one alone."""
     return names[0] if len(names) == 1 else f"{_number(len(names))} of {_number(total)} models"
-
-
-def _names(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _verb(names: list[str], verb: str) -> str:

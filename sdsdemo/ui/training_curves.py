@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 
 from sdsdemo.app.job_states import EvaluationPoint, Point
+from sdsdemo.finetuning.events import smoothed
 from sdsdemo.ui.templates import render
 
 Shape = dict[str, str]
@@ -111,7 +112,7 @@ def _path(
 def _smoothed(points: Sequence[Point], name: str) -> list[float]:
     found, past = [], points[0].losses[name]
     for point in points:
-        past = 0.9 * past + 0.1 * point.losses[name]
+        past = smoothed(past, point.losses[name])
         found.append(past)
     return found
 

@@ -14,6 +14,7 @@ import pytest
 from sdsdemo.core.bases import over_bases
 from sdsdemo.core.intervals import proportion
 from sdsdemo.core.number_format import share_words
+from sdsdemo.core.wording import count_of
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.evaluation.limits import LESSON, SHIPPED, WITHOUT_LABELS, lesson_words, limits
 from sdsdemo.evaluation.tables import as_table
@@ -23,7 +24,7 @@ from sdsdemo.mini.experiments.lesson import FILE
 from sdsdemo.mini.experiments.lesson_words import done_seeds, effects_grid
 from sdsdemo.mini.experiments.study import right_of
 from sdsdemo.mini.experiments.study_store import read_rows
-from sdsdemo.mini.experiments.tables import TEN, counted
+from sdsdemo.mini.experiments.tables import TEN
 from sdsdemo.mini.experiments.verdict import verdict
 from sdsdemo.mini.experiments.verify import EXPERIMENT, FINDINGS, MEASURED, RESULTS
 from sdsdemo.mini.models.sds_clip import LAMBDAS
@@ -148,7 +149,7 @@ def test_the_lesson_quotes_the_stored_teachers() -> None:
 def test_the_lesson_quotes_the_2_x_2() -> None:
     rows, examples = read_rows(EXPERIMENT / FILE), read_benchmark("mini")
     seeds = done_seeds(rows)
-    assert f"{counted(len(seeds), 'seed')}, n = {len(examples)}" in LESSON
+    assert f"{count_of(len(seeds), 'seed')}, n = {len(examples)}" in LESSON
     head, *effects = effects_grid(rows, examples, seeds)
     found = {effect[0]: dict(zip(head, effect, strict=True)) for effect in effects}
     said = [found["the lesson, for denoisers"]["text score"]]

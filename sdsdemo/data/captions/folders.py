@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sdsdemo.core.wording import count_of
 from sdsdemo.data.captions.items import (
     KEPT_NAMES,
     BadRowError,
@@ -99,8 +100,8 @@ class Listed:
         images = len(self._items) + len(self._held_out)
         said = f": {named_in(skipped.first, skipped.count)}" if skipped.count else ""
         counts = (
-            f"{self.name}: {_count(self._rows, 'row')}, {_count(images, 'image')}, "
-            f"{_count(self._captions, 'caption')}; {skipped.count or 'none'} skipped"
+            f"{self.name}: {count_of(self._rows, 'row')}, {count_of(images, 'image')}, "
+            f"{count_of(self._captions, 'caption')}; {skipped.count or 'none'} skipped"
         )
         return [f"{counts}{said}.", *self._unlisted_words(), *self._found.notes]
 
@@ -110,7 +111,7 @@ class Listed:
         more = ", ..." if len(self._unlisted) > NAMED else ""
         verb = "is" if len(self._unlisted) == 1 else "are"
         names = ", ".join(self._unlisted[:NAMED])
-        return [f"{_count(len(self._unlisted), 'image')} {verb} in no row and not read: {names}{more}."]
+        return [f"{count_of(len(self._unlisted), 'image')} {verb} in no row and not read: {names}{more}."]
 
     def sample(self, count: int) -> list[tuple[str, tuple[str, ...]]]:
         """Name and captions of up to `count` images, the same each time, without opening one."""
@@ -263,7 +264,3 @@ def _below(path: str, root: str) -> str:
 
 def _file_bytes(root: Path, name: str) -> bytes:
     return at_most((root / name).open("rb"), LIMITS.image_bytes)
-
-
-def _count(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"

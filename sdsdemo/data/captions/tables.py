@@ -1,6 +1,6 @@
 """Rows of captions and where they come from: tables beside images, COCO's annotations, and other files there.
 
-Says what is read and what is not. Opens no image and checks no file: `caption_folders` does.
+Says what is read and what is not. Opens no image and checks no file: `folders` does.
 """
 
 from __future__ import annotations

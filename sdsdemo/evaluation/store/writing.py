@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from sdsdemo.data.files.quoting import listed
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.store.examples import (
     EXAMPLES,
@@ -299,9 +300,7 @@ class RunFolder:
 
 def named(ids: Iterable[str], most: int = 5) -> str:
     """The first of some names, and how many more there are."""
-    names = sorted(ids)
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest
+    return listed(sorted(ids), most)
 
 
 def _join_parts(path: Path) -> None:

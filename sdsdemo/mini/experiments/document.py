@@ -61,9 +61,9 @@ def blocks(found: Mapping[str, Any]) -> dict[str, str]:
     parts = {"bases": as_markdown(bases_grid(found["bases"])), **{name: study_markdown(found[name]) for name in TITLES}}
     parts["lesson"] = LESSON
     parts["without-labels"] = WITHOUT_LABELS
-    parts["in-short"] = listed(found_in_short(found))
-    parts["strongest-limits"] = listed(strongest_limits(found))
-    parts["verdict"] = listed(verdict(found))
+    parts["in-short"] = bullets(found_in_short(found))
+    parts["strongest-limits"] = bullets(strongest_limits(found))
+    parts["verdict"] = bullets(verdict(found))
     parts["confirm-main"] = as_markdown(confirm_grid(found["confirm"]))
     parts["follow-ups"] = as_markdown(follow_ups_grid(found))
     measured = [read_result(path) for path in (MEASURED, LONGER) if path.is_file()]
@@ -94,7 +94,7 @@ def blocks(found: Mapping[str, Any]) -> dict[str, str]:
     return parts
 
 
-def listed(said: Sequence[str]) -> str:
+def bullets(said: Sequence[str]) -> str:
     """A Markdown list."""
     return "\n".join(f"- {one}" for one in said)
 

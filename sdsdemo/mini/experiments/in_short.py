@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sdsdemo.core.number_format import points_words
+from sdsdemo.core.wording import count_of
 from sdsdemo.evaluation.limits import (
     LESSON,
     bases_in_general,
@@ -16,7 +17,7 @@ from sdsdemo.evaluation.limits import (
     one_recipe_words,
     seeds_each,
 )
-from sdsdemo.mini.experiments.tables import TEN, counted
+from sdsdemo.mini.experiments.tables import TEN
 from sdsdemo.mini.experiments.verdict import VERBS, label_effects, main_effects, side, still
 
 WISE_FT = "preference, every parameter, WiSE-FT", "clip, every parameter, WiSE-FT"
@@ -88,7 +89,7 @@ def _labels_words(experiment: Mapping[str, Any]) -> str:
 def _over_words(experiment: Mapping[str, Any]) -> str:
     """What the intervals are over."""
     confirm = experiment["confirm"]
-    bases, seeds = counted(len(confirm["bases"]), "base"), counted(len(confirm["seeds"]), "seed")
+    bases, seeds = count_of(len(confirm["bases"]), "base"), count_of(len(confirm["seeds"]), "seed")
     ten = experiment.get(TEN, {})
     if has_all_bases(ten):
         return (

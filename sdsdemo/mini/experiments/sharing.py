@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sdsdemo.core.number_format import duration
+from sdsdemo.core.wording import count_of
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.setup import Models
@@ -24,7 +25,6 @@ from sdsdemo.mini.experiments.cells import NORMS
 from sdsdemo.mini.experiments.declared import STUDIES
 from sdsdemo.mini.experiments.study import missing_runs
 from sdsdemo.mini.experiments.study_store import StudyStore
-from sdsdemo.mini.experiments.tables import counted
 from sdsdemo.mini.experiments.train_all import stream_of
 from sdsdemo.mini.models import clip
 from sdsdemo.settings import ROOT
@@ -58,9 +58,9 @@ class Missing:
         if not (self.bases or self.runs):
             return "Every run has a line."
         return (
-            f"{counted(len(self.bases), 'base')} to train and {counted(len(self.runs), 'run')} to make: about "
-            f"{duration(self.seconds(costs, processes))} in {counted(processes, 'process', 'processes')}, by the steps "
-            f"that `mini costs` timed."
+            f"{count_of(len(self.bases), 'base')} to train and {count_of(len(self.runs), 'run')} to make: about "
+            f"{duration(self.seconds(costs, processes))} in {count_of(processes, 'process', 'processes')}, by the "
+            "steps that `mini costs` timed."
         )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sdsdemo.core.number_format import points_words, share_words, signed
+from sdsdemo.core.wording import count_of
 
 Grid = Sequence[Sequence[str]]
 TEN = "ten-bases"
@@ -80,15 +81,15 @@ def plain_name(stored: str) -> str:
 def made_words(study: Mapping[str, Any]) -> str:
     """How much of a study has been run, in a sentence."""
     declared = study["declared"]
-    planned = [counted(declared["bases"], "base"), counted(declared["seeds"], "seed")]
+    planned = [count_of(declared["bases"], "base"), count_of(declared["seeds"], "seed")]
     if not study["seeds"]:
         return unfinished_words(study)
     bases, seeds = len(study["bases"]), len(study["seeds"])
     of = f"n = {study['n']} of {study['benchmark']}, {_skills_words(study)}"
     if _is_uneven(study):
         alone = "with one seed, intervals resample examples only"
-        return f"{counted(bases, 'base')}, up to {counted(seeds, 'seed')}, {of}. Exploratory: {alone}."
-    words = f"{counted(bases, 'base')}, {counted(seeds, 'seed')}, {of}"
+        return f"{count_of(bases, 'base')}, up to {count_of(seeds, 'seed')}, {of}. Exploratory: {alone}."
+    words = f"{count_of(bases, 'base')}, {count_of(seeds, 'seed')}, {of}"
     if (bases, seeds) == (declared["bases"], declared["seeds"]):
         return f"{words}. Exploratory." if study["exploratory"] else f"{words}."
     return f"{words}. In progress: {' and '.join(planned)} are declared."
@@ -97,7 +98,7 @@ def made_words(study: Mapping[str, Any]) -> str:
 def unfinished_words(study: Mapping[str, Any]) -> str:
     """How far a study is that has no base with every cell yet."""
     declared, made = study["declared"], study.get("made", 0)
-    planned = f"{counted(declared['bases'], 'base')} with {counted(declared['seeds'], 'seed')} are declared"
+    planned = f"{count_of(declared['bases'], 'base')} with {count_of(declared['seeds'], 'seed')} are declared"
     if not made:
         return f"Not run yet: {planned}."
     return f"In progress: {made} of {declared['runs']} runs are made, too few for an effect; {planned}."
@@ -224,7 +225,7 @@ def follow_ups_grid(experiment: Mapping[str, Any]) -> list[list[str]]:
     for name, title in FOLLOW_UPS.items():
         study = experiment.get(name, {})
         grid = contrasts_grid(study)[1:]
-        made = f"{counted(len(study['bases']), 'base')} x {counted(len(study['seeds']), 'seed')}" if grid else ""
+        made = f"{count_of(len(study['bases']), 'base')} x {count_of(len(study['seeds']), 'seed')}" if grid else ""
         rows += [[title, made, *row] for row in grid]
     return rows
 
@@ -320,8 +321,3 @@ def _skill_change(found: Mapping[str, Any]) -> str:
     """`-0.4 [-1.2, +0.4], non-inferior`."""
     said = {True: ", non-inferior", False: "", None: ", not assessed"}[found["kept"]]
     return points_words(found) + said
-
-
-def counted(count: int, what: str, several: str = "") -> str:
-    """Such as "1 base" or "8 bases"."""
-    return f"{count} {what if count == 1 else several or f'{what}s'}"

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sdsdemo.core.number_format import points_words, signed
+from sdsdemo.core.wording import count_of
 from sdsdemo.mini.experiments.tables import (
     SKILLS,
     TEN,
     as_markdown,
     cell_name,
-    counted,
     p_cell,
     shared_words,
     unfinished_words,
@@ -67,8 +67,8 @@ def ten_made_words(study: Mapping[str, Any]) -> str:
     declared = study["declared"]
     if not study["seeds"]:
         return unfinished_words(study)
-    planned = f"{counted(declared['bases'], 'base')} with {counted(declared['seeds'], 'seed')}"
-    made = f"{counted(len(study['bases']), 'base')}, {counted(len(study['seeds']), 'seed')}, n = {study['n']} of mini"
+    planned = f"{count_of(declared['bases'], 'base')} with {count_of(declared['seeds'], 'seed')}"
+    made = f"{count_of(len(study['bases']), 'base')}, {count_of(len(study['seeds']), 'seed')}, n = {study['n']} of mini"
     whole = (len(study["bases"]), len(study["seeds"])) == (declared["bases"], declared["seeds"])
     return f"{made}." if whole else f"{made}. In progress: {planned} are declared."
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sdsdemo.core.number_format import points_words, share_words
+from sdsdemo.core.wording import count_of
 from sdsdemo.evaluation.limits import has_all_bases, limits, seeds_each
-from sdsdemo.mini.experiments.tables import SKILLS, TEN, counted
+from sdsdemo.mini.experiments.tables import SKILLS, TEN
 
 
 def verdict(experiment: Mapping[str, Any]) -> list[str]:
@@ -23,7 +24,7 @@ def verdict(experiment: Mapping[str, Any]) -> list[str]:
         for pair, what in ((("preference", "clip"), "LayerNorms"), (every, "every parameter"))
     )
     said = [
-        f"Over {counted(len(study['bases']), 'base')} and {counted(len(study['seeds']), 'seed')} (n = {study['n']}), "
+        f"Over {count_of(len(study['bases']), 'base')} and {count_of(len(study['seeds']), 'seed')} (n = {study['n']}), "
         f"the paper's term changes the text score by {points_words(term)} points relative to L_CLIP alone, and by "
         f"{points_words(captions)} relative to the same term with other images' captions.",
         f"The teacher's preference changes it by {norms_words}, and by {every_words}.",
@@ -78,8 +79,8 @@ def claim(experiment: Mapping[str, Any]) -> str:
         return ""
     term, preference = found["sds", "clip"], found["preference", "clip"]
     link = "and" if side(term) == side(preference) else "but"
-    few = f"On these {counted(len(experiment['confirm']['bases']), 'base')}"
-    many = f"Over {counted(len(ten.get('bases', ())), 'base')}, with intervals for bases in general,"
+    few = f"On these {count_of(len(experiment['confirm']['bases']), 'base')}"
+    many = f"Over {count_of(len(ten.get('bases', ())), 'base')}, with intervals for bases in general,"
     return (
         f"{many if has_all_bases(ten) else few} the paper's L_SDS {VERBS[side(term)]} CLIP's text score "
         f"({points_words(term)} points), {link} training on which caption the diffusion model prefers "
@@ -119,8 +120,8 @@ def headline(experiment: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
         return ""
     models, ten, few, many = measured["models"], experiment.get(TEN, {}), "", ""
     if has_all_bases(ten):
-        many = f" (both over {counted(len(ten['bases']), 'base')} with {seeds_each(ten)}, for bases in general)"
-        few = f" ({counted(len(experiment['mislabelled']['bases']), 'base')}, for these only)"
+        many = f" (both over {count_of(len(ten['bases']), 'base')} with {seeds_each(ten)}, for bases in general)"
+        few = f" ({count_of(len(experiment['mislabelled']['bases']), 'base')}, for these only)"
     clip, diffusion = (share_words(models[name]["text"]) for name in ("mini-clip", "mini-diffusion"))
     return (
         f"On {measured['n']} pairs of combinations that no model was trained on, `mini-clip` has a text score of "
@@ -155,7 +156,7 @@ def _return_words(study: Mapping[str, Any]) -> str:
     if not study.get("contrasts"):
         return ""
     (found,) = study["contrasts"]
-    made = f"{counted(len(study['bases']), 'base')}, {counted(len(study['seeds']), 'seed')}"
+    made = f"{count_of(len(study['bases']), 'base')}, {count_of(len(study['seeds']), 'seed')}"
     return (
         f"With those weights interpolated with the base's (WiSE-FT, declared afterwards; {made}), the change is "
         f"{points_words(found)} relative to L_CLIP alone with the same interpolation, and "
@@ -168,7 +169,7 @@ def _preference_controls_words(study: Mapping[str, Any]) -> str:
     found = {(row["cell"], row["control"]): row for row in study.get("contrasts", [])}
     if not found:
         return ""
-    made = f"{counted(len(study['bases']), 'base')}, {counted(len(study['seeds']), 'seed')}"
+    made = f"{count_of(len(study['bases']), 'base')}, {count_of(len(study['seeds']), 'seed')}"
     return (
         f"Preferences shuffled across pairs, most of which still favour the true caption, change it by "
         f"{points_words(found['preference, permuted', 'clip'])}. The teacher's own preferences change it by "
@@ -183,7 +184,7 @@ def _mislabelled_words(study: Mapping[str, Any]) -> str:
     """What the preference is worth when half of the labels are wrong; empty before that was run."""
     if not study.get("contrasts"):
         return ""
-    made = f"{counted(len(study['bases']), 'base')}, {counted(len(study['seeds']), 'seed')}"
+    made = f"{count_of(len(study['bases']), 'base')}, {count_of(len(study['seeds']), 'seed')}"
     words = {row["control"].removesuffix(", half mislabelled"): points_words(row) for row in study["contrasts"]}
     return (
         f"When half of the captions are replaced by their swaps, so that labels carry no information, the teacher's "
@@ -197,7 +198,7 @@ def _better_words(study: Mapping[str, Any]) -> str:
     """What a more accurate teacher changes; empty before that was run."""
     if not study.get("contrasts"):
         return ""
-    made = f"{counted(len(study['bases']), 'base')}, {counted(len(study['seeds']), 'seed')}"
+    made = f"{count_of(len(study['bases']), 'base')}, {count_of(len(study['seeds']), 'seed')}"
     words = {row["control"]: points_words(row) for row in study["contrasts"]}
     return (
         f"With a more accurate teacher, the paper's term changes it by {words['clip']} relative to L_CLIP alone. "
