@@ -83,6 +83,7 @@ class Job:
     device: str = ""
     points: tuple[Point, ...] = ()
     evaluations: tuple[EvaluationPoint, ...] = ()
+    """In the order of their steps. Each part of a run evaluates the base again, at step 0."""
     notices: tuple[str, ...] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
     reason: str = ""
@@ -156,7 +157,8 @@ def changes_by(event: Event, run: Job) -> dict[str, Any]:
                 step=event.step, value=share.value, low=share.low, high=share.high, n=share.n, metric=event.metric,
                 pictures=event.pictures,
             )  # fmt: skip
-            return {"evaluations": (*(old for old in run.evaluations if old.step != evaluation.step), evaluation)}
+            others = (old for old in run.evaluations if old.step != evaluation.step)
+            return {"evaluations": tuple(sorted((*others, evaluation), key=lambda one: one.step))}
         case events.Notice():
             return {"notices": (*run.notices, event.text)}
         case events.WeightsSaved():

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from sdsdemo.app.job_states import Job, write_request
+from sdsdemo.app.job_states import Job, changes_by, resumed, write_request
 from sdsdemo.app.jobs import Jobs
+from sdsdemo.core.intervals import Proportion
 from sdsdemo.errors import UserError
+from sdsdemo.finetuning.events import Evaluated
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.run_folder import FineTuningFolder
 from sdsdemo.runtime.ages import Ages
@@ -188,6 +190,16 @@ def test_a_stop_that_comes_with_the_resumption_is_obeyed(jobs: Jobs, trainer: Tr
 def test_the_rate_after_a_resumption_is_that_of_the_new_steps() -> None:
     run = Job(id="x", recipe=replace(QUICK, steps=40), step=30, begun_at=20, seconds=5.0)
     assert (run.rate, run.left) == (2.0, 5.0)
+
+
+def test_the_base_evaluated_again_stays_the_first_of_a_run_s_evaluations() -> None:
+    share = Proportion(value=0.5, low=0.4, high=0.6, n=100)
+    run = Job(id="a", recipe=Recipe(steps=50), state="stopped", saved_step=25)
+    for step in (0, 25):
+        run = replace(run, **changes_by(Evaluated(step=step, metric="text", share=share), run))
+    run = resumed(run, run.recipe)
+    again = replace(run, **changes_by(Evaluated(step=0, metric="text", share=replace(share, value=0.4)), run))
+    assert [(one.step, one.value) for one in again.evaluations] == [(0, 0.4), (25, 0.5)]
 
 
 def test_old_runs_of_an_earlier_server_are_deleted_and_nothing_else(
