@@ -32,6 +32,7 @@ FITTING = "fitting h_w to true latents"
 """What `Working` says, with the number of images read."""
 AT_ONCE = 64
 EXPLAINED = "Before the first step, h_w explains {r2:.1%} of the variance of held-out latents (n = {tested}; {fitted})."
+BEFORE_UNIT = "That is of h_w's output before it is brought to unit variance."
 UNTESTED = (
     "h_w is {fitted}, and not tested on others: the data have too few images for that. Give at least "
     f"{5 * LEAST_TESTED} to learn its R2."
@@ -62,6 +63,8 @@ def fit_map(loaded: Loaded, student: Student, batches: PairBatches) -> Generator
     )
     for sentence in fit.words(wanted, 0 if student.from_patches else drawn.read_N.shape[1]):
         yield Notice(text=sentence)
+    if student.unit_variance and fit.r2 is not None:
+        yield Notice(text=BEFORE_UNIT)
     return {
         "h_w_r2": None if fit.r2 is None else round(fit.r2, 4),
         "h_w_r2_n": fit.tested,

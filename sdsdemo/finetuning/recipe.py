@@ -160,7 +160,7 @@ class Recipe:
         "(random).",
     )
     h_w_unit: bool = setting(False, "Normalise h_w's output to unit variance per latent.")
-    h_w_scale: float = setting(1.0, "Factor on h_w's output.")
+    h_w_scale: float = setting(1.0, "Factor on h_w's output, which a fit makes up for.")
     fitted_on: int = setting(2_000, "Images to fit h_w on.")
     h_w_from: Read = setting("embedding", "What h_w reads: the image embedding, or each patch token for its place.")
     error_weight: float = setting(1.0, "Within L_SDS, the weight of the denoising error with the image's caption.")

@@ -99,10 +99,12 @@ class Student(nn.Module):
         """Initialise h_w by least squares from what it reads to true latents; returns its R2.
 
         read_N: [N, D], or patches [N, P, Y, X]. latent_N: [N, channels, height, width], scaled for the denoiser.
-        In float64, so on the CPU: MPS has none.
+        h_w's output is fitted to latent_N / map_scale, as `latents` multiplies by that. In float64, so on the CPU: MPS
+        has none.
         """
         assert self.h_w is not None
         x_ND, y_NE = (rows.double() for rows in self._rows(read_N.cpu(), latent_N.cpu()))
+        y_NE = y_NE / self.map_scale
         x_D, y_E = x_ND.mean(0), y_NE.mean(0)
         x_ND, y_NE = x_ND - x_D, y_NE - y_E
         square_DD = x_ND.T @ x_ND
@@ -121,11 +123,13 @@ class Student(nn.Module):
 
     @torch.no_grad()
     def explains(self, read_N: Tensor, latent_N: Tensor) -> float:
-        """R2 of h_w on these images. On those it was fitted on, it is 1 if it reads embeddings and they are fewer than
-        D."""
+        """R2 of h_w's scaled output on these images, before `unit_variance`, which keeps its direction alone.
+
+        On images that h_w was fitted on, it is 1 if it reads embeddings and they are fewer than D.
+        """
         assert self.h_w is not None
         y_NE = latent_N.cpu().flatten(1).double()
-        error_NE = y_NE - self._mapped(deepcopy(self.h_w).cpu().double(), read_N.cpu().double())
+        error_NE = y_NE - self.map_scale * self._mapped(deepcopy(self.h_w).cpu().double(), read_N.cpu().double())
         return float(1 - error_NE.square().sum() / (y_NE - y_NE.mean(0)).square().sum())
 
     @property

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from sdsdemo.finetuning.events import Notice, result_of
-from sdsdemo.finetuning.map_fit import fit_map
+from sdsdemo.finetuning.map_fit import BEFORE_UNIT, fit_map
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.run_size import LEAST_TESTED, MOST_TESTED, fit_and_test
 from sdsdemo.finetuning.training_pairs import Pair
@@ -48,8 +48,8 @@ class Fitted:
 
     from_patches = False
 
-    def __init__(self, r2: float = 0.5) -> None:
-        self.r2 = r2
+    def __init__(self, r2: float = 0.5, *, unit_variance: bool = False) -> None:
+        self.r2, self.unit_variance = r2, unit_variance
         self.fitted, self.tested = list[int](), list[int]()
 
     def fit(self, read_N: Tensor, latent_N: Tensor) -> None:
@@ -65,9 +65,11 @@ def numbers(images: Sequence[Image.Image]) -> Tensor:
     return torch.tensor([image.getpixel((0, 0)) for image in images])[:, None].expand(-1, WIDTH)
 
 
-def fit(fitted_on: int, images: int, *, again: bool = False, r2: float = 0.5) -> tuple[Fitted, dict[str, Any], str]:
+def fit(
+    fitted_on: int, images: int, *, again: bool = False, r2: float = 0.5, unit_variance: bool = False
+) -> tuple[Fitted, dict[str, Any], str]:
     """The student, what is recorded, and what is said."""
-    student, said = Fitted(r2), list[str]()
+    student, said = Fitted(r2, unit_variance=unit_variance), list[str]()
     plan = SimpleNamespace(recipe=Recipe(fitted_on=fitted_on), device=torch.device("cpu"), stop_if_asked=lambda: None)
     loaded: Any = SimpleNamespace(
         plan=plan, source=Numbered(images, again), base=SimpleNamespace(encode_images=numbers, device=plan.device)
@@ -95,6 +97,12 @@ def test_r2_is_of_images_that_h_w_was_not_fitted_on(fitted_on: int, images: int,
     assert facts["h_w_fitted_on"] == len(set(student.fitted))
     assert f"(n = {len(student.tested)}; fitted on {len(set(student.fitted)):,} images" in said
     assert ("too few images for --fitted-on" in said) == (len(student.fitted) < fitted_on)
+
+
+@pytest.mark.parametrize(("unit_variance", "r2"), [(False, 0.5), (True, 0.5), (True, -math.inf)])
+def test_r2_of_a_map_brought_to_unit_variance_is_said_to_be_before_it(unit_variance: bool, r2: float) -> None:
+    said = fit(64, 4_000, r2=r2, unit_variance=unit_variance)[2]
+    assert (BEFORE_UNIT in said) == (unit_variance and math.isfinite(r2))
 
 
 @pytest.mark.parametrize("images", [4_000, 8_000])

@@ -210,6 +210,17 @@ def test_the_fit_recovers_a_linear_map() -> None:
     assert float(gap_N.square().mean()) < 0.02 * float(latent_N.var())
 
 
+@pytest.mark.parametrize("map_scale", [0.5, 30.0])
+def test_a_scaled_map_starts_at_true_latents_and_r2_is_of_them(map_scale: float) -> None:
+    model = student(map_scale=map_scale)
+    feature_ND = nn.functional.normalize(torch.randn(500, clips.WIDTH), dim=1)
+    latent_N = (feature_ND @ torch.randn(clips.WIDTH, 16) + 3).unflatten(1, LATENT)
+    assert model.fit(feature_ND, latent_N) > 0.99
+    with torch.no_grad():
+        gap_N = model.latents(feature_ND) - latent_N
+    assert float(gap_N.square().mean()) < 0.02 * float(latent_N.var())
+
+
 @pytest.mark.parametrize("lam", [-1.0, float("nan"), float("inf")])
 def test_a_lambda_that_means_nothing_is_refused(lam: float) -> None:
     with pytest.raises(ValueError, match="at least 0"):
