@@ -13,7 +13,7 @@ import pytest
 
 from sdsdemo.data.captions import tables as caption_tables
 from sdsdemo.data.captions.folders import _file_bytes
-from sdsdemo.data.files import bounded, image_files, tables
+from sdsdemo.data.files import bounded, image_place, tables
 from sdsdemo.data.files.image_files import ImageFiles
 from sdsdemo.data.files.json_cases import json_of
 from sdsdemo.data.files.parquet import parquet_rows
@@ -59,7 +59,7 @@ def test_a_stored_array_may_hold_all_pixels_of_a_picture_and_no_more(
     (tmp_path / "picture.npy").write_bytes(file.getvalue())
     picture = ImageFiles([tmp_path]).picture("picture.npy")
     assert picture.open().size == (100, 100)
-    monkeypatch.setattr(image_files, "ARRAY_BYTES", 20_000)
+    monkeypatch.setattr(image_place, "ARRAY_BYTES", 20_000)
     with pytest.raises(UserError, match=r"picture\.npy .*shrink the picture first"):
         picture.open()
 

@@ -12,6 +12,7 @@ import pytest
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.data.files.image_files import ImageFiles, images_beside
 from sdsdemo.data.files.image_search import SUFFIXES
+from sdsdemo.errors import UserError
 from tests import set_twins
 
 
@@ -178,3 +179,39 @@ def test_a_hidden_file_beside_a_zip_file_is_no_second_one(tmp_path: Path) -> Non
     packed(tmp_path / "pics.zip", ["a.png"])
     put(tmp_path, ["._pics.zip"])
     assert found(images_beside(tmp_path, tmp_path), ["a.png"]) == {"a.png": "a.png"}
+
+
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [
+        ("../images/a.png", "images/a.png"),
+        ("..\\images\\a.png", "images/a.png"),
+        ("../images/x/../a.png", "images/a.png"),
+        ("../b.png", "set/b.png"),
+        ("../../c.png", ""),
+        ("../../set/images/a.png", "images/a.png"),
+        ("x/../../../c.png", ""),
+    ],
+)
+def test_a_name_may_go_up_but_not_out_of_the_folder(tmp_path: Path, name: str, where: str) -> None:
+    put(tmp_path, ["set/data/examples.csv", "set/images/a.png", "set/b.png", "c.png", "set/data/c.png"])
+    assert found(images_beside(tmp_path / "set" / "data", tmp_path / "set"), [name]) == {name: where}
+
+
+def test_a_zip_file_with_backslashes_is_read(tmp_path: Path) -> None:
+    members = ["images\\a.png", "images\\thumbs\\a.png", "images\\sub\\b.png"]
+    packed(tmp_path / "images.zip", members)
+    expected = {"a.png": members[0], "sub/b.png": members[2], "sub/a.png": ""}
+    assert found(images_beside(tmp_path, tmp_path), tuple(expected)) == expected
+
+
+def test_a_zip_file_with_a_password_is_called_so(tmp_path: Path) -> None:
+    packed(tmp_path / "images.zip", ["a.png"])
+    content = bytearray((tmp_path / "images.zip").read_bytes())
+    content[6] |= 1
+    content[content.index(b"PK\1\2") + 8] |= 1
+    (tmp_path / "images.zip").write_bytes(content)
+    with pytest.raises(UserError, match=r"images\.zip has a password: unpack it"):
+        found(images_beside(tmp_path, tmp_path), ["a.png"])
+    put(tmp_path, ["images/a.png"])
+    assert found(images_beside(tmp_path, tmp_path), ["a.png"]) == {"a.png": "images/a.png"}

@@ -7,52 +7,33 @@ file alone. Folders go before zip files. No name leads out of the folder, or fro
 
 from __future__ import annotations
 
-import io
 import os
 import posixpath
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO
 
-import numpy as np
 from PIL import Image
 
 from sdsdemo.data.files import picture_digest
-from sdsdemo.data.files.bounded import at_most
 from sdsdemo.data.files.folders import SPLITS, files_in
+from sdsdemo.data.files.image_place import Box, Place, cut_out, read, stream
 from sdsdemo.data.files.image_search import SUFFIXES, Claims, ends, pictures_below, stem_of, tails, the_one
 from sdsdemo.data.files.names import FilesBelow, alike
-from sdsdemo.data.files.pointers import check_content
 from sdsdemo.data.files.quoting import listed, shown
-from sdsdemo.data.files.zip_members import IMAGES, folders_in, members_by_tail, opened, the_member
+from sdsdemo.data.files.zip_members import IMAGES, folders_in, is_locked, members_by_tail, the_member, with_slashes
 from sdsdemo.errors import UserError
-from sdsdemo.models.images import Cut, decoded, open_picture
 from sdsdemo.runtime.files import state_of
-from sdsdemo.settings import LIMITS
 from sdsdemo.types import Picture
 
-ARRAY_BYTES = 3 * LIMITS.image_pixels + 10_000
-"""Of a picture that is stored as an array: all its pixels, and a header."""
 NAMED = 3
 """How many missing names a message lists."""
 
-Box = tuple[int, int, int, int]
-"""Left and upper edge, width and height, in pixels."""
 Note = Callable[[str], None]
 
 
 def silent(line: str) -> None:
     """Discards a note."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """A file, or a member of a zip file."""
-
-    path: Path
-    member: str = ""
 
 
 class ImageFiles:
@@ -64,17 +45,20 @@ class ImageFiles:
         archives: Iterable[Path] = (),
         *,
         own: Iterable[Path] = (),
+        home: Path | None = None,
         any_suffix: bool = False,
     ) -> None:
         """roots, archives: folders and zip files, the likeliest first. A file as named goes before one in a zip file,
         and that before one deeper in the folders.
 
         own: those of the roots that hold only pictures; a file deeper in these goes before one in a zip file.
+        home: the folder that a name such as ../images/1.png starts from; the first of the roots by default.
         any_suffix: accept x.jpg for x.png, for sets published in both.
         """
         self.roots = list(dict.fromkeys(roots))
         self.archives = list(dict.fromkeys(archives))
         self._own = tuple(own)
+        self._home = self.roots[0] if home is None else home
         self._any_suffix = any_suffix
         self._below = {root: FilesBelow(root) for root in self.roots}
         self._found: dict[str, Place] = {}
@@ -143,6 +127,10 @@ class ImageFiles:
         for archive in self.archives:
             members = members_by_tail(archive, state_of(archive))
             if (member := the_member(self._ending(members, way), way)) is not None:
+                if is_locked(archive, state_of(archive), member):
+                    raise UserError(
+                        f"{archive.name} has a password: unpack it into a folder of its name, and remove it."
+                    )
                 return Place(path=archive, member=member)
         return None
 
@@ -176,7 +164,7 @@ class ImageFiles:
     def _inside(self, place: Place) -> str:
         """The path of a picture in its zip file, or in the innermost of the folders that hold it."""
         if place.member:
-            return place.member.replace("\\", "/").removeprefix(IMAGES)
+            return with_slashes(place.member).removeprefix(IMAGES)
         ways = [os.path.relpath(place.path, root).replace(os.sep, "/") for root in self.roots]
         return min((way for way in ways if not way.startswith("../")), key=len, default=place.path.name)
 
@@ -201,9 +189,11 @@ class ImageFiles:
         return any(name in folders_in(archive, state_of(archive)) for archive in self.archives)
 
     def _parts(self, name: str) -> list[str]:
-        path = name.strip()
-        if os.path.isabs(path):
-            path = next((os.path.relpath(path, root) for root in self.roots if _inside(path, root)), path)
+        """The folders and the name, below one of the roots; nothing for a name that leads out of all of them."""
+        path = posixpath.normpath(name.strip().replace("\\", "/"))
+        whole = os.path.abspath(os.path.join(self._home, path)) if path.startswith("../") else path
+        if os.path.isabs(whole):
+            path = next((os.path.relpath(whole, root) for root in self.roots if _inside(whole, root)), path)
         parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".")]
         return [] if ".." in parts or "\0" in path else parts
 
@@ -244,14 +234,14 @@ class ImageFiles:
         place = self.find(name)
         if place is None:
             raise UserError(f"{shown(name)} is missing in {self._called}{f': {where} names it' if where else ''}.")
-        return _read(place, name, None if box is None else partial(_cut, box=box, name=name, where=where))
+        return read(place, name, None if box is None else partial(cut_out, box=box, name=name, where=where))
 
     def _content(self, name: str, part: str) -> str:
         place = self.find(name)
         if place is None:
             return picture_digest.MISSING
         if place.member:
-            return picture_digest.of_member(place.path, place.member, partial(_stream, place), part)
+            return picture_digest.of_member(place.path, place.member, partial(stream, place), part)
         return picture_digest.of_file(place.path, part)
 
     def _content_before(self, name: str, part: str) -> str:
@@ -271,57 +261,7 @@ def images_beside(table: Path, folder: Path, *others: str) -> ImageFiles:
     own = [home / name for home in homes for name in ("images", *others) if (home / name).is_dir()]
     zips = [path for home in homes for path in files_in(home) if path.suffix.lower() == ".zip"]
     archives = [path for path in zips if path.stem.lower() == "images"] or (zips if len(zips) == 1 else [])
-    return ImageFiles([*own, *homes], archives, own=own)
-
-
-def _stream(place: Place) -> IO[bytes]:
-    if place.member:
-        return opened(place.path, state_of(place.path)).open(place.member)
-    return place.path.open("rb")
-
-
-def _read(place: Place, name: str, cut: Cut | None) -> Image.Image:
-    is_array = (place.member or place.path.name).lower().endswith(".npy")
-    most = ARRAY_BYTES if is_array else LIMITS.image_bytes
-    try:
-        data = at_most(_stream(place), most)
-    except Exception as error:  # a damaged or locked zip file: BadZipFile, zlib.error, EOFError, RuntimeError, ...
-        if place.member:
-            raise UserError(
-                f"{shown(name)} cannot be read from {place.path.name}: copy it again, it may be truncated."
-            ) from error
-        raise UserError(
-            f"{shown(name)} in the folder {place.path.parent.name} cannot be read: check the file."
-        ) from error
-    said = f"{shown(name)} in {place.path.name if place.member else f'the folder {place.path.parent.name}'}"
-    return _of_array(data, said) if is_array else decoded(data, said, cut)
-
-
-def _of_array(data: bytes, said: str) -> Image.Image:
-    """A picture stored as a NumPy array [height, width, 3] in BGR, as in EqBen."""
-    check_content(data, said)
-    if len(data) > ARRAY_BYTES:
-        raise UserError(f"{said} has more than {ARRAY_BYTES // 1_000_000} MB: shrink the picture first.")
-    try:
-        array = np.load(io.BytesIO(data), allow_pickle=False)[:, :, 2::-1]
-        return open_picture(Image.fromarray(np.ascontiguousarray(array), "RGB")).image
-    except UserError:
-        raise
-    except Exception as error:  # whatever else the file holds
-        raise UserError(f"{said} is not an image, or is damaged.") from error
-
-
-def _cut(image: Image.Image, box: Box, name: str, where: str) -> Image.Image:
-    """The crop, in the file's own pixel layout: the authors' code ignores EXIF orientation.
-
-    Raises `UserError` if the crop is empty.
-    """
-    x, y, wide, high = box
-    left, upper, right, lower = max(0, x), max(0, y), min(image.width, x + wide), min(image.height, y + high)
-    if left >= right or upper >= lower:
-        size = f"{image.width} x {image.height} pixels"
-        raise UserError(f"{where} has a box outside its image {shown(name)}, which has {size}: fix the box.")
-    return image.crop((left, upper, right, lower))
+    return ImageFiles([*own, *homes], archives, own=own, home=table)
 
 
 def _inside(path: str, root: Path) -> bool:

@@ -13,6 +13,7 @@ from sdsdemo.data.files.pointers import check_file
 from sdsdemo.errors import UserError
 from sdsdemo.runtime.files import State
 
+LOCKED_FLAG = 0x1
 UTF8_FLAG = 0x800
 IMAGES = "images/"
 """The folder that pictures of a benchmark lie in, in a zip file as beside a table."""
@@ -37,7 +38,7 @@ def members_by_tail(archive: Path, state: State) -> dict[str, list[str]]:
         if member.is_dir():
             continue
         names = {name} if member.flag_bits & UTF8_FLAG else {name, _as_utf8(name)}
-        for tail in {tail for one in names for tail in tails([one])}:
+        for tail in {tail for one in names for tail in tails([with_slashes(one)])}:
             found.setdefault(tail, []).append(name)
     return found
 
@@ -46,7 +47,7 @@ def members_by_tail(archive: Path, state: State) -> dict[str, list[str]]:
 def folders_in(archive: Path, state: State) -> frozenset[str]:
     """The folders of a zip file, also as seen from its folder images."""
     found: set[str] = set()
-    for name in opened(archive, state).namelist():
+    for name in map(with_slashes, opened(archive, state).namelist()):
         for own in (name, name.removeprefix(IMAGES)):
             while own := posixpath.dirname(own):
                 found.add(own)
@@ -56,10 +57,21 @@ def folders_in(archive: Path, state: State) -> frozenset[str]:
 def the_member(names: Sequence[str], way: str) -> str | None:
     """Of members that end this way the one that has no folder before it; else the one in images/; else the only one."""
     deep = way.count("/")
-    whole = [name for name in names if name.count("/") == deep]
-    below = [name for name in names if name.count("/") == deep + 1 and name.startswith(IMAGES)]
+    depths = {name: with_slashes(name).count("/") for name in names}
+    whole = [name for name in names if depths[name] == deep]
+    below = [name for name in names if depths[name] == deep + 1 and with_slashes(name).startswith(IMAGES)]
     found = whole or below or names
     return found[0] if len(found) == 1 else None
+
+
+def with_slashes(name: str) -> str:
+    """A member's name with slashes: some programs on Windows write backslashes."""
+    return name.replace("\\", "/")
+
+
+def is_locked(archive: Path, state: State, member: str) -> bool:
+    """Whether a password is needed to read a member."""
+    return bool(opened(archive, state).getinfo(member).flag_bits & LOCKED_FLAG)
 
 
 def _as_utf8(name: str) -> str:

@@ -24,7 +24,8 @@ from typing_extensions import TypedDict
 
 from sdsdemo.captions.word_order import plain_caption, shuffled
 from sdsdemo.data.files.folders import files_in
-from sdsdemo.data.files.image_files import Box, ImageFiles, Note, silent
+from sdsdemo.data.files.image_files import ImageFiles, Note, silent
+from sdsdemo.data.files.image_place import Box
 from sdsdemo.data.files.json_cases import cases_of, note_unknown_keys, pictures_in, texts
 from sdsdemo.data.files.quoting import listed, shown
 from sdsdemo.data.published.sets import (
