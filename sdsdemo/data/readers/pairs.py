@@ -1,10 +1,10 @@
 """Pair-of-pairs benchmarks from a folder: Winoground's layout, or others through a column map. Opens no image.
 
 A folder, or its subfolder data/, holds one table (examples.jsonl, .json, .csv, .tsv or Parquet files) with the columns
-id, caption_0, caption_1, image_0, image_1 and tags; `columns.json` beside it may map them to other names, such as
-{"caption_0": "caption_1"}. Without a column id, rows are numbered. Cells may be separated by commas, semicolons, tabs
-or bars, in any encoding that can be recognised reliably. An image is a file name (see `image_files`), or its bytes in a
-Parquet file. Every error is one sentence that names file and line.
+id, caption_0, caption_1, image_0, image_1 and tags; `columns.json` beside it, or in a folder above it up to PATH, may
+map them to other names, such as {"caption_0": "caption_1"}. Without a column id, rows are numbered. Cells may be
+separated by commas, semicolons, tabs or bars, in any encoding that can be recognised reliably. An image is a file name
+(see `image_files`), or its bytes in a Parquet file. Every error is one sentence that names file and line.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from sdsdemo.captions.cleaning import is_blank
-from sdsdemo.data.files.folders import SPLITS, files_in
+from sdsdemo.data.files.folders import files_in
 from sdsdemo.data.files.image_files import ImageFiles, Note, images_beside, silent
 from sdsdemo.data.files.parquet import Cell, parquet_rows
 from sdsdemo.data.files.pointers import check_file
 from sdsdemo.data.files.quoting import is_whole, listed, shown
+from sdsdemo.data.files.shards import one_split
 from sdsdemo.data.files.tables import cells_of, json_rows, list_in, read_text
 from sdsdemo.errors import UserError
 from sdsdemo.runtime.files import from_json
@@ -50,7 +51,7 @@ def read_pairs(
     """
     tables = _tables(folder, stems, note)
     home = tables[0].parent
-    theirs = {name: name for name in (*COLUMNS, *TAG_COLUMNS)} | dict(columns or {}) | _column_map(home)
+    theirs = {name: name for name in (*COLUMNS, *TAG_COLUMNS)} | dict(columns or {}) | _column_map(home, folder)
     rows = _Rows(theirs=theirs, files=images_beside(home, folder))
     return rows.examples(_read(tables, theirs, note), folder.name, note)
 
@@ -139,9 +140,9 @@ def _tables(folder: Path, stems: Sequence[str], note: Note) -> list[Path]:
             parquet = [path for path in there if path.suffix.lower() == ".parquet"]
             _note_others(tables[0], [*tables[1:], *parquet], note)
             return tables[:1]
-        if parquet := _one_split([path for path in there if path.suffix.lower() == ".parquet"], note):
+        if parquet := _one_split([path for path in there if path.suffix.lower() == ".parquet"], folder, note):
             return parquet
-    parquet = _one_split(files_in(folder, "*/*.parquet") or files_in(folder, "*/*/*.parquet"), note)
+    parquet = _one_split(files_in(folder, "*/*.parquet") or files_in(folder, "*/*/*.parquet"), folder, note)
     if parquet:
         return parquet
     if any(folder.glob("**/*.arrow")):
@@ -151,21 +152,11 @@ def _tables(folder: Path, stems: Sequence[str], note: Note) -> list[Path]:
     )
 
 
-def _one_split(files: Sequence[Path], note: Note) -> list[Path]:
-    """The files of one split: of several, the preferred one for evaluation."""
-    by_split: dict[str, list[Path]] = {}
-    for path in files:
-        by_split.setdefault(_split_of(path), []).append(path)
-    if not by_split:
-        return []
-    chosen = next((by_split[split] for split in (*SPLITS, "") if split in by_split), [])
-    _note_others(chosen[0], [path for path in files if path not in chosen], note)
+def _one_split(files: Sequence[Path], folder: Path, note: Note) -> list[Path]:
+    chosen = one_split(files, folder)
+    if chosen:
+        _note_others(chosen[0], [path for path in files if path not in chosen], note)
     return chosen
-
-
-def _split_of(path: Path) -> str:
-    first = path.stem.partition("-")[0].lower()
-    return next((split for split in (first, path.parent.name.lower()) if split in SPLITS), "")
 
 
 def _note_others(read: Path, others: Sequence[Path], note: Note) -> None:
@@ -240,9 +231,11 @@ def _sound(row: Mapping[str, Any] | str, where: str) -> Mapping[str, Any]:
     return row
 
 
-def _column_map(folder: Path) -> dict[str, str]:
-    path = folder / MAP
-    if not path.is_file():
+def _column_map(table: Path, folder: Path) -> dict[str, str]:
+    """The map in the table's folder, or in the first one above it that has one, up to the benchmark's folder."""
+    homes = [home for home in (table, *table.parents) if home.is_relative_to(folder)]
+    path = next((path for home in homes if (path := home / MAP).is_file()), None)
+    if path is None:
         return {}
     check_file(path)
     try:
