@@ -31,9 +31,7 @@ log = logging.getLogger(__name__)
 Lend: TypeAlias = Callable[[Card], AbstractContextManager[Scorer]]
 """Raises `UserError` if the model of a card cannot run."""
 
-OUR_FAULT = (
-    "{title} failed because of a bug in sdsdemo: the server's log has the details. The other models are not affected."
-)
+OUR_FAULT = "{title} failed because of a bug in sdsdemo: the log has the details. The other models are not affected."
 PAUSE = 0.3
 """Seconds between two answers of a model that is still scoring."""
 

@@ -7,9 +7,10 @@ fast.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from sdsdemo.cli.encodings import make_printable
 from sdsdemo.cli.export import add_export
@@ -158,7 +159,17 @@ def _score(asked: argparse.Namespace) -> int:
         adaptive=asked.adaptive,
     )
     show(asked, answer, as_text)
-    return 0 if any("scores" in entry for entry in answer["models"]) else 2
+    return _status_of(answer["models"])
+
+
+def _status_of(entries: Sequence[Mapping[str, Any]]) -> int:
+    """Of models' answers: a bug of ours is one, whoever else answered. Where none answered, stderr says why."""
+    is_answered = any("scores" in entry for entry in entries)
+    for problem in () if is_answered else dict.fromkeys(entry["problem"] for entry in entries):
+        note(problem)
+    if any(entry.get("fault") for entry in entries):
+        return 1
+    return 0 if is_answered else 2
 
 
 def _evaluate(asked: argparse.Namespace) -> int:

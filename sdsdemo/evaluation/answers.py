@@ -37,6 +37,8 @@ class AnswerRecord(TypedDict):
 
     model: str
     problem: NotRequired[str]
+    fault: NotRequired[bool]
+    """True if the problem is a bug of ours, else absent."""
     kind: NotRequired[Kind]
     scores: NotRequired[list[float | None]]
     """A number per caption, higher is better."""
@@ -94,6 +96,8 @@ def _answer(answer: Answer) -> AnswerRecord:
     notes = list(answer.notes)
     if answer.scores is None or answer.preference is None:
         record: AnswerRecord = {"model": answer.card.name, "problem": answer.problem}
+        if answer.fault:
+            record["fault"] = True
     else:
         record = _verdict(answer.card.name, answer.scores, answer.preference)
         if answer.scores.evidence:

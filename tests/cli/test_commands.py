@@ -205,3 +205,25 @@ def test_score_draws_pairs_unless_plain_noise_is_asked_for(picture: str, capsys:
     assert evidence()["antithetic"]
     assert "antithetic" not in evidence("--no-antithetic")
     assert "antithetic" not in evidence("--noises", "3")
+
+
+def test_a_bug_of_ours_is_told_from_what_the_user_must_change(
+    picture: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise KeyError("a bug")
+
+    captions = ("a red star left of a blue circle", "a blue circle left of a red star")
+    monkeypatch.setattr("sdsdemo.models.diffusion_scorer.DiffusionScorer.score", broken)
+    status, out, err = said(capsys, "score", picture, *captions, "--model", "mini-diffusion", "--json")
+    (entry,) = json.loads(out)["models"]
+    assert (status, entry["fault"]) == (1, True)
+    assert "server" not in entry["problem"]
+    assert entry["problem"] in err
+    both = ("--model", "mini-diffusion", "--model", "mini-clip")
+    status, out, err = said(capsys, "score", picture, *captions, *both, "--json")
+    assert (status, ["fault" in entry for entry in json.loads(out)["models"]]) == (1, [True, False])
+    assert err == ""
+    status, out, err = said(capsys, "score", picture, "a red zebra", captions[0], "--model", "mini-clip", "--json")
+    assert (status, "fault" in out) == (2, False)
+    assert "zebra" in err
