@@ -227,6 +227,8 @@ class Settings:
         if not raw["GRADIO_SERVER_PORT"].isdigit() or not 0 < int(raw["GRADIO_SERVER_PORT"]) < 65536:
             raise UserError("GRADIO_SERVER_PORT must be a port number from 1 to 65535.")
         models = tuple(name.strip() for name in raw["SDSDEMO_MODELS"].split(",") if name.strip())
+        if not models:
+            raise UserError("SDSDEMO_MODELS names no model: name at least one, or leave it empty for the usual ones.")
         if len(models) > LIMITS.models:
             raise UserError(f"SDSDEMO_MODELS may name at most {LIMITS.models} models; it named {len(models)}.")
         return cls(

@@ -278,6 +278,12 @@ def test_mini_models_load_ahead_once_and_no_other_ones_do() -> None:
     assert opener.opened == ["tiny"]
 
 
+@pytest.mark.parametrize("value", [",", " , ,"])
+def test_models_that_name_none_are_refused_at_the_start(value: str) -> None:
+    with pytest.raises(UserError, match="SDSDEMO_MODELS names no model"):
+        Settings.from_environment({"SDSDEMO_MODELS": value})
+
+
 def test_a_page_opens_with_no_more_models_than_a_question_may_ask() -> None:
     names = [f"open_clip:m/{k}" for k in range(LIMITS.models + 1)]
     assert len(Settings.from_environment({"SDSDEMO_MODELS": ",".join(names[1:])}).models) == LIMITS.models
