@@ -1,14 +1,11 @@
-"""A run that is killed at any moment, inside a write too, goes on to what an uninterrupted run gives."""
+"""A run that is killed again and again, inside a write each time, goes on to what an uninterrupted run gives."""
 
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +14,8 @@ import pytest
 from sdsdemo.evaluation.store import SCORES, read_run
 from sdsdemo.settings import ROOT
 
-SLOW_WRITER = """
+WRITER = """
+import os
 import sys
 import time
 from pathlib import Path
@@ -27,9 +25,10 @@ import tests.evaluation.test_store as shelf
 
 sdsdemo.evaluation.run.read_benchmark = lambda name: shelf.EXAMPLES
 real_open = Path.open
+goal = int(sys.argv[2])
 
 
-class SlowFile:
+class InPieces:
     def __init__(self, file):
         self.file = file
         self.flush, self.fileno = file.flush, file.fileno
@@ -41,25 +40,31 @@ class SlowFile:
         self.file.close()
 
     def write(self, text):
-        for start in range(0, len(text), 40):  # a write that takes its time, so that a kill lands in it
+        for start in range(0, len(text), 40):
+            if start and os.fstat(self.fileno()).st_size > goal:
+                print("inside a write", flush=True)
+                time.sleep(600)  # until it is killed
             self.file.write(text[start : start + 40])
             self.file.flush()
-            time.sleep(0.001)
 
 
-def slow_open(path, mode="r", *rest, **options):
+def open_in_pieces(path, mode="r", *rest, **options):
     file = real_open(path, mode, *rest, **options)
-    return SlowFile(file) if mode == "ab" else file
+    return InPieces(file) if mode == "ab" else file
 
 
-Path.open = slow_open
+Path.open = open_in_pieces
 models = ["mini-clip", "mini-diffusion"]
 sdsdemo.evaluation.run.evaluate("mini", models, workbench=shelf.Shelf(), budget=shelf.SPEND, out=Path(sys.argv[1]))
 """
+NEVER = 10**9
+KILLS = 4
 
 
-def start(out: Path) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-c", SLOW_WRITER, str(out)], cwd=ROOT, stderr=subprocess.PIPE)
+def start(out: Path, goal: int = NEVER) -> subprocess.Popen:
+    """A run that halts inside the first write after so many bytes of scores, and says so on stdout."""
+    command = [sys.executable, "-c", WRITER, str(out), str(goal)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 @pytest.fixture(scope="module")
@@ -74,16 +79,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(whole: Path, tmp_path: Path) -> None:
     out, draw, cut = tmp_path / "run", random.Random(5), 0
-    for _ in range(4):
+    for _ in range(KILLS):
         before = (out / SCORES).stat().st_size if (out / SCORES).is_file() else 0
-        process = start(out)
-        deadline = time.monotonic() + 60
-        goal = before + draw.randrange(2_000, 9_000)
-        while process.poll() is None and time.monotonic() < deadline:
-            if (out / SCORES).is_file() and (out / SCORES).stat().st_size > goal:
-                break
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        process = start(out, before + draw.randrange(2_000, 9_000))
+        assert process.stdout
+        assert process.stdout.readline() == b"inside a write\n"
+        process.kill()
+        process.communicate()
         cut += not (out / SCORES).read_bytes().endswith(b"\n")
     last = start(out)
     last.communicate(timeout=120)
@@ -95,4 +97,4 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(whole: Pa
     assert [json.loads(line)["example"] for line in (out / SCORES).read_text().splitlines()] == [
         json.loads(line)["example"] for line in (whole / SCORES).read_text().splitlines()
     ]
-    assert cut >= 2  # at least half of the kills landed inside a write
+    assert cut == KILLS
