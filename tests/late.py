@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event
@@ -12,6 +13,7 @@ import pytest
 from playwright.sync_api import APIResponse, Page, Route
 
 from sdsdemo.app.workbench import Workbench
+from tests.conftest import WAIT_MS
 
 CALLS = re.compile(r"/gradio_api/(run|queue/join)\b")
 
@@ -39,7 +41,9 @@ def held_back(page: Page, holds: str, *, before: bool) -> Callable[[], None]:
                 answers.append(route.fetch())
 
     def let_go() -> None:
+        deadline = time.monotonic() + WAIT_MS / 1_000
         while not (held if before else answers):
+            assert time.monotonic() < deadline, f"no request held {holds!r}"
             page.wait_for_timeout(50)
         held[0].continue_() if before else held[0].fulfill(response=answers[0])
         page.wait_for_timeout(500)
@@ -47,6 +51,16 @@ def held_back(page: Page, holds: str, *, before: bool) -> Callable[[], None]:
 
     page.route(CALLS, handle)
     return let_go
+
+
+def until_quiet(page: Page, requests: list[str]) -> None:
+    """Returns once the page has asked for nothing in a second; fails for one that asks for ever."""
+    for _ in range(30):
+        before = len(requests)
+        page.wait_for_timeout(1_000)
+        if len(requests) == before:
+            return
+    pytest.fail(f"the page asks for ever, last for {requests[-1]}")
 
 
 @contextmanager

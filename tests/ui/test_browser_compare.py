@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("playwright", reason="the browser tests need requirements-dev.txt")
 from playwright.sync_api import Page, expect
 
+from tests.late import until_quiet
 from tests.ui.compare_page import VERDICTS, caption
 
 pytestmark = pytest.mark.browser
@@ -184,7 +185,7 @@ def test_the_slider_moves_pictures_words_and_cursors_without_a_request(visit):
     opened = visit()
     page, slider = opened.page, opened.page.locator("#denoising input[type=range]")
     expect(page.locator("#evidence .timestep-cursor")).to_have_count(2)
-    page.wait_for_timeout(1000)  # what the page asks for by itself when it opens
+    until_quiet(page, opened.requests)  # after what the page asks for by itself when it opens
     asked = calls(opened.requests)
     slider.fill("0")
     first = _seen(page)
