@@ -174,7 +174,8 @@ def _acted(asked: _Asked, example: ShownExample | None, captions: Sequence[str])
     """The scene, the captions, and whether the editor must be drawn anew. Raises `UserError`."""
     rng = np.random.default_rng()
     if asked["do"] == "open" and example and example.scene:
-        return example.scene, captions, True
+        has_it = asked["scene"] and write_sketch(read_sketch(asked["scene"])) == write_sketch(example.scene)
+        return example.scene, captions, not has_it
     if asked["do"] in ("open", "surprise"):
         return *sketch_captions.surprise(rng), True
     scene = read_sketch(asked["scene"])

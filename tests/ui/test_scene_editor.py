@@ -50,6 +50,14 @@ def test_a_moved_thing_makes_a_new_picture_and_keeps_the_captions(editor):
     assert found.truth(["a dog", CAPTIONS[0]]) is None
 
 
+def test_an_editor_that_has_the_scene_is_not_drawn_again_when_opened(editor):
+    example = editor.scenes.of_text(TEXT)
+    html, *_, path, _, _ = editor.act(sent("open", TEXT), example, example.captions)
+    assert (html, path) == (SKIP, SKIP), "what the visitor moves meanwhile would be undone"
+    html, *_ = editor.act(sent("open", TEXT.replace("red", "green")), example, example.captions)
+    assert example.query["scene"] in html
+
+
 def test_opening_takes_up_the_scene_of_the_picture_shown(editor):
     example = read_examples()[1]
     html, _, path, *captions = editor.act(sent("open", ""), example, example.captions)
