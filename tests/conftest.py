@@ -191,7 +191,7 @@ def open_tab(browser: Browser, contexts: dict[str, BrowserContext]) -> Iterator[
 
 @pytest.fixture
 def visit(served: Served, open_tab: Callable[..., Page]) -> Callable[..., Visit]:
-    """Opens the page: `visit(query="", **context options)`."""
+    """Opens the page, until the view that its URL asks for is here: `visit(query="", **context options)`."""
 
     def open_page(query: str = "", **options: Any) -> Visit:
         visit = Visit(open_tab(served.address, **options))
@@ -202,6 +202,7 @@ def visit(served: Served, open_tab: Callable[..., Page]) -> Callable[..., Visit]
         visit.page.on("console", visit.heard)
         visit.page.goto(served.address + query)
         visit.page.locator("#tabs").wait_for()
+        visit.page.wait_for_function("window.sdsdemoAddress && !sdsdemoAddress.isWaiting()")
         return visit
 
     return open_page

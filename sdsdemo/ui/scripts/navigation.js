@@ -234,5 +234,6 @@ the browser tab, where nobody else sees it, and restored after a reload; so are 
     write(VIEWS, {...views, [tabNow()]: queryOf(window.location.search)});
   });
 
-  window.sdsdemoAddress = {wanted, coming, step: () => { isStep = true; }, open: () => {}};
+  const isWaiting = () => waiting > 0; // until the first view is here, a click on a tab makes no entry
+  window.sdsdemoAddress = {wanted, coming, isWaiting, step: () => { isStep = true; }, open: () => {}};
 })();
