@@ -71,7 +71,7 @@ TRAINED = {
 }
 """Recipes whose steps are timed; `labels` is the step of `preference` without having asked the teacher."""
 SEED = 20_003
-MINUTES = 600.0
+ENDLESS = 600.0
 """Seconds that decoding never reaches."""
 MICRO_BATCHES = (1, 8, 64)
 MEGABYTE = 1e6
@@ -142,7 +142,7 @@ def _paths(scorer: DiffusionScorer, question: Question) -> dict[str, Callable[[]
         "ours": lambda: answer(scorer, question),
         "floor": floor(scorer, question.spend),
         "plain": lambda: plain(scorer, question),
-        "shown": lambda: shown(scorer, question, free=MINUTES),
+        "shown": lambda: shown(scorer, question, free=ENDLESS),
         "shown, one timestep": lambda: shown(scorer, question, free=0.0),
     }
 

@@ -18,7 +18,7 @@ from sdsdemo.app.workbench import Workbench
 from sdsdemo.captions.cleaning import cleaning_notes
 from sdsdemo.captions.validation import check_captions
 from sdsdemo.errors import UserError
-from sdsdemo.evaluation import loss_charts as plots
+from sdsdemo.evaluation import loss_charts
 from sdsdemo.evaluation.answers import AnswersRecord, answers_as_dict
 from sdsdemo.settings import LIMITS, budget
 from sdsdemo.types import Answer, Budget, Card
@@ -93,7 +93,7 @@ class View:
     """Empty: the answer on the page stays."""
     denoising: str = ""
     """What each model that denoises made of the picture; shown with the charts."""
-    charts: tuple[plots.Figure, ...] = ()
+    charts: tuple[loss_charts.Figure, ...] = ()
     """The loss and the difference, or empty."""
     has_charts: bool | None = None
     """Whether to show the charts; None leaves them as they are."""

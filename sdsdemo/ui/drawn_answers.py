@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sdsdemo.app.kept_answers import bytes_of
 from sdsdemo.core.adaptive import shared_draws
-from sdsdemo.evaluation import loss_charts as plots
+from sdsdemo.evaluation import loss_charts
 from sdsdemo.runtime.computed_once import ComputedOnce
 from sdsdemo.types import Answer, Evidence
 from sdsdemo.ui.denoising_view import denoising_html
@@ -31,7 +31,7 @@ class Drawn:
     """While they are here, no other record has their identities."""
     denoising: str
     """What each model that denoises made of the picture, as HTML."""
-    charts: tuple[plots.Figure, ...]
+    charts: tuple[loss_charts.Figure, ...]
     """The loss and the difference; empty where no answer comes from losses."""
 
 
@@ -47,7 +47,7 @@ def drawn_of(captions: Sequence[str], answers: Sequence[Answer]) -> Drawn:
     return _drawn.get((tuple(captions), tuple(map(id, answers))), lambda: _draw(captions, answers))
 
 
-def curves_of(answers: Sequence[Answer]) -> list[plots.Curves]:
+def curves_of(answers: Sequence[Answer]) -> list[loss_charts.Curves]:
     """The data for the charts, from every answer based on denoising losses."""
     found = [(answer.card.title, answer.scores.evidence) for answer in answers if answer.scores]
     return [_curves(title, evidence) for title, evidence in found if evidence]
@@ -58,14 +58,16 @@ def _draw(captions: Sequence[str], answers: Sequence[Answer]) -> Drawn:
     return Drawn(
         answers=tuple(answers),
         denoising=denoising_html(captions, answers),
-        charts=(plots.loss_by_timestep(curves, captions), plots.difference_by_timestep(curves)) if curves else (),
+        charts=(loss_charts.loss_by_timestep(curves, captions), loss_charts.difference_by_timestep(curves))
+        if curves
+        else (),
     )
 
 
-def _curves(title: str, evidence: Evidence) -> plots.Curves:
+def _curves(title: str, evidence: Evidence) -> loss_charts.Curves:
     """Over the draws that all captions got."""
     draws, antithetic = shared_draws(evidence, range(evidence.loss_ICTN.shape[1]))
-    return plots.Curves(
+    return loss_charts.Curves(
         model=title,
         timestep_T=evidence.timestep_T,
         loss_CTN=evidence.loss_ICTN[0, ..., :draws],

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sdsdemo.captions.word_order import shuffled
-from sdsdemo.data.mini.hard_negatives import JOINTS, is_true, twins_of
+from sdsdemo.data.mini.hard_negatives import is_true, twins_of
 from sdsdemo.data.mini.scenes import ROOMY, SHAPES, TRAIN_SHARES, Family, Scene, Split, random_scene
-from sdsdemo.data.mini.sentences import CONTENT_WORDS, Sentence, describe, name_of
+from sdsdemo.data.mini.sentences import CONTENT_WORDS, RELATION_WORDS, Sentence, describe, name_of
 
 ATTRIBUTE, RELATION, ORDER = "attribute", "relation", "order"
 
@@ -44,7 +44,7 @@ def swap_choices(seed: int, count: int) -> Iterator[Choice]:
             if fitting:
                 break
         twin = fitting[rng.integers(len(fitting))]
-        tag = next(word for word in sentence.words if word in JOINTS) if group == RELATION else twin.kind
+        tag = next(word for word in sentence.words if word in RELATION_WORDS) if group == RELATION else twin.kind
         yield Choice(scene=scene, captions=(sentence.text, twin.sentence.text), collapsed_tag=group, tag=tag)
 
 

@@ -19,10 +19,9 @@ import numpy as np
 
 from sdsdemo.captions.swap_rules import MINI_SWAPS
 from sdsdemo.data.mini.scenes import COLOURS, SHAPES, Scene, Spot, Thing
-from sdsdemo.data.mini.sentences import NUMBERS, PLURALS, SIZES, Sentence
+from sdsdemo.data.mini.sentences import NUMBERS, PLURALS, RELATION_WORDS, SIZES, Sentence
 
 COUNTED = {word: number for number, word in NUMBERS.items()}
-JOINTS = ("left", "right", "above", "below", "inside")
 SINGULAR = {plural: shape for shape, plural in PLURALS.items()}
 TOLERANCE = 0.02
 """Centres closer than this along an axis, in picture sides, do not count as left of or above one another."""
@@ -125,7 +124,7 @@ def _read(words: Sequence[str]) -> tuple[list[_Named], str]:
             named[-1] = replace(named[-1], **attribute)
         elif attribute:
             said |= attribute
-        elif word in JOINTS:
+        elif word in RELATION_WORDS:
             joint, fronted = word, not named
         elif word in SHAPES or word in SINGULAR:
             named.append(_Named(shape=SINGULAR.get(word, word), **said))

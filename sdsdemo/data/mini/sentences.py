@@ -21,13 +21,14 @@ Form = Literal["phrases", "fronted", "predicates"]
 
 NUMBERS = {1: "one", 2: "two", 3: "three"}
 SIZES = ("big", "small")
-PLACES = ("left", "right", "above", "below", "inside", "outside")
+RELATION_WORDS = ("left", "right", "above", "below", "inside")
+PLACES = (*RELATION_WORDS, "outside")
 PREFIXES = ("", "", "a picture of", "a drawing of", "this is", "there is")
 PLURAL_PREFIX = {"this is": "these are", "there is": "there are"}
 """Prefixes used if the first thing is plural."""
 PLURALS = {shape: shape + ("es" if shape.endswith("s") else "s") for shape in SHAPES}
 CONTENT_WORDS = frozenset(
-    (*SHAPES, *PLURALS.values(), *COLOURS, *PLACES[:5], *NUMBERS.values(), *SIZES, "next", "beside")
+    (*SHAPES, *PLURALS.values(), *COLOURS, *RELATION_WORDS, *NUMBERS.values(), *SIZES, "next", "beside")
 )
 """Words that a tag-like caption keeps."""
 FUNCTION_WORDS = (

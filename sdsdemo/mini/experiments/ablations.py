@@ -32,8 +32,7 @@ from sdsdemo.finetuning.loop import LossesAt, TrainingConfig
 from sdsdemo.mini.experiments import train_all
 from sdsdemo.mini.experiments.study import BENCHMARK, TEACHER, base_row
 from sdsdemo.mini.experiments.study_store import Lines
-from sdsdemo.mini.models import caption_pictures, clip, text_encoder, tokenizer, train_loop
-from sdsdemo.mini.models import unet as denoiser
+from sdsdemo.mini.models import caption_pictures, clip, text_encoder, tokenizer, train_loop, unet
 from sdsdemo.mini.models.from_folder import RelocatedWorkbench
 from sdsdemo.settings import budget
 
@@ -145,13 +144,13 @@ def train_teacher(
 ) -> None:
     """Save a pipeline in `folder` with the autoencoder of `teacher`, and its text encoder where that is pretrained."""
     both, losses, vae = untrained(kind, teacher, stream, work, progress)
-    unet, encoder = both
+    denoiser, encoder = both
     if kind.pictures:
         latent_N = scaled_latents(vae, stream, work, progress)
         name = f"captions-{folder.parent.name}"
         caption_pictures.teach(encoder, stream, latent_N, kind.seed, name=name, work=work, progress=progress)
     train_loop.run(f"teacher-{folder.parent.name}", both, losses, TRAINING, work=work, progress=progress)
-    denoiser.save_pipeline(folder, vae, encoder, unet)
+    unet.save_pipeline(folder, vae, encoder, denoiser)
 
 
 def untrained(
@@ -160,12 +159,12 @@ def untrained(
     """UNet and text encoder before training, their loss, and the autoencoder of `teacher`."""
     vae = AutoencoderKL.from_pretrained(teacher / "vae").float().requires_grad_(False)
     latent_N = scaled_latents(vae, stream, work, progress)
-    encoder, unet = text_encoder.fresh(kind.seed), denoiser.fresh(kind.seed)
+    encoder, denoiser = text_encoder.fresh(kind.seed), unet.fresh(kind.seed)
     if kind.lesson:
         encoder = DistilBertModel.from_pretrained(teacher / "text_encoder").float().requires_grad_(False)
-    stage = replace(denoiser.STAGES["denoiser"], training=TRAINING)
-    losses = denoiser.losses_at(unet, encoder, stream, latent_N, stage, kind.tag_share, kind.seed)
-    return nn.ModuleList([unet, encoder]), losses, vae
+    stage = replace(unet.STAGES["denoiser"], training=TRAINING)
+    losses = unet.losses_at(denoiser, encoder, stream, latent_N, stage, kind.tag_share, kind.seed)
+    return nn.ModuleList([denoiser, encoder]), losses, vae
 
 
 def scaled_latents(vae: AutoencoderKL, stream: MiniStream, work: Path, progress: train_loop.Progress) -> torch.Tensor:
@@ -181,7 +180,7 @@ def places_read(encoder: Callable[[torch.Tensor], Any], stream: MiniStream) -> f
     Ridge regression onto the places of two objects beside or above one another, so chance is 25 %.
     """
     rng = np.random.default_rng(stream.seed)
-    placed = [scene for scene in stream.scenes if scene.family in denoiser.PLACED][: READ + ASKED]
+    placed = [scene for scene in stream.scenes if scene.family in unet.PLACED][: READ + ASKED]
     said = [describe(rng, scene) for scene in placed]
     state_BLD = encoder(tokenizer.token_ids(said)).last_hidden_state.double()
     parts = [

@@ -25,8 +25,7 @@ from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.setup import Models
 from sdsdemo.mini.experiments.declared import CONFIRM, TOWER, TOWER_CONTRASTS
 from sdsdemo.mini.experiments.flops import counted
-from sdsdemo.mini.models import clip as clips
-from sdsdemo.mini.models import unet as denoiser
+from sdsdemo.mini.models import clip, unet
 from sdsdemo.runtime.files import write_json
 
 TIMED_STEPS = 48
@@ -62,8 +61,8 @@ def operations(note: Callable[[str], None]) -> dict[str, dict[str, float]]:
     """Operations of a step of `sds` and `preference`, in 1e9 per pair, for the Mini networks and the paper's."""
     note("counting operations")
     with torch.device("meta"):
-        clip, unet = clips.fresh(), denoiser.fresh()
-    return {"mini": counted(clip, unet), "paper": counted()}
+        model, denoiser = clip.fresh(), unet.fresh()
+    return {"mini": counted(model, denoiser), "paper": counted()}
 
 
 def summed(times: Mapping[str, Estimate], pairs: int) -> dict[str, Any]:

@@ -31,9 +31,7 @@ from sdsdemo.finetuning.loop import LossesAt, TrainingConfig
 from sdsdemo.mini.experiments import ablations, train_all
 from sdsdemo.mini.experiments.study import BENCHMARK, TEACHER, evaluate_clip
 from sdsdemo.mini.experiments.study_store import Lines
-from sdsdemo.mini.models import clip as clips
-from sdsdemo.mini.models import lesson_clip, text_encoder, train_loop
-from sdsdemo.mini.models import unet as denoiser
+from sdsdemo.mini.models import clip, lesson_clip, text_encoder, train_loop, unet
 from sdsdemo.models.clip import ClipModel
 
 SEEDS = (0, 1, 2)
@@ -91,7 +89,7 @@ def _take_over(own: Lines, teachers: Lines) -> None:
 
 def _line(cell: str, seed: int) -> dict[str, Any]:
     kind = CELLS[cell]
-    trained = {"steps": ablations.TRAINING.steps, "batch": denoiser.BATCH}
+    trained = {"steps": ablations.TRAINING.steps, "batch": unet.BATCH}
     return {"run": f"{cell} {seed}", "cell": cell, "seed": seed, "lesson": kind.lesson, **trained}
 
 
@@ -102,7 +100,7 @@ def _clip(cell: str, seed: int, stream: MiniStream, work: Path, progress: train_
     if CELLS[cell].lesson:
         states, _ = lesson_clip.teach(f"lesson-{seed}", model, stream, work=work, progress=progress)
     train_loop.run(folder.name, model, losses, CLIP_TRAINING, work=work, progress=progress)
-    clips.save_folder(folder, model, lesson_clip.config())
+    clip.save_folder(folder, model, lesson_clip.config())
     progress(f"measuring {folder.name}")
     found = evaluate_clip(ClipModel.load(f"open_clip:local-dir:{folder}"), BENCHMARK)
     read = ablations.places_read(states.eval(), stream)
@@ -112,7 +110,7 @@ def _clip(cell: str, seed: int, stream: MiniStream, work: Path, progress: train_
 def fresh_clip(seed: int, stream: MiniStream) -> tuple[CLIP, LossesAt]:
     """An untrained CLIP of the 2 x 2, and its loss on the denoisers' pictures and sentences."""
     model = lesson_clip.fresh(seed)
-    samples = denoiser.Samples(stream, denoiser.STAGES["denoiser"], seed=seed)
+    samples = unet.Samples(stream, unet.STAGES["denoiser"], seed=seed)
     return model, lesson_clip.losses_at(model, stream, samples)
 
 

@@ -22,9 +22,16 @@ from sdsdemo.finetuning.loop import LossesAt, TrainingConfig
 from sdsdemo.mini.experiments import ablations, lesson, study_timing, train_all
 from sdsdemo.mini.experiments.preference_clip import CELL
 from sdsdemo.mini.experiments.study import BENCHMARK
-from sdsdemo.mini.models import autoencoder, caption_pictures, lesson_clip, sds_clip, text_encoder, train_loop
-from sdsdemo.mini.models import clip as clips
-from sdsdemo.mini.models import unet as denoiser
+from sdsdemo.mini.models import (
+    autoencoder,
+    caption_pictures,
+    clip,
+    lesson_clip,
+    sds_clip,
+    text_encoder,
+    train_loop,
+    unet,
+)
 from sdsdemo.settings import budget
 
 STEPS = train_loop.TIMED
@@ -43,29 +50,29 @@ def hours(costs: Mapping[str, Any], processes: int, note: Callable[[str], None])
     note("timing some steps of every training run")
     with TemporaryDirectory() as folder:
         second = dict(_seconds(Path(folder)))
-    unet = sum(stage.training.steps for stage in (*denoiser.STAGES.values(), *denoiser.LONGER.values()))
+    unet_steps = sum(stage.training.steps for stage in (*unet.STAGES.values(), *unet.LONGER.values()))
     models = (
         train_all.PICTURES * (second["drawing"] + 2 * second["encoding"])
-        + len(clips.BASES | clips.FURTHER) * clips.TRAINING.steps * second["clip"]
-        + clips.TRAINING.steps * second["taught clip"]
+        + len(clip.BASES | clip.FURTHER) * clip.TRAINING.steps * second["clip"]
+        + clip.TRAINING.steps * second["taught clip"]
         + text_encoder.TRAINING.steps * second["clip's prompts"]
         + autoencoder.TRAINING.steps * second["autoencoder"]
         + text_encoder.TRAINING.steps * second["prompts"]
-        + unet * second["denoiser"]
+        + unet_steps * second["denoiser"]
         + sds_clip.TRAINING.steps * (cells["sds"]["step_seconds"] + cells["clip"]["step_seconds"])
         + cells[CELL]["run_seconds"]
     )
     note("timing some steps of every kind of run")
     times = study_timing.measured(processes)
     taught = [variant.lesson for variant in ablations.TEACHERS.values()]
-    others = len(clips.SWEEP) * clips.TRAINING.steps * second["clip"] + ablations.TRAINING.steps * sum(
+    others = len(clip.SWEEP) * clip.TRAINING.steps * second["clip"] + ablations.TRAINING.steps * sum(
         second["denoiser" if has_lesson else "both"] for has_lesson in taught
     )
     pictured = sum(variant.pictures for variant in ablations.TEACHERS.values())
     others += pictured * caption_pictures.STAGE.training.steps * second["captions"]
     scoring = study_timing.scoring_seconds(times, budget(), len(read_benchmark(BENCHMARK)))
     others += len(taught) * scoring
-    others += len(clips.SWEEP) * times.evaluation[True]
+    others += len(clip.SWEEP) * times.evaluation[True]
     studied = study_timing.study_seconds(times, costs["cheaper"]["pairs"], processes)
     found = {"models": models, "variants": others, "lesson": _lesson_seconds(second, scoring), "studies": studied}
     found["whole"] = sum(found.values())
@@ -91,19 +98,19 @@ def _seconds(work: Path) -> Iterator[tuple[str, float]]:
     began = time.monotonic()
     latent_N = autoencoder.encode_all(vae, stream.pictures_N).clone()
     yield "encoding", (time.monotonic() - began) / PICTURES
-    clip = clips.fresh()
-    yield "clip", _step_seconds(clip, clips.losses_at(clip, stream, clips.BASES["mini-clip"]), clips.TRAINING)
+    model = clip.fresh()
+    yield "clip", _step_seconds(model, clip.losses_at(model, stream, clip.BASES["mini-clip"]), clip.TRAINING)
     yield from _lesson_clip_seconds(stream)
     encoder = text_encoder.fresh()
     yield "prompts", _step_seconds(encoder, text_encoder.losses_at(encoder, stream), text_encoder.TRAINING)
     decoder = caption_pictures.PictureDecoder(latent_N.shape[1:])
     captions = caption_pictures.losses_at(encoder, decoder, stream, latent_N)
     yield "captions", _step_seconds(nn.ModuleList([encoder, decoder]), captions, caption_pictures.STAGE.training)
-    unet, stage = denoiser.fresh(), denoiser.STAGES["denoiser"]
-    losses = denoiser.losses_at(unet, encoder, stream, latent_N, stage)
-    yield "both", _step_seconds(nn.ModuleList([unet, encoder]), losses, stage.training)
+    denoiser, stage = unet.fresh(), unet.STAGES["denoiser"]
+    losses = unet.losses_at(denoiser, encoder, stream, latent_N, stage)
+    yield "both", _step_seconds(nn.ModuleList([denoiser, encoder]), losses, stage.training)
     encoder.requires_grad_(False)
-    yield "denoiser", _step_seconds(unet, losses, stage.training)
+    yield "denoiser", _step_seconds(denoiser, losses, stage.training)
 
 
 def _lesson_clip_seconds(stream: MiniStream) -> Iterator[tuple[str, float]]:
@@ -114,8 +121,8 @@ def _lesson_clip_seconds(stream: MiniStream) -> Iterator[tuple[str, float]]:
     yield "clip's prompts", _step_seconds(states, text_encoder.losses_at(states, stream), text_encoder.TRAINING)
     states.requires_grad_(False)
     yield "taught clip of the 2 x 2", _step_seconds(model, losses, lesson.CLIP_TRAINING)
-    shipped = clips.losses_at(model, stream, clips.BASES["mini-clip-clean"])
-    yield "taught clip", _step_seconds(model, shipped, clips.TRAINING)
+    shipped = clip.losses_at(model, stream, clip.BASES["mini-clip-clean"])
+    yield "taught clip", _step_seconds(model, shipped, clip.TRAINING)
 
 
 def _step_seconds(module: nn.Module, losses: LossesAt, config: TrainingConfig) -> float:

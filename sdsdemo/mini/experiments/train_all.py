@@ -27,8 +27,7 @@ from sdsdemo.data.mini.stream import MiniStream
 from sdsdemo.errors import UserError
 from sdsdemo.mini.experiments import preference_clip
 from sdsdemo.mini.experiments.study import TEACHER as SHORT
-from sdsdemo.mini.models import autoencoder, clip, lesson_clip, sds_clip, text_encoder, train_loop
-from sdsdemo.mini.models import unet as denoiser
+from sdsdemo.mini.models import autoencoder, clip, lesson_clip, sds_clip, text_encoder, train_loop, unet
 from sdsdemo.mini.models.domain_file import write_knows
 from sdsdemo.models.delta import hash_of_weights
 from sdsdemo.runtime.files import put_folder, write_aside, write_whole
@@ -107,26 +106,26 @@ def _diffusion(name: str, stream: MiniStream, out: Path, work: Path, progress: t
     curves["prompts"] = train_loop.run(
         "prompts", encoder, text_encoder.losses_at(encoder, stream), text_encoder.TRAINING, work=work, progress=progress
     )
-    unet = denoiser.fresh()
-    curves |= _stages(denoiser.STAGES, unet, encoder, stream, latent_N, work, progress)
-    _write_pipeline(out / name, vae, encoder, unet)
+    denoiser = unet.fresh()
+    curves |= _stages(unet.STAGES, denoiser, encoder, stream, latent_N, work, progress)
+    _write_pipeline(out / name, vae, encoder, denoiser)
     for part, curve in curves.items():
         _keep(curve, out, f"{name}-{part}")
 
 
 def _longer(name: str, stream: MiniStream, out: Path, work: Path, progress: train_loop.Progress) -> None:
     """Continues from the files of the shorter training alone, so that need not be run again."""
-    vae, encoder, unet = denoiser.read_pipeline(out / SHORT)
+    vae, encoder, denoiser = unet.read_pipeline(out / SHORT)
     latent_N = latents(vae, stream, work, progress) * vae.config.scaling_factor
-    curves = _stages(denoiser.LONGER, unet, encoder, stream, latent_N, work, progress)
-    _write_pipeline(out / name, vae, encoder, unet)
+    curves = _stages(unet.LONGER, denoiser, encoder, stream, latent_N, work, progress)
+    _write_pipeline(out / name, vae, encoder, denoiser)
     for part, curve in curves.items():
         _keep(curve, out, f"{name}-{part}")
 
 
 def _stages(
-    stages: Mapping[str, denoiser.Stage],
-    unet: UNet2DConditionModel,
+    stages: Mapping[str, unet.Stage],
+    denoiser: UNet2DConditionModel,
     encoder: DistilBertModel,
     stream: MiniStream,
     latent_N: Tensor,
@@ -136,14 +135,14 @@ def _stages(
     """Train the UNet stage by stage; returns the curve of each stage."""
     curves = {}
     for stage, what in stages.items():
-        losses = denoiser.losses_at(unet, encoder, stream, latent_N, what)
-        unet.requires_grad_(True).train()
-        curves[stage] = train_loop.run(stage, unet, losses, what.training, work=work, progress=progress)
+        losses = unet.losses_at(denoiser, encoder, stream, latent_N, what)
+        denoiser.requires_grad_(True).train()
+        curves[stage] = train_loop.run(stage, denoiser, losses, what.training, work=work, progress=progress)
     return curves
 
 
-def _write_pipeline(folder: Path, vae: AutoencoderKL, encoder: DistilBertModel, unet: UNet2DConditionModel) -> None:
-    _write_folder(folder, lambda aside: denoiser.save_pipeline(aside, vae, encoder, unet))
+def _write_pipeline(folder: Path, vae: AutoencoderKL, encoder: DistilBertModel, denoiser: UNet2DConditionModel) -> None:
+    _write_folder(folder, lambda aside: unet.save_pipeline(aside, vae, encoder, denoiser))
 
 
 def _write_folder(folder: Path, save: Callable[[Path], None]) -> None:
