@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sdsdemo.core.bootstrap import checked
 from sdsdemo.core.intervals import student_t_p, student_t_quantile
 
 SIMULATIONS, SEED = 4_000, 20_025
@@ -46,7 +47,7 @@ class GeneralEffect:
 
 def general_effect(difference_BSE: np.ndarray) -> GeneralEffect:
     """The effect on bases in general. Raises `ValueError` for fewer than two bases, or other axes."""
-    difference_BSE = _checked(difference_BSE)
+    difference_BSE = checked(difference_BSE)
     by_base = tuple(float(mean) for mean in difference_BSE.mean((1, 2)))
     low, high = over_bases(by_base)
     value, dof = float(np.mean(by_base)), len(by_base) - 1
@@ -81,7 +82,7 @@ class Components:
 
 def components(difference_BSE: np.ndarray) -> Components:
     """The variances in a study, negative estimates as 0. Raises `ValueError` for fewer than two of an axis."""
-    d_BSE = _checked(difference_BSE)
+    d_BSE = checked(difference_BSE)
     bases, seeds, n = d_BSE.shape
     if min(d_BSE.shape) < 2:
         raise ValueError(f"difference_BSE must have two bases, two seeds and two examples; its shape was {d_BSE.shape}")
@@ -152,10 +153,3 @@ def _simulated(
     e_E, be_B1E = drawn(of.example, n), drawn(of.both, bases, 1, n)
     difference_BSE = b_B11 + s_BS1 + e_E + be_B1E + drawn(of.rest, bases, seeds, n)
     return difference_BSE, (0.0, float(e_E.mean()), float(b_B11.mean()))
-
-
-def _checked(difference_BSE: np.ndarray) -> np.ndarray:
-    difference_BSE = np.asarray(difference_BSE, dtype=float)
-    if difference_BSE.ndim != 3 or not difference_BSE.size:
-        raise ValueError(f"difference_BSE must have bases, seeds and examples; its shape was {difference_BSE.shape}")
-    return difference_BSE

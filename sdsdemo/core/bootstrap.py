@@ -39,14 +39,21 @@ class Effect:
     """Bases, seeds and examples."""
 
 
-def nested_effect(difference_BSE: np.ndarray, draws: int = DRAWS, *, within: bool = False) -> Effect:
-    """The effect from differences in -1, 0, 1. within: keep the bases as they are in every resample.
-
-    Raises `ValueError` for an array that is empty or has other axes.
-    """
+def checked(difference_BSE: np.ndarray) -> np.ndarray:
+    """The differences as floats. Raises `ValueError` for an array that is empty or has other axes."""
     difference_BSE = np.asarray(difference_BSE, dtype=float)
     if difference_BSE.ndim != 3 or not difference_BSE.size:
         raise ValueError(f"difference_BSE must have bases, seeds and examples; its shape was {difference_BSE.shape}")
+    return difference_BSE
+
+
+def nested_effect(difference_BSE: np.ndarray, draws: int = DRAWS, *, within: bool = False) -> Effect:
+    """The effect from any finite differences: -1, 0, 1 of right and wrong, or of shares and correlations.
+
+    within: keep the bases as they are in every resample.
+    Raises `ValueError` for an array that is empty or has other axes.
+    """
+    difference_BSE = checked(difference_BSE)
     bases, seeds, examples = difference_BSE.shape
     cell_DC, count_DE = _draws(difference_BSE.shape, draws, within)
     sum_CD = difference_BSE.reshape(bases * seeds, examples) @ count_DE.T.astype(float)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sdsdemo.core.metrics import MODES, verdict
+from sdsdemo.core.metrics import METRICS, MODES, verdict
 from sdsdemo.evaluation.catalogue import CATEGORY, TAG_KINDS, Catalogue, Filter, facts
 from sdsdemo.evaluation.summary import NO_TAG
 from sdsdemo.types import Example, Scores
@@ -94,7 +94,7 @@ def _result(catalogue: Catalogue, model: str, place: int, mark: NamedModel) -> s
         unit=UNIT[scores.kind],
         rows=[_caption_row(scores, c) for c in range(2)],
         chosen=[_choice(scores.score_IC[i], i, LETTERS, scores.resolution) for i in range(2)],
-        marks=[(name.replace("_", "-"), getattr(found, name)) for name in ("text", "image", "group", "group_match")],
+        marks=[(name.replace("_", "-"), getattr(found, name)) for name in METRICS],
         may_turn=may_turn(catalogue, model, place),
         mode=found.mode.capitalize(),
         meaning=MODES[found.mode],

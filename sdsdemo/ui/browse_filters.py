@@ -136,4 +136,5 @@ def metric_of(filters: FilterValues, catalogue: Catalogue) -> str:
 
 def cleared_values() -> list[Any]:
     """The values to which Clear resets the components of `CLEARED`."""
-    return [[], [], [], [], ANY, ANY, "", ANY, ""]
+    usual = default_filters("", "", "")
+    return [getattr(usual, name) for name in CLEARED]

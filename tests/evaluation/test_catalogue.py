@@ -151,6 +151,11 @@ def test_the_page_asks_for_any_or_for_all_of_several_tags(tab: BrowseTab) -> Non
     assert browse_filters.cleared_values()[browse_filters.CLEARED.index("of_several")] == ANY
 
 
+def test_clear_gives_each_filter_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(browse_filters, "CLEARED", ("of_several", "words", "tags", "order"))
+    assert browse_filters.cleared_values() == [ANY, "", [], "varied"]
+
+
 def test_breakdowns_count_what_the_other_filters_leave(catalogue: Catalogue) -> None:
     assert by_transition(catalogue, BASE) == {"fixed": 3, "broken": 1, "still wrong": 1, "always right": 1}
     assert by_transition(catalogue, replace(BASE, who="fixed", tags=("tag=Noun",)))["still wrong"] == 1

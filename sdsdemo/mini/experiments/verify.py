@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sdsdemo.core.metrics import METRICS
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.report import read_result
 from sdsdemo.evaluation.run import evaluate
@@ -43,7 +44,6 @@ TOLERANCE = 1 / 400
 """A share may differ by one example: processors round differently, and some margins are tiny."""
 LAST_DIGIT = 2e-4
 """Figures are rounded to four places: processors may differ in the last one."""
-METRICS = ("text", "image", "group", "group_match")
 PROCESSES = 2
 """Processes that share the studies from scratch, one core each."""
 MOST_PROCESSES = 256
