@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from PIL.Image import Image
 
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError
+from sdsdemo.runtime.computed_once import ComputedOnce
 from sdsdemo.ui.address import Query
 from sdsdemo.ui.compare_form import Form, form_of_address, query_of
 from sdsdemo.ui.compare_models import model_choices
@@ -39,7 +39,7 @@ class CompareAddress:
     ) -> None:
         self.workbench, self.examples, self.run_pictures = workbench, examples, run_pictures
         self.scenes = scenes
-        self._named: OrderedDict[str, ShownExample | None] = OrderedDict()
+        self._named: ComputedOnce[ShownExample | None] = ComputedOnce(REMEMBERED)
 
     def open(self, query: Query, rows: int) -> tuple[list[Any], Form] | None:
         """The values of the form's fields, and the form itself; None if there is no question to open.
@@ -79,14 +79,11 @@ class CompareAddress:
         """The example that a picture of the form is; None for a visitor's own, and for no picture."""
         if not path:
             return None
-        if path in self._named:
-            return self._named[path]
         try:
-            with looking():
-                found = find_example(self.examples, Path(path)) or self.recognise(open_upload(path).image)
+            return self._named.get(path, lambda: self._find(path))
         except (UserError, OSError):  # not remembered: it may be readable next time
             return None
-        self._named[path] = found
-        while len(self._named) > REMEMBERED:
-            self._named.popitem(last=False)
-        return found
+
+    def _find(self, path: str) -> ShownExample | None:
+        with looking():
+            return find_example(self.examples, Path(path)) or self.recognise(open_upload(path).image)

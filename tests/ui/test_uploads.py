@@ -12,7 +12,7 @@ from PIL import Image
 
 from sdsdemo.models.images import NO_FILE, Opened, PictureError, open_picture
 from sdsdemo.runtime.computed_once import ComputedOnce
-from sdsdemo.ui import compare_logic, uploads
+from sdsdemo.ui import compare_address, compare_logic, uploads
 from sdsdemo.ui.compare_address import CompareAddress
 from sdsdemo.ui.compare_form import Form
 from sdsdemo.ui.scene_pictures import ScenePictures
@@ -107,3 +107,25 @@ def test_large_pictures_are_not_kept(decoded: list[str], tmp_path: Path, monkeyp
     for path in (small, large, small, large):
         uploads.open_upload(path)
     assert decoded == [small, large, large]
+
+
+def test_an_example_is_looked_for_once_by_all_who_ask_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, example = a_picture(tmp_path / "mine.png"), object()
+    address = CompareAddress(fake_workbench(), [], None, ScenePictures())
+    go, begun = threading.Event(), threading.Semaphore(0)
+    looked = list[str]()
+
+    def slow(examples: object, path: Path) -> object:
+        looked.append(path.name)
+        begun.release()
+        assert go.wait(10)
+        return example
+
+    monkeypatch.setattr(compare_address, "find_example", slow)
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(address.example_at, path) for _ in range(2)]
+        assert begun.acquire(timeout=10)
+        begun.acquire(timeout=0.1)  # where each looks for itself, the other one begins too
+        go.set()
+        assert [one.result(10) for one in asked] == [example, example]
+    assert looked == ["mine.png"]
