@@ -95,8 +95,8 @@ class Student(nn.Module):
         return latent_B.flatten(1)
 
     @torch.no_grad()
-    def fit(self, read_N: Tensor, latent_N: Tensor) -> float:
-        """Initialise h_w by least squares from what it reads to true latents; returns its R2.
+    def fit(self, read_N: Tensor, latent_N: Tensor) -> None:
+        """Initialise h_w by least squares from what it reads to true latents. Its R2: `explains`, best on other images.
 
         read_N: [N, D], or patches [N, P, Y, X]. latent_N: [N, channels, height, width], scaled for the denoiser.
         h_w's output is fitted to latent_N / map_scale, as `latents` multiplies by that. In float64, so on the CPU: MPS
@@ -112,7 +112,6 @@ class Student(nn.Module):
         weight_DE = torch.linalg.solve(square_DD, x_ND.T @ y_NE)
         self.h_w.weight.copy_(weight_DE.T)
         self.h_w.bias.copy_(y_E - x_D @ weight_DE)
-        return self.explains(read_N, latent_N)
 
     def _rows(self, read_N: Tensor, latent_N: Tensor) -> tuple[Tensor, Tensor]:
         """What h_w maps to what: a row per image, or per patch with the mean of the latent that it covers."""

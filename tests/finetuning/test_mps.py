@@ -66,8 +66,10 @@ def test_h_w_is_fitted_without_float64_on_the_device(from_patches: bool) -> None
     generator = torch.Generator().manual_seed(0)
     shape = (9, width, 8, 8) if from_patches else (9, width)
     read_N, latent_N = torch.randn(shape, generator=generator), torch.randn(9, *LATENT, generator=generator)
-    r2 = on_mps.fit(read_N.as_subclass(OnMps), latent_N.as_subclass(OnMps))
-    assert r2 == plain.fit(read_N, latent_N)
+    read, latent = read_N.as_subclass(OnMps), latent_N.as_subclass(OnMps)
+    on_mps.fit(read, latent)
+    plain.fit(read_N, latent_N)
+    assert on_mps.explains(read, latent) == plain.explains(read_N, latent_N)
     assert torch.equal(on_mps.h_w.weight, plain.h_w.weight)
     assert on_mps.h_w.on_mps, "the copy alone leaves the device"
 

@@ -373,11 +373,14 @@ def test_data_with_fewer_images_than_a_batch_are_refused(images: int, batch: int
         check_size(Recipe(objective="clip", batch=batch), {"items": images + 3, "held_out": 3})
 
 
-def test_what_h_w_explains_is_measured_on_other_images() -> None:
+def test_what_h_w_explains_is_measured_on_other_images(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     student = Student(clip.fresh(), (2, 2, 2))
     features, latents = torch.randn(24, clip.WIDTH), torch.randn(24, 2, 2, 2)
-    assert student.fit(features[:8], latents[:8]) > 0.99  # learnt by heart
+    with monkeypatch.context() as patch:  # an R2 of the fitted images takes seconds at the paper's size
+        patch.delattr(Student, "explains")
+        student.fit(features[:8], latents[:8])
+    assert student.explains(features[:8], latents[:8]) > 0.99  # learnt by heart
     assert student.explains(features[8:], latents[8:]) < 0.5
 
 

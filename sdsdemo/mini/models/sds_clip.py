@@ -53,7 +53,7 @@ def fine_tune(name: str, stream: MiniStream, out: Path, work: Path, progress: tr
     torch.manual_seed(SEED)
     student = Student(base.module, teacher.latent_shape)
     explained = _fit(student, teacher, stream)
-    progress(f"{name}  h_w fitted on {FITTED_ON} pictures explains {explained:.1%} of the latents' variance")
+    progress(f"{name}  h_w explains {explained:.1%} of the variance of the {FITTED_ON} latents it was fitted on")
 
     lam = LAMBDAS[name]
     config = ObjectiveConfig(name="sds", lam=lam) if lam else ObjectiveConfig(name="clip")
@@ -68,11 +68,13 @@ def fine_tune(name: str, stream: MiniStream, out: Path, work: Path, progress: tr
 
 
 def _fit(student: Student, teacher: LatentDiffusion, stream: MiniStream) -> float:
+    """Fit h_w; returns its R2 on the pictures that it was fitted on."""
     pixels_N = clip.as_inputs(stream, slice(FITTED_ON))
     with torch.no_grad():
         features_ND = student.clip.encode_image(pixels_N, normalize=True)
         latent_N = teacher.encode_pixels(pixels_N)
-    return student.fit(features_ND, latent_N)
+    student.fit(features_ND, latent_N)
+    return student.explains(features_ND, latent_N)
 
 
 class _Sentences:
