@@ -329,10 +329,11 @@ def test_labels_that_cannot_be_stored_are_a_sentence(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(winoground.urllib.request, "urlopen", lambda *a, **k: io.BytesIO(b'{"0": ["Unusual Text"]}'))
-    monkeypatch.setattr(winoground, "LABELS_FOLDER", tmp_path / "cache")
+    monkeypatch.setenv("SDSDEMO_CACHE", str(tmp_path / "cache"))
     assert main(["fetch", "winoground-labels"]) == 0
+    assert (tmp_path / "cache" / winoground.LABELS).is_file()
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(winoground, "LABELS_FOLDER", tmp_path / "file")
+    monkeypatch.setenv("SDSDEMO_CACHE", str(tmp_path / "file"))
     assert main(["fetch", "winoground-labels"]) == 2
     assert f"'{tmp_path / 'file'}' cannot be read or written" in capsys.readouterr().err
 

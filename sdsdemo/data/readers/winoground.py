@@ -8,7 +8,6 @@ are read from `new_tag_assignments.json` beside the copy, or from the download o
 from __future__ import annotations
 
 import hashlib
-import os
 import urllib.request
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,7 +24,7 @@ from sdsdemo.errors import UserError
 from sdsdemo.models.hub_errors import disk_error, hub_errors, why
 from sdsdemo.runtime.files import from_json, write_whole
 from sdsdemo.runtime.shapes import shaped
-from sdsdemo.settings import CACHE, expanded
+from sdsdemo.settings import Settings
 from sdsdemo.types import Example
 
 REPO = "facebook/winoground"
@@ -34,7 +33,6 @@ TERMS = f"https://huggingface.co/datasets/{REPO}"
 SIZE_MB = 370
 LABELS = "new_tag_assignments.json"
 LABELS_ADDRESS = f"https://raw.githubusercontent.com/ajd12342/why-winoground-hard/main/{LABELS}"
-LABELS_FOLDER = expanded(os.environ.get("SDSDEMO_CACHE", "").strip() or CACHE)
 LABELS_BYTES = 1_000_000
 NOT_HERE = (
     f"Winoground is not on this machine. It is gated: accept its terms at {TERMS}, log in with `hf auth login`, and "
@@ -60,7 +58,7 @@ class ScoreLine(TypedDict):
 
 def read_winoground(folder: Path, note: Note = silent) -> list[Example]:
     """A local copy: `data/examples.jsonl` with `data/images.zip` or unpacked images, or Parquet. Raises `UserError`."""
-    places = (folder / "data" / LABELS, folder / LABELS, LABELS_FOLDER / LABELS)
+    places = (folder / "data" / LABELS, folder / LABELS, Settings.of_the_shell().cache / LABELS)
     labels = next((path for path in places if path.is_file()), None)
     examples = read_pairs(folder, note)
     return examples if labels is None else with_labels(examples, labels)
@@ -106,7 +104,7 @@ def fetch_labels(note: Callable[[str], None]) -> str:
         raise UserError(
             f"The labels cannot be fetched: check the network, or put {LABELS} beside your copy of Winoground."
         ) from error
-    target = LABELS_FOLDER / LABELS
+    target = Settings.of_the_shell().cache / LABELS
     read_labels_text(content.decode("utf-8", errors="replace"))
     write_whole(target, content)
     return f"The labels are here now; SHA-256 {hashlib.sha256(content).hexdigest()}"
