@@ -246,6 +246,8 @@ def test_the_denoising_is_that_of_the_answer_on_the_page(visit):
 @pytest.mark.main_flow
 def test_a_round_asks_the_visitor_first_and_keeps_the_tally(visit, served):
     page = visit().page
+    page.evaluate("localStorage.clear()")  # of other rounds in this browser
+    page.reload()
     page.locator("[data-guess=start]").click()
     expect(page.locator("#answer")).to_be_hidden()
     expect(page.locator("#evidence")).to_be_hidden()

@@ -10,7 +10,7 @@ pytest.importorskip("playwright", reason="the browser tests need requirements-de
 from playwright.sync_api import expect
 
 from sdsdemo.ui.fair_queue import FULL, FairQueue
-from tests.late import held_back, slow
+from tests.late import asked_by, held_back, slow
 from tests.ui.compare_page import VERDICTS, caption, press
 
 pytestmark = pytest.mark.browser
@@ -85,8 +85,9 @@ def test_of_two_presses_the_later_one_is_answered(visit, served):
 
 def test_a_press_that_the_network_brings_late_changes_nothing(visit):
     page = visit().page
-    let_go = held_back(page, "the older one", before=True)
-    press(page, "the older one")
+    caption(page, "a").fill("the older one")
+    let_go = held_back(page, asked_by(page, "score"), before=True)
+    page.locator("#score").click()
     press(page, "the newer one")
     expect(page.locator("#answer .asked")).to_contain_text("the newer one")
     let_go()
