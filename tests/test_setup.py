@@ -8,7 +8,6 @@ import ntpath
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -93,13 +92,19 @@ def test_two_set_ups_at_once_work_one_after_the_other(
 ) -> None:
     monkeypatch.setattr(setup_env, "WAITED_EVERY", 0.01)
     both = [threading.Thread(target=setup_env.main, args=([],)) for _ in range(2)]
-    installed: list[str] = []
+    installed, is_told, say = list[str](), threading.Event(), setup_env.say
+
+    def told(start: float, line: str) -> None:
+        say(start, line)
+        if "waiting for it" in line:
+            is_told.set()
 
     def install(wanted: str, start: float) -> None:
-        time.sleep(0.1)
+        assert is_told.wait(60), "the other one does not wait"
         installed.append(wanted)
 
     monkeypatch.setattr(setup_env, "install", install)
+    monkeypatch.setattr(setup_env, "say", told)
     for one in both:
         one.start()
     for one in both:

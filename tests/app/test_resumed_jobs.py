@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -169,13 +169,13 @@ def test_a_run_that_goes_on_is_not_resumed_twice(jobs: Jobs, trainer: Trainer) -
 
 
 def test_a_stop_that_comes_with_the_resumption_is_obeyed(jobs: Jobs, trainer: Trainer) -> None:
-    id_ = cut(jobs, trainer, 23)
+    id_, asked = cut(jobs, trainer, 23), threading.Event()
 
     class Clearing(Trainer):
         """Takes away an old wish to stop as it begins, as `finetune` does."""
 
         def __call__(self, recipe: Recipe, folder: Path, **options: Any) -> Iterator[Any]:
-            time.sleep(0.2)
+            assert asked.wait(60)
             FineTuningFolder(folder).clear_stop()
             yield from super().__call__(recipe, folder, **options)
 
@@ -183,6 +183,7 @@ def test_a_stop_that_comes_with_the_resumption_is_obeyed(jobs: Jobs, trainer: Tr
     again.resume(id_)
     until(again, id_, lambda run: run.state != "waiting")
     again.stop(id_)
+    asked.set()
     assert until(again, id_, over).state == "stopped"
     trainer.go.set()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -35,6 +36,7 @@ def test_a_stop_while_the_teacher_is_asked_is_obeyed_and_the_file_loads(
 
 def test_a_stop_during_an_evaluation_is_obeyed_at_once(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(before_after, "AT_ONCE", 1)
+    monkeypatch.setattr("sdsdemo.finetuning.ending.EVALUATION_AFTER_STOP", math.inf)
     opened: list[str] = []
     whole = before_after.Evaluator._input
 
