@@ -66,9 +66,10 @@ def users_folder(parent: Path | None = None) -> Path:
 def own_folder(parent: Path | None = None) -> Path:
     """A new folder for this process, deleted when it ends; those of servers that were killed are deleted now.
 
+    Its path is absolute, with links left as they are: so are those that Gradio gives to `note_use`.
     Raises `OSError` where none can be created.
     """
-    home = users_folder(parent)
+    home = Path(os.path.abspath(users_folder(parent)))
     folder = home / f"page-{os.getpid()}-{secrets.token_hex(4)}"
     try:
         with files.hold(home / CREATING, wait=WAIT):

@@ -116,6 +116,19 @@ def test_use_is_noted_in_ones_own_folder_and_nowhere_else(tmp_path: Path, monkey
     assert other.stat().st_mtime == before
 
 
+def test_a_file_below_a_relative_folder_is_seen_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk", target_is_directory=True)
+    environment = {"GRADIO_TEMP_DIR": "link"}
+    folder = server_environment.prepare(environment)
+    file = aged(folder, "picture.png", 5_000)
+    homes.note_use(Path(os.path.abspath(file)))  # Gradio makes paths absolute, and leaves links
+    assert time.time() - file.stat().st_mtime < 60
+    assert environment["GRADIO_TEMP_DIR"] == str(folder)
+    assert folder.is_relative_to(tmp_path / "link")
+
+
 def homeless(*_: object) -> NoReturn:
     raise RuntimeError("Could not determine home directory.")
 
