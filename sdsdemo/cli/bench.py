@@ -17,7 +17,8 @@ Between two answers nothing of the question is kept but its captions' token rows
 `sdsdemo.score`: picture and captions are encoded anew each time.
 
 `precision` says how many of 400 decisions change in bfloat16. `two_processes` is of one run shared by two processes
-(`bench_processes`); `growth_over_50_mb` what a run of 10,000 examples adds to memory (`bench_memory`), once each.
+(`bench_processes`); `growth_over_50_mb` what a run of 10,000 examples adds to memory (`bench_memory`), once each, the
+latter on Linux alone.
 """
 
 from __future__ import annotations

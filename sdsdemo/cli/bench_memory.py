@@ -1,4 +1,4 @@
-"""How much a long run grows: synthetic examples through `evaluate` and its folder. Where the system says; else 0.
+"""How much a long run grows: synthetic examples through `evaluate` and its folder. On Linux alone.
 
 growth  the most that the process holds after `WARM_UP` examples, less what it held then; looked at every `WARM_UP`
 
@@ -10,6 +10,7 @@ denoiser  Mini's, whose losses are stored; it is asked for the first example alo
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -35,11 +36,13 @@ TOWERS: dict[str, dict[str, Any]] = {
 ALLOWED_MB = 50.0
 SYNTHETIC = "synthetic"
 STATM = Path("/proc/self/statm")
-PAGE = 4096
+"""Linux: sizes of this process in pages (`man 5 proc`), which are 4 kB, or 16 or 64 kB on some Arm machines."""
 
 
 def growths_mb(examples: int = EXAMPLES, warm_up: int = WARM_UP) -> dict[str, float]:
-    """By kind, the megabytes that a run grows by after its first `warm_up` examples."""
+    """By kind, the megabytes that a run grows by after its first `warm_up` examples; {} if the system does not say."""
+    if not held_mb():
+        return {}
     with tempfile.TemporaryDirectory() as place:
         shape = read_shape("clip-vit-l-14")
         shape["parts"]["clip"]["config"] |= TOWERS
@@ -61,7 +64,9 @@ def _growth_mb(model: str, examples: int, warm_up: int) -> float:
 
 def held_mb() -> float:
     """What this process holds in memory now; 0 where the system does not say."""
-    return int(STATM.read_text().split()[1]) * PAGE / 1e6 if STATM.is_file() else 0.0
+    if not STATM.is_file():
+        return 0.0
+    return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def _example(number: int) -> Example:
