@@ -198,6 +198,12 @@ def test_a_name_may_go_up_but_not_out_of_the_folder(tmp_path: Path, name: str, w
     assert found(images_beside(tmp_path / "set" / "data", tmp_path / "set"), [name]) == {name: where}
 
 
+@pytest.mark.parametrize("text", ["iVBORw0KGgo/" * 100, "data:image/png;base64,iVBORw0KGgo="])
+def test_a_picture_as_text_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UserError, match=r"Line 1 of t\.csv holds a picture as text, not a file name"):
+        ImageFiles([tmp_path]).picture(text, "Line 1 of t.csv")
+
+
 def test_a_zip_file_with_backslashes_is_read(tmp_path: Path) -> None:
     members = ["images\\a.png", "images\\thumbs\\a.png", "images\\sub\\b.png"]
     packed(tmp_path / "images.zip", members)

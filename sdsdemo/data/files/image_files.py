@@ -26,6 +26,8 @@ from sdsdemo.errors import UserError
 from sdsdemo.runtime.files import state_of
 from sdsdemo.types import Picture
 
+LONGEST_NAME = 1000
+"""Characters. What is longer is no name, and each of its trailing parts would be kept in memory."""
 NAMED = 3
 """How many missing names a message lists."""
 
@@ -70,7 +72,15 @@ class ImageFiles:
         """How many of the requested names may mean a file."""
 
     def picture(self, name: str, where: str = "", box: Box | None = None) -> Picture:
-        """The named picture. where: its row, in words; box: the crop, clipped to the picture."""
+        """The named picture. where: its row, in words; box: the crop, clipped to the picture.
+
+        Raises `UserError` for a picture as text, such as base64, instead of a name.
+        """
+        if len(name) > LONGEST_NAME or name.lstrip().startswith("data:"):
+            raise UserError(
+                f"{where or 'A row'} holds a picture as text, not a file name: write it to a file, or as bytes into "
+                "Parquet."
+            )
         self._asked[name] = None
         return Picture(
             name=name,
