@@ -134,6 +134,23 @@ def test_a_name_is_found_in_another_form(tmp_path: Path, form: str) -> None:
     assert found.describe()["unlisted"] == {"count": 0, "first": []}
 
 
+def test_tables_of_other_splits_are_said_before_training(tmp_path: Path) -> None:
+    said = []
+    for split in ("train", "test", "validation"):
+        (tmp_path / split).mkdir()
+        add_images(tmp_path / split)
+        rows: list[object] = [{"file_name": f"{n}.png", "caption": f"a {n}"} for n in range(COUNT)]
+        write_lines(tmp_path / split / "metadata.jsonl", rows)
+        said.append([note for note in read_captions(f"folder:{tmp_path}", held_out=5).notes if "training" in note])
+    assert said == [
+        [],
+        ["test/metadata.jsonl is read for training too, beside train/metadata.jsonl: to leave it out, name the folder "
+         "train."],
+        ["test/metadata.jsonl, validation/metadata.jsonl are read for training too, beside train/metadata.jsonl: to "
+         "leave them out, name the folder train."],
+    ]  # fmt: skip
+
+
 def test_four_counts_are_said_before_and_recorded(tmp_path: Path) -> None:
     add_images(tmp_path)
     rows: list[object] = [{"file_name": f"{n}.png", "caption": [f"a {n}", f"b {n}"]} for n in range(2, COUNT)]

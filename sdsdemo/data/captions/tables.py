@@ -17,9 +17,10 @@ from typing_extensions import TypedDict
 
 from sdsdemo.data.captions.items import KEPT_NAMES, check_columns
 from sdsdemo.data.files.bounded import read_table
-from sdsdemo.data.files.folders import folders_below
+from sdsdemo.data.files.folders import SPLITS, folders_below
 from sdsdemo.data.files.image_search import IMAGE_SUFFIXES
 from sdsdemo.data.files.pointers import check_file
+from sdsdemo.data.files.quoting import listed
 from sdsdemo.data.files.tables import cells_of, json_rows, read_text
 from sdsdemo.errors import UserError
 from sdsdemo.runtime.files import from_json
@@ -112,9 +113,23 @@ def folder_found(root: Path, columns: Sequence[str]) -> Found:
             f"{_some(sidecars)} beside images {'is' if len(sidecars) == 1 else 'are'} not read: to train on such "
             f"captions, write them into {tables[0]}."
         )
+    notes += _split_notes(tables)
     rows = (row for table in tables for row in _table_rows(root / table, table, columns, notes))
     facts = {"tables": tables, "not_read": {"count": len(sidecars), "first": sidecars[:KEPT_NAMES]}}
     return Found(rows=rows, images=images, notes=notes, facts=facts)
+
+
+def _split_notes(tables: Sequence[str]) -> list[str]:
+    """Which tables of another split are read beside that of a folder train."""
+    by_split = {table: set(map(str.casefold, table.split("/")[:-1])) & set(SPLITS) for table in tables}
+    others = [table for table, splits in by_split.items() if splits and "train" not in splits]
+    train = next((table for table, splits in by_split.items() if "train" in splits), None)
+    if train is None or not others:
+        return []
+    return [
+        f"{listed(others)} {'is' if len(others) == 1 else 'are'} read for training too, beside {train}: to leave "
+        f"{'it' if len(others) == 1 else 'them'} out, name the folder {posixpath.dirname(train)}."
+    ]
 
 
 def _files_below(root: Path) -> Iterator[str]:
