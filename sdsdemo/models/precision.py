@@ -1,6 +1,6 @@
 """In which precision a denoiser runs, and that it runs in that one, whatever the caller of a score has switched on.
 
-    GPU   the family's half precision
+    GPU   the family's half precision on NVIDIA's and AMD's; float32 on Apple's, where half was never tried here
     CPU   bfloat16 where the denoiser is large and the processor multiplies in it: that takes half as long as float32,
           and on other processors 3 to 6 times as long (measured at the size of Stable Diffusion 1)
 

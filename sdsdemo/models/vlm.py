@@ -24,7 +24,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,8 +37,8 @@ from sdsdemo.errors import UserError
 from sdsdemo.models.memory import give_back, is_out_of_memory, no_room
 from sdsdemo.models.precision import pick_precision
 from sdsdemo.models.tokenizer_checks import TokenRow, check_ids, check_tokenizer, rows_kept, token_row
-from sdsdemo.models.transformers_files import check_question_folder, find_folder, read_any_config
-from sdsdemo.models.transformers_module import NEVER_REMOTE, load_module
+from sdsdemo.models.transformers_files import check_question_folder, find_folder
+from sdsdemo.models.vlm_files import load_processor, load_vlm_module
 from sdsdemo.settings import LIMITS
 from sdsdemo.types import Region
 
@@ -51,12 +50,6 @@ HANDED_ON = "mm_encoder_outputs"
 """The argument by which newer versions of the library take features of pictures."""
 REMEMBERED = 20_000
 """Sizes of pictures whose tokens are kept."""
-OTHER_KIND = (
-    "{name!r} is a model of type {kind!r}, which answers no questions about a picture: name one that transformers "
-    "loads by AutoModelForImageTextToText, such as HuggingFaceTB/SmolVLM-256M-Instruct."
-)
-NO_PROCESSOR = "The processor of {name!r} is missing or broken: fetch or save the model again."
-MORE_PACKAGES = "The processor of {name!r} needs another package: install it with pip ({why})."
 NO_TEMPLATE = (
     "{name!r} has no chat template that puts a picture beside a question, so it cannot be asked: take a variant of it "
     "that was trained on instructions."
@@ -69,6 +62,8 @@ OTHER_TEXT = (
     "The text model of {name!r} cannot be asked here: it has an encoder beside its decoder, as T5, or no length in its "
     "config (max_position_embeddings). Take a model such as HuggingFaceTB/SmolVLM-256M-Instruct."
 )
+BROKEN = (ValueError, TypeError, KeyError, IndexError, AttributeError)
+"""What a library makes of files that do not belong together."""
 NO_FIT = "The processor of {name!r} does not prepare what its model takes: fetch both again from the same repository."
 
 
@@ -103,18 +98,17 @@ class VisionLanguageModel:
     ) -> VisionLanguageModel:
         """The model of a `vlm:` spec; a revision in the spec goes before the argument.
 
-        precision: float32 on a CPU and bfloat16 on a GPU unless it is named. Raises `UserError` for weights that are
-        not here, pickled, broken or of another config, and for a model that cannot be asked.
+        precision: bfloat16 on a GPU of NVIDIA's or AMD's, else float32, unless it is named. Raises `UserError` for
+        weights that are not here, pickled, broken or of another config, and for a model that cannot be asked.
         """
         folder, name = find_folder(spec, revision=revision, allow_download=allow_download)
         check_question_folder(folder, name)
         dtype = pick_precision(precision, torch.device(device), 0, torch.bfloat16)
-        module = _module(folder, name, dtype).to(device)
-        model = cls(module, _processor(folder, name), name=name)
+        module = load_vlm_module(folder, name, dtype).to(device)
+        model = cls(module, load_processor(folder, name), name=name)
         check_tokenizer(model.tokenizer, name)
-        with fitting(name):
-            highest = int(model.inputs(new_image("RGB", (32, 32)), [PROBE])["input_ids"].max())
-            check_ids(highest, int(module.get_input_embeddings().weight.shape[0]), name)
+        highest = int(model.inputs(new_image("RGB", (32, 32)), [PROBE])["input_ids"].max())
+        check_ids(highest, int(module.get_input_embeddings().weight.shape[0]), name)
         return model
 
     @property
@@ -149,16 +143,18 @@ class VisionLanguageModel:
         return self._picture_tokens(size) + len(self.token_ids(caption).ids)
 
     def inputs(self, image: Image, captions: Sequence[str]) -> dict[str, Tensor]:
-        """What the module takes: one picture with each caption, padded on the right."""
+        """What the module takes: one picture with each caption, padded on the right. Raises `UserError` for a processor
+        that cannot prepare it."""
         prompts = [self.prompt(clean_caption(caption)) for caption in captions]
-        found = self.processor(
-            images=[[image]] * len(prompts),
-            text=prompts,
-            padding=True,
-            padding_side="right",
-            add_special_tokens=not self._starts_itself(prompts[0]),
-            return_tensors="pt",
-        )
+        with fitting(self.name):
+            found = self.processor(
+                images=[[image]] * len(prompts),
+                text=prompts,
+                padding=True,
+                padding_side="right",
+                add_special_tokens=not self._starts_itself(prompts[0]),
+                return_tensors="pt",
+            )
         return dict(found.to(self.device, self.module.dtype))
 
     @torch.inference_mode()
@@ -240,22 +236,23 @@ class VisionLanguageModel:
             return None
         taken = inspect.signature(encode).parameters
         inputs_1 = self.inputs(image, [caption])
-        found = encode(**{key: value for key, value in inputs_1.items() if key in taken}, return_dict=True)
+        with fitting(self.name, (ValueError,)):
+            found = encode(**{key: value for key, value in inputs_1.items() if key in taken}, return_dict=True)
         pooled = getattr(found, "pooler_output", None)
         is_all = not hasattr(found, "deepstack_features")  # of further layers, which nothing here repeats
         return found if is_all and isinstance(pooled, list | tuple) and len(pooled) == 1 else None
 
     def _logits(self, inputs_B: Mapping[str, Any]) -> Tensor:
-        """logit_BA, float64, of the answers' tokens behind the last token of each prompt."""
+        """logit_BA, float64 on the CPU, of the answers' tokens behind the last token of each prompt."""
         mask_BL = inputs_B["attention_mask"]
         last_B = mask_BL.sum(dim=1) - 1
         kept, place_B = last_B.unique(return_inverse=True)
         can_keep = "logits_to_keep" in inspect.signature(self.module.forward).parameters
-        with self._answers_alone():
+        with self._answers_alone(), fitting(self.name, (ValueError,)):  # of features and tokens that differ in number
             output = self.module(**inputs_B, use_cache=False, **({"logits_to_keep": kept} if can_keep else {}))
         place_B = place_B if can_keep else last_B
         logit_BA: Tensor = output.logits[torch.arange(len(last_B), device=last_B.device), place_B]
-        return logit_BA.double()
+        return logit_BA.float().cpu().double()  # Apple's GPUs have no float64
 
     @contextmanager
     def _answers_alone(self) -> Iterator[None]:
@@ -305,45 +302,14 @@ def _marks(processor: Any, frame: str) -> tuple[str, ...]:
 
 
 @contextmanager
-def fitting(name: str) -> Iterator[None]:
-    """A processor that does not fit its model is one sentence."""
+def fitting(name: str, kinds: tuple[type[Exception], ...] = BROKEN) -> Iterator[None]:
+    """In here errors of these kinds mean a processor that does not fit its model.
+
+    Around calls of the library alone: a fault of ours must stay one, and not advise to fetch gigabytes again.
+    """
     try:
         yield
     except UserError:
         raise
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+    except kinds as error:
         raise UserError(NO_FIT.format(name=name)) from error
-
-
-def _module(folder: Path, name: str, dtype: torch.dtype) -> Any:
-    """The library's model by the type that its config names. Raises `UserError`."""
-    from transformers import AutoConfig, AutoModelForImageTextToText
-    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
-
-    kind = read_any_config(folder, name)["model_type"]
-    if kind not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
-        raise UserError(OTHER_KIND.format(name=name, kind=ascii(kind[:60])[1:-1]))
-
-    def config_of(place: Path) -> Any:
-        return AutoConfig.from_pretrained(place, **NEVER_REMOTE)
-
-    def build(config: Any) -> Any:
-        return AutoModelForImageTextToText.from_config(config, trust_remote_code=False)
-
-    return load_module(AutoModelForImageTextToText, folder, name, config_of=config_of, build=build, dtype=dtype)
-
-
-def _processor(folder: Path, name: str) -> Any:
-    """The processor of a folder: its tokenizer, its preprocessing and its chat template. Raises `UserError`."""
-    from transformers import AutoProcessor
-
-    try:
-        processor: Any = AutoProcessor.from_pretrained(folder, **NEVER_REMOTE)
-        tokenizer, _ = processor.tokenizer, processor.image_processor
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token
-    except ImportError as error:
-        raise UserError(MORE_PACKAGES.format(name=name, why=ascii(str(error)[:200])[1:-1])) from error
-    except Exception as error:  # what a strange file makes of the library's constructors is an open set
-        raise UserError(NO_PROCESSOR.format(name=name)) from error
-    return processor

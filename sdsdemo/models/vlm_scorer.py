@@ -17,7 +17,7 @@ from sdsdemo.models.domain import Domain
 from sdsdemo.models.images import clean, share_of, square
 from sdsdemo.models.precision import PRECISIONS, exactly
 from sdsdemo.models.tokenizer_checks import concerns_of
-from sdsdemo.models.vlm import VisionLanguageModel, fitting
+from sdsdemo.models.vlm import VisionLanguageModel
 from sdsdemo.types import Budget, Card, Concern, Example, Region, Scores
 
 TOO_LONG = (
@@ -64,7 +64,7 @@ class VlmScorer:
         pictures = [in_region(clean(image), budget.region) for image in images]
         for concern in self._too_long(pictures, captions):
             raise UserError(concern.text)
-        with exactly(self.model.device), fitting(self.model.name):
+        with exactly(self.model.device):
             score_IC = np.stack([self.model.log_odds(picture, captions) for picture in pictures])
         return Scores(
             kind="log-odds",

@@ -182,6 +182,40 @@ def test_half_precision_answers_in_single(originals: dict[str, Path], scorers: d
     assert single.resolution < found.resolution
 
 
+def test_nothing_is_double_on_the_device(scorers: dict[str, VlmScorer], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Apple's GPUs have no float64: only what has come to the CPU may become it."""
+    expected, fetched = scorers["llava"].score(pictures(), CAPTIONS, OWN).score_IC, set[int]()
+    cpu, double = torch.Tensor.cpu, torch.Tensor.double
+
+    def fetch(tensor: torch.Tensor) -> torch.Tensor:
+        found = cpu(tensor)
+        fetched.add(found.data_ptr())
+        return found
+
+    def checked(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.data_ptr() not in fetched:
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+        return double(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "cpu", fetch)
+    monkeypatch.setattr(torch.Tensor, "double", checked)
+    np.testing.assert_array_equal(scorers["llava"].score(pictures(), CAPTIONS, OWN).score_IC, expected)
+
+
+def test_a_fault_in_scoring_is_no_advice_to_fetch_again(
+    scorers: dict[str, VlmScorer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But features of a picture that are more or fewer than its tokens are: its processor is another model's."""
+    scorer = scorers["llava"]
+    with monkeypatch.context() as patch:
+        patch.setattr(scorer.model, "_batches", lambda *_: dict[str, Any]()["a key of ours"])
+        with pytest.raises(KeyError, match="of ours"):
+            scorer.score(pictures(), CAPTIONS, OWN)
+    monkeypatch.setattr(scorer.model.processor, "patch_size", 2 * vlm_twins.PATCH)
+    with pytest.raises(UserError, match="fetch both again"):
+        scorer.score(pictures(), CAPTIONS, OWN)
+
+
 @pytest.mark.parametrize("region", ["crop", "squash", "pad"])
 def test_a_region_is_cut_out_before_the_processor(scorers: dict[str, VlmScorer], region: Region) -> None:
     scorer, wide = scorers["qwen2_vl"], twins.picture(0, size=(64, 32))
