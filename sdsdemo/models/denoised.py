@@ -20,36 +20,50 @@ from sdsdemo.types import Denoised
 
 
 class Kept:
-    """The residuals behind one picture's scores, kept while they are computed."""
+    """What is read of the residuals behind one picture's scores, taken from each batch while it is computed.
+
+    Reduced at once: all residuals of a real model are gigabytes, and they would lie on its device.
+    """
 
     latent_I: Tensor
     """[1, *latent_shape], the picture's own latent."""
-    residual_CTN: Tensor
-    """[C, T, N, *latent_shape]: as many draws as the last caption got, NaN where another one got fewer."""
+    first_CT: Tensor
+    """[C, T, *latent_shape], the residual of each timestep's first draw, on the model's device."""
+    error_CTNHW: np.ndarray
+    """The mean of the squared residual over channels: as many draws as the last caption got, NaN where another one got
+    fewer."""
     shared: int
     """The draws a timestep that the first two captions got."""
 
-    def __init__(self) -> None:
-        self._parts: list[Tensor] = []
+    def __init__(self, draws: int) -> None:
+        """draws: of each timestep, at most."""
+        self._draws = draws
+        self._first: list[Tensor] = []
+        self._errors: list[np.ndarray] = []
         self._places: list[np.ndarray] = []
 
     def keep(self, residuals: Iterator[Tensor], order_E: np.ndarray) -> Iterator[Tensor]:
         """The same residuals. order_E: the flat place of each among captions (equal ones once), timesteps and draws."""
         done = 0
         for residual_B in residuals:
-            self._parts.append(residual_B)
-            self._places.append(order_E[done : done + len(residual_B)])
+            place_B = order_E[done : done + len(residual_B)]
+            self._places.append(place_B)
+            self._errors.append(residual_B.square().mean(dim=1).cpu().numpy())
+            self._first.append(residual_B[torch.from_numpy(place_B % self._draws == 0).to(residual_B.device)])
             done += len(residual_B)
             yield residual_B
 
-    def settle(self, latent_I: Tensor, grid: Sequence[int], column: Sequence[int]) -> None:
-        """Puts in place what has passed. grid: timesteps and draws. column: the place of each caption."""
-        residual_E, place_E = torch.cat(self._parts), np.concatenate(self._places)
-        u_E, t_E, n_E = np.unravel_index(place_E, (1 + max(column), *grid))
-        draws_U = [int(n_E[u_E == u].max()) + 1 for u in range(1 + max(column))]
-        whole = residual_E.new_full((len(draws_U), grid[0], max(draws_U), *residual_E.shape[1:]), torch.nan)
-        whole[tuple(map(torch.from_numpy, (u_E, t_E, n_E)))] = residual_E
-        self.latent_I, self.residual_CTN = latent_I, whole[list(column)]
+    def settle(self, latent_I: Tensor, timesteps: int, column: Sequence[int]) -> None:
+        """Puts in place what has passed. column: the place of each caption."""
+        place_E, error_EHW = np.concatenate(self._places), np.concatenate(self._errors)
+        grid = (1 + max(column), timesteps, self._draws)
+        u_E, t_E, n_E = np.unravel_index(place_E, grid)
+        draws_U = [int(n_E[u_E == u].max()) + 1 for u in range(grid[0])]
+        error_UTNHW = np.full((*grid[:2], max(draws_U), *error_EHW.shape[1:]), np.nan, dtype=error_EHW.dtype)
+        error_UTNHW[u_E, t_E, n_E] = error_EHW
+        order_E = torch.from_numpy(np.argsort(place_E[n_E == 0]))
+        first_UT = torch.cat(self._first)[order_E.to(latent_I.device)].unflatten(0, grid[:2])
+        self.latent_I, self.first_CT, self.error_CTNHW = latent_I, first_UT[list(column)], error_UTNHW[list(column)]
         self.shared = min(draws_U[u] for u in column[:2])
 
 
@@ -69,17 +83,13 @@ def show(
     step_T = torch.from_numpy(timestep_T)
     latent_T = kept.latent_I.expand(len(step_T), *kept.latent_I.shape[1:])
     guess_PT = torch.stack(
-        [
-            clean_guess(model.schedule, latent_T, residual_T, step_T)
-            for residual_T in (*kept.residual_CTN[:, :, 0], residual_empty_T)
-        ]
+        [clean_guess(model.schedule, latent_T, residual_T, step_T) for residual_T in (*kept.first_CT, residual_empty_T)]
     )
     noised_T = add_noise(model.schedule, latent_T, noise_T.to(latent_T), step_T)
-    error_CTNHW = kept.residual_CTN.square().mean(dim=3).cpu().numpy()
-    telling = _most_telling(error_CTNHW[:2, :, : kept.shared])
+    telling = _most_telling(kept.error_CTNHW[:2, :, : kept.shared])
     picture_PT, position_S = _decoded(model, torch.cat([noised_T[None], guess_PT]), telling, seconds)
     return Denoised(
-        error_CTNHW=error_CTNHW,
+        error_CTNHW=kept.error_CTNHW,
         timestep_S=timestep_T[position_S],
         position_S=position_S,
         clean=model.decode_latents(kept.latent_I)[0],

@@ -121,8 +121,8 @@ class DiffusionScorer:
         The evaluations are those of the scores, and one a timestep more: the first noise draw without a caption.
         """
         budget = replace(budget, empty_prompt=False)
-        kept, conditions = Kept(), Conditions(self.model)
-        noise_TN = draw_noise(budget, self.model.latent_shape)
+        noise_TN, conditions = draw_noise(budget, self.model.latent_shape), Conditions(self.model)
+        kept = Kept(noise_TN.shape[1])
         (scores,) = self._score_part([([image], captions)], budget, noise_TN, conditions, kept, watch)
         start, timestep_T = time.perf_counter(), self._timesteps(budget)
         with exactly(self.model.device):
@@ -193,7 +193,7 @@ class DiffusionScorer:
             else:
                 loss_PTN = self._all_losses(asked, shape, budget, kept, so_far)
         if kept is not None:
-            kept.settle(latent_I, shape[1:], blocks[0].column)
+            kept.settle(latent_I, shape[1], blocks[0].column)
         seconds = (time.perf_counter() - start) / len(items)
         return self._scores_of(blocks, loss_PTN, timestep_T, budget, seconds, rounds_P)
 
@@ -291,7 +291,7 @@ class DiffusionScorer:
         micro-batch says."""
         model = self.model
         shape = (len(pair_P), *noise_TN.shape[:2])
-        step_T, noise_TN = torch.from_numpy(timestep_T), noise_TN.to(model.device)
+        step_T = torch.from_numpy(timestep_T)
         done, place_E = 0, torch.from_numpy(np.ascontiguousarray(order_E))
         while done < len(place_E):
             p_B, t_B, n_B = torch.unravel_index(place_E[done : done + self.micro_batch], shape)
@@ -300,7 +300,7 @@ class DiffusionScorer:
             i_B, u_B = pair_P[p_B].unbind(1)
             try:  # wide conditions are copied, 1.6 GB for 64 samples of SDXL
                 condition_B = model.take(condition_U, u_B)
-                given = (latent_I[i_B], noise_TN[t_B, n_B], step_T[t_B], condition_B)
+                given = (latent_I[i_B], noise_TN[t_B, n_B].to(model.device), step_T[t_B], condition_B)
                 residual_B = denoising_residual(model.denoise, model.schedule, *given)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):

@@ -26,8 +26,8 @@ VARIABLES = (
     Variable(
         name="SDSDEMO_PRECISION",
         default="auto",
-        meaning="float32, bfloat16, float16 or auto: half on NVIDIA's and AMD's GPUs, bfloat16 for large models on CPUs "
-        "that have it.",
+        meaning="float32, bfloat16, float16 or auto: half on NVIDIA's and AMD's GPUs, bfloat16 for large models on "
+        "CPUs that have it.",
     ),
     Variable(name="SDSDEMO_COMPILE", default="off", meaning="on: denoisers score through torch.compile."),
     Variable(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -94,6 +95,32 @@ def test_swapped_captions_swap_errors_and_guesses(scorer: DiffusionScorer) -> No
 def test_equal_captions_have_equal_guesses(scorer: DiffusionScorer) -> None:
     _, shown = scorer.score_and_show(twins.picture(), [CAPTIONS[0], CAPTIONS[0]], BUDGET, most=1.0, free=60.0)
     np.testing.assert_array_equal(shown.guess_CS[0], shown.guess_CS[1])
+
+
+def test_of_the_residuals_only_what_is_read_is_kept() -> None:
+    """All of them are gigabytes of a real model. The second caption gets fewer draws; the third is the first again."""
+    shape, made = (2, 3, 4), torch.Generator().manual_seed(1)
+    whole = torch.randn(*shape, 2, 4, 4, generator=made)
+    order_E = torch.randperm(24, generator=made).numpy()
+    order_E = order_E[(order_E < 12) | (order_E % 4 < 2)]
+    whole[1, :, 2:] = torch.nan
+    given: list[weakref.ref[torch.Tensor]] = []
+
+    def residuals() -> Iterator[torch.Tensor]:
+        for place_B in np.array_split(order_E, 4):
+            residual_B = whole.flatten(0, 2)[place_B]
+            given.append(weakref.ref(residual_B))
+            yield residual_B
+
+    kept = denoised.Kept(shape[2])
+    for _ in kept.keep(residuals(), order_E):
+        pass
+    del _
+    assert [left() for left in given] == [None] * 4
+    kept.settle(torch.zeros(1, 2, 4, 4), shape[1], [0, 1, 0])
+    np.testing.assert_array_equal(kept.error_CTNHW, whole[[0, 1, 0]].square().mean(dim=3).numpy())
+    assert torch.equal(kept.first_CT, whole[[0, 1, 0], :, 0])
+    assert kept.shared == 2
 
 
 def test_where_decoding_is_slow_the_most_telling_timesteps_are_shown(
