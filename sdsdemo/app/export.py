@@ -28,6 +28,10 @@ NO_CLIP = "{title} is not an open_clip CLIP, so it cannot be exported: name one,
 THERE = "The folder {name!r} is not empty: name another with --out."
 WORKING_FOLDER = "The model cannot take the place of the folder that you are in: name another with --out."
 NOT_WRITTEN = "The folder {name!r} cannot be written ({why}): name another with --out."
+NOT_MOVED = (
+    "The model is whole in {aside!r}, and published if you asked for that. Only its place {name!r} cannot be taken "
+    "({why}): move the folder yourself."
+)
 NO_RESULTS = (
     "The stored runs hold no scores of {name}: make them with `python -m sdsdemo evaluate BENCHMARK --model {name} "
     "--out DIR`, or leave --results out."
@@ -171,20 +175,29 @@ def _name_of(base: Card) -> str:
 
 @contextmanager
 def _whole_folder(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that takes its place at the end, and goes away where the block fails."""
-    out = Path(os.path.abspath(out))  # "." and ".." have no name
+    """A folder beside `out` that takes its place at the end, and goes away where the block fails.
+
+    A link goes on pointing to the folder, which is replaced where it lies. Where only the place cannot be taken, the
+    folder is kept: it may be published. Raises `UserError`.
+    """
+    name = Path(os.path.abspath(out)).name  # "." and ".." have none
+    out = Path(os.path.realpath(out))
     if out == Path.cwd():
         raise UserError(WORKING_FOLDER)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(THERE.format(name=out.name))
+        raise UserError(THERE.format(name=name))
     aside = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
         aside.mkdir(parents=True)
         yield aside
+    except BaseException as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise UserError(NOT_WRITTEN.format(name=name, why=error.strerror)) from error
+        raise
+    try:
         if out.exists():
             out.rmdir()
         aside.rename(out)
     except OSError as error:
-        raise UserError(NOT_WRITTEN.format(name=out.name, why=error.strerror)) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        raise UserError(NOT_MOVED.format(aside=str(aside), name=name, why=error.strerror)) from error

@@ -176,6 +176,33 @@ def test_the_working_folder_is_never_replaced(
     assert (tmp_path / "new" / "README.md").is_file()
 
 
+def test_a_link_goes_on_pointing_to_the_model(workbench: Workbench, tmp_path: Path) -> None:
+    (tmp_path / "disk" / "empty").mkdir(parents=True)
+    for target in ("empty", "new"):
+        link = tmp_path / f"link-{target}"
+        link.symlink_to(tmp_path / "disk" / target, target_is_directory=True)
+        done = export(workbench, "mini-clip", link, format="open_clip", publish=lambda folder: "address")
+        assert link.is_symlink()
+        assert "README.md" in done["files"]
+        assert (tmp_path / "disk" / target / "README.md").is_file()
+    assert sorted(path.name for path in (tmp_path / "disk").iterdir()) == ["empty", "new"]
+
+
+def test_a_published_model_whose_place_is_taken_meanwhile_is_kept(workbench: Workbench, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def publish(folder: Path) -> str:
+        out.mkdir()
+        (out / "another.txt").touch()
+        return "address"
+
+    with pytest.raises(UserError, match=r"The model is whole in .*'out' cannot be taken"):
+        export(workbench, "mini-clip", out, format="open_clip", publish=publish)
+    [kept] = tmp_path.glob(".out.*.part")
+    assert (kept / "README.md").is_file()
+    assert [path.name for path in out.iterdir()] == ["another.txt"]
+
+
 def test_pushing_without_a_token_or_under_a_bad_name_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
