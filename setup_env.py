@@ -12,6 +12,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -57,6 +58,10 @@ NO_VENV = (
 NO_PACKAGES = (
     "The packages could not be installed: see the lines above. Most often the network is down or the disk is full; fix "
     "that and try again. What was downloaded is kept."
+)
+INTEL_MAC = (
+    "The packages could not be installed: see the lines above. PyTorch 2.8 and newer has none for Intel Macs. On a Mac "
+    "with Apple silicon, use a Python that is built for it (arm64); otherwise use Linux or Windows."
 )
 
 
@@ -303,7 +308,7 @@ def install(wanted: str, start: float) -> None:
     reader.join()
     if pip.returncode != 0:
         sys.stderr.write("\n".join(as_text(line) for line in last) + "\n")
-        raise SetupError(NO_PACKAGES)
+        raise SetupError(INTEL_MAC if (platform.system(), platform.machine()) == ("Darwin", "x86_64") else NO_PACKAGES)
 
 
 def as_text(line: bytes) -> str:

@@ -207,6 +207,15 @@ def test_when_pip_fails_its_last_lines_and_a_sentence_are_shown(
     assert "no route to host" in capsys.readouterr().err
 
 
+def test_on_an_intel_mac_the_network_is_not_blamed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fake_pip(monkeypatch, tmp_path, "raise SystemExit(1)")
+    monkeypatch.setattr("platform.system", lambda: "Darwin")
+    for machine, sentence in (("x86_64", "PyTorch .* has none for Intel Macs"), ("arm64", "network is down")):
+        monkeypatch.setattr("platform.machine", lambda machine=machine: machine)
+        with pytest.raises(setup_env.SetupError, match=sentence):
+            setup_env.install("run", 0.0)
+
+
 def test_while_pip_works_it_is_said_what_it_is_at(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -47,8 +47,15 @@ class Parser(argparse.ArgumentParser):
             said = found["said"].partition("=")[0]
             if said.startswith("-"):
                 return f"There is no option {said} here{_guess(said, sorted(set(_options(self))))}. {help_}"
+            if row := self._row():
+                return f"'{said}' stands apart: put every {row} in one row, before the options. {help_}"
             return f"'{said}' is one word too many: put what belongs together in quotes. {help_}"
         return f"{message[:1].upper()}{message[1:]}. {help_}"
+
+    def _row(self) -> str:
+        """The name of the argument that takes a row of words, which argparse reads only where they stand together."""
+        rows = [str(action.metavar) for action in self._actions if action.nargs == "+" and not action.option_strings]
+        return rows[0] if rows else ""
 
 
 def _flag(name: str) -> str:

@@ -111,7 +111,8 @@ def availability(card: Card, settings: Settings) -> Availability:
     return Availability(
         can_run=False,
         reason=f"The weights of {card.title} are not on this machine, and downloads are off.",
-        next_step=f"Run `python -m sdsdemo fetch {card.name}` ({_size(card.size_mb)}), or start with --allow-download.",
+        next_step=f"Run `python -m sdsdemo fetch {card.name}` ({_size(card.size_mb)}), "
+        "or set SDSDEMO_ALLOW_DOWNLOAD=on.",
     )
 
 

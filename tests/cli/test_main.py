@@ -98,6 +98,8 @@ def test_a_reader_that_has_had_enough_is_no_trouble() -> None:
         ("evaluate", ["Still missing: benchmark", "evaluate --help"]),
         ("evaluate mini --out", ["--out needs a value"]),
         ("doctor now", ["'now' is one word too many"]),
+        ("score x.png a --model mini-clip b", ["'b' stands apart", "every CAPTION in one row, before the options"]),
+        ("report x --json y", ["'y' stands apart", "every DIR in one row, before the options"]),
     ],
 )
 def test_a_command_line_that_cannot_be_read_gets_one_sentence_on_stderr(

@@ -137,6 +137,7 @@ def test_weights_that_must_be_fetched_need_leave_to_fetch() -> None:
     assert not state.can_run
     assert "fetch clip-vit-b-32" in state.next_step
     assert "0.6 GB" in state.next_step
+    assert "SDSDEMO_ALLOW_DOWNLOAD=on" in state.next_step, "the shell has no option for it"
     assert cards.availability(card, ONLINE).can_run
 
 
