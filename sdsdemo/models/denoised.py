@@ -62,7 +62,8 @@ class Kept:
         error_UTNHW = np.full((*grid[:2], max(draws_U), *error_EHW.shape[1:]), np.nan, dtype=error_EHW.dtype)
         error_UTNHW[u_E, t_E, n_E] = error_EHW
         order_E = torch.from_numpy(np.argsort(place_E[n_E == 0]))
-        first_UT = torch.cat(self._first)[order_E.to(latent_I.device)].unflatten(0, grid[:2])
+        first_E = torch.cat(self._first)[order_E.to(latent_I.device)]
+        first_UT = first_E.reshape(*grid[:2], *first_E.shape[1:])
         self.latent_I, self.first_CT, self.error_CTNHW = latent_I, first_UT[list(column)], error_UTNHW[list(column)]
         self.shared = min(draws_U[u] for u in column[:2])
 
