@@ -165,7 +165,14 @@ class Concern:
     """A property of an input that a model cannot handle as intended."""
 
     kind: Literal[
-        "unknown-words", "foreign-picture", "partly-seen", "mark", "truncated", "partly-read", "equal-captions"
+        "unknown-words",
+        "foreign-picture",
+        "partly-seen",
+        "mark",
+        "truncated",
+        "partly-read",
+        "equal-captions",
+        "dropped-words",
     ]
     text: str
     """A sentence for the visitor."""

@@ -157,7 +157,7 @@ class LatentDiffusion:
         id_L, (plain,), lengths = self.tokenize([text])[0].tolist(), self.cleaned([text]), self.context_lengths
         cut_K = [self.length_of(k, text) > length for k, length in enumerate(lengths)]
         rows = (token_row(reads, plain, id_L, cut=cut) for reads, cut in zip(self.tokenizers, cut_K, strict=True))
-        return joined(list(rows), lengths)
+        return joined(list(rows), lengths, text, plain)
 
     def _ids(self, prompts: Sequence[str]) -> list[Tensor]:
         return [self.tokenized(k, prompts)["input_ids"] for k in range(len(self.tokenizers))]

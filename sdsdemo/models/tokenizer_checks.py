@@ -55,6 +55,10 @@ PARTLY = (
 UNKNOWN = (
     "The tokenizer of this model reads something in caption {letter} as unknown: all such words look the same to it."
 )
+ALL_DROPPED = (
+    "This model's pipeline drops all of caption {letter} before it reads it: write it in plain words, in Latin letters."
+)
+DROPPED = "The pipeline of this model drops words of caption {letter}, and reads it as “{text}”."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +75,8 @@ class TokenRow:
     """What it contains that the tokenizer reads as a mark of its own, such as the end of a text; "" for nothing."""
     unknown: bool = False
     """Whether the tokenizer read something as its unknown word."""
+    read_as: str | None = None
+    """What the pipeline's own cleaning left of it, where words are lost; None where all are there."""
 
 
 def rows_kept(length: int) -> int:
@@ -124,15 +130,18 @@ def token_row(tokenizer: Any, caption: str, ids: Sequence[int], *, cut: bool) ->
     return TokenRow(ids=tuple(ids), cut=cut, mark=mark, unknown=not mark and lost in plain)
 
 
-def joined(rows: Sequence[TokenRow], lengths: Sequence[int]) -> TokenRow:
+def joined(rows: Sequence[TokenRow], lengths: Sequence[int], caption: str, cleaned: str) -> TokenRow:
     """A caption as all text encoders of a model meet it, from what the tokenizer of each makes of it.
 
-    lengths: how many tokens each reads. A mark or an unknown word of any of them counts.
+    lengths: how many tokens each reads. cleaned: what the pipeline's own cleaning leaves of the caption. A mark or an
+    unknown word of any of them counts.
     """
     cut_at = [length for row, length in zip(rows, lengths, strict=True) if row.cut]
     cut, mark = len(cut_at) == len(rows), next((row.mark for row in rows if row.mark), "")
     unknown = not mark and any(row.unknown for row in rows)
-    return replace(rows[0], cut=cut, partly=0 if cut else min(cut_at, default=0), mark=mark, unknown=unknown)
+    partly = 0 if cut else min(cut_at, default=0)
+    read_as = None if _letters(caption) == _letters(cleaned) else cleaned
+    return replace(rows[0], cut=cut, partly=partly, mark=mark, unknown=unknown, read_as=read_as)
 
 
 class Reader(Protocol):
@@ -174,7 +183,7 @@ def partly_seen(share_I: Sequence[float]) -> list[Concern]:
 
 
 def caption_concerns(rows: Sequence[TokenRow], length: int) -> list[Concern]:
-    """What the model cannot read as meant: marks, which block; cut captions, unknown words, equal captions.
+    """What the model cannot read as meant: marks and dropped captions, which block; cut or equal ones, lost words.
 
     rows: one a caption, in their order; length: how many tokens the model reads.
     """
@@ -182,6 +191,10 @@ def caption_concerns(rows: Sequence[TokenRow], length: int) -> list[Concern]:
     for c, row in enumerate(rows):
         if row.mark:
             found.append(Concern(kind="mark", text=MARKED.format(letter=letter(c), mark=row.mark), blocking=True))
+        if row.read_as is not None:
+            is_lost = not _letters(row.read_as)
+            text = (ALL_DROPPED if is_lost else DROPPED).format(letter=letter(c), text=row.read_as)
+            found.append(Concern(kind="dropped-words", text=text, blocking=is_lost))
         if row.cut:
             text = CUT.format(letter=letter(c), length=length)
             found.append(Concern(kind="truncated", text=text, blocking=False))
@@ -211,6 +224,7 @@ def reading_notes(model: Reader, title: str, captions: Iterable[str]) -> list[st
             f"are truncated at {n} tokens by some of its text encoders": sum(row.partly == n for row in rows.values())
             for n in sorted({row.partly for row in rows.values()} - {0})
         },
+        "lose words to its pipeline's own cleaning": sum(row.read_as is not None for row in rows.values()),
         "have something its tokenizer does not know": sum(row.unknown for row in rows.values()),
         "are the same to it as a differently worded one": sum(
             len(words) for words in words_of.values() if len(words) > 1
@@ -222,6 +236,10 @@ def reading_notes(model: Reader, title: str, captions: Iterable[str]) -> list[st
 def shortened(caption: str) -> str:
     """A caption as a sentence can hold it."""
     return caption if len(caption) <= LONGEST_SHOWN else caption[: LONGEST_SHOWN - 1] + "…"
+
+
+def _letters(text: str) -> str:
+    return "".join(sign for sign in text.casefold() if sign.isalnum())
 
 
 def _equal_captions(rows: Sequence[TokenRow]) -> list[Concern]:

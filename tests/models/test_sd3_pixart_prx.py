@@ -97,6 +97,19 @@ def test_captions_of_prx_are_cleaned_as_its_pipeline_cleans_them(tmp_path: Path)
     assert torch.equal(model.encode_prompts([ODD])[1], mask)
 
 
+def test_words_that_the_pipeline_drops_are_said(tmp_path: Path) -> None:
+    """DeepFloyd's rules drop CJK, names of files and more; the rest of such a caption is another question."""
+    prx.save(tmp_path)
+    model = load_diffusion(f"diffusers:{tmp_path}")
+    captions = ["一只猫坐在垫子上", "a 3x3 grid", "IMG_2034.jpg", "Two (red) {stars}, left"]
+    rows = [model.token_ids(caption) for caption in captions]
+    found = [c for c in caption_concerns(rows, model.context_length) if c.kind == "dropped-words"]
+    assert [concern.blocking for concern in found] == [True, False, True]
+    assert "drops all of caption A" in found[0].text
+    assert "caption B, and reads it as “a grid”" in found[1].text
+    assert "PRX: of 4 captions 3 lose words to its pipeline's own cleaning." in reading_notes(model, "PRX", captions)
+
+
 @torch.no_grad()
 def test_pixart_of_1024_pixels_is_told_size_and_proportions() -> None:
     changes = {"sample_size": 128, "num_layers": 1, "attention_head_dim": 12, "cross_attention_dim": 24}
