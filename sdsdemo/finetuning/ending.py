@@ -20,11 +20,16 @@ from sdsdemo.finetuning.run_record import RunRecord
 from sdsdemo.finetuning.setup import Loaded, StopAsked
 from sdsdemo.finetuning.training import Baseline, Ended
 from sdsdemo.models.delta import CLIP, MAP, changed_tensors, interpolate_weights, write_delta
+from sdsdemo.models.memory import is_out_of_memory
 
 EVALUATION_AFTER_STOP = 1.0
 """Seconds that the final evaluation may take after a stop; a longer one is skipped."""
 NOT_MEASURED = (
     "The change was not measured because the run was stopped: use --resume, or evaluate its model.safetensors."
+)
+NO_MEMORY_TO_MEASURE = (
+    "The change was not measured because the device ran out of memory. The weights are saved: close other programs "
+    "that use the device, then use --resume."
 )
 MEASURING = "measuring what changed"
 NO_ROOM = "The run cannot be written ({why}): free disk space, then continue with --resume."
@@ -45,6 +50,11 @@ def finish(prepared: Prepared, baseline: Baseline, ended: Ended, record: RunReco
     except StopAsked:
         state = "stopped" if state == "finished" else state
         yield Notice(text=NOT_MEASURED)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        state = "stopped" if state == "finished" else state
+        yield Notice(text=NO_MEMORY_TO_MEASURE)
     yield record.close(state, ended.reason)
 
 

@@ -33,8 +33,13 @@ from sdsdemo.finetuning.run_folder import FineTuningFolder
 from sdsdemo.finetuning.run_record import BROKEN, RunRecord, another, is_free, why_not_resumed
 from sdsdemo.finetuning.setup import Models, Plan, StopAsked, load, plan
 from sdsdemo.finetuning.training import evaluate_baseline, train_prepared
+from sdsdemo.models.memory import is_out_of_memory
 from sdsdemo.runtime.distributed import ALONE, Processes
 
+NO_MEMORY = (
+    "The device ran out of memory outside of the steps, where --micro-batch does not help: close other programs that "
+    "use it, or choose a smaller base or teacher."
+)
 THERE = "'{name}' already holds a run: add --resume to continue it, or name another --out."
 
 
@@ -59,15 +64,13 @@ def finetune(
     _check_processes(recipe, processes)
     folder = FineTuningFolder(out)
     stored = folder.read() if folder.exists else None
-    if stored is not None and is_free(stored, folder):
-        stored = None
-    if stored is not None:
+    if stored is not None and not is_free(stored, folder):
         _check_same(stored, recipe, out, resume)
         if stored["state"] == "finished" and recipe.steps <= stored["steps_done"]:
             yield Notice(text="This run has already finished: nothing is left to do.")
             yield Done(state="finished", record=stored)
             return
-    elif resume:
+    elif resume and stored is None:
         yield Notice(text=f"There is nothing to resume in '{out}': starting a new run.")
     with ExitStack() as stack:
         _hold(folder, processes, stack)
@@ -122,6 +125,12 @@ def _events(planned: Plan, record: RunRecord) -> Iterator[Event]:
     except CheckpointError as error:
         said = NO_ROOM if isinstance(error, UnwritableError) else BROKEN
         yield _failed(record, said.format(name=record.folder.path, why=error))
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        if planned.processes.count > 1:
+            raise ProcessFailedError(NO_MEMORY) from error
+        yield _failed(record, NO_MEMORY)
 
 
 def _phases(planned: Plan, record: RunRecord) -> Iterator[Event]:

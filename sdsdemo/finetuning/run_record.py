@@ -64,11 +64,11 @@ class RunRecord:
         self.values = _new_values(plan)
         """The contents of run.json."""
         stored = folder.read() if folder.exists else None
-        failed_at_once = stored is not None and is_free(stored, folder)
-        if stored is not None and not failed_at_once:
+        is_new = stored is None or is_free(stored, folder)
+        if stored is not None and not is_new:
             self._resume(plan, stored)
         plan.processes.wait()  # no process changes the folder before all have read it
-        if failed_at_once and self.is_main:
+        if is_new and self.is_main:
             checkpoints.forget(folder.checkpoint)  # of step 0, with the weights of another recipe
 
     def _resume(self, plan: Plan, stored: dict[str, Any]) -> None:
@@ -188,8 +188,11 @@ class RunRecord:
 
 
 def is_free(stored: Mapping[str, Any], folder: FineTuningFolder) -> bool:
-    """Whether a run failed before its first step, so that another may take its folder without loss."""
-    return stored["state"] == "failed" and not stored.get("steps_done") and not _has_steps(folder)
+    """Whether a run ended without a step that is kept, so that another may take its folder without loss.
+
+    A run that lives in the folder is told by its lock alone.
+    """
+    return stored["state"] != "finished" and not stored.get("steps_done") and not _has_steps(folder)
 
 
 def _has_steps(folder: FineTuningFolder) -> bool:

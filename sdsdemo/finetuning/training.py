@@ -5,7 +5,6 @@ load -> Loaded (`setup`) -> prepare -> Prepared (`prepare`) -> train_prepared ->
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -39,6 +38,9 @@ NO_CONTROLS = (
 NO_MEMORY_FOR_CONTROLS = (
     "The controls of L_SDS are left out at step {step}, since the device ran out of memory for one image at a time: "
     "close other programs that use it."
+)
+NO_MEMORY_FOR_EVALUATION = (
+    "The evaluation of step {step} is left out, since the device ran out of memory: close other programs that use it."
 )
 HALVED = "Memory ran out: micro-batches are now half as large; the batch is the same."
 
@@ -173,12 +175,31 @@ def _between_steps(prepared: Prepared, baseline: Baseline, record: RunRecord, st
     plan, recipe = prepared.loaded.plan, prepared.loaded.plan.recipe
     every = recipe.measure_every or max(1, recipe.steps // EVALUATIONS)
     if step % every == 0 and step < recipe.steps:
-        evaluator = baseline.evaluator
         yield Working(text="evaluating on held-out data")
-        with contextlib.suppress(StopAsked):
-            yield record.log_evaluation(step, evaluator.evaluate([evaluator.first], plan.stop_if_asked))
+        evaluation = _evaluated(prepared, baseline.evaluator, step)
+        if isinstance(evaluation, Evaluation):
+            yield record.log_evaluation(step, evaluation)
+        elif evaluation is not None:
+            yield evaluation
     if step == recipe.steps // 2:
         yield from _controls(prepared, record, step)
+
+
+def _evaluated(prepared: Prepared, evaluator: Evaluator, step: int) -> Evaluation | Notice | None:
+    """Accuracy on the first set, or why it is left out; None if the run is to stop.
+
+    Several processes evaluate together, so that one without memory ends the run.
+    """
+    plan = prepared.loaded.plan
+    try:
+        return evaluator.evaluate([evaluator.first], plan.stop_if_asked)
+    except StopAsked:
+        return None
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error) or plan.processes.count > 1:
+            raise
+    give_back(plan.device)
+    return Notice(text=NO_MEMORY_FOR_EVALUATION.format(step=step))
 
 
 def _controls(prepared: Prepared, record: RunRecord, step: int) -> Iterator[Event]:

@@ -16,7 +16,7 @@ from sdsdemo.app.job_states import Job
 from sdsdemo.app.model_card import run_card
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.data.benchmarks import read_benchmark
-from sdsdemo.errors import ProcessFailedError, UserError
+from sdsdemo.errors import UserError
 from sdsdemo.finetuning import before_after, prepare
 from sdsdemo.finetuning.console_report import as_text
 from sdsdemo.finetuning.events import Evaluated, Event, Notice, Step, WeightsSaved
@@ -233,44 +233,6 @@ def test_a_record_never_names_its_folder(run: Any, tmp_path: Path, monkeypatch: 
 def test_models_that_do_not_fit_are_refused_before_anything_starts(run: Any, changes: Any, said: str) -> None:
     with pytest.raises(UserError, match=said):
         run(**changes)
-
-
-def test_a_gpu_that_is_full_once_halves_the_micro_batch_and_says_so(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sdsdemo.finetuning.objectives import Objective
-
-    whole, asked = Objective.__call__, []
-
-    def crowded(self: Objective, step: int) -> Iterator[Any]:
-        asked.append(self.parts)
-        if self.parts == 1:
-            raise torch.OutOfMemoryError
-        return whole(self, step)
-
-    monkeypatch.setattr(Objective, "__call__", crowded)
-    events = run(objective="clip")
-    assert done(events).state == "finished"
-    assert asked[:2] == [1, 2]
-    assert sum("half as large" in event.text for event in events if isinstance(event, Notice)) == 1
-
-
-@pytest.mark.parametrize("index", [0, 1])
-def test_a_process_of_several_without_memory_ends_with_a_sentence(
-    tmp_path: Path, benchmark: str, workbench: Workbench, monkeypatch: pytest.MonkeyPatch, index: int
-) -> None:
-    from sdsdemo.finetuning.objectives import Objective
-
-    asked: list[int] = []
-
-    def crowded(self: Objective, step: int) -> Iterator[Any]:
-        asked.append(step)
-        raise torch.OutOfMemoryError
-
-    monkeypatch.setattr(Objective, "__call__", crowded)
-    recipe = replace(TINY, objective="clip", measure=benchmark)
-    two = Processes(index=index, count=2)
-    with pytest.raises(ProcessFailedError, match="--micro-batch"):
-        list(finetune(recipe, tmp_path / "run", workbench=workbench, processes=two))
-    assert asked == [0]
 
 
 def test_a_published_model_is_never_touched(run: Any) -> None:
