@@ -22,6 +22,7 @@ from sdsdemo.finetuning.run_record import RunRecord
 from sdsdemo.finetuning.sds_controls import LEAST_ROWS, controls_words, sds_controls, sds_gradient_controls
 from sdsdemo.finetuning.setup import Loaded, StopAsked
 from sdsdemo.models.memory import give_back, is_out_of_memory
+from sdsdemo.models.precision import gpu_has_bfloat16
 
 KEEP_SECONDS = 10.0
 """Longest time between checkpoints if writing one is quick, so that a kill costs a short run little."""
@@ -118,7 +119,7 @@ def train_prepared(prepared: Prepared, baseline: Baseline, record: RunRecord) ->
 
 def training_config(prepared: Prepared) -> TrainingConfig:
     recipe, device = prepared.loaded.plan.recipe, prepared.loaded.plan.device
-    has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    has_bfloat16 = device.type == "cuda" and gpu_has_bfloat16()
     return TrainingConfig(
         steps=recipe.steps,
         learning_rate=recipe.learning_rate,
@@ -172,7 +173,7 @@ def _between_steps(prepared: Prepared, baseline: Baseline, record: RunRecord, st
 
     A stop during an evaluation takes effect at the next step.
     """
-    plan, recipe = prepared.loaded.plan, prepared.loaded.plan.recipe
+    recipe = prepared.loaded.plan.recipe
     every = recipe.measure_every or max(1, recipe.steps // EVALUATIONS)
     if step % every == 0 and step < recipe.steps:
         yield Working(text="evaluating on held-out data")

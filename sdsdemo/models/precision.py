@@ -55,6 +55,12 @@ def cpu_has_bfloat16() -> bool:
     return any(getattr(torch.cpu, name, bool)() for name in asked)
 
 
+def gpu_has_bfloat16() -> bool:
+    """Whether the CUDA GPU multiplies in bfloat16 by itself. One before compute capability 8 emulates it, slower than
+    float32."""
+    return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
 @contextmanager
 def exactly(device: torch.device) -> Iterator[None]:
     """No gradient, and no autocast or TF32 of the caller's: within it a score would move, and be stored as exact."""

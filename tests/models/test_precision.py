@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from sdsdemo.models.diffusion import LatentDiffusion
 from sdsdemo.models.diffusion_scorer import DiffusionScorer
 from sdsdemo.models.families import from_pipeline, load_diffusion
 from sdsdemo.models.frozen import frozen_view
-from sdsdemo.models.precision import LARGE, cpu_has_bfloat16, pick_precision
+from sdsdemo.models.precision import LARGE, cpu_has_bfloat16, gpu_has_bfloat16, pick_precision
 from sdsdemo.settings import Settings
 from sdsdemo.types import Budget, Precision
 from tests import twins
@@ -66,6 +67,18 @@ def test_a_torch_that_does_not_say_is_taken_to_have_no_bfloat16(monkeypatch: pyt
     for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
         monkeypatch.delattr(torch.cpu, name, raising=False)
     assert not cpu_has_bfloat16()
+
+
+@pytest.mark.parametrize(("major", "has"), [(7, False), (8, True)])
+def test_a_gpu_that_emulates_bfloat16_counts_as_one_without(
+    monkeypatch: pytest.MonkeyPatch, major: int, has: bool
+) -> None:
+    found = {"is_available": True, "current_device": 0, "get_device_properties": SimpleNamespace(major=major)}
+    for name, answer in found.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *given, answer=answer: answer)
+    monkeypatch.setattr(torch.cuda, "_check_bf16_tensor_supported", lambda device: True)
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    assert gpu_has_bfloat16() == has
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
