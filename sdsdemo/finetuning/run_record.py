@@ -170,10 +170,13 @@ class RunRecord:
         )
 
     def close_as_it_was(self, state: str, reason: str = "") -> Done:
-        """Restore the previous run.json, which may say more than this part knows."""
+        """Restore the previous run.json, which may say more than this part knows.
+
+        What memory allows is kept of this part, so that each resume begins with the micro-batches of the last one.
+        """
         assert self.stored is not None
         if self.is_main:
-            self.folder.write(self.stored)
+            self.folder.write(self.stored | ({"parts": self.parts} if self.parts else {}))
         reason = f"{reason} {UNCHANGED}" if reason else ""
         record = self.stored | {"state": state, "reason": reason, "steps": self._steps, "as_it_was": True}
         return Done(state=state, record=record, reason=reason)

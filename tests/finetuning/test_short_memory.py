@@ -39,6 +39,21 @@ def test_a_gpu_that_is_full_once_halves_the_micro_batch_and_says_so(run: Any, mo
     assert sum("half as large" in event.text for event in events if isinstance(event, Notice)) == 1
 
 
+def test_each_resume_halves_the_micro_batches_once_more(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, asked = Objective.__call__, list[int]()
+
+    def crowded(self: Objective, step: int) -> Iterator[Any]:
+        asked.append(self.parts)
+        if step >= 2 and self.parts < 8:
+            raise torch.OutOfMemoryError
+        return whole(self, step)
+
+    monkeypatch.setattr(Objective, "__call__", crowded)
+    states = [done(run(objective="clip", batch=8, resume=resume)).state for resume in (False, True, True)]
+    assert states == ["failed", "failed", "finished"]
+    assert list(dict.fromkeys(asked)) == [1, 2, 4, 8]
+
+
 def full_at(monkeypatch: pytest.MonkeyPatch, which: int) -> None:
     """Memory runs out in the evaluation of that number: 0 of the base, 1 on the way, 2 at the end."""
     whole, calls = Evaluator.evaluate, []
