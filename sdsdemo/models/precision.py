@@ -58,7 +58,7 @@ def cpu_has_bfloat16() -> bool:
 def gpu_has_bfloat16() -> bool:
     """Whether the CUDA GPU multiplies in bfloat16 by itself. One before compute capability 8 emulates it, slower than
     float32."""
-    return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 @contextmanager
