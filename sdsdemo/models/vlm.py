@@ -10,7 +10,8 @@ VQAScore is P(yes) among all tokens. Log-odds order captions as sigmoid(s) = P(y
 a probability they keep apart what a model is sure of: in percent with two decimals, all beyond s = 10 would be a tie.
 What they leave out is how much of P belongs to neither word.
 
-A picture runs through the vision tower once, where the library lets its features be handed on, else once a caption.
+A picture runs through the vision tower once, where the library lets its features be handed on and gives them as a list
+of one, else once a caption: Gemma 3 and InternVL give a tensor, Qwen3-VL features of several layers.
 Captions run in batches, padded on the right, where positions are those of a caption alone. The output layer is computed
 for the few answers only and in float32, since bfloat16 knows a logit of 20 only to 0.1.
 
@@ -230,7 +231,7 @@ class VisionLanguageModel:
         yield batch
 
     def _features(self, image: Image, caption: str) -> Any:
-        """What the vision tower makes of a picture, to be handed on; None where the library cannot."""
+        """What the vision tower makes of a picture, to be handed on; None where they are no list of one."""
         encode = getattr(self.module, "get_image_features", None)
         if encode is None or HANDED_ON not in inspect.signature(self.module.forward).parameters:
             return None
