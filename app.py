@@ -8,13 +8,17 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from sdsdemo.errors import UserError
-from sdsdemo.runtime.server_environment import prepare
+from sdsdemo.errors import UserError, no_package_words
 
 try:
+    from sdsdemo.runtime.server_environment import prepare
+
     TEMPORARY = prepare()  # before Gradio is imported
-except UserError as error:
-    print(f"app.py: {error}", file=sys.stderr)
+except (UserError, ModuleNotFoundError) as error:
+    words = no_package_words(error) if isinstance(error, ModuleNotFoundError) else str(error)
+    if not words:
+        raise
+    print(f"app.py: {words}", file=sys.stderr)
     sys.exit(2)
 
 from sdsdemo.app.janitor import janitor_of

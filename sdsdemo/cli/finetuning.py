@@ -4,29 +4,53 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
 from sdsdemo.cli.output import Verbs, note, progress, put, show, verb
+from sdsdemo.core.wording import and_list
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning import elsewhere, tracking
-from sdsdemo.finetuning.recipe import PRESET_WORDS, STUDIED, USUAL_PRESET, Recipe, cli_flag, from_preset, headings
+from sdsdemo.finetuning.recipe import (
+    PRESET_WORDS,
+    PRESETS,
+    STUDIED,
+    USUAL_PRESET,
+    Recipe,
+    cli_flag,
+    from_preset,
+    headings,
+)
 from sdsdemo.models import cards
 from sdsdemo.runtime import distributed
 
 SHOWN = ("recipe", "jobs", "gpus", "slurm")
 """What `--show` may be followed by; alone, it means the recipe."""
+OWN_DATA = {
+    "learning_rate": "--learning-rate {value:g}",
+    "lam": "--lambda {value:g}",
+    "pool": "--pool {value} (at most so many images; 0 takes all)",
+}
+"""Settings that Mini's preset has for small models and small images, and how a note names them."""
 
 
 def add_finetune(verbs: Verbs) -> None:
     example = "finetune --preset quick --objective preference --out runs/try"
     tune = verb(verbs, "finetune", "fine-tune a CLIP model, with or without a teacher", example, _finetune)
     tune.usage, tune.epilog = f"%(prog)s --out DIR [options]\n{tune.epilog}", None
-    tune.description = f"{tune.description} A preset may override the defaults below: see --show."
+    tune.description = (
+        f"{tune.description} The defaults below are those of the preset {USUAL_PRESET}; others: see --show."
+    )
     tune.add_argument("--out", type=Path, metavar="DIR", help="folder for weights, log and checkpoints")
     presets = "; ".join(f"{name}: {words}" for name, words in PRESET_WORDS.items())
-    tune.add_argument("--preset", default=USUAL_PRESET, metavar="NAME", help=f"settings to start from ({presets})")
+    tune.add_argument(
+        "--preset",
+        default=USUAL_PRESET,
+        metavar="NAME",
+        help=f"settings to start from ({presets}). Default: {USUAL_PRESET}.",
+    )
     tune.add_argument(
         "--resume",
         action="store_true",
@@ -43,7 +67,7 @@ def add_finetune(verbs: Verbs) -> None:
 
 
 def _add_setting(group: Any, setting: Field[Any]) -> None:
-    default: Any = setting.default
+    default: Any = getattr(PRESETS[USUAL_PRESET], setting.name)
     says = setting.metadata["meaning"] + (f" Default: {default}." if default != "" else "")
     shown = argparse.SUPPRESS if setting.name in STUDIED else says.replace("%", "%%")
     options: dict[str, Any] = {"dest": setting.name, "default": None, "help": shown}
@@ -70,6 +94,16 @@ def _shown(recipe: Recipe, what: str, out: str) -> str:
     return json.dumps(recipe.as_dict(), indent=1)
 
 
+def _mini_settings(recipe: Recipe, preset: str, changes: Mapping[str, Any]) -> str:
+    """What data of one's own are trained with because nobody chose otherwise; empty if all of it was chosen."""
+    if recipe.is_mini or preset != USUAL_PRESET:
+        return ""
+    unchosen = [words.format(value=getattr(recipe, name)) for name, words in OWN_DATA.items() if name not in changes]
+    if not unchosen:
+        return ""
+    return f"These settings suit Mini's small models, and may not suit yours: {and_list(unchosen)}."
+
+
 def _finetune(asked: argparse.Namespace) -> int:
     changes = {s.name: value for s in fields(Recipe) if (value := getattr(asked, s.name)) is not None}
     recipe = from_preset(asked.preset, changes)
@@ -81,6 +115,8 @@ def _finetune(asked: argparse.Namespace) -> int:
     module = None if asked.track is None else tracking.find(asked.track)
     from sdsdemo.app.workbench import Workbench
 
+    if words := _mini_settings(recipe, asked.preset, changes):
+        note(words)
     workbench = Workbench()
     for name in (recipe.base, recipe.teacher):
         workbench.card(name)  # refuse an unknown one before loading anything heavy

@@ -20,7 +20,7 @@ from sdsdemo.cli.mini import add_mini
 from sdsdemo.cli.output import Verbs, columns, end_progress, note, progress, show, silent, verb
 from sdsdemo.cli.space import add_space
 from sdsdemo.cli.usage_errors import Parser
-from sdsdemo.errors import UserError
+from sdsdemo.errors import UserError, no_package_words
 from sdsdemo.runtime import homes
 from sdsdemo.runtime.disk_errors import disk_words
 from sdsdemo.settings import (
@@ -51,6 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return status
     except UserError as error:
         note(str(error))
+        return 2
+    except ModuleNotFoundError as error:
+        if not (words := no_package_words(error)):
+            raise
+        note(words)
         return 2
     except OSError as error:
         if not (words := disk_words(error)):

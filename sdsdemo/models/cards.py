@@ -306,7 +306,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 def megabytes(path: Path) -> float:
     """Size of a file, or of all files of a folder."""
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    files = [file for file in (path, *path.rglob("*")) if file.is_file()]
     return round(sum(file.stat().st_size for file in files) / 1e6, 1)
 
 
@@ -315,11 +315,11 @@ def _size(megabytes: float) -> str:
 
 
 def _suggestion(name: str) -> str:
-    known = list(all_cards())
-    close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
-    if close:
+    if "/" in name or name.endswith(sources.WEIGHT_SUFFIXES):
+        return f"For a model of the Hub, a folder or a file, write {sources.SPECS}."
+    if close := difflib.get_close_matches(name.lower(), all_cards(), n=3, cutoff=0.5):
         return f"Did you mean {' or '.join(close)}?"
-    return f"Known models: {', '.join(known)}."
+    return f"Known models: {', '.join(all_cards())}. For another one, write {sources.SPECS}."
 
 
 def train_words() -> str:

@@ -8,14 +8,18 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import NoReturn
+from unittest.mock import Mock
 
 import pytest
 
+from sdsdemo import errors
 from sdsdemo.cli import main as cli
 from sdsdemo.cli.main import main
 from sdsdemo.evaluation.store.header import Settings, header_of, held, settings_of
+from sdsdemo.finetuning.recipe import Recipe, cli_flag
 from sdsdemo.settings import ROOT, budget
 from tests.cli.shell import said
 
@@ -130,6 +134,50 @@ def test_a_value_without_an_end_is_shortened_in_its_sentence(
     assert (status, out) == (2, "")
     assert len(err) < 1_500
     assert not re.search(rf"{endless[:10]}[{endless[:10]}]{{200}}", err)
+
+
+def test_the_defaults_of_finetune_are_those_that_it_trains_with(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["finetune", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    main(["finetune", "--show"])
+    recipe = json.loads(capsys.readouterr().out)
+    flags = {cli_flag(setting.name): recipe[setting.name] for setting in fields(Recipe)}
+    found = {flag: re.search(rf"{flag} [A-Z]+ (?:(?! --).)*?Default: (\S+)\.", text) for flag in flags}
+    told = {flag: match.group(1) for flag, match in found.items() if match is not None}
+    assert told == {flag: str(flags[flag]) for flag in told}
+    assert {"--lambda", "--pool", "--learning-rate"} <= told.keys()
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ([], ["--learning-rate 0.003", "--lambda 10", "--pool 4000"]),
+        (["--lambda", "1", "--pool", "0"], ["--learning-rate 0.003"]),
+        (["--preset", "quick"], []),
+        (["--learning-rate", "5e-5", "--lambda", "1", "--pool", "0"], []),
+    ],
+)
+def test_settings_of_mini_are_named_for_data_of_ones_own(
+    flags: list[str], named: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ["--base", "mini-nothing", "--data", f"folder:{tmp_path}", "--out", str(tmp_path / "run")]
+    assert main(["finetune", *data, *flags]) == 2
+    noted = "".join(line for line in capsys.readouterr().err.splitlines() if line.startswith("These settings"))
+    assert all(words in noted for words in named)
+    assert noted.count("--") == len(named)
+
+
+def test_a_python_without_the_packages_is_told_what_to_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = ModuleNotFoundError("No module named 'PIL.Image'", name="PIL.Image")
+    monkeypatch.setattr(cli, "_parser", Mock(side_effect=missing))
+    with pytest.raises(ModuleNotFoundError):
+        main(["doctor"])  # a bug, in a Python that has them all
+    monkeypatch.setattr(errors, "find_spec", lambda name: None)
+    assert main(["doctor"]) == 2
+    assert "has no package PIL: run `make run` once" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("flag", ["--base", "--teacher"])

@@ -89,7 +89,9 @@ def test_an_unknown_name_lists_close_ones() -> None:
         cards.resolve("zzz")
 
 
-@pytest.mark.parametrize("text", ["foo:bar", "open_clip:", "diffusers: ", ":"])
+@pytest.mark.parametrize(
+    "text", ["foo:bar", "open_clip:", "diffusers: ", ":", "openai/clip-vit-base-patch32", "runs/a.safetensors", "zzz"]
+)
 def test_a_text_that_is_no_spec_says_what_specs_look_like(text: str) -> None:
     with pytest.raises(UserError, match="open_clip:NAME/TAG"):
         cards.resolve(text)
