@@ -136,7 +136,7 @@ def _add_report(verbs: Verbs) -> None:
 
 def _add_models_and_budget(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--model", action="append", default=[], metavar="NAME", help="a card or a spec; may be repeated"
+        "--model", action="append", default=[], metavar="NAME", help="a card or a spec; for several, repeat --model"
     )
     for name, knob in (("timesteps", TIMESTEPS), ("noises", NOISES), ("seed", SEED)):
         says = f"{knob.meaning} From {knob.low} to {knob.high}, default {knob.default}."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
@@ -21,11 +21,15 @@ KINDS = {"int": "a whole number, such as 400", "float": "a number, such as 0.5"}
 class Parser(argparse.ArgumentParser):
     """An argparse parser that raises errors as `UserError` sentences and prints nothing."""
 
+    _words: Sequence[str] = ()
+    """What is being parsed."""
+
     def error(self, message: str) -> NoReturn:
         raise UserError(self.in_words(message))
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As in argparse, but each verb reports its own unknown arguments, as it knows its options."""
+        self._words = list(args or ())
         found, unknown = super().parse_known_args(args, namespace)
         if unknown and self._subparsers is None:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -47,10 +51,20 @@ class Parser(argparse.ArgumentParser):
             said = found["said"].partition("=")[0]
             if said.startswith("-"):
                 return f"There is no option {said} here{_guess(said, sorted(set(_options(self))))}. {help_}"
+            option = self._option_before(said)
             if row := self._row():
-                return f"'{said}' stands apart: put every {row} in one row, before the options. {help_}"
-            return f"'{said}' is one word too many: put what belongs together in quotes. {help_}"
+                again = f", and write {option} before every value of it" if option else ""
+                return f"'{said}' stands apart: put every {row} in one row, before the options{again}. {help_}"
+            again = f"{option} takes one value, so write it before each. " if option else ""
+            return f"'{said}' is one word too many: {again or 'put what belongs together in quotes. '}{help_}"
         return f"{message[:1].upper()}{message[1:]}. {help_}"
+
+    def _option_before(self, said: str) -> str:
+        """The option that may be repeated, where a word follows its value, as in `--model A B`; else empty."""
+        words = self._words[: self._words.index(said)] if said in self._words else []
+        given = next((word.partition("=")[0] for word in reversed(words) if word.startswith("-")), "")
+        option = self._option_string_actions.get(given)
+        return given if isinstance(option, argparse._AppendAction) else ""
 
     def _row(self) -> str:
         """The name of the argument that takes a row of words, which argparse reads only where they stand together."""

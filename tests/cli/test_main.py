@@ -103,6 +103,10 @@ def test_a_reader_that_has_had_enough_is_no_trouble() -> None:
         ("evaluate mini --out", ["--out needs a value"]),
         ("doctor now", ["'now' is one word too many"]),
         ("score x.png a --model mini-clip b", ["'b' stands apart", "every CAPTION in one row, before the options"]),
+        ("score x.png a b --model mini-clip c", ["'c' stands apart", "write --model before every value of it"]),
+        ("evaluate mini --model a b c", ["'b' is one word too many: --model takes one value, so write it before each"]),
+        ("evaluate mini --model=a b", ["'b' is one word too many: --model takes one value"]),
+        ("evaluate mini --limit 3 b", ["'b' is one word too many: put what belongs together in quotes"]),
         ("report x --json y", ["'y' stands apart", "every DIR in one row, before the options"]),
     ],
 )
