@@ -30,6 +30,8 @@ STAMP = os.path.join(VENV, "sdsdemo-ready")
 OLDEST = (3, 11)
 NEWER = ("python3.14", "python3.13", "python3.12", "python3.11")
 NEEDED_GB = 8
+USED_GB = 7
+"""Disk that must be free before, and that the packages take in the end."""
 FILES = {"run": "requirements.txt", "dev": "requirements-dev.txt"}
 CONSTRAINTS = "constraints.txt"
 LOCK = ".venv-setup.lock"
@@ -128,7 +130,7 @@ def bring_up_to_date(wanted: str, start: float) -> None:
     check_disk()
     say(start, "2 of 3: virtual environment in .venv")
     make_venv()
-    say(start, "3 of 3: packages; about 3 minutes and 6 GB the first time, with a fast network")
+    say(start, f"3 of 3: packages; about 3 minutes and {USED_GB} GB the first time, with a fast network")
     if os.path.exists(STAMP):
         write_stamp("unfinished")  # until pip is through, no older stamp may vouch for what is there
     install(wanted, start)

@@ -8,6 +8,7 @@ import shlex
 
 import pytest
 
+import setup_env
 from sdsdemo.cli import main
 from sdsdemo.cli.commands import as_text, ask
 from sdsdemo.models.cards import all_cards
@@ -136,9 +137,21 @@ def test_the_family_that_is_shown_as_an_example_is_the_code() -> None:
 
 
 def test_both_commands_and_the_plain_lines_are_there() -> None:
-    for words in ("make run", "make test", "python -m venv .venv", "6 GB", "minutes"):
+    for words in ("make run", "make test", "python -m venv .venv", "minutes"):
         assert words in README
     assert "--host 0.0.0.0" in DOCUMENTS["deploying.md"]
+
+
+def test_the_first_page_and_the_set_up_name_the_same_disk() -> None:
+    assert f"{setup_env.NEEDED_GB} GB of free disk, of which {setup_env.USED_GB} stay in use" in README
+
+
+def test_the_environment_is_activated_before_the_first_command() -> None:
+    """So that `python -m sdsdemo` is right as written in every document."""
+    before, _, after = README.partition("    python -m sdsdemo")
+    assert "\n    . .venv/bin/activate" in before
+    assert after
+    assert ". .venv/bin/activate" in DOCUMENTS["command-line.md"]
 
 
 def test_help_and_documents_say_the_same_measured_minutes(capsys: pytest.CaptureFixture[str]) -> None:
