@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 from dataclasses import replace
+from itertools import chain
 from pathlib import PurePath
 from typing import Any
 
@@ -60,7 +61,8 @@ wait $! || exit
 def on_jobs(recipe: Recipe, *, mini: bool, out: str = OUT) -> str:
     """The lines that build the package, store it in a bucket, run the recipe on Hugging Face Jobs, and publish.
 
-    mini: whether the base is a Mini model. The last line is a job of its own, so that a refusal costs no training.
+    mini: whether the base is a Mini model. The last line is a job of its own, so that a refusal costs no training; it
+    loads the base again.
     """
     wheel, name = f"sdsdemo-{__version__}-py3-none-any.whl", _name(out)
     recipe, mounts = _mounted(recipe)
@@ -73,11 +75,18 @@ def on_jobs(recipe: Recipe, *, mini: bool, out: str = OUT) -> str:
             *_uv_run(_flavour(recipe, mini), "12h"),
             "--secrets",
             "HF_TOKEN",
-            *mounts,
+            *chain.from_iterable(mounts.values()),
             *job,
             *_arguments(recipe, f"{FOLDER}/{name}"),
         ],
-        [*_uv_run(NO_GPU, "1h"), "--secrets", "HF_TOKEN", *job, *_publish(f"{FOLDER}/{name}", f"/tmp/{name}")],
+        [
+            *_uv_run(NO_GPU, "1h"),
+            "--secrets",
+            "HF_TOKEN",
+            *mounts.get("base", []),
+            *job,
+            *_publish(f"{FOLDER}/{name}", f"/tmp/{name}"),
+        ],
     ]
     return "\n".join(shlex.join(line) for line in lines)
 
@@ -111,17 +120,19 @@ def _uv_run(flavour: str, hours: str) -> list[str]:
     return ["hf", "jobs", "uv", "run", "--flavor", flavour, "--timeout", hours]
 
 
-def _mounted(recipe: Recipe) -> tuple[Recipe, list[str]]:
-    """The recipe with its folders and files of this machine where a job finds them, and the options that bring them."""
+def _mounted(recipe: Recipe) -> tuple[Recipe, dict[str, list[str]]]:
+    """The recipe with its folders and files of this machine where a job finds them, and the options that bring them,
+    by setting.
+    """
     places: dict[str, Any] = {}
-    mounts: list[str] = []
+    mounts: dict[str, list[str]] = {}
     for name, place in PLACES.items():
         begin, path = _path_in(name, getattr(recipe, name))
         if path:
             is_file = PurePath(path).suffix in sources.WEIGHT_SUFFIXES
             folder, inside = (str(PurePath(path).parent), f"/{PurePath(path).name}") if is_file else (path, "")
             places[name] = f"{begin}{place}{inside}"
-            mounts += ["-v", f"{folder}:{place}"]
+            mounts[name] = ["-v", f"{folder}:{place}"]
     return replace(recipe, **places), mounts
 
 

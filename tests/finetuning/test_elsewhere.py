@@ -102,7 +102,8 @@ def test_a_job_takes_along_what_lies_on_this_machine() -> None:
         PRESETS["paper-vit-b-16"], base="open_clip:ViT-B-32/my clips/w.pt", teacher="diffusers:/home/ada/my-sd",
         data="coco:c", measure="folder:/home/ada/pairs",
     )  # fmt: skip
-    run = hub_options(shlex.split(elsewhere.on_jobs(recipe, mini=False).splitlines()[3]))
+    run, publish = (hub_options(shlex.split(x)) for x in elsewhere.on_jobs(recipe, mini=False).splitlines()[3:])
+    assert list(publish["volume"][:-1]) == ["my clips:/base"]  # which `export` loads
     assert list(run["volume"][:-1]) == [
         "c:/data",
         "my clips:/base",
