@@ -13,7 +13,7 @@ from pathlib import PurePath
 from typing import Any
 
 from sdsdemo.errors import UserError
-from sdsdemo.models import sources
+from sdsdemo.models import cards, sources
 
 COMMAND = "command"
 """The key of a record whose text is a command line."""
@@ -48,9 +48,8 @@ def names_a_file(spec: str) -> bool:
 
 
 def is_own_file(spec: str) -> bool:
-    """Whether a spec names a file or a folder on this machine that does not come with this repository."""
-    rest = spec.partition(":")[2].strip().removeprefix(sources.LOCAL_DIR)
-    return names_a_file(spec) and (not rest.startswith(sources.OUR_FOLDERS) or ".." in PurePath(rest).parts)
+    """Whether a spec names a file or a folder on this machine that is not a card's, so that no other machine has it."""
+    return names_a_file(spec) and spec.strip() not in {card.spec for card in cards.all_cards().values()}
 
 
 def public(value: Any, key: str = "") -> Any:

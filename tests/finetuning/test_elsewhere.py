@@ -115,6 +115,9 @@ def test_a_job_takes_along_what_lies_on_this_machine() -> None:
     shipped = replace(recipe, base="open_clip:local-dir:checkpoints/mini-clip", teacher="sd-v1-4", measure="winoground")
     run = hub_options(shlex.split(elsewhere.on_jobs(shipped, mini=False).splitlines()[3]))
     assert list(run["volume"][:-1]) == ["c:/data"]
+    tuned = replace(shipped, base="open_clip:local-dir:runs/mine-model")  # as `on_gpus` and `on_slurm` write it
+    run = hub_options(shlex.split(elsewhere.on_jobs(tuned, mini=False).splitlines()[3]))
+    assert list(run["volume"][:-1]) == ["c:/data", "runs/mine-model:/base"]
 
 
 @pytest.mark.parametrize("recipe", [*RECIPES, replace(PRESETS["mini"], batch=33)])

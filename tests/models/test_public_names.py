@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sdsdemo.models.public_names import public, public_name
+from sdsdemo.models.public_names import is_own_file, public, public_name
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,23 @@ from sdsdemo.models.public_names import public, public_name
 )
 def test_a_path_becomes_its_last_name_and_all_else_stays(own: str, shown: str) -> None:
     assert public_name(own) == shown
+
+
+@pytest.mark.parametrize(
+    ("spec", "is_own"),
+    [
+        ("open_clip:local-dir:runs/mine-model", True),
+        ("open_clip:ViT-B-32/runs/w.pt", True),
+        ("diffusers:checkpoints/my-sd", True),
+        ("open_clip:local-dir:/home/ada/my-clip", True),
+        ("open_clip:local-dir:checkpoints/mini-clip", False),
+        ("diffusers:checkpoints/mini-diffusion", False),
+        ("open_clip:ViT-B-32/openai", False),
+        ("mini-clip", False),
+    ],
+)
+def test_a_file_of_ones_own_is_one_that_no_card_names(spec: str, is_own: bool) -> None:
+    assert is_own_file(spec) == is_own
 
 
 def test_every_text_of_a_record_is_public_and_a_command_word_by_word() -> None:
