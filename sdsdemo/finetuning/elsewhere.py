@@ -16,7 +16,7 @@ from typing import Any
 from sdsdemo import __version__
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.models import sources
-from sdsdemo.models.public_names import ON_THE_HUB, is_own_file
+from sdsdemo.models.public_names import is_own_file, path_of_source
 
 BUCKET, FOLDER, DATA = "hf://buckets/YOUR-NAME/sdsdemo", "/sdsdemo", "/data"
 """YOUR-NAME stands for the visitor's own account."""
@@ -27,8 +27,6 @@ OUT = "runs/mine"
 PREFIX = ["python", "-m", "sdsdemo"]
 PLACES = {"data": DATA, "base": "/base", "teacher": "/teacher", "measure": "/measure"}
 """Settings that may name a folder or a file of this machine, and where a job finds it."""
-ON_DISK = ("folder", "coco")
-"""Kinds of data that a recipe names by a folder."""
 NODES = ((2, 4), (2, 2), (2, 1))
 """Nodes of a cluster and the GPUs of each; the first whose product divides the batch is taken, or else one GPU."""
 NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
@@ -127,28 +125,28 @@ def _mounted(recipe: Recipe) -> tuple[Recipe, dict[str, list[str]]]:
     places: dict[str, Any] = {}
     mounts: dict[str, list[str]] = {}
     for name, place in PLACES.items():
-        begin, path = _path_in(name, getattr(recipe, name))
+        begin, path, end = _path_in(name, getattr(recipe, name))
         if path:
             is_file = PurePath(path).suffix in sources.WEIGHT_SUFFIXES
             folder, inside = (str(PurePath(path).parent), f"/{PurePath(path).name}") if is_file else (path, "")
-            places[name] = f"{begin}{place}{inside}"
+            places[name] = f"{begin}{place}{inside}{end}"
             mounts[name] = ["-v", f"{folder}:{place}"]
     return replace(recipe, **places), mounts
 
 
-def _path_in(name: str, value: str) -> tuple[str, str]:
-    """A setting's path on this machine, and what stands before it; both "" if it names none."""
-    kind, _, rest = value.partition(":")
+def _path_in(name: str, value: str) -> tuple[str, str, str]:
+    """A setting's path on this machine, between what stands before and after it; all "" if it names none."""
     if name in ("data", "measure"):
-        return (f"{kind}:", rest) if rest and kind != ON_THE_HUB else ("", "")
+        return path_of_source(value)
     if not is_own_file(value):
-        return "", ""
+        return "", "", ""
+    kind, _, rest = value.partition(":")
     begin = f"{kind}:"
     if rest.startswith(sources.LOCAL_DIR):
         begin += sources.LOCAL_DIR
     elif sources.FAMILIES[kind] == "clip":
         begin += rest.partition("/")[0] + "/"
-    return begin, value.removeprefix(begin)
+    return begin, value.removeprefix(begin), ""
 
 
 def _arguments(recipe: Recipe, out: str) -> list[str]:

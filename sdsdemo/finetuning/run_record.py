@@ -21,13 +21,13 @@ from sdsdemo.errors import UserError, quoted
 from sdsdemo.finetuning import checkpoints
 from sdsdemo.finetuning.before_after import Evaluation
 from sdsdemo.finetuning.checkpoints import CheckpointError
-from sdsdemo.finetuning.elsewhere import ON_DISK, OUT
+from sdsdemo.finetuning.elsewhere import OUT
 from sdsdemo.finetuning.events import Done, Evaluated, Step
 from sdsdemo.finetuning.recipe import Recipe, cli_flag, with_defaults
 from sdsdemo.finetuning.run_folder import ENDED, FineTuningFolder
 from sdsdemo.finetuning.setup import Plan
 from sdsdemo.models import cards
-from sdsdemo.models.public_names import names_a_file
+from sdsdemo.models.public_names import names_a_file, path_of_source
 from sdsdemo.runtime.files import finite
 from sdsdemo.types import Card
 
@@ -238,12 +238,15 @@ def _names_differing(held: Mapping[str, Any], asked: Mapping[str, Any]) -> list[
 
 def _is_moved(name: str, held: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
     """Whether a setting that is compared by content names a folder or a file here in both, of one kind."""
-    return name in NAMED_BY_CONTENT and _kind_of_path(held[name]) == _kind_of_path(asked[name]) != ""
+    return name in NAMED_BY_CONTENT and _kind_of_path(name, held[name]) == _kind_of_path(name, asked[name]) != ""
 
 
-def _kind_of_path(value: object) -> str:
-    kind = str(value).partition(":")[0]
-    return kind if kind in ON_DISK or names_a_file(str(value)) else ""
+def _kind_of_path(name: str, value: object) -> str:
+    """What a setting says besides its path; "" where it names none."""
+    if name == "data":
+        kind, _, split = path_of_source(str(value))
+        return kind + split
+    return str(value).partition(":")[0] if names_a_file(str(value)) else ""
 
 
 def _difference(held: Mapping[str, Any], asked: Mapping[str, Any], names: list[str]) -> str:

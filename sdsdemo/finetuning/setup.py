@@ -27,6 +27,7 @@ from sdsdemo.models.clip import ClipModel
 from sdsdemo.models.delta import base_header
 from sdsdemo.models.diffusion import LatentDiffusion
 from sdsdemo.models.domain import Domain
+from sdsdemo.models.public_names import path_of_source
 from sdsdemo.models.tokenizer_checks import reading_notes
 from sdsdemo.runtime.distributed import ALONE, Processes
 from sdsdemo.settings import Settings, expanded
@@ -160,9 +161,9 @@ def check_size(recipe: Recipe, data: Mapping[str, object]) -> None:
 
 def _check_words(recipe: Recipe, base: Card, teacher: Card | None) -> None:
     """Raises `UserError` for a missing folder, and for a Mini model on other data than Mini."""
-    kind, _, path = recipe.data.partition(":")
-    if kind in ("folder", "coco") and not expanded(path).is_dir():
-        raise UserError(f"There is no folder '{path}': check the path after '{kind}:'.")
+    kind, path, _ = path_of_source(recipe.data)
+    if path and not expanded(path).is_dir():
+        raise UserError(f"There is no folder '{path}': check the path after '{kind}'.")
     for what, card in (("base", base), ("teacher", teacher)):
         folder = sources.folder_named_by(card.spec) if card is not None else None
         if card is not None and folder is not None and Domain.read(folder) is not None and not recipe.is_mini:

@@ -1,4 +1,4 @@
-"""What others may see of a model's spec or a source of data: the last name of its path alone. Reads no file.
+"""Which specs and sources of data name a path here, and what others may see of it: its last name. Reads no file.
 
 open_clip:local-dir:/home/ada/models/my-clip    open_clip:local-dir:my-clip
 folder:/home/ada/unreleased-set                 folder:unreleased-set
@@ -14,12 +14,15 @@ from typing import Any
 
 from sdsdemo.errors import UserError
 from sdsdemo.models import cards, sources
+from sdsdemo.settings import expanded
 
 COMMAND = "command"
 """The key of a record whose text is a command line."""
 SOURCE = re.compile(r"([a-z][a-z0-9+_-]+):(?!//)(\S.*)", re.DOTALL)
 """A benchmark or data in a folder, KIND:PATH."""
 ON_THE_HUB = "hub"
+DATA_SET = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
+"""What the Hub takes for a data set: NAME or ORG/NAME."""
 
 
 def public_name(text: str) -> str:
@@ -52,6 +55,26 @@ def is_own_file(spec: str) -> bool:
     return names_a_file(spec) and spec.strip() not in {card.spec for card in cards.all_cards().values()}
 
 
+def path_of_source(source: str) -> tuple[str, str, str]:
+    """KIND:PATH of data or a benchmark in three parts: `KIND:`, the path as written, and `@SPLIT` after `hub:PATH`.
+
+    All are "" where it names no path here, as `mini` and `hub:ORG/NAME`, unless that is a folder here.
+    """
+    kind, _, path = source.partition(":")
+    split = ""
+    if kind == ON_THE_HUB:
+        path, split = name_and_split(path)
+        if DATA_SET.fullmatch(path) and not expanded(path).is_dir():
+            path = ""
+    return (f"{kind}:", path, split) if path else ("", "", "")
+
+
+def name_and_split(written: str) -> tuple[str, str]:
+    """NAME[@SPLIT] or PATH[@SPLIT] of `hub:` in two parts; the second is "" or begins with the @."""
+    head, at, split = written.rpartition("@")
+    return (head, f"@{split}") if at and head and "/" not in split else (written, "")
+
+
 def public(value: Any, key: str = "") -> Any:
     """Plain data with a public name in place of every text, in a command line of every word."""
     if isinstance(value, Mapping):
@@ -73,7 +96,7 @@ def public_command(line: str) -> str:
 
 
 def _of_source(text: str) -> str:
-    found = SOURCE.fullmatch(text)
-    if found is not None and found[1] != ON_THE_HUB:
-        return f"{found[1]}:{PurePath(found[2]).name}"
-    return PurePath(text).name if PurePath(text).is_absolute() else text
+    if SOURCE.fullmatch(text) is None:
+        return PurePath(text).name if PurePath(text).is_absolute() else text
+    kind, path, split = path_of_source(text)
+    return f"{kind}{PurePath(path).name}{split}" if path else text

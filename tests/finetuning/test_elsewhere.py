@@ -118,6 +118,10 @@ def test_a_job_takes_along_what_lies_on_this_machine() -> None:
     tuned = replace(shipped, base="open_clip:local-dir:runs/mine-model")  # as `on_gpus` and `on_slurm` write it
     run = hub_options(shlex.split(elsewhere.on_jobs(tuned, mini=False).splitlines()[3]))
     assert list(run["volume"][:-1]) == ["c:/data", "runs/mine-model:/base"]
+    shards = replace(shipped, data="hub:/home/ada/shards@val")  # a folder that `datasets` reads
+    run = hub_options(shlex.split(elsewhere.on_jobs(shards, mini=False).splitlines()[3]))
+    assert list(run["volume"][:-1]) == ["/home/ada/shards:/data"]
+    assert given_by(ours(list(run["script_args"]))).data == "hub:/data@val"
 
 
 @pytest.mark.parametrize("recipe", [*RECIPES, replace(PRESETS["mini"], batch=33)])

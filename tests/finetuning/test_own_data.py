@@ -64,11 +64,22 @@ def test_a_run_meets_its_data_again_wherever_they_lie(own_clip: str, workbench: 
     assert "not those that it began with" in last.reason
 
 
-@pytest.mark.parametrize("name", ["data", "base", "measure"])
-def test_only_what_is_compared_by_its_content_may_move(name: str) -> None:
-    held, asked = (replace(Recipe(), **{name: f"folder:/{place}"}) for place in ("one", "other"))
+@pytest.mark.parametrize(
+    ("name", "written", "may_move"),
+    [
+        ("data", "folder:/{}", True),
+        ("data", "hub:/{}/shards@val", True),
+        ("data", "hub:{}/set", False),
+        ("data", "hub:/shards@{}", False),
+        ("base", "open_clip:local-dir:/{}", True),
+        ("measure", "folder:/{}", False),
+    ],
+)
+def test_only_what_is_compared_by_its_content_may_move(name: str, written: str, may_move: bool) -> None:
+    one, other = written.format("one"), written.format("other")
+    held, asked = (replace(Recipe(), **{name: value}) for value in (one, other))
     why = why_not_resumed({"recipe": held.as_dict(), "state": "stopped"}, asked)
-    assert why == ("--measure was 'folder:/one', and is 'folder:/other' now" if name == "measure" else "")
+    assert why == ("" if may_move else f"--{name} was {one!r}, and is {other!r} now")
 
 
 def test_each_epoch_of_a_pool_has_batches_of_its_own(tmp_path: Path) -> None:

@@ -228,6 +228,7 @@ def test_a_record_never_names_its_folder(run: Any, tmp_path: Path, monkeypatch: 
         ({"base": "nothing"}, "no model called"),
         ({"data": "folder:."}, "only the words of the Mini world"),
         ({"data": "folder:nowhere"}, "no folder 'nowhere'"),
+        ({"data": "hub:./shards@val"}, "no folder './shards': check the path after 'hub:'"),
     ],
 )
 def test_models_that_do_not_fit_are_refused_before_anything_starts(run: Any, changes: Any, said: str) -> None:

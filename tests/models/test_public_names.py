@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from sdsdemo.models.public_names import is_own_file, public, public_name
+from sdsdemo.models.public_names import is_own_file, path_of_source, public, public_name
 
 
 @pytest.mark.parametrize(
@@ -17,14 +19,25 @@ from sdsdemo.models.public_names import is_own_file, public, public_name
         ("transformers:/home/ada/clip@main", "transformers:clip@main"),
         ("winoground:/home/ada/data", "winoground:data"),
         ("folder:../unreleased set", "folder:unreleased set"),
+        ("hub:/home/ada/unreleased-set", "hub:unreleased-set"),
+        ("hub:~/sets/unreleased@test", "hub:unreleased@test"),
+        ("hub:a/folder/of/shards", "hub:shards"),
         ("/home/ada/words.json", "words.json"),
-        *((name, name) for name in ("mini-clip", "mini", "hub:org/name", "runs/mine", "a note: with/slash", "")),
+        *((name, name) for name in ("mini-clip", "mini", "runs/mine", "a note: with/slash", "")),
+        *((data, data) for data in ("hub:name", "hub:org/name", "hub:org/name@test")),
         *((spec, spec) for spec in ("open_clip:ViT-B-32/openai", "open_clip:hf-hub:org/name", "vlm:org/name@abc")),
         ("open_clip:local-dir:checkpoints/mini-clip", "open_clip:local-dir:checkpoints/mini-clip"),
     ],
 )
 def test_a_path_becomes_its_last_name_and_all_else_stays(own: str, shown: str) -> None:
     assert public_name(own) == shown
+
+
+def test_a_folder_here_that_is_named_as_on_the_hub_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert path_of_source("hub:ada/set@val") == ("", "", "")
+    (tmp_path / "ada" / "set").mkdir(parents=True)
+    assert path_of_source("hub:ada/set@val") == ("hub:", "ada/set", "@val")
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from sdsdemo.data.captions.items import (
     named_in,
 )
 from sdsdemo.errors import UserError
+from sdsdemo.models.public_names import name_and_split
 from sdsdemo.settings import expanded
 
 LEAST_STREAMED = 100
@@ -227,9 +228,8 @@ class Streamed:
 
 def _id_and_split(written: str) -> tuple[str, str]:
     """A data set's id, or a folder's path, and its split."""
-    head, at, split = written.rpartition("@")
-    if not at or not head or "/" in split:
-        head, split = written, "train"
+    head, at_split = name_and_split(written)
+    split = at_split.removeprefix("@") if at_split else "train"
     if not split:
         raise UserError(f"Write the name of a split after @, such as @train. {WRITE_SO}")
     folder = expanded(head)
