@@ -1,4 +1,4 @@
-"""Results for readers: tables as text and Markdown, CSV. Computes nothing, reads no file.
+"""Results for readers: tables as text, CSV. Computes nothing, reads no file.
 
 A result is the dict of `evaluate --json`. Shares are in percent, with the 95 % interval in brackets.
 """
@@ -67,16 +67,6 @@ def as_table(result: Result) -> str:
         _cost_rows(result),
     ]
     return "\n\n".join([_title(result), *("\n".join(section) for section in sections if section)])
-
-
-def as_markdown(result: Result) -> str:
-    """The shares as a table for the README: models by metrics."""
-    metrics = list(result["chance"])
-    head = [f"{result['benchmark']}, n = {result['n']}", *(m.replace("_", "-") for m in metrics)]
-    rows = [[f"`{name}`", *(percent(entry[m]) for m in metrics)] for name, entry in result["models"].items()]
-    chance = ["chance", *(f"{100 * result['chance'][m]:.1f}" for m in metrics)]
-    lines = [f"| {' | '.join(row)} |" for row in (head, *rows, chance)]
-    return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])
 
 
 def as_csv(results: Sequence[Result]) -> str:

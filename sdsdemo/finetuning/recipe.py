@@ -195,8 +195,6 @@ class Recipe:
         self._check_objective()
         if self.micro_batch > self.batch:
             raise UserError(f"--micro-batch must be at most the batch, {self.batch}; it was {self.micro_batch}.")
-        if self.objective in WITH_TWINS and self.batch < 2:
-            raise UserError("--batch must be at least 2.")
         if self.uses_teacher and not self.teacher:
             raise UserError(f"The objective {self.objective} needs a teacher: name one with --teacher.")
         return self

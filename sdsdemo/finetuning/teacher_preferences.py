@@ -20,7 +20,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -40,13 +39,6 @@ UNREADABLE = "Line {number} of the preferences in {name} cannot be read ({why}):
 REVERSED = 11
 """Salt of the draw that decides which answers are reversed."""
 NO_ROOM = "The teacher's preferences cannot be saved ({why}): free disk space, or set SDSDEMO_CACHE."
-
-Wait = Callable[[Callable[[], Any]], Any]
-
-
-def at_once(call: Callable[[], Any]) -> Any:
-    """Calls without a time limit."""
-    return call()
 
 
 def _nothing() -> None:
@@ -90,13 +82,11 @@ class Preferences:
         """Pairs with a twin that the teacher has not scored yet."""
         return [pair for pair in pairs if pair.twin is not None and self._key(pair) not in self._gaps]
 
-    def ask(
-        self, teacher: Scorer, pairs: Sequence[Pair], stop: Callable[[], bool], wait: Wait = at_once
-    ) -> Iterator[int]:
+    def ask(self, teacher: Scorer, pairs: Sequence[Pair], stop: Callable[[], bool]) -> Iterator[int]:
         """Score the missing pairs and cache them; yields how many are done, by all processes.
 
-        Ends early, in all, if `stop` returns True in one. wait: runs the slow calls, and may raise; answers received
-        before that are kept. Raises `UserError` in all processes if it does in one.
+        Ends early, in all, if `stop` returns True in one. Answers received before an error are kept. Raises `UserError`
+        in all processes if it does in one.
         """
         todo = self._missing_in_any(pairs)
         index, count = self._processes.index, self._processes.count
@@ -105,7 +95,7 @@ class Preferences:
                 return
             part = todo[start : start + AT_ONCE * count]
             own = part[index::count]
-            self._in_all(partial(self._ask_own, teacher, own, wait))
+            self._in_all(partial(self._ask_own, teacher, own))
             self._exchange({key: self._gaps[key] for key, _ in own})
             yield start + len(part)
 
@@ -115,7 +105,7 @@ class Preferences:
         of_key = {self._key(pair): pair for pair in pairs if pair.twin is not None}
         return [(key, pair) for key, pair in of_key.items() if key in missing]
 
-    def _ask_own(self, teacher: Scorer, own: Sequence[tuple[str, Pair]], wait: Wait) -> None:
+    def _ask_own(self, teacher: Scorer, own: Sequence[tuple[str, Pair]]) -> None:
         """Asks about those of this process's pairs that no other run has asked about meanwhile."""
         self._read()
         new = [(key, pair) for key, pair in own if key not in self._gaps]
@@ -123,7 +113,7 @@ class Preferences:
         found: dict[str, float | None] = {}
         try:
             for key, _ in new:
-                scores = wait(lambda: next(answers))
+                scores = next(answers)
                 gap = float(scores.score_IC[0, 0] - scores.score_IC[0, 1])
                 found[key] = gap if math.isfinite(gap) else None
                 self.spent += scores.evidence.evaluations if scores.evidence is not None else 0

@@ -28,8 +28,6 @@ from sdsdemo.types import Picture, Region
 
 BATCH = 64
 """Images or captions that are encoded at once."""
-REMEMBERED = 20_000
-"""Captions whose tokens are kept."""
 BLANK = new_image("RGB", (8, 8))
 """A picture that every preprocessing must take."""
 NO_FIT = "The config, the tokenizer and the weights of {model} do not fit together: fetch or save the model again."

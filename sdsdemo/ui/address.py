@@ -33,8 +33,6 @@ TABS: Mapping[str, Sequence[str]] = {
 `page`, `view` and `deep_link` are Gradio's own. A link never names a folder to train on.
 """
 FIRST = next(iter(TABS))
-SEVERAL = ("tag", "secondary", "category", "mode")
-"""Fields that a URL may hold several times."""
 PLAIN = "=:,/"
 """Characters that are left as they are, so that a URL stays readable."""
 LONGEST, MOST_FIELDS = 8_000, 100

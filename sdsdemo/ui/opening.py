@@ -49,17 +49,12 @@ class Record(TypedDict):
     """By model name, the fingerprint of the model that answered."""
 
 
-def opening_answer(workbench: Workbench, assets: Path = ASSETS) -> dict[str, Any]:
-    """The record of the answer that the page opens with; see `write_opening`."""
-    return _asked(workbench, assets)[0]
-
-
 def write_opening(workbench: Workbench, assets: Path = ASSETS) -> dict[str, Any]:
     """Computes the answer that the page opens with: the first example, the models shown first, the default budget.
 
     Writes the record, which it returns, and the arrays of what denoisers made of the picture.
     """
-    record, answers = _asked(workbench, assets)
+    record, answers = opening_answer(workbench, assets)
     stream = io.BytesIO()
     np.savez_compressed(
         stream,
@@ -75,8 +70,11 @@ def write_opening(workbench: Workbench, assets: Path = ASSETS) -> dict[str, Any]
     return record
 
 
-def _asked(workbench: Workbench, assets: Path) -> tuple[dict[str, Any], list[Answer]]:
-    """Scores twice and returns the second answer, so that its timings do not include loading the models."""
+def opening_answer(workbench: Workbench, assets: Path = ASSETS) -> tuple[dict[str, Any], list[Answer]]:
+    """The record of the answer that the page opens with, and the answers in it.
+
+    Scores twice and returns the second answer, so that its timings do not include loading the models.
+    """
     examples = read_examples(assets)
     if not examples:
         raise ValueError("assets must hold mini/examples.json with at least one example")

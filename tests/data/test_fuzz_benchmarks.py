@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import random
 from collections.abc import Callable
@@ -14,7 +13,7 @@ import pytest
 
 from sdsdemo.data.benchmarks import notes_on, read_benchmark
 from sdsdemo.data.files.picture_digest import content_of
-from sdsdemo.data.readers.winoground import LABELS, read_published_scores
+from sdsdemo.data.readers.winoground import LABELS
 from sdsdemo.errors import UserError
 from tests import set_twins
 from tests.set_twins import SETS, folder
@@ -209,16 +208,6 @@ def test_a_git_lfs_pointer_among_the_files_of_a_set_names_its_cure(name: str, tm
         told += bool(said)
         path.write_bytes(sound)
     assert told
-
-
-def test_damaged_published_scores_are_read_or_refused_in_a_sentence(tmp_path: Path) -> None:
-    lines = [json.dumps({"label": f"{e}_c{c}_i{i}", "score": 0.1}) for e in (0, 1) for c in (0, 1) for i in (0, 1)]
-    path, draw = tmp_path / "clip.jsonl", random.Random(3)
-    for _ in range(TIMES):
-        path.write_text("\n".join(lines))
-        path.write_bytes(versions(path, draw))
-        with contextlib.suppress(UserError):
-            read_published_scores(path)
 
 
 @pytest.mark.parametrize("name", SETS)

@@ -16,7 +16,6 @@ import pytest
 from PIL import Image
 
 from sdsdemo.cli.main import main
-from sdsdemo.core.metrics import benchmark_scores
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.data.files.picture_digest import content_of
 from sdsdemo.data.published.sets import differences
@@ -345,29 +344,3 @@ def test_what_was_fetched_is_read_from_the_cache(monkeypatch: pytest.MonkeyPatch
     as_jsonl(tmp_path / "data")
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda repo, name, repo_type: str(tmp_path / name))
     assert len(read_benchmark("winoground")) == 3
-
-
-def test_clip_jsonl_scores_match_a_count_by_hand(tmp_path: Path) -> None:
-    """Example 0 is right; 1 has the text right only; 2 the image only; 3 neither: text 2, image 2, group 1 of 4."""
-    table = {  # (c0 i0, c1 i0, c0 i1, c1 i1)
-        "0": (0.9, 0.1, 0.2, 0.8),
-        "1": (0.30, 0.20, 0.50, 0.60),
-        "2": (0.30, 0.50, 0.20, 0.60),
-        "3": (0.50, 0.50, 0.50, 0.50),
-    }
-    labels = ("c0_i0", "c1_i0", "c0_i1", "c1_i1")
-    lines = [
-        json.dumps({"label": f"{example}_{label}", "score": score})
-        for example, scores in table.items()
-        for label, score in zip(labels, scores, strict=True)
-    ]
-    path = tmp_path / "clip.jsonl"
-    path.write_text("\n".join(lines))
-    shares = benchmark_scores(np.stack(list(winoground.read_published_scores(path).values())))
-    assert [shares[metric].value for metric in ("text", "image", "group")] == [0.5, 0.5, 0.25]
-    path.write_text("\n".join(lines[:-1]))
-    with pytest.raises(UserError, match="lacks a score of example 3"):
-        winoground.read_published_scores(path)
-    path.write_text("\n".join([lines[0], "{}"]))
-    with pytest.raises(UserError, match="Line 2 of clip"):
-        winoground.read_published_scores(path)

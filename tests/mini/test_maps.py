@@ -26,7 +26,6 @@ from sdsdemo.mini.experiments.map_scenes import (
     TOUCHED,
     edge_cells,
     map_scene,
-    map_scenes,
     owner_cells,
 )
 from sdsdemo.mini.experiments.map_scoring import Read
@@ -34,7 +33,7 @@ from sdsdemo.mini.experiments.map_variants import CANDIDATES, RIVALS, SIGNED, VA
 from sdsdemo.settings import Settings, budget
 
 SIDE = 8
-SCENES = list(map_scenes(5, "validation", 20))
+SCENES = [map_scene(5, "validation", number) for number in range(20)]
 
 
 # ---------------------------------------------------------------------------------------------------- measures
@@ -116,7 +115,7 @@ def _bare(word: str) -> str:
 
 @pytest.mark.slow
 def test_touched_things_and_distractors_meet_the_same_conditions() -> None:
-    many = [one.scene for one in map_scenes(9, "validation", 200)]
+    many = [map_scene(9, "validation", number).scene for number in range(200)]
     radius_EK = np.array([[spot.radius for spot in scene.spots] for scene in many])
     x_EK, y_EK = (np.array([[getattr(spot, axis) for spot in scene.spots] for scene in many]) for axis in "xy")
     for value_EK in (radius_EK, x_EK, y_EK):

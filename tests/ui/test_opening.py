@@ -20,7 +20,7 @@ def test_the_page_is_built_without_examples_or_an_opening_answer_as_well(tmp_pat
 
 def test_the_opening_answer_is_what_the_code_computes_now(example_assets):
     workbench = fake_workbench()
-    kept = answer_file.as_json(opening.opening_answer(workbench, example_assets))
+    kept = answer_file.as_json(opening.opening_answer(workbench, example_assets)[0])
     (example_assets / "mini" / "opening.json").write_text(kept)
     example, stored = opening.read_opening(workbench, example_assets) or pytest.fail("there is no opening answer")
     fresh = workbench.compare(Image.open(example.path), example.captions, workbench.settings.models, budget())
@@ -56,6 +56,6 @@ def test_pictures_of_another_opening_are_not_shown(example_assets, caplog):
 
 
 def test_an_opening_answer_about_other_models_is_not_shown(example_assets):
-    kept = answer_file.as_json(opening.opening_answer(fake_workbench(), example_assets))
+    kept = answer_file.as_json(opening.opening_answer(fake_workbench(), example_assets)[0])
     (example_assets / "mini" / "opening.json").write_text(kept)
     assert opening.read_opening(fake_workbench(SDSDEMO_MODELS="mini-clip"), example_assets) is None

@@ -60,10 +60,9 @@ class Decoded:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table of cells: its header and its separator."""
+    """A table of cells: its header and its rows."""
 
     columns: tuple[str, ...]
-    separator: str
     rows: Iterator[tuple[int, Mapping[str, str] | str]]
     """(line, cells by column), or (line, what is wrong with the row)."""
 
@@ -134,7 +133,7 @@ def cells_of(text: str, name: str, known: Collection[str]) -> Table:
     csv.field_size_limit(LONGEST_CELL)
     reader = csv.reader(io.StringIO(body, newline=""), delimiter=separator, strict=True)
     columns = tuple(cell.strip() for cell in _first_row(reader, name))
-    return Table(columns=columns, separator=separator, rows=_rows(reader, columns, name, skipped))
+    return Table(columns=columns, rows=_rows(reader, columns, name, skipped))
 
 
 def separator_of(text: str, known: Collection[str]) -> str:

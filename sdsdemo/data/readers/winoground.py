@@ -13,12 +13,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-from typing_extensions import TypedDict
-
 from sdsdemo.data.files.image_files import Note, silent
 from sdsdemo.data.files.pointers import check_file
-from sdsdemo.data.files.tables import lines_of
 from sdsdemo.data.readers.pairs import read_pairs
 from sdsdemo.errors import UserError
 from sdsdemo.models.hub_errors import disk_error, hub_errors, why
@@ -47,13 +43,6 @@ NO_NETWORK = (
     "The Hub cannot be reached: check the network, and HTTPS_PROXY or HF_ENDPOINT if yours needs them, then run the "
     "same command again; it resumes where it stopped."
 )
-
-
-class ScoreLine(TypedDict):
-    """A line of `statistics/model_scores/clip.jsonl`."""
-
-    label: str
-    score: float
 
 
 def read_winoground(folder: Path, note: Note = silent) -> list[Example]:
@@ -128,25 +117,3 @@ def read_labels_text(text: str) -> dict[str, list[str]]:
         return found
     except ValueError as error:
         raise UserError(f"{LABELS} is not an object from ids to lists of labels: fetch it again.") from error
-
-
-def read_published_scores(path: Path) -> dict[str, np.ndarray]:
-    """score_IC [2, 2] of each example, from a file like the dataset's `statistics/model_scores/clip.jsonl`.
-
-    A line is {"label": "<id>_c<caption>_i<image>", "score": number}. Raises `UserError` naming a bad line, or an
-    example that lacks one of its four scores.
-    """
-    found: dict[str, np.ndarray] = {}
-    check_file(path)
-    for number, line in lines_of(path.read_text(encoding="utf-8-sig", errors="replace")):
-        try:
-            row = shaped(from_json(line), ScoreLine)
-            example, caption, image = str(row["label"]).rsplit("_", 2)
-            place = int(image.removeprefix("i")), int(caption.removeprefix("c"))
-            found.setdefault(example, np.full((2, 2), np.nan))[place] = row["score"]
-        except (ValueError, IndexError) as error:
-            raise UserError(f"Line {number} of {path.name} is not a score in Winoground's format.") from error
-    lacking = next((example for example, score_IC in found.items() if np.isnan(score_IC).any()), None)
-    if lacking is not None:
-        raise UserError(f"{path.name} lacks a score of example {lacking}: copy the file again.")
-    return found

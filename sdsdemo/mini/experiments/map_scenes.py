@@ -14,7 +14,6 @@ else in the scene. Knows no model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -75,13 +74,11 @@ class MapScene:
     """For each thing, the scene with that thing repainted, in order of REPAINTS."""
 
 
-def map_scenes(seed: int, split: Split, count: int) -> Iterator[MapScene]:
-    """`count` scenes, each from a generator of its own, so that any one can be made alone."""
-    return (map_scene(seed, split, number) for number in range(count))
-
-
 def map_scene(seed: int, split: Split, number: int) -> MapScene:
-    """The scene of this number; its touched things are a combination of the split."""
+    """The scene of this number; its touched things are a combination of the split.
+
+    Each has a generator of its own, so that any one can be made alone.
+    """
     rng = np.random.default_rng((seed, number))
     family, kind = KINDS[number % len(KINDS)]
     while True:

@@ -9,9 +9,6 @@ from typing import Any, NotRequired
 
 from typing_extensions import TypedDict
 
-Share = dict[str, float]
-"""value, low, high, n."""
-
 
 class Effect(TypedDict):
     """A difference of shares, with its interval."""
