@@ -80,3 +80,12 @@ def test_a_benchmark_that_has_grown_is_not_called_another_one(
     world.write()
     with pytest.raises(UserError, match="12 examples of folder:set, and this run has 13: 2 are new, 1 are gone"):
         world.evaluate(tmp_path / "run")
+
+
+def test_a_benchmark_that_only_gained_examples_keeps_its_scores(world: World, tmp_path: Path) -> None:
+    world.evaluate(tmp_path / "run")
+    calls = world.calls
+    world.rows.append(world.rows[1] | {"id": "last"})
+    world.write()
+    assert world.evaluate(tmp_path / "run")["n"] == len(world.rows)
+    assert world.calls == calls + 1

@@ -13,6 +13,7 @@ import pytest
 from PIL.Image import Image
 
 from sdsdemo.errors import UserError
+from sdsdemo.evaluation.report import report
 from sdsdemo.evaluation.run import evaluate
 from sdsdemo.evaluation.store import HEADER, SCORES, RunFolder, writing
 from sdsdemo.evaluation.store.header import read_header
@@ -150,6 +151,21 @@ def test_another_benchmark_in_the_same_folder_is_refused(tmp_path: Path, monkeyp
     monkeypatch.setattr("sdsdemo.evaluation.run.read_benchmark", lambda name: EXAMPLES[1:])
     with pytest.raises(UserError, match="a different benchmark"):
         evaluate("mini-validation", ["mini-clip"], workbench=Shelf(), budget=SPEND, out=tmp_path / "run")
+
+
+def test_a_sample_grows_into_the_whole_and_keeps_its_scores(tmp_path: Path) -> None:
+    sample = Shelf()
+    evaluate("mini", ["mini-clip"], workbench=sample, budget=SPEND, out=tmp_path / "run", limit=8)
+    said: list[str] = []
+    shelf = Shelf()
+    grown = evaluate("mini", ["mini-clip"], workbench=shelf, budget=SPEND, out=tmp_path / "run", remark=said.append)
+    assert (sample.calls, shelf.calls) == (8, len(EXAMPLES) - 8)
+    assert untimed(grown) == untimed(run(Shelf(), None, models=["mini-clip"]))
+    assert any(line.startswith("The folder held 8 examples and has 40 now") for line in said)
+    (reported,) = report([tmp_path / "run"], None, lambda line: None)
+    assert (reported["n"], reported["asked"], reported["of"]) == (40, 40, 40)
+    with pytest.raises(UserError, match=r"40 examples of mini, and this run has 8: 0 are new, 32 are gone\. Leave out"):
+        evaluate("mini", ["mini-clip"], workbench=Shelf(), budget=SPEND, out=tmp_path / "run", limit=8)
 
 
 def test_changed_weights_are_refused_and_other_models_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -191,6 +191,31 @@ def test_a_writer_that_knows_an_older_picture_leaves_no_row_of_it(tmp_path: Path
         assert keys(tmp_path) == [("mini-clip", "3"), ("mini-clip", "4")]
 
 
+def test_a_writer_of_a_sample_goes_on_beside_one_of_the_whole(tmp_path: Path) -> None:
+    made_of = {example.id: f"a-{example.id}" for example in EXAMPLES}
+    sample = RunFolder(tmp_path, "mini", EXAMPLES[:30:3], SPEND, made_of=made_of, of=len(EXAMPLES))
+    sample.enter("mini-clip", "x")
+    whole = RunFolder(tmp_path, "mini", EXAMPLES, SPEND, made_of=made_of)
+    whole.enter("mini-clip", "x")
+    for example in EXAMPLES[::-1]:
+        whole.add("mini-clip", example.id, Scores(kind="similarity", score_IC=np.eye(2)))
+    assert sample.add("mini-clip", "3", Scores(kind="similarity", score_IC=np.ones((2, 2)))).score_IC[0, 1] == 0
+    sample.finish()
+    assert keys(tmp_path) == [("mini-clip", example.id) for example in EXAMPLES]
+    assert read_run(tmp_path).models == ["mini-clip"]
+
+
+def test_a_reader_meets_a_run_that_is_just_growing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made_of = {example.id: f"a-{example.id}" for example in EXAMPLES}
+    RunFolder(tmp_path, "mini", EXAMPLES[:8], SPEND, made_of=made_of)
+    before = (tmp_path / HEADER).read_bytes()
+    RunFolder(tmp_path, "mini", EXAMPLES, SPEND, made_of=made_of)
+    after = (tmp_path / HEADER).read_bytes()
+    (tmp_path / HEADER).write_bytes(before)
+    monkeypatch.setattr("sdsdemo.evaluation.store.reading.time.sleep", lambda s: (tmp_path / HEADER).write_bytes(after))
+    assert len(read_run(tmp_path).every) == len(EXAMPLES)
+
+
 def test_what_processes_of_older_versions_wrote_apart_is_put_together(tmp_path: Path) -> None:
     run = RunFolder(tmp_path, "mini", EXAMPLES, SPEND)
     run.enter("mini-clip", "x")

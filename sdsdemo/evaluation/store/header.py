@@ -30,7 +30,7 @@ FINE_TUNED = (
 )
 OTHER_COUNT = (
     "The folder '{path}' holds scores of {count:,} examples of {benchmark}, and this run has {now:,}: {new:,} are new, "
-    "{gone:,} are gone. Name another folder with --out."
+    "{gone:,} are gone. {advice}."
 )
 OTHER_SAMPLE = (
     "The folder '{path}' holds scores of {count} other examples of {benchmark}: the set has changed, or an older "
@@ -141,17 +141,24 @@ def check_agreement(stored: Header, asked: Header, path: Path) -> None:
         refuse("different settings", stored, path)
 
 
-def check_ids(stored: Sequence[str], asked: Sequence[str], header: Header, benchmark: str, path: Path) -> None:
-    """Raises `UserError` if a run of `benchmark` asks for other examples than the stored one."""
-    count = header["examples"]
+def check_ids(stored: Sequence[str], asked: Sequence[str], before: Header, now: Header, path: Path) -> None:
+    """Raises `UserError` if a run lacks examples of the stored one, or is of another benchmark and adds some.
+
+    stored, asked: the ids of both. before, now: their headers.
+    """
+    count, benchmark = before["examples"], now["benchmark"]
     if set(stored) == set(asked) and count == len(asked):
         return
-    if absolute(header["benchmark"]) != benchmark:
-        refuse("a different benchmark", header, path)
-    if count == len(asked) != header.get("of", count):
+    if absolute(before["benchmark"]) != benchmark:
+        refuse("a different benchmark", before, path)
+    if set(stored) <= set(asked):
+        return
+    if count == len(asked) != before.get("of", count):
         raise UserError(OTHER_SAMPLE.format(path=path, count=count, benchmark=from_here(benchmark)))
     new, gone = len(set(asked) - set(stored)), len(set(stored) - set(asked))
-    numbers = {"count": count, "now": len(asked), "new": new, "gone": gone}
+    is_sample = len(asked) < now.get("of", len(asked))
+    advice = "Leave out --limit, or name another folder with --out" if is_sample else "Name another folder with --out"
+    numbers = {"count": count, "now": len(asked), "new": new, "gone": gone, "advice": advice}
     raise UserError(OTHER_COUNT.format(path=path, benchmark=from_here(benchmark), **numbers))
 
 

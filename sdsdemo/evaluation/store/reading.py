@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ from sdsdemo.evaluation.store.row_format import Key
 from sdsdemo.evaluation.store.score_rows import Rows, score_files
 from sdsdemo.runtime.files import whole_lines
 from sdsdemo.types import Scores
+
+BETWEEN_TWO_FILES = 0.1
+"""Seconds in which a run that grows writes examples.jsonl and run.json."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +63,7 @@ def read_run(path: Path) -> StoredRun:
         raise UserError(f"There is no {HEADER} in '{path}': name a folder that `evaluate --out` wrote.")
     read_header(path)  # first, so that the error for a folder of another kind says what it is
     lines = [(file, whole_lines(file)) for file in score_files(path)]
-    examples, header = read_examples(path), read_header(path)  # writers update these before they add lines
+    examples, header = _examples_and_header(path)  # writers update these before they add lines
     if header["format"] != FORMAT:
         raise UserError(f"The run in '{path}' has another format: evaluate again with a new --out.")
     if header["examples"] != len(examples):
@@ -75,3 +79,12 @@ def read_run(path: Path) -> StoredRun:
     skipped = {id_: why[id_] for id_ in known if id_ in why}
     kept = tuple(example for example in examples if example.id not in skipped)
     return StoredRun(path=path, header=header, every=examples, examples=kept, scores=rows.scores, skipped=skipped)
+
+
+def _examples_and_header(path: Path) -> tuple[tuple[StoredExample, ...], Header]:
+    """Both, read once more if their counts differ, as they do for a moment while the run grows."""
+    examples, header = read_examples(path), read_header(path)
+    if header["examples"] != len(examples):
+        time.sleep(BETWEEN_TWO_FILES)
+        examples, header = read_examples(path), read_header(path)
+    return examples, header

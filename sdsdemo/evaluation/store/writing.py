@@ -48,6 +48,10 @@ OLDER_BENCHMARK = (
     "The folder is from an older version, which kept no digest of captions and pictures: its scores are assumed to be "
     "from the current benchmark."
 )
+GROWN = (
+    "The folder held {before:,} examples and has {now:,} now: scores of the first ones are kept. A model is reported "
+    "again once it has scored all."
+)
 
 
 class RunFolder:
@@ -208,12 +212,15 @@ class RunFolder:
             return
         stored, old = read_header(self.path), read_examples(self.path)
         check_agreement(stored, header, self.path)
-        check_ids([example.id for example in old], list(self._order), stored, header["benchmark"], self.path)
+        check_ids([example.id for example in old], list(self._order), stored, header, self.path)
         if stored["benchmark_hash"] != header["benchmark_hash"] and not all(example.made_of for example in old):
             refuse("a different benchmark", stored, self.path)  # an older version, which cannot say what changed
         _join_parts(self.path)
         changed = self._compare(old)
         now: Header = {**stored, "benchmark": header["benchmark"], "benchmark_hash": header["benchmark_hash"]}
+        if stored["examples"] < header["examples"]:
+            now |= {"examples": header["examples"], "of": header["of"]}
+            self.notes.append(GROWN.format(before=stored["examples"], now=header["examples"]))
         if self._examples != list(old) or now != stored:
             self._rewrite_scores(old, changed, stored["models"])
             _write_lines(self.path / EXAMPLES, map(example_line, self._examples))
@@ -222,7 +229,8 @@ class RunFolder:
     def _compare(self, stored: Sequence[StoredExample]) -> set[str]:
         """Ids of the examples that have changed since they were scored; also writes `notes`."""
         before = {example.id: example for example in stored}
-        changed = {now.id for now in self._examples if differs(before[now.id], now)}
+        here = [now for now in self._examples if now.id in before]
+        changed = {now.id for now in here if differs(before[now.id], now)}
         if 2 * len(changed) > len(before):
             raise UserError(
                 f"{len(changed)} of the {len(before)} examples have changed since '{self.path}' scored them: "
@@ -232,12 +240,13 @@ class RunFolder:
             self.notes.append(
                 f"{len(changed)} of {len(before)} examples have changed and are scored again ({named(changed)})"
             )
-        if any(not before[now.id].made_of and now.made_of for now in self._examples if now.id not in changed):
+        if any(not before[now.id].made_of and now.made_of for now in here if now.id not in changed):
             self.notes.append(OLDER_BENCHMARK)
         tags = retagged((example.tags for example in stored), (now.tags for now in self._examples))
-        self._examples = [
-            replace(completed(before[now.id], now), tags=tags(before[now.id].tags, now.tags)) for now in self._examples
-        ]
+        known = {
+            now.id: replace(completed(before[now.id], now), tags=tags(before[now.id].tags, now.tags)) for now in here
+        }
+        self._examples = [known.get(now.id, now) for now in self._examples]
         return changed
 
     def _rewrite_scores(self, stored: Sequence[StoredExample], changed: set[str], models: Mapping[str, str]) -> None:
@@ -261,6 +270,8 @@ class RunFolder:
         """Read what was added since; drop a line that a killed process left unfinished."""
         self._read_header()
         self._rows.models = self._header["models"]
+        if self._header["examples"] > len(self._rows.examples):  # another process has added some
+            self._rows.examples = {e.id: e for e in read_examples(self.path)} | dict(self._rows.examples)
         self._rows.follow(self.path / SCORES)
 
     def _append(self, row: Row) -> None:
@@ -273,7 +284,8 @@ class RunFolder:
         rows = Rows(self.path, known, self._header["models"])
         rows.take(lines, SCORES)
         models = {model: number for number, model in enumerate(self._header["models"])}
-        order = sorted(rows.lines, key=lambda key: (models[key[0]], key[2], self._order.get(key[1], 0)))
+        places = {id_: number for number, id_ in enumerate(known)}
+        order = sorted(rows.lines, key=lambda key: (models[key[0]], key[2], places[key[1]]))
         kept = [strict(lines[rows.lines[key]]) for key in order]
         if kept != lines or not (self.path / SCORES).is_file():
             _write_lines(self.path / SCORES, kept)
