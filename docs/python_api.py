@@ -12,8 +12,27 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "python-api.md"
 HEAD = """# Python API
 
-What the package offers, from its docstrings (`make docs` writes this page). Start with
-[`sdsdemo.score`](#sdsdemoscore). Above `sdsdemo.models` nothing is a tensor: scores are NumPy arrays, higher is better.
+Four functions do what the command line does: [`score`](#sdsdemoscore), [`score_many`](#sdsdemoscore_many),
+[`evaluate`](#sdsdemoevaluate) and [`finetune`](#sdsdemofinetune). Run this in the clone, in the environment of the
+set-up, or [install the package](deploying.md#as-a-package):
+
+```python
+import sdsdemo
+
+base = sdsdemo.evaluate("mini-validation", ["mini-clip"], limit=40)
+print(base["models"]["mini-clip"]["text"])  # the share of right examples: value, low, high, n
+
+run = sdsdemo.finetune("runs/python", preset="minute", steps=100, progress=print)
+print(run["state"], run["measured"]["sets"])  # before, after, and the change with its interval
+
+models = ["mini-clip", "sds-clip:runs/python/model.safetensors"]
+both = sdsdemo.evaluate("mini-validation", models, limit=40, out="runs/scores")
+print(both["paired"])  # the two models compared on the same examples
+```
+
+The rest of this page is what lies below them, from its docstrings (`make docs` writes it). Functions that ask for a
+`workbench` take a [`Workbench`](#sdsdemoappworkbench), which loads each model once. Above `sdsdemo.models` nothing is a
+tensor: scores are NumPy arrays, higher is better.
 
 """
 TYPE, LINK = re.compile(r"<code>(.*?)</code>"), re.compile(r"\[([^\]]*)\]\([^)]*\)")
@@ -37,6 +56,8 @@ MODULES = (
     "sdsdemo.evaluation.store",
     "sdsdemo.finetuning.recipe",
     "sdsdemo.finetuning.run",
+    "sdsdemo.finetuning.events",
+    "sdsdemo.app.workbench",
 )
 CONFIG = ConfigDict(
     docstring_style="google",

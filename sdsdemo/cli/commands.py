@@ -11,6 +11,7 @@ from typing import Any
 from PIL.Image import Image
 
 from sdsdemo import models as adapters
+from sdsdemo.app.calls import named, spend_of
 from sdsdemo.app.kept import kept_workbench
 from sdsdemo.app.many import compare_many
 from sdsdemo.app.workbench import Workbench
@@ -23,7 +24,6 @@ from sdsdemo.errors import UserError, quoted
 from sdsdemo.evaluation.answers import AnswersRecord, answers_as_dict
 from sdsdemo.models import cards
 from sdsdemo.models.images import Opened, open_picture
-from sdsdemo.settings import SEED, TIMESTEPS, budget, usual_noises
 from sdsdemo.types import Answer, Budget, Example, Picture, Preference
 
 DECIMALS = {"similarity": 2, "log-odds": 2, "denoising": 4}
@@ -56,10 +56,10 @@ def ask(
 ) -> AnswersRecord:
     """The dict of `score --json`. Raises `UserError` for an invalid image, caption, model or budget."""
     noise: dict[str, Any] = {"antithetic": antithetic, "adaptive": adaptive}
-    spend = _spend(timesteps, noises, seed, timestep_range=timestep_range, region=region, **noise)
+    spend = spend_of(timesteps, noises, seed, timestep_range=timestep_range, region=region, **noise)
     asked = _read(image, captions)
     workbench = kept_workbench()
-    found = workbench.compare(asked.picture.open(), asked.captions, _named(models) or workbench.settings.models, spend)
+    found = workbench.compare(asked.picture.open(), asked.captions, named(models) or workbench.settings.models, spend)
     return asked.record(list(found), spend)
 
 
@@ -77,11 +77,11 @@ def ask_many(
 ) -> list[AnswersRecord]:
     """The dicts of `ask`, for many pictures at once. Raises `UserError` before anything is scored."""
     noise: dict[str, Any] = {"antithetic": antithetic, "adaptive": adaptive}
-    spend = _spend(timesteps, noises, seed, timestep_range=timestep_range, region=region, **noise)
+    spend = spend_of(timesteps, noises, seed, timestep_range=timestep_range, region=region, **noise)
     asked = [_read(*question) for question in _pairs(questions)]
     workbench = kept_workbench()
     examples = [Example(id=a.picture.name, images=(a.picture,), captions=tuple(a.captions), tags={}) for a in asked]
-    found = compare_many(workbench, examples, _named(models) or workbench.settings.models, spend)
+    found = compare_many(workbench, examples, named(models) or workbench.settings.models, spend)
     return [one.record(answers, spend) for one, answers in zip(asked, found, strict=True)]
 
 
@@ -124,24 +124,6 @@ def _read(image: str | Path | Image, captions: Sequence[str]) -> _Question:
     else:
         picture = Picture(name="picture", open=lambda: opened.image)
     return _Question(picture=picture, captions=read, notes=notes)
-
-
-def _named(models: Sequence[str]) -> tuple[str, ...]:
-    """The models' names. Raises `UserError` for a single text, which is a sequence of letters too."""
-    if isinstance(models, str):
-        raise UserError(f"Give the models as a list of names: [{quoted(models)}].")
-    return tuple(models)
-
-
-def _spend(timesteps: int | None, noises: int | None, seed: int | None, *, adaptive: bool, **options: Any) -> Budget:
-    """What is not given has the default of the settings. Raises `UserError`."""
-    return budget(
-        TIMESTEPS.default if timesteps is None else timesteps,
-        usual_noises(adaptive) if noises is None else noises,
-        SEED.default if seed is None else seed,
-        adaptive=adaptive,
-        **options,
-    )
 
 
 def as_text(answer: Mapping[str, Any]) -> str:

@@ -32,8 +32,6 @@ from sdsdemo.settings import (
     SEED,
     TIMESTEP_RANGE,
     TIMESTEPS,
-    budget,
-    usual_noises,
 )
 
 STOPPED = 130
@@ -178,28 +176,26 @@ def _status_of(entries: Sequence[Mapping[str, Any]]) -> int:
 
 
 def _evaluate(asked: argparse.Namespace) -> int:
-    from sdsdemo.app.workbench import Workbench
-    from sdsdemo.evaluation.run import evaluate
+    from sdsdemo.app import calls
+    from sdsdemo.app.kept import kept_workbench
     from sdsdemo.evaluation.tables import as_table, expected_lines
     from sdsdemo.runtime import distributed
 
-    processes, workbench = distributed.find(), Workbench()
-    models = asked.model or list(workbench.settings.models)
-    workbench.check(models)
-    result = evaluate(
+    processes = distributed.find()
+    spend = calls.spend_of(
+        asked.timesteps,
+        asked.noises,
+        asked.seed,
+        timestep_range=asked.timestep_range,
+        region=asked.region,
+        empty_prompt=asked.empty_prompt,
+        antithetic=asked.antithetic,
+        adaptive=asked.adaptive,
+    )
+    result = calls.evaluate(
         asked.benchmark,
-        models,
-        workbench=workbench,
-        budget=budget(
-            asked.timesteps,
-            usual_noises(asked.adaptive) if asked.noises is None else asked.noises,
-            asked.seed,
-            timestep_range=asked.timestep_range,
-            region=asked.region,
-            empty_prompt=asked.empty_prompt,
-            antithetic=asked.antithetic,
-            adaptive=asked.adaptive,
-        ),
+        asked.model,
+        spend,
         limit=asked.limit,
         out=asked.out,
         blind=asked.blind,
@@ -208,7 +204,7 @@ def _evaluate(asked: argparse.Namespace) -> int:
     )
     if not processes.is_main:
         return 0
-    for line in expected_lines(result, workbench.card):
+    for line in expected_lines(result, kept_workbench().card):
         note(line)
     return show(asked, result, as_table)
 
