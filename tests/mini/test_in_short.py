@@ -43,8 +43,8 @@ def effect(experiment: dict[str, Any], study: str, cell: str, control: str) -> d
     return next(row for row in experiment[study]["contrasts"] if (row["cell"], row["control"]) == (cell, control))
 
 
-def test_three_findings_quote_the_stored_effects(experiment: dict[str, Any]) -> None:
-    term, preference, labels, over = found_in_short(experiment)
+def test_findings_quote_the_stored_effects(experiment: dict[str, Any]) -> None:
+    term, preference, labels, sibling, over = found_in_short(experiment)
     for said, where in (
         (term, ("confirm", "sds", "clip")),
         (term, ("confirm", "sds", "sds, shuffled")),
@@ -52,6 +52,7 @@ def test_three_findings_quote_the_stored_effects(experiment: dict[str, Any]) -> 
         (preference, ("return", "preference, every parameter, WiSE-FT", "clip, every parameter, WiSE-FT")),
         (labels, ("dealt", "preference", "labels")),
         (labels, ("mislabelled", "preference, half mislabelled", "clip, half mislabelled")),
+        (sibling, ("sources", "preference", "preference, better sibling")),
     ):
         assert points_words(effect(experiment, *where)) in said
     assert "over 3 bases with up to 5 seeds (n = 400), and about these bases only" in over
@@ -64,7 +65,7 @@ def test_three_findings_quote_the_stored_effects(experiment: dict[str, Any]) -> 
 def test_verbs_follow_the_intervals(experiment: dict[str, Any], change: Any, verb: str, worth: str) -> None:
     for where in (("confirm", "sds", "clip"), ("confirm", "preference", "clip"), ("dealt", "preference", "labels")):
         effect(experiment, *where).update(change)
-    term, preference, labels, _ = found_in_short(experiment)
+    term, preference, labels, *_ = found_in_short(experiment)
     assert (f"term {verb} the text" in term, f"prefers {verb} it" in preference, worth in labels) == (True,) * 3
 
 
@@ -78,7 +79,7 @@ def test_a_small_gain_is_said_to_be_too_small(experiment: dict[str, Any], high: 
 def test_ten_bases_are_quoted_once_all_of_them_are_done(experiment: dict[str, Any], seeds: int, each: str) -> None:
     before = found_in_short(experiment)
     assert found_in_short(experiment | {TEN: ten(9, seeds)}) == before
-    term, preference, labels, over = found_in_short(experiment | {TEN: ten(10, seeds)})
+    term, preference, labels, _, over = found_in_short(experiment | {TEN: ten(10, seeds)})
     assert term.count(points_words(UP)) == preference.count(points_words(UP)) == 2
     assert labels.startswith(f"**Preference is worth more than a true label**: {points_words(UP)} relative to")
     assert labels.partition(" When half")[2] == before[2].partition(" When half")[2] != ""

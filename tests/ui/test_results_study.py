@@ -143,7 +143,7 @@ def test_ten_bases_take_over_claim_and_figure_once_all_are_done(
     assert (few in figure_begun, few in figure_done) == (True, False)
     assert verdict.headline(study | {TEN: done}, result).count("for bases in general") == 1
     assert [f"bases in general (t, {dof} df)" in html for dof, html in zip((8, 9), shown, strict=True)] == [True, True]
-    assert ("In progress" in shown[0], "In progress" in shown[1]) == (True, False)
+    assert ["In progress: 10 bases with 2 seeds are" in html for html in shown] == [True, False]
 
 
 def test_an_effect_is_at_its_points_and_zero_is_where_it_belongs(study: dict[str, Any]) -> None:

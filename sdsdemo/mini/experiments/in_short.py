@@ -17,20 +17,21 @@ from sdsdemo.evaluation.limits import (
     one_recipe_words,
     seeds_each,
 )
+from sdsdemo.mini.experiments.effects import VERBS, label_effects, main_effects, side, still
+from sdsdemo.mini.experiments.source_words import sibling_in_short
 from sdsdemo.mini.experiments.tables import TEN
-from sdsdemo.mini.experiments.verdict import VERBS, label_effects, main_effects, side, still
 
 WISE_FT = "preference, every parameter, WiSE-FT", "clip, every parameter, WiSE-FT"
 WORTH_CLAIMING = 0.04
 """The smallest effect worth claiming, in text score: set before the confirmation."""
 WORLD = (
-    "**A drawn world.** Some sixty words, a dozen shapes, networks of 0.7 to 2.5 million parameters. It shows the "
-    "method at work where every cause can be inspected, and predicts nothing about a real CLIP."
+    "**A drawn world.** Some sixty words, a dozen shapes, networks of 0.7 to 2.5 million parameters: nothing "
+    "follows about a real CLIP."
 )
 
 
 def found_in_short(experiment: Mapping[str, Any]) -> list[str]:
-    """The three findings, each with its interval; empty before the confirmation."""
+    """The findings, each with its interval; empty before the confirmation."""
     effect = main_effects(experiment)
     if not effect:
         return []
@@ -42,6 +43,7 @@ def found_in_short(experiment: Mapping[str, Any]) -> list[str]:
         f"**Training on which of two captions the teacher prefers {VERBS[side(preference)]} it**: "
         f"{points_words(preference)} with LayerNorms{_wise_ft_words(effect)}.",
         _labels_words(experiment),
+        sibling_in_short(experiment),
     ]
     return [*(one for one in said if one), _over_words(experiment)]
 
@@ -81,7 +83,7 @@ def _labels_words(experiment: Mapping[str, Any]) -> str:
     worth = {"up": "is worth more than", "down": "is worth less than", "neither": "cannot be told apart from"}
     return (
         f"**Preference {worth[side(true)]} a true label**: {points_words(true)} relative to training on which caption "
-        f"is true. When half of the labels are wrong and teach nothing, it {still(alone, wrong)}changes the text "
+        f"is true. When half of the labels are wrong, it {still(alone, wrong)}changes the text "
         f"score by {points_words(wrong)}."
     )
 

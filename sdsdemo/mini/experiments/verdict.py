@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from sdsdemo.core.number_format import points_words, share_words
 from sdsdemo.core.wording import count_of
 from sdsdemo.evaluation.limits import has_all_bases, limits, seeds_each
+from sdsdemo.mini.experiments.effects import VERBS, label_effects, main_effects, side, still
+from sdsdemo.mini.experiments.source_words import teacher_words, wrong_label_words
 from sdsdemo.mini.experiments.tables import SKILLS, TEN
 
 
@@ -32,41 +34,11 @@ def verdict(experiment: Mapping[str, Any]) -> list[str]:
         _preference_controls_words(experiment.get("dealt", {})),
         _mislabelled_words(experiment.get("mislabelled", {})),
         _better_words(experiment.get("better", {})),
+        teacher_words(experiment),
+        wrong_label_words(experiment),
         *limits(experiment),
     ]
     return [part for part in said if part]
-
-
-def effects(experiment: Mapping[str, Any], studies: Sequence[str]) -> dict[tuple[str, str], Mapping[str, Any]]:
-    """(treated, control) -> effect, from these studies; of two, the later one's."""
-    rows = [row for name in studies for row in experiment.get(name, {}).get("contrasts", [])]
-    return {(row["cell"], row["control"]): row for row in rows}
-
-
-def main_effects(experiment: Mapping[str, Any]) -> dict[tuple[str, str], Mapping[str, Any]]:
-    """The effects that conclusions quote, by (treated, control): those on bases in general once all ten bases are done.
-
-    Before that, those of the confirmation, on its bases alone; empty before the confirmation.
-    """
-    return _with_ten(experiment, ("confirm", "return"))
-
-
-def label_effects(experiment: Mapping[str, Any]) -> dict[tuple[str, str], Mapping[str, Any]]:
-    """Those beside labels, true or half of them wrong; against true labels also over ten bases, once these are done."""
-    return _with_ten(experiment, ("dealt", "mislabelled"))
-
-
-def _with_ten(experiment: Mapping[str, Any], studies: Sequence[str]) -> dict[tuple[str, str], Mapping[str, Any]]:
-    """The effects of these studies, in their place those over ten bases once all of them are done."""
-    return effects(experiment, (*studies, *([TEN] if has_all_bases(experiment.get(TEN, {})) else [])))
-
-
-def side(effect: Mapping[str, float]) -> str:
-    """`up` or `down` if the whole interval is on one side of zero, else `neither`."""
-    return "up" if effect["low"] > 0 else "down" if effect["high"] < 0 else "neither"
-
-
-VERBS = {"up": "raises", "down": "lowers", "neither": "does not measurably change"}
 
 
 def claim(experiment: Mapping[str, Any]) -> str:
@@ -144,11 +116,6 @@ def _beside_labels(preference: Mapping[str, float], true: Mapping[str, float]) -
         "neither": "an effect that cannot be told apart from that of true labels",
     }
     return f", {than[side(true)]}"
-
-
-def still(first: Mapping[str, float], second: Mapping[str, float]) -> str:
-    """The word between two gains."""
-    return "still " if side(first) == side(second) == "up" else ""
 
 
 def _return_words(study: Mapping[str, Any]) -> str:
