@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sdsdemo.core.number_format import level_words, share_words
+from sdsdemo.core.number_format import duration, level_words, share_words
 from sdsdemo.finetuning.events import Done, Evaluated, Notice, Step, Working, smoothed
 from sdsdemo.finetuning.phrases import KEPT, SHOWN, change_words, cosine_words, not_finite_words
 from sdsdemo.finetuning.recipe import MINI, Recipe
@@ -129,6 +129,8 @@ class _Line:
         self._steps, self._show = steps, show
         self._said, self._loss = 0.0, 0.0
         self._first: Step | None = None
+        self._work: tuple[str, int, float] | None = None
+        """Name of the work going on, how much of it was done when it was first heard of, and when."""
 
     def show(self, event: Working | Step) -> None:
         """Shown at most once a second, and at the end."""
@@ -144,13 +146,31 @@ class _Line:
 
     def _text(self, event: Working | Step) -> str:
         if isinstance(event, Working):
-            return f"{event.text}  {event.done} of {event.total}" if event.total else event.text
+            return self._work_text(event)
         assert self._first is not None
-        made = event.step - self._first.step
-        rate = made / max(event.seconds - self._first.seconds, 1e-9)
-        pace = f"{rate:.1f} steps/s  {(self._steps - event.step) / rate:.0f} s left" if made else ""
+        pace = _pace(event.step - self._first.step, event.seconds - self._first.seconds, self._steps - event.step)
         terms = "  ".join(f"{name} {value:.4f}" for name, value in event.losses.items() if name != "loss")
         return f"step {event.step} of {self._steps}  smoothed loss {self._loss:.4f}  {terms}  {pace}"
+
+    def _work_text(self, event: Working) -> str:
+        """Preparation or evaluation; with the time left once it is known how fast it goes."""
+        now = time.monotonic()
+        if self._work is None or self._work[0] != event.text or event.done < self._work[1]:
+            self._work = (event.text, event.done, now)
+        if not event.total:
+            return event.text
+        made = event.done - self._work[1]
+        left = f"{duration((event.total - event.done) * (now - self._work[2]) / made)} left" if made else ""
+        return f"{event.text}  {event.done} of {event.total}  {left}".rstrip()
+
+
+def _pace(made: int, seconds: float, left: int) -> str:
+    """`4.0 steps/s  3 min left`, or `6.0 s per step  6.2 h left` where a step takes longer than a second."""
+    if made <= 0 or seconds <= 0:
+        return ""
+    each = seconds / made
+    rate = f"{1 / each:.1f} steps/s" if each <= 1 else f"{each:.1f} s per step"
+    return f"{rate}  {duration(left * each)} left"
 
 
 @contextmanager
