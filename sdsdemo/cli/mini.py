@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,13 @@ def _add_study(deeds: Verbs) -> None:
     study.add_argument(
         "--part", metavar="K/N", help="make only the K-th of N shares of the runs in this process, K from 0"
     )
-    study.add_argument("--out", type=Path, default=STUDY_LINES, metavar="DIR", help="where to write one line per run")
+    study.add_argument(
+        "--out", type=Path, default=STUDY_LINES, metavar="DIR",
+        help="where to write one line per run; a new folder makes every run again (default: the shipped lines)",
+    )  # fmt: skip
+    study.add_argument(
+        "--commands", action="store_true", help="instead: print the `finetune` command of each cell, with seed 0"
+    )
     study.add_argument("--work", type=Path, default=DEFAULT_WORK / "studies", metavar="DIR", help="unfinished runs")
     study.add_argument("--checkpoints", type=Path, metavar="DIR", help="use the Mini models of another folder")
 
@@ -180,12 +186,15 @@ def _mini_costs(asked: argparse.Namespace) -> int:
 
 def _mini_study(asked: argparse.Namespace) -> int:
     from sdsdemo.app.workbench import Workbench
-    from sdsdemo.mini.experiments.declared import STUDIES, STUDY_ALIASES
+    from sdsdemo.mini.experiments.declared import STUDIES, STUDY_ALIASES, study_commands
     from sdsdemo.mini.experiments.sharing import FOLDER
     from sdsdemo.mini.experiments.verify import make_studies, share
     from sdsdemo.mini.models.from_folder import RelocatedWorkbench, WithFurtherBases
 
     names = _named([STUDY_ALIASES.get(name, name) for name in asked.names], STUDIES)
+    if asked.commands:
+        found = {name: study_commands(name) for name in names}
+        return show(asked, found, lambda told: "\n".join(_command_lines(told)))
     plain, where = Workbench(), {"--out": asked.out, "--work": asked.work}
     bases: Path = asked.checkpoints or plain.settings.cache / FOLDER
     workbench: Any = WithFurtherBases(plain, bases)
@@ -197,6 +206,13 @@ def _mini_study(asked: argparse.Namespace) -> int:
     else:
         make_studies(names, asked.out, asked.work, workbench, progress, _part(asked.part))
     return show(asked, {"studies": names, "out": str(asked.out)}, lambda done: f"one line per run in {done['out']}")
+
+
+def _command_lines(found: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    """Studies, cells and their commands, as a shell can read them."""
+    for name, commands in found.items():
+        for cell, command in commands.items():
+            yield f"# {name}: {cell}\n{command}"
 
 
 def _mini_race(asked: argparse.Namespace) -> int:

@@ -6,8 +6,11 @@ in what their names say: pictures, captions, swaps, steps, batches and seeds are
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import replace
 
+from sdsdemo.errors import UserError
 from sdsdemo.mini.experiments.cells import EVERYTHING, GENTLY, NORMS, PREFERENCE_LAMBDA, SDS_LAMBDA, SHARPNESS
 from sdsdemo.mini.experiments.channel import CHANNEL, CHANNEL_CONTRASTS
 from sdsdemo.mini.experiments.preference_sources import (
@@ -280,3 +283,28 @@ DECLARED = {
     TEN: TEN_CONTRASTS,
 }
 """Contrasts of the studies other than `control` and `screen`."""
+
+
+def check_studies(names: Sequence[str]) -> None:
+    """Raises `UserError` for a name that no study is stored under."""
+    unknown = [name for name in names if name not in STUDIES]
+    if unknown:
+        also = [name for name in STUDY_ALIASES if "_" not in name]
+        known = ", ".join((*STUDIES, *also))
+        raise UserError(f"There is no study called '{unknown[0]}'. Choose from: {known}; or all.")
+
+
+def study_commands(name: str) -> dict[str, str]:
+    """By cell of a study: the `finetune` command that makes its run of the first base with seed 0.
+
+    Raises `UserError` for an unknown study.
+    """
+    check_studies([name])
+    study = STUDIES[name]
+    ours = {cell: replace(recipe, base=study.bases[0], seed=0) for cell, recipe in study.cells.items()}
+    return {cell: recipe.command(f"runs/{_as_folder(name, cell)}") for cell, recipe in ours.items()}
+
+
+def _as_folder(*words: str) -> str:
+    """A name of a folder that needs no quotes in a shell."""
+    return re.sub(r"[^a-z0-9]+", "-", "-".join(words).lower()).strip("-")

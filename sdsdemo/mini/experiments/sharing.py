@@ -35,6 +35,8 @@ OVERHEAD = 1.3
 """Time of a run over that of its steps: 14 runs of the confirmation took 1,334 s, their steps alone 1,047."""
 Note = Callable[[str], None]
 
+EVERY_LINE = "Every run has a line: nothing is left to make. To make the runs again, name a new folder with --out."
+
 
 @dataclass(frozen=True, kw_only=True)
 class Missing:
@@ -56,7 +58,7 @@ class Missing:
     def words(self, costs: Mapping[str, Any], processes: int) -> str:
         """What is left, and about how long it takes."""
         if not (self.bases or self.runs):
-            return "Every run has a line."
+            return EVERY_LINE
         return (
             f"{count_of(len(self.bases), 'base')} to train and {count_of(len(self.runs), 'run')} to make: about "
             f"{duration(self.seconds(costs, processes))} in {count_of(processes, 'process', 'processes')}, by the "

@@ -20,7 +20,7 @@ from sdsdemo.evaluation.report import read_result
 from sdsdemo.evaluation.run import evaluate
 from sdsdemo.mini.experiments import maps
 from sdsdemo.mini.experiments.ablations import make_variants
-from sdsdemo.mini.experiments.declared import STUDIES
+from sdsdemo.mini.experiments.declared import STUDIES, check_studies
 from sdsdemo.mini.experiments.lesson import make_lesson
 from sdsdemo.mini.experiments.results import coverage_of, findings
 from sdsdemo.mini.experiments.shapes import Costs, Findings, MapFindings
@@ -147,7 +147,7 @@ def make_studies(
 
     The first process measures the bases first. Raises `UserError` for an unknown study, and a run that fails.
     """
-    _check_names(names)
+    check_studies(names)
     store = StudyStore(out, work)
     if part[0] == 0:
         _measure_bases(names, store.lines("bases"), workbench, progress)
@@ -164,7 +164,7 @@ def share(
     Says first how long that takes. where: `--out`, `--work` and, if used, `--checkpoints`. Raises `UserError` for an
     unknown study, a wrong number of processes, and a process that fails.
     """
-    _check_names(names)
+    check_studies(names)
     if not 1 <= processes <= MOST_PROCESSES:
         raise UserError(f"--processes must be from 1 to {MOST_PROCESSES}; it was {processes}.")
     lacking = missing(names, StudyStore(where["--out"], where["--work"]), workbench)
@@ -174,12 +174,6 @@ def share(
         share_studies(names, options(where), processes)
     else:
         write_findings(where["--out"])
-
-
-def _check_names(names: Sequence[str]) -> None:
-    unknown = [name for name in names if name not in STUDIES]
-    if unknown:
-        raise UserError(f"There is no study called '{unknown[0]}'. Choose from: {', '.join(STUDIES)}; or all.")
 
 
 def _measure_bases(names: Sequence[str], lines: Lines, workbench: Any, progress: Progress) -> None:
