@@ -180,15 +180,19 @@ def weights_fingerprint(card: Card) -> str:
 
 def _delta_availability(card: Card, settings: Settings) -> Availability:
     """A fine-tuned file, and then its base."""
-    if not sources.local_path(sources.split_spec(card.spec)[1]).is_file():
+    file = sources.local_path(sources.split_spec(card.spec)[1])
+    if not file.is_file():
         return _missing(card)
-    if card.base is None:
-        return HERE
-    base = availability(resolve(card.base), settings)
+    name = card.base or ""
+    try:
+        name = name or read_header(file)["base"]
+        base = availability(resolve(name), settings)
+    except UserError as error:
+        base = Availability(can_run=False, reason=str(error))
     if base.can_run:
         return HERE
-    reason = f"{card.title} changes another model. {base.reason}"
-    return Availability(can_run=False, reason=reason, next_step=cure_for_base(card.base) or base.next_step)
+    begin = f"{card.title} changes another model. " if name else ""
+    return Availability(can_run=False, reason=begin + base.reason, next_step=cure_for_base(name) or base.next_step)
 
 
 def _fault_of_folder(card: Card) -> Availability | None:
@@ -222,7 +226,9 @@ def _missing(card: Card) -> Availability:
 
 
 def _what_is_missing(card: Card) -> str:
-    """Of a CLIP's folder or a fine-tuned file, in a sentence."""
+    """Of a CLIP's folder or file, or a fine-tuned file, in a sentence."""
+    if (file := sources.checkpoint_named_by(card.spec)) is not None:
+        return f"There is no file of weights called {file.name!r}."
     folder = sources.folder_named_by(card.spec) if card.family == "clip" else None
     if folder is None:
         return f"There is no fine-tuned file {card.title!r}."
@@ -234,16 +240,14 @@ def _what_is_missing(card: Card) -> str:
 
 def _is_complete(card: Card) -> bool:
     """Whether the folder of a card holds a config and weights."""
-    file = sources.checkpoint_named_by(card.spec)
-    if file is not None:  # what is wrong with a file that is named is said when it is loaded
-        return True
+    if (file := sources.checkpoint_named_by(card.spec)) is not None:
+        return file.is_file()  # what is wrong with one that is here is said when it is loaded
     folder = sources.folder_named_by(card.spec)
     if folder is None:
         return False
     if card.family == "clip":
         return has_clip_weights(folder) and (folder / "open_clip_config.json").is_file()
-    is_pipeline = card.family not in ("transformers", "vlm")
-    return is_whole_pipeline(folder) if is_pipeline else is_whole(folder, CHECKS[card.family])
+    return is_whole_pipeline(folder) if card.family == "diffusion" else is_whole(folder, CHECKS[card.family])
 
 
 def _card(name: str, facts: dict[str, Any]) -> Card:
@@ -286,22 +290,18 @@ def _pixels(family: Family, folder: Path | None) -> int:
         layout = LAYOUTS.get(str(index.get("_class_name")), Layout())
         denoiser, vae = (_json(folder / part / "config.json") for part in (layout.denoiser, "vae"))
         return pixels_of(layout, index, denoiser, vae)
-    if family in PIXELS:
-        file, *keys = PIXELS[family]
-        value: Any = _json(folder / file) if folder is not None else {}
-        for key in keys:
-            value = value.get(key) if isinstance(value, dict) else None
-        return value if isinstance(value, int) else 0
-    return 0
+    file, *keys = PIXELS.get(family, ("",))
+    value: Any = _json(folder / file) if file and folder is not None else {}
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value if isinstance(value, int) else 0
 
 
 def _json(path: Path) -> dict[str, Any]:
     """An object from a file, or an empty one where there is none: loading the model will say what is wrong."""
-    try:
-        value: dict[str, Any] = shaped(from_json(path.read_bytes()), dict[str, Any])
-        return value
-    except (OSError, ValueError):
-        return {}
+    with suppress(OSError, ValueError):
+        return dict(shaped(from_json(path.read_bytes()), dict[str, Any]))
+    return {}
 
 
 def megabytes(path: Path) -> float:

@@ -20,7 +20,7 @@ KEY = "sdsdemo"
 """Name of the JSON string in the file's metadata."""
 REQUIRED = ("format", "base", "base_hash")
 NO_DELTA = "{name!r} is not a fine-tuned file of this app ({why}): name one that it wrote, or train it again."
-BASE_IS_GONE = "Put that folder beside the fine-tuned file, under the same name, or back to where it was."
+BASE_IS_GONE = "Put that {what} beside the fine-tuned file, under the same name, or back to where it was."
 OTHER_FORMAT = "{name!r} was written by another version of this app: use that version, or train it again."
 
 
@@ -64,21 +64,30 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def cure_for_base(base: str) -> str:
-    """What to do about a base in a folder that is gone; "" for any other. base: a card's name or a spec."""
-    folder = sources.folder_named_by(base) if ":" in base else None
-    return "" if folder is None or folder.exists() else BASE_IS_GONE
+    """What to do about a base in a folder or a file that is gone; "" for any other. base: a card's name or a spec."""
+    place, what = _place_of(base) if ":" in base else (None, "")
+    return "" if place is None or place.exists() else BASE_IS_GONE.format(what=what)
 
 
 def _base_here(spec: str, file: Path) -> str:
-    """The base's spec; if it names a folder that is gone, that of a folder of the same name beside the file.
+    """The base's spec; if it names a folder or a file that is gone, that of one of the same name beside the delta.
 
     The hash of the weights decides whether it is the base.
     """
-    folder = sources.folder_named_by(spec)
-    beside = None if folder is None else file.resolve().parent / folder.name
-    if folder is None or beside is None or folder.exists() or not beside.is_dir():
+    place, what = _place_of(spec)
+    beside = None if place is None else file.resolve().parent / place.name
+    is_there = beside is not None and (beside.is_file() if what == "file" else beside.is_dir())
+    if place is None or place.exists() or not is_there:
         return spec
-    return f"{spec.partition(':')[0]}:{sources.LOCAL_DIR}{beside}"
+    kind, _, rest = spec.partition(":")
+    begin = sources.LOCAL_DIR if rest.strip().startswith(sources.LOCAL_DIR) else rest.partition("/")[0] + "/"
+    return f"{kind}:{begin}{beside}"
+
+
+def _place_of(spec: str) -> tuple[Path | None, str]:
+    """The file of weights, or else the folder, that a base's spec names, and which of them it is."""
+    file = sources.checkpoint_named_by(spec)
+    return (sources.folder_named_by(spec), "folder") if file is None else (file, "file")
 
 
 def with_header(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> bytes:

@@ -216,7 +216,9 @@ def test_a_file_of_one_s_own_needs_the_base_that_it_names(
         assert "changes another model" in state.reason
         assert "fetch" in state.next_step
     path.write_bytes(b"")
-    assert cards.resolve(f"sds-clip:{path}").base is None
+    broken = cards.resolve(f"sds-clip:{path}")
+    assert broken.base is None
+    assert "mine.safetensors" in cards.availability(broken, Settings.from_environment({})).reason
 
 
 def test_a_base_whose_folder_moved_is_found_beside_the_file(tmp_path: Path) -> None:
@@ -230,3 +232,18 @@ def test_a_base_whose_folder_moved_is_found_beside_the_file(tmp_path: Path) -> N
     assert "Put that folder beside the fine-tuned file" in state.next_step
     (tmp_path / "away").rename(tmp_path / "new" / "my clip")
     np.testing.assert_array_equal(score(spec), expected)
+
+
+@pytest.mark.parametrize("spec", ["open_clip:ViT-B-32/{}/w.pt", "open_clip:local-dir:{}/w.pt"])
+def test_a_base_in_a_file_that_is_gone_is_said_and_found_beside(spec: str, tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    write_delta(tmp_path / "m.safetensors", {}, {"format": 1, "base": spec.format(tmp_path / "old"), "base_hash": "x"})
+    card = cards.resolve(f"sds-clip:{tmp_path / 'm.safetensors'}")
+    state = cards.availability(card, Settings.from_environment({}))
+    assert not state.can_run
+    assert "m changes another model. There is no file of weights called 'w.pt'" in state.reason
+    assert "Put that file beside the fine-tuned file" in state.next_step
+    (tmp_path / "w.pt").write_bytes(b"")
+    card = cards.resolve(f"sds-clip:{tmp_path / 'm.safetensors'}")
+    assert card.base == spec.format(tmp_path)
+    assert cards.availability(card, Settings.from_environment({})).can_run
