@@ -52,6 +52,8 @@ class TrainingConfig:
     decay: Literal["cosine", "late"] = "cosine"
     """`late`: constant, then linear to zero over the last tenth."""
     weight_decay: float = 0.01
+    decays_gains: bool = True
+    """Whether weight decay shrinks gains and biases too: parameters of fewer than two dimensions."""
     clip_norm: float = 1.0
     autocast: Literal["bfloat16"] | None = None
     """Precision of the forward pass, if not that of the weights and the device supports it."""
@@ -209,8 +211,9 @@ class _Run:
         self.done = 0
         self.parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
         self.average = {name: p.detach().clone() for name, p in self.parameters.items()} if config.ema else {}
+        decay = config.weight_decay if config.decays_gains else 0.0
         self.optimiser = torch.optim.AdamW(
-            self.parameters.values(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
+            self.parameters.values(), lr=config.learning_rate, weight_decay=decay, betas=(0.9, 0.98)
         )
 
     @single_precision()
@@ -234,6 +237,8 @@ class _Run:
             raise _NotFiniteError(NO_GRADIENT)
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.rate(self.done)
+        if self.config.weight_decay and not self.config.decays_gains:
+            self._decay_matrices(self.config.rate(self.done))
         self.optimiser.step()
         self.done += 1
         if self.config.ema:
@@ -242,6 +247,16 @@ class _Run:
                 for name, parameter in self.parameters.items():
                     self.average[name].lerp_(parameter, 1 - decay)
         return summed, norm
+
+    @torch.no_grad()
+    def _decay_matrices(self, rate: float) -> None:
+        """AdamW's decay of all but gains and biases, as CLIP is trained (Radford et al. 2021, 2.5).
+
+        One group of parameters stays one, since checkpoints keep AdamW's state by place.
+        """
+        for parameter in self.parameters.values():
+            if parameter.ndim > 1 and parameter.grad is not None:
+                parameter.mul_(1 - rate * self.config.weight_decay)
 
     def _micro_batches(self, losses_at: LossesAt, stop: Callable[[], bool]) -> Iterator[Losses]:
         """The losses of each micro-batch, in the configured precision; checks `stop` before each."""

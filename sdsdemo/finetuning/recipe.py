@@ -129,7 +129,7 @@ class Recipe:
     micro_batch: int = setting(
         0, "Rows processed at once, to save memory; 0: the whole batch. The step stays the same."
     )
-    weight_decay: float = setting(0.0, "Weight decay of AdamW.")
+    weight_decay: float = setting(0.0, "Weight decay of AdamW, except of gains and biases, as in CLIP.")
     clip_norm: float = setting(1.0, "Gradient norm to clip to.")
     ema: float = setting(0.0, "Decay of an exponential moving average of the weights; 0: off.")
     wise_ft: float = setting(

@@ -125,6 +125,7 @@ def training_config(prepared: Prepared) -> TrainingConfig:
         learning_rate=recipe.learning_rate,
         warm_up=recipe.warm_up,
         weight_decay=recipe.weight_decay,
+        decays_gains=False,
         clip_norm=recipe.clip_norm,
         ema=recipe.ema or None,
         autocast="bfloat16" if has_bfloat16 else None,

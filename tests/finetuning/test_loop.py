@@ -226,6 +226,28 @@ def test_a_run_is_a_plain_loop_of_adamw() -> None:
     torch.testing.assert_close(weights(module), average, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("decays_gains", [True, False])
+def test_weight_decay_can_leave_gains_and_biases_out(decays_gains: bool) -> None:
+    groups = [nn.Linear(4, 4), nn.Linear(4, 4)]
+    groups[1].load_state_dict(groups[0].state_dict())
+    config = TrainingConfig(steps=5, learning_rate=0.05, warm_up=1, weight_decay=0.5, decays_gains=decays_gains)
+    list(train(groups[0], lambda step: {"loss": groups[0](torch.ones(2, 4)).square().mean()}, config))
+    weight, bias = groups[1].parameters()
+    of_bias = 0.5 if decays_gains else 0.0
+    plain = torch.optim.AdamW(
+        [{"params": [weight], "weight_decay": 0.5}, {"params": [bias], "weight_decay": of_bias}], betas=(0.9, 0.98)
+    )
+    for step in range(5):
+        plain.zero_grad()
+        groups[1](torch.ones(2, 4)).square().mean().backward()
+        nn.utils.clip_grad_norm_([weight, bias], config.clip_norm)
+        for group in plain.param_groups:
+            group["lr"] = config.rate(step)
+        plain.step()
+    for ours, theirs in zip(groups[0].parameters(), (weight, bias), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
 def test_a_stop_between_micro_batches_discards_the_step() -> None:
     module, before = fresh(), weights(fresh())
     made: list[int] = []

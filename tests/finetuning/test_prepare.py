@@ -32,7 +32,7 @@ def test_the_settings_of_a_recipe_reach_its_losses_and_its_steps() -> None:
         loaded=SimpleNamespace(plan=SimpleNamespace(recipe=recipe, device=torch.device("cpu")))
     )
     assert training_config(prepared) == TrainingConfig(
-        steps=9, learning_rate=2e-3, warm_up=4, weight_decay=0.3, clip_norm=0.7, ema=0.8
+        steps=9, learning_rate=2e-3, warm_up=4, weight_decay=0.3, decays_gains=False, clip_norm=0.7, ema=0.8
     )
 
 
