@@ -6,12 +6,14 @@ Shape suffixes as in `objectives`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sdsdemo.data.captions.items import let_go
 from sdsdemo.finetuning.objectives import Batch
 from sdsdemo.finetuning.recipe import WITH_TWINS, Recipe
 from sdsdemo.finetuning.teacher_preferences import pair_key
@@ -43,6 +45,8 @@ class PairBatches:
         self._recipe, self._source, self._base, self._teacher = recipe, source, base, teacher
         self._preference = preference or {}
         self._drawn: tuple[int, list[Pair]] = (-1, [])
+        self._controlled: tuple[int, list[Pair]] = (-1, [])
+        """The step of the last controls, and its pairs, without their images."""
         self._pixels: dict[tuple[str, str, str], Tensor] = {}
         self._held = 0
         self._token_L: dict[str, Tensor] = {}
@@ -100,7 +104,10 @@ class PairBatches:
 
     def control_batch(self, step: int, rows: slice) -> Batch:
         """Like `rows`, with the true latents and captions: for the controls of L_SDS."""
-        pairs = self._pairs(step)[rows]
+        if self._controlled[0] != step:  # a stream would be read from the start again, at each of the controls
+            kept = [replace(pair, picture=let_go(pair.picture)) for pair in self._pairs(step)]
+            self._controlled = step, kept
+        pairs = self._controlled[1][rows]
         assert self._teacher is not None
         conditions = self._encoded([(pair.truth, pair.untruth) for pair in pairs])
         return Batch(pixels_R=self.inputs(pairs), latent_R=self.latents(pairs), **conditions)

@@ -164,11 +164,13 @@ def _probabilities(recipe: Recipe, kept: Preferences, pairs: list[Pair]) -> Pref
 def _all_pairs(loaded: Loaded, kept: Preferences) -> list[Pair]:
     """The pairs of all steps, each once, as the last step of an epoch may reach into the next; no image in memory."""
     recipe, pairs = loaded.plan.recipe, dict[tuple[str, str, str], Pair]()
-    for step in range(loaded.source.steps(recipe.batch, recipe.steps)):
+    step = 0
+    while step < loaded.source.steps(recipe.batch, recipe.steps):  # fewer, once the end of a stream was met
         drawn = loaded.source.draw(step, recipe.batch)
         kept.remember(drawn)
         pairs |= {pair_key(pair): replace(pair, picture=let_go(pair.picture)) for pair in drawn}
         loaded.plan.stop_if_asked()
+        step += 1
     return list(pairs.values())
 
 
@@ -185,11 +187,14 @@ def _encode_frozen(loaded: Loaded, batches: PairBatches) -> Generator[Event, Non
     """Encodes with the frozen tower once for the whole run, so that steps run only the other tower. Returns seconds."""
     plan, recipe, began = loaded.plan, loaded.plan.recipe, time.monotonic()
     what = {"text": "images", "image": "captions"}[recipe.towers]
-    steps = loaded.source.steps(recipe.batch, recipe.steps)
-    for step in range(steps):
+    step, steps = 0, loaded.source.steps(recipe.batch, recipe.steps)
+    while step < steps:
         found = batches.encode_frozen(step) if step % plan.processes.count == plan.processes.index else {}
-        for features in plan.processes.gather([found]):
+        left = loaded.source.steps(recipe.batch, recipe.steps)  # fewer, once this process met the end of a stream
+        for features, seen in plan.processes.gather([(found, left)]):
             batches.keep(features)
+            steps = min(steps, seen)
         plan.stop_if_asked()
-        yield Working(text=f"encoding the {what} once, as their tower is frozen", done=step + 1, total=steps)
+        step += 1
+        yield Working(text=f"encoding the {what} once, as their tower is frozen", done=step, total=max(step, steps))
     return round(time.monotonic() - began, 2)

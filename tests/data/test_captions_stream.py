@@ -83,6 +83,14 @@ def test_a_stream_is_read_in_order_and_starts_over(fake_hub) -> None:
     assert read_captions("hub:org/name@val").name == "hub:org/name@val"
 
 
+def test_a_step_far_ahead_reads_a_stream_once(fake_hub) -> None:
+    stream = fake_hub([hub_row(n) for n in range(10)])
+    found = read_captions("hub:org/name", held_out=2)
+    before = stream.given
+    assert numbers(found.draw(500, 4, 0)) == [2, 3, 4, 5]  # 2,000 places on, 250 rounds of 8
+    assert stream.given - before < 3 * 10
+
+
 def test_a_stream_s_neighbour_is_the_row_before_in_every_round(fake_hub) -> None:
     rows: list[object] = [hub_row(n) for n in range(30)]
     rows[6] = hub_row(6, caption=None)

@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError
+from sdsdemo.finetuning import prepare
+from sdsdemo.finetuning.batches import PairBatches
 from sdsdemo.finetuning.events import Event
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.run import finetune
 from sdsdemo.finetuning.run_record import why_not_resumed
 from sdsdemo.finetuning.setup import check_size
 from sdsdemo.finetuning.training_pairs import read_source
+from sdsdemo.runtime.distributed import ALONE
 from tests import twins
 from tests.data.test_captions_stream import fake_hub, hub_row
 from tests.finetuning.runs import done
@@ -98,3 +103,42 @@ def test_each_epoch_of_a_pool_has_batches_of_its_own(tmp_path: Path) -> None:
 def test_a_pool_smaller_than_a_batch_is_refused(items: int | None) -> None:
     with pytest.raises(UserError, match="--pool is 2, fewer than a batch of 4"):
         check_size(replace(OWN, data="folder:x", pool=2), {"items": items, "held_out": 20})
+
+
+def stream_of_60(fake_hub: Any, **changes: Any) -> tuple[Any, Any, Any]:
+    """The rows on the Hub, 20 of them held out, the source of pairs, and as much of a loaded run as reads them."""
+    stream = fake_hub([hub_row(n, caption=f"a red cat on a blue mat {n}") for n in range(80)])
+    recipe = replace(OWN, data="hub:org/name", steps=600, **changes)
+    plan = SimpleNamespace(recipe=recipe, stop_if_asked=lambda: None, processes=ALONE)
+    source = read_source(recipe)
+    return stream, source, SimpleNamespace(plan=plan, source=source)
+
+
+@pytest.mark.parametrize("pool", [0, 4000])
+def test_the_teacher_s_pairs_of_a_stream_are_read_once(fake_hub, pool: int) -> None:
+    stream, _, loaded = stream_of_60(fake_hub, pool=pool)
+    kept: Any = SimpleNamespace(remember=lambda pairs: None)
+    assert len(prepare._all_pairs(loaded, kept)) == 60
+    assert (stream.begun, stream.given < 2 * 80) == (2, True)  # once, and for the row after the last
+
+
+def test_a_frozen_tower_reads_a_stream_once(fake_hub) -> None:
+    stream, source, loaded = stream_of_60(fake_hub, towers="text")
+    steps: list[int] = []
+    batches: Any = SimpleNamespace(
+        encode_frozen=lambda step: steps.append(step) or (source.draw(step, 4) and {}), keep=lambda features: None
+    )
+    *_, last = prepare._encode_frozen(loaded, batches)
+    assert (last.done, last.total, steps) == (16, 16, list(range(16)))
+    assert stream.given < 2 * 80
+
+
+def test_the_controls_halfway_read_no_step_again(fake_hub) -> None:
+    _, source, loaded = stream_of_60(fake_hub)
+    batches: Any = PairBatches(loaded.plan.recipe, source, SimpleNamespace(device="cpu"), teacher=SimpleNamespace())
+    batches.inputs = batches.latents = lambda pairs: [pair.picture.name for pair in pairs]
+    batches._encoded = lambda said: {}
+    first = batches.control_batch(0, slice(0, 4)).pixels_R
+    batches._pairs(7)
+    batches._source = None
+    assert batches.control_batch(0, slice(0, 4)).pixels_R == first

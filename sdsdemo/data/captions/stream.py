@@ -154,11 +154,15 @@ class Streamed:
             self._ahead.clear()
             self._place = 0
         away = place - self._place
-        if self._endless.total is not None:
-            away %= max(self._endless.total - self._endless.start, 1)
         self._place = None
-        for _ in range(away):
+        while away := self._shortened(away):
             self._next()
+            away -= 1
+
+    def _shortened(self, away: int) -> int:
+        """So many rows without whole rounds of the stream, once its end was met."""
+        total = self._endless.total
+        return away if total is None else away % max(total - self._endless.start, 1)
 
     def _next(self) -> _Row:
         return self._ahead.popleft() if self._ahead else self._endless.take()
