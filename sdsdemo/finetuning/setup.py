@@ -41,6 +41,11 @@ SMALL_POOL = (
     "--pool is {pool}, fewer than a batch of {batch}: an image would be its own negative. Lower --batch to {pool} or "
     "less, or raise --pool."
 )
+OF_TRANSFORMERS = (
+    "of those in transformers' format, OpenAI's have a card (openai/clip-vit-base-patch32 is clip-vit-b-32), and a "
+    "repository with open_clip_config.json is open_clip:hf-hub:ORG/NAME. Convert any other to open_clip first."
+)
+"""What to do about a CLIP that is scored here, but not trained."""
 CHECKED = 5_000
 """Images whose captions are checked with the models' tokenizers before training."""
 
@@ -179,7 +184,8 @@ def _runnable(workbench: Models, name: str, families: tuple[str, ...], what: str
     if card.family not in families:
         called = {"clip": "an open_clip CLIP", "diffusion": "a diffusion model"}
         wanted = " or ".join(called[family] for family in families)
-        raise UserError(f"The {what} must be {wanted}; {card.title} is not: choose another one.")
+        cure = OF_TRANSFORMERS if card.family == "transformers" and "clip" in families else "choose another one."
+        raise UserError(f"The {what} must be {wanted}; {card.title} is not: {cure}")
     state = workbench.availability(card)
     if not state.can_run:
         hours = f" Fine-tuning takes {cards.train_words()}." if card.needs == "gpu" else ""

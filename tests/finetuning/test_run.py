@@ -221,7 +221,7 @@ def test_a_record_never_names_its_folder(run: Any, tmp_path: Path, monkeypatch: 
     ("changes", "said"),
     [
         ({"base": "mini-diffusion"}, "must be an open_clip CLIP"),
-        ({"base": "transformers:some/clip"}, "must be an open_clip CLIP"),
+        ({"base": "transformers:some/clip"}, "must be an open_clip CLIP; .* is clip-vit-b-32"),
         ({"base": "vlm:some/model"}, "must be an open_clip CLIP"),
         ({"teacher": "vlm:some/model"}, "must be a diffusion model"),
         ({"teacher": "mini-clip"}, "must be a diffusion model"),
