@@ -18,6 +18,8 @@ from sdsdemo.runtime import zerogpu
 from sdsdemo.settings import budget
 from sdsdemo.types import Card
 
+RUN_CUT_OFF = "The GPU was taken back before the run had ended: press Resume, and it goes on from its last checkpoint."
+
 
 class GpuJobs:
     """The jobs of a server on a lent GPU. Made before the page is launched, for a workbench with a `gpu`."""
@@ -26,7 +28,7 @@ class GpuJobs:
         """runner: `finetuning.finetune`, or a stand-in with the same events."""
         assert workbench.gpu is not None
         self._workbench, self._shared, self._runner = workbench, workbench.gpu, runner
-        self._finetune = zerogpu.on_gpu(self._finetune_in_fork, _given_seconds)
+        self._finetune = zerogpu.on_gpu(self._finetune_in_fork, _given_seconds, RUN_CUT_OFF)
         self._evaluate = zerogpu.on_gpu(self._evaluate_in_fork, self._evaluation_seconds)
 
     def takes(self, card: Card) -> bool:

@@ -44,10 +44,12 @@ def is_here() -> bool:
     return os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
 
 
-def on_gpu(function: Callable[P, Iterator[T]], seconds: Callable[P, int]) -> Callable[P, Iterator[T]]:
+def on_gpu(
+    function: Callable[P, Iterator[T]], seconds: Callable[P, int], cut_off: str = CUT_OFF
+) -> Callable[P, Iterator[T]]:
     """A generator function with a GPU on ZeroGPU; elsewhere the function itself. Call it before the page is launched.
 
-    seconds: how long it may take, of the same arguments.
+    seconds: how long it may take, of the same arguments. cut_off: what to say if the GPU is taken back.
     While iterated, the function raises `UserError` as before, and where no GPU can be had or it is taken back.
     """
     if not is_here():
@@ -68,7 +70,7 @@ def on_gpu(function: Callable[P, Iterator[T]], seconds: Callable[P, int]) -> Cal
             raise
         except Exception as error:
             log.warning("a GPU function ended early: %r", error)
-            raise UserError(_why(error)) from error
+            raise UserError(_why(error, cut_off)) from error
 
     return asked
 
@@ -84,10 +86,10 @@ def _problems_as_values(function: Callable[P, Iterator[T]]) -> Callable[P, Itera
     return in_fork
 
 
-def _why(error: Exception) -> str:
+def _why(error: Exception, cut_off: str) -> str:
     """What the platform says of a failed reservation, in a sentence; its errors are Gradio's, with a title."""
     title = str(getattr(error, "title", ""))
     if title.startswith("ZeroGPU worker"):
-        return CUT_OFF
+        return cut_off
     said = TAG.sub("", str(getattr(error, "message", ""))).strip().rstrip(".") if title.startswith("ZeroGPU") else ""
     return NO_GPU.format(said=said[:1].lower() + said[1:] if said else NO_REASON)

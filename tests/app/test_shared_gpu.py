@@ -17,6 +17,7 @@ from PIL.Image import Image
 
 from sdsdemo.app import asking
 from sdsdemo.app.asking import Question
+from sdsdemo.app.gpu_jobs import RUN_CUT_OFF
 from sdsdemo.app.gpu_time import GpuTimes
 from sdsdemo.app.shared_gpu import SharedGpu
 from sdsdemo.app.workbench import Workbench
@@ -295,8 +296,10 @@ def test_a_tensor_or_a_model_does_not_cross_the_fork(platform: Platform, thing: 
     def made() -> Iterator[Any]:
         yield torch.zeros(2) if thing == "tensor" else torch.nn.Linear(1, 1)
 
-    with pytest.raises(UserError, match="taken back"):
+    with pytest.raises(UserError, match="taken back before the work was done"):
         list(zerogpu.on_gpu(made, lambda: 5)())
+    with pytest.raises(UserError, match="press Resume"):
+        list(zerogpu.on_gpu(made, lambda: 5, RUN_CUT_OFF)())
 
 
 def test_the_page_has_the_note_on_the_quota_only_where_there_is_one(
