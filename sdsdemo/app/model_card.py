@@ -111,7 +111,7 @@ def run_card(record: Mapping[str, Any], repo: str) -> str:
     """The card of a run's file: its record's base, objective, before and after with their uncertainty, the command."""
     return f"""---
 library_name: sdsdemo
-tags: [clip, compositionality, {record["objective"]}]
+tags: {_tags(record["objective"])}
 ---
 
 # {repo.partition("/")[2]}
@@ -130,13 +130,17 @@ onto the base that it names, as `sds-clip:model.safetensors`. `python -m sdsdemo
 """
 
 
+def _tags(objective: str) -> str:
+    """As YAML, each once: an objective is called `clip` too. objective: "" for a model that was only converted."""
+    return f"[{', '.join(dict.fromkeys(['clip', *(['compositionality', objective] if objective else [])]))}]"
+
+
 def _front_matter(facts: CardFacts) -> str:
-    tags = ["clip", *(["compositionality", facts.objective] if facts.objective else [])]
     lines = [
         f"library_name: {facts.format}",
         "pipeline_tag: zero-shot-image-classification",
         f"license: {LICENCES.get(facts.licence, 'unknown')}",
-        f"tags: [{', '.join(tags)}]",
+        f"tags: {_tags(facts.objective)}",
     ]
     if facts.base_repo:
         lines.append(f"base_model: {facts.base_repo}")

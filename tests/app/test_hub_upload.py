@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from sdsdemo.app.hub_upload import REFUSED, push
+from sdsdemo.app.model_card import run_card
 from sdsdemo.errors import UserError
 from sdsdemo.models.delta import read_delta, write_delta
 from tests.app.fake_hub import FakeHub, refusal, unreachable
@@ -146,3 +147,11 @@ def test_a_run_without_a_model_and_a_refusal_are_sentences(hub: FakeHub, folder:
     (folder / "model.safetensors").unlink()
     with pytest.raises(UserError, match="no model yet"):
         push(folder, "my-clip", "secret")
+
+
+@pytest.mark.parametrize(
+    ("objective", "tags"), [("clip", "[clip, compositionality]"), ("sds", "[clip, compositionality, sds]")]
+)
+def test_a_card_names_each_tag_once(objective: str, tags: str) -> None:
+    record = {"objective": objective, "base_card": "mini-clip", "steps_done": 1, "seed": 0, "command": ""}
+    assert f"tags: {tags}\n" in run_card(record, "ada/mine")
