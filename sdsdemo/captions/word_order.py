@@ -22,6 +22,8 @@ from sdsdemo.errors import UserError
 NOUNS = ("NN", "NNS", "NNP", "NNPS")
 ADJECTIVES = ("JJ", "JJR", "JJS")
 MODEL = "en_core_web_sm"
+MOST_WORDS = 30
+"""Words of a caption that a model is shown, as the authors do it."""
 TRIES = 20
 """Most attempts to redraw a shuffle that changed nothing."""
 NO_TAGGER = (
@@ -54,9 +56,9 @@ def shuffled(caption: str, tag: Callable[[str], Tagged] | None = None) -> tuple[
     )
 
 
-def plain_caption(caption: str, most: int = 30) -> str:
-    """Lower case, no punctuation, at most 30 words: how the authors show captions to a model."""
-    return " ".join(re.sub(r"[.!\"()*#:;~]", " ", caption.lower()).split()[:most])
+def plain_caption(caption: str) -> str:
+    """Lower case, no punctuation, at most `MOST_WORDS` words: how the authors show captions to a model."""
+    return " ".join(re.sub(r"[.!\"()*#:;~]", " ", caption.lower()).split()[:MOST_WORDS])
 
 
 def _moved(words: Sequence[str], places: Sequence[int], draw: random.Random) -> list[str]:

@@ -132,11 +132,11 @@ def by_timestep(loss_ICTN: np.ndarray, rounds_IC: np.ndarray | None) -> np.ndarr
     return np.stack([comparable_losses(*own) for own in zip(loss_ICTN, rounds_IC, strict=True)])
 
 
-def shared_draws(evidence: Evidence, captions: Sequence[int], image: int = 0) -> tuple[int, bool]:
-    """The draws a timestep that all of these captions got, and whether they are pairs of opposites."""
+def shared_draws(evidence: Evidence, captions: Sequence[int]) -> tuple[int, bool]:
+    """The draws a timestep that all of these captions got with the first image, and if they are pairs of opposites."""
     if evidence.rounds_IC is None:
         return evidence.loss_ICTN.shape[3], evidence.antithetic
-    rounds = int(evidence.rounds_IC[image, list(captions)].min())
+    rounds = int(evidence.rounds_IC[0, list(captions)].min())
     return rounds, rounds % 2 == 0
 
 

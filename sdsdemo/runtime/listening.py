@@ -30,10 +30,10 @@ NOT_ANSWERED = (
 
 
 @contextmanager
-def listening_at(host: str, port: int, environment: MutableMapping[str, str] = os.environ) -> Iterator[None]:
+def listening_at(host: str, port: int) -> Iterator[None]:
     """In here Gradio starts its server. Raises `UserError` where it cannot."""
     check_address(host, port)
-    pass_by_proxies(host, environment)
+    pass_by_proxies(host, os.environ)
     try:
         yield
     except OSError as error:

@@ -47,13 +47,13 @@ def said_by(error: BaseException) -> dict[str, Any]:
     return found
 
 
-def configure(stream: TextIO = sys.stderr, level: int = logging.INFO) -> None:
+def configure(stream: TextIO = sys.stderr) -> None:
     """Sends what our modules log to a stream, a line of JSON each. A second call changes the stream."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonLines())
     ours = logging.getLogger(ROOT)
     ours.handlers[:] = [handler]
-    ours.setLevel(level)
+    ours.setLevel(logging.INFO)
     ours.propagate = False
 
 

@@ -202,12 +202,12 @@ class Settings:
         return self.allow_specs and self.shared == "auto"
 
     @classmethod
-    def of_the_shell(cls, environment: Mapping[str, str] = os.environ) -> Settings:
+    def of_the_shell(cls) -> Settings:
         """The same for whoever has this machine's shell or its Python, wherever a page of it may be shown.
 
         They may name any folder, and wait for a slow model. Raises `UserError` for an invalid value.
         """
-        return replace(cls.from_environment(environment), allow_specs=True, in_space=False, sign_in=False)
+        return replace(cls.from_environment(), allow_specs=True, in_space=False, sign_in=False)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:

@@ -77,13 +77,13 @@ def note_unknown_keys(
         note(f"{path.name} has keys that the published file does not have: {listed(unknown)}.")
 
 
-def pictures_in(folder: Path, *names: str, any_suffix: bool = False) -> ImageFiles:
+def pictures_in(folder: Path, *names: str) -> ImageFiles:
     """The pictures in the existing ones of these folders, or in zip files of those names. Raises `UserError`."""
     roots = [folder / name for name in names if (folder / name).is_dir()]
     archives = [path for name in names if (path := folder / f"{name}.zip").is_file()]
     if not roots and not archives:
         raise UserError(f"The images are missing: put them in a folder {' or '.join(names[:2])} in '{folder.name}'.")
-    return ImageFiles(roots or [folder], [] if roots else archives, any_suffix=any_suffix)
+    return ImageFiles(roots or [folder], [] if roots else archives)
 
 
 def described(value: Any) -> str:

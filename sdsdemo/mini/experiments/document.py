@@ -194,8 +194,9 @@ CHANCE = 0.25
 """Chance level of the text score."""
 
 
-def learning_curves(folder: Path = CHECKPOINTS / CURVES) -> dict[str, dict[str, list[dict[str, float]]]]:
+def learning_curves() -> dict[str, dict[str, list[dict[str, float]]]]:
     """The curves that exist, by panel and label."""
+    folder = CHECKPOINTS / CURVES
     found = {
         title: {
             called: shipped(folder / f"{name}.json", list[Point])

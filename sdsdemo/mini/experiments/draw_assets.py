@@ -169,9 +169,9 @@ def _caption(pair: Pair) -> list[str]:
     return [*(sentence.text for sentence in pair.sentences), " · ".join(filter(None, (pair.kind, pair.category)))]
 
 
-def _sheet(cells: Sequence[tuple[tuple[Scene, Scene], list[str]]], columns: int = 3) -> Image.Image:
-    """Each cell holds two pictures with the lines of text below them."""
-    wide, high = 2 * THUMB + 3 * GAP, THUMB + 3 * LINE + 2 * GAP
+def _sheet(cells: Sequence[tuple[tuple[Scene, Scene], list[str]]]) -> Image.Image:
+    """Three columns; each cell holds two pictures with the lines of text below them."""
+    columns, wide, high = 3, 2 * THUMB + 3 * GAP, THUMB + 3 * LINE + 2 * GAP
     sheet = Image.new("RGB", (columns * wide, -(-len(cells) // columns) * high), "white")
     pen = ImageDraw.Draw(sheet)
     for place, (scenes, lines) in enumerate(cells):

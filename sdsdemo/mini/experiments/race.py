@@ -91,6 +91,6 @@ def _laps(folder: FineTuningFolder) -> list[StoredLap]:
     ]
 
 
-def write_race(race: StoredRace, path: Path = RACE_FILE) -> None:
+def write_race(race: StoredRace) -> None:
     """Write the race as JSON."""
-    files.write_json(path, race)
+    files.write_json(RACE_FILE, race)

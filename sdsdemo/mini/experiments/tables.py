@@ -162,11 +162,11 @@ def withheld_grid(study: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
-def bases_grid(bases: Mapping[str, Any], benchmark: str = "mini") -> list[list[str]]:
+def bases_grid(bases: Mapping[str, Any]) -> list[list[str]]:
     """A header and a row per base: percent with the 95 % interval. Seeds of one recipe first."""
     rows, counts = [], [""] * (len(BASE_HEAD) - 1)
     for base, found in sorted(bases.items(), key=lambda item: item[0] == CLEAN):
-        own = [found[benchmark][metric] for metric in ("text", "image", "group")]
+        own = [found["mini"][metric] for metric in ("text", "image", "group")]
         own += [_largest(found, name)["accuracy"] for name in BASE_SETS]
         rows.append([base, *map(share_words, own)])
         counts = [f" (n = {share['n']:,})" for share in own]

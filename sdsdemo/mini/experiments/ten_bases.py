@@ -38,7 +38,7 @@ def with_lines_beside(study: Study, rows: Rows, beside: Rows, base_rows: Rows) -
     return [*rows, *(row for row in lines_alike(study, beside, weights) if row["run"] not in own)]
 
 
-def over_ten_bases(study: Study, rows: Rows, base_rows: Rows, pairs: Sequence[Pair] = TEN_CONTRASTS) -> dict[str, Any]:
+def over_ten_bases(study: Study, rows: Rows, base_rows: Rows) -> dict[str, Any]:
     """Every figure of the study, ready for JSON; without contrasts until two bases are done.
 
     rows: from `with_lines_beside`. base_rows: the lines of the bases themselves.
@@ -47,7 +47,7 @@ def over_ten_bases(study: Study, rows: Rows, base_rows: Rows, pairs: Sequence[Pa
     bases, seeds = complete(study, rows)
     if len(bases) < 2:
         return begun | {"bases": [], "seeds": []}
-    difference = {pair: differences(rows, *pair, bases, seeds, study.measure) for pair in pairs}
+    difference = {pair: differences(rows, *pair, bases, seeds, study.measure) for pair in TEN_CONTRASTS}
     gate = _gate({towers: difference[pair] for towers, pair in GATES.items()}, bases)
     general = {pair: general_effect(difference_BSE) for pair, difference_BSE in difference.items()}
     adjusted = holm({" - ".join(pair): effect.p for pair, effect in general.items()})
@@ -56,7 +56,7 @@ def over_ten_bases(study: Study, rows: Rows, base_rows: Rows, pairs: Sequence[Pa
         "bases": list(bases),
         "seeds": list(seeds),
         "benchmark": study.measure,
-        "n": difference[pairs[0]].shape[-1],
+        "n": difference[TEN_CONTRASTS[0]].shape[-1],
         "gate": gate,
         "groups": {name: [bases[b] for b in chosen] for name, chosen in groups.items()},
         "contrasts": [

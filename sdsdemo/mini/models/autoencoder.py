@@ -22,6 +22,7 @@ TRAINING = TrainingConfig(steps=1500, learning_rate=3e-3, warm_up=60)
 BATCH = 16
 KL_WEIGHT = 1e-6
 SALT = 1
+ENCODED_AT_ONCE = 250
 
 
 def fresh() -> AutoencoderKL:
@@ -62,7 +63,9 @@ def as_pixels(pictures_N: np.ndarray) -> Tensor:
 
 
 @torch.inference_mode()
-def encode_all(autoencoder: AutoencoderKL, pictures_N: np.ndarray, batch: int = 250) -> Tensor:
+def encode_all(autoencoder: AutoencoderKL, pictures_N: np.ndarray) -> Tensor:
     """Unscaled latent means, float [N, 4, 8, 8]."""
-    starts = range(0, len(pictures_N), batch)
-    return torch.cat([autoencoder.encode(as_pixels(pictures_N[i : i + batch])).latent_dist.mean for i in starts])
+    starts = range(0, len(pictures_N), ENCODED_AT_ONCE)
+    return torch.cat(
+        [autoencoder.encode(as_pixels(pictures_N[i : i + ENCODED_AT_ONCE])).latent_dist.mean for i in starts]
+    )
