@@ -26,11 +26,9 @@ from sdsdemo.models.batching import parts_of
 from sdsdemo.models.clip_files import ClipFiles, build, called, facts_of, find_clip
 from sdsdemo.models.clip_tokenizer import check_tokens, context_length_of, tokenizer_of
 from sdsdemo.models.clip_towers import NO_FIT, TwoTowers
-from sdsdemo.models.domain import Domain
-from sdsdemo.models.images import share_of
 from sdsdemo.models.precision import exactly
-from sdsdemo.models.tokenizer_checks import concerns_of
-from sdsdemo.types import Budget, Card, Concern, Example, Picture, Region, Scores
+from sdsdemo.models.scorer_base import ScorerBase, check_given
+from sdsdemo.types import Budget, Example, Picture, Region, Scores
 
 LONG = 2048
 """Tokens that no caption reaches: how a caption looks uncut."""
@@ -133,28 +131,13 @@ class ClipModel(TwoTowers):
         return feature_ID.float()
 
 
-class ClipScorer:
+class ClipScorer(ScorerBase[TwoTowers]):
     """A `types.Scorer`: 100 times the cosine. Captions run in the order of their tokens and equal ones once, so that
     swapping two captions swaps their scores bit for bit."""
 
-    def __init__(self, card: Card, model: TwoTowers, domain: Domain | None = None) -> None:
-        """domain: what a small model knows; None for a model that is taken to know everything."""
-        self.card = card
-        self.model = model
-        self.domain = domain
-
-    def concerns(self, images: Sequence[Image], captions: Sequence[str], region: Region = "crop") -> list[Concern]:
-        """What `tokenizer_checks.concerns_of` finds."""
-        return concerns_of(self.model, self.domain, images, captions, region)
-
-    def share_seen(self, size: tuple[int, int], region: Region) -> float:
-        """The share that the model sees of a picture of that size."""
-        return share_of(size, self.model.region_of(region))
-
     def score(self, images: Sequence[Image], captions: Sequence[str], budget: Budget) -> Scores:
         """Scores of every image against every caption; of the budget only the region matters. Raises `ValueError`."""
-        if not images or not captions:
-            raise ValueError(f"images and captions must not be empty; there were {len(images)} and {len(captions)}")
+        check_given(images, captions)
         start = time.perf_counter()
         with exactly(self.model.device):
             image_ID = self.model.encode_images(images, budget.region).cpu().numpy().astype(np.float64)

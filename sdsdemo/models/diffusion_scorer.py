@@ -32,12 +32,12 @@ from sdsdemo.models.denoising_scores import denoising_scores
 from sdsdemo.models.diffusion import LatentDiffusion
 from sdsdemo.models.domain import Domain
 from sdsdemo.models.drawing import draw
-from sdsdemo.models.images import clean, fit, share_of
+from sdsdemo.models.images import clean, fit
 from sdsdemo.models.memory import give_back, is_out_of_memory, no_room
 from sdsdemo.models.noise_grid import draw_noise, evaluation_order, in_place, spread_timesteps
 from sdsdemo.models.precision import exactly
-from sdsdemo.models.tokenizer_checks import concerns_of
-from sdsdemo.types import Budget, Card, Concern, Denoised, Example, Region, Scores
+from sdsdemo.models.scorer_base import ScorerBase, check_given
+from sdsdemo.types import Budget, Card, Denoised, Example, Region, Scores
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class _Block:
         return [range(start + i * width, start + (i + 1) * width) for i in range(self.images)]
 
 
-class DiffusionScorer:
+class DiffusionScorer(ScorerBase[LatentDiffusion]):
     """A `types.Scorer`: minus the mean denoising error.
 
     The noise is drawn once, on the CPU, from the budget's seed, and met by every image and caption. Captions run in the
@@ -81,24 +81,13 @@ class DiffusionScorer:
 
     def __init__(self, card: Card, model: LatentDiffusion, domain: Domain | None = None) -> None:
         """domain: what a small model knows; None for a model that is taken to know everything."""
-        self.card = card
-        self.model = model
-        self.domain = domain
+        super().__init__(card, model, domain)
         self.micro_batch = model.default_micro_batch()
         """Samples a call; halved for good when memory does not hold them."""
 
-    def concerns(self, images: Sequence[Image], captions: Sequence[str], region: Region = "crop") -> list[Concern]:
-        """What `tokenizer_checks.concerns_of` finds."""
-        return concerns_of(self.model, self.domain, images, captions, region)
-
-    def share_seen(self, size: tuple[int, int], region: Region) -> float:
-        """The share that the model sees of a picture of that size."""
-        return share_of(size, self.model.region_of(region))
-
     def score(self, images: Sequence[Image], captions: Sequence[str], budget: Budget) -> Scores:
         """Scores of every image against every caption, with the losses behind them. Raises `ValueError` for none."""
-        if not images or not captions:
-            raise ValueError(f"images and captions must not be empty; there were {len(images)} and {len(captions)}")
+        check_given(images, captions)
         noise_TN = draw_noise(budget, self.model.latent_shape)
         (scores,) = self._score_part([(images, captions)], budget, noise_TN, Conditions(self.model))
         return scores

@@ -13,12 +13,11 @@ from PIL.Image import Image, Resampling
 
 from sdsdemo.captions.cleaning import letter
 from sdsdemo.errors import UserError
-from sdsdemo.models.domain import Domain
-from sdsdemo.models.images import clean, share_of, square
+from sdsdemo.models.images import clean, square
 from sdsdemo.models.precision import PRECISIONS, exactly
-from sdsdemo.models.tokenizer_checks import concerns_of
+from sdsdemo.models.scorer_base import ScorerBase, check_given
 from sdsdemo.models.vlm import VisionLanguageModel
-from sdsdemo.types import Budget, Card, Concern, Example, Region, Scores
+from sdsdemo.types import Budget, Concern, Example, Region, Scores
 
 TOO_LONG = (
     "With this picture, caption {letter} comes to {tokens:,} tokens, and this model reads {most:,}: shorten the "
@@ -26,18 +25,12 @@ TOO_LONG = (
 )
 
 
-class VlmScorer:
+class VlmScorer(ScorerBase[VisionLanguageModel]):
     """A `types.Scorer`: log-odds of "yes"."""
-
-    def __init__(self, card: Card, model: VisionLanguageModel, domain: Domain | None = None) -> None:
-        """domain: what a small model knows; None for a model that is taken to know everything."""
-        self.card = card
-        self.model = model
-        self.domain = domain
 
     def concerns(self, images: Sequence[Image], captions: Sequence[str], region: Region = "crop") -> list[Concern]:
         """What `concerns_of` finds, and a question that is longer than the model reads."""
-        found = concerns_of(self.model, self.domain, images, captions, region)
+        found = super().concerns(images, captions, region)
         return found + self._too_long([in_region(clean(image), region) for image in images], captions)
 
     def _too_long(self, pictures: Sequence[Image], captions: Sequence[str]) -> list[Concern]:
@@ -51,15 +44,10 @@ class VlmScorer:
         ]
         return [Concern(kind="truncated", text=text, blocking=True) for text in texts]
 
-    def share_seen(self, size: tuple[int, int], region: Region) -> float:
-        """The share that the model sees of a picture of that size."""
-        return share_of(size, self.model.region_of(region))
-
     def score(self, images: Sequence[Image], captions: Sequence[str], budget: Budget) -> Scores:
         """Scores of every image against every caption; of the budget only the region matters. Raises `ValueError`,
         and `UserError` for a caption that is too long beside its picture."""
-        if not images or not captions:
-            raise ValueError(f"images and captions must not be empty; there were {len(images)} and {len(captions)}")
+        check_given(images, captions)
         start = time.perf_counter()
         pictures = [in_region(clean(image), budget.region) for image in images]
         for concern in self._too_long(pictures, captions):
