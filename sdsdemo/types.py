@@ -214,6 +214,11 @@ class Card:
     published: tuple[Mapping[str, object], ...] = ()
     """Published results: benchmark, metric values, source, sure (read | recalled)."""
 
+    @property
+    def denoises(self) -> bool:
+        """Whether its scores are denoising losses: it is a `Denoiser`."""
+        return self.family == "diffusion"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Availability:
@@ -222,6 +227,11 @@ class Availability:
     can_run: bool
     reason: str = ""
     next_step: str = ""
+
+    @property
+    def words(self) -> str:
+        """Why not, and what to do, in one line."""
+        return f"{self.reason} {self.next_step}".strip()
 
 
 class Scorer(Protocol):

@@ -78,7 +78,7 @@ def answers(
         known = kept.find(question.card, request.asked(question.captions)) if kept else None
         if known is not None:
             yield known
-        elif request.live and request.show is not None and question.card.family == "diffusion":
+        elif request.live and request.show is not None and question.card.denoises:
             yield from _live(lend, question, request, kept)
         else:
             yield _answer(lend, question, request, kept)

@@ -43,9 +43,7 @@ class GpuTimes:
         """Seconds expected for the answers to some questions. show: as in `Request`."""
         shown = 1 + (show or 0.0)
         spent = sum(
-            _units(question, budget)
-            * self._unit(question.card)
-            * (shown if question.card.family == "diffusion" else 1.0)
+            _units(question, budget) * self._unit(question.card) * (shown if question.card.denoises else 1.0)
             for question in questions
         )
         return self._ready([question.card for question in questions]) + spent
@@ -82,14 +80,23 @@ class GpuTimes:
     def _unit(self, card: Card) -> float:
         if card.name in self._measured:
             return self._measured[card.name]
-        pair = card.seconds_per_pair / (QUICKER if card.needs == "cpu" else 1.0)
-        return pair / (2 * TIMESTEPS.default * NOISES.default if card.family == "diffusion" else 2)
+        return seconds_a_unit(card) / (QUICKER if card.needs == "cpu" else 1.0)
 
     def _ready(self, cards: Sequence[Card]) -> float:
         """Seconds until the first model can score."""
         to_load = {card.name: card.size_mb for card in cards if card.name not in self.placed_mb}
         gigabytes = sum(self.placed_mb.values()) / 1000
         return START + SECONDS_A_GB * gigabytes + LOADING_A_GB * sum(to_load.values()) / 1000
+
+
+def seconds_a_unit(card: Card) -> float:
+    """A rough time on the hardware that the card needs, from its time of a pair with the default budget."""
+    return card.seconds_per_pair / (2 * units_of(card, TIMESTEPS.default * NOISES.default))
+
+
+def units_of(card: Card, evaluations: int) -> int:
+    """Units a caption. evaluations: those of a budget."""
+    return evaluations if card.denoises else 1
 
 
 def reserved(expected: float) -> int:
@@ -103,5 +110,4 @@ def reserved_for_run(expected: float) -> int:
 
 
 def _units(question: Question, budget: Budget) -> int:
-    evaluations = budget.evaluations if question.card.family == "diffusion" else 1
-    return len(question.captions) * evaluations
+    return len(question.captions) * units_of(question.card, budget.evaluations)

@@ -165,7 +165,7 @@ class Jobs:
         for card in map(self.workbench.card, cards):
             state = self.workbench.availability(card)
             if not state.can_run:
-                raise UserError(f"{state.reason} {state.next_step}".strip())
+                raise UserError(state.words)
 
     def get(self, id_: str) -> Job:
         """The current state of a run. Raises `UserError` for an unknown id."""

@@ -251,7 +251,7 @@ class Workbench:
     def _check(self, card: Card) -> None:
         state = self.availability(card)
         if not state.can_run:
-            raise UserError(f"{state.reason} {state.next_step}".strip())
+            raise UserError(state.words)
 
     def _open(self, card: Card) -> Scorer:
         self._check(card)

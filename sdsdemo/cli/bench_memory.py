@@ -116,7 +116,7 @@ class _Counting:
             self.told(done)
 
     def _scores(self, examples: Iterable[Example], budget: Budget) -> Iterator[Scores]:
-        if self.card.family != "diffusion":
+        if not self.card.denoises:
             yield from self.inner.score_examples(examples, budget)
             return
         first: Scores | None = None

@@ -189,5 +189,5 @@ def _runnable(workbench: Models, name: str, families: tuple[str, ...], what: str
     state = workbench.availability(card)
     if not state.can_run:
         hours = f" Fine-tuning takes {cards.train_words()}." if card.needs == "gpu" else ""
-        raise UserError(f"{state.reason} {state.next_step}".strip() + hours)
+        raise UserError(state.words + hours)
     return card

@@ -46,7 +46,7 @@ def find_suggestion(workbench: Workbench, answers: Sequence[Answer]) -> Suggesti
     state, size = states[card.name], compare_html.size_words(card.size_mb)
     if state.can_run:
         return Suggestion(card=card, can_run=True, sentence=f"Load real CLIP ({card.title}, {size}) and score")
-    sentence = f"Real CLIP ({card.title}, {size}) knows many more words and pictures. {state.reason} {state.next_step}"
+    sentence = f"Real CLIP ({card.title}, {size}) knows many more words and pictures. {state.words}"
     return Suggestion(card=card, can_run=False, sentence=" ".join(sentence.split()))
 
 
@@ -72,7 +72,7 @@ def _model_line(workbench: Workbench, name: str) -> dict[str, Any]:
         return {"can_run": False, "title": "", "words": str(error)}
     state = workbench.availability(card)
     if not state.can_run:
-        words = f"cannot run here. {state.reason} {state.next_step}".strip()
+        words = f"cannot run here. {state.words}".strip()
     elif workbench.is_loaded(card.name):
         words = "is loaded."
     else:

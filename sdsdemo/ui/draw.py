@@ -10,9 +10,9 @@ import gradio as gr
 import numpy as np
 from gradio.components import Component
 
+from sdsdemo.app.gpu_time import seconds_a_unit
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.errors import UserError
-from sdsdemo.settings import NOISES, TIMESTEPS
 from sdsdemo.types import Card
 from sdsdemo.ui.compare_api import AT_ONCE
 from sdsdemo.ui.compare_html import LETTERS
@@ -77,7 +77,7 @@ def _denoiser(workbench: Workbench, models: Sequence[str | None]) -> Card:
     """The first chosen model that denoises. Raises `UserError` if there is none."""
     for name in models:
         card = workbench.card(name.strip()) if name else None
-        if card and card.family == "diffusion":
+        if card and card.denoises:
             return card
     raise UserError(NO_DENOISER)
 
@@ -85,7 +85,7 @@ def _denoiser(workbench: Workbench, models: Sequence[str | None]) -> Card:
 def _wait(card: Card) -> str:
     """What it takes, by the card's own rough time of a pair with the default budget."""
     evaluations = 2 * 2 * len(SEEDS) * STEPS
-    seconds = evaluations / (2 * TIMESTEPS.default * NOISES.default) * card.seconds_per_pair
+    seconds = evaluations * seconds_a_unit(card)
     takes = f", about {seconds:.0f} s on a {card.needs.upper()}" if seconds > WAIT_WORTH_SAYING else ""
     return f"{card.title} is drawing: {evaluations} denoiser calls{takes} …"
 

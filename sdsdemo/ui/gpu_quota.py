@@ -80,7 +80,7 @@ def _sentences(
     score = gpu.times.of_answers(questions, spend, SHOW_AT_MOST)
     about = "up to" if spend.adaptive else "about"
     said = [SCORE.format(about=about, seconds=math.ceil(score), reserved=reserved(score))]
-    denoiser = next((card for card in chosen if card.family == "diffusion"), None)
+    denoiser = next((card for card in chosen if card.denoises), None)
     if denoiser in away and denoiser is not None:
         seconds = gpu.times.of_drawing(denoiser, len(captions), len(SEEDS), STEPS)
         said.append(DRAW.format(seconds=math.ceil(seconds)))

@@ -23,6 +23,7 @@ from sdsdemo.finetuning.recipe import (
     cli_flag,
     meaning,
 )
+from sdsdemo.types import Card
 from sdsdemo.ui import recipe_address
 from sdsdemo.ui.address import Query
 from sdsdemo.ui.templates import render, script
@@ -30,6 +31,8 @@ from sdsdemo.ui.templates import render, script
 ENDS: tuple[Literal["value", "low", "high"], ...] = ("value", "low", "high")
 FIRST = "minute"
 """The preset selected when the page opens."""
+FAMILY_OF = {"base": "clip", "teacher": "diffusion"}
+"""By setting, the family of the cards to choose from."""
 PLAIN = ("objective", "base", "teacher", "data")
 ADVANCED = (
     (
@@ -112,9 +115,11 @@ class RecipeForm:
     @property
     def bases(self) -> dict[str, list[str]]:
         """The cards that may be the base and the teacher."""
-        families = {"base": "clip", "teacher": "diffusion"}
-        cards = self._workbench.cards()
-        return {name: [card.name for card in cards if card.family == family] for name, family in families.items()}
+        return {name: [card.name for card in self._cards(name)] for name in FAMILY_OF}
+
+    def _cards(self, name: str) -> list[Card]:
+        """Those that may be the base, or the teacher."""
+        return [card for card in self._workbench.cards() if card.family == FAMILY_OF[name]]
 
     def wire(self, loaded: Any, opened: Any) -> None:
         """loaded, opened: the events of the page and of the tab."""
@@ -158,9 +163,8 @@ class RecipeForm:
         if name == "objective":
             choices = [(f"{words}. {OBJECTIVE_MEANINGS[key]}", key) for key, words in OBJECTIVE_NAMES.items()]
             return gr.Radio(choices, value=value, label=LABELS[name], elem_id="ft-objective")
-        if name in ("base", "teacher"):
-            family = "clip" if name == "base" else "diffusion"
-            cards = [(card.title, card.name) for card in self._workbench.cards() if card.family == family]
+        if name in FAMILY_OF:
+            cards = [(card.title, card.name) for card in self._cards(name)]
             own = self._workbench.settings.allow_specs
             return gr.Dropdown(cards, value=value, label=LABELS[name], allow_custom_value=own, elem_id=f"ft-{name}")
         if name == "data":

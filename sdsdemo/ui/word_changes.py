@@ -13,6 +13,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
+from sdsdemo.app.gpu_time import seconds_a_unit, units_of
 from sdsdemo.app.workbench import Workbench
 from sdsdemo.captions.word_changes import KIND_WORDS, Change
 from sdsdemo.captions.word_changes import changes_of as changes_by_rule
@@ -22,7 +23,7 @@ from sdsdemo.data.mini.truth import read_claim, truth_of
 from sdsdemo.data.mini.word_changes import ENDINGS_CHANGED
 from sdsdemo.data.mini.word_changes import changes_of as changes_in_mini
 from sdsdemo.errors import UserError
-from sdsdemo.settings import LIMITS, NOISES, TIMESTEPS, pairs_by_default
+from sdsdemo.settings import LIMITS, NOISES, pairs_by_default
 from sdsdemo.types import Answer, Budget, Card, Preference
 from sdsdemo.ui.compare_api import AT_ONCE
 from sdsdemo.ui.compare_html import LETTERS
@@ -206,8 +207,7 @@ def _with(row: Row, answer: Answer) -> Row:
 
 def _wait(card: Card, question: Question, count: int) -> str:
     """A sentence if a model would take too long, by its card's rough time of a pair with the default budget."""
-    spent = question.budget.evaluations / (TIMESTEPS.default * NOISES.default)
-    seconds = card.seconds_per_pair * (spent if card.family == "diffusion" else 1.0) * (count + 1) / 2
+    seconds = (count + 1) * units_of(card, question.budget.evaluations) * seconds_a_unit(card)
     return TOO_LONG.format(title=card.title, minutes=seconds / 60, count=count + 1) if seconds > LONGEST_WAIT else ""
 
 
