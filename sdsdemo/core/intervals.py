@@ -117,17 +117,25 @@ class Change:
 
 
 def paired_change(before_E: np.ndarray, after_E: np.ndarray) -> Change:
-    """Share right afterwards minus before, on the same examples, with the adjusted Wald interval for matched pairs.
+    """Share right afterwards minus before, on the same examples: `change_of` of their counts.
 
-        d -+ z sqrt( (g + l - d^2) / (n + 2) ),    d = g - l,   g = (gained + 1) / (n + 2),   l = (lost + 1) / (n + 2)
-
-    Raises `ValueError` for empty or unequal arrays. Source: Bonett & Price 2012, J. Educ. Behav. Stat. 37(4).
+    Raises `ValueError` for empty or unequal arrays.
     """
     before_E, after_E = np.asarray(before_E, dtype=bool), np.asarray(after_E, dtype=bool)
     if before_E.shape != after_E.shape or before_E.ndim != 1 or not len(before_E):
         raise ValueError(f"before_E and after_E must be equally long; they were {before_E.shape}, {after_E.shape}")
-    n = len(before_E)
-    gained, lost = int((after_E & ~before_E).sum()), int((before_E & ~after_E).sum())
+    return change_of(int((after_E & ~before_E).sum()), int((before_E & ~after_E).sum()), len(before_E))
+
+
+def change_of(gained: int, lost: int, n: int) -> Change:
+    """Change of a share, with the adjusted Wald interval for matched pairs, from how many examples changed.
+
+        d -+ z sqrt( (g + l - d^2) / (n + 2) ),    d = g - l,   g = (gained + 1) / (n + 2),   l = (lost + 1) / (n + 2)
+
+    Raises `ValueError` for counts that are not of n examples. Source: Bonett & Price 2012, J. Educ. Behav. Stat. 37(4).
+    """
+    if min(gained, lost) < 0 or not 0 < n >= gained + lost:
+        raise ValueError(f"gained and lost must be counts of n > 0 examples; they were {gained}, {lost} and {n}")
     g, l = (gained + 1) / (n + 2), (lost + 1) / (n + 2)  # noqa: E741 the formula's letter
     half = NormalDist().inv_cdf(0.975) * math.sqrt((g + l - (g - l) ** 2) / (n + 2))
     return Change(

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
 from typing import Any
 
+from typing_extensions import TypedDict
+
 from sdsdemo.core.bases import over_bases
+from sdsdemo.core.intervals import Change, change_of
 from sdsdemo.core.number_format import points_words, signed
 from sdsdemo.core.wording import and_list
+from sdsdemo.evaluation.result_schema import Pair
+from sdsdemo.runtime.shipped import shipped
+from sdsdemo.settings import ASSETS
 
 LESSON = (
     "Much of the diffusion score's lead over CLIP comes from its text encoder, which was pretrained on text alone to "
@@ -27,11 +36,8 @@ TAUGHT_CLIP = (
     "is given; its text tower is also larger than those of the other CLIPs."
 )
 """Shown where that model is held against the other CLIPs."""
-SHIPPED = (
-    "The shipped mini-sds-clip is not a run of this study: its lambda is 10, the study's is 1. Against "
-    "mini-clip-control its image score is -1.6 [-3.7, +0.4] points on 1,200 fresh pairs (seeds 31001 to 31003), and "
-    "its retrieval about 6 points lower."
-)
+STUDENT, STUDENT_CONTROL = "mini-sds-clip", "mini-clip-control"
+RESULTS = ASSETS / "mini" / "results"
 MAP_WINS = "Where A explains the picture better than B (blue), or B better than A (orange)."
 MAP_ERRS = "Where the model errs less given A (blue) or given B (orange), not why."
 MAP_LEGEND = MAP_ERRS
@@ -70,7 +76,47 @@ def limits(experiment: Mapping[str, Any]) -> list[str]:
     """What the intervals do not cover, one sentence or two each."""
     gate = {} if has_all_bases(experiment.get("ten-bases", {})) else experiment.get("gate", {})
     said = [bases_words(experiment), _gate_words(gate), _chosen_words(experiment)]
-    return [*(part for part in said if part), SHIPPED]
+    return [part for part in (*said, shipped_student_words()) if part]
+
+
+class _Compared(TypedDict):
+    """A stored result, as far as two of its models are compared."""
+
+    paired: list[Pair]
+
+
+@cache
+def shipped_student_words(results: Path = RESULTS) -> str:
+    """How the shipped student differs from its control, by a folder's stored results; empty without fresh benchmarks.
+
+    Image score on all benchmarks fresh-SEED.json together, retrieval by mini-retrieval.json. Raises `UserError` for a
+    damaged file.
+    """
+    fresh = sorted(results.glob("fresh-*.json"))
+    if not fresh:
+        return ""
+    image = _stored_change("image", fresh)
+    retrieval = _stored_change("accuracy", [results / "mini-retrieval.json"])
+    seeds = and_list([path.stem.removeprefix("fresh-") for path in fresh])
+    return (
+        f"The shipped {STUDENT} is not a run of the study: its lambda is 10, the study's is 1. Relative to "
+        f"{STUDENT_CONTROL}, its image score changes by {points_words(asdict(image))} points on {image.n:,} fresh "
+        f"pairs of pairs (seeds {seeds}), and its retrieval by {points_words(asdict(retrieval))} on {retrieval.n:,} "
+        f"examples."
+    )
+
+
+def _stored_change(metric: str, files: Sequence[Path]) -> Change:
+    """From the control to the student, over the examples of all these results."""
+    gained = lost = n = 0
+    for path in files:
+        compared: _Compared = shipped(path, _Compared)
+        for pair in compared["paired"]:
+            if pair["metric"] == metric and {pair["a"], pair["b"]} == {STUDENT, STUDENT_CONTROL}:
+                alone = {pair["a"]: pair["only_a"], pair["b"]: pair["only_b"]}
+                gained, lost = gained + alone[STUDENT], lost + alone[STUDENT_CONTROL]
+                n += pair["both"] + pair["only_a"] + pair["only_b"] + pair["neither"]
+    return change_of(gained, lost, n)
 
 
 def has_all_bases(study: Mapping[str, Any]) -> bool:

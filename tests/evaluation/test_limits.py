@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from statistics import mean
 
+import numpy as np
 import pytest
 
 from sdsdemo.core.bases import over_bases
@@ -17,7 +18,7 @@ from sdsdemo.core.intervals import proportion
 from sdsdemo.core.number_format import share_words
 from sdsdemo.core.wording import count_of
 from sdsdemo.data.benchmarks import read_benchmark
-from sdsdemo.evaluation.limits import LESSON, SHIPPED, WITHOUT_LABELS, lesson_words, limits
+from sdsdemo.evaluation.limits import LESSON, WITHOUT_LABELS, lesson_words, limits, shipped_student_words
 from sdsdemo.evaluation.tables import as_table
 from sdsdemo.mini.experiments.ablations import SHORT
 from sdsdemo.mini.experiments.declared import CONFIRM
@@ -90,17 +91,48 @@ def test_the_retrieval_examples_that_choices_looked_at_are_not_reported() -> Non
 
 
 def test_the_shipped_student_is_not_called_the_confirmed_cell() -> None:
-    assert SHIPPED in verdict(FOUND)
-    assert f"its lambda is {LAMBDAS['mini-sds-clip']:g}, the study's is {CONFIRM.cells['sds'].lam:g}" in SHIPPED
+    said = shipped_student_words()
+    assert said in verdict(FOUND)
+    assert f"its lambda is {LAMBDAS['mini-sds-clip']:g}, the study's is {CONFIRM.cells['sds'].lam:g}" in said
     scored = json.loads((RESULTS / "mini-retrieval.json").read_text())["models"]
     lost = scored["mini-clip-control"]["accuracy"]["value"] - scored["mini-sds-clip"]["accuracy"]["value"]
-    assert f"about {100 * lost:.0f} points lower" in SHIPPED
+    assert f"its retrieval by {-100 * lost:.1f} [" in said
     assert f"retrieval is about {100 * lost:.0f} points lower" in all_cards()["mini-sds-clip"].limits
-    fresh = [json.loads(file.read_text())["models"] for file in sorted(RESULTS.glob("fresh-*.json"))]
+
+
+def test_the_shipped_student_s_image_score_is_that_of_the_fresh_pairs() -> None:
+    """1,200 pairs of pairs with as many differences of +1, -1 and 0 as stored: their mean, and 2 standard errors."""
+    fresh = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("fresh-*.json"))]
+    both = {"mini-sds-clip", "mini-clip-control"}
+    pairs = [p for found in fresh for p in found["paired"] if p["metric"] == "image" and {p["a"], p["b"]} == both]
+    assert all(pair["a"] == "mini-sds-clip" for pair in pairs)
+    counts = [sum(pair[way] for pair in pairs) for way in ("only_a", "only_b")]
+    n = sum(found["n"] for found in fresh)
+    change_E = np.repeat([1.0, -1.0, 0.0], [*counts, n - sum(counts)])
+    said = re.search(r"image score changes by (\S+) \[(\S+), (\S+)\] points on 1,200", shipped_student_words())
+    assert said is not None
+    value, low, high = map(float, said.groups())
+    assert (value, n) == (round(100 * change_E.mean(), 1), 1200)
     gains = [
-        models["mini-sds-clip"]["image"]["value"] - models["mini-clip-control"]["image"]["value"] for models in fresh
+        found["models"]["mini-sds-clip"]["image"]["value"] - found["models"]["mini-clip-control"]["image"]["value"]
+        for found in fresh
     ]
-    assert f"its image score is {100 * mean(gains):.1f} [-3.7, +0.4] points on {400 * len(fresh):,} fresh" in SHIPPED
+    assert change_E.mean() == pytest.approx(mean(gains))
+    reach = 196 * change_E.std(ddof=1) / math.sqrt(n)
+    assert (low, high) == pytest.approx((value - reach, value + reach), abs=0.15)
+
+
+def test_the_shipped_student_s_words_follow_the_stored_results(tmp_path: Path) -> None:
+    """Whichever of the two comes first in a pair; without fresh benchmarks there is nothing to say."""
+    assert shipped_student_words(tmp_path / "none") == ""
+    turned = {"a": "mini-clip-control", "b": "mini-sds-clip", "both": 10, "only_a": 0, "only_b": 90, "neither": 0}
+    other = turned | {"a": "mini-clip"}
+    pairs = [pair | {"metric": metric, "p": 1.0} for pair in (turned, other) for metric in ("image", "accuracy")]
+    for name in ("fresh-7", "fresh-8", "mini-retrieval"):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"paired": pairs}))
+    said = shipped_student_words(tmp_path)
+    assert "image score changes by +90.0 [" in said
+    assert "points on 200 fresh pairs of pairs (seeds 7 and 8), and its retrieval by +90.0 [" in said
 
 
 def sections(text: str) -> list[str]:

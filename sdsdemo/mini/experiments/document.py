@@ -15,7 +15,7 @@ from sdsdemo.core.number_format import points_words, share_words
 from sdsdemo.data.benchmarks import read_benchmark
 from sdsdemo.errors import UserError
 from sdsdemo.evaluation.figures import by_share_figure, curves_figure, effects_figure, saved
-from sdsdemo.evaluation.limits import LESSON, WITHOUT_LABELS
+from sdsdemo.evaluation.limits import LESSON, WITHOUT_LABELS, shipped_student_words
 from sdsdemo.evaluation.report import read_result
 from sdsdemo.evaluation.summary import tag_rows
 from sdsdemo.mini.experiments.ablations import KINDS, SHORT
@@ -61,6 +61,7 @@ def blocks(found: Mapping[str, Any]) -> dict[str, str]:
     parts = {"bases": as_markdown(bases_grid(found["bases"])), **{name: study_markdown(found[name]) for name in TITLES}}
     parts["lesson"] = LESSON
     parts["without-labels"] = WITHOUT_LABELS
+    parts["shipped-student"] = bullets([shipped_student_words()])
     parts["in-short"] = bullets(found_in_short(found))
     parts["strongest-limits"] = bullets(strongest_limits(found))
     parts["verdict"] = bullets(verdict(found))
