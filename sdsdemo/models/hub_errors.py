@@ -10,6 +10,7 @@ from sdsdemo.runtime.disk_errors import disk_words
 Why = Literal["access", "disk", "network", "other"]
 REFUSED = (401, 403)
 """What the Hub answers to whoever has no token, an expired one, or one without the right."""
+NOT_FOUND = 404
 
 
 def hub_errors() -> tuple[type[Exception], ...]:
@@ -24,14 +25,18 @@ def why(error: BaseException) -> Why:
     """What made a download fail: no access, the disk, or the network."""
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    chain = list(_chain(error))
-    answers = [answer.status_code for one in chain if (answer := getattr(one, "response", None)) is not None]
+    chain, answers = list(_chain(error)), _answers(error)
     if any(status in REFUSED for status in answers):
         return "access"
     if disk_error(error) is not None:
         return "disk"
     lost = (*_http_errors(), LocalEntryNotFoundError, ConnectionError, TimeoutError)
     return "network" if not answers and any(isinstance(one, lost) for one in chain) else "other"
+
+
+def answer_of(error: BaseException) -> int | None:
+    """The HTTP status with which the Hub answered; None if an error stands on no answer."""
+    return next(iter(_answers(error)), None)
 
 
 def disk_error(error: BaseException) -> OSError | None:
@@ -44,6 +49,11 @@ def _http_errors() -> tuple[type[Exception], ...]:
     from huggingface_hub.errors import HfHubHTTPError
 
     return tuple(kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")
+
+
+def _answers(error: BaseException) -> list[int]:
+    found = (getattr(one, "response", None) for one in _chain(error))
+    return [answer.status_code for answer in found if answer is not None]
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

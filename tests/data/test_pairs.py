@@ -234,7 +234,7 @@ def test_labels_beside_a_copy_become_categories_and_counts_are_checked(tmp_path:
 def test_without_a_token_or_a_download_the_way_to_winoground_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     import huggingface_hub
 
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *a, **k: None)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UserError, match="fetch winoground"):
         read_benchmark("winoground")
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
@@ -248,9 +248,10 @@ REFUSALS = {
     "a token without the right": "no access to Winoground.*may have expired",
     "proxy": "cannot be reached.*HTTPS_PROXY",
     "lost on the way": "cannot be reached.*resumes",
-    "large files": "cannot be reached.*resumes",
-    "network": "cannot be reached.*resumes",
-    "the Hub is down": "cannot be reached.*resumes",
+    "large files": "broke off: check the network.*resumes",
+    "network": "broke off: check the network.*resumes",
+    "the Hub is down": "answered 503 instead of sending Winoground: run the same command again later.*resumes",
+    "gone": "has neither data/examples.jsonl and data/images.zip nor",
 }
 
 
@@ -259,7 +260,7 @@ def hub_refusal(kind: str) -> Exception:
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
 
     http = sys.modules[HfHubHTTPError.__bases__[0].__module__.partition(".")[0]]
-    status = {"expired": 401, "the Hub is down": 503}.get(kind, 403)
+    status = {"expired": 401, "the Hub is down": 503, "gone": 404}.get(kind, 403)
     answer = http.Response(status, request=http.Request("GET", "https://example.org"))
     made: dict[str, Exception] = {
         "gated": GatedRepoError("gated", response=answer),
@@ -270,6 +271,7 @@ def hub_refusal(kind: str) -> Exception:
         "large files": RuntimeError("CAS service error"),
         "network": OSError("no route to host"),
         "the Hub is down": HfHubHTTPError("unavailable", response=answer),
+        "gone": HfHubHTTPError("Entry Not Found", response=answer),
     }
     made["a token without the right"].__cause__ = HfHubHTTPError("forbidden", response=answer)
     return made[kind]
@@ -335,12 +337,3 @@ def test_labels_that_cannot_be_stored_are_a_sentence(
     monkeypatch.setenv("SDSDEMO_CACHE", str(tmp_path / "file"))
     assert main(["fetch", "winoground-labels"]) == 2
     assert f"'{tmp_path / 'file'}' cannot be read or written" in capsys.readouterr().err
-
-
-def test_what_was_fetched_is_read_from_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import huggingface_hub
-
-    add_images(tmp_path / "data")
-    as_jsonl(tmp_path / "data")
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda repo, name, repo_type: str(tmp_path / name))
-    assert len(read_benchmark("winoground")) == 3

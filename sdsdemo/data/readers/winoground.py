@@ -7,6 +7,7 @@ are read from `new_tag_assignments.json` beside the copy, or from the download o
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import urllib.request
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from sdsdemo.data.files.image_files import Note, silent
 from sdsdemo.data.files.pointers import check_file
 from sdsdemo.data.readers.pairs import read_pairs
 from sdsdemo.errors import UserError
-from sdsdemo.models.hub_errors import disk_error, hub_errors, why
+from sdsdemo.models.hub_errors import NOT_FOUND, answer_of, disk_error, hub_errors, why
 from sdsdemo.runtime.files import from_json, write_whole
 from sdsdemo.runtime.shapes import shaped
 from sdsdemo.settings import Settings
@@ -25,6 +26,8 @@ from sdsdemo.types import Example
 
 REPO = "facebook/winoground"
 FILES = ("data/examples.jsonl", "data/images.zip")
+PARQUET = "data/test-*.parquet"
+"""What the Hub's copy may hold instead, as sets are converted."""
 TERMS = f"https://huggingface.co/datasets/{REPO}"
 SIZE_MB = 370
 LABELS = "new_tag_assignments.json"
@@ -43,6 +46,18 @@ NO_NETWORK = (
     "The Hub cannot be reached: check the network, and HTTPS_PROXY or HF_ENDPOINT if yours needs them, then run the "
     "same command again; it resumes where it stopped."
 )
+BROKE_OFF = (
+    "The download of Winoground broke off: check the network, then run the same command again; it resumes where it "
+    "stopped."
+)
+ANSWERED = (
+    "The Hub answered {status} instead of sending Winoground: run the same command again later; it resumes where it "
+    "stopped."
+)
+OTHER_FILES = (
+    f"The Hub's copy of Winoground has neither {' and '.join(FILES)} nor {PARQUET}: download it from {TERMS} and name "
+    "your copy, as in winoground:PATH."
+)
 
 
 def read_winoground(folder: Path, note: Note = silent) -> list[Example]:
@@ -55,32 +70,51 @@ def read_winoground(folder: Path, note: Note = silent) -> list[Example]:
 
 def read_from_hub() -> list[Example]:
     """The download of `fetch winoground`; never uses the network. Raises `UserError` if it is missing."""
-    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
-    found = [try_to_load_from_cache(REPO, name, repo_type="dataset") for name in FILES]
-    if not all(isinstance(path, str) for path in found):
-        raise UserError(NOT_HERE)
-    return read_winoground(Path(str(found[0])).parent)
+    for wanted in (FILES, (PARQUET,)):
+        try:
+            found = snapshot_download(REPO, repo_type="dataset", local_files_only=True, allow_patterns=list(wanted))
+        except LocalEntryNotFoundError:
+            continue
+        if all(any(Path(found).glob(name)) for name in wanted):
+            return read_winoground(Path(found) / "data")
+    raise UserError(NOT_HERE)
 
 
 def fetch(note: Callable[[str], None]) -> str:
-    """Downloads Winoground with the user's token, resuming an earlier download.
+    """Downloads Winoground with the user's token, all files of one commit, resuming an earlier download.
 
     Raises `UserError`, and the `OSError` of a disk that is full or cannot be written.
     """
-    from huggingface_hub import get_token, hf_hub_download
+    from huggingface_hub import get_token, list_repo_files, snapshot_download
 
     if get_token() is None:
         raise UserError(NO_TOKEN)
     note(f"Winoground: {SIZE_MB} MB. Its terms: research only, no redistribution.")
     try:
-        for name in FILES:
-            hf_hub_download(REPO, name, repo_type="dataset")
+        there = list_repo_files(REPO, repo_type="dataset")
+        wanted = list(FILES) if set(FILES) <= set(there) else fnmatch.filter(there, PARQUET)
+        if not wanted:
+            raise UserError(OTHER_FILES)
+        snapshot_download(REPO, repo_type="dataset", allow_patterns=wanted)
     except hub_errors() as error:
         if (full := disk_error(error)) is not None:
             raise full from None
-        raise UserError(NO_ACCESS if why(error) == "access" else NO_NETWORK) from error
+        raise UserError(_why_not_fetched(error)) from error
     return "Winoground is here now: python -m sdsdemo evaluate winoground"
+
+
+def _why_not_fetched(error: Exception) -> str:
+    status = answer_of(error)
+    if (reason := why(error)) == "access":
+        return NO_ACCESS
+    if reason == "network":
+        return NO_NETWORK
+    if status == NOT_FOUND:
+        return OTHER_FILES
+    return BROKE_OFF if status is None else ANSWERED.format(status=status)
 
 
 def fetch_labels(note: Callable[[str], None]) -> str:
