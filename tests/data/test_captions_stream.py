@@ -7,13 +7,17 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import IO
 
 import pytest
 
+from sdsdemo.data.captions import stream as stream_module
 from sdsdemo.data.captions.sources import Captions, read_captions
+from sdsdemo.data.files.bounded import at_most
 from sdsdemo.errors import UserError
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.training_pairs import read_source
+from sdsdemo.settings import LIMITS
 from tests.data.test_captions import (
     add_images,
     assert_as_written,
@@ -184,6 +188,36 @@ def test_a_bad_data_set_is_one_sentence(fake_hub, source: str, options: dict[str
     with pytest.raises(UserError, match=words) as caught:
         read_captions(source, **options)
     assert "/home" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [
+        ("https://example.org/a.jpg", "holds addresses of pictures: use a copy .* img2dataset"),
+        ("a.jpg", "holds text: name the column of pictures with --image-column"),
+        ([{"bytes": png(0), "path": None}], "holds lists of pictures: use a copy with one picture a row"),
+    ],
+)
+def test_a_column_that_holds_no_pictures_is_called_what_it_is(fake_hub, cell: object, words: str) -> None:
+    """Its rows are sound: to fix or remove them would help nobody."""
+    fake_hub([hub_row(n, image=cell) for n in range(20)])
+    with pytest.raises(UserError, match=f"The column image of hub:org/name {words}") as caught:
+        read_captions("hub:org/name")
+    assert "Fix or remove" not in str(caught.value)
+
+
+def test_a_file_of_a_stream_is_read_up_to_the_limit(fake_hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "large.png").write_bytes(png(0) + bytes(5000))
+    asked: list[int] = []
+
+    def counted(file: IO[bytes], most: int) -> bytes:
+        asked.append(most)
+        return at_most(file, most)
+
+    monkeypatch.setattr(stream_module, "at_most", counted)
+    fake_hub([hub_row(n, image={"bytes": None, "path": str(tmp_path / "large.png")}) for n in range(3)])
+    assert len(read_captions("hub:org/name").draw(0, 3, 0)) == 3
+    assert set(asked) == {LIMITS.image_bytes}
 
 
 def test_a_stream_that_breaks_off_at_once_says_so(fake_hub) -> None:

@@ -105,7 +105,8 @@ def test_lines_of_json_end_at_line_feeds_alone(mark: str) -> None:
     [
         ("{", "not a JSON object"),
         ("[1]", "not a JSON object"),
-        ('{"a": NaN}', "not a JSON object"),
+        ('{"a": NaN}', "NaN is not a number in JSON"),
+        ('{"a": -Infinity}', "-Infinity is not a number in JSON"),
         ('{"a": ' + "9" * 5000 + "}", "a number has 5,000 digits"),
         ('{"a": 1e999}', "the number 1e999 is too large"),
         ('{"a": ' + "[" * 100_000 + "}", "it is nested too deeply"),

@@ -24,9 +24,10 @@ from sdsdemo.data.captions.items import (
     hash_of,
     named_in,
 )
+from sdsdemo.data.files.bounded import at_most
 from sdsdemo.errors import UserError
 from sdsdemo.models.public_names import name_and_split
-from sdsdemo.settings import expanded
+from sdsdemo.settings import LIMITS, expanded
 
 LEAST_STREAMED = 100
 """Below this many rows a share is meaningless: five may be bad."""
@@ -215,10 +216,24 @@ class Streamed:
         elif data is None and isinstance(path, str) and path:
             read = partial(_fetched, path)
         else:
+            self._check_kind(cell)
             raise BadRowError(f"no image in {self._image}")
         source = f"{self._id}@{self._split}/{number}"
         captions = captions_in(content.get(self._caption))
         return Item(name, captions, f"row {number} of {self._title}", 1, read, source, self._beside(row))
+
+    def _check_kind(self, cell: object) -> None:
+        """Raises `UserError` for a cell that no row of a column of pictures has: an address, text or a list."""
+        if isinstance(cell, str) and cell.strip():
+            what, cure = "text", "name the column of pictures with --image-column"
+            if cell.lstrip().startswith(("http://", "https://")):
+                what = "addresses of pictures"
+                cure = "use a copy with the pictures, such as img2dataset makes, as addresses are not downloaded"
+        elif isinstance(cell, list):
+            what, cure = "lists of pictures", "use a copy with one picture a row"
+        else:
+            return
+        raise UserError(f"The column {self._image} of {self.name} holds {what}: {cure}.")
 
     def _beside(self, row: _Row) -> tuple[str, ...]:
         """The previous row's captions; none for the first row drawn, or if that row had none."""
@@ -280,9 +295,8 @@ def _given(data: bytes, name: str) -> bytes:
 
 
 def _fetched(path: str, name: str) -> bytes:
-    """The bytes at a path or URL that `datasets` gave instead of an image's bytes."""
+    """The bytes at a path or URL that `datasets` gave instead of an image's bytes, up to one more than the limit."""
     import fsspec
 
     with fsspec.open(path, "rb") as file:
-        content: bytes = file.read()
-    return content
+        return at_most(file, LIMITS.image_bytes)

@@ -45,6 +45,8 @@ MOST_FOREIGN = 0.1
 """Share of Windows-1252 letters beyond ASCII; above it, another alphabet is more likely."""
 LONGEST_CELL = 10_000_000
 """Characters in a cell."""
+SAID_OF_JSON = ("a number", "the number", "it is nested", "NaN", "Infinity", "-Infinity")
+"""How what `from_json` says of a value begins; anything else is about the text's form."""
 BLANK = (tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
 SAVE_AGAIN = "save it again as UTF-8"
 
@@ -112,7 +114,7 @@ def json_rows(text: str) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
             row: dict[str, Any] = shaped(from_json(line), dict[str, Any])
         except ValueError as error:
             said = str(error)
-            yield number, said if said.startswith(("a number", "the number", "it is nested")) else "not a JSON object"
+            yield number, said if said.startswith(SAID_OF_JSON) else "not a JSON object"
             continue
         yield number, row
 

@@ -197,7 +197,8 @@ def _cells(text: str, name: str, theirs: Mapping[str, str]) -> Iterator[Row]:
 
 def _lines(text: str, name: str) -> Iterator[Row]:
     for line, row in json_rows(text):
-        yield f"Line {line} of {name}", _sound(row, f"Line {line} of {name} is")
+        verb = " is" if isinstance(row, str) and row.startswith("not") else ":"
+        yield f"Line {line} of {name}", _sound(row, f"Line {line} of {name}{verb}")
 
 
 def _entries(text: str, name: str) -> Iterator[Row]:
