@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -278,3 +280,27 @@ def test_a_folder_of_images_is_streamed_too(tmp_path: Path) -> None:
     items = read_captions(f"hub:{tmp_path / 'pets'}@train").draw(0, 6, 0)
     assert {number(item): item.captions for item in items} == {n: (f"row {n}",) for n in range(6)}
     assert all(item.picture.open().getpixel((5, 5)) == colour(number(item)) for item in items)
+
+
+def test_the_tars_that_img2dataset_writes_are_read_beside_its_tables(tmp_path: Path) -> None:
+    """`datasets` would read the tables, which hold addresses, as there are as many of them."""
+    pytest.importorskip("datasets")
+    from pyarrow import Table, parquet
+
+    for shard in range(2):
+        parquet.write_table(Table.from_pylist([{"url": "http://x", "caption": "c"}]), tmp_path / f"0000{shard}.parquet")
+        (tmp_path / f"0000{shard}_stats.json").write_text('{"count": 6}')
+        with tarfile.open(tmp_path / f"0000{shard}.tar", "w") as tar:
+            for n in range(6 * shard, 6 * shard + 6):
+                facts = json.dumps({"key": str(n), "error_message": None} | ({"width": 64} if shard else {}))
+                for suffix, data in (("png", png(n)), ("txt", f"row {n}".encode()), ("json", facts.encode())):
+                    member = tarfile.TarInfo(f"{n:09}.{suffix}")
+                    member.size = len(data)
+                    tar.addfile(member, io.BytesIO(data))
+    found = read_captions(f"hub:{tmp_path}", image_column="png", caption_column="txt")
+    items = found.draw(0, 12, 0)
+    assert [item.captions for item in items] == [(f"row {n}",) for n in range(12)]
+    assert [item.picture.open().getpixel((5, 5)) for item in items] == [colour(n) for n in range(12)]
+    assert found.notes[1].endswith(", 00000.tar, 00001.tar are read, not the tables beside them.")
+    with pytest.raises(UserError, match="has no split test: its splits are train"):
+        read_captions(f"hub:{tmp_path}@test", image_column="png", caption_column="txt")

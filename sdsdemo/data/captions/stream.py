@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import posixpath
-from collections import deque
+import re
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -24,7 +25,10 @@ from sdsdemo.data.captions.items import (
     hash_of,
     named_in,
 )
+from sdsdemo.data.captions.tables import NAMED, OTHER_TABLES, SHARD
 from sdsdemo.data.files.bounded import at_most
+from sdsdemo.data.files.folders import SPLITS, files_in
+from sdsdemo.data.files.quoting import listed
 from sdsdemo.errors import UserError
 from sdsdemo.models.public_names import name_and_split
 from sdsdemo.settings import LIMITS, expanded
@@ -89,7 +93,9 @@ class Streamed:
         self._title = Path(self._id).resolve().name if Path(self._id).is_dir() else self._id
         self.name = f"hub:{self._title}" + (f"@{split}" if written.endswith(f"@{split}") else "")
         self._tally = Tally(self.name)
-        stream, self._caption = _stream(self._id, self._title, split, image_column, columns)
+        tars = _tars(Path(self._id))
+        self._tars = [posixpath.basename(tar) for tar in tars.get(split, ())]
+        stream, self._caption = _stream(self._id, self._title, split, image_column, columns, tars)
         self._image, self._split = image_column, split
         self._endless = _Endless(stream, self.name, self._caption)
         self._counted_to, self._broken = 0, set[int]()
@@ -130,7 +136,9 @@ class Streamed:
         """The number of rows is unknown: they are read as they are drawn."""
         bad = self.bad
         skipped = f"; {bad.count} skipped: {named_in(bad.first, bad.count)}" if bad.count else ""
-        return [f"{self.name}: rows are read as they come, {len(self.held_out)} held out{skipped}."]
+        rows = f"{self.name}: rows are read as they come, {len(self.held_out)} held out{skipped}."
+        of_tars = f"Of {self._title}, {listed(self._tars, NAMED)} are read, not the tables beside them."
+        return [rows, *([of_tars] if self._tars else [])]
 
     def sample(self, count: int) -> list[tuple[str, tuple[str, ...]]]:
         """From the held-out rows, the only ones read so far."""
@@ -255,14 +263,39 @@ def _id_and_split(written: str) -> tuple[str, str]:
     return (str(folder), split) if folder.is_dir() else (head, split)
 
 
-def _stream(name: str, title: str, split: str, image: str, columns: Sequence[str]) -> tuple[Iterable[Any], str]:
-    """The rows of a data set with images as bytes or paths, and the name of the column of captions."""
+def _tars(folder: Path) -> dict[str, list[str]]:
+    """The .tar files of a folder by split, if tables lie beside them, but no kind of table in larger number.
+
+    So img2dataset writes them, and `datasets` would read the tables, which hold no picture. Empty for anything else.
+    """
+    files = [*files_in(folder), *files_in(folder, "*/*")] if folder.is_dir() else []
+    kinds = Counter(path.suffix.lower() for path in files if path.suffix.lower() in (SHARD, *OTHER_TABLES))
+    if not kinds[SHARD] or len(kinds) == 1 or kinds[SHARD] < max(kinds.values()):
+        return {}
+    found: dict[str, list[str]] = {}
+    for path in files:
+        if path.suffix.lower() == SHARD:
+            words = {path.parent.name.lower(), *re.split("[-_. ]", path.stem.lower())}
+            found.setdefault(next((split for split in SPLITS if split in words), "train"), []).append(str(path))
+    return found
+
+
+def _stream(
+    name: str, title: str, split: str, image: str, columns: Sequence[str], tars: Mapping[str, Sequence[str]]
+) -> tuple[Iterable[Any], str]:
+    """The rows of a data set with images as bytes or paths, and the name of the column of captions.
+
+    tars: by split, the files to read instead of what `datasets` would choose; empty: its choice.
+    """
     try:
         import datasets
     except ImportError as error:
         raise UserError(NO_DATASETS) from error
     try:
-        splits = datasets.load_dataset(name, streaming=True)
+        if tars:
+            splits = datasets.load_dataset("webdataset", data_files=dict(tars), streaming=True)
+        else:
+            splits = datasets.load_dataset(name, streaming=True)
     except Exception as error:  # a wrong name, no access, no network: many libraries' errors
         raise UserError(
             f"The data set {title} cannot be opened: check its name and the network; "
