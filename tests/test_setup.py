@@ -216,13 +216,20 @@ def test_on_an_intel_mac_the_network_is_not_blamed(monkeypatch: pytest.MonkeyPat
             setup_env.install("run", 0.0)
 
 
-def test_while_pip_works_it_is_said_what_it_is_at(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(setup_env, "SAID_EVERY", 0.2)
-    fake_pip(monkeypatch, tmp_path, "import time; print('Collecting torch', flush=True); time.sleep(1)")
+def test_while_pip_works_it_is_said_what_it_is_at(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    said, lines = tmp_path / "said", list[str]()
+    monkeypatch.setattr(setup_env, "SAID_EVERY", 0.01)
+
+    def say(start: float, line: str) -> None:
+        lines.append(line)
+        if "torch" in line:
+            said.touch()
+
+    monkeypatch.setattr(setup_env, "say", say)
+    wait = f"for _ in range(6_000): os.path.exists({str(said)!r}) and exit() or time.sleep(0.01)"
+    fake_pip(monkeypatch, tmp_path, f"import os, time\nprint('Collecting torch', flush=True)\n{wait}")
     setup_env.install("run", 0.0)
-    assert "Collecting torch" in capsys.readouterr().out
+    assert "  Collecting torch" in lines
 
 
 def test_odd_characters_in_what_pip_says_do_not_stop_the_reading(

@@ -240,13 +240,15 @@ def test_what_is_known_so_far_comes_before_the_answer_and_says_so(monkeypatch: p
 def test_scoring_ends_soon_after_nobody_waits_for_it() -> None:
     fake = Rounds(fake_card("mini-diffusion", family="diffusion"))
     workbench, _ = bench_of(mini_diffusion=fake)
+    before = set(threading.enumerate())
     answers = workbench.compare(PICTURE, CAPTIONS, ["mini-diffusion"], budget(), show=0.4, live=True)
     assert next(answers).of
+    (scoring,) = set(threading.enumerate()) - before
     answers.close()
-    time.sleep(0.2)
     rounds = fake.rounds
-    time.sleep(0.2)
-    assert fake.rounds == rounds < 400
+    scoring.join(60)
+    assert not scoring.is_alive()
+    assert fake.rounds <= rounds + 1  # which began as it was closed
 
 
 def test_a_model_that_scores_in_its_own_thread_keeps_the_context() -> None:
