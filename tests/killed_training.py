@@ -10,8 +10,6 @@ import os
 import random
 import signal
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,27 +26,28 @@ from sdsdemo.models.delta import read_delta
 
 before_after.ZERO_SHOT, before_after.RETRIEVAL = 3, (1, 3)
 STEPS_A_KILL = 8
-MARK = "checkpoint.writing"
-SLOW = 0.05
-"""Seconds that a write takes at least, so that a kill lands in it."""
 torch.set_num_threads(1)
 really_save = torch.save
 
 
-def slow_save(state: Any, path: Path) -> None:
-    """Half of the file, a pause, then all of it, with a mark beside it meanwhile."""
-    mark = path.parent / MARK
-    mark.touch()
-    really_save(state, path)
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
-    time.sleep(SLOW)
-    path.write_bytes(content)
-    mark.unlink()
+class DyingSave:
+    """`torch.save` that kills its process: before the write of a number, counted from 0, or at half of its file."""
+
+    def __init__(self, number: int, *, is_inside: bool) -> None:
+        self._left, self._is_inside = number, is_inside
+
+    def __call__(self, state: Any, path: Path) -> None:
+        self._left -= 1
+        if self._left < 0 and not self._is_inside:
+            os.kill(os.getpid(), signal.SIGKILL)
+        really_save(state, path)
+        if self._left < 0:
+            content = path.read_bytes()
+            path.write_bytes(content[: len(content) // 2])
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def train(out: Path, benchmark: str, steps: int) -> str:
-    pytest.MonkeyPatch().setattr(torch, "save", slow_save)  # for the rest of this process
     recipe = Recipe(
         objective="clip", steps=steps, batch=4, pool=16, keep_every=1, measure=benchmark, measure_every=10_000
     )
@@ -58,29 +57,17 @@ def train(out: Path, benchmark: str, steps: int) -> str:
     return state
 
 
-def killed(out: Path, benchmark: str, steps: int, inside: bool, draw: random.Random) -> bool:
-    """Fork a run, and kill it some writes later, inside one or not; whether it was inside."""
+def killed(out: Path, benchmark: str, steps: int, is_inside: bool, draw: random.Random) -> bool:
+    """Forks a run that dies some checkpoints later, inside the write of one or not; whether it left a part of one."""
     child = os.fork()
     if not child:
+        save = DyingSave(draw.randrange(2, STEPS_A_KILL), is_inside=is_inside)
+        pytest.MonkeyPatch().setattr(torch, "save", save)
         train(out, benchmark, steps)
         os._exit(0)
-    mark, deadline = out / MARK, time.monotonic() + 60
-    for _ in range(draw.randrange(2, STEPS_A_KILL)):
-        _until(lambda: not mark.exists(), deadline)
-        _until(mark.exists, deadline)
-    if not inside:
-        _until(lambda: not mark.exists(), deadline)
-    time.sleep(draw.uniform(0, SLOW / 3))
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    was = mark.exists()
-    mark.unlink(missing_ok=True)
-    return was
-
-
-def _until(holds: Callable[[], bool], deadline: float) -> None:
-    while not holds() and time.monotonic() < deadline:
-        time.sleep(0.0005)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status), "it came to its end"
+    return any(out.glob(f"*.{child}-*.part"))
 
 
 def main(folder: Path, benchmark: str, kills: int) -> None:
