@@ -49,6 +49,8 @@ class Platform:
     breaks: Exception | None = None
     seen: list[tuple[str, float, Any]] = field(default_factory=list)
     pids: list[int] = field(default_factory=list)
+    killed: list[int] = field(default_factory=list)
+    """Forks that did not end when nobody waited for them any more."""
 
     def schedule(self, task: Callable[..., Any], seconds: float) -> None:
         self.seen.append((task.__name__, seconds, LocalContext.request.get(None)))
@@ -140,8 +142,11 @@ def _in_fork(task: Callable[..., Any], asked: bytes, platform: Platform) -> Iter
             yield value
     finally:
         stop.set()
-        worker.join(5)
-        worker.kill()
+        worker.join(60)
+        if worker.is_alive():
+            platform.killed.append(worker.pid or 0)
+            worker.kill()
+            worker.join()
 
 
 def _received(here: Any) -> tuple[str, Any]:

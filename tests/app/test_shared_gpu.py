@@ -261,6 +261,7 @@ def test_a_visitor_who_leaves_ends_the_gpu_function(
     found.close()
     with pytest.raises(ProcessLookupError):
         os.kill(platform.pids[0], 0)
+    assert platform.killed == [], "it was killed: it did not hear that nobody waits"
 
 
 def endlessly(self: Any, image: Image, captions: Any, spend: Any, *, most: float, watch: Any = None) -> Any:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 import httpx
@@ -18,6 +19,7 @@ from sdsdemo.ui.fair_queue import (
     DROPPED,
     LISTENED_WITHIN,
     UNKNOWN_WAIT,
+    FairQueue,
     Listeners,
     make_fair,
     wait_words,
@@ -194,9 +196,17 @@ def test_who_listens_is_read_from_what_is_asked_for() -> None:
     assert not +line.queue._listeners
 
 
+class Served(NamedTuple):
+    """A page with a slow function: its address, who was answered, what lets the function go on, and its line."""
+
+    address: str
+    answered: list[str]
+    go: threading.Event
+    queue: FairQueue
+
+
 @pytest.fixture
-def served() -> Iterator[tuple[str, list[str], threading.Event]]:
-    """A page with a slow function, its address, who was answered, and what lets the function go on."""
+def served() -> Iterator[Served]:
     answered: list[str] = []
     go = threading.Event()
 
@@ -212,13 +222,14 @@ def served() -> Iterator[tuple[str, list[str], threading.Event]]:
     make_fair(page, is_shared=True)
     middleware = {"middleware": [(Listeners, (), {})]}
     _, address, _ = page.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, app_kwargs=middleware)
-    yield address, answered, go
+    assert isinstance(page._queue, FairQueue)
+    yield Served(address, answered, go, page._queue)
     go.set()
     page.close()
 
 
-def test_a_flood_that_nobody_listens_to_holds_nobody_up(served: tuple[str, list[str], threading.Event]) -> None:
-    address, answered, go = served
+def test_a_flood_that_nobody_listens_to_holds_nobody_up(served: Served) -> None:
+    address, answered, go, _ = served
     with httpx.Client(base_url=f"{address}gradio_api", timeout=20) as client:
         floods = [{"data": ["flood"], "fn_index": 0, "session_hash": f"f{k}"} for k in range(200)]
         assert {client.post("/queue/join", json=flood).status_code for flood in floods} == {200}
@@ -232,22 +243,25 @@ def test_a_flood_that_nobody_listens_to_holds_nobody_up(served: tuple[str, list[
             assert "Nobody listened" in "".join(stream.iter_text())
 
 
-def test_a_refusal_arrives_as_a_sentence(served: tuple[str, list[str], threading.Event]) -> None:
-    address, _, _ = served
-    with httpx.Client(base_url=f"{address}gradio_api", timeout=20) as client:
+def test_a_refusal_arrives_as_a_sentence(served: Served) -> None:
+    with httpx.Client(base_url=f"{served.address}gradio_api", timeout=20) as client:
         body = {"data": ["many"], "fn_index": 0, "session_hash": "many"}
         statuses = [client.post("/queue/join", json=body) for _ in range(LIMITS.queue_of_visitor + 1)]
     assert [answer.status_code for answer in statuses] == [200] * LIMITS.queue_of_visitor + [429]
     assert "wait for their answers" in statuses[-1].json()["detail"]
 
 
-def test_a_request_whose_client_leaves_is_dropped(served: tuple[str, list[str], threading.Event]) -> None:
-    address, answered, go = served
+def test_a_request_whose_client_leaves_is_dropped(served: Served) -> None:
+    address, answered, go, queue = served
     with httpx.Client(base_url=f"{address}gradio_api", timeout=20) as client:
         for _ in range(3):
             client.post("/queue/join", json={"data": ["leaver"], "fn_index": 0, "session_hash": "leaver"})
         with client.stream("GET", "/queue/data", params={"session_hash": "leaver"}) as stream:
             next(stream.iter_text())
+    deadline = time.monotonic() + 60
+    while queue._listeners["leaver"]:
+        assert time.monotonic() < deadline, "the server has not seen that the client left"
+        time.sleep(0.01)
     go.set()
     with httpx.Client(base_url=f"{address}gradio_api", timeout=20) as client:
         started = client.post("/call/slow", json={"data": ["visitor"]})
