@@ -10,7 +10,7 @@ from threading import Event
 from typing import Any
 
 import pytest
-from playwright.sync_api import APIResponse, Page, Route
+from playwright.sync_api import APIResponse, Locator, Page, Route
 
 from sdsdemo.app.workbench import Workbench
 from tests.conftest import WAIT_MS
@@ -61,6 +61,19 @@ def until_quiet(page: Page, requests: list[str]) -> None:
         if len(requests) == before:
             return
     pytest.fail(f"the page asks for ever, last for {requests[-1]}")
+
+
+def listen_to(button: Locator) -> None:
+    """Notes what a button says from now on, for `until_said`: also what it says for two seconds alone."""
+    button.evaluate(
+        "button => { window.said = []; new MutationObserver(() => said.push(button.textContent))"
+        ".observe(button, {childList: true, characterData: true, subtree: true}); }"
+    )
+
+
+def until_said(page: Page, words: str) -> None:
+    """Returns once the button has said so."""
+    page.wait_for_function("words => said.some((one) => one.trim() === words)", arg=words)
 
 
 @contextmanager

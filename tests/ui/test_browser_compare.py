@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("playwright", reason="the browser tests need requirements-dev.txt")
 from playwright.sync_api import Page, expect
 
-from tests.late import until_quiet
+from tests.late import listen_to, until_quiet, until_said
 from tests.ui.compare_page import VERDICTS, caption
 
 pytestmark = pytest.mark.browser
@@ -166,8 +166,10 @@ def test_an_address_without_a_picture_fills_in_the_captions(visit):
 def test_the_copied_link_reopens_the_example_and_files_hold_the_scores(visit, served):
     page = visit(permissions=["clipboard-read", "clipboard-write"]).page
     expect(page.locator("#loss-chart .js-plotly-plot .scatterlayer")).to_be_visible()
-    page.get_by_role("button", name="Copy link").click()
-    expect(page.get_by_role("button", name="Link copied")).to_be_visible()
+    button = page.get_by_role("button", name="Copy link")
+    listen_to(button)
+    button.click()
+    until_said(page, "Link copied")
     assert "example=red-blue" in page.evaluate("navigator.clipboard.readText()")
     with page.expect_download() as download:
         page.get_by_role("link", name="CSV").click()

@@ -32,7 +32,7 @@ from sdsdemo.ui.run_estimate import RunEstimates
 from tests import forks
 from tests.app.trainer import Trainer
 from tests.conftest import WAIT_MS, free_port
-from tests.late import asked_by, held_back
+from tests.late import asked_by, held_back, listen_to, until_said
 from tests.ui.accessibility import faults
 
 pytestmark = pytest.mark.browser
@@ -80,11 +80,16 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Staged]:
 @pytest.fixture
 def staged(shared: Staged) -> Iterator[str]:
     """The address of that page while nothing is trained; no run outlives its test."""
-    assert not shared.jobs.is_busy
+    until_idle(shared)
     yield shared.address
+    until_idle(shared)
+
+
+def until_idle(shared: Staged) -> None:
     shared.trainer.go.set()
-    deadline = time.monotonic() + WAIT_MS / 1000
-    while shared.jobs.is_busy and time.monotonic() < deadline:
+    deadline = time.monotonic() + LONG / 1000
+    while shared.jobs.is_busy:
+        assert time.monotonic() < deadline, "a run outlives its test"
         time.sleep(0.01)
 
 
@@ -247,8 +252,9 @@ def test_a_command_is_copied_without_https_from_a_fold_that_stays_open(page: Pag
     assert command.inner_text() != before
     expect(fold).to_have_attribute("open", "")
     button = fold.get_by_role("button", name="Copy the commands for two GPUs")
+    listen_to(button)
     button.click()
-    expect(fold.get_by_role("button", name="Copied the commands for two GPUs")).to_be_visible()
+    until_said(page, "Copied the commands for two GPUs")
     assert page.evaluate("window.copied") == command.text_content()
     expect(button).to_be_visible()
 
