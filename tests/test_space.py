@@ -37,7 +37,7 @@ OURS = ("HF_", "HUGGING", "GRADIO_", "SDSDEMO_", "SPACE_")
 """How the variables begin that a Space sets itself, or that would change what the app does."""
 COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
 """What the reference of the Spaces' front matter allows."""
-START_SECONDS = 60
+START_SECONDS = 120
 LOCAL = re.compile(r"'(127\.\d+\.\d+\.\d+|localhost|::1|0\.0\.0\.0)'|^socket\.connect '/")
 """What a process may connect to: itself, and sockets that are files."""
 
@@ -119,7 +119,7 @@ def _serves_everyone(folder: Path, work_in: Path, **more: str) -> None:
         answer = _answer(f"http://{_own_address()}:{port}/")
     finally:
         app.terminate()
-        app.wait(timeout=20)
+        app.wait(timeout=60)
     assert "SDS-CLIP" in page
     assert [found["model"] for found in answer["models"]] == ["mini-clip", "mini-diffusion"]
     assert str(ROOT / "sdsdemo") not in log.read_text()  # no traceback through our code; Gradio's own misses `spaces`

@@ -18,7 +18,7 @@ from sdsdemo.models.delta_header import with_header
 from sdsdemo.settings import CHECKPOINTS
 
 QUICK = PRESETS["quick"]
-WAIT = 10.0
+WAIT = 60.0
 KEEP_EVERY = 10
 
 

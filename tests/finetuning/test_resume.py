@@ -317,7 +317,7 @@ class Threads(Processes):
         object.__setattr__(self, "shared", shared)
 
     def wait(self) -> None:
-        self.barrier.wait(30)
+        self.barrier.wait(120)
 
     def gather(self, items: list[Any]) -> list[Any]:
         self.shared[self.index] = items

@@ -25,7 +25,7 @@ MANY = 2 * AT_ONCE + 21
 class Meeting:
     """Where two processes lay down what they give, and take what both gave."""
 
-    barrier: threading.Barrier = field(default_factory=lambda: threading.Barrier(2, timeout=20))
+    barrier: threading.Barrier = field(default_factory=lambda: threading.Barrier(2, timeout=120))
     given: dict[int, list[Any]] = field(default_factory=dict)
 
 

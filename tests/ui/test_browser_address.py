@@ -190,7 +190,7 @@ def test_a_link_asks_the_same_question_in_another_browser(page: Page, address: s
     other = elsewhere(browser, page.url)
     expect(caption(other, "a")).to_have_value("a red square & a purple arrow")
     expect(caption(other, "b")).to_have_value("a purple arrow is above a red square")
-    expect(other.locator("#answer .asked")).to_contain_text("a red square & a purple arrow")
+    expect(other.locator("#answer .asked")).to_contain_text("a red square & a purple arrow", timeout=2 * WAIT_MS)
     expect(other.locator("#answer .verdict")).to_have_count(3)
     expect(other.locator(SAID)).to_have_count(0)
     assert other.url == page.url
@@ -288,7 +288,7 @@ def test_a_shared_run_and_its_model_open_in_another_browser(
     jobs.workbench.forget(shared_name(id_))
     friend = elsewhere(browser, link)
     expect(friend.locator(SAID)).to_contain_text("is no longer on this server")
-    expect(friend.locator("#answer .verdict")).to_have_count(1)
+    expect(friend.locator("#answer .verdict")).to_have_count(1, timeout=2 * WAIT_MS)
     friend.context.close()
 
 

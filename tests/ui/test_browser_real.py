@@ -67,15 +67,15 @@ def test_axe_finds_no_fault_of_ours_on_any_tab(open_tab: Callable[..., Page], ad
     rules = None if scheme == "light" else ["color-contrast"]
     page = open_tab(address, color_scheme=scheme)
     page.goto(address)
-    expect(page.locator(VERDICTS)).to_have_count(3)
-    expect(page.locator("#evidence .js-plotly-plot")).to_have_count(2)
+    expect(page.locator(VERDICTS)).to_have_count(3, timeout=2 * WAIT_MS)
+    expect(page.locator("#evidence .js-plotly-plot")).to_have_count(2, timeout=2 * WAIT_MS)
     assert faults(page, rules) == []
 
     page.locator("#scene [data-do=open]").click()
     page.locator("#scene .chips summary").click()
     page.locator("#settings > button").click()
     page.locator("#score-changes").click()
-    expect(page.locator(".word-changes[aria-busy=false]")).to_be_visible()
+    expect(page.locator(".word-changes[aria-busy=false]")).to_be_visible(timeout=2 * WAIT_MS)
     expect(page.locator("#answer .answer[aria-busy=false]")).to_be_visible()
     assert faults(page, rules) == []
 

@@ -195,7 +195,7 @@ def test_many_who_watch_keep_nobody_waiting_and_leave_no_trace(
                 joined = await client.post("/call/ask", json={"data": []})
                 async with client.stream("GET", f"/call/ask/{joined.json()['event_id']}") as answer:
                     assert "answered" in "".join([part async for part in answer.aiter_text()])
-            for _ in range(200):
+            for _ in range(1_200):
                 if not tab.watchers._here:
                     return
                 await asyncio.sleep(0.05)
