@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
-from dataclasses import Field, fields
+from dataclasses import Field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,10 @@ from sdsdemo.finetuning.recipe import (
     Recipe,
     cli_flag,
     from_preset,
+    from_stored,
     headings,
 )
+from sdsdemo.finetuning.run_folder import FineTuningFolder
 from sdsdemo.models import cards
 from sdsdemo.runtime import distributed
 
@@ -34,6 +36,11 @@ OWN_DATA = {
     "pool": "--pool {value} (at most so many images; 0 takes all)",
 }
 """Settings that Mini's preset has for small models and small images, and how a note names them."""
+
+NOTHING_TO_RESUME = (
+    "There is no run in '{out}' to resume: check --out. To start one there, leave out --resume, or also give its "
+    "settings, such as --preset {preset}."
+)
 
 
 def add_finetune(verbs: Verbs) -> None:
@@ -47,14 +54,14 @@ def add_finetune(verbs: Verbs) -> None:
     presets = "; ".join(f"{name}: {words}" for name, words in PRESET_WORDS.items())
     tune.add_argument(
         "--preset",
-        default=USUAL_PRESET,
         metavar="NAME",
         help=f"settings to start from ({presets}). Default: {USUAL_PRESET}.",
     )
     tune.add_argument(
         "--resume",
         action="store_true",
-        help="resume the run in --out, also to more --steps; if there is none, start it",
+        help="resume the run in --out with its own settings, also to more --steps; if there is none, and settings are "
+        "given, start it",
     )
     says = "without training, print the full recipe as JSON, or the commands that run it on another machine"
     tune.add_argument("--show", nargs="?", const="recipe", choices=SHOWN, help=f"{says}: {', '.join(SHOWN)}")
@@ -104,9 +111,32 @@ def _mini_settings(recipe: Recipe, preset: str, changes: Mapping[str, Any]) -> s
     return f"These settings suit Mini's small models, and may not suit yours: {and_list(unchosen)}."
 
 
+def _recipe(asked: argparse.Namespace, changes: Mapping[str, Any]) -> Recipe:
+    """The preset with some settings changed; for `--resume` without a preset, the recipe of the run that is there.
+
+    Raises `UserError` for a bad value, and for `--resume` without any setting if there is no run.
+    """
+    if not asked.resume or asked.preset is not None or asked.out is None:
+        return from_preset(asked.preset or USUAL_PRESET, changes)
+    folder = FineTuningFolder(asked.out)
+    if not folder.exists and not changes:
+        raise UserError(NOTHING_TO_RESUME.format(out=asked.out, preset=USUAL_PRESET))
+    stored = folder.read() if folder.exists else None
+    if stored is None or (changes and _is_free(stored, folder)):
+        return from_preset(USUAL_PRESET, changes)
+    return replace(from_stored(stored["recipe"]), **changes).check()
+
+
+def _is_free(stored: Mapping[str, Any], folder: FineTuningFolder) -> bool:
+    """Whether a run has no step to continue from, so that settings that are given begin another."""
+    from sdsdemo.finetuning.run_record import is_free
+
+    return is_free(stored, folder)
+
+
 def _finetune(asked: argparse.Namespace) -> int:
     changes = {s.name: value for s in fields(Recipe) if (value := getattr(asked, s.name)) is not None}
-    recipe = from_preset(asked.preset, changes)
+    recipe = _recipe(asked, changes)
     if asked.show:
         put(_shown(recipe, asked.show, elsewhere.OUT if asked.out is None else str(asked.out)))
         return 0
@@ -115,7 +145,8 @@ def _finetune(asked: argparse.Namespace) -> int:
     module = None if asked.track is None else tracking.find(asked.track)
     from sdsdemo.app.workbench import Workbench
 
-    if words := _mini_settings(recipe, asked.preset, changes):
+    preset = asked.preset or ("" if asked.resume else USUAL_PRESET)
+    if words := _mini_settings(recipe, preset, changes):
         note(words)
     workbench = Workbench()
     for name in (recipe.base, recipe.teacher):

@@ -14,7 +14,7 @@ from pathlib import PurePath
 from typing import Any
 
 from sdsdemo import __version__
-from sdsdemo.finetuning.recipe import Recipe
+from sdsdemo.finetuning.recipe import USUAL_PRESET, Recipe
 from sdsdemo.models import sources
 from sdsdemo.models.public_names import is_own_file, path_of_source
 
@@ -150,8 +150,9 @@ def _path_in(name: str, value: str) -> tuple[str, str, str]:
 
 
 def _arguments(recipe: Recipe, out: str) -> list[str]:
-    """The recipe's command line, from its verb on. Given again, it continues the run."""
-    return [*shlex.split(recipe.command(out))[len(PREFIX) :], "--resume"]
+    """The recipe's command line, from its verb on, with the preset that it starts from. Given again, it continues."""
+    verb, *flags = shlex.split(recipe.command(out))[len(PREFIX) :]
+    return [verb, "--preset", USUAL_PRESET, *flags, "--resume"]
 
 
 def _publish(run: str, folder: str) -> list[str]:

@@ -17,6 +17,7 @@ import torch
 
 from sdsdemo.core.bits import packed
 from sdsdemo.core.intervals import proportion
+from sdsdemo.core.wording import count_of
 from sdsdemo.errors import UserError, quoted
 from sdsdemo.finetuning import checkpoints
 from sdsdemo.finetuning.before_after import Evaluation
@@ -252,7 +253,7 @@ def _kind_of_path(name: str, value: object) -> str:
 def _difference(held: Mapping[str, Any], asked: Mapping[str, Any], names: list[str]) -> str:
     """The first of these settings with both values, and how many others differ."""
     name, *others = names
-    more = f"; so {'do' if len(others) > 1 else 'does'} {len(others)} more" if others else ""
+    more = f"; {count_of(len(others), 'other setting')} differ{'' if len(others) > 1 else 's'} too" if others else ""
     return f"{cli_flag(name)} was {quoted(held.get(name))}, and is {quoted(asked.get(name))} now{more}"
 
 

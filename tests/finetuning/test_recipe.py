@@ -17,6 +17,7 @@ from sdsdemo.finetuning.recipe import (
     PRESETS,
     RANGES,
     STUDIED,
+    USUAL_PRESET,
     Recipe,
     cli_flag,
     from_preset,
@@ -87,7 +88,7 @@ def test_the_command_line_gives_the_recipe_back(recipe: Recipe) -> None:
     assert words[:4] == ["python", "-m", "sdsdemo", "finetune"]
     asked = main._parser().parse_args(words[3:])
     given = {f.name: v for f in fields(Recipe) if (v := getattr(asked, f.name)) is not None}
-    assert from_preset(asked.preset, given) == recipe
+    assert from_preset(asked.preset or USUAL_PRESET, given) == recipe
     assert str(asked.out) == "runs/x"
 
 
