@@ -29,7 +29,7 @@ from sdsdemo.data.benchmarks import read_benchmark, retrieval, zero_shot
 from sdsdemo.data.mini.benchmarks import SWAPS
 from sdsdemo.data.mini.drawing import MODEL_PIXELS
 from sdsdemo.errors import UserError
-from sdsdemo.evaluation.summary import tag_rows
+from sdsdemo.evaluation.summary import by_chance, tag_rows
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.finetuning.training_pairs import Pair, Source
 from sdsdemo.models.clip import ClipModel
@@ -168,7 +168,9 @@ class Evaluator:
         for name, found in before.right.items():
             finite_E = before.finite[name] & after.finite[name]
             rows = {metric: _row(found[metric], after.right[name][metric], finite_E) for metric in found}
-            record["sets"][name] = {"n": len(self.sets[name]), "metrics": rows} | _apart(before, after, name)
+            shapes = [(len(example.images), len(example.captions)) for example in self.sets[name]]
+            chance = {metric: float(found_E.mean()) for metric, found_E in by_chance(shapes, [1] * len(shapes)).items()}
+            record["sets"][name] = {"n": len(shapes), "metrics": rows, "chance": chance} | _apart(before, after, name)
             if name != self.first:
                 record["sets"][name] |= _kept(next(iter(rows.values())), after.finite[name])
         metric, finite_E = next(iter(before.right[self.first])), before.finite[self.first] & after.finite[self.first]

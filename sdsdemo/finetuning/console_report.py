@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import threading
 import time
@@ -11,16 +12,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sdsdemo.core.number_format import duration, level_words, share_words
+from sdsdemo.core.number_format import duration, is_of_nothing, level_words, share_words
 from sdsdemo.finetuning.events import Done, Evaluated, Notice, Step, Working, smoothed
 from sdsdemo.finetuning.phrases import KEPT, SHOWN, change_words, cosine_words, not_finite_words
 from sdsdemo.finetuning.recipe import MINI, Recipe
 from sdsdemo.finetuning.run import finetune
-from sdsdemo.finetuning.run_folder import FineTuningFolder
+from sdsdemo.finetuning.run_folder import MODEL, FineTuningFolder
 from sdsdemo.finetuning.setup import Models
 from sdsdemo.finetuning.tracking import Tracker
 from sdsdemo.runtime import distributed
 
+COMMAND = "python -m sdsdemo"
 EVERY = 1.0
 """Seconds between two lines of progress."""
 MAIN_WRITES = 120.0
@@ -100,9 +102,21 @@ def as_text(record: Mapping[str, Any], out: Path) -> str:
     if measured:
         lines += ["", *measured_lines(measured)]
     if record["state"] != "failed" and "seconds" in record:
-        on = "mini-validation" if record["recipe"].get("data", MINI) == MINI else "winoground"
-        lines += ["", f"Use it: python -m sdsdemo evaluate {on} --model sds-clip:{out / 'model.safetensors'}"]
+        lines += ["", *_next_steps(record, out)]
     return "\n".join(lines)
+
+
+def _next_steps(record: Mapping[str, Any], out: Path) -> list[str]:
+    """The commands that continue a stopped run, use its model, and write that as a whole one."""
+    model = shlex.quote(f"sds-clip:{out / MODEL}")
+    is_mini = record["recipe"].get("data", MINI) == MINI
+    use = "evaluate mini-validation" if is_mini else 'score PICTURE "CAPTION" "CAPTION"'
+    go_on = [f"Continue it: {COMMAND} finetune --resume --out {shlex.quote(str(out))}"]
+    return [
+        *(go_on if record["state"] == "stopped" else []),
+        f"Use it: {COMMAND} {use} --model {model}",
+        f"Write it as a whole model: {COMMAND} export {model} --out FOLDER",
+    ]
 
 
 def measured_lines(measured: Mapping[str, Any]) -> list[str]:
@@ -113,13 +127,22 @@ def measured_lines(measured: Mapping[str, Any]) -> list[str]:
             if metric in SHOWN:
                 before, after = level_words(row["before"]), level_words(row["after"])
                 kept = f"; {KEPT[found['kept']]}" if "kept" in found else ""
-                lines.append(f"{name} {metric}: {before} -> {after} %, {change_words(row['change'])}{kept}")
+                chance = _chance_words(row, found.get("chance", {}).get(metric))
+                lines.append(f"{name} {metric}: {before} -> {after} %{chance}, {change_words(row['change'])}{kept}")
         lines += [f"{name}: {said}" for said in [not_finite_words(found)] if said]
     for what, row in measured.get("withheld", {}).items():
         lines.append(f"swaps withheld from training ({what} {row['withheld']}): {change_words(row['change'])}")
     for what, (was, now) in measured.get("cosine", {}).items():
         lines.append(f"median cosine between an example's two {what}: {cosine_words(was)} -> {cosine_words(now)}")
     return lines
+
+
+def _chance_words(row: Mapping[str, Any], chance: float | None) -> str:
+    """What guessing would give, and whether the base was surely below it; empty for runs of earlier versions."""
+    if chance is None:
+        return ""
+    is_below = not is_of_nothing(row["before"]) and row["before"]["high"] < chance
+    return f" (chance {100 * chance:.1f}{'; below it before' if is_below else ''})"
 
 
 class _Line:

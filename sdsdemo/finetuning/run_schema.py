@@ -49,6 +49,7 @@ class MeasuredSet(TypedDict):
 
     n: int
     metrics: dict[str, Row]
+    chance: NotRequired[dict[str, float]]
     not_finite: NotRequired[dict[str, int]]
     kept: NotRequired[bool | None]
 
