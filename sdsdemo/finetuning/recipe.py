@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 from sdsdemo.captions.swap_rules import KINDS, MINI_SWAPS
 from sdsdemo.core.number_format import limit
 from sdsdemo.errors import UserError, quoted
+from sdsdemo.settings import LEAST_HELD_OUT
 
 Name = Literal["clip", "sds", "negatives", "preference", "labels", "features"]
 Towers = Literal["both", "image", "text"]
@@ -78,7 +79,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "seed": (0, 2**31 - 1),
     "measure_every": (0, 1_000_000),
     "keep_every": (1, 1_000_000),
-    "held_out": (20, 100_000),
+    "held_out": (LEAST_HELD_OUT, 100_000),
     "mislabelled": (0.0, 1.0),
     "error_weight": (0.0, 1e6),
     "contrast_weight": (0.0, 1e6),
@@ -250,10 +251,9 @@ class Recipe:
     def command(self, out: str) -> str:
         """The equivalent command line, which starts from the command's own preset."""
         words = ["python", "-m", "sdsdemo", "finetune"]
-        usual = PRESETS[USUAL_PRESET]
         for entry in fields(self):
             value = getattr(self, entry.name)
-            if value != getattr(usual, entry.name):
+            if value != getattr(PRESETS[USUAL_PRESET], entry.name):
                 flag = cli_flag(entry.name)
                 words += ([flag] if value else ["--no-" + flag[2:]]) if isinstance(value, bool) else [flag, str(value)]
         return shlex.join([*words, "--out", out])

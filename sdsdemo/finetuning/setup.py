@@ -169,13 +169,20 @@ def _check_words(recipe: Recipe, base: Card, teacher: Card | None) -> None:
     kind, path, _ = path_of_source(recipe.data)
     if path and not expanded(path).is_dir():
         raise UserError(f"There is no folder '{path}': check the path after '{kind}'.")
-    for what, card in (("base", base), ("teacher", teacher)):
-        folder = sources.folder_named_by(card.spec) if card is not None else None
-        if card is not None and folder is not None and Domain.read(folder) is not None and not recipe.is_mini:
-            raise UserError(
-                f"{card.title} knows only the words of the Mini world: use it with --data mini, or name another "
-                f"--{what}."
-            )
+    if recipe.is_mini:
+        return
+    named = {"base": base} | ({} if teacher is None else {"teacher": teacher})
+    if flags := {f"--{what}": card.title for what, card in named.items() if _is_of_mini(card)}:
+        knows, use = ("knows", "it") if len(flags) == 1 else ("know", "them")
+        raise UserError(
+            f"{' and '.join(flags.values())} {knows} only the words of the Mini world: use {use} with --data mini, or "
+            f"name another {' and another '.join(flags)}."
+        )
+
+
+def _is_of_mini(card: Card) -> bool:
+    folder = sources.folder_named_by(card.spec)
+    return folder is not None and Domain.read(folder) is not None
 
 
 def _runnable(workbench: Models, name: str, families: tuple[str, ...], what: str) -> Card:

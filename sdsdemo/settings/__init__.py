@@ -161,6 +161,8 @@ class FineTuning:
 
 
 FINETUNING = FineTuning()
+LEAST_HELD_OUT = 20
+"""Images of own data: what changes is measured on them."""
 
 
 def limit_words(name: str, value: str) -> str:

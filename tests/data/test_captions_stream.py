@@ -151,7 +151,7 @@ def test_the_first_of_a_stream_are_held_out(fake_hub) -> None:
     fake_hub(rows[2:8])
     with pytest.raises(UserError, match="has 6 rows, and 6 of them are held out: none is left"):
         read_captions("hub:org/name", held_out=6).draw(0, 1, 0)
-    with pytest.raises(UserError, match="7 rows of hub:org/name are to be held out, but it has 6: hold out fewer"):
+    with pytest.raises(UserError, match="7 rows of hub:org/name are to be held out, but it has 6: add more"):
         read_captions("hub:org/name", held_out=7)
 
 

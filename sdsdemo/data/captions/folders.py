@@ -25,6 +25,7 @@ from sdsdemo.data.captions.items import (
     captions_in,
     check_draw,
     digest_of,
+    fewer_words,
     hash_of,
     named_in,
 )
@@ -54,7 +55,7 @@ class Listed:
             raise UserError(f"{name} has no rows: its table is empty.")
         if held_out >= len(items):
             raise UserError(
-                f"{held_out} images are to be held out, but {name} has {len(items)}: hold out fewer with --held-out."
+                f"{held_out} images are to be held out, but {name} has {len(items)}: {fewer_words(len(items))}."
             )
         self._rows, self._captions = self._tally.of, sum(len(item.captions) for item in items)
         self._skipped = self._tally.record()

@@ -18,6 +18,7 @@ from sdsdemo.captions.cleaning import is_blank
 from sdsdemo.data.files.tables import list_in
 from sdsdemo.errors import UserError
 from sdsdemo.models.images import decoded
+from sdsdemo.settings import LEAST_HELD_OUT
 from sdsdemo.types import Picture
 
 WRITE_SO = "Name the captions as folder:PATH, coco:PATH or hub:ORG/NAME[@SPLIT]."
@@ -83,6 +84,12 @@ class Captions(Protocol):
     def describe(self) -> dict[str, object]:
         """Plain values for the record of a run."""
         ...
+
+
+def fewer_words(count: int) -> str:
+    """What to do where all of so many images are to be held out."""
+    least = LEAST_HELD_OUT
+    return f"hold out fewer with --held-out, {least} or more" if count > least else f"add more, as {least} have to be"
 
 
 class BadRowError(Exception):

@@ -22,6 +22,7 @@ from sdsdemo.data.captions.items import (
     captions_in,
     check_columns,
     check_draw,
+    fewer_words,
     hash_of,
     named_in,
 )
@@ -105,7 +106,8 @@ class Streamed:
         first, rows = self._take(max(held_out, 1), 0)
         total = self._endless.total
         if total is not None:
-            raise UserError(f"{held_out} rows of {self.name} are to be held out, but it has {total}: hold out fewer.")
+            why = f"{held_out} rows of {self.name} are to be held out, but it has {total}"
+            raise UserError(f"{why}: {fewer_words(total)}.")
         if held_out:
             self._endless.start = rows[-1].number + 1
         else:
