@@ -15,10 +15,10 @@ from sdsdemo.mini.experiments.preference_sources import (
     NEGATIVE_WEIGHTS,
     NEGATIVES,
     RIGHT,
-    SHARES,
     SOURCE_CONTRASTS,
     SOURCES,
 )
+from sdsdemo.mini.experiments.source_cells import SHARES
 from sdsdemo.mini.experiments.study import BASES
 
 OF_L_SDS = {

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from sdsdemo.core.number_format import points_words
-from sdsdemo.mini.experiments.source_words import SIBLING, sibling_in_short, teacher_words, wrong_label_words
+from sdsdemo.mini.experiments.source_cells import SIBLING
+from sdsdemo.mini.experiments.source_words import sibling_in_short, teacher_words, wrong_label_words
 from sdsdemo.mini.experiments.verdict import verdict
 from sdsdemo.mini.experiments.verify import FINDINGS
 

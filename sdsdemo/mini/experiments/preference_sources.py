@@ -20,21 +20,18 @@ from dataclasses import replace
 
 from sdsdemo.finetuning.recipe import Recipe
 from sdsdemo.mini.experiments.cells import LABELS, NORMS, PREFERENCE
+from sdsdemo.mini.experiments.source_cells import HALF, NONE, QUARTER, RATES, SHARES, SIBLING, TENTH, right_at
 from sdsdemo.mini.experiments.study import BASES, BENCHMARK, Study
 
-SIBLING = "mini-clip-clean"
+TEACHING_CLIP = "mini-clip-clean"
 WEIGHTS = (1, 3, 10, 30)
 NEGATIVES = {f"negatives, weight {w}": replace(NORMS, objective="negatives", negative_weight=float(w)) for w in WEIGHTS}
 NEGATIVE_WEIGHTS = Study(cells=NEGATIVES, bases=BASES, exploratory=True)
 NEGATIVE_WEIGHT_CONTRASTS = tuple((cell, "negatives, weight 1") for cell in [*NEGATIVES][1:])
 
-RATES = (70, 85, 95)
-RIGHT = {f"preference, right {rate} %": replace(PREFERENCE, teacher_right=rate / 100) for rate in RATES}
-BETTER_SIBLING = {"preference, better sibling": replace(PREFERENCE, teacher=SIBLING)}
+RIGHT = {right_at(rate): replace(PREFERENCE, teacher_right=rate / 100) for rate in RATES}
+BETTER_SIBLING = {SIBLING: replace(PREFERENCE, teacher=TEACHING_CLIP)}
 PLAIN = {"clip": NORMS, "labels": LABELS, "preference": PREFERENCE}
-SHARES = {"": 0.0, ", 10 % mislabelled": 0.1, ", 25 % mislabelled": 0.25, ", half mislabelled": 0.5}
-"""What a cell's name ends with -> the share of wrong labels."""
-NONE, TENTH, QUARTER, HALF = SHARES
 ADDED: dict[str, dict[str, Recipe]] = {
     NONE: BETTER_SIBLING | RIGHT | {cell: NEGATIVES[cell] for cell in [*NEGATIVES][1:]},
     TENTH: PLAIN,
@@ -52,8 +49,8 @@ SOURCES = Study(
     measure=BENCHMARK,
 )
 SOURCE_CONTRASTS = (
-    *((f"preference, better sibling{share}", f"clip{share}") for share in (NONE, HALF)),
-    *((f"preference{share}", f"preference, better sibling{share}") for share in (NONE, HALF)),
+    *((f"{SIBLING}{share}", f"clip{share}") for share in (NONE, HALF)),
+    *((f"preference{share}", f"{SIBLING}{share}") for share in (NONE, HALF)),
     *(("preference", cell) for cell in [*NEGATIVES][1:]),
     *((f"preference{share}", f"{control}{share}") for share in (TENTH, QUARTER) for control in ("clip", "labels")),
     *(

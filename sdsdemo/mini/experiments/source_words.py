@@ -11,10 +11,7 @@ from typing import Any
 from sdsdemo.core.number_format import points_words
 from sdsdemo.core.wording import and_list, count_of
 from sdsdemo.mini.experiments.effects import effects, side
-from sdsdemo.mini.experiments.preference_sources import HALF, NONE, RATES, RIGHT, SHARES
-
-SIBLING = "preference, better sibling"
-"""Cell whose teacher is a CLIP instead of the diffusion model."""
+from sdsdemo.mini.experiments.source_cells import HALF, NONE, RATES, SHARES, SIBLING, right_at
 
 
 def teacher_words(experiment: Mapping[str, Any]) -> str:
@@ -39,7 +36,9 @@ def wrong_label_words(experiment: Mapping[str, Any]) -> str:
         return ""
     wrong = {name: f"{100 * share:.0f}" for name, share in SHARES.items() if share}
     labels = [points_words(found[f"preference{name}", f"labels{name}"]) for name in wrong]
-    plain, half = ([points_words(found[f"{cell}{name}", f"clip{name}"]) for cell in RIGHT] for name in (NONE, HALF))
+    plain, half = (
+        [points_words(found[f"{right_at(rate)}{name}", f"clip{name}"]) for rate in RATES] for name in (NONE, HALF)
+    )
     seeds, others = (count_of(len(experiment[name]["seeds"]), "seed") for name in ("sources", "mislabelled"))
     also = "" if seeds == others else f", those relative to half wrong labels {others}"
     return (
