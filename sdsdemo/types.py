@@ -219,6 +219,11 @@ class Card:
         """Whether its scores are denoising losses: it is a `Denoiser`."""
         return self.family == "diffusion"
 
+    @property
+    def is_known(self) -> bool:
+        """Whether a card describes it; of a model that is named by its spec, size and time are typical ones."""
+        return self.name != self.spec
+
 
 @dataclass(frozen=True, kw_only=True)
 class Availability:

@@ -110,8 +110,8 @@ def _facts(
     card: Card, base: Card, record: Mapping[str, Any], format: Format, repo: str, measured: tuple[str, ...]
 ) -> CardFacts:
     """What the card says. record: a fine-tuned file's own story, and that of the run that it lies in."""
-    base_title = base.title if base.name != base.spec else _name_of(base)
-    own = card.title if card.name != card.spec else base_title if card is base else f"{base_title}, fine-tuned"
+    base_title = base.title if base.is_known else _name_of(base)
+    own = card.title if card.is_known else base_title if card is base else f"{base_title}, fine-tuned"
     objective = str(record.get("objective", ""))
     return CardFacts(
         title=repo.partition("/")[2] or own,

@@ -202,8 +202,9 @@ def fetch_model(workbench: Workbench, name: str, progress: Callable[[str], None]
     missing = [part for part in needed if part.download and not cards.is_downloaded(part)]
     use = workbench.settings
     for part in missing:
-        gigabytes = adapters.download_mb(part, device=use.device, precision=use.precision) / 1000
-        progress(f"{part.title}: {gigabytes:.1f} GB; an interrupted download resumes where it stopped.")
+        megabytes = adapters.download_mb(part, device=use.device, precision=use.precision)
+        size = "of a size that the Hub does not say" if megabytes is None else f"{megabytes / 1000:.1f} GB"
+        progress(f"{part.title}: {size}; an interrupted download resumes where it stopped.")
     half = adapters.fetch(card, device=use.device, precision=use.precision)
     what = "is here now" if missing else "needs no download: its weights are here"
     said = IN_HALF.format(parts=" and ".join(half)) if half else ""

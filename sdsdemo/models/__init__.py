@@ -76,7 +76,7 @@ def fetch(card: Card, *, device: str = "auto", precision: str = "auto") -> list[
         return fetch(cards.resolve(card.base)) if card.base is not None else []
     if not card.download or cards.is_downloaded(card):
         return []
-    sources.check_disk(card.title, download_mb(card, device=device, precision=precision))
+    sources.check_disk(card.title, download_mb(card, device=device, precision=precision) or 0)
     if card.family == "clip":
         from sdsdemo.models.clip_tokenizer import fetch_clip
 
@@ -92,17 +92,17 @@ def fetch(card: Card, *, device: str = "auto", precision: str = "auto") -> list[
     return []
 
 
-def download_mb(card: Card, *, device: str = "auto", precision: str = "auto") -> float:
-    """Megabytes that `fetch` brings: of a pipeline as the Hub lists its files, else the card's. Reaches the network.
+def download_mb(card: Card, *, device: str = "auto", precision: str = "auto") -> float | None:
+    """Megabytes that `fetch` brings, as the Hub lists the files; else the card's, and None of a model without one.
 
-    Raises `UserError` for a pipeline that no download could make whole.
+    Reaches the network. Raises `UserError` for a model that no download could make whole.
     """
-    if card.family != "diffusion" or not card.download:
+    if not card.download:
         return card.size_mb
-    from sdsdemo.models.families import pipeline_mb
+    from sdsdemo.models.download_size import listed_mb
 
-    told = pipeline_mb(card.spec, revision=card.revision, device=_device_of(device), precision=precision)
-    return card.size_mb if told is None else told
+    told = listed_mb(card, device=_device_of(device), precision=precision)
+    return told if told is not None else card.size_mb if card.is_known else None
 
 
 def _device_of(setting: str) -> torch.device:

@@ -56,8 +56,7 @@ PAPER_HOURS = 6
 CORES_OF_PAPER = 600
 """Processor cores that would be as quick as that GPU: some 30 TFLOP/s in half precision against 0.05 a core; rough."""
 GPU_FILES = ("/dev/nvidiactl", "/proc/driver/nvidia", "/dev/nvmap", "/dev/kfd", "/dev/dxg")
-"""One of them is there where Linux has the driver of a GPU that torch can use: NVIDIA (whose device files may come with
-the first use only), Jetson, AMD, WSL."""
+"""One is there where Linux has the driver of a GPU that torch can use: NVIDIA, Jetson, AMD, WSL."""
 
 
 @cache
@@ -111,8 +110,7 @@ def availability(card: Card, settings: Settings) -> Availability:
     return Availability(
         can_run=False,
         reason=f"The weights of {card.title} are not on this machine, and downloads are off.",
-        next_step=f"Run `python -m sdsdemo fetch {card.name}` ({_size(card.size_mb)}), "
-        "or set SDSDEMO_ALLOW_DOWNLOAD=on.",
+        next_step=f"Run `python -m sdsdemo fetch {card.name}`{_size_words(card)}, or set SDSDEMO_ALLOW_DOWNLOAD=on.",
     )
 
 
@@ -310,8 +308,10 @@ def megabytes(path: Path) -> float:
     return round(sum(file.stat().st_size for file in files) / 1e6, 1)
 
 
-def _size(megabytes: float) -> str:
-    return f"{megabytes / 1000:.1f} GB" if megabytes >= 100 else f"{megabytes:.0f} MB"
+def _size_words(card: Card) -> str:
+    """A card's size in brackets; empty for a model without one, whose size is not known before the Hub is asked."""
+    size = f"{card.size_mb / 1000:.1f} GB" if card.size_mb >= 100 else f"{card.size_mb:.0f} MB"
+    return f" ({size})" if card.is_known else ""
 
 
 def _suggestion(name: str) -> str:

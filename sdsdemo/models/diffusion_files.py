@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Callable
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +92,7 @@ def missing_mb(repo: str, revision: str | None, dtype_of: DtypeOf = in_single) -
     """
     size_of = sources.repo_sizes(repo, revision)
     wanted = files_to_fetch(repo, revision, True, dtype_of) if size_of else []
-    files = [file for file in size_of if any(fnmatch(file, one) for one in wanted)]
-    return sum(size_of[f] for f in files if sources.cached_file(repo, [f], revision) is None) / 1e6 if files else None
+    return sources.missing_mb(repo, revision, size_of, wanted)
 
 
 TOKENIZER_ENDINGS = ("json", "txt", "model", "jinja")

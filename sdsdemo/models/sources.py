@@ -13,8 +13,9 @@ from __future__ import annotations
 import logging
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 
 from sdsdemo.errors import UserError
@@ -240,6 +241,12 @@ def repo_sizes(repo: str, revision: str | None = None) -> dict[str, int]:
     except hub_errors():
         return {}
     return {file.path: file.size for file in found if isinstance(file, RepoFile)}
+
+
+def missing_mb(repo: str, revision: str | None, size_of: Mapping[str, int], patterns: Sequence[str]) -> float | None:
+    """Megabytes of the files that match and are not here yet; None if no file matches. size_of: bytes by file."""
+    files = [file for file in size_of if any(fnmatch(file, one) for one in patterns)]
+    return sum(size_of[f] for f in files if cached_file(repo, [f], revision) is None) / 1e6 if files else None
 
 
 def repo_folder(repo: str, patterns: Sequence[str], *, allow_download: bool, revision: str | None = None) -> Path:
