@@ -149,7 +149,7 @@ MEANING = {
     "mini-swaps": "one image, its caption and a swapped one, like ARO's attribution and relation",
     "mini-orders": "one image, its caption among four shuffles of it, like ARO's orders",
     "winoground": "Winoground from the Hub, with your own token",
-    "folder:PATH": "your own pairs of pairs: examples.jsonl, .json, .csv, .tsv or Parquet, and images",
+    "folder:PATH": "your own set, two images a row or one: examples.jsonl, .json, .csv, .tsv or Parquet, and images",
     "winoground:PATH": "your copy of Winoground",
     "colorswap:PATH": "your copy of ColorSwap",
     "sugarcrepe:PATH": "your copy of SugarCrepe, with COCO's val2017",

@@ -157,7 +157,7 @@ def broken_rows(place: int, **change: object) -> str:
         (broken_rows(1, caption_1="\u200b\u2060"), "Line 2 of examples.jsonl has a blank caption in caption_1"),
         (broken_rows(2, image_0=None), "Line 3 of examples.jsonl has no image_0"),
         (broken_rows(2, id=0), "Line 3 of examples.jsonl has the same id 0 as Line 1 of examples.jsonl"),
-        ("{}\n" * 3, "Line 1 of examples.jsonl has no id and no caption_0"),
+        ("{}\n" * 3, "Line 1 of examples.jsonl has no caption_0 and no"),
         ("\n" * 216 + '{"id": 1,', "Line 217 of examples.jsonl is not a JSON object"),
         ("", "its table is empty"),
     ],

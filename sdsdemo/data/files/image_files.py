@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from PIL import Image
 
@@ -30,6 +30,9 @@ LONGEST_NAME = 1000
 """Characters. What is longer is no name, and each of its trailing parts would be kept in memory."""
 NAMED = 3
 """How many missing names a message lists."""
+OUTSIDE = (
+    " Images elsewhere are not read, whatever path names them: put them into its folder images, or link theirs there."
+)
 
 Note = Callable[[str], None]
 
@@ -95,8 +98,8 @@ class ImageFiles:
         folder."""
         places = {name: self.find(name) for name in self._asked}
         if missing := [name for name, place in places.items() if place is None]:
-            some = listed(missing, NAMED)
-            note(f"{len(missing):,} of {len(self._asked):,} images are missing in {self._called}: {some}.")
+            some = f"{listed(missing, NAMED)}.{_outside(missing)}"
+            note(f"{len(missing):,} of {len(self._asked):,} images are missing in {self._called}: {some}")
         there = {name: place for name, place in places.items() if place is not None}
         packed = [name for name, place in there.items() if place.member]
         if packed and self._own:
@@ -278,3 +281,8 @@ def _inside(path: str, root: Path) -> bool:
     """Whether an absolute path lies in a folder, as written or with links resolved."""
     ways = ((os.path.normpath(path), os.path.abspath(root)), (os.path.realpath(path), os.path.realpath(root)))
     return any(own.startswith(home.rstrip(os.sep) + os.sep) for own, home in ways)
+
+
+def _outside(names: Sequence[str]) -> str:
+    """What to do about absolute paths; empty if there are none."""
+    return OUTSIDE if any(way(name).is_absolute() for name in names for way in (PurePosixPath, PureWindowsPath)) else ""

@@ -1,7 +1,8 @@
-"""Pair-of-pairs benchmarks from a folder: Winoground's layout, or others through a column map. Opens no image.
+"""Benchmarks from a table in a folder: Winoground's layout, or others through a column map. Opens no image.
 
 A folder, or its subfolder data/, holds one table (examples.jsonl, .json, .csv, .tsv or Parquet files) with the columns
-id, caption_0, caption_1, image_0, image_1 and tags; `columns.json` beside it, or in a folder above it up to PATH, may
+id, caption_0, caption_1, image_0, image_1 and tags, or id, image, caption_0, caption_1 and so on, of which caption_0
+alone is true of the image; `columns.json` beside it, or in a folder above it up to PATH, may
 map them to other names, such as {"caption_0": "caption_1"}. Without a column id, rows are numbered. Cells may be
 separated by commas, semicolons, tabs or bars, in any encoding that can be recognised reliably. An image is a file name
 (see `image_files`), or its bytes in a Parquet file. Every error is one sentence that names file and line.
@@ -10,8 +11,10 @@ separated by commas, semicolons, tabs or bars, in any encoding that can be recog
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +32,11 @@ from sdsdemo.runtime.shapes import shaped
 from sdsdemo.types import Example, Picture
 
 COLUMNS = ("id", "caption_0", "caption_1", "image_0", "image_1")
+ONE_IMAGE = ("id", "image", "caption_0", "caption_1")
+"""Of a table with one image a row: caption_0 is true, and caption_1, caption_2 and so on are false."""
+FURTHER = re.compile(r"caption_(?:[2-9]|[1-9]\d+)")
 TAG_COLUMNS = ("tag", "secondary_tag", "collapsed_tag", "num_main_preds", "category")
+KNOWN = (*COLUMNS, "image", *TAG_COLUMNS)
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv")
 """File types of tables; of several side by side, the first in this order counts."""
 STEMS = ("examples",)
@@ -51,9 +58,19 @@ def read_pairs(
     """
     tables = _tables(folder, stems, note)
     home = tables[0].parent
-    theirs = {name: name for name in (*COLUMNS, *TAG_COLUMNS)} | dict(columns or {}) | _column_map(home, folder)
-    rows = _Rows(theirs=theirs, files=images_beside(home, folder))
-    return rows.examples(_read(tables, theirs, note), folder.name, note)
+    theirs = {name: name for name in KNOWN} | dict(columns or {}) | _column_map(home, folder)
+    rows = _read(tables, theirs, note)
+    first = next(rows, None)
+    needed = _columns(first[1] if first else (), theirs)
+    of = _Rows(theirs=theirs, files=images_beside(home, folder), columns=needed)
+    return of.examples(chain([first] if first else [], rows), folder.name, note)
+
+
+def _columns(there: Iterable[Any], theirs: Mapping[str, str]) -> tuple[str, ...]:
+    """The columns that a table with these must have: one image a row, or two."""
+    names = {str(column).strip().casefold() for column in there}
+    has = {name: theirs[name].strip().casefold() in names for name in ("image", "image_0", "image_1")}
+    return ONE_IMAGE if has["image"] and not (has["image_0"] or has["image_1"]) else COLUMNS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +80,8 @@ class _Rows:
     theirs: Mapping[str, str]
     """Our column names -> theirs."""
     files: ImageFiles
+    columns: tuple[str, ...] = COLUMNS
+    """Those that a row must have."""
 
     def examples(self, rows: Iterator[Row], name: str, note: Note) -> list[Example]:
         found: dict[str, tuple[str, Example]] = {}
@@ -83,18 +102,23 @@ class _Rows:
         if not found:
             raise UserError(f"'{name}' has no examples: its table is empty.")
         examples = [example for _, example in found.values()]
+        if self.columns == COLUMNS and all(e.images[0].key == e.images[1].key != "" for e in examples):
+            raise UserError(
+                f"Every row of '{name}' names one picture twice. If a row has one picture, call its column image, and "
+                "write its true caption into caption_0."
+            )
         self.files.note_places(note)
         return examples
 
     def _lacks_only_an_id(self, row: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
         """Whether a row, as read and by our names, is whole but for a column id that nothing maps."""
         has_id = self.theirs["id"] != "id" or any(str(key).strip().casefold() == "id" for key in row)
-        return not has_id and not any(_empty(ours[name]) for name in COLUMNS if name != "id")
+        return not has_id and not any(_empty(ours[name]) for name in self.columns if name != "id")
 
     def _renamed(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The row by our names. Case and surrounding spaces in a column name are ignored if that is unambiguous."""
-        if all(self.theirs[name] in row for name in COLUMNS):
-            return {ours: row.get(name) for ours, name in self.theirs.items()}
+        if all(self.theirs[name] in row for name in self.columns):
+            return {ours: row.get(name) for ours, name in self.theirs.items()} | self._further(row)
         like: dict[str, list[str]] = {}
         for key in row:
             like.setdefault(str(key).strip().casefold(), []).append(key)
@@ -102,16 +126,32 @@ class _Rows:
             ours: found[0] if len(found := like.get(name.strip().casefold(), [])) == 1 else name
             for ours, name in self.theirs.items()
         }
-        return {ours: row.get(name, row.get(self.theirs[ours])) for ours, name in keys.items()} | {"": list(row)}
+        return {ours: row.get(name, row.get(self.theirs[ours])) for ours, name in keys.items()} | {
+            "": list(row),
+            **self._further(row),
+        }
+
+    def _further(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """caption_2 and so on of a table with one image a row, as far as they are filled in."""
+        if self.columns != ONE_IMAGE:
+            return {}
+        found = {str(key).strip().casefold(): value for key, value in row.items() if not _empty(value)}
+        return {key: found[key] for key in sorted(found, key=_number) if FURTHER.fullmatch(key)}
 
     def _example(self, where: str, row: Mapping[str, Any]) -> Example:
-        missing = [self.theirs[name] for name in COLUMNS if _empty(row[name])]
+        missing = [self.theirs[name] for name in self.columns if _empty(row[name])]
         if missing:
             there = row.get("", [])
+            if self.theirs["id"] == "id" and "id" not in there:
+                missing = [name for name in missing if name != "id"] or missing  # without ids, rows are numbered
             has = f" It has {listed(there)}: rename these, or map them in {MAP}." if there else ""
             raise UserError(f"{where} has no {' and no '.join(map(shown, missing))}.{has}")
-        captions = tuple(_caption(row[name], where, self.theirs[name]) for name in ("caption_0", "caption_1"))
-        pictures = tuple(self._picture(row[name], where, self.theirs[name]) for name in ("image_0", "image_1"))
+        said = ["caption_0", "caption_1", *(name for name in row if FURTHER.fullmatch(name))]
+        captions = tuple(_caption(row[name], where, self.theirs.get(name, name)) for name in said)
+        if self.columns == ONE_IMAGE and captions[0] in captions[1:]:
+            raise UserError(f"{where} has its true caption, caption_0, among the false ones: fix or remove the line.")
+        shown_in = [name for name in self.columns if name.startswith("image")]
+        pictures = tuple(self._picture(row[name], where, self.theirs[name]) for name in shown_in)
         tags = {name: tag for name in TAG_COLUMNS if (tag := _tag(row.get(name), where, self.theirs[name]))}
         identity = _plain(row["id"])
         if identity is None or not is_whole(identity):
@@ -182,9 +222,9 @@ def _read(tables: Sequence[Path], theirs: Mapping[str, str], note: Note) -> Iter
 def _cells(text: str, name: str, theirs: Mapping[str, str]) -> Iterator[Row]:
     table = cells_of(text, name, [*theirs.values()])
     there = {column.casefold() for column in table.columns}
-    missing = [theirs[ours] for ours in COLUMNS if theirs[ours].casefold() not in there]
-    if missing == ["id"]:
-        missing = []  # its rows are numbered
+    wanted = _columns(table.columns, theirs)
+    # without ids, its rows are numbered
+    missing = [theirs[ours] for ours in wanted if theirs[ours].casefold() not in there and theirs[ours] != "id"]
     if missing and any(table.columns):
         lacks, has = " and no ".join(map(shown, missing)), listed(table.columns)
         raise UserError(f"{name} has no column {lacks}; its header has {has}: rename them, or map them in {MAP}.")
@@ -243,10 +283,14 @@ def _column_map(table: Path, folder: Path) -> dict[str, str]:
         found: dict[str, str] = shaped(from_json(path.read_bytes()), dict[str, str])
     except (OSError, ValueError):
         found = {"": ""}
-    known = (*COLUMNS, *TAG_COLUMNS)
-    if not set(found) <= set(known):
-        raise UserError(f"{MAP} must be an object from some of {', '.join(known)} to the names of your columns.")
+    if not set(found) <= set(KNOWN):
+        raise UserError(f"{MAP} must be an object from some of {', '.join(KNOWN)} to the names of your columns.")
     return found
+
+
+def _number(name: str) -> tuple[int, str]:
+    """Sorts caption_10 behind caption_9."""
+    return len(name), name
 
 
 def _empty(value: Any) -> bool:
