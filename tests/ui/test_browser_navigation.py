@@ -11,7 +11,7 @@ pytest.importorskip("playwright", reason="the browser tests need requirements-de
 from playwright.sync_api import Page, expect
 
 from sdsdemo.ui.navigation import GONE
-from tests.late import slow
+from tests.late import held_back, slow
 from tests.pictures import foreign_pictures
 from tests.ui.compare_page import VERDICTS, caption
 
@@ -160,6 +160,20 @@ def test_back_returns_to_the_tab_before_and_a_reload_stays_in_it(visit):
     tab(page, "Compare")
     page.go_forward()
     tab(page, "Browse")
+
+
+def test_tabs_that_were_chosen_before_the_first_view_came_are_entries(open_tab, served):
+    page = open_tab(served.address)
+    let_go = held_back(page, "queries", before=True)
+    page.goto(served.address)
+    for name in ("How it works", "Results"):
+        page.get_by_role("tab", name=name).click()
+        tab(page, name)
+    let_go()
+    expect(page).to_have_url(re.compile(r"\?tab=results"))
+    for name in ("How it works", "Compare"):
+        page.go_back()
+        tab(page, name)
 
 
 def test_back_brings_an_earlier_question_and_its_answer(visit):

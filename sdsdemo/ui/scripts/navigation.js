@@ -126,6 +126,7 @@ the browser tab, where nobody else sees it, and restored after a reload; so are 
   let asked = {}; // by tab, the queries of the last one
   let goingTo = null; // the tab that was asked for and is not open yet
   let hasMoved = false; // whether the visitor has chosen a tab
+  const early = []; // the tabs that were chosen while a view was on its way: each becomes an entry once that is here
   let isStep = false; // whether the next example is a neighbour: stepping makes no entries
   let shownTab = null, shownExample = '';
 
@@ -133,6 +134,11 @@ the browser tab, where nobody else sees it, and restored after a reload; so are 
     const open = openTab();
     if (!open || waiting || (goingTo && open !== goingTo)) return;
     goingTo = null;
+    note(open);
+  }
+
+  /* Notes an open tab and its view in the browser's history. */
+  function note(open) {
     const example = exampleOf(open);
     const isOther = open !== shownTab, isOpened = example && example !== shownExample && !isStep;
     views[open] = viewOf(open);
@@ -180,6 +186,7 @@ the browser tab, where nobody else sees it, and restored after a reload; so are 
     if (!hasMoved) go(tabNow());
     const known = tabs().some((one) => one.dataset.tabId === tabNow()) ? tabNow() : openTab();
     if (!hasMoved) [shownTab, shownExample] = [known, exampleOf(known)];
+    early.splice(0).forEach(note);
     follow();
   }
 
@@ -190,6 +197,7 @@ the browser tab, where nobody else sees it, and restored after a reload; so are 
   function show() {
     const tab = tabNow(), query = queryOf(window.location.search);
     hasMoved = false;
+    early.length = 0;
     const shown = views[tab] ?? '';
     const isShown = query === shown || (tab === FIRST && !query && isOfUpload(shown));
     waiting += isShown ? 0 : 1;
@@ -214,7 +222,9 @@ the browser tab, where nobody else sees it, and restored after a reload; so are 
 
   document.addEventListener('click', ({target, isTrusted}) => {
     const tab = isTrusted && target.closest?.('#tabs [role="tab"]');
-    if (tab) [hasMoved, goingTo] = [true, null];
+    if (!tab) return;
+    [hasMoved, goingTo] = [true, null];
+    if (waiting) early.push(tab.dataset.tabId);
   }, true);
 
   let isDue = false;
@@ -234,6 +244,6 @@ the browser tab, where nobody else sees it, and restored after a reload; so are 
     write(VIEWS, {...views, [tabNow()]: queryOf(window.location.search)});
   });
 
-  const isWaiting = () => waiting > 0; // until the first view is here, a click on a tab makes no entry
+  const isWaiting = () => waiting > 0; // until the view is here, the URL does not follow
   window.sdsdemoAddress = {wanted, coming, isWaiting, step: () => { isStep = true; }, open: () => {}};
 })();
