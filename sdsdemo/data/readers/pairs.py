@@ -34,6 +34,7 @@ from sdsdemo.types import Example, Picture
 COLUMNS = ("id", "caption_0", "caption_1", "image_0", "image_1")
 ONE_IMAGE = ("id", "image", "caption_0", "caption_1")
 """Of a table with one image a row: caption_0 is true, and caption_1, caption_2 and so on are false."""
+ONE_PICTURE = "If a row has one picture, call its column image, and write its true caption into caption_0."
 FURTHER = re.compile(r"caption_(?:[2-9]|[1-9]\d+)")
 TAG_COLUMNS = ("tag", "secondary_tag", "collapsed_tag", "num_main_preds", "category")
 KNOWN = (*COLUMNS, "image", *TAG_COLUMNS)
@@ -103,10 +104,7 @@ class _Rows:
             raise UserError(f"'{name}' has no examples: its table is empty.")
         examples = [example for _, example in found.values()]
         if self.columns == COLUMNS and all(e.images[0].key == e.images[1].key != "" for e in examples):
-            raise UserError(
-                f"Every row of '{name}' names one picture twice. If a row has one picture, call its column image, and "
-                "write its true caption into caption_0."
-            )
+            note(f"Every row of '{name}' names one picture twice, so no example can be right. {ONE_PICTURE}")
         self.files.note_places(note)
         return examples
 
