@@ -152,9 +152,9 @@ def finetune(
         sdsdemo.evaluate("mini", ["mini-clip", "sds-clip:runs/try/model.safetensors"])
 
     `settings` are those of `sdsdemo.finetuning.recipe.Recipe` by name, such as `objective`, `base`, `teacher`, `data`
-    and `lam` (lambda); the rest is the preset's. `resume` continues the run in `out`, or starts it. `progress` is
-    called with each line of progress, such as `print`. Ctrl-C in the main thread stops the run and saves its weights:
-    the record's `state` is then "stopped", else "finished".
+    and `lam` (lambda); the rest is the preset's. `resume` continues the run in `out`, given its preset and settings
+    again, or starts it. `progress` is called with each line of progress, such as `print`. Ctrl-C in the main thread
+    stops the run and saves its weights: the record's `state` is then "stopped", else "finished".
 
     Under `torchrun` or `accelerate launch` the processes share each step, and only the main one returns the record,
     the others an empty one. For each step as it is made, see `sdsdemo.finetuning.run.finetune`.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,6 @@ from sdsdemo.errors import UserError
 from sdsdemo.finetuning import console_report
 from sdsdemo.finetuning.recipe import PRESETS, Recipe
 from sdsdemo.runtime.files import finite, to_json
-from sdsdemo.settings import ROOT
-from tests.finetuning.conftest import benchmark, small_sets  # noqa: F401 fixtures
-from tests.finetuning.runs import TINY
 
 SMALL: dict[str, Any] = {"timesteps": 2, "noises": 2, "limit": 3}
 
@@ -90,25 +86,3 @@ def test_finetune_says_what_must_change(ran: list, tmp_path: Path, settings: dic
     with pytest.raises(UserError, match=words):
         sdsdemo.finetune(tmp_path, **settings)
     assert len(ran) == (settings == {"steps": 99})
-
-
-@pytest.mark.slow
-def test_the_documented_example_runs(
-    benchmark: str,  # noqa: F811
-    small_sets: None,  # noqa: F811
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """With fewer steps and examples."""
-    monkeypatch.chdir(tmp_path)
-    (block,) = re.findall(r"```python\n(import sdsdemo\n.*?)```", (ROOT / "docs/python-api.md").read_text(), re.DOTALL)
-    finetune = sdsdemo.finetune
-    tiny = TINY.as_dict() | {"objective": "labels", "measure": benchmark, "steps": 1, "warm_up": 0}
-    monkeypatch.setattr(sdsdemo, "finetune", lambda out, **asked: finetune(out, **{**asked, **tiny}))
-    found: dict = {}
-    exec(block.replace("limit=40", "limit=3").replace('"mini-validation"', repr(benchmark)), found)
-    assert found["run"]["state"] == "finished"
-    assert list(found["both"]["models"]) == found["models"]
-    assert found["both"]["paired"]
-    assert "step 1 of 1" in capsys.readouterr().out
